@@ -1,0 +1,127 @@
+"""The data, and the network: training it on the rows of a fold, and predicting."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.metrics import log_loss
+from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.neural_network import MLPClassifier
+from threadpoolctl import threadpool_limits
+
+if TYPE_CHECKING:
+    from train import TrainConfig
+
+# scikit-learn answers Ctrl-C with this warning and goes on; as an error, it stops the training.
+warnings.filterwarnings("error", message="Training interrupted by user")
+
+TEST_SEED = 0  # the test set is the same in every run
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows to train on and rows to predict. The targets of the test rows are not here: training never sees them."""
+
+    id: np.ndarray  # (n,) int: the row's number in the data set
+    X: np.ndarray  # (n, 64) float from 0 to 1: the grey values of 8 x 8 pixels
+    y: np.ndarray  # (n,) int from 0 to 9: the digit
+    test_id: np.ndarray  # (m,)
+    test_X: np.ndarray  # (m, 64)
+
+
+@functools.cache
+def load_data(rows: int | None = None) -> Data:
+    """The handwritten digits that ship with scikit-learn: 1437 rows to train on, 360 to predict.
+
+    Args:
+        rows: how many rows to take in all, for a quick look; None: every one.
+    """
+    X, y = load_digits(return_X_y=True)
+    ids = np.arange(len(y))
+    if rows is not None and rows < len(y):
+        ids, _ = train_test_split(ids, train_size=rows, stratify=y, random_state=TEST_SEED)
+    train_id, test_id = train_test_split(ids, test_size=0.2, stratify=y[ids], random_state=TEST_SEED)
+    train_id, test_id = np.sort(train_id), np.sort(test_id)
+    X = X / 16
+    return Data(train_id, X[train_id], y[train_id], test_id, X[test_id])
+
+
+def split(data: Data, n_folds: int, fold: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows to train on and the rows left out, as indices into `data`; for no fold, all rows and none."""
+    if fold is None:
+        return np.arange(len(data.y)), np.arange(0)
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    fit_rows, valid_rows = list(folds.split(data.X, data.y))[fold]
+    return fit_rows, valid_rows
+
+
+class Network:
+    """A neural network with one hidden layer, trained by Adam on mini-batches.
+
+    Attributes:
+        best_epoch: the epoch whose weights are kept, from 1 on.
+    """
+
+    def __init__(self, train: TrainConfig, seed: int) -> None:
+        self.epochs = train.epoch
+        self.best_epoch = 0
+        self._kept: MLPClassifier | None = None
+        self._classifier = MLPClassifier(
+            hidden_layer_sizes=train.base_model.value,
+            learning_rate_init=train.learning_rate,
+            batch_size=train.batch_size,
+            random_state=np.random.RandomState(seed),  # a plain seed would shuffle every epoch alike
+        )
+
+    def fit(self, X: np.ndarray, y: np.ndarray, X_valid: np.ndarray, y_valid: np.ndarray) -> Iterator[dict[str, float]]:
+        """Train; yields the metrics of each epoch.
+
+        Keeps the epoch with the best validation accuracy, of equal ones that with the lower loss; without validation
+        rows the last one.
+
+        Args:
+            X, y: rows to train on, (n, 64) and (n,).
+            X_valid, y_valid: rows to choose the epoch by, (k, 64) and (k,); k may be 0.
+        """
+        classes = np.unique(y)
+        best = (-1.0, 0.0)
+        with threadpool_limits(1):  # matrices this small are slower on more threads
+            for epoch in range(1, self.epochs + 1):
+                self._classifier.partial_fit(X, y, classes=classes)
+                metrics = {"epoch": epoch, "train_loss": float(self._classifier.loss_)}
+                if len(y_valid):
+                    probability = self._classifier.predict_proba(X_valid)
+                    metrics["valid_loss"] = float(log_loss(y_valid, probability, labels=classes))
+                    metrics["valid_accuracy"] = float(np.mean(classes[probability.argmax(axis=1)] == y_valid))
+                    this = (metrics["valid_accuracy"], -metrics["valid_loss"])
+                else:
+                    this = (float(epoch), 0.0)
+                if this > best:
+                    best, self.best_epoch, self._kept = this, epoch, copy.deepcopy(self._classifier)
+                yield metrics
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """The classes of the rows `X` (n, 64), as (n,) int."""
+        assert self._kept is not None, "fit first"
+        return np.asarray(self._kept.predict(X))
+
+    def predict_columns(self, X: np.ndarray) -> dict[str, Any]:
+        """Predictions of the rows `X` (n, 64): "prediction", and the probability of each class."""
+        assert self._kept is not None, "fit first"
+        probability = self._kept.predict_proba(X)
+        return {"prediction": self.predict(X)} | {
+            f"probability_{label}": probability[:, column] for column, label in enumerate(self._kept.classes_)
+        }
+
+    def save(self, file: Path) -> None:
+        """Write the kept classifier, for `joblib.load`."""
+        joblib.dump(self._kept, file)

@@ -1,0 +1,28 @@
+"""What the experiments of a project share: configuration, runs and tracking.
+
+The template owns this package and `copier update` improves it; experiments import it, never the other way round.
+"""
+
+from expkit.config import Mode, check, load_config
+from expkit.entry import run
+from expkit.errors import Error, require
+from expkit.paths import code_root, input_dir, output_dir, project_root
+from expkit.runs import Fold, Run
+from expkit.tracking import Tracker, wandb_args
+
+__all__ = [
+    "Error",
+    "Fold",
+    "Mode",
+    "Run",
+    "Tracker",
+    "check",
+    "code_root",
+    "input_dir",
+    "load_config",
+    "output_dir",
+    "project_root",
+    "require",
+    "run",
+    "wandb_args",
+]

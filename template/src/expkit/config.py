@@ -1,0 +1,154 @@
+"""The configuration of an experiment: its checks, and how to compose it from Python."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol, TypeVar
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from expkit.errors import Error, require
+from expkit.paths import code_root
+
+T = TypeVar("T")
+
+
+class Mode(Enum):
+    """What a run does."""
+
+    cv = "cv"  # cross-validation: train the folds, predict the rows left out of each
+    sub = "sub"  # submission: train on every row, predict the test set
+
+
+class Exp(Protocol):
+    """The fields of `ExpConfig` that every experiment has, whatever else it adds."""
+
+    name: str
+    n_folds: int
+    fold: list[int] | None
+    seed: int
+    debug: bool
+    mode: Mode
+
+
+class Config(Protocol):
+    """The fields of the root `Config` that every experiment has."""
+
+    show_config: bool
+    overwrite: bool
+
+    @property
+    def exp(self) -> Exp: ...
+
+
+def check(exp: Exp) -> None:
+    """Check the fields that every experiment has; `fold` becomes all folds when it is None.
+
+    Raises:
+        Error: a value that no run can have; the message names its key.
+    """
+    name = exp.name
+    require(
+        re.fullmatch(r"\w[\w.+-]*", name) is not None and not name.endswith(".") and len(name) <= 64,
+        f"exp.name names a folder: 1 to 64 letters, digits and . _ + -, beginning with a letter or digit, not {name!r}",
+    )
+    require(exp.n_folds >= 2, f"exp.n_folds must be at least 2, not {exp.n_folds}")
+    if exp.fold is None:
+        exp.fold = list(range(exp.n_folds))
+    require(len(exp.fold) > 0, "exp.fold must name at least one fold, as in 'exp.fold=[0]'; it is empty")
+    for fold in exp.fold:
+        require(0 <= fold < exp.n_folds, f"exp.fold must be from 0 to {exp.n_folds - 1} (exp.n_folds - 1), not {fold}")
+    require(len(set(exp.fold)) == len(exp.fold), f"exp.fold names a fold twice: {exp.fold}")
+    require(0 <= exp.seed < 2**32, f"exp.seed must be from 0 to 2**32 - 1, not {exp.seed}")
+
+
+def register(schema: type) -> None:
+    """Store what the `defaults` of a config.yaml name: `schema`, and the `exp/default` that adds nothing to it."""
+    store = ConfigStore.instance()
+    store.store(name="schema", node=schema)
+    store.store(name="default", group="exp", node={})
+
+
+def typed(cfg: DictConfig, schema: type[T]) -> T:
+    """The composed configuration as an object of the class `schema`, its values checked by `__post_init__`.
+
+    Raises:
+        Error: from a check.
+        omegaconf.MissingMandatoryValue: a value is still `???`.
+    """
+    config = OmegaConf.to_object(cfg)
+    if not isinstance(config, schema):
+        raise Error("config.yaml must begin with 'defaults: [schema, _self_, exp: default]', in this order")
+    known = flat(config)
+    for key in flat(cfg):
+        require(key in known, f"there is no key {key}: a new key needs a field in the dataclasses of train.py")
+    return config
+
+
+def flat(config: object) -> dict[str, Any]:
+    """A configuration, dataclasses or OmegaConf's, as {"exp.seed": 42, ...}; enums by name, lists as values."""
+    if not isinstance(config, DictConfig):
+        config = OmegaConf.structured(config)
+    return dict(_leaves(OmegaConf.to_container(config, enum_to_str=True), ""))
+
+
+def _leaves(tree: Any, key: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, dict) and tree:
+        for name, branch in tree.items():
+            yield from _leaves(branch, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, tree
+
+
+def print_config(config: object) -> None:
+    """Print a configuration as YAML, and nothing else, on stdout."""
+    print(OmegaConf.to_yaml(OmegaConf.structured(config)), end="")
+
+
+def load_config(experiment: str, overrides: Sequence[str] = ()) -> Any:
+    """Compose the configuration of an experiment, from any working directory, also in a notebook.
+
+    Args:
+        experiment: the name of a folder in `experiments/`, such as "001-baseline".
+        overrides: as on the command line, such as ["exp=001", "exp.fold=[0]"].
+
+    Returns:
+        The `Config` object of the experiment's `train.py`, checked.
+
+    Raises:
+        Error: there is no such experiment, or a value is refused.
+        hydra.errors.HydraException: the configuration cannot be composed.
+    """
+    folder = code_root() / "experiments" / experiment
+    if not (folder / "train.py").is_file():
+        known = sorted(file.parent.name for file in folder.parent.glob("*/train.py"))
+        raise Error(f"there is no experiment {experiment!r} in {folder.parent}; there are {', '.join(known)}")
+    schema = _import_train(folder).Config
+    register(schema)
+    hydra_of_caller = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(folder), version_base=None):
+            return typed(compose("config", list(overrides)), schema)
+    finally:
+        GlobalHydra.instance().hydra = hydra_of_caller
+
+
+def _import_train(folder: Path) -> ModuleType:
+    """The `train.py` of an experiment as a module, read again each time."""
+    name = f"expkit_train_{re.sub(r'[^0-9a-zA-Z]', '_', folder.name)}"
+    spec = importlib.util.spec_from_file_location(name, folder / "train.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up by name
+    spec.loader.exec_module(module)
+    return module

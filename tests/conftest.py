@@ -1,0 +1,125 @@
+"""One rendered project for all tests, made with the real tools: a tagged git repository, copier's command line, uv."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+GIT = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
+ANSWERS = {"project_name": "Digits & Co", "wandb_project": "digits", "n_folds": 5}
+
+Completed = subprocess.CompletedProcess[str]
+
+
+def call(*command: str | Path, cwd: Path, env: dict[str, str] | None = None, check: bool = True) -> Completed:
+    """Run a command and return what it printed; a failure shows it all."""
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=600
+    )
+    if check and done.returncode != 0:
+        raise AssertionError(f"{command} exits {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
+
+
+def commit_all(folder: Path, message: str = "chore: all") -> None:
+    """Make a git repository of a folder, or add a commit to it."""
+    if not (folder / ".git").exists():
+        call("git", "init", "-q", "-b", "main", cwd=folder)
+    call("git", "add", "-A", cwd=folder)
+    call(*GIT, "commit", "-q", "--allow-empty", "-m", message, cwd=folder)
+
+
+def copier(*arguments: str | Path, cwd: Path, check: bool = True) -> Completed:
+    """copier's command line, as a user types it: never with --trust."""
+    return call(sys.executable, "-m", "copier", *arguments, cwd=cwd, check=check)
+
+
+def data_arguments(answers: dict[str, object]) -> list[str]:
+    return [part for key, value in answers.items() for part in ("--data", f"{key}={value}")]
+
+
+def clean_environment() -> dict[str, str]:
+    """The environment of a user without an account: no W&B variable, no PROJECT_ROOT, no Python settings of ours."""
+    names = ("WANDB_", "PROJECT_ROOT", "VIRTUAL_ENV", "PYTHONPATH", "HYDRA_", "UV_PROJECT")
+    return {key: value for key, value in os.environ.items() if not key.startswith(names)}
+
+
+@pytest.fixture(scope="session")
+def template_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The working tree of this repository as a git repository of its own, with a release tag."""
+    folder = tmp_path_factory.mktemp("template") / "hydra-exp-template"
+    files = call("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).stdout.splitlines()
+    for name in files:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    commit_all(folder)
+    call("git", "tag", "v0.1.0", cwd=folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class Project:
+    """A rendered project with its environment.
+
+    Attributes:
+        folder: its root.
+        home: a home folder without W&B credentials.
+    """
+
+    folder: Path
+    home: Path
+
+    @property
+    def python(self) -> Path:
+        return self.folder / ".venv" / "bin" / "python"
+
+    def environment(self, **variables: str) -> dict[str, str]:
+        return clean_environment() | {"HOME": str(self.home)} | variables
+
+    def train(
+        self,
+        *arguments: str,
+        root: Path | None = None,
+        cwd: Path | None = None,
+        experiment: str = "001-baseline",
+        check: bool = True,
+        **variables: str,
+    ) -> Completed:
+        """Run a train.py, with data and results under `root` (PROJECT_ROOT) and environment variables."""
+        if root is not None:
+            variables["PROJECT_ROOT"] = str(root)
+        file = self.folder / "experiments" / experiment / "train.py"
+        environment = self.environment(**variables)
+        return call(self.python, file, *arguments, cwd=cwd or self.folder, env=environment, check=check)
+
+
+@pytest.fixture(scope="session")
+def project(template_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A committed project with its environment, rendered with odd but legal answers. Leave its files as they are."""
+    folder = tmp_path_factory.mktemp("project") / "myproj"
+    copier("copy", "--defaults", *data_arguments(ANSWERS), template_repository, folder, cwd=folder.parent)
+    call("uv", "sync", "-q", cwd=folder, env=clean_environment())
+    commit_all(folder)
+    return Project(folder, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture
+def own_project(project: Project, tmp_path: Path) -> Iterator[Callable[[], Project]]:
+    """Makes a project that a test may change: a clone with an environment of its own."""
+
+    def make() -> Project:
+        folder = tmp_path / "own" / "myproj"
+        call("git", "clone", "-q", project.folder, folder, cwd=tmp_path)
+        call("uv", "sync", "-q", cwd=folder, env=clean_environment())
+        return Project(folder, project.home)
+
+    yield make

@@ -1,0 +1,88 @@
+"""Every command of both READMEs runs, as it stands."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Project, call, clean_environment, commit_all
+
+
+def blocks(readme: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", readme.read_text(), flags=re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def person(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a person who has Python and git and nothing else: `pip` is there, `uv` is not."""
+    folder = tmp_path_factory.mktemp("person")
+    call(sys.executable, "-m", "venv", folder / "python", cwd=folder)
+    home = folder / "home"
+    home.mkdir()
+    environment = clean_environment()
+    uv_cache = call("uv", "cache", "dir", cwd=folder).stdout.strip()
+    return environment | {
+        "HOME": str(home),
+        "UV_CACHE_DIR": uv_cache,  # one cache for all tests
+        "PATH": f"{folder / 'python' / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+        "GIT_AUTHOR_NAME": "Me",
+        "GIT_AUTHOR_EMAIL": "me@example.com",
+        "GIT_COMMITTER_NAME": "Me",
+        "GIT_COMMITTER_EMAIL": "me@example.com",
+    }
+
+
+def shell(script: str, cwd: Path, environment: dict[str, str]) -> str:
+    return call("bash", "-euo", "pipefail", "-c", script, cwd=cwd, env=environment).stdout
+
+
+def test_readme_of_the_template(
+    template_repository: Path, project: Project, person: dict[str, str], tmp_path: Path
+) -> None:
+    """The first command on a machine without uv, then each of the others in the project that it made."""
+    render, *others, develop = blocks(ROOT / "README.md", "bash")
+    printed = shell(render.replace("gh:org/hydra-exp-template", str(template_repository)), tmp_path, person)
+    assert "CV accuracy" in printed
+    folder = tmp_path / "myproj"
+    commit_all(folder)
+    run_blocks(others, folder, person, tmp_path)
+    for script in blocks(ROOT / "README.md", "python"):
+        call("uv", "run", "-q", "python", "-c", script, cwd=folder, env=person)
+
+    clone, *_, test_command = develop.strip().split(" && ")
+    assert clone == "git clone https://github.com/org/hydra-exp-template"
+    assert (ROOT / ".ci" / "run").read_text().endswith(f"\n{test_command}\n"), "CI runs the README's test command"
+
+
+def test_readme_of_the_project(project: Project, person: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "myproj"
+    call("git", "clone", "-q", project.folder, folder, cwd=tmp_path)
+    shell("pip install -q uv", folder, person)
+    readme = folder / "README.md"
+    run_blocks(blocks(readme, "bash"), folder, person, tmp_path)
+    for script in blocks(readme, "python"):
+        call("uv", "run", "-q", "python", "-c", script, cwd=folder, env=person)
+    [parameter_set] = blocks(readme, "yaml")
+    name = re.match(r"# (\S+)\n", parameter_set)
+    assert name
+    (folder / name[1]).write_text(parameter_set)
+    command = f"uv run python experiments/001-baseline/train.py exp={Path(name[1]).stem} show_config=true"
+    assert "batch_size: 16" in shell(command, folder, person)
+    shell("cp -r experiments/001-baseline experiments/002-my-idea", folder, person)
+    assert "9 passed" in shell("uv run pytest -q", folder, person)
+
+
+def run_blocks(scripts: list[str], folder: Path, person: dict[str, str], tmp_path: Path) -> None:
+    """Run blocks of commands, each from the project's root; the clone is of `folder`, the volume a new folder."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    assert scripts
+    for script in scripts:
+        elsewhere = "git clone" in script
+        script = script.replace("https://github.com/me/myproj", str(folder)).replace("/workspace/myproj", str(volume))
+        if elsewhere:
+            (tmp_path / "remote").mkdir()
+        shell(script, tmp_path / "remote" if elsewhere else folder, person)
+    assert list(volume.glob("output/001-baseline/*/fold0/result.json")), "PROJECT_ROOT moves the results"

@@ -1,0 +1,144 @@
+"""What copier renders: complete, valid, lint-clean, and refused when an answer cannot work."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ANSWERS, ROOT, Project, call, copier, data_arguments
+from pytest_copie.plugin import Copie
+
+
+def test_smoke(copie: Copie, project: Project) -> None:
+    """Rendered by pytest-copie, `train.py show_config=true` prints the configuration."""
+    result = copie.copy(extra_answers=ANSWERS)
+    assert result.exception is None
+    assert result.exit_code == 0
+    train = result.project_dir / "experiments" / "001-baseline" / "train.py"
+    environment = project.environment(PYTHONPATH=str(result.project_dir / "src"))
+    shown = call(project.python, train, "show_config=true", cwd=result.project_dir, env=environment).stdout
+    assert yaml.safe_load(shown)["exp"]["name"] == "baseline"
+
+
+def test_defaults_render_without_trust_and_say_what_to_type_next(template_repository: Path, tmp_path: Path) -> None:
+    done = copier("copy", "--defaults", template_repository, "plain", cwd=tmp_path)
+    assert "uv run python experiments/001-baseline/train.py" in done.stderr
+    assert "cd plain" in done.stderr
+    pyproject = tomllib.loads((tmp_path / "plain" / "pyproject.toml").read_text())
+    assert pyproject["project"]["name"] == "my-experiments"
+    assert pyproject["tool"]["expkit"]["wandb_project"] == "my-experiments"
+
+
+def test_tree(project: Project) -> None:
+    rendered = set(call("git", "ls-files", cwd=project.folder).stdout.splitlines())
+    assert {
+        ".copier-answers.yml",
+        ".env.example",
+        ".github/workflows/ci.yml",
+        ".gitignore",
+        "README.md",
+        "conf/README.md",
+        "experiments/001-baseline/config.yaml",
+        "experiments/001-baseline/exp/001.yaml",
+        "experiments/001-baseline/exp/002.yaml",
+        "experiments/001-baseline/model.py",
+        "experiments/001-baseline/train.py",
+        "input/README.md",
+        "output/.gitkeep",
+        "pyproject.toml",
+        "src/expkit/__init__.py",
+        "tests/test_experiments.py",
+        "uv.lock",
+    } <= rendered
+    assert not [name for name in rendered if name.endswith(".jinja") or "{" in name]
+
+
+def test_answers_arrive(project: Project) -> None:
+    answers = yaml.safe_load((project.folder / ".copier-answers.yml").read_text())
+    assert {key: answers[key] for key in ANSWERS} == ANSWERS
+    pyproject = tomllib.loads((project.folder / "pyproject.toml").read_text())
+    assert pyproject["project"]["name"] == "digits-co"
+    assert pyproject["project"]["description"] == ANSWERS["project_name"]
+    assert pyproject["tool"]["expkit"]["wandb_project"] == ANSWERS["wandb_project"]
+    assert (project.folder / "README.md").read_text().startswith(f"# {ANSWERS['project_name']}\n")
+
+
+@pytest.mark.parametrize(
+    "name", ['He said "go" \\ and left', "Überraschung 🎉 実験", "a: b # c", "{{ 7 * 7 }} {% raw %}", "yes", "'"]
+)
+def test_odd_names_arrive_as_they_are(template_repository: Path, tmp_path: Path, name: str) -> None:
+    answers: dict[str, object] = {"project_name": name, "n_folds": 3}
+    copier("copy", "-q", "--defaults", *data_arguments(answers), template_repository, "odd", cwd=tmp_path)
+    folder = tmp_path / "odd"
+    assert tomllib.loads((folder / "pyproject.toml").read_text())["project"]["description"] == name
+    assert yaml.safe_load((folder / ".copier-answers.yml").read_text())["project_name"] == name
+    assert (folder / "README.md").read_text().startswith(f"# {name}\n")
+    assert yaml.safe_load((folder / "experiments/001-baseline/config.yaml").read_text())["exp"]["n_folds"] == 3
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [
+        ("project_name", "  ", "name is empty"),
+        ("project_name", "two\nlines", "line break"),
+        ("project_name", "del\x7f", "control character"),
+        ("project_name", "nel\x85", "control character"),
+        ("project_name", "x" * 101, "101 characters"),
+        ("wandb_project", "", "project is empty"),
+        ("wandb_project", "a/b", "refuses"),
+        ("wandb_project", "a\\b", "refuses"),
+        ("wandb_project", "50%", "refuses"),
+        ("wandb_project", " a", "space"),
+        ("wandb_project", "x" * 129, "129 characters"),
+        ("n_folds", "1", "2 to 100"),
+        ("n_folds", "-3", "2 to 100"),
+        ("n_folds", "many", "2 to 100"),
+        ("n_folds", "2.5", "2 to 100"),
+        ("n_folds", "true", "2 to 100"),
+        ("framework", "cobol", "framework"),
+    ],
+)
+def test_an_answer_that_cannot_work_is_refused(
+    template_repository: Path, tmp_path: Path, key: str, value: str, complaint: str
+) -> None:
+    done = copier(
+        "copy", "--defaults", "--data", f"{key}={value}", template_repository, "bad", cwd=tmp_path, check=False
+    )
+    assert done.returncode != 0
+    assert complaint in done.stderr
+    assert not (tmp_path / "bad").exists()
+
+
+def test_rendered_code_is_formatted_and_lint_clean(project: Project) -> None:
+    ruff = ["uv", "run", "-q", "ruff"]
+    call(*ruff, "check", cwd=project.folder, env=project.environment())
+    call(*ruff, "format", "--check", cwd=project.folder, env=project.environment())
+
+
+def test_rendered_code_is_typed(project: Project) -> None:
+    mypy = ["mypy", "--strict", "--ignore-missing-imports", "--python-executable", project.python]
+    mypy += ["--disable-error-code=import-untyped", "--cache-dir", project.home / "mypy"]
+    call(*mypy, "src/expkit", cwd=project.folder)
+    call(*mypy, "train.py", "model.py", cwd=project.folder / "experiments" / "001-baseline")
+
+
+def test_rendered_tests_pass(project: Project) -> None:
+    done = call("uv", "run", "-q", "pytest", "-q", cwd=project.folder, env=project.environment())
+    assert "5 passed" in done.stdout
+
+
+@pytest.mark.parametrize("folder", ["template", "."])
+def test_workflows_are_valid_and_safe(folder: str) -> None:
+    workflows = sorted((ROOT / folder / ".github" / "workflows").glob("*.yml"))
+    assert workflows
+    call("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows, cwd=ROOT)
+    findings = call("zizmor", "--offline", "--persona=pedantic", "--format=json", *workflows, cwd=ROOT).stdout
+    assert json.loads(findings) == []
+
+
+def test_code_of_this_repository_is_formatted_and_lint_clean() -> None:
+    call("ruff", "check", cwd=ROOT)
+    call("ruff", "format", "--check", cwd=ROOT)
