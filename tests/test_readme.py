@@ -71,7 +71,7 @@ def test_readme_of_the_project(project: Project, person: dict[str, str], tmp_pat
     command = f"uv run python experiments/001-baseline/train.py exp={Path(name[1]).stem} show_config=true"
     assert "batch_size: 16" in shell(command, folder, person)
     shell("cp -r experiments/001-baseline experiments/002-my-idea", folder, person)
-    assert "9 passed" in shell("uv run pytest -q", folder, person)
+    assert "12 passed" in shell("uv run pytest -q", folder, person)
 
 
 def run_blocks(scripts: list[str], folder: Path, person: dict[str, str], tmp_path: Path) -> None:

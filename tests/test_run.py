@@ -41,7 +41,7 @@ def test_base_values(project: Project, tmp_path: Path) -> None:
     run = tmp_path / "output/001-baseline/baseline"
     result = load(run / "fold0/result.json")
     assert f"CV accuracy {result['score']:.4f}  1/5 folds" in printed
-    assert f"results: {run}" in printed
+    assert f"results: {os.path.relpath(run, project.folder)}\n" in printed
     assert result["score"] > 0.9
     assert {"fold", "metric", "score", "best_epoch", "seconds"} <= result.keys()
     assert files(run) == ["config.yaml", "cv.json", *(f"fold0/{name}" for name in FOLD_FILES), "run.json"]
@@ -165,7 +165,7 @@ def test_submission(project: Project, tmp_path: Path) -> None:
     printed = project.train("exp=001", QUICK, "exp.mode=sub", root=tmp_path, WANDB_MODE="disabled").stdout
     run = tmp_path / f"output/001-baseline/001-larger-lr,{QUICK}"
     submission = rows(run / "full/submission.csv")
-    assert f"predictions of the test set: {run}/full/submission.csv" in printed
+    assert os.path.relpath(run / "full/submission.csv", project.folder) in printed
     assert list(submission[0]) == ["id", "prediction"]
     assert len(submission) == 360
     train_ids = {row["id"] for fold in range(5) for row in rows(run / f"fold{fold}/oof.csv")}
@@ -288,13 +288,13 @@ def test_progress_bar_on_a_terminal(project: Project, tmp_path: Path) -> None:
     assert "epoch 30/30  train_loss" not in text, "that is the plain line"
 
 
-@pytest.mark.parametrize("again", ["same", "overwrite"])
+@pytest.mark.parametrize("again", ["new", "overwrite"])
 def test_ctrl_c(project: Project, tmp_path: Path, again: str) -> None:
-    """Stops at once with one line; nothing half-written counts as a result; the same command goes on."""
-    command = [project.python, project.folder / "experiments/001-baseline/train.py", "exp.train.epoch=2000"]
-    run = tmp_path / "output/001-baseline/baseline,exp.train.epoch=2000"
+    """Stops with one line, and nothing half-written counts as a result."""
+    command = [project.python, project.folder / "experiments/001-baseline/train.py", "exp.train.epoch=500"]
+    run = tmp_path / "output/001-baseline/baseline,exp.train.epoch=500"
     if again == "overwrite":
-        project.train("exp.train.epoch=2000", "exp.mode=sub", root=tmp_path, WANDB_MODE="disabled")
+        project.train("exp.train.epoch=500", "exp.mode=sub", root=tmp_path, WANDB_MODE="disabled")
         command.append("overwrite=true")
     history = (run.parent / f".{run.name}.new" if again == "overwrite" else run) / "fold0/history.csv"
     process = subprocess.Popen(
@@ -305,14 +305,10 @@ def test_ctrl_c(project: Project, tmp_path: Path, again: str) -> None:
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=10)
     assert process.returncode == 130
     assert len(errors.decode().splitlines()) == 1
     assert errors.startswith(b"stopped")
     assert not list(tmp_path.rglob("fold0/result.json"))
     assert not list(tmp_path.rglob("cv.json"))
-    if again == "overwrite":
-        assert (run / "full/result.json").exists(), "the old run is whole"
-    else:
-        marks = project.train("exp.train.epoch=2000", "exp.debug=true", root=tmp_path).stdout
-        assert "1/5 folds" in marks
+    assert (run / "full/result.json").exists() == (again == "overwrite"), "the old run is whole"

@@ -109,6 +109,14 @@ def _leaves(tree: Any, key: str) -> Iterator[tuple[str, Any]]:
         yield key, tree
 
 
+def quoted(override: str) -> str:
+    """An override as Hydra takes it: it reads `exp=100` as a number, which names no parameter set."""
+    key, _, value = override.partition("=")
+    if key != "exp":
+        return override
+    return "exp=" + ",".join(f"'{name}'" if re.fullmatch(r"0|[1-9]\d*", name) else name for name in value.split(","))
+
+
 def print_config(config: object) -> None:
     """Print a configuration as YAML, and nothing else, on stdout."""
     print(OmegaConf.to_yaml(OmegaConf.structured(config)), end="")
@@ -138,7 +146,7 @@ def load_config(experiment: str, overrides: Sequence[str] = ()) -> Any:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(folder), version_base=None):
-            return typed(compose("config", list(overrides)), schema)
+            return typed(compose("config", [quoted(override) for override in overrides]), schema)
     finally:
         GlobalHydra.instance().hydra = hydra_of_caller
 

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from expkit.config import Config, print_config, register, typed
+from expkit.config import Config, print_config, quoted, register, typed
 from expkit.errors import interrupted, report
 from expkit.paths import project_root
 
@@ -53,6 +53,7 @@ def run(main: Callable[[C], float | None], schema: type[C]) -> None:
 
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors; without, it prints several lines and leaves
+    sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
     register(schema)
     try:
         project_root()

@@ -80,8 +80,6 @@ def one_line(error: BaseException) -> str | None:
         return f"{group}={name}: there is no {group}/{name}.yaml{_instead(name, options)}"
     if isinstance(error, OverrideParseException):
         return f"cannot read {error.override!r} on the command line: it is KEY=VALUE, quoted, as in 'exp.fold=[0,1]'"
-    if isinstance(error, ValueError) and str(error).startswith("Config group override"):  # Hydra's answer to exp=7
-        return "a parameter set is named as its file is, as in exp=001; a plain number needs quotes, as in exp='\"7\"'"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _config_error(error)
     return None
