@@ -112,6 +112,10 @@ def project(template_repository: Path, tmp_path_factory: pytest.TempPathFactory)
     return Project(folder, tmp_path_factory.mktemp("home"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=6, help="how often the kill tests kill a training (default: 6)")
+
+
 @pytest.fixture
 def own_project(project: Project, tmp_path: Path) -> Iterator[Callable[[], Project]]:
     """Makes a project that a test may change: a clone with an environment of its own."""

@@ -90,7 +90,7 @@ def train(exp: ExpConfig, fold: expkit.Fold) -> None:
     data = model.load_data(rows=25 * exp.n_folds if exp.debug else None)
     fit_rows, valid_rows = model.split(data, exp.n_folds, fold.number, exp.seed)
 
-    with expkit.Tracker(wandb.init, **expkit.wandb_args(fold)) as tracker, fold:
+    with fold, expkit.Tracker(wandb.init, **expkit.wandb_args(fold)) as tracker:
         network = model.Network(exp.train, exp.seed)
         for metrics in network.fit(data.X[fit_rows], data.y[fit_rows], data.X[valid_rows], data.y[valid_rows]):
             fold.log(metrics, epochs=exp.train.epoch)  # history.csv and the progress bar

@@ -7,6 +7,7 @@ from expkit.config import Mode, check, load_config
 from expkit.entry import run
 from expkit.errors import Error, require
 from expkit.paths import code_root, input_dir, output_dir, project_root
+from expkit.reproduce import Reproduction, reproduce
 from expkit.runs import Fold, Run
 from expkit.tracking import Tracker, wandb_args
 
@@ -14,6 +15,7 @@ __all__ = [
     "Error",
     "Fold",
     "Mode",
+    "Reproduction",
     "Run",
     "Tracker",
     "check",
@@ -22,6 +24,7 @@ __all__ = [
     "load_config",
     "output_dir",
     "project_root",
+    "reproduce",
     "require",
     "run",
     "wandb_args",

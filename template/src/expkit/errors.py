@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import functools
 import os
 import re
 import sys
@@ -32,8 +33,9 @@ def require(condition: bool, message: str) -> None:
         raise Error(message)
 
 
+@functools.cache
 def warn(message: str) -> None:
-    """Print one line on stderr: something is not as wished, and the work goes on."""
+    """Print one line on stderr, once: something is not as wished, and the work goes on."""
     print(f"warning: {message}", file=sys.stderr, flush=True)
 
 
@@ -63,14 +65,19 @@ def interrupted(error: BaseException) -> bool:
     return any(isinstance(cause, KeyboardInterrupt) for cause in _chain(error))
 
 
+def is_full_or_forbidden(error: BaseException) -> bool:
+    """Whether `error` says that a disk is full, or that something must not be read or written."""
+    codes = (errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM)
+    return isinstance(error, OSError) and error.errno in codes
+
+
 def one_line(error: BaseException) -> str | None:
     """What to tell the person who can mend `error`, on one line; None when it is a bug."""
     if isinstance(error, Error):
         return str(error)
-    if isinstance(error, OSError) and (
-        isinstance(error, PermissionError) or error.errno in (errno.EROFS, errno.ENOSPC, errno.EDQUOT)
-    ):
-        return f"cannot write {error.filename or 'a file'}: {error.strerror}"
+    if is_full_or_forbidden(error):
+        assert isinstance(error, OSError)
+        return f"cannot read or write {error.filename or 'a file'}: {error.strerror}"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}: {error.problem}"

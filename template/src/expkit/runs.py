@@ -1,45 +1,49 @@
 """Where the results of a run go, what of it is done, and what may be overwritten.
 
 A run is one experiment with one configuration; it lies in `output/<experiment>/<run>/`. A fold of it is done when its
-`result.json` exists: that file is written last, and atomically. Everything else can be made again.
+`result.json` exists: that file is written last, and atomically. Everything else can be made again. Folds can be trained
+by any number of processes: each takes a lock on the fold that it trains.
 """
 
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
-import json
-import os
 import platform
 import re
 import secrets
 import shutil
 import socket
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from expkit import snapshot
 from expkit.config import Config, Mode, flat
-from expkit.errors import Error, require, warn
+from expkit.errors import Error, interrupted, is_full_or_forbidden, report, require, warn
+from expkit.files import read_csv, read_json, to_disk, write_json, write_text
 from expkit.paths import project_root, shown
 from expkit.progress import Epochs
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
 Columns = Mapping[str, Iterable[Any]]
 
-# Overrides that name no other configuration, and keys that change no result of a fold.
-_NOT_IN_NAME = {"exp", "exp.name", "exp.fold", "exp.mode", "exp.debug", "show_config", "overwrite"}
-_NOT_COMPARED = {"exp.name", "exp.fold", "exp.mode", "exp.debug", "show_config", "overwrite"}
-_LONGEST_NAME = 120  # characters; a file name has at most 255 bytes
+# Overrides that make no other configuration: they are not in the name of a run, and change no result of a fold.
+NOT_COMPARED = {"exp", "exp.name", "exp.fold", "exp.mode", "exp.debug", "show_config", "overwrite"}
+LONGEST_NAME = 120  # characters; a file name has at most 255 bytes
 
 
 class Run:
@@ -54,13 +58,12 @@ class Run:
 
     Raises:
         Error: the folder holds the results of another configuration, or another parameter set has the same name.
-        OSError: the folder cannot be written.
 
     Attributes:
         experiment: name of the experiment's folder, such as "001-baseline".
         name: name of the run, such as "001-larger-lr".
-        id: unique for each time that the run is made; the W&B ids of its folds begin with it.
         folder: where the run lies, or, with overwrite=true, will lie.
+        id: made anew each time that the run is; the W&B ids of its folds begin with it. There once a fold is trained.
     """
 
     def __init__(
@@ -76,7 +79,8 @@ class Run:
         self.experiment = self.experiment_dir.name
         self.code_root = self.experiment_dir.parents[1]
         self.root = project_root(file)
-        self.name = self.exp.name + _suffix(_LONGEST_NAME - len(self.exp.name))
+        self.name = self.exp.name + _suffix(LONGEST_NAME - len(self.exp.name))
+        self.id = ""
         require(
             self.experiment not in ("debug", "multirun", "wandb"),
             f"experiments/{self.experiment}: the name is taken by a folder of output/; rename the experiment",
@@ -84,35 +88,54 @@ class Run:
         self._refuse_shared_name()
 
         output = self.root / "output"
-        parent = (output / "debug" if self.exp.debug else output) / self.experiment
-        self.folder = parent / self.name
-        self._new, self._old = parent / f".{self.name}.new", parent / f".{self.name}.old"
+        self._parent = (output / "debug" if self.exp.debug else output) / self.experiment
+        self.folder = self._parent / self.name
+        self._new, self._old = self._parent / f".{self.name}.new", self._parent / f".{self.name}.old"
         self._values = flat(config)
-        self._finish_interrupted_swap()
-        if self.exp.debug:
-            shutil.rmtree(self.folder, ignore_errors=True)
-        self._replacing = config.overwrite and self.folder.exists()
-        if self._replacing:
-            self._work = self._new
-            if self._work.exists() and self._changes(self._work):
-                shutil.rmtree(self._work)
-        else:
-            self._work = self.folder
+        self._trained: list[str] = []
+        self._failed: list[str] = []
+        if self._old.exists():
+            with self._locked("run"):
+                self._finish_interrupted_swap()
+        self._replacing = config.overwrite and self.folder.exists() and not self.exp.debug
+        self._work = self._new if self._replacing else self.folder
+        if not self._replacing:
             self._refuse_changed_config()
-        _require_writable(parent)
-        self.id = self._create()
+        elif self._changes(self._new):  # unfinished, and of a configuration that is no longer wanted
+            shutil.rmtree(self._new)
 
-    def missing(self) -> list[Fold]:
-        """The folds that are asked for and have no result yet; says which are done.
+    def missing(self) -> Iterator[Fold]:
+        """The folds that are asked for and have no result yet, each locked while it is in the caller's hands.
 
-        With exp.mode=sub, the one training on all data.
+        Says which are done. A fold that another process trains is left to it; when no other is free, this waits. With
+        exp.mode=sub, the one training on all data.
+
+        Raises:
+            Error: the folder cannot be written, or another process has made a run of another configuration in it.
         """
         numbers = [None] if self.exp.mode is Mode.sub else self.exp.fold or []
         folds = [Fold(self, number) for number in numbers]
-        for fold in folds:
-            if fold.result is not None:
-                print(f"{fold.title} is done: {_describe(fold.result)}")
-        return [fold for fold in folds if fold.result is None]
+        missing = [fold for fold in folds if not self._say_done(fold)]
+        self._warn_of_changed_code()
+        if missing:
+            self._prepare()
+        said: set[str] = set()
+        while missing:
+            fold = next((fold for fold in missing if fold.lock(wait=False)), None)
+            if fold is None:
+                fold = missing[0]
+                print(f"waiting for {fold.title}, which another process trains", flush=True)
+                fold.lock(wait=True)
+            for other in missing[: missing.index(fold)]:
+                if other.name not in said:
+                    print(f"{other.title} is being trained by another process", flush=True)
+                    said.add(other.name)
+            missing.remove(fold)
+            try:
+                if not self._say_done(fold):
+                    yield fold
+            finally:
+                fold.unlock()
 
     def summarize(self) -> float | None:
         """Write `cv.json`, put an overwritten run in its place, and say the score and where it lies.
@@ -120,57 +143,122 @@ class Run:
         Returns:
             The CV score: over all out-of-fold rows when every fold is done, else the mean over the folds that are;
             None with exp.mode=sub.
+
+        Raises:
+            Error: a fold has failed; the others are done.
         """
+        if self._failed:
+            old = "; the old results stay until then" if self._replacing else ""
+            raise Error(f"failed: {', '.join(self._failed)}; the same command trains what is missing{old}")
         if self._replacing:
-            self._swap()
+            with self._locked("run"):
+                if not self._busy():
+                    self._swap()
         score = None
         if self.exp.mode is Mode.sub:
-            print(f"predictions of the test set: {shown(self.folder / 'full' / 'submission.csv')}")
+            if self._done():
+                self._summary()
+            print(f"predictions of the test set: {shown(self._work / 'full' / 'submission.csv')}")
         else:
             summary = self._summary()
             score = summary["mean"] if summary["score"] is None else summary["score"]
             deviation = "" if summary["std"] is None else f" ± {summary['std']:.4f}"
-            print(f"CV {summary['metric']} {score:.4f}{deviation}  {summary['folds_done']}/{summary['n_folds']} folds")
-        print(f"results: {shown(self.folder)}")
+            mixed = "  (folds trained by different code)" if summary["mixed_code"] else ""
+            folds = f"{summary['folds_done']}/{summary['n_folds']} folds{mixed}"
+            print(f"CV {summary['metric']} {score:.4f}{deviation}  {folds}")
+        print(f"results: {shown(self._work)}", flush=True)
         return score
 
     def _summary(self) -> dict[str, Any]:
-        """The content of `cv.json`, made again when it does not say what the folds say."""
-        folds = [Fold(self, number) for number in range(self.exp.n_folds)]
-        done = [fold for fold in folds if fold.result is not None]
-        scores = {str(fold.number): fold.result["score"] for fold in done if fold.result is not None}
-        known = _read_json(self.folder / "cv.json")
-        if known is not None and known.get("folds") == scores:
+        """The content of `cv.json`, made again when the folds on disk say something else."""
+        file = self._work / "cv.json"
+        known = read_json(file)
+        if known is not None and known.get("folds") == self._scores() and not self._trained:
             return known
-        score = None
-        if len(done) == self.exp.n_folds:
-            parts = [_read_csv(fold.folder / "oof.csv") for fold in done]
-            score = self.metric({name: [value for part in parts for value in part[name]] for name in parts[0]})
-        summary = {
-            "metric": self.metric.__name__,
-            "greater_is_better": self.greater_is_better,
-            "score": score,
-            "mean": statistics.fmean(scores.values()),
-            "std": statistics.stdev(scores.values()) if len(scores) > 1 else None,
-            "folds_done": len(done),
-            "n_folds": self.exp.n_folds,
-            "complete": len(done) == self.exp.n_folds,
-            "folds": scores,
-        }
-        write_json(self.folder / "cv.json", summary)
+        with self._locked("run"):  # whoever comes last sees every fold
+            done = self._done()
+            scores = self._scores()
+            summary = {
+                "metric": self.metric.__name__,
+                "greater_is_better": self.greater_is_better,
+                "score": self._score_of_all_rows(done) if len(done) == self.exp.n_folds else None,
+                "mean": statistics.fmean(scores.values()),
+                "std": statistics.stdev(scores.values()) if len(scores) > 1 else None,
+                "folds_done": len(done),
+                "n_folds": self.exp.n_folds,
+                "complete": len(done) == self.exp.n_folds,
+                "mixed_code": len({result.get("code") for _, result in done}) > 1,
+                "folds": scores,
+            }
+            write_json(file, summary)
         return summary
 
-    def _create(self) -> str:
-        """Make the folder with `config.yaml` and `run.json` unless it is there; the id of the run."""
-        known = _read_json(self._work / "run.json")
-        if known is not None:
-            return str(known["id"])
-        self._work.mkdir(parents=True, exist_ok=True)
-        text = OmegaConf.to_yaml(OmegaConf.structured(self.config))
-        write_text(self._work / "config.yaml", text)
-        record = {"id": secrets.token_hex(4), **_provenance(self.code_root)}
-        write_json(self._work / "run.json", record)
-        return str(record["id"])
+    def _done(self) -> list[tuple[Fold, dict[str, Any]]]:
+        folds = [Fold(self, number) for number in range(self.exp.n_folds)]
+        return [(fold, fold.result) for fold in folds if fold.result is not None]
+
+    def _scores(self) -> dict[str, float]:
+        return {str(fold.number): result["score"] for fold, result in self._done()}
+
+    def _score_of_all_rows(self, done: list[tuple[Fold, dict[str, Any]]]) -> float | None:
+        try:
+            parts = [read_csv(fold.folder / "oof.csv") for fold, _ in done]
+            return float(self.metric({name: [value for part in parts for value in part[name]] for name in parts[0]}))
+        except FileNotFoundError as error:
+            warn(f"{error.filename} is missing: no score over all rows")
+            return None
+
+    def _say_done(self, fold: Fold) -> bool:
+        fold.read()
+        if fold.result is None or self.exp.debug:
+            return False
+        print(f"{fold.title} is done: {_describe(fold.result)}", flush=True)
+        return True
+
+    def _warn_of_changed_code(self) -> None:
+        if self.exp.debug:
+            return
+        code = snapshot.code_hash(self.experiment_dir)
+        changed = [fold.title for fold, result in self._done() if result.get("code", code) != code]
+        if changed:
+            warn(
+                f"the code of experiments/{self.experiment} has changed since {', '.join(changed)}: "
+                "what is trained now is marked as different; overwrite=true trains it all again"
+            )
+
+    def _prepare(self) -> None:
+        """Make the folder with `config.yaml` and `run.json`, unless it is there, and the snapshot of the code."""
+        _require_writable(self._parent)
+        with self._locked("run"):
+            if self.exp.debug and not self._busy():
+                shutil.rmtree(self._work, ignore_errors=True)
+            if not self._replacing:
+                self._refuse_changed_config()
+            record, made = read_json(self._work / "run.json"), self.provenance
+            if record is None or "id" not in record:
+                self._work.mkdir(parents=True, exist_ok=True)
+                write_text(self._work / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(self.config)))
+                started = datetime.now(UTC).isoformat(timespec="seconds")
+                record = {"id": secrets.token_hex(4), "started": started, **made}
+                write_json(self._work / "run.json", record)
+        self.id = str(record["id"])
+
+    @functools.cached_property
+    def provenance(self) -> dict[str, Any]:
+        """What a person needs to know to make a fold of this run again."""
+        hydra = HydraConfig.get() if HydraConfig.initialized() else None
+        packages = ((package.name, package.version) for package in metadata.distributions() if package.name)
+        return {
+            "experiment": self.experiment,
+            "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+            "overrides": list(hydra.overrides.task) if hydra else [],
+            "code": snapshot.code_hash(self.experiment_dir),
+            "git": None if self.exp.debug else snapshot.take(self.code_root),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "host": socket.gethostname(),
+            "packages": dict(sorted(packages)),
+        }
 
     def _changes(self, folder: Path) -> list[str]:
         """What differs between the configuration and that of the run in `folder`: "key: old → new"."""
@@ -178,7 +266,7 @@ class Run:
         if not file.exists():
             return []
         old = flat(OmegaConf.load(file))
-        keys = [key for key in {**old, **self._values} if key not in _NOT_COMPARED]
+        keys = [key for key in {**old, **self._values} if key not in NOT_COMPARED]
         absent = "(not set)"
         return [
             f"{key}: {old.get(key, absent)} → {self._values.get(key, absent)}"
@@ -187,7 +275,7 @@ class Run:
         ]
 
     def _refuse_changed_config(self) -> None:
-        if changes := self._changes(self.folder):
+        if not self.exp.debug and (changes := self._changes(self.folder)):
             raise Error(
                 f"{shown(self.folder)} holds another configuration ({'; '.join(changes)}): "
                 "give this one a parameter set and a name of its own (exp/NNN.yaml), "
@@ -212,7 +300,7 @@ class Run:
         """Put the new run in the place of the old one, which is whole until then."""
         if not self._changes(self.folder):  # the same configuration: keep the folds that were not asked for
             for kept in self.folder.iterdir():
-                if not (self._new / kept.name).exists():
+                if kept.name != "cv.json" and not (self._new / kept.name).exists():
                     (shutil.copytree if kept.is_dir() else shutil.copy2)(kept, self._new / kept.name)
         self.folder.rename(self._old)
         self._new.rename(self.folder)
@@ -224,11 +312,36 @@ class Run:
             (self._new if self._new.exists() else self._old).rename(self.folder)
         shutil.rmtree(self._old, ignore_errors=True)
 
+    def _lock(self, name: str) -> BaseFileLock:
+        """A lock between processes; the system frees it when its holder dies."""
+        from filelock import FileLock
+
+        folder = self._parent / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f"{self.name}.{name}")
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        with self._lock(name):
+            yield
+
+    def _busy(self) -> bool:
+        """Whether another process trains a part of this run."""
+        from filelock import Timeout
+
+        for name in ["full", *(f"fold{number}" for number in range(self.exp.n_folds))]:
+            try:
+                self._lock(name).acquire(blocking=False).lock.release()
+            except Timeout:
+                return True
+        return False
+
 
 class Fold:
     """One training of a run: on all rows but those of a fold, or, when `number` is None, on all rows.
 
-    Used in a `with`, which empties the folder of what an interrupted training left there.
+    Used in a `with`, which empties the folder of what an interrupted training left there. An exception in it is
+    reported, and goes no further when other folds were asked for, too: these are still trained.
 
     Attributes:
         name: "fold0" or "full", the name of its folder.
@@ -240,24 +353,73 @@ class Fold:
         self.run, self.number = run, number
         self.name = "full" if number is None else f"fold{number}"
         self.title = "all data" if number is None else f"fold {number}"
-        self.folder = run._work / self.name
-        self.result = _read_json(self.folder / "result.json")
+        self._held: BaseFileLock | None = None
+        self.read()
+
+    @property
+    def folder(self) -> Path:
+        return self.run._work / self.name
+
+    def read(self) -> None:
+        """Read `result.json`. One that is broken, or not of this fold, counts as missing."""
+        file = self.folder / "result.json"
+        self.result = read_json(file)
+        if self.result is not None and not self._is_result(self.result):
+            warn(f"{shown(file)} is not the result of {self.title} and counts as missing")
+            self.result = None
+
+    def _is_result(self, content: Mapping[str, Any]) -> bool:
+        score, seconds = content.get("score"), content.get("seconds")
+        number_fits = isinstance(score, int | float) if self.number is not None else score is None
+        fold_fits = "fold" in content and content["fold"] == self.number
+        return fold_fits and number_fits and isinstance(seconds, int | float) and "metric" in content
+
+    def lock(self, wait: bool) -> bool:
+        """Take the lock of this fold, if need be after its holder; whether this process holds it now."""
+        from filelock import Timeout
+
+        lock = self.run._lock(self.name)
+        try:
+            lock.acquire(blocking=wait)
+        except Timeout:
+            return False
+        self._held = lock
+        return True
+
+    def unlock(self) -> None:
+        """Give the lock back."""
+        if self._held is not None:
+            self._held.release()
 
     def __enter__(self) -> Fold:
         if self.folder.exists():
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True)
-        self._started = time.monotonic()
+        self.result = None
+        self._started, self._clock = datetime.now(UTC), time.monotonic()
         self._epochs = Epochs(self.title)
         self._history: TextIO = open(self.folder / "history.csv", "w", newline="", encoding="utf-8")
         self._rows: csv.DictWriter[str] | None = None
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._epochs.close()
-        self._history.close()
-        if self.result is not None:
-            print(f"{self.title}  {_describe(self.result)}", flush=True)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> bool:
+        self._close()
+        if error is None:
+            require(self.result is not None, f"{self.title}: train.py left the `with` without fold.finish()")
+            return False
+        if not isinstance(error, Exception) or interrupted(error):
+            return False
+        if is_full_or_forbidden(error):
+            assert isinstance(error, OSError)
+            error.filename = error.filename or str(self.folder)
+            return False
+        asked_for = 1 if self.number is None else len(self.run.exp.fold or [])
+        if asked_for == 1:
+            return False
+        print(f"{self.title}  failed", flush=True)
+        report(error)
+        self.run._failed.append(self.title)
+        return True
 
     def log(self, metrics: Mapping[str, float], epochs: int) -> None:
         """Add one row to `history.csv`, and show it.
@@ -289,66 +451,30 @@ class Fold:
             extra: more to keep in the result, such as best_epoch=12.
 
         Returns:
-            The result: fold, metric, score (None when trained on all rows), the extra values, seconds.
+            fold, metric, score (None when trained on all rows), the extra values, seconds. The file also has what it
+            takes to make the fold again.
         """
-        score = None if self.number is None else float(self.run.metric(_read_csv(self.folder / "oof.csv")))
-        self.result = {
+        score = None if self.number is None else float(self.run.metric(read_csv(self.folder / "oof.csv")))
+        self._close()
+        result = {
             "fold": self.number,
             "metric": self.run.metric.__name__,
             "score": score,
             **extra,
-            "seconds": round(time.monotonic() - self._started, 3),
+            "seconds": round(time.monotonic() - self._clock, 3),
         }
-        write_json(self.folder / "result.json", self.result)
-        return self.result
+        made = {"started": self._started.isoformat(timespec="seconds"), **self.run.provenance}
+        for file in self.folder.iterdir():
+            to_disk(file)
+        write_json(self.folder / "result.json", result | made)
+        self.result = result
+        self.run._trained.append(self.title)
+        print(f"{self.title}  {_describe(result)}", flush=True)
+        return result
 
-
-def write_text(file: Path, text: str) -> None:
-    """Write a file whole or not at all, whatever happens: on disk first, then under its name."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        with open(temporary, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def _read_json(file: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None when there is no such file, or, with a warning, when it is not JSON."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except ValueError:
-        content = None
-    if not isinstance(content, dict):
-        warn(f"{shown(file)} is broken and counts as missing")
-        return None
-    return content
-
-
-def _read_csv(file: Path) -> dict[str, list[Any]]:
-    """The columns of a CSV file, numbers as numbers."""
-    with open(file, newline="", encoding="utf-8") as stream:
-        header, *rows = csv.reader(stream)
-    return {name: [_number(row[index]) for row in rows] for index, name in enumerate(header)}
-
-
-def _number(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+    def _close(self) -> None:
+        self._epochs.close()
+        self._history.close()
 
 
 def _suffix(longest: int) -> str:
@@ -359,7 +485,7 @@ def _suffix(longest: int) -> str:
     if not HydraConfig.initialized():
         return ""
     overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
-    named = [override for override in overrides if override.key_or_group not in _NOT_IN_NAME]
+    named = [override for override in overrides if override.key_or_group not in NOT_COMPARED]
     pairs = sorted((override.key_or_group, override.get_value_element_as_str()) for override in named)
     plain = "".join(f",{key}={value}" for key, value in pairs)
     safe = re.sub(r"[^\w.,=+-]+", "_", plain)
@@ -368,39 +494,18 @@ def _suffix(longest: int) -> str:
     return f"{safe[: longest - 9]}-{hashlib.sha256(plain.encode()).hexdigest()[:8]}"
 
 
-def _provenance(code_root: Path) -> dict[str, Any]:
-    """What a person needs to know to make the run again."""
-    return {
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git": _git(code_root),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "host": socket.gethostname(),
-        "packages": dict(sorted((d.name, d.version) for d in metadata.distributions() if d.name)),
-    }
-
-
-def _git(code_root: Path) -> dict[str, Any] | None:
-    """The commit, and whether the working tree differs from it; None outside a git repository."""
-
-    def git(*arguments: str) -> str:
-        command = ["git", *arguments]
-        return subprocess.run(command, cwd=code_root, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
 def _require_writable(folder: Path) -> None:
-    """Raise an OSError, and leave nothing behind, when `folder` cannot be made or written."""
+    """Make `folder`.
+
+    Raises:
+        Error: it cannot be made or written.
+    """
     above = next(parent for parent in (folder, *folder.parents) if parent.exists())
     if not above.is_dir():
         raise Error(f"cannot write {folder}: {above} is not a folder")
-    probe = above / f".expkit-{os.getpid()}"
+    probe = folder / f".{secrets.token_hex(4)}"
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import tomllib
@@ -97,6 +98,8 @@ class Tracker:
             self.run = None
             if isinstance(error, TimeoutError):
                 _give_up_online()
+            if isinstance(error, ConnectionError):
+                _forget_service()
             return None
 
 
@@ -119,6 +122,14 @@ def _mode(wished: str | None) -> str:
             warn(f"W&B does not take the key, or does not answer; going on offline ({_first_line(error)})")
             _online = False
     return "online" if _online else "offline"
+
+
+def _forget_service() -> None:
+    """W&B's service process is gone: without this, W&B would miss it again at the end, and for the next fold."""
+    import wandb
+
+    with contextlib.suppress(Exception):
+        wandb.teardown()
 
 
 def _first_line(error: Exception) -> str:
