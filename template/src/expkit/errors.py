@@ -77,7 +77,8 @@ def one_line(error: BaseException) -> str | None:
         return str(error)
     if is_full_or_forbidden(error):
         assert isinstance(error, OSError)
-        return f"cannot read or write {error.filename or 'a file'}: {error.strerror}"
+        what = "no access to" if error.errno in (errno.EACCES, errno.EPERM) else "cannot write"
+        return f"{what} {error.filename or 'a file'}: {error.strerror}"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}: {error.problem}"
