@@ -74,6 +74,16 @@ def test_readme_of_the_project(project: Project, person: dict[str, str], tmp_pat
     assert "12 passed" in shell("uv run pytest -q", folder, person)
 
 
+@pytest.mark.parametrize("file", ["AGENTS.md", ".claude/skills/experiment-setup/SKILL.md"])
+def test_commands_for_agents(project: Project, person: dict[str, str], tmp_path: Path, file: str) -> None:
+    folder = tmp_path / "myproj"
+    call("git", "clone", "-q", project.folder, folder, cwd=tmp_path)
+    shell("pip install -q uv", folder, person)
+    shell("uv run python experiments/001-baseline/train.py exp=001", folder, person)
+    for script in blocks(folder / file, "bash"):
+        shell(script, folder, person)
+
+
 def run_blocks(scripts: list[str], folder: Path, person: dict[str, str], tmp_path: Path) -> None:
     """Run blocks of commands, each from the project's root; the clone is of `folder`, the volume a new folder."""
     volume = tmp_path / "volume"

@@ -125,3 +125,8 @@ class Network:
     def save(self, file: Path) -> None:
         """Write the kept classifier, for `joblib.load`."""
         joblib.dump(self._kept, file)
+
+
+def load(file: Path) -> MLPClassifier:
+    """The classifier that `Network.save` wrote."""
+    return joblib.load(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib.util
 import re
 import sys
@@ -17,7 +18,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
 from expkit.errors import Error, require
-from expkit.paths import code_root
+from expkit.paths import code_root, shown
 
 T = TypeVar("T")
 
@@ -96,15 +97,21 @@ def typed(cfg: DictConfig, schema: type[T]) -> T:
 
 def flat(config: object) -> dict[str, Any]:
     """A configuration, dataclasses or OmegaConf's, as {"exp.seed": 42, ...}; enums by name, lists as values."""
+    return dict(leaves(container(config)))
+
+
+def container(config: object) -> Any:
+    """A configuration, dataclasses or OmegaConf's, as plain dicts and lists; enums by name."""
     if not isinstance(config, DictConfig):
         config = OmegaConf.structured(config)
-    return dict(_leaves(OmegaConf.to_container(config, enum_to_str=True), ""))
+    return OmegaConf.to_container(config, enum_to_str=True)
 
 
-def _leaves(tree: Any, key: str) -> Iterator[tuple[str, Any]]:
+def leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """The keys and values of nested dicts: {"exp": {"seed": 42}} gives ("exp.seed", 42)."""
     if isinstance(tree, dict) and tree:
         for name, branch in tree.items():
-            yield from _leaves(branch, f"{key}.{name}" if key else str(name))
+            yield from leaves(branch, f"{key}.{name}" if key else str(name))
     else:
         yield key, tree
 
@@ -136,22 +143,39 @@ def load_config(experiment: str, overrides: Sequence[str] = ()) -> Any:
         Error: there is no such experiment, or a value is refused.
         hydra.errors.HydraException: the configuration cannot be composed.
     """
-    folder = code_root() / "experiments" / experiment
-    if not (folder / "train.py").is_file():
-        known = sorted(file.parent.name for file in folder.parent.glob("*/train.py"))
-        raise Error(f"there is no experiment {experiment!r} in {folder.parent}; there are {', '.join(known)}")
-    schema = _import_train(folder).Config
+    folder = experiment_dir(experiment)
+    schema = import_train(folder).Config
+    return typed(compose_config(folder, schema, overrides), schema)
+
+
+def compose_config(folder: Path, schema: type, overrides: Sequence[str]) -> DictConfig:
+    """Compose the config.yaml in `folder` as the command line would; the state of Hydra stays as it was."""
     register(schema)
     hydra_of_caller = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(folder), version_base=None):
-            return typed(compose("config", [quoted(override) for override in overrides]), schema)
+            return compose("config", [quoted(override) for override in overrides])
     finally:
         GlobalHydra.instance().hydra = hydra_of_caller
 
 
-def _import_train(folder: Path) -> ModuleType:
+def experiment_dir(name: str) -> Path:
+    """The folder of an experiment.
+
+    Raises:
+        Error: there is none of this name; the message has the nearest, or all.
+    """
+    folder = code_root() / "experiments" / name
+    if not (folder / "train.py").is_file():
+        known = sorted(file.parent.name for file in folder.parent.glob("*/train.py"))
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise Error(f"there is no experiment {name!r} in {shown(code_root() / 'experiments')}; {hint}")
+    return folder
+
+
+def import_train(folder: Path) -> ModuleType:
     """The `train.py` of an experiment as a module, read again each time."""
     name = f"expkit_train_{re.sub(r'[^0-9a-zA-Z]', '_', folder.name)}"
     spec = importlib.util.spec_from_file_location(name, folder / "train.py")

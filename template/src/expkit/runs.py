@@ -30,7 +30,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from expkit import snapshot
-from expkit.config import Config, Mode, flat
+from expkit.config import Config, Mode, container, flat
 from expkit.errors import Error, interrupted, is_full_or_forbidden, report, require, warn
 from expkit.files import read_csv, read_json, to_disk, write_json, write_text
 from expkit.paths import project_root, shown
@@ -178,6 +178,7 @@ class Run:
         with self._locked("run"):  # whoever comes last sees every fold
             done = self._done()
             scores = self._scores()
+            codes = {result.get("code") for _, result in done}
             summary = {
                 "metric": self.metric.__name__,
                 "greater_is_better": self.greater_is_better,
@@ -187,11 +188,21 @@ class Run:
                 "folds_done": len(done),
                 "n_folds": self.exp.n_folds,
                 "complete": len(done) == self.exp.n_folds,
-                "mixed_code": len({result.get("code") for _, result in done}) > 1,
+                "mixed_code": len(codes) > 1,
+                "code": codes.pop() if len(codes) == 1 else None,
                 "folds": scores,
             }
             write_json(file, summary)
+            self._write_times([result for _, result in done])
         return summary
+
+    def _write_times(self, results: list[dict[str, Any]]) -> None:
+        """Put what the board shows beside the scores into `run.json`, so that it need not read every fold."""
+        file = self._work / "run.json"
+        if record := read_json(file):
+            finished = max(result.get("finished", "") for result in results)
+            seconds = round(sum(result["seconds"] for result in results), 3)
+            write_json(file, record | {"finished": finished, "seconds": seconds})
 
     def _done(self) -> list[tuple[Fold, dict[str, Any]]]:
         folds = [Fold(self, number) for number in range(self.exp.n_folds)]
@@ -239,7 +250,8 @@ class Run:
                 self._work.mkdir(parents=True, exist_ok=True)
                 write_text(self._work / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(self.config)))
                 started = datetime.now(UTC).isoformat(timespec="seconds")
-                record = {"id": secrets.token_hex(4), "started": started, **made}
+                config = container(self.exp)
+                record = {"id": secrets.token_hex(4), "started": started, **made, "config": {"exp": config}}
                 write_json(self._work / "run.json", record)
         self.id = str(record["id"])
 
@@ -250,6 +262,7 @@ class Run:
         packages = ((package.name, package.version) for package in metadata.distributions() if package.name)
         return {
             "experiment": self.experiment,
+            "greater_is_better": self.greater_is_better,
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "overrides": list(hydra.overrides.task) if hydra else [],
             "code": snapshot.code_hash(self.experiment_dir),
@@ -463,7 +476,8 @@ class Fold:
             **extra,
             "seconds": round(time.monotonic() - self._clock, 3),
         }
-        made = {"started": self._started.isoformat(timespec="seconds"), **self.run.provenance}
+        started, finished = (time.isoformat(timespec="seconds") for time in (self._started, datetime.now(UTC)))
+        made = {"started": started, "finished": finished, **self.run.provenance}
         for file in self.folder.iterdir():
             to_disk(file)
         write_json(self.folder / "result.json", result | made)

@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from expkit.config import container
 from expkit.errors import warn
 from expkit.paths import shown
 from expkit.runs import Fold
@@ -40,7 +39,7 @@ def wandb_args(fold: Fold) -> dict[str, Any]:
         "name": f"{run.experiment}/{run.name}/{fold.name}",
         "id": f"{run.id}-{fold.name}",
         "resume": "allow" if mode == "online" else None,
-        "config": OmegaConf.to_container(OmegaConf.structured(run.exp), enum_to_str=True),
+        "config": container(run.exp),
         "dir": directory,
         "mode": mode,
         "settings": {

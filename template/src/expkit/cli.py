@@ -1,0 +1,268 @@
+"""The command `exp`: start experiments, and find out what came of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from expkit import board as boards
+from expkit.board import Row, find_run, read_board, run_folders
+from expkit.errors import report, require
+from expkit.paths import code_root, output_dir, shown
+
+app = typer.Typer(
+    help="Start experiments, and find out what came of them.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)  # a file has room for whole lines
+MOST_ROWS = 50  # that a person reads; a file or another program gets all
+
+
+def main() -> None:
+    """Run the command; an error that its user can mend is one line."""
+    try:
+        app()
+    except (Exception, KeyboardInterrupt) as error:
+        sys.exit(report(error))
+
+
+def _experiments(incomplete: str) -> list[str]:
+    names = sorted(file.parent.name for file in (code_root() / "experiments").glob("*/train.py"))
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _runs(incomplete: str) -> list[str]:
+    names = ("/".join(Path(path).parts[-2:]) for path in run_folders(output_dir()))
+    return [name for name in names if name.startswith(incomplete)]
+
+
+Run = Annotated[
+    str,
+    typer.Argument(
+        help="`<experiment>/<run>`, a folder, or any part of the name that only one run has", autocompletion=_runs
+    ),
+]
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="`larger-model`, or `001-baseline/003` for a parameter set")],
+    source: Annotated[
+        str | None,
+        typer.Option("--from", help="What to copy: an experiment, or a parameter set", autocompletion=_experiments),
+    ] = None,
+) -> None:
+    """A new experiment, copied from the last one, or a new parameter set.
+
+    `exp new larger-model` makes `experiments/002-larger-model`; `exp new 001-baseline/003 --from 001` makes
+    `experiments/001-baseline/exp/003.yaml`.
+    """
+    from expkit.new import new_experiment, new_parameter_set
+
+    experiment, slash, parameter_set = name.partition("/")
+    if slash:
+        made = new_parameter_set(experiment, parameter_set, source)
+        train, options = made.parents[1] / "train.py", f" exp={made.stem}"
+    else:
+        made = new_experiment(name, source)
+        train, options = made / "train.py", ""
+    console.print(f"made {shown(made)}; next:", markup=False)
+    console.print(f"  uv run python {shown(train)}{options} show_config=true", markup=False, soft_wrap=True)
+    console.print(f"  uv run python {shown(train)}{options} exp.debug=true", markup=False, soft_wrap=True)
+
+
+@app.command()
+def check(
+    experiments: Annotated[
+        list[str] | None, typer.Argument(help="Which experiments; all of them by default", autocompletion=_experiments)
+    ] = None,
+) -> None:
+    """Compose every parameter set of every experiment, without training. Exit code 1 when one does not."""
+    from expkit.checks import check_all, problems
+
+    found = check_all(experiments or None)
+    bad = list(problems(found))
+    table = Table("experiment", "parameter set", "name", "", box=None, pad_edge=False)
+    for checked in found if len(found) <= MOST_ROWS else bad:
+        state = Text(checked.problem, "red") if checked.problem else Text("ok", "green")
+        table.add_row(checked.experiment, checked.parameter_set, checked.name or "", state)
+    if table.row_count:
+        console.print(table)
+    console.print(f"{len(found) - len(bad)} of {len(found)} parameter sets are fine", markup=False)
+    raise typer.Exit(1 if bad else 0)
+
+
+@app.command()
+def board(
+    sort: Annotated[str, typer.Option(help="A column or a configuration key; -KEY the other way round")] = "score",
+    filter: Annotated[
+        list[str] | None,
+        typer.Option(help="`score>0.97`, `learning_rate=0.003`, or a part of a name; may be given several times"),
+    ] = None,
+    last: Annotated[int | None, typer.Option(min=1, help="Only the N runs that finished last")] = None,
+    seeds: Annotated[bool, typer.Option("--seeds", help="Runs that differ only in their seed as one row")] = False,
+    everything: Annotated[bool, typer.Option("--all", help=f"More than the first {MOST_ROWS} rows")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with the configuration")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, with the configuration")] = False,
+    as_markdown: Annotated[bool, typer.Option("--md", help="As a Markdown table")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow the runs that are under way; Ctrl-C ends it")] = False,
+) -> None:
+    """Every run and its score, best first; those with missing folds after those that have all."""
+    require(sum([as_json, as_csv, as_markdown, watch]) <= 1, "give one of --json, --csv, --md and --watch")
+
+    def rows() -> list[Row]:
+        found = boards.filtered(read_board(), filter or [])
+        if seeds:
+            found = boards.grouped_by_seed(found)
+        if last is not None:
+            found = boards.ordered(found, "-finished")[:last]
+        return boards.ordered(found, sort)
+
+    if watch:
+        _watch(rows)
+        return
+    found = rows()
+    if as_json:
+        print(json.dumps([row.values() for row in found], indent=2, ensure_ascii=False))
+    elif as_csv:
+        print(_csv(found), end="")
+    elif as_markdown:
+        print(_markdown(found))
+    elif not found:
+        console.print(_nothing(bool(filter)), markup=False)
+    else:
+        shown_rows = found if everything else found[:MOST_ROWS]
+        console.print(board_table(shown_rows, console.width))
+        if len(found) > len(shown_rows):
+            console.print(f"{len(found) - len(shown_rows)} more: --all, --last N or --filter", markup=False)
+
+
+def _nothing(is_filtered: bool) -> str:
+    if is_filtered and read_board():
+        return "no run meets the filter"
+    return f"no runs yet in {shown(output_dir())}: uv run python experiments/001-baseline/train.py"
+
+
+HEADINGS = ("run", "score ± std", "folds", "seed", "time", "finished", "commit", "marks")
+ONLY_WIDE = ("finished", "commit")  # columns for a terminal of 110 characters and more, for files and for programs
+
+
+def _cells(row: Row) -> dict[str, str]:
+    score = "" if row.score is None else f"{row.score:.4f}"
+    return {
+        "run": row.name,
+        "score ± std": score if row.std is None else f"{score} ± {row.std:.4f}",
+        "folds": f"{row.folds_done}/{row.n_folds or '?'}",
+        "seed": "" if row.seed is None else str(row.seed),
+        "time": "" if row.seconds is None else _duration(row.seconds),
+        "finished": (row.finished or "").replace("T", " ")[:16],
+        "commit": row.commit or "",
+        "marks": ", ".join(row.marks),
+    }
+
+
+def board_table(rows: list[Row], width: int) -> Table:
+    """The rows as a table of `width` characters; the metric is named once when all have the same."""
+    metrics = {row.metric for row in rows if row.metric}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    headings = [heading for heading in HEADINGS if width >= 110 or heading not in ONLY_WIDE]
+    for heading in headings:
+        title = f"{next(iter(metrics))} ± std" if heading == "score ± std" and len(metrics) == 1 else heading
+        wraps = heading in ("run", "marks")
+        right = heading in ("folds", "seed", "time")
+        table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=not wraps)
+    for row in rows:
+        cells = {name: Text(text) for name, text in _cells(row).items()}
+        if len(metrics) > 1 and row.metric:
+            cells["score ± std"] = Text(f"{row.metric} {cells['score ± std']}")
+        cells["marks"].stylize("yellow")
+        table.add_row(*(cells[heading] for heading in headings), style="dim" if row.score is None else "")
+    return table
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def _csv(rows: list[Row]) -> str:
+    names = list(dict.fromkeys(name for row in rows for name in row.values()))
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(row.values() for row in rows)
+    return stream.getvalue()
+
+
+def _markdown(rows: list[Row]) -> str:
+    lines = [[cell.replace("|", "\\|") for cell in _cells(row).values()] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [list(HEADINGS), ["---"] * len(HEADINGS), *lines])
+
+
+def _watch(rows: Any) -> None:
+    """The board, twice a second, with the folds that are in training."""
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            current = [replace(row, marks=(*_under_way(row), *row.marks)) for row in rows()]
+            live.update(
+                board_table(current[:MOST_ROWS], console.width) if current else Text(_nothing(False)), refresh=True
+            )
+            time.sleep(0.5)
+
+
+def _under_way(row: Row) -> list[str]:
+    """The folds of a run that a process is training now: those with a history and no result, changed of late."""
+    marks = []
+    for history in sorted(row.folder.glob("*/history.csv")):
+        if not history.with_name("result.json").exists() and time.time() - history.stat().st_mtime < 600:
+            epochs = max(0, history.read_bytes().count(b"\n") - 1)
+            marks.append(f"{history.parent.name} in epoch {epochs + 1}")
+    return marks
+
+
+@app.command()
+def show(run: Run) -> None:
+    """One run whole: its configuration, its folds, how to make it again, and its learning curve."""
+    from expkit.show import show_run
+
+    show_run(console, find_run(run))
+
+
+@app.command()
+def diff(run: Run, other: Run) -> None:
+    """What differs between two runs: configuration, scores of the folds, packages, code."""
+    from expkit.show import show_diff
+
+    show_diff(console, find_run(run), find_run(other))
+
+
+@app.command()
+def reproduce(run: Run) -> None:
+    """Train the finished folds of a run again, from the snapshot of its code. Exit code 1 when they differ."""
+    from expkit.reproduce import reproduce as train_again
+
+    folder = find_run(run)
+    with console.status(f"training {folder.parent.name}/{folder.name} again"):
+        again = train_again(folder)
+    console.print(str(again), markup=False)
+    raise typer.Exit(0 if again.identical else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Runs for a reader at the terminal: one whole, or two side by side."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from expkit.board import read_run
+from expkit.config import flat
+from expkit.files import read_json
+from expkit.paths import code_root, shown
+from expkit.results import LoadedRun
+from expkit.snapshot import git
+
+
+def show_run(console: Console, folder: Path) -> None:
+    """Print one run: score, folds, configuration, origin, learning curve."""
+    run = LoadedRun(folder)
+    row = run.row
+    console.print(Text(row.name, "bold"), Text(f"  {shown(folder)}", "dim"), soft_wrap=True)
+    if row.score is not None:
+        deviation = "" if row.std is None else f" ± {row.std:.4f}"
+        marks = f"  ({', '.join(row.marks)})" if row.marks else ""
+        text = f"CV {row.metric} {row.score:.4f}{deviation}  {row.folds_done}/{row.n_folds} folds{marks}"
+        console.print(text, markup=False, soft_wrap=True)
+    elif row.marks:
+        console.print(", ".join(row.marks), markup=False)
+
+    if run.folds:
+        results = {fold: run.result(fold) for fold in run.folds}
+        table = Table("fold", "score", "best epoch", "time", "finished", box=None, pad_edge=False, header_style="bold")
+        for fold, result in results.items():
+            best, finished = str(result.get("best_epoch", "")), str(result.get("finished", ""))
+            table.add_row(
+                str(fold), f"{result['score']:.4f}", best, f"{result['seconds']:.1f} s", finished[:16].replace("T", " ")
+            )
+        console.print(table)
+
+    for title, text in _origin(row.experiment, read_json(folder / "run.json") or {}):
+        console.print(Text(f"{title:8}", "dim"), Text(text), soft_wrap=True)
+    if (folder / "config.yaml").is_file():
+        values = {key: value for key, value in flat(run.config).items() if key.startswith("exp.")}
+        width = max(map(len, values), default=0)
+        for key, value in values.items():
+            console.print(Text(f"{key:{width}}  ", "dim"), Text(str(value)), sep="", soft_wrap=True)
+    if curve := learning_curve(run, console.width):
+        console.print(Text.from_ansi(curve))
+
+
+def _origin(experiment: str, record: dict[str, Any]) -> list[tuple[str, str]]:
+    """How a run was made, for a reader."""
+    if not record:
+        return []
+    git = record.get("git")
+    code = "no snapshot"
+    if git:
+        code = f"commit {git['commit'][:12] or 'none yet'}{' and changes' if git['dirty'] else ''}"
+    return [
+        ("command", f"python experiments/{experiment}/{' '.join(record.get('command', []))}"),
+        ("code", code),
+        ("python", f"{record.get('python')}, {str(record.get('platform')).partition('-')[0]}"),
+    ]
+
+
+def learning_curve(run: LoadedRun, width: int) -> str:
+    """The last metric of each fold's history, drawn in characters; "" when there is none."""
+    import plotext
+
+    histories = {fold: run.history(fold) for fold in run.folds}
+    histories = {fold: history for fold, history in histories.items() if len(history) > 1 and len(history["epoch"]) > 1}
+    if not histories:
+        return ""
+    metric = list(next(iter(histories.values())))[-1]
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plotsize(min(width, 100), 18)
+    for (fold, history), color in zip(
+        histories.items(), ["blue", "orange", "green", "red", "magenta"] * 20, strict=False
+    ):
+        plotext.plot(history["epoch"], history[metric], marker="braille", label=f"fold {fold}", color=color)
+    last = max(history["epoch"][-1] for history in histories.values())
+    plotext.xticks(sorted({1 + round((last - 1) * part / 4) for part in range(5)}))
+    plotext.title(metric)
+    plotext.xlabel("epoch")
+    return str(plotext.build())
+
+
+def show_diff(console: Console, old: Path, new: Path) -> None:
+    """Print what differs between two runs."""
+    console.print(Text(f"{_title(old)} → {_title(new)}", "bold"), soft_wrap=True)
+    runs = LoadedRun(old), LoadedRun(new)
+    _changes(console, "configuration", *(flat(run.config) for run in runs))
+    _scores(console, *runs)
+    records = [read_json(folder / "run.json") or {} for folder in (old, new)]
+    _changes(console, "packages", *(record.get("packages", {}) for record in records))
+    _changes(console, "python", *({"python": record.get("python")} for record in records))
+    console.print(Text("code", "bold"))
+    console.print(_code(records, old.parent.name, new.parent.name), soft_wrap=True)
+
+
+def _title(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"
+
+
+def _changes(console: Console, title: str, old: dict[str, Any], new: dict[str, Any]) -> None:
+    ignored = ("show_config", "overwrite")
+    keys = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in ignored]
+    if not keys:
+        if title == "configuration":
+            console.print(Text("configuration", "bold"), "the same")
+        return
+    table = Table(title, "", "", "", box=None, pad_edge=False, header_style="bold")
+    for key in keys:
+        values = [str(side[key]) if key in side else "(not there)" for side in (old, new)]
+        table.add_row(key, Text(values[0], "red"), "→", Text(values[1], "green"))
+    console.print(table)
+
+
+def _scores(console: Console, old: LoadedRun, new: LoadedRun) -> None:
+    scores = [{str(fold): run.result(fold)["score"] for fold in run.folds} for run in (old, new)]
+    for side, run in zip(scores, (old, new), strict=True):
+        side["CV"] = read_run(run.folder).score
+    table = Table("fold", "old", "new", "", box=None, pad_edge=False, header_style="bold")
+    table.columns[0].header = f"{old.row.metric or new.row.metric} of fold"
+    for fold in sorted({**scores[0], **scores[1]}):
+        before, after = (side.get(fold) for side in scores)
+        change = "" if before is None or after is None else f"{after - before:+.4f}"
+        table.add_row(fold, *("" if score is None else f"{score:.4f}" for score in (before, after)), change)
+    console.print(table)
+
+
+def _code(records: list[dict[str, Any]], old: str, new: str) -> Text:
+    """The difference of two snapshots: the experiment's folder line by line, the rest as a list of files."""
+    origins = [record.get("git") for record in records]
+    if not all(origins):
+        return Text("unknown: one of the runs has no snapshot", "dim")
+    before, after = (origin["snapshot"] for origin in origins if origin)
+    if before == after and old == new:
+        return Text("the same", "dim")
+    root = code_root()
+    try:
+        prefix = git(root, "rev-parse", "--show-prefix")
+        trees = [f"{side}:{prefix}experiments/{name}" for side, name in ((before, old), (after, new))]
+        own = git(root, "diff", "--color=always", *trees)
+        rest = git(
+            root,
+            "diff",
+            "--stat=100",
+            before,
+            after,
+            "--",
+            ".",
+            f":(exclude)experiments/{old}",
+            f":(exclude)experiments/{new}",
+        )
+    except subprocess.CalledProcessError as error:
+        return Text(f"unknown: {error.stderr.strip()}", "dim")
+    return Text.from_ansi("\n".join(part for part in (own, rest) if part) or "the same")
