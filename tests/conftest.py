@@ -114,6 +114,7 @@ def project(template_repository: Path, tmp_path_factory: pytest.TempPathFactory)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=6, help="how often the kill tests kill a training (default: 6)")
+    parser.addoption("--examples", type=int, default=200, help="how many odd answers are tried (default: 200)")
 
 
 @pytest.fixture

@@ -58,9 +58,9 @@ def test_tree(project: Project) -> None:
 
 def test_answers_arrive(project: Project) -> None:
     answers = yaml.safe_load((project.folder / ".copier-answers.yml").read_text())
-    assert {key: answers[key] for key in ANSWERS} == ANSWERS
+    assert {key: answers[key] for key in ANSWERS} == ANSWERS | {"n_folds": "5"}
     pyproject = tomllib.loads((project.folder / "pyproject.toml").read_text())
-    assert pyproject["project"]["name"] == "digits-co"
+    assert pyproject["project"]["name"] == "digits-co-experiments"
     assert pyproject["project"]["description"] == ANSWERS["project_name"]
     assert pyproject["tool"]["expkit"]["wandb_project"] == ANSWERS["wandb_project"]
     assert (project.folder / "README.md").read_text().startswith(f"# {ANSWERS['project_name']}\n")
