@@ -1,0 +1,375 @@
+"""`copier update` brings the template's improvements and leaves every line of the user's where it was.
+
+With the real command line, over tags of a real git repository; in between, the template changes the files that the user
+changed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, Completed, call, clean_environment, commit_all, copier
+from copier import run_copy
+
+YOURS = ("experiments", "input", "output", "notebooks")
+BASELINE = "experiments/001-baseline"
+LAUNCHERS = "conf/hydra/launcher"
+OLDEST_COPIER = yaml.safe_load((ROOT / "copier.yml").read_text())["_min_copier_version"]
+
+Files = dict[str, bytes]
+Copier = Callable[..., Completed]
+
+
+def oldest_copier(*arguments: str | Path, cwd: Path, check: bool = True) -> Completed:
+    """The oldest copier that copier.yml allows, from PyPI."""
+    return call("uvx", "-q", f"copier@{OLDEST_COPIER}", *arguments, cwd=cwd, env=clean_environment(), check=check)
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+def append(folder: Path, *names: str, line: str) -> None:
+    for name in names:
+        (folder / name).write_text(f"{(folder / name).read_text()}{line}\n")
+
+
+def replace(file: Path, old: str, new: str) -> None:
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+
+
+def files_of(folder: Path, *parts: str) -> Files:
+    """Every file with its content, ignored ones included; of some parts, or of all but git's own."""
+    found = (file for part in parts or (".",) for file in (folder / part).rglob("*"))
+    names = {file.relative_to(folder).as_posix(): file for file in found if file.is_file()}
+    return {name: file.read_bytes() for name, file in names.items() if not name.startswith((".git/", ".venv/"))}
+
+
+def unmerged(folder: Path) -> set[str]:
+    return {line.split("\t")[1] for line in call("git", "ls-files", "-u", cwd=folder).stdout.splitlines()}
+
+
+def status(folder: Path) -> str:
+    return call("git", "status", "--porcelain", cwd=folder).stdout
+
+
+def answers_of(folder: Path) -> dict[str, object]:
+    answers = yaml.safe_load((folder / ".copier-answers.yml").read_text())
+    assert isinstance(answers, dict)
+    return answers
+
+
+@pytest.fixture
+def template(template_repository: Path, tmp_path: Path) -> Path:
+    """A template of one's own, with the release v0.1.0, to make another release of."""
+    call("git", "clone", "-q", template_repository, tmp_path / "template", cwd=tmp_path)
+    return tmp_path / "template"
+
+
+def release(template: Path, version: str) -> None:
+    commit_all(template, f"chore: release {version}")
+    call("git", "tag", version, cwd=template)
+
+
+def render(template: Path, folder: Path, **answers: object) -> Path:
+    """A project, committed."""
+    run_copy(str(template), folder, data=answers, defaults=True, quiet=True)
+    commit_all(folder)
+    return folder
+
+
+# What the template has in v0.2.0, beside what it has in this working tree.
+PRESETS = {f"{LAUNCHERS}/{name}.yaml": "# one\n# two\n# three\n# four\n" for name in ("edited", "deleted", "renamed")}
+NOTEBOOKS = {f"notebooks/{name}.ipynb": "{}\n" for name in ("edited", "deleted", "renamed", "untouched")}
+
+
+def change_everything(template: Path) -> None:
+    """v0.3.0 of the template: changes, renames, removes and adds, above all in the files that the user touched."""
+    tree = template / "template"
+    append(tree, f"{BASELINE}/train.py", f"{BASELINE}/config.yaml.jinja", line="# of the template")
+    append(tree, f"{BASELINE}/exp/001.yaml", f"{BASELINE}/exp/002.yaml", "input/README.md", line="# of the template")
+    (tree / BASELINE / "model.py").rename(tree / BASELINE / "network.py")
+    write(tree, {"experiments/002-mine/train.py": "# of the template\n", "experiments/003-new/train.py": "# new\n"})
+    append(tree, *(name for name in NOTEBOOKS if "untouched" not in name), line="[]")
+    (tree / "notebooks" / "untouched.ipynb").unlink()
+    write(tree, {"notebooks/added.ipynb": "[]\n", "notebooks/new.ipynb": "[]\n"})
+    append(tree, *PRESETS, line="# of the template")
+    write(tree, {f"{LAUNCHERS}/both.yaml": "# of the template\n", f"{LAUNCHERS}/new.yaml": "# new\n"})
+    append(tree, "README.md.jinja", "src/expkit/paths.py", line="# of the template")
+    replace(tree / "pyproject.toml.jinja", '"rich>=13.7"', '"rich>=13.8"')
+
+
+def work(folder: Path) -> None:
+    """What a user does to a project: edit, delete, rename and add, in every folder."""
+    baseline = folder / BASELINE
+    append(baseline, "train.py", "model.py", "config.yaml", line="# mine")
+    (baseline / "exp" / "002.yaml").unlink()
+    (baseline / "exp" / "001.yaml").rename(baseline / "exp" / "010-mine.yaml")
+    shutil.copytree(baseline, folder / "experiments" / "002-mine")
+    shutil.copytree(baseline, folder / "experiments" / "004 größe [x] 'q' *")
+    (folder / "experiments" / "figure.png").write_bytes(bytes(range(256)) * 20)
+    (folder / "experiments" / "latin-1.txt").write_bytes("größe".encode("latin-1"))
+    append(folder, "notebooks/edited.ipynb", "input/README.md", line="mine")
+    (folder / "notebooks" / "deleted.ipynb").unlink()
+    (folder / "notebooks" / "renamed.ipynb").rename(folder / "notebooks" / "mine.ipynb")
+    (folder / "output" / ".gitkeep").unlink()
+    launchers = folder / LAUNCHERS
+    launchers.joinpath("edited.yaml").write_text("# mine\n# two\n# three\n# four\n")
+    launchers.joinpath("deleted.yaml").unlink()
+    launchers.joinpath("renamed.yaml").rename(launchers / "mine.yaml")
+    own = {
+        "notebooks/added.ipynb": "mine\n",
+        f"{LAUNCHERS}/added.yaml": "# mine\n",
+        f"{LAUNCHERS}/both.yaml": "# mine\n",
+    }
+    write(folder, own | {"src/expkit/mine.py": "mine = 1\n", "docs/mine.md": "mine\n"})
+    replace(folder / "README.md", "Machine-learning experiments", "My machine-learning experiments")
+    replace(folder / "pyproject.toml", '    "filelock', '    "einops",\n    "filelock')
+    commit_all(folder, "feat: my work")
+    ignored = {"output/001-baseline/baseline/fold0/result.json": "{}\n", "input/train.csv": "1\n", ".env": "A=1\n"}
+    write(folder, ignored)
+
+
+@pytest.fixture(scope="module", params=[copier, oldest_copier], ids=["newest copier", f"copier {OLDEST_COPIER}"])
+def updated(
+    request: pytest.FixtureRequest, template_repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Files]:
+    """A project with a user's work in it after an update, and its files before."""
+    folder = tmp_path_factory.mktemp("update")
+    template = folder / "template"
+    call("git", "clone", "-q", template_repository, template, cwd=folder)
+    write(template / "template", PRESETS | NOTEBOOKS)
+    release(template, "v0.2.0")
+    request.param("copy", "--defaults", template, "project", cwd=folder)
+    project = folder / "project"
+    commit_all(project)
+    work(project)
+    change_everything(template)
+    release(template, "v0.3.0")
+    before = files_of(project)
+    done = request.param("update", "--defaults", cwd=project)
+    assert answers_of(project)["_commit"] == "v0.3.0"
+    assert "experiments/, input/, output/ and notebooks/ are as they were" in done.stderr
+    return project, before
+
+
+def test_experiments_data_results_and_notebooks_are_as_they_were(updated: tuple[Path, Files]) -> None:
+    project, before = updated
+    yours = {name: content for name, content in before.items() if name.startswith(YOURS)}
+    assert len(yours) > 20
+    assert files_of(project, *YOURS) == yours
+    assert before.keys() <= files_of(project).keys(), "no file is gone"
+
+
+def test_shared_files_are_merged(updated: tuple[Path, Files]) -> None:
+    project, before = updated
+    launchers = {file.name: file.read_text() for file in (project / LAUNCHERS).iterdir()}
+    assert launchers.pop("edited.yaml") == "# mine\n# two\n# three\n# four\n# of the template\n"
+    assert launchers.pop("mine.yaml") == "# one\n# two\n# three\n# four\n", "renamed: as it was"
+    assert launchers.pop("added.yaml") == "# mine\n"
+    assert launchers.pop("new.yaml") == "# new\n"
+    both = launchers.pop("both.yaml")
+    assert not launchers, "what was deleted or renamed does not come back"
+    readme = (project / "README.md").read_text()
+    assert "\nMy machine-learning experiments" in readme
+    assert readme.endswith("# of the template\n")
+    pyproject = (project / "pyproject.toml").read_text()
+    assert '"einops"' in pyproject and '"rich>=13.8"' in pyproject
+    assert (project / "src/expkit/paths.py").read_text().endswith("# of the template\n")
+    for name in ("src/expkit/mine.py", "docs/mine.md", ".env"):
+        assert (project / name).read_bytes() == before[name]
+
+    assert unmerged(project) == {f"{LAUNCHERS}/both.yaml"}, "the one file that both sides wrote"
+    assert "# mine\n" in both and "# of the template\n" in both and both.startswith("<<<<<<< before updating\n")
+    assert f"UU {LAUNCHERS}/both.yaml\n" in status(project), "git calls it: both modified"
+
+
+def test_twice_is_a_no_op(template: Path, tmp_path: Path) -> None:
+    project = render(template, tmp_path / "project")
+    append(template, "template/README.md.jinja", line="new")
+    release(template, "v0.2.0")
+    copier("update", "--defaults", cwd=project)
+    assert status(project)
+    commit_all(project)
+    copier("update", "--defaults", cwd=project)
+    assert status(project) == ""
+
+
+def test_a_deleted_baseline_stays_deleted_and_a_renamed_one_does_not_follow(template: Path, tmp_path: Path) -> None:
+    """The template renames its experiment: the user who deleted it gets neither, the user who has it keeps it."""
+    deleted = render(template, tmp_path / "deleted")
+    shutil.rmtree(deleted / BASELINE)
+    write(deleted, {"experiments/002-mine/train.py": "# mine\n"})
+    commit_all(deleted)
+    kept = render(template, tmp_path / "kept")
+    append(kept, f"{BASELINE}/model.py", line="# mine")
+    commit_all(kept)
+    before = files_of(kept, *YOURS)
+    (template / "template" / BASELINE).rename(template / "template" / "experiments" / "001-digits")
+    append(template / "template", "experiments/001-digits/model.py", "README.md.jinja", line="# of the template")
+    release(template, "v0.2.0")
+    for project in (deleted, kept):
+        copier("update", "--defaults", cwd=project)
+        assert (project / "README.md").read_text().endswith("# of the template\n")
+        assert not unmerged(project)
+    assert files_of(deleted, "experiments") == {"experiments/002-mine/train.py": b"# mine\n"}
+    assert files_of(kept, *YOURS) == before
+
+
+def test_recopy_keeps_every_file_of_the_user(template: Path, tmp_path: Path) -> None:
+    """It resets shared files, which is what it is for, and brings deleted ones back; it changes none of the user's."""
+    write(template / "template", PRESETS | NOTEBOOKS)
+    release(template, "v0.2.0")
+    project = render(template, tmp_path / "project")
+    work(project)
+    change_everything(template)
+    release(template, "v0.3.0")
+    before = files_of(project)
+    copier("recopy", "--defaults", "--overwrite", cwd=project)
+    after = files_of(project)
+    yours = {name for name in before if name.startswith(YOURS)}
+    assert {name: after[name] for name in yours} == {name: before[name] for name in yours}
+    assert before.keys() <= after.keys()
+    assert f"{BASELINE}/exp/002.yaml" in after
+    assert b"einops" not in after["pyproject.toml"]
+
+
+def test_in_a_subdirectory_of_a_larger_repository(template: Path, tmp_path: Path) -> None:
+    write(template / "template", PRESETS | NOTEBOOKS)
+    release(template, "v0.2.0")
+    larger = tmp_path / "larger"
+    project = larger / "teams" / "ml project"
+    others = {"README.md": "ours\n", "experiments/001-baseline/train.py": "ours\n", "conf/README.md": "ours\n"}
+    write(larger, others | {"teams/README.md": "ours\n"})
+    commit_all(larger)
+    project.parent.mkdir(exist_ok=True)
+    copier("copy", "-q", "--defaults", template, project, cwd=larger)
+    commit_all(larger)
+    work_in_subdirectory = files_of(larger, "README.md", "experiments", "conf", "teams/README.md")
+    work(project)
+    change_everything(template)
+    release(template, "v0.3.0")
+    before = files_of(larger)
+    copier("update", "--defaults", cwd=project)
+    after = files_of(larger)
+    untouched = {name for name in before if not name.startswith("teams/ml project/")}
+    untouched |= {name for name in before if name.startswith(tuple(f"teams/ml project/{part}/" for part in YOURS))}
+    assert untouched > work_in_subdirectory.keys()
+    assert {name: after[name] for name in untouched} == {name: before[name] for name in untouched}
+    assert files_of(project, *YOURS).keys() == {
+        name.removeprefix("teams/ml project/") for name in untouched if name.startswith("teams/ml project/")
+    }
+    assert (project / "README.md").read_text().endswith("# of the template\n")
+    assert (project / LAUNCHERS / "edited.yaml").read_text() == "# mine\n# two\n# three\n# four\n# of the template\n"
+    assert not (project / LAUNCHERS / "deleted.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "complaint"),
+    [("a changed file", "dirty"), ("a new file", "dirty"), ("no git", "git-tracked subprojects")],
+)
+def test_refused_with_nothing_changed(template: Path, tmp_path: Path, trouble: str, complaint: str) -> None:
+    project = render(template, tmp_path / "project")
+    match trouble:
+        case "a changed file":
+            append(project, f"{BASELINE}/train.py", line="# mine")
+        case "a new file":
+            write(project, {"experiments/002-mine/train.py": "# mine\n"})
+        case "no git":
+            shutil.rmtree(project / ".git")
+    append(template, "template/README.md.jinja", line="new")
+    release(template, "v0.2.0")
+    before = files_of(project)
+    done = copier("update", "--defaults", cwd=project, check=False)
+    assert done.returncode != 0
+    assert complaint in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert files_of(project) == before
+
+
+def test_a_release_is_announced(template: Path, tmp_path: Path) -> None:
+    project = render(template, tmp_path / "project")
+    assert copier("check-update", "--quiet", cwd=project, check=False).returncode == 0
+    release(template, "v0.2.0")
+    done = copier("check-update", cwd=project)
+    assert "0.2.0" in done.stdout + done.stderr
+    assert copier("check-update", "--quiet", cwd=project, check=False).returncode == 2
+
+
+def test_answers_survive_a_renamed_question_and_a_new_one_has_a_default(template: Path, tmp_path: Path) -> None:
+    project = render(template, tmp_path / "project", wandb_project="{{ kept }} $(so)", n_folds=7)
+    questions = template / "copier.yml"
+    old_default = 'default: "{{ project_slug }}"'
+    replace(questions, "wandb_project", "tracking_project")
+    replace(questions, old_default, 'default: "{{ wandb_project | default(project_slug) }}"')
+    replace(questions, "n_folds:\n", "author:\n  type: str\n  default: nobody\n\nn_folds:\n")
+    pyproject = template / "template" / "pyproject.toml.jinja"
+    replace(pyproject, "{{ wandb_project |", "{{ tracking_project |")
+    release(template, "v0.2.0")
+    copier("update", "--defaults", cwd=project)
+    answers = answers_of(project)
+    assert answers["tracking_project"] == "{{ kept }} $(so)"
+    assert "wandb_project" not in answers
+    assert answers["author"] == "nobody"
+    assert answers["n_folds"] == "7"
+    assert 'wandb_project = "{{ kept }} $(so)"' in (project / "pyproject.toml").read_text()
+    assert not unmerged(project)
+
+
+def test_a_tightened_validator_strands_no_project(template: Path, tmp_path: Path) -> None:
+    """copier resets an answer that became invalid to its default. A renamed question keeps what it can of it."""
+    project = render(template, tmp_path / "project", n_folds=50)
+    before = files_of(project, *YOURS)
+    questions = template / "copier.yml"
+    replace(questions, "[2-9]|[1-9][0-9]|100", "[2-9]")
+    append(template / "template", "README.md.jinja", line="new")
+    release(template, "v0.2.0")
+    copier("update", "--defaults", cwd=project)
+    assert (project / "README.md").read_text().endswith("new\n")
+    assert answers_of(project)["n_folds"] == "5"
+    assert files_of(project, *YOURS) == before, "experiments keep their 50 folds"
+    call("git", "checkout", "-q", ".", cwd=project)
+
+    replace(questions, "n_folds", "folds")
+    replace(questions, 'default: "5"', 'default: "{{ [n_folds | default(5) | int, 9] | min }}"')
+    replace(template / "template" / BASELINE / "config.yaml.jinja", "{{ n_folds }}", "{{ folds }}")
+    release(template, "v0.3.0")
+    copier("update", "--defaults", cwd=project)
+    assert answers_of(project)["folds"] == "9"
+    assert files_of(project, *YOURS) == before
+
+
+def test_an_answer_can_be_changed_later(template: Path, tmp_path: Path) -> None:
+    """What an update cannot change, in the user's own experiments, is said; and only then."""
+    said = "Existing experiments keep their n_folds and their framework"
+    project = render(template, tmp_path / "project")
+    experiments = files_of(project, *YOURS)
+
+    done = copier("update", "--defaults", "--data", "wandb_project=other", cwd=project)
+    assert 'wandb_project = "other"' in (project / "pyproject.toml").read_text()
+    assert answers_of(project)["wandb_project"] == "other"
+    assert said not in done.stderr
+    commit_all(project)
+
+    done = copier("update", "--defaults", "--data", "project_name=Another name", cwd=project)
+    assert (project / "README.md").read_text().startswith("# Another name\n")
+    assert answers_of(project)["wandb_project"] == "other"
+    commit_all(project)
+
+    done = copier("update", "--defaults", "--data", "n_folds=10", cwd=project)
+    assert said in done.stderr and "edit experiments/*/config.yaml" in done.stderr
+    assert answers_of(project)["n_folds"] == "10"
+    assert files_of(project, *YOURS) == experiments
+    commit_all(project)
+
+    before = files_of(project)
+    done = copier("update", "--defaults", "--data", "n_folds=1", cwd=project, check=False)
+    assert done.returncode != 0 and "2 to 100" in done.stderr
+    assert files_of(project) == before
