@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import os
 import sys
@@ -55,8 +56,26 @@ def run(main: Callable[[C], float | None], schema: type[C]) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors; without, it prints several lines and leaves
     sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
     register(schema)
+    _accept_lazy_help()
     try:
         project_root()
         hydra.main(version_base=None, config_path=".", config_name="config")(task)()
     except (Exception, KeyboardInterrupt) as error:
         sys.exit(report(error, full))
+
+
+def _accept_lazy_help() -> None:
+    """Let Hydra give argparse an object in place of a help text.
+
+    From Python 3.14 on, argparse looks into every help text as it is added. Hydra, up to 1.3.8 at least, has one that
+    is not a text (facebookresearch/hydra#3121), and would end with a TypeError before it reads the command line.
+    """
+    check = getattr(argparse.ArgumentParser, "_check_help", None)
+    if check is None:
+        return
+
+    def check_help(parser: argparse.ArgumentParser, action: argparse.Action) -> None:
+        if isinstance(action.help, str):
+            check(parser, action)
+
+    setattr(argparse.ArgumentParser, "_check_help", check_help)  # noqa: B010 - mypy knows it in some versions of Python only
