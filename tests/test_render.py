@@ -37,6 +37,7 @@ def test_tree(project: Project) -> None:
     assert {
         ".copier-answers.yml",
         ".env.example",
+        ".github/dependabot.yml",
         ".github/workflows/ci.yml",
         ".gitignore",
         "README.md",
@@ -134,8 +135,11 @@ def test_rendered_tests_pass(project: Project) -> None:
 def test_workflows_are_valid_and_safe(folder: str) -> None:
     workflows = sorted((ROOT / folder / ".github" / "workflows").glob("*.yml"))
     assert workflows
+    dependabot = ROOT / folder / ".github" / "dependabot.yml"
     call("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows, cwd=ROOT)
-    findings = call("zizmor", "--offline", "--persona=pedantic", "--format=json", *workflows, cwd=ROOT).stdout
+    call("check-jsonschema", "--builtin-schema", "vendor.dependabot", dependabot, cwd=ROOT)
+    everything = [*workflows, dependabot]
+    findings = call("zizmor", "--offline", "--persona=pedantic", "--format=json", *everything, cwd=ROOT).stdout
     assert json.loads(findings) == []
 
 
