@@ -6,6 +6,8 @@ changed.
 
 from __future__ import annotations
 
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -373,3 +375,59 @@ def test_an_answer_can_be_changed_later(template: Path, tmp_path: Path) -> None:
     done = copier("update", "--defaults", "--data", "n_folds=1", cwd=project, check=False)
     assert done.returncode != 0 and "2 to 100" in done.stderr
     assert files_of(project) == before
+
+
+THEIRS = {
+    "README.md": "# Theirs\n",
+    "pyproject.toml": '[project]\nname = "theirs"\nversion = "3"\n',
+    ".gitignore": "*.log\n",
+    "experiments/001-baseline/train.py": "# theirs\n",
+    "experiments/007/train.py": "# theirs\n",
+    "src/theirs/__init__.py": "theirs = 1\n",
+    "tests/test_experiments.py": "# theirs\n",
+    "conf/README.md": "# theirs\n",
+}
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    """A repository that a person has already."""
+    write(tmp_path / "theirs", THEIRS)
+    commit_all(tmp_path / "theirs")
+    return tmp_path / "theirs"
+
+
+def test_into_a_repository_that_exists(template: Path, theirs: Path) -> None:
+    """The README's command overwrites nothing, and later updates merge."""
+    before = files_of(theirs)
+    command = re.search(r"^uvx (copier copy .*--skip .*) gh:\S+ \.$", (ROOT / "README.md").read_text(), flags=re.M)
+    assert command
+    copier(*shlex.split(command[1])[1:], template, ".", cwd=theirs)
+    after = files_of(theirs)
+    assert {name: after[name] for name in before} == before
+    assert status(theirs).count("??") == len(status(theirs).splitlines()), "only new files"
+    assert {"src/expkit/__init__.py", "experiments/001-baseline/model.py", ".copier-answers.yml"} <= after.keys()
+
+    commit_all(theirs)
+    append(template / "template", "README.md.jinja", "src/expkit/paths.py", "conf/README.md", line="# of the template")
+    append(template / "template", f"{BASELINE}/train.py", line="# of the template")
+    release(template, "v0.2.0")
+    copier("update", "--defaults", cwd=theirs)
+    updated = files_of(theirs)
+    assert updated["src/expkit/paths.py"].endswith(b"# of the template\n")
+    for name, content in before.items():
+        if name in unmerged(theirs):
+            assert set(content.splitlines()) <= set(updated[name].splitlines()), "a conflict shows theirs"
+        else:
+            assert updated[name] == content
+    assert unmerged(theirs) <= {"README.md", "conf/README.md"}
+
+
+def test_into_a_repository_that_exists_without_a_word(template: Path, theirs: Path) -> None:
+    """No --skip and nobody to ask: copier stops, and has overwritten nothing."""
+    before = files_of(theirs)
+    done = copier("copy", "--defaults", template, ".", cwd=theirs, check=False)
+    assert done.returncode != 0
+    assert "--overwrite" in done.stderr
+    after = files_of(theirs)
+    assert {name: after[name] for name in before} == before
