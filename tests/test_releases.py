@@ -1,0 +1,232 @@
+"""What a release promises to the projects of every earlier one, and what makes a release."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shutil
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, Project, call, clean_environment, commit_all, copier
+from copier import run_copy
+from test_update import YOURS, Files, append, files_of, status, unmerged
+
+# The extremes of what is allowed: what a release accepts, every later one must accept.
+ANSWERS = {
+    "project_name": "{{ 7 * 7 }} 🎉 \"'\\ ".ljust(100, "x"),
+    "wandb_project": "$(x) ~ ".ljust(128, "y"),
+    "n_folds": "100",
+}
+NEXT = "v9999.0.0"  # the working tree, newer than any release
+RUNS = (["show_config=true"], ["exp.debug=true", "exp.mode=sub"], ["exp=001", "exp.train.epoch=2"])
+COMMITS = 2  # how many recent commits stand in for releases until there is one
+
+
+def releases_of(repository: Path) -> list[str]:
+    return call("git", "tag", "--list", "v[0-9]*", "--sort=v:refname", cwd=repository).stdout.split()
+
+
+@dataclass(frozen=True)
+class Releases:
+    """A clone of this repository: its releases, and the working tree as the next one."""
+
+    template: Path
+    tags: list[str]
+
+
+@pytest.fixture(scope="module")
+def releases(template_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Releases:
+    """Until the first release, recent commits count as releases; those that do not render are left out."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("this is no git repository: there is no history to update from")
+    folder = tmp_path_factory.mktemp("releases")
+    template = folder / "template"
+    call("git", "clone", "-q", ROOT, template, cwd=folder)
+    tags = releases_of(template)
+    if not tags:
+        commits = call("git", "log", "--format=%H", "--", "template", "copier.yml", cwd=template).stdout.split()
+        for number, commit in enumerate(reversed(commits[:COMMITS])):
+            call("git", "tag", f"v0.0.{number}", commit, cwd=template)
+            test = folder / f"render{number}"
+            arguments = ["copy", "-q", "--defaults", "--vcs-ref", f"v0.0.{number}", str(template), str(test)]
+            if copier(*arguments, cwd=folder, check=False).returncode == 0:
+                tags.append(f"v0.0.{number}")
+    call("git", "rm", "-rq", ".", cwd=template)
+    shutil.copytree(template_repository, template, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git"))
+    commit_all(template)
+    call("git", "tag", NEXT, cwd=template)
+    assert tags
+    return Releases(template, tags)
+
+
+@dataclass(frozen=True)
+class Updated:
+    """An untouched project that an update brought from an earlier release to the working tree."""
+
+    tag: str
+    folder: Path
+    before: Files
+
+
+@pytest.fixture(scope="module")
+def updated(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> list[Updated]:
+    """One for each release."""
+    projects = []
+    for tag in releases.tags:
+        folder = tmp_path_factory.mktemp("updated") / "project"
+        run_copy(str(releases.template), folder, data=ANSWERS, vcs_ref=tag, defaults=True, quiet=True)
+        commit_all(folder)
+        before = files_of(folder)
+        copier("update", "--defaults", cwd=folder)
+        projects.append(Updated(tag, folder, before))
+    return projects
+
+
+def test_an_untouched_project_becomes_a_fresh_copy(releases: Releases, updated: list[Updated], tmp_path: Path) -> None:
+    """But for what is the user's; without a conflict, and with the answers of the first time."""
+    for project in updated:
+        fresh = tmp_path / project.tag
+        run_copy(str(releases.template), fresh, data=ANSWERS, defaults=True, quiet=True)
+        expected = {name: content for name, content in files_of(fresh).items() if not name.startswith(YOURS)}
+        expected |= {name: content for name, content in project.before.items() if name.startswith(YOURS)}
+        assert files_of(project.folder) == expected, f"from {project.tag}"
+        assert not unmerged(project.folder)
+        remembered = yaml.safe_load((project.folder / ".copier-answers.yml").read_text(encoding="utf-8"))
+        assert remembered.items() >= ANSWERS.items()
+
+
+def test_two_copies_are_alike(releases: Releases, tmp_path: Path) -> None:
+    """No date, no random value, no name of the folder."""
+    for folder in ("one", "two"):
+        run_copy(str(releases.template), tmp_path / folder, defaults=True, quiet=True)
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
+
+
+def test_no_shared_file_is_gone(updated: list[Updated]) -> None:
+    """copier would remove it, edited or not."""
+    may_go = (*YOURS, "src/expkit/", "tests/")
+    for project in updated:
+        shared = {name for name in project.before if not name.startswith(may_go)}
+        assert shared <= files_of(project.folder).keys(), f"since {project.tag}"
+
+
+def test_experiments_of_every_release_run(updated: list[Updated], project: Project) -> None:
+    """Under the newest expkit: shown, debugged, trained, and predicting the test set."""
+    for old in updated:
+        assert (old.folder / "experiments").is_dir()
+        trains = sorted((old.folder / "experiments").glob("*/train.py"))
+        assert trains
+        environment = project.environment(PYTHONPATH=str(old.folder / "src"), WANDB_MODE="disabled")
+        for train in trains:
+            results = old.folder / "output" / train.parent.name
+            debugged = old.folder / "output" / "debug" / train.parent.name
+            for arguments in RUNS:
+                call(project.python, train, *arguments, cwd=old.folder, env=environment)
+            [cv] = results.glob("001*/cv.json")
+            assert json.loads(cv.read_text())["folds_done"] == 1
+            assert list(debugged.rglob("submission.csv"))
+
+
+def exported(init: str) -> set[str]:
+    """`__all__` in the source of a package."""
+    for statement in ast.parse(init).body:
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
+            return set(ast.literal_eval(statement.value))
+    raise AssertionError("there is no __all__")
+
+
+def names_used(source: str) -> set[str]:
+    """The names after `expkit.` in a source file."""
+    return {
+        node.attr
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "expkit"
+    }
+
+
+def version(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.removeprefix("v").split(".")))
+
+
+def test_public_names_are_listed_with_the_release_that_introduced_them(releases: Releases) -> None:
+    listed = dict(re.findall(r"^\| `(\w+)` \| (\d+\.\d+\.\d+) \|$", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.M))
+    package = "template/src/expkit/__init__.py"
+    assert listed.keys() == exported((ROOT / package).read_text()), "the table in CONTRIBUTING.md and expkit.__all__"
+    for file in (ROOT / "template" / "experiments").rglob("*.py"):
+        assert names_used(file.read_text()) <= listed.keys(), file
+
+    this = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert max(map(version, listed.values())) <= version(this)
+    for tag in releases_of(ROOT):
+        then = exported(call("git", "show", f"{tag}:{package}", cwd=releases.template).stdout)
+        assert then == {name for name, since in listed.items() if version(since) <= version(tag)}, tag
+
+
+def test_names_used_are_found() -> None:
+    assert names_used("import expkit\nexpkit.Run(expkit.x.y)\nother.z") == {"Run", "x"}
+
+
+def changelog() -> list[tuple[str, str]]:
+    """(version, date) of each section, the newest first."""
+    return re.findall(r"^## \[(\d+\.\d+\.\d+)\] - (\d{4}-\d\d-\d\d)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.M)
+
+
+def test_changelog_version_and_tags_agree() -> None:
+    headings = re.findall(r"^## .*$", (ROOT / "CHANGELOG.md").read_text(), flags=re.M)
+    sections = changelog()
+    assert headings == ["## [Unreleased]", *(f"## [{number}] - {date}" for number, date in sections)]
+    numbers = [number for number, _ in sections]
+    assert numbers == sorted(numbers, key=version, reverse=True)
+    dates = [date for _, date in sections]
+    assert dates == sorted(dates, reverse=True)
+    assert numbers[0] == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert numbers[-1] == "0.1.0"
+    if (ROOT / ".git").exists():
+        assert {tag.removeprefix("v") for tag in releases_of(ROOT)} <= set(numbers)
+
+
+@pytest.fixture
+def checkout(template_repository: Path, tmp_path: Path) -> Path:
+    call("git", "clone", "-q", template_repository, tmp_path / "checkout", cwd=tmp_path)
+    return tmp_path / "checkout"
+
+
+def test_the_text_of_a_release_is_its_section(checkout: Path) -> None:
+    """The script that release.yml runs; and it stops where the three do not agree."""
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
+    assert workflow["jobs"]["release"]["steps"][1]["run"].startswith('.ci/release-notes "$GITHUB_REF_NAME" >')
+    file, [(number, date), *_] = checkout / "CHANGELOG.md", changelog()
+    head, _, released = file.read_text().partition(f"## [{number}] - {date}\n")
+    unreleased = head.partition("## [Unreleased]\n")
+    file.write_text("".join(unreleased[:2]) + f"\n## [{number}] - {date}\n" + released)
+    notes = call(".ci/release-notes", f"v{number}", cwd=checkout).stdout
+    assert notes.strip() == released.split("\n## ")[0].strip()
+    assert notes.strip()
+
+    def complaint(tag: str) -> str:
+        done = call(".ci/release-notes", tag, cwd=checkout, check=False)
+        assert done.returncode == 1 and not done.stdout and len(done.stderr.splitlines()) == 1
+        return done.stderr
+
+    assert f"but the version in pyproject.toml is {number}" in complaint("v0.0.1")
+    good = file.read_text()
+    file.write_text(good.replace("## [Unreleased]\n", "## [Unreleased]\n\n- a change\n", 1))
+    assert "is not empty" in complaint(f"v{number}")
+    file.write_text(good.replace(f"## [{number}] - {date}", f"## [{number}]", 1))
+    assert f"## [{number}] - YYYY-MM-DD" in complaint(f"v{number}")
+
+
+def test_a_change_is_tried_in_one_command(checkout: Path, tmp_path: Path) -> None:
+    """That of CONTRIBUTING.md; what is not committed counts, and what is wrong shows."""
+    [command] = re.findall(r"^```bash\n(.*)\n```$", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.M)
+    environment = clean_environment() | {"TMPDIR": str(tmp_path)}
+    append(checkout / "template", "tests/test_experiments.py", line="\n\ndef test_tried() -> None:\n    assert 1 == 2")
+    done = call("bash", "-c", command, cwd=checkout, env=environment, check=False)
+    assert done.returncode != 0
+    assert "1 failed, 5 passed" in done.stdout
+    assert status(checkout) == " M template/tests/test_experiments.py\n", "the working tree is left as it was"
