@@ -22,6 +22,8 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+SHOWN_AS: dict[str, str] = {}  # folders, and how messages name them: a sweep runs from a copy of the code
+
 
 class Error(Exception):
     """A mistake of the person at the terminal: which key or file, what was expected, what to do."""
@@ -53,6 +55,8 @@ def report(error: BaseException, full: bool = False) -> int:
         return 130
     message = one_line(error)
     if message is not None and not full:
+        for folder, shown_as in SHOWN_AS.items():
+            message = message.replace(folder, shown_as)
         print(f"error: {message}", file=sys.stderr)
     else:
         trace = error.__traceback__
@@ -83,6 +87,8 @@ def one_line(error: BaseException) -> str | None:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}: {error.problem}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
+        if extra := _extra(error.missing_cfg_file):
+            return f"{error.missing_cfg_file} is not installed: uv sync --extra {extra}"
         group, _, name = error.missing_cfg_file.rpartition("/")
         options = [option for option in error.options if option != "default"]
         return f"{group}={name}: there is no {group}/{name}.yaml{_instead(name, options)}"
@@ -90,7 +96,24 @@ def one_line(error: BaseException) -> str | None:
         return f"cannot read {error.override!r} on the command line: it is KEY=VALUE, quoted, as in 'exp.fold=[0,1]'"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _config_error(error)
+    return _launcher_error(error)
+
+
+def _launcher_error(error: BaseException) -> str | None:
+    """One line for a job that came to an end without an error of its own."""
+    again = "finished folds are kept, and the same command trains what is missing"
+    if type(error).__name__ == "TerminatedWorkerError":  # joblib
+        return f"a process of the sweep has died, killed or out of memory: {again}"
+    if type(error).__module__.startswith("submitit"):
+        return f"{str(error).splitlines()[0].rstrip(' .:')}: {again}"
     return None
+
+
+def _extra(config: str) -> str | None:
+    """The extra of pyproject.toml that brings a config of Hydra's plugins; None: it is no config of theirs."""
+    if config.startswith(("hydra/launcher/submitit_", "hydra/launcher/joblib")):
+        return "slurm"
+    return "optuna" if config.startswith(("hydra/sweeper/optuna", "hydra/sweeper/sampler/")) else None
 
 
 def _config_error(error: BaseException) -> str:
