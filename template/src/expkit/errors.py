@@ -86,9 +86,10 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}: {error.problem}"
+    missing = error.missing_cfg_file if isinstance(error, MissingConfigException) else None
+    if missing and (extra := _extra(missing)):
+        return f"{missing} is not installed: uv sync --extra {extra}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
-        if extra := _extra(error.missing_cfg_file):
-            return f"{error.missing_cfg_file} is not installed: uv sync --extra {extra}"
         group, _, name = error.missing_cfg_file.rpartition("/")
         options = [option for option in error.options if option != "default"]
         return f"{group}={name}: there is no {group}/{name}.yaml{_instead(name, options)}"

@@ -48,9 +48,9 @@ class Job:
         """Make this process, wherever it was started, one like that of the command."""
         os.environ.update(self.environment)
         _greater_is_better[self.train] = self.greater_is_better
+        sys.argv = list(self.arguments)
         if self.launched_by == os.getpid():
             return
-        sys.argv = list(self.arguments)
         sys.path[:0] = [folder for folder in import_path(Path(self.train)) if folder not in sys.path]
         if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
             for library in THREADS:

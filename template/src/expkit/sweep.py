@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -81,6 +82,8 @@ def start(train: Path) -> None:
         code = _checked_out(project, record, folder) if record else _copied(train, folder)
     except OSError as error:
         raise Error(f"cannot write {folder}: {error.strerror}") from error
+    except subprocess.CalledProcessError as error:
+        raise Error(f"cannot check out the snapshot of the code: {error.stderr.strip()}") from error
     sweep = Sweep(secrets.token_hex(4), str(project), str(code), record)
     copy = code / train.relative_to(project)
     variables = {
@@ -114,7 +117,7 @@ def _checked_out(project: Path, record: Mapping[str, str | bool], folder: Path) 
     inside = snapshot.git(project, "rev-parse", "--show-prefix")
     place = folder / commit[:16]
     if not place.exists():
-        with _Whole(place) as new:
+        with _whole(place) as new:
             snapshot.check_out(project, commit, inside or ".", new)
     return place / inside
 
@@ -128,7 +131,7 @@ def _copied(train: Path, folder: Path) -> Path:
         digest.update(f"{name.as_posix()}\0{len(content)}\0".encode() + content)
     place = folder / digest.hexdigest()[:16]
     if not place.exists():
-        with _Whole(place) as new:
+        with _whole(place) as new:
             for name, content in files.items():
                 (new / name).parent.mkdir(parents=True, exist_ok=True)
                 (new / name).write_bytes(content)
@@ -137,31 +140,26 @@ def _copied(train: Path, folder: Path) -> Path:
 
 def _code_files(train: Path) -> Iterator[Path]:
     project = train.parents[2]
-    yield project / "pyproject.toml"
-    for folder in (train.parent, project / "src", project / "conf"):
-        for file in sorted(folder.rglob("*")):
-            if file.is_file() and "__pycache__" not in file.parts and file.stat().st_size <= snapshot.LARGEST_FILE:
-                yield file
+    folders = (train.parent, project / "src", project / "conf")
+    for file in [project / "pyproject.toml", *(file for folder in folders for file in sorted(folder.rglob("*")))]:
+        if file.is_file() and "__pycache__" not in file.parts and file.stat().st_size <= snapshot.LARGEST_FILE:
+            yield file
 
 
-class _Whole:
-    """A new folder that is there only when it is whole; its files are read-only: an edit belongs into the project."""
-
-    def __init__(self, place: Path) -> None:
-        self.place, self.new = place, place.with_name(f".{place.name}.{os.getpid()}")
-
-    def __enter__(self) -> Path:
-        self.new.mkdir()
-        return self.new
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            for file in self.new.rglob("*"):
-                if file.is_file() and not file.is_symlink():
-                    file.chmod(file.stat().st_mode & 0o555)
-            try:
-                self.new.rename(self.place)
-            except OSError:  # another process has made the same
-                if not self.place.exists():
-                    raise
-        shutil.rmtree(self.new, ignore_errors=True)
+@contextmanager
+def _whole(place: Path) -> Iterator[Path]:
+    """A folder that is at `place` only when it is whole. Its files are read-only: an edit belongs into the project."""
+    new = place.with_name(f".{place.name}.{os.getpid()}")
+    new.mkdir()
+    try:
+        yield new
+        for file in new.rglob("*"):
+            if file.is_file() and not file.is_symlink():
+                file.chmod(file.stat().st_mode & 0o555)
+        if not place.exists():
+            new.rename(place)
+    except OSError:
+        if not place.exists():  # else another process has made the same
+            raise
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
