@@ -128,3 +128,23 @@ def own_project(project: Project, tmp_path: Path) -> Iterator[Callable[[], Proje
         return Project(folder, project.home)
 
     yield make
+
+
+@pytest.fixture(scope="session")
+def sweeping(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with the extras and the experiment of light.py. A test that changes a file puts it back."""
+    from light import add_light
+
+    folder = tmp_path_factory.mktemp("sweeping") / "myproj"
+    call("git", "clone", "-q", project.folder, folder, cwd=folder.parent)
+    add_light(folder)
+    call("uv", "sync", "-q", "--all-extras", cwd=folder, env=clean_environment())
+    commit_all(folder)
+    return Project(folder, project.home)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder for PROJECT_ROOT: data and results, away from the code."""
+    (tmp_path / "root" / "input").mkdir(parents=True)
+    return tmp_path / "root"

@@ -238,7 +238,7 @@ def test_hydras_own_features(project: Project, tmp_path: Path) -> None:
 def test_a_preset_in_conf_is_found(own_project: Any, tmp_path: Path) -> None:
     project = own_project()
     preset = project.folder / "conf/hydra/launcher/mine.yaml"
-    preset.parent.mkdir(parents=True)
+    preset.parent.mkdir(parents=True, exist_ok=True)
     preset.write_text("defaults:\n- basic\n")
     printed = project.train("-m", "hydra/launcher=mine", "exp.debug=true", root=tmp_path, cwd=tmp_path).stdout
     assert "1/5 folds" in printed

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import functools
+import inspect
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import hydra
@@ -14,24 +16,29 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from expkit import sweep
 from expkit.config import Config, print_config, quoted, register, typed
 from expkit.errors import interrupted, report
+from expkit.jobs import LAUNCHING, Job, end_of_sweep, report_job
 from expkit.paths import project_root
+from expkit.study import register_study
 
 C = TypeVar("C", bound=Config)
 
 
-def run(main: Callable[[C], float | None], schema: type[C]) -> None:
+def run(main: Callable[[C], float | None], schema: type[C], greater_is_better: bool = True) -> None:
     """Run `main` as a Hydra application, with the config.yaml beside its file.
 
     As `@hydra.main(version_base=None, config_path=".", config_name="config")`, with Hydra's own flags (--help, --cfg,
     --multirun, ...). Beyond it: `main` gets the configuration as an object of the class `schema`, its values checked;
     show_config=true prints it instead; a mistake on the command line or in a YAML file is one line
-    (HYDRA_FULL_ERROR=1 shows the traceback instead).
+    (HYDRA_FULL_ERROR=1 shows the traceback instead). A sweep trains with a copy of the code, in whatever processes, and
+    ends with a line for each run.
 
     Args:
         main: returns the score, for Hydra's sweepers.
         schema: the root dataclass of the configuration.
+        greater_is_better: whether a sweeper looks for the highest score, as that of `expkit.Run`.
 
     Raises:
         SystemExit: with 1 after an error, 130 after Ctrl-C.
@@ -40,6 +47,7 @@ def run(main: Callable[[C], float | None], schema: type[C]) -> None:
     @functools.wraps(main)
     def task(cfg: DictConfig) -> float | None:
         try:
+            job.prepare()
             config = typed(cfg, schema)
             if config.show_config:
                 print_config(config)
@@ -49,19 +57,33 @@ def run(main: Callable[[C], float | None], schema: type[C]) -> None:
             if interrupted(error):
                 raise KeyboardInterrupt from error
             if HydraConfig.get().mode is RunMode.MULTIRUN:
-                raise  # to the sweeper; Hydra says which job it was
+                raise report_job(error, full) from None
             sys.exit(report(error, full))
 
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors; without, it prints several lines and leaves
     sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
     register(schema)
     _accept_lazy_help()
+    failure: BaseException | None = None
+    is_sweep = False
     try:
-        project_root()
+        train = Path(inspect.getfile(main)).resolve()
+        project_root(train)
+        is_sweep = sweep.is_asked_for()
+        if is_sweep:
+            sweep.start(train)
+        job = Job(str(train), greater_is_better)
+        if is_sweep:
+            sys.argv.append(LAUNCHING)
+            register_study(train.parent.name, greater_is_better)
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors; else it prints several lines and leaves
         hydra.main(version_base=None, config_path=".", config_name="config")(task)()
     except (Exception, KeyboardInterrupt) as error:
-        sys.exit(report(error, full))
+        failure = error
+    if is_sweep:
+        failure = end_of_sweep(failure)
+    if failure is not None:
+        sys.exit(report(failure, full))
 
 
 def _accept_lazy_help() -> None:

@@ -22,6 +22,8 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+SHOWN_AS: dict[str, str] = {}  # folders, and how messages name them: a sweep runs from a copy of the code
+
 
 class Error(Exception):
     """A mistake of the person at the terminal: which key or file, what was expected, what to do."""
@@ -53,6 +55,8 @@ def report(error: BaseException, full: bool = False) -> int:
         return 130
     message = one_line(error)
     if message is not None and not full:
+        for folder, shown_as in SHOWN_AS.items():
+            message = message.replace(folder, shown_as)
         print(f"error: {message}", file=sys.stderr)
     else:
         trace = error.__traceback__
@@ -82,6 +86,9 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         mark = error.problem_mark
         return f"{mark.name}, line {mark.line + 1}: {error.problem}"
+    missing = error.missing_cfg_file if isinstance(error, MissingConfigException) else None
+    if missing and (extra := _extra(missing)):
+        return f"{missing} is not installed: uv sync --extra {extra}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, name = error.missing_cfg_file.rpartition("/")
         options = [option for option in error.options if option != "default"]
@@ -90,7 +97,24 @@ def one_line(error: BaseException) -> str | None:
         return f"cannot read {error.override!r} on the command line: it is KEY=VALUE, quoted, as in 'exp.fold=[0,1]'"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _config_error(error)
+    return _launcher_error(error)
+
+
+def _launcher_error(error: BaseException) -> str | None:
+    """One line for a job that came to an end without an error of its own."""
+    again = "finished folds are kept, and the same command trains what is missing"
+    if type(error).__name__ == "TerminatedWorkerError":  # joblib
+        return f"a process of the sweep has died, killed or out of memory: {again}"
+    if type(error).__module__.startswith("submitit"):
+        return f"{str(error).splitlines()[0].rstrip(' .:')}: {again}"
     return None
+
+
+def _extra(config: str) -> str | None:
+    """The extra of pyproject.toml that brings a config of Hydra's plugins; None: it is no config of theirs."""
+    if config.startswith(("hydra/launcher/submitit_", "hydra/launcher/joblib")):
+        return "slurm"
+    return "optuna" if config.startswith(("hydra/sweeper/optuna", "hydra/sweeper/sampler/")) else None
 
 
 def _config_error(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from expkit.errors import Error
+from expkit.errors import SHOWN_AS, Error
 
 
 def code_root() -> Path:
@@ -48,6 +48,9 @@ def output_dir(file: str | Path | None = None) -> Path:
 
 def shown(path: Path) -> str:
     """`path` as a person would type it here: absolute, or relative to the working directory when that is shorter."""
+    for folder, shown_as in SHOWN_AS.items():
+        if path.is_relative_to(folder):
+            path = Path(shown_as, path.relative_to(folder))
     try:
         return min(str(path), os.path.relpath(path), key=len)
     except ValueError:  # another drive, on Windows

@@ -29,7 +29,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from expkit import snapshot
+from expkit import jobs, snapshot, sweep
 from expkit.config import Config, Mode, container, flat
 from expkit.errors import Error, interrupted, is_full_or_forbidden, report, require, warn
 from expkit.files import read_csv, read_json, to_disk, write_json, write_text
@@ -86,6 +86,7 @@ class Run:
             f"experiments/{self.experiment}: the name is taken by a folder of output/; rename the experiment",
         )
         self._refuse_shared_name()
+        jobs.refuse_other_direction(Path(file).resolve(), greater_is_better)
 
         output = self.root / "output"
         self._parent = (output / "debug" if self.exp.debug else output) / self.experiment
@@ -97,12 +98,14 @@ class Run:
         if self._old.exists():
             with self._locked("run"):
                 self._finish_interrupted_swap()
-        self._replacing = config.overwrite and self.folder.exists() and not self.exp.debug
+        self._sweep = sweep.current(self.code_root)
+        self._replacing = config.overwrite and self.folder.exists() and not self.exp.debug and not self._is_replaced()
         self._work = self._new if self._replacing else self.folder
         if not self._replacing:
             self._refuse_changed_config()
         elif self._changes(self._new):  # unfinished, and of a configuration that is no longer wanted
             shutil.rmtree(self._new)
+        jobs.note(run=str(self.folder))
 
     def missing(self) -> Iterator[Fold]:
         """The folds that are asked for and have no result yet, each locked while it is in the caller's hands.
@@ -152,7 +155,9 @@ class Run:
             raise Error(f"failed: {', '.join(self._failed)}; the same command trains what is missing{old}")
         if self._replacing:
             with self._locked("run"):
-                if not self._busy():
+                if not self._new.exists():  # another process has done it
+                    self._work, self._replacing = self.folder, False
+                elif not self._busy() and self._is_whole():
                     self._swap()
         score = None
         if self.exp.mode is Mode.sub:
@@ -162,10 +167,7 @@ class Run:
         else:
             summary = self._summary()
             score = summary["mean"] if summary["score"] is None else summary["score"]
-            deviation = "" if summary["std"] is None else f" ± {summary['std']:.4f}"
-            mixed = "  (folds trained by different code)" if summary["mixed_code"] else ""
-            folds = f"{summary['folds_done']}/{summary['n_folds']} folds{mixed}"
-            print(f"CV {summary['metric']} {score:.4f}{deviation}  {folds}")
+            print(jobs.describe(summary))
         print(f"results: {shown(self._work)}", flush=True)
         return score
 
@@ -266,7 +268,7 @@ class Run:
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
             "overrides": list(hydra.overrides.task) if hydra else [],
             "code": snapshot.code_hash(self.experiment_dir),
-            "git": None if self.exp.debug else snapshot.take(self.code_root),
+            "git": None if self.exp.debug else self._sweep.git if self._sweep else snapshot.take(self.code_root),
             "python": platform.python_version(),
             "platform": platform.platform(),
             "host": socket.gethostname(),
@@ -315,10 +317,23 @@ class Run:
             for kept in self.folder.iterdir():
                 if kept.name != "cv.json" and not (self._new / kept.name).exists():
                     (shutil.copytree if kept.is_dir() else shutil.copy2)(kept, self._new / kept.name)
+        if self._sweep is not None:
+            record = read_json(self._new / "run.json") or {}
+            write_json(self._new / "run.json", record | {"replaced_by": self._sweep.id})
         self.folder.rename(self._old)
         self._new.rename(self.folder)
         shutil.rmtree(self._old)
         self._work, self._replacing = self.folder, False
+
+    def _is_whole(self) -> bool:
+        """Whether the new run has every fold that the command trains, in whichever of its jobs."""
+        wanted = jobs.folds_of_command() if self.exp.mode is Mode.cv else set()
+        return all(Fold(self, number).result is not None for number in wanted)
+
+    def _is_replaced(self) -> bool:
+        """Whether another job of this sweep has put the new run in its place already."""
+        record = read_json(self.folder / "run.json") or {}
+        return self._sweep is not None and record.get("replaced_by") == self._sweep.id
 
     def _finish_interrupted_swap(self) -> None:
         if self._old.exists() and not self.folder.exists():

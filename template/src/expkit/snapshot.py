@@ -90,6 +90,24 @@ def _take(folder: Path) -> dict[str, str | bool]:
     return {"commit": commit or "", "dirty": dirty, "snapshot": snapshot}
 
 
+def check_out(folder: Path, commit: str, path: str, destination: Path) -> None:
+    """Write the files of a snapshot into an empty folder; the repository's own working tree and index stay as they are.
+
+    Args:
+        folder: lies in the repository.
+        commit: the snapshot.
+        path: a folder of the repository's, from its root on: what to write; "." for all.
+        destination: where that root is to be.
+
+    Raises:
+        subprocess.CalledProcessError: git refuses.
+    """
+    directory = git(folder, "rev-parse", "--path-format=absolute", "--git-dir")
+    with tempfile.TemporaryDirectory() as scratch:
+        there = [f"--git-dir={directory}", f"--work-tree={destination}"]
+        git(destination, *there, "checkout", "--quiet", commit, "--", path, index=os.path.join(scratch, "index"))
+
+
 def _resolve(root: Path, name: str) -> str | None:
     try:
         return git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")

@@ -1,0 +1,145 @@
+"""A Slurm cluster of one node on this machine: real daemons, on ports and in folders of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
+
+CONFIGURATION = """
+ClusterName=test
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller_port}
+SlurmdPort={node_port}
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge/socket,cred_expire=3
+SlurmUser=root
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+MpiDefault=none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+ReturnToService=2
+KillWait=2
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=4000
+PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE
+PartitionName=other Nodes={host} MaxTime=INFINITE
+"""
+
+
+def why_not() -> str | None:
+    """Why no cluster can be started here; None: it can."""
+    missing = [name for name in PROGRAMS if not shutil.which(name, path=search_path())]
+    if missing:
+        return f"Slurm is not installed (apt-get install slurm-wlm munge): there is no {', '.join(missing)}"
+    return None if os.geteuid() == 0 else "only root can start a Slurm cluster"
+
+
+def search_path() -> str:
+    return os.pathsep.join([os.environ["PATH"], "/usr/sbin", "/sbin"])
+
+
+@contextmanager
+def cluster() -> Iterator[dict[str, str]]:
+    """Start the daemons; afterwards, cancel what is in the queue and stop these daemons, no others.
+
+    Yields:
+        The environment variables with which sbatch and its like find this cluster.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # not below pytest's, which munge must not look into
+    folder.chmod(0o755)
+    host = socket.gethostname().partition(".")[0]
+    ports = free_ports(2)
+    text = CONFIGURATION.format(host=host, folder=folder, controller_port=ports[0], node_port=ports[1])
+    (folder / "slurm.conf").write_text(text)
+    variables = {"SLURM_CONF": str(folder / "slurm.conf")}
+    environment = os.environ | variables | {"PATH": search_path()}
+    (folder / "munge").mkdir()
+    (folder / "munge/key").write_bytes(os.urandom(128))
+    (folder / "munge/key").chmod(0o400)
+    for path in (folder / "munge", folder / "munge/key"):
+        shutil.chown(path, "munge", "munge")
+    files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+    munged = ["munged", "--foreground", *(f"--{option}={folder}/munge/{name}" for option, name in files.items())]
+
+    def start(*command: str, user: str | None = None) -> subprocess.Popen[bytes]:
+        groups: list[str] | None = None if user is None else []
+        with open(folder / f"{command[0]}.out", "wb") as log:
+            return subprocess.Popen(
+                command,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                user=user,
+                group=user,
+                extra_groups=groups,
+            )
+
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.enter_context(stopped(start(*munged, user="munge")))
+        wait(lambda: (folder / "munge/socket").exists(), folder)
+        stack.enter_context(stopped(start("slurmctld", "-D")))
+        stack.enter_context(stopped(start("slurmd", "-D", "-N", host)))
+        wait(lambda: "idle" in output(["sinfo", "-h", "-o", "%T"], environment), folder)
+        stack.callback(empty_queue, environment)
+        yield variables | {"PATH": search_path()}
+
+
+@contextmanager
+def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def empty_queue(environment: dict[str, str]) -> None:
+    subprocess.run(["scancel", "--user=root", "--full"], env=environment, check=False)
+    deadline = time.monotonic() + 20
+    while output(["squeue", "-h"], environment) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def output(command: list[str], environment: dict[str, str]) -> str:
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def wait(condition, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + 30
+    while not condition():
+        logs = "\n".join(file.read_text(errors="replace")[-2000:] for file in folder.glob("*.out"))
+        assert time.monotonic() < deadline, f"the cluster does not start\n{logs}"
+        time.sleep(0.05)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()

@@ -1,0 +1,168 @@
+"""Jobs of a real Slurm cluster, of one node, started for these tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import slurm
+from conftest import Project, call
+from light import LIGHT, edited, results, start
+from test_run import QUICK, load
+from test_runs import scores_and_predictions, wait_for
+
+SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    """The variables with which a command finds the cluster."""
+    if reason := slurm.why_not():
+        pytest.skip(reason)
+    with slurm.cluster() as variables:
+        yield variables
+
+
+def ask(cluster: dict[str, str], *command: str) -> str:
+    return call(*command, cwd=Path("/"), env=os.environ | cluster).stdout.strip()
+
+
+def job_numbers(cluster: dict[str, str]) -> list[str]:
+    """The jobs that wait or run, as "12_0"."""
+    return ask(cluster, "squeue", "-h", "-r", "-o", "%i").split()
+
+
+def start_now(cluster: dict[str, str]) -> None:
+    """Let a job that is back in the queue start: Slurm keeps it there for two minutes."""
+    wait_for(lambda: "BeginTime" in ask(cluster, "squeue", "-h", "-r", "-o", "%r"), seconds=90)
+    [waiting] = job_numbers(cluster)
+    ask(cluster, "scontrol", "update", f"jobid={waiting}", "starttime=now")
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    """What a command printed that ends well."""
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, printed + errors
+    return printed
+
+
+def test_folds_on_slurm(sweeping: Project, cluster: dict[str, str], tmp_path: Path) -> None:
+    """From the project's root; scores and predictions are those of one process, to the byte."""
+    for name in ("one", "many"):
+        (tmp_path / name).mkdir()
+    arguments = ["exp=001", QUICK]
+    sweeping.train(*arguments, "exp.fold=[0,1]", root=tmp_path / "one", WANDB_MODE="disabled")
+    done = sweeping.train(
+        "-m", *arguments, "exp.fold=[0],[1]", *SLURM, root=tmp_path / "many", WANDB_MODE="disabled", **cluster
+    )
+    run = f"output/001-baseline/001-larger-lr,{QUICK}"
+    one, many = scores_and_predictions(tmp_path / "one" / run), scores_and_predictions(tmp_path / "many" / run)
+    assert len(one) == 3
+    assert many == one
+    assert done.stdout.splitlines()[-1].startswith("CV accuracy ")
+    assert "2/5 folds" in done.stdout.splitlines()[-1]
+    record = load(tmp_path / "many" / run / "fold1/result.json")
+    assert record["command"][:2] == ["train.py", "-m"]
+    assert record["git"] == load(tmp_path / "one" / run / "run.json")["git"]
+
+
+def test_an_edit_does_not_reach_a_queued_job(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
+    """Submitted while the node is drained; and what SBATCH_* variables say goes over the preset."""
+    node = ask(cluster, "sinfo", "-h", "-o", "%n")
+    ask(cluster, "scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    variables = cluster | {"SBATCH_PARTITION": "other", "SBATCH_TIMELIMIT": "7"}
+    process = start(sweeping, root, "-m", "exp.fold=[0],[1]", *SLURM, **variables)
+    wait_for(lambda: len(job_numbers(cluster)) == 2, process)
+    assert set(ask(cluster, "squeue", "-h", "-r", "-o", "%P %l %c").splitlines()) == {"other 7:00 1"}
+    folder = sweeping.folder / "experiments" / LIGHT
+    with (
+        edited(folder / "model.py", "as submitted", "edited"),
+        edited(folder / "shape.py", "return", "return 5 +"),
+        edited(folder / "config.yaml", "name: light", "name: edited"),
+        edited(sweeping.folder / "src/expkit/runs.py", '"metric": self', '"edited": 1, "metric": self'),
+    ):
+        ask(cluster, "scontrol", "update", f"nodename={node}", "state=resume")
+        end(process)
+    done = results(root)
+    for fold in (0, 1):
+        assert (done[fold]["secret"], done[fold]["score"], "edited" in done[fold]) == ("as submitted", 10.0, False)
+        assert done[fold]["environment"]["SLURM_JOB_ID"]
+        assert done[fold]["environment"]["OMP_NUM_THREADS"] == "1"
+        assert done[fold]["argv"][1] == "-m"
+        name = f"{done[fold]['git']['snapshot']}:experiments/{LIGHT}/model.py"
+        assert "as submitted" in call("git", "show", name, cwd=sweeping.folder).stdout
+    assert load(root / f"output/{LIGHT}/light/cv.json")["mixed_code"] is False
+
+
+def test_scancel_then_the_same_command(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
+    """Only what is missing runs."""
+    (root / "input/gate1").touch()
+    arguments = ["-m", "exp.fold=[0],[1],[2]", *SLURM]
+    process = start(sweeping, root, *arguments, **cluster)
+    wait_for(lambda: {0, 2} <= results(root).keys() and (root / "input/came1").exists(), process)
+    [running] = [number for number in job_numbers(cluster) if number.endswith("_1")]
+    ask(cluster, "scancel", running)
+    wait_for(lambda: running not in job_numbers(cluster))
+    process.send_signal(signal.SIGINT)  # without accounting, submitit does not see that the job is gone
+    process.communicate()
+    assert process.returncode == 130
+    before = results(root)
+    assert sorted(before) == [0, 2]
+    (root / "input/gate1").unlink()
+    printed = end(start(sweeping, root, *arguments, **cluster))
+    assert "3/5 folds" in printed.splitlines()[-1]
+    after = results(root)
+    assert sorted(after) == [0, 1, 2]
+    assert {fold: after[fold] for fold in before} == before
+
+
+def test_requeue(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
+    """A job that Slurm puts back into the queue goes on with what is missing."""
+    (root / "input/gate1").touch()
+    process = start(sweeping, root, "-m", "exp.fold=[0,1,2]", *SLURM, **cluster)
+    wait_for(lambda: 0 in results(root) and (root / "input/came1").exists(), process)
+    before = results(root)
+    (root / "input/came1").unlink()
+    [running] = job_numbers(cluster)
+    ask(cluster, "scontrol", "requeue", running)
+    start_now(cluster)
+    wait_for((root / "input/came1").exists, process)
+    (root / "input/gate1").unlink()
+    assert "3/5 folds" in end(process).splitlines()[-1]
+    after = results(root)
+    assert after[0] == before[0]
+    assert [after[fold]["environment"]["SLURM_RESTART_COUNT"] for fold in range(3)] == [None, "1", "1"]
+
+
+def test_time_limit(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
+    """A job that comes to its time limit puts itself back into the queue, and goes on with what is missing."""
+    (root / "input/gate1").touch()
+    limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=59"]
+    process = start(sweeping, root, "-m", "exp.fold=[0,1]", *SLURM, *limit, **cluster)
+    wait_for(lambda: 0 in results(root) and (root / "input/came1").exists(), process)
+    before = results(root)
+    (root / "input/came1").unlink()
+    start_now(cluster)  # Slurm looks at its clock twice a minute
+    wait_for((root / "input/came1").exists, process)
+    (root / "input/gate1").unlink()
+    assert "2/5 folds" in end(process).splitlines()[-1]
+    after = results(root)
+    assert after[0] == before[0]
+    assert int(after[1]["environment"]["SLURM_RESTART_COUNT"]) >= 1
+
+
+def test_a_failed_job_names_its_log(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
+    (root / "input/fail1").touch()
+    process = start(sweeping, root, "-m", "exp.fold=[0],[1]", *SLURM, **cluster)
+    printed, errors = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    last = errors.splitlines()[-1]
+    assert last.startswith("error: failed: exp.fold=[1] (its log: ")
+    log = sweeping.folder / last.removeprefix("error: failed: exp.fold=[1] (its log: ").removesuffix(")")
+    assert "ValueError: planted" in log.read_text()
+    assert "1/5 folds" in printed.splitlines()[-1]
