@@ -249,7 +249,6 @@ class Run:
     def provenance(self) -> dict[str, Any]:
         """What a person needs to know to make a fold of this run again."""
         hydra = HydraConfig.get() if HydraConfig.initialized() else None
-        packages = ((package.name, package.version) for package in metadata.distributions() if package.name)
         return {
             "experiment": self.experiment,
             "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -259,7 +258,7 @@ class Run:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "host": socket.gethostname(),
-            "packages": dict(sorted(packages)),
+            "packages": _packages(),
         }
 
     def _changes(self, folder: Path) -> list[str]:
@@ -490,6 +489,13 @@ class Fold:
     def _close(self) -> None:
         self._epochs.close()
         self._history.close()
+
+
+@functools.cache
+def _packages() -> dict[str, str]:
+    """The versions of the installed packages; read once a process, as a sweep may make many runs in it."""
+    packages = ((package.name, package.version) for package in metadata.distributions() if package.name)
+    return dict(sorted(packages))
 
 
 def _suffix(longest: int) -> str:
