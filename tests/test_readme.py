@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -94,7 +95,10 @@ def run_blocks(scripts: list[str], folder: Path, person: dict[str, str], tmp_pat
         elsewhere = "git clone" in script
         if "copier update" in script:
             commit_all(folder)
-        script = script.replace("https://github.com/me/myproj", str(folder)).replace("/workspace/myproj", str(volume))
+        if "rsync" in script and shutil.which("rsync") is None:
+            continue
+        script = script.replace("https://github.com/me/myproj", str(folder)).replace("remote:", "")
+        script = script.replace("/workspace/myproj", str(volume))
         if elsewhere:
             (tmp_path / "remote").mkdir()
         shell(script, tmp_path / "remote" if elsewhere else folder, person)

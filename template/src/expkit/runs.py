@@ -261,7 +261,6 @@ class Run:
     def provenance(self) -> dict[str, Any]:
         """What a person needs to know to make a fold of this run again."""
         hydra = HydraConfig.get() if HydraConfig.initialized() else None
-        packages = ((package.name, package.version) for package in metadata.distributions() if package.name)
         return {
             "experiment": self.experiment,
             "greater_is_better": self.greater_is_better,
@@ -272,7 +271,7 @@ class Run:
             "python": platform.python_version(),
             "platform": platform.platform(),
             "host": socket.gethostname(),
-            "packages": dict(sorted(packages)),
+            "packages": _packages(),
         }
 
     def _changes(self, folder: Path) -> list[str]:
@@ -504,6 +503,13 @@ class Fold:
     def _close(self) -> None:
         self._epochs.close()
         self._history.close()
+
+
+@functools.cache
+def _packages() -> dict[str, str]:
+    """The versions of the installed packages; read once a process, as a sweep may make many runs in it."""
+    packages = ((package.name, package.version) for package in metadata.distributions() if package.name)
+    return dict(sorted(packages))
 
 
 def _suffix(longest: int) -> str:
