@@ -24,7 +24,7 @@ from expkit.paths import shown
 from expkit.sweep import VARIABLE, import_path
 
 # Each in the name of a variable, as OMP_NUM_THREADS. joblib sets them in the processes of hydra/launcher=local.
-THREADS = ["OMP", "MKL", "OPENBLAS", "BLIS", "NUMEXPR"]  # each in the name of a variable, OMP_NUM_THREADS
+THREADS = ["OMP", "MKL", "OPENBLAS", "BLIS", "NUMEXPR"]
 
 
 @dataclass(frozen=True)
