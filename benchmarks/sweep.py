@@ -137,7 +137,8 @@ def main() -> None:
                 at_once = 1 if launcher == "basic" else min(jobs, os.cpu_count() or 1)
                 ratios.append(own / (floor + training / at_once))
             print(
-                f"hydra/launcher={ours}, {jobs} jobs: {own * 1000:.0f} ms a job; Hydra's empty job {floor * 1000:.0f} ms; "
+                f"hydra/launcher={ours}, {jobs} jobs: {own * 1000:.0f} ms a job; "
+                f"Hydra's empty job {floor * 1000:.0f} ms; "
                 f"ratio {statistics.median(ratios):.2f}; launching process {growth:.2f} times that of {few} jobs"
             )
 
