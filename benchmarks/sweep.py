@@ -138,8 +138,8 @@ def main() -> None:
                 ratios.append(own / (floor + training / at_once))
             print(
                 f"hydra/launcher={ours}, {jobs} jobs: {own * 1000:.0f} ms a job; "
-                f"Hydra's empty job {floor * 1000:.0f} ms; ratio {statistics.median(ratios):.2f}; "
-                f"launching process {growth:.2f} times that of {few} jobs"
+                f"Hydra's empty job {floor * 1000:.0f} ms; "
+                f"ratio {statistics.median(ratios):.2f}; launching process {growth:.2f} times that of {few} jobs"
             )
 
         long = [f"exp.train.epoch={options.epochs}", "exp.train.base_model=large"]

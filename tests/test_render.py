@@ -42,6 +42,8 @@ def test_tree(project: Project) -> None:
         ".gitignore",
         "README.md",
         "conf/README.md",
+        "conf/hydra/launcher/local.yaml",
+        "conf/hydra/launcher/slurm.yaml",
         "experiments/001-baseline/config.yaml",
         "experiments/001-baseline/exp/001.yaml",
         "experiments/001-baseline/exp/002.yaml",

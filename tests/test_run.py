@@ -178,7 +178,7 @@ def test_submission(project: Project, tmp_path: Path) -> None:
 def test_sweep(project: Project, tmp_path: Path) -> None:
     """-m runs both, each in its own folder; Hydra's files go to output/multirun/; glob takes them all."""
     project.train("-m", "exp=001,002", QUICK, root=tmp_path, WANDB_MODE="disabled")
-    assert {folder.name for folder in (tmp_path / "output/001-baseline").iterdir()} == {
+    assert {folder.name for folder in (tmp_path / "output/001-baseline").glob("[!.]*")} == {
         f"001-larger-lr,{QUICK}",
         f"002-larger-model,{QUICK}",
     }
@@ -194,7 +194,7 @@ def test_a_value_on_the_command_line_is_a_run_of_its_own(project: Project, tmp_p
     long = ["exp.seed=123456", "exp.train.batch_size=64", "exp.train.base_model=large", QUICK]
     project.train("exp=001", *long, "exp.train.learning_rate=0.01", root=tmp_path, WANDB_MODE="disabled")
     project.train("exp=001", *long, "exp.train.learning_rate=0.02", root=tmp_path, WANDB_MODE="disabled")
-    names = {folder.name for folder in (tmp_path / "output/001-baseline").iterdir()}
+    names = {folder.name for folder in (tmp_path / "output/001-baseline").glob("[!.]*")}
     assert f"001-larger-lr,{QUICK},exp.train.learning_rate=0.01" in names
     assert len(names) == 4
     assert max(len(name) for name in names) <= 120
@@ -221,7 +221,7 @@ def test_another_configuration_is_never_mixed_in(project: Project, tmp_path: Pat
 
     project.train(name, "overwrite=true", root=tmp_path, WANDB_MODE="disabled")
     assert load(run / "cv.json")["folds_done"] == 1, "folds of the other configuration are gone"
-    assert [folder.name for folder in run.parent.iterdir()] == ["mine"]
+    assert [folder.name for folder in run.parent.iterdir() if folder.name != ".locks"] == ["mine"]
     project.train(name, "exp.fold=[1]", "overwrite=true", root=tmp_path, WANDB_MODE="disabled")
     assert load(run / "cv.json")["folds_done"] == 2, "folds of the same configuration stay"
 
