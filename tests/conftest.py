@@ -112,6 +112,20 @@ def project(template_repository: Path, tmp_path_factory: pytest.TempPathFactory)
     return Project(folder, tmp_path_factory.mktemp("home"))
 
 
+STARTED: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def end_what_was_started() -> Iterator[None]:
+    """A test that fails leaves no training behind."""
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=6, help="how often the kill tests kill a training (default: 6)")
     parser.addoption("--examples", type=int, default=200, help="how many odd answers are tried (default: 200)")

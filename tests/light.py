@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from conftest import Project
+from conftest import STARTED, Project
 from test_run import load
 
 CONFIG = """
@@ -164,4 +164,6 @@ def start(project: Project, root: Path, *arguments: str, **variables: str) -> su
     command = [project.python, f"experiments/{LIGHT}/train.py", *arguments]
     environment = project.environment(PROJECT_ROOT=str(root), **variables)
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, cwd=project.folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+    process = subprocess.Popen(command, cwd=project.folder, env=environment, stdout=pipe, stderr=pipe, text=True)
+    STARTED.append(process)
+    return process
