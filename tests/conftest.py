@@ -126,8 +126,13 @@ def end_what_was_started() -> Iterator[None]:
             process.communicate()
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: many tests wait, for Slurm, for a server, for a process to end."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=6, help="how often the kill tests kill a training (default: 6)")
+    parser.addoption("--kills", type=int, default=4, help="how often the kill tests kill a training (default: 4)")
     parser.addoption("--examples", type=int, default=200, help="how many odd answers are tried (default: 200)")
 
 

@@ -141,7 +141,7 @@ def test_requeue(sweeping: Project, cluster: dict[str, str], root: Path) -> None
 def test_time_limit(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
     """A job that comes to its time limit puts itself back into the queue, and goes on with what is missing."""
     (root / "input/gate1").touch()
-    limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=59"]
+    limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=40"]  # the signal comes after 20 s
     process = start(sweeping, root, "-m", "exp.fold=[0,1]", *SLURM, *limit, **cluster)
     wait_for(lambda: 0 in results(root) and (root / "input/came1").exists(), process)
     before = results(root)
