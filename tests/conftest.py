@@ -126,6 +126,7 @@ def end_what_was_started() -> Iterator[None]:
             process.communicate()
 
 
+@pytest.hookimpl(optionalhook=True)  # xdist may be switched off
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores: many tests wait, for Slurm, for a server, for a process to end."""
     return (os.cpu_count() or 1) + 1
