@@ -183,7 +183,7 @@ def test_any_answers(template_repository: Path, examples: int) -> None:
             taken.append(assert_refused_or_exact(template_repository, Path(folder, "project"), answers))
 
     holds()
-    assert examples / 10 < sum(taken) < len(taken), "some answers are taken, and some refused"
+    assert 0 < sum(taken) < len(taken), "some answers are taken, and some refused"
 
 
 ODD = [  # each is also shown and built

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,10 +38,23 @@ def job_numbers(cluster: dict[str, str]) -> list[str]:
 
 
 def start_now(cluster: dict[str, str]) -> None:
-    """Let a job that is back in the queue start: Slurm keeps it there for two minutes."""
-    wait_for(lambda: "BeginTime" in ask(cluster, "squeue", "-h", "-r", "-o", "%r"), seconds=90)
-    [waiting] = job_numbers(cluster)
-    ask(cluster, "scontrol", "update", f"jobid={waiting}", "starttime=now")
+    """Let a job start that goes back into the queue: Slurm would keep it there for two minutes.
+
+    Told more than once, for Slurm sets the two minutes when it has cleaned up after the job, which may take a minute.
+    """
+
+    def runs() -> bool:
+        return "R" in ask(cluster, "squeue", "-h", "-r", "-o", "%t").split()
+
+    def runs_again() -> bool:
+        if "BeginTime" in ask(cluster, "squeue", "-h", "-r", "-o", "%r"):
+            [waiting] = job_numbers(cluster)
+            ask(cluster, "scontrol", "update", f"jobid={waiting}", "starttime=now")
+            time.sleep(0.5)
+        return runs()
+
+    wait_for(lambda: not runs(), seconds=90)
+    wait_for(runs_again, seconds=240)
 
 
 def end(process: subprocess.Popen[str]) -> str:
