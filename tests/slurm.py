@@ -56,7 +56,7 @@ def search_path() -> str:
 
 @contextmanager
 def cluster() -> Iterator[dict[str, str]]:
-    """Start the daemons; afterwards, cancel what is in the queue and stop these daemons, no others.
+    """Start the daemons; afterwards, stop these daemons, no others.
 
     Yields:
         The environment variables with which sbatch and its like find this cluster.
@@ -98,7 +98,6 @@ def cluster() -> Iterator[dict[str, str]]:
         stack.enter_context(stopped(start("slurmctld", "-D")))
         stack.enter_context(stopped(start("slurmd", "-D", "-N", host)))
         wait(lambda: "idle" in output(["sinfo", "-h", "-o", "%T"], environment), folder)
-        stack.callback(empty_queue, environment)
         yield variables | {"PATH": search_path()}
 
 
@@ -115,11 +114,25 @@ def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
             process.wait()
 
 
-def empty_queue(environment: dict[str, str]) -> None:
-    subprocess.run(["scancel", "--user=root", "--full"], env=environment, check=False)
-    deadline = time.monotonic() + 20
-    while output(["squeue", "-h"], environment) and time.monotonic() < deadline:
-        time.sleep(0.1)
+def clear(variables: dict[str, str]) -> None:
+    """Cancel what is in the queue, and wait until the node has cleaned up and takes jobs."""
+    environment = os.environ | variables
+    host = output(["sinfo", "-h", "-o", "%n"], environment)
+    deadline = time.monotonic() + 60
+    while output(["squeue", "-h"], environment) or "idle" not in output(["sinfo", "-h", "-o", "%T"], environment):
+        assert time.monotonic() < deadline, f"the cluster does not come to rest\n{state(variables)}"
+        output(["scancel", "--user=root"], environment)
+        output(["scancel", "--user=root", "--full", "--signal=KILL"], environment)
+        if "dra" in output(["sinfo", "-h", "-o", "%T"], environment):
+            output(["scontrol", "update", f"nodename={host}", "state=resume"], environment)
+        time.sleep(0.2)
+
+
+def state(variables: dict[str, str]) -> str:
+    """What the cluster does."""
+    commands = (["sinfo", "--long"], ["squeue", "--long"], ["scontrol", "show", "job"])
+    log = Path(variables["SLURM_CONF"]).with_name("slurmctld.out").read_text(errors="replace")
+    return "\n".join([*(output(command, os.environ | variables) for command in commands), log[-3000:]])
 
 
 def output(command: list[str], environment: dict[str, str]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,12 +19,20 @@ SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launch
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[dict[str, str]]:
-    """The variables with which a command finds the cluster."""
+def daemons() -> Iterator[dict[str, str]]:
     if reason := slurm.why_not():
         pytest.skip(reason)
     with slurm.cluster() as variables:
         yield variables
+
+
+@pytest.fixture
+def cluster(daemons: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The variables with which a command finds the cluster; its queue is empty, its node idle, before and after."""
+    slurm.clear(daemons)
+    yield daemons
+    print(slurm.state(daemons))  # shown when the test fails
+    slurm.clear(daemons)
 
 
 def ask(cluster: dict[str, str], *command: str) -> str:
@@ -37,23 +44,19 @@ def job_numbers(cluster: dict[str, str]) -> list[str]:
     return ask(cluster, "squeue", "-h", "-r", "-o", "%i").split()
 
 
-def start_now(cluster: dict[str, str]) -> None:
-    """Let a job start that goes back into the queue: Slurm would keep it there for two minutes.
+def start_again(cluster: dict[str, str]) -> None:
+    """Wait until a job that goes back into the queue runs again; Slurm would keep it there for two minutes.
 
     Told more than once, for Slurm sets the two minutes when it has cleaned up after the job, which may take a minute.
     """
-
-    def runs() -> bool:
-        return "R" in ask(cluster, "squeue", "-h", "-r", "-o", "%t").split()
+    [number] = job_numbers(cluster)
 
     def runs_again() -> bool:
-        if "BeginTime" in ask(cluster, "squeue", "-h", "-r", "-o", "%r"):
-            [waiting] = job_numbers(cluster)
-            ask(cluster, "scontrol", "update", f"jobid={waiting}", "starttime=now")
-            time.sleep(0.5)
-        return runs()
+        about = ask(cluster, "scontrol", "show", "job", number)
+        if "Reason=BeginTime" in about:
+            ask(cluster, "scontrol", "update", f"jobid={number}", "starttime=now")
+        return "JobState=RUNNING" in about and "Restarts=0" not in about
 
-    wait_for(lambda: not runs(), seconds=90)
     wait_for(runs_again, seconds=240)
 
 
@@ -122,7 +125,7 @@ def test_scancel_then_the_same_command(sweeping: Project, cluster: dict[str, str
     ask(cluster, "scancel", running)
     wait_for(lambda: running not in job_numbers(cluster))
     process.send_signal(signal.SIGINT)  # without accounting, submitit does not see that the job is gone
-    process.communicate()
+    process.communicate(timeout=60)
     assert process.returncode == 130
     before = results(root)
     assert sorted(before) == [0, 2]
@@ -140,11 +143,9 @@ def test_requeue(sweeping: Project, cluster: dict[str, str], root: Path) -> None
     process = start(sweeping, root, "-m", "exp.fold=[0,1,2]", *SLURM, **cluster)
     wait_for(lambda: 0 in results(root) and (root / "input/came1").exists(), process)
     before = results(root)
-    (root / "input/came1").unlink()
     [running] = job_numbers(cluster)
     ask(cluster, "scontrol", "requeue", running)
-    start_now(cluster)
-    wait_for((root / "input/came1").exists, process)
+    start_again(cluster)
     (root / "input/gate1").unlink()
     assert "3/5 folds" in end(process).splitlines()[-1]
     after = results(root)
@@ -159,9 +160,7 @@ def test_time_limit(sweeping: Project, cluster: dict[str, str], root: Path) -> N
     process = start(sweeping, root, "-m", "exp.fold=[0,1]", *SLURM, *limit, **cluster)
     wait_for(lambda: 0 in results(root) and (root / "input/came1").exists(), process)
     before = results(root)
-    (root / "input/came1").unlink()
-    start_now(cluster)  # Slurm looks at its clock twice a minute
-    wait_for((root / "input/came1").exists, process)
+    start_again(cluster)  # Slurm looks at its clock twice a minute
     (root / "input/gate1").unlink()
     assert "2/5 folds" in end(process).splitlines()[-1]
     after = results(root)
@@ -172,7 +171,7 @@ def test_time_limit(sweeping: Project, cluster: dict[str, str], root: Path) -> N
 def test_a_failed_job_names_its_log(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
     (root / "input/fail1").touch()
     process = start(sweeping, root, "-m", "exp.fold=[0],[1]", *SLURM, **cluster)
-    printed, errors = process.communicate()
+    printed, errors = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "Traceback" not in errors
     last = errors.splitlines()[-1]
