@@ -29,16 +29,16 @@ import os
 import sys
 from pathlib import Path
 from rich.console import Console
-from expkit import cli, read_board
+from expkit import read_board
 from expkit.board import find_run, ordered
-from expkit.show import show_run
+from expkit.show import board_table, show_run
 
 for name in ("board", "show"):
     width = 112 if name == "board" else 96
     console = Console(record=True, width=width, file=open(os.devnull, "w"), force_terminal=True, highlight=False)
     if name == "board":
         console.print("$ uv run exp board", style="bold green")
-        console.print(cli.board_table(ordered(read_board()), console.width))
+        console.print(board_table(ordered(read_board()), console.width))
     else:
         console.print("$ uv run exp show 001-larger-lr", style="bold green")
         show_run(console, find_run("001-baseline/001-larger-lr"))

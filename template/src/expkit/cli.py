@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -21,6 +20,7 @@ from expkit import board as boards
 from expkit.board import Row, find_run, read_board, run_folders
 from expkit.errors import report, require
 from expkit.paths import code_root, output_dir, shown
+from expkit.show import HEADINGS, MOST_ROWS, board_table, cells, new_console, show_diff, show_run
 
 app = typer.Typer(
     help="Start experiments, and find out what came of them.",
@@ -28,8 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)  # a file has room for whole lines
-MOST_ROWS = 50  # that a person reads; a file or another program gets all
+console = new_console()
 
 
 def main() -> None:
@@ -157,50 +156,6 @@ def _nothing(is_filtered: bool) -> str:
     return f"no runs yet in {shown(output_dir())}: uv run python experiments/001-baseline/train.py"
 
 
-HEADINGS = ("run", "score ± std", "folds", "seed", "time", "finished", "commit", "marks")
-ONLY_WIDE = ("finished", "commit")  # columns for a terminal of 110 characters and more, for files and for programs
-
-
-def _cells(row: Row) -> dict[str, str]:
-    score = "" if row.score is None else f"{row.score:.4f}"
-    return {
-        "run": row.name,
-        "score ± std": score if row.std is None else f"{score} ± {row.std:.4f}",
-        "folds": f"{row.folds_done}/{row.n_folds or '?'}",
-        "seed": "" if row.seed is None else str(row.seed),
-        "time": "" if row.seconds is None else _duration(row.seconds),
-        "finished": (row.finished or "").replace("T", " ")[:16],
-        "commit": row.commit or "",
-        "marks": ", ".join(row.marks),
-    }
-
-
-def board_table(rows: list[Row], width: int) -> Table:
-    """The rows as a table of `width` characters; the metric is named once when all have the same."""
-    metrics = {row.metric for row in rows if row.metric}
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    headings = [heading for heading in HEADINGS if width >= 110 or heading not in ONLY_WIDE]
-    for heading in headings:
-        title = f"{next(iter(metrics))} ± std" if heading == "score ± std" and len(metrics) == 1 else heading
-        wraps = heading in ("run", "marks")
-        right = heading in ("folds", "seed", "time")
-        table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=not wraps)
-    for row in rows:
-        cells = {name: Text(text) for name, text in _cells(row).items()}
-        if len(metrics) > 1 and row.metric:
-            cells["score ± std"] = Text(f"{row.metric} {cells['score ± std']}")
-        cells["marks"].stylize("yellow")
-        table.add_row(*(cells[heading] for heading in headings), style="dim" if row.score is None else "")
-    return table
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-
-
 def _csv(rows: list[Row]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row.values()))
     stream = io.StringIO()
@@ -211,7 +166,7 @@ def _csv(rows: list[Row]) -> str:
 
 
 def _markdown(rows: list[Row]) -> str:
-    lines = [[cell.replace("|", "\\|") for cell in _cells(row).values()] for row in rows]
+    lines = [[cell.replace("|", "\\|") for cell in cells(row).values()] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in [list(HEADINGS), ["---"] * len(HEADINGS), *lines])
 
 
@@ -239,16 +194,12 @@ def _under_way(row: Row) -> list[str]:
 @app.command()
 def show(run: Run) -> None:
     """One run whole: its configuration, its folds, how to make it again, and its learning curve."""
-    from expkit.show import show_run
-
     show_run(console, find_run(run))
 
 
 @app.command()
 def diff(run: Run, other: Run) -> None:
     """What differs between two runs: configuration, scores of the folds, packages, code."""
-    from expkit.show import show_diff
-
     show_diff(console, find_run(run), find_run(other))
 
 

@@ -33,7 +33,7 @@ def run(main: Callable[[C], float | None], schema: type[C], greater_is_better: b
     --multirun, ...). Beyond it: `main` gets the configuration as an object of the class `schema`, its values checked;
     show_config=true prints it instead; a mistake on the command line or in a YAML file is one line
     (HYDRA_FULL_ERROR=1 shows the traceback instead). A sweep trains with a copy of the code, in whatever processes, and
-    ends with a line for each run.
+    ends with the board of its runs.
 
     Args:
         main: returns the score, for Hydra's sweepers.

@@ -18,6 +18,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from expkit.board import Row, ordered, read_run
 from expkit.errors import Error, one_line, report, warn
 from expkit.files import read_json
 from expkit.paths import shown
@@ -178,7 +179,7 @@ def _log() -> str:
 
 
 def end_of_sweep(failure: BaseException | None) -> BaseException | None:
-    """Say what came of the sweep that this process has launched, a line a run.
+    """Print the board rows of the runs of the sweep that this process has launched, best first.
 
     Args:
         failure: what Hydra raised.
@@ -191,14 +192,23 @@ def end_of_sweep(failure: BaseException | None) -> BaseException | None:
     files = sorted(Launching.folder.glob("*/job.json"), key=lambda file: (len(file.parent.name), file))
     notes = [content for content in map(read_json, files) if content is not None]
     failed = [content["failed"] for content in notes if "failed" in content]
-    for run in dict.fromkeys(Path(content["run"]) for content in notes if "run" in content):
-        cv = read_json(run / "cv.json")
-        print(f"{describe(cv) if cv is not None else 'no fold is done'}  {shown(run)}", flush=True)
+    runs = dict.fromkeys(Path(content["run"]) for content in notes if "run" in content)
+    if rows := [read_run(run) for run in runs if run.is_dir()]:
+        _print_board(ordered(rows))
     if failed and failure is None:
         warn(f"failed: {', '.join(failed)}")
     elif failed and isinstance(failure, JobFailed | ValueError):  # Optuna's, when it has no trial at all
         return Error(f"failed: {', '.join(failed)}")
     return failure
+
+
+def _print_board(rows: list[Row]) -> None:
+    from expkit.show import MOST_ROWS, board_table, new_console
+
+    console = new_console()
+    console.print(board_table(rows[:MOST_ROWS], console.width))
+    if len(rows) > MOST_ROWS:
+        console.print(f"{len(rows) - MOST_ROWS} more: uv run exp board --all", markup=False)
 
 
 def describe(cv: Mapping[str, Any]) -> str:

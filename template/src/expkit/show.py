@@ -1,8 +1,9 @@
-"""Runs for a reader at the terminal: one whole, or two side by side."""
+"""Runs for a reader at the terminal: many in a table, one whole, or two side by side."""
 
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,62 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from expkit.board import read_run
+from expkit.board import Row, read_run
 from expkit.config import flat
 from expkit.files import read_json
 from expkit.paths import code_root, shown
 from expkit.results import LoadedRun
 from expkit.snapshot import git
+
+HEADINGS = ("run", "score ± std", "folds", "seed", "time", "finished", "commit", "marks")
+ONLY_WIDE = ("finished", "commit")  # columns for a terminal of 110 characters and more, for files and for programs
+MOST_ROWS = 50  # that a person reads; a file or another program gets all
+
+
+def new_console() -> Console:
+    """For stdout, as wide as the terminal; a file has room for whole lines."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def cells(row: Row) -> dict[str, str]:
+    """A row of the board as text, by heading."""
+    score = "" if row.score is None else f"{row.score:.4f}"
+    return {
+        "run": row.name,
+        "score ± std": score if row.std is None else f"{score} ± {row.std:.4f}",
+        "folds": f"{row.folds_done}/{row.n_folds or '?'}",
+        "seed": "" if row.seed is None else str(row.seed),
+        "time": "" if row.seconds is None else _duration(row.seconds),
+        "finished": (row.finished or "").replace("T", " ")[:16],
+        "commit": row.commit or "",
+        "marks": ", ".join(row.marks),
+    }
+
+
+def board_table(rows: list[Row], width: int) -> Table:
+    """The rows as a table of `width` characters; the metric is named once when all have the same."""
+    metrics = {row.metric for row in rows if row.metric}
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    headings = [heading for heading in HEADINGS if width >= 110 or heading not in ONLY_WIDE]
+    for heading in headings:
+        title = f"{next(iter(metrics))} ± std" if heading == "score ± std" and len(metrics) == 1 else heading
+        wraps = heading in ("run", "marks")
+        right = heading in ("folds", "seed", "time")
+        table.add_column(title, justify="right" if right else "left", overflow="fold", no_wrap=not wraps)
+    for row in rows:
+        line = {name: Text(text) for name, text in cells(row).items()}
+        if len(metrics) > 1 and row.metric:
+            line["score ± std"] = Text(f"{row.metric} {line['score ± std']}")
+        line["marks"].stylize("yellow")
+        table.add_row(*(line[heading] for heading in headings), style="dim" if row.score is None else "")
+    return table
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
 def show_run(console: Console, folder: Path) -> None:
