@@ -14,13 +14,14 @@ from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 
+# cred_expire: seconds that a job waits when it goes back into the queue (and one more)
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort={controller_port}
 SlurmdPort={node_port}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge/socket,cred_expire=3
+AuthInfo=socket={folder}/munge/socket,cred_expire=5
 SlurmUser=root
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
@@ -130,7 +131,7 @@ def clear(variables: dict[str, str]) -> None:
 
 def state(variables: dict[str, str]) -> str:
     """What the cluster does."""
-    commands = (["sinfo", "--long"], ["squeue", "--long"], ["scontrol", "show", "job"])
+    commands = (["sinfo", "--long"], ["squeue", "--long"])
     log = Path(variables["SLURM_CONF"]).with_name("slurmctld.out").read_text(errors="replace")
     return "\n".join([*(output(command, os.environ | variables) for command in commands), log[-3000:]])
 
