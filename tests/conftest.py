@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -112,18 +116,33 @@ def project(template_repository: Path, tmp_path_factory: pytest.TempPathFactory)
     return Project(folder, tmp_path_factory.mktemp("home"))
 
 
-STARTED: list[subprocess.Popen[str]] = []
+STARTED: list[subprocess.Popen[Any]] = []
+
+
+def background(*command: str | Path, **options: Any) -> subprocess.Popen[Any]:
+    """Start a command that ends with the test, at the latest. Options as for Popen."""
+    process: subprocess.Popen[Any] = subprocess.Popen(list(map(str, command)), **options)
+    STARTED.append(process)
+    return process
 
 
 @pytest.fixture(autouse=True)
 def end_what_was_started() -> Iterator[None]:
-    """A test that fails leaves no training behind."""
+    """A test that fails leaves no training behind, and no process that one has started."""
     yield
     while STARTED:
         process = STARTED.pop()
         if process.poll() is None:
-            process.kill()
-            process.communicate()
+            own = psutil.Process(process.pid)
+            for each in [own, *own.children(recursive=True)]:
+                with suppress(psutil.NoSuchProcess):
+                    each.kill()
+            process.wait()
+
+
+def pytest_configure() -> None:
+    """Let the processes of the tests hear Ctrl-C, also when a shell has started pytest in the background (`&`)."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)  # xdist may be switched off

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from conftest import STARTED, Project
+from conftest import Project, background
 from test_run import load
 
 CONFIG = """
@@ -161,9 +161,8 @@ def edited(file: Path, old: str, new: str) -> Iterator[None]:
 
 def start(project: Project, root: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
     """Start a command of the light experiment in the background, from the project's root."""
-    command = [project.python, f"experiments/{LIGHT}/train.py", *arguments]
+    command = [f"experiments/{LIGHT}/train.py", *arguments]
     environment = project.environment(PROJECT_ROOT=str(root), **variables)
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, cwd=project.folder, env=environment, stdout=pipe, stderr=pipe, text=True)
-    STARTED.append(process)
-    return process
+    options = {"stdout": pipe, "stderr": pipe, "text": True}
+    return background(project.python, *command, cwd=project.folder, env=environment, **options)

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Completed, Project, call, clean_environment
+from conftest import Completed, Project, background, call, clean_environment
 from test_run import HEAVY, imported, load
 from test_runs import wait_for
 
@@ -167,12 +167,11 @@ def test_watch(workshop: Project, tmp_path: Path) -> None:
     """Follows a run that is under way, and ends with Ctrl-C."""
     environment = workshop.environment(PROJECT_ROOT=str(tmp_path), WANDB_MODE="disabled", TERM="xterm", COLUMNS="140")
     command = [workshop.python, workshop.folder / "experiments/001-baseline/train.py", "exp.train.epoch=2000"]
-    training = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    training = background(*command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(lambda: list(tmp_path.rglob("history.csv")), training)
     terminal, child = pty.openpty()
-    watching = subprocess.Popen(
-        [workshop.python.with_name("exp"), "board", "--watch"], stdout=child, stderr=child, env=environment
-    )
+    exp_command = workshop.python.with_name("exp")
+    watching = background(exp_command, "board", "--watch", stdout=child, stderr=child, env=environment)
     os.close(child)
     screen = ""
     seen: set[str] = set()

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Project, call
+from conftest import Project, background, call
 
 ALL_FOLDS = "exp.fold=[0,1,2,3,4]"
 QUICK = "exp.train.epoch=2"
@@ -271,7 +271,7 @@ def test_progress_bar_on_a_terminal(project: Project, tmp_path: Path) -> None:
     terminal, child = pty.openpty()
     environment = project.environment(PROJECT_ROOT=str(tmp_path), WANDB_MODE="disabled", TERM="xterm", COLUMNS="140")
     command = [project.python, project.folder / "experiments/001-baseline/train.py"]
-    process = subprocess.Popen(command, stdout=child, stderr=child, stdin=child, env=environment)
+    process = background(*command, stdout=child, stderr=child, stdin=child, env=environment)
     os.close(child)
     screen = b""
     try:
@@ -297,9 +297,8 @@ def test_ctrl_c(project: Project, tmp_path: Path, again: str) -> None:
         project.train("exp.train.epoch=500", "exp.mode=sub", root=tmp_path, WANDB_MODE="disabled")
         command.append("overwrite=true")
     history = (run.parent / f".{run.name}.new" if again == "overwrite" else run) / "fold0/history.csv"
-    process = subprocess.Popen(
-        command, env=project.environment(PROJECT_ROOT=str(tmp_path)), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    pipe = subprocess.PIPE
+    process = background(*command, env=project.environment(PROJECT_ROOT=str(tmp_path)), stdout=pipe, stderr=pipe)
     deadline = time.monotonic() + 60
     while not history.exists() or len(rows(history)) < 3:
         assert time.monotonic() < deadline and process.poll() is None

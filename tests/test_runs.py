@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import GIT, STARTED, Completed, Project, call, clean_environment, commit_all
+from conftest import GIT, Completed, Project, background, call, clean_environment, commit_all
 from test_run import files, load, rows
 from test_tracking import KEY
 
@@ -28,9 +28,7 @@ def start(project: Project, root: Path, *arguments: str, **variables: str) -> su
     """Start a training in the background, without W&B unless `variables` say so."""
     environment = project.environment(PROJECT_ROOT=str(root), **({"WANDB_MODE": "disabled"} | variables))
     command = [project.python, project.folder / "experiments/001-baseline/train.py", *arguments]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    STARTED.append(process)
-    return process
+    return background(*command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(
