@@ -287,10 +287,11 @@ def test_new_parameter_set(own_project: Any) -> None:
     assert (folder / "003.yaml").read_text() == (folder / "001.yaml").read_text().replace(
         "name: 001-larger-lr", 'name: "003"'
     )
-    exp(project, "new", "001-baseline/100")
-    shown = yaml.safe_load(project.train("exp=100", "show_config=true").stdout)
-    assert shown["exp"]["name"] == "100"
-    assert shown["exp"]["train"]["epoch"] == 30
+    for name in ("100", "1e3", "true"):  # which YAML and Hydra read as something else
+        exp(project, "new", f"001-baseline/{name}")
+        shown = yaml.safe_load(project.train(f"exp={name}", "show_config=true").stdout)
+        assert shown["exp"]["name"] == name
+        assert shown["exp"]["train"]["epoch"] == 30
     before = (folder / "003.yaml").read_text()
     assert "is there already" in refused(exp(project, "new", "001-baseline/003", check=False))
     assert (folder / "003.yaml").read_text() == before

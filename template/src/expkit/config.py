@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from expkit.errors import Error, require
@@ -117,11 +118,18 @@ def leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def quoted(override: str) -> str:
-    """An override as Hydra takes it: it reads `exp=100` as a number, which names no parameter set."""
+    """An override as Hydra takes it: it reads `exp=100`, `exp=1e3` or `exp=true` as no text, which names no file."""
     key, _, value = override.partition("=")
     if key != "exp":
         return override
-    return "exp=" + ",".join(f"'{name}'" if re.fullmatch(r"0|[1-9]\d*", name) else name for name in value.split(","))
+    return "exp=" + ",".join(name if _is_text(name) else f"'{name}'" for name in value.split(","))
+
+
+def _is_text(name: str) -> bool:
+    """Whether Hydra reads `name` as text, or as something that is no plain name, as `glob(*)`."""
+    if re.fullmatch(r"[\w.+-]+", name) is None:
+        return True
+    return isinstance(OverridesParser.create().parse_override(f"exp={name}").value(), str)
 
 
 def print_config(config: object) -> None:

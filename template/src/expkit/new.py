@@ -97,5 +97,5 @@ def new_parameter_set(experiment: str, name: str, source: str | None = None) -> 
         load_config(experiment, [f"exp={name}"])
     except Exception as error:
         file.unlink()
-        raise Error(f"exp/{source}.yaml cannot be copied: {one_line(error) or error}") from error
+        raise Error(f"cannot make {shown(file)}: {one_line(error) or error}") from error
     return file
