@@ -20,6 +20,8 @@ from typing import Any
 
 import expkit
 
+MOST_FOLDS = 139  # the rarest digit has as many rows to train on, and each fold gets one
+
 
 class BaseModel(Enum):
     """The sizes of the hidden layers, in units."""
@@ -56,6 +58,7 @@ class ExpConfig:
 
     def __post_init__(self) -> None:
         expkit.check(self)
+        expkit.require(self.n_folds <= MOST_FOLDS, f"exp.n_folds must be at most {MOST_FOLDS}, not {self.n_folds}")
         if self.debug:
             self.fold = self.fold[:1] if self.fold else None
             self.train.epoch = 1
