@@ -29,6 +29,8 @@ def assert_refused(project: Project, arguments: list[str], mentions: str, root: 
         ("exp=003", "there is no exp/003.yaml"),
         ("exp=01", "did you mean 001?"),
         ("exp=7", "there is no exp/7.yaml"),
+        ("exp=1e3", "there is no exp/1e3.yaml"),
+        ("exp=null", "there is no exp/null.yaml"),
         ("exp.flod=[0]", "there is no key exp.flod; did you mean fold?"),
         ("exp.train.lerning_rate=1", "there is no key exp.train.lerning_rate; did you mean learning_rate?"),
         ("+exp.train.dropout=0.1", "there is no key exp.train.dropout"),
@@ -47,6 +49,7 @@ def assert_refused(project: Project, arguments: list[str], mentions: str, root: 
         ("exp.fold=[0", "exp.fold=[0"),
         ("exp.fold=0,1", "exp.fold=0,1: a list is written"),
         ("exp.n_folds=1", "exp.n_folds must be at least 2"),
+        ("exp.n_folds=140", "exp.n_folds must be at most 139"),
         ("exp.train.epoch=0", "exp.train.epoch must be at least 1"),
         ("exp.train.batch_size=-4", "exp.train.batch_size must be at least 1"),
         ("exp.train.learning_rate=0", "exp.train.learning_rate must be a positive number"),
@@ -88,6 +91,14 @@ def parameter_file(project: Project) -> Iterator[Path]:
 def test_parameter_file(project: Project, tmp_path: Path, parameter_file: Path, text: str, mentions: str) -> None:
     parameter_file.write_text(text + "\n")
     assert_refused(project, ["exp=666"], mentions, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["name: [x", "- a list", "name: ${nothing}", "train: {epoch: many}", "", "\0"])
+def test_a_broken_parameter_file_is_in_nobody_elses_way(
+    project: Project, tmp_path: Path, parameter_file: Path, text: str
+) -> None:
+    parameter_file.write_text(text)
+    project.train("exp=001", "exp.debug=true", root=tmp_path)
 
 
 def test_the_familiar_header_changes_nothing(project: Project, tmp_path: Path, parameter_file: Path) -> None:

@@ -28,9 +28,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from expkit import jobs, snapshot, sweep
-from expkit.config import Config, Mode, container, flat
+from expkit.config import Config, Mode, container, flat, leaves
 from expkit.errors import Error, interrupted, is_full_or_forbidden, report, require, warn
 from expkit.files import read_csv, read_json, to_disk, write_json, write_text
 from expkit.paths import project_root, shown
@@ -64,6 +66,7 @@ class Run:
         name: name of the run, such as "001-larger-lr".
         folder: where the run lies, or, with overwrite=true, will lie.
         id: made anew each time that the run is; the W&B ids of its folds begin with it. There once a fold is trained.
+        values: the configuration as plain dicts and lists, enums by name.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class Run:
         self._parent = (output / "debug" if self.exp.debug else output) / self.experiment
         self.folder = self._parent / self.name
         self._new, self._old = self._parent / f".{self.name}.new", self._parent / f".{self.name}.old"
-        self._values = flat(config)
+        self.values = container(config)
         self._trained: list[str] = []
         self._failed: list[str] = []
         if self._old.exists():
@@ -250,10 +253,10 @@ class Run:
             record, made = read_json(self._work / "run.json"), self.provenance
             if record is None or "id" not in record:
                 self._work.mkdir(parents=True, exist_ok=True)
-                write_text(self._work / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(self.config)))
+                write_text(self._work / "config.yaml", OmegaConf.to_yaml(self.values))
                 started = datetime.now(UTC).isoformat(timespec="seconds")
-                config = container(self.exp)
-                record = {"id": secrets.token_hex(4), "started": started, **made, "config": {"exp": config}}
+                config = {"exp": self.values["exp"]}
+                record = {"id": secrets.token_hex(4), "started": started, **made, "config": config}
                 write_json(self._work / "run.json", record)
         self.id = str(record["id"])
 
@@ -279,13 +282,13 @@ class Run:
         file = folder / "config.yaml"
         if not file.exists():
             return []
-        old = flat(OmegaConf.load(file))
-        keys = [key for key in {**old, **self._values} if key not in NOT_COMPARED]
+        old, new = flat(OmegaConf.load(file)), dict(leaves(self.values))
+        keys = [key for key in {**old, **new} if key not in NOT_COMPARED]
         absent = "(not set)"
         return [
-            f"{key}: {old.get(key, absent)} → {self._values.get(key, absent)}"
+            f"{key}: {old.get(key, absent)} → {new.get(key, absent)}"
             for key in keys
-            if old.get(key, absent) != self._values.get(key, absent)
+            if old.get(key, absent) != new.get(key, absent)
         ]
 
     def _refuse_changed_config(self) -> None:
@@ -299,12 +302,11 @@ class Run:
     def _refuse_shared_name(self) -> None:
         """Two parameter sets with one name would share a folder."""
         chosen = HydraConfig.get().runtime.choices.get("exp") if HydraConfig.initialized() else None
-        sources = {file.stem: (file, "name") for file in sorted(self.experiment_dir.glob("exp/*.yaml"))}
-        sources["default"] = (self.experiment_dir / "config.yaml", "exp.name")
-        for choice, (file, key) in sources.items():
-            if choice == chosen or not file.is_file() or OmegaConf.select(OmegaConf.load(file), key) != self.exp.name:
+        named = _names(self.experiment_dir)
+        for choice, (file, name) in named.items():
+            if choice == chosen or name != self.exp.name:
                 continue
-            this = shown(sources[chosen][0]) if chosen in sources else "the command line"
+            this = shown(named[chosen][0]) if chosen in named else "the command line"
             raise Error(
                 f"{shown(file)} has the name {self.exp.name!r} too, and would share the output folder with {this}: "
                 "give one of them another name"
@@ -503,6 +505,22 @@ class Fold:
     def _close(self) -> None:
         self._epochs.close()
         self._history.close()
+
+
+@functools.cache
+def _names(experiment_dir: Path) -> dict[str, tuple[Path, str | None]]:
+    """The file of each parameter set and its `exp.name`, None when nobody can read it; read once a process."""
+    sources = {file.stem: (file, "name") for file in sorted(experiment_dir.glob("exp/*.yaml"))}
+    sources["default"] = (experiment_dir / "config.yaml", "exp.name")
+    return {choice: (file, _read_name(file, key)) for choice, (file, key) in sources.items()}
+
+
+def _read_name(file: Path, key: str) -> str | None:
+    try:
+        name = OmegaConf.select(OmegaConf.load(file), key)
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException):  # the concern of whoever wants to run it
+        return None
+    return None if name is None else str(name)
 
 
 @functools.cache

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from expkit.config import container
 from expkit.errors import warn
 from expkit.paths import shown
 from expkit.runs import Fold
@@ -39,7 +38,7 @@ def wandb_args(fold: Fold) -> dict[str, Any]:
         "name": f"{run.experiment}/{run.name}/{fold.name}",
         "id": f"{run.id}-{fold.name}",
         "resume": "allow" if mode == "online" else None,
-        "config": container(run.exp),
+        "config": run.values["exp"],
         "dir": directory,
         "mode": mode,
         "settings": {
