@@ -34,7 +34,7 @@ from expkit.board import find_run, ordered
 from expkit.show import board_table, show_run
 
 for name in ("board", "show"):
-    width = 112 if name == "board" else 96
+    width = 128 if name == "board" else 96
     console = Console(record=True, width=width, file=open(os.devnull, "w"), force_terminal=True, highlight=False)
     if name == "board":
         console.print("$ uv run exp board", style="bold green")

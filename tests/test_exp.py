@@ -198,6 +198,7 @@ def test_show(workshop: Project) -> None:
     assert "train.py exp=001" in printed
     assert "valid_accuracy" in printed and "epoch" in printed
     assert any("⠀" < character <= "⣿" for character in printed), "a curve of braille dots"
+    assert [f"fold {fold}" in printed.splitlines()[-1] for fold in range(5)] == [True] * 5, "the legend"
     assert "no run.json" in exp(workshop, "show", "stray").stdout
 
 

@@ -130,15 +130,17 @@ def learning_curve(run: LoadedRun, width: int) -> str:
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plotsize(min(width, 100), 18)
+    legend = []  # below the curves: plotext's own hides a part of them
     for (fold, history), color in zip(
         histories.items(), ["blue", "orange", "green", "red", "magenta"] * 20, strict=False
     ):
-        plotext.plot(history["epoch"], history[metric], marker="braille", label=f"fold {fold}", color=color)
+        plotext.plot(history["epoch"], history[metric], marker="braille", color=color)
+        legend.append(plotext.colorize(f"━ fold {fold}", color))
     last = max(history["epoch"][-1] for history in histories.values())
     plotext.xticks(sorted({1 + round((last - 1) * part / 4) for part in range(5)}))
     plotext.title(metric)
     plotext.xlabel("epoch")
-    return str(plotext.build())
+    return f"{plotext.build().rstrip()}\n{'  '.join(legend)}"
 
 
 def show_diff(console: Console, old: Path, new: Path) -> None:
