@@ -68,6 +68,18 @@ def test_command_line(project: Project, tmp_path: Path, argument: str, mentions:
     assert_refused(project, [argument], mentions, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "mentions"),
+    [
+        (["-m", "exp=001", "--info"], "Only one of --run, --multirun, --cfg, --info"),
+        (["--resolve"], "--resolve flag can only be used in conjunction with --cfg"),
+        (["--config-name", "x"], "'x'"),
+    ],
+)
+def test_flags(project: Project, tmp_path: Path, arguments: list[str], mentions: str) -> None:
+    assert_refused(project, arguments, mentions, tmp_path)
+
+
 @pytest.fixture
 def parameter_file(project: Project) -> Iterator[Path]:
     file = project.folder / "experiments/001-baseline/exp/666.yaml"

@@ -188,6 +188,21 @@ def test_sweep(project: Project, tmp_path: Path) -> None:
     assert printed.count("is done") == 2
 
 
+def test_flags_stand_anywhere(project: Project, tmp_path: Path) -> None:
+    """Hydra's parser alone takes no override after a flag that comes after another override."""
+    for arguments in (["exp=001", "-m", "exp.seed=1,2"], ["exp=001", "exp.seed=1,2", "-m"]):
+        printed = project.train(*arguments, "exp.debug=true", root=tmp_path).stdout
+        assert printed.count("results: ") == 2
+    [run] = (tmp_path / "output/debug/001-baseline").glob("*seed=2")
+    assert load(run / "run.json")["command"] == ["train.py", "exp=001", "exp.seed=1,2", "-m", "exp.debug=true"]
+    shown = project.train("exp=001", "--cfg", "job", "exp.seed=7", "--package", "exp", root=tmp_path).stdout
+    assert "seed: 7" in shown
+
+
+def test_a_parameter_set_by_its_file_name(project: Project, tmp_path: Path) -> None:
+    assert "accuracy" in project.train("exp=001.yaml", "exp.debug=true", root=tmp_path).stdout
+
+
 def test_a_value_on_the_command_line_is_a_run_of_its_own(project: Project, tmp_path: Path) -> None:
     for value in ("0.01", "0.02"):
         project.train("exp=001", QUICK, f"exp.train.learning_rate={value}", root=tmp_path, WANDB_MODE="disabled")

@@ -119,10 +119,10 @@ def leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 def quoted(override: str) -> str:
     """An override as Hydra takes it: it reads `exp=100`, `exp=1e3` or `exp=true` as no text, which names no file."""
-    key, _, value = override.partition("=")
-    if key != "exp":
+    if not override.startswith("exp="):
         return override
-    return "exp=" + ",".join(name if _is_text(name) else f"'{name}'" for name in value.split(","))
+    names = override.removeprefix("exp=").split(",")
+    return "exp=" + ",".join(name if _is_text(name) else f"'{name}'" for name in names)
 
 
 def _is_text(name: str) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -61,9 +62,9 @@ def run(main: Callable[[C], float | None], schema: type[C], greater_is_better: b
             sys.exit(report(error, full))
 
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    _accept_lazy_help()
     sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
     register(schema)
-    _accept_lazy_help()
     failure: BaseException | None = None
     is_sweep = False
     try:
@@ -76,6 +77,7 @@ def run(main: Callable[[C], float | None], schema: type[C], greater_is_better: b
         if is_sweep:
             sys.argv.append(LAUNCHING)
             register_study(train.parent.name, greater_is_better)
+        sys.argv[1:] = _overrides_first(sys.argv[1:])
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises its errors; else it prints several lines and leaves
         hydra.main(version_base=None, config_path=".", config_name="config")(task)()
     except (Exception, KeyboardInterrupt) as error:
@@ -84,6 +86,15 @@ def run(main: Callable[[C], float | None], schema: type[C], greater_is_better: b
         failure = end_of_sweep(failure)
     if failure is not None:
         sys.exit(report(failure, full))
+
+
+def _overrides_first(arguments: list[str]) -> list[str]:
+    """A command line that argparse can read: it takes no override after a flag after another override."""
+    overrides = get_args_parser().parse_known_intermixed_args(arguments)[0].overrides
+    flags = list(arguments)
+    for override in overrides:
+        flags.remove(override)
+    return [*overrides, *flags]
 
 
 def _accept_lazy_help() -> None:

@@ -22,6 +22,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+OF_FLAGS = ("_run_hydra", "_get_rerun_conf")  # Hydra's functions that look at --cfg, --multirun and their like
 SHOWN_AS: dict[str, str] = {}  # folders, and how messages name them: a sweep runs from a copy of the code
 
 
@@ -97,14 +98,17 @@ def one_line(error: BaseException) -> str | None:
         return f"cannot read {error.override!r} on the command line: it is KEY=VALUE, quoted, as in 'exp.fold=[0,1]'"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _config_error(error)
-    return _launcher_error(error)
+    return _other_error(error)
 
 
-def _launcher_error(error: BaseException) -> str | None:
-    """One line for a job that came to an end without an error of its own."""
+def _other_error(error: BaseException) -> str | None:
+    """One line for flags that Hydra refuses, and for a job that came to an end without an error of its own."""
     again = "finished folds are kept, and the same command trains what is missing"
     if type(error).__name__ == "TerminatedWorkerError":  # joblib
         return f"a process of the sweep has died, killed or out of memory: {again}"
+    raised_in = [frame.name for frame in traceback.extract_tb(error.__traceback__)[-1:]]
+    if type(error) is ValueError and raised_in and raised_in[0] in OF_FLAGS:
+        return str(error)
     if type(error).__module__.startswith("submitit"):
         return f"{str(error).splitlines()[0].rstrip(' .:')}: {again}"
     return None

@@ -301,7 +301,8 @@ class Run:
 
     def _refuse_shared_name(self) -> None:
         """Two parameter sets with one name would share a folder."""
-        chosen = HydraConfig.get().runtime.choices.get("exp") if HydraConfig.initialized() else None
+        choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
+        chosen = str(choices.get("exp")).removesuffix(".yaml")
         named = _names(self.experiment_dir)
         for choice, (file, name) in named.items():
             if choice == chosen or name != self.exp.name:

@@ -54,7 +54,7 @@ def current(code: Path) -> Sweep | None:
 
 def is_asked_for() -> bool:
     """Whether the command line asks for a sweep that trains something."""
-    arguments = get_args_parser().parse_known_args(sys.argv[1:])[0]
+    arguments = get_args_parser().parse_known_intermixed_args(sys.argv[1:])[0]
     looks_only = arguments.help or arguments.hydra_help or arguments.cfg or arguments.info or arguments.shell_completion
     shows_only = any(override.lower() == "show_config=true" for override in arguments.overrides)
     multirun = arguments.multirun or "hydra.mode=MULTIRUN" in arguments.overrides
