@@ -303,6 +303,20 @@ def test_progress_bar_on_a_terminal(project: Project, tmp_path: Path) -> None:
     assert "epoch 30/30  train_loss" not in text, "that is the plain line"
 
 
+def test_nobody_reads(project: Project, tmp_path: Path) -> None:
+    """As in `train.py | head -1`: the training stops with one line."""
+    environment = project.environment(PROJECT_ROOT=str(tmp_path), WANDB_MODE="disabled")
+    command = [project.python, project.folder / "experiments/001-baseline/train.py", "exp.fold=[0,1]"]
+    pipe = subprocess.PIPE
+    process = background(*command, stdout=pipe, stderr=pipe, env=environment)
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout.readline().startswith(b"fold 0  epoch 1/30")
+    process.stdout.close()
+    assert process.stderr.read().splitlines()[0].startswith(b"error: nobody reads the output any more")
+    assert process.wait(20) == 1
+    assert not list(tmp_path.rglob("result.json"))
+
+
 @pytest.mark.parametrize("again", ["new", "overwrite"])
 def test_ctrl_c(project: Project, tmp_path: Path, again: str) -> None:
     """Stops with one line, and nothing half-written counts as a result."""

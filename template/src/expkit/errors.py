@@ -22,6 +22,7 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+AGAIN = "finished folds are kept, and the same command trains what is missing"
 OF_FLAGS = ("_run_hydra", "_get_rerun_conf")  # Hydra's functions that look at --cfg, --multirun and their like
 SHOWN_AS: dict[str, str] = {}  # folders, and how messages name them: a sweep runs from a copy of the code
 
@@ -52,7 +53,7 @@ def report(error: BaseException, full: bool = False) -> int:
         full: show the whole traceback of everything.
     """
     if isinstance(error, KeyboardInterrupt) and not full:
-        print("stopped: finished folds are kept, and the same command goes on from there", file=sys.stderr)
+        print(f"stopped: {AGAIN}", file=sys.stderr)
         return 130
     message = one_line(error)
     if message is not None and not full:
@@ -80,6 +81,8 @@ def one_line(error: BaseException) -> str | None:
     """What to tell the person who can mend `error`, on one line; None when it is a bug."""
     if isinstance(error, Error):
         return str(error)
+    if isinstance(error, BrokenPipeError):
+        return f"nobody reads the output any more, and the command stops: {AGAIN}"
     if is_full_or_forbidden(error):
         assert isinstance(error, OSError)
         what = "no access to" if error.errno in (errno.EACCES, errno.EPERM) else "cannot write"
@@ -103,14 +106,13 @@ def one_line(error: BaseException) -> str | None:
 
 def _other_error(error: BaseException) -> str | None:
     """One line for flags that Hydra refuses, and for a job that came to an end without an error of its own."""
-    again = "finished folds are kept, and the same command trains what is missing"
     if type(error).__name__ == "TerminatedWorkerError":  # joblib
-        return f"a process of the sweep has died, killed or out of memory: {again}"
+        return f"a process of the sweep has died, killed or out of memory: {AGAIN}"
     raised_in = [frame.name for frame in traceback.extract_tb(error.__traceback__)[-1:]]
     if type(error) is ValueError and raised_in and raised_in[0] in OF_FLAGS:
         return str(error)
     if type(error).__module__.startswith("submitit"):
-        return f"{str(error).splitlines()[0].rstrip(' .:')}: {again}"
+        return f"{str(error).splitlines()[0].rstrip(' .:')}: {AGAIN}"
     return None
 
 
