@@ -80,6 +80,16 @@ def test_flags(project: Project, tmp_path: Path, arguments: list[str], mentions:
     assert_refused(project, arguments, mentions, tmp_path)
 
 
+def test_not_in_experiments(project: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "experiments/group/001-baseline"
+    shutil.copytree(project.folder / "experiments/001-baseline", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    before = files(tmp_path)
+    done = call(project.python, folder / "train.py", cwd=tmp_path, env=project.environment(), check=False)
+    assert done.returncode == 1
+    assert "an experiment is a folder in experiments/" in done.stderr
+    assert [file for file in files(tmp_path) if "__pycache__" not in file] == before
+
+
 @pytest.fixture
 def parameter_file(project: Project) -> Iterator[Path]:
     file = project.folder / "experiments/001-baseline/exp/666.yaml"

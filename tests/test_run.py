@@ -203,6 +203,17 @@ def test_a_parameter_set_by_its_file_name(project: Project, tmp_path: Path) -> N
     assert "accuracy" in project.train("exp=001.yaml", "exp.debug=true", root=tmp_path).stdout
 
 
+def test_main_from_python(project: Project, tmp_path: Path) -> None:
+    """As a notebook calls it, with a configuration that it has composed."""
+    code = "import expkit, train; print(train.main(expkit.load_config('001-baseline', ['exp=001', 'exp.debug=true'])))"
+    folder = project.folder / "experiments/001-baseline"
+    done = call(project.python, "-c", code, cwd=folder, env=project.environment(PROJECT_ROOT=str(tmp_path)))
+    assert (
+        float(done.stdout.splitlines()[-1])
+        == load(tmp_path / "output/debug/001-baseline/001-larger-lr/cv.json")["mean"]
+    )
+
+
 def test_a_value_on_the_command_line_is_a_run_of_its_own(project: Project, tmp_path: Path) -> None:
     for value in ("0.01", "0.02"):
         project.train("exp=001", QUICK, f"exp.train.learning_rate={value}", root=tmp_path, WANDB_MODE="disabled")

@@ -19,9 +19,9 @@ from omegaconf import DictConfig
 
 from expkit import sweep
 from expkit.config import Config, print_config, quoted, register, typed
-from expkit.errors import interrupted, report
+from expkit.errors import interrupted, report, require
 from expkit.jobs import LAUNCHING, Job, end_of_sweep, report_job
-from expkit.paths import project_root
+from expkit.paths import project_root, shown
 from expkit.study import register_study
 
 C = TypeVar("C", bound=Config)
@@ -69,6 +69,10 @@ def run(main: Callable[[C], float | None], schema: type[C], greater_is_better: b
     is_sweep = False
     try:
         train = Path(inspect.getfile(main)).resolve()
+        require(
+            train.parents[1].name == "experiments",
+            f"{shown(train)}: an experiment is a folder in experiments/, such as experiments/001-baseline",
+        )
         project_root(train)
         is_sweep = sweep.is_asked_for()
         if is_sweep:

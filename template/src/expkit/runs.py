@@ -301,8 +301,9 @@ class Run:
 
     def _refuse_shared_name(self) -> None:
         """Two parameter sets with one name would share a folder."""
-        choices = HydraConfig.get().runtime.choices if HydraConfig.initialized() else {}
-        chosen = str(choices.get("exp")).removesuffix(".yaml")
+        if not HydraConfig.initialized():  # in a notebook nobody knows which one it is
+            return
+        chosen = str(HydraConfig.get().runtime.choices.get("exp", "default")).removesuffix(".yaml")
         named = _names(self.experiment_dir)
         for choice, (file, name) in named.items():
             if choice == chosen or name != self.exp.name:
