@@ -203,6 +203,77 @@ def test_a_parameter_set_by_its_file_name(project: Project, tmp_path: Path) -> N
     assert "accuracy" in project.train("exp=001.yaml", "exp.debug=true", root=tmp_path).stdout
 
 
+FIELDS = """
+    path: Path = Path("a/b")
+    sizes: list[int] = field(default_factory=lambda: [1, 2])
+    pair: tuple[int, int] = (1, 2)
+    weights: dict[str, float] = field(default_factory=lambda: {"a": 1.0})
+    by_model: dict[BaseModel, int] = field(default_factory=lambda: {BaseModel.small: 1})
+    fill: float = math.nan
+    either: int | str = "x"
+    anything: Any = None
+    text: str = "a\\nb: # \\"c\\" 日本"
+    inner: Inner | None = None
+    inners: dict[str, Inner] = field(default_factory=lambda: {"a": Inner()})
+"""
+VALUES = """
+name: rich
+train:
+  epoch: 2
+  path: ~/x
+  pair: [3, 4]
+  weights: {b: 2}
+  by_model: {large: 3}
+  either: 5
+  anything: [1, {a: b}]
+  text: prefix \\${oc.env:HOME} ${exp.name} \\${
+  inner: {p: 0.1}
+  inners: {b: {p: 0.2}}
+"""
+
+
+def test_every_type_that_omegaconf_knows(own_project: Any) -> None:
+    """Composes, trains, is compared with itself and read back; a dictionary takes keys from a parameter set."""
+    project = own_project()
+    experiment = project.folder / "experiments/001-baseline"
+    text = (experiment / "train.py").read_text()
+    inner = "@dataclass\nclass Inner:\n    p: float = 0.5\n\n\n@dataclass\nclass TrainConfig"
+    text = text.replace("@dataclass\nclass TrainConfig", inner).replace(
+        "    learning_rate: float", FIELDS + "    learning_rate: float"
+    )
+    (experiment / "train.py").write_text(text.replace("from enum", "from pathlib import Path\nfrom enum"))
+    (experiment / "exp/003.yaml").write_text(VALUES)
+    expected = {
+        "path": "~/x",
+        "sizes": [1, 2],
+        "pair": [3, 4],
+        "weights": {"a": 1.0, "b": 2.0},
+        "by_model": {"small": 1, "large": 3},
+        "either": 5,
+        "anything": [1, {"a": "b"}],
+        "text": "prefix ${oc.env:HOME} rich ${",
+        "inner": {"p": 0.1},
+        "inners": {"a": {"p": 0.5}, "b": {"p": 0.2}},
+    }
+    call(project.folder / ".venv/bin/exp", "check", cwd=project.folder, env=project.environment())
+    project.train("exp=003", WANDB_MODE="offline")
+    assert "fold 0 is done" in project.train("exp=003").stdout, "it is the same configuration"
+    code = (
+        "import expkit, json; from omegaconf import OmegaConf as o; config = expkit.load_run('rich').config.exp.train"
+    )
+    code += "; print(json.dumps(o.to_container(config, resolve=True)))"
+    read = json.loads(call(project.python, "-c", code, cwd=project.folder, env=project.environment()).stdout)
+    assert read["fill"] != read["fill"]
+    assert {key: read[key] for key in expected} == expected
+    assert "exp.train.weights.b" in call(project.folder / ".venv/bin/exp", "show", "rich", cwd=project.folder).stdout
+    shown = yaml.safe_load(project.train("show_config=true").stdout)["exp"]["train"]
+    assert shown["path"] == "a/b" and shown["text"] == 'a\nb: # "c" 日本'
+    refused = project.train("exp.train.weights.c=3", check=False)
+    assert refused.stderr == "error: there is no key exp.train.weights.c; to add it, write '+exp.train.weights.c=...'\n"
+    refused = project.train("exp.train.inner.p=3", check=False)
+    assert refused.stderr.startswith("error: a key that is null takes no keys of its own on the command line")
+
+
 def test_main_from_python(project: Project, tmp_path: Path) -> None:
     """As a notebook calls it, with a configuration that it has composed."""
     code = "import expkit, train; print(train.main(expkit.load_config('001-baseline', ['exp=001', 'exp.debug=true'])))"

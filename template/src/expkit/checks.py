@@ -72,6 +72,7 @@ def _base(folder: Path, schema: Any) -> DictConfig:
     if hydra in _composed and own.pop("defaults", None) == _STANDARD:
         return _merged(OmegaConf.structured(schema), own)
     base = compose_config(folder, schema, [])
+    OmegaConf.set_struct(base, None)  # a file may add to a dict
     _composed.add(hydra)
     return base
 

@@ -7,8 +7,9 @@ import importlib.util
 import re
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
 from enum import Enum
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
@@ -102,10 +103,32 @@ def flat(config: object) -> dict[str, Any]:
 
 
 def container(config: object) -> Any:
-    """A configuration, dataclasses or OmegaConf's, as plain dicts and lists; enums by name."""
-    if not isinstance(config, DictConfig):
-        config = OmegaConf.structured(config)
-    return OmegaConf.to_container(config, enum_to_str=True)
+    """A configuration, dataclasses or OmegaConf's, as plain dicts and lists that YAML and JSON can hold.
+
+    Enums are their names, paths have /, and `${` in a text is escaped, as OmegaConf reads it back.
+    """
+    if OmegaConf.is_config(config):
+        return OmegaConf.to_container(config, enum_to_str=True)
+    if is_dataclass(config) and not isinstance(config, type):
+        return {field.name: container(getattr(config, field.name)) for field in fields(config)}
+    if isinstance(config, dict):
+        return {name.name if isinstance(name, Enum) else name: container(value) for name, value in config.items()}
+    if isinstance(config, list | tuple):
+        return [container(value) for value in config]
+    if isinstance(config, Enum):
+        return config.name
+    if config is None:
+        return None
+    for kind in (bool, int, float):
+        if isinstance(config, kind):
+            return kind(config)
+    text = config.as_posix() if isinstance(config, PurePath) else str(config)
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def same(old: object, new: object) -> bool:
+    """Whether two values of a configuration are equal; NaN is equal to itself."""
+    return old == new or repr(old) == repr(new)
 
 
 def leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -134,7 +157,7 @@ def _is_text(name: str) -> bool:
 
 def print_config(config: object) -> None:
     """Print a configuration as YAML, and nothing else, on stdout."""
-    print(OmegaConf.to_yaml(OmegaConf.structured(config)), end="")
+    print(OmegaConf.to_yaml(container(config)), end="")
 
 
 def load_config(experiment: str, overrides: Sequence[str] = ()) -> Any:

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from types import TracebackType
 
 import yaml
@@ -108,9 +109,11 @@ def _other_error(error: BaseException) -> str | None:
     """One line for flags that Hydra refuses, and for a job that came to an end without an error of its own."""
     if type(error).__name__ == "TerminatedWorkerError":  # joblib
         return f"a process of the sweep has died, killed or out of memory: {AGAIN}"
-    raised_in = [frame.name for frame in traceback.extract_tb(error.__traceback__)[-1:]]
-    if type(error) is ValueError and raised_in and raised_in[0] in OF_FLAGS:
-        return str(error)
+    for frame in traceback.extract_tb(error.__traceback__)[-1:]:
+        if type(error) is ValueError and frame.name in OF_FLAGS:
+            return str(error)
+        if isinstance(error, AssertionError | AttributeError) and Path(frame.filename).parent.name == "omegaconf":
+            return "a key that is null takes no keys of its own on the command line: give it some in a file of exp/"
     if type(error).__module__.startswith("submitit"):
         return f"{str(error).splitlines()[0].rstrip(' .:')}: {AGAIN}"
     return None
@@ -139,7 +142,9 @@ def _config_error(error: BaseException) -> str:
         return f"{where}{key} has no value: give it one in config.yaml, in exp/ or on the command line"
     if isinstance(origin, ConfigKeyError | ConfigAttributeError):
         known = [field.name for field in fields(origin.object_type)] if is_dataclass(origin.object_type) else []
-        return f"{where}there is no key {key}{_instead(key.rpartition('.')[2], known)}"
+        in_dict = origin.object_type is dict and "." in key
+        more = f"; to add it, write '+{key}=...'" if in_dict else _instead(key.rpartition(".")[2], known)
+        return f"{where}there is no key {key}{more}"
     message = _joined(origin.msg or str(origin))
     if "is not a ListConfig" in message:
         return f"{where}{key} must be a list, as in '{key}=[0]'"

@@ -32,7 +32,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from expkit import jobs, snapshot, sweep
-from expkit.config import Config, Mode, container, flat, leaves
+from expkit.config import Config, Mode, container, flat, leaves, same
 from expkit.errors import Error, interrupted, is_full_or_forbidden, report, require, warn
 from expkit.files import read_csv, read_json, to_disk, write_json, write_text
 from expkit.paths import project_root, shown
@@ -288,7 +288,7 @@ class Run:
         return [
             f"{key}: {old.get(key, absent)} → {new.get(key, absent)}"
             for key in keys
-            if old.get(key, absent) != new.get(key, absent)
+            if not same(old.get(key, absent), new.get(key, absent))
         ]
 
     def _refuse_changed_config(self) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from expkit.board import Row, read_run
-from expkit.config import flat
+from expkit.config import flat, same
 from expkit.files import read_json
 from expkit.paths import code_root, shown
 from expkit.results import LoadedRun
@@ -162,7 +162,7 @@ def _title(folder: Path) -> str:
 
 def _changes(console: Console, title: str, old: dict[str, Any], new: dict[str, Any]) -> None:
     ignored = ("show_config", "overwrite")
-    keys = [key for key in {**old, **new} if old.get(key) != new.get(key) and key not in ignored]
+    keys = [key for key in {**old, **new} if not same(old.get(key), new.get(key)) and key not in ignored]
     if not keys:
         if title == "configuration":
             console.print(Text("configuration", "bold"), "the same")
