@@ -34,6 +34,7 @@ hydra:
 """
 
 TRAIN = """
+import time
 from dataclasses import dataclass, field
 
 import expkit
@@ -72,6 +73,8 @@ def score(oof: dict) -> float:
 
 def main(config: Config) -> float | None:
     run = expkit.Run(config, __file__, metric=score, greater_is_better=True)
+    while (expkit.input_dir(__file__) / f"late{config.exp.fold[0]}").exists():
+        time.sleep(0.01)
     for fold in run.missing():
         import model
 

@@ -265,6 +265,62 @@ def test_overwrite_in_parallel(sweeping: Project, root: Path, launcher: list[str
     assert f" {len(after)}/5 " in done.stdout.splitlines()[-1]
 
 
+def test_a_job_that_comes_when_the_old_run_has_been_replaced(sweeping: Project, root: Path) -> None:
+    """It sees the results of the others, and trains nothing again."""
+    folder = root / f"output/{LIGHT}"
+    arguments = ["exp.name=run", "overwrite=true", "-m", "exp.fold=[0],[1],[2]", LOCAL, TWO]
+    sweeping.train("exp.fold=[0,1,2]", "exp.name=run", experiment=LIGHT, root=root)
+    (root / "input/fail1").touch()
+    sweeping.train(*arguments, experiment=LIGHT, root=root, check=False)
+    (root / "input/fail1").unlink()
+    (root / "input/late0").touch()
+    process = start(sweeping, root, *arguments)
+
+    def is_replaced() -> bool:
+        try:
+            return "replaced_by" in load(folder / "run/run.json")
+        except FileNotFoundError:  # in between
+            return False
+
+    wait_for(is_replaced, process)
+    (root / "input/late0").unlink()
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "fold 0 is done" in printed
+    assert {path.name for path in folder.iterdir()} <= {"run", ".locks"}
+    assert sorted(results(root, "run")) == [0, 1, 2]
+
+
+def test_two_commands_that_replace_the_same_run(sweeping: Project, root: Path) -> None:
+    """Both work on one new run; the second sees it in its place."""
+    code = """
+import expkit, model, train
+def make(*overrides):
+    config = expkit.load_config("002-light", ["exp.name=run", "exp.fold=[0,1]", *overrides])
+    return expkit.Run(config, train.__file__, metric=train.score)
+def act(fold):
+    with fold:
+        fold.save_csv("oof.csv", {"id": [fold.number], "prediction": [1.0]})
+        fold.finish()
+def train_all(run):
+    for fold in run.missing():
+        act(fold)
+    run.summarize()
+train_all(make())
+interrupted = make("overwrite=true").missing()
+act(next(interrupted))
+interrupted.close()
+first, second = make("overwrite=true"), make("overwrite=true")
+train_all(first)
+assert list(second.missing()) == []
+second.summarize()
+"""
+    folder = sweeping.folder / "experiments" / LIGHT
+    printed = call(sweeping.python, "-c", code, cwd=folder, env=sweeping.environment(PROJECT_ROOT=str(root))).stdout
+    assert printed.splitlines()[-1].startswith("results: ") and printed.splitlines()[-1].endswith("/run")
+    assert {path.name for path in (root / f"output/{LIGHT}").iterdir()} <= {"run", ".locks"}
+
+
 @pytest.mark.parametrize("launcher", [[LOCAL, TWO], ["hydra/launcher=basic"]])
 def test_overwrite_keeps_the_old_run_until_every_job_is_done(
     sweeping: Project, root: Path, launcher: list[str]

@@ -65,7 +65,7 @@ class Run:
         experiment: name of the experiment's folder, such as "001-baseline".
         name: name of the run, such as "001-larger-lr".
         folder: where the run lies, or, with overwrite=true, will lie.
-        id: made anew each time that the run is; the W&B ids of its folds begin with it. There once a fold is trained.
+        id: made anew each time that the run is; the W&B ids of its folds begin with it. Empty until a fold is trained.
         values: the configuration as plain dicts and lists, enums by name.
     """
 
@@ -108,6 +108,8 @@ class Run:
             self._refuse_changed_config()
         elif self._changes(self._new):  # unfinished, and of a configuration that is no longer wanted
             shutil.rmtree(self._new)
+        else:
+            self.id = str((read_json(self._new / "run.json") or {}).get("id", ""))
         jobs.note(run=str(self.folder))
 
     def missing(self) -> Iterator[Fold]:
@@ -132,6 +134,9 @@ class Run:
                 fold = missing[0]
                 print(f"waiting for {fold.title}, which another process trains", flush=True)
                 fold.lock(wait=True)
+            if self._replacing:
+                with self._locked("run"):
+                    self._follow_swap()
             for other in missing[: missing.index(fold)]:
                 if other.name not in said:
                     print(f"{other.title} is being trained by another process", flush=True)
@@ -158,9 +163,8 @@ class Run:
             raise Error(f"failed: {', '.join(self._failed)}; the same command trains what is missing{old}")
         if self._replacing:
             with self._locked("run"):
-                if not self._new.exists():  # another process has done it
-                    self._work, self._replacing = self.folder, False
-                elif not self._busy() and self._is_whole():
+                self._follow_swap()
+                if self._replacing and not self._busy() and self._is_whole():
                     self._swap()
         score = None
         if self.exp.mode is Mode.sub:
@@ -181,6 +185,8 @@ class Run:
         if known is not None and known.get("folds") == self._scores() and not self._trained:
             return known
         with self._locked("run"):  # whoever comes last sees every fold
+            self._follow_swap()
+            file = self._work / "cv.json"
             done = self._done()
             scores = self._scores()
             codes = {result.get("code") for _, result in done}
@@ -248,6 +254,7 @@ class Run:
         with self._locked("run"):
             if self.exp.debug and not self._busy():
                 shutil.rmtree(self._work, ignore_errors=True)
+            self._follow_swap()
             if not self._replacing:
                 self._refuse_changed_config()
             record, made = read_json(self._work / "run.json"), self.provenance
@@ -337,6 +344,13 @@ class Run:
         """Whether another job of this sweep has put the new run in its place already."""
         record = read_json(self.folder / "run.json") or {}
         return self._sweep is not None and record.get("replaced_by") == self._sweep.id
+
+    def _follow_swap(self) -> None:
+        """Go on in the run's own folder when another process has put the new run there. With the run locked."""
+        if self._replacing and (
+            self._is_replaced() or (read_json(self.folder / "run.json") or {}).get("id") == self.id
+        ):
+            self._work, self._replacing = self.folder, False
 
     def _finish_interrupted_swap(self) -> None:
         if self._old.exists() and not self.folder.exists():
