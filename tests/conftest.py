@@ -52,8 +52,9 @@ def data_arguments(answers: dict[str, object]) -> list[str]:
 
 def clean_environment() -> dict[str, str]:
     """The environment of a user without an account: no W&B variable, no PROJECT_ROOT, no Python settings of ours."""
-    names = ("WANDB_", "PYTHONDONTWRITEBYTECODE", "PROJECT_ROOT", "VIRTUAL_ENV", "PYTHONPATH", "HYDRA_", "UV_PROJECT")
-    return {key: value for key, value in os.environ.items() if not key.startswith(names)}
+    ours = ("WANDB_", "PYTHONDONTWRITEBYTECODE", "PROJECT_ROOT", "VIRTUAL_ENV", "PYTHONPATH", "HYDRA_", "UV_PROJECT")
+    looks = ("COLUMNS", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS")  # rich and typer heed them
+    return {key: value for key, value in os.environ.items() if not key.startswith(ours + looks)}
 
 
 @pytest.fixture(scope="session")
