@@ -252,7 +252,7 @@ class Run:
         """Make the folder with `config.yaml` and `run.json`, unless it is there, and the snapshot of the code."""
         _require_writable(self._parent)
         with self._locked("run"):
-            if self.exp.debug and not self._busy():
+            if self.exp.debug and self._work.exists() and not self._busy():
                 shutil.rmtree(self._work, ignore_errors=True)
             self._follow_swap()
             if not self._replacing:
