@@ -128,9 +128,9 @@ def main() -> None:
                 long, large = measured(*command, f"exp.seed=range({jobs})", cwd=cwd)
                 return (long - short) / (jobs - few), large / small
 
-            floor, _ = seconds_a_job(python, "app.py", "-m", f"hydra/launcher={launcher}", cwd=empty)
             ratios = []
             for _ in range(options.repeat):
+                floor, _ = seconds_a_job(python, "app.py", "-m", f"hydra/launcher={launcher}", cwd=empty)
                 own, growth = seconds_a_job(
                     python, train, "-m", "exp.debug=true", f"hydra/launcher={ours}", cwd=project
                 )
