@@ -11,7 +11,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from pathlib import Path
 from types import TracebackType
 
 import yaml
@@ -24,7 +23,7 @@ from omegaconf.errors import (
 )
 
 AGAIN = "finished folds are kept, and the same command trains what is missing"
-OF_FLAGS = ("_run_hydra", "_get_rerun_conf")  # Hydra's functions that look at --cfg, --multirun and their like
+OF_FLAGS = {"_run_hydra", "_get_rerun_conf"}  # Hydra's functions that look at --cfg, --multirun and their like
 SHOWN_AS: dict[str, str] = {}  # folders, and how messages name them: a sweep runs from a copy of the code
 
 
@@ -109,11 +108,11 @@ def _other_error(error: BaseException) -> str | None:
     """One line for flags that Hydra refuses, and for a job that came to an end without an error of its own."""
     if type(error).__name__ == "TerminatedWorkerError":  # joblib
         return f"a process of the sweep has died, killed or out of memory: {AGAIN}"
-    for frame in traceback.extract_tb(error.__traceback__)[-1:]:
-        if type(error) is ValueError and frame.name in OF_FLAGS:
-            return str(error)
-        if isinstance(error, AssertionError | AttributeError) and Path(frame.filename).parent.name == "omegaconf":
-            return "a key that is null takes no keys of its own on the command line: give it some in a file of exp/"
+    functions = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    if type(error) is ValueError and OF_FLAGS.intersection(functions[-1:]):
+        return str(error)
+    if isinstance(error, AssertionError | AttributeError) and "_apply_overrides_to_config" in functions:
+        return "a key that is null takes no keys of its own on the command line: give it some in a file of exp/"
     if type(error).__module__.startswith("submitit"):
         return f"{str(error).splitlines()[0].rstrip(' .:')}: {AGAIN}"
     return None
