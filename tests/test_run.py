@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import time
@@ -272,6 +273,18 @@ def test_every_type_that_omegaconf_knows(own_project: Any) -> None:
     assert refused.stderr == "error: there is no key exp.train.weights.c; to add it, write '+exp.train.weights.c=...'\n"
     refused = project.train("exp.train.inner.p=3", check=False)
     assert refused.stderr.startswith("error: a key that is null takes no keys of its own on the command line")
+
+
+def test_a_config_that_names_no_parameter_set(own_project: Any) -> None:
+    project = own_project()
+    config = project.folder / "experiments/001-baseline/config.yaml"
+    config.write_text(re.sub("^- exp: default.*\n", "", config.read_text(), flags=re.M))
+    assert "results: " in project.train("exp.debug=true").stdout
+    checked = call(
+        project.folder / ".venv/bin/exp", "check", cwd=project.folder, env=project.environment(), check=False
+    )
+    assert "1 of 3 parameter sets are fine" in checked.stdout, "none of them can be chosen"
+    assert checked.stdout.count("Could not override 'exp'") == 2
 
 
 def test_main_from_python(project: Project, tmp_path: Path) -> None:

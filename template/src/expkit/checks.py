@@ -65,11 +65,13 @@ _STANDARD = ["schema", "_self_", {"exp": "default"}, {"override hydra/job_loggin
 _composed: set[str] = set()
 
 
-def _base(folder: Path, schema: Any) -> DictConfig:
-    """The configuration without a parameter set."""
+def _base(folder: Path, schema: Any) -> DictConfig | None:
+    """The configuration without a parameter set; None when it has other defaults, which only Hydra understands."""
     own = container(OmegaConf.load(folder / "config.yaml"))
-    hydra = json.dumps(own.pop("hydra", None), sort_keys=True) if isinstance(own, dict) else ""
-    if hydra in _composed and own.pop("defaults", None) == _STANDARD:
+    if not isinstance(own, dict) or own.pop("defaults", None) != _STANDARD:
+        return None
+    hydra = json.dumps(own.pop("hydra", None), sort_keys=True)
+    if hydra in _composed:
         return _merged(OmegaConf.structured(schema), own)
     base = compose_config(folder, schema, [])
     OmegaConf.set_struct(base, None)  # a file may add to a dict
@@ -77,15 +79,15 @@ def _base(folder: Path, schema: Any) -> DictConfig:
     return base
 
 
-def _check(folder: Path, schema: Any, base: DictConfig, parameter_set: str) -> Checked:
+def _check(folder: Path, schema: Any, base: DictConfig | None, parameter_set: str) -> Checked:
     try:
         file = folder / "exp" / f"{parameter_set}.yaml"
         own = OmegaConf.load(file) if parameter_set != "default" else OmegaConf.create()
-        if _is_plain(own, file):
+        if base is not None and _is_plain(own, file):
             values = {key: value for key, value in container(own).items() if key != "defaults"}
             config = typed(_merged(base, {"exp": values}), schema)
         else:
-            config = load_config(folder.name, [f"exp={parameter_set}"])
+            config = load_config(folder.name, [] if parameter_set == "default" else [f"exp={parameter_set}"])
         return Checked(folder.name, parameter_set, config.exp.name, None)
     except Exception as error:
         return Checked(folder.name, parameter_set, None, _problem(error))
