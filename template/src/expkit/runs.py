@@ -341,15 +341,13 @@ class Run:
         return all(Fold(self, number).result is not None for number in wanted)
 
     def _is_replaced(self) -> bool:
-        """Whether another job of this sweep has put the new run in its place already."""
+        """Whether another process has put this new run in its place, or another job of the sweep one of its own."""
         record = read_json(self.folder / "run.json") or {}
-        return self._sweep is not None and record.get("replaced_by") == self._sweep.id
+        return record.get("id") == self.id or (self._sweep is not None and record.get("replaced_by") == self._sweep.id)
 
     def _follow_swap(self) -> None:
         """Go on in the run's own folder when another process has put the new run there. With the run locked."""
-        if self._replacing and (
-            self._is_replaced() or (read_json(self.folder / "run.json") or {}).get("id") == self.id
-        ):
+        if self._replacing and self._is_replaced():
             self._work, self._replacing = self.folder, False
 
     def _finish_interrupted_swap(self) -> None:
