@@ -47,7 +47,6 @@ def test_readme_of_the_template(
     printed = shell(render.replace("gh:org/hydra-exp-template", str(template_repository)), tmp_path, person)
     assert "CV accuracy" in printed
     folder = tmp_path / "myproj"
-    commit_all(folder)
     others = [block for block in others if "gh:org/" not in block]  # that one needs another folder: test_update.py
     twice = [line for block in blocks(project.folder / "README.md", "bash") for line in block.splitlines()]
     assert (study := next(line for line in twice if "optuna" in line and "train.py" in line)) in "".join(others)

@@ -79,7 +79,10 @@ def _grouped(results: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     for result in results:
         record = result.get("git")
         if record is None:
-            raise Error(f"fold {result['fold']} has no snapshot: it was trained outside a git repository")
+            fold = f"fold {result['fold']}"
+            raise Error(
+                f"{fold} was trained outside a git repository, without a snapshot: train it anew, overwrite=true"
+            )
         groups.setdefault(json.dumps([record["snapshot"], _overrides(result), result["python"]]), []).append(result)
     return list(groups.values())
 

@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 
 from expkit.errors import warn
+from expkit.paths import shown
 
 REFS = "refs/expkit"
 LARGEST_FILE = 50 * 2**20  # bytes; a larger untracked file is data that git should ignore, and is left out
@@ -64,6 +65,8 @@ def take(folder: Path) -> dict[str, str | bool] | None:
         reason = "git is not installed"
     except subprocess.CalledProcessError as error:
         reason = (error.stderr.strip().splitlines() or ["git fails"])[0]
+        if "not a git repository" in reason:
+            reason = f"{shown(folder)} is in no git repository; `git init` makes it one"
     warn(f"no snapshot of the code, so that this run cannot be made again: {reason}")
     return None
 
