@@ -1,14 +1,12 @@
 """The data, and the network: training it on the rows of a fold, and predicting."""
 
-from __future__ import annotations
-
-import copy
 import functools
+import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import joblib
 import numpy as np
@@ -17,9 +15,6 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
-
-if TYPE_CHECKING:
-    from train import TrainConfig
 
 # scikit-learn answers Ctrl-C with this warning and goes on; as an error, it stops the training.
 warnings.filterwarnings("error", message="Training interrupted by user")
@@ -67,64 +62,60 @@ def split(data: Data, n_folds: int, fold: int | None, seed: int) -> tuple[np.nda
 class Network:
     """A neural network with one hidden layer, trained by Adam on mini-batches.
 
-    Attributes:
-        best_epoch: the epoch whose weights are kept, from 1 on.
+    Its weights are the mean of those of the last third of the epochs. No epoch is chosen by the rows that are scored.
     """
 
-    def __init__(self, train: TrainConfig, seed: int) -> None:
-        self.epochs = train.epoch
-        self.best_epoch = 0
-        self._kept: MLPClassifier | None = None
+    def __init__(self, hidden: tuple[int, ...], batch_size: int, learning_rate: float, seed: int) -> None:
         self._classifier = MLPClassifier(
-            hidden_layer_sizes=train.base_model.value,
-            learning_rate_init=train.learning_rate,
-            batch_size=train.batch_size,
+            hidden_layer_sizes=hidden,
+            learning_rate_init=learning_rate,
+            batch_size=batch_size,
             random_state=np.random.RandomState(seed),  # a plain seed would shuffle every epoch alike
         )
 
-    def fit(self, X: np.ndarray, y: np.ndarray, X_valid: np.ndarray, y_valid: np.ndarray) -> Iterator[dict[str, float]]:
+    def fit(
+        self, X: np.ndarray, y: np.ndarray, X_valid: np.ndarray, y_valid: np.ndarray, epochs: int
+    ) -> Iterator[dict[str, float]]:
         """Train; yields the metrics of each epoch.
-
-        Keeps the epoch with the best validation accuracy, of equal ones that with the lower loss; without validation
-        rows the last one.
 
         Args:
             X, y: rows to train on, (n, 64) and (n,).
-            X_valid, y_valid: rows to choose the epoch by, (k, 64) and (k,); k may be 0.
+            X_valid, y_valid: rows to watch, which teach nothing, (k, 64) and (k,); k may be 0.
+            epochs: passes over the training rows.
         """
         classes = np.unique(y)
-        best = (-1.0, 0.0)
-        with threadpool_limits(1):  # matrices this small are slower on more threads
-            for epoch in range(1, self.epochs + 1):
+        averaged = math.ceil(epochs / 3)
+        total: list[np.ndarray] = []
+        with threadpool_limits(1):  # matrices this small are slower on more threads, and round differently
+            for epoch in range(1, epochs + 1):
                 self._classifier.partial_fit(X, y, classes=classes)
                 metrics = {"epoch": epoch, "train_loss": float(self._classifier.loss_)}
                 if len(y_valid):
                     probability = self._classifier.predict_proba(X_valid)
                     metrics["valid_loss"] = float(log_loss(y_valid, probability, labels=classes))
                     metrics["valid_accuracy"] = float(np.mean(classes[probability.argmax(axis=1)] == y_valid))
-                    this = (metrics["valid_accuracy"], -metrics["valid_loss"])
-                else:
-                    this = (float(epoch), 0.0)
-                if this > best:
-                    best, self.best_epoch, self._kept = this, epoch, copy.deepcopy(self._classifier)
+                if epoch > epochs - averaged:
+                    weights = [np.copy(layer) for layer in (*self._classifier.coefs_, *self._classifier.intercepts_)]
+                    total = [before + new for before, new in zip(total, weights, strict=True)] if total else weights
                 yield metrics
+        layers = len(self._classifier.coefs_)
+        self._classifier.coefs_ = [weights / averaged for weights in total[:layers]]
+        self._classifier.intercepts_ = [weights / averaged for weights in total[layers:]]
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The classes of the rows `X` (n, 64), as (n,) int."""
-        assert self._kept is not None, "fit first"
-        return np.asarray(self._kept.predict(X))
+        return np.asarray(self._classifier.predict(X))
 
     def predict_columns(self, X: np.ndarray) -> dict[str, Any]:
         """Predictions of the rows `X` (n, 64): "prediction", and the probability of each class."""
-        assert self._kept is not None, "fit first"
-        probability = self._kept.predict_proba(X)
-        return {"prediction": self.predict(X)} | {
-            f"probability_{label}": probability[:, column] for column, label in enumerate(self._kept.classes_)
-        }
+        probability = self._classifier.predict_proba(X)
+        classes = self._classifier.classes_
+        columns = {f"probability_{label}": probability[:, place] for place, label in enumerate(classes)}
+        return {"prediction": self.predict(X)} | columns
 
     def save(self, file: Path) -> None:
-        """Write the kept classifier, for `joblib.load`."""
-        joblib.dump(self._kept, file)
+        """Write the classifier, for `load`."""
+        joblib.dump(self._classifier, file)
 
 
 def load(file: Path) -> MLPClassifier:

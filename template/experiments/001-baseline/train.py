@@ -15,8 +15,6 @@ This file is light to import; the data and the network are in model.py.
 import math
 from dataclasses import dataclass, field
 from enum import Enum
-from statistics import fmean
-from typing import Any
 
 import expkit
 
@@ -47,66 +45,48 @@ class TrainConfig:
 
 
 @dataclass
-class ExpConfig:
-    name: str = "baseline"  # the folder of the results
-    n_folds: int = 5
-    fold: list[int] | None = None  # which folds to train; null: all of them
-    seed: int = 42
-    debug: bool = False  # one fold, one epoch, few rows, no W&B, output/debug/
-    mode: expkit.Mode = expkit.Mode.cv  # cv: cross-validation; sub: train on all rows and predict the test set
+class ExpConfig(expkit.ExpConfig):
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
-        expkit.check(self)
+        super().__post_init__()
         expkit.require(self.n_folds <= MOST_FOLDS, f"exp.n_folds must be at most {MOST_FOLDS}, not {self.n_folds}")
         if self.debug:
-            self.fold = self.fold[:1] if self.fold else None
             self.train.epoch = 1
 
 
 @dataclass
-class Config:
+class Config(expkit.Config):
     exp: ExpConfig = field(default_factory=ExpConfig)
-    show_config: bool = False  # print the configuration and stop
-    overwrite: bool = False  # replace the results of a run
 
 
-def accuracy(oof: dict[str, list[Any]]) -> float:
-    """The fraction of the rows whose class is predicted. Every score comes from here, out of the columns of oof.csv."""
-    return fmean(target == prediction for target, prediction in zip(oof["target"], oof["prediction"], strict=True))
-
-
-def main(config: Config) -> float | None:
-    """Train what is missing; the CV score."""
-    run = expkit.Run(config, __file__, metric=accuracy)
-    for fold in run.missing():
-        train(config.exp, fold)
-    return run.summarize()
+def accuracy(oof):
+    """The fraction of the rows whose class is predicted; `oof` maps the names below to arrays, (n,)."""
+    return (oof["target"] == oof["prediction"]).mean()
 
 
 def train(exp: ExpConfig, fold: expkit.Fold) -> None:
     """Train on all rows but those of a fold, and predict these; or on all rows, and predict the test set."""
-    import wandb  # heavy imports wait until there is something to train
-
-    import model
+    import model  # heavy imports wait until there is something to train
 
     data = model.load_data(rows=25 * exp.n_folds if exp.debug else None)
     fit_rows, valid_rows = model.split(data, exp.n_folds, fold.number, exp.seed)
+    X, y = data.X, data.y
 
-    with fold, expkit.Tracker(wandb.init, **expkit.wandb_args(fold)) as tracker:
-        network = model.Network(exp.train, exp.seed)
-        for metrics in network.fit(data.X[fit_rows], data.y[fit_rows], data.X[valid_rows], data.y[valid_rows]):
-            fold.log(metrics, epochs=exp.train.epoch)  # history.csv and the progress bar
-            tracker.log(metrics)
+    network = model.Network(exp.train.base_model.value, exp.train.batch_size, exp.train.learning_rate, exp.seed)
+    for metrics in network.fit(X[fit_rows], y[fit_rows], X[valid_rows], y[valid_rows], epochs=exp.train.epoch):
+        fold.log(metrics, total=exp.train.epoch)  # history.csv, W&B and the progress bar
 
-        network.save(fold.folder / "model.joblib")
-        if fold.number is None:
-            fold.save_csv("submission.csv", {"id": data.test_id, "prediction": network.predict(data.test_X)})
-        else:
-            rows = {"id": data.id[valid_rows], "target": data.y[valid_rows]}
-            fold.save_csv("oof.csv", rows | network.predict_columns(data.X[valid_rows]))
-        tracker.summarize(fold.finish(best_epoch=network.best_epoch))
+    network.save(fold.folder / "model.joblib")
+    if fold.number is None:
+        fold.save_submission({"id": data.test_id, "prediction": network.predict(data.test_X)})
+    else:
+        known = {"id": data.id[valid_rows], "target": y[valid_rows]}
+        fold.save_oof(known | network.predict_columns(X[valid_rows]))
+    fold.finish()
 
+
+experiment = expkit.Experiment(train, Config, metric=accuracy, greater_is_better=True)
 
 if __name__ == "__main__":
-    expkit.run(main, Config)
+    expkit.main(experiment)

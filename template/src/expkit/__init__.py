@@ -3,31 +3,68 @@
 The template owns this package and `copier update` improves it; experiments import it, never the other way round.
 """
 
-from expkit.board import Row, read_board
-from expkit.board import runs as _runs
-from expkit.config import Mode, check, load_config
-from expkit.entry import run
-from expkit.errors import Error, require
-from expkit.paths import code_root, input_dir, output_dir, project_root
-from expkit.reproduce import Reproduction, reproduce
-from expkit.results import LoadedRun, load_run
-from expkit.runs import Fold, Run
-from expkit.tracking import Tracker, wandb_args
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from expkit.paths import read_dotenv
+
+if TYPE_CHECKING:
+    from expkit.config.compose import load_config
+    from expkit.config.experiment import Experiment, load_experiment
+    from expkit.config.values import Config, ExpConfig, Mode, RuntimeConfig
+    from expkit.errors import Error, require
+    from expkit.inspect.board import Row, read_board, runs
+    from expkit.inspect.loaded import LoadedRun, load_run
+    from expkit.inspect.reproduce import Reproduction, reproduce
+    from expkit.launch.main import main, run
+    from expkit.paths import code_root, input_dir, output_dir, project_root
+    from expkit.train.fold import Fold
+
+# Each is imported when it is first used: a board needs no Hydra, and a training no board.
+_MODULES = {
+    "Config": "config.values",
+    "Error": "errors",
+    "ExpConfig": "config.values",
+    "Experiment": "config.experiment",
+    "Fold": "train.fold",
+    "LoadedRun": "inspect.loaded",
+    "Mode": "config.values",
+    "Reproduction": "inspect.reproduce",
+    "Row": "inspect.board",
+    "RuntimeConfig": "config.values",
+    "code_root": "paths",
+    "input_dir": "paths",
+    "load_config": "config.compose",
+    "load_experiment": "config.experiment",
+    "load_run": "inspect.loaded",
+    "main": "launch.main",
+    "output_dir": "paths",
+    "project_root": "paths",
+    "read_board": "inspect.board",
+    "reproduce": "inspect.reproduce",
+    "require": "errors",
+    "run": "launch.main",
+    "runs": "inspect.board",
+}
+
 
 __all__ = [
-    "LoadedRun",
-    "Row",
+    "Config",
     "Error",
+    "ExpConfig",
+    "Experiment",
     "Fold",
+    "LoadedRun",
     "Mode",
     "Reproduction",
-    "Run",
-    "Tracker",
-    "check",
+    "Row",
+    "RuntimeConfig",
     "code_root",
     "input_dir",
     "load_config",
+    "load_experiment",
     "load_run",
+    "main",
     "output_dir",
     "project_root",
     "read_board",
@@ -35,7 +72,15 @@ __all__ = [
     "require",
     "run",
     "runs",
-    "wandb_args",
 ]
 
-runs = _runs  # over the module of this name, which is imported above
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'expkit' has no attribute {name!r}")
+    value = getattr(import_module(f"expkit.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+read_dotenv()

@@ -8,7 +8,6 @@ import json
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,11 +15,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from expkit import board as boards
-from expkit.board import Row, find_run, read_board, run_folders
 from expkit.errors import report, require
-from expkit.paths import code_root, output_dir, shown
-from expkit.show import HEADINGS, MOST_ROWS, board_table, cells, new_console, show_diff, show_run
+from expkit.inspect import board as boards
+from expkit.inspect.board import MOST_ROWS, Row, find_run, read_board
+from expkit.inspect.show import HEADINGS, board_table, cells, new_console, show_run
+from expkit.paths import experiment_names, output_dir, shown
+from expkit.record import HISTORY, RESULT, run_folders
 
 app = typer.Typer(
     help="Start experiments, and find out what came of them.",
@@ -40,12 +40,11 @@ def main() -> None:
 
 
 def _experiments(incomplete: str) -> list[str]:
-    names = sorted(file.parent.name for file in (code_root() / "experiments").glob("*/train.py"))
-    return [name for name in names if name.startswith(incomplete)]
+    return [name for name in experiment_names() if name.startswith(incomplete)]
 
 
 def _runs(incomplete: str) -> list[str]:
-    names = ("/".join(Path(path).parts[-2:]) for path in run_folders(output_dir()))
+    names = (f"{folder.parent.name}/{folder.name.partition('@')[0]}" for folder in run_folders(output_dir()))
     return [name for name in names if name.startswith(incomplete)]
 
 
@@ -70,7 +69,7 @@ def new(
     `exp new larger-model` makes `experiments/002-larger-model`; `exp new 001-baseline/003 --from 001` makes
     `experiments/001-baseline/exp/003.yaml`.
     """
-    from expkit.new import new_experiment, new_parameter_set
+    from expkit.config.new import new_experiment, new_parameter_set
 
     experiment, slash, parameter_set = name.partition("/")
     if slash:
@@ -91,10 +90,10 @@ def check(
     ] = None,
 ) -> None:
     """Compose every parameter set of every experiment, without training. Exit code 1 when one does not."""
-    from expkit.checks import check_all, problems
+    from expkit.config.check import check_all
 
     found = check_all(experiments or None)
-    bad = list(problems(found))
+    bad = [checked for checked in found if checked.problem]
     table = Table("experiment", "parameter set", "name", "", box=None, pad_edge=False)
     for checked in found if len(found) <= MOST_ROWS else bad:
         state = Text(checked.problem, "red") if checked.problem else Text("ok", "green")
@@ -136,7 +135,7 @@ def board(
         return
     found = rows()
     if as_json:
-        print(json.dumps([row.values() for row in found], indent=2, ensure_ascii=False))
+        print(json.dumps([row.values() for row in found], indent=2, ensure_ascii=False, allow_nan=False, default=str))
     elif as_csv:
         print(_csv(found), end="")
     elif as_markdown:
@@ -184,8 +183,8 @@ def _watch(rows: Any) -> None:
 def _under_way(row: Row) -> list[str]:
     """The folds of a run that a process is training now: those with a history and no result, changed of late."""
     marks = []
-    for history in sorted(row.folder.glob("*/history.csv")):
-        if not history.with_name("result.json").exists() and time.time() - history.stat().st_mtime < 600:
+    for history in sorted(row.folder.glob(f"*/{HISTORY}")):
+        if not history.with_name(RESULT).exists() and time.time() - history.stat().st_mtime < 600:
             epochs = max(0, history.read_bytes().count(b"\n") - 1)
             marks.append(f"{history.parent.name} in epoch {epochs + 1}")
     return marks
@@ -199,14 +198,40 @@ def show(run: Run) -> None:
 
 @app.command()
 def diff(run: Run, other: Run) -> None:
-    """What differs between two runs: configuration, scores of the folds, packages, code."""
+    """What differs between two runs: configuration, scores of the folds, data, packages, code."""
+    from expkit.inspect.compare import show_diff
+
     show_diff(console, find_run(run), find_run(other))
+
+
+@app.command()
+def oof(
+    run: Run,
+    test: Annotated[bool, typer.Option("--test", help="The test predictions of `fold.save_test` instead")] = False,
+) -> None:
+    """The out-of-fold predictions of a run as CSV, in the order of the ids: `exp oof 001-larger-lr > oof.csv`."""
+    import numpy
+
+    from expkit.inspect.loaded import load_run
+    from expkit.tables import write_csv
+
+    loaded = load_run(find_run(run))
+    if test:
+        parts = [(number, loaded.test(number)) for number in loaded.folds]
+        names = list(parts[0][1]) if parts else []
+        table = {name: numpy.concatenate([part[name] for _, part in parts]) for name in names}
+        if parts:
+            table["fold"] = numpy.concatenate([numpy.full(len(part["id"]), number) for number, part in parts])
+    else:
+        table = loaded.oof
+    require(bool(table), f"{shown(loaded.folder)} has no finished fold")
+    write_csv(sys.stdout, table)
 
 
 @app.command()
 def reproduce(run: Run) -> None:
     """Train the finished folds of a run again, from the snapshot of its code. Exit code 1 when they differ."""
-    from expkit.reproduce import reproduce as train_again
+    from expkit.inspect.reproduce import reproduce as train_again
 
     folder = find_run(run)
     with console.status(f"training {folder.parent.name}/{folder.name} again"):

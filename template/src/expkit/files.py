@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import csv
+import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from expkit.errors import warn
-from expkit.paths import shown
+_SEAL = b',\n  "checksum": "'
+
+
+class Broken(Exception):
+    """A file is not what was written: cut off, edited, or not JSON."""
 
 
 def write_text(file: Path, text: str) -> None:
     """Write a file whole or not at all: on the disk first, then under its name."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        with open(temporary, "w", encoding="utf-8") as stream:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
@@ -27,9 +30,46 @@ def write_text(file: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(file: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file whole or not at all."""
-    write_text(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+def write_json(file: Path, content: Mapping[str, Any]) -> str:
+    """Write a JSON file whole or not at all, and seal it: its last key is a checksum of all before it.
+
+    Returns:
+        The checksum.
+
+    Raises:
+        ValueError: a number is nan or inf, which is no JSON.
+    """
+    text = json.dumps(content, indent=2, ensure_ascii=True, allow_nan=False)
+    checksum = _checksum(text.encode())
+    write_text(file, f'{text[:-2]}{_SEAL.decode()}{checksum}"\n}}\n')
+    return checksum
+
+
+def read_json(file: str | Path) -> dict[str, Any] | None:
+    """The content of a file that `write_json` wrote; None when there is none.
+
+    Raises:
+        Broken: it is not as it was written.
+    """
+    try:
+        with open(file, "rb") as stream:
+            data = stream.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise Broken(str(error.strerror)) from error
+    body, seal, rest = data.rpartition(_SEAL)
+    if not seal or rest != _checksum(body + b"\n}").encode() + b'"\n}\n':
+        raise Broken("cut off or edited")
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Broken("no JSON") from error
+    return content if isinstance(content, dict) else {}
+
+
+def _checksum(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=16).hexdigest()
 
 
 def to_disk(path: Path) -> None:
@@ -43,31 +83,18 @@ def to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def read_json(file: Path) -> dict[str, Any] | None:
-    """The object in a JSON file; None when there is no such file, or, with a warning, when it is broken."""
-    try:
-        content = json.loads(file.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, OSError):
-        content = None
-    if not isinstance(content, dict):
-        warn(f"{shown(file)} is broken and counts as missing")
-        return None
-    return content
+def tree_to_disk(folder: Path) -> list[Path]:
+    """Flush a folder with everything in it; the files, in order."""
+    files: list[Path] = []
+    for path, _, names in os.walk(folder):
+        for name in sorted(names):
+            to_disk(Path(path, name))
+            files.append(Path(path, name))
+        to_disk(Path(path))
+    return sorted(files)
 
 
-def read_csv(file: Path) -> dict[str, list[Any]]:
-    """The columns of a CSV file, one entry a row; numbers as int or float."""
-    with open(file, newline="", encoding="utf-8") as stream:
-        header, *rows = csv.reader(stream)
-    return {name: [_number(row[index]) for row in rows] for index, name in enumerate(header)}
-
-
-def _number(text: str) -> int | float | str:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
+def file_hash(file: Path) -> str:
+    """A hash of a file's content, at the speed of the disk."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from expkit.errors import SHOWN_AS, Error
+from expkit.errors import Error
 
 
 def code_root() -> Path:
@@ -15,15 +14,11 @@ def code_root() -> Path:
     return Path(__file__).resolve().parents[2]
 
 
-def project_root(file: str | Path | None = None) -> Path:
+def project_root() -> Path:
     """The folder with `input/` and `output/`.
 
-    Args:
-        file: a `train.py`; without PROJECT_ROOT, the project that it belongs to.
-
     Returns:
-        The environment variable PROJECT_ROOT when it is set (a remote volume, say), else the project of `file`,
-        else the project of this package.
+        The environment variable PROJECT_ROOT when it is set (a remote volume, say), else the folder of the code.
 
     Raises:
         Error: PROJECT_ROOT is set and is not a folder.
@@ -33,44 +28,51 @@ def project_root(file: str | Path | None = None) -> Path:
         if not root.is_dir():
             raise Error(f"PROJECT_ROOT is not a folder: {named}: create it, or unset the variable")
         return root.resolve()
-    return Path(file).resolve().parents[2] if file else code_root()
+    return code_root()
 
 
-def input_dir(file: str | Path | None = None) -> Path:
-    """The folder of the data. Arguments and errors as in `project_root`."""
-    return project_root(file) / "input"
+def input_dir() -> Path:
+    """The folder of the data. Errors as in `project_root`."""
+    return project_root() / "input"
 
 
-def output_dir(file: str | Path | None = None) -> Path:
-    """The folder of the results. Arguments and errors as in `project_root`."""
-    return project_root(file) / "output"
+def output_dir() -> Path:
+    """The folder of the results. Errors as in `project_root`."""
+    return project_root() / "output"
+
+
+def experiment_names() -> list[str]:
+    """The folders in `experiments/` that have a `train.py`, in order."""
+    return sorted(file.parent.name for file in (code_root() / "experiments").glob("*/train.py"))
+
+
+def experiment_dir(name: str) -> Path:
+    """The folder of an experiment.
+
+    Raises:
+        Error: there is none of this name; the message has the nearest, or all.
+    """
+    folder = code_root() / "experiments" / name
+    known = experiment_names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise Error(f"there is no experiment {name!r} in {shown(code_root() / 'experiments')}; {hint}")
+    return folder
 
 
 def shown(path: Path) -> str:
     """`path` as a person would type it here: absolute, or relative to the working directory when that is shorter."""
-    for folder, shown_as in SHOWN_AS.items():
-        if path.is_relative_to(folder):
-            path = Path(shown_as, path.relative_to(folder))
     try:
         return min(str(path), os.path.relpath(path), key=len)
-    except ValueError:  # another drive, on Windows
+    except (ValueError, FileNotFoundError):  # another drive, on Windows; the working directory has been deleted
         return str(path)
 
 
-def _read_dotenv() -> None:
-    """Set what `.env` says; a variable that is set already goes over it."""
+def read_dotenv() -> None:
+    """Set what the project's `.env` says; a variable that is set already wins."""
     file = code_root() / ".env"
     if file.is_file():
         from dotenv import load_dotenv
 
         load_dotenv(file)
-
-
-_read_dotenv()
-
-# For config.yaml: ${expkit.dir:conf} and ${expkit.dir:output}.
-OmegaConf.register_new_resolver(
-    "expkit.dir",
-    lambda name: str(code_root() / "conf" if name == "conf" else project_root() / name),
-    replace=True,
-)

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import rich.progress
 
 
-class Epochs:
-    """The epochs of one training, as they pass.
+class Progress:
+    """The epochs or steps of one training, as they pass.
 
     Args:
         title: what is trained, such as "fold 0".
@@ -21,28 +21,41 @@ class Epochs:
         self.title = title
         self._bar: rich.progress.Progress | None = None
 
-    def show(self, epoch: int, total: int, metrics: Mapping[str, float]) -> None:
-        """Show that `epoch`, from 1 to `total`, is done, and its metrics."""
-        values = "  ".join(f"{name} {value:.4f}" for name, value in metrics.items())
+    def show(self, axis: str | None, row: Mapping[str, float | str], total: int | None) -> None:
+        """Show that the epoch or step `row[axis]`, of `total`, is done, and its metrics."""
+        values = "  ".join(_worded(name, value) for name, value in row.items() if name != axis)
+        done = row.get(axis) if axis else None
         if not sys.stdout.isatty():
-            print(f"{self.title}  epoch {epoch}/{total}  {values}", flush=True)
+            where = "" if axis is None else f"  {axis} {done}{f'/{total}' if total else ''}"
+            print(f"{self.title}{where}  {values}", flush=True)
             return
         if self._bar is None:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             self._bar = Progress(
-                TextColumn("{task.description}  epoch"),
+                TextColumn("{task.description}", markup=False),
                 MofNCompleteColumn(),
                 BarColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[values]}"),
+                TextColumn("{task.fields[values]}", markup=False),
                 transient=True,
             )
-            self._bar.add_task(self.title, total=total, values="")
+            self._bar.add_task(f"{self.title}  {axis or ''}", total=total, values="")
             self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=epoch, values=values)
+        task = self._bar.task_ids[0]
+        if isinstance(done, int | float):
+            self._bar.update(task, completed=done, values=values)
+        else:
+            self._bar.update(task, advance=1, values=values)
 
     def close(self) -> None:
         """Take the bar away."""
         if self._bar is not None:
             self._bar.stop()
+            self._bar = None
+
+
+def _worded(name: str, value: float | str) -> str:
+    if isinstance(value, float):
+        return f"{name} {value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{name} {value:.2e}"
+    return f"{name} {value}"

@@ -7,12 +7,14 @@ date, so that equal trees are one commit, in every clone. `git push origin 'refs
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypedDict
 
 from expkit.errors import warn
 from expkit.paths import shown
@@ -29,7 +31,15 @@ _AUTHOR = {
 }
 
 
-def git(folder: Path, *arguments: str, index: str | None = None) -> str:
+class Snapshot(TypedDict):
+    """A commit that holds the working tree, the user's own commit below it, and whether the two differ."""
+
+    commit: str
+    dirty: bool
+    snapshot: str
+
+
+def git(folder: Path, *arguments: str, index: str | None = None, stdin: bytes = b"") -> str:
     """What a git command prints, run in `folder`, without hooks.
 
     Raises:
@@ -39,19 +49,14 @@ def git(folder: Path, *arguments: str, index: str | None = None) -> str:
     environment = os.environ | _AUTHOR | ({"GIT_INDEX_FILE": index} if index else {})
     for name in ("GIT_DIR", "GIT_WORK_TREE") + (() if index else ("GIT_INDEX_FILE",)):
         environment.pop(name, None)  # set while a hook of the user's runs a training
-    done = subprocess.run(
-        ["git", *_QUIET, *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        check=True,
-        encoding="utf-8",
-        errors="surrogateescape",  # a file name may be any bytes
-    )
-    return done.stdout.rstrip("\n")
+    done = subprocess.run(["git", *_QUIET, *arguments], cwd=folder, env=environment, input=stdin, capture_output=True)
+    if done.returncode != 0:
+        message = done.stderr.decode(errors="replace")
+        raise subprocess.CalledProcessError(done.returncode, ["git", *arguments], stderr=message)
+    return done.stdout.decode(errors="surrogateescape").rstrip("\n")  # a file name may be any bytes
 
 
-def take(folder: Path) -> dict[str, str | bool] | None:
+def take(folder: Path) -> Snapshot | None:
     """Make a snapshot of the repository that `folder` lies in.
 
     Returns:
@@ -60,29 +65,101 @@ def take(folder: Path) -> dict[str, str | bool] | None:
         or an error.
     """
     try:
-        return _take(folder)
-    except FileNotFoundError:
-        reason = "git is not installed"
+        root = Path(git(folder, "rev-parse", "--path-format=absolute", "--show-toplevel"))
+        index = git(root, "rev-parse", "--path-format=absolute", "--git-path", "index")
+        with _own_index(index) as own:
+            _add_all(root, folder, own)
+            return _commit(root, git(root, "write-tree", index=own))
     except subprocess.CalledProcessError as error:
         reason = (error.stderr.strip().splitlines() or ["git fails"])[0]
         if "not a git repository" in reason:
             reason = f"{shown(folder)} is in no git repository; `git init` makes it one"
+    except FileNotFoundError:
+        reason = "git is not installed"
+    except OSError as error:
+        reason = f"git cannot be run: {error.strerror}"
     warn(f"no snapshot of the code, so that this run cannot be made again: {reason}")
     return None
 
 
-def _take(folder: Path) -> dict[str, str | bool]:
-    top, index = git(
-        folder, "rev-parse", "--path-format=absolute", "--show-toplevel", "--git-path", "index"
-    ).splitlines()
-    root = Path(top)
+def amended(folder: Path, snapshot: Snapshot, loaded: Mapping[str, bytes]) -> Snapshot:
+    """A snapshot with the files as a process has loaded them: one may have been edited between the two.
+
+    Args:
+        folder: the project.
+        snapshot: as from `take`.
+        loaded: path from `folder` to content.
+    """
+    prefix = git(folder, "rev-parse", "--show-prefix")
+    listed = git(folder, "ls-tree", "-r", "-z", "--full-tree", snapshot["snapshot"]).split("\0")
+    present = {name: about.split()[2] for about, _, name in (line.partition("\t") for line in listed if line)}
+    other: list[str] = []
+    for path, content in loaded.items():
+        blob = _blob(folder, f"{prefix}{path}", content)
+        if present.get(f"{prefix}{path}") != blob:
+            other.append(f"100644 {blob}\t{prefix}{path}\0")
+    if not other:
+        return snapshot
     with tempfile.TemporaryDirectory() as scratch:
-        own_index = os.path.join(scratch, "index")
+        own = os.path.join(scratch, "index")
+        git(folder, "read-tree", snapshot["snapshot"], index=own)
+        git(folder, "update-index", "-z", "--index-info", index=own, stdin="".join(other).encode())
+        return _commit(folder, git(folder, "write-tree", index=own))
+
+
+def _blob(folder: Path, path: str, content: bytes) -> str:
+    return git(folder, "hash-object", "-w", "--path", path, "--stdin", stdin=content)
+
+
+@contextmanager
+def _own_index(index: str) -> Iterator[str]:
+    """A copy of the user's index, to be changed."""
+    with tempfile.TemporaryDirectory() as scratch:
+        own = os.path.join(scratch, "index")
         if os.path.exists(index):
-            shutil.copy2(index, own_index)  # with its time, by which git knows what may have changed since
-        add = ["add", "--all", "--", ".", *(f":(exclude,top,literal){name}" for name in _too_large(root))]
-        git(root, *add, index=own_index)
-        tree = git(root, "write-tree", index=own_index)
+            shutil.copy2(index, own)  # with its time, by which git knows what may have changed since
+        yield own
+
+
+def _add_all(root: Path, folder: Path, index: str) -> None:
+    """Bring an index up to the working tree: what is hidden from git's eye too, and repositories inside this one."""
+    flagged = [line[2:] for line in git(root, "ls-files", "-v", "-z", index=index).split("\0") if line[:1] in "Shsmrck"]
+    there = "".join(f"{name}\0" for name in flagged if name and os.path.lexists(root / name))
+    if there:  # assume-unchanged, skip-worktree
+        for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
+            git(root, "update-index", flag, "-z", "--stdin", index=index, stdin=there.encode(errors="surrogateescape"))
+    own = os.path.relpath(folder, root)
+    never = [os.path.normpath(os.path.join(own, name)) for name in ("output", ".env")]
+    left_out = "".join(f":(exclude,top,literal){name}\0" for name in [*never, *_too_large(root)])
+    add = ["add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul"]
+    git(root, *add, index=index, stdin=f".\0{left_out}".encode(errors="surrogateescape"))
+    links = [line for line in git(root, "ls-files", "-s", "-z", index=index).split("\0") if line.startswith("160000")]
+    for link in links:
+        _add_inner(root, link.partition("\t")[2], index)
+
+
+def _add_inner(root: Path, name: str, index: str) -> None:
+    """Put the files of a submodule, or of another repository inside this one, in the place of the link to it."""
+    inner = root / name
+    try:
+        files = git(inner, "ls-files", "-co", "--exclude-standard", "-z").split("\0")
+        top = git(inner, "rev-parse", "--path-format=absolute", "--show-toplevel")
+    except (OSError, subprocess.CalledProcessError):
+        return
+    if os.path.realpath(top) != os.path.realpath(inner):
+        return  # not checked out: there is nothing to keep
+    lines = [f"0 {'0' * 40}\t{name}\0"]
+    for file in filter(None, files):
+        path = inner / file
+        if path.is_file() and _size(path) <= LARGEST_FILE:
+            mode = "100755" if os.access(path, os.X_OK) else "100644"
+            blob = git(root, "hash-object", "-w", "--no-filters", "--", str(path))
+            lines.append(f"{mode} {blob}\t{name}/{file}\0")
+    git(root, "update-index", "-z", "--index-info", index=index, stdin="".join(lines).encode(errors="surrogateescape"))
+
+
+def _commit(root: Path, tree: str) -> Snapshot:
+    """A tree as a commit that is never collected."""
     ref = f"{REFS}/{tree}"
     snapshot = _resolve(root, ref)
     if snapshot is None:
@@ -122,8 +199,10 @@ def _too_large(root: Path) -> list[str]:
     """Untracked files that no one wants in a git repository."""
     names = git(root, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
     large = [name for name in names if name and _size(root / name) > LARGEST_FILE]
-    for name in large:
+    for name in large[:3]:
         warn(f"{name} is larger than {LARGEST_FILE // 2**20} MiB and not in the snapshot: data belongs into input/")
+    if len(large) > 3:
+        warn(f"{len(large) - 3} more files are too large for the snapshot")
     return large
 
 
@@ -132,11 +211,3 @@ def _size(file: Path) -> int:
         return file.lstat().st_size
     except OSError:
         return 0
-
-
-def code_hash(experiment_dir: Path) -> str:
-    """A hash of the Python files of an experiment: folds with different ones were trained by different code."""
-    digest = hashlib.sha256()
-    for file in sorted(experiment_dir.rglob("*.py")):
-        digest.update(file.relative_to(experiment_dir).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]

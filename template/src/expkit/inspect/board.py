@@ -1,27 +1,25 @@
-"""The board: every run under output/, in a table."""
+"""The board: every run under output/, as rows to filter, to sort and to print."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 import statistics
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit.config import leaves
 from expkit.errors import Error
-from expkit.paths import code_root, output_dir
-from expkit.snapshot import code_hash
+from expkit.paths import output_dir
+from expkit.record import RunRecord, deviation, read_run, run_folders
 
 if TYPE_CHECKING:
     import pandas
 
-NOT_RUNS = ("debug", "multirun", "wandb")  # folders of output/ that hold no experiment
+MOST_ROWS = 50  # that a person reads; a file or another program gets all
 
 
 @dataclass(frozen=True)
@@ -31,11 +29,13 @@ class Row:
     Attributes:
         score: the CV score over all out-of-fold rows, or, while folds are missing, the mean over those that are done.
         std: standard deviation of the scores of the folds (n - 1).
+        rows: how many out-of-fold rows the score covers.
         seed: exp.seed; of grouped runs, how many seeds.
         seconds: the time of all folds together.
         finished: when the last fold was done, ISO 8601 in UTC.
         commit: the first digits of the git commit, with * when the working tree differed from it.
-        marks: what to know about the score: folds are missing, code has changed, files are broken.
+        marks: what to know about the score: folds are missing, differ in code or data, files are broken.
+        other_metrics: name to score.
         config: the configuration, {"exp.seed": 42, ...}.
     """
 
@@ -48,11 +48,13 @@ class Row:
     std: float | None = None
     folds_done: int = 0
     n_folds: int | None = None
+    rows: int = 0
     seed: int | str | None = None
     seconds: float | None = None
     finished: str | None = None
     commit: str | None = None
     marks: tuple[str, ...] = ()
+    other_metrics: dict[str, float] = field(default_factory=dict)
     config: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -61,9 +63,9 @@ class Row:
         return f"{self.experiment}/{self.run}"
 
     def values(self) -> dict[str, Any]:
-        """The columns of the board, then the configuration."""
+        """The columns of the board, then the other metrics, then the configuration."""
         columns = {key: getattr(self, key) for key in COLUMNS}
-        return columns | {"marks": ", ".join(self.marks)} | self.config
+        return columns | {"marks": ", ".join(self.marks)} | self.other_metrics | self.config
 
 
 COLUMNS = (
@@ -74,6 +76,7 @@ COLUMNS = (
     "std",
     "folds_done",
     "n_folds",
+    "rows",
     "seed",
     "seconds",
     "finished",
@@ -83,125 +86,47 @@ COLUMNS = (
 
 def read_board(output: Path | None = None) -> list[Row]:
     """Every run under `output` (by default the project's), in the order of the folders. Debug runs are not on it."""
-    output = output or output_dir()
-    current_code = _CurrentCode()
-    return [read_run(Path(path), current_code) for path in run_folders(output)]
+    return [row_of(read_run(folder)) for folder in run_folders(output or output_dir())]
 
 
-def run_folders(output: Path) -> Iterator[str]:
-    """The folders of all runs under `output`."""
-    for experiment in _folders(output):
-        if experiment.name not in NOT_RUNS:
-            for run in _folders(experiment.path):
-                yield run.path
-
-
-def _folders(path: str | Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(path) as entries:
-            found = [entry for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
-    except FileNotFoundError:
-        return []
-    return sorted(found, key=lambda entry: entry.name)
-
-
-class _CurrentCode:
-    """The hash of the code of each experiment, as it is now."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, str | None] = {}
-
-    def __call__(self, experiment: str) -> str | None:
-        if experiment not in self._known:
-            folder = code_root() / "experiments" / experiment
-            self._known[experiment] = code_hash(folder) if folder.is_dir() else None
-        return self._known[experiment]
-
-
-def read_run(folder: Path, current_code: Callable[[str], str | None] | None = None) -> Row:
-    """The row of one run. What is broken is in its marks; it raises nothing."""
-    path, experiment, run = str(folder), folder.parent.name, folder.name
-    marks: list[str] = []
-    record, cv = (_read(f"{path}/{name}", marks) for name in ("run.json", "cv.json"))
-    if record is None and not marks:
-        marks.append("no run.json")
-    record = record or {}
-    config = dict(leaves(record.get("config"))) if isinstance(record.get("config"), dict) else {}
-    row = Row(experiment, run, folder, config=config, seed=config.get("exp.seed"), n_folds=config.get("exp.n_folds"))
-
-    done = {entry.name[4:] for entry in _parts(path) if os.path.exists(f"{entry.path}/result.json")}
-    codes = {record.get("code")}
-    if cv is None or not isinstance(cv.get("folds"), dict) or cv["folds"].keys() != done:
-        row, codes = _from_folds(row, path, done, marks)
-    else:
-        score = cv.get("mean") if cv.get("score") is None else cv["score"]
-        row = replace(
-            row,
-            metric=cv.get("metric"),
-            greater_is_better=cv.get("greater_is_better", True),
-            score=score,
-            std=cv.get("std"),
-            folds_done=len(done),
-            n_folds=cv.get("n_folds"),
-            seconds=record.get("seconds"),
-            finished=record.get("finished"),
-        )
-        if cv.get("mixed_code"):
-            marks.append("mixed code")
-        codes = {cv.get("code", record.get("code"))}
-    if row.folds_done < (row.n_folds or 0):
-        marks.insert(0, "partial")
-    if len(codes - {None}) > 1:
-        marks.append("mixed code")
-    elif current_code and codes != {None} and codes != {current_code(experiment)}:
-        marks.append("code changed since")
-    git = record.get("git")
-    commit = (
-        f"{git['commit'][:7]}{'*' if git.get('dirty') else ''}" if isinstance(git, dict) and git.get("commit") else None
+def row_of(run: RunRecord) -> Row:
+    """A run as a row of the board."""
+    config = _flat(run.info["config"]) if run.info else {}
+    seed = config.get("exp.seed")
+    row = Row(
+        run.experiment,
+        run.name,
+        run.folder,
+        metric=run.metric,
+        greater_is_better=run.greater_is_better,
+        n_folds=run.n_folds,
+        folds_done=len(run.done),
+        rows=run.rows,
+        seed=seed if isinstance(seed, int | str) else None,
+        marks=run.marks,
+        config=config,
     )
-    return replace(row, commit=commit, marks=tuple(marks))
-
-
-def _parts(path: str) -> list[os.DirEntry[str]]:
-    with os.scandir(path) as entries:
-        return [entry for entry in entries if entry.name.startswith("fold") and entry.name[4:].isdecimal()]
-
-
-def _from_folds(row: Row, path: str, done: Iterable[str], marks: list[str]) -> tuple[Row, set[str | None]]:
-    """The row of a run without a `cv.json` that fits: training, or its last process was killed."""
-    results = []
-    for number in sorted(done, key=int):
-        result = _read(f"{path}/fold{number}/result.json", marks)
-        if result is not None and isinstance(result.get("score"), int | float):
-            results.append(result)
-    if not results:
-        return row, {None}
-    scores = [result["score"] for result in results]
+    score = run.score()
+    if score is None:
+        return row
+    others = {metric: found.value for metric in run.metrics if metric != run.metric and (found := run.score(metric))}
+    git = run.git
+    commit = f"{git['commit'][:7]}{'*' if git['dirty'] else ''}" if git and git["commit"] else None
     return replace(
         row,
-        metric=results[0].get("metric"),
-        greater_is_better=results[0].get("greater_is_better", True),
-        score=statistics.fmean(scores),
-        std=statistics.stdev(scores) if len(scores) > 1 else None,
-        folds_done=len(results),
-        seconds=sum(result.get("seconds", 0) for result in results),
-        finished=max(str(result.get("finished", "")) for result in results),
-    ), {result.get("code") for result in results}
+        score=score.value,
+        std=score.std,
+        seconds=round(run.seconds, 3),
+        finished=run.finished,
+        commit=commit,
+        other_metrics=others,
+    )
 
 
-def _read(path: str, marks: list[str]) -> dict[str, Any] | None:
-    """The object in a JSON file; None when there is none, with a mark when it is broken."""
-    try:
-        with open(path, "rb") as stream:
-            content = json.loads(stream.read())
-    except FileNotFoundError:
-        return None
-    except (ValueError, OSError):
-        content = None
-    if not isinstance(content, dict):
-        marks.append(f"broken {os.path.basename(os.path.dirname(path))}/{os.path.basename(path)}")
-        return None
-    return content
+def _flat(values: Any) -> dict[str, Any]:
+    from expkit.config.values import flat
+
+    return flat(values)
 
 
 # Which rows, in which order
@@ -263,16 +188,18 @@ def ordered(rows: list[Row], key: str = "score") -> list[Row]:
 def _rank(row: Row) -> tuple[str, bool, float]:
     """The place of a run on the board: a score of all folds is worth more than one of a few."""
     score = row.score or 0.0
-    return row.metric or "", row.folds_done < (row.n_folds or 0), -score if row.greater_is_better else score
+    is_partial = row.folds_done < (row.n_folds or 0) or "mean of folds" in row.marks
+    return row.metric or "", is_partial, -score if row.greater_is_better else score
 
 
 def _comparable(value: Any) -> tuple[int, Any]:
-    return (0, value) if isinstance(value, int | float) else (1, str(value))
+    return (0, value) if isinstance(value, int | float) and value == value else (1, str(value))
 
 
 def _key(name: str, rows: list[Row]) -> str:
     """The full key that `name` means: a column, or the end of a configuration key."""
-    known = dict.fromkeys([*COLUMNS, "marks", *(key for row in rows for key in row.config)])
+    keys = (key for row in rows for key in (*row.other_metrics, *row.config))
+    known = dict.fromkeys([*COLUMNS, "marks", *keys])
     found = [name] if name in known else [key for key in known if key.endswith(f".{name}")]
     if len(found) == 1 or not rows:
         return found[0] if found else name
@@ -295,14 +222,14 @@ def _as_one(group: list[Row]) -> Row:
     scores = [row.score for row in group if row.score is not None]
     if len(scores) < 2:
         return group[0]
-    first = min(group, key=lambda row: len(row.run))
     return replace(
-        first,
+        min(group, key=lambda row: len(row.run)),
         score=statistics.fmean(scores),
-        std=statistics.stdev(scores),
+        std=deviation(scores),
         seed=f"{len({row.seed for row in group})} seeds",
         folds_done=sum(row.folds_done for row in group),
         n_folds=sum(row.n_folds or 0 for row in group),
+        rows=sum(row.rows for row in group),
         seconds=sum(row.seconds or 0 for row in group),
         finished=max(row.finished or "" for row in group),
         marks=tuple(dict.fromkeys(mark for row in group for mark in row.marks)),
@@ -318,19 +245,19 @@ def find_run(name: str, output: Path | None = None) -> Path:
     output = output or output_dir()
     if (Path(name) / "run.json").is_file():
         return Path(name).resolve()
-    folders = {"/".join(Path(path).parts[-2:]): Path(path) for path in run_folders(output)}
+    folders = {f"{folder.parent.name}/{folder.name.partition('@')[0]}": folder for folder in run_folders(output)}
     if name in folders:
         return folders[name]
-    exact = [folder for folder in folders.values() if folder.name == name]
-    found = exact or [folder for key, folder in folders.items() if name in key]
+    exact = {key: folder for key, folder in folders.items() if key.partition("/")[2] == name}
+    found = exact or {key: folder for key, folder in folders.items() if name in key}
     if len(found) == 1:
-        return found[0]
+        return next(iter(found.values()))
     if not folders:
         raise Error(f"there are no runs in {output}")
     if not found:
         near = difflib.get_close_matches(name, folders, n=3, cutoff=0.4)
         raise Error(f"no run is called {name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
-    candidates = sorted("/".join(folder.parts[-2:]) for folder in found)
+    candidates = sorted(found)
     more = f" and {len(candidates) - 8} more" if len(candidates) > 8 else ""
     raise Error(f"{name} may be {', '.join(candidates[:8])}{more}")
 
@@ -347,5 +274,5 @@ def runs(output: Path | None = None) -> pandas.DataFrame:
         raise Error("expkit.runs needs pandas: `uv run --group notebook ...`, or `uv add pandas`") from None
     rows = ordered(read_board(output))
     frame = pandas.DataFrame([row.values() for row in rows], columns=None if rows else [*COLUMNS, "marks"])
-    frame["finished"] = pandas.to_datetime(frame["finished"], utc=True)
+    frame["finished"] = pandas.to_datetime(frame["finished"], utc=True, errors="coerce")
     return frame

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shutil
 from pathlib import Path
 
-from expkit.config import experiment_dir, load_config
-from expkit.errors import Error, one_line, require
-from expkit.paths import code_root, shown
+import yaml
+
+from expkit.config.compose import composed, typed
+from expkit.config.experiment import load_experiment
+from expkit.config.messages import describe
+from expkit.errors import Error, require
+from expkit.paths import code_root, experiment_dir, experiment_names, shown
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 
@@ -30,8 +35,7 @@ def new_experiment(name: str, source: str | None = None) -> Path:
         re.fullmatch(_NAME, name) is not None and len(name) <= 60,
         f"{name!r} names a folder: letters, digits, - and _, at most 60, as in larger-model",
     )
-    root = code_root() / "experiments"
-    existing = sorted(file.parent.name for file in root.glob("*/train.py"))
+    root, existing = code_root() / "experiments", experiment_names()
     require(bool(existing), f"there is no experiment in {shown(root)} to copy")
     origin = experiment_dir(source or existing[-1])
     taken = [folder.name for folder in root.iterdir()]
@@ -44,30 +48,45 @@ def new_experiment(name: str, source: str | None = None) -> Path:
     shutil.copytree(origin, folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     try:
         _rename(folder, origin.name)
-        load_config(folder.name)
+        _compose(folder.name, [])
     except Exception as error:
         shutil.rmtree(folder)
-        raise Error(f"experiments/{origin.name} cannot be copied: {one_line(error) or error}") from error
+        raise Error(f"experiments/{origin.name} cannot be copied: {describe(error)}") from error
     return folder
+
+
+def _compose(experiment: str, overrides: list[str]) -> None:
+    loaded = load_experiment(experiment)
+    typed(composed(loaded, overrides), loaded, overrides)
 
 
 def _rename(folder: Path, old: str) -> None:
     """Give the copy of the experiment `old` in `folder` its own `exp.name`, and its own name in the docstring."""
-    config = folder / "config.yaml"
-    short = re.sub(r"^\d+-", "", folder.name)
-    text, count = re.subn(
-        r"(?m)^(exp:\n(?:[ \t]+.*\n|[ \t]*#.*\n|\n)*?[ \t]+name:[ \t]*)[^\s#]+", rf"\g<1>{short}", config.read_text()
-    )
-    require(count == 1, f"{shown(config)} has no exp.name: set it there")
-    config.write_text(text)
-
+    _set(folder / "config.yaml", ["exp", "name"], re.sub(r"^\d+-", "", folder.name))
     train = folder / "train.py"
-    code = train.read_text()
+    code = train.read_text(encoding="utf-8")
     first = ast.parse(code).body[0]
     if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
         lines = code.splitlines(keepends=True)
         docstring = "".join(lines[: first.end_lineno]).replace(old, folder.name)
-        train.write_text(docstring + "".join(lines[first.end_lineno :]))
+        train.write_text(docstring + "".join(lines[first.end_lineno :]), encoding="utf-8")
+
+
+def _set(file: Path, keys: list[str], value: str) -> None:
+    """Set a text in a YAML file that has the key; the rest, comments too, stays as it is.
+
+    Raises:
+        Error: there is no such key.
+    """
+    text = file.read_text(encoding="utf-8")
+    node = yaml.compose(text)
+    for key in keys:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        node = next((inner for name, inner in pairs if name.value == key), None)
+        if node is None:
+            raise Error(f"{shown(file)} has no {'.'.join(keys)}: set it there")
+    plain = value if re.fullmatch(r"[A-Za-z][\w-]*", value) and yaml.safe_load(value) == value else json.dumps(value)
+    file.write_text(text[: node.start_mark.index] + plain + text[node.end_mark.index :], encoding="utf-8")
 
 
 def new_parameter_set(experiment: str, name: str, source: str | None = None) -> Path:
@@ -88,14 +107,14 @@ def new_parameter_set(experiment: str, name: str, source: str | None = None) -> 
         origin = folder / "exp" / f"{source}.yaml"
         known = ", ".join(sorted(other.stem for other in folder.glob("exp/*.yaml")))
         require(origin.is_file(), f"there is no {shown(origin)}; there are {known}")
-        text = origin.read_text()
-    line = f'name: "{name}"'
-    text, count = re.subn(r"(?m)^name:.*$", line, text, count=1)
+        text = origin.read_text(encoding="utf-8")
     file.parent.mkdir(exist_ok=True)
-    file.write_text(text if count else f"{line}\n{text}")
     try:
-        load_config(experiment, [f"exp={name}"])
+        keys = yaml.safe_load(text)
+        file.write_text(text if isinstance(keys, dict) and "name" in keys else f'name: ""\n{text}', encoding="utf-8")
+        _set(file, ["name"], name)
+        _compose(experiment, [f"exp={name}"])
     except Exception as error:
         file.unlink()
-        raise Error(f"cannot make {shown(file)}: {one_line(error) or error}") from error
+        raise Error(f"cannot make {shown(file)}: {describe(error)}") from error
     return file

@@ -1,0 +1,1 @@
+"""From dataclasses and YAML to one typed object."""

@@ -1,0 +1,71 @@
+"""Whether every parameter set composes, without training anything."""
+
+from __future__ import annotations
+
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+
+from expkit.config.compose import composer, typed
+from expkit.config.experiment import load_experiment
+from expkit.config.messages import describe
+from expkit.config.parameter_sets import parameter_sets
+from expkit.paths import experiment_dir, experiment_names
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A parameter set, and what is wrong with it.
+
+    Attributes:
+        parameter_set: the name of a file in exp/, or "default" for config.yaml alone.
+        problem: one line; None when it is fine.
+    """
+
+    experiment: str
+    parameter_set: str
+    name: str | None
+    problem: str | None
+
+
+def check_all(experiments: list[str] | None = None) -> list[Checked]:
+    """Compose every parameter set of the experiments (None: of all), each as the command line would.
+
+    Raises:
+        Error: there is no experiment of a name.
+    """
+    names = experiments or experiment_names()
+    for name in names:
+        experiment_dir(name)
+    if len(names) < 8 or sys.platform == "win32":  # a second process costs more than it saves
+        return [checked for name in names for checked in check_experiment(name)]
+    with ProcessPoolExecutor() as pool:
+        return [checked for found in pool.map(check_experiment, names, chunksize=4) for checked in found]
+
+
+def check_experiment(name: str) -> list[Checked]:
+    """Compose every parameter set of one experiment; two of one name are a problem of both."""
+    sets = parameter_sets(experiment_dir(name))
+    found = []
+    try:
+        loaded = load_experiment(name)
+        with composer(loaded) as compose:
+            for each in sets:
+                try:
+                    overrides = [f"exp={each}"]
+                    config = typed(compose(overrides), loaded, overrides)
+                    found.append(Checked(name, each, config.exp.name, None))
+                except Exception as error:
+                    found.append(Checked(name, each, None, describe(error)))
+    except Exception as error:  # train.py itself
+        return [Checked(name, each, None, describe(error)) for each in sets]
+    return [_with_shared_name(checked, found) for checked in found]
+
+
+def _with_shared_name(checked: Checked, found: list[Checked]) -> Checked:
+    same = [other.parameter_set for other in found if other.name == checked.name and other is not checked]
+    if checked.problem or not same:
+        return checked
+    return replace(
+        checked, problem=f"has the name {checked.name!r} as {', '.join(same)} has: one output folder for both"
+    )

@@ -1,0 +1,186 @@
+"""Composing a configuration: dataclasses, config.yaml, a parameter set, the command line; each overrides the former."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigNode, ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from expkit.config.experiment import Loaded, load_experiment, own_store
+from expkit.config.messages import as_error
+from expkit.config.parameter_sets import chosen, written_name
+from expkit.config.values import Config, check, container, flat
+from expkit.errors import Error, require
+from expkit.paths import output_dir
+
+CALLBACK = "expkit.launch.sweep.Launching"  # part of every sweep
+
+
+class PresetsPath(SearchPathPlugin):
+    """Lets Hydra find the project's presets, conf/, from every experiment; and from a copy, those of the copy."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for element in list(search_path.get_path()):
+            folder = Path(str(element.path).removeprefix("file://"))
+            if element.provider == "main" and folder.parent.name == "experiments":
+                presets = folder.parents[1] / "conf"
+                if presets.is_dir():
+                    search_path.append("expkit", f"file://{presets}")
+
+
+@contextmanager
+def registered(loaded: Loaded) -> Iterator[None]:
+    """Hydra knows what the config.yaml of an experiment names: its classes, and the settings that all have.
+
+    What one experiment registers, another never sees.
+    """
+    Plugins.instance().register(PresetsPath)
+    with own_store(loaded.store) as repository:
+        store = ConfigStore.instance()
+        store.store(name="schema", node=loaded.experiment.Config)
+        store.store(name="default", group="exp", node={})
+        for group, choices in loaded.experiment.groups.items():
+            for name, schema in choices.items():
+                store.store(name=name, group=group, node=schema)
+        repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded)
+        yield
+
+
+def _settings(known: ConfigNode, loaded: Loaded) -> ConfigNode:
+    """Hydra's own settings: a run leaves nothing in the working directory; a config.yaml may set others."""
+    node = known.node.copy()
+    with open_dict(node):
+        node.output_subdir = None
+        node.run.dir = "."
+        # %f: two may start in one second
+        node.sweep.dir = f"{_escaped(output_dir())}/multirun/${{now:%Y-%m-%d_%H-%M-%S-%f}}"
+        node.job.chdir = False
+        node.job.name = loaded.name
+        node.callbacks = {"expkit": {"_target_": CALLBACK}}
+        node.defaults = [{"job_logging": "none"} if "job_logging" in entry else entry for entry in node.defaults]
+    return replace(known, node=node)
+
+
+def _escaped(path: Path) -> str:
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", str(path))
+
+
+def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str]) -> Any:
+    """The composed configuration as an object of the experiment's own class, its values checked.
+
+    Args:
+        overrides: that it was composed with.
+
+    Raises:
+        Error: a value is refused, or is still `???`.
+    """
+    schema = loaded.experiment.Config
+    if "exp" in cfg and re.match(r"[\d.+-]|True|False", str(cfg.exp.name)):
+        cfg.exp.name = written_name(loaded.folder, chosen(overrides), str(cfg.exp.name))
+    try:
+        config = OmegaConf.to_object(cfg)
+    except Exception as error:
+        raise as_error(error) from error
+    if not isinstance(config, schema):
+        raise Error("config.yaml must begin with 'defaults: [schema, _self_, exp: default]', in this order")
+    require(isinstance(config, Config), f"class {schema.__name__} in train.py must derive from expkit.Config")
+    assert isinstance(config, Config)
+    check(config.exp)
+    known = flat(config)
+    for key in flat(container(cfg)):
+        require(key in known, f"there is no key {key}: a new key needs a field in the dataclasses of train.py")
+    return config
+
+
+def load_config(experiment: str, overrides: Sequence[str] = ()) -> Any:
+    """Compose the configuration of an experiment, from any working directory, also in a notebook.
+
+    Args:
+        experiment: the name of a folder in `experiments/`, such as "001-baseline".
+        overrides: as on the command line, such as ["exp=001", "exp.fold=[0]"].
+
+    Returns:
+        The `Config` object of the experiment's `train.py`, checked.
+
+    Raises:
+        Error: there is no such experiment, the configuration cannot be composed, or a value is refused.
+    """
+    loaded = load_experiment(experiment)
+    return typed(composed(loaded, overrides), loaded, overrides)
+
+
+def composed(loaded: Loaded, overrides: Sequence[str]) -> DictConfig:
+    """Compose the config.yaml of an experiment as the command line would; the state of Hydra stays as it was.
+
+    Raises:
+        Error: it cannot be composed.
+    """
+    with composer(loaded) as compose_one:
+        return compose_one(overrides)
+
+
+@contextmanager
+def composer(loaded: Loaded) -> Iterator[Callable[[Sequence[str]], DictConfig]]:
+    """A function that composes the config.yaml of an experiment; for many of its parameter sets."""
+
+    def compose_one(overrides: Sequence[str]) -> DictConfig:
+        try:
+            return compose("config", [quoted(override) for override in overrides])
+        except Exception as error:
+            raise as_error(error) from error
+
+    hydra_of_caller = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with registered(loaded), initialize_config_dir(str(loaded.folder), version_base=None):
+            yield compose_one
+    finally:
+        GlobalHydra.instance().hydra = hydra_of_caller
+
+
+def from_values(loaded: Loaded, values: dict[str, Any]) -> Any:
+    """The configuration of a run from the values that it has recorded, whatever config.yaml says now.
+
+    Raises:
+        Error: a class of the configuration no longer takes them.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(loaded.experiment.Config), values)
+    except Exception as error:
+        raise as_error(error) from error
+    assert isinstance(merged, DictConfig)
+    return typed(merged, loaded, ())
+
+
+def print_config(config: object) -> None:
+    """Print a configuration as YAML, and nothing else, on stdout."""
+    print(OmegaConf.to_yaml(container(config)), end="")
+
+
+def quoted(override: str) -> str:
+    """An override as Hydra takes it: it reads `exp=100`, `exp=1e3` or `exp=true` as no text, which names no file."""
+    if not override.startswith("exp="):
+        return override
+    names = override.removeprefix("exp=").split(",")
+    return "exp=" + ",".join(name if _is_text(name) else f"'{name}'" for name in names)
+
+
+def _is_text(name: str) -> bool:
+    """Whether Hydra reads `name` as text, or as something that is no plain name, as `glob(*)`."""
+    if re.fullmatch(r"[\w.+-]+", name) is None:
+        return True
+    if re.fullmatch(r"[A-Za-z_][\w-]*", name) and name.lower() not in ("true", "false", "null", "nan", "inf", "none"):
+        return True
+    return isinstance(OverridesParser.create().parse_override(f"exp={name}").value(), str)

@@ -1,0 +1,193 @@
+"""An experiment: the function that trains a fold, the class of its configuration, and how its results are scored."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expkit import modules
+from expkit.errors import Error, require
+from expkit.paths import code_root, experiment_dir, shown
+
+if TYPE_CHECKING:
+    from expkit.tables import Columns
+
+    Metric = Callable[[Columns], float]
+
+# What a name says when a lower score is better.
+_ERRORS = (
+    r"(^|_)(r?mse|rmsle|mae|mape|smape|medae|mad|log_?loss|loss|brier|error|err|nll|cross_?entropy|pinball|perplexity|"
+    r"deviance|distance|wer|cer)(_|$)"
+)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What a train.py is about; end it with
+
+        experiment = expkit.Experiment(train, Config, metric=accuracy, greater_is_better=True)
+
+        if __name__ == "__main__":
+            expkit.main(experiment)
+
+    Args:
+        train: trains one fold: takes `exp` of the configuration and an `expkit.Fold`, and ends with `fold.finish()`.
+        Config: the root dataclass of the configuration, derived from `expkit.Config`.
+        metric: takes out-of-fold predictions, column name to NumPy array, and returns a number: the score that decides.
+        greater_is_better: whether a higher score is a better one. Said here, once; may be left out unless the metric's
+            name is that of an error.
+        other_metrics: more numbers for the board.
+        groups: choices between configuration classes, {"model": {"cnn": CNNConfig, "vit": ViTConfig}}.
+        inputs: what of `input/` the training reads: files, folders, patterns; absolute ones, too. Nothing: all of it.
+
+    Raises:
+        Error: a metric without a name, two of one name, or an error without a direction.
+    """
+
+    train: Callable[[Any, Any], None]
+    Config: type
+    metric: Metric
+    greater_is_better: bool | None = None
+    other_metrics: Sequence[Metric] = ()
+    groups: Mapping[str, Mapping[str, type]] = field(default_factory=dict)
+    inputs: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        names = [metric_name(metric) for metric in (self.metric, *self.other_metrics)]
+        require(len(set(names)) == len(names), f"two metrics have one name: {', '.join(names)}")
+        if self.greater_is_better is None:
+            require(
+                re.search(_ERRORS, names[0], re.IGNORECASE) is None,
+                f"the metric {names[0]} sounds like an error: say greater_is_better=False in expkit.Experiment",
+            )
+            object.__setattr__(self, "greater_is_better", True)
+        require(
+            isinstance(self.greater_is_better, bool),
+            f"greater_is_better in expkit.Experiment must be True or False, not {self.greater_is_better!r}",
+        )
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """Every metric by its name, the one that decides first."""
+        return {metric_name(metric): metric for metric in (self.metric, *self.other_metrics)}
+
+
+def metric_name(metric: Any) -> str:
+    """The name of a function, also under `functools.partial`, or of the class of a callable object.
+
+    Raises:
+        Error: it has none, as a lambda.
+    """
+    require(callable(metric), f"a metric is a function, not {metric!r}")
+    while isinstance(metric, functools.partial):
+        metric = metric.func
+    name = getattr(metric, "__name__", type(metric).__name__)
+    require(name.isidentifier(), f"a metric needs a name: write `def`, not {name}")
+    return str(name)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """An experiment with its place: `experiments/<name>/train.py`, imported.
+
+    Attributes:
+        store: what its modules have put into Hydra's ConfigStore while they were imported.
+    """
+
+    name: str
+    experiment: Experiment
+    store: Mapping[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        return code_root() / "experiments" / self.name
+
+    @functools.cached_property
+    def unused(self) -> modules.Unused:
+        """The names in its files that train nothing: classes of the configuration, metrics."""
+        found: dict[str, set[str]] = {}
+        thing: Any
+        for thing in (*_config_classes(self.experiment.Config), *self.experiment.metrics.values()):
+            while isinstance(thing, functools.partial):
+                thing = thing.func
+            try:
+                file = Path(inspect.getfile(thing)).resolve()
+            except TypeError:
+                continue
+            if file.is_relative_to(code_root()) and hasattr(thing, "__name__"):
+                found.setdefault(file.relative_to(code_root()).as_posix(), set()).add(thing.__name__)
+        return {path: frozenset(names) for path, names in found.items()}
+
+
+def _config_classes(root: type) -> list[Any]:
+    """A dataclass and those of its fields' defaults."""
+    found: list[Any] = []
+    waiting: list[Any] = [root]
+    while waiting:
+        one = waiting.pop()
+        if is_dataclass(one) and one not in found:
+            found.append(one)
+            waiting += [item.default_factory for item in fields(one) if isinstance(item.default_factory, type)]
+    return found
+
+
+def load_experiment(name: str, again: bool = False) -> Loaded:
+    """Import the train.py of an experiment; what it registers with Hydra stays its own.
+
+    Args:
+        name: of a folder in experiments/.
+        again: read its files anew, for one that has just been edited.
+
+    Raises:
+        Error: there is no such experiment, or its train.py defines none.
+    """
+    if again:
+        modules.forget(name)
+        _load.cache_clear()
+    return _load(experiment_dir(name))
+
+
+@functools.lru_cache(maxsize=512)
+def _load(folder: Path) -> Loaded:
+    with own_store({}) as store:
+        module = modules.load(folder.name)
+    found = {id(value): value for value in vars(module).values() if isinstance(value, Experiment)}
+    if len(found) != 1:
+        raise Error(
+            f"{shown(folder / 'train.py')} defines {len(found)} experiments, and not one: end it with "
+            "experiment = expkit.Experiment(train, Config, metric=...)"
+        )
+    return Loaded(folder.name, next(iter(found.values())), store)
+
+
+@contextmanager
+def own_store(added: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Hydra's ConfigStore with more in it, for a while; what is registered meanwhile is gone afterwards.
+
+    Yields:
+        its content, a dict a group.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    before = store.repo
+    store.repo = _merged(_merged({}, before), added)
+    try:
+        yield store.repo
+    finally:
+        store.repo = before
+
+
+def _merged(repository: dict[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    for name, node in added.items():
+        if isinstance(node, dict):
+            repository[name] = _merged(dict(repository.get(name, {})), node)
+        else:
+            repository[name] = node
+    return repository

@@ -1,0 +1,81 @@
+"""The parameter sets of an experiment, the files in its exp/, and what they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from expkit.errors import Error
+from expkit.paths import shown
+
+DEFAULT = "default"  # config.yaml alone
+
+
+def parameter_sets(folder: Path) -> list[str]:
+    """The names of an experiment's parameter sets; "default" is config.yaml alone."""
+    return [DEFAULT, *sorted(file.stem for file in folder.glob("exp/*.yaml"))]
+
+
+def chosen(overrides: Sequence[str]) -> str:
+    """Which parameter set a command line names."""
+    names = [override.removeprefix("exp=").strip("'\"") for override in overrides if override.startswith("exp=")]
+    return names[-1].removesuffix(".yaml") if names else DEFAULT
+
+
+def name_of(folder: Path, parameter_set: str) -> str | None:
+    """The `name` that the file of a parameter set gives, as it is written: 003 is no number; None: it gives none.
+
+    Args:
+        folder: of the experiment.
+    """
+    file, keys = _file(folder, parameter_set), ["exp", "name"] if parameter_set == DEFAULT else ["name"]
+    try:
+        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):  # the concern of whoever wants to run it
+        return None
+    for key in keys:
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        node = next((value for name, value in pairs if name.value == key), None)
+    return node.value if isinstance(node, yaml.ScalarNode) else None
+
+
+def written_name(folder: Path, parameter_set: str, composed: str) -> str:
+    """`exp.name` as it is written in YAML, where Hydra has read it as a number: `name: 003` is "003", not "3"."""
+    for each in dict.fromkeys([parameter_set, DEFAULT]):
+        written = name_of(folder, each)
+        if written is not None:
+            try:
+                read = yaml.safe_load(written)
+            except yaml.YAMLError:
+                return composed
+            return written if not isinstance(read, str) and str(read) == composed else composed
+    return composed
+
+
+def refuse_shared_name(folder: Path, parameter_set: str, name: str) -> None:
+    """Two parameter sets with one name would share a folder of results.
+
+    Args:
+        folder: of the experiment.
+        name: `exp.name` of the configuration.
+
+    Raises:
+        Error: another parameter set has this name.
+    """
+    for other in parameter_sets(folder):
+        file = _file(folder, other)
+        try:
+            may_be = other != parameter_set and name in file.read_text(encoding="utf-8")  # most need no parser
+        except (OSError, ValueError):
+            continue
+        if may_be and name_of(folder, other) == name:
+            raise Error(
+                f"{shown(file)} has the name {name!r} too, and would share the output folder with {parameter_set}: "
+                "give one of them another name"
+            )
+
+
+def _file(folder: Path, parameter_set: str) -> Path:
+    return folder / ("config.yaml" if parameter_set == DEFAULT else f"exp/{parameter_set}.yaml")

@@ -1,0 +1,194 @@
+"""The classes that every configuration builds on, and configurations as plain values: to print, to keep, to compare."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from enum import Enum
+from pathlib import PurePath
+from typing import Any
+
+from expkit.errors import require
+
+# Keys that change no result, whatever is below them: not compared, and in no name of a run.
+NOT_COMPARED = ("exp.name", "exp.fold", "exp.mode", "exp.debug", "exp.runtime", "show_config", "overwrite")
+ITEMS = "$items"  # a dict whose keys are no text, as JSON has it: a list of pairs
+
+
+class Mode(Enum):
+    """What a run does."""
+
+    cv = "cv"  # cross-validation: train the folds, predict the rows left out of each
+    sub = "sub"  # submission: train on every row, predict the test set
+
+
+@dataclass
+class RuntimeConfig:
+    """What changes no result. It may differ between the folds of a run, and is in no name."""
+
+    tags: list[str] = field(default_factory=list)  # of the W&B runs
+
+
+@dataclass
+class ExpConfig:
+    """What every experiment has; its own class adds `train`, what changes a result."""
+
+    name: str = "baseline"  # the folder of the results
+    n_folds: int = 5
+    fold: list[int] | None = None  # which folds to train; null: all of them
+    seed: int = 42
+    debug: bool = False  # one fold, no W&B, output/debug/; what else it makes quick is the experiment's to say
+    mode: Mode = Mode.cv  # cv: cross-validation; sub: train on all rows and predict the test set
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass
+class Config:
+    """The whole configuration of a command."""
+
+    exp: ExpConfig = field(default_factory=ExpConfig)
+    show_config: bool = False  # print the configuration and stop
+    overwrite: bool = False  # replace the results of a run
+
+
+def check(exp: ExpConfig) -> None:
+    """Check the fields that every experiment has; `fold` becomes a list when it is None.
+
+    Raises:
+        Error: a value that no run can have; the message names its key.
+    """
+    name = exp.name
+    require(
+        re.fullmatch(r"\w[\w.+-]*", name) is not None and not name.endswith(".") and len(name) <= 64,
+        f"exp.name names a folder: 1 to 64 letters, digits and . _ + -, beginning with a letter or digit, not {name!r}",
+    )
+    require(2 <= exp.n_folds <= 10_000, f"exp.n_folds must be from 2 to 10000, not {exp.n_folds}")
+    if exp.fold is None:
+        exp.fold = list(range(exp.n_folds))
+    require(len(exp.fold) > 0, "exp.fold must name at least one fold, as in 'exp.fold=[0]'; it is empty")
+    for fold in exp.fold:
+        require(0 <= fold < exp.n_folds, f"exp.fold must be from 0 to {exp.n_folds - 1} (exp.n_folds - 1), not {fold}")
+    require(len(set(exp.fold)) == len(exp.fold), f"exp.fold names a fold twice: {exp.fold}")
+    require(0 <= exp.seed < 2**32, f"exp.seed must be from 0 to 2**32 - 1, not {exp.seed}")
+    if exp.debug:
+        exp.fold = exp.fold[:1]
+
+
+# As plain values
+
+
+def container(config: object) -> Any:
+    """A configuration, dataclasses or OmegaConf's, as plain dicts and lists that YAML and JSON can hold.
+
+    Enums are their names, paths have /, and `${` in a text is escaped, as OmegaConf reads it back.
+    """
+    if is_dataclass(config) and not isinstance(config, type):
+        return {item.name: container(getattr(config, item.name)) for item in fields(config)}
+    if isinstance(config, Mapping):
+        plain = {name.name if isinstance(name, Enum) else name: container(config[name]) for name in config}
+        if all(isinstance(name, str) for name in plain) and ITEMS not in plain:
+            return plain
+        return {ITEMS: [[name, value] for name, value in plain.items()]}
+    if isinstance(config, list | tuple) or type(config).__name__ == "ListConfig":
+        return [container(value) for value in config]  # type: ignore[attr-defined]
+    if isinstance(config, Enum):
+        return config.name
+    if config is None:
+        return None
+    for kind in (bool, int, float):
+        if isinstance(config, kind):
+            return kind(config)
+    text = config.as_posix() if isinstance(config, PurePath) else str(config)
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
+
+
+def restored(values: Any) -> Any:
+    """What `container` made of a configuration, with the keys as they were."""
+    if isinstance(values, dict):
+        if list(values) == [ITEMS]:
+            return {name: restored(value) for name, value in values[ITEMS]}
+        return {name: restored(value) for name, value in values.items()}
+    return [restored(value) for value in values] if isinstance(values, list) else values
+
+
+def flat(values: Any) -> dict[str, Any]:
+    """Nested dicts, or a configuration, as {"exp.seed": 42, ...}; lists are values, a key with a dot is quoted."""
+    plain = values if isinstance(values, dict) else container(values)
+    return dict(_leaves(plain))
+
+
+def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
+    waiting = [("", tree)]
+    while waiting:
+        key, branch = waiting.pop()
+        if isinstance(branch, dict) and branch and ITEMS not in branch:
+            names = {name: name if re.fullmatch(r"[^.\[\]']+", str(name)) else repr(name) for name in branch}
+            waiting += [
+                (f"{key}.{names[name]}" if key else str(names[name]), branch[name]) for name in reversed(branch)
+            ]
+        else:
+            yield key, branch
+
+
+# Whether two are the same
+
+
+def differences(old: Mapping[str, Any], config: object) -> list[str]:
+    """How the recorded values of a run differ from a configuration, as "key: old → new"; [] when they are the same.
+
+    A key that the older one lacks and that has its dataclass default now is no difference.
+
+    Args:
+        old: as from `container`.
+        config: the configuration, as dataclasses.
+    """
+    before, after, defaults = flat(dict(old)), flat(config), flat(_defaults(config))
+    absent = object()
+    lines = []
+    for key in dict.fromkeys([*before, *after]):
+        if key.startswith(NOT_COMPARED) and any(key == one or key.startswith(f"{one}.") for one in NOT_COMPARED):
+            continue
+        one, other = before.get(key, absent), after.get(key, absent)
+        is_new_default = one is absent and not _is_below(key, before) and same(other, defaults.get(key, absent))
+        if not same(one, other) and not is_new_default:
+            lines.append(f"{key}: {_worded(one, absent)} → {_worded(other, absent)}")
+    return lines
+
+
+def _is_below(key: str, known: Mapping[str, Any]) -> bool:
+    """Whether a part of `key` had a value of its own: null, where there are keys now."""
+    parts = key.split(".")
+    return any(".".join(parts[:length]) in known for length in range(1, len(parts)))
+
+
+def _worded(value: Any, absent: object) -> str:
+    return "(not set)" if value is absent else repr(value) if isinstance(value, str) and not value else str(value)
+
+
+def _defaults(config: object) -> Any:
+    """The defaults of the fields of a configuration; of each dataclass in it, those of its own class."""
+    if not is_dataclass(config) or isinstance(config, type):
+        return {}
+    found: dict[str, Any] = {}
+    for item in fields(config):
+        value = getattr(config, item.name)
+        if is_dataclass(value):
+            found[item.name] = _defaults(value)
+        elif item.default is not MISSING:
+            found[item.name] = container(item.default)
+        elif item.default_factory is not MISSING:
+            found[item.name] = container(item.default_factory())
+    return found
+
+
+def same(old: object, new: object) -> bool:
+    """Whether two plain values are equal: of the same type, too; NaN is equal to itself."""
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(same, old, new))
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() == new.keys() and all(same(old[key], new[key]) for key in old)
+    return type(old) is type(new) and (old == new or repr(old) == repr(new))

@@ -1,0 +1,104 @@
+"""The data of a run: which files of input/ there were, with their content as hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from expkit.errors import Error
+from expkit.files import Broken, file_hash, read_json, write_json
+from expkit.paths import input_dir, output_dir, shown
+
+Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
+STILL = 2.0  # seconds: a file that has changed later than this before it was read may change again unseen
+
+
+def take(named: Sequence[str] = (), keep: bool = True) -> tuple[str, Manifest]:
+    """A fingerprint of the data, and the files behind it. A file that is as it was last time is not read again.
+
+    Args:
+        named: files, folders or patterns, below input/ or absolute; none: all of input/ but its README.md.
+        keep: remember the hashes for the next time.
+
+    Raises:
+        Error: one that is named is not there.
+    """
+    cache_file = output_dir() / ".cache" / "inputs.json"
+    try:
+        known = (read_json(cache_file) or {}).get("files", {})
+    except Broken:
+        known = {}
+    found: Manifest = {}
+    cache: dict[str, list[object]] = {}
+    now = time.time()
+    for name, path in _files(named):
+        about = path.stat()
+        state = [about.st_size, about.st_mtime_ns, about.st_ino]
+        seen = known.get(str(path)) if isinstance(known, dict) else None
+        content = seen[3] if isinstance(seen, list) and seen[:3] == state and len(seen) == 4 else file_hash(path)
+        found[name] = [about.st_size, content]
+        if now - about.st_mtime > STILL:
+            cache[str(path)] = [*state, content]
+    if keep and any(known.get(path) != state for path, state in cache.items()):
+        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(cache_file, {"files": known | cache})
+    return digest(found), found
+
+
+def digest(manifest: Manifest) -> str:
+    """One hash of all files."""
+    return hashlib.sha256(json.dumps(sorted(manifest.items())).encode()).hexdigest()[:16]
+
+
+def changes(old: Manifest, new: Manifest) -> list[str]:
+    """How the files differ, a line each."""
+    lines = []
+    for name in sorted(old | new):
+        if name not in new:
+            lines.append(f"{name} is gone")
+        elif name not in old:
+            lines.append(f"{name} is new")
+        elif old[name] != new[name]:
+            lines.append(
+                f"{name}: {old[name][0]} → {new[name][0]} bytes"
+                if old[name][0] != new[name][0]
+                else f"{name}: other content"
+            )
+    return lines
+
+
+def _files(named: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    folder = input_dir()
+    if not named:
+        yield from ((name, path) for name, path in _walk(folder, folder) if name != "README.md")
+    for pattern in named:
+        where = Path(pattern)
+        base = Path(where.anchor) if where.is_absolute() else folder
+        matched = sorted(base.glob(str(where.relative_to(base) if where.is_absolute() else where)))
+        if not matched:
+            raise Error(f"there is no {shown(base / where)}, which the experiment names as its data")
+        for path in matched:
+            yield from _walk(path, folder) if path.is_dir() else [(_name(path, folder), path)]
+
+
+def _walk(top: Path, folder: Path) -> Iterator[tuple[str, Path]]:
+    seen = set()
+    for path, folders, names in os.walk(top, followlinks=True):
+        about = os.stat(path)
+        if (about.st_dev, about.st_ino) in seen:  # a link to a folder above
+            folders.clear()
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            file = Path(path, name)
+            if not name.startswith(".") and file.is_file():
+                yield _name(file, folder), file
+
+
+def _name(path: Path, folder: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()

@@ -1,0 +1,175 @@
+"""A run that lies on the disk, for notebooks and scripts: configuration, scores, predictions, curves, models."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expkit import modules
+from expkit.errors import Error, require
+from expkit.files import Broken
+from expkit.inspect.board import Row, find_run, row_of
+from expkit.paths import shown
+from expkit.record import HISTORY, OOF, TEST, FoldRecord, RunRecord, read_run
+
+if TYPE_CHECKING:
+    import numpy
+
+    from expkit.tables import Columns
+
+
+class Values(dict[str, Any]):
+    """A configuration as it was recorded: `config.exp.train.learning_rate` or `config["exp"]["train"]`."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            value = self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+        return Values(value) if isinstance(value, dict) else value
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """The results of a run. Everything is read when it is asked for.
+
+    Attributes:
+        folder: where it lies.
+    """
+
+    folder: Path
+
+    @property
+    def record(self) -> RunRecord:
+        """The run as it lies on the disk now."""
+        return read_run(self.folder)
+
+    @property
+    def row(self) -> Row:
+        """The run as the board shows it: score, standard deviation, folds, marks, ..."""
+        return row_of(self.record)
+
+    @functools.cached_property
+    def config(self) -> Values:
+        """The configuration; `config.exp.train.learning_rate`. Enums are their names."""
+        info = self.record.info
+        if info is None:
+            raise Error(f"{shown(self.folder)}: {', '.join(self.record.marks)}: its configuration is not known")
+        return Values(info["config"])
+
+    @property
+    def folds(self) -> list[int]:
+        """The folds that are done."""
+        return list(self.record.done)
+
+    def result(self, fold: int | None) -> dict[str, Any]:
+        """What a fold has recorded: scores, values, seconds, git, ...; None is the training on all rows."""
+        result = self._part(fold).result
+        assert result is not None
+        return dict(result)
+
+    def history(self, fold: int | None) -> dict[str, list[float | None]]:
+        """The learning curve of a fold, one entry a call of `fold.log`: {"epoch": [1, ...], "train_loss": [...], ...}.
+
+        A blank is None; a fold that has logged nothing gives {}.
+        """
+        return read_history(self._part(fold).folder / HISTORY)
+
+    @functools.cached_property
+    def oof(self) -> Columns:
+        """Out-of-fold predictions of all folds that are done, in the order of the ids, one entry a row.
+
+        The columns that the experiment has saved ("id", "target", "prediction", ...), and "fold".
+        """
+        import numpy
+
+        parts = {number: self._read(fold, OOF) for number, fold in self.record.done.items()}
+        if not parts:
+            return {}
+        names = [name for name in next(iter(parts.values())) if all(name in part for part in parts.values())]
+        table = {name: numpy.concatenate([part[name] for part in parts.values()]) for name in names}
+        table["fold"] = numpy.concatenate([numpy.full(len(part["id"]), number) for number, part in parts.items()])
+        order = numpy.argsort(table["id"], kind="stable")
+        return {name: column[order] for name, column in table.items()}
+
+    def test(self, fold: int | None) -> Columns:
+        """The predictions of the test set that a fold has saved with `fold.save_test`."""
+        return self._read(self._part(fold), TEST)
+
+    def _read(self, fold: FoldRecord, name: str) -> Columns:
+        try:
+            return fold.predictions(name)
+        except (Broken, FileNotFoundError) as error:
+            raise Error(f"the predictions of {fold.title} of {shown(self.folder)} cannot be read: {error}") from error
+
+    def model(self, fold: int | None) -> Any:
+        """The model of a fold, or, for None, the one trained on all rows: what `model.load` of the experiment returns.
+
+        It is loaded by the code of the experiment as it is now. Models are pickles: load only what you trained.
+        """
+        folder = self._part(fold).folder
+        files = sorted(folder.glob("model.*"))
+        require(len(files) == 1, f"{shown(folder)} has {len(files)} files model.*, and not one")
+        return modules.load(self.folder.parent.name, "model").load(files[0])
+
+    def predict(self, X: numpy.ndarray, folds: list[int] | None = None) -> numpy.ndarray:
+        """What the models of the folds predict for new rows, on average: class probabilities, or values.
+
+        Args:
+            X: (n, features), as the experiment's `load_data` gives them.
+            folds: which models; None: of every fold that is done.
+
+        Returns:
+            (n, classes) of models that have `predict_proba`, else (n,).
+        """
+        import numpy
+
+        chosen = self.folds if folds is None else folds
+        require(bool(chosen), f"{shown(self.folder)} has no finished fold")
+        models = [self.model(fold) for fold in chosen]
+        predicted = [(model.predict_proba if hasattr(model, "predict_proba") else model.predict)(X) for model in models]
+        return numpy.asarray(numpy.mean(predicted, axis=0))
+
+    def _part(self, fold: int | None) -> FoldRecord:
+        run = self.record
+        part = run.full if fold is None else run.folds.get(fold)
+        if part is None or part.result is None:
+            what = "the training on all data" if fold is None else f"fold {fold}"
+            raise Error(f"{what} of {shown(self.folder)} is not done; folds {list(run.done)} are")
+        return part
+
+
+def read_history(file: Path) -> dict[str, list[float | None]]:
+    """The columns of a history.csv; {} when there is none, or it is broken."""
+    try:
+        with open(file, newline="", encoding="utf-8") as stream:
+            header, *rows = csv.reader(stream)
+    except (OSError, ValueError, csv.Error):
+        return {}
+    return {
+        name: [_number(row[place]) if place < len(row) else None for row in rows] for place, name in enumerate(header)
+    }
+
+
+def _number(text: str) -> float | None:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None
+
+
+def load_run(run: str | Path) -> LoadedRun:
+    """The results of a run.
+
+    Args:
+        run: "<experiment>/<run>", a folder, or any part of the name that only one run has.
+
+    Raises:
+        Error: there is no such run, or more than one.
+    """
+    return LoadedRun(find_run(str(run)))

@@ -1,0 +1,230 @@
+"""Runs for a reader at the terminal: many in a table, or one whole."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from expkit import inputs, modules
+from expkit.errors import plain
+from expkit.inspect.board import Row, row_of
+from expkit.inspect.loaded import LoadedRun
+from expkit.paths import output_dir, shown
+from expkit.record import RunRecord, read_data
+
+HEADINGS = ("run", "score ± std", "folds", "seed", "time", "finished", "commit", "marks")
+ONLY_WIDE = ("finished", "commit")  # columns for a terminal of 110 characters and more, for files and for programs
+
+
+def new_console() -> Console:
+    """For stdout, as wide as the terminal; a file has room for whole lines."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def text(content: object, style: str = "") -> Text:
+    """What a file says, without what would control the terminal."""
+    return Text(plain(content), style)
+
+
+def cells(row: Row) -> dict[str, str]:
+    """A row of the board as text, by heading."""
+    return {
+        "run": plain(row.name),
+        "score ± std": _score(row.score, row.std),
+        "folds": f"{row.folds_done}/{row.n_folds or '?'}",
+        "seed": "" if row.seed is None else plain(row.seed),
+        "time": "" if row.seconds is None else duration(row.seconds),
+        "finished": plain(row.finished or "").replace("T", " ")[:16],
+        "commit": row.commit or "",
+        "marks": plain(", ".join(row.marks)),
+    }
+
+
+def _score(score: float | None, std: float | None = None) -> str:
+    if score is None:
+        return ""
+    number = f"{score:.4f}" if abs(score) < 1e6 else f"{score:.6g}"
+    return number if std is None else f"{number} ± {std:.4f}" if std < 1e6 else f"{number} ± {std:.6g}"
+
+
+def board_table(rows: list[Row], width: int) -> Table:
+    """The rows as a table of `width` characters; the metric is named once when all have the same."""
+    metrics = {row.metric for row in rows if row.metric}
+    others = list(dict.fromkeys(name for row in rows for name in row.other_metrics))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    headings = [heading for heading in HEADINGS if width >= 110 or heading not in ONLY_WIDE]
+    for heading in headings:
+        title = f"{next(iter(metrics))} ± std" if heading == "score ± std" and len(metrics) == 1 else heading
+        wraps = heading in ("run", "marks")
+        right = heading in ("folds", "seed", "time")
+        table.add_column(text(title), justify="right" if right else "left", overflow="fold", no_wrap=not wraps)
+        if heading == "score ± std":
+            for name in others:
+                table.add_column(text(name), no_wrap=True)
+    for row in rows:
+        line = {name: Text(content) for name, content in cells(row).items()}
+        if len(metrics) > 1 and row.metric:
+            line["score ± std"] = text(f"{row.metric} {line['score ± std']}")
+        line["marks"].stylize("yellow")
+        found = []
+        for heading in headings:
+            found.append(line[heading])
+            if heading == "score ± std":
+                found += [Text(_score(row.other_metrics.get(name))) for name in others]
+        table.add_row(*found, style="dim" if row.score is None else "")
+    return table
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+def changed_since(run: RunRecord) -> list[str]:
+    """What has changed in the project since a run was trained: "code changed since (model.py)", ..."""
+    parts = [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
+    if not parts or parts[0].result is None:
+        return []
+    origin, marks = parts[0].origin(), []
+    code = origin.get("code")
+    if isinstance(code, dict) and all(isinstance(pair, list) and len(pair) == 2 for pair in code.values()):
+        if changed := modules.changed_since(code, _unused(run.experiment)):
+            marks.append(f"code changed since ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})")
+    trained_with = parts[0].result["data"]
+    if trained_with and (changed := data_changes(trained_with, run.experiment)):
+        marks.append(f"data changed since ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})")
+    return marks
+
+
+def data_changes(trained_with: str, experiment: str) -> list[str]:
+    """How the data differ now from those of a fingerprint."""
+    digest, now = inputs.take(_inputs(experiment), keep=False)
+    if digest == trained_with:
+        return []
+    before = read_data(output_dir(), trained_with)
+    return inputs.changes(before, now) if before is not None else ["nobody knows which files"]
+
+
+def _unused(experiment: str) -> modules.Unused | None:
+    loaded = _loaded(experiment)
+    return loaded.unused if loaded else None
+
+
+def _inputs(experiment: str) -> Any:
+    loaded = _loaded(experiment)
+    return loaded.experiment.inputs if loaded else ()
+
+
+def _loaded(experiment: str) -> Any:
+    """The experiment as it is now; None when it is gone or broken: its runs are shown all the same."""
+    from expkit.config.experiment import load_experiment
+
+    try:
+        return load_experiment(experiment)
+    except Exception:
+        return None
+
+
+def show_run(console: Console, folder: Path) -> None:
+    """Print one run: score, folds, configuration, origin, learning curve."""
+    loaded = LoadedRun(folder)
+    run = loaded.record
+    row = row_of(run)
+    console.print(text(row.name, "bold"), text(f"  {shown(folder)}", "dim"), soft_wrap=True)
+    marks = [*row.marks, *changed_since(run)]
+    for metric in run.metrics:
+        score = run.score(metric)
+        if score is not None:
+            line = (
+                f"CV {metric} {_score(score.value, score.std)}  {row.folds_done}/{row.n_folds} folds, {row.rows} rows"
+            )
+            console.print(text(line), soft_wrap=True)
+    if marks:
+        console.print(text(", ".join(marks), "yellow"), soft_wrap=True)
+    if run.done:
+        console.print(_folds(run))
+    parts = [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
+    if parts:
+        for title, content in _origin(run, parts[0].origin()):
+            console.print(text(f"{title:8}", "dim"), text(content), soft_wrap=True)
+    values = row.config
+    width = max(map(len, values), default=0)
+    for key, value in values.items():
+        console.print(text(f"{key:{width}}  ", "dim"), text(value), sep="", soft_wrap=True)
+    if curve := learning_curve(loaded, console.width):
+        console.print(Text.from_ansi(curve))
+
+
+def _folds(run: RunRecord) -> Table:
+    names = list(dict.fromkeys(name for fold in run.done.values() if fold.result for name in fold.result["values"]))
+    headings = ["fold", *run.metrics, *(name.replace("_", " ") for name in names), "rows", "time", "finished"]
+    table = Table(*map(plain, headings), box=None, pad_edge=False, header_style="bold")
+    scores = {metric: run.score(metric) for metric in run.metrics}
+    for number, fold in run.done.items():
+        assert fold.result is not None
+        by_metric = [score.folds.get(number) if score else None for score in scores.values()]
+        values = [fold.result["values"].get(name, "") for name in names]
+        worded = [f"{value:.4f}" if isinstance(value, float) else str(value) for value in values]
+        finished = str(fold.result["finished"])[:16].replace("T", " ")
+        about = [str(fold.result["rows"]), duration(fold.result["seconds"]), finished]
+        table.add_row(*(text(cell) for cell in [str(number), *map(_score, by_metric), *worded, *about]))
+    return table
+
+
+def _origin(run: RunRecord, origin: dict[str, Any]) -> list[tuple[str, str]]:
+    """How a run was made, for a reader."""
+    git, command = run.git, origin.get("command")
+    code = "no snapshot"
+    if git:
+        code = f"commit {git['commit'][:12] or 'none yet'}{' and changes' if git['dirty'] else ''}"
+    typed = " ".join(map(str, command)) if isinstance(command, list) and command else ""
+    environments = {fold.result["environment"] for fold in run.done.values() if fold.result}
+    return [
+        ("command", f"python experiments/{run.experiment}/{typed}" if typed else "expkit.run(...), from Python"),
+        ("code", code),
+        ("python", f"{origin.get('python')}, {str(origin.get('platform')).partition('-')[0]}"),
+        ("device", "; ".join(sorted(environments)) or "unknown"),
+    ]
+
+
+def learning_curve(run: LoadedRun, width: int) -> str:
+    """The last metric of each fold's history, drawn in characters; "" when there is none."""
+    import plotext
+
+    histories = {}
+    for fold in run.folds:
+        history = run.history(fold)
+        axis = next((name for name in ("epoch", "step") if name in history), None)
+        if axis is None or len(history) < 2:
+            continue
+        metric = list(history)[-1]
+        points = [
+            (x, y) for x, y in zip(history[axis], history[metric], strict=True) if x is not None and y is not None
+        ]
+        points = [(x, y) for x, y in points if abs(x) < 1e15 and abs(y) < 1e15]  # neither nan nor inf
+        if len(points) > 1:
+            histories[fold] = (axis, metric, points)
+    if not histories:
+        return ""
+    axis, metric, _ = next(iter(histories.values()))
+    plotext.clear_figure()
+    plotext.theme("clear")
+    plotext.plotsize(min(width, 100), 18)
+    legend = []  # below the curves: plotext's own hides a part of them
+    colors = ["blue", "orange", "green", "red", "magenta"] * 20
+    for (fold, (_, _, points)), color in zip(histories.items(), colors, strict=False):
+        plotext.plot([x for x, _ in points], [y for _, y in points], marker="braille", color=color)
+        legend.append(plotext.colorize(f"━ fold {fold}", color))
+    last = max(points[-1][0] for _, _, points in histories.values())
+    plotext.xticks(sorted({1 + round((last - 1) * part / 4) for part in range(5)}))
+    plotext.title(plain(metric))
+    plotext.xlabel(axis)
+    return f"{plotext.build().rstrip()}\n{'  '.join(legend)}"

@@ -1,0 +1,154 @@
+"""One job: what Hydra calls with a composed configuration, in the process of the command or in another one."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from expkit import files
+from expkit.config.compat import FULL_ERROR, set_full_error
+from expkit.config.compose import print_config, typed
+from expkit.config.experiment import load_experiment
+from expkit.config.parameter_sets import DEFAULT, refuse_shared_name
+from expkit.errors import Error, interrupted, one_line, report
+from expkit.launch import devices
+from expkit.paths import code_root, shown
+from expkit.snapshot import Snapshot
+from expkit.train.run import Command, Run
+
+NOTE = "job.json"
+
+
+class JobFailed(Error):
+    """A job of a sweep has failed, and has said so; any process can read this."""
+
+
+@dataclass
+class Job:
+    """What a job takes along from its command; pickled for other processes.
+
+    Attributes:
+        experiment: the name of its folder.
+        command: as it was typed.
+        id: of the command.
+        code: the copy of the code that jobs in other processes import; None without a sweep.
+        git: the snapshot of that copy.
+        project: where the code was copied from.
+        failure: what a command without a sweep ends with; Hydra would wrap it.
+    """
+
+    experiment: str
+    command: list[str]
+    id: str
+    code: Path | None = None
+    git: Snapshot | None = None
+    project: str = field(default_factory=lambda: str(code_root()))
+    full_error: str | None = field(default_factory=lambda: os.environ.get(FULL_ERROR))
+    root: str | None = field(default_factory=lambda: os.environ.get("PROJECT_ROOT"))
+    launched_by: int = field(default_factory=os.getpid)
+    failure: BaseException | None = None
+
+    def __call__(self, cfg: DictConfig) -> float | None:
+        hydra_expects = os.environ.get(FULL_ERROR)
+        set_full_error(self.full_error)  # a training, and what it starts, sees the variable as its user has set it
+        try:
+            return self._run(cfg)
+        except Exception as error:
+            if interrupted(error):
+                raise KeyboardInterrupt from error
+            if HydraConfig.get().mode is RunMode.MULTIRUN:
+                raise self._reported(error) from None
+            self.failure = error
+            return None
+        finally:
+            if self.launched_by == os.getpid():
+                set_full_error(hydra_expects)
+
+    def _run(self, cfg: DictConfig) -> float | None:
+        elsewhere = self.launched_by != os.getpid()
+        if elsewhere:
+            self._settle()
+        loaded = load_experiment(self.experiment)
+        config = typed(cfg, loaded, list(HydraConfig.get().overrides.task))
+        if config.show_config:
+            print_config(config)
+            return None
+        hydra = HydraConfig.get()
+        is_sweep = hydra.mode is RunMode.MULTIRUN
+        copied = is_sweep and elsewhere
+        command = Command(self.command, self.id, copied, self.git if copied else None, installs=not is_sweep)
+        refuse_shared_name(loaded.folder, str(hydra.runtime.choices.get("exp", DEFAULT)), config.exp.name)
+        run = Run(loaded, config, list(hydra.overrides.task), command)
+        try:
+            return run.train()
+        finally:
+            if run.folder is not None:
+                self._note(run=str(run.folder), replaces=run.replaces)
+
+    def _settle(self) -> None:
+        """Make this process one like that of the command; it has been told to import the copy of the code."""
+        if self.root is not None:
+            os.environ["PROJECT_ROOT"] = self.root
+        if self.code is not None and code_root() != self.code:
+            raise Error(f"this process imports {code_root() / 'src'}, and not the code of the sweep, {self.code}")
+        devices.share_cores()
+        hydra = HydraConfig.get()
+        if "joblib" in str(hydra.launcher.get("_target_")):
+            end_with(self.launched_by)
+            devices.use_one_gpu(Path(hydra.sweep.dir), hydra.job.num)
+
+    def _note(self, **values: Any) -> None:
+        """Keep what a job of a sweep says about itself in its folder, for the command that launched it."""
+        hydra = HydraConfig.get()
+        if hydra.mode is RunMode.MULTIRUN:
+            file = Path(hydra.runtime.output_dir) / NOTE
+            try:
+                known = files.read_json(file) or {}
+            except files.Broken:
+                known = {}
+            known.pop("checksum", None)
+            files.write_json(file, known | values)
+
+    def _reported(self, error: Exception) -> JobFailed:
+        """Say on stderr why a job of a sweep has failed; what to raise for the sweeper."""
+        overrides = " ".join(HydraConfig.get().overrides.task)
+        message = one_line(error)
+        if message is not None and self.code is not None:  # as the project has it, not as the copy that runs
+            message = message.replace(str(self.code), self.project)
+        report(error if message is None else Error(f"{overrides}: {message}").with_traceback(error.__traceback__))
+        self._note(failed=f"{overrides}{_log()}")
+        return JobFailed(message or f"{type(error).__name__}: {error}")
+
+
+def end_with(parent: int) -> None:
+    """Let this process of a launcher end when the command is killed: it would train on, with its locks and its GPU."""
+    if os.getppid() != parent or any(thread.name == "expkit-end-with" for thread in threading.enumerate()):
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="expkit-end-with", daemon=True).start()
+
+
+def _log() -> str:
+    """Where to read on, when the output of a job is in a file."""
+    if "submitit" not in sys.modules:
+        return ""
+    import submitit
+
+    try:
+        return f" (its log: {shown(submitit.JobEnvironment().paths.stdout)})"
+    except RuntimeError:  # not in one of its jobs
+        return ""

@@ -1,0 +1,146 @@
+"""From the command line to the training of an experiment."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import secrets
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from expkit.config import compat
+from expkit.config.compose import composed, quoted, registered, typed
+from expkit.config.experiment import Experiment, Loaded, load_experiment
+from expkit.config.messages import as_error
+from expkit.errors import AGAIN, Error, interrupted, report, require
+from expkit.launch import devices
+from expkit.launch.codecopy import copy_code
+from expkit.launch.job import Job
+from expkit.launch.study import register_study, with_total
+from expkit.launch.sweep import end_of_sweep, imports_from
+from expkit.paths import code_root, project_root, shown
+from expkit.train.run import Command, Run
+
+
+def main(experiment: Experiment) -> None:
+    """Run an experiment as a Hydra application; the last line of its train.py.
+
+    As `@hydra.main(version_base=None, config_path=".", config_name="config")`, with Hydra's own flags (--help, --cfg,
+    --multirun, ...). Beyond it: the configuration is an object of the experiment's own class, its values checked;
+    show_config=true prints it and stops; a mistake on the command line or in a YAML file is one line
+    (HYDRA_FULL_ERROR=1 shows the traceback instead). A sweep trains with a copy of the code where it starts other
+    processes, and ends with the board of its runs.
+
+    Args:
+        experiment: as train.py defines it.
+
+    Raises:
+        SystemExit: with 1 after an error, 130 after Ctrl-C.
+    """
+    frame = inspect.currentframe()
+    caller = frame.f_back if frame is not None else None
+    assert caller is not None
+    try:
+        failure = _run(Path(caller.f_globals["__file__"]).resolve())
+    except (Exception, KeyboardInterrupt) as error:
+        failure = error
+    if failure is not None:
+        sys.exit(report(failure))
+
+
+def _run(train: Path) -> BaseException | None:
+    """Do what the command line says; what it fails with."""
+    require(
+        train.parents[1].name == "experiments" and train.name == "train.py",
+        f"{shown(train)}: an experiment is a train.py in a folder of experiments/, such as experiments/001-baseline",
+    )
+    require(
+        train.parents[2] == code_root(),
+        f"{shown(train)} is not of the project whose expkit is installed, {code_root()}: start it with `uv run` there",
+    )
+    project_root()
+    loaded = load_experiment(train.parent.name)
+    parser, args = compat.parse([with_total(quoted(argument)) for argument in sys.argv[1:]])
+    job = Job(loaded.name, [train.name, *sys.argv[1:]], secrets.token_hex(4))
+    folder, is_sweep = loaded.folder, _is_sweep(args, loaded)
+    failure: BaseException | None = None
+    with ExitStack() as stack:
+        if is_sweep:
+            copy = copy_code(loaded.name)
+            job.code, job.git = copy.folder, copy.git
+            folder = copy.folder / "experiments" / loaded.name
+            stack.enter_context(imports_from(copy))
+        devices.register()
+        stack.enter_context(registered(loaded))
+        if is_sweep:
+            register_study(loaded.name, bool(loaded.experiment.greater_is_better))
+        try:
+            compat.run(folder, parser, args, job)
+        except (Exception, KeyboardInterrupt) as error:
+            failure = _readable(error, folder, loaded.folder)
+    return end_of_sweep(loaded, failure) if is_sweep else failure or job.failure
+
+
+def _is_sweep(args: argparse.Namespace, loaded: Loaded) -> bool:
+    """Whether the command trains several times: -m, or hydra.mode=MULTIRUN there or in config.yaml."""
+    looks_only = args.help or args.hydra_help or args.cfg or args.info or args.shell_completion
+    shows_only = any(override.lower() == "show_config=true" for override in args.overrides)
+    if looks_only or shows_only:
+        return False
+    modes = [override.partition("=")[2] for override in args.overrides if override.startswith("hydra.mode=")]
+    return bool(args.multirun) or (modes[-1] if modes else _mode_of_config(loaded.folder / "config.yaml")) == "MULTIRUN"
+
+
+def _mode_of_config(file: Path) -> Any:
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    if "MULTIRUN" not in text:
+        return None
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError:  # Hydra will say so
+        return None
+    hydra = content.get("hydra") if isinstance(content, dict) else None
+    return hydra.get("mode") if isinstance(hydra, dict) else None
+
+
+def _readable(error: BaseException, copy: Path, project: Path) -> BaseException:
+    """An error of composing or launching as one line, with the project's paths in place of the copy's."""
+    if interrupted(error):
+        return error
+    found = as_error(error)
+    if type(found).__name__ == "TerminatedWorkerError":  # joblib
+        return Error(f"a process of the sweep has died, killed or out of memory: {AGAIN}")
+    if type(found).__module__.startswith("submitit"):
+        return Error(f"{str(found).splitlines()[0].rstrip(' .:')}: {AGAIN}")
+    if type(found) is Error:
+        return Error(str(found).replace(str(copy), str(project))).with_traceback(found.__traceback__)
+    return found
+
+
+def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> float | None:
+    """Train an experiment from Python, in this process: what its train.py does, without a command line.
+
+    Args:
+        experiment: the name of a folder in `experiments/`, such as "001-baseline".
+        config: as from `load_config`, perhaps changed since; None: composed from `overrides`.
+        overrides: as on the command line; they are in the name of the run.
+
+    Returns:
+        the CV score, as `Run.train`.
+
+    Raises:
+        Error: as on the command line, where it is one line.
+    """
+    loaded = load_experiment(experiment)
+    if config is None:
+        config = typed(composed(loaded, overrides), loaded, overrides)
+    require(
+        isinstance(config, loaded.experiment.Config),
+        f"config is no {loaded.experiment.Config.__name__} of {experiment}",
+    )
+    return Run(loaded, config, overrides, Command()).train()

@@ -1,0 +1,112 @@
+"""A sweep: many jobs, and what the command does when they are through."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from expkit import files, record
+from expkit.config.experiment import Loaded
+from expkit.errors import Error, warn
+from expkit.launch.codecopy import CodeCopy
+from expkit.launch.job import NOTE, JobFailed
+from expkit.train import scores
+from expkit.train.versions import Versions
+
+
+class Launching(Callback):
+    """Part of every sweep: notes where it lies, and keeps the launching process small."""
+
+    folder: Path | None = None  # of the sweep that this process launches; Hydra makes the callback, nobody else sees it
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        Launching.folder = Path(config.hydra.sweep.dir)
+        Launching.folder.mkdir(parents=True, exist_ok=True)  # Optuna's sweeper writes there, jobs or none
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
+        job_return.cfg = job_return.hydra_cfg = None  # the whole configuration, twice a job, and nobody reads it
+
+
+@contextmanager
+def imports_from(copy: CodeCopy) -> Iterator[None]:
+    """Processes that are started meanwhile import the copy of the code."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(copy.folder / "src"), *filter(None, [before])])
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop("PYTHONPATH", None)
+        else:
+            os.environ["PYTHONPATH"] = before
+
+
+def end_of_sweep(loaded: Loaded, failure: BaseException | None) -> BaseException | None:
+    """Let the runs that replace others count, and print the board rows of all runs, best first.
+
+    Args:
+        failure: what Hydra raised.
+
+    Returns:
+        What the command fails with: None when all went well, or the sweeper takes it that jobs fail.
+    """
+    folder, Launching.folder = Launching.folder, None
+    if folder is None:  # not composed yet
+        return failure
+    notes = [note for file in sorted(folder.glob(f"*/{NOTE}"), key=_number) if (note := _read(file))]
+    failed = [str(note["failed"]) for note in notes if "failed" in note]
+    broken = {note["run"] for note in notes if "failed" in note and "run" in note}
+    runs = []
+    for run in dict.fromkeys(note["run"] for note in notes if "run" in note):
+        replaces = any(note.get("replaces") for note in notes if note.get("run") == run)
+        is_whole = run not in broken and (failure is None or isinstance(failure, JobFailed | ValueError))
+        if replaces and is_whole:
+            failure = _put_in_place(loaded, Path(run)) or failure
+        runs.append(Path(run))
+    _print_board([record.read_run(run) for run in runs if run.is_dir()])
+    if failed and failure is None:
+        warn(f"failed: {', '.join(failed)}")
+    elif failed and isinstance(failure, JobFailed | ValueError):  # Optuna's, when it has no trial at all
+        return Error(f"failed: {', '.join(failed)}")
+    return failure
+
+
+def _put_in_place(loaded: Loaded, folder: Path) -> Error | None:
+    run = record.read_run(folder)
+    versions = Versions(folder.parent, run.name)
+    try:
+        versions.put_in_place(folder, lambda version: scores.update(loaded.experiment, versions, version))
+    except Error as error:
+        return error
+    return None
+
+
+def _number(file: Path) -> tuple[int, Path]:
+    return len(file.parent.name), file
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    try:
+        return files.read_json(file)
+    except files.Broken:
+        return None
+
+
+def _print_board(found: list[record.RunRecord]) -> None:
+    from expkit.inspect.board import MOST_ROWS, ordered, row_of
+    from expkit.inspect.show import board_table, new_console
+
+    rows = ordered([row_of(run) for run in found])
+    if not rows:
+        return
+    console = new_console()
+    console.print(board_table(rows[:MOST_ROWS], console.width))
+    if len(rows) > MOST_ROWS:
+        console.print(f"{len(rows) - MOST_ROWS} more: uv run exp board --all", markup=False)

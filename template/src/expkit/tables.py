@@ -1,0 +1,161 @@
+"""Predictions: named columns with exact types, in NumPy's own format; a million rows take a moment."""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+import zlib
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from expkit.errors import Error, require
+from expkit.files import Broken
+
+if TYPE_CHECKING:
+    import numpy
+
+    Columns = dict[str, numpy.ndarray]
+
+WIDEST = 2**30  # bytes of a column of text; a longer text is no id and no label
+
+
+def columns(values: Mapping[str, Any], what: str) -> Columns:
+    """The columns of a table as NumPy arrays with one entry a row; text stays text, to the last zero.
+
+    Args:
+        values: name to array, list, pandas or polars column, or tensor: (n,), or (n, k) with k of 2 or more.
+        what: the table, for the messages.
+
+    Raises:
+        Error: lengths that differ, a shape such as (n, 1), missing values, mixed types, no row.
+    """
+    require(bool(values), f"{what}: there is no column")
+    table = {str(name): _column(value, f"{what}, column {name}") for name, value in values.items()}
+    lengths = {name: len(column) for name, column in table.items()}
+    if len(set(lengths.values())) > 1:
+        raise Error(f"{what}: the columns differ in length: {', '.join(f'{name} {n}' for name, n in lengths.items())}")
+    require(next(iter(lengths.values())) > 0, f"{what}: there is no row")
+    return table
+
+
+def _column(value: Any, what: str) -> numpy.ndarray:
+    import numpy
+
+    for step in ("detach", "cpu"):  # a tensor
+        value = getattr(value, step)() if callable(getattr(value, step, None)) else value
+    try:
+        array = numpy.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise Error(f"{what}: no array: {error}") from error
+    if array.dtype == object or array.dtype.kind == "T":
+        array = _from_objects(array, what)
+    if array.dtype.kind not in "biufUSM":
+        raise Error(f"{what}: holds {array.dtype}, and not numbers, text or dates")
+    if array.ndim == 2 and array.shape[1] > 1:
+        return array
+    if array.ndim != 1:
+        raise Error(f"{what}: has the shape {array.shape}: one value a row, ({len(array) if array.ndim else 1},)")
+    return array
+
+
+def _from_objects(array: numpy.ndarray, what: str) -> numpy.ndarray:
+    """What pandas and lists give for text: an array of Python's own objects."""
+    import numpy
+
+    require(array.ndim == 1, f"{what}: has the shape {array.shape}: one value a row")
+    items = array.tolist()
+    kinds = {type(item) for item in items}
+    if kinds == {str}:
+        longest = max(map(len, items))
+        require(longest * 4 * len(items) <= WIDEST, f"{what}: a text has {longest} characters: too long to keep a row")
+        require(not any(item.endswith("\0") for item in items), f"{what}: a text ends in a zero character")
+        return numpy.array(items, dtype=str)
+    if kinds <= {bool} or kinds <= {int}:
+        try:
+            return numpy.array(items)
+        except OverflowError as error:
+            raise Error(f"{what}: an integer is too large; make it text") from error
+    if kinds <= {int, float} and kinds:
+        return numpy.array(items, dtype=float)
+    names = ", ".join(sorted(kind.__name__ for kind in kinds))
+    raise Error(f"{what}: holds {names}: one type a column, and no missing values")
+
+
+def require_finite(table: Columns, what: str) -> None:
+    """Raise an `Error` when a number is nan or inf, saying how many rows of which column."""
+    import numpy
+
+    for name, column in table.items():
+        if column.dtype.kind == "f":
+            bad = ~numpy.isfinite(column)
+            rows = int(bad.any(axis=1).sum() if column.ndim == 2 else bad.sum())
+            require(rows == 0, f"{what}: {rows} of {len(column)} rows of {name} are nan or inf")
+        elif column.dtype.kind == "M":
+            rows = int(numpy.isnat(column).sum())
+            require(rows == 0, f"{what}: {rows} of {len(column)} rows of {name} have no date")
+
+
+def require_unique(ids: numpy.ndarray, what: str) -> None:
+    """Raise an `Error` when an id is there twice, naming one."""
+    import numpy
+
+    require(ids.ndim == 1, f"{what}: the ids have the shape {ids.shape}: one a row")
+    found, counts = numpy.unique(ids, return_counts=True)
+    twice = counts > 1
+    if twice.any():
+        first = found[twice][0]
+        raise Error(f"{what}: {int(twice.sum())} ids are there more than once, such as {first}")
+
+
+def save(file: Path, table: Columns) -> None:
+    """Write a table; equal tables make equal bytes."""
+    import numpy
+
+    with open(file, "wb") as stream:
+        numpy.savez(stream, **table)  # type: ignore[arg-type]
+
+
+def load(file: Path) -> Columns:
+    """Read a table. Nothing in it is executed.
+
+    Raises:
+        Broken: it is not what `save` wrote.
+        FileNotFoundError: there is none.
+    """
+    import numpy
+
+    try:
+        with numpy.load(file, allow_pickle=False) as stream:
+            return {name: stream[name] for name in stream.files}
+    except FileNotFoundError:
+        raise
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        MemoryError,
+        NotImplementedError,
+    ) as error:
+        raise Broken(str(error)) from error
+    except (zipfile.BadZipFile, zlib.error, SyntaxError, RuntimeError) as error:
+        raise Broken(str(error)) from error
+
+
+def write_csv(file: Path | TextIO, table: Mapping[str, Any]) -> None:
+    """Write columns as text; one with k values a row becomes k columns, name_0, name_1, ..."""
+    flat: dict[str, Any] = {}
+    for name, column in table.items():
+        if getattr(column, "ndim", 1) == 2:
+            flat |= {f"{name}_{number}": column[:, number] for number in range(column.shape[1])}
+        else:
+            flat[name] = column
+    values = [column.tolist() if column.dtype.kind != "M" else column.astype(str).tolist() for column in flat.values()]
+    with nullcontext(file) if not isinstance(file, Path) else open(file, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(flat)
+        writer.writerows(zip(*values, strict=True))

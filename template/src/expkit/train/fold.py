@@ -1,0 +1,232 @@
+"""One training of a run: on all rows but those of a fold, or on all rows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expkit import inputs, modules, record, snapshot, tables
+from expkit.errors import Error, require
+from expkit.files import Broken
+from expkit.paths import code_root, output_dir, shown
+from expkit.progress import Progress
+from expkit.train.history import History
+from expkit.train.origin import environment_text, origin
+from expkit.train.scores import as_number, scores
+from expkit.train.submission import check_submission
+
+if TYPE_CHECKING:
+    from expkit.train.run import Run
+    from expkit.train.tracking import Tracker
+
+
+class Fold:
+    """What the training of one fold works with; `expkit` makes it, and gives it to `train`.
+
+    Attributes:
+        number: which fold is left out, from 0 on; None when exp.mode=sub trains on all rows.
+        name: "fold0" or "full", the name of its folder.
+        title: "fold 0" or "all data", for messages.
+        folder: where its files go; empty when the training begins.
+    """
+
+    def __init__(self, run: Run, folder: Path, number: int | None, tracker: Tracker) -> None:
+        self.number, self.folder = number, folder
+        self.name, self.title = record.fold_name(number), record.fold_title(number)
+        self.finished: dict[str, Any] | None = None
+        self._run, self._tracker = run, tracker
+        self._started, self._clock = datetime.now(UTC), time.monotonic()
+        if folder.exists():
+            shutil.rmtree(folder)  # what an interrupted training left
+        folder.mkdir()
+        self._progress = Progress(self.title)
+        self._history = History(folder / record.HISTORY)
+        self._rows = 0
+        self._beside = modules.files_beside(run.loaded.name)
+        self._data: str | None = None
+        self._git: snapshot.Snapshot | None = None
+        if not run.exp.debug:
+            self._git = run.snapshot()
+            self._data, manifest = inputs.take(run.loaded.experiment.inputs)
+            record.write_data(output_dir(), self._data, manifest)
+
+    @property
+    def wandb(self) -> Any:
+        """The W&B run of the fold, for pictures, tables, artifacts; None when W&B is disabled or has failed."""
+        return self._tracker.run
+
+    def log(self, metrics: Mapping[str, Any], total: int | None = None) -> None:
+        """Add one row to `history.csv`, to W&B and to the progress that is shown.
+
+        Args:
+            metrics: "epoch" or "step", from 1 on, and the metrics after it: numbers, also NumPy's, or tensors of one
+                number; None stays blank. A name may come later.
+            total: how many epochs or steps there will be.
+        """
+        row = self._history.add(metrics)
+        axis = next((name for name in ("epoch", "step") if name in row), None)
+        self._tracker.log(row, axis)
+        self._progress.show(axis, row, total)
+
+    def save_oof(self, columns: Mapping[str, Any]) -> None:
+        """Keep the out-of-fold predictions of the fold, from which its score is computed.
+
+        Args:
+            columns: "id", and what the metric takes, such as "target" and "prediction": arrays, one value a row, (n,).
+                Types are kept: an id or a label that is text stays text.
+
+        Raises:
+            Error: an id is there twice, here or in another fold; lengths that differ; a shape such as (n, 1); nan, inf.
+        """
+        table = self._table(columns, record.OOF)
+        if self.number is not None:
+            self._require_other_ids(table["id"])
+        self._rows = len(table["id"])
+        tables.save(self.folder / record.OOF, table)
+
+    def save_test(self, columns: Mapping[str, Any]) -> None:
+        """Keep this fold's predictions of the test set: "id" and what it predicts. Errors as of `save_oof`."""
+        tables.save(self.folder / record.TEST, self._table(columns, record.TEST))
+
+    def save_submission(self, columns: Mapping[str, Any]) -> Path:
+        """Write `submission.csv`, when it fits `input/**/sample_submission.csv`, where there is one.
+
+        Args:
+            columns: the columns of the file, in their order.
+
+        Returns:
+            the file.
+
+        Raises:
+            Error: a column, a row or an order that the sample has not; a prediction that is nan or inf.
+        """
+        what = f"{self.title}, {record.SUBMISSION}"
+        table = tables.columns(columns, what)
+        tables.require_finite(table, what)
+        check_submission(table, what)
+        tables.write_csv(self.folder / record.SUBMISSION, table)
+        return self.folder / record.SUBMISSION
+
+    def _table(self, columns: Mapping[str, Any], name: str) -> tables.Columns:
+        what = f"{self.title}, {name}"
+        table = tables.columns(columns, what)
+        if "id" not in table:
+            raise Error(
+                f"{what}: there is no column id: it says which row a prediction is of; there are {', '.join(table)}"
+            )
+        tables.require_finite(table, what)
+        tables.require_unique(table["id"], what)
+        return table
+
+    def _require_other_ids(self, ids: Any) -> None:
+        """No row may be left out twice: its score would count twice, and one of the two has trained on it."""
+        import numpy
+
+        for number, other in self._run.done_folds().items():
+            if number == self.number:
+                continue
+            try:
+                known = other.predictions()["id"]
+            except (Broken, FileNotFoundError, KeyError):
+                continue
+            require(
+                known.dtype.kind == ids.dtype.kind or {known.dtype.kind, ids.dtype.kind} <= set("iu"),
+                f"{self.title}, {record.OOF}: the ids are {ids.dtype}, and those of fold {number} are {known.dtype}",
+            )
+            both = numpy.intersect1d(known, ids)
+            require(
+                len(both) == 0,
+                f"{self.title}, {record.OOF}: {len(both)} ids are in fold {number} too, such as {both[:1].tolist()}: "
+                "each row is left out of one fold",
+            )
+
+    def finish(self, **values: Any) -> dict[str, Any]:
+        """Mark the fold as done: compute its scores, and write its `result.json`, last of all.
+
+        Args:
+            values: more to keep in the result, such as best_epoch=12 or test_accuracy=0.98.
+
+        Returns:
+            the scores by metric, and `values`.
+
+        Raises:
+            Error: there are no predictions, a metric fails, or a value is no number or text.
+        """
+        kept = {name: self._plain(name, value) for name, value in values.items()}
+        experiment = self._run.loaded.experiment
+        self._progress.close()
+        self._run.require_current()
+        found: dict[str, float] = {}
+        failure = None
+        if self.number is not None:
+            require(self._rows > 0, f"{self.title}: train.py calls fold.finish() before fold.save_oof(...)")
+            try:
+                found = scores(experiment, tables.load(self.folder / record.OOF))
+            except Error as error:  # the training is kept: the same command scores it, when the metric is mended
+                failure = error
+        self._write(found, kept)
+        if failure is not None:
+            raise failure
+        self.finished = found | kept
+        self._tracker.summarize(({"score": next(iter(found.values()))} if found else {}) | self.finished)
+        return self.finished
+
+    def _plain(self, name: str, value: Any) -> Any:
+        number = as_number(value)
+        if number is not None and type(value) not in (int, float):
+            value = int(number) if number.is_integer() and "int" in str(getattr(value, "dtype", "")) else number
+        try:
+            json.dumps(value, allow_nan=False)
+        except (ValueError, TypeError) as error:
+            raise Error(f"{self.title}: fold.finish({name}={value!r}): a finite number, or what JSON holds") from error
+        return value
+
+    def _write(self, found: dict[str, float], kept: dict[str, Any]) -> None:
+        run = self._run
+        sources = modules.loaded_sources(run.loaded.name)
+        code = modules.digests(sources | self._beside, run.loaded.unused)
+        if self._git is not None and not run.command.is_copy:
+            self._git = snapshot.amended(code_root(), self._git, sources)
+        about = origin(run.command.line, run.overrides)
+        result = {
+            "fold": self.number,
+            "run": run.id,
+            "scores": found,
+            "values": kept,
+            "rows": self._rows,
+            "seconds": round(time.monotonic() - self._clock, 3),
+            "started": self._started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "git": self._git,
+            "code": modules.digest(code),
+            "data": self._data,
+            "environment": environment_text(about["environment"]),
+        }
+        record.write_result(self.folder, result, about | {"code": code, "data": self._data, "git": self._git})
+
+    def close(self, failed: bool) -> None:
+        """End the progress that is shown, and the W&B run."""
+        self._progress.close()
+        self._tracker.finish(failed)
+
+
+def describe(fold: record.FoldRecord, metric: str) -> str:
+    """A finished fold on one line."""
+    assert fold.result is not None
+    scored = f"{metric} {fold.result['scores'][metric]:.4f}" if metric in fold.result["scores"] else "trained"
+    best = fold.result["values"].get("best_epoch")
+    epoch = f"  best epoch {best}" if best is not None and fold.number is not None else ""
+    return f"{scored}{epoch}  {fold.result['seconds']:.1f} s"
+
+
+def submission_of(fold: record.FoldRecord) -> str:
+    """What exp.mode=sub has made, on one line."""
+    assert fold.result is not None
+    if record.SUBMISSION in fold.result["files"]:
+        return f"predictions of the test set: {shown(fold.folder / record.SUBMISSION)}"
+    return f"trained on all rows, without fold.save_submission(...): {shown(fold.folder)}"

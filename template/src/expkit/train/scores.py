@@ -1,0 +1,130 @@
+"""Scores from predictions: of a fold when it is trained, of a run from its folds; never anything that is no number."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import inspect
+import math
+import numbers
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expkit import record
+from expkit.config.experiment import Experiment
+from expkit.errors import Error
+from expkit.files import Broken
+from expkit.paths import shown
+from expkit.record import FoldRecord, RunRecord
+from expkit.train.versions import Versions
+
+if TYPE_CHECKING:
+    from expkit.config.experiment import Metric
+    from expkit.tables import Columns
+
+
+def score(name: str, metric: Metric, predictions: Columns) -> float:
+    """What a metric says about predictions.
+
+    Raises:
+        Error: it raises, or returns what is no finite number.
+    """
+    rows = len(next(iter(predictions.values())))
+    try:
+        result: Any = metric(predictions)
+    except Exception as error:
+        problem = f"raises {type(error).__name__}: {error}"
+        raise Error(
+            f"the metric {name} {problem}; the predictions are kept: mend it and run the command again"
+        ) from error
+    value = as_number(result)
+    if value is None:
+        kind = type(result).__name__
+        raise Error(f"the metric {name} returns {kind} and not a number; mend it and run the command again")
+    if not math.isfinite(value):
+        raise Error(f"the metric {name} is {value} over {rows} rows; mend it and run the command again")
+    return value
+
+
+def as_number(value: Any) -> float | None:
+    """A float of what is one number: of Python, NumPy, a tensor; None for anything else."""
+    if hasattr(value, "item") and getattr(value, "size", 1) == 1 or hasattr(value, "numel"):
+        try:
+            value = value.item()
+        except (ValueError, RuntimeError, TypeError):
+            return None
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    return float(value)
+
+
+def scores(experiment: Experiment, predictions: Columns) -> dict[str, float]:
+    """Every metric of an experiment. Errors as of `score`."""
+    return {name: score(name, metric, predictions) for name, metric in experiment.metrics.items()}
+
+
+def update(experiment: Experiment, versions: Versions, folder: Path) -> RunRecord:
+    """Bring the `cv.json` of a version up to date: with the folds that are done, and with the metrics as they are now.
+
+    Raises:
+        Error: a metric fails; predictions are missing.
+    """
+    run = record.read_run(folder)
+    made_by = {name: fingerprint(metric) for name, metric in experiment.metrics.items()}
+    if not run.done or (run.cv is not None and run.cv["made_by"] == made_by):
+        return run
+    with versions.locked():  # whoever comes last sees every fold
+        run = record.read_run(folder)
+        record.write_cv(folder, _summary(experiment, run) | {"made_by": made_by}, run.done)
+    return record.read_run(folder)
+
+
+def _summary(experiment: Experiment, run: RunRecord) -> dict[str, Any]:
+    parts = {number: _predictions(fold) for number, fold in run.done.items()}
+    by_fold = {number: scores(experiment, part) for number, part in parts.items()}
+    together = scores(experiment, _together(list(parts.values()))) if run.is_complete else {}
+    return {
+        "metric": next(iter(experiment.metrics)),
+        "greater_is_better": experiment.greater_is_better,
+        "scores": {
+            name: {
+                "all": together.get(name),
+                "mean": statistics.fmean(each[name] for each in by_fold.values()),
+                "std": record.deviation([each[name] for each in by_fold.values()]),
+                "folds": {str(number): each[name] for number, each in by_fold.items()},
+            }
+            for name in experiment.metrics
+        },
+        "rows": run.rows,
+    }
+
+
+def _predictions(fold: FoldRecord) -> Columns:
+    try:
+        return fold.predictions()
+    except (Broken, FileNotFoundError) as error:
+        raise Error(f"{shown(fold.folder / record.OOF)}: {error}") from error
+
+
+def _together(parts: list[Columns]) -> Columns:
+    import numpy
+
+    names = list(parts[0])
+    if any(set(part) != set(names) for part in parts):
+        raise Error(f"the out-of-fold predictions have not the same columns in every fold: {', '.join(names)}")
+    return {name: numpy.concatenate([part[name] for part in parts]) for name in names}
+
+
+def fingerprint(metric: Any) -> str:
+    """A hash of what a metric does: of its source, where there is one."""
+    arguments: Mapping[str, Any] = {}
+    while isinstance(metric, functools.partial):
+        arguments = {**metric.keywords, "": repr(metric.args), **arguments}
+        metric = metric.func
+    try:
+        text = inspect.getsource(metric if inspect.isroutine(metric) else type(metric))
+    except (OSError, TypeError):
+        text = f"{metric.__module__}.{getattr(metric, '__qualname__', type(metric).__qualname__)}"
+    return hashlib.sha256(f"{text}{sorted(arguments.items())!r}".encode()).hexdigest()[:16]
