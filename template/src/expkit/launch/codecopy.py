@@ -9,6 +9,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,23 @@ class CodeCopy:
 
     folder: Path
     git: snapshot.Snapshot | None
+
+
+def expose(copy: Path) -> None:
+    """Let processes that are started from now on import the copy: loky hands on `sys.path`, others the variable."""
+    source = str(copy / "src")
+    sys.path.insert(0, source)
+    os.environ["PYTHONPATH"] = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def hide(copy: Path) -> None:
+    """Undo `expose`: what this process imports is the project, whose code is loaded."""
+    source = str(copy / "src")
+    sys.path.remove(source)
+    rest = os.environ["PYTHONPATH"].removeprefix(source).removeprefix(os.pathsep)
+    os.environ["PYTHONPATH"] = rest
+    if not rest:
+        del os.environ["PYTHONPATH"]
 
 
 def copy_code(experiment: str) -> CodeCopy:

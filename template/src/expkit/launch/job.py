@@ -6,6 +6,8 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from expkit.config.experiment import load_experiment
 from expkit.config.parameter_sets import DEFAULT, refuse_shared_name
 from expkit.errors import Error, interrupted, one_line, report
 from expkit.launch import devices
+from expkit.launch.codecopy import expose, hide
 from expkit.paths import code_root, shown
 from expkit.snapshot import Snapshot
 from expkit.train.run import Command, Run
@@ -58,10 +61,9 @@ class Job:
     failure: BaseException | None = None
 
     def __call__(self, cfg: DictConfig) -> float | None:
-        hydra_expects = os.environ.get(FULL_ERROR)
-        set_full_error(self.full_error)  # a training, and what it starts, sees the variable as its user has set it
         try:
-            return self._run(cfg)
+            with self._as_the_user_has_it():
+                return self._run(cfg)
         except Exception as error:
             if interrupted(error):
                 raise KeyboardInterrupt from error
@@ -69,9 +71,22 @@ class Job:
                 raise self._reported(error) from None
             self.failure = error
             return None
+
+    @contextmanager
+    def _as_the_user_has_it(self) -> Iterator[None]:
+        """A training, and what it starts, sees the environment of its user, not that of launching."""
+        launching = os.environ.get(FULL_ERROR)
+        here = self.launched_by == os.getpid()
+        set_full_error(self.full_error)
+        if here and self.code is not None:
+            hide(self.code)
+        try:
+            yield
         finally:
-            if self.launched_by == os.getpid():
-                set_full_error(hydra_expects)
+            if here and self.code is not None:
+                expose(self.code)
+            if here:
+                set_full_error(launching)
 
     def _run(self, cfg: DictConfig) -> float | None:
         elsewhere = self.launched_by != os.getpid()
@@ -99,7 +114,9 @@ class Job:
         if self.root is not None:
             os.environ["PROJECT_ROOT"] = self.root
         if self.code is not None and code_root() != self.code:
-            raise Error(f"this process imports {code_root() / 'src'}, and not the code of the sweep, {self.code}")
+            raise Error(
+                "this process does not import the copy of the code that belongs to its sweep: is PYTHONPATH set?"
+            )
         devices.share_cores()
         hydra = HydraConfig.get()
         if "joblib" in str(hydra.launcher.get("_target_")):

@@ -19,10 +19,10 @@ from expkit.config.experiment import Experiment, Loaded, load_experiment
 from expkit.config.messages import as_error
 from expkit.errors import AGAIN, Error, interrupted, report, require
 from expkit.launch import devices
-from expkit.launch.codecopy import copy_code
+from expkit.launch.codecopy import copy_code, expose, hide
 from expkit.launch.job import Job
 from expkit.launch.study import register_study, with_total
-from expkit.launch.sweep import end_of_sweep, imports_from
+from expkit.launch.sweep import end_of_sweep
 from expkit.paths import code_root, project_root, shown
 from expkit.train.run import Command, Run
 
@@ -74,7 +74,8 @@ def _run(train: Path) -> BaseException | None:
             copy = copy_code(loaded.name)
             job.code, job.git = copy.folder, copy.git
             folder = copy.folder / "experiments" / loaded.name
-            stack.enter_context(imports_from(copy))
+            expose(copy.folder)
+            stack.callback(hide, copy.folder)
         devices.register()
         stack.enter_context(registered(loaded))
         if is_sweep:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +12,6 @@ from omegaconf import DictConfig
 from expkit import files, record
 from expkit.config.experiment import Loaded
 from expkit.errors import Error, warn
-from expkit.launch.codecopy import CodeCopy
 from expkit.launch.job import NOTE, JobFailed
 from expkit.train import scores
 from expkit.train.versions import Versions
@@ -32,20 +28,6 @@ class Launching(Callback):
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         job_return.cfg = job_return.hydra_cfg = None  # the whole configuration, twice a job, and nobody reads it
-
-
-@contextmanager
-def imports_from(copy: CodeCopy) -> Iterator[None]:
-    """Processes that are started meanwhile import the copy of the code."""
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(copy.folder / "src"), *filter(None, [before])])
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop("PYTHONPATH", None)
-        else:
-            os.environ["PYTHONPATH"] = before
 
 
 def end_of_sweep(loaded: Loaded, failure: BaseException | None) -> BaseException | None:
