@@ -1,12 +1,17 @@
-"""One rendered project for all tests, made with the real tools: a tagged git repository, copier's command line, uv."""
+"""One rendered project for all tests and all workers, made with the real tools: a tagged git repository, copier, uv.
+
+`import expkit` in a test is the expkit of that project; `root` gives a test data and results of its own.
+"""
 
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +20,8 @@ from typing import Any
 
 import psutil
 import pytest
+from filelock import FileLock
+from light import add_light
 
 ROOT = Path(__file__).parents[1]
 GIT = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
@@ -57,18 +64,79 @@ def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith(ours + looks)}
 
 
-@pytest.fixture(scope="session")
-def template_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The working tree of this repository as a git repository of its own, with a release tag."""
-    folder = tmp_path_factory.mktemp("template") / "hydra-exp-template"
-    files = call("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).stdout.splitlines()
-    for name in files:
+# What all workers share: made by the first one that asks
+
+
+RUN = "HYDRA_EXP_TEMPLATE_TEST_RUN"  # in the environment of the workers: which run of pytest they belong to
+
+
+def _shared() -> Path:
+    """A folder of this test run; the process that started pytest removes it."""
+    folder = Path(tempfile.gettempdir(), f"hydra-exp-template-{os.environ[RUN]}")
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+def once(name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that is made once for all workers."""
+    folder = _shared() / name
+    with FileLock(_shared() / f"{name}.lock"):
+        if not (_shared() / f"{name}.made").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            (_shared() / f"{name}.made").touch()
+    return folder
+
+
+def _make_template(folder: Path) -> None:
+    for name in call("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).stdout.splitlines():
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     commit_all(folder)
     call("git", "tag", "v0.1.0", cwd=folder)
-    return folder
+
+
+def _make_project(folder: Path) -> None:
+    template = once("template", _make_template)
+    copier("copy", "-q", "--defaults", *data_arguments(ANSWERS), template, folder, cwd=folder.parent)
+    call("uv", "sync", "-q", cwd=folder, env=clean_environment())
+    commit_all(folder)
+
+
+def _make_light(folder: Path) -> None:
+    """The project with the experiment of light.py, and no environment: what tests import expkit from."""
+    call("git", "clone", "-q", once("project", _make_project), ".", cwd=folder)
+    add_light(folder)
+    commit_all(folder)
+
+
+def _make_sweeping(folder: Path) -> None:
+    call("git", "clone", "-q", once("light", _make_light), ".", cwd=folder)
+    call("uv", "sync", "-q", "--all-extras", cwd=folder, env=clean_environment())
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Import expkit from the rendered project; hear Ctrl-C, also when a shell has started pytest in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    is_worker = hasattr(config, "workerinput")
+    if not is_worker:
+        os.environ[RUN] = secrets.token_hex(4)
+    if is_worker or not getattr(config.option, "numprocesses", None):
+        sys.path.insert(0, str(once("light", _make_light) / "src"))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(_shared(), ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def template_repository() -> Path:
+    """The working tree of this repository as a git repository of its own, with a release tag."""
+    return once("template", _make_template)
 
 
 @dataclass(frozen=True)
@@ -108,13 +176,64 @@ class Project:
 
 
 @pytest.fixture(scope="session")
-def project(template_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="session")
+def project(home: Path) -> Project:
     """A committed project with its environment, rendered with odd but legal answers. Leave its files as they are."""
-    folder = tmp_path_factory.mktemp("project") / "myproj"
-    copier("copy", "--defaults", *data_arguments(ANSWERS), template_repository, folder, cwd=folder.parent)
-    call("uv", "sync", "-q", cwd=folder, env=clean_environment())
-    commit_all(folder)
-    return Project(folder, tmp_path_factory.mktemp("home"))
+    return Project(once("project", _make_project), home)
+
+
+@pytest.fixture(scope="session")
+def shared_sweeping(home: Path) -> Project:
+    """A project with the extras and the experiment of light.py, for all workers. Leave its files as they are."""
+    return Project(once("sweeping", _make_sweeping), home)
+
+
+def own_copy(project: Project, folder: Path) -> Project:
+    """A clone of a project that may be changed, with the environment of the original: only expkit is its own."""
+    call("git", "clone", "-q", project.folder, folder, cwd=folder.parent)
+    call(
+        "uv",
+        "sync",
+        "-q",
+        "--inexact",
+        *(["--all-extras"] if project.folder.name == "sweeping" else []),
+        cwd=folder,
+        env=clean_environment(),
+    )
+    return Project(folder, project.home)
+
+
+@pytest.fixture(scope="module")
+def sweeping(shared_sweeping: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with the extras and the experiment of light.py. A test that changes a file puts it back."""
+    return own_copy(shared_sweeping, tmp_path_factory.mktemp("sweeping") / "myproj")
+
+
+@pytest.fixture
+def own_project(project: Project, tmp_path: Path) -> Callable[[], Project]:
+    """Makes a project that a test may change: a clone with an environment of its own."""
+
+    def make() -> Project:
+        (tmp_path / "own").mkdir()
+        return own_copy(project, tmp_path / "own" / "myproj")
+
+    return make
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for PROJECT_ROOT: data and results of this test; also for expkit in this process. See light.py: control/."""
+    for name in ("input", "control"):
+        (tmp_path / "root" / name).mkdir(parents=True)
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    monkeypatch.setenv("PROJECT_ROOT", str(tmp_path / "root"))
+    return tmp_path / "root"
 
 
 STARTED: list[subprocess.Popen[Any]] = []
@@ -141,11 +260,6 @@ def end_what_was_started() -> Iterator[None]:
             process.wait()
 
 
-def pytest_configure() -> None:
-    """Let the processes of the tests hear Ctrl-C, also when a shell has started pytest in the background (`&`)."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 @pytest.hookimpl(optionalhook=True)  # xdist may be switched off
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores: many tests wait, for Slurm, for a server, for a process to end."""
@@ -155,36 +269,3 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=4, help="how often the kill tests kill a training (default: 4)")
     parser.addoption("--examples", type=int, default=200, help="how many odd answers are tried (default: 200)")
-
-
-@pytest.fixture
-def own_project(project: Project, tmp_path: Path) -> Iterator[Callable[[], Project]]:
-    """Makes a project that a test may change: a clone with an environment of its own."""
-
-    def make() -> Project:
-        folder = tmp_path / "own" / "myproj"
-        call("git", "clone", "-q", project.folder, folder, cwd=tmp_path)
-        call("uv", "sync", "-q", cwd=folder, env=clean_environment())
-        return Project(folder, project.home)
-
-    yield make
-
-
-@pytest.fixture(scope="session")
-def sweeping(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project with the extras and the experiment of light.py. A test that changes a file puts it back."""
-    from light import add_light
-
-    folder = tmp_path_factory.mktemp("sweeping") / "myproj"
-    call("git", "clone", "-q", project.folder, folder, cwd=folder.parent)
-    add_light(folder)
-    call("uv", "sync", "-q", "--all-extras", cwd=folder, env=clean_environment())
-    commit_all(folder)
-    return Project(folder, project.home)
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A folder for PROJECT_ROOT: data and results, away from the code."""
-    (tmp_path / "root" / "input").mkdir(parents=True)
-    return tmp_path / "root"

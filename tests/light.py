@@ -1,92 +1,67 @@
-"""An experiment for tests of sweeps: it trains nothing, imports nothing heavy, and does what the test says."""
+"""An experiment for tests: it trains nothing, imports nothing heavy, and does what the files in control/ of PROJECT_ROOT say."""
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from conftest import Project, background
-from test_run import load
 
 CONFIG = """
 defaults:
 - schema
 - _self_
 - exp: default
-- override hydra/job_logging: none
 
 exp:
   name: light
-
-hydra:
-  output_subdir: null
-  job:
-    chdir: false
-  run:
-    dir: .
-  sweep:
-    dir: ${expkit.dir:output}/multirun/${now:%Y-%m-%d_%H-%M-%S-%f}
-  searchpath:
-  - file://${expkit.dir:conf}
 """
 
 TRAIN = """
-import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import expkit
-import shape  # at the top, so that `main` cannot even be unpickled where the experiment's folder is not on the path
+import shape  # at the top, so that train.py cannot even be imported where the experiment's folder is not found
 
 
 @dataclass
 class TrainConfig:
     x: float = 0.0
+    anything: Any = None
 
 
 @dataclass
-class ExpConfig:
-    name: str = "light"
-    n_folds: int = 5
-    fold: list[int] | None = None
+class ExpConfig(expkit.ExpConfig):
     seed: int = 0
-    debug: bool = False
-    mode: expkit.Mode = expkit.Mode.cv
     train: TrainConfig = field(default_factory=TrainConfig)
 
-    def __post_init__(self) -> None:
-        expkit.check(self)
-
 
 @dataclass
-class Config:
+class Config(expkit.Config):
     exp: ExpConfig = field(default_factory=ExpConfig)
-    show_config: bool = False
-    overwrite: bool = False
 
 
-def score(oof: dict) -> float:
-    return sum(oof["prediction"]) / len(oof["prediction"])
+def quality(oof):
+    return oof["prediction"].mean()
 
 
-def main(config: Config) -> float | None:
-    run = expkit.Run(config, __file__, metric=score, greater_is_better=True)
-    while (expkit.input_dir(__file__) / f"late{config.exp.fold[0]}").exists():
-        time.sleep(0.01)
-    for fold in run.missing():
-        import model
+def train(exp, fold):
+    import model
 
-        with fold:
-            model.act(expkit.input_dir(__file__), fold.number, config.exp.train.x)
-            fold.save_csv("oof.csv", {"id": [fold.number], "prediction": [shape.of(config.exp.train.x)]})
-            fold.finish(**model.about_this_process())
-    return run.summarize()
+    model.act(expkit.project_root() / "control", fold, exp.train.x)
+    if fold.number is None:
+        fold.save_submission({"id": [1, 2], "prediction": [exp.train.x, exp.train.x]})
+    else:
+        fold.save_oof({"id": [fold.number], "prediction": [shape.of(exp.train.x)]})
+    fold.finish(**model.about_this_process())
 
+
+experiment = expkit.Experiment(train, Config, metric=quality, greater_is_better=True)
 
 if __name__ == "__main__":
-    expkit.run(main, Config, greater_is_better=True)
+    expkit.main(experiment)
 """
 
 SHAPE = '''
@@ -108,8 +83,9 @@ SECRET = "as submitted"
 
 
 def act(folder, fold, x):
-    """Do what the files of input/ say: "fail<fold>": fail; "gate<fold>": wait until it is gone; "together": until as
-    many folds as it says have come so far."""
+    """Do what the files of control/ say: "fail<fold>": fail; "gate<fold>": wait until it is gone; "together": until as
+    many folds as it says have come so far. Each fold leaves "came<fold>"."""
+    fold = "full" if fold.number is None else fold.number
     if (folder / f"fail{fold}").exists() or x > 50:
         raise ValueError("planted")
     (folder / f"came{fold}").touch()
@@ -144,12 +120,6 @@ def add_light(folder: Path) -> None:
         (experiment / name).write_text(text.lstrip("\n"))
 
 
-def results(root: Path, run: str = "light", experiment: str = LIGHT) -> dict[int, dict[str, Any]]:
-    """The result.json of each finished fold."""
-    found = (load(file) for file in (root / "output" / experiment / run).glob("fold*/result.json"))
-    return {result["fold"]: result for result in found}
-
-
 @contextmanager
 def edited(file: Path, old: str, new: str) -> Iterator[None]:
     """A file with `new` in the place of `old`, for a while."""
@@ -162,10 +132,12 @@ def edited(file: Path, old: str, new: str) -> Iterator[None]:
         file.write_text(text)
 
 
-def start(project: Project, root: Path, *arguments: str, **variables: str) -> subprocess.Popen[str]:
-    """Start a command of the light experiment in the background, from the project's root."""
-    command = [f"experiments/{LIGHT}/train.py", *arguments]
-    environment = project.environment(PROJECT_ROOT=str(root), **variables)
-    pipe = subprocess.PIPE
-    options = {"stdout": pipe, "stderr": pipe, "text": True}
-    return background(project.python, *command, cwd=project.folder, env=environment, **options)
+def wait_for(is_so: Callable[[], Any], process: Any = None, seconds: float = 60) -> None:
+    """Wait until `is_so`; fail when the process ends before, or the time is over."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        if process is not None and process.poll() is not None:
+            printed = process.communicate() if process.stdout else ""
+            raise AssertionError(f"the process has ended with {process.returncode}: {printed}")
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)

@@ -24,7 +24,7 @@ from expkit.config.parameter_sets import DEFAULT, refuse_shared_name
 from expkit.errors import Error, interrupted, one_line, report
 from expkit.launch import devices
 from expkit.launch.codecopy import expose, hide
-from expkit.paths import code_root, shown
+from expkit.paths import code_root, project_root, shown
 from expkit.snapshot import Snapshot
 from expkit.train.run import Command, Run
 
@@ -56,7 +56,7 @@ class Job:
     git: Snapshot | None = None
     project: str = field(default_factory=lambda: str(code_root()))
     full_error: str | None = field(default_factory=lambda: os.environ.get(FULL_ERROR))
-    root: str | None = field(default_factory=lambda: os.environ.get("PROJECT_ROOT"))
+    root: str = field(default_factory=lambda: str(project_root()))
     launched_by: int = field(default_factory=os.getpid)
     failure: BaseException | None = None
 
@@ -111,8 +111,7 @@ class Job:
 
     def _settle(self) -> None:
         """Make this process one like that of the command; it has been told to import the copy of the code."""
-        if self.root is not None:
-            os.environ["PROJECT_ROOT"] = self.root
+        os.environ["PROJECT_ROOT"] = self.root
         if self.code is not None and code_root() != self.code:
             raise Error(
                 "this process does not import the copy of the code that belongs to its sweep: is PYTHONPATH set?"
