@@ -226,7 +226,7 @@ def own_project(project: Project, tmp_path: Path) -> Callable[[], Project]:
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for PROJECT_ROOT: data and results of this test; also for expkit in this process. See light.py: control/."""
+    """A folder for PROJECT_ROOT: data and results of this test, also for expkit in this process."""
     for name in ("input", "control"):
         (tmp_path / "root" / name).mkdir(parents=True)
     for name in [name for name in os.environ if name.startswith("WANDB_")]:

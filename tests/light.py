@@ -1,4 +1,4 @@
-"""An experiment for tests: it trains nothing, imports nothing heavy, and does what the files in control/ of PROJECT_ROOT say."""
+"""An experiment for tests: it trains nothing, imports nothing heavy, and does what files in control/ say."""
 
 from __future__ import annotations
 

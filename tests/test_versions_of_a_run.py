@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import expkit
 from light import LIGHT
+
+import expkit
 
 
 def test_a_run_from_python(root: Path) -> None:
