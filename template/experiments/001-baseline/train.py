@@ -65,7 +65,7 @@ def accuracy(oof):
     return (oof["target"] == oof["prediction"]).mean()
 
 
-def train(exp: ExpConfig, fold: expkit.Fold) -> None:
+def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
     """Train on all rows but those of a fold, and predict these; or on all rows, and predict the test set."""
     import model  # heavy imports wait until there is something to train
 

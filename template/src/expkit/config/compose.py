@@ -25,8 +25,6 @@ from expkit.config.values import Config, check, container, flat
 from expkit.errors import Error, require
 from expkit.paths import output_dir
 
-CALLBACK = "expkit.launch.sweep.Launching"  # part of every sweep
-
 
 class PresetsPath(SearchPathPlugin):
     """Lets Hydra find the project's presets, conf/, from every experiment; and from a copy, those of the copy."""
@@ -41,10 +39,13 @@ class PresetsPath(SearchPathPlugin):
 
 
 @contextmanager
-def registered(loaded: Loaded) -> Iterator[None]:
+def registered(loaded: Loaded, callback: str | None = None) -> Iterator[None]:
     """Hydra knows what the config.yaml of an experiment names: its classes, and the settings that all have.
 
     What one experiment registers, another never sees.
+
+    Args:
+        callback: the class that Hydra tells of the jobs of a sweep.
     """
     Plugins.instance().register(PresetsPath)
     with own_store(loaded.store) as repository:
@@ -54,11 +55,11 @@ def registered(loaded: Loaded) -> Iterator[None]:
         for group, choices in loaded.experiment.groups.items():
             for name, schema in choices.items():
                 store.store(name=name, group=group, node=schema)
-        repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded)
+        repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded, callback)
         yield
 
 
-def _settings(known: ConfigNode, loaded: Loaded) -> ConfigNode:
+def _settings(known: ConfigNode, loaded: Loaded, callback: str | None) -> ConfigNode:
     """Hydra's own settings: a run leaves nothing in the working directory; a config.yaml may set others."""
     node = known.node.copy()
     with open_dict(node):
@@ -68,7 +69,8 @@ def _settings(known: ConfigNode, loaded: Loaded) -> ConfigNode:
         node.sweep.dir = f"{_escaped(output_dir())}/multirun/${{now:%Y-%m-%d_%H-%M-%S-%f}}"
         node.job.chdir = False
         node.job.name = loaded.name
-        node.callbacks = {"expkit": {"_target_": CALLBACK}}
+        if callback is not None:
+            node.callbacks = {"expkit": {"_target_": callback}}
         node.defaults = [{"job_logging": "none"} if "job_logging" in entry else entry for entry in node.defaults]
     return replace(known, node=node)
 

@@ -1,9 +1,11 @@
-"""The GPUs and cores of this machine, and which of them a job may use."""
+"""The GPUs and cores of this machine, which of them a job may use, and the end of its process."""
 
 from __future__ import annotations
 
 import os
 import subprocess
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +71,16 @@ def use_one_gpu(sweep_dir: Path, job: int) -> None:
     """Leave this process one GPU to see; another one than the other processes of the sweep, while there are enough."""
     if Gpu.held is None and (available := gpus()):
         Gpu.held = Gpu(sweep_dir, job, available)
+
+
+def end_with(parent: int) -> None:
+    """Let this process of a launcher end when the command is killed: it would train on, with its locks and its GPU."""
+    if os.getppid() != parent or any(thread.name == "expkit-end-with" for thread in threading.enumerate()):
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="expkit-end-with", daemon=True).start()

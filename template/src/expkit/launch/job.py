@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -22,11 +20,10 @@ from expkit.config.compose import print_config, typed
 from expkit.config.experiment import load_experiment
 from expkit.config.parameter_sets import DEFAULT, refuse_shared_name
 from expkit.errors import Error, interrupted, one_line, report
-from expkit.launch import devices
-from expkit.launch.codecopy import expose, hide
 from expkit.paths import code_root, project_root, shown
-from expkit.snapshot import Snapshot
-from expkit.train.run import Command, Run
+
+if TYPE_CHECKING:
+    from expkit.snapshot import Snapshot
 
 NOTE = "job.json"
 
@@ -79,6 +76,8 @@ class Job:
         here = self.launched_by == os.getpid()
         set_full_error(self.full_error)
         if here and self.code is not None:
+            from expkit.launch.codecopy import expose, hide
+
             hide(self.code)
         try:
             yield
@@ -97,6 +96,8 @@ class Job:
         if config.show_config:
             print_config(config)
             return None
+        from expkit.train.run import Command, Run  # not needed to show a configuration
+
         hydra = HydraConfig.get()
         is_sweep = hydra.mode is RunMode.MULTIRUN
         copied = is_sweep and elsewhere
@@ -116,10 +117,12 @@ class Job:
             raise Error(
                 "this process does not import the copy of the code that belongs to its sweep: is PYTHONPATH set?"
             )
+        from expkit.launch import devices
+
         devices.share_cores()
         hydra = HydraConfig.get()
         if "joblib" in str(hydra.launcher.get("_target_")):
-            end_with(self.launched_by)
+            devices.end_with(self.launched_by)
             devices.use_one_gpu(Path(hydra.sweep.dir), hydra.job.num)
 
     def _note(self, **values: Any) -> None:
@@ -143,19 +146,6 @@ class Job:
         report(error if message is None else Error(f"{overrides}: {message}").with_traceback(error.__traceback__))
         self._note(failed=f"{overrides}{_log()}")
         return JobFailed(message or f"{type(error).__name__}: {error}")
-
-
-def end_with(parent: int) -> None:
-    """Let this process of a launcher end when the command is killed: it would train on, with its locks and its GPU."""
-    if os.getppid() != parent or any(thread.name == "expkit-end-with" for thread in threading.enumerate()):
-        return
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, name="expkit-end-with", daemon=True).start()
 
 
 def _log() -> str:

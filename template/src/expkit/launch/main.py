@@ -7,7 +7,6 @@ import inspect
 import secrets
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,9 @@ from expkit.config import compat
 from expkit.config.compose import composed, quoted, registered, typed
 from expkit.config.experiment import Experiment, Loaded, load_experiment
 from expkit.config.messages import as_error
-from expkit.errors import AGAIN, Error, interrupted, report, require
-from expkit.launch import devices
-from expkit.launch.codecopy import copy_code, expose, hide
+from expkit.errors import interrupted, report, require
 from expkit.launch.job import Job
-from expkit.launch.study import register_study, with_total
-from expkit.launch.sweep import end_of_sweep
 from expkit.paths import code_root, project_root, shown
-from expkit.train.run import Command, Run
 
 
 def main(experiment: Experiment) -> None:
@@ -65,26 +59,18 @@ def _run(train: Path) -> BaseException | None:
     )
     project_root()
     loaded = load_experiment(train.parent.name)
-    parser, args = compat.parse([with_total(quoted(argument)) for argument in sys.argv[1:]])
+    parser, args = compat.parse([quoted(argument) for argument in sys.argv[1:]])
     job = Job(loaded.name, [train.name, *sys.argv[1:]], secrets.token_hex(4))
-    folder, is_sweep = loaded.folder, _is_sweep(args, loaded)
-    failure: BaseException | None = None
-    with ExitStack() as stack:
-        if is_sweep:
-            copy = copy_code(loaded.name)
-            job.code, job.git = copy.folder, copy.git
-            folder = copy.folder / "experiments" / loaded.name
-            expose(copy.folder)
-            stack.callback(hide, copy.folder)
-        devices.register()
-        stack.enter_context(registered(loaded))
-        if is_sweep:
-            register_study(loaded.name, bool(loaded.experiment.greater_is_better))
+    if _is_sweep(args, loaded):
+        from expkit.launch.sweep import sweep  # many imports that a single run does not need
+
+        return sweep(loaded, job, parser, args)
+    with registered(loaded):
         try:
-            compat.run(folder, parser, args, job)
+            compat.run(loaded.folder, parser, args, job)
         except (Exception, KeyboardInterrupt) as error:
-            failure = _readable(error, folder, loaded.folder)
-    return end_of_sweep(loaded, failure) if is_sweep else failure or job.failure
+            return error if interrupted(error) else as_error(error)
+    return job.failure
 
 
 def _is_sweep(args: argparse.Namespace, loaded: Loaded) -> bool:
@@ -109,20 +95,6 @@ def _mode_of_config(file: Path) -> Any:
     return hydra.get("mode") if isinstance(hydra, dict) else None
 
 
-def _readable(error: BaseException, copy: Path, project: Path) -> BaseException:
-    """An error of composing or launching as one line, with the project's paths in place of the copy's."""
-    if interrupted(error):
-        return error
-    found = as_error(error)
-    if type(found).__name__ == "TerminatedWorkerError":  # joblib
-        return Error(f"a process of the sweep has died, killed or out of memory: {AGAIN}")
-    if type(found).__module__.startswith("submitit"):
-        return Error(f"{str(found).splitlines()[0].rstrip(' .:')}: {AGAIN}")
-    if type(found) is Error:
-        return Error(str(found).replace(str(copy), str(project))).with_traceback(found.__traceback__)
-    return found
-
-
 def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> float | None:
     """Train an experiment from Python, in this process: what its train.py does, without a command line.
 
@@ -137,6 +109,8 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
     Raises:
         Error: as on the command line, where it is one line.
     """
+    from expkit.train.run import Command, Run
+
     loaded = load_experiment(experiment)
     if config is None:
         config = typed(composed(loaded, overrides), loaded, overrides)

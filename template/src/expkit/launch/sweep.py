@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,16 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from expkit import files, record
+from expkit.config import compat
+from expkit.config.compose import registered
 from expkit.config.experiment import Loaded
-from expkit.errors import Error, warn
-from expkit.launch.job import NOTE, JobFailed
+from expkit.config.messages import as_error
+from expkit.errors import AGAIN, Error, interrupted, warn
+from expkit.launch import devices
+from expkit.launch.codecopy import copy_code, expose, hide
+from expkit.launch.job import NOTE, Job, JobFailed
+from expkit.launch.study import register_study, with_total
+from expkit.paths import code_root
 from expkit.train import scores
 from expkit.train.versions import Versions
 
@@ -28,6 +36,39 @@ class Launching(Callback):
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         job_return.cfg = job_return.hydra_cfg = None  # the whole configuration, twice a job, and nobody reads it
+
+
+def sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argparse.Namespace) -> BaseException | None:
+    """Launch the jobs of a command with a copy of the code; what it fails with."""
+    copy = copy_code(loaded.name)
+    job.code, job.git = copy.folder, copy.git
+    args.overrides = list(map(with_total, args.overrides))
+    failure: BaseException | None = None
+    devices.register()
+    expose(copy.folder)
+    try:
+        with registered(loaded, callback=f"{Launching.__module__}.{Launching.__name__}"):
+            register_study(loaded.name, bool(loaded.experiment.greater_is_better))
+            compat.run(copy.folder / "experiments" / loaded.name, parser, args, job)
+    except (Exception, KeyboardInterrupt) as error:
+        failure = _readable(error, copy.folder, code_root())
+    finally:
+        hide(copy.folder)
+    return end_of_sweep(loaded, failure)
+
+
+def _readable(error: BaseException, copy: Path, project: Path) -> BaseException:
+    """An error of composing or launching as one line, with the project's paths in place of the copy's."""
+    if interrupted(error):
+        return error
+    found = as_error(error)
+    if type(found).__name__ == "TerminatedWorkerError":  # joblib
+        return Error(f"a process of the sweep has died, killed or out of memory: {AGAIN}")
+    if type(found).__module__.startswith("submitit"):
+        return Error(f"{str(found).splitlines()[0].rstrip(' .:')}: {AGAIN}")
+    if type(found) is Error:
+        return Error(str(found).replace(str(copy), str(project))).with_traceback(found.__traceback__)
+    return found
 
 
 def end_of_sweep(loaded: Loaded, failure: BaseException | None) -> BaseException | None:
