@@ -331,9 +331,10 @@ class Run:
             assert done is not None and done.result is not None, done
             print(f"{done.title}  {describe(done, next(iter(self.loaded.experiment.metrics)))}", flush=True)
             return
-        if not isinstance(failure, Exception) or interrupted(failure) or isinstance(failure, OSError):
+        if not isinstance(failure, Exception) or interrupted(failure):
             raise failure
-        if len(self._numbers()) == 1:
+        self.require_current()  # a folder that somebody has deleted explains any failure
+        if isinstance(failure, OSError) or len(self._numbers()) == 1:
             raise failure
         print(f"{record.fold_title(number)}  failed", flush=True)
         report(failure)
