@@ -88,6 +88,7 @@ def act(folder, fold, x):
     fold = "full" if fold.number is None else fold.number
     if (folder / f"fail{fold}").exists() or x > 50:
         raise ValueError("planted")
+    folder.mkdir(exist_ok=True)
     (folder / f"came{fold}").touch()
     while (folder / f"gate{fold}").exists():
         time.sleep(0.01)
@@ -98,7 +99,8 @@ def act(folder, fold, x):
 
 
 def about_this_process():
-    names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "SLURM_JOB_ID", "SLURM_RESTART_COUNT")
+    names = ["CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "SLURM_JOB_ID", "SLURM_RESTART_COUNT"]
+    names += ["HYDRA_FULL_ERROR", "PYTHONPATH"]
     return {
         "pid": os.getpid(),
         "ended": time.time(),

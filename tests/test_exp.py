@@ -1,4 +1,4 @@
-"""The command `exp`, the board, runs from Python, the notebook, and what AGENTS.md and the skill say."""
+"""The command `exp`, the board, loaded runs, the notebook, and what the skill says."""
 
 from __future__ import annotations
 
@@ -10,63 +10,25 @@ import pty
 import re
 import shutil
 import signal
-import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import Completed, Project, background, call, clean_environment
-from test_run import HEAVY, imported, load
-from test_runs import wait_for
+from conftest import Project, background, call, clean_environment
+from experiments import own_experiment
+from helpers import HEAVY, counting, imported, load
+from light import LIGHT, edited
+from typer.testing import CliRunner
 
-ALL_FOLDS = "exp.fold=[0,1,2,3,4]"
+import expkit
+from expkit.cli import app
+
+BASELINE = "001-baseline"
 QUICK = "exp.train.epoch=3"
-
-
-@pytest.fixture(scope="module")
-def workshop(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project with runs: two parameter sets, two seeds, a partial one, one of changed code, a broken one, debug."""
-    folder = tmp_path_factory.mktemp("workshop") / "myproj"
-    call("git", "clone", "-q", project.folder, folder, cwd=folder.parent)
-    call("uv", "sync", "-q", cwd=folder, env=clean_environment())
-    made = Project(folder, project.home)
-    for arguments in (
-        ["exp=001", ALL_FOLDS],
-        ["exp=002", QUICK, ALL_FOLDS],
-        ["exp=002", QUICK, "exp.seed=1", ALL_FOLDS],
-        ["exp=001", QUICK, "exp.fold=[0,1]"],
-        ["exp.debug=true"],
-    ):
-        made.train(*arguments, WANDB_MODE="disabled")
-    broken = folder / "output/001-baseline/broken"
-    shutil.copytree(folder / "output/001-baseline/001-larger-lr", broken)
-    (broken / "cv.json").write_text("{")
-    (broken / "fold1/result.json").write_text("")
-    (folder / "output/001-baseline/stray").mkdir()
-    return made
-
-
-def exp(project: Project, *arguments: str, cwd: Path | None = None, check: bool = True, **variables: str) -> Completed:
-    environment = project.environment(**variables)
-    return call(project.python.with_name("exp"), *arguments, cwd=cwd or project.folder, env=environment, check=check)
-
-
-def board(project: Project, *arguments: str) -> list[dict[str, Any]]:
-    content: list[dict[str, Any]] = json.loads(exp(project, "board", "--json", *arguments).stdout)
-    return content
-
-
-def refused(done: Completed) -> str:
-    """The one line of an error."""
-    assert done.returncode == 1, done.stdout
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    return done.stderr.removeprefix("error: ").strip()
-
-
-# The board
-
 BEST, SECOND, SEED, PART = (
     "001-larger-lr",
     f"002-larger-model,{QUICK}",
@@ -75,239 +37,411 @@ BEST, SECOND, SEED, PART = (
 )
 
 
-def test_board(workshop: Project, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A PROJECT_ROOT with runs: two parameter sets, two seeds, a partial one, a broken one, a stray folder, debug."""
+    root = tmp_path_factory.mktemp("shop")
+    (root / "input").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROJECT_ROOT", str(root))
+        patch.setenv("WANDB_MODE", "disabled")
+        everything = ["exp.fold=null"]
+        for overrides in (
+            ["exp=001", *everything],
+            ["exp=002", QUICK, *everything],
+            ["exp=002", QUICK, "exp.seed=1", *everything],
+            ["exp=001", QUICK, "exp.fold=[0,1]"],
+            ["exp.debug=true"],
+        ):
+            expkit.run(BASELINE, overrides=overrides)
+        broken = root / f"output/{BASELINE}/broken"
+        shutil.copytree(root / f"output/{BASELINE}/{BEST}", broken)
+        (broken / "cv.json").write_text("{")
+        (broken / "fold1/result.json").write_text("")
+        (root / f"output/{BASELINE}/stray").mkdir()
+        yield root
+
+
+def exp(*arguments: str) -> str:
+    """What the command prints, in this process."""
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def board(*arguments: str) -> list[dict[str, Any]]:
+    content: list[dict[str, Any]] = json.loads(exp("board", "--json", *arguments))
+    return content
+
+
+def refused(*arguments: str) -> str:
+    """The one line of an error."""
+    with pytest.raises(expkit.Error) as caught:
+        exp(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# The board
+
+
+def test_board(shop: Path) -> None:
     """Every run with what cv.json says, complete ones first, best first; debug runs are not there."""
-    found = {row["run"]: row for row in board(workshop)}
+    found = {row["run"]: row for row in board()}
     assert set(found) == {BEST, SECOND, SEED, PART, "broken", "stray"}
-    assert [row["run"] for row in board(workshop)][0] == BEST
-    cv = load(workshop.folder / f"output/001-baseline/{BEST}/cv.json")
+    assert board()[0]["run"] == BEST
+    cv = load(shop / f"output/{BASELINE}/{BEST}/cv.json")["scores"]["accuracy"]
     best = found[BEST]
-    assert (best["score"], best["std"], best["folds_done"], best["n_folds"]) == (cv["score"], cv["std"], 5, 5)
-    assert best["metric"] == "accuracy" and best["seed"] == 1209 and best["marks"] == ""
-    seconds = [
-        load(workshop.folder / f"output/001-baseline/{BEST}/fold{fold}/result.json")["seconds"] for fold in range(5)
-    ]
+    assert (best["score"], best["std"]) == (cv["all"], cv["std"])
+    assert (best["folds_done"], best["n_folds"], best["rows"], best["seed"]) == (5, 5, 1437, 1209)
+    assert best["metric"] == "accuracy" and best["marks"] == ""
+    seconds = [load(shop / f"output/{BASELINE}/{BEST}/fold{fold}/result.json")["seconds"] for fold in range(5)]
     assert best["seconds"] == pytest.approx(sum(seconds), abs=0.01)
     assert best["exp.train.learning_rate"] == 0.003
     assert found[PART]["marks"] == "partial" and found[PART]["folds_done"] == 2
-    printed = exp(workshop, "board", cwd=tmp_path).stdout
-    line = next(line for line in printed.splitlines() if line.startswith(f"001-baseline/{BEST} "))
-    assert f"{cv['score']:.4f} ± {cv['std']:.4f}" in line and "5/5" in line and "1209" in line
+    printed = exp("board")
+    line = next(line for line in printed.splitlines() if line.startswith(f"{BASELINE}/{BEST} "))
+    assert f"{cv['all']:.4f} ± {cv['std']:.4f}" in line and "5/5" in line and "1209" in line
 
 
-def test_a_broken_folder_is_a_marked_row(workshop: Project) -> None:
-    found = {row["run"]: row for row in board(workshop)}
-    assert "broken fold1/result.json" in found["broken"]["marks"]
-    assert "cv.json" in found["broken"]["marks"] and "partial" in found["broken"]["marks"]
+def test_a_broken_folder_is_a_marked_row(shop: Path) -> None:
+    found = {row["run"]: row for row in board()}
+    assert "broken fold1/result.json (cut off or edited)" in found["broken"]["marks"]
+    assert "broken cv.json" in found["broken"]["marks"] and "partial" in found["broken"]["marks"]
     assert found["broken"]["folds_done"] == 4, "what is readable is shown"
     assert found["stray"]["marks"] == "no run.json"
-    assert exp(workshop, "board").returncode == 0
+    assert "broken fold1/result.json" in exp("board")
 
 
-def test_board_marks_code_that_has_changed(workshop: Project) -> None:
-    model = workshop.folder / "experiments/001-baseline/model.py"
-    text = model.read_text()
-    model.write_text(text + "\n# a thought\n")
-    try:
-        assert all("code changed since" in row["marks"] for row in board(workshop) if row["run"] in (BEST, PART))
-        workshop.train("exp=001", QUICK, "exp.fold=[2]", WANDB_MODE="disabled")
-        marks = {row["run"]: row["marks"] for row in board(workshop)}
-        assert "mixed code" in marks[PART]
-    finally:
-        model.write_text(text)
-        shutil.rmtree(workshop.folder / f"output/001-baseline/{PART}/fold2")
+def test_show_says_that_code_or_data_have_changed_since(root: Path) -> None:
+    """Which file, and only where it matters: a comment or another default of a parameter trains nothing else."""
+    with own_experiment(copy_of=LIGHT) as folder:
+        (root / "input/train.csv").write_text("1")
+        expkit.run(folder.name)
+        assert "changed since" not in exp("show", "light")
+        train, shape = folder / "train.py", folder / "shape.py"
+        with (
+            edited(train, "x: float = 0.0", "x: float = 1.0"),
+            edited(shape, "import math", "import math  # a thought"),
+        ):
+            assert "changed since" not in exp("show", "light")
+        with edited(shape, "return 10", "return 11"):
+            assert f"code changed since (experiments/{folder.name}/shape.py)" in exp("show", "light")
+            [row] = board()
+            assert row["marks"] == "", "not every row of the board is painted"
+        (root / "input/train.csv").write_text("12")
+        assert "data changed since (train.csv: 1 → 2 bytes)" in exp("show", "light")
 
 
-def test_sort_filter_last(workshop: Project) -> None:
-    assert [row["run"] for row in board(workshop, "--filter", "learning_rate=0.003", "--filter", "score>0.97")][
-        0
-    ] == BEST
-    assert {row["run"] for row in board(workshop, "--filter", "exp.seed=1")} == {SEED}
-    assert {row["run"] for row in board(workshop, "--filter", "base_model!=small")} == {SECOND, SEED}
-    assert {row["run"] for row in board(workshop, "--filter", "larger-model")} == {SECOND, SEED}
-    assert {row["run"] for row in board(workshop, "--filter", "folds_done<=2", "--filter", "score>=0")} == {PART}
-    by_seed = [row["seed"] for row in board(workshop, "--sort", "seed") if row["seed"]]
+def test_sort_filter_last(shop: Path) -> None:
+    assert board("--filter", "learning_rate=0.003", "--filter", "score>0.97")[0]["run"] == BEST
+    assert {row["run"] for row in board("--filter", "exp.seed=1")} == {SEED}
+    assert {row["run"] for row in board("--filter", "base_model!=small")} == {SECOND, SEED}
+    assert {row["run"] for row in board("--filter", "larger-model")} == {SECOND, SEED}
+    assert {row["run"] for row in board("--filter", "folds_done<=2", "--filter", "score>=0")} == {PART}
+    by_seed = [row["seed"] for row in board("--sort", "seed") if row["seed"]]
     assert by_seed == sorted(by_seed)
-    assert board(workshop, "--sort", "-seed")[-1]["seed"] is None, "rows without a value come last"
-    assert len(board(workshop, "--last", "2")) == 2
-    assert "did you mean" in refused(exp(workshop, "board", "--sort", "scroe", check=False))
-    assert "no run has lernrate" in refused(exp(workshop, "board", "--filter", "lernrate>1", check=False))
+    assert board("--sort", "-seed")[-1]["seed"] is None, "rows without a value come last"
+    assert len(board("--last", "2")) == 2
+    assert "did you mean score?" in refused("board", "--sort", "scroe")
+    assert "no run has lernrate" in refused("board", "--filter", "lernrate>1")
+    assert "give one of --json" in refused("board", "--json", "--csv")
 
 
-def test_seeds_as_one_row(workshop: Project) -> None:
-    scores = [row["score"] for row in board(workshop) if row["run"] in (SECOND, SEED)]
-    [row] = [row for row in board(workshop, "--seeds") if row["seed"] == "2 seeds"]
+def test_seeds_as_one_row(shop: Path) -> None:
+    scores = [row["score"] for row in board() if row["run"] in (SECOND, SEED)]
+    [row] = [row for row in board("--seeds") if row["seed"] == "2 seeds"]
     mean = sum(scores) / 2
     assert row["score"] == pytest.approx(mean)
     assert row["std"] == pytest.approx(sum((score - mean) ** 2 for score in scores) ** 0.5)
 
 
-def test_board_for_other_programs(workshop: Project) -> None:
-    table = list(csv.DictReader(io.StringIO(exp(workshop, "board", "--csv").stdout)))
-    assert [row["run"] for row in table] == [row["run"] for row in board(workshop)]
+def test_board_for_other_programs(shop: Path) -> None:
+    table = list(csv.DictReader(io.StringIO(exp("board", "--csv"))))
+    assert [row["run"] for row in table] == [row["run"] for row in board()]
     assert float(table[0]["exp.train.learning_rate"]) == 0.003
-    markdown = exp(workshop, "board", "--md").stdout.splitlines()
+    markdown = exp("board", "--md").splitlines()
     assert markdown[1].startswith("| ---") and len(markdown) == 2 + len(table)
 
 
-def test_an_empty_board_says_what_to_do(workshop: Project, tmp_path: Path) -> None:
-    assert "train.py" in exp(workshop, "board", PROJECT_ROOT=str(tmp_path)).stdout
-    assert json.loads(exp(workshop, "board", "--json", PROJECT_ROOT=str(tmp_path)).stdout) == []
+def test_an_empty_board_says_what_to_do(root: Path) -> None:
+    assert "train.py" in exp("board")
+    assert board() == []
+    assert "there are no runs" in refused("show", "anything")
 
 
-def test_a_run_whose_process_was_killed_is_on_the_board(workshop: Project, tmp_path: Path) -> None:
-    """Without a cv.json that fits, the board reads the folds."""
-    shutil.copytree(workshop.folder / f"output/001-baseline/{BEST}", tmp_path / "output/001-baseline/mine")
-    (tmp_path / "output/001-baseline/mine/fold4/result.json").unlink()
-    [row] = json.loads(exp(workshop, "board", "--json", PROJECT_ROOT=str(tmp_path)).stdout)
-    assert row["folds_done"] == 4 and "partial" in row["marks"] and row["score"] > 0.9
+def test_the_board_of_many_runs_is_cut(root: Path) -> None:
+    """A terminal gets the first 50 rows and says how many there are; a program gets all."""
+    expkit.run(LIGHT, overrides=["exp.train.x=1"])
+    for number in range(60):
+        shutil.copytree(counting(root, "light,exp.train.x=1"), root / f"output/{LIGHT}/run{number}")
+    assert "11 more: --all" in exp("board")
+    assert len(exp("board", "--all").splitlines()) == 62
+    assert len(board()) == 61
 
 
-def test_watch(workshop: Project, tmp_path: Path) -> None:
-    """Follows a run that is under way, and ends with Ctrl-C."""
-    environment = workshop.environment(PROJECT_ROOT=str(tmp_path), WANDB_MODE="disabled", TERM="xterm", COLUMNS="140")
-    command = [workshop.python, workshop.folder / "experiments/001-baseline/train.py", "exp.train.epoch=2000"]
-    training = background(*command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(lambda: list(tmp_path.rglob("history.csv")), training)
+def test_a_name_on_the_board_controls_no_terminal(root: Path) -> None:
+    """Escape sequences are shown as text, and rich reads no markup in what others have named."""
+    expkit.run(LIGHT, overrides=["exp.train.anything='[blue]'"])
+    [name] = [row["run"] for row in board()]
+    source = counting(root, name)
+    source.rename(source.with_name("[bold]a\x1b]52;c;aGk=\x07b[red]\u202e"))
+    for printed in (exp("board"), exp("show", "bold"), exp("diff", "bold", "bold"), exp("board", "--md")):
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", re.sub(r"\x1b\[[\d;]*m", "", printed))
+        assert "[bold]a�]52;c;aGk=�b[red]�" in printed
+    assert "[blue]" in exp("show", "bold")
+
+
+def interrupt(process: Any) -> int:
+    process.send_signal(signal.SIGINT)
+    code: int = process.wait(20)
+    return code
+
+
+def test_watch(root: Path) -> None:
+    """Follows the folds that are under way, and ends with Ctrl-C."""
+    expkit.run(LIGHT, overrides=["exp.fold=[0]"])
+    fold = counting(root) / "fold1"
+    fold.mkdir()
+    (fold / "history.csv").write_text("epoch,loss\n")
+    environment = clean_environment() | {"PROJECT_ROOT": str(root), "TERM": "xterm", "COLUMNS": "140"}
+    environment["PYTHONPATH"] = str(expkit.code_root() / "src")
     terminal, child = pty.openpty()
-    exp_command = workshop.python.with_name("exp")
-    watching = background(exp_command, "board", "--watch", stdout=child, stderr=child, env=environment)
+    watching = background(
+        sys.executable, "-m", "expkit.cli", "board", "--watch", stdout=child, stderr=child, env=environment
+    )
     os.close(child)
     screen = ""
-    seen: set[str] = set()
-    deadline = time.monotonic() + 30
-    while len(seen) < 2 and time.monotonic() < deadline:
-        screen += os.read(terminal, 4096).decode(errors="replace")
-        seen = set(re.findall(r"fold0 in epoch \d+", screen))
-    watching.send_signal(signal.SIGINT)
-    assert watching.wait(10) == 130
-    training.send_signal(signal.SIGINT)
-    training.wait(20)
+    deadline = time.monotonic() + 60
+    for epoch in (1, 2):
+        while f"fold1 in epoch {epoch}" not in screen:
+            assert time.monotonic() < deadline, screen
+            screen += os.read(terminal, 4096).decode(errors="replace")
+        with open(fold / "history.csv", "a") as history:
+            history.write(f"{epoch},0.5\n")
+    assert interrupt(watching) == 130
     os.close(terminal)
-    assert len(seen) >= 2, screen
 
 
 # One run, two runs
 
 
-def test_show(workshop: Project) -> None:
-    printed = exp(workshop, "show", BEST).stdout
-    assert f"001-baseline/{BEST}" in printed
-    assert "5/5 folds" in printed
+def test_show(shop: Path) -> None:
+    printed = exp("show", BEST)
+    assert f"{BASELINE}/{BEST}" in printed
+    assert "5/5 folds, 1437 rows" in printed
     assert re.search(r"exp\.train\.learning_rate +0\.003", printed)
-    assert "train.py exp=001" in printed
+    assert "from Python" in printed
     assert "valid_accuracy" in printed and "epoch" in printed
     assert any("⠀" < character <= "⣿" for character in printed), "a curve of braille dots"
     assert [f"fold {fold}" in printed.splitlines()[-1] for fold in range(5)] == [True] * 5, "the legend"
-    assert "no run.json" in exp(workshop, "show", "stray").stdout
+    assert "no run.json" in exp("show", "stray")
 
 
-def test_diff(workshop: Project) -> None:
-    printed = exp(workshop, "diff", BEST, SECOND).stdout
+def test_show_a_run_without_epochs_and_without_a_snapshot(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that logs nothing has no curve; without git, the code is unknown."""
+    monkeypatch.setenv("PATH", str(root / "nowhere"))  # no git
+    expkit.run(LIGHT)
+    monkeypatch.undo()
+    monkeypatch.setenv("PROJECT_ROOT", str(root))
+    printed = exp("show", "light")
+    assert "CV quality 10.0000" in printed and "no snapshot" in printed
+    assert expkit.load_run("light").history(0) == {}
+    assert "unknown: one of the runs has no snapshot" in exp("diff", "light", "light")
+    assert "without a snapshot" in refused("reproduce", "light")
+
+
+def test_diff(shop: Path) -> None:
+    printed = exp("diff", BEST, SECOND)
     assert re.search(r"exp\.train\.base_model +small +→ +large", printed)
     assert re.search(r"exp\.train\.epoch +40 +→ +3", printed)
     assert "exp.seed" not in printed
     assert re.search(r"CV +0\.\d{4} +0\.\d{4} +[+-]0\.\d{4}", printed)
+    assert "the same" in printed.splitlines()[-1], "the code"
 
 
-def test_diff_of_code(workshop: Project, tmp_path: Path) -> None:
+def test_diff_names_the_files_of_the_data_that_differ(root: Path) -> None:
+    for name, text in (("a", "1,2\n"), ("b", "1,2\n3,4\n")):
+        (root / "input/train.csv").write_text(text)
+        expkit.run(LIGHT, overrides=[f"exp.name={name}", "exp.fold=[0]"])
+    assert "train.csv: 4 → 8 bytes" in exp("diff", "a", "b")
+    assert "bytes" not in exp("diff", "a", "a")
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The project as a repository that a test may change; its commands run with `in_clone`."""
+    call("git", "clone", "-q", expkit.code_root(), tmp_path / "clone", cwd=tmp_path)
+    return tmp_path / "clone"
+
+
+def environment_of(clone: Path, **variables: str) -> dict[str, str]:
+    return clean_environment() | {"PYTHONPATH": str(clone / "src"), "WANDB_MODE": "disabled"} | variables
+
+
+IN_CLONE = """
+import json, sys
+from typer.testing import CliRunner
+from expkit.cli import app
+for arguments in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(app, arguments)
+    print(json.dumps([result.output, "" if isinstance(result.exception, SystemExit) else str(result.exception or "")]))
+"""
+
+
+def in_clone(clone: Path, *commands: list[str]) -> list[tuple[str, str]]:
+    """What each command of `exp` prints, and the error that ends it; in the project `clone`."""
+    done = call(sys.executable, "-c", IN_CLONE, json.dumps(commands), cwd=clone, env=environment_of(clone))
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+
+
+def test_diff_of_code(clone: Path, root: Path) -> None:
     """The lines of the experiment's folder that changed, and the names of other files."""
-    model, readme = workshop.folder / "experiments/001-baseline/model.py", workshop.folder / "README.md"
-    originals = {file: file.read_text() for file in (model, readme)}
-    workshop.train("exp.name=before", QUICK, WANDB_MODE="disabled", root=tmp_path)
-    model.write_text(originals[model] + "\n# another thought\n")
-    readme.write_text("new words\n")
-    try:
-        workshop.train("exp.name=after", QUICK, WANDB_MODE="disabled", root=tmp_path)
-    finally:
-        for file, text in originals.items():
-            file.write_text(text)
-    printed = exp(workshop, "diff", "before", "after", PROJECT_ROOT=str(tmp_path)).stdout
-    assert "+# another thought" in printed
-    assert "README.md" in printed and "new words" not in printed
+    train = [sys.executable, clone / f"experiments/{LIGHT}/train.py", "exp.fold=[0]"]
+    environment = environment_of(clone, PROJECT_ROOT=str(root))
+    call(*train, "exp.name=before", cwd=clone, env=environment)
+    (clone / f"experiments/{LIGHT}/model.py").open("a").write("\n# another thought\n")
+    (clone / "README.md").write_text("new words\n")
+    call(*train, "exp.name=after", cwd=clone, env=environment)
+    done = call(sys.executable, "-m", "expkit.cli", "diff", "before", "after", cwd=clone, env=environment)
+    assert "+# another thought" in done.stdout
+    assert "README.md" in done.stdout and "new words" not in done.stdout
 
 
-def test_reproduce(workshop: Project) -> None:
-    done = exp(workshop, "reproduce", f"001-baseline/{PART}")
-    assert "identical" in done.stdout
+def test_reproduce(root: Path) -> None:
+    """A run made from Python, with a value that no override names, is trained again from its recorded values."""
+    config = expkit.load_config(LIGHT, ["exp.fold=[0,3]"])
+    config.exp.train.x = 4.0
+    expkit.run(LIGHT, config)
+    again = expkit.reproduce("light")
+    assert (str(again), again.folds) == ("identical", [0, 3])
 
 
-def test_which_run_is_meant(workshop: Project, tmp_path: Path) -> None:
-    for name in (BEST, f"001-baseline/{BEST}", str(workshop.folder / f"output/001-baseline/{BEST}")):
-        assert f"001-baseline/{BEST} " in exp(workshop, "show", name, cwd=tmp_path).stdout
-    assert "seed=1" in exp(workshop, "show", "seed=1").stdout
-    ambiguous = refused(exp(workshop, "show", "002-larger", check=False))
+def test_reproduce_says_what_differs_and_why(root: Path) -> None:
+    """The data, when they have changed: named, and first."""
+    (root / "input/x.txt").write_text("4")
+    model = "import expkit\ndef act(*arguments):\n    pass\ndef about_this_process():\n    return {}\n"
+    with own_experiment(copy_of=LIGHT) as folder:
+        (folder / ".gitignore").unlink()  # the snapshot is to have it
+        (folder / "model.py").write_text(model)
+        shape = 'import expkit\ndef of(x):\n    return float((expkit.input_dir() / "x.txt").read_text())\n'
+        (folder / "shape.py").write_text(shape)
+        expkit.run(folder.name, overrides=["exp.fold=[0]"])
+    assert exp("reproduce", "light").strip() == "identical"
+    (root / "input/x.txt").write_text("16")
+    result = CliRunner().invoke(app, ["reproduce", "light"])
+    assert result.exit_code == 1
+    first, _, reason = result.output.strip().splitlines()
+    assert first == "fold 0: quality 4.0 → 16.0"
+    assert reason == "the data has changed since: x.txt: 1 → 2 bytes"
+
+
+def test_which_run_is_meant(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in (BEST, f"{BASELINE}/{BEST}", str(shop / f"output/{BASELINE}/{BEST}")):
+        assert f"{BASELINE}/{BEST} " in exp("show", name)
+    assert "seed=1" in exp("show", "seed=1")
+    ambiguous = refused("show", "002-larger")
     assert SECOND in ambiguous and SEED in ambiguous
-    assert "no run is called nothing" in refused(exp(workshop, "show", "nothing", check=False))
-    assert "did you mean" in refused(exp(workshop, "show", "001-baseline/001-lager-lr", check=False))
+    assert "no run is called nothing" in refused("show", "nothing")
+    assert "did you mean" in refused("show", "001-baseline/001-lager-lr")
+
+
+def test_oof_as_csv(shop: Path) -> None:
+    table = list(csv.DictReader(io.StringIO(exp("oof", BEST))))
+    assert len(table) == 1437
+    assert list(table[0])[:3] == ["id", "target", "prediction"] and list(table[0])[-1] == "fold"
+    assert [int(row["id"]) for row in table] == sorted(int(row["id"]) for row in table)
+    assert "has no finished fold" in refused("oof", "stray")
 
 
 # New ones, and the check of all
 
 
-def test_new_experiment(own_project: Any) -> None:
-    project = own_project()
-    cache = project.folder / "experiments/001-baseline/__pycache__"
+def test_new_experiment(clone: Path) -> None:
+    cache = clone / f"experiments/{BASELINE}/__pycache__"
     cache.mkdir(exist_ok=True)
     (cache / "old.pyc").touch()
-    printed = exp(project, "new", "larger-model", "--from", "001-baseline", cwd=project.folder / "input").stdout
-    folder = project.folder / "experiments/002-larger-model"
+    [(printed, error)] = in_clone(clone, ["new", "larger-model", "--from", BASELINE])
+    assert error == ""
+    folder = clone / "experiments/003-larger-model"
     assert {file.name for file in folder.iterdir()} - {"__pycache__"} == {"config.yaml", "exp", "model.py", "train.py"}
     assert not (folder / "__pycache__/old.pyc").exists()
     config = (folder / "config.yaml").read_text()
-    original = (project.folder / "experiments/001-baseline/config.yaml").read_text()
+    original = (clone / f"experiments/{BASELINE}/config.yaml").read_text()
     assert config == original.replace("name: baseline", "name: larger-model"), "comments stay"
     train = (folder / "train.py").read_text()
-    assert train.startswith('"""002-larger-model: ')
-    assert "output/002-larger-model/" in train
-    commands = re.findall(r"^  (uv run .*)$", printed, flags=re.M)
+    assert train.startswith('"""003-larger-model: ')
+    assert "output/003-larger-model/" in train
+    commands = re.findall(r"^  uv run python (.*)$", printed, flags=re.M)
     assert len(commands) == 2
     for command in commands:
-        call("bash", "-c", command, cwd=project.folder / "input", env=project.environment(WANDB_MODE="disabled"))
-    assert (project.folder / "output/debug/002-larger-model/larger-model/cv.json").exists()
-    assert "003-next" in exp(project, "new", "next").stdout
-    assert "007-bond" in exp(project, "new", "007-bond").stdout
-    assert "008-after" in exp(project, "new", "after").stdout
-    for name, complaint in (
-        ("larger-model", "is there already"),
-        ("002-larger-model", "is there already"),
-        ("a b", "names a folder"),
-        ("../x", "there is no experiment '..'"),
-        ("", "names a folder"),
-    ):
-        assert complaint in refused(exp(project, "new", name, check=False))
-    assert "did you mean 001-baseline?" in refused(exp(project, "new", "x", "--from", "001-basline", check=False))
-    assert call("git", "status", "--porcelain", cwd=project.folder).stdout.count("\n") == 4
-    assert "15 of 15 parameter sets are fine" in exp(project, "check").stdout
-
-
-def test_new_parameter_set(own_project: Any) -> None:
-    project = own_project()
-    folder = project.folder / "experiments/001-baseline/exp"
-    exp(project, "new", "001-baseline/003", "--from", "001")
-    assert (folder / "003.yaml").read_text() == (folder / "001.yaml").read_text().replace(
-        "name: 001-larger-lr", 'name: "003"'
+        call(sys.executable, *command.split(), cwd=clone, env=environment_of(clone))
+    assert (clone / "output/debug/003-larger-model/larger-model/cv.json").exists()
+    mistakes = {
+        "larger-model": "is there already",
+        "003-larger-model": "is there already",
+        "a b": "names a folder",
+        "../x": "there is no experiment '..'",
+        "": "names a folder",
+    }
+    found = in_clone(
+        clone,
+        ["new", "next"],
+        ["new", "007-bond"],
+        ["new", "after"],
+        *(["new", name] for name in mistakes),
+        ["new", "x", "--from", "001-basline"],
+        ["check"],
     )
-    for name in ("100", "1e3", "true"):  # which YAML and Hydra read as something else
-        exp(project, "new", f"001-baseline/{name}")
-        shown = yaml.safe_load(project.train(f"exp={name}", "show_config=true").stdout)
-        assert shown["exp"]["name"] == name
-        assert shown["exp"]["train"]["epoch"] == 30
+    for (printed, error), name in zip(found, ("004-next", "007-bond", "008-after"), strict=False):
+        assert name in printed and error == ""
+    for (_, error), complaint in zip(found[3:], mistakes.values(), strict=False):
+        assert complaint in error
+    assert "did you mean 001-baseline?" in found[-2][1]
+    assert "16 of 16 parameter sets are fine" in found[-1][0]
+    assert call("git", "status", "--porcelain", cwd=clone).stdout.count("\n") == 4
+
+
+def test_new_parameter_set(clone: Path) -> None:
+    folder = clone / f"experiments/{BASELINE}/exp"
+    odd = ("100", "1e3", "true", "010")  # which YAML and Hydra read as something else
+    commands = [["new", f"{BASELINE}/003", "--from", "001"], *(["new", f"{BASELINE}/{name}"] for name in odd)]
+    assert [error for _, error in in_clone(clone, *commands)] == [""] * 5
     before = (folder / "003.yaml").read_text()
-    assert "is there already" in refused(exp(project, "new", "001-baseline/003", check=False))
+    assert before == (folder / "001.yaml").read_text().replace("name: 001-larger-lr", 'name: "003"')
+    for name in odd:
+        done = call(
+            sys.executable,
+            f"experiments/{BASELINE}/train.py",
+            f"exp={name}",
+            "show_config=true",
+            cwd=clone,
+            env=environment_of(clone),
+        )
+        shown = yaml.safe_load(done.stdout)
+        assert (shown["exp"]["name"], shown["exp"]["train"]["epoch"]) == (name, 30)
+    mistakes = (
+        (["new", f"{BASELINE}/003"], "is there already"),
+        (["new", f"{BASELINE}/004", "--from", "9"], "there are 001"),
+        (["new", f"{BASELINE}/a b"], "names a file"),
+        (["new", "009/x"], "there is no experiment '009'"),
+    )
+    found = in_clone(clone, *(command for command, _ in mistakes))
+    for (_, error), (command, complaint) in zip(found, mistakes, strict=True):
+        assert complaint in error, command
     assert (folder / "003.yaml").read_text() == before
-    assert "there are 001" in refused(exp(project, "new", "001-baseline/004", "--from", "9", check=False))
-    assert "names a file" in refused(exp(project, "new", "001-baseline/a b", check=False))
-    assert "there is no experiment '009'" in refused(exp(project, "new", "009/x", check=False))
 
 
-def test_check(own_project: Any) -> None:
+def test_check(clone: Path) -> None:
     """One line a problem, for every kind of it; nothing heavy is imported."""
-    project = own_project()
-    done = exp(project, "check", PYTHONPROFILEIMPORTTIME="1")
-    assert "3 of 3 parameter sets are fine" in done.stdout
+    check = [sys.executable, "-m", "expkit.cli", "check"]
+    done = call(*check, cwd=clone, env=environment_of(clone, PYTHONPROFILEIMPORTTIME="1"))
+    assert "4 of 4 parameter sets are fine" in done.stdout
     assert imported(done.stderr).isdisjoint(set(HEAVY) - {"rich"})
-    folder = project.folder / "experiments/001-baseline/exp"
+    folder = clone / f"experiments/{BASELINE}/exp"
     for name, text in {
         "typo": "name: typo\ntrain: {lerning_rate: 1}",
         "type": "name: type\ntrain: {epoch: many}",
@@ -319,11 +453,11 @@ def test_check(own_project: Any) -> None:
         "header": "defaults:\n- default@_here_\n\nname: header",
     }.items():
         (folder / f"{name}.yaml").write_text(text + "\n")
-    exp(project, "new", "second")
-    (project.folder / "experiments/002-second/train.py").write_text("import nothing_such\n")
-    done = exp(project, "check", check=False)
-    assert done.returncode == 1
-    lines = {line.split()[1]: line.rstrip() for line in done.stdout.splitlines() if line.startswith("001-baseline")}
+    second = clone / "experiments/003-second"
+    shutil.copytree(folder.parent, second)
+    (second / "train.py").write_text("import nothing_such\n")
+    [(printed, _), (only, _), (_, mistyped)] = in_clone(clone, ["check"], ["check", LIGHT], ["check", "001-baselin"])
+    lines = {line.split()[1]: line.rstrip() for line in printed.splitlines() if line.startswith(BASELINE)}
     assert "did you mean learning_rate?" in lines["typo"]
     assert "exp.train.epoch" in lines["type"]
     assert "exp.fold must be from 0 to 4" in lines["value"]
@@ -332,121 +466,102 @@ def test_check(own_project: Any) -> None:
     assert "Could not load 'exp/nothing'" in lines["load"]
     for name in ("child", "header", "002", "default"):
         assert lines[name].endswith("ok"), name
-    assert "No module named 'nothing_such'" in done.stdout
-    only = exp(project, "check", "002-second", check=False)
-    assert "001-baseline" not in only.stdout
-    assert "did you mean 001-baseline?" in refused(exp(project, "check", "001-baselin", check=False))
+    assert "No module named 'nothing_such'" in printed
+    assert BASELINE not in only and "1 of 1 parameter sets are fine" in only
+    assert "did you mean 001-baseline?" in mistyped
+    assert call(*check, cwd=clone, env=environment_of(clone), check=False).returncode == 1
 
 
-def test_check_says_what_hydra_says(own_project: Any) -> None:
-    """The short way of `exp check` for files that only have values gives what the command line gives."""
-    project = own_project()
-    script = """
-import sys
-from pathlib import Path
-from expkit import checks, load_config
-from expkit.config import flat, import_train, typed
-for name in ("001-baseline", "002-copy"):
-    folder = checks.experiment_dir(name)
-    schema = import_train(folder).Config
-    base = checks._base(folder, schema)
-    for parameter_set in ("001", "002"):
-        values = checks.OmegaConf.to_container(checks.OmegaConf.load(folder / "exp" / f"{parameter_set}.yaml"))
-        short = flat(typed(checks._merged(base, {"exp": values}), schema))
-        assert short == flat(load_config(name, [f"exp={parameter_set}"])), name
-assert len(checks._composed) == 1, "the second experiment took the short way"
-"""
-    exp(project, "new", "copy")
-    call(project.python, "-c", script, cwd=project.folder, env=project.environment())
+def test_help_and_completion(shop: Path) -> None:
+    for command in ("", "new", "check", "board", "show", "diff", "oof", "reproduce"):
+        assert "Usage" in exp(*([command] if command else []), "--help")
+    assert "Did you mean 'board'" in CliRunner().invoke(app, ["bord"]).output
+    completing = {"_EXP_COMPLETE": "complete_bash", "COMP_WORDS": "exp show 001-baseline/001", "COMP_CWORD": "2"}
+    assert f"{BASELINE}/{BEST}" in CliRunner().invoke(app, env=completing, prog_name="exp").output
 
 
-def test_help_and_completion(workshop: Project) -> None:
-    for command in ("", "new", "check", "board", "show", "diff", "reproduce"):
-        assert "Usage" in exp(workshop, *([command] if command else []), "--help").stdout
-    assert "Did you mean 'board'" in exp(workshop, "bord", check=False).stderr
-    environment = {"_EXP_COMPLETE": "complete_bash", "COMP_WORDS": "exp show 001-baseline/001", "COMP_CWORD": "2"}
-    assert f"001-baseline/{BEST}" in exp(workshop, **environment).stdout
+def test_the_installed_command(project: Project, root: Path) -> None:
+    """An error is one line on stderr, with exit code 1; nothing that a pipe closed early leaves a traceback."""
+    environment = project.environment(PROJECT_ROOT=str(root))
+    done = call(project.python.with_name("exp"), "show", "x", cwd=project.folder, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: there are no runs") and done.stderr.count("\n") == 1
 
 
 # From Python
 
 
-def test_runs_and_load_run(workshop: Project, tmp_path: Path) -> None:
-    script = f"""
-import numpy as np
+def test_load_run(shop: Path) -> None:
+    import numpy as np
+
+    run = expkit.load_run(BEST)
+    assert run.config.exp.train.learning_rate == 3e-3
+    assert run.folds == [0, 1, 2, 3, 4]
+    assert len(run.history(2)["valid_accuracy"]) == 40
+    oof = run.oof
+    assert len(oof["id"]) == 1437 == len(set(oof["id"])) and set(oof["fold"]) == set(run.folds)
+    assert oof["id"].dtype.kind == "i" and list(oof["id"]) == sorted(oof["id"])
+    assert np.mean(oof["target"] == oof["prediction"]) == run.row.score
+    assert run.result(1)["fold"] == 1
+    X = np.zeros((3, 64))
+    assert run.model(0).predict_proba(X).shape == (3, 10)
+    assert np.allclose(run.predict(X), np.mean([run.model(fold).predict_proba(X) for fold in run.folds], axis=0))
+    mistakes: dict[str, Callable[[], object]] = {
+        "fold 9 of": lambda: run.history(9),
+        "the training on all data of": lambda: run.model(None),
+        "larger may be": lambda: expkit.load_run("larger"),
+        "the predictions of fold 0": lambda: run.test(0),
+    }
+    for message, mistake in mistakes.items():
+        with pytest.raises(expkit.Error, match=message):
+            mistake()
+
+
+def test_runs_without_pandas(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(expkit.Error, match="expkit.runs needs pandas"):
+        expkit.runs()
+
+
+RUNS = """
 import expkit
 
 board = expkit.runs()
-assert board.iloc[0]["run"] == {BEST!r} and board["score"].iloc[0] > 0.97
+assert board.iloc[0]["run"] == "001-larger-lr" and board["score"].iloc[0] > 0.97
 assert board["finished"].dt.tz is not None
-assert {{"experiment", "score", "std", "seed", "exp.train.learning_rate"}} <= set(board.columns)
-
-run = expkit.load_run("{BEST}")
-assert run.config.exp.train.learning_rate == 3e-3
-assert run.folds == [0, 1, 2, 3, 4]
-assert len(run.history(2)["valid_accuracy"]) == 40
-oof = run.oof
-assert len(oof["id"]) == 1437 == len(set(oof["id"])) and set(oof["fold"]) == set(run.folds)
-assert np.mean(np.array(oof["target"]) == np.array(oof["prediction"])) == run.row.score
-X = np.zeros((3, 64))
-assert run.model(0).predict_proba(X).shape == (3, 10)
-assert np.allclose(run.predict(X), np.mean([run.model(fold).predict_proba(X) for fold in run.folds], axis=0))
-assert run.result(1)["fold"] == 1
-for mistake in (lambda: run.history(9), lambda: run.model(None), lambda: expkit.load_run("larger")):
-    try:
-        mistake()
-    except expkit.Error as error:
-        print(error)
+assert {"experiment", "score", "std", "seed", "exp.train.learning_rate"} <= set(board.columns)
 """
-    with_pandas = ["uv", "run", "-q", "--with", "pandas", "--project", workshop.folder, "python", "-c", script]
-    printed = call(*with_pandas, cwd=tmp_path, env=workshop.environment()).stdout
-    assert "fold 9 of" in printed and "the training on all data of" in printed and "larger may be" in printed
 
 
-def test_runs_without_pandas(workshop: Project) -> None:
-    done = call(workshop.python, "-c", "import expkit; expkit.runs()", cwd=workshop.folder, check=False)
-    assert "expkit.runs needs pandas" in done.stderr
-
-
-@pytest.mark.parametrize("has_runs", [True, False])
-def test_notebook(workshop: Project, tmp_path: Path, has_runs: bool) -> None:
-    """Runs top to bottom, with real runs and with none; it is stored without outputs."""
-    notebook = workshop.folder / "notebooks/compare.ipynb"
-    assert not [cell for cell in json.loads(notebook.read_text())["cells"] if cell.get("outputs")]
-    environment = workshop.environment() if has_runs else workshop.environment(PROJECT_ROOT=str(tmp_path))
+@pytest.mark.slow
+def test_notebook_and_runs(shop: Path, project: Project, tmp_path: Path) -> None:
+    """Runs top to bottom, with real runs and with none; it is stored without outputs. The board is a DataFrame."""
+    notebook = project.folder / "notebooks/compare.ipynb"
+    assert not [cell for cell in load(notebook)["cells"] if cell.get("outputs")]
     execute = ["jupyter", "nbconvert", "--to", "notebook", "--execute", "--stdout", "--log-level=ERROR", str(notebook)]
-    environment["UV_PROJECT_ENVIRONMENT"] = str(tmp_path / "environment")
-    printed = call("uv", "run", "-q", "--group", "notebook", *execute, cwd=workshop.folder, env=environment).stdout
-    outputs = [output for cell in json.loads(printed)["cells"] for output in cell.get("outputs", [])]
-    assert not [output for output in outputs if output["output_type"] == "error"]
-    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    text = "".join("".join(output.get("text", "")) for output in outputs)
-    if has_runs:
-        assert len(pictures) == 3
-    else:
-        assert "No runs yet. Train the baseline first" in text
+    environment = project.environment(UV_PROJECT_ENVIRONMENT=str(tmp_path / "environment"), PROJECT_ROOT=str(shop))
+    with_notebook = ["uv", "run", "-q", "--group", "notebook"]
+
+    def outputs(root: Path) -> list[dict[str, Any]]:
+        printed = call(*with_notebook, *execute, cwd=project.folder, env=environment | {"PROJECT_ROOT": str(root)})
+        found = [output for cell in json.loads(printed.stdout)["cells"] for output in cell.get("outputs", [])]
+        assert not [output for output in found if output["output_type"] == "error"]
+        return found
+
+    assert len([output for output in outputs(shop) if "image/png" in output.get("data", {})]) == 3
+    (tmp_path / "empty").mkdir()
+    text = "".join("".join(output.get("text", "")) for output in outputs(tmp_path / "empty"))
+    assert "No runs yet. Train the baseline first" in text
+    call(*with_notebook, "python", "-c", RUNS, cwd=project.folder, env=environment)
 
 
 # What is told to agents
 
 
-def test_skill_is_well_formed(project: Project) -> None:
-    text = (project.folder / ".claude/skills/experiment-setup/SKILL.md").read_text()
+def test_skill_is_well_formed() -> None:
+    text = (expkit.code_root() / ".claude/skills/experiment-setup/SKILL.md").read_text()
     head = yaml.safe_load(text.split("---\n")[1])
     assert head["name"] == "experiment-setup"
     for trigger in ("hydra", "実験管理", "config.yaml", "exp/*.yaml"):
         assert trigger in head["description"]
     assert len(head["description"]) <= 1024
-
-
-def test_the_board_of_many_runs_is_cut(workshop: Project, tmp_path: Path) -> None:
-    """A terminal gets the first 50 rows and says how many there are; a program gets all."""
-    source = workshop.folder / f"output/001-baseline/{BEST}"
-    for number in range(60):
-        shutil.copytree(
-            source, tmp_path / f"output/001-baseline/run{number}", ignore=shutil.ignore_patterns("*.joblib", "*.csv")
-        )
-    printed = exp(workshop, "board", PROJECT_ROOT=str(tmp_path)).stdout
-    assert "10 more: --all" in printed
-    assert len(exp(workshop, "board", "--all", PROJECT_ROOT=str(tmp_path)).stdout.splitlines()) == 61
-    assert len(json.loads(exp(workshop, "board", "--json", PROJECT_ROOT=str(tmp_path)).stdout)) == 60

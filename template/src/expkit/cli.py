@@ -212,10 +212,10 @@ def oof(
     """The out-of-fold predictions of a run as CSV, in the order of the ids: `exp oof 001-larger-lr > oof.csv`."""
     import numpy
 
-    from expkit.inspect.loaded import load_run
+    from expkit.inspect.loaded import LoadedRun
     from expkit.tables import write_csv
 
-    loaded = load_run(find_run(run))
+    loaded = LoadedRun(find_run(run))
     if test:
         parts = [(number, loaded.test(number)) for number in loaded.folds]
         names = list(parts[0][1]) if parts else []
