@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _SEAL = b',\n  "checksum": "'
 
 
@@ -52,8 +53,7 @@ def read_json(file: str | Path) -> dict[str, Any] | None:
         Broken: it is not as it was written.
     """
     try:
-        with open(file, "rb") as stream:
-            data = stream.read()
+        data = _content(file)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -62,10 +62,23 @@ def read_json(file: str | Path) -> dict[str, Any] | None:
     if not seal or rest != _checksum(body + b"\n}").encode() + b'"\n}\n':
         raise Broken("cut off or edited")
     try:
-        content = json.loads(data)
+        content = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise Broken("no JSON") from error
     return content if isinstance(content, dict) else {}
+
+
+def _content(file: str | Path) -> bytes:
+    """The bytes of a file; of a pipe that nobody writes into, none: it is not waited for."""
+    handle = os.open(file, _READ)
+    try:
+        data = part = os.read(handle, 2**20)
+        while len(part) == 2**20:
+            part = os.read(handle, 2**20)
+            data += part
+        return data
+    finally:
+        os.close(handle)
 
 
 def _checksum(body: bytes) -> str:

@@ -17,9 +17,10 @@ not fit is a problem, and what has a problem does not count. Nothing that is rea
 
 from __future__ import annotations
 
-import math
+import functools
 import os
 import re
+import stat
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -54,7 +55,7 @@ def fold_title(number: int | None) -> str:
 # What each file holds
 
 
-Check = Callable[[Any], bool]
+Fits = Callable[[dict[str, Any]], bool]
 
 
 def _is_int(value: Any) -> bool:
@@ -62,104 +63,83 @@ def _is_int(value: Any) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1.7e308 and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) < 1.7e308  # not nan either
 
 
 def _is_text(value: Any) -> bool:
     return type(value) is str and len(value) < 4096
 
 
-def _is_dict(value: Any) -> bool:
-    return type(value) is dict
-
-
 def _is_scores(value: Any) -> bool:
     return type(value) is dict and all(map(_is_number, value.values()))
 
 
-def _is_pair(value: Any) -> bool:
-    return type(value) is list and len(value) == 2 and all(map(_is_text, value))
-
-
 def _is_git(value: Any) -> bool:
-    if type(value) is not dict or type(value.get("dirty")) is not bool:
-        return False
-    commits = [value.get("commit"), value.get("snapshot")]
-    return all(type(one) is str and re.fullmatch(r"[0-9a-f]{40,64}|", one) for one in commits) and bool(commits[1])
+    commits = [value["commit"], value["snapshot"]]
+    are_hashes = all(type(one) is str and re.fullmatch(r"[0-9a-f]{40,64}|", one) for one in commits)
+    return are_hashes and type(value["dirty"]) is bool and bool(commits[1])
 
 
-def _is_files(value: Any) -> bool:
-    def is_state(state: Any) -> bool:
-        return type(state) is list and len(state) == 3 and _is_int(state[0]) and type(state[1]) is int
+def _fits_run(content: dict[str, Any]) -> bool:
+    return (
+        re.fullmatch(r"[0-9a-f]{8}", content["id"]) is not None
+        and all(_is_text(content[key]) for key in ("experiment", "run", "metric", "started"))
+        and type(content["greater_is_better"]) is bool
+        and _is_int(content["n_folds"])
+        and 1 <= content["n_folds"] <= 10_000
+        and type(content["config"]) is dict
+        and type(content["commands"]) is list
+        and all(map(_is_text, content["commands"]))
+    )
 
-    def is_inside(name: str) -> bool:
-        return not name.startswith(("/", "\\")) and ":" not in name and ".." not in name.split("/")
 
-    return type(value) is dict and all(map(is_state, value.values())) and all(map(is_inside, value))
+def _fits_result(content: dict[str, Any]) -> bool:
+    texts = [content["run"], content["started"], content["finished"], content["environment"], *content["code"]]
+    return (
+        (content["fold"] is None or _is_int(content["fold"]))
+        and all(map(_is_text, texts))
+        and len(texts) == 6
+        and type(content["code"]) is list
+        and _is_scores(content["scores"])
+        and type(content["values"]) is dict
+        and _is_int(content["rows"])
+        and _is_number(content["seconds"])
+        and content["seconds"] >= 0
+        and (content["git"] is None or _is_git(content["git"]))
+        and (content["data"] is None or _is_text(content["data"]))
+        and type(content["files"]) is dict
+    )
 
 
-def _is_summary(value: Any) -> bool:
+def _fits_cv(content: dict[str, Any]) -> bool:
     def is_score(one: Any) -> bool:
-        if type(one) is not dict or not _is_scores(one.get("folds")) or not _is_number(one.get("mean")):
-            return False
-        return all(one.get(key) is None or _is_number(one[key]) for key in ("all", "std"))
+        optional = all(one[key] is None or _is_number(one[key]) for key in ("all", "std"))
+        return optional and _is_number(one["mean"]) and _is_scores(one["folds"])
 
-    return type(value) is dict and all(map(is_score, value.values()))
-
-
-def _or_none(check: Check) -> Check:
-    return lambda value: value is None or check(value)
-
-
-_RUN: dict[str, Check] = {
-    "id": lambda value: type(value) is str and re.fullmatch(r"[0-9a-f]{8}", value) is not None,
-    "experiment": _is_text,
-    "run": _is_text,
-    "metric": _is_text,
-    "greater_is_better": lambda value: type(value) is bool,
-    "n_folds": lambda value: _is_int(value) and 1 <= value <= 10_000,
-    "config": _is_dict,
-    "started": _is_text,
-    "commands": lambda value: type(value) is list and all(map(_is_text, value)),
-}
-_RESULT: dict[str, Check] = {
-    "fold": _or_none(_is_int),
-    "run": _is_text,
-    "scores": _is_scores,
-    "values": _is_dict,
-    "rows": _is_int,
-    "seconds": lambda value: _is_number(value) and value >= 0,
-    "started": _is_text,
-    "finished": _is_text,
-    "git": _or_none(_is_git),
-    "code": _is_pair,
-    "data": _or_none(_is_text),
-    "environment": _is_text,
-    "files": _is_files,
-}
-_CV: dict[str, Check] = {
-    "metric": _is_text,
-    "greater_is_better": lambda value: type(value) is bool,
-    "scores": _is_summary,
-    "made_by": _is_dict,
-    "folds": _is_dict,
-    "rows": _is_int,
-}
+    return (
+        _is_text(content["metric"])
+        and type(content["greater_is_better"]) is bool
+        and type(content["scores"]) is dict
+        and content["metric"] in content["scores"]
+        and all(map(is_score, content["scores"].values()))
+        and type(content["made_by"]) is dict
+        and type(content["folds"]) is dict
+        and all(type(one["result"]["checksum"]) is str for one in content["folds"].values())
+        and _is_int(content["rows"])
+    )
 
 
-def _read(file: str, schema: Mapping[str, Check], problems: list[str]) -> dict[str, Any] | None:
+def _read(file: str, fits: Fits, problems: list[str]) -> dict[str, Any] | None:
     """The content of a file of a run; None when there is none, or when it does not fit, which is a problem."""
     try:
         content = files.read_json(file)
+        if content is None or fits(content):
+            return content
+        reason = "its values do not fit"
     except Broken as error:
         reason = str(error)
-    else:
-        if content is None:
-            return None
-        wrong = [key for key, check in schema.items() if key not in content or not check(content[key])]
-        if not wrong:
-            return content
-        reason = f"{wrong[0]} does not fit"
+    except (KeyError, TypeError, AttributeError):
+        reason = "its keys do not fit"
     folder, name = os.path.split(file)
     place = f"{os.path.basename(folder)}/{name}" if name in (RESULT, ORIGIN) else name
     problems.append(f"broken {place} ({reason})")
@@ -179,11 +159,15 @@ class FoldRecord:
         unscored: as `result`, of a fold that is trained and has no score: a metric has failed.
     """
 
-    folder: Path
+    path: str
     number: int | None
     result: dict[str, Any] | None
     problem: str = ""
     unscored: dict[str, Any] | None = None
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.path)
 
     @property
     def title(self) -> str:
@@ -196,7 +180,7 @@ class FoldRecord:
 
     def origin(self) -> dict[str, Any]:
         """How it was made: command, host, python, packages, code (path to hashes); {} when nobody knows."""
-        return _read(str(self.folder / ORIGIN), {}, []) or {}
+        return _read(f"{self.path}/{ORIGIN}", lambda _: True, []) or {}
 
     def predictions(self, name: str = OOF) -> Columns:
         """Its out-of-fold (or, with TEST, test) predictions, by column.
@@ -211,32 +195,50 @@ class FoldRecord:
         return table
 
 
-def read_fold(folder: Path, number: int | None, run_id: str) -> FoldRecord:
-    """The fold `number` of the version of a run in `folder`."""
+def read_fold(folder: Path, number: int | None, run_id: str, copies: Mapping[str, Any] | None = None) -> FoldRecord:
+    """The fold `number` of the version of a run in `folder`.
+
+    Args:
+        copies: the results that its `cv.json` was made from; one whose file is as it was then need not be read again.
+    """
     path = f"{folder}/{fold_name(number)}"
     problems: list[str] = []
-    result = _read(f"{path}/{RESULT}", _RESULT, problems)
+    result = _copied(f"{path}/{RESULT}", (copies or {}).get(str(number)))
+    if result is None:
+        result = _read(f"{path}/{RESULT}", _fits_result, problems)
     if result is not None:
         if result["fold"] != number or type(result["fold"]) is not type(number) or result["run"] != run_id:
             problems.append(f"{fold_name(number)} is of another run or fold")
         elif problem := _changed_file(path, result["files"]):
             problems.append(f"{fold_name(number)}/{problem}")
         elif number is not None and not result["scores"]:
-            return FoldRecord(Path(path), number, None, f"{fold_name(number)} has no score", result)
-    return FoldRecord(Path(path), number, None if problems else result, "; ".join(problems))
+            return FoldRecord(path, number, None, f"{fold_name(number)} has no score", result)
+    return FoldRecord(path, number, None if problems else result, "; ".join(problems))
 
 
-def _changed_file(path: str, listed: Mapping[str, list[Any]]) -> str | None:
-    for name, (size, changed, content) in listed.items():
+def _copied(file: str, copy: Any) -> dict[str, Any] | None:
+    try:
+        about = os.stat(file)
+        is_same = copy["state"] == [about.st_size, about.st_mtime_ns] and _fits_result(copy["result"])
+        return dict(copy["result"]) if is_same else None
+    except (OSError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _changed_file(path: str, listed: Mapping[str, Any]) -> str | None:
+    """What is wrong with the files of a fold that is done."""
+    for name, state in listed.items():
+        if type(state) is not list or len(state) != 3 or name[:1] in "/\\" or ".." in name or ":" in name:
+            return f"{name} does not fit"
         try:
             about = os.stat(f"{path}/{name}")
-        except OSError:
+        except (OSError, ValueError):
             return f"{name} is missing"
-        if about.st_size != size:
+        if about.st_size != state[0] or not stat.S_ISREG(about.st_mode):
             return f"{name} is cut off or changed"
-        if content and about.st_mtime_ns != changed:  # copied, or changed: only the content tells
+        if state[2] and about.st_mtime_ns != state[1]:  # copied, or changed: only the content tells
             try:
-                if files.file_hash(Path(path, name)) != content:
+                if files.file_hash(Path(path, name)) != state[2]:
                     return f"{name} has been changed"
             except OSError:
                 return f"{name} cannot be read"
@@ -296,11 +298,17 @@ class RunRecord:
     name: str
     info: dict[str, Any] | None
     folds: dict[int, FoldRecord]
-    full: FoldRecord | None
     cv: dict[str, Any] | None
     problems: tuple[str, ...] = field(default=())
 
-    @property
+    @functools.cached_property
+    def full(self) -> FoldRecord | None:
+        """The training on all rows, exp.mode=sub; None: there is none."""
+        if self.info is None or not (self.folder / fold_name(None)).exists():
+            return None
+        return read_fold(self.folder, None, self.info["id"])
+
+    @functools.cached_property
     def done(self) -> dict[int, FoldRecord]:
         """The folds that are done, and belong to the run."""
         return {number: fold for number, fold in self.folds.items() if fold.result is not None}
@@ -391,44 +399,40 @@ def deviation(scores: list[float]) -> float | None:
 def read_run(folder: Path) -> RunRecord:
     """The version of a run in `folder`."""
     path, problems = str(folder), list[str]()
-    info = _read(f"{path}/{RUN}", _RUN, problems)
+    info = _read(f"{path}/{RUN}", _fits_run, problems)
     number = VERSION.fullmatch(folder.name)
     name = number["run"] if number else folder.name
     folds: dict[int, FoldRecord] = {}
-    full = None
     try:
         found = sorted(os.listdir(path))
     except OSError as error:
-        return RunRecord(folder, folder.parent.name, name, None, {}, None, None, (f"cannot be read: {error.strerror}",))
+        return RunRecord(folder, folder.parent.name, name, None, {}, None, (f"cannot be read: {error.strerror}",))
+    cv = _read(f"{path}/{CV}", _fits_cv, problems)
     for entry in found:
-        if entry == "full" and info is not None:
-            full = read_fold(folder, None, info["id"])
-            problems += [full.problem] * bool(full.problem)
-        elif (match := FOLD.fullmatch(entry)) and info is not None:
-            fold = read_fold(folder, int(match[1]), info["id"])
+        if (match := FOLD.fullmatch(entry)) and info is not None:
+            fold = read_fold(folder, int(match[1]), info["id"], cv["folds"] if cv else None)
             problems += [fold.problem] * bool(fold.problem)
             if int(match[1]) < info["n_folds"]:
                 folds[int(match[1])] = fold
             elif fold.result is not None:
                 problems.append(f"{entry} is not one of {info['n_folds']} folds")
     folds = dict(sorted(folds.items()))
-    cv = _read(f"{path}/{CV}", _CV, problems)
     if cv is not None and not _is_of(cv, {number: fold for number, fold in folds.items() if fold.result is not None}):
         cv = None
-    return RunRecord(folder, folder.parent.name, name, info, folds, full, cv, tuple(problems))
+    return RunRecord(folder, folder.parent.name, name, info, folds, cv, tuple(problems))
 
 
 def read_run_info(folder: Path) -> dict[str, Any] | None:
     """The `run.json` of a version alone; None when there is none that fits."""
-    return _read(f"{folder}/{RUN}", _RUN, [])
+    return _read(f"{folder}/{RUN}", _fits_run, [])
 
 
 def _is_of(cv: Mapping[str, Any], done: Mapping[int, FoldRecord]) -> bool:
     """Whether a `cv.json` was made from just these folds."""
     numbers = {str(number) for number in done}
-    return cv["folds"] == {str(number): fold.checksum for number, fold in done.items()} and all(
-        set(one["folds"]) == numbers for one in cv["scores"].values()
-    )
+    if cv["folds"].keys() != numbers or any(one["folds"].keys() != numbers for one in cv["scores"].values()):
+        return False
+    return all(cv["folds"][str(number)]["result"]["checksum"] == fold.checksum for number, fold in done.items())
 
 
 def write_run(folder: Path, info: Mapping[str, Any], config: str) -> None:
@@ -444,7 +448,10 @@ def describe_again(folder: Path, info: Mapping[str, Any]) -> None:
 
 def write_cv(folder: Path, summary: Mapping[str, Any], done: Mapping[int, FoldRecord]) -> None:
     """Write the scores that were computed from the predictions of the folds `done`."""
-    made_from = {str(number): fold.checksum for number, fold in done.items()}
+    made_from = {}
+    for number, fold in done.items():
+        about = (fold.folder / RESULT).stat()
+        made_from[str(number)] = {"state": [about.st_size, about.st_mtime_ns], "result": fold.result}
     files.write_json(folder / CV, dict(summary) | {"folds": made_from})
 
 
@@ -479,8 +486,25 @@ def install(folder: Path) -> None:
     files.write_text(_pointer(folder.parent, match["run"]), f"{version_number(folder)}\n")
 
 
+def forget_deleted(parent: Path, run: str) -> None:
+    """Remove a pointer to a version that somebody has deleted: a new one of its number would count at once."""
+    pointed = _pointed(parent, run)
+    if pointed is not None and pointed not in map(version_number, versions(parent, run)):
+        _pointer(parent, run).unlink()
+        files.to_disk(parent)
+
+
 def _pointer(parent: Path, run: str) -> Path:
     return parent / f".{run}.version"
+
+
+def _pointed(parent: Path, run: str) -> int | None:
+    """The number in the pointer of a run; None: there is none that fits."""
+    try:
+        text = _pointer(parent, run).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    return int(text[:9]) if text.isascii() and text.isdecimal() else None
 
 
 def _counting(parent: Path, run: str, folders: list[Path]) -> Path | None:
@@ -488,12 +512,9 @@ def _counting(parent: Path, run: str, folders: list[Path]) -> Path | None:
     if not numbers:
         return None
     if len(numbers) > 1 or 1 not in numbers:
-        try:
-            pointed = _pointer(parent, run).read_text(encoding="utf-8").strip()
-        except (OSError, ValueError):
-            pointed = ""
-        if pointed.isascii() and pointed.isdecimal() and int(pointed[:9]) in numbers:
-            return numbers[int(pointed[:9])]
+        pointed = _pointed(parent, run)
+        if pointed in numbers:
+            return numbers[pointed]
     return numbers[min(numbers)]
 
 
@@ -540,5 +561,5 @@ def read_data(output: Path, digest: str) -> dict[str, list[Any]] | None:
     """The files behind a fingerprint: path to bytes and hash; None when nobody knows them any more."""
     if not re.fullmatch(r"[0-9a-f]{16}", digest):
         return None
-    content = _read(str(output / ".data" / f"{digest}.json"), {"files": _is_dict}, [])
+    content = _read(str(output / ".data" / f"{digest}.json"), lambda content: type(content["files"]) is dict, [])
     return content["files"] if content else None

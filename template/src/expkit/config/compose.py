@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from expkit.config.experiment import Loaded, load_experiment, own_store
 from expkit.config.messages import as_error
 from expkit.config.parameter_sets import chosen, written_name
-from expkit.config.values import Config, check, container, flat
+from expkit.config.values import Config, check, container, flat, name_folds
 from expkit.errors import Error, require
 from expkit.paths import output_dir
 
@@ -100,6 +100,7 @@ def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str]) -> Any:
     require(isinstance(config, Config), f"class {schema.__name__} in train.py must derive from expkit.Config")
     assert isinstance(config, Config)
     check(config.exp)
+    name_folds(config.exp)
     known = flat(config)
     for key in flat(container(cfg)):
         require(key in known, f"there is no key {key}: a new key needs a field in the dataclasses of train.py")

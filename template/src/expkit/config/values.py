@@ -56,7 +56,7 @@ class Config:
 
 
 def check(exp: ExpConfig) -> None:
-    """Check the fields that every experiment has; `fold` becomes a list when it is None.
+    """Check the fields that every experiment has.
 
     Raises:
         Error: a value that no run can have; the message names its key.
@@ -67,15 +67,22 @@ def check(exp: ExpConfig) -> None:
         f"exp.name names a folder: 1 to 64 letters, digits and . _ + -, beginning with a letter or digit, not {name!r}",
     )
     require(2 <= exp.n_folds <= 10_000, f"exp.n_folds must be from 2 to 10000, not {exp.n_folds}")
-    if exp.fold is None:
-        exp.fold = list(range(exp.n_folds))
-    require(len(exp.fold) > 0, "exp.fold must name at least one fold, as in 'exp.fold=[0]'; it is empty")
-    for fold in exp.fold:
-        require(0 <= fold < exp.n_folds, f"exp.fold must be from 0 to {exp.n_folds - 1} (exp.n_folds - 1), not {fold}")
-    require(len(set(exp.fold)) == len(exp.fold), f"exp.fold names a fold twice: {exp.fold}")
+    if exp.fold is not None:
+        folds, last = exp.fold, exp.n_folds - 1
+        require(len(folds) > 0, "exp.fold must name at least one fold, as in 'exp.fold=[0]'; it is empty")
+        for fold in folds:
+            require(0 <= fold <= last, f"exp.fold must be from 0 to {last} (exp.n_folds - 1), not {fold}")
+        require(len(set(folds)) == len(folds), f"exp.fold names a fold twice: {folds}")
     require(0 <= exp.seed < 2**32, f"exp.seed must be from 0 to 2**32 - 1, not {exp.seed}")
-    if exp.debug:
-        exp.fold = exp.fold[:1]
+
+
+def name_folds(exp: ExpConfig) -> None:
+    """Let `fold` be the list of the folds to train: all of them where it is None, one when debugging.
+
+    When the configuration is whole, not in `__post_init__`: of the defaults, that knows another n_folds.
+    """
+    folds = list(range(exp.n_folds)) if exp.fold is None else exp.fold
+    exp.fold = folds[:1] if exp.debug else folds
 
 
 # As plain values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import json
 import re
 import statistics
@@ -12,6 +13,7 @@ from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from expkit.config.values import flat
 from expkit.errors import Error
 from expkit.paths import output_dir
 from expkit.record import RunRecord, deviation, read_run, run_folders
@@ -36,7 +38,7 @@ class Row:
         commit: the first digits of the git commit, with * when the working tree differed from it.
         marks: what to know about the score: folds are missing, differ in code or data, files are broken.
         other_metrics: name to score.
-        config: the configuration, {"exp.seed": 42, ...}.
+        recorded: the configuration, {"exp": {"seed": 42, ...}}.
     """
 
     experiment: str
@@ -55,12 +57,23 @@ class Row:
     commit: str | None = None
     marks: tuple[str, ...] = ()
     other_metrics: dict[str, float] = field(default_factory=dict)
-    config: dict[str, Any] = field(default_factory=dict)
+    recorded: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """ "<experiment>/<run>"."""
         return f"{self.experiment}/{self.run}"
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """The configuration, {"exp.seed": 42, ...}."""
+        return flat(self.recorded)
+
+    def value(self, key: str) -> Any:
+        """One of `values`; None: the run has no such key."""
+        if key in COLUMNS:
+            return getattr(self, key)
+        return self.values().get(key)
 
     def values(self) -> dict[str, Any]:
         """The columns of the board, then the other metrics, then the configuration."""
@@ -91,8 +104,9 @@ def read_board(output: Path | None = None) -> list[Row]:
 
 def row_of(run: RunRecord) -> Row:
     """A run as a row of the board."""
-    config = _flat(run.info["config"]) if run.info else {}
-    seed = config.get("exp.seed")
+    recorded = run.info["config"] if run.info else {}
+    exp = recorded.get("exp")
+    seed = exp.get("seed") if isinstance(exp, dict) else None
     row = Row(
         run.experiment,
         run.name,
@@ -104,7 +118,7 @@ def row_of(run: RunRecord) -> Row:
         rows=run.rows,
         seed=seed if isinstance(seed, int | str) else None,
         marks=run.marks,
-        config=config,
+        recorded=recorded,
     )
     score = run.score()
     if score is None:
@@ -123,12 +137,6 @@ def row_of(run: RunRecord) -> Row:
     )
 
 
-def _flat(values: Any) -> dict[str, Any]:
-    from expkit.config.values import flat
-
-    return flat(values)
-
-
 # Which rows, in which order
 
 
@@ -144,7 +152,7 @@ def filtered(rows: list[Row], conditions: Iterable[str]) -> list[Row]:
             rows = [row for row in rows if condition in row.name]
         else:
             key = _key(parts[1], rows)
-            rows = [row for row in rows if _holds(row.values().get(key), parts[2], parts[3])]
+            rows = [row for row in rows if _holds(row.value(key), parts[2], parts[3])]
     return rows
 
 
@@ -174,14 +182,14 @@ def ordered(rows: list[Row], key: str = "score") -> list[Row]:
     """
     key, reverse = key.removeprefix("-"), key.startswith("-")
     key = _key(key, rows)
-    with_value = [row for row in rows if row.values().get(key) is not None]
-    without = [row for row in rows if row.values().get(key) is None]
+    with_value = [row for row in rows if row.value(key) is not None]
+    without = [row for row in rows if row.value(key) is None]
     if key == "score":
         with_value.sort(key=_rank)
         if reverse:
             with_value.reverse()
     else:
-        with_value.sort(key=lambda row: _comparable(row.values()[key]), reverse=reverse)
+        with_value.sort(key=lambda row: _comparable(row.value(key)), reverse=reverse)
     return with_value + without
 
 
@@ -198,6 +206,8 @@ def _comparable(value: Any) -> tuple[int, Any]:
 
 def _key(name: str, rows: list[Row]) -> str:
     """The full key that `name` means: a column, or the end of a configuration key."""
+    if name in COLUMNS:
+        return name
     keys = (key for row in rows for key in (*row.other_metrics, *row.config))
     known = dict.fromkeys([*COLUMNS, "marks", *keys])
     found = [name] if name in known else [key for key in known if key.endswith(f".{name}")]

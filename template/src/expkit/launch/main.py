@@ -16,6 +16,7 @@ from expkit.config import compat
 from expkit.config.compose import composed, quoted, registered, typed
 from expkit.config.experiment import Experiment, Loaded, load_experiment
 from expkit.config.messages import as_error
+from expkit.config.values import name_folds
 from expkit.errors import interrupted, report, require
 from expkit.launch.job import Job
 from expkit.paths import code_root, project_root, shown
@@ -118,4 +119,5 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
         isinstance(config, loaded.experiment.Config),
         f"config is no {loaded.experiment.Config.__name__} of {experiment}",
     )
+    name_folds(config.exp)
     return Run(loaded, config, overrides, Command()).train()

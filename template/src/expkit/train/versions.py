@@ -46,6 +46,7 @@ class Versions:
 
     def make(self, about: Mapping[str, Any], config: str) -> Path:
         """A new version, after all others. With `locked`."""
+        record.forget_deleted(self.parent, self.run)
         number = max((record.version_number(folder) for folder in self.newest_first()), default=0) + 1
         folder = record.version_folder(self.parent, self.run, number)
         folder.mkdir()
