@@ -16,7 +16,7 @@ from expkit.config import compat
 from expkit.config.compose import composed, quoted, registered, typed
 from expkit.config.experiment import Experiment, Loaded, load_experiment
 from expkit.config.messages import as_error
-from expkit.config.values import name_folds
+from expkit.config.values import check, name_folds
 from expkit.errors import interrupted, report, require
 from expkit.launch.job import Job
 from expkit.paths import code_root, project_root, shown
@@ -119,5 +119,6 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
         isinstance(config, loaded.experiment.Config),
         f"config is no {loaded.experiment.Config.__name__} of {experiment}",
     )
+    check(config.exp)  # it may have been changed since it was composed
     name_folds(config.exp)
     return Run(loaded, config, overrides, Command()).train()
