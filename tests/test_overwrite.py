@@ -1,0 +1,308 @@
+"""A run is replaced as a whole or not at all, and never mixed with another. In this process; threads are commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from commands import Background, command
+from helpers import counting, results
+from light import LIGHT, wait_for
+
+import expkit
+from expkit import record
+from expkit.config.values import flat
+
+RUN = f"output/{LIGHT}/light"
+
+
+def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file below a folder: when it was changed, and its content."""
+    found = (path for path in folder.rglob("*") if path.is_file() and ".locks" not in path.parts)
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(found)}
+
+
+def folders(root: Path) -> list[str]:
+    """The versions of all runs that have a folder."""
+    return sorted(path.name for path in (root / "output" / LIGHT).glob("[!.]*"))
+
+
+def predictions(folder: Path) -> dict[int, float]:
+    return {number: fold.predictions()["prediction"][0] for number, fold in record.read_run(folder).done.items()}
+
+
+# One command after the other
+
+
+def test_constructing_a_run_writes_nothing(root: Path) -> None:
+    command()
+    command("overwrite=true")
+    assert sorted(root.rglob("*")) == [root / "control", root / "input"]
+    command("exp.fold=[0]").train()
+    before = tree(root)
+    command()
+    command("overwrite=true")
+    command("overwrite=true", x=10)
+    assert tree(root) == before
+
+
+def test_another_configuration_is_refused_and_touches_nothing(root: Path) -> None:
+    """Until overwrite=true: then no fold of the old one stays."""
+    command("exp.fold=[0,1]").train()
+    before = tree(root)
+    with pytest.raises(expkit.Error, match=r"exp\.train\.x: 0\.0 → 10.*overwrite=true"):
+        command("exp.fold=[0]", x=10)
+    assert tree(root) == before
+    assert command("exp.fold=[0]", "overwrite=true", x=10).train() == 9.0
+    assert predictions(counting(root)) == {0: 9.0}
+    assert len(folders(root)) == 1
+
+
+def test_every_key_is_compared_but_those_that_change_no_result(root: Path) -> None:
+    command("exp.fold=[0]").train()
+    info = record.read_run_info(root / RUN)
+    assert info is not None
+    for key in flat(info["config"]):
+        values = {"exp": dict(info["config"]["exp"]) | {"train": dict(info["config"]["exp"]["train"])}}
+        *above, last = key.split(".")
+        branch = values
+        for name in above:
+            branch = branch[name]
+        branch[last] = "another"
+        record.describe_again(root / RUN, info | {"config": values})
+        if key in ("exp.name", "exp.fold", "exp.debug", "exp.mode", "exp.runtime.tags"):
+            assert command("exp.fold=[0]").train() == 10.0
+        else:
+            with pytest.raises(expkit.Error, match=rf"{key}: another → "):
+                command("exp.fold=[0]")
+
+
+def test_a_parameter_that_is_new_locks_nothing_at_its_default(root: Path) -> None:
+    """The dataclass has a field that the recorded configuration lacks."""
+    command("exp.fold=[0]").train()
+    info = record.read_run_info(root / RUN)
+    assert info is not None
+    train = {"anything": None}  # as if x, 0.0 by default, were new
+    record.describe_again(root / RUN, info | {"config": {"exp": info["config"]["exp"] | {"train": train}}})
+    assert command("exp.fold=[0,1]").train() == 10.0
+    assert list(results(root)) == [0, 1]
+    with pytest.raises(expkit.Error, match=r"exp\.train\.x: \(not set\) → 10"):
+        command("exp.fold=[0]", x=10)
+
+
+def test_what_changes_no_result_is_neither_compared_nor_in_the_name(root: Path) -> None:
+    command("exp.fold=[0]").train()
+    run = command("exp.fold=[0,1]", "exp.runtime.tags=[later]")
+    assert run.name == "light"
+    run.train()
+    assert list(results(root)) == [0, 1]
+
+
+@pytest.mark.parametrize(("one", "other"), [(1, 1.0), (1, True), (1, "1"), ({"a.b": 1}, {"a": {"b": 1}})])
+def test_values_of_another_type_are_other_values(root: Path, one: object, other: object) -> None:
+    config = expkit.load_config(LIGHT, ["exp.fold=[0]"])
+    config.exp.train.anything = one
+    expkit.run(LIGHT, config)
+    config.exp.train.anything = other
+    with pytest.raises(expkit.Error, match="another configuration"):
+        expkit.run(LIGHT, config)
+
+
+def test_folds_that_are_not_asked_for_are_kept_without_a_copy(root: Path) -> None:
+    """With overwrite=true and the same configuration; so is the training on all rows."""
+    command().train()
+    command("exp.mode=sub").train()
+    first = record.read_run(counting(root))
+    places = {fold.number: (fold.folder / record.OOF).stat().st_ino for fold in first.done.values()}
+    model = (first.folder / "full" / record.SUBMISSION).stat().st_ino
+
+    command("exp.fold=[0]", "overwrite=true").train()
+    second = record.read_run(counting(root))
+    assert (second.is_complete, second.marks, second.score()) == (True, (), first.score())
+    assert second.folder != first.folder and folders(root) == [second.folder.name]
+    now = {fold.number: (fold.folder / record.OOF).stat().st_ino for fold in second.done.values()}
+    assert {number for number in now if now[number] == places[number]} == {1, 2, 3, 4}
+    assert second.full is not None and second.full.result is not None
+    assert (second.folder / "full" / record.SUBMISSION).stat().st_ino == model
+
+
+def test_a_fold_that_fails_while_overwriting_keeps_the_old_run(root: Path) -> None:
+    """The same command trains only what is missing, and then the new version counts."""
+    command("exp.fold=[0,1,2]").train()
+    before = tree(root / RUN)
+    (root / "control/fail1").touch()
+    with pytest.raises(expkit.Error, match="failed: fold 1; .*; the old results stay until then"):
+        command("exp.fold=[0,1,2]", "overwrite=true").train()
+    assert counting(root) == root / RUN
+    assert tree(root / RUN) == before
+
+    (root / "control/fail1").unlink()
+    trained: list[int | None] = []
+    command("exp.fold=[0,1,2]", "overwrite=true", during=lambda fold: trained.append(fold.number)).train()
+    assert trained == [1]
+    assert folders(root) == ["light@2"] and list(results(root)) == [0, 1, 2]
+
+
+def test_a_run_without_a_result_is_taken_over(root: Path) -> None:
+    """Its first fold failed, config.yaml was edited: there is nothing to lose, and no overwrite=true to ask for."""
+    (root / "control/fail0").touch()
+    with pytest.raises(ValueError, match="planted"):
+        command("exp.fold=[0]").train()
+    (root / "control/fail0").unlink()
+    assert command("exp.fold=[0]", x=10).train() == 9.0
+    assert predictions(counting(root)) == {0: 9.0}
+    assert len(folders(root)) == 1
+
+
+def test_a_deleted_version_does_not_lend_its_number_to_an_unfinished_one(root: Path) -> None:
+    """`rm -r output/*/*` leaves what is hidden; a pointer to a version that is gone must not mean a new one."""
+    command("exp.fold=[0]").train()
+    command("exp.fold=[0]", "overwrite=true").train()
+    for folder in folders(root):
+        (root / "output" / LIGHT / folder).rename(root / folder)
+    command("exp.fold=[0]").train()
+    first = counting(root)
+    with Background("exp.fold=[0]", "overwrite=true", stays_in=0) as second:
+        assert counting(root) == first
+        second.finish()
+    assert counting(root) == second.folder
+
+
+def test_without_exp_fold_all_folds_are_trained(root: Path) -> None:
+    """Those of the n_folds of this configuration, and not of the dataclass's own."""
+    assert expkit.load_config(LIGHT, ["exp.n_folds=10"]).exp.fold == list(range(10))
+    assert expkit.load_config("001-baseline", ["exp.fold=null", "exp.n_folds=3"]).exp.fold == [0, 1, 2]
+
+
+# Several commands at once
+
+
+def test_the_old_run_counts_until_the_new_one_is_whole(root: Path) -> None:
+    command("exp.fold=[0,1,2]").train()
+    before = tree(root / RUN)
+    with Background("exp.fold=[0,1,2]", "overwrite=true", x=10, stays_in=2) as new:
+        assert len(record.read_run(new.folder).done) == 2
+        assert counting(root) == root / RUN
+        assert tree(root / RUN) == before
+        [row] = expkit.read_board()
+        assert (row.score, row.marks) == (10.0, ("partial",))
+        new.finish()
+    assert counting(root) == new.folder
+    assert predictions(new.folder) == {0: 9.0, 1: 9.0, 2: 9.0}
+
+
+def test_two_commands_that_replace_the_same_run_share_the_work(root: Path) -> None:
+    """Each fold is trained once, the second waits for the first, and both end with the new run."""
+    command("exp.fold=[0,1,2]").train()
+    with (
+        Background("exp.fold=[0,1,2]", "overwrite=true", x=10, stays_in=1) as first,
+        Background("exp.fold=[0,1,2]", "overwrite=true", x=10) as second,
+    ):
+        wait_for(lambda: second.trained == [2])
+        assert counting(root) == root / RUN
+        assert (first.finish(), second.finish()) == (9.0, 9.0)
+    assert (first.trained, second.trained) == ([0, 1], [2])
+    assert first.folder == second.folder == counting(root)
+    assert folders(root) == ["light@2"]
+
+
+def test_an_overwriting_command_waits_for_another_that_trains_in_the_new_version(root: Path) -> None:
+    """The new one counts when nobody is at work in it, not when the first has its folds."""
+    command("exp.fold=[0,1]").train()
+    with (
+        Background("exp.fold=[0,1]", "overwrite=true", stays_in=1) as long,
+        Background("exp.fold=[0]", "overwrite=true") as short,
+    ):
+        wait_for(lambda: short.run.folder is not None)
+        with pytest.raises(TimeoutError):
+            short._result.result(1)
+        assert counting(root) == root / RUN
+        long.finish()
+        short.finish()
+    assert folders(root) == ["light@2"]
+    assert long.trained == [0, 1] and short.trained == []
+
+
+@pytest.mark.parametrize("folds", ["[1]", "[1,2]"])
+def test_who_trains_in_a_replaced_run_is_told_in_one_line(
+    root: Path, folds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is deleted under it; its folder goes with the next command."""
+    command("exp.fold=[0]").train()
+    with Background(f"exp.fold={folds}", stays_in=1) as late:
+        command("exp.fold=[0]", "overwrite=true").train()
+        assert (late.folder / "fold1").is_dir() and record.read_run_info(late.folder) is not None
+        assert counting(root) == root / f"{RUN}@2"
+        with pytest.raises(expkit.Error, match=r"light has been replaced by another command \(overwrite=true\)"):
+            late.finish()
+    assert capsys.readouterr().err == "", "the error is all"
+    assert not (late.folder / "fold1" / record.RESULT).exists()
+    command("exp.fold=[0,1]").train()
+    assert folders(root) == ["light@2"] and list(results(root)) == [0, 1]
+
+
+@pytest.mark.parametrize("first_to_end", ["A", "B"])
+def test_two_overwrites_of_different_configurations(root: Path, first_to_end: str) -> None:
+    """A trains, config.yaml is edited, B starts: nothing of A vanishes, and neither holds a fold of the other."""
+    command("exp.fold=[0,1,2]").train()
+    both = "exp.fold=[0,1]", "overwrite=true"
+    with Background(*both, x=10, stays_in=1) as a:
+        fold = tree(a.folder / "fold0")
+        with Background(*both, x=1, stays_in=1) as b:
+            assert len({a.folder, b.folder, counting(root)}) == 3
+            assert tree(a.folder / "fold0") == fold
+            if first_to_end == "B":
+                assert b.finish() == 10.0
+                assert tree(a.folder / "fold0") == fold
+                with pytest.raises(expkit.Error, match="has been replaced by another command"):
+                    a.finish()
+            else:
+                assert a.finish() == 9.0
+                assert predictions(counting(root)) == {0: 9.0, 1: 9.0}
+                assert b.finish() == 10.0
+    assert counting(root) == b.folder
+    assert predictions(b.folder) == {0: 10.0, 1: 10.0}
+
+
+def test_fewer_folds_with_overwrite_while_a_fold_trains(root: Path) -> None:
+    """The one that trains does not land in the new run, which has its own number of folds."""
+    command("exp.fold=[0]", n_folds=None).train()
+    with Background("exp.fold=[4]", stays_in=4) as late:
+        command("overwrite=true", n_folds=2).train()
+        assert late.folder.is_dir()
+        with pytest.raises(expkit.Error, match="has been replaced"):
+            late.finish()
+    run = record.read_run(counting(root))
+    assert (len(run.done), run.n_folds, run.marks) == (2, 2, ())
+
+
+@pytest.mark.parametrize("folds", ["[0]", "[0,1]"])
+def test_a_folder_that_is_deleted_while_it_trains(root: Path, folds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line; no later fold is written where nobody knows of which configuration it is."""
+    with Background(f"exp.fold={folds}", stays_in=0) as command_:
+        command_.folder.rename(root / "deleted")
+        with pytest.raises(expkit.Error, match="has been removed or replaced while this command trained: run it again"):
+            command_.finish()
+    assert capsys.readouterr().err == ""
+    assert folders(root) == []
+    assert command_.trained == [0]
+
+
+def test_a_run_that_trains_is_not_taken_over(root: Path) -> None:
+    """It has no result yet, and somebody at work: another configuration is refused."""
+    with Background("exp.fold=[0]", stays_in=0) as first:
+        with pytest.raises(expkit.Error, match="another configuration"):
+            command("exp.fold=[0]", x=10)
+        assert first.finish() == 10.0
+
+
+def test_debug_runs_at_once_leave_each_other_alone(root: Path) -> None:
+    """Each begins anew, and clears what earlier ones left, not what is being trained."""
+    command("exp.debug=true").train()
+    with Background("exp.debug=true", stays_in=0) as first:
+        command("exp.debug=true").train()
+        assert (first.folder / "fold0").is_dir()
+        assert first.finish() == 10.0
+    command("exp.debug=true").train()
+    assert [path.name for path in (root / f"output/debug/{LIGHT}").glob("[!.]*")] == ["light"]
+    assert not (root / "output" / LIGHT).exists()
