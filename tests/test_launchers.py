@@ -9,198 +9,33 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from conftest import Project, call
-from light import LIGHT, edited, results, start
-from test_run import QUICK, load
-from test_runs import scores_and_predictions, wait_for
+from helpers import counting, load, results, scores_and_predictions, start
+from light import LIGHT, edited, wait_for
+
+import expkit
+from expkit import record
 
 LOCAL = "hydra/launcher=local"
 FOLDS = "exp.fold=[0],[1],[2],[3],[4]"
 TWO = "hydra.launcher.n_jobs=2"
+QUICK = "exp.train.epoch=2"
 
 
-def test_folds_in_parallel_are_the_folds_of_one_process(sweeping: Project, tmp_path: Path) -> None:
-    """Scores and predictions to the byte, started in another folder; the command ends with the run's row."""
-    for name in ("one", "many"):
-        (tmp_path / name).mkdir()
-    arguments = ["exp=001", QUICK]
-    sweeping.train(*arguments, "exp.fold=[0,1,2,3,4]", root=tmp_path / "one", WANDB_MODE="disabled")
-    done = sweeping.train(
-        "-m", *arguments, FOLDS, LOCAL, TWO, root=tmp_path / "many", cwd=tmp_path, WANDB_MODE="disabled"
-    )
-    run = f"output/001-baseline/001-larger-lr,{QUICK}"
-    one, many = scores_and_predictions(tmp_path / "one" / run), scores_and_predictions(tmp_path / "many" / run)
-    assert len(one) == 6
-    assert many == one
-    score = load(tmp_path / "many" / run / "cv.json")["score"]
-    last = done.stdout.splitlines()[-1]
-    assert last.split()[:3] == [run.removeprefix("output/"), f"{score:.4f}", "±"]
-    assert " 5/5 " in last
-    board = sweeping.python.with_name("exp")
-    environment = sweeping.environment(PROJECT_ROOT=str(tmp_path / "many"))
-    assert call(board, "board", cwd=tmp_path, env=environment).stdout.splitlines()[-1] == last
-    assert "n_jobs=2" in done.stdout
-    record = load(tmp_path / "many" / run / "fold3/result.json")
-    assert record["command"] == ["train.py", "-m", *arguments, FOLDS, LOCAL, TWO]
-    assert record["overrides"] == [*arguments, "exp.fold=[3]"]
-    assert record["git"] == load(tmp_path / "one" / run / "run.json")["git"]
-    assert call("git", "status", "--porcelain", cwd=sweeping.folder).stdout == ""
+@pytest.fixture
+def light(sweeping: Project) -> Path:
+    """The folder of the light experiment."""
+    return sweeping.folder / "experiments" / LIGHT
 
 
-def test_as_many_processes_as_cores_and_the_cores_shared(sweeping: Project, root: Path) -> None:
-    sweeping.train("-m", FOLDS, LOCAL, experiment=LIGHT, root=root, LIGHT_SECONDS="0.3")
-    cores = len(os.sched_getaffinity(0))
-    done = results(root)
-    assert len(done) == 5
-    assert 1 < len({result["pid"] for result in done.values()}) <= cores
-    assert {result["environment"]["OPENBLAS_NUM_THREADS"] for result in done.values()} == {"1"}
-    for result in done.values():
-        running = [other for other in done.values() if 0 <= other["ended"] - result["ended"] < 0.3]
-        assert len(running) <= cores
-
-    sweeping.train("-m", "exp.name=other", FOLDS, LOCAL, experiment=LIGHT, root=root, OMP_NUM_THREADS="7")
-    assert {result["environment"]["OMP_NUM_THREADS"] for result in results(root, "other").values()} == {"7"}
+def came(root: Path, fold: int) -> Path:
+    """The file that a fold leaves when its training begins."""
+    return root / f"control/came{fold}"
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_one_fold_a_gpu(sweeping: Project, root: Path, tmp_path: Path, named: bool) -> None:
-    """Three GPUs: three processes, each sees one. Named by CUDA_VISIBLE_DEVICES, or found by nvidia-smi."""
-    (root / "input/together").write_text("3")
-    variables = {"CUDA_VISIBLE_DEVICES": "4,GPU-a1b2,7"}
-    if not named:
-        smi = tmp_path / "nvidia-smi"
-        smi.write_text('#!/bin/sh\nfor gpu in 0 1 2; do echo "GPU $gpu: A card (UUID: GPU-$gpu)"; done\n')
-        smi.chmod(0o755)
-        variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    sweeping.train("-m", FOLDS, LOCAL, experiment=LIGHT, root=root, **variables)
-    seen = {result["pid"]: result["environment"]["CUDA_VISIBLE_DEVICES"] for result in results(root).values()}
-    assert len(results(root)) == 5
-    assert sorted(seen.values()) == (["4", "7", "GPU-a1b2"] if named else ["0", "1", "2"])
-
-
-def test_the_summary_is_right_when_all_finish_in_one_instant(sweeping: Project, root: Path) -> None:
-    (root / "input/together").write_text("5")
-    for name in ("a", "b"):
-        for came in root.glob("input/came*"):
-            came.unlink()
-        arguments = ["-m", f"exp.name={name}", FOLDS, LOCAL, "hydra.launcher.n_jobs=5"]
-        printed = sweeping.train(*arguments, experiment=LIGHT, root=root).stdout
-        ended = [result["ended"] for result in results(root, name).values()]
-        assert max(ended) - min(ended) < 0.5
-        cv = load(root / f"output/{LIGHT}/{name}/cv.json")
-        assert (cv["complete"], cv["folds_done"], cv["score"]) == (True, 5, 10.0)
-        assert printed.splitlines()[-1].split()[1:5] == ["10.0000", "±", "0.0000", "5/5"]
-
-
-@pytest.mark.parametrize("launcher", [["hydra/launcher=basic"], [LOCAL, "hydra.launcher.n_jobs=1"]])
-def test_an_edit_does_not_reach_a_waiting_job(sweeping: Project, root: Path, launcher: list[str]) -> None:
-    """Not of the experiment, not of expkit; and the record names the code that was trained."""
-    folder = sweeping.folder / "experiments" / LIGHT
-    (root / "input/gate0").touch()
-    process = start(sweeping, root, "-m", "exp.fold=[0],[1]", *launcher)
-    wait_for((root / "input/came0").exists, process)
-    with (
-        edited(folder / "model.py", "as submitted", "edited"),
-        edited(folder / "shape.py", "return", "return 5 +"),
-        edited(folder / "config.yaml", "name: light", "name: edited"),
-        edited(sweeping.folder / "src/expkit/runs.py", '"metric": self', '"edited": 1, "metric": self'),
-    ):
-        (root / "input/gate0").unlink()
-        printed, errors = process.communicate()
-        assert process.returncode == 0, errors
-    done = results(root)
-    assert [(done[fold]["secret"], done[fold]["score"], "edited" in done[fold]) for fold in (0, 1)] == [
-        ("as submitted", 10.0, False)
-    ] * 2
-    assert not (root / f"output/{LIGHT}/edited").exists()
-    assert load(root / f"output/{LIGHT}/light/cv.json")["mixed_code"] is False
-    head = call("git", "rev-parse", "HEAD", cwd=sweeping.folder).stdout.strip()
-    for result in done.values():
-        assert (result["git"]["commit"], result["git"]["dirty"]) == (head, False)
-        name = f"{result['git']['snapshot']}:experiments/{LIGHT}/model.py"
-        assert "as submitted" in call("git", "show", name, cwd=sweeping.folder).stdout
-
-
-def test_an_edit_does_not_reach_a_waiting_job_without_git(sweeping: Project, root: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "no-git"
-    shutil.copytree(sweeping.folder, folder, ignore=shutil.ignore_patterns(".git", ".venv", "output"), symlinks=True)
-    (folder / ".venv").symlink_to(sweeping.folder / ".venv", target_is_directory=True)
-    (root / "input/gate0").touch()
-    process = start(Project(folder, sweeping.home), root, "-m", "exp.fold=[0],[1]", LOCAL, "hydra.launcher.n_jobs=1")
-    wait_for((root / "input/came0").exists, process)
-    model = folder / "experiments" / LIGHT / "model.py"
-    model.write_text(model.read_text().replace("as submitted", "edited"))
-    (root / "input/gate0").unlink()
-    printed, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert "warning: no snapshot of the code" in errors
-    assert [result["secret"] for result in results(root).values()] == ["as submitted"] * 2
-
-
-def test_an_uncommitted_edit_takes_part(sweeping: Project, root: Path) -> None:
-    """What is trained is the working tree as it stands; an equal one is copied once."""
-    folder = sweeping.folder / "experiments" / LIGHT
-    with edited(folder / "model.py", "as submitted", "not committed"):
-        for fold in ("[0],[1]", "[2],[3]"):
-            sweeping.train("-m", f"exp.fold={fold}", LOCAL, experiment=LIGHT, root=root)
-    done = results(root)
-    assert {result["secret"] for result in done.values()} == {"not committed"}
-    assert {result["git"]["dirty"] for result in done.values()} == {True}
-    [copy] = (root / "output/multirun/.code").iterdir()
-    assert {Path(result["file"]).parents[2] for result in done.values()} == {copy}
-
-
-# Failures
-
-
-def test_a_failed_job_does_not_stop_the_others(sweeping: Project, root: Path) -> None:
-    for fold in (1, 3):
-        (root / f"input/fail{fold}").touch()
-    done = sweeping.train("-m", FOLDS, LOCAL, TWO, experiment=LIGHT, root=root, check=False)
-    assert done.returncode == 1
-    assert done.stderr.count("ValueError: planted") == 2
-    assert done.stderr.splitlines()[-1] == "error: failed: exp.fold=[1], exp.fold=[3]"
-    assert " 3/5 " in done.stdout.splitlines()[-1]
-    assert sorted(results(root)) == [0, 2, 4]
-    for fold in (1, 3):
-        (root / f"input/fail{fold}").unlink()
-    before = results(root)
-    again = sweeping.train("-m", FOLDS, LOCAL, TWO, experiment=LIGHT, root=root).stdout
-    assert " 5/5 " in again.splitlines()[-1]
-    assert {fold: results(root)[fold] for fold in before} == before
-
-
-def test_a_refused_value_is_one_line(sweeping: Project, root: Path) -> None:
-    """Named as the project has it, not as the copy that runs."""
-    done = sweeping.train("-m", "exp.seed=-1,5", LOCAL, TWO, experiment=LIGHT, root=root, check=False)
-    assert done.returncode == 1
-    assert "error: exp.seed=-1: exp.seed must be from 0 to 2**32 - 1, not -1" in done.stderr.splitlines()
-    assert "Traceback" not in done.stderr
-    parameters = sweeping.folder / "experiments" / LIGHT / "exp/001.yaml"
-    parameters.parent.mkdir()
-    parameters.write_text("name: [")
-    try:
-        done = sweeping.train("-m", "exp=001", experiment=LIGHT, root=root, check=False)
-    finally:
-        shutil.rmtree(parameters.parent)
-    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-    assert f"error: {parameters}, line 1:" in done.stderr
-
-
-def test_a_killed_process_is_one_line(sweeping: Project, root: Path) -> None:
-    (root / "input/gate1").touch()
-    process = start(sweeping, root, "-m", "exp.fold=[0],[1]", LOCAL, TWO)
-    wait_for(lambda: 0 in results(root) and (root / "input/came1").exists(), process)
-    children = psutil.Process(process.pid).children(recursive=True)
-    [lock] = [child for child in children if any("fold1" in file.path for file in child.open_files())]
-    lock.kill()
-    printed, errors = process.communicate()
-    assert process.returncode == 1
-    assert "Traceback" not in errors
-    assert "error: a process of the sweep has died" in errors
-    assert " 1/5 " in printed.splitlines()[-1]
-    (root / "input/gate1").unlink()
-    assert " 2/5 " in sweeping.train("-m", "exp.fold=[0],[1]", experiment=LIGHT, root=root).stdout.splitlines()[-1]
+def is_in_copy(file: str, root: Path) -> bool:
+    return Path(file).is_relative_to(root / "output/multirun/.code")
 
 
 def works(process: psutil.Process) -> bool:
@@ -211,131 +46,392 @@ def works(process: psutil.Process) -> bool:
         return False
 
 
-def test_ctrl_c(sweeping: Project, root: Path) -> None:
-    """All processes end; finished folds are kept."""
-    (root / "input/gate1").touch()
-    process = start(sweeping, root, "-m", FOLDS, LOCAL, TWO)
-    wait_for(lambda: 0 in results(root) and (root / "input/came1").exists(), process)
-    children = psutil.Process(process.pid).children(recursive=True)
-    for each in (psutil.Process(process.pid), *children):
-        if each.is_running():
-            each.send_signal(signal.SIGINT)  # as a terminal does
-    printed, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert "stopped: finished folds are kept" in errors.splitlines()[-1]
-    wait_for(lambda: not any(map(works, children)), seconds=10)
-    assert 0 in results(root)
+def test_folds_in_parallel_are_the_folds_of_one_process(sweeping: Project, tmp_path: Path) -> None:
+    """Scores and predictions to the byte, started in another folder; the command ends with the run's row."""
+    for name in ("one", "many"):
+        (tmp_path / name).mkdir()
+    arguments = ["exp=001", QUICK]
+    sweeping.train(*arguments, "exp.fold=[0,1,2,3,4]", root=tmp_path / "one", WANDB_MODE="disabled")
+    typed = ["-m", *arguments, FOLDS, LOCAL, TWO]
+    done = sweeping.train(*typed, root=tmp_path / "many", cwd=tmp_path, WANDB_MODE="disabled")
+    name = f"001-larger-lr,{QUICK}"
+    one, many = (counting(tmp_path / root, name, "001-baseline") for root in ("one", "many"))
+    assert len(scores_and_predictions(one)) == 5
+    assert scores_and_predictions(many) == scores_and_predictions(one)
+    score = record.read_run(many).score()
+    assert score is not None and score == record.read_run(one).score()
+    last = done.stdout.splitlines()[-1]
+    assert last.split()[:3] == [f"001-baseline/{name}", f"{score.value:.4f}", "±"]
+    assert " 5/5 " in last
+    board = sweeping.python.with_name("exp")
+    environment = sweeping.environment(PROJECT_ROOT=str(tmp_path / "many"))
+    assert call(board, "board", cwd=tmp_path, env=environment).stdout.splitlines()[-1] == last
+    origin = load(many / "fold3/origin.json")
+    assert origin["command"] == ["train.py", *typed]
+    assert origin["overrides"] == [*arguments, "exp.fold=[3]"]
+    assert origin["git"] == load(one / "fold3/origin.json")["git"]
+    assert origin["code"] == load(one / "fold3/origin.json")["code"]
+    assert call("git", "status", "--porcelain", cwd=sweeping.folder).stdout == ""
+
+
+# Which code is trained
+
+
+def test_jobs_in_other_processes_import_the_copy(sweeping: Project, root: Path, light: Path) -> None:
+    """An edit does not reach a job that waits: not of the experiment, not of expkit. The record names what trained."""
+    for fold in (0, 1):
+        (root / f"control/gate{fold}").touch()
+    process = start(sweeping, root, "-m", "exp.fold=[0],[1],[2],[3]", LOCAL, TWO)
+    wait_for(lambda: came(root, 0).exists() and came(root, 1).exists(), process)
+    with (
+        edited(light / "model.py", "as submitted", "edited"),
+        edited(light / "shape.py", "return", "return 5 +"),
+        edited(light / "config.yaml", "name: light", "name: edited"),
+        edited(sweeping.folder / "src/expkit/train/fold.py", '"rows": self._rows', '"edited": 1, "rows": self._rows'),
+    ):
+        for fold in (0, 1):
+            (root / f"control/gate{fold}").unlink()
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    done = results(root)
+    head = call("git", "rev-parse", "HEAD", cwd=sweeping.folder).stdout.strip()
+    assert sorted(done) == [0, 1, 2, 3]
+    for result in done.values():
+        assert is_in_copy(result["values"]["file"], root)
+        assert (result["values"]["secret"], result["scores"], "edited" in result) == (
+            "as submitted",
+            {"quality": 10.0},
+            False,
+        )
+        assert result["values"]["environment"]["HYDRA_FULL_ERROR"] is None
+        assert (result["git"]["commit"], result["git"]["dirty"]) == (head, False)
+        name = f"{result['git']['snapshot']}:experiments/{LIGHT}/model.py"
+        assert "as submitted" in call("git", "show", name, cwd=sweeping.folder).stdout
+    assert "mixed code" not in record.read_run(counting(root)).marks
+    assert not (root / f"output/{LIGHT}/edited").exists()
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [["hydra/launcher=basic"], pytest.param([LOCAL, "hydra.launcher.n_jobs=1"], marks=pytest.mark.slow)],
+    ids=["basic", "local"],
+)
+def test_jobs_in_this_process_use_the_code_that_is_loaded(
+    sweeping: Project, root: Path, light: Path, launcher: list[str]
+) -> None:
+    """Also when it is edited meanwhile; and neither they nor what comes after see how the sweep was launched."""
+    after = "expkit.main(experiment)\n    import os, sys\n    print('after:', os.environ.get('HYDRA_FULL_ERROR'), "
+    after += "os.environ.get('PYTHONPATH'), [path for path in sys.path if '.code' in path])"
+    (root / "control/gate0").touch()
+    with edited(light / "train.py", "expkit.main(experiment)", after):
+        process = start(sweeping, root, "-m", "exp.fold=[0],[1]", *launcher)
+        wait_for(came(root, 0).exists, process)
+    with edited(light / "model.py", "as submitted", "edited"), edited(light / "shape.py", "return", "return 5 +"):
+        (root / "control/gate0").unlink()
+        printed, errors = process.communicate()
+    assert process.returncode == 0, errors
+    done = results(root)
+    assert sorted(done) == [0, 1]
+    for result in done.values():
+        assert result["values"]["file"] == str(light / "model.py")
+        assert (result["values"]["secret"], result["scores"]) == ("as submitted", {"quality": 10.0})
+        assert result["values"]["environment"]["PYTHONPATH"] is None
+        assert result["values"]["environment"]["HYDRA_FULL_ERROR"] is None
+        name = f"{result['git']['snapshot']}:experiments/{LIGHT}/model.py"
+        assert "as submitted" in call("git", "show", name, cwd=sweeping.folder).stdout
+    assert "mixed code" not in record.read_run(counting(root)).marks
+    assert printed.splitlines()[-1] == "after: None None []"
+
+
+@pytest.mark.slow
+def test_an_edit_does_not_reach_a_waiting_job_without_git(sweeping: Project, root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "no-git"
+    shutil.copytree(sweeping.folder, folder, ignore=shutil.ignore_patterns(".git", ".venv", "output"), symlinks=True)
+    (folder / "output").mkdir()
+    for fold in (0, 1):
+        (root / f"control/gate{fold}").touch()
+    arguments = ["-m", "exp.fold=[0],[1],[2]", LOCAL, TWO]
+    process = start(Copied(folder, sweeping), root, *arguments, PYTHONPATH=str(folder / "src"))
+    wait_for(lambda: came(root, 0).exists() and came(root, 1).exists(), process)
+    model = folder / "experiments" / LIGHT / "model.py"
+    model.write_text(model.read_text().replace("as submitted", "edited"))
+    for fold in (0, 1):
+        (root / f"control/gate{fold}").unlink()
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "warning: no snapshot of the code" in errors
+    assert [result["values"]["secret"] for result in results(root).values()] == ["as submitted"] * 3
+
+
+class Copied(Project):
+    """A project that has no environment of its own."""
+
+    def __init__(self, folder: Path, original: Project) -> None:
+        super().__init__(folder, original.home)
+        object.__setattr__(self, "original", original)
+
+    @property
+    def python(self) -> Path:
+        return self.original.python  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.slow
+def test_an_uncommitted_edit_takes_part(sweeping: Project, root: Path, light: Path) -> None:
+    """What is trained is the working tree as it stands; an equal one is copied once."""
+    with edited(light / "model.py", "as submitted", "not committed"):
+        for fold in ("[0],[1]", "[2],[3]"):
+            sweeping.train("-m", f"exp.fold={fold}", LOCAL, TWO, experiment=LIGHT, root=root)
+    done = results(root)
+    assert {result["values"]["secret"] for result in done.values()} == {"not committed"}
+    assert {result["git"]["dirty"] for result in done.values()} == {True}
+    [copy] = (root / "output/multirun/.code").iterdir()
+    assert {Path(result["values"]["file"]).parents[2] for result in done.values()} == {copy}
+
+
+# Where the results land
+
+
+@pytest.mark.parametrize("linked", ["", "output", "output/multirun"])
+def test_results_lie_in_the_project_when_project_root_is_not_set(
+    sweeping: Project, tmp_path: Path, light: Path, linked: str
+) -> None:
+    """Not in the copy of the code; also when output/ or a folder in it is a link to a larger disk."""
+    output = sweeping.folder / "output"
+    name = f"run-{linked.replace('/', '-')}"
+    aside = tmp_path / "aside"
+    if linked:
+        (sweeping.folder / linked).parent.mkdir(exist_ok=True)
+        if (sweeping.folder / linked).exists():
+            (sweeping.folder / linked).rename(aside)
+        (tmp_path / "disk").mkdir()
+        (sweeping.folder / linked).symlink_to(tmp_path / "disk")
+    (sweeping.folder / "control").mkdir(exist_ok=True)
+    try:
+        environment = sweeping.environment(WANDB_MODE="disabled")
+        command = [sweeping.python, light / "train.py", "-m", f"exp.name={name}", "exp.fold=[0],[1]", LOCAL, TWO]
+        call(*command, cwd=tmp_path, env=environment)
+        done = results(sweeping.folder, name)
+        assert sorted(done) == [0, 1]
+        for result in done.values():
+            assert Path(result["values"]["file"]).is_relative_to((output / "multirun/.code").resolve())
+        assert not list((output / "multirun/.code").glob("*/output/[!.]*"))
+        assert call("git", "status", "--porcelain", "--", "experiments", "src", cwd=sweeping.folder).stdout == ""
+    finally:
+        if linked:
+            (sweeping.folder / linked).unlink()
+            if aside.exists():
+                aside.rename(sweeping.folder / linked)
+        shutil.rmtree(sweeping.folder / "control")
+        shutil.rmtree(output / LIGHT, ignore_errors=True)
+
+
+@pytest.mark.parametrize("where", ["config.yaml", "command line"])
+def test_hydra_mode_multirun_sweeps_as_the_flag_does(sweeping: Project, root: Path, light: Path, where: str) -> None:
+    mode = {"hydra": {"mode": "MULTIRUN"}} if where == "config.yaml" else {}
+    arguments = ["exp.fold=[0],[1]", *([] if mode else ["hydra.mode=MULTIRUN"]), LOCAL, TWO]
+    with edited(light / "config.yaml", "exp:\n", f"{yaml.safe_dump(mode) if mode else ''}exp:\n"):
+        printed = sweeping.train(*arguments, experiment=LIGHT, root=root).stdout
+    assert all(is_in_copy(result["values"]["file"], root) for result in results(root).values())
+    assert " 2/5 " in printed.splitlines()[-1]
+    assert printed.splitlines()[-1].startswith(f"{LIGHT}/light ")
+
+
+# Cores and GPUs
+
+
+@pytest.mark.slow
+def test_as_many_processes_as_cores_and_the_cores_shared(sweeping: Project, root: Path) -> None:
+    sweeping.train("-m", FOLDS, LOCAL, experiment=LIGHT, root=root, LIGHT_SECONDS="0.3")
+    cores = len(os.sched_getaffinity(0))
+    done = [result["values"] for result in results(root).values()]
+    assert len(done) == 5
+    assert 1 < len({values["pid"] for values in done}) <= cores
+    assert {values["environment"]["OPENBLAS_NUM_THREADS"] for values in done} == {"1"}
+    for values in done:
+        running = [other for other in done if 0 <= other["ended"] - values["ended"] < 0.3]
+        assert len(running) <= cores
+
+    sweeping.train("-m", "exp.name=other", FOLDS, LOCAL, experiment=LIGHT, root=root, OMP_NUM_THREADS="7")
+    assert {one["values"]["environment"]["OMP_NUM_THREADS"] for one in results(root, "other").values()} == {"7"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("named", [True, False], ids=["CUDA_VISIBLE_DEVICES", "nvidia-smi"])
+def test_one_fold_per_gpu(sweeping: Project, root: Path, tmp_path: Path, named: bool) -> None:
+    """Three GPUs: three processes, each sees one. Named by the variable, or found by the program."""
+    (root / "control/together").write_text("3")
+    variables = {"CUDA_VISIBLE_DEVICES": "4,GPU-a1b2,7"}
+    if not named:
+        smi = tmp_path / "nvidia-smi"
+        smi.write_text('#!/bin/sh\nfor gpu in 0 1 2; do echo "GPU $gpu: A card (UUID: GPU-$gpu)"; done\n')
+        smi.chmod(0o755)
+        variables = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    sweeping.train("-m", FOLDS, LOCAL, experiment=LIGHT, root=root, **variables)
+    done = [result["values"] for result in results(root).values()]
+    seen = {values["pid"]: values["environment"]["CUDA_VISIBLE_DEVICES"] for values in done}
+    assert len(done) == 5
+    assert sorted(seen.values()) == (["4", "7", "GPU-a1b2"] if named else ["0", "1", "2"])
+
+
+@pytest.mark.slow
+def test_the_summary_is_right_when_all_finish_in_one_instant(sweeping: Project, root: Path) -> None:
+    (root / "control/together").write_text("5")
+    arguments = ["-m", FOLDS, LOCAL, "hydra.launcher.n_jobs=5"]
+    printed = sweeping.train(*arguments, experiment=LIGHT, root=root).stdout
+    ended = [result["values"]["ended"] for result in results(root).values()]
+    assert max(ended) - min(ended) < 0.5
+    run = record.read_run(counting(root))
+    assert run.is_complete and run.cv is not None and run.marks == ()
+    assert printed.splitlines()[-1].split()[1:5] == ["10.0000", "±", "0.0000", "5/5"]
+
+
+# Failures
+
+
+def test_a_failed_job_does_not_stop_the_others(sweeping: Project, root: Path) -> None:
+    """What has failed is named at the end; the same command trains it, and it alone."""
+    for fold in (1, 3):
+        (root / f"control/fail{fold}").touch()
+    done = sweeping.train("-m", FOLDS, LOCAL, TWO, experiment=LIGHT, root=root, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("ValueError: planted") == 2
+    assert done.stderr.splitlines()[-1] == "error: failed: exp.fold=[1], exp.fold=[3]"
+    assert " 3/5 " in done.stdout.splitlines()[-1]
+    before = results(root)
+    assert sorted(before) == [0, 2, 4]
+    for fold in (1, 3):
+        (root / f"control/fail{fold}").unlink()
+    again = sweeping.train("-m", FOLDS, LOCAL, TWO, experiment=LIGHT, root=root).stdout
+    assert " 5/5 " in again.splitlines()[-1]
+    assert {fold: results(root)[fold] for fold in before} == before
+
+
+def test_a_refused_value_is_one_line(sweeping: Project, root: Path, light: Path) -> None:
+    """Named as the project has it, not as the copy that runs."""
+    done = sweeping.train("-m", "exp.seed=-1,5", LOCAL, TWO, experiment=LIGHT, root=root, check=False)
+    assert done.returncode == 1
+    assert "error: exp.seed=-1: exp.seed must be from 0 to 2**32 - 1, not -1" in done.stderr.splitlines()
+    assert "Traceback" not in done.stderr
+    parameters = light / "exp/001.yaml"
+    parameters.parent.mkdir()
+    parameters.write_text("name: [")
+    try:
+        done = sweeping.train("-m", "exp=001", experiment=LIGHT, root=root, check=False)
+    finally:
+        shutil.rmtree(parameters.parent)
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert f"error: {parameters}, line 1:" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("override", "extra"),
     [("hydra/launcher=local", "slurm"), ("hydra/launcher=slurm", "slurm"), ("hydra/sweeper=optuna", "optuna")],
 )
-def test_a_missing_extra_is_named(project: Project, tmp_path: Path, override: str, extra: str) -> None:
-    done = project.train("-m", "exp=001,002", override, root=tmp_path, check=False)
+def test_a_missing_extra_is_named(project: Project, root: Path, override: str, extra: str) -> None:
+    done = project.train("-m", "exp=001,002", override, root=root, check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert done.stderr.startswith("error: ")
     assert done.stderr.endswith(f"is not installed: uv sync --extra {extra}\n")
 
 
+@pytest.mark.slow
+def test_a_killed_process_is_one_line(sweeping: Project, root: Path) -> None:
+    (root / "control/gate1").touch()
+    process = start(sweeping, root, "-m", "exp.fold=[0],[1]", LOCAL, TWO)
+    wait_for(lambda: 0 in results(root) and came(root, 1).exists(), process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    [holder] = [child for child in children if any("fold1" in file.path for file in child.open_files())]
+    holder.kill()
+    printed, errors = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert "error: a process of the sweep has died" in errors
+    assert " 1/5 " in printed.splitlines()[-1]
+    (root / "control/gate1").unlink()
+    assert " 2/5 " in sweeping.train("-m", "exp.fold=[0],[1]", experiment=LIGHT, root=root).stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_no_process_outlives_its_command(sweeping: Project, root: Path, how: signal.Signals) -> None:
+    """After `kill -9` of the command its workers end within seconds, and after Ctrl-C; finished folds are kept."""
+    (root / "control/gate1").touch()
+    process = start(sweeping, root, "-m", FOLDS, LOCAL, TWO)
+    wait_for(lambda: 0 in results(root) and came(root, 1).exists(), process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert children
+    for each in (psutil.Process(process.pid), *(children if how is signal.SIGINT else [])):
+        if each.is_running():
+            each.send_signal(how)  # Ctrl-C reaches all processes of a terminal
+    errors = process.communicate(timeout=30)[1]
+    wait_for(lambda: not any(map(works, children)), seconds=5)
+    assert 0 in results(root) and 1 not in results(root)
+    if how is signal.SIGINT:
+        assert process.returncode == 130
+        assert "stopped: finished folds are kept" in errors.splitlines()[-1]
+
+
 # overwrite=true
 
+IN_CONFIG = "hydra:\n  sweeper:\n    params:\n      overwrite: true\n      exp.fold: '[0],[1],[2]'\n\nexp:\n"
 
-@pytest.mark.parametrize("launcher", [[LOCAL, TWO], ["hydra/launcher=basic"]])
-@pytest.mark.parametrize("changed", [False, True])
-def test_overwrite_in_parallel(sweeping: Project, root: Path, launcher: list[str], changed: bool) -> None:
-    """Each fold is trained once; with the same configuration, folds that were not asked for stay."""
-    sweeping.train("exp.fold=[0,1,2,3]", "exp.name=run", experiment=LIGHT, root=root)
+
+@pytest.mark.parametrize(
+    ("arguments", "config"),
+    [
+        (["exp.fold=[0],[1],[2]", "overwrite=true"], "exp:\n"),
+        pytest.param(["++exp.fold=[0],[1],[2]", "overwrite=true", LOCAL, TWO], "exp:\n", marks=pytest.mark.slow),
+        pytest.param([LOCAL, TWO], IN_CONFIG, marks=pytest.mark.slow),
+        ([], IN_CONFIG),
+    ],
+    ids=["basic", "local", "local and params of config.yaml", "params of config.yaml"],
+)
+def test_the_old_run_counts_until_every_job_is_done(
+    sweeping: Project, root: Path, light: Path, arguments: list[str], config: str
+) -> None:
+    """While jobs train, and after one has failed; the same command trains that one, and puts the new run in place."""
+    expkit.run(LIGHT, overrides=["exp.name=run", "exp.fold=[0,1,2]"])
     before = results(root, "run")
-    arguments = ["-m", "exp.name=run", "exp.fold=[0],[1],[2]", "overwrite=true", *launcher]
-    if not changed:
-        done = sweeping.train(*arguments, experiment=LIGHT, root=root)
-    else:
-        config = sweeping.folder / "experiments" / LIGHT / "config.yaml"
-        with edited(config, "name: light", "name: light\n  seed: 7"):
-            done = sweeping.train(*arguments, experiment=LIGHT, root=root)
+    (root / "control/gate1").touch()
+    came(root, 1).unlink()
+    with edited(light / "config.yaml", "exp:\n", f"{config}  seed: 7\n"):
+        process = start(sweeping, root, "-m", "exp.name=run", *arguments)
+        wait_for(lambda: came(root, 1).exists(), process)
+        if LOCAL not in arguments:  # then fold 0 is done
+            assert sorted(record.read_run(root / f"output/{LIGHT}/run@2").done) == [0]
+        assert results(root, "run") == before
+        (root / "control/fail1").touch()
+        process.kill()
+        process.communicate()
+        assert results(root, "run") == before
+
+        (root / "control/gate1").unlink()
+        failed = sweeping.train("-m", "exp.name=run", *arguments, experiment=LIGHT, root=root, check=False)
+        assert failed.returncode == 1
+        assert results(root, "run") == before
+        (root / "control/fail1").unlink()
+        again = sweeping.train("-m", "exp.name=run", *arguments, experiment=LIGHT, root=root).stdout
+    assert "fold 0 is done" in again and "fold 2 is done" in again
     after = results(root, "run")
-    assert sorted(after) == ([0, 1, 2] if changed else [0, 1, 2, 3])
-    assert all(after[fold]["ended"] > before[fold]["ended"] for fold in (0, 1, 2))
-    assert changed or after[3] == before[3]
-    folder = root / f"output/{LIGHT}"
-    assert {path.name for path in folder.iterdir()} <= {"run", ".locks"}
-    assert ("seed: 7" in (folder / "run/config.yaml").read_text()) is changed
-    assert load(folder / "run/cv.json")["folds_done"] == len(after)
-    assert f" {len(after)}/5 " in done.stdout.splitlines()[-1]
+    assert sorted(after) == [0, 1, 2]
+    assert all(after[fold]["values"]["ended"] > before[fold]["values"]["ended"] for fold in before)
+    assert "seed: 7" in (counting(root, "run") / "config.yaml").read_text()
+    assert {path.name for path in (root / f"output/{LIGHT}").iterdir()} == {"run@2", ".run.version", ".locks"}
+    assert " 3/5 " in again.splitlines()[-1]
 
 
-def test_a_job_that_comes_when_the_old_run_has_been_replaced(sweeping: Project, root: Path) -> None:
-    """It sees the results of the others, and trains nothing again."""
-    folder = root / f"output/{LIGHT}"
-    arguments = ["exp.name=run", "overwrite=true", "-m", "exp.fold=[0],[1],[2]", LOCAL, TWO]
-    sweeping.train("exp.fold=[0,1,2]", "exp.name=run", experiment=LIGHT, root=root)
-    (root / "input/fail1").touch()
-    sweeping.train(*arguments, experiment=LIGHT, root=root, check=False)
-    (root / "input/fail1").unlink()
-    (root / "input/late0").touch()
-    process = start(sweeping, root, *arguments)
-
-    def is_replaced() -> bool:
-        try:
-            return "replaced_by" in load(folder / "run/run.json")
-        except FileNotFoundError:  # in between
-            return False
-
-    wait_for(is_replaced, process)
-    (root / "input/late0").unlink()
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert "fold 0 is done" in printed
-    assert {path.name for path in folder.iterdir()} <= {"run", ".locks"}
-    assert sorted(results(root, "run")) == [0, 1, 2]
-
-
-def test_two_commands_that_replace_the_same_run(sweeping: Project, root: Path) -> None:
-    """Both work on one new run; the second sees it in its place."""
-    code = """
-import expkit, model, train
-def make(*overrides):
-    config = expkit.load_config("002-light", ["exp.name=run", "exp.fold=[0,1]", *overrides])
-    return expkit.Run(config, train.__file__, metric=train.score)
-def act(fold):
-    with fold:
-        fold.save_csv("oof.csv", {"id": [fold.number], "prediction": [1.0]})
-        fold.finish()
-def train_all(run):
-    for fold in run.missing():
-        act(fold)
-    run.summarize()
-train_all(make())
-interrupted = make("overwrite=true").missing()
-act(next(interrupted))
-interrupted.close()
-first, second = make("overwrite=true"), make("overwrite=true")
-train_all(first)
-assert list(second.missing()) == []
-second.summarize()
-"""
-    folder = sweeping.folder / "experiments" / LIGHT
-    printed = call(sweeping.python, "-c", code, cwd=folder, env=sweeping.environment(PROJECT_ROOT=str(root))).stdout
-    assert printed.splitlines()[-1].startswith("results: ") and printed.splitlines()[-1].endswith("/run")
-    assert {path.name for path in (root / f"output/{LIGHT}").iterdir()} <= {"run", ".locks"}
-
-
-@pytest.mark.parametrize("launcher", [[LOCAL, TWO], ["hydra/launcher=basic"]])
-def test_overwrite_keeps_the_old_run_until_every_job_is_done(
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[LOCAL, TWO], ["hydra/launcher=basic"]], ids=["local", "basic"])
+def test_overwrite_with_the_same_configuration_keeps_other_folds(
     sweeping: Project, root: Path, launcher: list[str]
 ) -> None:
-    sweeping.train("exp.fold=[0,1,2]", "exp.name=run", experiment=LIGHT, root=root)
+    """Each fold that is asked for is trained once; those that were not asked for stay."""
+    expkit.run(LIGHT, overrides=["exp.fold=[0,1,2,3]", "exp.name=run"])
     before = results(root, "run")
     arguments = ["-m", "exp.name=run", "exp.fold=[0],[1],[2]", "overwrite=true", *launcher]
-    (root / "input/fail1").touch()
-    config = sweeping.folder / "experiments" / LIGHT / "config.yaml"
-    with edited(config, "name: light", "name: light\n  seed: 7"):
-        sweeping.train(*arguments, experiment=LIGHT, root=root, check=False)
-        assert results(root, "run") == before
-        (root / "input/fail1").unlink()
-        again = sweeping.train(*arguments, experiment=LIGHT, root=root).stdout
-    assert "fold 0 is done" in again and "fold 2 is done" in again
-    assert sorted(results(root, "run")) == [0, 1, 2]
-    assert all(results(root, "run")[fold] != before[fold] for fold in before)
-    assert {path.name for path in (root / f"output/{LIGHT}").iterdir()} <= {"run", ".locks"}
+    done = sweeping.train(*arguments, experiment=LIGHT, root=root)
+    after = results(root, "run")
+    assert sorted(after) == [0, 1, 2, 3]
+    assert all(after[fold]["values"]["ended"] > before[fold]["values"]["ended"] for fold in (0, 1, 2))
+    assert after[3]["values"] == before[3]["values"]
+    assert " 4/5 " in done.stdout.splitlines()[-1]
+    assert done.stdout.count("quality 10.0000") >= 3 and "is done:" not in done.stdout
