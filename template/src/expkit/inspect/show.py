@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from expkit import inputs, modules
+from expkit.config.experiment import Loaded, load_experiment
 from expkit.errors import plain
 from expkit.inspect.board import Row, row_of
 from expkit.inspect.loaded import LoadedRun
-from expkit.paths import output_dir, shown
-from expkit.record import RunRecord, read_data
+from expkit.paths import shown
+from expkit.record import RunRecord
+from expkit.train.changes import changed_code, changed_data
 
 HEADINGS = ("run", "score ± std", "folds", "seed", "time", "finished", "commit", "marks")
 ONLY_WIDE = ("finished", "commit")  # columns for a terminal of 110 characters and more, for files and for programs
@@ -91,42 +92,21 @@ def duration(seconds: float) -> str:
 def changed_since(run: RunRecord) -> list[str]:
     """What has changed in the project since a run was trained: "code changed since (model.py)", ..."""
     parts = [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
-    if not parts or parts[0].result is None:
+    if not parts:
         return []
-    origin, marks = parts[0].origin(), []
-    code = origin.get("code")
-    if isinstance(code, dict) and all(isinstance(pair, list) and len(pair) == 2 for pair in code.values()):
-        if changed := modules.changed_since(code, _unused(run.experiment)):
-            marks.append(f"code changed since ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})")
-    trained_with = parts[0].result["data"]
-    if trained_with and (changed := data_changes(trained_with, run.experiment)):
-        marks.append(f"data changed since ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})")
+    loaded = _loaded(run.experiment)
+    marks = []
+    for what, changed in (
+        ("code", changed_code(parts[0], loaded.unused if loaded else None)),
+        ("data", changed_data(parts[0], loaded)),
+    ):
+        if changed:
+            marks.append(f"{what} changed since ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})")
     return marks
 
 
-def data_changes(trained_with: str, experiment: str) -> list[str]:
-    """How the data differ now from those of a fingerprint."""
-    digest, now = inputs.take(_inputs(experiment), keep=False)
-    if digest == trained_with:
-        return []
-    before = read_data(output_dir(), trained_with)
-    return inputs.changes(before, now) if before is not None else ["nobody knows which files"]
-
-
-def _unused(experiment: str) -> modules.Unused | None:
-    loaded = _loaded(experiment)
-    return loaded.unused if loaded else None
-
-
-def _inputs(experiment: str) -> Any:
-    loaded = _loaded(experiment)
-    return loaded.experiment.inputs if loaded else ()
-
-
-def _loaded(experiment: str) -> Any:
+def _loaded(experiment: str) -> Loaded | None:
     """The experiment as it is now; None when it is gone or broken: its runs are shown all the same."""
-    from expkit.config.experiment import load_experiment
-
     try:
         return load_experiment(experiment)
     except Exception:

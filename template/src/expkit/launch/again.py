@@ -12,7 +12,8 @@ from expkit.config.compose import from_values
 from expkit.config.experiment import load_experiment
 from expkit.config.values import Mode, restored
 from expkit.errors import report
-from expkit.train.run import Command, Run
+from expkit.train.origin import Command
+from expkit.train.run import Run
 
 
 def main() -> None:

@@ -96,7 +96,8 @@ class Job:
         if config.show_config:
             print_config(config)
             return None
-        from expkit.train.run import Command, Run  # not needed to show a configuration
+        from expkit.train.origin import Command
+        from expkit.train.run import Run  # not needed to show a configuration
 
         hydra = HydraConfig.get()
         is_sweep = hydra.mode is RunMode.MULTIRUN
@@ -107,8 +108,8 @@ class Job:
         try:
             return run.train()
         finally:
-            if run.folder is not None:
-                self._note(run=str(run.folder), replaces=run.replaces)
+            if run.place.folder is not None:
+                self._note(run=str(run.place.folder), replaces=run.place.replaces)
 
     def _settle(self) -> None:
         """Make this process one like that of the command; it has been told to import the copy of the code."""

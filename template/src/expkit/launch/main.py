@@ -110,7 +110,8 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
     Raises:
         Error: as on the command line, where it is one line.
     """
-    from expkit.train.run import Command, Run
+    from expkit.train.origin import Command
+    from expkit.train.run import Run
 
     loaded = load_experiment(experiment)
     if config is None:

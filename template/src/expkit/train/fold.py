@@ -6,23 +6,45 @@ import json
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import inputs, modules, record, snapshot, tables
+from expkit.config.experiment import Loaded
 from expkit.errors import Error, require
 from expkit.files import Broken
 from expkit.paths import code_root, output_dir, shown
 from expkit.progress import Progress
 from expkit.train.history import History
-from expkit.train.origin import environment_text, origin
+from expkit.train.origin import Command, environment_text, origin
+from expkit.train.place import Place
 from expkit.train.scores import as_number, scores
 from expkit.train.submission import check_submission
 
 if TYPE_CHECKING:
-    from expkit.train.run import Run
     from expkit.train.tracking import Tracker
+
+
+@dataclass
+class Work:
+    """What the folds of a run have in common."""
+
+    loaded: Loaded
+    place: Place
+    command: Command
+    overrides: list[str]
+    debug: bool
+    has_git: bool = True
+
+    def snapshot(self) -> snapshot.Snapshot | None:
+        """The code as it is now; a sweep's copy has its own. None for debug runs, and without git."""
+        if self.debug or self.command.is_copy or not self.has_git:
+            return None if self.debug else self.command.git
+        found = snapshot.take(code_root())
+        self.has_git = found is not None  # said once
+        return found
 
 
 class Fold:
@@ -35,24 +57,24 @@ class Fold:
         folder: where its files go; empty when the training begins.
     """
 
-    def __init__(self, run: Run, folder: Path, number: int | None, tracker: Tracker) -> None:
-        self.number, self.folder = number, folder
-        self.name, self.title = record.fold_name(number), record.fold_title(number)
+    def __init__(self, work: Work, number: int | None, tracker: Tracker) -> None:
+        assert work.place.folder is not None
+        self.number, self.name, self.title = number, record.fold_name(number), record.fold_title(number)
+        self.folder = work.place.folder / self.name
         self.finished: dict[str, Any] | None = None
-        self._run, self._tracker = run, tracker
+        self._work, self._tracker = work, tracker
         self._started, self._clock = datetime.now(UTC), time.monotonic()
-        if folder.exists():
-            shutil.rmtree(folder)  # what an interrupted training left
-        folder.mkdir()
+        if self.folder.exists():
+            shutil.rmtree(self.folder)  # what an interrupted training left
+        self.folder.mkdir()
         self._progress = Progress(self.title)
-        self._history = History(folder / record.HISTORY)
+        self._history = History(self.folder / record.HISTORY)
         self._rows = 0
-        self._beside = modules.files_beside(run.loaded.name)
+        self._beside = modules.files_beside(work.loaded.name)
         self._data: str | None = None
-        self._git: snapshot.Snapshot | None = None
-        if not run.exp.debug:
-            self._git = run.snapshot()
-            self._data, manifest = inputs.take(run.loaded.experiment.inputs)
+        self._git = work.snapshot()
+        if not work.debug:
+            self._data, manifest = inputs.take(work.loaded.experiment.inputs)
             record.write_data(output_dir(), self._data, manifest)
 
     @property
@@ -127,7 +149,7 @@ class Fold:
         """No row may be left out twice: its score would count twice, and one of the two has trained on it."""
         import numpy
 
-        for number, other in self._run.done_folds().items():
+        for number, other in self._work.place.done_folds().items():
             if number == self.number:
                 continue
             try:
@@ -158,9 +180,9 @@ class Fold:
             Error: there are no predictions, a metric fails, or a value is no number or text.
         """
         kept = {name: self._plain(name, value) for name, value in values.items()}
-        experiment = self._run.loaded.experiment
+        experiment = self._work.loaded.experiment
         self._progress.close()
-        self._run.require_current()
+        self._work.place.require_current()
         found: dict[str, float] = {}
         failure = None
         if self.number is not None:
@@ -187,15 +209,15 @@ class Fold:
         return value
 
     def _write(self, found: dict[str, float], kept: dict[str, Any]) -> None:
-        run = self._run
-        sources = modules.loaded_sources(run.loaded.name)
-        code = modules.digests(sources | self._beside, run.loaded.unused)
-        if self._git is not None and not run.command.is_copy:
+        work = self._work
+        sources = modules.loaded_sources(work.loaded.name)
+        code = modules.digests(sources | self._beside, work.loaded.unused)
+        if self._git is not None and not work.command.is_copy:
             self._git = snapshot.amended(code_root(), self._git, sources)
-        about = origin(run.command.line, run.overrides)
+        about = origin(work.command.line, work.overrides)
         result = {
             "fold": self.number,
-            "run": run.id,
+            "run": work.place.id,
             "scores": found,
             "values": kept,
             "rows": self._rows,

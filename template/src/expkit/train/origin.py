@@ -1,14 +1,37 @@
-"""What a person needs to know to make a fold again: command, packages, machine."""
+"""What a fold is made by: a command, with its packages, on a machine."""
 
 from __future__ import annotations
 
 import functools
 import os
 import platform
+import secrets
 import socket
 import sys
+from dataclasses import dataclass, field
 from importlib import metadata
 from typing import Any
+
+from expkit import snapshot as snapshots
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a run is trained for: a command line, a job of a sweep, a call from Python.
+
+    Attributes:
+        line: as it was typed; [] from Python.
+        id: the same in every job of a sweep.
+        is_copy: whether the code is a sweep's copy of the project, which nobody edits.
+        git: the snapshot of that copy.
+        installs: whether a run that replaces another counts as soon as it is whole; a sweep waits for all its jobs.
+    """
+
+    line: list[str] = field(default_factory=list)
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
+    is_copy: bool = False
+    git: snapshots.Snapshot | None = None
+    installs: bool = True
 
 
 def origin(command: list[str], overrides: list[str]) -> dict[str, Any]:

@@ -1,0 +1,32 @@
+"""What has changed in the project since a fold was trained."""
+
+from __future__ import annotations
+
+from expkit import inputs, modules
+from expkit.config.experiment import Loaded
+from expkit.paths import output_dir
+from expkit.record import FoldRecord, read_data
+
+
+def changed_code(fold: FoldRecord, unused: modules.Unused | None) -> list[str]:
+    """The files that its process had loaded, and that are others now.
+
+    Args:
+        unused: the names in them that train nothing, as `Loaded.unused`.
+    """
+    code = fold.origin().get("code")
+    if not isinstance(code, dict) or not all(isinstance(pair, list) and len(pair) == 2 for pair in code.values()):
+        return []
+    return modules.changed_since(code, unused)
+
+
+def changed_data(fold: FoldRecord, loaded: Loaded | None) -> list[str]:
+    """How the data of the experiment differ from those that it was trained with, a line a file. Writes nothing."""
+    trained_with = fold.result["data"] if fold.result else None
+    if trained_with is None:
+        return []
+    digest, now = inputs.take(loaded.experiment.inputs if loaded else (), keep=False)
+    if digest == trained_with:
+        return []
+    before = read_data(output_dir(), trained_with)
+    return inputs.changes(before, now) if before is not None else ["nobody knows which files"]

@@ -1,0 +1,186 @@
+"""Where a command puts the results of a run: the version that it goes on with, or makes."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from expkit import record
+from expkit.config.experiment import Loaded, metric_name
+from expkit.config.values import Config, container, differences
+from expkit.errors import Error, require
+from expkit.paths import output_dir, shown
+from expkit.record import FoldRecord
+from expkit.train.changes import changed_code
+from expkit.train.versions import Versions
+
+
+class Place:
+    """The version of a run that a command works in. Constructing one writes nothing.
+
+    Args:
+        loaded: the experiment.
+        config: its configuration.
+        run: the name of the run.
+        command: the id of the command; the jobs of a sweep have one.
+
+    Raises:
+        Error: what is there is of another configuration, or nobody knows of which.
+
+    Attributes:
+        folder: the version; None until there is one.
+        id: of the version; its W&B ids begin with it. "" until there is one.
+        replaces: whether this version is to take the place of one that counts now.
+    """
+
+    def __init__(self, loaded: Loaded, config: Config, run: str, command: str) -> None:
+        self.loaded, self.config, self.run, self.command = loaded, config, run, command
+        require(
+            loaded.name not in record.NOT_EXPERIMENTS,
+            f"experiments/{loaded.name}: the name is taken by a folder of output/; rename the experiment",
+        )
+        self.debug = config.exp.debug
+        output = output_dir() / "debug" if self.debug else output_dir()
+        self.versions = Versions(output / loaded.name, run)
+        base = None if self.debug else self.versions.counting()
+        self._base = record.version_number(base) if base else 0
+        self.replaces = base is not None and (config.overwrite or self._is_abandoned(base))
+        self.folder: Path | None = None
+        self.id = ""
+        self._use(self._existing())
+
+    def _use(self, folder: Path | None) -> None:
+        info = record.read_run_info(folder) if folder is not None else None
+        self.folder, self.id = folder, str(info["id"]) if info else ""
+
+    # Which version
+
+    def _is_abandoned(self, folder: Path) -> bool:
+        """Whether a version of another configuration has no result and nobody at work: nothing that could be lost."""
+        run = record.read_run(folder)
+        if run.info is None or run.problems or not differences(run.info["config"], self.config):
+            return False
+        parts = [*run.folds.values(), *([run.full] if run.full else [])]
+        return not any(part.result for part in parts) and not self.versions.held(folder)
+
+    def _existing(self) -> Path | None:
+        """The version to go on with; None: one is to be made."""
+        if self.debug:
+            return None
+        if not self.replaces:
+            counting = self.versions.counting()
+            return counting if counting is not None and self._holds_this(counting) else None
+        for folder in self.versions.newest_first():
+            info = record.read_run_info(folder)
+            later = record.version_number(folder) > self._base
+            mine = info is not None and (later or self.command in info["commands"])
+            if mine and info and not differences(info["config"], self.config) and self._is_of_this_code(folder):
+                return folder
+        return None
+
+    def _holds_this(self, folder: Path) -> bool:
+        """Whether a folder holds this configuration, or, empty, may take it."""
+        run = record.read_run(folder)
+        if run.info is None:
+            found = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+            if set(found) <= {record.CONFIG}:  # a kill between making it and describing it
+                return False
+            what = next(iter(run.problems), "it has no run.json")
+            raise Error(
+                f"{shown(folder)}: {what}, so that nobody knows what its results are: move it, or overwrite=true"
+            )
+        if changes := differences(run.info["config"], self.config):
+            raise Error(
+                f"{shown(folder)} holds another configuration ({'; '.join(changes)}): "
+                "give this one a parameter set and a name of its own (exp/NNN.yaml), "
+                "or replace the old run with overwrite=true"
+            )
+        return True
+
+    def _is_of_this_code(self, folder: Path) -> bool:
+        """Whether an unfinished version goes on: its folds are of the code as it is, or somebody is at work there."""
+        run = record.read_run(folder)
+        done = [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
+        return not any(changed_code(fold, self.loaded.unused) for fold in done) or bool(self.versions.held(folder))
+
+    # Making it
+
+    def prepare(self) -> None:
+        """Make the version that this command works in, unless it is there.
+
+        Raises:
+            Error: the folder cannot be written, or holds another configuration by now.
+        """
+        _require_writable(self.versions.parent)
+        with self.versions.locked():
+            if self.debug:
+                self.versions.clear()
+            else:
+                self.versions.clean()
+            self._use(self._existing())
+            if self.folder is None:
+                self._use(self._made())
+            assert self.folder is not None
+            self._note_command(self.folder)
+
+    def _made(self) -> Path:
+        base = self.versions.counting()
+        before = record.read_run_info(base) if base else None
+        alike = before is not None and not differences(before["config"], self.config)
+        values = container(self.config)
+        about = {
+            "experiment": self.loaded.name,
+            "run": self.run,
+            "metric": metric_name(self.loaded.experiment.metric),
+            "greater_is_better": self.loaded.experiment.greater_is_better,
+            "n_folds": self.config.exp.n_folds,
+            "config": {"exp": values["exp"]},
+            "commands": [self.command],
+            "same_as": before["id"] if before and alike else None,
+        }
+        text = OmegaConf.to_yaml(values)
+        if base is not None and not self.replaces and before is None:  # an empty folder
+            self.versions.describe(base, about, text)
+            return base
+        return self.versions.make(about, text)
+
+    def _note_command(self, folder: Path) -> None:
+        """Remember that this command works on a version that replaces another: its late jobs find it in place."""
+        info = record.read_run_info(folder)
+        if self.replaces and info is not None and self.command not in info["commands"]:
+            record.describe_again(folder, info | {"commands": [*info["commands"], self.command]})
+
+    # What is in it
+
+    def fold(self, number: int | None) -> FoldRecord | None:
+        """A fold as it lies on the disk; None while there is no folder for it."""
+        return None if self.folder is None else record.read_fold(self.folder, number, self.id)
+
+    def done_folds(self) -> dict[int, FoldRecord]:
+        """The folds that are done, of whichever command."""
+        return {} if self.folder is None else record.read_run(self.folder).done
+
+    def require_current(self) -> None:
+        """Raise an `Error` when the version of this command can no longer count."""
+        assert self.folder is not None
+        self.versions.require_current(self.folder, self.id)
+
+
+def _require_writable(folder: Path) -> None:
+    """Make `folder`.
+
+    Raises:
+        Error: it cannot be made or written.
+    """
+    above = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not above.is_dir():
+        raise Error(f"cannot write {folder}: {above} is not a folder")
+    probe = folder / f".{secrets.token_hex(4)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise Error(f"cannot write {folder}: {error.strerror}") from error
