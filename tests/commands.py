@@ -73,8 +73,8 @@ class Background:
     @property
     def folder(self) -> Path:
         """The version that it works in."""
-        assert self.run.folder is not None
-        return self.run.folder
+        assert self.run.place.folder is not None
+        return self.run.place.folder
 
     def finish(self) -> float | None:
         """Let it go on, and wait for its end. Raises what it raises."""

@@ -213,7 +213,7 @@ def test_an_overwriting_command_waits_for_another_that_trains_in_the_new_version
         Background("exp.fold=[0,1]", "overwrite=true", stays_in=1) as long,
         Background("exp.fold=[0]", "overwrite=true") as short,
     ):
-        wait_for(lambda: short.run.folder is not None)
+        wait_for(lambda: short.run.place.folder is not None)
         with pytest.raises(TimeoutError):
             short._result.result(1)
         assert counting(root) == root / RUN
