@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from types import TracebackType
 
 AGAIN = "finished folds are kept, and the same command trains what is missing"
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -61,7 +62,7 @@ def one_line(error: BaseException) -> str | None:
         return "\n".join(map(plain, str(error).splitlines()))
     if isinstance(error, BrokenPipeError) and _is_stdout(error):
         return f"nobody reads the output any more, and the command stops: {AGAIN}"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
         return plain(f"cannot write {error.filename or 'a file'}: {error.strerror}")
     if isinstance(error, PermissionError):
         return plain(f"no access to {error.filename or 'a file'}: {error.strerror}")

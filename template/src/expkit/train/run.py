@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from expkit import record
 from expkit.config.experiment import Loaded
 from expkit.config.values import Config, Mode, container
-from expkit.errors import Error, interrupted, report, require, warn
+from expkit.errors import CANNOT_WRITE, Error, interrupted, report, require, warn
 from expkit.paths import shown
 from expkit.record import FoldRecord, RunRecord
 from expkit.train import scores
@@ -61,10 +61,15 @@ class Run:
         Raises:
             Error: a fold has failed, and the others are done; or the folder cannot be written.
         """
-        with closing(self._missing()) as missing:  # an exception in a notebook must not keep the lock
-            for number in missing:
-                self._train(number)
-        return self._summarize()
+        try:
+            with closing(self._missing()) as missing:  # an exception in a notebook must not keep the lock
+                for number in missing:
+                    self._train(number)
+            return self._summarize()
+        except OSError as error:
+            if error.errno in CANNOT_WRITE and error.filename is None:  # a write, unlike an open, names no file
+                error.filename = str(self.place.folder or self.place.versions.parent)
+            raise
 
     def _numbers(self) -> list[int | None]:
         return [None] if self.exp.mode is Mode.sub else list(self.exp.fold or [])
