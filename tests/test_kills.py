@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
+import subprocess
 import sys
+import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import command
-from helpers import counting, results, scores_and_predictions
-from light import LIGHT
+from conftest import Project, call
+from helpers import counting, results, scores_and_predictions, start
+from light import LIGHT, wait_for
 
+import expkit
 from expkit import files, record, snapshot
 
 RUN = f"output/{LIGHT}/light"
@@ -192,10 +198,10 @@ def test_a_result_gets_its_name_when_its_files_are_on_the_disk(root: Path, monke
         flushed[os.readlink(f"/proc/self/fd/{handle}")] = (about.st_size, about.st_mtime_ns)
         fsync(handle)
 
-    def note_name(call: Callable[..., None]) -> Callable[..., None]:
+    def note_name(name: Callable[..., None]) -> Callable[..., None]:
         def noted(source: Any, target: Any, **options: Any) -> None:
             assert str(source) in flushed, f"{target} gets its name before its content is on the disk"
-            call(source, target, **options)
+            name(source, target, **options)
             named[str(target)] = dict(flushed)
             flushed.pop(str(Path(target).parent), None)
 
@@ -228,3 +234,206 @@ def test_a_result_gets_its_name_when_its_files_are_on_the_disk(root: Path, monke
 
 def _state(file: Path) -> tuple[int, int]:
     return file.stat().st_size, file.stat().st_mtime_ns
+
+
+@pytest.mark.slow
+def test_kill_the_baseline_at_any_moment(project: Project, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """A real training, a real command: it ends with the bytes of one that was never interrupted."""
+    arguments = ["exp.fold=[0,1,2]", "exp.train.epoch=60"]
+    name = "baseline,exp.train.epoch=60"
+    (tmp_path / "whole").mkdir()
+    begin = time.monotonic()
+    project.train(*arguments, root=tmp_path / "whole", WANDB_MODE="disabled")
+    duration = time.monotonic() - begin
+    expected = scores_and_predictions(tmp_path / "whole/output/001-baseline" / name)
+    assert len(expected) == 3
+    kills = request.config.getoption("--kills")
+    while kills > 0:
+        root = tmp_path / f"killed{kills}"
+        root.mkdir()
+        for _ in range(min(3, kills)):
+            kills -= 1
+            process = start(project, root, *arguments, experiment="001-baseline")
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(random.uniform(0.3, duration))
+            process.kill()
+            process.communicate()
+            run = record.read_run(root / "output/001-baseline" / name)
+            assert not (root / "output/001-baseline").exists() or run.problems in ((), ("cannot be read",))
+            assert scores_and_predictions(run.folder).items() <= expected.items()
+        project.train(*arguments, root=root, WANDB_MODE="disabled")
+        assert scores_and_predictions(counting(root, name, "001-baseline")) == expected
+
+
+# Interrupted, failed, out of space
+
+
+def test_a_fold_that_fails_does_not_stop_the_others(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is reported whole, the command fails, and the same command trains just the missing one."""
+    (root / "control/fail1").touch()
+    with pytest.raises(expkit.Error, match="^failed: fold 1; the same command trains what is missing$"):
+        command("exp.fold=[0,1,2]").train()
+    shown = capsys.readouterr().err
+    assert "ValueError: planted" in shown and "model.py" in shown
+    assert list(results(root)) == [0, 2]
+    (root / "control/fail1").unlink()
+    trained: list[int | None] = []
+    command("exp.fold=[0,1,2]", during=lambda fold: trained.append(fold.number)).train()
+    assert trained == [1]
+    printed = capsys.readouterr().out
+    assert "fold 0 is done" in printed and "3/5 folds" in printed
+
+
+def broken(file: Path, other: Path) -> Iterator[None]:
+    """Damage a result in one way after the other."""
+    whole = file.read_bytes()
+    for content in (
+        b"",
+        b"{",
+        b"[]",
+        b'"text"',
+        b"{}",
+        b"null",
+        b"\0\0\0",
+        whole[:-20],
+        whole.replace(b"10", b"11", 1),
+    ):
+        file.write_bytes(content)
+        yield
+    file.write_bytes(other.read_bytes())
+    yield
+    file.write_bytes(whole)
+
+
+def test_a_broken_result_counts_as_missing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Cut off, empty, edited, of another fold: one warning that names it, and the fold is trained again."""
+    command("exp.fold=[0,1]").train()
+    fold0, fold1 = root / RUN / "fold0", root / RUN / "fold1"
+    for _ in broken(fold0 / "result.json", fold1 / "result.json"):
+        assert list(results(root)) == [1]
+        command("exp.fold=[1]").train()
+        capsys.readouterr()
+        assert not command("exp.fold=[0]")._say_done(0)
+        assert re.fullmatch(r"warning: \S+/fold0: .*fold0.*; it counts as missing\n", capsys.readouterr().err)
+    (fold0 / "result.json").write_text("")
+    command("exp.fold=[0]").train()
+    assert list(results(root)) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        ("oof.npz", "cut off"),
+        ("oof.npz", "missing"),
+        ("oof.npz", "edited"),
+        ("oof.npz", "of another fold"),
+        ("origin.json", "edited"),
+    ],
+)
+def test_a_fold_whose_files_are_damaged_counts_as_missing(root: Path, name: str, how: str) -> None:
+    command("exp.fold=[0,1]").train()
+    file = root / RUN / "fold0" / name
+    content = file.read_bytes()
+    if how == "missing":
+        file.unlink()
+    elif how == "of another fold":
+        shutil.copy(root / RUN / "fold1" / name, file)
+    else:
+        file.write_bytes(content[:-1] if how == "cut off" else content[:-1] + b"?")
+    assert list(results(root)) == [1]
+    command("exp.fold=[0,1]").train()
+    assert list(results(root)) == [0, 1]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A filesystem of one megabyte."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("only root can mount a filesystem")
+    if call("mount", "-t", "tmpfs", "-o", "size=1m", "none", folder, cwd=tmp_path, check=False).returncode:
+        pytest.skip("this machine does not let root mount a filesystem")
+    yield folder
+    call("umount", folder, cwd=tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wandb_mode", ["disabled", "offline"])
+def test_a_full_disk(project: Project, small_disk: Path, wandb_mode: str) -> None:
+    """One clear line; what was there is intact; with space, the same command goes on."""
+    arguments = ["exp.fold=[0,1,2,3,4]", "exp.train.base_model=large", "exp.train.epoch=2"]
+    name = "baseline,exp.train.base_model=large,exp.train.epoch=2"
+    done = project.train(*arguments, root=small_disk, check=False, WANDB_MODE=wandb_mode)
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    [error] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "No space left on device" in error and str(small_disk) in error
+    before = results(small_disk, name, "001-baseline")
+    assert len(before) < 5
+    run = small_disk / "output/001-baseline" / name
+    (run / f"fold{len(before)}/model.joblib").unlink(missing_ok=True)
+    shutil.rmtree(small_disk / "output/wandb", ignore_errors=True)
+    project.train("exp.fold=[0]", *arguments[1:], root=small_disk, WANDB_MODE="disabled", check=len(before) > 0)
+    after = results(small_disk, name, "001-baseline")
+    assert before.items() <= after.items() and after
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["a new run", "overwriting"])
+def test_ctrl_c(sweeping: Project, root: Path, again: bool) -> None:
+    """One line, and nothing half-written counts as a result."""
+    if again:
+        command("exp.fold=[0,1]").train()
+        (root / "control/came1").unlink()
+    (root / "control/gate1").touch()
+    process = start(sweeping, root, "exp.fold=[0,1]", *["overwrite=true"] * again)
+    wait_for(lambda: (root / "control/came1").exists(), process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert errors.startswith("stopped") and len(errors.splitlines()) == 1
+    assert counting(root) == root / RUN
+    assert list(results(root)) == ([0, 1] if again else [0])
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_scikit_learn(project: Project, tmp_path: Path) -> None:
+    """It answers with a warning, of its own accord, and would go on."""
+    process = start(project, tmp_path, "exp.train.epoch=5000", experiment="001-baseline")
+    wait_for(lambda: list(tmp_path.glob("output/*/*/fold0/history.csv")), process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert (process.returncode, len(errors.splitlines())) == (130, 1), errors
+    assert not list(tmp_path.rglob("result.json"))
+
+
+# Two terminals
+
+
+def test_two_processes_share_the_folds(sweeping: Project, root: Path) -> None:
+    """Each fold is trained by exactly one; the other says so and takes what is free."""
+    (root / "control/together").write_text("2")  # each stays in its first fold until the other has come
+    both = [start(sweeping, root, "exp.fold=[0,1,2]") for _ in range(2)]
+    printed = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    for fold in range(3):
+        assert sum(f"fold {fold}  quality" in out for out, _ in printed) == 1
+    assert any("is being trained by another process" in out for out, _ in printed)
+    assert all("3/5 folds" in out for out, _ in printed)
+    assert len({result["values"]["pid"] for result in results(root).values()}) == 2
+
+
+def test_the_second_waits_for_the_first_and_trains_for_it_when_it_is_killed(sweeping: Project, root: Path) -> None:
+    (root / "control/gate0").touch()
+    first = start(sweeping, root, "exp.fold=[0]")
+    wait_for(lambda: (root / "control/came0").exists(), first)
+    second, third = (start(sweeping, root, "exp.fold=[0]") for _ in range(2))
+    for process in (second, third):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting for fold 0, which another process trains\n"
+    first.kill()
+    first.communicate()
+    (root / "control/gate0").unlink()
+    printed = [process.communicate(timeout=60)[0] for process in (second, third)]
+    assert sorted("fold 0 is done" in out for out in printed) == [False, True]
+    assert results(root)[0]["values"]["pid"] in (second.pid, third.pid)
