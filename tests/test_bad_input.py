@@ -3,23 +3,63 @@
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from conftest import Project, call
-from test_run import files
+from experiments import own_experiment
+from light import LIGHT
+
+import expkit
 
 
-def assert_refused(project: Project, arguments: list[str], mentions: str, root: Path, **variables: str) -> None:
-    variables.setdefault("PROJECT_ROOT", str(root))
-    done = project.train(*arguments, check=False, **variables)
-    assert done.returncode == 1, done.stdout
-    assert done.stdout == ""
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert done.stderr.startswith("error: ")
-    assert mentions in done.stderr
+def files(folder: Path) -> list[str]:
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+
+
+@dataclass
+class Printed:
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Printed]
+
+
+@pytest.fixture
+def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """A train.py as its command line runs it, in this process."""
+
+    def command(*arguments: str, experiment: str = "001-baseline") -> Printed:
+        file = expkit.code_root() / "experiments" / experiment / "train.py"
+        monkeypatch.setattr(sys, "argv", [str(file), *arguments])
+        monkeypatch.setattr(sys, "path", [str(file.parent), *sys.path])
+        modules = set(sys.modules)
+        code = 0
+        capsys.readouterr()
+        try:
+            runpy.run_path(str(file), run_name="__main__")
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        for name in set(sys.modules) - modules:
+            if getattr(sys.modules[name], "__file__", None) == str(file.with_name(f"{name}.py")):
+                del sys.modules[name]  # what the script has imported from beside it
+        return Printed(code, *capsys.readouterr())
+
+    return command
+
+
+def assert_refused(printed: Printed, mentions: str, root: Path) -> None:
+    assert (printed.code, printed.out) == (1, ""), printed
+    assert len(printed.err.splitlines()) == 1, printed.err
+    assert printed.err.startswith("error: ")
+    assert mentions in printed.err
     assert files(root) == []
 
 
@@ -48,7 +88,7 @@ def assert_refused(project: Project, arguments: list[str], mentions: str, root: 
         ("exp.fold=0", "exp.fold must be a list"),
         ("exp.fold=[0", "exp.fold=[0"),
         ("exp.fold=0,1", "exp.fold=0,1: a list is written"),
-        ("exp.n_folds=1", "exp.n_folds must be at least 2"),
+        ("exp.n_folds=1", "exp.n_folds must be from 2 to 10000"),
         ("exp.n_folds=140", "exp.n_folds must be at most 139"),
         ("exp.train.epoch=0", "exp.train.epoch must be at least 1"),
         ("exp.train.batch_size=-4", "exp.train.batch_size must be at least 1"),
@@ -64,8 +104,8 @@ def assert_refused(project: Project, arguments: list[str], mentions: str, root: 
         ("exp.name=002-larger-model", "exp/002.yaml has the name '002-larger-model' too"),
     ],
 )
-def test_command_line(project: Project, tmp_path: Path, argument: str, mentions: str) -> None:
-    assert_refused(project, [argument], mentions, tmp_path)
+def test_command_line(train: Command, root: Path, argument: str, mentions: str) -> None:
+    assert_refused(train(argument), mentions, root)
 
 
 @pytest.mark.parametrize(
@@ -76,23 +116,35 @@ def test_command_line(project: Project, tmp_path: Path, argument: str, mentions:
         (["--config-name", "x"], "'x'"),
     ],
 )
-def test_flags(project: Project, tmp_path: Path, arguments: list[str], mentions: str) -> None:
-    assert_refused(project, arguments, mentions, tmp_path)
+def test_flags(train: Command, root: Path, arguments: list[str], mentions: str) -> None:
+    assert_refused(train(*arguments), mentions, root)
 
 
 def test_not_in_experiments(project: Project, tmp_path: Path) -> None:
-    folder = tmp_path / "experiments/group/001-baseline"
-    shutil.copytree(project.folder / "experiments/001-baseline", folder, ignore=shutil.ignore_patterns("__pycache__"))
-    before = files(tmp_path)
-    done = call(project.python, folder / "train.py", cwd=tmp_path, env=project.environment(), check=False)
-    assert done.returncode == 1
-    assert "an experiment is a folder in experiments/" in done.stderr
-    assert [file for file in files(tmp_path) if "__pycache__" not in file] == before
+    """In a process of its own, with the installed expkit; and a train.py of another project."""
+    for place, complaint in (
+        ("experiments/group/001-baseline", "an experiment is a train.py in a folder of experiments/"),
+        ("experiments/001-baseline", "is not of the project whose expkit is installed"),
+    ):
+        folder = tmp_path / place
+        shutil.copytree(project.folder / "experiments/001-baseline", folder)
+        before = files(tmp_path)
+        done = call(project.python, folder / "train.py", cwd=tmp_path, env=project.environment(), check=False)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert complaint in done.stderr
+        assert [file for file in files(tmp_path) if "__pycache__" not in file] == before
+
+
+@pytest.fixture(scope="module")
+def own() -> Iterator[Path]:
+    """A copy of the baseline."""
+    with own_experiment(copy_of="001-baseline") as folder:
+        yield folder
 
 
 @pytest.fixture
-def parameter_file(project: Project) -> Iterator[Path]:
-    file = project.folder / "experiments/001-baseline/exp/666.yaml"
+def parameter_file(own: Path) -> Iterator[Path]:
+    file = own / "exp/666.yaml"
     yield file
     file.unlink()
 
@@ -110,36 +162,41 @@ def parameter_file(project: Project) -> Iterator[Path]:
         ("name: 001-larger-lr", "exp/001.yaml has the name '001-larger-lr' too"),
     ],
 )
-def test_parameter_file(project: Project, tmp_path: Path, parameter_file: Path, text: str, mentions: str) -> None:
+def test_parameter_file(train: Command, root: Path, parameter_file: Path, text: str, mentions: str) -> None:
     parameter_file.write_text(text + "\n")
-    assert_refused(project, ["exp=666"], mentions, tmp_path)
+    assert_refused(train("exp=666", experiment=parameter_file.parents[1].name), mentions, root)
 
 
 @pytest.mark.parametrize("text", ["name: [x", "- a list", "name: ${nothing}", "train: {epoch: many}", "", "\0"])
 def test_a_broken_parameter_file_is_in_nobody_elses_way(
-    project: Project, tmp_path: Path, parameter_file: Path, text: str
+    train: Command, root: Path, parameter_file: Path, text: str
 ) -> None:
     parameter_file.write_text(text)
-    project.train("exp=001", "exp.debug=true", root=tmp_path)
+    done = train("exp=001", "exp.debug=true", experiment=parameter_file.parents[1].name)
+    assert done.code == 0 and "1/5 folds" in done.out, done
 
 
-def test_the_familiar_header_changes_nothing(project: Project, tmp_path: Path, parameter_file: Path) -> None:
+def test_the_familiar_header_changes_nothing(train: Command, root: Path, parameter_file: Path) -> None:
     parameter_file.write_text("defaults:\n- default@_here_\n\nname: x\n")
-    shown = project.train("exp=666", "show_config=true", root=tmp_path).stdout
-    assert shown == project.train("exp.name=x", "show_config=true", root=tmp_path).stdout
+    own = parameter_file.parents[1].name
+    shown = train("exp=666", "show_config=true", experiment=own)
+    assert shown == train("exp.name=x", "show_config=true", experiment=own) and shown.code == 0
 
 
-def test_project_root_that_is_not_there(project: Project, tmp_path: Path) -> None:
-    for arguments in ([], ["show_config=true"], ["-m", "exp=001,002"]):
-        assert_refused(project, arguments, "PROJECT_ROOT", tmp_path, PROJECT_ROOT=str(tmp_path / "nowhere"))
+@pytest.mark.parametrize("arguments", [[], ["show_config=true"], ["-m", "exp=001,002"]])
+def test_project_root_that_is_not_there(
+    train: Command, root: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("PROJECT_ROOT", str(root / "nowhere"))
+    assert_refused(train(*arguments), "PROJECT_ROOT", root)
 
 
-def test_output_that_is_a_file(project: Project, tmp_path: Path) -> None:
-    (tmp_path / "output").write_text("mine")
-    done = project.train(root=tmp_path, check=False)
-    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-    assert f"{tmp_path}/output is not a folder" in done.stderr
-    assert (tmp_path / "output").read_text() == "mine"
+def test_output_that_is_a_file(train: Command, root: Path) -> None:
+    (root / "output").write_text("mine")
+    done = train(experiment=LIGHT)
+    assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 1)
+    assert f"{root}/output is not a folder" in done.err
+    assert (root / "output").read_text() == "mine"
 
 
 @pytest.fixture
@@ -162,18 +219,24 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("arguments", [["exp=001"], ["-m", "exp=001,002"]])
-def test_output_that_cannot_be_written(project: Project, read_only: Path, arguments: list[str]) -> None:
-    assert_refused(project, arguments, f"cannot write {read_only}/output", read_only)
+def test_output_that_cannot_be_written(
+    train: Command, read_only: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("PROJECT_ROOT", str(read_only))
+    assert_refused(train(*arguments), f"cannot write {read_only}/output", read_only)
 
 
-def test_a_bug_keeps_its_traceback(project: Project, tmp_path: Path) -> None:
-    """What is nobody's typing mistake shows where it happened, from the experiment's code on."""
-    done = project.train(
-        "exp.train.learning_rate=1e300", "exp.train.epoch=3", root=tmp_path, check=False, WANDB_MODE="disabled"
-    )
-    assert done.returncode == 1
-    assert "Traceback" in done.stderr
-    assert "train.py" in done.stderr
-    assert "hydra/_internal" not in done.stderr
-    whole = project.train("exp.train.epoch=0", root=tmp_path, check=False, HYDRA_FULL_ERROR="1")
-    assert "Traceback" in whole.stderr
+def test_a_bug_keeps_its_traceback(train: Command, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is nobody's typing mistake shows where it happened, from the experiment's code on, with its cause."""
+    (root / "control/fail0").touch()
+    done = train("exp.fold=[0]", experiment=LIGHT)
+    assert done.code == 1
+    assert "Traceback" in done.err and "ValueError: planted" in done.err
+    assert f"{LIGHT}/train.py" in done.err and f"{LIGHT}/model.py" in done.err
+    assert "/hydra/" not in done.err and "expkit/train" not in done.err
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    assert "Traceback" in train("exp.train.epoch=0").err
+    assert os.environ["HYDRA_FULL_ERROR"] == "1"
+    monkeypatch.delenv("HYDRA_FULL_ERROR")
+    assert_refused(train("exp.train.epoch=0"), "exp.train.epoch", root / "input")
+    assert "HYDRA_FULL_ERROR" not in os.environ
