@@ -60,7 +60,7 @@ def _missing(error: MissingConfigException, missing: str) -> str | None:
         if missing.startswith(prefix):
             return f"{missing} is not installed: uv sync --extra {extra}"
     if error.options is None:
-        return _joined(str(error))
+        return _of_config(error)
     group, _, name = missing.rpartition("/")
     options = [option for option in error.options if option != "default"]
     return f"{group}={name}: there is no {group}/{name}.yaml{_instead(name, options)}"
