@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -349,6 +350,28 @@ def test_a_killed_process_is_one_line(sweeping: Project, root: Path) -> None:
     assert " 1/5 " in printed.splitlines()[-1]
     (root / "control/gate1").unlink()
     assert " 2/5 " in sweeping.train("-m", "exp.fold=[0],[1]", experiment=LIGHT, root=root).stdout.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_a_job_that_begins_after_the_kill_of_its_command_trains_nothing(sweeping: Project, root: Path) -> None:
+    process = start(sweeping, root, "-m", "exp.fold=[0],[1]", LOCAL, TWO)
+    wait_for(lambda: len(workers(process.pid)) == 2, process)
+    children = workers(process.pid)
+    for each in children:
+        each.suspend()
+    time.sleep(1)  # until the jobs are in the queue
+    process.kill()
+    process.wait()
+    for each in children:
+        each.resume()
+    wait_for(lambda: not any(map(works, children)), seconds=20)
+    assert results(root) == {} and not came(root, 0).exists()
+
+
+def workers(command: int) -> list[psutil.Process]:
+    """The processes of joblib that take jobs."""
+    children = psutil.Process(command).children(recursive=True)
+    return [child for child in children if "popen_loky_posix" in " ".join(child.cmdline())]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])

@@ -75,12 +75,13 @@ def use_one_gpu(sweep_dir: Path, job: int) -> None:
 
 def end_with(parent: int) -> None:
     """Let this process of a launcher end when the command is killed: it would train on, with its locks and its GPU."""
-    if os.getppid() != parent or any(thread.name == "expkit-end-with" for thread in threading.enumerate()):
-        return
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
         os._exit(1)
 
-    threading.Thread(target=watch, name="expkit-end-with", daemon=True).start()
+    if os.getppid() != parent:  # killed before this job has begun
+        os._exit(1)
+    if not any(thread.name == "expkit-end-with" for thread in threading.enumerate()):
+        threading.Thread(target=watch, name="expkit-end-with", daemon=True).start()
