@@ -1,0 +1,250 @@
+"""Every result leads back to the code, the data and the machine that made it, and nothing secret goes along."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from commands import command
+from conftest import GIT, Project, call, commit_all
+from experiments import own_experiment
+from helpers import counting, results, start
+from light import LIGHT, edited, wait_for
+
+import expkit
+from expkit import record, snapshot
+from expkit.config.experiment import load_experiment
+
+KEY = "0123456789" * 4
+HOOKS = "pre-commit post-commit post-index-change reference-transaction post-checkout pre-auto-gc".split()
+
+
+def git(folder: Path, *arguments: str) -> str:
+    return call(*GIT, *arguments, cwd=folder).stdout
+
+
+# The record of a fold
+
+
+def test_what_is_recorded_of_a_fold(sweeping: Project, root: Path) -> None:
+    """Command, overrides, packages, machine; the code as a commit, with what no commit of the user's has yet."""
+    idea = sweeping.folder / "an idea.txt"
+    idea.write_text("untracked")
+    sweeping.train("exp.train.x=1", "exp.fold=[3]", root=root, experiment=LIGHT, WANDB_MODE="disabled")
+    idea.unlink()
+    run = record.read_run(counting(root, "light,exp.train.x=1"))
+    origin, result = run.done[3].origin(), run.done[3].result
+    assert origin["command"] == ["train.py", "exp.train.x=1", "exp.fold=[3]"]
+    assert origin["overrides"] == ["exp.train.x=1", "exp.fold=[3]"]
+    assert origin["packages"]["hydra-core"].startswith("1.3")
+    assert origin["environment"]["world_size"] == 1
+    assert {"host", "platform", "python", "data", "code"} <= origin.keys()
+    assert result is not None and result["started"] <= result["finished"] and result["seconds"] >= 0
+    assert result["git"]["commit"] == git(sweeping.folder, "rev-parse", "HEAD").strip()
+    assert result["git"]["dirty"] is True
+    tree = git(sweeping.folder, "ls-tree", "-r", "--name-only", "-z", result["git"]["snapshot"]).split("\0")
+    assert {"an idea.txt", f"experiments/{LIGHT}/train.py"} <= set(tree)
+    assert not [name for name in tree if name.startswith((".venv", "output/0"))]
+    assert "exp:\n  name: light\n  n_folds: 5\n  fold:\n  - 3\n" in (run.folder / record.CONFIG).read_text()
+
+
+def test_code_that_is_edited_while_a_process_waits(sweeping: Project, root: Path) -> None:
+    """The record holds what ran: old where it had been imported before the edit, new where it was imported after."""
+    (root / "control/gate0").touch()
+    first = start(sweeping, root, "exp.fold=[0]")
+    wait_for(lambda: (root / "control/came0").exists(), first)
+    second = start(sweeping, root, "exp.fold=[0]")
+    assert second.stdout is not None
+    assert second.stdout.readline().startswith("waiting for fold 0")
+    folder = sweeping.folder / "experiments" / LIGHT
+    with (
+        edited(folder / "model.py", "as submitted", "edited"),  # imported by train(), when there is something to train
+        edited(folder / "shape.py", "return 10 -", "return 11 -"),  # imported by train.py, at its top
+        edited(folder / "train.py", "prediction", "predicted"),
+    ):
+        first.kill()
+        first.communicate()
+        (root / "control/gate0").unlink()
+        printed = second.communicate(timeout=60)
+        assert second.returncode == 0, printed
+    result = results(root)[0]
+    assert result["values"]["secret"] == "edited"
+
+    def kept(name: str) -> str:
+        return git(sweeping.folder, "show", f"{result['git']['snapshot']}:experiments/{LIGHT}/{name}")
+
+    assert '"edited"' in kept("model.py")
+    assert kept("shape.py") == (folder / "shape.py").read_text()
+    assert kept("train.py") == (folder / "train.py").read_text()
+    assert result["git"]["dirty"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "mixes"),
+    [
+        ("model.py", "as submitted", "another secret", True),
+        ("shape.py", '"""Best at 1."""', "# other words", False),
+        ("table.json", "1", "2", True),
+        ("train.py", "x: float = 0.0", "x: float = 0.0\n    y: float = 0.0", False),
+        ("config.yaml", "name: light", "name: light # a comment", False),
+    ],
+)
+def test_folds_of_different_code_are_marked(
+    root: Path, name: str, old: str, new: str, mixes: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A comment, a docstring, a parameter that is new are no different code; a table beside train.py is code."""
+    with own_experiment({"table.json": "1"}, copy_of=LIGHT) as folder:
+        expkit.run(folder.name, overrides=["exp.fold=[0]"])
+        with edited(folder / name, old, new):
+            load_experiment(folder.name, again=True)
+            expkit.run(folder.name, overrides=["exp.fold=[0,1]"])
+            warned = f"warning: the code has changed since fold 0 (experiments/{folder.name}/{name})"
+            printed = capsys.readouterr()
+            assert (warned in printed.err, "mixed code" in printed.out) == (mixes, mixes)
+            [row] = expkit.read_board()
+            assert ("mixed code" in row.marks) == mixes
+            expkit.run(folder.name, overrides=["exp.fold=[0,1]", "overwrite=true"])
+            [row] = expkit.read_board()
+            assert "mixed code" not in row.marks
+
+
+def test_a_module_that_experiments_share_is_code(sweeping: Project, root: Path) -> None:
+    shared = sweeping.folder / "src/features.py"
+    try:
+        with edited(
+            sweeping.folder / "experiments" / LIGHT / "shape.py", "import math", "import math\n\nimport features"
+        ):
+            for fold, text in enumerate(("ANSWER = 41\n", "ANSWER = 42\n")):
+                shared.write_text(text)
+                sweeping.train(f"exp.fold=[{fold}]", root=root, experiment=LIGHT, WANDB_MODE="disabled")
+    finally:
+        shared.unlink()
+    assert "src/features.py" in record.read_run(counting(root)).done[0].origin()["code"]
+    [row] = expkit.read_board()
+    assert "mixed code" in row.marks
+
+
+# The snapshot of the code
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A git repository with a commit."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    (folder / "README.md").write_text("first\n")
+    (folder / "code.py").write_text("pass\n")
+    commit_all(folder)
+    return folder
+
+
+def state(folder: Path) -> tuple[object, ...]:
+    """Everything of a repository that belongs to its user."""
+    commands = (["status", "--porcelain"], ["stash", "list"], ["branch", "-a", "-v"], ["diff", "--cached"])
+    contents = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    return (folder / ".git/index").read_bytes(), contents, *(git(folder, *command) for command in commands)
+
+
+def test_a_snapshot_touches_nothing_of_the_users(repository: Path, tmp_path: Path) -> None:
+    """Index, stash, branch and files stay; no hook runs; it survives git gc, and equal trees share one."""
+    readme = repository / "README.md"
+    readme.write_text("first\nstaged\n")
+    git(repository, "add", "README.md")
+    readme.write_text("first\nstaged\nand more\n")
+    (repository / "untracked.txt").write_text("an idea")
+    git(repository, "status")  # refreshes the index
+    for name in HOOKS:
+        hook = repository / ".git/hooks" / name
+        hook.write_text(f"#!/bin/sh\necho {name} >> {tmp_path}/hooks-ran\n")
+        hook.chmod(0o755)
+    before = state(repository)
+    (tmp_path / "hooks-ran").unlink(missing_ok=True)
+    taken = snapshot.take(repository)
+    assert not (tmp_path / "hooks-ran").exists()
+    assert state(repository) == before
+    assert taken is not None and taken["dirty"]
+    assert snapshot.take(repository) == taken
+    assert git(repository, "show", f"{taken['snapshot']}:README.md") == readme.read_text()
+    assert git(repository, "show", f"{taken['snapshot']}:untracked.txt") == "an idea"
+    git(repository, "gc", "--quiet", "--prune=now")
+    git(repository, "cat-file", "-e", taken["snapshot"])
+
+
+def test_a_snapshot_before_the_first_commit(tmp_path: Path) -> None:
+    git(tmp_path, "init", "-q")
+    (tmp_path / "train.py").write_text("pass")
+    taken = snapshot.take(tmp_path)
+    assert taken is not None and (taken["commit"], taken["dirty"]) == ("", True)
+    assert git(tmp_path, "ls-tree", "-r", "--name-only", taken["snapshot"]) == "train.py\n"
+
+
+@pytest.mark.parametrize("lacking", ["git", "repository"])
+def test_without_git(
+    root: Path, tmp_path: Path, lacking: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Training goes on, and the command says once that there is no snapshot."""
+    if lacking == "git":
+        monkeypatch.setenv("PATH", str(tmp_path))
+    else:
+        monkeypatch.setattr("expkit.train.fold.code_root", lambda: tmp_path)
+    command("exp.fold=[0,1]").train()
+    assert [result["git"] for result in results(root).values()] == [None, None]
+    errors = capsys.readouterr().err
+    assert errors.startswith("warning: no snapshot of the code") and errors.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_folds_of_different_code_are_made_again_each_with_its_own(sweeping: Project, root: Path) -> None:
+    """Identical, though the working tree has changed since; nothing of the run or the repository is touched."""
+    folder = sweeping.folder / "experiments" / LIGHT
+    arguments = {"root": root, "experiment": LIGHT, "WANDB_MODE": "disabled"}
+    sweeping.train("exp.fold=[0,1]", "exp.train.x=10", **arguments)
+    with edited(folder / "shape.py", "return 10 -", "return 11 -"):
+        sweeping.train("exp.fold=[2]", "exp.train.x=10", **arguments)
+    run = counting(root, "light,exp.train.x=10")
+    assert {number: result["scores"]["quality"] for number, result in results(root, run.name).items()} == {
+        0: 9.0,
+        1: 9.0,
+        2: 10.0,
+    }
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    exp = sweeping.python.with_name("exp")
+    environment = sweeping.environment(PROJECT_ROOT=str(root))
+    with edited(folder / "shape.py", "return 10 -", "return 12 -"), edited(folder / "config.yaml", "light", "other"):
+        done = call(exp, "reproduce", run.name, cwd=sweeping.folder, env=environment)
+    assert done.stdout.strip() == "identical"
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert git(sweeping.folder, "worktree", "list").count("\n") == 1
+
+
+# Secrets
+
+
+@pytest.fixture
+def dotenv(sweeping: Project) -> Iterator[str]:
+    """A secret that the project's .env holds."""
+    secret = "planted-secret-8c1f"
+    file = sweeping.folder / ".env"
+    file.write_text(f"KAGGLE_KEY={secret}\nWANDB_API_KEY={KEY}\n")
+    yield secret
+    file.unlink()
+
+
+@pytest.mark.slow
+def test_no_secret_is_written(sweeping: Project, root: Path, dotenv: str) -> None:
+    """Neither under output/ nor in any object of git: the key of W&B, and what stands in .env."""
+    server = {"WANDB_BASE_URL": "http://127.0.0.1:9"}
+    for mode in ("offline", "online"):  # online: no such server
+        sweeping.train("exp.fold=[0,1]", "overwrite=true", root=root, experiment=LIGHT, WANDB_MODE=mode, **server)
+    sweeping.train("-m", "exp.train.x=1,2", root=root, experiment=LIGHT, WANDB_MODE="offline")
+    written = [file for file in root.rglob("*") if file.is_file()]
+    assert len(written) > 40
+    objects = subprocess.run(
+        ["git", "cat-file", "--batch", "--batch-all-objects"], cwd=sweeping.folder, capture_output=True, check=True
+    ).stdout
+    assert b"as submitted" in objects
+    for content in (objects, *(file.read_bytes() for file in written)):
+        assert dotenv.encode() not in content
+        assert KEY.encode() not in content
