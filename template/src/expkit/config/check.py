@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from expkit.config.compose import composer, typed
 from expkit.config.experiment import load_experiment
 from expkit.config.messages import describe
-from expkit.config.parameter_sets import parameter_sets
+from expkit.config.parameter_sets import DEFAULT, parameter_sets
 from expkit.paths import experiment_dir, experiment_names
 
 
@@ -52,7 +52,7 @@ def check_experiment(name: str) -> list[Checked]:
         with composer(loaded) as compose:
             for each in sets:
                 try:
-                    overrides = [f"exp={each}"]
+                    overrides = [] if each == DEFAULT else [f"exp={each}"]
                     config = typed(compose(overrides), loaded, overrides)
                     found.append(Checked(name, each, config.exp.name, None))
                 except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import yaml
@@ -46,12 +47,17 @@ def written_name(folder: Path, parameter_set: str, composed: str) -> str:
     for each in dict.fromkeys([parameter_set, DEFAULT]):
         written = name_of(folder, each)
         if written is not None:
-            try:
-                read = yaml.safe_load(written)
-            except yaml.YAMLError:
-                return composed
-            return written if not isinstance(read, str) and str(read) == composed else composed
+            return written if composed in _readings(written) else composed
     return composed
+
+
+def _readings(written: str) -> set[str]:
+    """What a scalar of YAML may have become: OmegaConf reads more as numbers than PyYAML does, such as 1e3."""
+    found = set()
+    for read in (yaml.safe_load, float):
+        with suppress(ValueError, yaml.YAMLError):
+            found.add(str(read(written)))
+    return found
 
 
 def refuse_shared_name(folder: Path, parameter_set: str, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
@@ -106,6 +107,8 @@ def container(config: object) -> Any:
         return config.name
     if config is None:
         return None
+    if isinstance(config, float) and not math.isfinite(config):
+        return str(float(config))  # JSON has no nan; OmegaConf reads the text back
     for kind in (bool, int, float):
         if isinstance(config, kind):
             return kind(config)
