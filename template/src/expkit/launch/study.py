@@ -66,7 +66,7 @@ def storage() -> str:
     from urllib.parse import quote
 
     file = output_dir() / "multirun" / "optuna.db"
-    if "?" in str(file) or "%" in str(file):
+    if set("?%{}") & set(str(file)):  # Optuna fills in {}
         return f"sqlite:///file:{quote(str(file))}?uri=true"
     return f"sqlite:///{file}"
 

@@ -15,12 +15,12 @@ from expkit.config import compat
 from expkit.config.compose import registered
 from expkit.config.experiment import Loaded
 from expkit.config.messages import as_error
-from expkit.errors import AGAIN, Error, interrupted, warn
+from expkit.errors import AGAIN, Error, interrupted, require, warn
 from expkit.launch import devices
 from expkit.launch.codecopy import copy_code, expose, hide
 from expkit.launch.job import NOTE, Job, JobFailed
 from expkit.launch.study import register_study, with_total
-from expkit.paths import code_root
+from expkit.paths import code_root, output_dir
 from expkit.train import scores
 from expkit.train.versions import Versions
 
@@ -40,6 +40,7 @@ class Launching(Callback):
 
 def sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argparse.Namespace) -> BaseException | None:
     """Launch the jobs of a command with a copy of the code; what it fails with."""
+    require("${" not in str(output_dir()), f"Hydra cannot sweep in a folder that has ${{ in its path: {output_dir()}")
     copy = copy_code(loaded.name)
     job.code, job.git = copy.folder, copy.git
     args.overrides = list(map(with_total, args.overrides))

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
+import queue
+import signal
+import threading
+import time
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +22,8 @@ from expkit.paths import code_root, output_dir, shown
 # stays on disk, for `wandb sync`.
 INIT_TIMEOUT = 15
 FINISH_TIMEOUT = 120
+PATIENCE = 30  # for any other call of W&B's, which takes less than a millisecond
+MOST_WAITING = 10_000  # calls
 
 
 class _Server:
@@ -24,6 +31,7 @@ class _Server:
 
     def __init__(self) -> None:
         self.answers: bool | None = None
+        self.hangs = False
 
     def mode(self, wished: str | None) -> str:
         """The mode to pass to `wandb.init`, when WANDB_MODE is `wished`."""
@@ -34,12 +42,12 @@ class _Server:
         return "online" if self.answers else "offline"
 
     def _is_logged_in(self, wished: str | None) -> bool:
-        import wandb
-
         try:
+            import wandb
+
             logged_in = bool(wandb.login(prompt=False))
         except Exception as error:  # of W&B, pydantic, requests: whatever it is, it is no reason not to train
-            warn(f"W&B does not take the key, or does not answer; going on offline ({_first_line(error)})")
+            warn(f"W&B does not take the key, or does not answer; going on offline ({_brief(error)})")
             return False
         if wished and not logged_in:
             warn("WANDB_MODE is online and there is no key (`uv run wandb login`); going on offline")
@@ -63,7 +71,7 @@ class Tracking:
     def start(self, fold: str, run_id: str, tags: list[str]) -> Tracker:
         """Open the W&B run of a fold; online becomes offline, with a warning, when the server does not answer."""
         mode = "disabled" if self.debug else _SERVER.mode(os.environ.get("WANDB_MODE"))
-        if mode == "disabled":
+        if mode == "disabled" or _SERVER.hangs:
             return Tracker(None)
         directory = os.environ.get("WANDB_DIR") or str(output_dir())
         arguments = {
@@ -100,6 +108,8 @@ class Tracking:
 class Tracker:
     """A W&B run that never stops a training: what fails is said once, and the training goes on.
 
+    W&B is called from a thread, for a service of its that hangs makes each call hang.
+
     Attributes:
         run: the `wandb.Run`; None when W&B is disabled or has failed.
     """
@@ -107,31 +117,68 @@ class Tracker:
     def __init__(self, run: Any) -> None:
         self.run = run
         self._axes: dict[str, str] = {}
+        self._calls: queue.Queue[Callable[[], Any] | None] = queue.Queue(MOST_WAITING)
+        self._since = math.inf  # when the present call began, `time.monotonic()`
+        self._thread = threading.Thread(target=self._call_all, daemon=True)
+        if run is not None:
+            self._thread.start()
+
+    def _call_all(self) -> None:
+        while (call := self._calls.get()) is not None:
+            self._since = time.monotonic()
+            error = _attempt(call)[1] if self.run is not None else None
+            if error is not None and self.run is not None:  # else it has been said already
+                self.run = None
+                _tell(error)
+            self._since = math.inf
 
     def log(self, metrics: Mapping[str, Any], axis: str | None) -> None:
         """One point, as `wandb.Run.log`, over `axis`, a name among the metrics."""
-        if self.run is None:
+        run = self.run
+        if run is None:
             return
         for name in metrics:
             if axis is not None and name != axis and self._axes.get(name) != axis:
                 self._axes[name] = axis
-                self._safely(functools.partial(self.run.define_metric, name, step_metric=axis))
-        self._safely(lambda: self.run.log(dict(metrics)))
+                self._send(functools.partial(run.define_metric, name, step_metric=axis))
+        self._send(functools.partial(run.log, dict(metrics)))
 
     def summarize(self, values: Mapping[str, Any]) -> None:
         """Final values, as `wandb.Run.summary.update`."""
-        self._safely(lambda: self.run.summary.update(dict(values)))
+        if self.run is not None:
+            self._send(functools.partial(self.run.summary.update, dict(values)))
 
     def finish(self, failed: bool) -> None:
-        """Close the W&B run."""
-        self._safely(lambda: self.run.finish(exit_code=int(failed)))
+        """Close the W&B run, and wait for its uploads."""
+        if self.run is not None:
+            self._send(functools.partial(self.run.finish, exit_code=int(failed)))
+        if self._thread.is_alive():
+            self._send(None)
+            self._wait()
         self.run = None
 
-    def _safely(self, call: Callable[[], Any]) -> None:
+    def _send(self, call: Callable[[], Any] | None) -> None:
+        try:
+            self._calls.put(call, timeout=PATIENCE)
+        except queue.Full:
+            self._give_up()
+
+    def _wait(self) -> None:
+        """Until the thread has ended, or hangs."""
+        end = time.monotonic() + FINISH_TIMEOUT + PATIENCE
+        while self._thread.is_alive() and self.run is not None:
+            self._thread.join(0.1)
+            is_last = self._calls.qsize() <= 1  # of `finish`, whose uploads take their time
+            hangs = time.monotonic() - self._since > PATIENCE and not is_last
+            if hangs or time.monotonic() > end:
+                self._give_up()
+
+    def _give_up(self) -> None:
         if self.run is not None:
-            _, error = _attempt(call)
-            if error is not None:
-                self.run = None
+            warn("W&B does not answer; the training goes on without it, its metrics are in history.csv")
+        self.run = None
+        _SERVER.hangs = True
+        _kill_service()
 
 
 def _opened(**arguments: Any) -> Any:
@@ -140,7 +187,10 @@ def _opened(**arguments: Any) -> Any:
 
         return wandb.init(**arguments | {"settings": wandb.Settings(**arguments["settings"])})
 
-    return _attempt(init)[0]
+    run, error = _attempt(init)
+    if error is not None:
+        _tell(error)
+    return run
 
 
 def _settings(silent: bool) -> dict[str, Any]:
@@ -153,18 +203,22 @@ def _settings(silent: bool) -> dict[str, Any]:
 
 
 def _attempt(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
-    """What a call of W&B's returns, or the error, with one line that the training goes on."""
+    """What a call of W&B's returns, or the error."""
     try:
         return call(), None
     except Exception as error:  # whatever W&B raises: tracking is not worth a training
         if interrupted(error):
             raise
-        warn(f"W&B failed ({_first_line(error)}); the training goes on, its metrics are in history.csv")
-        if isinstance(error, TimeoutError):
-            _SERVER.answers = False
-        if isinstance(error, ConnectionError):
-            _forget_service()
         return None, error
+
+
+def _tell(error: Exception) -> None:
+    """Say that W&B has failed, and remember what it means for the next folds."""
+    warn(f"W&B failed ({_brief(error)}); the training goes on, its metrics are in history.csv")
+    if isinstance(error, TimeoutError):
+        _SERVER.answers = False
+    if isinstance(error, ConnectionError):
+        _forget_service()
 
 
 def _forget_service() -> None:
@@ -175,8 +229,18 @@ def _forget_service() -> None:
         wandb.teardown()
 
 
-def _first_line(error: Exception) -> str:
-    return plain((str(error).splitlines() or [type(error).__name__])[0])
+def _kill_service() -> None:
+    """End W&B's service process that hangs: at its end, this process would wait for it. On Linux alone."""
+    for file in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError, ValueError):
+            for child in file.read_text().split():
+                if Path(f"/proc/{child}/comm").read_text().startswith("wandb-core"):
+                    os.kill(int(child), signal.SIGKILL)
+
+
+def _brief(error: Exception) -> str:
+    """What an error says, on one line: pydantic takes several."""
+    return plain(" ".join(str(error).split()) or type(error).__name__)[:200]
 
 
 def _project_of_pyproject() -> str | None:

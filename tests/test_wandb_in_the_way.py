@@ -1,0 +1,77 @@
+"""W&B never stops a training, whatever its variables say and its service does."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Project, background
+from light import wait_for
+
+KEY = "0123456789" * 4
+NONSENSE = [
+    "WANDB_BASE_URL=garbage",
+    "WANDB_BASE_URL=ftp://x",
+    "WANDB_BASE_URL=",
+    "WANDB_BASE_URL=http://[::1",
+    "WANDB_BASE_URL=http://127.0.0.1:9",
+    "WANDB_MODE=garbage",
+    "WANDB_DIR=/proc/nothing",
+    "WANDB_PROJECT=a/b",
+    "WANDB_RUN_ID=../x",
+    "WANDB_RESUME=perhaps",
+    "WANDB_SILENT=maybe",
+    "WANDB_API_KEY=short",
+    "WANDB__SERVICE_WAIT=long",
+    "WANDB_CONFIG_PATHS=/nothing",
+    "WANDB_CONSOLE=zz",
+]
+# One fold's W&B run, from its start to its end, without a training.
+SCRIPT = """
+from expkit.train.tracking import Tracking
+tracker = Tracking("002-light", "light", {"seed": 1}, debug=False).start("fold0", "0a1b2c3d", [])
+tracker.log({"epoch": 1, "loss": 0.5}, "epoch")
+tracker.summarize({"score": 1.0})
+tracker.finish(failed=False)
+print("trained")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variable", NONSENSE)
+def test_a_variable_that_is_nonsense(project: Project, root: Path, variable: str) -> None:
+    name, _, value = variable.partition("=")
+    variables = {"WANDB_API_KEY": KEY, "PROJECT_ROOT": str(root), name: value}
+    done = subprocess.run(
+        [project.python, "-c", SCRIPT],
+        env=project.environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "trained" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_service_that_hangs_costs_one_wait(project: Project, root: Path) -> None:
+    """wandb-core is stopped in the middle: the folds finish, and one line says that W&B does not answer."""
+    train = project.folder / "experiments/001-baseline/train.py"
+    environment = project.environment(PROJECT_ROOT=str(root), WANDB_MODE="offline")
+    pipe = subprocess.PIPE
+    command = [project.python, train, "exp.train.epoch=400", "exp.fold=[0,1]"]
+    process = background(*command, env=environment, stdout=pipe, stderr=pipe, text=True)
+    history = root / "output/001-baseline/baseline,exp.train.epoch=400/fold0/history.csv"
+    wait_for(lambda: history.exists() and history.read_text().count("\n") > 20, process)
+    services = [each for each in psutil.Process(process.pid).children(recursive=True) if "wandb-core" in each.name()]
+    assert services
+    for service in services:
+        service.suspend()
+    printed, errors = process.communicate(timeout=150)
+    assert process.returncode == 0, errors
+    assert errors.count("warning: W&B") == 1 and "W&B does not answer" in errors
+    assert "2/5 folds" in printed
+    assert not any(service.is_running() and service.status() != psutil.STATUS_ZOMBIE for service in services)
