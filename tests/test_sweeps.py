@@ -149,7 +149,7 @@ def test_two_first_studies_at_once(sweeping: Project, root: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("folder", ["what? 100%", "a #b ${x} {y}", "größe 実験"])
+@pytest.mark.parametrize("folder", ["what? 100%", "a #b $x {y}", "größe 実験"])
 def test_a_study_in_a_folder_with_an_odd_name(sweeping: Project, tmp_path: Path, folder: str) -> None:
     """The database lies in output/, and nowhere else."""
     root = tmp_path / folder
@@ -158,6 +158,16 @@ def test_a_study_in_a_folder_with_an_odd_name(sweeping: Project, tmp_path: Path,
     assert len(trials(root)) == 1
     assert {path.name for path in tmp_path.iterdir()} == {folder}
     assert {path.name for path in root.iterdir()} == {"control", "output"}
+
+
+def test_a_folder_that_hydra_cannot_sweep_in_is_said_in_one_line(sweeping: Project, tmp_path: Path) -> None:
+    root = tmp_path / "${x}"
+    root.mkdir()
+    done = sweeping.train("-m", "exp.seed=1,2", experiment=LIGHT, root=root, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"error: Hydra cannot sweep in a folder that has ${{ in its path: {root}/output"
+    sweeping.train("exp.debug=true", "exp.fold=[0]", experiment=LIGHT, root=root)
+    assert (root / f"output/debug/{LIGHT}/light/fold0/result.json").is_file()
 
 
 @pytest.mark.slow
