@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import sys
 import time
 from dataclasses import replace
@@ -15,7 +16,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from expkit.errors import report, require
+from expkit.errors import CONTROL, plain, report, require
 from expkit.inspect import board as boards
 from expkit.inspect.board import MOST_ROWS, Row, find_run, read_board
 from expkit.inspect.show import HEADINGS, board_table, cells, new_console, show_run
@@ -135,7 +136,7 @@ def board(
         return
     found = rows()
     if as_json:
-        print(json.dumps([row.values() for row in found], indent=2, ensure_ascii=False, allow_nan=False, default=str))
+        print(_json(found))
     elif as_csv:
         print(_csv(found), end="")
     elif as_markdown:
@@ -155,12 +156,21 @@ def _nothing(is_filtered: bool) -> str:
     return f"no runs yet in {shown(output_dir())}: uv run python experiments/001-baseline/train.py"
 
 
+def _json(rows: list[Row]) -> str:
+    """As other programs read it; what would control a terminal is escaped."""
+    text = json.dumps([row.values() for row in rows], indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    return re.sub(CONTROL, lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
+
+
 def _csv(rows: list[Row]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row.values()))
     stream = io.StringIO()
     writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(row.values() for row in rows)
+    for row in rows:
+        writer.writerow(
+            {name: plain(value) if isinstance(value, str) else value for name, value in row.values().items()}
+        )
     return stream.getvalue()
 
 

@@ -14,7 +14,8 @@ AGAIN = "finished folds are kept, and the same command trains what is missing"
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Characters that control a terminal or turn its text around, and halves of characters, which nothing prints.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Error(Exception):
@@ -29,7 +30,7 @@ def require(condition: bool, message: str) -> None:
 
 def plain(text: object) -> str:
     """`text` without the characters that control a terminal; a line break becomes a space."""
-    return _CONTROL.sub("�", str(text).replace("\n", " "))
+    return CONTROL.sub("�", str(text).replace("\n", " "))
 
 
 def warn(message: str) -> None:

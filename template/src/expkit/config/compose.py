@@ -19,7 +19,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from expkit.config.experiment import Loaded, load_experiment, own_store
-from expkit.config.messages import as_error
+from expkit.config.messages import raise_readable
 from expkit.config.parameter_sets import chosen, written_name
 from expkit.config.values import Config, check, container, flat, name_folds
 from expkit.errors import Error, require
@@ -94,7 +94,7 @@ def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str]) -> Any:
     try:
         config = OmegaConf.to_object(cfg)
     except Exception as error:
-        raise as_error(error) from error
+        raise_readable(error)
     if not isinstance(config, schema):
         raise Error("config.yaml must begin with 'defaults: [schema, _self_, exp: default]', in this order")
     require(isinstance(config, Config), f"class {schema.__name__} in train.py must derive from expkit.Config")
@@ -142,7 +142,7 @@ def composer(loaded: Loaded) -> Iterator[Callable[[Sequence[str]], DictConfig]]:
         try:
             return compose("config", [quoted(override) for override in overrides])
         except Exception as error:
-            raise as_error(error) from error
+            raise_readable(error)
 
     hydra_of_caller = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
@@ -162,7 +162,7 @@ def from_values(loaded: Loaded, values: dict[str, Any]) -> Any:
     try:
         merged = OmegaConf.merge(OmegaConf.structured(loaded.experiment.Config), values)
     except Exception as error:
-        raise as_error(error) from error
+        raise_readable(error)
     assert isinstance(merged, DictConfig)
     return typed(merged, loaded, ())
 

@@ -6,6 +6,7 @@ import difflib
 import re
 import traceback
 from dataclasses import fields, is_dataclass
+from typing import NoReturn
 
 import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -23,6 +24,14 @@ def as_error(error: BaseException) -> BaseException:
         return own
     message = _message(error)
     return error if message is None else Error(message)
+
+
+def raise_readable(error: BaseException) -> NoReturn:
+    """Raise what `as_error` makes of an error; a bug keeps its cause, which `raise ... from` would replace."""
+    found = as_error(error)
+    if found is error or found in chain(error):
+        raise found
+    raise found from error
 
 
 def describe(error: BaseException) -> str:

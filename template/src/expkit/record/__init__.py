@@ -1,0 +1,83 @@
+"""The files of a run: their names, what each holds, what "done" means, what the score is, and what is broken.
+
+    output/<experiment>/<run>/      a version of the run; <run>@2, <run>@3, ... are later ones, made by overwrite=true
+        config.yaml                 the configuration, for people
+        run.json                    the configuration and the metric, for programs
+        fold0/result.json           written last: the fold is done; lists the files that belong to it
+        fold0/origin.json           how the fold was made: command, code, packages, machine
+        fold0/oof.npz               out-of-fold predictions
+        fold0/history.csv, train.log, model.*
+        full/                       exp.mode=sub: the same, trained on all rows, with submission.csv
+        cv.json                     every score, made from the predictions of the folds; can be deleted and made again
+    output/<experiment>/.<run>.version      which version counts; none: the lowest
+
+Everything else reads and writes a run through this room. Nothing here raises for what it finds on the disk: what does
+not fit is a problem, and what has a problem does not count. Nothing that is read is executed.
+"""
+
+from expkit.record.data import read_data, write_data
+from expkit.record.fold import FoldRecord, read_fold, score_result, write_result
+from expkit.record.layout import (
+    CONFIG,
+    CV,
+    FOLD,
+    HISTORY,
+    LOG,
+    NOT_EXPERIMENTS,
+    OOF,
+    ORIGIN,
+    RESULT,
+    RUN,
+    SUBMISSION,
+    TEST,
+    VERSION,
+    counting,
+    fold_name,
+    fold_title,
+    forget_deleted,
+    install,
+    run_folders,
+    version_folder,
+    version_number,
+    versions,
+)
+from expkit.record.run import RunRecord, Score, describe_again, deviation, read_run, read_run_info, write_cv, write_run
+
+__all__ = [
+    "CONFIG",
+    "CV",
+    "FOLD",
+    "FoldRecord",
+    "HISTORY",
+    "LOG",
+    "NOT_EXPERIMENTS",
+    "OOF",
+    "ORIGIN",
+    "RESULT",
+    "RUN",
+    "RunRecord",
+    "SUBMISSION",
+    "Score",
+    "TEST",
+    "VERSION",
+    "counting",
+    "describe_again",
+    "deviation",
+    "fold_name",
+    "fold_title",
+    "forget_deleted",
+    "install",
+    "read_data",
+    "read_fold",
+    "read_run",
+    "read_run_info",
+    "run_folders",
+    "score_result",
+    "version_folder",
+    "version_number",
+    "versions",
+    "write_cv",
+    "write_data",
+    "write_result",
+    "write_run",
+]

@@ -1,0 +1,102 @@
+"""What the files of a run hold. A file that does not fit is a problem, and never an exception."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from typing import Any
+
+from expkit import files
+from expkit.files import Broken
+from expkit.record.layout import ORIGIN, RESULT
+
+Fits = Callable[[dict[str, Any]], bool]
+
+
+def _is_int(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1.7e308  # not nan either
+
+
+def _is_text(value: Any) -> bool:
+    return type(value) is str and len(value) < 4096
+
+
+def _is_scores(value: Any) -> bool:
+    return type(value) is dict and all(map(_is_number, value.values()))
+
+
+def _is_git(value: Any) -> bool:
+    commits = [value["commit"], value["snapshot"]]
+    are_hashes = all(type(one) is str and re.fullmatch(r"[0-9a-f]{40,64}|", one) for one in commits)
+    return are_hashes and type(value["dirty"]) is bool and bool(commits[1])
+
+
+def fits_run(content: dict[str, Any]) -> bool:
+    return (
+        re.fullmatch(r"[0-9a-f]{8}", content["id"]) is not None
+        and all(_is_text(content[key]) for key in ("experiment", "run", "metric", "started"))
+        and type(content["greater_is_better"]) is bool
+        and _is_int(content["n_folds"])
+        and 1 <= content["n_folds"] <= 10_000
+        and type(content["config"]) is dict
+        and type(content["commands"]) is list
+        and all(map(_is_text, content["commands"]))
+    )
+
+
+def fits_result(content: dict[str, Any]) -> bool:
+    texts = [content["run"], content["started"], content["finished"], content["environment"], *content["code"]]
+    return (
+        (content["fold"] is None or _is_int(content["fold"]))
+        and all(map(_is_text, texts))
+        and len(texts) == 6
+        and type(content["code"]) is list
+        and _is_scores(content["scores"])
+        and type(content["values"]) is dict
+        and _is_int(content["rows"])
+        and _is_number(content["seconds"])
+        and content["seconds"] >= 0
+        and (content["git"] is None or _is_git(content["git"]))
+        and (content["data"] is None or _is_text(content["data"]))
+        and type(content["files"]) is dict
+    )
+
+
+def fits_cv(content: dict[str, Any]) -> bool:
+    def is_score(one: Any) -> bool:
+        optional = all(one[key] is None or _is_number(one[key]) for key in ("all", "std"))
+        return optional and _is_number(one["mean"]) and _is_scores(one["folds"])
+
+    return (
+        _is_text(content["metric"])
+        and type(content["greater_is_better"]) is bool
+        and type(content["scores"]) is dict
+        and content["metric"] in content["scores"]
+        and all(map(is_score, content["scores"].values()))
+        and type(content["made_by"]) is dict
+        and type(content["folds"]) is dict
+        and all(type(one["result"]["checksum"]) is str for one in content["folds"].values())
+        and _is_int(content["rows"])
+    )
+
+
+def read_checked(file: str, fits: Fits, problems: list[str]) -> dict[str, Any] | None:
+    """The content of a file of a run; None when there is none, or when it does not fit, which is a problem."""
+    try:
+        content = files.read_json(file)
+        if content is None or fits(content):
+            return content
+        reason = "its values do not fit"
+    except Broken as error:
+        reason = str(error)
+    except (KeyError, TypeError, AttributeError):
+        reason = "its keys do not fit"
+    folder, name = os.path.split(file)
+    place = f"{os.path.basename(folder)}/{name}" if name in (RESULT, ORIGIN) else name
+    problems.append(f"broken {place} ({reason})")
+    return None

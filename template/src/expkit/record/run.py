@@ -1,0 +1,205 @@
+"""One version of a run on the disk: its folds, its scores, and what to know about them."""
+
+from __future__ import annotations
+
+import functools
+import os
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from expkit import files
+from expkit.modules import same_code
+from expkit.record.content import fits_cv, fits_run, read_checked
+from expkit.record.fold import FoldRecord, read_fold
+from expkit.record.layout import CONFIG, CV, FOLD, RESULT, RUN, VERSION, fold_name
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric of a run.
+
+    Attributes:
+        value: over all out-of-fold rows; while that is not known, the mean over the folds that are done.
+        std: standard deviation of the folds' scores (n - 1).
+        folds: the score of each fold.
+    """
+
+    value: float
+    std: float | None
+    folds: dict[int, float]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as it lies on the disk: one version of it, whole, partial or broken.
+
+    Attributes:
+        info: the content of its `run.json`; None when there is none that fits.
+        folds: every fold that has a folder; `.result` says which are done.
+        cv: the content of `cv.json`, when it is of just these folds.
+        problems: what is broken.
+    """
+
+    folder: Path
+    experiment: str
+    name: str
+    info: dict[str, Any] | None
+    folds: dict[int, FoldRecord]
+    cv: dict[str, Any] | None
+    problems: tuple[str, ...] = field(default=())
+
+    @functools.cached_property
+    def full(self) -> FoldRecord | None:
+        """The training on all rows, exp.mode=sub; None: there is none."""
+        if self.info is None or not (self.folder / fold_name(None)).exists():
+            return None
+        return read_fold(self.folder, None, self.info["id"])
+
+    @functools.cached_property
+    def done(self) -> dict[int, FoldRecord]:
+        """The folds that are done, and belong to the run."""
+        return {number: fold for number, fold in self.folds.items() if fold.result is not None}
+
+    @property
+    def n_folds(self) -> int | None:
+        return self.info["n_folds"] if self.info else None
+
+    @property
+    def is_complete(self) -> bool:
+        return self.n_folds is not None and len(self.done) == self.n_folds
+
+    @property
+    def metric(self) -> str | None:
+        """The metric that decides."""
+        about = self.cv or self.info
+        return about["metric"] if about else None
+
+    @property
+    def greater_is_better(self) -> bool:
+        about = self.cv or self.info
+        return about["greater_is_better"] if about else True
+
+    def score(self, metric: str | None = None) -> Score | None:
+        """A metric, by default the one that decides; None: not known."""
+        metric = metric or self.metric
+        if metric is None or not self.done:
+            return None
+        if self.cv is not None and metric in self.cv["scores"]:
+            found = self.cv["scores"][metric]
+            value = float(found["mean"] if found["all"] is None else found["all"])
+            return Score(value, found["std"], {int(number): score for number, score in found["folds"].items()})
+        results = {number: fold.result for number, fold in self.done.items() if fold.result}
+        scores = {number: result["scores"][metric] for number, result in results.items() if metric in result["scores"]}
+        if len(scores) != len(results):
+            return None
+        return Score(statistics.fmean(scores.values()), deviation(list(scores.values())), scores)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of all metrics, the one that decides first."""
+        names = list(self.cv["scores"]) if self.cv else []
+        names += [name for fold in self.done.values() if fold.result for name in fold.result["scores"]]
+        return list(dict.fromkeys([*([self.metric] if self.metric in names else []), *names]))
+
+    @property
+    def rows(self) -> int:
+        """How many rows the score covers."""
+        return sum(fold.result["rows"] for fold in self.done.values() if fold.result)
+
+    @property
+    def seconds(self) -> float:
+        return float(sum(fold.result["seconds"] for fold in self.done.values() if fold.result))
+
+    @property
+    def finished(self) -> str | None:
+        """When the last fold was done, ISO 8601 in UTC."""
+        return max((fold.result["finished"] for fold in self.done.values() if fold.result), default=None)
+
+    @property
+    def git(self) -> dict[str, Any] | None:
+        """The snapshot of the first fold that is done."""
+        return next((fold.result["git"] for fold in self.done.values() if fold.result), None)
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """What to know about the score."""
+        marks = [] if self.info or self.problems else ["no run.json"]
+        if self.n_folds is not None and len(self.done) < self.n_folds:
+            marks.append("partial")
+        elif self.done and self.n_folds and self.cv is None and self.n_folds > 1:
+            marks.append("mean of folds")
+        results = [fold.result for fold in self.done.values() if fold.result]
+        if any(not same_code(result["code"], results[0]["code"]) for result in results):
+            marks.append("mixed code")
+        if len({result["data"] for result in results}) > 1:
+            marks.append("mixed data")
+        if len({result["environment"] for result in results}) > 1:
+            marks.append("mixed devices")
+        return (*marks, *self.problems)
+
+
+def deviation(scores: list[float]) -> float | None:
+    """Standard deviation (n - 1); None of a single score."""
+    return statistics.stdev(scores) if len(scores) > 1 else None
+
+
+def read_run(folder: Path) -> RunRecord:
+    """The version of a run in `folder`."""
+    path, problems = str(folder), list[str]()
+    info = read_checked(f"{path}/{RUN}", fits_run, problems)
+    number = VERSION.fullmatch(folder.name)
+    name = number["run"] if number else folder.name
+    folds: dict[int, FoldRecord] = {}
+    try:
+        found = sorted(os.listdir(path))
+    except OSError as error:
+        return RunRecord(folder, folder.parent.name, name, None, {}, None, (f"cannot be read: {error.strerror}",))
+    cv = read_checked(f"{path}/{CV}", fits_cv, problems)
+    for entry in found:
+        if (match := FOLD.fullmatch(entry)) and info is not None:
+            fold = read_fold(folder, int(match[1]), info["id"], cv["folds"] if cv else None)
+            problems += [fold.problem] * bool(fold.problem)
+            if int(match[1]) < info["n_folds"]:
+                folds[int(match[1])] = fold
+            elif fold.result is not None:
+                problems.append(f"{entry} is not one of {info['n_folds']} folds")
+    folds = dict(sorted(folds.items()))
+    if cv is not None and not _is_of(cv, {number: fold for number, fold in folds.items() if fold.result is not None}):
+        cv = None
+    return RunRecord(folder, folder.parent.name, name, info, folds, cv, tuple(problems))
+
+
+def read_run_info(folder: Path) -> dict[str, Any] | None:
+    """The `run.json` of a version alone; None when there is none that fits."""
+    return read_checked(f"{folder}/{RUN}", fits_run, [])
+
+
+def _is_of(cv: Mapping[str, Any], done: Mapping[int, FoldRecord]) -> bool:
+    """Whether a `cv.json` was made from just these folds."""
+    numbers = {str(number) for number in done}
+    if cv["folds"].keys() != numbers or any(one["folds"].keys() != numbers for one in cv["scores"].values()):
+        return False
+    return all(cv["folds"][str(number)]["result"]["checksum"] == fold.checksum for number, fold in done.items())
+
+
+def write_run(folder: Path, info: Mapping[str, Any], config: str) -> None:
+    """Write what a version of a run is. `config` is YAML, for people."""
+    files.write_text(folder / CONFIG, config)
+    files.write_json(folder / RUN, info)
+
+
+def describe_again(folder: Path, info: Mapping[str, Any]) -> None:
+    """Write the `run.json` of a version anew."""
+    files.write_json(folder / RUN, {key: value for key, value in info.items() if key != "checksum"})
+
+
+def write_cv(folder: Path, summary: Mapping[str, Any], done: Mapping[int, FoldRecord]) -> None:
+    """Write the scores that were computed from the predictions of the folds `done`."""
+    made_from = {}
+    for number, fold in done.items():
+        about = (fold.folder / RESULT).stat()
+        made_from[str(number)] = {"state": [about.st_size, about.st_mtime_ns], "result": fold.result}
+    files.write_json(folder / CV, dict(summary) | {"folds": made_from})
