@@ -192,7 +192,7 @@ def test_an_uncommitted_edit_takes_part(sweeping: Project, root: Path, light: Pa
 # Where the results land
 
 
-@pytest.mark.parametrize("linked", ["", "output", "output/multirun"])
+@pytest.mark.parametrize("linked", ["", pytest.param("output", marks=pytest.mark.slow), "output/multirun"])
 def test_results_lie_in_the_project_when_project_root_is_not_set(
     sweeping: Project, tmp_path: Path, light: Path, linked: str
 ) -> None:
@@ -226,7 +226,7 @@ def test_results_lie_in_the_project_when_project_root_is_not_set(
         shutil.rmtree(output / LIGHT, ignore_errors=True)
 
 
-@pytest.mark.parametrize("where", ["config.yaml", "command line"])
+@pytest.mark.parametrize("where", ["config.yaml", pytest.param("command line", marks=pytest.mark.slow)])
 def test_hydra_mode_multirun_sweeps_as_the_flag_does(sweeping: Project, root: Path, light: Path, where: str) -> None:
     mode = {"hydra": {"mode": "MULTIRUN"}} if where == "config.yaml" else {}
     arguments = ["exp.fold=[0],[1]", *([] if mode else ["hydra.mode=MULTIRUN"]), LOCAL, TWO]
@@ -403,7 +403,7 @@ IN_CONFIG = "hydra:\n  sweeper:\n    params:\n      overwrite: true\n      exp.f
 @pytest.mark.parametrize(
     ("arguments", "config"),
     [
-        (["exp.fold=[0],[1],[2]", "overwrite=true"], "exp:\n"),
+        pytest.param(["exp.fold=[0],[1],[2]", "overwrite=true"], "exp:\n", marks=pytest.mark.slow),
         pytest.param(["++exp.fold=[0],[1],[2]", "overwrite=true", LOCAL, TWO], "exp:\n", marks=pytest.mark.slow),
         pytest.param([LOCAL, TWO], IN_CONFIG, marks=pytest.mark.slow),
         ([], IN_CONFIG),

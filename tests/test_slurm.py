@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 import slurm
 from conftest import Project, call
-from light import LIGHT, edited, results, start
-from test_run import QUICK, load
-from test_runs import scores_and_predictions, wait_for
+from helpers import counting, load, results, scores_and_predictions, start
+from light import LIGHT, edited, wait_for
 
+from expkit import record
+
+pytestmark = pytest.mark.slow
+QUICK = "exp.train.epoch=2"
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
 
 
@@ -71,15 +74,14 @@ def test_folds_on_slurm(sweeping: Project, cluster: dict[str, str], tmp_path: Pa
     done = sweeping.train(
         "-m", *arguments, "exp.fold=[0],[1]", *SLURM, root=tmp_path / "many", WANDB_MODE="disabled", **cluster
     )
-    run = f"output/001-baseline/001-larger-lr,{QUICK}"
-    one, many = scores_and_predictions(tmp_path / "one" / run), scores_and_predictions(tmp_path / "many" / run)
-    assert len(one) == 3
-    assert many == one
-    assert "accuracy ± std" in done.stdout
+    name = f"001-larger-lr,{QUICK}"
+    one, many = (counting(tmp_path / root, name, "001-baseline") for root in ("one", "many"))
+    assert len(scores_and_predictions(one)) == 2
+    assert scores_and_predictions(many) == scores_and_predictions(one)
     assert " 2/5 " in done.stdout.splitlines()[-1]
-    record = load(tmp_path / "many" / run / "fold1/result.json")
-    assert record["command"][:2] == ["train.py", "-m"]
-    assert record["git"] == load(tmp_path / "one" / run / "run.json")["git"]
+    origin = load(many / "fold1/origin.json")
+    assert origin["command"][:2] == ["train.py", "-m"]
+    assert origin["git"] == load(one / "fold1/origin.json")["git"]
 
 
 def test_an_edit_does_not_reach_a_queued_job(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
@@ -95,27 +97,28 @@ def test_an_edit_does_not_reach_a_queued_job(sweeping: Project, cluster: dict[st
         edited(folder / "model.py", "as submitted", "edited"),
         edited(folder / "shape.py", "return", "return 5 +"),
         edited(folder / "config.yaml", "name: light", "name: edited"),
-        edited(sweeping.folder / "src/expkit/runs.py", '"metric": self', '"edited": 1, "metric": self'),
+        edited(sweeping.folder / "src/expkit/train/fold.py", '"rows": self._rows', '"edited": 1, "rows": self._rows'),
     ):
         ask(cluster, "scontrol", "update", f"nodename={node}", "state=resume")
         end(process)
     done = results(root)
     for fold in (0, 1):
-        assert (done[fold]["secret"], done[fold]["score"], "edited" in done[fold]) == ("as submitted", 10.0, False)
-        assert done[fold]["environment"]["SLURM_JOB_ID"]
-        assert done[fold]["environment"]["OMP_NUM_THREADS"] == "1"
-        assert done[fold]["argv"][1] == "-m"
-        name = f"{done[fold]['git']['snapshot']}:experiments/{LIGHT}/model.py"
+        result, values = done[fold], done[fold]["values"]
+        assert (values["secret"], result["scores"], "edited" in result) == ("as submitted", {"quality": 10.0}, False)
+        assert Path(values["file"]).is_relative_to(root / "output/multirun/.code")
+        assert values["environment"]["SLURM_JOB_ID"]
+        assert values["environment"]["OMP_NUM_THREADS"] == "1"
+        name = f"{result['git']['snapshot']}:experiments/{LIGHT}/model.py"
         assert "as submitted" in call("git", "show", name, cwd=sweeping.folder).stdout
-    assert load(root / f"output/{LIGHT}/light/cv.json")["mixed_code"] is False
+    assert "mixed code" not in record.read_run(counting(root)).marks
 
 
 def test_scancel_then_the_same_command(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
     """Only what is missing runs."""
-    (root / "input/gate1").touch()
+    (root / "control/gate1").touch()
     arguments = ["-m", "exp.fold=[0],[1],[2]", *SLURM]
     process = start(sweeping, root, *arguments, **cluster)
-    wait_for(lambda: {0, 2} <= results(root).keys() and (root / "input/came1").exists(), process)
+    wait_for(lambda: {0, 2} <= results(root).keys() and (root / "control/came1").exists(), process)
     [running] = [number for number in job_numbers(cluster) if number.endswith("_1")]
     ask(cluster, "scancel", running)
     wait_for(lambda: running not in job_numbers(cluster))
@@ -124,7 +127,7 @@ def test_scancel_then_the_same_command(sweeping: Project, cluster: dict[str, str
     assert process.returncode == 130
     before = results(root)
     assert sorted(before) == [0, 2]
-    (root / "input/gate1").unlink()
+    (root / "control/gate1").unlink()
     printed = end(start(sweeping, root, *arguments, **cluster))
     assert " 3/5 " in printed.splitlines()[-1]
     after = results(root)
@@ -134,37 +137,37 @@ def test_scancel_then_the_same_command(sweeping: Project, cluster: dict[str, str
 
 def test_requeue(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
     """A job that Slurm puts back into the queue goes on with what is missing."""
-    (root / "input/gate1").touch()
+    (root / "control/gate1").touch()
     process = start(sweeping, root, "-m", "exp.fold=[0,1,2]", *SLURM, **cluster)
-    wait_for(lambda: 0 in results(root) and (root / "input/came1").exists(), process)
+    wait_for(lambda: 0 in results(root) and (root / "control/came1").exists(), process)
     before = results(root)
     [running] = job_numbers(cluster)
     ask(cluster, "scontrol", "requeue", running)
     wait_for_restart(cluster)
-    (root / "input/gate1").unlink()
+    (root / "control/gate1").unlink()
     assert " 3/5 " in end(process).splitlines()[-1]
     after = results(root)
     assert after[0] == before[0]
-    assert [after[fold]["environment"]["SLURM_RESTART_COUNT"] for fold in range(3)] == [None, "1", "1"]
+    assert [after[fold]["values"]["environment"]["SLURM_RESTART_COUNT"] for fold in range(3)] == [None, "1", "1"]
 
 
 def test_time_limit(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
     """A job that comes to its time limit puts itself back into the queue, and goes on with what is missing."""
-    (root / "input/gate1").touch()
+    (root / "control/gate1").touch()
     limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=40"]  # the signal comes after 20 s
     process = start(sweeping, root, "-m", "exp.fold=[0,1]", *SLURM, *limit, **cluster)
-    wait_for(lambda: 0 in results(root) and (root / "input/came1").exists(), process)
+    wait_for(lambda: 0 in results(root) and (root / "control/came1").exists(), process)
     before = results(root)
     wait_for_restart(cluster)  # Slurm looks at its clock twice a minute
-    (root / "input/gate1").unlink()
+    (root / "control/gate1").unlink()
     assert " 2/5 " in end(process).splitlines()[-1]
     after = results(root)
     assert after[0] == before[0]
-    assert int(after[1]["environment"]["SLURM_RESTART_COUNT"]) >= 1
+    assert int(after[1]["values"]["environment"]["SLURM_RESTART_COUNT"]) >= 1
 
 
 def test_a_failed_job_names_its_log(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
-    (root / "input/fail1").touch()
+    (root / "control/fail1").touch()
     process = start(sweeping, root, "-m", "exp.fold=[0],[1]", *SLURM, **cluster)
     printed, errors = process.communicate(timeout=120)
     assert process.returncode == 1

@@ -47,22 +47,19 @@ def runs(root: Path) -> list[record.RunRecord]:
 
 
 def test_a_study_looks_for_the_highest_score(sweeping: Project, root: Path) -> None:
-    """Each trial is a run of its own with a row at the end. `n_trials` is a total: the same command has no more to do,
-    a higher number adds the difference."""
-    printed = sweeping.train(*STUDY, up_to(4), experiment=LIGHT, root=root).stdout
+    """Each trial is a run of its own, with a row at the end. `n_trials` is a total, over all commands."""
+    printed = sweeping.train(*STUDY, up_to(3), experiment=LIGHT, root=root).stdout
     done = trials(root)
-    assert [state for state, _, _ in done] == ["COMPLETE"] * 4
+    assert [state for state, _, _ in done] == ["COMPLETE"] * 3
     scores = [score for _, _, score in done if score is not None]
     assert best(root) == max(scores)
     assert sorted(score.value for run in runs(root) if (score := run.score())) == sorted(scores)
     assert all("x=" in run.name for run in runs(root))
-    assert printed.count(" 1/5  ") == 4
+    assert printed.count(" 1/5  ") == 3
 
     again = sweeping.train(*STUDY, up_to(4), experiment=LIGHT, root=root).stdout
-    assert trials(root) == done
-    assert " 1/5  " not in again
-    sweeping.train(*STUDY, up_to(5), experiment=LIGHT, root=root)
-    assert trials(root)[:4] == done and len(trials(root)) == 5
+    assert again.count(" 1/5  ") == 1
+    assert trials(root)[:3] == done and len(trials(root)) == 4
 
 
 @pytest.mark.slow
@@ -75,8 +72,8 @@ def test_another_configuration_is_another_study(sweeping: Project, root: Path) -
     with edited(config, "name: light", "name: light\n  n_folds: 7"):
         sweeping.train(*STUDY, "overwrite=true", up_to(2), experiment=LIGHT, root=root)
     assert len(trials(root)) == 6
-    sweeping.train(*STUDY, up_to(2), experiment=LIGHT, root=root)
-    assert len(trials(root)) == 6
+    again = sweeping.train(*STUDY, up_to(2), experiment=LIGHT, root=root).stdout
+    assert len(trials(root)) == 6 and " 1/5  " not in again
 
 
 @pytest.mark.slow
