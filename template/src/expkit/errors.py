@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import select
 import sys
 import traceback
 from collections.abc import Iterator
@@ -61,7 +62,7 @@ def one_line(error: BaseException) -> str | None:
     """What to tell the person who can mend `error`, on one line; None when it is a bug."""
     if isinstance(error, Error):
         return "\n".join(map(plain, str(error).splitlines()))
-    if isinstance(error, BrokenPipeError) and _is_stdout(error):
+    if isinstance(error, BrokenPipeError) and _is_stdout():
         return f"nobody reads the output any more, and the command stops: {AGAIN}"
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
         return plain(f"cannot write {error.filename or 'a file'}: {error.strerror}")
@@ -85,21 +86,27 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _is_stdout(error: BaseException) -> bool:
-    """Whether a broken pipe is that of our own output: one of a training's own pipes is a bug, to be shown whole."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(("expkit.", "rich."))
+def _is_stdout() -> bool:
+    """Whether nobody reads our output any more: a broken pipe of a training's own is a bug, to be shown whole."""
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (OSError, ValueError):
+        return True
 
 
 def _own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """`trace` from the frame on that Hydra or expkit called; whole, when they called none."""
+    """`trace` from the first frame on that is the experiment's, below those that lead to it; else whole."""
     package = os.path.dirname(os.path.abspath(__file__)) + os.sep
-    own, frame = trace, trace
+    frame, is_below = trace, False
     while frame is not None:
         file = frame.tb_frame.f_code.co_filename
-        if f"{os.sep}hydra{os.sep}" in file or file.startswith(package):
-            own = frame.tb_next
+        if file.startswith(package):
+            is_below = True
+        elif is_below and not any(f"{os.sep}{library}{os.sep}" in file for library in ("hydra", "omegaconf")):
+            return frame if os.path.isfile(file) else frame.tb_next or frame
         frame = frame.tb_next
-    return own or trace
+    return trace
