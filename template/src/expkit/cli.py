@@ -163,15 +163,17 @@ def _json(rows: list[Row]) -> str:
 
 
 def _csv(rows: list[Row]) -> str:
-    names = list(dict.fromkeys(name for row in rows for name in row.values()))
+    table = [{plain(name): _cell(value) for name, value in row.values().items()} for row in rows]
+    names = list(dict.fromkeys(name for line in table for name in line))
     stream = io.StringIO()
     writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
     writer.writeheader()
-    for row in rows:
-        writer.writerow(
-            {name: plain(value) if isinstance(value, str) else value for name, value in row.values().items()}
-        )
+    writer.writerows(table)
     return stream.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    return plain(value) if isinstance(value, str | list | dict) else value
 
 
 def _markdown(rows: list[Row]) -> str:

@@ -50,7 +50,7 @@ def forget(experiment: str) -> None:
 
 @contextmanager
 def named_plainly(experiment: str) -> Iterator[None]:
-    """For a while, what is only named in a text finds a module beside train.py, too: `_target_: model.Network`, a pickle."""
+    """For a while, names in texts find modules beside train.py, too: `_target_: model.Network`, those in a pickle."""
     folder = str(experiment_dir(experiment))
     if folder in sys.path:
         yield

@@ -113,7 +113,9 @@ class LoadedRun:
         folder = self._part(fold).folder
         files = sorted(folder.glob("model.*"))
         require(len(files) == 1, f"{shown(folder)} has {len(files)} files model.*, and not one")
-        return modules.load(self.folder.parent.name, "model").load(files[0])
+        experiment = self.folder.parent.name
+        with modules.named_plainly(experiment):
+            return modules.load(experiment, "model").load(files[0])
 
     def predict(self, X: numpy.ndarray, folds: list[int] | None = None) -> numpy.ndarray:
         """What the models of the folds predict for new rows, on average: class probabilities, or values.

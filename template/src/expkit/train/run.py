@@ -11,6 +11,7 @@ from expkit import record
 from expkit.config.experiment import Loaded
 from expkit.config.values import Config, Mode, container
 from expkit.errors import CANNOT_WRITE, Error, interrupted, report, require, warn
+from expkit.modules import named_plainly
 from expkit.paths import shown
 from expkit.record import FoldRecord, RunRecord
 from expkit.train import scores
@@ -149,7 +150,8 @@ class Run:
         fold = None
         try:
             fold = Fold(self._work, number, tracker)
-            self.loaded.experiment.train(self.exp, fold)
+            with named_plainly(self.loaded.name):
+                self.loaded.experiment.train(self.exp, fold)
             require(fold.finished is not None, f"{fold.title}: train.py ends without fold.finish()")
         except BaseException as error:
             failure = error
