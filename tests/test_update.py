@@ -139,7 +139,11 @@ def work(folder: Path) -> None:
     write(folder, ignored)
 
 
-@pytest.fixture(scope="module", params=[copier, oldest_copier], ids=["newest copier", f"copier {OLDEST_COPIER}"])
+@pytest.fixture(
+    scope="module",
+    params=[copier, pytest.param(oldest_copier, marks=pytest.mark.slow)],
+    ids=["newest copier", f"copier {OLDEST_COPIER}"],
+)
 def updated(
     request: pytest.FixtureRequest, template_repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Files]:
@@ -194,6 +198,7 @@ def test_shared_files_are_merged(updated: tuple[Path, Files]) -> None:
     assert f"UU {LAUNCHERS}/both.yaml\n" in status(project), "git calls it: both modified"
 
 
+@pytest.mark.slow
 def test_twice_is_a_no_op(template: Path, tmp_path: Path) -> None:
     project = render(template, tmp_path / "project")
     append(template, "template/README.md.jinja", line="new")
@@ -205,6 +210,7 @@ def test_twice_is_a_no_op(template: Path, tmp_path: Path) -> None:
     assert status(project) == ""
 
 
+@pytest.mark.slow
 def test_a_deleted_baseline_stays_deleted_and_a_renamed_one_does_not_follow(template: Path, tmp_path: Path) -> None:
     """The template renames its experiment: the user who deleted it gets neither, the user who has it keeps it."""
     deleted = render(template, tmp_path / "deleted")
@@ -226,6 +232,7 @@ def test_a_deleted_baseline_stays_deleted_and_a_renamed_one_does_not_follow(temp
     assert files_of(kept, *YOURS) == before
 
 
+@pytest.mark.slow
 def test_recopy_keeps_every_file_of_the_user(template: Path, tmp_path: Path) -> None:
     """It resets shared files, which is what it is for, and brings deleted ones back; it changes none of the user's."""
     write(template / "template", PRESETS | NOTEBOOKS)
@@ -244,6 +251,7 @@ def test_recopy_keeps_every_file_of_the_user(template: Path, tmp_path: Path) -> 
     assert b"einops" not in after["pyproject.toml"]
 
 
+@pytest.mark.slow
 def test_in_a_subdirectory_of_a_larger_repository(template: Path, tmp_path: Path) -> None:
     write(template / "template", PRESETS | NOTEBOOKS)
     release(template, "v0.2.0")
@@ -274,6 +282,7 @@ def test_in_a_subdirectory_of_a_larger_repository(template: Path, tmp_path: Path
     assert not (project / LAUNCHERS / "deleted.yaml").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trouble", "complaint"),
     [("a changed file", "dirty"), ("a new file", "dirty"), ("no git", "git-tracked subprojects")],
@@ -297,6 +306,7 @@ def test_refused_with_nothing_changed(template: Path, tmp_path: Path, trouble: s
     assert files_of(project) == before
 
 
+@pytest.mark.slow
 def test_a_release_is_announced(template: Path, tmp_path: Path) -> None:
     project = render(template, tmp_path / "project")
     assert copier("check-update", "--quiet", cwd=project, check=False).returncode == 0
@@ -306,6 +316,7 @@ def test_a_release_is_announced(template: Path, tmp_path: Path) -> None:
     assert copier("check-update", "--quiet", cwd=project, check=False).returncode == 2
 
 
+@pytest.mark.slow
 def test_answers_survive_a_renamed_question_and_a_new_one_has_a_default(template: Path, tmp_path: Path) -> None:
     project = render(template, tmp_path / "project", wandb_project="{{ kept }} $(so)", n_folds=7)
     questions = template / "copier.yml"
@@ -326,6 +337,7 @@ def test_answers_survive_a_renamed_question_and_a_new_one_has_a_default(template
     assert not unmerged(project)
 
 
+@pytest.mark.slow
 def test_a_tightened_validator_strands_no_project(template: Path, tmp_path: Path) -> None:
     """copier resets an answer that became invalid to its default. A renamed question keeps what it can of it."""
     project = render(template, tmp_path / "project", n_folds=50)
@@ -349,6 +361,7 @@ def test_a_tightened_validator_strands_no_project(template: Path, tmp_path: Path
     assert files_of(project, *YOURS) == before
 
 
+@pytest.mark.slow
 def test_an_answer_can_be_changed_later(template: Path, tmp_path: Path) -> None:
     """What an update cannot change, in the user's own experiments, is said; and only then."""
     said = "Existing experiments keep their n_folds and their framework"
@@ -398,6 +411,7 @@ def theirs(tmp_path: Path) -> Path:
     return tmp_path / "theirs"
 
 
+@pytest.mark.slow
 def test_into_a_repository_that_exists(template: Path, theirs: Path) -> None:
     """The README's command overwrites nothing, and later updates merge."""
     before = files_of(theirs)
@@ -424,6 +438,7 @@ def test_into_a_repository_that_exists(template: Path, theirs: Path) -> None:
     assert unmerged(theirs) <= {"README.md", "conf/README.md"}
 
 
+@pytest.mark.slow
 def test_into_a_repository_that_exists_without_a_word(template: Path, theirs: Path) -> None:
     """No --skip and nobody to ask: copier stops, and has overwritten nothing."""
     before = files_of(theirs)
