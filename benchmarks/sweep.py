@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -22,31 +23,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-EMPTY = """
-import hydra
-
-@hydra.main(version_base=None, config_path=".", config_name="config")
-def main(cfg):
-    return 0.0
-
-main()
-"""
-
 TRAINING = """
 import sys, tempfile, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import model, train, wandb
+import model, train
 jobs = int(sys.argv[2])
 begin = time.perf_counter()
 for job in range(jobs):
     config = train.Config(train.ExpConfig(debug=True, fold=[0], seed=job)).exp
     data = model.load_data(rows=25 * config.n_folds)
     fit, valid = model.split(data, config.n_folds, 0, config.seed)
-    network = model.Network(config.train, config.seed)
-    with wandb.init(mode="disabled") as run:
-        for metrics in network.fit(data.X[fit], data.y[fit], data.X[valid], data.y[valid]):
-            run.log(metrics)
+    about = config.train
+    network = model.Network(about.base_model.value, about.batch_size, about.learning_rate, config.seed)
+    for metrics in network.fit(data.X[fit], data.y[fit], data.X[valid], data.y[valid], epochs=about.epoch):
+        pass
     with tempfile.TemporaryDirectory() as folder:
         network.save(Path(folder, "model.joblib"))
     network.predict_columns(data.X[valid])
@@ -106,18 +97,12 @@ def main() -> None:
         project = render(Path(scratch))
         python = project / ".venv/bin/python"
         train = project / "experiments/001-baseline/train.py"
-        empty = Path(scratch, "empty")
-        empty.mkdir()
-        (empty / "app.py").write_text(EMPTY)
-        (empty / "training.py").write_text(TRAINING)
-        text = (train.parent / "config.yaml").read_text().replace("- schema # ", "# ")
-        text = text.replace("${expkit.dir:output}", "out").replace("- file://${expkit.dir:conf}", "- file://conf")
-        (empty / "config.yaml").write_text(text.replace("exp: default", "exp: empty"))
-        (empty / "exp").mkdir()
-        (empty / "exp/empty.yaml").write_text("{}\n")
-        (empty / "conf").mkdir()
+        bare = Path(scratch, "bare")
+        shutil.copytree(train.parent, bare, ignore=shutil.ignore_patterns("*.py"))
+        shutil.copy(ROOT / "benchmarks/bare.py", bare)
+        (bare / "training.py").write_text(TRAINING)
 
-        training = float(call(python, "training.py", train.parent, str(jobs), cwd=empty).stdout.splitlines()[-1]) / jobs
+        training = float(call(python, "training.py", train.parent, str(jobs), cwd=bare).stdout.splitlines()[-1]) / jobs
         print(f"training itself: {training * 1000:.0f} ms a job")
         for launcher in ("basic", "joblib"):
             ours = {"joblib": "local"}.get(launcher, launcher)
@@ -130,7 +115,7 @@ def main() -> None:
 
             ratios = []
             for _ in range(options.repeat):
-                floor, _ = seconds_a_job(python, "app.py", "-m", f"hydra/launcher={launcher}", cwd=empty)
+                floor, _ = seconds_a_job(python, "bare.py", "-m", f"hydra/launcher={launcher}", cwd=bare)
                 own, growth = seconds_a_job(
                     python, train, "-m", "exp.debug=true", f"hydra/launcher={ours}", cwd=project
                 )

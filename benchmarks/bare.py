@@ -1,0 +1,61 @@
+"""The floor: a Hydra application with the YAML files and the dataclasses of the baseline. It trains nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Optional
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from omegaconf import OmegaConf
+
+Mode = Enum("Mode", {"cv": "cv", "sub": "sub"})
+BaseModel = Enum("BaseModel", {"small": (64,), "large": (256,)})
+
+
+@dataclass
+class TrainConfig:
+    base_model: BaseModel = BaseModel.small
+    epoch: int = 30
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+
+
+@dataclass
+class RuntimeConfig:
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class ExpConfig:
+    name: str = "baseline"
+    n_folds: int = 5
+    fold: Optional[list[int]] = None  # noqa: UP045 - as OmegaConf reads a text
+    seed: int = 42
+    debug: bool = False
+    mode: Mode = Mode.cv
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass
+class Config:
+    exp: ExpConfig = field(default_factory=ExpConfig)
+    show_config: bool = False
+    overwrite: bool = False
+
+
+ConfigStore.instance().store(name="schema", node=Config)
+ConfigStore.instance().store(name="default", group="exp", node={})
+
+
+@hydra.main(version_base=None, config_path=".", config_name="config")
+def main(cfg):
+    OmegaConf.to_object(cfg)
+    if cfg.show_config:
+        print(OmegaConf.to_yaml(cfg), end="")
+    return 0.0
+
+
+main()
