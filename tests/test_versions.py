@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +38,27 @@ if not hasattr(argparse.ArgumentParser, "_check_help"):
 """
 
 
+# Ends as if it were killed, and leaves a process behind, as the workers of a DataLoader.
+FORKS = """
+import os, time
+from pathlib import Path
+from expkit.train.versions import Versions
+
+Versions(Path("results"), "run").part(Path("run"), "fold0").acquire()
+if child := os.fork():
+    print(child, flush=True)
+    os._exit(1)
+os.close(1)
+time.sleep(60)
+"""
+LOCKS = """
+from pathlib import Path
+from expkit.train.versions import Versions
+
+Versions(Path("results"), "run").part(Path("run"), "fold0").acquire(blocking=False)
+"""
+
+
 def python(version: str) -> Path | None:
     """An interpreter of this version: on the PATH, or among those of pyenv."""
     found = [*Path.home().glob(f".pyenv/versions/{version}.*/bin/python")]
@@ -66,6 +89,15 @@ def test_a_project_works(template_repository: Path, tmp_path: Path, version: str
         call(*run, "ruff", "format", "--check", cwd=folder, env=environment)
     assert "3 of 3" in call(*run, "exp", "check", cwd=folder, env=environment).stdout
     assert "--from" in call(*run, "exp", "new", "--help", cwd=folder, env=environment).stdout
+    assert_a_forked_process_keeps_no_lock(folder / ".venv/bin/python", tmp_path)
+
+
+def assert_a_forked_process_keeps_no_lock(interpreter: Path, folder: Path) -> None:
+    forked = int(call(interpreter, "-c", FORKS, cwd=folder, check=False).stdout)
+    try:
+        call(interpreter, "-c", LOCKS, cwd=folder)
+    finally:
+        os.kill(forked, signal.SIGKILL)
 
 
 def test_argparse_of_python_3_14_is_no_obstacle(project: Project, tmp_path: Path) -> None:
