@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from expkit import inputs, modules, record, snapshot, tables
 from expkit.config.experiment import Loaded
-from expkit.errors import Error, require
+from expkit.errors import Error, require, warn
 from expkit.files import Broken
 from expkit.paths import code_root, output_dir, shown
 from expkit.progress import Progress
+from expkit.train.checkpoint import Checkpoint
 from expkit.train.history import History
 from expkit.train.origin import Command, environment_text, origin
 from expkit.train.place import Place
@@ -54,7 +55,8 @@ class Fold:
         number: which fold is left out, from 0 on; None when exp.mode=sub trains on all rows.
         name: "fold0" or "full", the name of its folder.
         title: "fold 0" or "all data", for messages.
-        folder: where its files go; empty when the training begins.
+        folder: where its files go; empty when the training begins, but for a checkpoint.
+        checkpoint: keeps the state of a training that takes long, and finds it again after an interruption.
     """
 
     def __init__(self, work: Work, number: int | None, tracker: Tracker) -> None:
@@ -64,18 +66,51 @@ class Fold:
         self.finished: dict[str, Any] | None = None
         self._work, self._tracker = work, tracker
         self._started, self._clock = datetime.now(UTC), time.monotonic()
-        if self.folder.exists():
-            shutil.rmtree(self.folder)  # what an interrupted training left
-        self.folder.mkdir()
         self._progress = Progress(self.title)
-        self._history = History(self.folder / record.HISTORY)
-        self._rows = 0
+        self._rows, self._resumed = 0, 0
         self._beside = modules.files_beside(work.loaded.name)
         self._data: str | None = None
         self._git = work.snapshot()
         if not work.debug:
             self._data, manifest = inputs.take(work.loaded.experiment.inputs)
             record.write_data(output_dir(), self._data, manifest)
+        self.checkpoint = Checkpoint(self.folder, self._so_far)
+        self._history = History(self.folder / record.HISTORY)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Go on from a checkpoint that fits; else begin with an empty folder."""
+        about, problem = self.checkpoint.find(self._changed_code, self._data)
+        if about and not self._history.cut(about["rows"]):
+            about, problem = {}, "its history is damaged"
+        if problem:
+            warn(f"{self.title} starts again from its beginning: {problem}")
+        if not about:
+            self.checkpoint.remove()
+            shutil.rmtree(self.folder, ignore_errors=True)  # what an interrupted training left
+            self.folder.mkdir()
+            return
+        for left in self.folder.iterdir():
+            if left.name not in (self.checkpoint.folder.name, record.HISTORY, record.LOG):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        self._clock -= about["seconds"]
+        self._resumed = about["resumed"] + 1
+        print(f"{self.title} goes on after {about['seconds']:.0f} s of training", flush=True)
+
+    def _changed_code(self, code: modules.Digests) -> list[str]:
+        return modules.changed_since(code, self._work.loaded.unused)
+
+    def _so_far(self) -> dict[str, Any]:
+        """What a checkpoint remembers beside the state."""
+        sources = modules.loaded_sources(self._work.loaded.name) | self._beside
+        self._history.to_disk()
+        return {
+            "rows": self._history.rows,
+            "seconds": round(time.monotonic() - self._clock, 3),
+            "resumed": self._resumed,
+            "code": modules.digests(sources, self._work.loaded.unused),
+            "data": self._data,
+        }
 
     @property
     def wandb(self) -> Any:
@@ -191,6 +226,7 @@ class Fold:
                 found = scores(experiment, tables.load(self.folder / record.OOF))
             except Error as error:  # the training is kept: the same command scores it, when the metric is mended
                 failure = error
+        self.checkpoint.remove()
         self._write(found, kept)
         if failure is not None:
             raise failure
@@ -229,7 +265,8 @@ class Fold:
             "data": self._data,
             "environment": environment_text(about["environment"]),
         }
-        record.write_result(self.folder, result, about | {"code": code, "data": self._data, "git": self._git})
+        made = {"code": code, "data": self._data, "git": self._git, "resumed": self._resumed}
+        record.write_result(self.folder, result, about | made)
 
     def close(self, failed: bool) -> None:
         """End the progress that is shown, and the W&B run."""

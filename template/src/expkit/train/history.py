@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from expkit.files import to_disk, write_text
 from expkit.train.scores import as_number
 
 
@@ -21,6 +22,7 @@ class History:
     def __init__(self, file: Path) -> None:
         self.file = file
         self.columns: list[str] = []
+        self.rows = 0
 
     def add(self, metrics: Mapping[str, Any]) -> dict[str, float | str]:
         """Add a row; a value that is None stays blank.
@@ -44,7 +46,25 @@ class History:
             self.file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
         with open(self.file, "a", encoding="utf-8", newline="\n") as stream:
             stream.write(self._line([row.get(name, "") for name in self.columns]) + "\n")
+        self.rows += 1
         return row
+
+    def cut(self, rows: int) -> bool:
+        """Go on after the first `rows` rows of the file that an interrupted training has left; whether it has them."""
+        if rows == 0:
+            self.file.unlink(missing_ok=True)
+            return True
+        lines = self.file.read_text(encoding="utf-8").splitlines()[: rows + 1] if self.file.exists() else []
+        if len(lines) != rows + 1:
+            return False
+        self.columns, self.rows = next(csv.reader(lines[:1])), rows
+        write_text(self.file, "".join(f"{line}\n" for line in lines))
+        return True
+
+    def to_disk(self) -> None:
+        """Wait until the rows so far would survive a power cut."""
+        if self.file.exists():
+            to_disk(self.file)
 
     def _line(self, values: list[Any]) -> str:
         stream = io.StringIO()

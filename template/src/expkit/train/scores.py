@@ -57,7 +57,10 @@ def as_number(value: Any) -> float | None:
             return None
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def scores(experiment: Experiment, predictions: Columns) -> dict[str, float]:
@@ -73,11 +76,12 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> RunRecor
     """
     run = record.read_run(folder)
     made_by = {name: fingerprint(metric) for name, metric in experiment.metrics.items()}
-    if not run.done or (run.cv is not None and run.cv["made_by"] == made_by):
+    now = {"metric": next(iter(made_by)), "greater_is_better": experiment.greater_is_better, "made_by": made_by}
+    if not run.done or (run.cv is not None and all(run.cv[key] == value for key, value in now.items())):
         return run
     with versions.locked():  # whoever comes last sees every fold
         run = record.read_run(folder)
-        record.write_cv(folder, _summary(experiment, run) | {"made_by": made_by}, run.done)
+        record.write_cv(folder, _summary(experiment, run) | now, run.done)
     return record.read_run(folder)
 
 
@@ -86,8 +90,6 @@ def _summary(experiment: Experiment, run: RunRecord) -> dict[str, Any]:
     by_fold = {number: scores(experiment, part) for number, part in parts.items()}
     together = scores(experiment, _together(list(parts.values()))) if run.is_complete else {}
     return {
-        "metric": next(iter(experiment.metrics)),
-        "greater_is_better": experiment.greater_is_better,
         "scores": {
             name: {
                 "all": together.get(name),

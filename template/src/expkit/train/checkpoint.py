@@ -1,0 +1,104 @@
+"""The state of a training that is under way: after an interruption, the same command goes on from it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from expkit import files, modules
+from expkit.files import Broken
+
+FOLDER = "checkpoint"
+ABOUT = "about.json"
+
+
+class Checkpoint:
+    """What an experiment saves when it likes, and finds again.
+
+        if fold.checkpoint.file:
+            network.load(fold.checkpoint.file)
+        for epoch in ...:
+            ...
+            fold.checkpoint.save(network.save)
+
+    A save is whole or not there, whenever the process is killed. It is used with the same configuration, code and data
+    only, and gone when the fold is done.
+
+    Args:
+        folder: of the fold.
+
+    Attributes:
+        file: the last one; None: the training begins at its beginning.
+    """
+
+    def __init__(self, folder: Path, progress: Callable[[], dict[str, Any]]) -> None:
+        self.folder = folder / FOLDER
+        self.file: Path | None = None
+        self._progress = progress
+        self._number, self._saved = 0, time.monotonic()
+
+    def save(self, write: Callable[[Path], Any], every: float = 0) -> bool:
+        """Keep the present state, in place of the one before.
+
+        Args:
+            write: writes the state into the file that it is given.
+            every: seconds that must have passed since the last time; sooner, nothing is done.
+
+        Returns:
+            whether it has been saved.
+        """
+        if time.monotonic() - self._saved < every:
+            return False
+        self.folder.mkdir(exist_ok=True)
+        self._number += 1
+        file = self.folder / f"state{self._number}"
+        write(file)
+        files.to_disk(file)
+        about = {"state": file.name, "bytes": file.stat().st_size, "crc": _crc(file)} | self._progress()
+        files.write_json(self.folder / ABOUT, about)  # from here on, this one counts
+        for other in self.folder.glob("state*"):
+            if other != file:
+                other.unlink()
+        self.file, self._saved = file, time.monotonic()
+        return True
+
+    def find(self, code: Callable[[modules.Digests], list[str]], data: str | None) -> tuple[dict[str, Any], str]:
+        """What was saved by an earlier process, and "", when it fits; else {} and why not, "" when there is none.
+
+        Args:
+            code: the files among these that are others now.
+            data: the fingerprint of the data now.
+        """
+        try:
+            about = files.read_json(self.folder / ABOUT)
+            if about is None:
+                return {}, ""
+            file = self.folder / os.path.basename(str(about["state"]))
+            if file.stat().st_size != about["bytes"] or _crc(file) != about["crc"]:
+                return {}, "its checkpoint is damaged"
+            if changed := code(about["code"]):
+                return {}, f"the code has changed since its checkpoint ({', '.join(changed[:3])})"
+            if about["data"] != data:
+                return {}, "the data has changed since its checkpoint"
+            self.file, self._number = file, int(file.name.removeprefix("state"))
+            return about, ""
+        except (Broken, OSError, KeyError, ValueError, TypeError, AttributeError):
+            return {}, "its checkpoint is damaged"
+
+    def remove(self) -> None:
+        """The fold is done, or begins anew."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.file = None
+
+
+def _crc(file: Path) -> int:
+    value = 0
+    with open(file, "rb") as stream:
+        while part := stream.read(2**22):
+            value = zlib.crc32(part, value)
+    return value

@@ -1,0 +1,219 @@
+"""A training that takes long goes on after an interruption, to the same bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import background
+from experiments import own_experiment
+
+import expkit
+from expkit import files, paths, record
+from expkit.train.checkpoint import ABOUT, FOLDER, Checkpoint
+
+# A random walk: its end depends on every step, and on the state of its generator. "stop": the epoch before which it is
+# interrupted. A column comes late.
+TRAIN = """
+from dataclasses import dataclass, field
+
+import expkit
+
+
+@dataclass
+class TrainConfig:
+    epochs: int = 12
+    pause: float = 0.0
+
+
+@dataclass
+class ExpConfig(expkit.ExpConfig):
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass
+class Config(expkit.Config):
+    exp: ExpConfig = field(default_factory=ExpConfig)
+
+
+def position(oof):
+    return oof["prediction"].mean()
+
+
+def train(exp, fold):
+    import pickle
+    import time
+
+    import numpy as np
+
+    generator, walk, first = np.random.default_rng([exp.seed, fold.number]), np.zeros(50), 1
+    if fold.checkpoint.file:
+        generator, walk, first = pickle.loads(fold.checkpoint.file.read_bytes())
+    stop = expkit.project_root() / "control/stop"
+    for epoch in range(first, exp.train.epochs + 1):
+        if stop.exists() and int(stop.read_text()) == epoch:
+            raise KeyboardInterrupt
+        walk = walk + generator.normal(size=50)
+        late = {"spread": walk.std()} if epoch > 5 else {}
+        fold.log({"epoch": epoch, "mean": walk.mean()} | late, total=exp.train.epochs)
+        state = pickle.dumps((generator, walk, epoch + 1))
+        fold.checkpoint.save(lambda file: file.write_bytes(state))
+        time.sleep(exp.train.pause)
+    fold.save_oof({"id": np.arange(50) + 1000 * fold.number, "prediction": walk})
+    fold.finish()
+
+
+experiment = expkit.Experiment(train, Config, metric=position)
+
+if __name__ == "__main__":
+    expkit.main(experiment)
+"""
+FILES = [record.OOF, record.HISTORY]
+
+
+@pytest.fixture
+def walk(root: Path) -> Iterator[str]:
+    """The name of the experiment."""
+    with own_experiment({"train.py": TRAIN}) as folder:
+        yield folder.name
+
+
+def whole(name: str) -> dict[str, bytes]:
+    """The files of fold 0 of a run that nothing interrupts."""
+    expkit.run(name, overrides=["exp.fold=[0]", "exp.name=whole"])
+    fold = paths.output_dir() / name / "whole/fold0"
+    return {file: (fold / file).read_bytes() for file in FILES}
+
+
+def stop_before(epoch: int | None) -> None:
+    file = paths.project_root() / "control/stop"
+    file.unlink(missing_ok=True)
+    if epoch is not None:
+        file.write_text(str(epoch))
+
+
+def interrupted(name: str, epoch: int) -> Path:
+    """The folder of fold 0 after an interruption."""
+    stop_before(epoch)
+    with pytest.raises(KeyboardInterrupt):
+        expkit.run(name, overrides=["exp.fold=[0]"])
+    stop_before(None)
+    return paths.output_dir() / name / "light/fold0"
+
+
+def test_goes_on_where_it_was(walk: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Twice interrupted, the history cut back, the seconds added up: the same bytes; then the checkpoint is gone."""
+    expected = whole(walk)
+    fold = interrupted(walk, 4)
+    interrupted(walk, 9)
+    with open(fold / record.HISTORY, "a") as stream:
+        stream.write("9,0.5,1.0\n10,")  # logged after the checkpoint, and cut off
+    capsys.readouterr()
+    expkit.run(walk, overrides=["exp.fold=[0]"])
+    printed = capsys.readouterr().out
+    assert "fold 0 goes on after" in printed
+    assert "epoch 8/" not in printed and "epoch 9/12" in printed
+    assert {file: (fold / file).read_bytes() for file in FILES} == expected
+    assert not (fold / FOLDER).exists()
+    assert record.read_run(fold.parent).folds[0].origin()["resumed"] == 2
+
+
+@pytest.mark.parametrize("damage", ["state", "about", "gone", "history"])
+def test_a_damaged_checkpoint_is_said(walk: str, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The fold starts again from its beginning, and comes to the same end."""
+    expected = whole(walk)
+    fold = interrupted(walk, 6)
+    [state] = (fold / FOLDER).glob("state*")
+    if damage == "state":
+        content = bytearray(state.read_bytes())
+        content[len(content) // 2] ^= 1
+        state.write_bytes(content)
+    elif damage == "gone":
+        state.unlink()
+    elif damage == "history":
+        (fold / record.HISTORY).write_text("epoch,mean\n1,0.5\n")
+    else:
+        (fold / FOLDER / ABOUT).write_text("{}")
+    capsys.readouterr()
+    expkit.run(walk, overrides=["exp.fold=[0]"])
+    printed = capsys.readouterr()
+    assert "fold 0 starts again from its beginning: its " in printed.err and "damaged" in printed.err
+    assert "epoch 1/12" in printed.out
+    assert {file: (fold / file).read_bytes() for file in FILES} == expected
+
+
+def test_other_code_and_other_data_start_anew(walk: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    interrupted(walk, 6)
+    (root / "input/train.csv").write_text("other")
+    capsys.readouterr()
+    expkit.run(walk, overrides=["exp.fold=[0]"])
+    assert "starts again from its beginning: the data has changed since its checkpoint" in capsys.readouterr().err
+    stop_before(6)
+    with pytest.raises(KeyboardInterrupt):
+        expkit.run(walk, overrides=["exp.fold=[1]"])
+    stop_before(None)
+    train = paths.code_root() / "experiments" / walk / "train.py"
+    train.write_text(train.read_text().replace("normal(size=50)", "normal(size=50) + 0.1"))
+    expkit.load_experiment(walk, again=True)
+    capsys.readouterr()
+    expkit.run(walk, overrides=["exp.fold=[1]"])
+    assert "starts again from its beginning: the code has changed since its checkpoint" in capsys.readouterr().err
+
+
+def test_a_save_that_fails_leaves_the_one_before(walk: str, root: Path) -> None:
+    fold = interrupted(walk, 5)
+    before = {path.name: path.read_bytes() for path in (fold / FOLDER).iterdir()}
+    checkpoint = Checkpoint(fold, dict)
+    found, problem = checkpoint.find(lambda code: [], record_of(fold)["data"])
+    assert found and not problem
+
+    def fails(file: Path) -> None:
+        file.write_bytes(b"half")
+        raise OSError("no space")
+
+    with pytest.raises(OSError):
+        checkpoint.save(fails)
+    after = {path.name: path.read_bytes() for path in (fold / FOLDER).iterdir()}
+    assert before.items() <= after.items()
+    again, problem = Checkpoint(fold, dict).find(lambda code: [], found["data"])
+    assert again == found and not problem
+
+
+def record_of(fold: Path) -> dict[str, object]:
+    content = files.read_json(fold / FOLDER / ABOUT)
+    assert content is not None
+    return content
+
+
+@pytest.mark.slow
+def test_twenty_kills(walk: str, root: Path) -> None:
+    """`kill -9` at random moments, each time with the checkpoint of the last: the same bytes as without."""
+    expected = whole(walk)
+    source = str(paths.code_root() / "src")
+    code = f"import sys; sys.path.insert(0, {source!r}); import expkit; expkit.run({walk!r}, overrides=sys.argv[1:])"
+    command = [sys.executable, "-c", code, "exp.fold=[0]", "exp.runtime.tags=[kill]", "exp.name=light"]
+    pause = "exp.train.pause=0.6"
+    dice = random.Random(1)
+    fold = paths.output_dir() / walk / "light,exp.train.pause=0.6/fold0"
+    kills = 0
+    for _ in range(20):
+        process = background(*command, pause, env=dict(os.environ), stdout=subprocess.DEVNULL)
+        try:
+            process.wait(0.9 + dice.random())
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+        if (fold / record.RESULT).exists():
+            break
+        if (fold / FOLDER / ABOUT).exists():
+            about = files.read_json(fold / FOLDER / ABOUT)
+            assert about is not None and (fold / FOLDER / str(about["state"])).stat().st_size == about["bytes"]
+    assert kills >= 8
+    subprocess.run([*command, pause], check=True, env=dict(os.environ), stdout=subprocess.DEVNULL)
+    assert {file: (fold / file).read_bytes() for file in FILES} == expected
