@@ -1,0 +1,497 @@
+"""A score never lies: what is no number, row, id or submission is one line, and the fold is not done."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiments import own_experiment
+
+import expkit
+from expkit import record
+from expkit.config.experiment import metric_name
+
+TRAIN = """
+import functools
+import math
+
+import expkit
+import numpy as np
+
+
+{metrics}
+
+
+def train(exp, fold):
+    with open(expkit.project_root() / "trained", "a") as log:
+        log.write(f"{{fold.name}}\\n")
+    n = 0 if fold.number is None else fold.number
+{body}
+
+
+experiment = expkit.Experiment(train, expkit.Config, {options})
+"""
+
+ACCURACY = """
+def accuracy(oof):
+    return (oof["target"] == oof["prediction"]).mean()
+"""
+GOOD = """
+fold.save_oof({"id": [10 * n, 10 * n + 1], "target": [0, 1], "prediction": [0, n % 2]})
+fold.finish()
+"""
+
+Make = Callable[..., str]
+
+
+def source(metrics: str, body: str, options: str) -> str:
+    indented = "\n".join(f"    {line}" for line in body.strip("\n").splitlines())
+    return TRAIN.format(metrics=metrics.strip("\n"), body=indented, options=options)
+
+
+@pytest.fixture
+def make(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Makes an experiment of two folds: the source of its metrics, what `train` does with `fold`, and the options.
+
+    A name of one that is there already: its train.py is written anew.
+    """
+    monkeypatch.setenv("PATH", str(root))  # no git: snapshots take longer than these trainings
+
+    with ExitStack() as stack:
+
+        def made(
+            metrics: str = ACCURACY, body: str = GOOD, options: str = "metric=accuracy", name: str | None = None
+        ) -> str:
+            text = source(metrics, body, options)
+            if name is not None:
+                (expkit.code_root() / "experiments" / name / "train.py").write_text(text)
+                from expkit.config.experiment import load_experiment
+
+                load_experiment(name, again=True)
+                return name
+            folder = stack.enter_context(own_experiment({"train.py": text}))
+            config = folder / "config.yaml"
+            config.write_text(config.read_text() + "  n_folds: 2\n")
+            return folder.name
+
+        yield made
+
+
+def refused(name: str, *overrides: str) -> str:
+    """The one line that a run ends with."""
+    with pytest.raises(expkit.Error) as caught:
+        expkit.run(name, overrides=["exp.fold=[0]", *overrides])
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def trained(root: Path) -> list[str]:
+    """The folds that have been trained, each time."""
+    return (root / "trained").read_text().split() if (root / "trained").exists() else []
+
+
+def not_done() -> None:
+    """No fold counts and the board shows no score; what is there is JSON."""
+    for row in expkit.read_board():
+        assert row.score is None and row.folds_done == 0, row
+        json.dumps(row.values(), allow_nan=False)
+
+
+# Metrics
+
+
+@pytest.mark.parametrize(
+    ("returned", "complaint"),
+    [
+        ("float('nan')", "the metric accuracy is nan over 2 rows"),
+        ("np.float64('nan')", "the metric accuracy is nan over 2 rows"),
+        ("math.inf", "the metric accuracy is inf over 2 rows"),
+        ("-math.inf", "the metric accuracy is -inf over 2 rows"),
+        ("None", "the metric accuracy returns NoneType and not a number"),
+        ("(0.5, 1)", "the metric accuracy returns tuple and not a number"),
+        ("'0.5'", "the metric accuracy returns str and not a number"),
+        ("{'a': 1}", "the metric accuracy returns dict and not a number"),
+        ("np.array([0.5, 0.6])", "the metric accuracy returns ndarray and not a number"),
+        ("1j", "the metric accuracy returns complex and not a number"),
+        ("True", "the metric accuracy returns bool and not a number"),
+        ("10**400", "the metric accuracy"),
+        ("1 / 0", "the metric accuracy raises ZeroDivisionError: division by zero"),
+        ("oof['nothing']", "the metric accuracy raises KeyError: 'nothing'"),
+    ],
+)
+def test_a_metric_that_is_no_number(make: Make, root: Path, returned: str, complaint: str) -> None:
+    """One line; the fold is not done, and mending the metric needs no training."""
+    name = make(f"def accuracy(oof):\n    return {returned}\n")
+    assert complaint in refused(name)
+    not_done()
+    assert complaint in refused(name), "again, from the predictions that are kept"
+    assert expkit.run(make(name=name)) == 0.75
+    assert trained(root) == ["fold0", "fold1"]
+    [row] = expkit.read_board()
+    assert (row.score, row.folds_done, row.marks) == (0.75, 2, ())
+
+
+TENSOR = """
+class Tensor:
+    def __init__(self, value):
+        self.value = value
+    def numel(self):
+        return 1
+    def item(self):
+        return self.value
+    def __format__(self, spec):
+        raise TypeError
+def accuracy(oof):
+    return Tensor(0.5)
+"""
+
+
+@pytest.mark.parametrize(
+    "returned", ["np.float32(0.5)", "np.float64(0.5)", "np.array(0.5)", "np.array([0.5])", "Fraction(1, 2)", "tensor"]
+)
+def test_a_metric_that_can_be_converted(make: Make, returned: str) -> None:
+    text = f"from fractions import Fraction\ndef accuracy(oof):\n    return {returned}\n"
+    assert expkit.run(make(TENSOR if returned == "tensor" else text)) == 0.5
+    assert expkit.run(make("def accuracy(oof):\n    return np.int64(3)\n")) == 3.0
+
+
+def test_scores_are_sorted_by_the_direction_that_is_said(make: Make) -> None:
+    """3, 1 and 2 with an error: 1 first."""
+    for value in (3, 1, 2):
+        metric = f"def rmse(oof):\n    return {value}\n"
+        make_one = make(metric, options="metric=rmse, greater_is_better=False")
+        expkit.run(make_one)
+    from expkit.inspect.board import ordered
+
+    assert [row.score for row in ordered(expkit.read_board())] == [1, 2, 3]
+    assert [row.score for row in ordered(expkit.read_board(), "-score")] == [3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    "name", ["rmse", "log_loss", "mae", "MSE", "valid_loss", "brier", "wer", "cross_entropy", "pinball_loss", "mape"]
+)
+def test_an_error_without_a_direction_is_refused(make: Make, root: Path, name: str) -> None:
+    text = f"def {name}(oof):\n    return 1.0\n"
+    assert f"the metric {name} sounds like an error: say greater_is_better=False" in refused(
+        make(text, options=f"metric={name}")
+    )
+    assert trained(root) == []
+    assert expkit.run(make(text, options=f"metric={name}, greater_is_better=False")) == 1.0
+
+
+def test_names_of_metrics(make: Make) -> None:
+    """A function, one under functools.partial, a callable object; a lambda has no name, and says so before training."""
+    at = "def top(oof, k):\n    return float(k)\n"
+    assert expkit.run(make(at, options="metric=functools.partial(top, k=3)")) == 3.0
+    assert (
+        expkit.run(make("class Top:\n    def __call__(self, oof):\n        return 2\n", options="metric=Top()")) == 2.0
+    )
+    assert {row.metric for row in expkit.read_board()} == {"top", "Top"}
+    assert "a metric needs a name" in refused(make("", options="metric=lambda oof: 1"))
+    assert "a metric is a function" in refused(make("", options="metric='accuracy'"))
+    assert "two metrics have one name" in refused(make(options="metric=accuracy, other_metrics=[accuracy]"))
+    assert "must be True or False" in refused(make(options="metric=accuracy, greater_is_better=1"))
+    with pytest.raises(expkit.Error):
+        metric_name(lambda oof: 1)
+
+
+def test_another_metric_needs_no_training(make: Make, root: Path) -> None:
+    """A changed one and an added one are computed from the predictions; the one that decides may change, too."""
+    name = make()
+    assert expkit.run(name) == 0.75
+    changed = 'def accuracy(oof):\n    return 1 - (oof["target"] == oof["prediction"]).mean()\n'
+    assert expkit.run(make(changed, name=name)) == 0.25
+    hits = "def hits(oof):\n    return (oof['target'] == oof['prediction']).sum()\n"
+    assert expkit.run(make(changed + hits, options="metric=accuracy, other_metrics=[hits]", name=name)) == 0.25
+    [row] = expkit.read_board()
+    assert (row.metric, row.score, row.other_metrics, row.marks) == ("accuracy", 0.25, {"hits": 3.0}, ())
+    assert expkit.run(make(changed + hits, options="metric=hits, other_metrics=[accuracy]", name=name)) == 3.0
+    [row] = expkit.read_board()
+    assert (row.metric, row.score, row.other_metrics) == ("hits", 3.0, {"accuracy": 0.25})
+    assert expkit.run(make(changed, name=name)) == 0.25
+    assert trained(root) == ["fold0", "fold1"]
+    at = "def top(oof, k):\n    return float(k)\n"
+    assert expkit.run(make(at, options="metric=functools.partial(top, k=3)", name=name)) == 3.0
+    assert expkit.run(make(at, options="metric=functools.partial(top, k=4)", name=name)) == 4.0
+    assert trained(root) == ["fold0", "fold1"]
+
+
+# Predictions
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ("{'id': [0, 1], 'target': [0, 1], 'prediction': [0.5, math.nan]}", "1 of 2 rows of prediction are nan or inf"),
+        ("{'id': [0, 1], 'target': [0, 1], 'prediction': [math.inf, math.nan]}", "2 of 2 rows of prediction"),
+        ("{'id': [0, 1], 'target': [0, 1], 'p': np.array([[0, 1], [np.nan, np.nan]])}", "1 of 2 rows of p are nan"),
+        ("{'id': [0, 1], 'target': [0, None], 'prediction': [0, 1]}", "column target: holds NoneType, int: one type"),
+        ("{'id': ['a', None], 'target': [0, 1], 'prediction': [0, 1]}", "column id: holds NoneType, str"),
+        ("{'id': [0, 0], 'target': [0, 1], 'prediction': [0, 1]}", "1 ids are there more than once, such as 0"),
+        ("{'target': [0, 1], 'prediction': [0, 1]}", "there is no column id"),
+        ("{'id': [0, 1], 'target': [0, 1], 'prediction': np.zeros((2, 1))}", "has the shape (2, 1): one value a row"),
+        ("{'id': [0, 1], 'target': [0, 1], 'prediction': np.zeros((2, 2, 2))}", "has the shape (2, 2, 2)"),
+        ("{'id': [0, 1], 'target': [0, 1], 'prediction': 0.5}", "has the shape ()"),
+        ("{'id': [0, 1], 'target': [0, 1], 'prediction': [0]}", "differ in length: id 2, target 2, prediction 1"),
+        ("{'id': [0, 1], 'target': [0, 1], 'prediction': [[1, 2], [3]]}", "column prediction: no array"),
+        ("{'id': [], 'target': [], 'prediction': []}", "there is no row"),
+        ("{}", "there is no column"),
+        ("{'id': [0, 1], 'target': [0, 1], 'prediction': [0, 10**30]}", "an integer is too large"),
+        ("{'id': ['a', 1], 'target': [0, 1], 'prediction': [0, 1]}", "column id: holds int, str: one type a column"),
+        ("{'id': [-1, 2**63], 'target': [0, 1], 'prediction': [0, 1]}", "an integer is too large"),
+        ("{'id': [0, 1], 'target': [True, 2], 'prediction': [0, 1]}", "column target: holds bool, int"),
+        ("{'id': [0, 1], 'target': [1j, 1j], 'prediction': [0, 1]}", "holds complex128"),
+    ],
+)
+def test_predictions_that_cannot_be_scored(make: Make, root: Path, columns: str, complaint: str) -> None:
+    name = make(body=f"fold.save_oof({columns})\nfold.finish()")
+    assert complaint in refused(name)
+    not_done()
+    assert expkit.run(make(name=name)) == 0.75
+
+
+def test_a_row_that_two_folds_leave_out(make: Make, root: Path) -> None:
+    """Its score would count twice."""
+    same = GOOD.replace("10 * n", "7 * 0")
+    name = make(body=same)
+    with pytest.raises(expkit.Error, match="failed: fold 1"):
+        expkit.run(name)
+    assert "2 ids are in fold 0 too, such as [0]" in refused(name, "exp.fold=[1]")
+    [row] = expkit.read_board()
+    assert (row.folds_done, row.marks) == (1, ("partial",))
+    other_type = GOOD.replace("[10 * n, 10 * n + 1]", "[0, 1] if n == 0 else ['2', '3']")
+    assert "the ids are <U1, and those of fold 0 are int64" in refused(make(body=other_type, name=name), "exp.fold=[1]")
+
+
+def test_a_training_without_predictions(make: Make) -> None:
+    assert "fold.finish() before fold.save_oof(...)" in refused(make(body="fold.finish()"))
+    assert "train.py ends without fold.finish()" in refused(make(body="pass"))
+    not_done()
+
+
+def test_rows_that_no_fold_predicts_are_counted(make: Make) -> None:
+    """A time split leaves rows out: the board says how many the score covers."""
+    body = "ids = range(5 * n, 5 * n + n + 1)\n" + GOOD.replace("[10 * n, 10 * n + 1]", "list(ids)").replace(
+        "[0, 1]", "[0] * len(ids)"
+    ).replace("[0, n % 2]", "[0] * len(ids)")
+    expkit.run(make(body=body))
+    [row] = expkit.read_board()
+    assert (row.score, row.rows, row.marks) == (1.0, 3, ())
+
+
+KEPT = [
+    ["0535353240", "535353240"],
+    ["1_23", "12_3"],
+    ["01", "1"],
+    ["3e7", "30000000"],
+    ["123456789012345678", "123456789012345679"],
+    [123456789012345678, 123456789012345679],
+    ["nan", "None"],
+    ["", " "],
+    ["a\rb", "a\nb"],
+    ["ü", "日本"],
+    [2**63 + 1, 2**63 + 2],
+    [0.1, 0.30000000000000004],
+]
+
+
+@pytest.mark.parametrize("ids", KEPT, ids=str)
+def test_types_are_kept(make: Make, ids: list[Any]) -> None:
+    """An id, a label, a class: what is saved is what is read, to the last zero."""
+    body = f"fold.save_oof({{'id': {ids!r}, 'target': ['01', '1'], 'prediction': ['1', '1']}})\nfold.finish()"
+    assert expkit.run(make(body=body), overrides=["exp.fold=[0]"]) == 0.5
+    oof = expkit.load_run("light").oof
+    assert sorted(oof["id"].tolist()) == sorted(ids)
+    assert [type(value) for value in oof["id"].tolist()] == [type(value) for value in ids]
+    assert sorted(oof["target"].tolist()) == ["01", "1"]
+
+
+def test_the_metric_gets_arrays(make: Make) -> None:
+    metric = """
+def accuracy(oof):
+    assert all(isinstance(column, np.ndarray) for column in oof.values())
+    assert oof["probability"].shape == (len(oof["id"]), 2) and oof["id"].dtype.kind == "U"
+    assert oof["day"].dtype == "datetime64[D]" and oof["small"].dtype == np.float32
+    return 1
+"""
+    body = """
+fold.save_oof({"id": [f"a{n}", f"b{n}"], "probability": np.ones((2, 2)), "small": np.zeros(2, np.float32),
+               "day": np.array(["2026-01-01", "2026-01-02"], "M8[D]"), "yes": np.array([True, False])})
+fold.finish()
+"""
+    assert expkit.run(make(metric, body)) == 1.0
+    assert "rows of day have no date" in refused(make(metric, body.replace("2026-01-01", "NaT")))
+
+
+def test_equal_predictions_make_equal_bytes(make: Make, root: Path) -> None:
+    for _ in range(2):
+        expkit.run(make())
+    one, other = sorted((root / "output").glob("*/light"))
+    assert (one / "fold1/oof.npz").read_bytes() == (other / "fold1/oof.npz").read_bytes()
+
+
+# Values and learning curves
+
+
+def test_more_values_of_a_fold(make: Make, root: Path) -> None:
+    """NumPy's numbers become Python's; what JSON does not hold is refused with its name."""
+    finish = "fold.finish(best_epoch=np.int64(5), rate=np.float32(0.5), whole=np.float64(2), text='a', more=[1, None])"
+    expkit.run(make(body=GOOD.replace("fold.finish()", finish)))
+    values = json.loads((next((root / "output").glob("*/light/fold0")) / record.RESULT).read_text())["values"]
+    assert values == {"best_epoch": 5, "rate": 0.5, "whole": 2.0, "text": "a", "more": [1, None]}
+    assert [type(values[name]) for name in ("best_epoch", "rate", "whole")] == [int, float, float]
+    for bad in ("math.nan", "np.float64('inf')", "np.zeros(3)", "{1, 2}", "object()"):
+        name = make(body=GOOD.replace("fold.finish()", f"fold.finish(loss={bad})"))
+        assert "fold.finish(loss=" in refused(name)
+
+
+def test_history(make: Make, root: Path) -> None:
+    """A late column, a blank, tensors, text, line breaks: one row a call, each as long as the header."""
+    body = (
+        """
+class Tensor:
+    def numel(self):
+        return 1
+    def item(self):
+        return 0.25
+fold.log({"epoch": 1, "loss": np.float32(0.5), "note": 'a, "b"'})
+fold.log({"epoch": np.int64(2), "loss": None, "late": Tensor()})
+fold.log({"epoch": 3, "note": "two\\nlines"})
+fold.log({"epoch": 4, "loss": math.nan, "later": True})
+"""
+        + GOOD
+    )
+    expkit.run(make(body=body))
+    file = next((root / "output").glob("*/light/fold0")) / "history.csv"
+    with open(file, newline="") as stream:
+        header, *rows = csv.reader(stream)
+    assert header == ["epoch", "loss", "note", "late", "later"]
+    assert rows == [
+        ["1", "0.5", 'a, "b"', "", ""],
+        ["2", "", "", "0.25", ""],
+        ["3", "", "two lines", "", ""],
+        ["4", "nan", "", "", "True"],
+    ]
+    history = expkit.load_run("light").history(0)
+    assert history["epoch"] == [1, 2, 3, 4]
+    assert history["loss"][:3] == [0.5, None, None] and history["loss"][3] != history["loss"][3]
+    assert history["late"] == [None, 0.25, None, None]
+
+
+# Submissions
+
+SUBMIT = """
+if fold.number is None:
+    fold.save_submission({columns})
+    fold.finish()
+    return
+""" + GOOD.replace("{", "{{").replace("}", "}}")
+
+
+def submitted(make: Make, columns: str) -> str:
+    return make(body=SUBMIT.format(columns=columns))
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ("{'id': ['01', '02'], 'y': [1, 2]}", "1 rows of"),
+        ("{'id': ['01', '02', '03', '04'], 'y': [1, 2, 3, 4]}", "1 rows are not in"),
+        ("{'id': ['01', '03', '02'], 'y': [1, 2, 3]}", "the rows are in another order than in"),
+        ("{'id': ['01', '02', '02'], 'y': [1, 2, 3]}", "the id 02 is there more than once"),
+        ("{'id': [1, 2, 3], 'y': [1, 2, 3]}", "3 rows of"),
+        ("{'id': ['01', '02', '03'], 'x': [1, 2, 3]}", "the columns are id, x, and"),
+        ("{'y': [1, 2, 3], 'id': ['01', '02', '03']}", "the columns are y, id, and"),
+        ("{'id': ['01', '02', '03'], 'y': [1, 2, 3], 'z': [1, 2, 3]}", "the columns are id, y, z, and"),
+        ("{'id': ['01', '02', '03'], 'y': [1, math.nan, math.inf]}", "2 of 3 rows of y are nan or inf"),
+        ("{'id': ['01', '02', '03'], 'y': [1, 2]}", "the columns differ in length"),
+    ],
+)
+def test_a_submission_that_does_not_fit_is_not_written(make: Make, root: Path, columns: str, complaint: str) -> None:
+    (root / "input/data").mkdir()
+    (root / "input/data/sample_submission.csv").write_text("id,y\n01,0\n02,0\n03,0\n")
+    assert complaint in refused(submitted(make, columns), "exp.mode=sub")
+    assert not list(root.rglob("submission.csv"))
+    expkit.run(submitted(make, "{'id': ['01', '02', '03'], 'y': [0.1, 1e-9, 3.0]}"), overrides=["exp.mode=sub"])
+    [file] = root.rglob("submission.csv")
+    assert file.read_text() == "id,y\n01,0.1\n02,1e-09\n03,3.0\n"
+
+
+def test_a_submission_without_a_sample(make: Make, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expkit.run(submitted(make, "{'anything': ['01', 'a,b'], 'p': np.eye(2)}"), overrides=["exp.mode=sub"])
+    [file] = root.rglob("submission.csv")
+    assert file.read_text() == 'anything,p_0,p_1\n01,1.0,0.0\n"a,b",0.0,1.0\n'
+    assert "submission.csv" in capsys.readouterr().out
+    expkit.run(make(body="(fold.folder / 'sub.csv').touch()\nfold.finish()"), overrides=["exp.mode=sub"])
+    assert "trained on all rows, without fold.save_submission(...)" in capsys.readouterr().out
+
+
+def test_two_samples_are_one_too_many(make: Make, root: Path) -> None:
+    for folder in ("a", "b"):
+        (root / "input" / folder).mkdir()
+        (root / f"input/{folder}/sample_submission.csv").write_text("id,y\n1,0\n")
+    assert "there are 2 files sample_submission.csv" in refused(
+        submitted(make, "{'id': [1], 'y': [1]}"), "exp.mode=sub"
+    )
+    (root / "input/a/sample_submission.csv").unlink()
+    (root / "input/b/sample_submission.csv").write_bytes(b"\xff\xfe")
+    assert "cannot be read" in refused(name, "exp.mode=sub")
+
+
+def test_results_of_all_rows_that_are_older_than_the_code_or_the_data(
+    make: Make, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is said before the stale submission is named."""
+    (root / "input/train.csv").write_text("1")
+    name = submitted(make, "{'id': [1], 'y': [1]}")
+    expkit.run(name, overrides=["exp.mode=sub"])
+    (root / "input/train.csv").write_text("12")
+    make(body=SUBMIT.format(columns="{'id': [1], 'y': [2]}"), name=name)
+    capsys.readouterr()
+    expkit.run(name, overrides=["exp.mode=sub"])
+    printed = capsys.readouterr()
+    assert re.search(r"the code has changed since all data \(experiments/.*/train.py\)", printed.err)
+    assert "the data has changed since all data (train.csv: 1 → 2 bytes)" in printed.err
+
+
+# Data
+
+
+def test_data_that_differ_between_folds_are_marked(make: Make, root: Path) -> None:
+    """Folds 0 on one file, 1 on a truncated one: never an unmarked score."""
+    name = make()
+    (root / "input/train.csv").write_text("1\n2\n")
+    expkit.run(name, overrides=["exp.fold=[0]"])
+    (root / "input/train.csv").write_text("1\n")
+    expkit.run(name, overrides=["exp.fold=[1]"])
+    [row] = expkit.read_board()
+    assert row.folds_done == 2 and row.marks == ("mixed data",)
+    named = make(options="metric=accuracy, inputs=['train.csv']")
+    expkit.run(named, overrides=["exp.fold=[0]"])
+    (root / "input/other.csv").write_text("a second data set")
+    expkit.run(named, overrides=["exp.fold=[1]"])
+    assert [row.marks for row in expkit.read_board() if row.experiment == named] == [()]
+    assert "there is no" in refused(make(options="metric=accuracy, inputs=['nothing.csv']"))
+
+
+def test_code_that_differs_between_folds_is_marked(make: Make) -> None:
+    name = make()
+    expkit.run(name, overrides=["exp.fold=[0]"])
+    make(body=GOOD.replace("n % 2", "1"), name=name)
+    expkit.run(name, overrides=["exp.fold=[1]"])
+    [row] = expkit.read_board()
+    assert row.marks == ("mixed code",)
+
+
+def test_a_run_whose_scores_are_not_yet_computed_is_marked(make: Make, root: Path) -> None:
+    """The mean of the folds is not the score over all rows."""
+    expkit.run(make())
+    next((root / "output").glob("*/light/cv.json")).unlink()
+    [row] = expkit.read_board()
+    assert "mean of folds" in row.marks
