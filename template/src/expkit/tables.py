@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Columns = dict[str, numpy.ndarray]
 
+PLAIN = {bool, int, float, str, type(None)}
 WIDEST = 2**30  # bytes of a column of text; a longer text is no id and no label
 
 
@@ -45,8 +46,9 @@ def _column(value: Any, what: str) -> numpy.ndarray:
 
     for step in ("detach", "cpu"):  # a tensor
         value = getattr(value, step)() if callable(getattr(value, step, None)) else value
+    is_plain = isinstance(value, list | tuple) and {type(item) for item in value} <= PLAIN  # NumPy would mix types
     try:
-        array = numpy.asarray(value)
+        array = numpy.array(value, dtype=object) if is_plain and value else numpy.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
         raise Error(f"{what}: no array: {error}") from error
     if array.dtype == object or array.dtype.kind == "T":
@@ -73,10 +75,9 @@ def _from_objects(array: numpy.ndarray, what: str) -> numpy.ndarray:
         require(not any(item.endswith("\0") for item in items), f"{what}: a text ends in a zero character")
         return numpy.array(items, dtype=str)
     if kinds <= {bool} or kinds <= {int}:
-        try:
-            return numpy.array(items)
-        except OverflowError as error:
-            raise Error(f"{what}: an integer is too large; make it text") from error
+        column = numpy.array(items)
+        require(column.dtype.kind in "biu", f"{what}: an integer is too large; make it text")
+        return column
     if kinds <= {int, float} and kinds:
         return numpy.array(items, dtype=float)
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
