@@ -436,9 +436,8 @@ def test_two_samples_are_one_too_many(make: Make, root: Path) -> None:
     for folder in ("a", "b"):
         (root / "input" / folder).mkdir()
         (root / f"input/{folder}/sample_submission.csv").write_text("id,y\n1,0\n")
-    assert "there are 2 files sample_submission.csv" in refused(
-        submitted(make, "{'id': [1], 'y': [1]}"), "exp.mode=sub"
-    )
+    name = submitted(make, "{'id': [1], 'y': [1]}")
+    assert "there are 2 files sample_submission.csv" in refused(name, "exp.mode=sub")
     (root / "input/a/sample_submission.csv").unlink()
     (root / "input/b/sample_submission.csv").write_bytes(b"\xff\xfe")
     assert "cannot be read" in refused(name, "exp.mode=sub")
