@@ -258,6 +258,8 @@ def find_run(name: str, output: Path | None = None) -> Path:
     folders = {f"{folder.parent.name}/{folder.name.partition('@')[0]}": folder for folder in run_folders(output)}
     if name in folders:
         return folders[name]
+    if Path(name) in folders.values():  # one without a run.json
+        return Path(name)
     exact = {key: folder for key, folder in folders.items() if key.partition("/")[2] == name}
     found = exact or {key: folder for key, folder in folders.items() if name in key}
     if len(found) == 1:
