@@ -29,6 +29,7 @@ from typer.main import get_command
 
 import expkit
 from expkit.cli import app
+from expkit.errors import one_line
 from expkit.inspect.board import Row
 
 SECRET = "hunter2-of-the-environment"
@@ -101,7 +102,7 @@ def printed(*arguments: str) -> str:
         with contextlib.redirect_stdout(stream):
             COMMAND.main(list(arguments), prog_name="exp", standalone_mode=False)
     except expkit.Error as error:
-        return str(error)
+        return str(one_line(error))
     stream.getvalue().encode()  # a terminal takes UTF-8
     assert SECRET not in stream.getvalue(), "a resolver has been executed"
     return stream.getvalue()
