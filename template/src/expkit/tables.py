@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Columns = dict[str, numpy.ndarray]
 
+CSV_ROWS = 10_000
 PLAIN = {bool, int, float, str, type(None)}
 WIDEST = 2**30  # bytes of a column of text; a longer text is no id and no label
 
@@ -155,8 +156,11 @@ def write_csv(file: Path | TextIO, table: Mapping[str, Any]) -> None:
             flat |= {f"{name}_{number}": column[:, number] for number in range(column.shape[1])}
         else:
             flat[name] = column
-    values = [column.tolist() if column.dtype.kind != "M" else column.astype(str).tolist() for column in flat.values()]
+    rows = max(map(len, flat.values()), default=0)
     with nullcontext(file) if not isinstance(file, Path) else open(file, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(flat)
-        writer.writerows(zip(*values, strict=True))
+        for start in range(0, rows, CSV_ROWS):  # as Python's own objects, a few at a time
+            parts = [column[start : start + CSV_ROWS] for column in flat.values()]
+            values = [(part.astype(str) if part.dtype.kind == "M" else part).tolist() for part in parts]
+            writer.writerows(zip(*values, strict=True))
