@@ -33,7 +33,7 @@ begin = time.perf_counter()
 for job in range(jobs):
     config = train.Config(train.ExpConfig(debug=True, fold=[0], seed=job)).exp
     data = model.load_data(rows=25 * config.n_folds)
-    fit, valid = model.split(data, config.n_folds, 0, config.seed)
+    fit, valid = model.split(data, config.n_folds, 0, config.seed, config.holdout)
     about = config.train
     network = model.Network(about.base_model.value, about.batch_size, about.learning_rate, config.seed)
     for metrics in network.fit(data.X[fit], data.y[fit], data.X[valid], data.y[valid], epochs=about.epoch):

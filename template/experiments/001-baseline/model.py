@@ -50,10 +50,18 @@ def load_data(rows: int | None = None) -> Data:
     return Data(train_id, X[train_id], y[train_id], test_id, X[test_id])
 
 
-def split(data: Data, n_folds: int, fold: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows to train on and the rows left out, as indices into `data`; for no fold, all rows and none."""
+def split(data: Data, n_folds: int, fold: int | None, seed: int, holdout: float) -> tuple[np.ndarray, np.ndarray]:
+    """The rows to train on and the rows left out, as indices into `data`; for no fold, all rows and none.
+
+    Args:
+        n_folds: 1 is a single split, which leaves out the share `holdout` of the rows.
+    """
+    rows = np.arange(len(data.y))
     if fold is None:
-        return np.arange(len(data.y)), np.arange(0)
+        return rows, rows[:0]
+    if n_folds == 1:
+        fit_rows, valid_rows = train_test_split(rows, test_size=holdout, stratify=data.y, random_state=seed)
+        return np.sort(fit_rows), np.sort(valid_rows)
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     fit_rows, valid_rows = list(folds.split(data.X, data.y))[fold]
     return fit_rows, valid_rows

@@ -69,8 +69,8 @@ def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
     """Train on all rows but those of a fold, and predict these; or on all rows, and predict the test set."""
     import model  # heavy imports wait until there is something to train
 
-    data = model.load_data(rows=25 * exp.n_folds if exp.debug else None)
-    fit_rows, valid_rows = model.split(data, exp.n_folds, fold.number, exp.seed)
+    data = model.load_data(rows=25 * max(exp.n_folds, 4) if exp.debug else None)
+    fit_rows, valid_rows = model.split(data, exp.n_folds, fold.number, exp.seed, exp.holdout)
     X, y = data.X, data.y
 
     network = model.Network(exp.train.base_model.value, exp.train.batch_size, exp.train.learning_rate, exp.seed)

@@ -36,7 +36,8 @@ class ExpConfig:
     """What every experiment has; its own class adds `train`, what changes a result."""
 
     name: str = "baseline"  # the folder of the results
-    n_folds: int = 5
+    n_folds: int = 5  # 1: a single split, by holdout
+    holdout: float = 0.2  # the share of the rows that a single split leaves out
     fold: list[int] | None = None  # which folds to train; null: all of them
     seed: int = 42
     debug: bool = False  # one fold, no W&B, output/debug/; what else it makes quick is the experiment's to say
@@ -67,7 +68,8 @@ def check(exp: ExpConfig) -> None:
         re.fullmatch(r"\w[\w.+-]*", name) is not None and not name.endswith(".") and len(name) <= 64,
         f"exp.name names a folder: 1 to 64 letters, digits and . _ + -, beginning with a letter or digit, not {name!r}",
     )
-    require(2 <= exp.n_folds <= 10_000, f"exp.n_folds must be from 2 to 10000, not {exp.n_folds}")
+    require(1 <= exp.n_folds <= 10_000, f"exp.n_folds must be from 1 to 10000, not {exp.n_folds}")
+    require(0 < exp.holdout < 1, f"exp.holdout is a share of the rows, between 0 and 1, not {exp.holdout}")
     if exp.fold is not None:
         folds, last = exp.fold, exp.n_folds - 1
         require(len(folds) > 0, "exp.fold must name at least one fold, as in 'exp.fold=[0]'; it is empty")

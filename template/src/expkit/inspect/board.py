@@ -37,7 +37,7 @@ class Row:
         finished: when the last fold was done, ISO 8601 in UTC.
         commit: the first digits of the git commit, with * when the working tree differed from it.
         marks: what to know about the score: folds are missing, differ in code or data, files are broken.
-        other_metrics: name to score.
+        other_metrics: name to score; and the test scores that the folds have recorded, as means.
         recorded: the configuration, {"exp": {"seed": 42, ...}}.
     """
 
@@ -124,6 +124,7 @@ def row_of(run: RunRecord) -> Row:
     if score is None:
         return row
     others = {metric: found.value for metric in run.metrics if metric != run.metric and (found := run.score(metric))}
+    others |= run.test_scores
     git = run.git
     commit = f"{git['commit'][:7]}{'*' if git['dirty'] else ''}" if git and git["commit"] else None
     return replace(

@@ -18,7 +18,7 @@ def _is_int(value: Any) -> bool:
     return type(value) is int and 0 <= value < 2**63
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1.7e308  # not nan either
 
 
@@ -27,7 +27,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_scores(value: Any) -> bool:
-    return type(value) is dict and all(map(_is_number, value.values()))
+    return type(value) is dict and all(map(is_number, value.values()))
 
 
 def _is_git(value: Any) -> bool:
@@ -59,7 +59,7 @@ def fits_result(content: dict[str, Any]) -> bool:
         and _is_scores(content["scores"])
         and type(content["values"]) is dict
         and _is_int(content["rows"])
-        and _is_number(content["seconds"])
+        and is_number(content["seconds"])
         and content["seconds"] >= 0
         and (content["git"] is None or _is_git(content["git"]))
         and (content["data"] is None or _is_text(content["data"]))
@@ -69,8 +69,8 @@ def fits_result(content: dict[str, Any]) -> bool:
 
 def fits_cv(content: dict[str, Any]) -> bool:
     def is_score(one: Any) -> bool:
-        optional = all(one[key] is None or _is_number(one[key]) for key in ("all", "std"))
-        return optional and _is_number(one["mean"]) and _is_scores(one["folds"])
+        optional = all(one[key] is None or is_number(one[key]) for key in ("all", "std"))
+        return optional and is_number(one["mean"]) and _is_scores(one["folds"])
 
     return (
         _is_text(content["metric"])

@@ -12,7 +12,7 @@ from typing import Any
 
 from expkit import files
 from expkit.modules import same_code
-from expkit.record.content import fits_cv, fits_run, read_checked
+from expkit.record.content import fits_cv, fits_run, is_number, read_checked
 from expkit.record.fold import FoldRecord, read_fold
 from expkit.record.layout import CONFIG, CV, FOLD, RESULT, RUN, VERSION, fold_name
 
@@ -103,6 +103,14 @@ class RunRecord:
         names = list(self.cv["scores"]) if self.cv else []
         names += [name for fold in self.done.values() if fold.result for name in fold.result["scores"]]
         return list(dict.fromkeys([*([self.metric] if self.metric in names else []), *names]))
+
+    @property
+    def test_scores(self) -> dict[str, float]:
+        """The mean of each value that every fold has recorded under a name as "test_accuracy"."""
+        values = [fold.result["values"] for fold in self.done.values() if fold.result]
+        names = [name for name in (values[0] if values else {}) if name.startswith("test_")]
+        found = {name: [each.get(name) for each in values] for name in names}
+        return {name: statistics.fmean(numbers) for name, numbers in found.items() if all(map(is_number, numbers))}
 
     @property
     def rows(self) -> int:

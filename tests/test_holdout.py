@@ -1,0 +1,40 @@
+"""A single split in place of folds, and test scores beside the CV score."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from commands import command
+from conftest import Project
+from light import LIGHT
+
+import expkit
+
+
+def test_a_single_split_is_complete(root: Path) -> None:
+    expkit.run(LIGHT, overrides=["exp.n_folds=1"])
+    [row] = expkit.read_board()
+    assert (row.folds_done, row.n_folds, row.score, row.std, row.marks) == (1, 1, 10.0, None, ())
+
+
+def test_the_baseline_leaves_out_the_share_that_is_asked_for(project: Project, root: Path) -> None:
+    project.train("exp.n_folds=1", "exp.holdout=0.3", "exp.train.epoch=1", root=root, WANDB_MODE="disabled")
+    [row] = expkit.read_board()
+    assert (row.rows, row.marks) == (432, ())  # of 1437
+    project.train("exp.n_folds=1", "exp.debug=true", root=root, WANDB_MODE="disabled")
+
+
+def test_a_test_score_is_a_column(root: Path) -> None:
+    """The mean over the folds, when each has one."""
+
+    def finish_with_test(fold: expkit.Fold) -> None:
+        finish = fold.finish
+        fold.finish = lambda **values: finish(test_quality=fold.number, **values)  # type: ignore[method-assign]
+
+    command("exp.fold=[0,1,2]", during=finish_with_test).train()
+    [row] = expkit.read_board()
+    assert row.other_metrics == {"test_quality": 1.0}
+    assert row.values()["test_quality"] == 1.0
+    command("exp.fold=[3]").train()
+    [row] = expkit.read_board()
+    assert row.other_metrics == {}
