@@ -76,10 +76,14 @@ class Background:
         assert self.run.place.folder is not None
         return self.run.place.folder
 
+    def wait(self, seconds: float = SECONDS) -> float | None:
+        """Wait for its end. Raises what it raises, or TimeoutError."""
+        return self._result.result(seconds)
+
     def finish(self) -> float | None:
-        """Let it go on, and wait for its end. Raises what it raises."""
+        """Let it go on, and wait for its end, as `wait`."""
         self._gate.set()
-        return self._result.result(SECONDS)
+        return self.wait()
 
     def __enter__(self) -> Background:
         return self

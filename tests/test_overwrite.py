@@ -206,16 +206,16 @@ def test_two_commands_that_replace_the_same_run_share_the_work(root: Path) -> No
     assert folders(root) == ["light@2"]
 
 
-def test_an_overwriting_command_waits_for_another_that_trains_in_the_new_version(root: Path) -> None:
+@pytest.mark.parametrize("x", [0.0, 10.0], ids=["the same configuration", "another"])
+def test_an_overwriting_command_waits_for_another_that_trains_in_the_new_version(root: Path, x: float) -> None:
     """The new one counts when nobody is at work in it, not when the first has its folds."""
     command("exp.fold=[0,1]").train()
     with (
-        Background("exp.fold=[0,1]", "overwrite=true", stays_in=1) as long,
-        Background("exp.fold=[0]", "overwrite=true") as short,
+        Background("exp.fold=[0,1]", "overwrite=true", x=x, stays_in=1) as long,
+        Background("exp.fold=[0]", "overwrite=true", x=x) as short,
     ):
-        wait_for(lambda: short.run.place.folder is not None)
         with pytest.raises(TimeoutError):
-            short._result.result(1)
+            short.wait(1)
         assert counting(root) == root / RUN
         long.finish()
         short.finish()
