@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from expkit import files, tables
 from expkit.files import Broken
 from expkit.record.content import fits_result, read_checked
-from expkit.record.layout import OOF, ORIGIN, RESULT, fold_name, fold_title
+from expkit.record.layout import LOG, OOF, ORIGIN, RESULT, fold_name, fold_title
 
 if TYPE_CHECKING:
     from expkit.tables import Columns
@@ -51,14 +51,14 @@ class FoldRecord:
         """How it was made: command, host, python, packages, code (path to hashes); {} when nobody knows."""
         return read_checked(f"{self.path}/{ORIGIN}", lambda _: True, []) or {}
 
-    def predictions(self, name: str = OOF) -> Columns:
-        """Its out-of-fold (or, with TEST, test) predictions, by column.
+    def predictions(self, name: str = OOF, only: str | None = None) -> Columns:
+        """Its out-of-fold (or, with TEST, test) predictions, by column; or one column of them.
 
         Raises:
             Broken: they are not as the fold left them.
             FileNotFoundError: it has none.
         """
-        table = tables.load(self.folder / name)
+        table = tables.load(self.folder / name, only)
         if name == OOF and self.result is not None and any(len(one) != self.result["rows"] for one in table.values()):
             raise Broken(f"{name} has not the {self.result['rows']} rows that it had")
         return table
@@ -119,6 +119,8 @@ def write_result(folder: Path, result: Mapping[str, Any], origin: Mapping[str, A
     files.write_json(folder / ORIGIN, origin)
     listed = {}
     for file in files.tree_to_disk(folder):
+        if file == folder / LOG:  # more may be printed
+            continue
         about = file.stat()
         keeps = file.suffix in (".npz", ".csv", ".json")
         name = file.relative_to(folder).as_posix()

@@ -182,23 +182,21 @@ class Fold:
 
     def _require_other_ids(self, ids: Any) -> None:
         """No row may be left out twice: its score would count twice, and one of the two has trained on it."""
-        import numpy
-
         for number, other in self._work.place.done_folds().items():
             if number == self.number:
                 continue
             try:
-                known = other.predictions()["id"]
+                known = other.predictions(only="id")["id"]
             except (Broken, FileNotFoundError, KeyError):
                 continue
             require(
                 known.dtype.kind == ids.dtype.kind or {known.dtype.kind, ids.dtype.kind} <= set("iu"),
                 f"{self.title}, {record.OOF}: the ids are {ids.dtype}, and those of fold {number} are {known.dtype}",
             )
-            both = numpy.intersect1d(known, ids)
+            both = tables.common(known, ids)
             require(
                 len(both) == 0,
-                f"{self.title}, {record.OOF}: {len(both)} ids are in fold {number} too, such as {both[:1].tolist()}: "
+                f"{self.title}, {record.OOF}: {len(both)} ids are in fold {number} too, such as {both[:1]}: "
                 "each row is left out of one fold",
             )
 

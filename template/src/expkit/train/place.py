@@ -119,10 +119,17 @@ class Place:
                 self.versions.clear()
             else:
                 self.versions.clean()
+            base, takes_over = self.versions.counting(), self.replaces and not self.config.overwrite
+            if takes_over and (base is None or not self._is_abandoned(base)):  # somebody has begun to train in it
+                self.replaces = takes_over = False
             self._use(self._existing())
             if self.folder is None:
                 self._use(self._made())
             assert self.folder is not None
+            if takes_over:  # there is nothing that could be lost: it counts at once
+                record.install(self.folder)
+                self.versions.clean()
+                self.replaces = False
             self._note_command(self.folder)
 
     def _made(self) -> Path:

@@ -17,6 +17,7 @@ from expkit.record import FoldRecord, RunRecord
 from expkit.train import scores
 from expkit.train.changes import changed_code, changed_data
 from expkit.train.fold import Fold, Work, describe, submission_of
+from expkit.train.log import Log
 from expkit.train.names import run_name
 from expkit.train.origin import Command
 from expkit.train.place import Place
@@ -150,9 +151,9 @@ class Run:
         fold = None
         try:
             fold = Fold(self._work, number, tracker)
-            with named_plainly(self.loaded.name):
+            with Log(fold.folder / record.LOG), named_plainly(self.loaded.name):
                 self.loaded.experiment.train(self.exp, fold)
-            require(fold.finished is not None, f"{fold.title}: train.py ends without fold.finish()")
+                require(fold.finished is not None, f"{fold.title}: train.py ends without fold.finish()")
         except BaseException as error:
             failure = error
         if fold is not None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit import record
+from expkit import record, tables
 from expkit.config.experiment import Experiment
 from expkit.errors import Error
 from expkit.files import Broken
@@ -60,7 +60,7 @@ def as_number(value: Any) -> float | None:
     try:
         return float(value)
     except OverflowError:
-        return math.inf if value > 0 else -math.inf
+        return math.inf  # an integer beyond any float
 
 
 def scores(experiment: Experiment, predictions: Columns) -> dict[str, float]:
@@ -87,6 +87,7 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> RunRecor
 
 def _summary(experiment: Experiment, run: RunRecord) -> dict[str, Any]:
     parts = {number: _predictions(fold) for number, fold in run.done.items()}
+    _require_each_row_once(run, parts)
     by_fold = {number: scores(experiment, part) for number, part in parts.items()}
     together = scores(experiment, _together(list(parts.values()))) if run.is_complete else {}
     return {
@@ -101,6 +102,16 @@ def _summary(experiment: Experiment, run: RunRecord) -> dict[str, Any]:
         },
         "rows": run.rows,
     }
+
+
+def _require_each_row_once(run: RunRecord, parts: Mapping[int, Columns]) -> None:
+    """Two processes may have trained two folds at once, so that neither saw the rows of the other."""
+    import numpy
+
+    kinds = {part["id"].dtype.kind for part in parts.values()}
+    if len(parts) > 1 and (len(kinds) == 1 or kinds == set("iu")):
+        ids = numpy.concatenate([part["id"] for part in parts.values()])
+        tables.require_unique(ids, f"{shown(run.folder)}, the out-of-fold rows of all folds")
 
 
 def _predictions(fold: FoldRecord) -> Columns:
