@@ -360,6 +360,21 @@ def test_more_values_of_a_fold(make: Make, root: Path) -> None:
         assert "fold.finish(loss=" in refused(name)
 
 
+def test_any_file_of_a_fold_belongs_to_it(make: Make, root: Path) -> None:
+    """Whatever it is called; and one that is gone, cut off or changed is seen."""
+    names = ["loss: final.csv", "a..b.json", "...", "\\", "pictures/x.png", "日本.npz"]
+    body = f"for name in {names!r}:\n    (fold.folder / name).parent.mkdir(exist_ok=True)\n"
+    expkit.run(make(body=body + "    (fold.folder / name).write_text('ab')\n" + GOOD))
+    for name in names:
+        [row] = expkit.read_board()
+        assert row.marks == (), name
+        file = next((root / "output").glob("*/light/fold1")) / name
+        file.write_text("a")
+        [row] = expkit.read_board()
+        assert row.folds_done == 1 and f"fold1/{name} is cut off or changed" in ", ".join(row.marks)
+        file.write_text("ab")
+
+
 def test_history(make: Make, root: Path) -> None:
     """A late column, a blank, tensors, text, line breaks: one row a call, each as long as the header."""
     body = (

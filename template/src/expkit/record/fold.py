@@ -97,7 +97,7 @@ def _copied(file: str, copy: Any) -> dict[str, Any] | None:
 def _changed_file(path: str, listed: Mapping[str, Any]) -> str | None:
     """What is wrong with the files of a fold that is done."""
     for name, state in listed.items():
-        if type(state) is not list or len(state) != 3 or name[:1] in "/\\" or ".." in name or ":" in name:
+        if type(state) is not list or len(state) != 3 or not _is_inside(name):
             return f"{name} does not fit"
         try:
             about = os.stat(f"{path}/{name}")
@@ -112,6 +112,13 @@ def _changed_file(path: str, listed: Mapping[str, Any]) -> str | None:
             except OSError:
                 return f"{name} cannot be read"
     return None
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a path leads to a file of the fold, and not out of its folder."""
+    if os.name == "nt" and (":" in name or "\\" in name):
+        return False
+    return name[:1] not in ("/", "") and (".." not in name or ".." not in name.split("/"))
 
 
 def write_result(folder: Path, result: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
