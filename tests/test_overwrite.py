@@ -154,6 +154,31 @@ def test_a_run_without_a_result_is_taken_over(root: Path) -> None:
     assert len(folders(root)) == 1
 
 
+def test_a_run_is_taken_over_only_while_it_has_no_result(root: Path) -> None:
+    """Another command has made one between the composing of the configuration and the training."""
+    (root / "control/fail0").touch()
+    with pytest.raises(ValueError, match="planted"):
+        command("exp.fold=[0]").train()
+    (root / "control/fail0").unlink()
+    late = command("exp.fold=[0]", x=10)
+    command("exp.fold=[0]").train()
+    with pytest.raises(expkit.Error, match="another configuration"):
+        late.train()
+    assert predictions(counting(root)) == {0: 10.0}
+
+
+def test_who_takes_over_a_run_has_it_at_once(root: Path) -> None:
+    """Nobody can train in the old version meanwhile, and lose it without having asked for overwrite=true."""
+    (root / "control/fail0").touch()
+    with pytest.raises(ValueError, match="planted"):
+        command("exp.fold=[0]").train()
+    (root / "control/fail0").unlink()
+    with Background("exp.fold=[0]", x=10, stays_in=0) as new:
+        with pytest.raises(expkit.Error, match="another configuration"):
+            command("exp.fold=[0]")
+        assert new.finish() == 9.0
+
+
 def test_a_deleted_version_does_not_lend_its_number_to_an_unfinished_one(root: Path) -> None:
     """`rm -r output/*/*` leaves what is hidden; a pointer to a version that is gone must not mean a new one."""
     command("exp.fold=[0]").train()
