@@ -518,3 +518,17 @@ def test_a_run_whose_scores_are_not_yet_computed_is_marked(make: Make, root: Pat
     next((root / "output").glob("*/light/cv.json")).unlink()
     [row] = expkit.read_board()
     assert "mean of folds" in row.marks
+
+
+def test_a_fold_that_was_trained_again_after_the_scores_were_computed(make: Make, root: Path) -> None:
+    """A kill between its result and the scores: the old score over all rows no longer counts."""
+    name = make()
+    assert expkit.run(name) == 0.75
+    [cv] = (root / "output").glob("*/light/cv.json")
+    before = cv.read_bytes()
+    (cv.parent / "fold1/result.json").unlink()
+    make(body=GOOD.replace("n % 2", "0"), name=name)
+    assert expkit.run(name) == 0.5
+    cv.write_bytes(before)
+    [row] = expkit.read_board()
+    assert (row.score, row.marks) == (0.5, ("mean of folds", "mixed code"))
