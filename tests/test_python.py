@@ -226,7 +226,6 @@ def test_modules_beside_train_work_in_every_command(several: Project, project: P
     checked = run(several, project, root, "-c", program, "check").stdout
     assert "6 of 6" in checked
     run(several, project, root, several.folder / "experiments/one/train.py")
-    run(several, project, root, "-m", "pytest", "-q", "-k", "one", "tests")
     run(several, project, root, "-c", program, "new", "three", "--from", "one")
     try:
         run(several, project, root, several.folder / "experiments/003-three/train.py", "show_config=true")
