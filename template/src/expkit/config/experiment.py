@@ -44,6 +44,7 @@ class Experiment:
             name is that of an error.
         other_metrics: more numbers for the board.
         groups: choices between configuration classes, {"model": {"cnn": CNNConfig, "vit": ViTConfig}}.
+        distributed: whether `train` is prepared for several processes that train one fold together, as torchrun starts.
         inputs: what of `input/` the training reads: files, folders, patterns; absolute ones, too. Nothing: all of it.
 
     Raises:
@@ -57,6 +58,7 @@ class Experiment:
     other_metrics: Sequence[Metric] = ()
     groups: Mapping[str, Mapping[str, type]] = field(default_factory=dict)
     inputs: Sequence[str] = ()
+    distributed: bool = False
 
     def __post_init__(self) -> None:
         names = [metric_name(metric) for metric in (self.metric, *self.other_metrics)]

@@ -37,6 +37,7 @@ class Work:
     command: Command
     overrides: list[str]
     debug: bool
+    world_size: int = 1
     has_git: bool = True
 
     def snapshot(self) -> snapshot.Snapshot | None:
@@ -57,13 +58,17 @@ class Fold:
         title: "fold 0" or "all data", for messages.
         folder: where its files go; empty when the training begins, but for a checkpoint.
         checkpoint: keeps the state of a training that takes long, and finds it again after an interruption.
+        rank, world_size: of the processes that train it together, as `torchrun` starts them; 0 and 1 of one alone.
     """
+
+    rank = 0
 
     def __init__(self, work: Work, number: int | None, tracker: Tracker) -> None:
         assert work.place.folder is not None
         self.number, self.name, self.title = number, record.fold_name(number), record.fold_title(number)
         self.folder = work.place.folder / self.name
         self.finished: dict[str, Any] | None = None
+        self.world_size = work.world_size
         self._work, self._tracker = work, tracker
         self._started, self._clock = datetime.now(UTC), time.monotonic()
         self._progress = Progress(self.title)

@@ -21,6 +21,7 @@ from expkit.train.log import Log
 from expkit.train.names import run_name
 from expkit.train.origin import Command
 from expkit.train.place import Place
+from expkit.train.ranks import Ranks
 from expkit.train.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ class Run:
 
     def __init__(self, loaded: Loaded, config: Config, overrides: Sequence[str], command: Command) -> None:
         self.loaded, self.exp, self.command = loaded, config.exp, command
+        self._ranks = Ranks(loaded.experiment.distributed)
         self.name = run_name(self.exp.name, overrides)
         self.place = Place(loaded, config, self.name, command.id)
         self.failed: list[str] = []
-        self._work = Work(loaded, self.place, command, list(overrides), self.exp.debug)
+        self._work = Work(loaded, self.place, command, list(overrides), self.exp.debug, self._ranks.size)
         self._tracking = Tracking(loaded.name, self.name, container(self.exp), self.exp.debug)
 
     def train(self) -> float | None:
@@ -63,15 +65,25 @@ class Run:
         Raises:
             Error: a fold has failed, and the others are done; or the folder cannot be written.
         """
+        if not self._ranks.leads:
+            self._follow()
+            return None
         try:
             with closing(self._missing()) as missing:  # an exception in a notebook must not keep the lock
                 for number in missing:
                     self._train(number)
+            self._ranks.end()
             return self._summarize()
         except OSError as error:
             if error.errno in CANNOT_WRITE and error.filename is None:  # a write, unlike an open, names no file
                 error.filename = str(self.place.folder or self.place.versions.parent)
             raise
+
+    def _follow(self) -> None:
+        """Train what rank 0 says."""
+        for fold in self._ranks.folds():
+            with named_plainly(self.loaded.name):
+                self.loaded.experiment.train(self.exp, fold)
 
     def _numbers(self) -> list[int | None]:
         return [None] if self.exp.mode is Mode.sub else list(self.exp.fold or [])
@@ -151,6 +163,7 @@ class Run:
         fold = None
         try:
             fold = Fold(self._work, number, tracker)
+            self._ranks.tell(number, fold.checkpoint.file)
             with Log(fold.folder / record.LOG), named_plainly(self.loaded.name):
                 self.loaded.experiment.train(self.exp, fold)
                 require(fold.finished is not None, f"{fold.title}: train.py ends without fold.finish()")
@@ -168,7 +181,8 @@ class Run:
         if not isinstance(failure, Exception) or interrupted(failure):
             raise failure
         self.place.require_current()  # a folder that somebody has deleted explains any failure
-        if isinstance(failure, OSError) or len(self._numbers()) == 1:
+        goes_on = len(self._numbers()) > 1 and self._ranks.size == 1  # other ranks would be in another fold
+        if isinstance(failure, OSError) or not goes_on:
             raise failure
         print(f"{record.fold_title(number)}  failed", flush=True)
         report(failure)

@@ -1,0 +1,134 @@
+"""Several processes that train one fold together, as `torchrun` starts them: the first owns the run, the others train.
+
+Rank 0 has the locks, the files, the console and W&B, and tells the others which fold is next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from expkit import record
+from expkit.errors import Error, require
+from expkit.train.checkpoint import Checkpoint
+from expkit.train.fold import Fold
+
+FOREVER = timedelta(days=365)
+
+
+class Ranks:
+    """The processes of a training: this one, and how many there are.
+
+    Args:
+        distributed: whether the experiment says that it is prepared for several.
+
+    Raises:
+        Error: there are several, and it is not: each would take a fold of its own, or wait for the others for ever.
+    """
+
+    def __init__(self, distributed: bool) -> None:
+        self.rank, self.size = int(os.environ.get("RANK") or 0), int(os.environ.get("WORLD_SIZE") or 1)
+        tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
+        together = max(self.size, tasks)
+        require(
+            together == 1 or distributed,
+            f"{together} processes train together (torchrun, srun), and this experiment is not prepared for that: say "
+            "expkit.Experiment(..., distributed=True) when its train() is",
+        )
+        require(self.size == together, f"{tasks} tasks of srun without WORLD_SIZE: start them with torchrun")
+        self._store: Any = None
+        self._told = 0
+        if self.size > 1:
+            self._store = _store(self.rank)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process owns the run."""
+        return self.rank == 0
+
+    def tell(self, number: int | None, checkpoint: Path | None) -> None:
+        """Let the others train a fold; rank 0 trains it, too."""
+        self._set({"fold": number, "checkpoint": None if checkpoint is None else str(checkpoint)})
+
+    def end(self) -> None:
+        """Let the others go."""
+        self._set({"end": True})
+
+    def _set(self, what: Mapping[str, Any]) -> None:
+        if self._store is not None:
+            self._store.set(str(self._told), json.dumps(what))
+            self._told += 1
+
+    def folds(self) -> Iterator[FollowedFold]:
+        """What rank 0 tells the others to train, one after the other."""
+        while "end" not in (told := json.loads(self._store.get(str(self._told)))):
+            self._told += 1
+            with tempfile.TemporaryDirectory(prefix="expkit-rank-") as folder, _silent():
+                checkpoint = told["checkpoint"]
+                yield FollowedFold(told["fold"], Path(folder), Path(checkpoint) if checkpoint else None, self)
+
+
+class FollowedFold(Fold):
+    """The fold as the processes see it that only train: what they log and save goes nowhere."""
+
+    def __init__(self, number: int | None, folder: Path, checkpoint: Path | None, ranks: Ranks) -> None:
+        self.number, self.name, self.title = number, record.fold_name(number), record.fold_title(number)
+        self.folder, self.finished = folder, None
+        self.rank, self.world_size = ranks.rank, ranks.size
+        self.checkpoint = FollowedCheckpoint(folder, checkpoint)
+
+    @property
+    def wandb(self) -> None:
+        return None
+
+    def log(self, metrics: Mapping[str, Any], total: int | None = None) -> None: ...
+
+    def save_oof(self, columns: Mapping[str, Any]) -> None: ...
+
+    def save_test(self, columns: Mapping[str, Any]) -> None: ...
+
+    def save_submission(self, columns: Mapping[str, Any]) -> Path:
+        return self.folder / record.SUBMISSION
+
+    def finish(self, **values: Any) -> dict[str, Any]:
+        self.finished = values
+        return values
+
+
+class FollowedCheckpoint(Checkpoint):
+    """Finds what rank 0 has found, and saves nothing."""
+
+    def __init__(self, folder: Path, file: Path | None) -> None:
+        super().__init__(folder, dict)
+        self.file = file
+
+    def save(self, write: Any, every: float = 0) -> bool:
+        return False
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Rank 0 prints for all; errors are shown from everywhere."""
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        yield
+
+
+def _store(rank: int) -> Any:
+    """Where the ranks of a training meet: torchrun's own store, or one beside the address that they agree on."""
+    try:
+        from torch.distributed import PrefixStore, TCPStore
+    except ImportError:
+        raise Error("WORLD_SIZE is set, and PyTorch, through which the processes meet, is not installed") from None
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    require(not missing, f"WORLD_SIZE is set, and {' and '.join(missing)} is not: start the training with torchrun")
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    is_there = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    store = TCPStore(host, port if is_there else port + 1, is_master=rank == 0 and not is_there, timeout=FOREVER)
+    return PrefixStore(f"expkit/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)

@@ -1,0 +1,131 @@
+"""Several processes that train one fold together, with PyTorch's own torchrun and gloo."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import Project, background, call, clean_environment, own_copy
+
+import expkit
+from expkit import record
+
+# Each rank adds its number; what comes out is the sum over both. "fail<rank>" in control/: that rank fails in fold 1.
+TRAIN = """
+from dataclasses import dataclass, field
+
+import expkit
+
+
+@dataclass
+class Config(expkit.Config):
+    exp: expkit.ExpConfig = field(default_factory=expkit.ExpConfig)
+
+
+def total(oof):
+    return oof["prediction"].mean()
+
+
+def train(exp, fold):
+    import torch
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    control = expkit.project_root() / "control"
+    (control / f"came{fold.number}-{fold.rank}-{fold.world_size}").touch()
+    if fold.number == 1 and (control / f"fail{fold.rank}").exists():
+        raise ValueError("planted")
+    start = int(fold.checkpoint.file.read_text()) if fold.checkpoint.file else 0
+    value = torch.tensor([float(fold.rank + 1 + 10 * fold.number)])
+    dist.all_reduce(value)
+    print("printed by", fold.rank)
+    fold.log({"epoch": 1, "value": value})
+    fold.checkpoint.save(lambda file: file.write_text("1"))
+    (fold.folder / "model.txt").write_text("by every rank")
+    fold.save_oof({"id": [fold.number], "prediction": value})
+    fold.finish(started=start)
+
+
+experiment = expkit.Experiment(train, Config, metric=total, distributed=True)
+
+if __name__ == "__main__":
+    expkit.main(experiment)
+"""
+CONFIG = "defaults:\n- schema\n- _self_\n- exp: default\n\nexp:\n  name: ranks\n"
+
+
+@pytest.fixture(scope="module")
+def cluster(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with PyTorch, for the CPU, and an experiment that is prepared for several processes."""
+    if sys.version_info[:2] != (3, 11) or not os.environ.get("PIP_FIND_LINKS"):
+        pytest.skip("there is no CPU build of PyTorch on this machine")
+    made = own_copy(project, tmp_path_factory.mktemp("ranks") / "myproj")
+    links = clean_environment() | {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]}
+    call("uv", "pip", "install", "-q", "torch==2.13.0", "--python", made.python, cwd=made.folder, env=links)
+    folder = made.folder / "experiments/002-ranks"
+    folder.mkdir()
+    (folder / "train.py").write_text(TRAIN)
+    (folder / "config.yaml").write_text(CONFIG)
+    return made
+
+
+def torchrun(cluster: Project, root: Path, *arguments: str, experiment: str = "002-ranks") -> subprocess.Popen[str]:
+    train = cluster.folder / "experiments" / experiment / "train.py"
+    options = ["--nproc_per_node=2", "--standalone"]
+    environment = cluster.environment(PROJECT_ROOT=str(root), WANDB_MODE="disabled", OMP_NUM_THREADS="1")
+    pipe = subprocess.PIPE
+    command = [cluster.python.with_name("torchrun"), *options, train, *arguments]
+    return background(*command, env=environment, stdout=pipe, stderr=pipe, text=True, cwd=root)
+
+
+@pytest.mark.slow
+def test_both_ranks_train_the_same_fold(cluster: Project, root: Path) -> None:
+    """Fold after fold; rank 0 alone writes and prints, and the result is marked with the world size."""
+    printed, errors = (process := torchrun(cluster, root, "exp.fold=[0,1]")).communicate(timeout=120)
+    assert process.returncode == 0, errors
+    came = {path.name for path in (root / "control").iterdir()}
+    assert came == {f"came{fold}-{rank}-2" for fold in (0, 1) for rank in (0, 1)}
+    assert "printed by 0" in printed and "printed by 1" not in printed
+    assert printed.count("CV total") == 1
+    [row] = expkit.read_board()
+    assert (row.score, row.folds_done) == (13.0, 2)  # (1 + 2) and (11 + 12)
+    run = record.read_run(row.folder)
+    assert all(fold.result and "world_size 2" in fold.result["environment"] for fold in run.done.values())
+    again, errors = (process := torchrun(cluster, root, "exp.fold=[0,1]")).communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert again.count("is done") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_failure_on_any_rank_ends_all(cluster: Project, root: Path, rank: int) -> None:
+    """Soon, with its traceback; the fold before it is kept."""
+    (root / f"control/fail{rank}").touch()
+    _, errors = (process := torchrun(cluster, root, "exp.fold=[0,1,2]")).communicate(timeout=120)
+    assert process.returncode != 0
+    assert "ValueError: planted" in errors
+    [row] = expkit.read_board()
+    assert (row.score, row.folds_done) == (3.0, 1)
+    assert not list((root / "control").glob("came2*"))
+
+
+@pytest.mark.slow
+def test_an_experiment_that_is_not_prepared(cluster: Project, root: Path) -> None:
+    """One line at once, and nothing is written."""
+    process = torchrun(cluster, root, "exp.fold=[0,1]", experiment="001-baseline")
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "error: 2 processes train together (torchrun, srun), and this experiment is not prepared" in errors
+    assert "CV " not in printed and not (root / "output").exists()
+
+
+def test_ranks_without_a_meeting_place(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes of srun would each take folds of their own."""
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    with pytest.raises(expkit.Error, match="2 processes train together .* is not prepared"):
+        expkit.run("002-light", overrides=["exp.fold=[0]"])
+    assert not (root / "output").exists()
