@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+DEEPEST = 200  # levels of JSON; nothing that is ours has ten
 _SEAL = b',\n  "checksum": "'
 
 
@@ -62,10 +64,31 @@ def read_json(file: str | Path) -> dict[str, Any] | None:
     if not seal or rest != _checksum(body + b"\n}").encode() + b'"\n}\n':
         raise Broken("cut off or edited")
     try:
-        content = json.loads(data.decode())
+        content = _DECODER.decode(data.decode())
     except (ValueError, RecursionError) as error:
         raise Broken("no JSON") from error
+    if data.count(b"[") + data.count(b"{") > DEEPEST and not _is_flat(content):
+        raise Broken("nested too deeply")
     return content if isinstance(content, dict) else {}
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):  # NaN, Infinity, 1e999
+        raise ValueError(text)
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+
+
+def _is_flat(content: Any) -> bool:
+    """Whether it is nested so little that comparing and printing it cannot exhaust Python's stack."""
+    level, depth = [content], 0
+    while level and depth <= DEEPEST:
+        parts = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
+        level, depth = [inner for part in parts for inner in part], depth + 1
+    return not level
 
 
 def _content(file: str | Path) -> bytes:
