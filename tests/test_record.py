@@ -434,3 +434,19 @@ def test_reproduce_starts_only_what_is_an_experiment_and_a_python(run_of: Path) 
         reseal(result, files=listed | {"origin.json": [about.st_size, about.st_mtime_ns, None]})
     with pytest.raises(expkit.Error, match="nobody knows its version of Python"):
         expkit.reproduce(run_of)
+
+
+DEEP_DICT = '{"a":' * 99_999 + "1" + "}" * 99_999
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999", "[" * 900 + "]" * 900, DEEP_DICT], ids=lambda v: v[:9])
+def test_a_value_that_is_no_json_or_endless(run_of: Path, value: str) -> None:
+    """Also where the seal is right."""
+    reseal(run_of / "run.json", config={"exp": {"x": "HERE"}})
+    text = (run_of / "run.json").read_text().partition(',\n  "checksum"')[0].replace('"HERE"', value) + "\n}"
+    checksum = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    replace(run_of / "run.json", f'{text[:-2]},\n  "checksum": "{checksum}"\n}}\n'.encode())
+    read_everything(is_forged=True)
+    printed("diff", str(run_of), str(run_of))
+    [row] = [row for row in expkit.read_board() if row.folder == run_of]
+    assert row.score is None and "broken run.json" in row.marks[0]
