@@ -88,7 +88,7 @@ def killed(moment: int, train: Callable[[], object]) -> bool:
 
 
 def moments(request: pytest.FixtureRequest, train: Callable[[], object], restore: Callable[[], object]) -> list[int]:
-    """Moments of a command, evenly spread, others each time: three for each of --kills."""
+    """Moments of a command, evenly spread, others each time: two for each of --kills."""
     known, beyond = 0, 32
     while killed(beyond, train):
         known, beyond = beyond, beyond * 2
@@ -98,7 +98,7 @@ def moments(request: pytest.FixtureRequest, train: Callable[[], object], restore
         middle = (known + beyond) // 2
         known, beyond = (middle, beyond) if killed(middle, train) else (known, middle)
         restore()
-    step = max(1, known // (3 * int(request.config.getoption("--kills"))))
+    step = max(1, known // (2 * int(request.config.getoption("--kills"))))
     return [*range(random.randint(1, step), known + 1, step), known]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from commands import command
 from conftest import GIT, Project, call, commit_all
 from experiments import own_experiment
@@ -47,7 +48,8 @@ def test_what_is_recorded_of_a_fold(sweeping: Project, root: Path) -> None:
     tree = git(sweeping.folder, "ls-tree", "-r", "--name-only", "-z", result["git"]["snapshot"]).split("\0")
     assert {"an idea.txt", f"experiments/{LIGHT}/train.py"} <= set(tree)
     assert not [name for name in tree if name.startswith((".venv", "output/0"))]
-    assert "exp:\n  name: light\n  n_folds: 5\n  fold:\n  - 3\n" in (run.folder / record.CONFIG).read_text()
+    written = yaml.safe_load((run.folder / record.CONFIG).read_text())
+    assert (written["exp"]["fold"], written["exp"]["train"]["x"]) == ([3], 1.0)
 
 
 def test_code_that_is_edited_while_a_process_waits(sweeping: Project, root: Path) -> None:
