@@ -140,7 +140,7 @@ def composer(loaded: Loaded) -> Iterator[Callable[[Sequence[str]], DictConfig]]:
 
     def compose_one(overrides: Sequence[str]) -> DictConfig:
         try:
-            return compose("config", [quoted(override) for override in overrides])
+            return compose("config", [as_hydra_takes(override, loaded) for override in overrides])
         except Exception as error:
             raise_readable(error)
 
@@ -160,7 +160,10 @@ def from_values(loaded: Loaded, values: dict[str, Any]) -> Any:
         Error: a class of the configuration no longer takes them.
     """
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(loaded.experiment.Config), values)
+        merged = OmegaConf.structured(loaded.experiment.Config)
+        for group, choice in values.get("choices", {}).items():
+            merged.exp[group] = loaded.experiment.groups[group][choice]
+        merged = OmegaConf.merge(merged, {"exp": values["exp"]})
     except Exception as error:
         raise_readable(error)
     assert isinstance(merged, DictConfig)
@@ -172,8 +175,15 @@ def print_config(config: object) -> None:
     print(OmegaConf.to_yaml(container(config)), end="")
 
 
-def quoted(override: str) -> str:
-    """An override as Hydra takes it: it reads `exp=100`, `exp=1e3` or `exp=true` as no text, which names no file."""
+def as_hydra_takes(override: str, loaded: Loaded) -> str:
+    """An override as Hydra takes it.
+
+    It reads `exp=100`, `exp=1e3` or `exp=true` as no text, which names no file. And a choice between classes is made at
+    its key, `exp.<group>`: Hydra would have its user write `model@exp.model=vit`.
+    """
+    group, is_choice, value = override.partition("=")
+    if is_choice and group in loaded.experiment.groups:
+        return f"{group}@exp.{group}={value}"
     if not override.startswith("exp="):
         return override
     names = override.removeprefix("exp=").split(",")

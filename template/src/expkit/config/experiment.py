@@ -43,7 +43,8 @@ class Experiment:
         greater_is_better: whether a higher score is a better one. Said here, once; may be left out unless the metric's
             name is that of an error.
         other_metrics: more numbers for the board.
-        groups: choices between configuration classes, {"model": {"cnn": CNNConfig, "vit": ViTConfig}}.
+        groups: choices between configuration classes, {"model": {"cnn": CNNConfig, "vit": ViTConfig}}: `model=vit`
+            makes `exp.model` a ViTConfig. config.yaml names the one to begin with, `- model@exp.model: cnn`.
         distributed: whether `train` is prepared for several processes that train one fold together, as torchrun starts.
         inputs: what of `input/` the training reads: files, folders, patterns; absolute ones, too. Nothing: all of it.
 
@@ -73,6 +74,22 @@ class Experiment:
             isinstance(self.greater_is_better, bool),
             f"greater_is_better in expkit.Experiment must be True or False, not {self.greater_is_better!r}",
         )
+
+    def choices(self, config: Any) -> dict[str, str]:
+        """Which class each of the `groups` has in a configuration, {"model": "vit"}.
+
+        Raises:
+            Error: `exp.<group>` is none of them.
+        """
+        found = {}
+        for group, classes in self.groups.items():
+            chosen = type(getattr(config.exp, group, None))
+            found[group] = next((name for name, one in classes.items() if one is chosen), "")
+            require(
+                bool(found[group]),
+                f"exp.{group} must be one of the classes {', '.join(one.__name__ for one in classes.values())}",
+            )
+        return found
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -115,7 +132,10 @@ class Loaded:
         """The names in its files that train nothing: classes of the configuration, metrics."""
         found: dict[str, set[str]] = {}
         thing: Any
-        for thing in (*_config_classes(self.experiment.Config), *self.experiment.metrics.values()):
+        choices = [one for classes in self.experiment.groups.values() for one in classes.values()]
+        bases = [base for one in choices for base in one.__mro__[1:-1]]
+        configs = [found for root in (self.experiment.Config, *choices, *bases) for found in _config_classes(root)]
+        for thing in (*configs, *self.experiment.metrics.values()):
             while isinstance(thing, functools.partial):
                 thing = thing.func
             try:

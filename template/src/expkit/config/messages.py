@@ -72,7 +72,8 @@ def _missing(error: MissingConfigException, missing: str) -> str | None:
         return _of_config(error)
     group, _, name = missing.rpartition("/")
     options = [option for option in error.options if option != "default"]
-    return f"{group}={name}: there is no {group}/{name}.yaml{_instead(name, options)}"
+    missing = f"{group}/{name}.yaml" if group == "exp" or "/" in group else f"{group} {name}"  # a class has no file
+    return f"{group}={name}: there is no {missing}{_instead(name, options)}"
 
 
 def _of_config(error: BaseException) -> str:
@@ -94,6 +95,9 @@ def _of_config(error: BaseException) -> str:
         more = f"; to add it, write '+{key}=...'" if in_dict else _instead(str(key).rpartition(".")[2], known)
         return f"{where}there is no key {key}{more}"
     message = _joined(origin.msg or str(origin))
+    if class_of := re.fullmatch(r"Invalid type assigned: (\w+) is not a subclass of \w+. value: (.*)", message):
+        group = str(key).rpartition(".")[2]
+        return f"{where}{key} takes no value of its own: choose with {group}={class_of[2]}"
     if "is not a ListConfig" in message:
         return f"{where}{key} must be a list, as in '{key}=[0]'"
     return f"{where}{key}: {message}"

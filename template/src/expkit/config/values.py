@@ -149,7 +149,7 @@ def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
 # Whether two are the same
 
 
-def differences(old: Mapping[str, Any], config: object) -> list[str]:
+def differences(old: Mapping[str, Any], config: object, choices: Mapping[str, str]) -> list[str]:
     """How the recorded values of a run differ from a configuration, as "key: old → new"; [] when they are the same.
 
     A key that the older one lacks and that has its dataclass default now is no difference.
@@ -157,8 +157,10 @@ def differences(old: Mapping[str, Any], config: object) -> list[str]:
     Args:
         old: as from `container`.
         config: the configuration, as dataclasses.
+        choices: the class of each group; two classes may have the same fields.
     """
     before, after, defaults = flat(dict(old)), flat(config), flat(_defaults(config))
+    after |= {f"choices.{group}": choice for group, choice in choices.items()}
     absent = object()
     lines = []
     for key in dict.fromkeys([*before, *after]):

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from expkit.config import compat
-from expkit.config.compose import composed, quoted, registered, typed
+from expkit.config.compose import as_hydra_takes, composed, registered, typed
 from expkit.config.experiment import Experiment, Loaded, load_experiment
 from expkit.config.messages import as_error
 from expkit.config.values import check, name_folds
@@ -60,7 +60,7 @@ def _run(train: Path) -> BaseException | None:
     )
     project_root()
     loaded = load_experiment(train.parent.name)
-    parser, args = compat.parse([quoted(argument) for argument in sys.argv[1:]])
+    parser, args = compat.parse([as_hydra_takes(argument, loaded) for argument in sys.argv[1:]])
     job = Job(loaded.name, [train.name, *sys.argv[1:]], secrets.token_hex(4))
     if _is_sweep(args, loaded):
         from expkit.launch.sweep import sweep  # many imports that a single run does not need

@@ -38,11 +38,9 @@ def run_name(name: str, overrides: Sequence[str]) -> str:
 
 def _key(override: Override) -> str:
     """The key or group of an override, with its package: two packages of one group are two choices."""
-    return (
-        f"{override.key_or_group}@{override.package}".replace("@", "_at_")
-        if override.package
-        else override.key_or_group
-    )
+    if override.package in (None, "", f"exp.{override.key_or_group}"):  # that is where a choice of ours always is
+        return override.key_or_group
+    return f"{override.key_or_group}_at_{override.package}".replace("@", "_at_")
 
 
 def _is_named(override: Override) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -42,6 +43,7 @@ class Place:
             f"experiments/{loaded.name}: the name is taken by a folder of output/; rename the experiment",
         )
         self.debug = config.exp.debug
+        self._choices = loaded.experiment.choices(config)
         output = output_dir() / "debug" if self.debug else output_dir()
         self.versions = Versions(output / loaded.name, run)
         base = None if self.debug else self.versions.counting()
@@ -57,10 +59,14 @@ class Place:
 
     # Which version
 
+    def _differences(self, info: dict[str, Any]) -> list[str]:
+        """How the configuration differs from that of a version."""
+        return differences(info["config"], self.config, self._choices)
+
     def _is_abandoned(self, folder: Path) -> bool:
         """Whether a version of another configuration has no result and nobody at work: nothing that could be lost."""
         run = record.read_run(folder)
-        if run.info is None or run.problems or not differences(run.info["config"], self.config):
+        if run.info is None or run.problems or not self._differences(run.info):
             return False
         parts = [*run.folds.values(), *([run.full] if run.full else [])]
         return not any(part.result for part in parts) and not self.versions.held(folder)
@@ -76,7 +82,7 @@ class Place:
             info = record.read_run_info(folder)
             later = record.version_number(folder) > self._base
             mine = info is not None and (later or self.command in info["commands"])
-            if mine and info and not differences(info["config"], self.config) and self._is_of_this_code(folder):
+            if mine and info and not self._differences(info) and self._is_of_this_code(folder):
                 return folder
         return None
 
@@ -91,7 +97,7 @@ class Place:
             raise Error(
                 f"{shown(folder)}: {what}, so that nobody knows what its results are: move it, or overwrite=true"
             )
-        if changes := differences(run.info["config"], self.config):
+        if changes := self._differences(run.info):
             raise Error(
                 f"{shown(folder)} holds another configuration ({'; '.join(changes)}): "
                 "give this one a parameter set and a name of its own (exp/NNN.yaml), "
@@ -135,7 +141,7 @@ class Place:
     def _made(self) -> Path:
         base = self.versions.counting()
         before = record.read_run_info(base) if base else None
-        alike = before is not None and not differences(before["config"], self.config)
+        alike = before is not None and not self._differences(before)
         values = container(self.config)
         about = {
             "experiment": self.loaded.name,
@@ -143,7 +149,7 @@ class Place:
             "metric": metric_name(self.loaded.experiment.metric),
             "greater_is_better": self.loaded.experiment.greater_is_better,
             "n_folds": self.config.exp.n_folds,
-            "config": {"exp": values["exp"]},
+            "config": {"exp": values["exp"]} | ({"choices": self._choices} if self._choices else {}),
             "commands": [self.command],
             "same_as": before["id"] if before and alike else None,
         }

@@ -1,0 +1,127 @@
+"""A choice between configuration classes: `model=wide` in place of `model=deep`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from experiments import own_experiment
+
+import expkit
+from expkit.config.check import check_experiment
+from expkit.inspect.board import find_run
+from expkit.record import read_run
+
+CONFIG = "defaults:\n- schema\n- model@exp.model: deep\n- _self_\n- exp: default\n\nexp:\n  name: nets\n"
+TRAIN = """
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+import expkit
+
+
+@dataclass
+class ModelConfig:
+    units: int = 8
+
+
+@dataclass
+class Deep(ModelConfig):
+    pass
+
+
+@dataclass
+class Wide(ModelConfig):
+    pass
+
+
+@dataclass
+class Narrow(ModelConfig):
+    rank: int = 2
+
+
+@dataclass
+class ExpConfig(expkit.ExpConfig):
+    model: ModelConfig = MISSING
+
+
+@dataclass
+class Config(expkit.Config):
+    exp: ExpConfig = field(default_factory=ExpConfig)
+
+
+def size(oof):
+    return oof["prediction"].mean()
+
+
+def train(exp, fold):
+    factor = {Deep: 1, Wide: 10, Narrow: 100}[type(exp.model)]
+    fold.save_oof({"id": [fold.number], "prediction": [float(exp.model.units * factor)]})
+    fold.finish()
+
+
+groups = {"model": {"deep": Deep, "wide": Wide, "narrow": Narrow}}
+experiment = expkit.Experiment(train, Config, metric=size, groups=groups)
+
+if __name__ == "__main__":
+    expkit.main(experiment)
+"""
+
+
+@pytest.fixture
+def nets(root: Path) -> Iterator[str]:
+    """The name of an experiment with three models."""
+    with own_experiment({"train.py": TRAIN, "config.yaml": CONFIG}) as folder:
+        (folder / "exp").mkdir()
+        text = "defaults:\n- override /model: narrow\n\nname: {}\n\nmodel:\n  units: 4\n"
+        (folder / "exp/001.yaml").write_text(text.format("001-narrow"))
+        yield folder.name
+
+
+def test_chosen_on_the_command_line_and_in_a_parameter_set(nets: str) -> None:
+    """Each with fields of its own, and each a run of its own."""
+    assert expkit.run(nets) == 8
+    assert expkit.run(nets, overrides=["model=wide", "exp.model.units=3"]) == 30
+    assert expkit.run(nets, overrides=["exp=001", "exp.model.rank=5"]) == 400
+    assert {row.run for row in expkit.read_board()} == {
+        "nets",
+        "nets,exp.model.units=3,model=wide",
+        "001-narrow,exp.model.rank=5",
+    }
+    assert {row.config["choices.model"] for row in expkit.read_board()} == {"deep", "wide", "narrow"}
+    assert [checked.problem for checked in check_experiment(nets)] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ("model=wid", "model=wid: there is no model wid; did you mean wide?"),
+        ("exp.model.rank=3", "there is no key exp.model.rank; did you mean units?|there are units"),
+        ("exp.model=wide", "exp.model takes no value of its own: choose with model=wide"),
+    ],
+)
+def test_a_wrong_choice_is_one_line(nets: str, override: str, complaint: str) -> None:
+    with pytest.raises(expkit.Error, match=complaint):
+        expkit.load_config(nets, [override])
+
+
+def test_two_classes_with_the_same_fields_are_two_configurations(nets: str) -> None:
+    """In one folder they do not mix."""
+    expkit.run(nets, overrides=["exp.fold=[0]"])
+    config = expkit.load_config(nets, ["model=wide", "exp.fold=[1]"])
+    with pytest.raises(expkit.Error, match="choices.model: deep → wide"):
+        expkit.run(nets, config)
+
+
+def test_made_again_from_its_values(nets: str) -> None:
+    """The class is part of the record: no command line is needed."""
+    from expkit.config.compose import from_values
+    from expkit.config.experiment import load_experiment
+
+    expkit.run(nets, overrides=["exp=001", "model=wide"])
+    info = read_run(find_run("model=wide")).info
+    assert info is not None
+    again = from_values(load_experiment(nets), info["config"])
+    assert (type(again.exp.model).__name__, again.exp.model.units) == ("Wide", 4)
