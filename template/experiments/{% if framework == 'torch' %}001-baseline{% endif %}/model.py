@@ -1,0 +1,418 @@
+"""The data, the networks, and their training: a plain loop over batches."""
+
+import functools
+import math
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from sklearn.datasets import load_digits
+from sklearn.model_selection import StratifiedKFold, train_test_split
+from torch import Tensor, nn
+
+import expkit
+
+TEST_SEED = 0  # the test set is the same in every run
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows to train on and rows to predict. The targets of the test rows are not here: training never sees them."""
+
+    id: np.ndarray  # (n,) int: the row's number in the data set
+    X: np.ndarray  # (n, 64) float from 0 to 1: the grey values of 8 x 8 pixels
+    y: np.ndarray  # (n,) int from 0 to 9: the digit
+    test_id: np.ndarray  # (m,)
+    test_X: np.ndarray  # (m, 64)
+
+
+@functools.cache
+def load_data(rows: int | None = None) -> Data:
+    """The handwritten digits that ship with scikit-learn: 1437 rows to train on, 360 to predict.
+
+    Args:
+        rows: how many rows to take in all, for a quick look; None: every one.
+    """
+    X, y = load_digits(return_X_y=True)
+    ids = np.arange(len(y))
+    if rows is not None and rows < len(y):
+        ids, _ = train_test_split(ids, train_size=rows, stratify=y, random_state=TEST_SEED)
+    train_id, test_id = train_test_split(ids, test_size=0.2, stratify=y[ids], random_state=TEST_SEED)
+    train_id, test_id = np.sort(train_id), np.sort(test_id)
+    X = X / 16
+    return Data(train_id, X[train_id], y[train_id], test_id, X[test_id])
+
+
+def split(data: Data, n_folds: int, fold: int | None, seed: int, holdout: float) -> tuple[np.ndarray, np.ndarray]:
+    """The rows to train on and the rows left out, as indices into `data`; for no fold, all rows and none.
+
+    Args:
+        n_folds: 1 is a single split, which leaves out the share `holdout` of the rows.
+    """
+    rows = np.arange(len(data.y))
+    if fold is None:
+        return rows, rows[:0]
+    if n_folds == 1:
+        fit_rows, valid_rows = train_test_split(rows, test_size=holdout, stratify=data.y, random_state=seed)
+        return np.sort(fit_rows), np.sort(valid_rows)
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    fit_rows, valid_rows = list(folds.split(data.X, data.y))[fold]
+    return fit_rows, valid_rows
+
+
+class CNN(nn.Module):
+    """Two convolutions on 8 x 8 pixels, two on 4 x 4, then one linear layer."""
+
+    def __init__(self, channels: int, dropout: float) -> None:
+        super().__init__()
+
+        def convolution(before: int, after: int) -> nn.Sequential:  # no batch norm: a part of a batch is as good
+            return nn.Sequential(
+                nn.Conv2d(before, after, 3, padding=1, bias=False), nn.GroupNorm(8, after), nn.GELU(approximate="tanh")
+            )
+
+        self.layers = nn.Sequential(
+            convolution(1, channels),
+            convolution(channels, channels),
+            nn.MaxPool2d(2),
+            convolution(channels, 2 * channels),
+            convolution(2 * channels, 2 * channels),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * channels * 2 * 2, 10),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.layers(images)
+
+
+class Block(nn.Module):
+    """Attention between the patches, then an MLP on each, both added to what comes in."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, patches, width = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(n, patches, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, patches, width)
+        x = x + self.dropout(self.out(attended))
+        return x + self.dropout(self.mlp(self.norm2(x)))
+
+
+class ViT(nn.Module):
+    """A vision transformer over 16 patches of 2 x 2 pixels."""
+
+    def __init__(self, width: int, depth: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(1, width, 2, stride=2)
+        self.position = nn.Parameter(torch.randn(1, 16, width) / 2)  # as large as the patches
+        self.blocks = nn.Sequential(*(Block(width, heads, dropout) for _ in range(depth)))
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.patches(images).flatten(2).transpose(1, 2) + self.position
+        return self.head(self.norm(self.blocks(x)).mean(dim=1))
+
+
+NETWORKS = {"CNNConfig": CNN, "ViTConfig": ViT}  # by the class in train.py that has its settings
+
+
+class Network:
+    """A network and everything that its training needs: optimizer, loss scaler, mean of the weights, position.
+
+    The same seed, machine and number of threads give the same bytes, on a CPU, also when a training was interrupted.
+    Other threads, machines, releases of PyTorch, `accumulate` or `compile` change the last digits; so do most GPUs from
+    one training to the next, unless exp.train.deterministic is set.
+
+    No epoch is chosen by the rows that are scored.
+    """
+
+    def __init__(self, model: Any, config: Any, runtime: Any, seed: int) -> None:
+        """
+        Args:
+            model, config, runtime: exp.model, exp.train and exp.runtime of the configuration.
+            seed: of the first weights, the batches and dropout.
+        """
+        torch.set_num_threads(config.threads)
+        self.config, self.seed, self.log_every = config, seed, runtime.log_every
+        self.device = find_device(runtime.device, config.precision.value)
+        if config.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(config.deterministic)
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)  # the first weights, and dropout
+
+        self.about = {"network": type(model).__name__, "settings": dict(vars(model))}
+        self.network = NETWORKS[type(model).__name__](**vars(model)).to(self.device)
+        self.forward = torch.compile(self.network) if config.compile else self.network
+        self.mean = deepcopy(self.network) if config.ema else self.network  # what predicts
+        weights = [p for p in self.network.parameters() if p.ndim > 1]
+        others = [p for p in self.network.parameters() if p.ndim <= 1]  # biases and norms: they do not decay
+        self.optimizer = torch.optim.AdamW(
+            [{"params": weights, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            lr=config.learning_rate,
+            fused=True,  # with a scaled loss too, no step waits for the GPU
+        )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision.value == "float16")
+        self.step = 0  # how many are done
+        self.losses = torch.zeros(0, device=self.device)  # of the steps of this epoch
+
+    def fit(
+        self, X: np.ndarray, y: np.ndarray, X_valid: np.ndarray, y_valid: np.ndarray, epochs: int
+    ) -> Iterator[dict[str, float]]:
+        """Train, from the step on that `load_checkpoint` has restored; yields the metrics of each epoch.
+
+        Within an epoch nothing waits for the device, but for what `log_every` shows.
+
+        Args:
+            X, y: rows to train on, (n, 64) and (n,).
+            X_valid, y_valid: rows to watch, which teach nothing, (k, 64) and (k,); k may be 0.
+            epochs: passes over the training rows.
+
+        Raises:
+            expkit.Error: the loss is no number any more; the memory of the device is too small.
+        """
+        config, device = self.config, self.device
+        images, labels = as_images(X).to(device), torch.as_tensor(y).to(device)  # all of them: they are small
+        per_epoch = math.ceil(len(labels) / config.batch_size)
+        with out_of_memory(config):
+            while self.step < epochs * per_epoch:
+                epoch, first = divmod(self.step, per_epoch)
+                rng = np.random.default_rng([self.seed, epoch])  # an epoch can be entered in the middle
+                order = torch.from_numpy(rng.permutation(len(labels))).to(device)
+                shift = torch.from_numpy(rng.integers(-config.shift, config.shift, (len(labels), 2), endpoint=True))
+                shift = shift.to(device)
+                if first == 0:
+                    self.losses = torch.zeros(per_epoch, device=device)
+                self.network.train()
+
+                for place, rows in enumerate(order.split(config.batch_size)[first:], start=first):
+                    for group in self.optimizer.param_groups:
+                        group["lr"] = config.learning_rate * schedule(self.step / (epochs * per_epoch), config.warmup)
+                    for part in rows.chunk(config.accumulate):
+                        batch = shifted(images[part], shift[part]) if config.shift else images[part]
+                        with self._autocast():
+                            logits = self.forward(batch)
+                        loss = F.cross_entropy(
+                            logits.float(), labels[part], label_smoothing=config.label_smoothing, reduction="sum"
+                        ) / len(rows)
+                        self.scaler.scale(loss).backward()
+                        self.losses[place] += loss.detach()
+                    self.scaler.unscale_(self.optimizer)
+                    nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+                    self.scaler.step(self.optimizer)
+                    self.scaler.update()
+                    self.optimizer.zero_grad()
+                    self.step += 1
+                    if config.ema:
+                        self._update_mean()
+                    if self.log_every and self.step % self.log_every == 0 and place + 1 < per_epoch:
+                        loss = self._mean_loss(epoch, max(0, place + 1 - self.log_every), place + 1)
+                        yield {"step": self.step, "train_loss": loss}
+
+                metrics = {"epoch": epoch + 1, "train_loss": self._mean_loss(epoch, 0, per_epoch)}
+                if len(y_valid):
+                    logits = self._logits(X_valid)
+                    target = torch.as_tensor(y_valid)
+                    metrics["valid_loss"] = F.cross_entropy(logits, target).item()
+                    metrics["valid_accuracy"] = (logits.argmax(dim=1) == target).double().mean().item()
+                yield metrics
+
+    def _autocast(self) -> torch.autocast:
+        dtype = getattr(torch, self.config.precision.value)
+        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32)
+
+    @torch.no_grad()
+    def _update_mean(self) -> None:
+        decay = min(self.config.ema, self.step / (self.step + 10))  # the first weights are soon forgotten
+        for mean, now in zip(self.mean.parameters(), self.network.parameters(), strict=True):
+            mean.lerp_(now, 1 - decay)
+
+    def _mean_loss(self, epoch: int, first: int, end: int) -> float:
+        losses = self.losses[first:end].tolist()  # waits for the device
+        for step, loss in enumerate(losses, start=first + 1):
+            expkit.require(
+                math.isfinite(loss),
+                f"the loss is {loss} in epoch {epoch + 1}, step {step} of {len(self.losses)}: "
+                "a lower exp.train.learning_rate? exp.runtime.probe=anomaly shows which operation",
+            )
+        return sum(losses) / len(losses)
+
+    def _logits(self, X: np.ndarray) -> Tensor:
+        return logits(self.mean, X, self.device)
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """The classes of the rows `X` (n, 64), as (n,) int."""
+        return self._logits(X).argmax(dim=1).numpy()
+
+    def predict_columns(self, X: np.ndarray) -> dict[str, Any]:
+        """Predictions of the rows `X` (n, 64): "prediction", and the probability of each class."""
+        probability = self._logits(X).softmax(dim=1).numpy()
+        columns = {f"probability_{label}": probability[:, label] for label in range(10)}
+        return {"prediction": self.predict(X)} | columns
+
+    def save(self, file: Path) -> None:
+        """Write the network that predicts, for `load`."""
+        torch.save(self.about | {"weights": self.mean.state_dict()}, file)
+
+    def save_checkpoint(self, file: Path) -> None:
+        """Write everything that the training needs to go on from here."""
+        torch.save(self.state_dict(), file)
+
+    def load_checkpoint(self, file: Path) -> None:
+        """Go on from what `save_checkpoint` wrote, with the same settings."""
+        self.load_state_dict(torch.load(file, map_location=self.device, weights_only=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimizer, loss scaler, position and random generators. The rest follows from the settings."""
+        return {
+            "step": self.step,
+            "losses": self.losses,
+            "network": self.network.state_dict(),
+            "mean": self.mean.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "random": random_state(self.device),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.step, self.losses = state["step"], state["losses"]
+        self.network.load_state_dict(state["network"])
+        self.mean.load_state_dict(state["mean"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        set_random_state(state["random"], self.device)
+
+
+class Classifier:
+    """A trained network, alone."""
+
+    def __init__(self, network: nn.Module, device: torch.device) -> None:
+        self.network, self.device = network, device
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """The probability of each class, of the rows `X` (n, 64), as (n, 10)."""
+        return logits(self.network, X, self.device).softmax(dim=1).numpy()
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        """The classes of the rows `X` (n, 64), as (n,) int."""
+        return self.predict_proba(X).argmax(axis=1)
+
+
+def load(file: Path, device: str = "cpu") -> Classifier:
+    """The network that `Network.save` wrote."""
+    saved = torch.load(file, map_location=device, weights_only=True)
+    network = NETWORKS[saved["network"]](**saved["settings"]).to(device)
+    network.load_state_dict(saved["weights"])
+    return Classifier(network, torch.device(device))
+
+
+@torch.no_grad()
+def logits(network: nn.Module, X: np.ndarray, device: torch.device) -> Tensor:
+    """What `network` gives for the rows `X` (n, 64), as (n, 10), on the CPU."""
+    network.eval()
+    parts = [network(images.to(device)) for images in as_images(X).split(1024)]
+    return torch.cat(parts).cpu()
+
+
+def as_images(X: np.ndarray) -> Tensor:
+    """Rows (n, 64) as pictures (n, 1, 8, 8)."""
+    return torch.as_tensor(X, dtype=torch.float32).view(-1, 1, 8, 8)
+
+
+def shifted(images: Tensor, shift: Tensor) -> Tensor:
+    """Pictures (n, 1, 8, 8), each moved by its own number of pixels (n, 2) down and right; black comes in."""
+    most = 4
+    size = torch.arange(8, device=images.device)
+    rows, columns = (most - shift[:, axis, None] + size for axis in (0, 1))  # (n, 8) each
+    picture = torch.arange(len(images), device=images.device)[:, None, None]
+    return F.pad(images, [most] * 4)[:, 0][picture, rows[:, :, None], columns[:, None, :]][:, None]
+
+
+def schedule(done: float, warmup: float) -> float:
+    """What the learning rate is multiplied by when a part of the steps is done: up to 1, then a cosine to 0."""
+    if done < warmup:
+        return (done + 0.001) / (warmup + 0.001)
+    return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+
+
+def find_device(name: str, precision: str) -> torch.device:
+    """The device that `exp.runtime.device` names; auto: a GPU where there is one.
+
+    Raises:
+        expkit.Error: it is not there, or cannot compute with `precision`.
+    """
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    found = [*(["cuda"] if gpus else []), *gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+    name = found[0] if name == "auto" else name
+    expkit.require(
+        name in found, f"exp.runtime.device={name}: PyTorch finds no such device; there are {', '.join(found)}"
+    )
+    known = name[:4] != "cuda" or precision != "bfloat16" or torch.cuda.is_bf16_supported(including_emulation=False)
+    expkit.require(known, f"exp.train.precision=bf16: {name} has no bfloat16; there are fp16 and fp32")
+    return torch.device(name)
+
+
+@contextmanager
+def out_of_memory(config: Any) -> Iterator[None]:
+    """A device whose memory is too small is one line."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise expkit.Error(
+            f"out of GPU memory with exp.train.batch_size={config.batch_size} and "
+            f"exp.train.accumulate={config.accumulate}: exp.train.accumulate={2 * config.accumulate} needs about half"
+        ) from error
+
+
+@contextmanager
+def probe(word: str, folder: Path) -> Iterator[None]:
+    """What exp.runtime.probe adds to a training: "profile" writes trace.json, "anomaly" finds the cause of a nan."""
+    if word == "profile":
+        with torch.profiler.profile(record_shapes=True) as profiler:
+            yield
+        profiler.export_chrome_trace(str(folder / "trace.json"))
+    else:
+        with torch.autograd.set_detect_anomaly(word == "anomaly"):
+            yield
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """Every random generator, as types that `torch.load` reads without running code."""
+    name, keys, *rest = np.random.get_state()
+    return {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), *rest),
+        "cpu": torch.get_rng_state(),
+        "device": None if device.type == "cpu" else getattr(torch, device.type).get_rng_state(*_number(device)),
+    }
+
+
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Put every random generator where `random_state` has found it."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["cpu"].cpu())
+    if state["device"] is not None and device.type != "cpu":  # a training may go on on another kind of device
+        getattr(torch, device.type).set_rng_state(state["device"].cpu(), *_number(device))
+
+
+def _number(device: torch.device) -> list[Any]:
+    return [device] if device.type == "cuda" else []

@@ -1,0 +1,202 @@
+"""001-baseline: a small neural network on the handwritten digits that ship with scikit-learn.
+
+    uv run python train.py                                   # config.yaml as it stands: one fold
+    uv run python train.py show_config=true                  # what would run; trains nothing
+    uv run python train.py exp=001                           # the parameter set exp/001.yaml
+    uv run python train.py exp=001 'exp.fold=[0,1,2,3,4]'    # five folds, then the CV score
+    uv run python train.py exp=001 exp.debug=true            # seconds: does it run through?
+    uv run python train.py exp=001 exp.mode=sub              # train on all rows, write submission.csv
+    uv run python train.py -m exp=001,002                    # both, one after the other
+    uv run python train.py model=vit exp.model.depth=6       # another network, with settings of its own
+    uv run python train.py exp.runtime.probe=overfit         # can it learn one batch? also: one_batch, profile, anomaly
+
+Results lie in output/001-baseline/<run>/. The same command again finishes what is missing, and trains nothing twice.
+This file is light to import; the data and the networks are in model.py.
+"""
+
+import math
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+
+from omegaconf import MISSING
+
+import expkit
+
+MOST_FOLDS = 139  # the rarest digit has as many rows to train on, and each fold gets one
+
+
+@dataclass
+class ModelConfig:
+    """The settings of a network; model=cnn and model=vit choose between the two below."""
+
+
+@dataclass
+class CNNConfig(ModelConfig):
+    """Convolutions: pictures of 8 x 8 pixels, then 4 x 4 with twice the channels."""
+
+    channels: int = 32
+    dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        expkit.require(
+            self.channels >= 8 and self.channels % 8 == 0,
+            f"exp.model.channels must be a multiple of 8, not {self.channels}",
+        )
+        expkit.require(0 <= self.dropout < 1, f"exp.model.dropout must be from 0 to below 1, not {self.dropout}")
+
+
+@dataclass
+class ViTConfig(ModelConfig):
+    """A vision transformer: the picture is cut into 16 patches of 2 x 2 pixels, which attend to each other."""
+
+    width: int = 48
+    depth: int = 2  # blocks of attention and MLP
+    heads: int = 4
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        expkit.require(self.depth >= 1, f"exp.model.depth must be at least 1, not {self.depth}")
+        expkit.require(
+            self.heads >= 1 and self.width >= 1 and self.width % self.heads == 0,
+            f"exp.model.width must be a multiple of exp.model.heads ({self.heads}), not {self.width}",
+        )
+        expkit.require(0 <= self.dropout < 1, f"exp.model.dropout must be from 0 to below 1, not {self.dropout}")
+
+
+class Precision(Enum):
+    """The type in which a network computes while it trains; weights and predictions are float32 in any case."""
+
+    fp32 = "float32"
+    bf16 = "bfloat16"
+    fp16 = "float16"  # with a scaled loss
+
+
+@dataclass
+class TrainConfig:
+    epoch: int = 20  # passes over the training rows
+    batch_size: int = 64  # rows of a step
+    accumulate: int = 1  # parts of a batch, one after the other: less memory, the same step
+    learning_rate: float = 3e-3  # of AdamW, the highest; warm-up, then a cosine down to 0
+    warmup: float = 0.1  # of the steps
+    weight_decay: float = 0.05
+    clip: float = 1.0  # the largest norm of the gradient; inf: any
+    label_smoothing: float = 0.0
+    shift: int = 0  # pixels; each picture is moved by up to as many, at random
+    ema: float = 0.0  # predict with the moving mean of the weights, such as 0.98; 0: with the last ones
+    precision: Precision = Precision.fp32
+    compile: bool = False  # torch.compile: a minute at the start, then faster
+    threads: int = 1  # of the CPU: more are faster for large networks, and change the last digits
+    deterministic: bool = False  # on a GPU: the same bytes each time, slower; a CPU needs no such thing
+
+    def __post_init__(self) -> None:
+        expkit.require(self.epoch >= 1, f"exp.train.epoch must be at least 1, not {self.epoch}")
+        expkit.require(self.batch_size >= 1, f"exp.train.batch_size must be at least 1, not {self.batch_size}")
+        expkit.require(
+            1 <= self.accumulate <= self.batch_size,
+            f"exp.train.accumulate must be from 1 to exp.train.batch_size, not {self.accumulate}",
+        )
+        expkit.require(
+            0 < self.learning_rate < math.inf,
+            f"exp.train.learning_rate must be a positive number, not {self.learning_rate}",
+        )
+        expkit.require(
+            0 <= self.weight_decay < math.inf, f"exp.train.weight_decay must be at least 0, not {self.weight_decay}"
+        )
+        expkit.require(self.threads >= 1, f"exp.train.threads must be at least 1, not {self.threads}")
+        expkit.require(self.clip > 0, f"exp.train.clip must be positive, not {self.clip}")
+        expkit.require(0 <= self.shift <= 4, f"exp.train.shift must be from 0 to 4, not {self.shift}")
+        for name in ("warmup", "label_smoothing", "ema"):
+            value = getattr(self, name)
+            expkit.require(0 <= value < 1, f"exp.train.{name} must be from 0 to below 1, not {value}")
+
+
+class Probe(Enum):
+    """A look into the training instead of a result; it is a debug run, under output/debug/."""
+
+    none = "none"
+    one_batch = "one_batch"  # one step, and the predictions
+    overfit = "overfit"  # one batch again and again: the loss must come close to 0
+    profile = "profile"  # where the time goes: trace.json in the folder of the fold, for ui.perfetto.dev
+    anomaly = "anomaly"  # where a nan comes from: a traceback of the operation
+
+
+@dataclass
+class RuntimeConfig(expkit.RuntimeConfig):
+    device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
+    log_every: int = 0  # steps; 0: once per epoch
+    probe: Probe = Probe.none
+
+    def __post_init__(self) -> None:
+        expkit.require(
+            re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None,
+            f"exp.runtime.device must be auto, cpu, cuda, cuda:1 (the number of a GPU) or mps, not {self.device!r}",
+        )
+        expkit.require(self.log_every >= 0, f"exp.runtime.log_every must be at least 0, not {self.log_every}")
+
+
+@dataclass
+class ExpConfig(expkit.ExpConfig):
+    model: ModelConfig = MISSING  # config.yaml says which
+    train: TrainConfig = field(default_factory=TrainConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        expkit.require(self.n_folds <= MOST_FOLDS, f"exp.n_folds must be at most {MOST_FOLDS}, not {self.n_folds}")
+        probe = self.runtime.probe
+        if (self.debug and probe is Probe.none) or probe in (Probe.one_batch, Probe.profile):
+            self.train.epoch = 1
+        if probe is Probe.overfit:
+            self.train.epoch, self.train.shift, self.train.label_smoothing = 200, 0, 0.0
+        self.debug = self.debug or probe is not Probe.none
+
+
+@dataclass
+class Config(expkit.Config):
+    exp: ExpConfig = field(default_factory=ExpConfig)
+
+
+def accuracy(oof):
+    """The fraction of the rows whose class is predicted; `oof` maps the names below to arrays, (n,)."""
+    return (oof["target"] == oof["prediction"]).mean()
+
+
+def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
+    """Train on all rows but those of a fold, and predict these; or on all rows, and predict the test set."""
+    import model  # heavy imports wait until there is something to train
+
+    few = exp.debug and exp.runtime.probe is not Probe.anomaly
+    data = model.load_data(rows=25 * max(exp.n_folds, 4) if few else None)
+    fit_rows, valid_rows = model.split(data, exp.n_folds, fold.number, exp.seed, exp.holdout)
+    if exp.runtime.probe in (Probe.one_batch, Probe.overfit):
+        fit_rows = fit_rows[: exp.train.batch_size]
+    X, y = data.X, data.y
+
+    network = model.Network(exp.model, exp.train, exp.runtime, exp.seed)
+    if fold.checkpoint.file is not None:
+        network.load_checkpoint(fold.checkpoint.file)
+    with model.probe(exp.runtime.probe.value, fold.folder):
+        for metrics in network.fit(X[fit_rows], y[fit_rows], X[valid_rows], y[valid_rows], epochs=exp.train.epoch):
+            fold.log(metrics, total=exp.train.epoch if "epoch" in metrics else None)  # history.csv, W&B, progress bar
+            fold.checkpoint.save(network.save_checkpoint, every=30)  # seconds; the same command goes on from here
+
+    network.save(fold.folder / "model.pt")
+    if fold.number is None:
+        fold.save_submission({"id": data.test_id, "prediction": network.predict(data.test_X)})
+    else:
+        known = {"id": data.id[valid_rows], "target": y[valid_rows]}
+        fold.save_oof(known | network.predict_columns(X[valid_rows]))
+    fold.finish()
+
+
+experiment = expkit.Experiment(
+    train,
+    Config,
+    metric=accuracy,
+    greater_is_better=True,
+    groups={"model": {"cnn": CNNConfig, "vit": ViTConfig}},  # chosen by model=vit, at exp.model
+)
+
+if __name__ == "__main__":
+    expkit.main(experiment)
