@@ -87,9 +87,13 @@ def with_total(override: str) -> str:
 def finished_trials(where: str, study: str) -> int:
     """How many trials of a study have come to an end, a score or a failure."""
     import optuna
+    from filelock import FileLock
 
+    folder = output_dir() / "multirun"
+    folder.mkdir(parents=True, exist_ok=True)
     try:
-        known = optuna.load_study(study_name=study, storage=where)
+        with FileLock(folder / ".optuna.lock"):  # two first studies at once would both make the tables
+            known = optuna.load_study(study_name=study, storage=where)
     except KeyError:  # no such study yet
         return 0
     return sum(trial.state.is_finished() for trial in known.trials)
