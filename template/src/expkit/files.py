@@ -95,9 +95,9 @@ def _content(file: str | Path) -> bytes:
     """The bytes of a file; of a pipe that nobody writes into, none: it is not waited for."""
     handle = os.open(file, _READ)
     try:
-        data = part = os.read(handle, 2**20)
-        while len(part) == 2**20:
-            part = os.read(handle, 2**20)
+        data = part = os.read(handle, 2**16)
+        while len(part) == 2**16:
+            part = os.read(handle, 2**16)
             data += part
         return data
     finally:
