@@ -209,7 +209,7 @@ for name, other in (("one", "two"), ("two", "one")):
         try:
             expkit.load_config(name, [override])
         except expkit.Error as error:
-            assert f"{other}.yaml" in str(error), error
+            assert "there is no " in str(error) and other in str(error), error
         else:
             raise AssertionError(override)
 """

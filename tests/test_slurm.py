@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import slurm
 from conftest import Project, call
 from helpers import counting, load, results, scores_and_predictions, start
 from light import LIGHT, edited, wait_for
+from test_checkpoint import TRAIN
 
 from expkit import record
 
@@ -164,6 +166,31 @@ def test_time_limit(sweeping: Project, cluster: dict[str, str], root: Path) -> N
     after = results(root)
     assert after[0] == before[0]
     assert int(after[1]["values"]["environment"]["SLURM_RESTART_COUNT"]) >= 1
+
+
+def test_a_fold_longer_than_the_time_limit(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
+    """The signal before the limit lets the training save a checkpoint; the requeued job goes on from there."""
+    folder = sweeping.folder / "experiments/009-long"
+    folder.mkdir()
+    train = TRAIN.replace(
+        "fold.checkpoint.save(lambda file: file.write_bytes(state))",
+        "fold.checkpoint.save(lambda file: file.write_bytes(state), every=1000)",
+    )
+    (folder / "train.py").write_text(train)
+    (folder / "config.yaml").write_text("defaults:\n- schema\n- _self_\n- exp: default\n\nexp:\n  name: long\n")
+    try:
+        limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=40"]  # the signal comes after 20 s
+        arguments = ["-m", "exp.fold=[0]", "exp.train.epochs=33", "exp.train.pause=1", *SLURM, *limit]
+        process = start(sweeping, root, *arguments, experiment=folder.name, **cluster)
+        printed, errors = process.communicate(timeout=390)
+        assert process.returncode == 0, printed + errors
+        [run] = [path for path in (root / "output" / folder.name).iterdir() if not path.name.startswith(".")]
+        fold = record.read_run(run).folds[0]
+        assert fold.result is not None and fold.origin()["resumed"] >= 1
+        epochs = [line.split(",")[0] for line in (fold.folder / record.HISTORY).read_text().splitlines()[1:]]
+        assert epochs == [str(epoch) for epoch in range(1, 34)]
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_a_failed_job_names_its_log(sweeping: Project, cluster: dict[str, str], root: Path) -> None:

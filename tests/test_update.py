@@ -19,6 +19,7 @@ from copier import run_copy
 
 YOURS = ("experiments", "input", "output", "notebooks")
 BASELINE = "experiments/001-baseline"
+IN_TEMPLATE = "experiments/{% if framework == 'sklearn' %}001-baseline{% endif %}"
 LAUNCHERS = "conf/hydra/launcher"
 OLDEST_COPIER = yaml.safe_load((ROOT / "copier.yml").read_text())["_min_copier_version"]
 
@@ -95,9 +96,11 @@ NOTEBOOKS = {f"notebooks/{name}.ipynb": "{}\n" for name in ("edited", "deleted",
 def change_everything(template: Path) -> None:
     """v0.3.0 of the template: changes, renames, removes and adds, above all in the files that the user touched."""
     tree = template / "template"
-    append(tree, f"{BASELINE}/train.py", f"{BASELINE}/config.yaml.jinja", line="# of the template")
-    append(tree, f"{BASELINE}/exp/001.yaml", f"{BASELINE}/exp/002.yaml", "input/README.md", line="# of the template")
-    (tree / BASELINE / "model.py").rename(tree / BASELINE / "network.py")
+    append(tree, f"{IN_TEMPLATE}/train.py", f"{IN_TEMPLATE}/config.yaml.jinja", line="# of the template")
+    append(
+        tree, f"{IN_TEMPLATE}/exp/001.yaml", f"{IN_TEMPLATE}/exp/002.yaml", "input/README.md", line="# of the template"
+    )
+    (tree / IN_TEMPLATE / "model.py").rename(tree / IN_TEMPLATE / "network.py")
     write(tree, {"experiments/002-mine/train.py": "# of the template\n", "experiments/003-new/train.py": "# new\n"})
     append(tree, *(name for name in NOTEBOOKS if "untouched" not in name), line="[]")
     (tree / "notebooks" / "untouched.ipynb").unlink()
@@ -221,7 +224,7 @@ def test_a_deleted_baseline_stays_deleted_and_a_renamed_one_does_not_follow(temp
     append(kept, f"{BASELINE}/model.py", line="# mine")
     commit_all(kept)
     before = files_of(kept, *YOURS)
-    (template / "template" / BASELINE).rename(template / "template" / "experiments" / "001-digits")
+    (template / "template" / IN_TEMPLATE).rename(template / "template" / "experiments" / "001-digits")
     append(template / "template", "experiments/001-digits/model.py", "README.md.jinja", line="# of the template")
     release(template, "v0.2.0")
     for project in (deleted, kept):
@@ -354,7 +357,7 @@ def test_a_tightened_validator_strands_no_project(template: Path, tmp_path: Path
 
     replace(questions, "n_folds", "folds")
     replace(questions, 'default: "5"', 'default: "{{ [n_folds | default(5) | int, 9] | min }}"')
-    replace(template / "template" / BASELINE / "config.yaml.jinja", "{{ n_folds }}", "{{ folds }}")
+    replace(template / "template" / IN_TEMPLATE / "config.yaml.jinja", "{{ n_folds }}", "{{ folds }}")
     release(template, "v0.3.0")
     copier("update", "--defaults", cwd=project)
     assert answers_of(project)["folds"] == "9"
@@ -425,7 +428,7 @@ def test_into_a_repository_that_exists(template: Path, theirs: Path) -> None:
 
     commit_all(theirs)
     append(template / "template", "README.md.jinja", "src/expkit/paths.py", "conf/README.md", line="# of the template")
-    append(template / "template", f"{BASELINE}/train.py", line="# of the template")
+    append(template / "template", f"{IN_TEMPLATE}/train.py", line="# of the template")
     release(template, "v0.2.0")
     copier("update", "--defaults", cwd=theirs)
     updated = files_of(theirs)

@@ -86,7 +86,7 @@ def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
     fold.finish()
 
 
-experiment = expkit.Experiment(train, Config, metric=accuracy, greater_is_better=True)
+experiment = expkit.Experiment(train, Config, metric=accuracy, greater_is_better=True, inputs=[])  # no file of input/
 
 if __name__ == "__main__":
     expkit.main(experiment)

@@ -196,6 +196,7 @@ experiment = expkit.Experiment(
     metric=accuracy,
     greater_is_better=True,
     groups={"model": {"cnn": CNNConfig, "vit": ViTConfig}},  # chosen by model=vit, at exp.model
+    inputs=[],  # no file of input/
 )
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from rich.text import Text
 from expkit.errors import CONTROL, plain, report, require
 from expkit.inspect import board as boards
 from expkit.inspect.board import MOST_ROWS, Row, find_run, read_board
-from expkit.inspect.show import HEADINGS, board_table, cells, new_console, show_run
+from expkit.inspect.show import HEADINGS, board_table, cells, new_console, score_text, show_run
 from expkit.paths import experiment_names, output_dir, shown
 from expkit.record import HISTORY, RESULT, run_folders
 
@@ -177,8 +177,11 @@ def _cell(value: Any) -> Any:
 
 
 def _markdown(rows: list[Row]) -> str:
-    lines = [[cell.replace("|", "\\|") for cell in cells(row).values()] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [list(HEADINGS), ["---"] * len(HEADINGS), *lines])
+    others = list(dict.fromkeys(name for row in rows for name in row.other_metrics))
+    lines = [[*cells(row).values(), *(score_text(row.other_metrics.get(name)) for name in others)] for row in rows]
+    headings = [*HEADINGS, *map(plain, others)]
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in [headings, *lines]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [escaped[0], ["---"] * len(headings), *escaped[1:]])
 
 
 def _watch(rows: Any) -> None:

@@ -17,11 +17,11 @@ Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, ha
 STILL = 2.0  # seconds: a file that has changed later than this before it was read may change again unseen
 
 
-def take(named: Sequence[str] = (), keep: bool = True) -> tuple[str, Manifest]:
+def take(named: Sequence[str] | None = None, keep: bool = True) -> tuple[str, Manifest]:
     """A fingerprint of the data, and the files behind it. A file that is as it was last time is not read again.
 
     Args:
-        named: files, folders or patterns, below input/ or absolute; none: all of input/ but its README.md.
+        named: files, folders or patterns, below input/ or absolute; None: all of input/ but its README.md.
         keep: remember the hashes for the next time.
 
     Raises:
@@ -35,7 +35,7 @@ def take(named: Sequence[str] = (), keep: bool = True) -> tuple[str, Manifest]:
     found: Manifest = {}
     cache: dict[str, list[object]] = {}
     now = time.time()
-    for name, path in _files(named):
+    for name, path in files_of(named):
         about = path.stat()
         state = [about.st_size, about.st_mtime_ns, about.st_ino]
         seen = known.get(str(path)) if isinstance(known, dict) else None
@@ -71,11 +71,12 @@ def changes(old: Manifest, new: Manifest) -> list[str]:
     return lines
 
 
-def _files(named: Sequence[str]) -> Iterator[tuple[str, Path]]:
+def files_of(named: Sequence[str] | None) -> Iterator[tuple[str, Path]]:
+    """The files of the data, by their names; as in `take`."""
     folder = input_dir()
-    if not named:
+    if named is None:
         yield from ((name, path) for name, path in _walk(folder, folder) if name != "README.md")
-    for pattern in named:
+    for pattern in named or ():
         where = Path(pattern)
         base = Path(where.anchor) if where.is_absolute() else folder
         matched = sorted(base.glob(str(where.relative_to(base) if where.is_absolute() else where)))

@@ -33,8 +33,8 @@ def columns(values: Mapping[str, Any], what: str) -> Columns:
     Raises:
         Error: lengths that differ, a shape such as (n, 1), missing values, mixed types, no row.
     """
-    require(bool(values), f"{what}: there is no column")
-    table = {str(name): _column(value, f"{what}, column {name}") for name, value in values.items()}
+    table = {str(name): _column(values[name], f"{what}, column {name}") for name in values}  # a DataFrame, too
+    require(bool(table), f"{what}: there is no column")
     lengths = {name: len(column) for name, column in table.items()}
     if len(set(lengths.values())) > 1:
         raise Error(f"{what}: the columns differ in length: {', '.join(f'{name} {n}' for name, n in lengths.items())}")

@@ -161,8 +161,9 @@ def from_values(loaded: Loaded, values: dict[str, Any]) -> Any:
     """
     try:
         merged = OmegaConf.structured(loaded.experiment.Config)
-        for group, choice in values.get("choices", {}).items():
-            merged.exp[group] = loaded.experiment.groups[group][choice]
+        classes = {name: one for group in loaded.experiment.groups.values() for name, one in group.items()}
+        for key, choice in values.get("choices", {}).items():
+            OmegaConf.update(merged.exp, key, OmegaConf.structured(classes[choice]))
         merged = OmegaConf.merge(merged, {"exp": values["exp"]})
     except Exception as error:
         raise_readable(error)
@@ -182,7 +183,7 @@ def as_hydra_takes(override: str, loaded: Loaded) -> str:
     its key, `exp.<group>`: Hydra would have its user write `model@exp.model=vit`.
     """
     group, is_choice, value = override.partition("=")
-    if is_choice and group in loaded.experiment.groups:
+    if is_choice and loaded.experiment.stands_in_exp(group):
         return f"{group}@exp.{group}={value}"
     if not override.startswith("exp="):
         return override

@@ -46,7 +46,8 @@ class Experiment:
         groups: choices between configuration classes, {"model": {"cnn": CNNConfig, "vit": ViTConfig}}: `model=vit`
             makes `exp.model` a ViTConfig. config.yaml names the one to begin with, `- model@exp.model: cnn`.
         distributed: whether `train` is prepared for several processes that train one fold together, as torchrun starts.
-        inputs: what of `input/` the training reads: files, folders, patterns; absolute ones, too. Nothing: all of it.
+        inputs: what of `input/` the training reads: files, folders, patterns, absolute ones, too. None: all of it; []:
+            nothing.
 
     Raises:
         Error: a metric without a name, two of one name, or an error without a direction.
@@ -58,7 +59,7 @@ class Experiment:
     greater_is_better: bool | None = None
     other_metrics: Sequence[Metric] = ()
     groups: Mapping[str, Mapping[str, type]] = field(default_factory=dict)
-    inputs: Sequence[str] = ()
+    inputs: Sequence[str] | None = None
     distributed: bool = False
 
     def __post_init__(self) -> None:
@@ -76,20 +77,22 @@ class Experiment:
         )
 
     def choices(self, config: Any) -> dict[str, str]:
-        """Which class each of the `groups` has in a configuration, {"model": "vit"}.
-
-        Raises:
-            Error: `exp.<group>` is none of them.
-        """
-        found = {}
-        for group, classes in self.groups.items():
-            chosen = type(getattr(config.exp, group, None))
-            found[group] = next((name for name, one in classes.items() if one is chosen), "")
-            require(
-                bool(found[group]),
-                f"exp.{group} must be one of the classes {', '.join(one.__name__ for one in classes.values())}",
-            )
+        """Which class of the `groups` is where in a configuration, below exp: {"model": "vit"}."""
+        names = {one: name for classes in self.groups.values() for name, one in classes.items()}
+        found: dict[str, str] = {}
+        waiting = [("", config.exp)]
+        while waiting:
+            key, part = waiting.pop()
+            if type(part) in names:
+                found[key] = names[type(part)]
+            inner = [(item.name, getattr(part, item.name)) for item in fields(part)]
+            waiting += [(f"{key}.{name}" if key else name, value) for name, value in inner if is_dataclass(value)]
         return found
+
+    def stands_in_exp(self, group: str) -> bool:
+        """Whether a group is chosen for a field of `exp` of its name."""
+        exp = next((item.default_factory for item in fields(self.Config) if item.name == "exp"), None)
+        return group in self.groups and is_dataclass(exp) and any(item.name == group for item in fields(exp))
 
     @property
     def metrics(self) -> dict[str, Metric]:

@@ -130,7 +130,7 @@ def restored(values: Any) -> Any:
 def flat(values: Any) -> dict[str, Any]:
     """Nested dicts, or a configuration, as {"exp.seed": 42, ...}; lists are values, a key with a dot is quoted."""
     plain = values if isinstance(values, dict) else container(values)
-    return dict(_leaves(plain))
+    return dict(_leaves(plain)) if plain else {}
 
 
 def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:

@@ -73,7 +73,7 @@ class Row:
         """One of `values`; None: the run has no such key."""
         if key in COLUMNS:
             return getattr(self, key)
-        return self.values().get(key)
+        return self.score if key == self.metric else self.values().get(key)
 
     def values(self) -> dict[str, Any]:
         """The columns of the board, then the other metrics, then the configuration."""
@@ -209,7 +209,7 @@ def _key(name: str, rows: list[Row]) -> str:
     """The full key that `name` means: a column, or the end of a configuration key."""
     if name in COLUMNS:
         return name
-    keys = (key for row in rows for key in (*row.other_metrics, *row.config))
+    keys = (key for row in rows for key in (*filter(None, [row.metric]), *row.other_metrics, *row.config))
     known = dict.fromkeys([*COLUMNS, "marks", *keys])
     found = [name] if name in known else [key for key in known if key.endswith(f".{name}")]
     if len(found) == 1 or not rows:
@@ -217,7 +217,8 @@ def _key(name: str, rows: list[Row]) -> str:
     if found:
         raise Error(f"{name} may be {' or '.join(found)}: give more of it")
     near = difflib.get_close_matches(name, [*known, *(key.rpartition(".")[2] for key in known)], n=1)
-    raise Error(f"no run has {name}{f'; did you mean {near[0]}?' if near else f'; there are {chr(44).join(known)}'}")
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    raise Error(f"no run has {name}; {hint}")
 
 
 def grouped_by_seed(rows: list[Row]) -> list[Row]:

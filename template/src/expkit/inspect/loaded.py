@@ -115,7 +115,10 @@ class LoadedRun:
         require(len(files) == 1, f"{shown(folder)} has {len(files)} files model.*, and not one")
         experiment = self.folder.parent.name
         with modules.named_plainly(experiment):
-            return modules.load(experiment, "model").load(files[0])
+            load = getattr(modules.load(experiment, "model"), "load", None)
+            if not callable(load):
+                raise Error(f"experiments/{experiment}/model.py has no load(file), which gives back a saved model")
+            return load(files[0])
 
     def predict(self, X: numpy.ndarray, folds: list[int] | None = None) -> numpy.ndarray:
         """What the models of the folds predict for new rows, on average: class probabilities, or values.

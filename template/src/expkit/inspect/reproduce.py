@@ -184,8 +184,9 @@ def _reasons(old: FoldRecord, new: FoldRecord) -> list[str]:
     one, other = old.origin(), new.origin()
     reasons = []
     if old.result["data"] and old.result["data"] != new.result["data"]:
-        before, after = read_data(output_dir(), old.result["data"]), inputs.take(keep=False)[1]
-        names = inputs.changes(before, after) if before is not None else []
+        before = read_data(output_dir(), old.result["data"])
+        after = read_data(new.folder.parents[2], new.result["data"] or "")
+        names = inputs.changes(before, after) if before is not None and after is not None else []
         reasons.append(f"the data has changed since: {', '.join(names[:5]) or 'other files'}")
     if old.result["environment"] != new.result["environment"]:
         reasons.append(f"another device: {old.result['environment']} → {new.result['environment']}")

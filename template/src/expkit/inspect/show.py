@@ -17,6 +17,8 @@ from expkit.inspect.loaded import LoadedRun
 from expkit.paths import shown
 from expkit.record import RunRecord
 from expkit.train.changes import changed_code, changed_data
+from expkit.train.fold import submission_of
+from expkit.train.scores import made_by
 
 HEADINGS = ("run", "score ± std", "folds", "seed", "time", "finished", "commit", "marks")
 ONLY_WIDE = ("finished", "commit")  # columns for a terminal of 110 characters and more, for files and for programs
@@ -36,7 +38,7 @@ def cells(row: Row) -> dict[str, str]:
     """A row of the board as text, by heading."""
     return {
         "run": plain(row.name),
-        "score ± std": _score(row.score, row.std),
+        "score ± std": score_text(row.score, row.std),
         "folds": f"{row.folds_done}/{row.n_folds or '?'}",
         "seed": "" if row.seed is None else plain(row.seed),
         "time": "" if row.seconds is None else duration(row.seconds),
@@ -46,7 +48,8 @@ def cells(row: Row) -> dict[str, str]:
     }
 
 
-def _score(score: float | None, std: float | None = None) -> str:
+def score_text(score: float | None, std: float | None = None) -> str:
+    """A score, and its deviation, as the board has them."""
     if score is None:
         return ""
     number = f"{score:.4f}" if abs(score) < 1e6 else f"{score:.6g}"
@@ -76,7 +79,7 @@ def board_table(rows: list[Row], width: int) -> Table:
         for heading in headings:
             found.append(line[heading])
             if heading == "score ± std":
-                found += [Text(_score(row.other_metrics.get(name))) for name in others]
+                found += [Text(score_text(row.other_metrics.get(name))) for name in others]
         table.add_row(*found, style="dim" if row.score is None else "")
     return table
 
@@ -102,6 +105,8 @@ def changed_since(run: RunRecord) -> list[str]:
     ):
         if changed:
             marks.append(f"{what} changed since ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})")
+    if loaded and run.cv and run.cv["made_by"] != made_by(loaded.experiment):
+        marks.append("metric changed since: the same command scores it again")
     return marks
 
 
@@ -123,14 +128,14 @@ def show_run(console: Console, folder: Path) -> None:
     for metric in run.metrics:
         score = run.score(metric)
         if score is not None:
-            line = (
-                f"CV {metric} {_score(score.value, score.std)}  {row.folds_done}/{row.n_folds} folds, {row.rows} rows"
-            )
-            console.print(text(line), soft_wrap=True)
+            scored = f"CV {metric} {score_text(score.value, score.std)}"
+            console.print(text(f"{scored}  {row.folds_done}/{row.n_folds} folds, {row.rows} rows"), soft_wrap=True)
     if marks:
         console.print(text(", ".join(marks), "yellow"), soft_wrap=True)
     if run.done:
         console.print(_folds(run))
+    if run.full and run.full.result:
+        console.print(text(submission_of(run.full)), soft_wrap=True)
     parts = [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
     if parts:
         for title, content in _origin(run, parts[0].origin()):
@@ -155,7 +160,7 @@ def _folds(run: RunRecord) -> Table:
         worded = [f"{value:.4f}" if isinstance(value, float) else str(value) for value in values]
         finished = str(fold.result["finished"])[:16].replace("T", " ")
         about = [str(fold.result["rows"]), duration(fold.result["seconds"]), finished]
-        table.add_row(*(text(cell) for cell in [str(number), *map(_score, by_metric), *worded, *about]))
+        table.add_row(*(text(cell) for cell in [str(number), *map(score_text, by_metric), *worded, *about]))
     return table
 
 
@@ -166,12 +171,13 @@ def _origin(run: RunRecord, origin: dict[str, Any]) -> list[tuple[str, str]]:
     if git:
         code = f"commit {git['commit'][:12] or 'none yet'}{' and changes' if git['dirty'] else ''}"
     typed = " ".join(map(str, command)) if isinstance(command, list) and command else ""
-    environments = {fold.result["environment"] for fold in run.done.values() if fold.result}
+    parts = [*run.done.values(), *([run.full] if run.full else [])]
+    environments = {fold.result["environment"] for fold in parts if fold.result}
     return [
         ("command", f"python experiments/{run.experiment}/{typed}" if typed else "expkit.run(...), from Python"),
         ("code", code),
         ("python", f"{origin.get('python')}, {str(origin.get('platform')).partition('-')[0]}"),
-        ("device", "; ".join(sorted(environments)) or "unknown"),
+        ("on", "; ".join(sorted(environments)) or "unknown"),
     ]
 
 

@@ -58,16 +58,16 @@ class Job:
     failure: BaseException | None = None
 
     def __call__(self, cfg: DictConfig) -> float | None:
-        try:
-            with self._as_the_user_has_it():
+        with self._as_the_user_has_it():
+            try:
                 return self._run(cfg)
-        except Exception as error:
-            if interrupted(error):
-                raise KeyboardInterrupt from error
-            if HydraConfig.get().mode is RunMode.MULTIRUN:
-                raise self._reported(error) from None
-            self.failure = error
-            return None
+            except Exception as error:
+                if interrupted(error):
+                    raise KeyboardInterrupt from error
+                if HydraConfig.get().mode is RunMode.MULTIRUN:
+                    raise self._reported(error) from None
+                self.failure = error
+                return None
 
     @contextmanager
     def _as_the_user_has_it(self) -> Iterator[None]:
@@ -119,8 +119,10 @@ class Job:
                 "this process does not import the copy of the code that belongs to its sweep: is PYTHONPATH set?"
             )
         from expkit.launch import devices
+        from expkit.launch.preemption import checkpoint_first
 
         devices.share_cores()
+        checkpoint_first()
         hydra = HydraConfig.get()
         if "joblib" in str(hydra.launcher.get("_target_")):
             devices.end_with(self.launched_by)

@@ -41,7 +41,17 @@ from expkit.record.layout import (
     version_number,
     versions,
 )
-from expkit.record.run import RunRecord, Score, describe_again, deviation, read_run, read_run_info, write_cv, write_run
+from expkit.record.run import (
+    RunRecord,
+    Score,
+    describe_again,
+    deviation,
+    forget_cv,
+    read_run,
+    read_run_info,
+    write_cv,
+    write_run,
+)
 
 __all__ = [
     "CONFIG",
@@ -65,6 +75,7 @@ __all__ = [
     "deviation",
     "fold_name",
     "fold_title",
+    "forget_cv",
     "forget_deleted",
     "install",
     "read_data",

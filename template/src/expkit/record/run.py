@@ -100,8 +100,8 @@ class RunRecord:
     @property
     def metrics(self) -> list[str]:
         """The names of all metrics, the one that decides first."""
-        names = list(self.cv["scores"]) if self.cv else []
-        names += [name for fold in self.done.values() if fold.result for name in fold.result["scores"]]
+        results = [fold.result for fold in self.done.values() if fold.result]
+        names = list(self.cv["scores"]) if self.cv else [name for result in results for name in result["scores"]]
         return list(dict.fromkeys([*([self.metric] if self.metric in names else []), *names]))
 
     @property
@@ -128,8 +128,9 @@ class RunRecord:
 
     @property
     def git(self) -> dict[str, Any] | None:
-        """The snapshot of the first fold that is done."""
-        return next((fold.result["git"] for fold in self.done.values() if fold.result), None)
+        """The snapshot of the first fold that is done, or of the training on all rows."""
+        parts = [*self.done.values(), *([self.full] if self.full else [])] if not self.done else self.done.values()
+        return next((fold.result["git"] for fold in parts if fold.result), None)
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -202,6 +203,11 @@ def write_run(folder: Path, info: Mapping[str, Any], config: str) -> None:
 def describe_again(folder: Path, info: Mapping[str, Any]) -> None:
     """Write the `run.json` of a version anew."""
     files.write_json(folder / RUN, {key: value for key, value in info.items() if key != "checksum"})
+
+
+def forget_cv(folder: Path) -> None:
+    """Take the scores of a version away: they can be made again."""
+    (folder / CV).unlink(missing_ok=True)
 
 
 def write_cv(folder: Path, summary: Mapping[str, Any], done: Mapping[int, FoldRecord]) -> None:

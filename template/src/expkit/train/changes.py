@@ -25,7 +25,7 @@ def changed_data(fold: FoldRecord, loaded: Loaded | None) -> list[str]:
     trained_with = fold.result["data"] if fold.result else None
     if trained_with is None:
         return []
-    digest, now = inputs.take(loaded.experiment.inputs if loaded else (), keep=False)
+    digest, now = inputs.take(loaded.experiment.inputs if loaded else None, keep=False)
     if digest == trained_with:
         return []
     before = read_data(output_dir(), trained_with)

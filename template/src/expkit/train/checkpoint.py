@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from expkit import files, modules
 from expkit.files import Broken
@@ -34,7 +34,12 @@ class Checkpoint:
 
     Attributes:
         file: the last one; None: the training begins at its beginning.
+        in_use: whether a training in this process saves checkpoints.
+        before_end: what the next save ends with, however soon it comes: the process is about to be stopped.
     """
+
+    in_use: ClassVar[bool] = False
+    before_end: ClassVar[Callable[[], None] | None] = None
 
     def __init__(self, folder: Path, progress: Callable[[], dict[str, Any]]) -> None:
         self.folder = folder / FOLDER
@@ -52,7 +57,8 @@ class Checkpoint:
         Returns:
             whether it has been saved.
         """
-        if time.monotonic() - self._saved < every:
+        Checkpoint.in_use = True
+        if time.monotonic() - self._saved < every and Checkpoint.before_end is None:
             return False
         self.folder.mkdir(exist_ok=True)
         self._number += 1
@@ -65,6 +71,9 @@ class Checkpoint:
             if other != file:
                 other.unlink()
         self.file, self._saved = file, time.monotonic()
+        if Checkpoint.before_end is not None:
+            end, Checkpoint.before_end = Checkpoint.before_end, None
+            end()
         return True
 
     def find(self, code: Callable[[modules.Digests], list[str]], data: str | None) -> tuple[dict[str, Any], str]:
@@ -93,7 +102,7 @@ class Checkpoint:
     def remove(self) -> None:
         """The fold is done, or begins anew."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.file = None
+        self.file, Checkpoint.in_use = None, False
 
 
 def _crc(file: Path) -> int:

@@ -170,7 +170,7 @@ class Fold:
         what = f"{self.title}, {record.SUBMISSION}"
         table = tables.columns(columns, what)
         tables.require_finite(table, what)
-        check_submission(table, what)
+        check_submission(table, what, self._work.loaded.experiment.inputs)
         tables.write_csv(self.folder / record.SUBMISSION, table)
         return self.folder / record.SUBMISSION
 
@@ -277,10 +277,11 @@ class Fold:
         self._tracker.finish(failed)
 
 
-def describe(fold: record.FoldRecord, metric: str) -> str:
-    """A finished fold on one line."""
+def describe(fold: record.FoldRecord, score: tuple[str, float | None]) -> str:
+    """A finished fold on one line, with the metric that decides."""
     assert fold.result is not None
-    scored = f"{metric} {fold.result['scores'][metric]:.4f}" if metric in fold.result["scores"] else "trained"
+    metric, value = score
+    scored = "trained" if value is None else f"{metric} {value:.4f}"
     best = fold.result["values"].get("best_epoch")
     epoch = f"  best epoch {best}" if best is not None and fold.number is not None else ""
     return f"{scored}{epoch}  {fold.result['seconds']:.1f} s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import traceback
 from pathlib import Path
@@ -17,6 +18,7 @@ class Log:
 
     def __init__(self, file: Path) -> None:
         self._stream = open(file, "a", encoding="utf-8", errors="replace", newline="\n")
+        self._handler: logging.Handler | None = None
         self._tees: list[tuple[str, Tee, TextIO]] = []
 
     def __enter__(self) -> Log:
@@ -25,12 +27,17 @@ class Log:
             tee = Tee(stream, self._stream)
             self._tees.append((name, tee, stream))
             setattr(sys, name, tee)
+        if logging.root.handlers:  # else Python shows warnings on stderr by itself
+            self._handler = logging.StreamHandler(self._stream)
+            logging.root.addHandler(self._handler)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         for name, tee, stream in self._tees:
             if getattr(sys, name) is tee:
                 setattr(sys, name, stream)
+        if self._handler is not None:
+            logging.root.removeHandler(self._handler)
         if error is not None:
             traceback.print_exception(error, file=self._stream)
         self._stream.close()

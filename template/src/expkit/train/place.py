@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 
 from expkit import record
 from expkit.config.experiment import Loaded, metric_name
-from expkit.config.values import Config, container, differences
-from expkit.errors import Error, require
+from expkit.config.values import Config, Mode, container, differences
+from expkit.errors import Error, require, warn
 from expkit.paths import output_dir, shown
 from expkit.record import FoldRecord
 from expkit.train.changes import changed_code
@@ -153,11 +153,21 @@ class Place:
             "commands": [self.command],
             "same_as": before["id"] if before and alike else None,
         }
+        if base is not None and self.replaces and not alike:
+            self._warn_of_loss(base)
         text = OmegaConf.to_yaml(values)
         if base is not None and not self.replaces and before is None:  # an empty folder
             self.versions.describe(base, about, text)
             return base
         return self.versions.make(about, text)
+
+    def _warn_of_loss(self, base: Path) -> None:
+        """Say that more results of the old configuration go than there will be of the new one."""
+        exp, old = self.config.exp, record.read_run(base).done
+        asked = [None] if exp.mode is Mode.sub else exp.fold or []
+        if len(old) > len(asked) or (old and exp.mode is Mode.sub):
+            new = ", ".join(map(record.fold_title, asked))
+            warn(f"{len(old)} folds of the old configuration go when {new} of the new one is done; Ctrl-C keeps them")
 
     def _note_command(self, folder: Path) -> None:
         """Remember that this command works on a version that replaces another: its late jobs find it in place."""

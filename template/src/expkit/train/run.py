@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -52,6 +53,7 @@ class Run:
         self.name = run_name(self.exp.name, overrides)
         self.place = Place(loaded, config, self.name, command.id)
         self.failed: list[str] = []
+        self._said: set[str] = set()
         self._work = Work(loaded, self.place, command, list(overrides), self.exp.debug, self._ranks.size)
         self._tracking = Tracking(loaded.name, self.name, container(self.exp), self.exp.debug)
 
@@ -59,7 +61,7 @@ class Run:
         """Train what is missing, then print and return the score.
 
         Returns:
-            over all out-of-fold rows when every fold is done, else the mean over the folds that are; None with
+            over all out-of-fold rows when every fold is asked for, else the mean over those that are; None with
             exp.mode=sub.
 
         Raises:
@@ -138,15 +140,30 @@ class Run:
             if fold.problem:
                 warn(f"{shown(fold.folder)}: {fold.problem}; it counts as missing")
             return False
-        print(f"{fold.title} is done: {describe(fold, next(iter(self.loaded.experiment.metrics)))}", flush=True)
-        changes = (("code", changed_code(fold, self.loaded.unused)), ("data", changed_data(fold, self.loaded)))
-        for what, changed in changes:
-            if changed:
+        print(f"{fold.title} is done: {describe(fold, self._known_score(fold))}", flush=True)
+        for what, changed in (
+            ("code", changed_code(fold, self.loaded.unused)),
+            ("data", changed_data(fold, self.loaded)),
+        ):
+            if changed and what not in self._said:
+                self._said.add(what)
                 warn(
                     f"the {what} has changed since {fold.title} ({', '.join(changed[:3])}): what is trained now is "
-                    "marked as different; overwrite=true trains it all again"
+                    "marked as different; overwrite=true trains it again"
                 )
         return True
+
+    def _known_score(self, fold: FoldRecord) -> tuple[str, float | None]:
+        """The metric that decides, and what it says of a fold; None while that is to be computed anew."""
+        assert self.place.folder is not None
+        metric = next(iter(self.loaded.experiment.metrics))
+        run = record.read_run(self.place.folder)
+        if run.cv is not None:
+            known = run.cv["made_by"] == scores.made_by(self.loaded.experiment)
+            return metric, run.cv["scores"][metric]["folds"].get(
+                str(fold.number)
+            ) if known and fold.number is not None else None
+        return metric, (fold.result or {}).get("scores", {}).get(metric)
 
     def _score_again(self, fold: FoldRecord) -> FoldRecord:
         """A fold whose metric has failed is trained already: its predictions are scored now."""
@@ -176,7 +193,7 @@ class Run:
         if failure is None:
             done = self.place.fold(number)
             assert done is not None and done.result is not None, done
-            print(f"{done.title}  {describe(done, next(iter(self.loaded.experiment.metrics)))}", flush=True)
+            print(f"{done.title}  {describe(done, self._known_score(done))}", flush=True)
             return
         if not isinstance(failure, Exception) or interrupted(failure):
             raise failure
@@ -208,7 +225,11 @@ class Run:
         elif score is not None:
             print(say_score(run))
         print(f"results: {shown(self.place.folder)}", flush=True)
-        return None if self.exp.mode is Mode.sub or score is None else score.value
+        if self.exp.mode is Mode.sub or score is None:
+            return None
+        asked = self.exp.fold or []  # a study compares the same folds, whatever else has been trained
+        is_all = set(asked) == set(score.folds)
+        return score.value if is_all else statistics.fmean(score.folds[fold] for fold in asked)
 
     def update_scores(self, folder: Path) -> RunRecord:
         """Bring the scores of a version up to date."""
@@ -224,4 +245,6 @@ def say_score(run: RunRecord) -> str:
             deviation = "" if score.std is None else f" ± {score.std:.4f}"
             parts.append(f"{metric} {score.value:.4f}{deviation}")
     marks = [mark for mark in run.marks if mark.startswith("mixed")]
-    return f"CV {'  '.join(parts)}  {len(run.done)}/{run.n_folds} folds{f'  ({chr(44).join(marks)})' if marks else ''}"
+    kind = "hold-out" if run.n_folds == 1 else "CV"
+    noted = f"  ({', '.join(marks)})" if marks else ""
+    return f"{kind} {'  '.join(parts)}  {len(run.done)}/{run.n_folds} folds{noted}"

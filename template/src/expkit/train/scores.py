@@ -75,14 +75,24 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> RunRecor
         Error: a metric fails; predictions are missing.
     """
     run = record.read_run(folder)
-    made_by = {name: fingerprint(metric) for name, metric in experiment.metrics.items()}
-    now = {"metric": next(iter(made_by)), "greater_is_better": experiment.greater_is_better, "made_by": made_by}
+    made = made_by(experiment)
+    now = {"metric": next(iter(made)), "greater_is_better": experiment.greater_is_better, "made_by": made}
     if not run.done or (run.cv is not None and all(run.cv[key] == value for key, value in now.items())):
         return run
     with versions.locked():  # whoever comes last sees every fold
         run = record.read_run(folder)
-        record.write_cv(folder, _summary(experiment, run) | now, run.done)
+        try:
+            summary = _summary(experiment, run)
+        except Error:
+            record.forget_cv(folder)  # those of another metric are no longer shown as this one's
+            raise
+        record.write_cv(folder, summary | now, run.done)
     return record.read_run(folder)
+
+
+def made_by(experiment: Experiment) -> dict[str, str]:
+    """What the metrics of an experiment do, as hashes by name."""
+    return {name: fingerprint(metric) for name, metric in experiment.metrics.items()}
 
 
 def _summary(experiment: Experiment, run: RunRecord) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expkit.errors import Error, require
-from expkit.paths import input_dir, shown
+from expkit.inputs import files_of
+from expkit.paths import shown
 
 if TYPE_CHECKING:
     from expkit.tables import Columns
@@ -15,16 +17,22 @@ if TYPE_CHECKING:
 SAMPLE = "sample_submission.csv"
 
 
-def check_submission(table: Columns, what: str) -> None:
-    """Hold a submission against `input/**/sample_submission.csv`: columns, ids, their order, how many.
+def check_submission(table: Columns, what: str, named: Sequence[str] | None) -> None:
+    """Hold a submission against the sample among the data of an experiment: columns, ids, their order, how many.
+
+    Args:
+        named: what of `input/` is its data, as `Experiment.inputs`.
 
     Raises:
         Error: they differ, or an id is there twice.
     """
-    found = sorted(input_dir().rglob(SAMPLE))
+    found = sorted(path for _, path in files_of(named) if path.name == SAMPLE)
     if not found:
         return
-    require(len(found) == 1, f"there are {len(found)} files {SAMPLE} in input/: leave the one of this competition")
+    require(
+        len(found) == 1,
+        f"{what}: there are {len(found)} files {SAMPLE}: expkit.Experiment(..., inputs=[...]) names the data",
+    )
     header, ids = _read(found[0])
     sample = shown(found[0])
     columns = list(table)

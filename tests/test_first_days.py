@@ -1,0 +1,158 @@
+"""What people stumbled over who tried it for the first time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import command
+from conftest import Project
+from helpers import counting
+from light import LIGHT
+from typer.testing import CliRunner
+
+import expkit
+from expkit import record
+from expkit.config.experiment import load_experiment
+from expkit.config.values import flat
+from expkit.inspect.show import changed_since
+from expkit.train.origin import Command
+from expkit.train.run import Run
+
+
+def with_metric(metric: Any, *overrides: str, **more: Any) -> Run:
+    """A command of the light experiment with another metric."""
+    loaded = load_experiment(LIGHT)
+    experiment = replace(loaded.experiment, metric=metric, **more)
+    config = expkit.load_config(LIGHT, overrides)
+    return Run(replace(loaded, experiment=experiment), config, overrides, Command())
+
+
+def quality(oof: Any) -> float:
+    return float(oof["prediction"].mean()) * 1000
+
+
+def test_a_study_compares_the_same_folds(root: Path) -> None:
+    """What a command returns is the score of the folds that it asks for, whatever else has been trained."""
+
+    def by_fold(oof: Any) -> float:
+        return float(oof["id"].mean())
+
+    assert with_metric(by_fold, "exp.fold=[0,1,2,3]").train() == 1.5
+    assert with_metric(by_fold, "exp.fold=[3]").train() == 3
+    assert with_metric(by_fold, "exp.fold=[4]").train() == 4
+    assert with_metric(by_fold).train() == 2
+
+
+def test_a_changed_metric_shows_no_old_score(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither beside the new one, nor under its name, nor for a metric that fails."""
+    command("exp.fold=[0,1]").train()
+    capsys.readouterr()
+    with_metric(quality, "exp.fold=[0,1]").train()
+    printed = capsys.readouterr().out
+    assert "fold 0 is done: trained" in printed and "quality 10.0000" not in printed
+    assert "CV quality 10000.0000" in printed
+
+    def other(oof: Any) -> float:
+        return 0.5
+
+    with_metric(other, "exp.fold=[0,1]").train()
+    assert "quality" not in capsys.readouterr().out
+    assert any("metric changed since" in mark for mark in changed_since(record.read_run(counting(root))))
+
+    def broken(oof: Any) -> float:
+        return float("nan")
+
+    with pytest.raises(expkit.Error, match="the metric broken is nan over 1 rows"):
+        with_metric(broken, "exp.fold=[0,1]").train()
+    assert record.read_run(counting(root)).cv is None
+
+
+def test_inputs_name_the_sample_submission(root: Path) -> None:
+    """An experiment that reads nothing of input/, or another folder, is not held against somebody else's sample."""
+    for name in ("houses", "cars"):
+        (root / "input" / name).mkdir()
+        (root / "input" / name / "sample_submission.csv").write_text("id,prediction\n1,0\n2,0\n")
+    (root / "input/cars/sample_submission.csv").write_text("car,price\n7,0\n")
+
+    def sub(inputs: Any) -> Run:
+        return with_metric(quality, "exp.mode=sub", f"exp.name=x{len(str(inputs))}", inputs=inputs)
+
+    sub([]).train()
+    sub(["houses"]).train()
+    with pytest.raises(expkit.Error, match="the columns are id, prediction, and .*cars/sample_submission.csv has car"):
+        sub(["cars/**"]).train()
+    with pytest.raises(expkit.Error, match="there are 2 files sample_submission.csv"):
+        sub(None).train()
+
+
+def test_logging_is_in_the_log(root: Path, handler: logging.Handler) -> None:
+    before = list(logging.root.handlers)
+    command("exp.fold=[0]", during=lambda fold: logging.getLogger("mylib").warning("from a library")).train()
+    assert "from a library" in (counting(root) / "fold0" / record.LOG).read_text()
+    assert logging.root.handlers == before and handler in before
+
+
+@pytest.fixture
+def handler() -> Iterator[logging.Handler]:
+    """Of the root logger, as Hydra's."""
+    made = logging.NullHandler()
+    logging.root.addHandler(made)
+    yield made
+    logging.root.removeHandler(made)
+
+
+def test_a_run_with_a_submission_alone_is_shown(root: Path) -> None:
+    from expkit.cli import app
+
+    command("exp.mode=sub").train()
+    shown = CliRunner().invoke(app, ["show", "light"]).output
+    assert "submission.csv" in shown and "no snapshot" not in shown and "unknown" not in shown
+
+
+def test_overwriting_more_folds_than_are_asked_for_is_said_before(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command().train()
+    capsys.readouterr()
+    command("exp.fold=[0]", "overwrite=true", x=3).train()
+    assert "5 folds of the old configuration go when fold 0 of the new one is done; Ctrl-C keeps them" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_data_frame_is_a_table() -> None:
+    from expkit import tables
+
+    class Frame(dict[str, list[int]]):
+        """Whose truth nobody knows, as that of pandas."""
+
+        def __bool__(self) -> bool:
+            raise ValueError("ambiguous")
+
+    assert tables.columns(Frame(id=[1, 2]), "oof")["id"].tolist() == [1, 2]
+
+
+def test_nothing_is_a_configuration_without_keys() -> None:
+    assert flat({}) == {}
+
+
+def test_a_column_of_the_board_by_the_name_of_its_metric(root: Path) -> None:
+    from expkit.inspect.board import filtered, ordered, read_board
+
+    command("exp.fold=[0]").train()
+    assert len(filtered(read_board(), ["quality>9"])) == 1 and not filtered(read_board(), ["quality>11"])
+    assert len(ordered(read_board(), "-quality")) == 1
+    assert "Experiment" in dir(expkit)
+
+
+def test_a_value_that_is_refused_in_a_sweep_is_one_line(project: Project, root: Path) -> None:
+    """As without -m; the other jobs go on."""
+    arguments = ["-m", "exp.train.epoch=1,0", "exp.debug=true"]
+    done = project.train(*arguments, root=root, check=False, WANDB_MODE="disabled")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "exp.train.epoch must be at least 1, not 0" in done.stderr
