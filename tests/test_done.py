@@ -1,0 +1,114 @@
+"""When a fold is done and which score is a run's: the same for everyone, whatever lies on the disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from commands import command
+from helpers import counting
+
+import expkit
+from expkit import record
+
+
+@pytest.fixture
+def run(root: Path) -> Path:
+    """The folder of a run with three folds, of three, and its scores."""
+    command("exp.n_folds=3").train()
+    [row] = expkit.read_board()
+    assert (row.folds_done, row.marks) == (3, ())
+    return counting(root, "light,exp.n_folds=3")
+
+
+def edited(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-20])
+
+
+def flipped(file: Path) -> None:
+    """One byte, the size as before."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("result.json", lambda file: edited(file, '"quality": 10.0', '"quality": 99.0')),
+        ("result.json", lambda file: file.write_text("")),
+        ("result.json", cut),
+        ("oof.npz", cut),
+        ("oof.npz", flipped),
+        ("oof.npz", Path.unlink),
+        ("origin.json", flipped),
+        ("origin.json", lambda file: (file.unlink(), file.mkdir())),
+    ],
+)
+def test_a_fold_that_is_not_as_it_was_left(run: Path, name: str, damage: Callable[[Path], None]) -> None:
+    """It is not done: not on the board, not for the command, not in Python; and the board says what is wrong."""
+    damage(run / "fold1" / name)
+    [row] = expkit.read_board()
+    assert row.folds_done == 2 and row.score == 10.0
+    assert row.marks[0] == "partial" and any("fold1" in mark for mark in row.marks[1:])
+    assert expkit.load_run(run).folds == [0, 2]
+    trained: list[int | None] = []
+    command("exp.n_folds=3", during=lambda fold: trained.append(fold.number)).train()
+    assert trained == [1]
+    [row] = expkit.read_board()
+    assert (row.folds_done, row.marks) == (3, ())
+
+
+def test_a_fold_of_another_place(run: Path) -> None:
+    """Copied over another fold, or from another run, it is not done."""
+    shutil.rmtree(run / "fold1")
+    shutil.copytree(run / "fold0", run / "fold1")
+    [row] = expkit.read_board()
+    assert row.folds_done == 2 and "fold1 is of another run or fold" in row.marks
+    command("exp.n_folds=3", "exp.name=other").train()
+    shutil.rmtree(run / "fold1")
+    shutil.copytree(run.with_name("other,exp.n_folds=3") / "fold1", run / "fold1")
+    assert {row.folds_done for row in expkit.read_board() if row.run.startswith("light")} == {2}
+
+
+def test_a_copy_is_as_good(run: Path, tmp_path: Path) -> None:
+    """Times of files tell nothing: their content does."""
+    for file in run.rglob("*"):
+        os.utime(file, (1_000_000_000, 1_000_000_000))
+    [row] = expkit.read_board()
+    assert (row.folds_done, row.marks) == (3, ())
+
+
+def test_scores_of_other_folds_are_not_these(run: Path) -> None:
+    """A cv.json that was made from folds that are there no more: the mean of those that are, with a mark."""
+    old = (run / "cv.json").read_bytes()
+    shutil.rmtree(run / "fold1")
+    command("exp.n_folds=3", "exp.fold=[1]").train()
+    (run / "cv.json").write_bytes(old)
+    [row] = expkit.read_board()
+    assert (row.folds_done, row.marks) == (3, ("mean of folds",))
+    (run / "cv.json").unlink()
+    [row] = expkit.read_board()
+    assert (row.score, row.marks) == (10.0, ("mean of folds",))
+    edited_scores = old.replace(b'"all": 10.0', b'"all": 99.0')
+    assert edited_scores != old
+    (run / "cv.json").write_bytes(edited_scores)
+    [row] = expkit.read_board()
+    assert row.score == 10.0 and any("cv.json" in mark for mark in row.marks)
+
+
+def test_names_that_are_no_folds(run: Path) -> None:
+    for name in ("fold1.bak", "fold01", "fold²", "fold-1", "fold9"):
+        shutil.copytree(run / "fold1", run / name)
+    [row] = expkit.read_board()
+    assert row.folds_done == 3 and row.score == 10.0
+    assert list(record.read_run(run).folds) == [0, 1, 2]
