@@ -30,8 +30,8 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from expkit import read_board
-from expkit.board import find_run, ordered
-from expkit.show import board_table, show_run
+from expkit.inspect.board import find_run, ordered
+from expkit.inspect.show import board_table, show_run
 
 for name in ("board", "show"):
     width = 128 if name == "board" else 96
@@ -40,8 +40,8 @@ for name in ("board", "show"):
         console.print("$ uv run exp board", style="bold green")
         console.print(board_table(ordered(read_board()), console.width))
     else:
-        console.print("$ uv run exp show 001-larger-lr", style="bold green")
-        show_run(console, find_run("001-baseline/001-larger-lr"))
+        console.print("$ uv run exp show 002-larger-model", style="bold green")
+        show_run(console, find_run("001-baseline/002-larger-model"))
     console.save_svg(str(Path(sys.argv[1]) / f"{name}.svg"), title=f"exp {name}", unique_id=f"expkit-{name}")
 """
 
