@@ -223,8 +223,8 @@ class Network:
                     if config.ema:
                         self._update_mean()
                     if self.log_every and self.step % self.log_every == 0 and place + 1 < per_epoch:
-                        loss = self._mean_loss(epoch, max(0, place + 1 - self.log_every), place + 1)
-                        yield {"step": self.step, "train_loss": loss}
+                        since = max(0, place + 1 - self.log_every)
+                        yield {"step": self.step, "train_loss": self._mean_loss(epoch, since, place + 1)}
 
                 metrics = {"epoch": epoch + 1, "train_loss": self._mean_loss(epoch, 0, per_epoch)}
                 if len(y_valid):
@@ -396,10 +396,10 @@ def probe(word: str, folder: Path) -> Iterator[None]:
 
 def random_state(device: torch.device) -> dict[str, Any]:
     """Every random generator, as types that `torch.load` reads without running code."""
-    name, keys, *rest = np.random.get_state()
+    name, keys, *rest = np.random.get_state(legacy=True)
     return {
         "python": random.getstate(),
-        "numpy": (name, keys.tolist(), *rest),
+        "numpy": (name, np.asarray(keys).tolist(), *rest),
         "cpu": torch.get_rng_state(),
         "device": None if device.type == "cpu" else getattr(torch, device.type).get_rng_state(*_number(device)),
     }
