@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
@@ -54,6 +58,59 @@ def test_a_variable_that_is_nonsense(project: Project, root: Path, variable: str
     assert done.returncode == 0, done.stderr
     assert "trained" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A server that is no W&B."""
+
+    behaviour = "500"
+
+    def do_POST(self) -> None:
+        if self.behaviour.isdecimal():
+            self.send_error(int(self.behaviour))
+        elif self.behaviour == "nonsense":
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"\x00\xff{{{ no json" * 100)
+        elif self.behaviour == "drip":
+            with contextlib.suppress(OSError):
+                self.send_response(200)
+                self.send_header("Content-Length", "1000000")
+                self.end_headers()
+                for _ in range(600):
+                    self.wfile.write(b" ")
+                    self.wfile.flush()
+                    time.sleep(0.2)
+        else:
+            self.connection.close()
+
+    do_GET = do_PUT = do_POST
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("behaviour", ["429", "500", "403", "nonsense", "drip", "closes"])
+def test_a_server_that_is_none(project: Project, root: Path, behaviour: str) -> None:
+    """Whatever it answers, the fold is trained, after one wait at the most, and tracked offline."""
+    handler = type("Handler", (Answers,), {"behaviour": behaviour})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        variables = {"WANDB_API_KEY": KEY, "PROJECT_ROOT": str(root), "WANDB_BASE_URL": url}
+        done = subprocess.run(
+            [project.python, "-c", SCRIPT],
+            env=project.environment(**variables),
+            capture_output=True,
+            text=True,
+            timeout=150,
+        )
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert "trained" in done.stdout and "Traceback" not in done.stderr
+    assert "warning: W&B" in done.stderr
+    assert list((root / "output/wandb").glob("offline-run-*"))
 
 
 @pytest.mark.slow
