@@ -372,8 +372,14 @@ def test_a_job_that_begins_after_the_kill_of_its_command_trains_nothing(sweeping
 
 def workers(command: int) -> list[psutil.Process]:
     """The processes of joblib that take jobs."""
-    children = psutil.Process(command).children(recursive=True)
-    return [child for child in children if works(child) and "popen_loky_posix" in " ".join(child.cmdline())]
+
+    def takes_jobs(child: psutil.Process) -> bool:
+        try:
+            return works(child) and "popen_loky_posix" in " ".join(child.cmdline())
+        except psutil.NoSuchProcess:  # ended between the two, or a zombie
+            return False
+
+    return list(filter(takes_jobs, psutil.Process(command).children(recursive=True)))
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
