@@ -249,9 +249,13 @@ def _leave_out(tree: ast.Module, unused: frozenset[str]) -> None:
 
 def _starts_it(part: ast.stmt) -> bool:
     if isinstance(part, ast.If):
-        return "__main__" in ast.unparse(part.test)
-    return isinstance(part, ast.Assign) and "Experiment(" in ast.unparse(part.value)
+        return ast.unparse(part.test) == "__name__ == '__main__'"
+    is_call = isinstance(part, ast.Assign) and isinstance(part.value, ast.Call)
+    return is_call and ast.unparse(part.value.func) in ("expkit.Experiment", "Experiment")  # type: ignore[attr-defined]
 
 
 def _is_field(part: ast.stmt) -> bool:
-    return isinstance(part, ast.AnnAssign) or (isinstance(part, ast.FunctionDef) and part.name == "__post_init__")
+    """A field, whose value is in the configuration; not a ClassVar, which is a constant of the code."""
+    if isinstance(part, ast.AnnAssign):
+        return "Var" not in ast.unparse(part.annotation)
+    return isinstance(part, ast.FunctionDef) and part.name == "__post_init__"
