@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from expkit.modules import digest, digests, same_code
+from expkit.codehash import digest, digests, same_code
 
 PATH = "experiments/009-x/train.py"
 UNUSED = {PATH: frozenset({"TrainConfig", "score"})}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit import modules
+from expkit import codehash, modules
 from expkit.errors import Error, require
 from expkit.paths import code_root, experiment_dir, shown
 
@@ -131,7 +131,7 @@ class Loaded:
         return code_root() / "experiments" / self.name
 
     @functools.cached_property
-    def unused(self) -> modules.Unused:
+    def unused(self) -> codehash.Unused:
         """The names in its files that train nothing: classes of the configuration, metrics."""
         found: dict[str, set[str]] = {}
         thing: Any

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from expkit import files
-from expkit.modules import same_code
+from expkit.codehash import same_code
 from expkit.record.content import fits_cv, fits_run, is_number, read_checked
 from expkit.record.fold import FoldRecord, read_fold
 from expkit.record.layout import CONFIG, CV, FOLD, RESULT, RUN, VERSION, fold_name

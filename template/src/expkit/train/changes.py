@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from expkit import inputs, modules
+from expkit import codehash, inputs
 from expkit.config.experiment import Loaded
 from expkit.paths import output_dir
 from expkit.record import FoldRecord, read_data
 
 
-def changed_code(fold: FoldRecord, unused: modules.Unused | None) -> list[str]:
+def changed_code(fold: FoldRecord, unused: codehash.Unused | None) -> list[str]:
     """The files that its process had loaded, and that are others now.
 
     Args:
@@ -17,7 +17,7 @@ def changed_code(fold: FoldRecord, unused: modules.Unused | None) -> list[str]:
     code = fold.origin().get("code")
     if not isinstance(code, dict) or not all(isinstance(pair, list) and len(pair) == 2 for pair in code.values()):
         return []
-    return modules.changed_since(code, unused)
+    return codehash.changed_since(code, unused)
 
 
 def changed_data(fold: FoldRecord, loaded: Loaded | None) -> list[str]:

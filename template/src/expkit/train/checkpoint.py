@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from expkit import files, modules
+from expkit import codehash, files
 from expkit.files import Broken
 
 FOLDER = "checkpoint"
@@ -76,7 +76,7 @@ class Checkpoint:
             end()
         return True
 
-    def find(self, code: Callable[[modules.Digests], list[str]], data: str | None) -> tuple[dict[str, Any], str]:
+    def find(self, code: Callable[[codehash.Digests], list[str]], data: str | None) -> tuple[dict[str, Any], str]:
         """What was saved by an earlier process, and "", when it fits; else {} and why not, "" when there is none.
 
         Args:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit import inputs, modules, record, snapshot, tables
+from expkit import codehash, inputs, record, snapshot, tables
 from expkit.config.experiment import Loaded
 from expkit.errors import Error, require, warn
 from expkit.files import Broken
@@ -73,7 +73,7 @@ class Fold:
         self._started, self._clock = datetime.now(UTC), time.monotonic()
         self._progress = Progress(self.title)
         self._rows, self._resumed = 0, 0
-        self._beside = modules.files_beside(work.loaded.name)
+        self._beside = codehash.files_beside(work.loaded.name)
         self._data: str | None = None
         self._git = work.snapshot()
         if not work.debug:
@@ -102,18 +102,18 @@ class Fold:
         self._resumed = about["resumed"] + 1
         print(f"{self.title} goes on after {about['seconds']:.0f} s of training", flush=True)
 
-    def _changed_code(self, code: modules.Digests) -> list[str]:
-        return modules.changed_since(code, self._work.loaded.unused)
+    def _changed_code(self, code: codehash.Digests) -> list[str]:
+        return codehash.changed_since(code, self._work.loaded.unused)
 
     def _so_far(self) -> dict[str, Any]:
         """What a checkpoint remembers beside the state."""
-        sources = modules.loaded_sources(self._work.loaded.name) | self._beside
+        sources = codehash.loaded_sources(self._work.loaded.name) | self._beside
         self._history.to_disk()
         return {
             "rows": self._history.rows,
             "seconds": round(time.monotonic() - self._clock, 3),
             "resumed": self._resumed,
-            "code": modules.digests(sources, self._work.loaded.unused),
+            "code": codehash.digests(sources, self._work.loaded.unused),
             "data": self._data,
         }
 
@@ -249,8 +249,8 @@ class Fold:
 
     def _write(self, found: dict[str, float], kept: dict[str, Any]) -> None:
         work = self._work
-        sources = modules.loaded_sources(work.loaded.name)
-        code = modules.digests(sources | self._beside, work.loaded.unused)
+        sources = codehash.loaded_sources(work.loaded.name)
+        code = codehash.digests(sources | self._beside, work.loaded.unused)
         if self._git is not None and not work.command.is_copy:
             self._git = snapshot.amended(code_root(), self._git, sources)
         about = origin(work.command.line, work.overrides)
@@ -264,7 +264,7 @@ class Fold:
             "started": self._started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "git": self._git,
-            "code": modules.digest(code),
+            "code": codehash.digest(code),
             "data": self._data,
             "environment": environment_text(about["environment"]),
         }
