@@ -16,6 +16,7 @@ from experiments import own_experiment
 import expkit
 from expkit import files, paths, record
 from expkit.train.checkpoint import ABOUT, FOLDER, Checkpoint
+from expkit.train.fold import Fold
 
 # A random walk: its end depends on every step, and on the state of its generator. "stop": the epoch before which it is
 # interrupted. A column comes late.
@@ -182,6 +183,31 @@ def test_a_save_that_fails_leaves_the_one_before(walk: str, root: Path) -> None:
     assert before.items() <= after.items()
     again, problem = Checkpoint(fold, dict).find(lambda code: [], found["data"])
     assert again == found and not problem
+
+
+@pytest.mark.parametrize("epoch", [3, 13], ids=["early", "averaging"])
+def test_the_baseline_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
+    """The shipped one, whose optimizer, generator and mean of the weights are in its checkpoint."""
+    save, log = Checkpoint.save, Fold.log
+    monkeypatch.setattr(Checkpoint, "save", lambda self, write, every: save(self, write))
+
+    def log_or_stop(self: Fold, metrics: dict[str, float], total: int) -> None:
+        log(self, metrics, total)
+        if metrics["epoch"] == stop:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Fold, "log", log_or_stop)
+    stop = 0
+    overrides = ["exp.fold=[0]", "exp.train.epoch=15"]
+    expkit.run("001-baseline", overrides=[*overrides, "exp.name=whole"])
+    stop = epoch
+    with pytest.raises(KeyboardInterrupt):
+        expkit.run("001-baseline", overrides=overrides)
+    stop = 0
+    expkit.run("001-baseline", overrides=overrides)
+    whole, fold = (next((root / "output/001-baseline").glob(f"{name},*/fold0")) for name in ("whole", "baseline"))
+    assert record.read_run(fold.parent).folds[0].origin()["resumed"] == 1
+    assert {file: (fold / file).read_bytes() for file in FILES} == {file: (whole / file).read_bytes() for file in FILES}
 
 
 def record_of(fold: Path) -> dict[str, object]:

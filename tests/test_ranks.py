@@ -74,11 +74,14 @@ def cluster(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Proje
 
 
 def torchrun(cluster: Project, root: Path, *arguments: str, experiment: str = "002-ranks") -> subprocess.Popen[str]:
-    train = cluster.folder / "experiments" / experiment / "train.py"
+    return torchrun_of(cluster, root, cluster.folder / "experiments" / experiment / "train.py", *arguments)
+
+
+def torchrun_of(cluster: Project, root: Path, script: Path, *arguments: str) -> subprocess.Popen[str]:
     options = ["--nproc_per_node=2", "--standalone"]
     environment = cluster.environment(PROJECT_ROOT=str(root), WANDB_MODE="disabled", OMP_NUM_THREADS="1")
     pipe = subprocess.PIPE
-    command = [cluster.python.with_name("torchrun"), *options, train, *arguments]
+    command = [cluster.python.with_name("torchrun"), *options, script, *arguments]
     return background(*command, env=environment, stdout=pipe, stderr=pipe, text=True, cwd=root)
 
 
@@ -98,6 +101,17 @@ def test_both_ranks_train_the_same_fold(cluster: Project, root: Path) -> None:
     again, errors = (process := torchrun(cluster, root, "exp.fold=[0,1]")).communicate(timeout=120)
     assert process.returncode == 0, errors
     assert again.count("is done") == 2
+
+
+@pytest.mark.slow
+def test_two_runs_in_one_command(cluster: Project, root: Path) -> None:
+    """From Python; the processes meet again for the second."""
+    script = root / "two.py"
+    runs = [f"expkit.run('002-ranks', overrides=['exp.seed={seed}', 'exp.fold=[{seed}]'])" for seed in (0, 1)]
+    script.write_text("import expkit\n" + "\n".join(runs))
+    _, errors = (process := torchrun_of(cluster, root, script)).communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert sorted(row.score for row in expkit.read_board() if row.score) == [3.0, 23.0]
 
 
 @pytest.mark.slow

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
+import slurm
 import yaml
 from conftest import ANSWERS, Project, background, call, clean_environment, commit_all, copier, data_arguments, once
 from helpers import load
 
-from expkit import record
+from expkit import record, tables
 from expkit.inspect.board import read_board
 
 pytestmark = pytest.mark.slow
@@ -28,7 +31,7 @@ def _make(folder: Path) -> None:
     copier("copy", "-q", "--defaults", *answers, template, folder, cwd=folder.parent)
     environment = clean_environment() | {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]}
     call("uv", "venv", "-q", "--python", sys.executable, cwd=folder, env=environment)
-    packages = ["-e", ".", "torch==2.13.0", "pytest", "ruff"]
+    packages = ["-e", ".[slurm]", "torch==2.13.0", "pytest", "ruff"]
     call("uv", "pip", "install", "-q", *packages, "--python", ".venv/bin/python", cwd=folder, env=environment)
     commit_all(folder)
 
@@ -127,3 +130,117 @@ def test_probes_are_debug_runs(network: Project, root: Path) -> None:
     train(network, root, "exp.runtime.probe=profile")
     assert list(root.glob("output/debug/001-baseline/*/fold0/trace.json"))
     assert not (root / "output/001-baseline").exists()
+
+
+# Several processes that train each fold together
+
+TOGETHER = ["exp.fold=[0,1]", "exp.train.epoch=2", "exp.train.batch_size=28", "exp.train.accumulate=2"]
+
+
+def torchrun(network: Project, root: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Two processes; in a session of their own, as in a terminal of their own."""
+    script = network.folder / "experiments/001-baseline/train.py"
+    command = [network.python.with_name("torchrun"), "--standalone", "--nproc_per_node=2", script, *arguments]
+    environment = network.environment(PROJECT_ROOT=str(root), WANDB_MODE="disabled", OMP_NUM_THREADS="1")
+    pipe = subprocess.PIPE
+    return background(*command, env=environment, stdout=pipe, stderr=pipe, text=True, cwd=root)
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    printed, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
+    return printed
+
+
+@pytest.mark.parametrize("model", ["cnn", "vit"])
+def test_two_processes_give_what_one_gives(network: Project, root: Path, model: str) -> None:
+    """Within rounding: the same batches, of which the last has one row, so that one process has none.
+
+    Without dropout, which is drawn by each process for its own rows.
+    """
+    arguments = [*TOGETHER, f"model={model}", "exp.model.dropout=0", "exp.train.shift=1", "exp.train.ema=0.9"]
+    train(network, root, *arguments, "exp.name=one")
+    printed = finished(torchrun(network, root, *arguments, "exp.name=two"))
+    assert printed.count("CV accuracy") == 1
+    one, two = (next((root / "output/001-baseline").glob(f"{name},*")) for name in ("one", "two"))
+    for fold in ("fold0", "fold1"):
+        a, b = (tables.load(run / fold / record.OOF) for run in (one, two))
+        assert a["id"].tolist() == b["id"].tolist()
+        differences = [abs(a[f"probability_{digit}"] - b[f"probability_{digit}"]).max() for digit in range(10)]
+        assert max(differences) < 1e-3, differences
+        assert epochs(one / fold) == epochs(two / fold)
+    assert "world_size 2" in load(two / "fold0/result.json")["environment"]
+
+
+def test_two_processes_go_on_after_a_kill(network: Project, root: Path) -> None:
+    """`kill -9` of all of them: then the same bytes as without, dropout included."""
+    script = network.folder / "experiments/001-baseline/train.py"
+    text = script.read_text()
+    script.write_text(text.replace("every=30", "every=0"))
+    try:
+        arguments = ["exp.fold=[0]", "exp.train.epoch=12"]
+        finished(torchrun(network, root, *arguments, "exp.name=whole"))
+        process = torchrun(network, root, *arguments)
+        [whole] = (root / "output/001-baseline").glob("whole*/fold0")
+        fold = root / "output/001-baseline/baseline,exp.train.epoch=12/fold0"
+        while process.poll() is None and epochs(fold) < 4:
+            time.sleep(0.01)
+        kill_all(process)
+        assert not (fold / record.RESULT).exists()
+        assert "goes on after" in finished(torchrun(network, root, *arguments))
+        for name in (record.OOF, record.HISTORY):
+            assert (fold / name).read_bytes() == (whole / name).read_bytes()
+    finally:
+        script.write_text(text)
+
+
+def kill_all(process: subprocess.Popen[str]) -> None:
+    for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+        one.kill()
+    process.communicate()
+
+
+def test_ctrl_c_ends_two_processes(network: Project, root: Path) -> None:
+    process = torchrun(network, root, "exp.fold=[0]", "exp.train.epoch=400")
+    fold = root / "output/001-baseline/baseline,exp.train.epoch=400/fold0"
+    while process.poll() is None and epochs(fold) < 2:
+        time.sleep(0.05)
+    children = psutil.Process(process.pid).children(recursive=True)
+    for one in [*children, process]:  # as the terminal does
+        one.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0 and not (fold / record.RESULT).exists()
+    assert not psutil.wait_procs(children, timeout=20)[1]
+
+
+def test_a_sweep_is_not_for_several_processes(network: Project, root: Path) -> None:
+    _, errors = (process := torchrun(network, root, "-m", "exp=001,002")).communicate(timeout=200)
+    assert process.returncode != 0 and not (root / "output").exists()
+    assert "error: -m trains many runs, and torchrun one: start torchrun for each of them" in errors
+
+
+def test_two_trainings_of_two_processes_share_the_folds(network: Project, root: Path) -> None:
+    """Each with its own devices on one machine, as CUDA_VISIBLE_DEVICES gives them to it."""
+    both = [torchrun(network, root, *TOGETHER) for _ in range(2)]
+    printed = [finished(process) for process in both]
+    assert sum(text.count("fold 0  accuracy") + text.count("fold 1  accuracy") for text in printed) == 2, printed
+    [row] = read_board()
+    assert row.folds_done == 2
+
+
+def test_several_tasks_of_slurm(network: Project, root: Path) -> None:
+    """A job of a sweep with two tasks, and srun by hand: one training of two processes, without torchrun."""
+    if reason := slurm.why_not():
+        pytest.skip(reason)
+    preset = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.tasks_per_node=2"]
+    script = network.folder / "experiments/001-baseline/train.py"
+    with slurm.cluster() as variables:
+        environment = network.environment(PROJECT_ROOT=str(root), WANDB_MODE="disabled", **variables)
+        jobs = [network.python, script, "-m", *TOGETHER[1:], "exp.fold=[0],[1]", *preset, "hydra.launcher.mem_gb=3"]
+        call(*jobs, cwd=root, env=environment)
+        by_hand = ["srun", "-n2", "--mem=3000", network.python, script, "exp.fold=[2]", *TOGETHER[1:]]
+        call(*by_hand, cwd=root, env=environment)
+    [row] = read_board()
+    assert (row.folds_done, row.marks) == (3, ("partial",))
+    folds = record.read_run(row.folder).done.values()
+    assert all(fold.result and "world_size 2" in fold.result["environment"] for fold in folds)

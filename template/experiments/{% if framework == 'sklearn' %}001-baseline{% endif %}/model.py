@@ -2,6 +2,7 @@
 
 import functools
 import math
+import pickle
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -80,11 +81,13 @@ class Network:
             batch_size=batch_size,
             random_state=np.random.RandomState(seed),  # a plain seed would shuffle every epoch alike
         )
+        self._epoch = 0  # how many are done
+        self._total: list[np.ndarray] = []  # of the weights that are averaged
 
     def fit(
         self, X: np.ndarray, y: np.ndarray, X_valid: np.ndarray, y_valid: np.ndarray, epochs: int
     ) -> Iterator[dict[str, float]]:
-        """Train; yields the metrics of each epoch.
+        """Train, from the epoch on that `load_checkpoint` has restored; yields the metrics of each epoch.
 
         Args:
             X, y: rows to train on, (n, 64) and (n,).
@@ -93,9 +96,8 @@ class Network:
         """
         classes = np.unique(y)
         averaged = math.ceil(epochs / 3)
-        total: list[np.ndarray] = []
         with threadpool_limits(1):  # matrices this small are slower on more threads, and round differently
-            for epoch in range(1, epochs + 1):
+            for epoch in range(self._epoch + 1, epochs + 1):
                 self._classifier.partial_fit(X, y, classes=classes)
                 metrics = {"epoch": epoch, "train_loss": float(self._classifier.loss_)}
                 if len(y_valid):
@@ -104,11 +106,13 @@ class Network:
                     metrics["valid_accuracy"] = float(np.mean(classes[probability.argmax(axis=1)] == y_valid))
                 if epoch > epochs - averaged:
                     weights = [np.copy(layer) for layer in (*self._classifier.coefs_, *self._classifier.intercepts_)]
-                    total = [before + new for before, new in zip(total, weights, strict=True)] if total else weights
+                    known = self._total or [np.zeros_like(layer) for layer in weights]
+                    self._total = [before + new for before, new in zip(known, weights, strict=True)]
+                self._epoch = epoch
                 yield metrics
         layers = len(self._classifier.coefs_)
-        self._classifier.coefs_ = [weights / averaged for weights in total[:layers]]
-        self._classifier.intercepts_ = [weights / averaged for weights in total[layers:]]
+        self._classifier.coefs_ = [weights / averaged for weights in self._total[:layers]]
+        self._classifier.intercepts_ = [weights / averaged for weights in self._total[layers:]]
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The classes of the rows `X` (n, 64), as (n,) int."""
@@ -124,6 +128,14 @@ class Network:
     def save(self, file: Path) -> None:
         """Write the classifier, for `load`."""
         joblib.dump(self._classifier, file)
+
+    def save_checkpoint(self, file: Path) -> None:
+        """Write everything that the training needs to go on from here."""
+        file.write_bytes(pickle.dumps(vars(self)))
+
+    def load_checkpoint(self, file: Path) -> None:
+        """Go on from what `save_checkpoint` wrote, with the same settings."""
+        vars(self).update(pickle.loads(file.read_bytes()))
 
 
 def load(file: Path) -> MLPClassifier:

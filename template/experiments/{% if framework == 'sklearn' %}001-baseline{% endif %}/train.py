@@ -74,8 +74,11 @@ def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
     X, y = data.X, data.y
 
     network = model.Network(exp.train.base_model.value, exp.train.batch_size, exp.train.learning_rate, exp.seed)
+    if fold.checkpoint.file is not None:
+        network.load_checkpoint(fold.checkpoint.file)
     for metrics in network.fit(X[fit_rows], y[fit_rows], X[valid_rows], y[valid_rows], epochs=exp.train.epoch):
         fold.log(metrics, total=exp.train.epoch)  # history.csv, W&B and the progress bar
+        fold.checkpoint.save(network.save_checkpoint, every=30)  # seconds; the same command goes on from here
 
     network.save(fold.folder / "model.joblib")
     if fold.number is None:

@@ -1,11 +1,12 @@
 """The data, the networks, and their training: a plain loop over batches."""
 
+import atexit
 import functools
 import math
 import os
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from sklearn.model_selection import StratifiedKFold, train_test_split
@@ -108,7 +110,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         n, patches, width = x.shape
-        q, k, v = self.qkv(self.norm1(x)).view(n, patches, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(self.norm1(x)).view(n, patches, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, patches, width)
         x = x + self.dropout(self.out(attended))
         return x + self.dropout(self.mlp(self.norm2(x)))
@@ -142,25 +144,30 @@ class Network:
     No epoch is chosen by the rows that are scored.
     """
 
-    def __init__(self, model: Any, config: Any, runtime: Any, seed: int) -> None:
+    def __init__(self, model: Any, config: Any, runtime: Any, seed: int, rank: int = 0, world_size: int = 1) -> None:
         """
         Args:
             model, config, runtime: exp.model, exp.train and exp.runtime of the configuration.
+            rank, world_size: this process among those that share each batch, as of the fold.
             seed: of the first weights, the batches and dropout.
         """
         torch.set_num_threads(config.threads)
         self.config, self.seed, self.log_every = config, seed, runtime.log_every
-        self.device = find_device(runtime.device, config.precision.value)
+        self.rank, self.world_size = rank, world_size
+        self.device = find_device(runtime.device, config.precision.value, world_size)
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(config.deterministic)
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)  # the first weights, and dropout
+        on_gpu = self.device.type == "cuda"
+        self.generator = torch.cuda.default_generators[self.device.index or 0] if on_gpu else torch.default_generator
 
         self.about = {"network": type(model).__name__, "settings": dict(vars(model))}
         self.network = NETWORKS[type(model).__name__](**vars(model)).to(self.device)
-        self.forward = torch.compile(self.network) if config.compile else self.network
+        forward = shared(self.network, self.device) if world_size > 1 else self.network
+        self.forward: Any = torch.compile(forward) if config.compile else forward
         self.mean = deepcopy(self.network) if config.ema else self.network  # what predicts
         weights = [p for p in self.network.parameters() if p.ndim > 1]
         others = [p for p in self.network.parameters() if p.ndim <= 1]  # biases and norms: they do not decay
@@ -205,14 +212,19 @@ class Network:
                 for place, rows in enumerate(order.split(config.batch_size)[first:], start=first):
                     for group in self.optimizer.param_groups:
                         group["lr"] = config.learning_rate * schedule(self.step / (epochs * per_epoch), config.warmup)
-                    for part in rows.chunk(config.accumulate):
-                        batch = shifted(images[part], shift[part]) if config.shift else images[part]
-                        with self._autocast():
-                            logits = self.forward(batch)
-                        loss = F.cross_entropy(
-                            logits.float(), labels[part], label_smoothing=config.label_smoothing, reduction="sum"
-                        ) / len(rows)
-                        self.scaler.scale(loss).backward()
+                    if self.world_size > 1:  # each process has a dropout of its own, also after an interruption
+                        self.generator.manual_seed(self.seed + 1_000_003 * (self.step * self.world_size + self.rank))
+                    parts = rows.chunk(config.accumulate)
+                    for number, part in enumerate(parts, start=1):
+                        mine = part[self.rank :: self.world_size]  # each process takes its share
+                        batch = shifted(images[mine], shift[mine]) if config.shift else images[mine]
+                        with self._shares_gradients(number == len(parts)):
+                            with self._autocast():
+                                logits = self.forward(batch)
+                            loss = F.cross_entropy(
+                                logits.float(), labels[mine], label_smoothing=config.label_smoothing, reduction="sum"
+                            ) / len(rows)
+                            self.scaler.scale(loss * self.world_size).backward()  # the mean is shared, not the sum
                         self.losses[place] += loss.detach()
                     self.scaler.unscale_(self.optimizer)
                     nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
@@ -238,6 +250,10 @@ class Network:
         dtype = getattr(torch, self.config.precision.value)
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32)
 
+    def _shares_gradients(self, is_last: bool) -> Any:
+        """Of the parts of a batch, the processes share the gradients once, with the last."""
+        return nullcontext() if self.world_size == 1 or is_last else self.forward.no_sync()
+
     @torch.no_grad()
     def _update_mean(self) -> None:
         decay = min(self.config.ema, self.step / (self.step + 10))  # the first weights are soon forgotten
@@ -245,7 +261,10 @@ class Network:
             mean.lerp_(now, 1 - decay)
 
     def _mean_loss(self, epoch: int, first: int, end: int) -> float:
-        losses = self.losses[first:end].tolist()  # waits for the device
+        total = self.losses[first:end].clone()
+        if self.world_size > 1:
+            dist.all_reduce(total)
+        losses = total.tolist()  # waits for the device
         for step, loss in enumerate(losses, start=first + 1):
             expkit.require(
                 math.isfinite(loss),
@@ -255,7 +274,15 @@ class Network:
         return sum(losses) / len(losses)
 
     def _logits(self, X: np.ndarray) -> Tensor:
-        return logits(self.mean, X, self.device)
+        """Of the rows `X` (n, 64), as (n, 10), on the CPU; each process computes its share."""
+        if self.world_size == 1:
+            return logits(self.mean, X, self.device)
+        found = torch.zeros(len(X), 10, device=self.device)
+        mine = slice(self.rank, None, self.world_size)
+        if len(X[mine]):
+            found[mine] = logits(self.mean, X[mine], self.device).to(self.device)
+        dist.all_reduce(found)
+        return found.cpu()
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The classes of the rows `X` (n, 64), as (n,) int."""
@@ -353,8 +380,18 @@ def schedule(done: float, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
 
-def find_device(name: str, precision: str) -> torch.device:
+def shared(network: nn.Module, device: torch.device) -> nn.Module:
+    """`network` as a process of torchrun trains it: the gradients are the mean over all processes."""
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(dist.destroy_process_group)
+    return nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+
+
+def find_device(name: str, precision: str, world_size: int = 1) -> torch.device:
     """The device that `exp.runtime.device` names; auto: a GPU where there is one.
+
+    Of several processes, each takes a GPU of its own, by its LOCAL_RANK.
 
     Raises:
         expkit.Error: it is not there, or cannot compute with `precision`.
@@ -362,6 +399,12 @@ def find_device(name: str, precision: str) -> torch.device:
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     found = [*(["cuda"] if gpus else []), *gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
     name = found[0] if name == "auto" else name
+    if world_size > 1:
+        expkit.require(
+            name in ("cpu", "cuda"),
+            f"exp.runtime.device={name}: {world_size} processes cannot share it; say cuda or cpu",
+        )
+        name = f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" else name
     expkit.require(
         name in found, f"exp.runtime.device={name}: PyTorch finds no such device; there are {', '.join(found)}"
     )

@@ -9,6 +9,7 @@
     uv run python train.py -m exp=001,002                    # both, one after the other
     uv run python train.py model=vit exp.model.depth=6       # another network, with settings of its own
     uv run python train.py exp.runtime.probe=overfit         # can it learn one batch? also: one_batch, profile, anomaly
+    uv run torchrun --standalone --nproc_per_node=2 train.py # two GPUs (or processes) train each fold together
 
 Results lie in output/001-baseline/<run>/. The same command again finishes what is missing, and trains nothing twice.
 This file is light to import; the data and the networks are in model.py.
@@ -173,7 +174,7 @@ def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
         fit_rows = fit_rows[: exp.train.batch_size]
     X, y = data.X, data.y
 
-    network = model.Network(exp.model, exp.train, exp.runtime, exp.seed)
+    network = model.Network(exp.model, exp.train, exp.runtime, exp.seed, fold.rank, fold.world_size)
     if fold.checkpoint.file is not None:
         network.load_checkpoint(fold.checkpoint.file)
     with model.probe(exp.runtime.probe.value, fold.folder):
@@ -196,6 +197,7 @@ experiment = expkit.Experiment(
     metric=accuracy,
     greater_is_better=True,
     groups={"model": {"cnn": CNNConfig, "vit": ViTConfig}},  # chosen by model=vit, at exp.model
+    distributed=True,  # torchrun may start several processes, which share each batch
     inputs=[],  # no file of input/
 )
 

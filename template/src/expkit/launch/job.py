@@ -21,6 +21,7 @@ from expkit.config.experiment import load_experiment
 from expkit.config.parameter_sets import DEFAULT, refuse_shared_name
 from expkit.errors import Error, interrupted, one_line, report
 from expkit.paths import code_root, project_root, shown
+from expkit.train import world
 
 if TYPE_CHECKING:
     from expkit.snapshot import Snapshot
@@ -94,7 +95,8 @@ class Job:
         loaded = load_experiment(self.experiment)
         config = typed(cfg, loaded, list(HydraConfig.get().overrides.task))
         if config.show_config:
-            print_config(config)
+            if world.leads():
+                print_config(config)
             return None
         from expkit.train.origin import Command
         from expkit.train.run import Run  # not needed to show a configuration
@@ -131,7 +133,7 @@ class Job:
     def _note(self, **values: Any) -> None:
         """Keep what a job of a sweep says about itself in its folder, for the command that launched it."""
         hydra = HydraConfig.get()
-        if hydra.mode is RunMode.MULTIRUN:
+        if hydra.mode is RunMode.MULTIRUN and world.leads():
             file = Path(hydra.runtime.output_dir) / NOTE
             try:
                 known = files.read_json(file) or {}

@@ -20,6 +20,7 @@ from expkit.config.values import check, name_folds
 from expkit.errors import interrupted, report, require
 from expkit.launch.job import Job
 from expkit.paths import code_root, project_root, shown
+from expkit.train import world
 
 
 def main(experiment: Experiment) -> None:
@@ -63,6 +64,7 @@ def _run(train: Path) -> BaseException | None:
     parser, args = compat.parse([as_hydra_takes(argument, loaded) for argument in sys.argv[1:]])
     job = Job(loaded.name, [train.name, *sys.argv[1:]], secrets.token_hex(4))
     if _is_sweep(args, loaded):
+        require(world.size() == 1, "-m trains many runs, and torchrun one: start torchrun for each of them")
         from expkit.launch.sweep import sweep  # many imports that a single run does not need
 
         return sweep(loaded, job, parser, args)

@@ -6,6 +6,7 @@ Rank 0 has the locks, the files, the console and W&B, and tells the others which
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import tempfile
@@ -17,10 +18,12 @@ from typing import Any
 
 from expkit import record
 from expkit.errors import Error, require
+from expkit.train import world
 from expkit.train.checkpoint import Checkpoint
 from expkit.train.fold import Fold
 
 FOREVER = timedelta(days=365)
+_RUNS = itertools.count()  # of this process; the others train the same ones in the same order
 
 
 class Ranks:
@@ -34,15 +37,13 @@ class Ranks:
     """
 
     def __init__(self, distributed: bool) -> None:
-        self.rank, self.size = int(os.environ.get("RANK") or 0), int(os.environ.get("WORLD_SIZE") or 1)
-        tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
-        together = max(self.size, tasks)
         require(
-            together == 1 or distributed,
-            f"{together} processes train together (torchrun, srun), and this experiment is not prepared for that: say "
-            "expkit.Experiment(..., distributed=True) when its train() is",
+            world.size() == 1 or distributed,
+            f"{world.size()} processes train together (torchrun, srun), and this experiment is not prepared for that: "
+            "say expkit.Experiment(..., distributed=True) when its train() is",
         )
-        require(self.size == together, f"{tasks} tasks of srun without WORLD_SIZE: start them with torchrun")
+        world.as_torchrun_does()
+        self.rank, self.size = int(os.environ.get("RANK") or 0), int(os.environ.get("WORLD_SIZE") or 1)
         self._store: Any = None
         self._told = 0
         if self.size > 1:
@@ -58,8 +59,10 @@ class Ranks:
         self._set({"fold": number, "checkpoint": None if checkpoint is None else str(checkpoint)})
 
     def end(self) -> None:
-        """Let the others go."""
+        """Let the others go, and wait until they know: the place where they meet may end with this process."""
         self._set({"end": True})
+        if self._store is not None:
+            self._store.wait([f"left{rank}" for rank in range(1, self.size)])
 
     def _set(self, what: Mapping[str, Any]) -> None:
         if self._store is not None:
@@ -73,6 +76,7 @@ class Ranks:
             with tempfile.TemporaryDirectory(prefix="expkit-rank-") as folder, _silent():
                 checkpoint = told["checkpoint"]
                 yield FollowedFold(told["fold"], Path(folder), Path(checkpoint) if checkpoint else None, self)
+        self._store.set(f"left{self.rank}", "")
 
 
 class FollowedFold(Fold):
@@ -126,9 +130,9 @@ def _store(rank: int) -> Any:
         from torch.distributed import PrefixStore, TCPStore
     except ImportError:
         raise Error("WORLD_SIZE is set, and PyTorch, through which the processes meet, is not installed") from None
-    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     require(not missing, f"WORLD_SIZE is set, and {' and '.join(missing)} is not: start the training with torchrun")
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     is_there = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     store = TCPStore(host, port if is_there else port + 1, is_master=rank == 0 and not is_there, timeout=FOREVER)
-    return PrefixStore(f"expkit/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    return PrefixStore(f"expkit/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{next(_RUNS)}", store)

@@ -1,0 +1,45 @@
+"""How many processes have been started to train together, and which of them this is: torchrun, srun, mpirun."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from expkit.errors import require
+
+# What tells a process how many it is one of: torchrun, srun, the mpirun of Open MPI and that of MPICH.
+_SIZES = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE")
+
+
+def size() -> int:
+    """How many processes train together; 1: this one alone."""
+    return max(int(os.environ.get(name) or 1) for name in _SIZES)
+
+
+def leads() -> bool:
+    """Whether this process owns the run, prints and writes; the others only train."""
+    return size() == 1 or (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") == "0"
+
+
+def as_torchrun_does() -> None:
+    """Give the tasks of srun the variables with which the processes of PyTorch find each other.
+
+    Raises:
+        Error: another program has started them.
+    """
+    if size() == 1 or "WORLD_SIZE" in os.environ:
+        return
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
+    require(tasks == size(), f"{size()} processes without WORLD_SIZE: start them with torchrun or srun")
+    host = "127.0.0.1"
+    if os.environ.get("SLURM_STEP_NUM_NODES", "1") != "1":
+        nodes = ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
+        host = subprocess.run(nodes, capture_output=True, text=True, check=True).stdout.split()[0]
+    step = int(os.environ.get("SLURM_JOB_ID", "0")) * 16 + int(os.environ.get("SLURM_STEP_ID", "0"))
+    os.environ |= {
+        "MASTER_ADDR": host,
+        "MASTER_PORT": str(20_000 + step * 2 % 10_000),  # and the next one: see _store
+        "WORLD_SIZE": str(tasks),
+        "RANK": os.environ["SLURM_PROCID"],
+        "LOCAL_RANK": os.environ["SLURM_LOCALID"],
+    }
