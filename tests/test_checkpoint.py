@@ -15,6 +15,8 @@ from experiments import own_experiment
 
 import expkit
 from expkit import files, paths, record
+from expkit.train import fold as fold_module
+from expkit.train import origin
 from expkit.train.checkpoint import ABOUT, FOLDER, Checkpoint
 from expkit.train.fold import Fold
 
@@ -183,6 +185,20 @@ def test_a_save_that_fails_leaves_the_one_before(walk: str, root: Path) -> None:
     assert before.items() <= after.items()
     again, problem = Checkpoint(fold, dict).find(lambda code: [], found["data"])
     assert again == found and not problem
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_another_device_is_marked(walk: str, monkeypatch: pytest.MonkeyPatch, resumed: bool) -> None:
+    """A training that goes on elsewhere, or the next fold: the bytes of one device are not to be had any more."""
+    if resumed:
+        interrupted(walk, 4)
+    else:
+        expkit.run(walk, overrides=["exp.fold=[0]"])
+    for module in (origin, fold_module):
+        monkeypatch.setattr(module, "environment", lambda: {"device": "another"})
+    expkit.run(walk, overrides=[f"exp.fold=[{int(not resumed)}]"])
+    [row] = expkit.read_board()
+    assert row.marks == ("partial", "mixed devices")
 
 
 @pytest.mark.parametrize("epoch", [3, 13], ids=["early", "averaging"])

@@ -14,7 +14,7 @@ from expkit import files
 from expkit.codehash import same_code
 from expkit.record.content import fits_cv, fits_run, is_number, read_checked
 from expkit.record.fold import FoldRecord, read_fold
-from expkit.record.layout import CONFIG, CV, FOLD, RESULT, RUN, VERSION, fold_name
+from expkit.record.layout import CONFIG, CV, FOLD, RESULT, RUN, THEN, VERSION, fold_name
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,8 @@ class RunRecord:
             marks.append("mixed code")
         if len({result["data"] for result in results}) > 1:
             marks.append("mixed data")
-        if len({result["environment"] for result in results}) > 1:
+        environments = {result["environment"] for result in results}
+        if len(environments) > 1 or any(THEN in one for one in environments):
             marks.append("mixed devices")
         return (*marks, *self.problems)
 

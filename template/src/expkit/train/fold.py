@@ -19,7 +19,7 @@ from expkit.paths import code_root, output_dir, shown
 from expkit.progress import Progress
 from expkit.train.checkpoint import Checkpoint
 from expkit.train.history import History
-from expkit.train.origin import Command, environment_text, origin
+from expkit.train.origin import Command, environment, environment_text, origin
 from expkit.train.place import Place
 from expkit.train.scores import as_number, scores
 from expkit.train.submission import check_submission
@@ -73,6 +73,7 @@ class Fold:
         self._started, self._clock = datetime.now(UTC), time.monotonic()
         self._progress = Progress(self.title)
         self._rows, self._resumed = 0, 0
+        self._environments: list[str] = []  # of the processes before this one
         self._beside = codehash.files_beside(work.loaded.name)
         self._data: str | None = None
         self._git = work.snapshot()
@@ -99,7 +100,7 @@ class Fold:
             if left.name not in (self.checkpoint.folder.name, record.HISTORY, record.LOG):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
         self._clock -= about["seconds"]
-        self._resumed = about["resumed"] + 1
+        self._resumed, self._environments = about["resumed"] + 1, about["environments"]
         print(f"{self.title} goes on after {about['seconds']:.0f} s of training", flush=True)
 
     def _changed_code(self, code: codehash.Digests) -> list[str]:
@@ -113,6 +114,7 @@ class Fold:
             "rows": self._history.rows,
             "seconds": round(time.monotonic() - self._clock, 3),
             "resumed": self._resumed,
+            "environments": [*self._environments, environment_text(environment())],
             "code": codehash.digests(sources, self._work.loaded.unused),
             "data": self._data,
         }
@@ -266,7 +268,9 @@ class Fold:
             "git": self._git,
             "code": codehash.digest(code),
             "data": self._data,
-            "environment": environment_text(about["environment"]),
+            "environment": record.THEN.join(
+                dict.fromkeys([*self._environments, environment_text(about["environment"])])
+            ),
         }
         made = {"code": code, "data": self._data, "git": self._git, "resumed": self._resumed}
         record.write_result(self.folder, result, about | made)
