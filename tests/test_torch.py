@@ -121,6 +121,31 @@ def test_a_loss_that_is_nan_is_one_line(network: Project, root: Path) -> None:
     assert "error: the loss is nan in epoch 1, step " in done.stderr and "Traceback" not in done.stderr
 
 
+def test_out_of_memory_is_one_line(network: Project, root: Path) -> None:
+    """With what to do; the other folds go on. The device is one that says so once, at the first loss."""
+    code = """
+import expkit, torch, torch.nn.functional as F
+real, calls = F.cross_entropy, []
+def cross_entropy(*arguments, **options):
+    calls.append(1)
+    if len(calls) == 1:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+    return real(*arguments, **options)
+F.cross_entropy = cross_entropy
+try:
+    expkit.run("001-baseline", overrides=["exp.fold=[0,1]", "exp.train.epoch=1", "exp.train.accumulate=2"])
+except expkit.Error as error:
+    print("raised:", error)
+"""
+    environment = network.environment(PROJECT_ROOT=str(root), WANDB_MODE="disabled")
+    done = call(network.python, "-c", code, cwd=root, env=environment)
+    line = (
+        "error: out of GPU memory with exp.train.batch_size=64 and exp.train.accumulate=2: exp.train.accumulate=4 needs"
+    )
+    assert line in done.stderr and "Traceback" not in done.stderr
+    assert "raised: failed: fold 0" in done.stdout and "fold 1  accuracy" in done.stdout
+
+
 def test_probes_are_debug_runs(network: Project, root: Path) -> None:
     """One word each; the results go to output/debug/."""
     train(network, root, "exp.runtime.probe=overfit")
