@@ -27,13 +27,13 @@ TRAINING = """
 import sys, tempfile, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-import model, train
+import expkit, model, train
 jobs = int(sys.argv[2])
 begin = time.perf_counter()
 for job in range(jobs):
     config = train.Config(train.ExpConfig(debug=True, fold=[0], seed=job)).exp
     data = model.load_data(rows=25 * config.n_folds)
-    fit, valid = model.split(data, config.n_folds, 0, config.seed, config.holdout)
+    fit, valid = expkit.split(config, 0, id=data.id, y=data.y)
     about = config.train
     network = model.Network(about.base_model.value, about.batch_size, about.learning_rate, config.seed)
     for metrics in network.fit(data.X[fit], data.y[fit], data.X[valid], data.y[valid], epochs=about.epoch):

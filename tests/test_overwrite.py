@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def test_every_key_is_compared_but_those_that_change_no_result(root: Path) -> No
     info = record.read_run_info(root / RUN)
     assert info is not None
     for key in flat(info["config"]):
-        values = {"exp": dict(info["config"]["exp"]) | {"train": dict(info["config"]["exp"]["train"])}}
+        values = copy.deepcopy(info["config"])
         *above, last = key.split(".")
         branch = values
         for name in above:

@@ -18,8 +18,6 @@ from enum import Enum
 
 import expkit
 
-MOST_FOLDS = 139  # the rarest digit has as many rows to train on, and each fold gets one
-
 
 class BaseModel(Enum):
     """The sizes of the hidden layers, in units."""
@@ -50,7 +48,6 @@ class ExpConfig(expkit.ExpConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expkit.require(self.n_folds <= MOST_FOLDS, f"exp.n_folds must be at most {MOST_FOLDS}, not {self.n_folds}")
         if self.debug:
             self.train.epoch = 1
 
@@ -70,7 +67,7 @@ def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
     import model  # heavy imports wait until there is something to train
 
     data = model.load_data(rows=25 * max(exp.n_folds, 4) if exp.debug else None)
-    fit_rows, valid_rows = model.split(data, exp.n_folds, fold.number, exp.seed, exp.holdout)
+    fit_rows, valid_rows = expkit.split(exp, fold.number, id=data.id, y=data.y)  # by exp.split
     X, y = data.X, data.y
 
     network = model.Network(exp.train.base_model.value, exp.train.batch_size, exp.train.learning_rate, exp.seed)

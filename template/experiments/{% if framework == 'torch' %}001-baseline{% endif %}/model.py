@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from sklearn.datasets import load_digits
-from sklearn.model_selection import StratifiedKFold, train_test_split
+from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 
 import expkit
@@ -51,23 +51,6 @@ def load_data(rows: int | None = None) -> Data:
     train_id, test_id = np.sort(train_id), np.sort(test_id)
     X = X / 16
     return Data(train_id, X[train_id], y[train_id], test_id, X[test_id])
-
-
-def split(data: Data, n_folds: int, fold: int | None, seed: int, holdout: float) -> tuple[np.ndarray, np.ndarray]:
-    """The rows to train on and the rows left out, as indices into `data`; for no fold, all rows and none.
-
-    Args:
-        n_folds: 1 is a single split, which leaves out the share `holdout` of the rows.
-    """
-    rows = np.arange(len(data.y))
-    if fold is None:
-        return rows, rows[:0]
-    if n_folds == 1:
-        fit_rows, valid_rows = train_test_split(rows, test_size=holdout, stratify=data.y, random_state=seed)
-        return np.sort(fit_rows), np.sort(valid_rows)
-    folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
-    fit_rows, valid_rows = list(folds.split(data.X, data.y))[fold]
-    return fit_rows, valid_rows
 
 
 class CNN(nn.Module):

@@ -24,8 +24,6 @@ from omegaconf import MISSING
 
 import expkit
 
-MOST_FOLDS = 139  # the rarest digit has as many rows to train on, and each fold gets one
-
 
 @dataclass
 class ModelConfig:
@@ -144,7 +142,6 @@ class ExpConfig(expkit.ExpConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        expkit.require(self.n_folds <= MOST_FOLDS, f"exp.n_folds must be at most {MOST_FOLDS}, not {self.n_folds}")
         probe = self.runtime.probe
         if (self.debug and probe is Probe.none) or probe in (Probe.one_batch, Probe.profile):
             self.train.epoch = 1
@@ -169,7 +166,7 @@ def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
 
     few = exp.debug and exp.runtime.probe is not Probe.anomaly
     data = model.load_data(rows=25 * max(exp.n_folds, 4) if few else None)
-    fit_rows, valid_rows = model.split(data, exp.n_folds, fold.number, exp.seed, exp.holdout)
+    fit_rows, valid_rows = expkit.split(exp, fold.number, id=data.id, y=data.y)  # by exp.split
     if exp.runtime.probe in (Probe.one_batch, Probe.overfit):
         fit_rows = fit_rows[: exp.train.batch_size]
     X, y = data.X, data.y

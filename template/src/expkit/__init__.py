@@ -11,14 +11,16 @@ from expkit.paths import read_dotenv
 if TYPE_CHECKING:
     from expkit.config.compose import load_config
     from expkit.config.experiment import Experiment, load_experiment
-    from expkit.config.values import Config, ExpConfig, Mode, RuntimeConfig
+    from expkit.config.values import Config, ExpConfig, Mode, RuntimeConfig, SplitConfig, SplitMethod
     from expkit.errors import Error, require
-    from expkit.inspect.board import Row, read_board, runs
+    from expkit.inspect.board import Row, read_board
+    from expkit.inspect.frame import runs
     from expkit.inspect.loaded import LoadedRun, load_run
     from expkit.inspect.reproduce import Reproduction, reproduce
     from expkit.launch.main import main, run
     from expkit.paths import code_root, input_dir, output_dir, project_root
     from expkit.train.fold import Fold
+    from expkit.train.splits import split
 
 # Each is imported when it is first used: a board needs no Hydra, and a training no board.
 _MODULES = {
@@ -32,6 +34,8 @@ _MODULES = {
     "Reproduction": "inspect.reproduce",
     "Row": "inspect.board",
     "RuntimeConfig": "config.values",
+    "SplitConfig": "config.values",
+    "SplitMethod": "config.values",
     "code_root": "paths",
     "input_dir": "paths",
     "load_config": "config.compose",
@@ -44,7 +48,8 @@ _MODULES = {
     "reproduce": "inspect.reproduce",
     "require": "errors",
     "run": "launch.main",
-    "runs": "inspect.board",
+    "runs": "inspect.frame",
+    "split": "train.splits",
 }
 
 
@@ -59,6 +64,8 @@ __all__ = [
     "Reproduction",
     "Row",
     "RuntimeConfig",
+    "SplitConfig",
+    "SplitMethod",
     "code_root",
     "input_dir",
     "load_config",
@@ -72,6 +79,7 @@ __all__ = [
     "require",
     "run",
     "runs",
+    "split",
 ]
 
 

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from expkit.errors import CONTROL, plain, report, require
+from expkit.inspect import beside
 from expkit.inspect import board as boards
 from expkit.inspect.board import MOST_ROWS, Row, find_run, read_board
 from expkit.inspect.show import HEADINGS, board_table, cells, new_console, score_text, show_run
@@ -126,10 +127,10 @@ def board(
     def rows() -> list[Row]:
         found = boards.filtered(read_board(), filter or [])
         if seeds:
-            found = boards.grouped_by_seed(found)
+            found = beside.grouped_by_seed(found)
         if last is not None:
             found = boards.ordered(found, "-finished")[:last]
-        return boards.ordered(found, sort)
+        return boards.ordered(beside.with_other_folds(found), sort)
 
     if watch:
         _watch(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -111,6 +112,19 @@ def require_unique(ids: numpy.ndarray, what: str) -> None:
     if twice.any():
         first = found[twice][0]
         raise Error(f"{what}: {int(twice.sum())} ids are there more than once, such as {first}")
+
+
+def fingerprint(ids: numpy.ndarray) -> str:
+    """A hash of a set of ids, in whatever order; the number 1 is another id than the text "1"."""
+    import numpy
+
+    if ids.dtype.kind == "U":
+        content = "\0".join(sorted(ids.tolist())).encode(errors="surrogatepass")
+    else:
+        wide = {"i": numpy.int64, "u": numpy.int64, "f": numpy.float64}.get(ids.dtype.kind, ids.dtype)
+        content = numpy.sort(ids.astype(wide)).tobytes()
+    kind = "i" if ids.dtype.kind == "u" else ids.dtype.str[1:] if ids.dtype.kind == "M" else ids.dtype.kind
+    return hashlib.sha256(kind.encode() + content).hexdigest()[:16]
 
 
 def common(one: numpy.ndarray, other: numpy.ndarray) -> list[Any]:

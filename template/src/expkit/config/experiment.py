@@ -89,6 +89,10 @@ class Experiment:
             waiting += [(f"{key}.{name}" if key else name, value) for name, value in inner if is_dataclass(value)]
         return found
 
+    def data(self, fold_file: str) -> Sequence[str] | None:
+        """What a training reads, as `inputs`: with the file that says which fold a row is in, where there is one."""
+        return [*self.inputs, fold_file] if self.inputs is not None and fold_file else self.inputs
+
     def stands_in_exp(self, group: str) -> bool:
         """Whether a group is chosen for a field of `exp` of its name."""
         exp = next((item.default_factory for item in fields(self.Config) if item.name == "exp"), None)

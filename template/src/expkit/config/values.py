@@ -14,6 +14,7 @@ from expkit.errors import require
 
 # Keys that change no result, whatever is below them: not compared, and in no name of a run.
 NOT_COMPARED = ("exp.name", "exp.fold", "exp.mode", "exp.debug", "exp.runtime", "show_config", "overwrite")
+METHOD = "exp.split.method"
 ITEMS = "$items"  # a dict whose keys are no text, as JSON has it: a list of pairs
 
 
@@ -31,15 +32,39 @@ class RuntimeConfig:
     tags: list[str] = field(default_factory=list)  # of the W&B runs
 
 
+class SplitMethod(Enum):
+    """Which rows `expkit.split` leaves out together."""
+
+    kfold = "kfold"  # any, by chance
+    stratified = "stratified"  # by chance, with each class in the same share everywhere
+    group = "group"  # a group, such as a patient, is whole in one fold
+    stratified_group = "stratified_group"  # both
+    time = "time"  # later rows; trained is on what is before them
+    column = "column"  # as a column of a file says
+
+
+@dataclass
+class SplitConfig:
+    """Which rows each fold leaves out. Apart from `exp.seed`: runs of several seeds are scored on the same folds."""
+
+    method: SplitMethod = SplitMethod.kfold
+    seed: int = 42  # of the folds alone
+    holdout: float = 0.2  # n_folds=1: the share of the rows (groups, times) that is left out
+    gap: int = 0  # method=time: how many of the times just before the rows left out are not trained on
+    file: str = ""  # method=column: a CSV file below input/, with the columns that the next two name
+    id: str = "id"
+    column: str = "fold"  # whole numbers from 0 on; -1: trained on in every fold
+
+
 @dataclass
 class ExpConfig:
     """What every experiment has; its own class adds `train`, what changes a result."""
 
     name: str = "baseline"  # the folder of the results
-    n_folds: int = 5  # 1: a single split, by holdout
-    holdout: float = 0.2  # the share of the rows that a single split leaves out
+    n_folds: int = 5  # 1: a single split, by split.holdout
     fold: list[int] | None = None  # which folds to train; null: all of them
-    seed: int = 42
+    split: SplitConfig = field(default_factory=SplitConfig)
+    seed: int = 42  # of the training; the folds have one of their own
     debug: bool = False  # one fold, no W&B, output/debug/; what else it makes quick is the experiment's to say
     mode: Mode = Mode.cv  # cv: cross-validation; sub: train on all rows and predict the test set
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
@@ -69,7 +94,7 @@ def check(exp: ExpConfig) -> None:
         f"exp.name names a folder: 1 to 64 letters, digits and . _ + -, beginning with a letter or digit, not {name!r}",
     )
     require(1 <= exp.n_folds <= 10_000, f"exp.n_folds must be from 1 to 10000, not {exp.n_folds}")
-    require(0 < exp.holdout < 1, f"exp.holdout is a share of the rows, between 0 and 1, not {exp.holdout}")
+    _check_split(exp.split)
     if exp.fold is not None:
         folds, last = exp.fold, exp.n_folds - 1
         require(len(folds) > 0, "exp.fold must name at least one fold, as in 'exp.fold=[0]'; it is empty")
@@ -77,6 +102,25 @@ def check(exp: ExpConfig) -> None:
             require(0 <= fold <= last, f"exp.fold must be from 0 to {last} (exp.n_folds - 1), not {fold}")
         require(len(set(folds)) == len(folds), f"exp.fold names a fold twice: {folds}")
     require(0 <= exp.seed < 2**32, f"exp.seed must be from 0 to 2**32 - 1, not {exp.seed}")
+
+
+def _check_split(split: SplitConfig) -> None:
+    share, file = split.holdout, PurePath(split.file)
+    require(0 < share < 1, f"exp.split.holdout is a share of the rows, between 0 and 1, not {share}")
+    if split.method is SplitMethod.stratified_group:
+        require(share <= 0.5, f"exp.split.holdout must be at most 0.5 with {METHOD}=stratified_group, not {share}")
+    require(0 <= split.seed < 2**32, f"exp.split.seed must be from 0 to 2**32 - 1, not {split.seed}")
+    require(split.gap >= 0, f"exp.split.gap must be at least 0, not {split.gap}")
+    is_time, is_column = split.method is SplitMethod.time, split.method is SplitMethod.column
+    require(is_time or not split.gap, f"exp.split.gap={split.gap} is for {METHOD}=time alone: set it to 0")
+    require(not is_column or bool(split.file), f"{METHOD}=column needs exp.split.file, a CSV file below input/")
+    is_below = not file.is_absolute() and ".." not in file.parts
+    require(is_below, f"exp.split.file is a CSV file below input/, such as folds.csv, not {split.file}")
+
+
+def fold_file(config: Mapping[str, Any]) -> str:
+    """The file below input/ that says which fold a row is in; "" when none does. `config` is as from `flat`."""
+    return str(config.get("exp.split.file", "")) if config.get(METHOD) == SplitMethod.column.name else ""
 
 
 def name_folds(exp: ExpConfig) -> None:

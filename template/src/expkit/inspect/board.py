@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import difflib
 import functools
-import json
 import re
-import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from expkit.config.values import flat
 from expkit.errors import Error
 from expkit.paths import output_dir
-from expkit.record import RunRecord, deviation, read_run, run_folders
-
-if TYPE_CHECKING:
-    import pandas
+from expkit.record import RunRecord, read_run, run_folders, split_hash
 
 MOST_ROWS = 50  # that a person reads; a file or another program gets all
 
@@ -39,6 +34,7 @@ class Row:
         marks: what to know about the score: folds are missing, differ in code or data, files are broken.
         other_metrics: name to score; and the test scores that the folds have recorded, as means.
         recorded: the configuration, {"exp": {"seed": 42, ...}}.
+        left_out: which rows each fold has left out, as a hash of their ids.
     """
 
     experiment: str
@@ -58,11 +54,17 @@ class Row:
     marks: tuple[str, ...] = ()
     other_metrics: dict[str, float] = field(default_factory=dict)
     recorded: dict[str, Any] = field(default_factory=dict)
+    left_out: dict[int, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """ "<experiment>/<run>"."""
         return f"{self.experiment}/{self.run}"
+
+    @property
+    def split(self) -> str | None:
+        """Which rows all folds leave out, as one hash: equal ones are equal folds. None while folds are missing."""
+        return split_hash(self.left_out, self.n_folds)
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
@@ -90,6 +92,7 @@ COLUMNS = (
     "folds_done",
     "n_folds",
     "rows",
+    "split",
     "seed",
     "seconds",
     "finished",
@@ -116,6 +119,7 @@ def row_of(run: RunRecord) -> Row:
         n_folds=run.n_folds,
         folds_done=len(run.done),
         rows=run.rows,
+        left_out=run.left_out,
         seed=seed if isinstance(seed, int | str) else None,
         marks=run.marks,
         recorded=recorded,
@@ -221,33 +225,6 @@ def _key(name: str, rows: list[Row]) -> str:
     raise Error(f"no run has {name}; {hint}")
 
 
-def grouped_by_seed(rows: list[Row]) -> list[Row]:
-    """Runs that differ only in their seed as one row: mean and standard deviation (n - 1) of their scores."""
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        same = {key: value for key, value in row.config.items() if key not in ("exp.seed", "exp.name", "exp.fold")}
-        groups.setdefault(json.dumps([row.experiment, row.metric, same], default=str, sort_keys=True), []).append(row)
-    return [_as_one(group) for group in groups.values()]
-
-
-def _as_one(group: list[Row]) -> Row:
-    scores = [row.score for row in group if row.score is not None]
-    if len(scores) < 2:
-        return group[0]
-    return replace(
-        min(group, key=lambda row: len(row.run)),
-        score=statistics.fmean(scores),
-        std=deviation(scores),
-        seed=f"{len({row.seed for row in group})} seeds",
-        folds_done=sum(row.folds_done for row in group),
-        n_folds=sum(row.n_folds or 0 for row in group),
-        rows=sum(row.rows for row in group),
-        seconds=sum(row.seconds or 0 for row in group),
-        finished=max(row.finished or "" for row in group),
-        marks=tuple(dict.fromkeys(mark for row in group for mark in row.marks)),
-    )
-
-
 def find_run(name: str, output: Path | None = None) -> Path:
     """The folder of the run that `name` means: its folder, "<experiment>/<run>", or any part that only one run has.
 
@@ -274,19 +251,3 @@ def find_run(name: str, output: Path | None = None) -> Path:
     candidates = sorted(found)
     more = f" and {len(candidates) - 8} more" if len(candidates) > 8 else ""
     raise Error(f"{name} may be {', '.join(candidates[:8])}{more}")
-
-
-def runs(output: Path | None = None) -> pandas.DataFrame:
-    """The board as a pandas DataFrame, best score first: a row a run, the columns of `Row`, then the configuration.
-
-    Raises:
-        Error: pandas is not installed.
-    """
-    try:
-        import pandas
-    except ImportError:
-        raise Error("expkit.runs needs pandas: `uv run --group notebook ...`, or `uv add pandas`") from None
-    rows = ordered(read_board(output))
-    frame = pandas.DataFrame([row.values() for row in rows], columns=None if rows else [*COLUMNS, "marks"])
-    frame["finished"] = pandas.to_datetime(frame["finished"], utc=True, errors="coerce")
-    return frame

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from expkit import inputs
 from expkit.config.values import same
+from expkit.inspect.beside import have_other_folds
 from expkit.inspect.board import row_of
 from expkit.inspect.show import text
 from expkit.paths import code_root, output_dir
@@ -26,6 +27,8 @@ def show_diff(console: Console, old: Path, new: Path) -> None:
     console.print(text(f"{rows[0].name} → {rows[1].name}", "bold"), soft_wrap=True)
     _changes(console, "configuration", rows[0].config, rows[1].config)
     _scores(console, *runs)
+    if have_other_folds(*runs):
+        console.print(text("other folds: other rows are left out, and the scores do not compare", "yellow"))
     for row in rows:
         if row.marks:
             console.print(text(f"{row.name}: {', '.join(row.marks)}", "yellow"), soft_wrap=True)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from expkit.config.experiment import Loaded, load_experiment
+from expkit.config.values import flat, fold_file
 from expkit.errors import plain
 from expkit.inspect.board import Row, row_of
 from expkit.inspect.loaded import LoadedRun
@@ -98,10 +99,12 @@ def changed_since(run: RunRecord) -> list[str]:
     if not parts:
         return []
     loaded = _loaded(run.experiment)
+    file = fold_file(flat(run.info["config"])) if run.info else ""
+    named = loaded.experiment.data(file) if loaded else None
     marks = []
     for what, changed in (
         ("code", changed_code(parts[0], loaded.unused if loaded else None)),
-        ("data", changed_data(parts[0], loaded)),
+        ("data", changed_data(parts[0], named)),
     ):
         if changed:
             marks.append(f"{what} changed since ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})")

@@ -50,6 +50,7 @@ from expkit.record.run import (
     forget_cv,
     read_run,
     read_run_info,
+    split_hash,
     write_cv,
     write_run,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "read_run_info",
     "run_folders",
     "score_result",
+    "split_hash",
     "version_folder",
     "version_number",
     "versions",

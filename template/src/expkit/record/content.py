@@ -50,11 +50,12 @@ def fits_run(content: dict[str, Any]) -> bool:
 
 
 def fits_result(content: dict[str, Any]) -> bool:
-    texts = [content["run"], content["started"], content["finished"], content["environment"], *content["code"]]
+    texts = [content["run"], content["started"], content["finished"], content["environment"], content["left_out"]]
+    texts += content["code"]
     return (
         (content["fold"] is None or _is_int(content["fold"]))
         and all(map(_is_text, texts))
-        and len(texts) == 6
+        and len(texts) == 7
         and type(content["code"]) is list
         and _is_scores(content["scores"])
         and type(content["values"]) is dict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import statistics
 from collections.abc import Mapping
@@ -117,6 +118,11 @@ class RunRecord:
         """How many rows the score covers."""
         return sum(fold.result["rows"] for fold in self.done.values() if fold.result)
 
+    @functools.cached_property
+    def left_out(self) -> dict[int, str]:
+        """Which rows each fold that is done has left out, as a hash of their ids."""
+        return {number: fold.result["left_out"] for number, fold in self.done.items() if fold.result}
+
     @property
     def seconds(self) -> float:
         return float(sum(fold.result["seconds"] for fold in self.done.values() if fold.result))
@@ -154,6 +160,13 @@ class RunRecord:
 def deviation(scores: list[float]) -> float | None:
     """Standard deviation (n - 1); None of a single score."""
     return statistics.stdev(scores) if len(scores) > 1 else None
+
+
+def split_hash(left_out: Mapping[int, str], n_folds: int | None) -> str | None:
+    """One hash of which rows all folds leave out; None while folds are missing."""
+    if len(left_out) != n_folds:
+        return None
+    return hashlib.sha256(repr(sorted(left_out.items())).encode()).hexdigest()[:16]
 
 
 def read_run(folder: Path) -> RunRecord:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from expkit import codehash, inputs
-from expkit.config.experiment import Loaded
 from expkit.paths import output_dir
 from expkit.record import FoldRecord, read_data
 
@@ -20,12 +21,16 @@ def changed_code(fold: FoldRecord, unused: codehash.Unused | None) -> list[str]:
     return codehash.changed_since(code, unused)
 
 
-def changed_data(fold: FoldRecord, loaded: Loaded | None) -> list[str]:
-    """How the data of the experiment differ from those that it was trained with, a line a file. Writes nothing."""
+def changed_data(fold: FoldRecord, named: Sequence[str] | None) -> list[str]:
+    """How the data of the experiment differ from those that it was trained with, a line a file. Writes nothing.
+
+    Args:
+        named: what of `input/` the training reads now, as `Experiment.data` says.
+    """
     trained_with = fold.result["data"] if fold.result else None
     if trained_with is None:
         return []
-    digest, now = inputs.take(loaded.experiment.inputs if loaded else None, keep=False)
+    digest, now = inputs.take(named, keep=False)
     if digest == trained_with:
         return []
     before = read_data(output_dir(), trained_with)

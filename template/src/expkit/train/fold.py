@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +37,7 @@ class Work:
     command: Command
     overrides: list[str]
     debug: bool
+    inputs: Sequence[str] | None
     world_size: int = 1
     has_git: bool = True
 
@@ -72,13 +73,13 @@ class Fold:
         self._work, self._tracker = work, tracker
         self._started, self._clock = datetime.now(UTC), time.monotonic()
         self._progress = Progress(self.title)
-        self._rows, self._resumed = 0, 0
+        self._rows, self._left_out, self._resumed = 0, "", 0
         self._environments: list[str] = []  # of the processes before this one
         self._beside = codehash.files_beside(work.loaded.name)
         self._data: str | None = None
         self._git = work.snapshot()
         if not work.debug:
-            self._data, manifest = inputs.take(work.loaded.experiment.inputs)
+            self._data, manifest = inputs.take(work.inputs)
             record.write_data(output_dir(), self._data, manifest)
         self.checkpoint = Checkpoint(self.folder, self._so_far)
         self._history = History(self.folder / record.HISTORY)
@@ -150,7 +151,7 @@ class Fold:
         table = self._table(columns, record.OOF)
         if self.number is not None:
             self._require_other_ids(table["id"])
-        self._rows = len(table["id"])
+        self._rows, self._left_out = len(table["id"]), tables.fingerprint(table["id"])
         tables.save(self.folder / record.OOF, table)
 
     def save_test(self, columns: Mapping[str, Any]) -> None:
@@ -262,6 +263,7 @@ class Fold:
             "scores": found,
             "values": kept,
             "rows": self._rows,
+            "left_out": self._left_out,
             "seconds": round(time.monotonic() - self._clock, 3),
             "started": self._started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

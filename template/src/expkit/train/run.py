@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from expkit import record
 from expkit.config.experiment import Loaded
-from expkit.config.values import Config, Mode, container
+from expkit.config.values import Config, Mode, container, flat, fold_file
 from expkit.errors import CANNOT_WRITE, Error, interrupted, report, require, warn
 from expkit.modules import named_plainly
 from expkit.paths import shown
@@ -54,7 +54,8 @@ class Run:
         self.place = Place(loaded, config, self.name, command.id)
         self.failed: list[str] = []
         self._said: set[str] = set()
-        self._work = Work(loaded, self.place, command, list(overrides), self.exp.debug, self._ranks.size)
+        self._inputs = loaded.experiment.data(fold_file(flat({"exp": container(self.exp)})))
+        self._work = Work(loaded, self.place, command, list(overrides), self.exp.debug, self._inputs, self._ranks.size)
         self._tracking = Tracking(loaded.name, self.name, container(self.exp), self.exp.debug)
 
     def train(self) -> float | None:
@@ -143,7 +144,7 @@ class Run:
         print(f"{fold.title} is done: {describe(fold, self._known_score(fold))}", flush=True)
         for what, changed in (
             ("code", changed_code(fold, self.loaded.unused)),
-            ("data", changed_data(fold, self.loaded)),
+            ("data", changed_data(fold, self._inputs)),
         ):
             if changed and what not in self._said:
                 self._said.add(what)

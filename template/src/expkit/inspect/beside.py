@@ -1,0 +1,62 @@
+"""Runs beside each other: which are scored on the same folds, and which differ only in their seed."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import replace
+
+from expkit.inspect.board import Row, ordered
+from expkit.record import RunRecord, deviation
+
+
+def with_other_folds(rows: list[Row]) -> list[Row]:
+    """The rows, each marked that is scored on other folds than the best of the same metric: the two do not compare."""
+    best: dict[str | None, Row] = {}
+    for row in ordered(rows):
+        if row.score is not None:
+            best.setdefault(row.metric, row)
+    return [
+        replace(row, marks=(*row.marks, "other folds"))
+        if row.metric in best and have_other_folds(best[row.metric], row)
+        else row
+        for row in rows
+    ]
+
+
+def have_other_folds(one: Row | RunRecord, other: Row | RunRecord) -> bool:
+    """Whether a fold of one number leaves out other rows in the two; while folds are missing, those that both have."""
+    if one.left_out == other.left_out:
+        return False
+    are_whole = all(len(run.left_out) == run.n_folds for run in (one, other))
+    both = one.left_out.keys() & other.left_out.keys()
+    return are_whole or any(one.left_out[fold] != other.left_out[fold] for fold in both)
+
+
+def grouped_by_seed(rows: list[Row]) -> list[Row]:
+    """Runs that differ only in their seed as one row: mean and standard deviation (n - 1) of their scores."""
+    groups: dict[str, list[Row]] = {}
+    for row in rows:
+        same = {key: value for key, value in row.config.items() if key not in ("exp.seed", "exp.name", "exp.fold")}
+        groups.setdefault(json.dumps([row.experiment, row.metric, same], default=str, sort_keys=True), []).append(row)
+    return [_as_one(group) for group in groups.values()]
+
+
+def _as_one(group: list[Row]) -> Row:
+    scores = [row.score for row in group if row.score is not None]
+    if len(scores) < 2:
+        return group[0]
+    marks = [mark for row in group for mark in row.marks]
+    is_mixed = any(have_other_folds(group[0], row) for row in group)
+    return replace(
+        min(group, key=lambda row: len(row.run)),
+        score=statistics.fmean(scores),
+        std=deviation(scores),
+        seed=f"{len({row.seed for row in group})} seeds",
+        folds_done=sum(row.folds_done for row in group),
+        n_folds=sum(row.n_folds or 0 for row in group),
+        rows=sum(row.rows for row in group),
+        seconds=sum(row.seconds or 0 for row in group),
+        finished=max(row.finished or "" for row in group),
+        marks=tuple(dict.fromkeys([*marks, *(["mixed folds"] if is_mixed else [])])),
+    )

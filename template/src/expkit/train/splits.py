@@ -1,0 +1,230 @@
+"""Which rows a fold leaves out, as `exp.split` says."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expkit import tables
+from expkit.config.values import METHOD, ExpConfig, SplitMethod
+from expkit.errors import Error, require
+from expkit.paths import input_dir, shown
+
+if TYPE_CHECKING:
+    import numpy
+
+    Rows = tuple[numpy.ndarray, numpy.ndarray]
+
+BY_CLASS = (SplitMethod.stratified, SplitMethod.stratified_group)
+BY_GROUP = (SplitMethod.group, SplitMethod.stratified_group)
+
+
+def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: Any = None, time: Any = None) -> Rows:
+    """The rows to train on and the rows that a fold leaves out, as `exp.split` says; for no fold, all rows and none.
+
+    Equal rows in equal order make equal folds; `exp.seed` does not change them. Methods by scikit-learn: KFold,
+    StratifiedKFold, GroupKFold, StratifiedGroupKFold, TimeSeriesSplit, and a share of the rows with `exp.n_folds=1`.
+    Groups of equal size change folds with `exp.split.seed`. Rows of one time are never on both sides.
+
+    Args:
+        exp: the configuration; an experiment passes its own.
+        fold: which one, from 0 on; None: train on all rows.
+        id: which row is which, each once, (n,), as for `fold.save_oof`.
+        y: the classes, (n,), for exp.split.method=stratified and stratified_group.
+        groups: what each row belongs to, (n,), for group and stratified_group.
+        time: numbers, dates or text such as 2026-01-31, (n,), for time.
+
+    Returns:
+        two arrays of indices, in order, (k,) and (n - k,).
+
+    Raises:
+        Error: what the method needs is missing or does not fit; there are too few rows, classes, groups or times.
+    """
+    import numpy
+
+    given = {"id": id, "y": y, "groups": groups, "time": time if time is None else _dates_as_text(time)}
+    table = tables.columns({name: values for name, values in given.items() if values is not None}, "expkit.split")
+    rows = numpy.arange(len(table["id"]))
+    if fold is None:
+        return rows, rows[:0]
+    require(0 <= fold < exp.n_folds, f"there is no fold {fold}: exp.n_folds is {exp.n_folds}")
+    tables.require_unique(table["id"], "expkit.split")
+    method = exp.split.method
+    if method is SplitMethod.column:
+        numbers = _numbers(exp, table["id"])
+        fit, valid = rows[numbers != fold], rows[numbers == fold]
+    elif method is SplitMethod.time:
+        fit, valid = _by_time(exp, fold, _times(_needed(table, "time", method)))
+    else:
+        fit, valid = _by_chance(exp, fold, table)
+    require(
+        len(fit) > 0 and len(valid) > 0,
+        f"{METHOD}={method.name}: fold {fold} leaves out {len(valid)} of {len(rows)} rows",
+    )
+    return numpy.sort(fit), numpy.sort(valid)
+
+
+def _needed(table: tables.Columns, name: str, method: SplitMethod) -> numpy.ndarray:
+    """A column that a method cannot do without."""
+    require(name in table, f"{METHOD}={method.name} needs expkit.split(..., {name}=...)")
+    column = table[name]
+    require(column.ndim == 1, f"expkit.split, column {name}: has the shape {column.shape}: one value a row")
+    tables.require_finite({name: column}, "expkit.split")
+    return column
+
+
+def _by_chance(exp: ExpConfig, fold: int, table: tables.Columns) -> Rows:
+    import numpy
+    from sklearn import model_selection as ways
+
+    about, rows = exp.split, numpy.arange(len(table["id"]))
+    method, seed = about.method, about.seed
+    y = _classes(exp, _needed(table, "y", method)) if method in BY_CLASS else None
+    groups = _groups(exp, _needed(table, "groups", method)) if method in BY_GROUP else None
+    splitter: Any
+    if method is SplitMethod.stratified_group:  # there is no hold-out of this kind: one of as many folds
+        count = max(2, round(1 / about.holdout)) if exp.n_folds == 1 else exp.n_folds
+        splitter = ways.StratifiedGroupKFold(count)  # its own shuffling loses the classes (scikit-learn issue 32478)
+    elif exp.n_folds == 1:
+        holdouts = {
+            SplitMethod.kfold: ways.ShuffleSplit,
+            SplitMethod.stratified: ways.StratifiedShuffleSplit,
+            SplitMethod.group: ways.GroupShuffleSplit,
+        }
+        splitter = holdouts[method](1, test_size=about.holdout, random_state=seed)
+    elif method is SplitMethod.group:
+        splitter = ways.GroupKFold(exp.n_folds)
+    else:
+        folds = ways.KFold if method is SplitMethod.kfold else ways.StratifiedKFold
+        splitter = folds(exp.n_folds, shuffle=True, random_state=seed)
+    try:
+        parts: Iterator[Rows] = splitter.split(rows, y, groups)
+        return next(islice(parts, fold, None))
+    except ValueError as error:
+        raise Error(f"{METHOD}={method.name}, {len(rows)} rows: {' '.join(str(error).split())}") from error
+
+
+def _classes(exp: ExpConfig, y: numpy.ndarray) -> numpy.ndarray:
+    """The classes, each in at least as many rows as there are folds."""
+    import numpy
+
+    method, least = exp.split.method, max(exp.n_folds, 2)
+    if y.dtype.kind == "f" and (y % 1 != 0).any():
+        raise Error(f"{METHOD}={method.name} needs classes, and y holds numbers such as {y[y % 1 != 0][0]}: use kfold")
+    found, counts = numpy.unique(y, return_counts=True)
+    rarest = counts.argmin()
+    require(
+        counts[rarest] >= least,
+        f"{METHOD}={method.name}: class {found[rarest]} has {counts[rarest]} rows, and each of {least} parts needs one "
+        "(exp.n_folds)",
+    )
+    return y
+
+
+def _groups(exp: ExpConfig, groups: numpy.ndarray) -> numpy.ndarray:
+    """The groups as numbers, which depend on the seed: of equal groups, scikit-learn places them in this order."""
+    import numpy
+
+    found, numbers = numpy.unique(groups, return_inverse=True)
+    least = max(exp.n_folds, 2)
+    require(
+        len(found) >= least,
+        f"{METHOD}={exp.split.method.name}: {len(found)} groups are too few for {least} parts (exp.n_folds)",
+    )
+    order: numpy.ndarray = numpy.random.RandomState(exp.split.seed).permutation(len(found))
+    return order[numbers]
+
+
+def _by_time(exp: ExpConfig, fold: int, time: numpy.ndarray) -> Rows:
+    """Train on the times before those left out; a time is whole on one side."""
+    import numpy
+    from sklearn.model_selection import TimeSeriesSplit
+
+    times, moments = numpy.unique(time, return_inverse=True)
+    gap, left_out = exp.split.gap, None
+    if exp.n_folds == 1:
+        left_out = max(1, round(exp.split.holdout * len(times)))
+    part = left_out or len(times) // (exp.n_folds + 1)
+    before = len(times) - exp.n_folds * part - gap  # of the first fold
+    require(
+        part > 0 and before > 0,
+        f"{METHOD}=time: {len(times)} different times are too few for exp.n_folds={exp.n_folds} and "
+        f"exp.split.gap={gap}",
+    )
+    if exp.n_folds == 1:
+        return numpy.flatnonzero(moments < before), numpy.flatnonzero(moments >= len(times) - part)
+    parts = TimeSeriesSplit(exp.n_folds, gap=gap).split(times)
+    fit, valid = next(islice(parts, fold, None))
+    return numpy.flatnonzero(moments <= fit[-1]), numpy.flatnonzero((moments >= valid[0]) & (moments <= valid[-1]))
+
+
+def _dates_as_text(time: Any) -> Any:
+    """Dates that are Python's own objects, or those of pandas with a time zone."""
+    import numpy
+
+    array = numpy.asarray(time)
+    is_dates = array.dtype == object and all(isinstance(each, date) for each in array.flat)
+    return numpy.array([each.isoformat() for each in array.flat]) if is_dates else time
+
+
+def _times(time: numpy.ndarray) -> numpy.ndarray:
+    """Times that sort as they follow each other; text is read as ISO 8601 has it."""
+    import numpy
+
+    if time.dtype.kind not in "US":
+        return time
+    texts = time.astype(str).tolist()
+    try:
+        read = [datetime.fromisoformat(text) for text in texts]
+    except ValueError as error:
+        raise Error(f"expkit.split, column time: {error}: use numbers, dates, or text as 2026-01-31") from error
+    require(len({one.tzinfo is None for one in read}) == 1, "expkit.split, column time: only some have a time zone")
+    return numpy.array([(one if one.tzinfo else one.replace(tzinfo=UTC)).timestamp() for one in read])
+
+
+def _numbers(exp: ExpConfig, ids: numpy.ndarray) -> numpy.ndarray:
+    """The number of the fold of each row, from the file of `exp.split`."""
+    import numpy
+
+    require(ids.dtype.kind in "iuU", f"{METHOD}=column: ids are whole numbers or text, not {ids.dtype}")
+    file = input_dir() / exp.split.file
+    known = _read(file, exp.split.id, exp.split.column, is_number=ids.dtype.kind != "U")
+    wrong = set(range(exp.n_folds)) ^ (set(known.values()) - {-1})
+    require(
+        not wrong,
+        f"{shown(file)}: fold {min(wrong, default=0)} "
+        + ("has no row" if min(wrong, default=0) in range(exp.n_folds) else "is not one")
+        + f": exp.n_folds={exp.n_folds} takes 0 to {exp.n_folds - 1}, and -1 for rows that are always trained on",
+    )
+    missing = [each for each in ids.tolist() if each not in known]
+    require(not missing, f"{shown(file)}: {len(missing)} of {len(ids)} ids have no fold, such as {missing[:1]}")
+    return numpy.array([known[each] for each in ids.tolist()])
+
+
+def _read(file: Path, id: str, column: str, is_number: bool) -> dict[Any, int]:
+    """The number of the fold by id."""
+    try:
+        with open(file, newline="", encoding="utf-8-sig") as stream:
+            lines = csv.reader(stream)
+            names = next(lines, [])
+            for name in (id, column):
+                require(name in names, f"{shown(file)}: there is no column {name}; there are {', '.join(names)}")
+            places = names.index(id), names.index(column)
+            pairs = [(line[places[0]], line[places[1]]) for line in lines if line]
+        read = [(int(each) if is_number else each, int(number)) for each, number in pairs]
+    except FileNotFoundError:
+        raise Error(f"there is no {shown(file)}, which exp.split.file names") from None
+    except IndexError:
+        raise Error(f"{shown(file)}: a line has fewer columns than the first") from None
+    except (ValueError, csv.Error) as error:  # also what is no UTF-8
+        raise Error(f"{shown(file)}: {error}: {column} holds whole numbers, {id} what the rows have as id") from error
+    known = dict(read)
+    if len(known) < len(read):
+        twice = next(each for each, count in Counter(each for each, _ in read).items() if count > 1)
+        raise Error(f"{shown(file)}: the id {twice} is there twice")
+    return known

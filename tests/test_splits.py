@@ -1,0 +1,344 @@
+"""Which rows a fold leaves out: every method, what does not fit, and the record that says which rows they were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import command
+from conftest import Project, call
+from helpers import counting, results
+from light import LIGHT
+
+import expkit
+from expkit import record, tables
+from expkit.inspect.beside import grouped_by_seed, with_other_folds
+
+N = 120
+ID = np.arange(N)
+Y = np.array([0, 0, 0, 0, 0, 1] * 20)  # five to one
+GROUPS = np.array([f"patient {row % 17}" for row in range(N)])
+TIME = np.arange(N)[::-1] // 4  # 30 days of four rows, the latest first
+ALL = {"id": ID, "y": Y, "groups": GROUPS, "time": TIME}
+
+
+def config(method: str = "kfold", n_folds: int = 5, seed: int = 0, **split: Any) -> expkit.ExpConfig:
+    return expkit.ExpConfig(
+        n_folds=n_folds, seed=seed, split=expkit.SplitConfig(method=expkit.SplitMethod[method], **split)
+    )
+
+
+def folds(exp: expkit.ExpConfig, **columns: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [expkit.split(exp, fold, **(columns if "id" in columns else ALL | columns)) for fold in range(exp.n_folds)]
+
+
+def refused(exp: expkit.ExpConfig, fold: int = 0, **columns: Any) -> str:
+    with pytest.raises(expkit.Error) as raised:
+        expkit.split(exp, fold, **{"id": ID} | columns)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+# The methods
+
+BY_CHANCE = ["kfold", "stratified", "group", "stratified_group"]
+
+
+@pytest.mark.parametrize("method", BY_CHANCE)
+def test_each_row_is_left_out_once(method: str) -> None:
+    parts = folds(config(method))
+    assert np.array_equal(np.sort(np.concatenate([valid for _, valid in parts])), ID)
+    for fit, valid in parts:
+        assert np.array_equal(np.union1d(fit, valid), ID) and not set(fit) & set(valid)
+        assert np.array_equal(np.sort(valid), valid) and np.array_equal(np.sort(fit), fit)
+        assert 16 <= len(valid) <= 32
+
+
+@pytest.mark.parametrize("method", BY_CHANCE)
+def test_only_the_seed_of_the_split_changes_the_folds(method: str) -> None:
+    exps = config(method), config(method, seed=7), config(method)
+    exps[2].split.seed = 7
+    one, other_training, other_split = (folds(exp, y=Y, groups=ID // 3) for exp in exps)
+    assert all(np.array_equal(a[1], b[1]) for a, b in zip(one, other_training, strict=True))
+    assert any(not np.array_equal(a[1], b[1]) for a, b in zip(one, other_split, strict=True))
+
+
+@pytest.mark.parametrize("method", ["stratified", "stratified_group"])
+def test_classes_have_the_same_share_in_each_fold(method: str) -> None:
+    shares = [Y[valid].mean() for _, valid in folds(config(method))]
+    assert max(shares) - min(shares) < (0.01 if method == "stratified" else 0.1)
+
+
+@pytest.mark.parametrize("n_folds", [5, 1])
+@pytest.mark.parametrize("method", ["group", "stratified_group"])
+def test_a_group_is_whole_in_one_fold(method: str, n_folds: int) -> None:
+    for fit, valid in folds(config(method, n_folds)):
+        assert not set(GROUPS[fit]) & set(GROUPS[valid])
+
+
+@pytest.mark.parametrize("method", BY_CHANCE)
+def test_a_single_split_leaves_out_a_share(method: str) -> None:
+    [(fit, valid)] = folds(config(method, 1, holdout=0.25))
+    assert len(fit) + len(valid) == N and 0.2 * N <= len(valid) <= 0.3 * N
+
+
+def test_time() -> None:
+    """Later and later times are left out; trained is on all before, but for a gap; a day is never cut in two."""
+    parts = folds(config("time", gap=2))
+    assert [(TIME[fit].min(), TIME[fit].max()) for fit, _ in parts] == [(0, 2), (0, 7), (0, 12), (0, 17), (0, 22)]
+    assert [(TIME[valid].min(), TIME[valid].max()) for _, valid in parts] == [
+        (5, 9), (10, 14), (15, 19), (20, 24), (25, 29)
+    ]  # fmt: skip
+    assert all(len(valid) == 20 for _, valid in parts)
+    [(fit, valid)] = folds(config("time", 1, holdout=0.2, gap=3))
+    assert (TIME[fit].max(), TIME[valid].min(), len(valid)) == (20, 24, 24)
+
+
+DAYS = [f"2026-{1 + day // 28:02d}-{1 + day % 28:02d}" for day in TIME]
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        TIME.astype(float),
+        DAYS,
+        np.array(DAYS, dtype="datetime64[D]"),
+        [datetime.fromisoformat(day) for day in DAYS],
+        [datetime.fromisoformat(day).replace(tzinfo=UTC) for day in DAYS],
+        [f"{day}T00:00:00+09:00" for day in DAYS],
+    ],
+)
+def test_times_of_every_kind(time: Sequence[Any]) -> None:
+    expected, found = folds(config("time")), folds(config("time"), time=time)
+    assert all(np.array_equal(a[1], b[1]) and np.array_equal(a[0], b[0]) for a, b in zip(expected, found, strict=True))
+
+
+def test_for_no_fold_all_rows_and_none() -> None:
+    fit, valid = expkit.split(config("group"), None, id=ID)
+    assert np.array_equal(fit, ID) and len(valid) == 0
+
+
+def test_the_folds_are_those_of_scikit_learn() -> None:
+    """The folds of the scores in the READMEs."""
+    from sklearn.model_selection import StratifiedKFold, train_test_split
+
+    theirs = [valid for _, valid in StratifiedKFold(5, shuffle=True, random_state=42).split(ID, Y)]
+    assert all(np.array_equal(a, b[1]) for a, b in zip(theirs, folds(config("stratified")), strict=True))
+    _, valid = train_test_split(ID, test_size=0.2, stratify=Y, random_state=42)
+    assert np.array_equal(np.sort(valid), folds(config("stratified", 1))[0][1])
+
+
+# A column of a file
+
+
+def fold_file(root: Path, text: str) -> None:
+    (root / "input" / "folds.csv").write_text(text)
+
+
+def column(n_folds: int = 3, **split: Any) -> expkit.ExpConfig:
+    return config("column", n_folds, file="folds.csv", **split)
+
+
+def test_a_column_of_a_file(root: Path) -> None:
+    """By id, in whatever order; a row with -1 is always trained on; more rows than there are may have a fold."""
+    fold_file(root, "\ufeffimage,part,id\nx,0,007\ny,1,8\nz,2,10\n\nv,-1,9\nw,1,99\n")
+    assert [valid.tolist() for _, valid in folds(column(column="part"), id=[10, 9, 8, 7])] == [[3], [2], [0]]
+    assert [fit.tolist() for fit, _ in folds(column(column="part"), id=[10, 9, 8, 7])] == [
+        [0, 1, 2],
+        [0, 1, 3],
+        [1, 2, 3],
+    ]
+    assert folds(column(column="part", id="image"), id=["x", "y", "z"])[1][1].tolist() == [1]
+
+
+def test_text_ids_stay_text(root: Path) -> None:
+    fold_file(root, "id,fold\n007,0\n7,1\n")
+    assert [valid.tolist() for _, valid in folds(column(2), id=["7", "007"])] == [[1], [0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "mentions"),
+    [
+        ("id,fold\n1,0\n2,1\n9,2\n", "1 of 3 ids have no fold, such as [3]"),
+        ("id,fold\n1,0\n2,1\n3,2\n2,1\n", "the id 2 is there twice"),
+        ("id,fold\n1,0\n2,1\n3,1\n", "fold 2 has no row: exp.n_folds=3 takes 0 to 2"),
+        ("id,fold\n1,0\n2,1\n3,2\n4,3\n", "fold 3 is not one: exp.n_folds=3 takes 0 to 2"),
+        ("id,fold\n1,0\n2,1\n3,2\n4,-2\n", "fold -2 is not one"),
+        ("id,part\n1,0\n", "there is no column fold; there are id, part"),
+        ("", "there is no column id"),
+        ("id,fold\n1,0\n2\n", "a line has fewer columns than the first"),
+        ("id,fold\n1,a\n", "invalid literal for int() with base 10: 'a'"),
+        ("id,fold\none,0\n", "'one'"),
+        (None, "there is no"),
+    ],
+)
+def test_a_file_that_does_not_fit(root: Path, text: str | None, mentions: str) -> None:
+    if text is not None:
+        fold_file(root, text)
+    message = refused(column(), id=[1, 2, 3])
+    assert mentions in message and "folds.csv" in message
+
+
+def test_the_file_is_part_of_the_data(project: Project, root: Path) -> None:
+    """Of an experiment, too, that says that it reads nothing else."""
+    ids = np.arange(1797)
+    fold_file(root, "id,fold\n" + "".join(f"{each},{each % 2}\n" for each in ids))
+    options = ["exp.split.method=column", "exp.split.file=folds.csv", "exp.n_folds=2", "exp.train.epoch=1"]
+    project.train(*options, "exp.fold=[0]", root=root, WANDB_MODE="disabled")
+    [run] = (root / "output" / "001-baseline").glob("baseline*")
+    oof = record.read_run(run).folds[0].predictions()
+    assert len(oof["id"]) > 600 and set(oof["id"] % 2) == {0}
+    trained_with = results(root, run.name, "001-baseline")[0]["data"]
+    assert list(record.read_data(root / "output", trained_with) or {}) == ["folds.csv"]
+
+    exp = [project.folder / ".venv" / "bin" / "exp", "show", run.name]
+    shown = call(*exp, cwd=project.folder, env=project.environment(PROJECT_ROOT=str(root))).stdout
+    assert "changed since" not in shown
+    (root / "input" / "folds.csv").write_text("id,fold\n" + "".join(f"{each},{(each + 1) % 2}\n" for each in ids))
+    shown = call(*exp, cwd=project.folder, env=project.environment(PROJECT_ROOT=str(root))).stdout
+    assert "data changed since (folds.csv: other content)" in shown
+    warned = project.train(*options, "exp.fold=[0]", root=root, WANDB_MODE="disabled").stderr
+    assert "the data has changed since fold 0 (folds.csv: other content)" in warned
+
+
+# What does not fit
+
+
+@pytest.mark.parametrize(
+    ("exp", "columns", "mentions"),
+    [
+        (config("stratified"), {}, "exp.split.method=stratified needs expkit.split(..., y=...)"),
+        (config("group"), {"y": Y}, "exp.split.method=group needs expkit.split(..., groups=...)"),
+        (config("stratified_group"), {"groups": GROUPS}, "needs expkit.split(..., y=...)"),
+        (config("time"), {}, "exp.split.method=time needs expkit.split(..., time=...)"),
+        (config("stratified"), {"y": np.where(ID < 4, 9, Y)}, "class 9 has 4 rows, and each of 5 parts needs one"),
+        (config("stratified", 1), {"y": np.where(ID < 1, 9, Y)}, "class 9 has 1 rows, and each of 2 parts needs one"),
+        (config("stratified"), {"y": ID + 0.5}, "needs classes, and y holds numbers such as 0.5: use kfold"),
+        (config("stratified"), {"y": np.where(ID < 3, np.nan, Y)}, "3 of 120 rows of y are nan or inf"),
+        (config("group"), {"groups": ID % 4}, "exp.split.method=group: 4 groups are too few for 5 parts"),
+        (config("group", 1), {"groups": ID * 0}, "1 groups are too few for 2 parts"),
+        (config("group"), {"groups": [None, *GROUPS[1:]]}, "column groups: holds NoneType, str"),
+        (config("time"), {"time": np.where(ID < 1, np.nan, TIME)}, "1 of 120 rows of time are nan or inf"),
+        (config("time"), {"time": np.array(["NaT", *DAYS[1:]], dtype="datetime64[D]")}, "1 of 120 rows of time"),
+        (config("time"), {"time": [f"{day}.1.2026" for day in TIME]}, "use numbers, dates, or text as 2026-01-31"),
+        (config("time"), {"time": [*DAYS[1:], "2026-01-01T00:00Z"]}, "only some have a time zone"),
+        (config("time", gap=5), {"time": ID % 10}, "10 different times are too few for exp.n_folds=5"),
+        (config("time", 1, gap=119), {"time": ID}, "are too few for exp.n_folds=1 and exp.split.gap=119"),
+        (config("kfold", 121), {}, "exp.split.method=kfold, 120 rows: Cannot have number of splits n_splits=121"),
+        (config(), {"id": ID // 2}, "60 ids are there more than once, such as 0"),
+        (config(), {"y": Y[1:]}, "the columns differ in length: id 120, y 119"),
+        (config("stratified"), {"y": np.ones((N, 2))}, "column y: has the shape (120, 2)"),
+    ],
+)
+def test_what_does_not_fit(exp: expkit.ExpConfig, columns: dict[str, Any], mentions: str) -> None:
+    assert mentions in refused(exp, **columns)
+
+
+def test_no_such_fold() -> None:
+    assert refused(config(), 5) == "there is no fold 5: exp.n_folds is 5"
+
+
+# The record
+
+
+def test_a_fingerprint_is_of_the_ids() -> None:
+    one = tables.fingerprint(np.array([1, 2, 3]))
+    assert one == tables.fingerprint(np.array([3, 1, 2], dtype="uint8"))
+    text = tables.fingerprint(np.array(["1", "2", "3"]))
+    assert text == tables.fingerprint(np.array(["2", "3", "1"], dtype="U30"))
+    others = [[1, 2], [1, 2, 4], [1.0, 2.0, 3.0], np.array([1, 2, 3], dtype="datetime64[D]")]
+    assert len({one, text, *(tables.fingerprint(np.asarray(each)) for each in others)}) == 6
+
+
+def with_ids(first: int) -> Any:
+    """Let a fold of the light experiment leave out other rows."""
+
+    def during(fold: expkit.Fold) -> None:
+        save = fold.save_oof
+        fold.save_oof = lambda columns: save({**columns, "id": [first + (fold.number or 0)]})  # type: ignore[method-assign]
+
+    return during
+
+
+@pytest.fixture
+def four_runs(root: Path) -> Path:
+    """Two runs of the same folds, one of others, whose score is worse, and one with a single fold, of others."""
+    command("exp.train.x=1").train()
+    command("exp.train.x=2").train()
+    command("exp.train.x=4", during=with_ids(10)).train()
+    command("exp.train.x=8", "exp.fold=[2]", during=with_ids(20)).train()
+    return root
+
+
+def marked() -> dict[str, list[bool]]:
+    rows = with_other_folds(expkit.read_board())
+    return {row.run[-1]: ["other folds" in row.marks] for row in rows}
+
+
+def test_the_board_says_when_folds_differ(four_runs: Path) -> None:
+    rows = {row.run[-1]: row for row in expkit.read_board()}
+    assert rows["1"].split == rows["2"].split != rows["4"].split
+    assert rows["1"].split is not None and rows["8"].split is None
+    assert marked() == {"1": [False], "2": [False], "4": [True], "8": [True]}
+    command("exp.train.x=3", "exp.fold=[2]").train()
+    assert marked()["3"] == [False]
+
+
+def test_ten_folds_are_others_than_five(root: Path) -> None:
+    command("exp.train.x=1").train()
+    command("exp.train.x=2", n_folds=3).train()  # the ids of its three folds are those of the first three
+    assert marked() == {"1": [False], "2": [True]}
+
+
+def test_the_cli_says_so(four_runs: Path, project: Project) -> None:
+    def exp(*arguments: str) -> str:
+        command = [project.folder / ".venv" / "bin" / "exp", *arguments]
+        return call(*command, cwd=project.folder, env=project.environment(PROJECT_ROOT=str(four_runs))).stdout
+
+    lines = [line.rstrip() for line in exp("board").splitlines()]
+    assert [line.endswith("other folds") for line in lines[1:]] == [False, False, True, True]
+    rows = {row["run"][-1]: row for row in json.loads(exp("board", "--json"))}
+    assert rows["1"]["split"] == rows["2"]["split"] != rows["4"]["split"]
+    assert (rows["2"]["marks"], rows["4"]["marks"]) == ("", "other folds")
+    said = "other folds: other rows are left out, and the scores do not compare"
+    assert said in exp("diff", "x=1", "x=4") and said in exp("diff", "x=8", "x=1")
+    assert said not in exp("diff", "x=1", "x=2")
+    [alone] = json.loads(exp("board", "--json", "--filter", "x=4"))
+    assert alone["marks"] == ""
+
+
+def test_seeds_of_other_folds_are_no_average(root: Path) -> None:
+    command("exp.seed=1").train()
+    command("exp.seed=2", during=with_ids(10)).train()
+    [row] = grouped_by_seed(expkit.read_board())
+    assert (row.seed, row.marks) == ("2 seeds", ("mixed folds",))
+
+
+def test_seeds_of_the_same_folds_are_not_marked(root: Path) -> None:
+    command("exp.seed=1").train()
+    command("exp.seed=2").train()
+    command("exp.seed=2", "exp.split.seed=3").train()
+    rows = grouped_by_seed(expkit.read_board())
+    assert sorted((row.seed, row.marks) for row in rows if row.seed == "2 seeds") == [("2 seeds", ())]
+    assert len(rows) == 2
+    assert [row.marks for row in with_other_folds(rows)] == [(), ()]
+
+
+def test_another_split_is_another_run(root: Path) -> None:
+    command().train()
+    with pytest.raises(expkit.Error, match="exp.split.seed: 42 → 3"):
+        run = command()
+        run.exp.split.seed = 3
+        type(run.place)(run.loaded, run.place.config, run.name, "x")
+
+
+def test_the_result_holds_the_fingerprint(root: Path) -> None:
+    command("exp.fold=[0,1]").train()
+    found = results(root, "light")
+    assert [found[fold]["left_out"] for fold in (0, 1)] == [tables.fingerprint(np.array([fold])) for fold in (0, 1)]
+    assert counting(root).name == "light" and LIGHT in str(counting(root))
