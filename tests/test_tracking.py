@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import psutil
 import pytest
 from conftest import Project, call
 from helpers import results, start
-from light import wait_for
+from light import CONFIG, wait_for
 
 QUICK = "exp.train.epoch=2"
 SLOW = "exp.train.epoch=150"  # some seconds per fold
@@ -27,6 +28,19 @@ def inspect(project: Project, run: Path) -> dict[str, Any]:
     reader = [project.python.with_name("wandb"), "leet", "inspect", "--summary", "--json"]
     content: dict[str, Any] = json.loads(call(*reader, run, cwd=run, env=project.environment()).stdout)
     return content
+
+
+def logged(project: Project, run: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """The axis of each metric, and the points without what W&B adds, of an offline run, as W&B's own reader sees it."""
+    reader = [project.python.with_name("wandb"), "leet", "inspect", "--json"]
+    records = map(json.loads, call(*reader, run, cwd=run, env=project.environment()).stdout.splitlines())
+    axes, points = {}, []
+    for record in records:
+        if record["type"] == "metric":
+            axes[record["metric"]["name"]] = record["metric"]["step_metric"]
+        elif record["type"] == "history":
+            points.append({name: value for name, value in record["history"]["item"].items() if name[:1] != "_"})
+    return axes, points
 
 
 def offline_runs(root: Path) -> list[Path]:
@@ -56,6 +70,170 @@ def test_offline_without_an_account(project: Project, tmp_path: Path) -> None:
         assert seen["summary"]["epoch"] == 2
         assert seen["step"] == 1, "a point per epoch"
         assert "0.003" in text and "learning_rate" in text
+
+
+# What is logged is in control/rows: a row a line, or "checkpoint", or "stop".
+ROWS = """
+import json
+
+import expkit
+
+
+def quality(oof):
+    return oof["prediction"].mean()
+
+
+def train(exp, fold):
+    lines = (expkit.project_root() / "control/rows").read_text().splitlines()
+    for line in lines[int(fold.checkpoint.file.read_text()) if fold.checkpoint.file else 0 :]:
+        if line == "stop":
+            (expkit.project_root() / "control/rows").write_text("\\n".join(lines).replace("stop", "null"))
+            raise KeyboardInterrupt
+        elif line == "checkpoint":
+            fold.checkpoint.save(lambda file: file.write_text(str(lines.index(line) + 1)))
+        elif line != "null":
+            fold.log(json.loads(line))
+    fold.save_oof({"id": [1], "prediction": [0.5]})
+    fold.finish(**json.loads((expkit.project_root() / "control/values").read_text()))
+
+
+experiment = expkit.Experiment(train, expkit.Config, metric=quality, greater_is_better=True)
+
+if __name__ == "__main__":
+    expkit.main(experiment)
+"""
+
+
+def log_rows(
+    project: Project, root: Path, *rows: dict[str, Any] | str, values: dict[str, Any] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Train a fold that logs these rows, offline."""
+    folder = project.folder / "experiments/003-rows"
+    folder.mkdir(exist_ok=True)
+    (folder / ".gitignore").write_text("*\n")
+    (folder / "train.py").write_text(ROWS.lstrip())
+    (folder / "config.yaml").write_text(f"{CONFIG.lstrip()}  seed: 0\n")
+    (root / "control/rows").write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+    (root / "control/values").write_text(json.dumps(values or {}))
+    arguments: dict[str, Any] = {"root": root, "experiment": "003-rows", "check": False, "WANDB_MODE": "offline"}
+    done = project.train("exp.fold=[0]", **arguments)
+    if "stop" in rows:
+        assert done.returncode == 130, done.stderr
+        time.sleep(1.1)  # the folder of a W&B run is named by the second
+        done = project.train("exp.fold=[0]", **arguments)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_each_metric_has_its_own_axis(sweeping: Project, root: Path) -> None:
+    """The one it was first logged over; over the other one it has another name, and no point is lost."""
+    rows = [
+        {"step": 1, "loss": 0.5, "rate": 0.1},
+        {"step": 2, "loss": 0.4, "rate": 0.1},
+        {"epoch": 1, "loss": 0.45, "accuracy": 0.7},
+        {"test": 0.9},
+        {"step": 3, "loss": 0.3, "accuracy": 0.8},
+        {"epoch": 2, "step": 3, "test": 0.8},
+    ]
+    log_rows(sweeping, root, *rows)
+    [run] = offline_runs(root)
+    axes, points = logged(sweeping, run)
+    assert axes == {
+        "loss": "step",
+        "rate": "step",
+        "loss_epoch": "epoch",
+        "accuracy": "epoch",
+        "accuracy_step": "step",
+        "test_epoch": "epoch",
+    }
+    assert points == [
+        {"step": 1, "loss": 0.5, "rate": 0.1},
+        {"step": 2, "loss": 0.4, "rate": 0.1},
+        {"epoch": 1, "loss_epoch": 0.45, "accuracy": 0.7},
+        {"test": 0.9},
+        {"step": 3, "loss": 0.3, "accuracy_step": 0.8},
+        {"epoch": 2, "step": 3, "test_epoch": 0.8},
+    ]
+    file = next((root / "output/003-rows").glob("*/fold0")) / "history.csv"
+    assert file.read_text().splitlines()[:4] == [
+        "step,loss,rate,epoch,accuracy,test",
+        "1,0.5,0.1,,,",
+        "2,0.4,0.1,,,",
+        ",0.45,,1,0.7,",
+    ], "on the disk the names stay as they are"
+
+
+def test_a_fold_that_goes_on_keeps_its_axes(sweeping: Project, root: Path) -> None:
+    """Also when what comes first now came second then."""
+    before = [{"step": 1, "loss": 0.5}, {"epoch": 1, "loss": 0.4}, "checkpoint"]
+    log_rows(sweeping, root, *before, "stop", {"epoch": 2, "loss": 0.3}, {"step": 2, "loss": 0.2})
+    _, run = offline_runs(root)
+    axes, points = logged(sweeping, run)
+    assert axes == {"loss": "step", "loss_epoch": "epoch"}
+    assert points == [{"epoch": 2, "loss_epoch": 0.3}, {"step": 2, "loss": 0.2}]
+
+
+def test_a_value_that_wandb_refuses_costs_that_value(sweeping: Project, root: Path) -> None:
+    """One line says which; the rest of its row, and what comes later, goes on."""
+    odd = {"": 1.0, "_step": 7, "_timestamp": 1, "a*": 2.0, "a*b": 3.0}
+    fine = {"half \ud800": 1, "dot.ted": 1, "slash/ed": 1, "text": "x" * 1_000_000, "huge": 2**70, "損失": 0.5}
+    values = {"_runtime": 3, "half \ud800": 1, "table": {"1": 2}, "best_epoch": 2}
+    rows = [{"epoch": epoch, "loss": 0.5} | odd | fine for epoch in (1, 2)]
+    done = log_rows(sweeping, root, *rows, values=values)
+    [run] = offline_runs(root)
+    axes, points = logged(sweeping, run)
+    expected = {"epoch", "loss", *fine} - {"half \ud800"} | {"half �"}
+    assert [set(point) for point in points] == [expected, expected]
+    assert axes == dict.fromkeys(expected - {"epoch"}, "epoch")
+    summary = inspect(sweeping, run)["summary"]
+    assert summary["best_epoch"] == 2 and summary["score"] == 0.5 and summary["table"] == {"1": 2}
+    assert [line for line in done.stderr.splitlines() if "W&B" in line] == [
+        *(f"warning: W&B does not take '{name}' (W&B keeps this name to itself); it is kept on the disk alone"
+          for name in ("", "_step", "_timestamp")),
+        *(f"warning: W&B does not take '{name}' (a * stands for any name); it is kept on the disk alone"
+          for name in ("a*", "a*b")),
+        "warning: W&B does not take '_runtime' (W&B keeps this name to itself); it is kept on the disk alone",
+        "warning: W&B does not take 'half �' ('utf-8' codec can't encode character '\\ud800' in position 5: surrogates "
+        "not allowed); it is kept on the disk alone",
+    ]  # fmt: skip
+    history = next((root / "output/003-rows").glob("*/fold0")) / "history.csv"
+    assert history.read_text().splitlines()[0] == ",".join(["epoch", "loss", *odd, *fine]).replace("\ud800", "�")
+
+
+# A row whose values W&B refuses one by one; then its run ends behind our back.
+REFUSED = """
+from expkit.train.tracking import Tracking
+tracker = Tracking("002-light", "light", {}, debug=False).start("fold0", "0a1b2c3d", [])
+run = tracker.run
+for epoch in (1, 2):
+    tracker.log({"epoch": epoch, "loss": 0.5, "half \\ud800": 1.0}, "epoch")
+    tracker.log({3: 1.0}, None)
+    tracker.log({"half \\ud800": 1.0, "other": 2.0}, None)
+tracker.summarize({"score": 1.0, "table": {1: 2}})
+while tracker._calls.qsize():
+    pass
+run.finish()
+tracker.log({"epoch": 3, "loss": 0.5}, "epoch")
+tracker.log({"epoch": 4, "loss": 0.5}, "epoch")
+tracker.finish(failed=False)
+print(tracker.run, "trained")
+"""
+
+
+def test_an_error_about_a_value_and_one_about_the_run(project: Project, root: Path) -> None:
+    """The first costs the value alone, whatever W&B raises; after the second there is no W&B any more."""
+    environment = project.environment(PROJECT_ROOT=str(root), WANDB_MODE="offline")
+    done = call(project.python, "-c", REFUSED, cwd=root, env=environment)
+    [run] = offline_runs(root)
+    assert logged(project, run)[1] == [{"epoch": 1, "loss": 0.5}, {"other": 2}, {"epoch": 2, "loss": 0.5}, {"other": 2}]
+    assert inspect(project, run)["summary"]["score"] == 1
+    assert [line.partition("(")[0] for line in done.stderr.splitlines() if "W&B" in line] == [
+        "warning: W&B does not take 'half �' ",
+        "warning: W&B does not take '3' ",
+        "warning: W&B does not take 'table' ",
+        "warning: W&B failed ",
+    ]
+    assert done.stdout.endswith("None trained\n")
 
 
 def test_wandb_mode_disabled(project: Project, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from expkit.files import Broken
 from expkit.paths import code_root, output_dir, shown
 from expkit.progress import Progress
 from expkit.train.checkpoint import Checkpoint
-from expkit.train.history import History
+from expkit.train.history import History, axis_of
 from expkit.train.origin import Command, environment, environment_text, origin
 from expkit.train.place import Place
 from expkit.train.scores import as_number, scores
@@ -100,6 +100,7 @@ class Fold:
         for left in self.folder.iterdir():
             if left.name not in (self.checkpoint.folder.name, record.HISTORY, record.LOG):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
+        self._tracker.remember(self._history.logged())
         self._clock -= about["seconds"]
         self._resumed, self._environments = about["resumed"] + 1, about["environments"]
         print(f"{self.title} goes on after {about['seconds']:.0f} s of training", flush=True)
@@ -129,12 +130,13 @@ class Fold:
         """Add one row to `history.csv`, to W&B and to the progress that is shown.
 
         Args:
-            metrics: "epoch" or "step", from 1 on, and the metrics after it: numbers, also NumPy's, or tensors of one
-                number; None stays blank. A name may come later.
-            total: how many epochs or steps there will be.
+            metrics: "epoch" or "step", from 1 on, and numbers by name, also NumPy's, or tensors of one number; None
+                stays blank. A name may come later. A row with both is one of an epoch. A metric has the axis over
+                which it comes first; over the other one, W&B gets it as `<name>_step` or `<name>_epoch`.
+            total: how many epochs, or steps, there will be.
         """
         row = self._history.add(metrics)
-        axis = next((name for name in ("epoch", "step") if name in row), None)
+        axis = axis_of(row)
         self._tracker.log(row, axis)
         self._progress.show(axis, row, total)
 
@@ -245,10 +247,9 @@ class Fold:
         if number is not None and type(value) not in (int, float):
             value = int(number) if number.is_integer() and "int" in str(getattr(value, "dtype", "")) else number
         try:
-            json.dumps(value, allow_nan=False)
+            return json.loads(json.dumps(value, allow_nan=False))  # as it comes back from the disk
         except (ValueError, TypeError) as error:
             raise Error(f"{self.title}: fold.finish({name}={value!r}): a finite number, or what JSON holds") from error
-        return value
 
     def _write(self, found: dict[str, float], kept: dict[str, Any]) -> None:
         work = self._work

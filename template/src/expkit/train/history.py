@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from expkit.errors import plain
 from expkit.files import to_disk, write_text
 from expkit.train.scores import as_number
+
+AXES = ("epoch", "step")
+
+
+def axis_of(names: Iterable[str]) -> str | None:
+    """Over what a row counts that has values of these names: epochs before steps; None: it has neither."""
+    return next((axis for axis in AXES if axis in names), None)
 
 
 class History:
     """Writes history.csv; every row is on the disk's side of this process when `add` returns.
+
+    Rows of epochs and of steps stand in one file, in the order of logging; `axis_of` says which is which.
 
     Args:
         file: is made with the first row.
@@ -21,33 +31,31 @@ class History:
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        self.columns: list[str] = []
+        self.columns: dict[str, None] = {}
         self.rows = 0
 
-    def add(self, metrics: Mapping[str, Any]) -> dict[str, float | str]:
+    def add(self, metrics: Mapping[Any, Any]) -> dict[str, float | str]:
         """Add a row; a value that is None stays blank.
 
         Returns:
             the numbers of the row: tensors and NumPy's own as Python's; what is no number, as text.
         """
-        row: dict[str, float | str] = {}
-        for name, value in metrics.items():
-            number = as_number(value)
-            if value is not None:
-                row[name] = (
-                    str(value) if number is None else int(number) if number.is_integer() and _is_int(value) else number
-                )
-        new = [name for name in metrics if name not in self.columns]
-        if new:
-            self.columns += new
-            before = self.file.read_text(encoding="utf-8").splitlines()[1:] if self.file.exists() else []
-            padding = "," * len(new) if before else ""
-            lines = [self._line(self.columns), *(line + padding for line in before)]
-            self.file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+        named = {plain(name): value for name, value in metrics.items()}
+        row = {name: _plain(value) for name, value in named.items() if value is not None}
+        if not named.keys() <= self.columns.keys():
+            self._widen(named)
+        # Opened for each row: 20 microseconds, and what lies there is cut, renamed or deleted as by any program.
         with open(self.file, "a", encoding="utf-8", newline="\n") as stream:
-            stream.write(self._line([row.get(name, "") for name in self.columns]) + "\n")
+            stream.write(_line([row.get(name, "") for name in self.columns]))
         self.rows += 1
         return row
+
+    def _widen(self, names: Iterable[str]) -> None:
+        before = len(self.columns)
+        self.columns |= dict.fromkeys(names)
+        rows = self.file.read_text(encoding="utf-8").splitlines()[1:] if before else []
+        padding = "," * (len(self.columns) - before)
+        write_text(self.file, _line(list(self.columns)) + "".join(f"{row}{padding}\n" for row in rows))
 
     def cut(self, rows: int) -> bool:
         """Go on after the first `rows` rows of the file that an interrupted training has left; whether it has them."""
@@ -57,19 +65,39 @@ class History:
         lines = self.file.read_text(encoding="utf-8").splitlines()[: rows + 1] if self.file.exists() else []
         if len(lines) != rows + 1:
             return False
-        self.columns, self.rows = next(csv.reader(lines[:1])), rows
+        self.columns, self.rows = dict.fromkeys(next(csv.reader(lines[:1]))), rows
         write_text(self.file, "".join(f"{line}\n" for line in lines))
         return True
+
+    def logged(self) -> dict[tuple[str, str | None], None]:
+        """The names that the rows so far have values of, each with the axis of the row, in the order of logging."""
+        found: dict[tuple[str, str | None], None] = {}
+        if self.rows:
+            with open(self.file, newline="", encoding="utf-8") as stream:
+                for row in csv.DictReader(stream):
+                    names = [name for name, value in row.items() if name and value]
+                    found |= dict.fromkeys((name, axis_of(names)) for name in names)
+        return found
 
     def to_disk(self) -> None:
         """Wait until the rows so far would survive a power cut."""
         if self.file.exists():
             to_disk(self.file)
 
-    def _line(self, values: list[Any]) -> str:
-        stream = io.StringIO()
-        csv.writer(stream, lineterminator="").writerow(values)
-        return stream.getvalue().replace("\r", " ").replace("\n", " ")
+
+def _line(values: list[Any]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerow(values)
+    return stream.getvalue()
+
+
+def _plain(value: Any) -> float | str:
+    number = as_number(value)
+    if number is None:
+        return plain(value)
+    if number.is_integer() and _is_int(value):
+        return int(value.item() if hasattr(value, "item") else value)  # all its digits
+    return number
 
 
 def _is_int(value: Any) -> bool:

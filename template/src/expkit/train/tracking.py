@@ -11,12 +11,13 @@ import signal
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from expkit.errors import interrupted, plain, warn
+from expkit.errors import interrupted, warn
 from expkit.paths import code_root, output_dir, shown
+from expkit.train.points import Points, brief
 
 # Seconds to wait for the server: at the start of a fold, and for the uploads at its end. What is not uploaded by then
 # stays on disk, for `wandb sync`.
@@ -47,7 +48,7 @@ class _Server:
 
             logged_in = bool(wandb.login(prompt=False))
         except Exception as error:  # of W&B, pydantic, requests: whatever it is, it is no reason not to train
-            warn(f"W&B does not take the key, or does not answer; going on offline ({_brief(error)})")
+            warn(f"W&B does not take the key, or does not answer; going on offline ({brief(error)})")
             return False
         if wished and not logged_in:
             warn("WANDB_MODE is online and there is no key (`uv run wandb login`); going on offline")
@@ -116,7 +117,7 @@ class Tracker:
 
     def __init__(self, run: Any) -> None:
         self.run = run
-        self._axes: dict[str, str] = {}
+        self._points = Points(run)
         self._calls: queue.Queue[Callable[[], Any] | None] = queue.Queue(MOST_WAITING)
         self._since = math.inf  # when the present call began, `time.monotonic()`
         self._thread = threading.Thread(target=self._call_all, daemon=True)
@@ -132,21 +133,19 @@ class Tracker:
                 _tell(error)
             self._since = math.inf
 
-    def log(self, metrics: Mapping[str, Any], axis: str | None) -> None:
-        """One point, as `wandb.Run.log`, over `axis`, a name among the metrics."""
-        run = self.run
-        if run is None:
-            return
-        for name in metrics:
-            if axis is not None and name != axis and self._axes.get(name) != axis:
-                self._axes[name] = axis
-                self._send(functools.partial(run.define_metric, name, step_metric=axis))
-        self._send(functools.partial(run.log, dict(metrics)))
+    def remember(self, logged: Iterable[tuple[str, str | None]]) -> None:
+        """As `Points.remember`, before the first `log`."""
+        self._points.remember(logged)
+
+    def log(self, row: Mapping[str, Any], axis: str | None) -> None:
+        """One point, as `Points.log`."""
+        if self.run is not None:
+            self._send(functools.partial(self._points.log, dict(row), axis))
 
     def summarize(self, values: Mapping[str, Any]) -> None:
-        """Final values, as `wandb.Run.summary.update`."""
+        """Final values, as `Points.summarize`."""
         if self.run is not None:
-            self._send(functools.partial(self.run.summary.update, dict(values)))
+            self._send(functools.partial(self._points.summarize, dict(values)))
 
     def finish(self, failed: bool) -> None:
         """Close the W&B run, and wait for its uploads."""
@@ -214,7 +213,7 @@ def _attempt(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
 
 def _tell(error: Exception) -> None:
     """Say that W&B has failed, and remember what it means for the next folds."""
-    warn(f"W&B failed ({_brief(error)}); the training goes on, its metrics are in history.csv")
+    warn(f"W&B failed ({brief(error)}); the training goes on, its metrics are in history.csv")
     if isinstance(error, TimeoutError):
         _SERVER.answers = False
     if isinstance(error, ConnectionError):
@@ -236,11 +235,6 @@ def _kill_service() -> None:
             for child in file.read_text().split():
                 if Path(f"/proc/{child}/comm").read_text().startswith("wandb-core"):
                     os.kill(int(child), signal.SIGKILL)
-
-
-def _brief(error: Exception) -> str:
-    """What an error says, on one line: pydantic takes several."""
-    return plain(" ".join(str(error).split()) or type(error).__name__)[:200]
 
 
 def _project_of_pyproject() -> str | None:
