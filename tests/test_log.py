@@ -1,10 +1,17 @@
-"""train.log keeps what a training prints, and the traceback of what failed."""
+"""train.log keeps what a training prints, and the traceback of what failed; a long epoch shows its steps."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
+import re
+import signal
+import struct
+import subprocess
 import sys
+import termios
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,22 +59,89 @@ def test_the_traceback_of_a_fold_that_fails(root: Path) -> None:
     assert log(root, 0) == ""
 
 
+def on_terminal(during: Callable[[expkit.Fold], object], monkeypatch: pytest.MonkeyPatch) -> str:
+    """What a terminal of 80 columns gets while fold 0 is trained."""
+    terminal, child = pty.openpty()
+    fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with os.fdopen(child, "w", buffering=1) as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        patch.setenv("TERM", "xterm")
+        patch.delenv("COLUMNS", raising=False)
+        command("exp.fold=[0]", during=during).train()
+        stream.flush()
+        shown = os.read(terminal, 65536).decode()
+    os.close(terminal)
+    return shown
+
+
 def test_a_progress_bar_is_not_in_the_log(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal: the log has a line an epoch, the terminal a bar, and what else is printed stands above it."""
-    terminal, child = pty.openpty()
 
     def train_long(fold: expkit.Fold) -> None:
         for epoch in range(1, 4):
             fold.log({"epoch": epoch, "loss": 0.5}, total=3)
             print("between")
 
-    with os.fdopen(child, "w", buffering=1) as stream, monkeypatch.context() as patch:
-        patch.setattr(sys, "stdout", stream)
-        patch.setenv("TERM", "xterm")
-        command("exp.fold=[0]", during=train_long).train()
-        stream.flush()
-        shown = os.read(terminal, 65536).decode()
-    os.close(terminal)
+    shown = on_terminal(train_long, monkeypatch)
     line = "fold 0  epoch {}/3  loss 0.5000\nbetween\n"
     assert log(root, 0) == "".join(line.format(epoch) for epoch in (1, 2, 3))
     assert shown.count("between") == 3 and "━" in shown
+
+
+def train_with_steps(fold: expkit.Fold) -> None:
+    """Two epochs of 50 steps, and some steps of a third."""
+    for step in range(1, 131):
+        metrics = {"train_loss_step": 0.5, "learning_rate": 0.001, "gradient_norm": 1.0, "tokens": 1234567}
+        fold.log({"step": step} | metrics, total=150)
+        if step % 50 == 0:
+            fold.log({"epoch": step // 50, "train_loss": 0.5}, total=3)
+
+
+FIRST, LAST = (
+    f"fold 0  step {step}/150  train_loss_step 0.5000  learning_rate 0.0010  gradient_norm 1.0000  tokens 1234567\n"
+    for step in (1, 130)
+)
+EPOCHS = "".join(f"fold 0  epoch {epoch}/3  train_loss 0.5000\n" for epoch in (1, 2))
+
+
+def test_steps_do_not_fill_the_log(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line an epoch, and of the steps one every ten seconds and the last one; the history has them all."""
+    command("exp.fold=[0]", during=train_with_steps).train()
+    assert log(root, 0) == FIRST + EPOCHS + LAST
+    assert (counting(root) / "fold0" / record.HISTORY).read_text().count("\n") == 1 + 130 + 2
+    monkeypatch.setattr("expkit.progress.EVERY", 0)  # the ten seconds have passed each time
+    command("exp.fold=[1]", during=train_with_steps).train()
+    assert log(root, 1).count("step") == 2 * 130
+
+
+def test_epochs_and_steps_have_a_bar_each(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step does not move the bar of the epochs; 80 columns are enough; the log is as without a terminal."""
+    shown = on_terminal(train_with_steps, monkeypatch)
+    assert log(root, 0) == FIRST + EPOCHS + LAST
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown))
+    bars = [line.split()[2:4] for line in lines if "━" in line]
+    assert ["step", "130/150"] in bars and ["epoch", "2/3"] in bars
+    assert {place for kind, place in bars if kind == "epoch"} <= {"1/3", "2/3"}
+    assert {len(line) for line in lines if "━" in line} == {80}
+    assert any("…" in line for line in lines)
+
+
+@pytest.mark.parametrize("rows", [1, 500])
+def test_a_killed_process_leaves_every_row(root: Path, rows: int) -> None:
+    """Epochs, steps, and a column that comes late."""
+    code = f"""
+import os, signal, sys
+sys.path.insert(0, {str(expkit.code_root() / "src")!r})
+from pathlib import Path
+from expkit.train.history import History
+history = History(Path("history.csv"))
+for step in range(1, {rows} + 1):
+    history.add({{"step": step, "loss": 0.5}})
+history.add({{"epoch": 1, "late": 2**60 + 1, 3: "a\\ud800"}})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, check=False)
+    assert done.returncode == -signal.SIGKILL
+    steps = [f"{step},0.5,,," for step in range(1, rows + 1)]
+    lines = (root / "history.csv").read_text().splitlines()
+    assert lines == ["step,loss,epoch,late,3", *steps, f",,1,{2**60 + 1},a�"]
