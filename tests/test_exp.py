@@ -221,6 +221,16 @@ def test_watch(root: Path) -> None:
             screen += os.read(terminal, 4096).decode(errors="replace")
         with open(fold / "history.csv", "a") as history:
             history.write(f"{epoch},0.5\n")
+    (fold / "history.csv").write_text(
+        "step,loss,epoch\n1,0.5,\n2,0.5,\n,0.5,1\n" + "3,0.5,\n" * 20_000 + "20003,0.5,\n"
+    )
+    while "fold1 in step 20003" not in screen:
+        assert time.monotonic() < deadline, screen
+        screen += os.read(terminal, 4096).decode(errors="replace")
+    (fold / "history.csv").write_text("step,loss,epoch\n1,0.5,\n2,0.5,\n,0.5,1\n3,0.5,\n4,0.5,\n")
+    while "fold1 in epoch 2, step 4" not in screen:
+        assert time.monotonic() < deadline, screen
+        screen += os.read(terminal, 4096).decode(errors="replace")
     assert interrupt(watching) == 130
     os.close(terminal)
 

@@ -20,6 +20,7 @@ from expkit.errors import CONTROL, plain, report, require
 from expkit.inspect import beside
 from expkit.inspect import board as boards
 from expkit.inspect.board import MOST_ROWS, Row, find_run, read_board
+from expkit.inspect.loaded import position
 from expkit.inspect.show import HEADINGS, board_table, cells, new_console, score_text, show_run
 from expkit.paths import experiment_names, output_dir, shown
 from expkit.record import HISTORY, RESULT, run_folders
@@ -201,8 +202,7 @@ def _under_way(row: Row) -> list[str]:
     marks = []
     for history in sorted(row.folder.glob(f"*/{HISTORY}")):
         if not history.with_name(RESULT).exists() and time.time() - history.stat().st_mtime < 600:
-            epochs = max(0, history.read_bytes().count(b"\n") - 1)
-            marks.append(f"{history.parent.name} in epoch {epochs + 1}")
+            marks.append(f"{history.parent.name} in {position(history) or 'training'}")
     return marks
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from expkit.files import Broken
 from expkit.inspect.board import Row, find_run, row_of
 from expkit.paths import shown
 from expkit.record import HISTORY, OOF, TEST, FoldRecord, RunRecord, read_run
+from expkit.train.history import AXES, axis_of
 
 if TYPE_CHECKING:
     import numpy
@@ -71,12 +73,18 @@ class LoadedRun:
         assert result is not None
         return dict(result)
 
-    def history(self, fold: int | None) -> dict[str, list[float | None]]:
+    def history(self, fold: int | None, axis: str | None = None) -> dict[str, list[float | None]]:
         """The learning curve of a fold, one entry a call of `fold.log`: {"epoch": [1, ...], "train_loss": [...], ...}.
 
         A blank is None; a fold that has logged nothing gives {}.
+
+        Args:
+            axis: "epoch" or "step": its rows alone, and the columns that have a number in them. None: every row, of
+                epochs and steps as they came.
         """
-        return read_history(self._part(fold).folder / HISTORY)
+        require(axis in (None, *AXES), f"history(fold, axis={axis!r}): an axis is {' or '.join(AXES)}, or None")
+        history = read_history(self._part(fold).folder / HISTORY)
+        return history if axis is None else rows_of(history, axis)
 
     @functools.cached_property
     def oof(self) -> Columns:
@@ -157,6 +165,35 @@ def read_history(file: Path) -> dict[str, list[float | None]]:
     return {
         name: [_number(row[place]) if place < len(row) else None for row in rows] for place, name in enumerate(header)
     }
+
+
+def rows_of(history: dict[str, list[float | None]], axis: str) -> dict[str, list[float | None]]:
+    """The rows of a history that count over `axis`, and the columns that have a number in them."""
+    table = zip(*history.values(), strict=True)
+    kinds = [axis_of([name for name, value in zip(history, row, strict=True) if value is not None]) for row in table]
+    columns = {
+        name: [value for value, kind in zip(column, kinds, strict=True) if kind == axis]
+        for name, column in history.items()
+    }
+    return {name: column for name, column in columns.items() if any(value is not None for value in column)}
+
+
+def position(file: Path) -> str:
+    """How far a training is that writes this history.csv: "epoch 3", "epoch 3, step 1200"; "" if nothing says it."""
+    with open(file, "rb") as stream:
+        header = stream.readline()
+        start = max(len(header), stream.seek(0, os.SEEK_END) - 2**16)  # its end alone: one of steps is long
+        stream.seek(start)
+        rows = stream.read().decode(errors="replace").splitlines()[1 if start > len(header) else 0 :]
+    names = next(csv.reader([header.decode(errors="replace")]), [])
+    step = ""
+    for row in csv.reader(reversed(rows)):
+        cells = {name: cell for name, cell in zip(names, row, strict=False) if _number(cell) is not None}
+        if axis_of(cells) == "epoch":
+            return f"epoch {int(float(cells['epoch'])) + 1}{step and ', ' + step}"
+        if axis_of(cells) == "step":
+            step = step or f"step {cells['step']}"
+    return step or ("epoch 1" if "epoch" in names and not rows else "")
 
 
 def _number(text: str) -> float | None:

@@ -14,11 +14,12 @@ from expkit.config.experiment import Loaded, load_experiment
 from expkit.config.values import flat, fold_file
 from expkit.errors import plain
 from expkit.inspect.board import Row, row_of
-from expkit.inspect.loaded import LoadedRun
+from expkit.inspect.loaded import LoadedRun, rows_of
 from expkit.paths import shown
 from expkit.record import RunRecord
 from expkit.train.changes import changed_code, changed_data
 from expkit.train.fold import submission_of
+from expkit.train.history import AXES
 from expkit.train.scores import made_by
 
 HEADINGS = ("run", "score ± std", "folds", "seed", "time", "finished", "commit", "marks")
@@ -185,35 +186,44 @@ def _origin(run: RunRecord, origin: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def learning_curve(run: LoadedRun, width: int) -> str:
-    """The last metric of each fold's history, drawn in characters; "" when there is none."""
+    """The last metric of each fold's epochs, else of its steps, drawn in characters; "" when there is none."""
     import plotext
 
-    histories = {}
-    for fold in run.folds:
-        history = run.history(fold)
-        axis = next((name for name in ("epoch", "step") if name in history), None)
-        if axis is None or len(history) < 2:
-            continue
-        metric = list(history)[-1]
-        points = [
-            (x, y) for x, y in zip(history[axis], history[metric], strict=True) if x is not None and y is not None
-        ]
-        points = [(x, y) for x, y in points if abs(x) < 1e15 and abs(y) < 1e15]  # neither nan nor inf
-        if len(points) > 1:
-            histories[fold] = (axis, metric, points)
-    if not histories:
+    curves = {fold: curve for fold in run.folds if (curve := last_curve(run, fold))}
+    if not curves:
         return ""
-    axis, metric, _ = next(iter(histories.values()))
+    axis, metric, _ = next(iter(curves.values()))
+    curves = {fold: curve for fold, curve in curves.items() if curve[:2] == (axis, metric)}
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plotsize(min(width, 100), 18)
     legend = []  # below the curves: plotext's own hides a part of them
     colors = ["blue", "orange", "green", "red", "magenta"] * 20
-    for (fold, (_, _, points)), color in zip(histories.items(), colors, strict=False):
+    for (fold, (_, _, points)), color in zip(curves.items(), colors, strict=False):
         plotext.plot([x for x, _ in points], [y for _, y in points], marker="braille", color=color)
         legend.append(plotext.colorize(f"━ fold {fold}", color))
-    last = max(points[-1][0] for _, _, points in histories.values())
-    plotext.xticks(sorted({1 + round((last - 1) * part / 4) for part in range(5)}))
+    places = [x for _, _, points in curves.values() for x, _ in points]
+    first, last = min(places), max(places)
+    plotext.xticks(sorted({first + round((last - first) * part / 4) for part in range(5)}))
     plotext.title(plain(metric))
     plotext.xlabel(axis)
     return f"{plotext.build().rstrip()}\n{'  '.join(legend)}"
+
+
+def last_curve(run: LoadedRun, fold: int) -> tuple[str, str, list[tuple[float, float]]] | None:
+    """Axis, name and points of the last metric of a fold that has two points at least; None: it has none."""
+    history = run.history(fold)
+    parts = {axis: rows_of(history, axis) for axis in AXES}
+    if not any(parts.values()):
+        rows = max(map(len, history.values()), default=0)
+        parts = {"row": {**history, "row": list(range(1, rows + 1))}}
+    for axis, columns in parts.items():
+        for metric in [name for name in reversed(columns) if name not in (axis, *AXES)]:
+            points = [
+                (x, y)
+                for x, y in zip(columns[axis], columns[metric], strict=True)
+                if x is not None and y is not None and abs(x) < 1e15 and abs(y) < 1e15  # neither nan nor inf
+            ]
+            if len(points) > 1:
+                return axis, metric, points[:: -1 - len(points) // 2000][::-1]  # more are not seen
+    return None

@@ -1,0 +1,49 @@
+"""The history of a fold: rows of epochs and of steps in one file, each drawn over its own axis."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from commands import command
+
+import expkit
+from expkit.inspect.show import learning_curve
+
+CSI = re.compile(r"\x1b\[[0-9;]*m")
+EPOCHS = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": 0.25} for epoch in range(1, 5)]
+STEPS = [{"step": step, "loss": 10.0, "rate": 0.5} for step in range(100, 1100, 100)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "axis", "metric", "first", "last"),
+    [
+        ([*STEPS[:5], *EPOCHS[:2], *STEPS[5:], *EPOCHS[2:]], "epoch", "accuracy", 1, 4),
+        ([*STEPS, {"epoch": 1, "loss": 0.5}], "step", "rate", 100, 1000),
+        (STEPS, "step", "rate", 100, 1000),
+        ([{"loss": 0.5}, {"loss": 0.25}, {"loss": 0.125}], "row", "loss", 1, 3),
+        (EPOCHS[:1], "", "", 0, 0),
+    ],
+    ids=["both", "one epoch", "steps", "neither", "one row"],
+)
+def test_a_curve_over_its_own_axis(
+    root: Path, rows: list[dict[str, float]], axis: str, metric: str, first: int, last: int
+) -> None:
+    """`exp show` draws epochs, else steps, else rows, and never mixes them; `history` gives each for itself."""
+    command("exp.fold=[0]", during=lambda fold: [fold.log(row) for row in rows]).train()
+    run = expkit.load_run("light")
+    printed = [line.split() for line in CSI.sub("", learning_curve(run, 80)).splitlines()]
+    titles = [line for line in printed if line in (["accuracy"], ["rate"], ["loss"])]
+    assert titles == ([[metric]] if metric else [])
+    assert ([axis] in printed) == bool(axis)
+    if metric:
+        ticks = printed[printed.index([axis]) - 1]
+        assert (ticks[0], ticks[-1]) == (str(first), str(last))
+    assert run.history(0)["loss"] == [row.get("loss") for row in rows]
+    for kind in ("epoch", "step"):
+        mine = [row for row in rows if kind in row]
+        names = list(dict.fromkeys(name for row in rows for name in row if any(name in other for other in mine)))
+        assert run.history(0, axis=kind) == {name: [row.get(name) for row in mine] for name in names}
+    with pytest.raises(expkit.Error, match="an axis is epoch or step, or None"):
+        run.history(0, axis="epochs")
