@@ -165,8 +165,11 @@ class Network:
 
     def fit(
         self, X: np.ndarray, y: np.ndarray, X_valid: np.ndarray, y_valid: np.ndarray, epochs: int
-    ) -> Iterator[dict[str, float]]:
-        """Train, from the step on that `load_checkpoint` has restored; yields the metrics of each epoch.
+    ) -> Iterator[tuple[dict[str, float], int]]:
+        """Train, from the step on that `load_checkpoint` has restored.
+
+        Yields the metrics of each epoch, with the number of epochs in all; and every `log_every` steps their mean loss,
+        with the number of steps in all.
 
         Within an epoch nothing waits for the device, but for what `log_every` shows.
 
@@ -217,9 +220,11 @@ class Network:
                     self.step += 1
                     if config.ema:
                         self._update_mean()
-                    if self.log_every and self.step % self.log_every == 0 and place + 1 < per_epoch:
+                    is_last = place + 1 == per_epoch  # a checkpoint after it would lose the metrics of the epoch
+                    if self.log_every and self.step % self.log_every == 0 and not is_last:
                         since = max(0, place + 1 - self.log_every)
-                        yield {"step": self.step, "train_loss": self._mean_loss(epoch, since, place + 1)}
+                        metrics = {"step": self.step, "train_loss_step": self._mean_loss(epoch, since, place + 1)}
+                        yield metrics, epochs * per_epoch
 
                 metrics = {"epoch": epoch + 1, "train_loss": self._mean_loss(epoch, 0, per_epoch)}
                 if len(y_valid):
@@ -227,7 +232,7 @@ class Network:
                     target = torch.as_tensor(y_valid)
                     metrics["valid_loss"] = F.cross_entropy(logits, target).item()
                     metrics["valid_accuracy"] = (logits.argmax(dim=1) == target).double().mean().item()
-                yield metrics
+                yield metrics, epochs
 
     def _autocast(self) -> torch.autocast:
         dtype = getattr(torch, self.config.precision.value)

@@ -123,7 +123,7 @@ class Probe(Enum):
 @dataclass
 class RuntimeConfig(expkit.RuntimeConfig):
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    log_every: int = 0  # steps; 0: once per epoch
+    log_every: int = 100  # steps: how often within an epoch; 0: once per epoch
     probe: Probe = Probe.none
 
     def __post_init__(self) -> None:
@@ -175,8 +175,9 @@ def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
     if fold.checkpoint.file is not None:
         network.load_checkpoint(fold.checkpoint.file)
     with model.probe(exp.runtime.probe.value, fold.folder):
-        for metrics in network.fit(X[fit_rows], y[fit_rows], X[valid_rows], y[valid_rows], epochs=exp.train.epoch):
-            fold.log(metrics, total=exp.train.epoch if "epoch" in metrics else None)  # history.csv, W&B, progress bar
+        rows = X[fit_rows], y[fit_rows], X[valid_rows], y[valid_rows]
+        for metrics, total in network.fit(*rows, epochs=exp.train.epoch):
+            fold.log(metrics, total)  # history.csv, W&B and the progress bar
             fold.checkpoint.save(network.save_checkpoint, every=30)  # seconds; the same command goes on from here
 
     network.save(fold.folder / "model.pt")
