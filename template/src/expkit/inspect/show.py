@@ -18,8 +18,8 @@ from expkit.inspect.loaded import LoadedRun, rows_of
 from expkit.paths import shown
 from expkit.record import RunRecord
 from expkit.train.changes import changed_code, changed_data
-from expkit.train.fold import submission_of
 from expkit.train.history import AXES
+from expkit.train.say import submission_of
 from expkit.train.scores import made_by
 
 HEADINGS = ("run", "score ± std", "folds", "seed", "time", "finished", "commit", "marks")

@@ -5,49 +5,25 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import codehash, inputs, record, snapshot, tables
-from expkit.config.experiment import Loaded
 from expkit.errors import Error, require, warn
 from expkit.files import Broken
-from expkit.paths import code_root, output_dir, shown
+from expkit.paths import code_root, output_dir
 from expkit.progress import Progress
 from expkit.train.checkpoint import Checkpoint
 from expkit.train.history import History, axis_of
-from expkit.train.origin import Command, environment, environment_text, origin
-from expkit.train.place import Place
+from expkit.train.origin import environment, environment_text, origin
 from expkit.train.scores import as_number, scores
 from expkit.train.submission import check_submission
+from expkit.train.work import Work
 
 if TYPE_CHECKING:
     from expkit.train.tracking import Tracker
-
-
-@dataclass
-class Work:
-    """What the folds of a run have in common."""
-
-    loaded: Loaded
-    place: Place
-    command: Command
-    overrides: list[str]
-    debug: bool
-    inputs: Sequence[str] | None
-    world_size: int = 1
-    has_git: bool = True
-
-    def snapshot(self) -> snapshot.Snapshot | None:
-        """The code as it is now; a sweep's copy has its own. None for debug runs, and without git."""
-        if self.debug or self.command.is_copy or not self.has_git:
-            return None if self.debug else self.command.git
-        found = snapshot.take(code_root())
-        self.has_git = found is not None  # said once
-        return found
 
 
 class Fold:
@@ -282,21 +258,3 @@ class Fold:
         """End the progress that is shown, and the W&B run."""
         self._progress.close()
         self._tracker.finish(failed)
-
-
-def describe(fold: record.FoldRecord, score: tuple[str, float | None]) -> str:
-    """A finished fold on one line, with the metric that decides."""
-    assert fold.result is not None
-    metric, value = score
-    scored = "trained" if value is None else f"{metric} {value:.4f}"
-    best = fold.result["values"].get("best_epoch")
-    epoch = f"  best epoch {best}" if best is not None and fold.number is not None else ""
-    return f"{scored}{epoch}  {fold.result['seconds']:.1f} s"
-
-
-def submission_of(fold: record.FoldRecord) -> str:
-    """What exp.mode=sub has made, on one line."""
-    assert fold.result is not None
-    if record.SUBMISSION in fold.result["files"]:
-        return f"predictions of the test set: {shown(fold.folder / record.SUBMISSION)}"
-    return f"trained on all rows, without fold.save_submission(...): {shown(fold.folder)}"

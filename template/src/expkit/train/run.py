@@ -17,13 +17,15 @@ from expkit.paths import shown
 from expkit.record import FoldRecord, RunRecord
 from expkit.train import scores
 from expkit.train.changes import changed_code, changed_data
-from expkit.train.fold import Fold, Work, describe, submission_of
+from expkit.train.fold import Fold
 from expkit.train.log import Log
 from expkit.train.names import run_name
 from expkit.train.origin import Command
 from expkit.train.place import Place
 from expkit.train.ranks import Ranks
+from expkit.train.say import describe, say_score, submission_of
 from expkit.train.tracking import Tracking
+from expkit.train.work import Work
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -235,17 +237,3 @@ class Run:
     def update_scores(self, folder: Path) -> RunRecord:
         """Bring the scores of a version up to date."""
         return scores.update(self.loaded.experiment, self.place.versions, folder)
-
-
-def say_score(run: RunRecord) -> str:
-    """The scores of a run on one line: the metric that decides, and the others."""
-    parts = []
-    for metric in run.metrics:
-        score = run.score(metric)
-        if score is not None:
-            deviation = "" if score.std is None else f" ± {score.std:.4f}"
-            parts.append(f"{metric} {score.value:.4f}{deviation}")
-    marks = [mark for mark in run.marks if mark.startswith("mixed")]
-    kind = "hold-out" if run.n_folds == 1 else "CV"
-    noted = f"  ({', '.join(marks)})" if marks else ""
-    return f"{kind} {'  '.join(parts)}  {len(run.done)}/{run.n_folds} folds{noted}"

@@ -1,0 +1,34 @@
+"""What the folds of a run have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from expkit import snapshot
+from expkit.config.experiment import Loaded
+from expkit.paths import code_root
+from expkit.train.origin import Command
+from expkit.train.place import Place
+
+
+@dataclass
+class Work:
+    """What the folds of a run have in common."""
+
+    loaded: Loaded
+    place: Place
+    command: Command
+    overrides: list[str]
+    debug: bool
+    inputs: Sequence[str] | None
+    world_size: int = 1
+    has_git: bool = True
+
+    def snapshot(self) -> snapshot.Snapshot | None:
+        """The code as it is now; a sweep's copy has its own. None for debug runs, and without git."""
+        if self.debug or self.command.is_copy or not self.has_git:
+            return None if self.debug else self.command.git
+        found = snapshot.take(code_root())
+        self.has_git = found is not None  # said once
+        return found
