@@ -1,0 +1,140 @@
+"""The data, and the model: gradient boosting with LightGBM."""
+
+import functools
+import re
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import lightgbm
+import matplotlib
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import GroupShuffleSplit
+
+ID = "id"
+TARGET = "body_mass_g"
+GROUP = "individual_id"  # rows of one group are never on both sides of a split
+NOT_FEATURES = [ID, TARGET, GROUP, "studyname", "sample_number", "comments"]
+
+TEST_SEED = 0  # the test set is the same in every run
+
+
+@functools.cache
+def load_data() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows to train on and the rows to predict, with a column `id`: 342 penguins, measured from 2007 to 2010.
+
+    Text columns are categories, for LightGBM; values that are missing stay missing.
+    """
+    rows = pd.read_csv(files("palmerpenguins") / "data/penguins-raw.csv")  # yours: expkit.input_dir() / "train.csv"
+    rows = rows.rename(columns=lambda name: re.sub(r"\W+", "_", name.lower()).strip("_"))
+    rows = rows[rows[TARGET].notna()].reset_index(drop=True)
+    rows[ID] = rows["studyname"] + "-" + rows["species"].str[:3] + "-" + rows["sample_number"].astype(str)
+    rows["date_egg"] = pd.to_datetime(rows["date_egg"]).dt.dayofyear
+    for column in rows.columns.difference(NOT_FEATURES):
+        if not pd.api.types.is_numeric_dtype(rows[column]):
+            rows[column] = rows[column].astype("category")
+
+    parts = GroupShuffleSplit(1, test_size=0.2, random_state=TEST_SEED).split(rows, groups=rows[GROUP])
+    train_rows, test_rows = next(parts)
+    return rows.iloc[train_rows], rows.iloc[test_rows].drop(columns=TARGET)
+
+
+class Booster:
+    """Gradient-boosted trees. The same seed, machine and number of threads give the same bytes."""
+
+    def __init__(self, config: Any, seed: int) -> None:
+        """
+        Args:
+            config: exp.train of the configuration.
+        """
+        self.config, self.seed = config, seed
+        self.rounds = 0  # trees that predict
+        self._booster: Any = None  # of lightgbm; it predicts with its best rounds
+
+    def fit(self, rows: pd.DataFrame, log: Callable[[dict[str, float]], Any], every: int) -> None:
+        """Train until the error on watched rows has not fallen for a while; the trees up to the best round predict.
+
+        The watched rows are some of `rows`, whole groups of them.
+
+        Args:
+            rows: to train on, with all columns of `load_data`.
+            log: takes the errors after each `every` rounds.
+        """
+        config = self.config
+        parts = GroupShuffleSplit(1, test_size=config.watched, random_state=self.seed).split(rows, groups=rows[GROUP])
+        fit, watched = (rows.iloc[part] for part in next(parts))
+        data = lightgbm.Dataset(features(fit), fit[TARGET])
+
+        def log_errors(state: Any) -> None:
+            done, errors = state.iteration + 1, state.evaluation_result_list
+            if done % every == 0:
+                log({"step": done} | {f"{name}_{metric}": error for name, metric, error, *_ in errors})
+
+        self._booster = lightgbm.train(
+            {
+                "objective": "regression",
+                "metric": "rmse",
+                "learning_rate": config.learning_rate,
+                "num_leaves": config.num_leaves,
+                "min_data_in_leaf": config.min_data_in_leaf,
+                "feature_fraction": config.feature_fraction,
+                "bagging_fraction": config.bagging_fraction,
+                "bagging_freq": 1,
+                "lambda_l2": config.lambda_l2,
+                "num_threads": config.num_threads,
+                "seed": self.seed,
+                "deterministic": True,
+                "force_row_wise": True,
+                "verbosity": -1,
+            },
+            data,
+            config.most_rounds,
+            valid_sets=[data, data.create_valid(features(watched), watched[TARGET])],
+            valid_names=["train", "watched"],
+            callbacks=[lightgbm.early_stopping(config.early_stopping, verbose=False), log_errors],
+        )
+        self.rounds = self._booster.best_iteration
+
+    def predict(self, rows: pd.DataFrame) -> np.ndarray:
+        """The prediction for each of the rows, (n,) float."""
+        return np.asarray(self._booster.predict(features(rows)))
+
+    def save(self, file: Path) -> None:
+        """Write the trees that predict, as LightGBM's text, for `load`."""
+        self._booster.save_model(file)
+
+    def save_importance(self, folder: Path) -> None:
+        """Write how much each column has lowered the error: importance.csv, and a picture, importance.png."""
+        gain = self._booster.feature_importance("gain")
+        table = pd.DataFrame({"column": self._booster.feature_name(), "gain": gain})
+        table = table.sort_values("gain", ascending=False, ignore_index=True)
+        table.to_csv(folder / "importance.csv", index=False)
+        figure = matplotlib.figure.Figure(figsize=(7, 0.3 * len(table) + 1), layout="constrained")
+        axis = figure.subplots()
+        axis.barh(table["column"], table["gain"])
+        axis.invert_yaxis()
+        axis.set(xlabel="gain")
+        figure.savefig(folder / "importance.png")
+
+
+class Model:
+    """Trees that have been stored."""
+
+    def __init__(self, booster: lightgbm.Booster) -> None:
+        self.booster = booster
+
+    def predict(self, rows: pd.DataFrame) -> np.ndarray:
+        """The prediction for each of the rows, which have the columns of `load_data`, (n,) float."""
+        return np.asarray(self.booster.predict(features(rows)))
+
+
+def load(file: Path) -> Model:
+    """The model that `Booster.save` wrote."""
+    return Model(lightgbm.Booster(model_file=file))
+
+
+def features(rows: pd.DataFrame) -> pd.DataFrame:
+    """The columns that the model sees."""
+    return rows.drop(columns=NOT_FEATURES, errors="ignore")

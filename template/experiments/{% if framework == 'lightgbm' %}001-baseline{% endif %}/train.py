@@ -1,0 +1,118 @@
+"""001-baseline: gradient boosting on the penguins that ship with the package palmerpenguins: how heavy is a bird?
+
+    uv run python train.py                                   # config.yaml as it stands: one fold
+    uv run python train.py show_config=true                  # what would run; trains nothing
+    uv run python train.py exp=001                           # the parameter set exp/001.yaml
+    uv run python train.py exp=001 'exp.fold=[0,1,2,3,4]'    # five folds, then the CV score
+    uv run python train.py exp=001 exp.debug=true            # a moment: does it run through?
+    uv run python train.py exp=001 exp.mode=sub              # train on all rows, write submission.csv
+    uv run python train.py -m exp=001,002                    # both, one after the other
+
+Results lie in output/001-baseline/<run>/. The same command again finishes what is missing, and trains nothing twice.
+This file is light to import; the data and the model are in model.py.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import expkit
+
+
+@dataclass
+class TrainConfig:
+    """LightGBM's own parameters, by its own names, and how long to train."""
+
+    learning_rate: float = 0.03
+    num_leaves: int = 8
+    min_data_in_leaf: int = 10  # rows
+    feature_fraction: float = 0.8  # the share of the columns that a tree may use
+    bagging_fraction: float = 0.8  # the share of the rows that a tree sees
+    lambda_l2: float = 1.0
+    most_rounds: int = 5000  # trees; training stops sooner, by early_stopping
+    early_stopping: int = 100  # rounds without a better error on the rows that are watched
+    watched: float = 0.2  # the share of the training rows that are watched for that; never those that are scored
+    num_threads: int = 1  # more are faster with many rows
+
+    def __post_init__(self) -> None:
+        expkit.require(
+            0 < self.learning_rate < math.inf,
+            f"exp.train.learning_rate must be a positive number, not {self.learning_rate}",
+        )
+        for name, least in (("num_leaves", 2), ("min_data_in_leaf", 0), ("most_rounds", 1), ("early_stopping", 1)):
+            value = getattr(self, name)
+            expkit.require(value >= least, f"exp.train.{name} must be at least {least}, not {value}")
+        for name in ("feature_fraction", "bagging_fraction"):
+            value = getattr(self, name)
+            expkit.require(0 < value <= 1, f"exp.train.{name} must be above 0, and at most 1, not {value}")
+        expkit.require(0 <= self.lambda_l2 < math.inf, f"exp.train.lambda_l2 must be at least 0, not {self.lambda_l2}")
+        expkit.require(0 < self.watched < 1, f"exp.train.watched must be between 0 and 1, not {self.watched}")
+        expkit.require(self.num_threads >= 1, f"exp.train.num_threads must be at least 1, not {self.num_threads}")
+
+
+@dataclass
+class RuntimeConfig(expkit.RuntimeConfig):
+    log_every: int = 10  # rounds
+
+    def __post_init__(self) -> None:
+        expkit.require(self.log_every >= 1, f"exp.runtime.log_every must be at least 1, not {self.log_every}")
+
+
+@dataclass
+class ExpConfig(expkit.ExpConfig):
+    train: TrainConfig = field(default_factory=TrainConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.debug:
+            self.train.most_rounds = min(self.train.most_rounds, 20)
+
+
+@dataclass
+class Config(expkit.Config):
+    exp: ExpConfig = field(default_factory=ExpConfig)
+
+
+def rmse(oof):
+    """The root of the mean squared error, in grams; `oof` maps the names below to arrays, (n,)."""
+    return ((oof["target"] - oof["prediction"]) ** 2).mean() ** 0.5
+
+
+def mae(oof):
+    """The mean absolute error, in grams."""
+    return abs(oof["target"] - oof["prediction"]).mean()
+
+
+def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
+    """Train on all rows but those of a fold, and predict these; or on all rows, and predict the test set."""
+    import model  # heavy imports wait until there is something to train
+
+    data, test = model.load_data()
+    fit_rows, valid_rows = expkit.split(exp, fold.number, id=data[model.ID], groups=data[model.GROUP])
+
+    booster = model.Booster(exp.train, exp.seed)
+    booster.fit(data.iloc[fit_rows], fold.log, exp.runtime.log_every)  # logs to history.csv, W&B and the progress bar
+
+    booster.save(fold.folder / "model.txt")
+    booster.save_importance(fold.folder)
+    tested = {"id": test[model.ID], "prediction": booster.predict(test)}
+    if fold.number is None:
+        fold.save_submission(tested)
+    else:
+        valid = data.iloc[valid_rows]
+        fold.save_oof({"id": valid[model.ID], "target": valid[model.TARGET], "prediction": booster.predict(valid)})
+        fold.save_test(tested)  # `exp submit` takes the mean over the folds
+    fold.finish(rounds=booster.rounds)
+
+
+experiment = expkit.Experiment(
+    train,
+    Config,
+    metric=rmse,
+    greater_is_better=False,
+    other_metrics=[mae],
+    inputs=[],  # no file of input/
+)
+
+if __name__ == "__main__":
+    expkit.main(experiment)

@@ -1,0 +1,96 @@
+"""`framework: lightgbm` renders the same project with gradient boosting on a table: lower is better, no epochs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ANSWERS, Project, call, clean_environment, commit_all, copier, data_arguments, once
+from helpers import scores_and_predictions
+
+from expkit import record
+from expkit.inspect.board import read_board
+
+pytestmark = pytest.mark.slow
+FOLDS = "exp.fold=[0,1,2,3,4]"
+
+
+def _make(folder: Path) -> None:
+    answers = data_arguments(ANSWERS | {"framework": "lightgbm"})
+    template = once("template", lambda made: None)  # has been made by conftest.py
+    copier("copy", "-q", "--defaults", *answers, template, folder, cwd=folder.parent)
+    call("uv", "sync", "-q", "--extra", "slurm", cwd=folder, env=clean_environment())
+    commit_all(folder)
+
+
+@pytest.fixture(scope="module")
+def boosting(home: Path) -> Project:
+    return Project(once("lightgbm", _make), home)
+
+
+def train(boosting: Project, root: Path, *arguments: str) -> str:
+    return boosting.train(*arguments, root=root, WANDB_MODE="disabled").stdout
+
+
+def test_the_rendered_project_is_in_order(boosting: Project) -> None:
+    """Formatted, lint-clean, typed, its own tests pass, its parameter sets compose."""
+    run = boosting.python.parent
+    call(run / "ruff", "check", cwd=boosting.folder)
+    call(run / "ruff", "format", "--check", cwd=boosting.folder)
+    assert "5 passed" in call(run / "pytest", "-q", cwd=boosting.folder, env=boosting.environment()).stdout
+    mypy = [Path(sys.executable).with_name("mypy"), "--ignore-missing-imports", "--python-executable", boosting.python]
+    call(*mypy, "train.py", "model.py", cwd=boosting.folder / "experiments/001-baseline")
+    assert "3 of 3 parameter sets are fine" in call(run / "exp", "check", cwd=boosting.folder).stdout
+
+
+def test_five_folds_in_one_process_and_in_two(boosting: Project, root: Path) -> None:
+    """The same bytes; the board has the lowest error first; `exp reproduce` says identical."""
+    train(boosting, root, "-m", "exp=001", "exp.fold=[0],[1],[2],[3],[4]", "hydra/launcher=local")
+    train(boosting, root, "exp=001", FOLDS, "exp.name=one")
+    train(boosting, root, FOLDS)
+    rows = read_board()
+    assert [row.run for row in rows][-1] == "baseline" and rows[0].score is not None and rows[0].score < 335
+    assert [row.score for row in rows] == sorted(row.score or 0 for row in rows)
+    assert all(row.marks == () and row.metric == "rmse" and "mae" in row.other_metrics for row in rows)
+    one, two = (root / "output/001-baseline" / name for name in ("one", "001-small-trees"))
+    assert scores_and_predictions(one) == scores_and_predictions(two)
+    exp, environment = boosting.python.with_name("exp"), boosting.environment(PROJECT_ROOT=str(root))
+    assert call(exp, "reproduce", "001-small-trees", cwd=boosting.folder, env=environment).stdout == "identical\n"
+    assert "step" in call(exp, "show", "001-small-trees", cwd=boosting.folder, env=environment).stdout
+
+
+def test_what_a_fold_leaves(boosting: Project, root: Path) -> None:
+    """Text ids, the importance of each column as numbers and as a picture, the trees, the test predictions."""
+    train(boosting, root)
+    [row] = read_board()
+    fold = record.read_run(row.folder).done[0]
+    assert fold.result is not None
+    made = {"oof.npz", "test.npz", "model.txt", "importance.csv", "importance.png", "history.csv"}
+    assert made <= fold.result["files"].keys()
+    assert fold.predictions()["id"].dtype.kind == "U" and len(fold.predictions("test.npz")["id"]) == 68
+    assert (fold.folder / "importance.png").read_bytes().startswith(b"\x89PNG")
+    assert (fold.folder / "importance.csv").read_text().startswith("column,gain\nspecies,")
+    assert fold.result["values"]["rounds"] > 10
+
+
+def test_scored_rows_teach_nothing(boosting: Project, root: Path) -> None:
+    """Neither trees nor the number of rounds: other targets in the rows left out, the same predictions for them."""
+    code = """
+import sys
+import expkit
+
+def predictions(name):
+    expkit.run("001-baseline", overrides=["exp.fold=[0]", f"exp.name={name}"])
+    return expkit.load_run(f"{name}").oof
+
+before = predictions("before")
+model = next(module for name, module in sys.modules.items() if name.endswith(".model") and hasattr(module, "load_data"))
+data, _ = model.load_data()
+left_out = data[model.ID].isin(before["id"])
+data.loc[left_out, model.TARGET] = 100_000.0 - data.loc[left_out, model.TARGET]
+after = predictions("after")
+assert (after["target"] != before["target"]).all()
+assert (after["prediction"] == before["prediction"]).all()
+"""
+    call(boosting.python, "-c", code, cwd=root, env=boosting.environment(PROJECT_ROOT=str(root), WANDB_MODE="disabled"))
