@@ -70,7 +70,7 @@ def test_what_a_fold_leaves(boosting: Project, root: Path) -> None:
     assert made <= fold.result["files"].keys()
     assert fold.predictions()["id"].dtype.kind == "U" and len(fold.predictions("test.npz")["id"]) == 68
     assert (fold.folder / "importance.png").read_bytes().startswith(b"\x89PNG")
-    assert (fold.folder / "importance.csv").read_text().startswith("column,gain\nspecies,")
+    assert (fold.folder / "importance.csv").read_text().startswith("column,gain\nflipper_length_mm,")
     assert fold.result["values"]["rounds"] > 10
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import lightgbm
-import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from sklearn.model_selection import GroupShuffleSplit
 
 ID = "id"
@@ -111,7 +111,7 @@ class Booster:
         table = pd.DataFrame({"column": self._booster.feature_name(), "gain": gain})
         table = table.sort_values("gain", ascending=False, ignore_index=True)
         table.to_csv(folder / "importance.csv", index=False)
-        figure = matplotlib.figure.Figure(figsize=(7, 0.3 * len(table) + 1), layout="constrained")
+        figure = Figure(figsize=(7, 0.3 * len(table) + 1), layout="constrained")
         axis = figure.subplots()
         axis.barh(table["column"], table["gain"])
         axis.invert_yaxis()

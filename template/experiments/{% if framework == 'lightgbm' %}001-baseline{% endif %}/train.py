@@ -23,11 +23,11 @@ class TrainConfig:
     """LightGBM's own parameters, by its own names, and how long to train."""
 
     learning_rate: float = 0.03
-    num_leaves: int = 8
-    min_data_in_leaf: int = 10  # rows
-    feature_fraction: float = 0.8  # the share of the columns that a tree may use
-    bagging_fraction: float = 0.8  # the share of the rows that a tree sees
-    lambda_l2: float = 1.0
+    num_leaves: int = 31
+    min_data_in_leaf: int = 20  # rows
+    feature_fraction: float = 1.0  # the share of the columns that a tree may use
+    bagging_fraction: float = 1.0  # the share of the rows that a tree sees
+    lambda_l2: float = 0.0
     most_rounds: int = 5000  # trees; training stops sooner, by early_stopping
     early_stopping: int = 100  # rounds without a better error on the rows that are watched
     watched: float = 0.2  # the share of the training rows that are watched for that; never those that are scored
