@@ -23,22 +23,29 @@ TEST_SEED = 0  # the test set is the same in every run
 
 @functools.cache
 def load_data() -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows to train on and the rows to predict, with a column `id`: 342 penguins, measured from 2007 to 2010.
+    """The rows to train on, and the rows to predict: penguins that were measured from 2007 to 2010.
 
-    Text columns are categories, for LightGBM; values that are missing stay missing.
+    With files of your own: pd.read_csv(expkit.input_dir() / "train.csv"), and test.csv.
     """
-    rows = pd.read_csv(files("palmerpenguins") / "data/penguins-raw.csv")  # yours: expkit.input_dir() / "train.csv"
+    rows = pd.read_csv(files("palmerpenguins") / "data/penguins-raw.csv")
     rows = rows.rename(columns=lambda name: re.sub(r"\W+", "_", name.lower()).strip("_"))
     rows = rows[rows[TARGET].notna()].reset_index(drop=True)
     rows[ID] = rows["studyname"] + "-" + rows["species"].str[:3] + "-" + rows["sample_number"].astype(str)
     rows["date_egg"] = pd.to_datetime(rows["date_egg"]).dt.dayofyear
-    for column in rows.columns.difference(NOT_FEATURES):
-        if not pd.api.types.is_numeric_dtype(rows[column]):
-            rows[column] = rows[column].astype("category")
-
     parts = GroupShuffleSplit(1, test_size=0.2, random_state=TEST_SEED).split(rows, groups=rows[GROUP])
     train_rows, test_rows = next(parts)
-    return rows.iloc[train_rows], rows.iloc[test_rows].drop(columns=TARGET)
+    return with_categories(rows.iloc[train_rows], rows.iloc[test_rows].drop(columns=TARGET))
+
+
+def with_categories(train: pd.DataFrame, test: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Both, with text columns as categories, the same in both, for LightGBM; what is missing stays missing."""
+    train, test = train.copy(), test.copy()
+    for column in features(train):
+        if not pd.api.types.is_numeric_dtype(train[column]):
+            names = pd.concat([train[column], test[column]]).dropna().unique()
+            for rows in (train, test):
+                rows[column] = pd.Categorical(rows[column], sorted(names))
+    return train, test
 
 
 class Booster:

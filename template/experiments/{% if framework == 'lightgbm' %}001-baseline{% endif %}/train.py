@@ -95,13 +95,12 @@ def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
 
     booster.save(fold.folder / "model.txt")
     booster.save_importance(fold.folder)
-    tested = {"id": test[model.ID], "prediction": booster.predict(test)}
     if fold.number is None:
-        fold.save_submission(tested)
+        fold.save_submission({model.ID: test[model.ID], model.TARGET: booster.predict(test)})
     else:
         valid = data.iloc[valid_rows]
         fold.save_oof({"id": valid[model.ID], "target": valid[model.TARGET], "prediction": booster.predict(valid)})
-        fold.save_test(tested)  # `exp submit` takes the mean over the folds
+        fold.save_test({"id": test[model.ID], "prediction": booster.predict(test)})
     fold.finish(rounds=booster.rounds)
 
 
