@@ -47,10 +47,6 @@ def offline_runs(root: Path) -> list[Path]:
     return sorted((root / "output/wandb").glob("offline-run-*"))
 
 
-def wandb_ids(root: Path) -> set[str]:
-    return {run.name.split("-", 3)[3] for run in offline_runs(root)}
-
-
 def epochs(history: Path) -> int:
     return len(history.read_text().splitlines()) - 1 if history.exists() else 0
 
@@ -241,19 +237,6 @@ def test_wandb_mode_disabled(project: Project, tmp_path: Path) -> None:
     done = project.train(QUICK, root=tmp_path, WANDB_MODE="disabled", PYTHONPROFILEIMPORTTIME="1")
     assert not (tmp_path / "output/wandb").exists()
     assert "wandb" not in {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-
-
-@pytest.mark.slow
-def test_the_id_is_stable_until_the_run_is_replaced(project: Project, tmp_path: Path) -> None:
-    """A fold that is trained again after an interruption continues its W&B run; a replaced one is a new one."""
-    project.train(QUICK, root=tmp_path)
-    (tmp_path / BASELINE / f"baseline,{QUICK}/fold0/result.json").unlink()
-    time.sleep(1.1)  # the folder of a W&B run is named by the second
-    project.train(QUICK, root=tmp_path)
-    assert len(offline_runs(tmp_path)) == 2
-    assert len(wandb_ids(tmp_path)) == 1
-    project.train(QUICK, "overwrite=true", root=tmp_path)
-    assert len(wandb_ids(tmp_path)) == 2
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,14 +40,14 @@ class Fold:
 
     rank = 0
 
-    def __init__(self, work: Work, number: int | None, tracker: Tracker) -> None:
+    def __init__(self, work: Work, number: int | None, track: Callable[[str | None], Tracker]) -> None:
         assert work.place.folder is not None
         self.number, self.name, self.title = number, record.fold_name(number), record.fold_title(number)
         self.folder = work.place.folder / self.name
         self.finished: dict[str, Any] | None = None
         self.world_size = work.world_size
-        self._work, self._tracker = work, tracker
-        self._started, self._clock = datetime.now(UTC), time.monotonic()
+        self._work = work
+        self._started = datetime.now(UTC)
         self._progress = Progress(self.title)
         self._rows, self._left_out, self._resumed = 0, "", 0
         self._environments: list[str] = []  # of the processes before this one
@@ -59,10 +59,14 @@ class Fold:
             record.write_data(output_dir(), self._data, manifest)
         self.checkpoint = Checkpoint(self.folder, self._so_far)
         self._history = History(self.folder / record.HISTORY)
-        self._begin()
+        about = self._begin()
+        self._tracker = track(about.get("wandb"))
+        self._clock = time.monotonic() - about.get("seconds", 0)
+        for row in self._history.kept():
+            self._tracker.log(row, axis_of(row))
 
-    def _begin(self) -> None:
-        """Go on from a checkpoint that fits; else begin with an empty folder."""
+    def _begin(self) -> dict[str, Any]:
+        """Go on from a checkpoint that fits, and return what it remembers; else begin with an empty folder, and {}."""
         about, problem = self.checkpoint.find(self._changed_code, self._data)
         if about and not self._history.cut(about["rows"]):
             about, problem = {}, "its history is damaged"
@@ -72,14 +76,13 @@ class Fold:
             self.checkpoint.remove()
             shutil.rmtree(self.folder, ignore_errors=True)  # what an interrupted training left
             self.folder.mkdir()
-            return
+            return {}
         for left in self.folder.iterdir():
             if left.name not in (self.checkpoint.folder.name, record.HISTORY, record.LOG):
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
-        self._tracker.remember(self._history.logged())
-        self._clock -= about["seconds"]
         self._resumed, self._environments = about["resumed"] + 1, about["environments"]
         print(f"{self.title} goes on after {about['seconds']:.0f} s of training", flush=True)
+        return about
 
     def _changed_code(self, code: codehash.Digests) -> list[str]:
         return codehash.changed_since(code, self._work.loaded.unused)
@@ -93,6 +96,7 @@ class Fold:
             "seconds": round(time.monotonic() - self._clock, 3),
             "resumed": self._resumed,
             "environments": [*self._environments, environment_text(environment())],
+            "wandb": self._tracker.id,
             "code": codehash.digests(sources, self._work.loaded.unused),
             "data": self._data,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +69,12 @@ class History:
         write_text(self.file, "".join(f"{line}\n" for line in lines))
         return True
 
-    def logged(self) -> dict[tuple[str, str | None], None]:
-        """The names that the rows so far have values of, each with the axis of the row, in the order of logging."""
-        found: dict[tuple[str, str | None], None] = {}
+    def kept(self) -> Iterator[dict[str, float | str]]:
+        """The rows that `cut` has left, as `add` has returned them."""
         if self.rows:
             with open(self.file, newline="", encoding="utf-8") as stream:
                 for row in csv.DictReader(stream):
-                    names = [name for name, value in row.items() if name and value]
-                    found |= dict.fromkeys((name, axis_of(names)) for name in names)
-        return found
+                    yield {name: _read(text) for name, text in row.items() if text}
 
     def to_disk(self) -> None:
         """Wait until the rows so far would survive a power cut."""
@@ -98,6 +95,15 @@ def _plain(value: Any) -> float | str:
     if number.is_integer() and _is_int(value):
         return int(value.item() if hasattr(value, "item") else value)  # all its digits
     return number
+
+
+def _read(text: str) -> float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 def _is_int(value: Any) -> bool:

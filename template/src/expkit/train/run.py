@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -178,11 +179,11 @@ class Run:
     def _train(self, number: int | None) -> None:
         assert self.place.folder is not None
         name = record.fold_name(number)
-        tracker = self._tracking.start(name, self.place.id, list(self.exp.runtime.tags))
+        track = functools.partial(self._tracking.start, name, self.place.id, list(self.exp.runtime.tags))
         failure: BaseException | None = None
         fold = None
         try:
-            fold = Fold(self._work, number, tracker)
+            fold = Fold(self._work, number, track)
             self._ranks.tell(number, fold.checkpoint.file)
             with Log(fold.folder / record.LOG), named_plainly(self.loaded.name):
                 self.loaded.experiment.train(self.exp, fold)
@@ -191,8 +192,6 @@ class Run:
             failure = error
         if fold is not None:
             fold.close(failed=failure is not None)
-        else:
-            tracker.finish(failed=True)
         if failure is None:
             done = self.place.fold(number)
             assert done is not None and done.result is not None, done

@@ -7,16 +7,18 @@ import functools
 import math
 import os
 import queue
+import secrets
 import signal
 import threading
 import time
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from expkit.errors import interrupted, warn
 from expkit.paths import code_root, output_dir, shown
+from expkit.train.parts import close, rows_before
 from expkit.train.points import Points, brief
 
 # Seconds to wait for the server: at the start of a fold, and for the uploads at its end. What is not uploaded by then
@@ -69,31 +71,41 @@ class Tracking:
         self.group, self.config, self.debug = f"{experiment}/{run}", config, debug
         self._said_offline = False
 
-    def start(self, fold: str, run_id: str, tags: list[str]) -> Tracker:
-        """Open the W&B run of a fold; online becomes offline, with a warning, when the server does not answer."""
+    def start(self, fold: str, run_id: str, tags: list[str], wandb_id: str | None = None) -> Tracker:
+        """Open the W&B run of a fold; online becomes offline, with a warning, when the server does not answer.
+
+        Args:
+            wandb_id: of the training that goes on; None: one begins, with an id of its own.
+        """
         mode = "disabled" if self.debug else _SERVER.mode(os.environ.get("WANDB_MODE"))
+        training = f"{run_id}-{fold}-"
+        wandb_id = wandb_id or f"{training}{secrets.token_hex(2)}"
         if mode == "disabled" or _SERVER.hangs:
-            return Tracker(None)
+            return Tracker(None, wandb_id)
         directory = os.environ.get("WANDB_DIR") or str(output_dir())
         arguments = {
             "project": os.environ.get("WANDB_PROJECT") or _project_of_pyproject(),
             "group": self.group,
             "name": f"{self.group}/{fold}",
-            "id": f"{run_id}-{fold}",
+            "id": wandb_id,
+            "resume": "allow",  # offline, too: `wandb sync` then adds the points to those that are there
             "config": dict(self.config),
             "tags": tags,
             "dir": directory,
         }
-        tracker = None
+        run = None
         if mode == "online":
-            tracker = Tracker(_opened(**arguments, mode="online", resume="allow", settings=_settings(silent=False)))
-            if tracker.run is None:
+            run = _opened(**arguments, mode="online", settings=_settings(silent=False))
+            if run is None:
                 _SERVER.answers, mode = False, "offline"
-        if tracker is None or tracker.run is None:
+        if run is None:
             if mode == "offline":
                 self._say_offline(directory)
-            tracker = Tracker(_opened(**arguments, mode=mode, settings=_settings(silent=True)))
-        return tracker
+            run = _opened(**arguments, mode=mode, settings=_settings(silent=True))
+        rows, error = _attempt(functools.partial(rows_before, run, training)) if run is not None else (0, None)
+        if error is not None:
+            warn(f"W&B gets all rows of history.csv again, for what it has is not known ({brief(error)})")
+        return Tracker(run, wandb_id, rows or 0)
 
     def _say_offline(self, directory: str) -> None:
         if not self._said_offline:
@@ -111,13 +123,17 @@ class Tracker:
 
     W&B is called from a thread, for a service of its that hangs makes each call hang.
 
+    Args:
+        rows: as of `Points`.
+
     Attributes:
         run: the `wandb.Run`; None when W&B is disabled or has failed.
+        id: of the W&B run, there or not.
     """
 
-    def __init__(self, run: Any) -> None:
-        self.run = run
-        self._points = Points(run)
+    def __init__(self, run: Any, wandb_id: str, rows: int = 0) -> None:
+        self.run, self.id = run, wandb_id
+        self._points = Points(run, rows)
         self._calls: queue.Queue[Callable[[], Any] | None] = queue.Queue(MOST_WAITING)
         self._since = math.inf  # when the present call began, `time.monotonic()`
         self._thread = threading.Thread(target=self._call_all, daemon=True)
@@ -129,13 +145,9 @@ class Tracker:
             self._since = time.monotonic()
             error = _attempt(call)[1] if self.run is not None else None
             if error is not None and self.run is not None:  # else it has been said already
-                self.run = None
-                _tell(error)
+                run, self.run = self.run, None
+                _tell(error, run)
             self._since = math.inf
-
-    def remember(self, logged: Iterable[tuple[str, str | None]]) -> None:
-        """As `Points.remember`, before the first `log`."""
-        self._points.remember(logged)
 
     def log(self, row: Mapping[str, Any], axis: str | None) -> None:
         """One point, as `Points.log`."""
@@ -149,8 +161,8 @@ class Tracker:
 
     def finish(self, failed: bool) -> None:
         """Close the W&B run, and wait for its uploads."""
-        if self.run is not None:
-            self._send(functools.partial(self.run.finish, exit_code=int(failed)))
+        if (run := self.run) is not None:
+            self._send(lambda: close(run, self._points.rows, failed))
         if self._thread.is_alive():
             self._send(None)
             self._wait()
@@ -211,9 +223,12 @@ def _attempt(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
         return None, error
 
 
-def _tell(error: Exception) -> None:
+def _tell(error: Exception, run: Any = None) -> None:
     """Say that W&B has failed, and remember what it means for the next folds."""
-    warn(f"W&B failed ({brief(error)}); the training goes on, its metrics are in history.csv")
+    later = ""
+    if isinstance(error, TimeoutError) and run is not None:  # of the uploads, at the end: on the disk is everything
+        later = f"; upload it later with `uv run wandb sync --include-online {shown(Path(run.sync_dir))}`"
+    warn(f"W&B failed ({brief(error)}); the training goes on, its metrics are in history.csv{later}")
     if isinstance(error, TimeoutError):
         _SERVER.answers = False
     if isinstance(error, ConnectionError):
