@@ -198,6 +198,8 @@ def test_a_value_that_wandb_refuses_costs_that_value(sweeping: Project, root: Pa
 
 # A row whose values W&B refuses one by one; then its run ends behind our back.
 REFUSED = """
+import threading
+
 from expkit.train.tracking import Tracking
 tracker = Tracking("002-light", "light", {}, debug=False).start("fold0", "0a1b2c3d", [])
 run = tracker.run
@@ -206,8 +208,9 @@ for epoch in (1, 2):
     tracker.log({3: 1.0}, None)
     tracker.log({"half \\ud800": 1.0, "other": 2.0}, None)
 tracker.summarize({"score": 1.0, "table": {1: 2}})
-while tracker._calls.qsize():
-    pass
+done = threading.Event()
+tracker._send(done.set)  # after what was sent before
+done.wait()
 run.finish()
 tracker.log({"epoch": 3, "loss": 0.5}, "epoch")
 tracker.log({"epoch": 4, "loss": 0.5}, "epoch")
