@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
+from commands import command
+from helpers import results
 
 import expkit
-from expkit import files, inputs
+from expkit import files, inputs, record
+from expkit.train.cache import Cache
 
 
 def write(file: Path, text: str, age: float = 100) -> Path:
@@ -73,3 +79,89 @@ def test_a_look_writes_nothing(root: Path) -> None:
     write(root / "input/train.csv", "1")
     inputs.take(keep=False)
     assert not (root / "output").exists()
+
+
+# A cache of features that experiments share
+
+
+def reads(name: str, content: str = "features", made: list[str] | None = None) -> Callable[[expkit.Fold], object]:
+    """Let a fold of the light experiment read a file of the cache."""
+
+    def make(file: Path) -> None:
+        (made if made is not None else []).append(file.name)
+        file.write_text(content)
+
+    return lambda fold: fold.cache(name, make).read_text()
+
+
+def test_a_file_of_the_cache_is_made_once_and_named_in_the_record(root: Path) -> None:
+    write(root / "input/train.csv", "1")
+    made: list[str] = []
+    command("exp.fold=[0,1]", "exp.train.x=1", during=reads("tfidf.npz", made=made)).train()
+    command("exp.fold=[0]", "exp.train.x=2", during=reads("tfidf.npz", made=made)).train()
+    command("exp.fold=[0]", "exp.train.x=3").train()
+    assert made == ["tfidf.npz"]
+    of_run = [results(root, f"light,exp.train.x={x}")[0]["data"] for x in (1, 2, 3)]
+    assert of_run[0] == of_run[1] != of_run[2], "it is data of those that have read it"
+    files_of_run = [record.read_data(root / "output", digest) or {} for digest in of_run]
+    assert list(files_of_run[0]) == ["train.csv", "cache/tfidf.npz"] and list(files_of_run[2]) == ["train.csv"]
+    assert all("mixed data" not in row.marks for row in expkit.read_board())
+    assert [path.name for path in (root / "input/cache").iterdir() if path.suffix != ".lock"] == ["tfidf.npz"]
+
+
+def test_a_cache_that_changes_is_other_data(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command("exp.fold=[0]", during=reads("tfidf.npz")).train()
+    command("exp.fold=[0]").train()
+    assert "has changed" not in capsys.readouterr().err
+    write(root / "input/cache/tfidf.npz", "others", age=10)
+    command("exp.fold=[0,1]", during=reads("tfidf.npz")).train()
+    assert "the data has changed since fold 0 (cache/tfidf.npz: 8 → 6 bytes)" in capsys.readouterr().err
+    [row] = expkit.read_board()
+    assert "mixed data" in row.marks
+    (root / "input/cache/tfidf.npz").unlink()
+    command("exp.fold=[0]").train()
+    assert "(cache/tfidf.npz is gone)" in capsys.readouterr().err
+
+
+def test_two_that_ask_at_once_make_it_once(root: Path) -> None:
+    """The second waits for the first, and reads what that has made."""
+    made: list[str] = []
+    began, go = Event(), Event()
+
+    def make(file: Path) -> None:
+        made.append(file.name)
+        began.set()
+        assert go.wait(30)
+        file.write_text("features")
+
+    def ask(_: int) -> str:
+        return Cache(root / "fold0", debug=False)("tfidf.npz", make).read_text()
+
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(ask, number) for number in range(2)]
+        assert began.wait(30)
+        assert not (root / "input/cache/tfidf.npz").exists(), "it is there when it is whole"
+        go.set()
+        assert [each.result() for each in both] == ["features"] * 2
+    assert made == ["tfidf.npz"]
+
+
+def test_a_debug_run_has_a_cache_of_its_own(root: Path) -> None:
+    """It makes it of a few rows."""
+    command("exp.debug=true", during=reads("tfidf.npz", "few rows")).train()
+    assert not (root / "input/cache").exists()
+    command("exp.fold=[0]", during=reads("tfidf.npz", "all rows")).train()
+    assert (root / "input/cache/tfidf.npz").read_text() == "all rows"
+
+
+def test_a_cache_that_is_not_made(root: Path) -> None:
+    cache = Cache(root / "fold0", debug=False)
+    with pytest.raises(expkit.Error, match="make.file. has to write .*cache/a.npz; it wrote none"):
+        cache("a.npz", lambda file: None)
+    with pytest.raises(ZeroDivisionError):
+        cache("a.npz", lambda file: file.write_text("half") // 0)
+    for name in ("../a.npz", "", ".a", "a/b", "*"):
+        with pytest.raises(expkit.Error, match="fold.cache names a file"):
+            cache(name, lambda file: file.write_text("x"))
+    assert [path.name for path in (root / "input/cache").iterdir() if path.suffix != ".lock"] == []
+    assert cache.read == set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -126,6 +126,28 @@ def test_a_module_that_experiments_share_is_code(sweeping: Project, root: Path) 
     assert "src/features.py" in record.read_run(counting(root)).done[0].origin()["code"]
     [row] = expkit.read_board()
     assert "mixed code" in row.marks
+
+
+def test_the_shared_package_is_installed_and_is_code(own_project: Callable[[], Project], root: Path) -> None:
+    """Imported by its name from anywhere; an edit between two folds mixes their code; it is in the snapshot."""
+    project = own_project()
+    [package] = [path for path in (project.folder / "src").iterdir() if path.name == "digits_co_experiments"]
+    (package / "features.py").write_text("FACTOR = 1\n")
+    assert call(project.python, "-c", f"import {package.name}.features", cwd=root).returncode == 0
+    train = project.folder / "experiments/001-baseline/train.py"
+    line = "    import model  # heavy"
+    train.write_text(train.read_text().replace(line, f"    from {package.name} import features\n\n{line}"))
+    project.train("exp.fold=[0]", "exp.train.epoch=1", root=root, WANDB_MODE="disabled")
+    (package / "features.py").write_text("FACTOR = 2\n")
+    done = project.train("exp.fold=[0,1]", "exp.train.epoch=1", root=root, WANDB_MODE="disabled")
+    assert f"the code has changed since fold 0 (src/{package.name}/features.py)" in done.stderr
+    [row] = expkit.read_board()
+    assert "mixed code" in row.marks
+    [run] = (root / "output/001-baseline").glob("baseline*")
+    for fold, factor in enumerate((1, 2)):
+        found = results(root, run.name, "001-baseline")[fold]["git"]["snapshot"]
+        path = f"{found}:src/{package.name}/features.py"
+        assert call("git", "show", path, cwd=project.folder).stdout == f"FACTOR = {factor}\n"
 
 
 # The snapshot of the code

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from expkit.errors import Error
@@ -14,15 +14,17 @@ from expkit.files import Broken, file_hash, read_json, write_json
 from expkit.paths import input_dir, output_dir, shown
 
 Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
+CACHE = "cache"  # below input/: what trainings make and share; data of those that have read it
 STILL = 2.0  # seconds: a file that has changed later than this before it was read may change again unseen
 
 
-def take(named: Sequence[str] | None = None, keep: bool = True) -> tuple[str, Manifest]:
+def take(named: Sequence[str] | None = None, keep: bool = True, cached: Iterable[str] = ()) -> tuple[str, Manifest]:
     """A fingerprint of the data, and the files behind it. A file that is as it was last time is not read again.
 
     Args:
-        named: files, folders or patterns, below input/ or absolute; None: all of input/ but its README.md.
+        named: files, folders or patterns, below input/ or absolute; None: all of input/ but README.md and cache/.
         keep: remember the hashes for the next time.
+        cached: files of the cache, by their names below input/; one may be gone.
 
     Raises:
         Error: one that is named is not there.
@@ -35,7 +37,8 @@ def take(named: Sequence[str] | None = None, keep: bool = True) -> tuple[str, Ma
     found: Manifest = {}
     cache: dict[str, list[object]] = {}
     now = time.time()
-    for name, path in files_of(named):
+    others = [(name, input_dir() / name) for name in cached if (input_dir() / name).is_file()]
+    for name, path in [*files_of(named), *others]:
         about = path.stat()
         state = [about.st_size, about.st_mtime_ns, about.st_ino]
         seen = known.get(str(path)) if isinstance(known, dict) else None
@@ -71,11 +74,17 @@ def changes(old: Manifest, new: Manifest) -> list[str]:
     return lines
 
 
+def is_cached(name: str) -> bool:
+    """Whether a file of the data, by its name below input/, is in the cache."""
+    return name.startswith(f"{CACHE}/")
+
+
 def files_of(named: Sequence[str] | None) -> Iterator[tuple[str, Path]]:
     """The files of the data, by their names; as in `take`."""
     folder = input_dir()
     if named is None:
-        yield from ((name, path) for name, path in _walk(folder, folder) if name != "README.md")
+        everything = _walk(folder, folder)
+        yield from ((name, path) for name, path in everything if name != "README.md" and not is_cached(name))
     for pattern in named or ():
         where = Path(pattern)
         base = Path(where.anchor) if where.is_absolute() else folder

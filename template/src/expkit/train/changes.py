@@ -30,8 +30,8 @@ def changed_data(fold: FoldRecord, named: Sequence[str] | None) -> list[str]:
     trained_with = fold.result["data"] if fold.result else None
     if trained_with is None:
         return []
-    digest, now = inputs.take(named, keep=False)
+    before = read_data(output_dir(), trained_with)
+    digest, now = inputs.take(named, keep=False, cached=filter(inputs.is_cached, before or ()))
     if digest == trained_with:
         return []
-    before = read_data(output_dir(), trained_with)
     return inputs.changes(before, now) if before is not None else ["nobody knows which files"]

@@ -15,6 +15,7 @@ from expkit.errors import Error, require, warn
 from expkit.files import Broken
 from expkit.paths import code_root, output_dir
 from expkit.progress import Progress
+from expkit.train.cache import Cache
 from expkit.train.checkpoint import Checkpoint
 from expkit.train.history import History, axis_of
 from expkit.train.origin import environment, environment_text, origin
@@ -34,6 +35,7 @@ class Fold:
         name: "fold0" or "full", the name of its folder.
         title: "fold 0" or "all data", for messages.
         folder: where its files go; empty when the training begins, but for a checkpoint.
+        cache: files under input/cache/ that experiments share, such as features.
         checkpoint: keeps the state of a training that takes long, and finds it again after an interruption.
         rank, world_size: of the processes that train it together, as `torchrun` starts them; 0 and 1 of one alone.
     """
@@ -53,10 +55,12 @@ class Fold:
         self._environments: list[str] = []  # of the processes before this one
         self._beside = codehash.files_beside(work.loaded.name)
         self._data: str | None = None
+        self._manifest: inputs.Manifest = {}
+        self.cache = Cache(self.folder, work.debug)
         self._git = work.snapshot()
         if not work.debug:
-            self._data, manifest = inputs.take(work.inputs)
-            record.write_data(output_dir(), self._data, manifest)
+            self._data, self._manifest = inputs.take(work.inputs)
+            record.write_data(output_dir(), self._data, self._manifest)
         self.checkpoint = Checkpoint(self.folder, self._so_far)
         self._history = History(self.folder / record.HISTORY)
         about = self._begin()
@@ -237,6 +241,10 @@ class Fold:
         code = codehash.digests(sources | self._beside, work.loaded.unused)
         if self._git is not None and not work.command.is_copy:
             self._git = snapshot.amended(code_root(), self._git, sources)
+        if self.cache.read:
+            self._manifest |= inputs.take([], cached=self.cache.read)[1]
+            self._data = inputs.digest(self._manifest)
+            record.write_data(output_dir(), self._data, self._manifest)
         about = origin(work.command.line, work.overrides)
         result = {
             "fold": self.number,

@@ -19,6 +19,7 @@ from typing import Any
 from expkit import record
 from expkit.errors import Error, require
 from expkit.train import world
+from expkit.train.cache import Cache
 from expkit.train.checkpoint import Checkpoint
 from expkit.train.fold import Fold
 
@@ -69,23 +70,24 @@ class Ranks:
             self._store.set(str(self._told), json.dumps(what))
             self._told += 1
 
-    def folds(self) -> Iterator[FollowedFold]:
+    def folds(self, debug: bool) -> Iterator[FollowedFold]:
         """What rank 0 tells the others to train, one after the other."""
         while "end" not in (told := json.loads(self._store.get(str(self._told)))):
             self._told += 1
             with tempfile.TemporaryDirectory(prefix="expkit-rank-") as folder, _silent():
-                checkpoint = told["checkpoint"]
-                yield FollowedFold(told["fold"], Path(folder), Path(checkpoint) if checkpoint else None, self)
+                checkpoint = Path(told["checkpoint"]) if told["checkpoint"] else None
+                yield FollowedFold(told["fold"], Path(folder), checkpoint, self, debug)
         self._store.set(f"left{self.rank}", "")
 
 
 class FollowedFold(Fold):
     """The fold as the processes see it that only train: what they log and save goes nowhere."""
 
-    def __init__(self, number: int | None, folder: Path, checkpoint: Path | None, ranks: Ranks) -> None:
+    def __init__(self, number: int | None, folder: Path, checkpoint: Path | None, ranks: Ranks, debug: bool) -> None:
         self.number, self.name, self.title = number, record.fold_name(number), record.fold_title(number)
         self.folder, self.finished = folder, None
         self.rank, self.world_size = ranks.rank, ranks.size
+        self.cache = Cache(folder, debug)
         self.checkpoint = FollowedCheckpoint(folder, checkpoint)
 
     @property

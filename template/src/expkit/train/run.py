@@ -87,7 +87,7 @@ class Run:
 
     def _follow(self) -> None:
         """Train what rank 0 says."""
-        for fold in self._ranks.folds():
+        for fold in self._ranks.folds(self.exp.debug):
             with named_plainly(self.loaded.name):
                 self.loaded.experiment.train(self.exp, fold)
 
