@@ -393,6 +393,8 @@ def test_new_experiment(clone: Path) -> None:
     mistakes = {
         "larger-model": "is there already",
         "003-larger-model": "is there already",
+        "003-other": "experiments/003-larger-model has the number 003 already",
+        "3-other": "experiments/003-larger-model has the number 3 already",
         "a b": "names a folder",
         "../x": "there is no experiment '..'",
         "": "names a folder",
@@ -438,11 +440,60 @@ def test_new_parameter_set(clone: Path) -> None:
         (["new", f"{BASELINE}/004", "--from", "9"], "there are 001"),
         (["new", f"{BASELINE}/a b"], "names a file"),
         (["new", "009/x"], "there is no experiment '009'"),
+        (["new", "001/x", "--framework", "torch"], "--framework is for a new experiment"),
     )
     found = in_clone(clone, *(command for command, _ in mistakes))
     for (_, error), (command, complaint) in zip(found, mistakes, strict=True):
         assert complaint in error, command
     assert (folder / "003.yaml").read_text() == before
+
+
+def test_a_number_is_as_good_as_a_name(clone: Path) -> None:
+    commands = (["new", "002/004"], ["new", "light/005"], ["new", "third", "--from", "001"], ["check", "002", "third"])
+    found = in_clone(clone, *commands)
+    assert [error for _, error in found] == ["", "", "", ""]
+    assert {file.stem for file in (clone / f"experiments/{LIGHT}/exp").iterdir()} == {"004", "005"}
+    assert (clone / "experiments/003-third/model.py").read_text() == (
+        clone / f"experiments/{BASELINE}/model.py"
+    ).read_text()
+    assert "6 of 6 parameter sets are fine" in found[-1][0]
+    shutil.copytree(clone / f"experiments/{LIGHT}", clone / "experiments/002-other")
+    [(_, error)] = in_clone(clone, ["new", "002/006"])
+    assert error == "002 may be 002-light, 002-other"
+
+
+def test_a_parameter_set_that_does_not_compose_is_left_out(clone: Path) -> None:
+    folder = clone / f"experiments/{BASELINE}/exp"
+    (folder / "003.yaml").write_text("name: old\ntrain: {dropout: 0.5}\n")
+    (folder / "004.yaml").write_text("name: [x\n")
+    done = call(
+        sys.executable, "-m", "expkit.cli", "new", "next", "--from", "001", cwd=clone, env=environment_of(clone)
+    )
+    assert {file.stem for file in (clone / "experiments/003-next/exp").iterdir()} == {"001", "002"}
+    said = done.stderr.splitlines()
+    assert said[0].startswith("warning: left out the parameter set 003: exp/003.yaml: there is no key")
+    assert said[1].startswith("warning: left out the parameter set 004: ") and len(said) == 2
+    assert (folder / "003.yaml").exists()
+
+
+def test_the_baseline_of_another_framework(clone: Path) -> None:
+    """From expkit itself, without a network; what it needs beside the packages that are there is said."""
+    [(printed, error), (_, unknown), (_, both)] = in_clone(
+        clone,
+        ["new", "network", "--framework", "torch"],
+        ["new", "other", "--framework", "cobol"],
+        ["new", "other", "--framework", "torch", "--from", "001"],
+    )
+    assert error == "" and "\n  uv add 'torch>=2.6'\n" in printed
+    folder = clone / "experiments/003-network"
+    assert (folder / "train.py").read_text().startswith('"""003-network: ') and (folder / "exp/002.yaml").exists()
+    assert yaml.safe_load((folder / "config.yaml").read_text())["exp"]["name"] == "network"
+    assert "there is no baseline for the framework 'cobol'; there are " in unknown and "torch" in unknown
+    assert "--framework is for a new experiment without --from" in both
+    pyproject = clone / "pyproject.toml"
+    pyproject.write_text(pyproject.read_text().replace('    "typer', '    "Torch==2.13.0",\n    "typer'))
+    [(printed, error)] = in_clone(clone, ["new", "second", "--framework", "torch"])
+    assert error == "" and "uv add" not in printed
 
 
 def test_check(clone: Path) -> None:

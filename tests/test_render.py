@@ -12,6 +12,8 @@ from conftest import ANSWERS, ROOT, Project, call, copier, data_arguments
 from light import edited
 from pytest_copie.plugin import Copie
 
+from expkit.config.new import NEEDS, SKELETONS
+
 
 def test_smoke(copie: Copie, project: Project) -> None:
     """Rendered by pytest-copie, `train.py show_config=true` prints the configuration."""
@@ -53,6 +55,7 @@ def test_tree(project: Project) -> None:
         "input/README.md",
         "output/.gitkeep",
         "pyproject.toml",
+        "src/digits_co_experiments/__init__.py",
         "src/expkit/__init__.py",
         "src/expkit/launch/main.py",
         "tests/test_experiments.py",
@@ -138,6 +141,27 @@ def test_an_experiment_whose_data_are_missing_is_skipped(project: Project, tmp_p
         assert "001-baseline needs data that are not here: " in done.stdout and "input/train.csv" in done.stdout
     with edited(model, load, f"open('elsewhere.csv'); {load}"):
         assert "2 failed, 3 passed" in call(*test, cwd=folder, env=environment, check=False).stdout
+
+
+FRAMEWORKS = list(yaml.safe_load((ROOT / "copier.yml").read_text())["framework"]["choices"].values())
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_every_project_has_the_baseline_of_every_framework(
+    project: Project, template_repository: Path, tmp_path: Path, framework: str
+) -> None:
+    """For `exp new --framework`: the same files as in a project of that framework, and what these need."""
+    answers = data_arguments(ANSWERS | {"framework": framework})
+    copier("copy", "-q", "--defaults", *answers, template_repository, "theirs", cwd=tmp_path)
+    theirs, ours = tmp_path / "theirs/experiments/001-baseline", SKELETONS / framework
+    files = {file.relative_to(theirs).as_posix(): file.read_text() for file in theirs.rglob("*") if file.is_file()}
+    skeleton = {file.relative_to(ours).as_posix(): file.read_text() for file in ours.rglob("*") if file.is_file()}
+    assert skeleton == {f"{name}.txt": text for name, text in files.items()} and "train.py" in files
+
+    def dependencies(folder: Path) -> set[str]:
+        return set(tomllib.loads((folder / "pyproject.toml").read_text())["project"]["dependencies"])
+
+    assert dependencies(tmp_path / "theirs") - dependencies(project.folder) == set(NEEDS[framework])
 
 
 @pytest.mark.parametrize("folder", ["template", "."])

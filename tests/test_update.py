@@ -17,7 +17,9 @@ import yaml
 from conftest import ROOT, Completed, call, clean_environment, commit_all, copier
 from copier import run_copy
 
-YOURS = ("experiments", "input", "output", "notebooks")
+YOURS = ("experiments", "input", "output", "notebooks", "src/my_experiments", "src/digits_co_experiments")
+SKELETON = "src/expkit/skeletons/sklearn"  # which includes the files of the baseline
+SHARED = "src/{{ shared_package }}"
 BASELINE = "experiments/001-baseline"
 IN_TEMPLATE = "experiments/{% if framework == 'sklearn' %}001-baseline{% endif %}"
 LAUNCHERS = "conf/hydra/launcher"
@@ -101,13 +103,15 @@ def change_everything(template: Path) -> None:
         tree, f"{IN_TEMPLATE}/exp/001.yaml", f"{IN_TEMPLATE}/exp/002.yaml", "input/README.md", line="# of the template"
     )
     (tree / IN_TEMPLATE / "model.py").rename(tree / IN_TEMPLATE / "network.py")
+    replace(tree / SKELETON / "model.py.txt.jinja", "/model.py", "/network.py")
     write(tree, {"experiments/002-mine/train.py": "# of the template\n", "experiments/003-new/train.py": "# new\n"})
     append(tree, *(name for name in NOTEBOOKS if "untouched" not in name), line="[]")
     (tree / "notebooks" / "untouched.ipynb").unlink()
     write(tree, {"notebooks/added.ipynb": "[]\n", "notebooks/new.ipynb": "[]\n"})
     append(tree, *PRESETS, line="# of the template")
     write(tree, {f"{LAUNCHERS}/both.yaml": "# of the template\n", f"{LAUNCHERS}/new.yaml": "# new\n"})
-    append(tree, "README.md.jinja", "src/expkit/paths.py", line="# of the template")
+    append(tree, "README.md.jinja", "src/expkit/paths.py", f"{SHARED}/__init__.py", line="# of the template")
+    write(tree, {f"{SHARED}/features.py": "# of the template\n", f"{SHARED}/new.py": "# new\n"})
     replace(tree / "pyproject.toml.jinja", '"rich>=13.7"', '"rich>=13.8"')
 
 
@@ -129,7 +133,10 @@ def work(folder: Path) -> None:
     launchers.joinpath("edited.yaml").write_text("# mine\n# two\n# three\n# four\n")
     launchers.joinpath("deleted.yaml").unlink()
     launchers.joinpath("renamed.yaml").rename(launchers / "mine.yaml")
+    append(folder, "src/my_experiments/__init__.py", line="# mine")
     own = {
+        "src/my_experiments/features.py": "mine = 1\n",
+        "src/my_experiments/deep/er.py": "mine = 1\n",
         "notebooks/added.ipynb": "mine\n",
         f"{LAUNCHERS}/added.yaml": "# mine\n",
         f"{LAUNCHERS}/both.yaml": "# mine\n",
@@ -165,7 +172,7 @@ def updated(
     before = files_of(project)
     done = request.param("update", "--defaults", cwd=project)
     assert answers_of(project)["_commit"] == "v0.3.0"
-    assert "experiments/, input/, output/ and notebooks/ are as they were" in done.stderr
+    assert "experiments/, input/, output/, notebooks/ and your own packages in src/ are as they were" in done.stderr
     return project, before
 
 
@@ -202,6 +209,23 @@ def test_shared_files_are_merged(updated: tuple[Path, Files]) -> None:
 
 
 @pytest.mark.slow
+def test_another_name_of_the_project_keeps_the_shared_package(template: Path, tmp_path: Path) -> None:
+    """Experiments import it by its name. It may also be gone, or be called something else: all of src/ is installed."""
+    project = render(template, tmp_path / "project")
+    write(project, {"src/my_experiments/features.py": "mine = 1\n"})
+    (project / "src/my_experiments").rename(project / "src/mine")
+    commit_all(project)
+    before = files_of(project, "src")
+    append(template / "template", "README.md.jinja", f"{SHARED}/__init__.py", line="# of the template")
+    release(template, "v0.2.0")
+    copier("update", "--defaults", "--data", "project_name=Other", cwd=project)
+    assert answers_of(project)["project_name"] == "Other" and not unmerged(project)
+    assert files_of(project, "src") == before
+    call("uv", "sync", "-q", cwd=project, env=clean_environment())
+    assert call(project / ".venv/bin/python", "-c", "from mine import features", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.slow
 def test_twice_is_a_no_op(template: Path, tmp_path: Path) -> None:
     project = render(template, tmp_path / "project")
     append(template, "template/README.md.jinja", line="new")
@@ -225,6 +249,8 @@ def test_a_deleted_baseline_stays_deleted_and_a_renamed_one_does_not_follow(temp
     commit_all(kept)
     before = files_of(kept, *YOURS)
     (template / "template" / IN_TEMPLATE).rename(template / "template" / "experiments" / "001-digits")
+    for file in (template / "template" / SKELETON).rglob("*.jinja"):
+        replace(file, IN_TEMPLATE, "experiments/001-digits")
     append(template / "template", "experiments/001-digits/model.py", "README.md.jinja", line="# of the template")
     release(template, "v0.2.0")
     for project in (deleted, kept):
@@ -252,6 +278,7 @@ def test_recopy_keeps_every_file_of_the_user(template: Path, tmp_path: Path) -> 
     assert before.keys() <= after.keys()
     assert f"{BASELINE}/exp/002.yaml" in after
     assert b"einops" not in after["pyproject.toml"]
+    assert after["src/expkit/paths.py"].endswith(b"# of the template\n")
 
 
 @pytest.mark.slow

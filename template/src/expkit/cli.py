@@ -16,13 +16,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from expkit.errors import CONTROL, plain, report, require
+from expkit.errors import CONTROL, plain, report, require, warn
 from expkit.inspect import beside
 from expkit.inspect import board as boards
 from expkit.inspect.board import MOST_ROWS, Row, find_run, read_board
 from expkit.inspect.loaded import position
 from expkit.inspect.show import HEADINGS, board_table, cells, new_console, score_text, show_run
-from expkit.paths import experiment_names, output_dir, shown
+from expkit.paths import experiment_names, full_name, output_dir, shown
 from expkit.record import HISTORY, RESULT, run_folders
 
 app = typer.Typer(
@@ -61,27 +61,37 @@ Run = Annotated[
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(help="`larger-model`, or `001-baseline/003` for a parameter set")],
+    name: Annotated[str, typer.Argument(help="`larger-model`, or `001/003` for a parameter set of 001-baseline")],
     source: Annotated[
         str | None,
         typer.Option("--from", help="What to copy: an experiment, or a parameter set", autocompletion=_experiments),
     ] = None,
+    framework: Annotated[
+        str | None, typer.Option(help="Begin with the baseline of this one: sklearn, torch, lightgbm")
+    ] = None,
 ) -> None:
     """A new experiment, copied from the last one, or a new parameter set.
 
-    `exp new larger-model` makes `experiments/002-larger-model`; `exp new 001-baseline/003 --from 001` makes
-    `experiments/001-baseline/exp/003.yaml`.
+    `exp new larger-model` makes `experiments/002-larger-model`; `exp new 001/003 --from 001` makes
+    `experiments/001-baseline/exp/003.yaml`. Copy what is to change; share in your package in `src/` what is to stay the
+    same in all experiments.
     """
-    from expkit.config.new import new_experiment, new_parameter_set
+    from expkit.config.new import missing_packages, new_experiment, new_parameter_set
 
     experiment, slash, parameter_set = name.partition("/")
+    require(framework is None or (source is None and not slash), "--framework is for a new experiment without --from")
     if slash:
-        made = new_parameter_set(experiment, parameter_set, source)
+        made = new_parameter_set(full_name(experiment), parameter_set, source)
         train, options = made.parents[1] / "train.py", f" exp={made.stem}"
     else:
-        made = new_experiment(name, source)
+        made, left_out = new_experiment(name, source, framework)
         train, options = made / "train.py", ""
+        for checked in left_out:
+            warn(f"left out the parameter set {checked.parameter_set}: {checked.problem}")
     console.print(f"made {shown(made)}; next:", markup=False)
+    if framework and (packages := missing_packages(framework)):
+        quoted = " ".join(f"'{package}'" for package in packages)
+        console.print(f"  uv add {quoted}", markup=False, soft_wrap=True)
     console.print(f"  uv run python {shown(train)}{options} show_config=true", markup=False, soft_wrap=True)
     console.print(f"  uv run python {shown(train)}{options} exp.debug=true", markup=False, soft_wrap=True)
 
@@ -95,7 +105,7 @@ def check(
     """Compose every parameter set of every experiment, without training. Exit code 1 when one does not."""
     from expkit.config.check import check_all
 
-    found = check_all(experiments or None)
+    found = check_all([full_name(name) for name in experiments or []] or None)
     bad = [checked for checked in found if checked.problem]
     table = Table("experiment", "parameter set", "name", "", box=None, pad_edge=False)
     for checked in found if len(found) <= MOST_ROWS else bad:

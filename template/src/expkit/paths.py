@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from pathlib import Path
 
 from expkit.errors import Error
@@ -59,6 +60,21 @@ def experiment_dir(name: str) -> Path:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
         raise Error(f"there is no experiment {name!r} in {shown(code_root() / 'experiments')}; {hint}")
     return folder
+
+
+def full_name(name: str) -> str:
+    """The experiment that `002` or `larger-model` means, 002-larger-model; any other name stays as it is.
+
+    Raises:
+        Error: it may be several.
+    """
+    known = experiment_names()
+    found = [each for each in known if name in each.split("-", 1) and re.match(r"\d+-", each)]
+    if name in known or not found:
+        return name
+    if len(found) > 1:
+        raise Error(f"{name} may be {', '.join(found)}")
+    return found[0]
 
 
 def shown(path: Path) -> str:

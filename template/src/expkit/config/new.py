@@ -6,20 +6,31 @@ import ast
 import json
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import yaml
 
+from expkit.config.check import Checked, check_experiment
 from expkit.config.compose import composed, typed
 from expkit.config.experiment import load_experiment
 from expkit.config.messages import describe
 from expkit.errors import Error, require
-from expkit.paths import code_root, experiment_dir, experiment_names, shown
+from expkit.paths import code_root, experiment_dir, experiment_names, full_name, shown
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
 
 
-def new_experiment(name: str, source: str | None = None) -> Path:
+SKELETONS = Path(__file__).parents[1] / "skeletons"  # the baseline of each framework; its files end in .txt
+# What a framework needs beside what every project depends on, as in pyproject.toml.
+NEEDS = {
+    "sklearn": [],
+    "torch": ["torch>=2.6"],
+    "lightgbm": ["lightgbm>=4.6", "matplotlib>=3.10.5", "palmerpenguins>=0.1.6", "pandas>=2.3.3"],
+}
+
+
+def new_experiment(name: str, source: str | None = None, framework: str | None = None) -> tuple[Path, list[Checked]]:
     """Copy an experiment to the next number: `larger-model` becomes `experiments/002-larger-model`.
 
     Its `exp.name` and the title in its docstring are set. Results are not copied, they lie in output/.
@@ -27,6 +38,10 @@ def new_experiment(name: str, source: str | None = None) -> Path:
     Args:
         name: the new name, with or without a number.
         source: the experiment to copy; None: the last one.
+        framework: copy the baseline of this framework instead.
+
+    Returns:
+        the folder, and the parameter sets that are left out, as they do not compose.
 
     Raises:
         Error: the name is no folder's name or is taken, the source does not exist, or it does not compose.
@@ -35,24 +50,61 @@ def new_experiment(name: str, source: str | None = None) -> Path:
         re.fullmatch(_NAME, name) is not None and len(name) <= 60,
         f"{name!r} names a folder: letters, digits, - and _, at most 60, as in larger-model",
     )
-    root, existing = code_root() / "experiments", experiment_names()
-    require(bool(existing), f"there is no experiment in {shown(root)} to copy")
-    origin = experiment_dir(source or existing[-1])
+    origin = _skeleton(framework) if framework is not None else _source(source)
+    folder = _free_folder(name)
+    shutil.copytree(origin, folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    try:
+        if framework is not None:
+            for file in [*folder.rglob("*.txt")]:
+                file.rename(file.with_suffix(""))
+        _rename(folder, origin.name if framework is None else "001-baseline")
+        _compose(folder.name, [])
+        left_out = [checked for checked in check_experiment(folder.name) if checked.problem]
+        for checked in left_out:
+            (folder / "exp" / f"{checked.parameter_set}.yaml").unlink()
+    except Exception as error:
+        shutil.rmtree(folder)
+        raise Error(f"{shown(origin)} cannot be copied: {describe(error)}") from error
+    return folder, left_out
+
+
+def _source(name: str | None) -> Path:
+    existing = experiment_names()
+    require(bool(existing), f"there is no experiment in {shown(code_root() / 'experiments')} to copy")
+    return experiment_dir(full_name(name) if name else existing[-1])
+
+
+def _skeleton(framework: str) -> Path:
+    known = sorted(folder.name for folder in SKELETONS.iterdir() if folder.is_dir())
+    require(framework in known, f"there is no baseline for the framework {framework!r}; there are {', '.join(known)}")
+    return SKELETONS / framework
+
+
+def _free_folder(name: str) -> Path:
+    """The folder of a new experiment, with a number and a name that no other has."""
+    root = code_root() / "experiments"
     taken = [folder.name for folder in root.iterdir()]
-    numbers = [int(match[1]) for match in (re.match(r"(\d+)-", other) for other in taken) if match]
-    numbered = re.fullmatch(r"\d+-.+", name) is not None
+    numbers = {int(match[1]): other for other in taken if (match := re.match(r"(\d+)-", other))}
+    numbered = re.match(r"(\d+)-.", name)
     folder = root / (name if numbered else f"{max(numbers, default=0) + 1:03d}-{name}")
     same = [other for other in taken if re.sub(r"^\d+-", "", other) == re.sub(r"^\d+-", "", folder.name)]
     require(not folder.exists() and not same, f"experiments/{(same or [folder.name])[0]} is there already")
-
-    shutil.copytree(origin, folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    try:
-        _rename(folder, origin.name)
-        _compose(folder.name, [])
-    except Exception as error:
-        shutil.rmtree(folder)
-        raise Error(f"experiments/{origin.name} cannot be copied: {describe(error)}") from error
+    if numbered and (other := numbers.get(int(numbered[1]))):
+        raise Error(
+            f"experiments/{other} has the number {numbered[1]} already; without a number, the next one is taken"
+        )
     return folder
+
+
+def missing_packages(framework: str) -> list[str]:
+    """What pyproject.toml has to depend on, and does not, for a framework."""
+    pyproject = tomllib.loads((code_root() / "pyproject.toml").read_text(encoding="utf-8"))
+    present = {_package(each) for each in pyproject.get("project", {}).get("dependencies", [])}
+    return [each for each in NEEDS[framework] if _package(each) not in present]
+
+
+def _package(requirement: str) -> str:
+    return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
 
 
 def _compose(experiment: str, overrides: list[str]) -> None:
