@@ -152,13 +152,17 @@ class Network:
         forward = shared(self.network, self.device) if world_size > 1 else self.network
         self.forward: Any = torch.compile(forward) if config.compile else forward
         self.mean = deepcopy(self.network) if config.ema else self.network  # what predicts
-        weights = [p for p in self.network.parameters() if p.ndim > 1]
-        others = [p for p in self.network.parameters() if p.ndim <= 1]  # biases and norms: they do not decay
+        self.parameters = list(self.network.parameters())  # to collect them in each step takes time
+        weights = [p for p in self.parameters if p.ndim > 1]
+        others = [p for p in self.parameters if p.ndim <= 1]  # biases and norms: they do not decay
         self.optimizer = torch.optim.AdamW(
             [{"params": weights, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}],
             lr=config.learning_rate,
             fused=True,  # with a scaled loss too, no step waits for the GPU
         )
+        dtype = getattr(torch, config.precision.value)
+        is_mixed = dtype is not torch.float32  # an autocast that is off would take time in each step, too
+        self.autocast = torch.autocast(self.device.type, dtype) if is_mixed else nullcontext()
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision.value == "float16")
         self.step = 0  # how many are done
         self.losses = torch.zeros(0, device=self.device)  # of the steps of this epoch
@@ -184,6 +188,7 @@ class Network:
         config, device = self.config, self.device
         images, labels = as_images(X).to(device), torch.as_tensor(y).to(device)  # all of them: they are small
         per_epoch = math.ceil(len(labels) / config.batch_size)
+        is_whole = self.world_size == config.accumulate == 1  # each batch, which then need not be cut
         with out_of_memory(config):
             while self.step < epochs * per_epoch:
                 epoch, first = divmod(self.step, per_epoch)
@@ -200,20 +205,22 @@ class Network:
                         group["lr"] = config.learning_rate * schedule(self.step / (epochs * per_epoch), config.warmup)
                     if self.world_size > 1:  # each process has a dropout of its own, also after an interruption
                         self.generator.manual_seed(self.seed + 1_000_003 * (self.step * self.world_size + self.rank))
-                    parts = rows.chunk(config.accumulate)
-                    for number, part in enumerate(parts, start=1):
-                        mine = part[self.rank :: self.world_size]  # each process takes its share
+                    parts = [rows]
+                    if not is_whole:  # each process takes its share of each part
+                        parts = [part[self.rank :: self.world_size] for part in rows.chunk(config.accumulate)]
+                    for number, mine in enumerate(parts, start=1):
                         batch = shifted(images[mine], shift[mine]) if config.shift else images[mine]
                         with self._shares_gradients(number == len(parts)):
-                            with self._autocast():
+                            with self.autocast:
                                 logits = self.forward(batch)
                             loss = F.cross_entropy(
                                 logits.float(), labels[mine], label_smoothing=config.label_smoothing, reduction="sum"
-                            ) / len(rows)
-                            self.scaler.scale(loss * self.world_size).backward()  # the mean is shared, not the sum
-                        self.losses[place] += loss.detach()
+                            )
+                            loss = loss * (self.world_size / len(rows))  # the processes share the mean, not the sum
+                            self.scaler.scale(loss).backward()
+                        self.losses[place].add_(loss.detach())
                     self.scaler.unscale_(self.optimizer)
-                    nn.utils.clip_grad_norm_(self.network.parameters(), config.clip)
+                    nn.utils.clip_grad_norm_(self.parameters, config.clip)
                     self.scaler.step(self.optimizer)
                     self.scaler.update()
                     self.optimizer.zero_grad()
@@ -234,10 +241,6 @@ class Network:
                     metrics["valid_accuracy"] = (logits.argmax(dim=1) == target).double().mean().item()
                 yield metrics, epochs
 
-    def _autocast(self) -> torch.autocast:
-        dtype = getattr(torch, self.config.precision.value)
-        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not torch.float32)
-
     def _shares_gradients(self, is_last: bool) -> Any:
         """Of the parts of a batch, the processes share the gradients once, with the last."""
         return nullcontext() if self.world_size == 1 or is_last else self.forward.no_sync()
@@ -252,6 +255,7 @@ class Network:
         total = self.losses[first:end].clone()
         if self.world_size > 1:
             dist.all_reduce(total)
+            total /= self.world_size
         losses = total.tolist()  # waits for the device
         for step, loss in enumerate(losses, start=first + 1):
             expkit.require(
