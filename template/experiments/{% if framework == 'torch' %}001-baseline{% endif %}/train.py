@@ -181,6 +181,7 @@ def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
             fold.checkpoint.save(network.save_checkpoint, every=30)  # seconds; the same command goes on from here
 
     network.save(fold.folder / "model.pt")
+    fold.save_test({"id": data.test_id} | network.predict_columns(data.test_X))  # for `exp submit`
     if fold.number is None:
         fold.save_submission({"id": data.test_id, "prediction": network.predict(data.test_X)})
     else:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import re
 import sys
 import time
 from dataclasses import replace
@@ -16,14 +14,16 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from expkit.errors import CONTROL, plain, report, require, warn
+from expkit.cli_combine import Run, as_json_text
+from expkit.cli_combine import app as combining
+from expkit.errors import plain, report, require, warn
 from expkit.inspect import beside
 from expkit.inspect import board as boards
 from expkit.inspect.board import MOST_ROWS, Row, find_run, read_board
 from expkit.inspect.loaded import position
 from expkit.inspect.show import HEADINGS, board_table, cells, new_console, score_text, show_run
 from expkit.paths import experiment_names, full_name, output_dir, shown
-from expkit.record import HISTORY, RESULT, run_folders
+from expkit.record import HISTORY, RESULT
 
 app = typer.Typer(
     help="Start experiments, and find out what came of them.",
@@ -31,6 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+app.add_typer(combining)
 console = new_console()
 
 
@@ -44,19 +45,6 @@ def main() -> None:
 
 def _experiments(incomplete: str) -> list[str]:
     return [name for name in experiment_names() if name.startswith(incomplete)]
-
-
-def _runs(incomplete: str) -> list[str]:
-    names = (f"{folder.parent.name}/{folder.name.partition('@')[0]}" for folder in run_folders(output_dir()))
-    return [name for name in names if name.startswith(incomplete)]
-
-
-Run = Annotated[
-    str,
-    typer.Argument(
-        help="`<experiment>/<run>`, a folder, or any part of the name that only one run has", autocompletion=_runs
-    ),
-]
 
 
 @app.command()
@@ -148,7 +136,7 @@ def board(
         return
     found = rows()
     if as_json:
-        print(_json(found))
+        print(as_json_text([row.values() for row in found]))
     elif as_csv:
         print(_csv(found), end="")
     elif as_markdown:
@@ -166,12 +154,6 @@ def _nothing(is_filtered: bool) -> str:
     if is_filtered and read_board():
         return "no run meets the filter"
     return f"no runs yet in {shown(output_dir())}: uv run python experiments/001-baseline/train.py"
-
-
-def _json(rows: list[Row]) -> str:
-    """As other programs read it; what would control a terminal is escaped."""
-    text = json.dumps([row.values() for row in rows], indent=2, ensure_ascii=False, allow_nan=False, default=str)
-    return re.sub(CONTROL, lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", text)
 
 
 def _csv(rows: list[Row]) -> str:

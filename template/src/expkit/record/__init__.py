@@ -10,6 +10,7 @@
         full/                       exp.mode=sub: the same, trained on all rows, with submission.csv
         cv.json                     every score, made from the predictions of the folds; can be deleted and made again
     output/<experiment>/.<run>.version      which version counts; none: the lowest
+    output/submissions/<name>.csv, .json    what `exp submit` has made, and of which runs
 
 Everything else reads and writes a run through this room. Nothing here raises for what it finds on the disk: what does
 not fit is a problem, and what has a problem does not count. Nothing that is read is executed.
@@ -29,6 +30,7 @@ from expkit.record.layout import (
     RESULT,
     RUN,
     SUBMISSION,
+    SUBMISSIONS,
     TEST,
     THEN,
     VERSION,
@@ -54,6 +56,7 @@ from expkit.record.run import (
     write_cv,
     write_run,
 )
+from expkit.record.submissions import write_submission
 
 __all__ = [
     "CONFIG",
@@ -69,6 +72,7 @@ __all__ = [
     "RUN",
     "RunRecord",
     "SUBMISSION",
+    "SUBMISSIONS",
     "Score",
     "TEST",
     "THEN",
@@ -95,4 +99,5 @@ __all__ = [
     "write_data",
     "write_result",
     "write_run",
+    "write_submission",
 ]

@@ -13,7 +13,8 @@ CONFIG, RUN, CV = "config.yaml", "run.json", "cv.json"
 RESULT, ORIGIN, OOF, TEST = "result.json", "origin.json", "oof.npz", "test.npz"
 HISTORY, LOG, SUBMISSION = "history.csv", "train.log", "submission.csv"
 THEN = "; then "  # between the environments of a fold that an interruption has moved
-NOT_EXPERIMENTS = ("debug", "multirun", "wandb")  # folders of output/ that hold no runs of an experiment
+SUBMISSIONS = "submissions"
+NOT_EXPERIMENTS = ("debug", "multirun", "wandb", SUBMISSIONS)  # folders of output/ that hold no runs of an experiment
 FOLD = re.compile(r"fold(0|[1-9][0-9]{0,3})")
 VERSION = re.compile(r"(?P<run>[^@]+)(?:@(?P<number>[2-9]|[1-9][0-9]{1,5}))?")
 

@@ -52,6 +52,11 @@ class RunRecord:
     cv: dict[str, Any] | None
     problems: tuple[str, ...] = field(default=())
 
+    @property
+    def title(self) -> str:
+        """What the run is called: "<experiment>/<run>"."""
+        return f"{self.experiment}/{self.name}"
+
     @functools.cached_property
     def full(self) -> FoldRecord | None:
         """The training on all rows, exp.mode=sub; None: there is none."""

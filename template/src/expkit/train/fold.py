@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import time
@@ -17,10 +18,11 @@ from expkit.paths import code_root, output_dir
 from expkit.progress import Progress
 from expkit.train.cache import Cache
 from expkit.train.checkpoint import Checkpoint
+from expkit.train.found import Found, found_by_folds
 from expkit.train.history import History, axis_of
 from expkit.train.origin import environment, environment_text, origin
 from expkit.train.scores import as_number, scores
-from expkit.train.submission import check_submission
+from expkit.train.submission import check_submission, find_sample
 from expkit.train.work import Work
 
 if TYPE_CHECKING:
@@ -159,9 +161,28 @@ class Fold:
         what = f"{self.title}, {record.SUBMISSION}"
         table = tables.columns(columns, what)
         tables.require_finite(table, what)
-        check_submission(table, what, self._work.loaded.experiment.inputs)
+        check_submission(table, what, find_sample(self._work.loaded.experiment.inputs, what))
         tables.write_csv(self.folder / record.SUBMISSION, table)
         return self.folder / record.SUBMISSION
+
+    def cv(self, name: str) -> list[Any]:
+        """What the folds of this run have found, for the training on all rows: one value a fold.
+
+            rounds = 10 if exp.debug else round(statistics.fmean(fold.cv("best_iteration")))
+
+        Args:
+            name: a value that each fold gave to `fold.finish(best_iteration=...)`.
+
+        Raises:
+            Error: this is the training of a fold, or the folds of just this configuration, code and data are not all
+                there, or have not recorded it.
+        """
+        return self.found.of(name)
+
+    @functools.cached_property
+    def found(self) -> Found:
+        """Everything that `cv` can be asked for."""
+        return found_by_folds(self._work.place, self.number)
 
     def _table(self, columns: Mapping[str, Any], name: str) -> tables.Columns:
         what = f"{self.title}, {name}"

@@ -185,6 +185,14 @@ class Place:
         """The folds that are done, of whichever command."""
         return {} if self.folder is None else record.read_run(self.folder).done
 
+    def cross_validated(self) -> Path | None:
+        """The version with the folds of this configuration: the one to be replaced, while the new one has none."""
+        if self.folder is None or self.done_folds():
+            return self.folder
+        info, base = record.read_run_info(self.folder), self.versions.counting()
+        before = record.read_run_info(base) if base else None
+        return base if info and before and info["same_as"] == before["id"] else self.folder
+
     def require_current(self) -> None:
         """Raise an `Error` when the version of this command can no longer count."""
         assert self.folder is not None

@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from expkit.train import world
 from expkit.train.cache import Cache
 from expkit.train.checkpoint import Checkpoint
 from expkit.train.fold import Fold
+from expkit.train.found import Found
 
 FOREVER = timedelta(days=365)
 _RUNS = itertools.count()  # of this process; the others train the same ones in the same order
@@ -55,9 +57,11 @@ class Ranks:
         """Whether this process owns the run."""
         return self.rank == 0
 
-    def tell(self, number: int | None, checkpoint: Path | None) -> None:
+    def tell(self, fold: Fold) -> None:
         """Let the others train a fold; rank 0 trains it, too."""
-        self._set({"fold": number, "checkpoint": None if checkpoint is None else str(checkpoint)})
+        if self._store is not None:
+            checkpoint = None if fold.checkpoint.file is None else str(fold.checkpoint.file)
+            self._set({"fold": fold.number, "checkpoint": checkpoint, "found": asdict(fold.found)})
 
     def end(self) -> None:
         """Let the others go, and wait until they know: the place where they meet may end with this process."""
@@ -76,16 +80,19 @@ class Ranks:
             self._told += 1
             with tempfile.TemporaryDirectory(prefix="expkit-rank-") as folder, _silent():
                 checkpoint = Path(told["checkpoint"]) if told["checkpoint"] else None
-                yield FollowedFold(told["fold"], Path(folder), checkpoint, self, debug)
+                yield FollowedFold(told, Path(folder), checkpoint, self, debug)
         self._store.set(f"left{self.rank}", "")
 
 
 class FollowedFold(Fold):
     """The fold as the processes see it that only train: what they log and save goes nowhere."""
 
-    def __init__(self, number: int | None, folder: Path, checkpoint: Path | None, ranks: Ranks, debug: bool) -> None:
+    def __init__(
+        self, told: Mapping[str, Any], folder: Path, checkpoint: Path | None, ranks: Ranks, debug: bool
+    ) -> None:
+        number = told["fold"]
         self.number, self.name, self.title = number, record.fold_name(number), record.fold_title(number)
-        self.folder, self.finished = folder, None
+        self.folder, self.finished, self.found = folder, None, Found(**told["found"])
         self.rank, self.world_size = ranks.rank, ranks.size
         self.cache = Cache(folder, debug)
         self.checkpoint = FollowedCheckpoint(folder, checkpoint)

@@ -184,7 +184,7 @@ class Run:
         fold = None
         try:
             fold = Fold(self._work, number, track)
-            self._ranks.tell(number, fold.checkpoint.file)
+            self._ranks.tell(fold)
             with Log(fold.folder / record.LOG), named_plainly(self.loaded.name):
                 self.loaded.experiment.train(self.exp, fold)
                 require(fold.finished is not None, f"{fold.title}: train.py ends without fold.finish()")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,26 +18,62 @@ if TYPE_CHECKING:
 SAMPLE = "sample_submission.csv"
 
 
-def check_submission(table: Columns, what: str, named: Sequence[str] | None) -> None:
-    """Hold a submission against the sample among the data of an experiment: columns, ids, their order, how many.
+@dataclass(frozen=True)
+class Sample:
+    """What a competition asks for: a sample submission.
+
+    Attributes:
+        header: the names of the columns; the first is the id.
+        rows: the values, by column, as text.
+    """
+
+    file: Path
+    header: list[str]
+    rows: list[list[str]]
+
+    @property
+    def ids(self) -> list[str]:
+        return self.rows[0]
+
+
+def find_sample(named: Sequence[str] | None, what: str) -> Sample | None:
+    """The sample submission among the data of an experiment; None when there is none.
 
     Args:
         named: what of `input/` is its data, as `Experiment.inputs`.
+        what: the submission, for the messages.
 
     Raises:
-        Error: they differ, or an id is there twice.
+        Error: there is more than one, or it cannot be read.
     """
     found = sorted(path for _, path in files_of(named) if path.name == SAMPLE)
     if not found:
-        return
+        return None
     require(
         len(found) == 1,
         f"{what}: there are {len(found)} files {SAMPLE}: expkit.Experiment(..., inputs=[...]) names the data",
     )
-    header, ids = _read(found[0])
-    sample = shown(found[0])
+    try:
+        with open(found[0], newline="", encoding="utf-8-sig") as stream:
+            rows = csv.reader(stream)
+            header = next(rows)
+            lines = [row for row in rows if row]
+            return Sample(found[0], header, [[row[place] for row in lines] for place in range(len(header))])
+    except (OSError, UnicodeDecodeError, csv.Error, StopIteration, IndexError) as error:
+        raise Error(f"{shown(found[0])} cannot be read: {error or 'it is empty'}") from error
+
+
+def check_submission(table: Columns, what: str, sample: Sample | None) -> None:
+    """Hold a submission against the sample: columns, ids, their order, how many.
+
+    Raises:
+        Error: they differ, or an id is there twice.
+    """
+    if sample is None:
+        return
+    name, header, ids = shown(sample.file), sample.header, sample.ids
     columns = list(table)
-    require(columns == header, f"{what}: the columns are {', '.join(columns)}, and {sample} has {', '.join(header)}")
+    require(columns == header, f"{what}: the columns are {', '.join(columns)}, and {name} has {', '.join(header)}")
     own = [str(value) for value in table[header[0]].tolist()]
     if own == ids:
         return
@@ -45,17 +82,7 @@ def check_submission(table: Columns, what: str, named: Sequence[str] | None) -> 
         raise Error(f"{what}: the {header[0]} {twice} is there more than once")
     known, there = set(ids), set(own)
     if missing := [value for value in ids if value not in there]:
-        raise Error(f"{what}: {len(missing)} rows of {sample} are missing, such as {header[0]} {missing[0]}")
+        raise Error(f"{what}: {len(missing)} rows of {name} are missing, such as {header[0]} {missing[0]}")
     if extra := [value for value in own if value not in known]:
-        raise Error(f"{what}: {len(extra)} rows are not in {sample}, such as {header[0]} {extra[0]}")
-    raise Error(f"{what}: the rows are in another order than in {sample}")
-
-
-def _read(file: Path) -> tuple[list[str], list[str]]:
-    try:
-        with open(file, newline="", encoding="utf-8-sig") as stream:
-            rows = csv.reader(stream)
-            header = next(rows)
-            return header, [row[0] for row in rows if row]
-    except (OSError, UnicodeDecodeError, csv.Error, StopIteration) as error:
-        raise Error(f"{shown(file)} cannot be read: {error or 'it is empty'}") from error
+        raise Error(f"{what}: {len(extra)} rows are not in {name}, such as {header[0]} {extra[0]}")
+    raise Error(f"{what}: the rows are in another order than in {name}")

@@ -1,0 +1,86 @@
+"""The commands of `exp` that make one of several: a submission."""
+
+from __future__ import annotations
+
+import json
+import re
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+
+from expkit.errors import CONTROL, warn
+from expkit.inspect.board import find_run
+from expkit.inspect.show import changed_since, new_console, score_text, text
+from expkit.paths import output_dir, shown
+from expkit.record import RunRecord, read_run, run_folders
+
+app = typer.Typer()
+console = new_console()
+
+
+def run_names(incomplete: str) -> list[str]:
+    """The runs whose names begin so, for the shell's completion."""
+    names = (f"{folder.parent.name}/{folder.name.partition('@')[0]}" for folder in run_folders(output_dir()))
+    return [name for name in names if name.startswith(incomplete)]
+
+
+RUN_HELP = "`<experiment>/<run>`, a folder, or any part of the name that only one run has"
+Run = Annotated[str, typer.Argument(help=RUN_HELP, autocompletion=run_names)]
+Runs = Annotated[list[str], typer.Argument(help=RUN_HELP, autocompletion=run_names)]
+
+
+def as_json_text(content: Any) -> str:
+    """As other programs read it; what would control a terminal is escaped."""
+    printed = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    return re.sub(CONTROL, lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", printed)
+
+
+class Part(Enum):
+    folds = "folds"
+    full = "full"
+
+
+@app.command()
+def submit(
+    runs: Runs,
+    part: Annotated[
+        Part | None,
+        typer.Option(
+            "--from",
+            help="The mean of the folds' test predictions, or the training on all rows (exp.mode=sub); by default the "
+            "folds, when every one has test predictions",
+        ),
+    ] = None,
+    partial: Annotated[bool, typer.Option("--partial", help="Although folds are missing")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON: the file, and what it is made of")] = False,
+) -> None:
+    """A submission in output/submissions/, from a run or the mean of several, held against the sample submission.
+
+    `exp submit 001-larger-lr`, `exp submit 001-larger-lr 002-larger-model`, `exp submit 001-larger-lr --from full`
+    """
+    from expkit.combine import submission as submissions
+
+    found = list({folder: read_run(folder) for folder in map(find_run, runs)}.values())
+    sources = [submissions.choose(run, part.value if part else None, partial) for run in found]
+    marks = {source.run.title: [*_marked(source.run), *source.marks] for source in sources}
+    for title, known in marks.items():
+        for mark in known:
+            warn(f"{title}: {mark}")
+    made = submissions.submit(sources, submissions.title_of(sources), marks)
+    if as_json:
+        print(as_json_text({"path": str(made.file), **made.about}))
+        return
+    for source in sources:
+        score = source.run.score()
+        scored = f"  CV {source.run.metric} {score_text(score.value, score.std)}" if score else "  no CV score"
+        console.print(text(f"{source}{scored}"), soft_wrap=True)
+    for name, how in made.columns.items():
+        console.print(text(f"{name}: {how}"), soft_wrap=True)
+    fits = f"fits {shown(made.sample)}" if made.sample else "there is no sample_submission.csv to hold it against"
+    console.print(text(f"{made.about['rows']} rows; {fits}"), soft_wrap=True)
+    console.print(text(f"wrote {shown(made.file)}"), soft_wrap=True)
+
+
+def _marked(run: RunRecord) -> list[str]:
+    return [*run.marks, *changed_since(run)]

@@ -1,0 +1,1 @@
+"""From the predictions of several folds or runs to one."""

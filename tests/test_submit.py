@@ -1,0 +1,275 @@
+"""`exp submit`, and what the training on all rows may ask: submissions from folds, from several runs, from all rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from experiments import own_experiment
+from several import files
+from typer.testing import CliRunner
+
+import expkit
+from expkit import record
+from expkit.cli import app
+from expkit.combine.columns import most_likely
+from expkit.combine.mean import Mean
+
+
+@pytest.fixture(scope="module")
+def experiments() -> Iterator[dict[str, str]]:
+    """The name of an experiment of each kind."""
+    with own_experiment(files("price")) as price, own_experiment(files("species")) as species:
+        with own_experiment(files("risk")) as risk:
+            yield {"price": price.name, "species": species.name, "risk": risk.name}
+
+
+def exp(*arguments: str) -> str:
+    """What the command prints, in this process."""
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def submit(*arguments: str) -> tuple[list[dict[str, str]], dict[str, Any]]:
+    """The rows of the submission, and what its JSON says."""
+    made = json.loads(exp("submit", "--json", *arguments))
+    with open(made["path"], newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream)), made
+
+
+def refused(*arguments: str) -> str:
+    """The one line of an error, after which there is no submission."""
+    with pytest.raises(expkit.Error) as caught:
+        exp("submit", *arguments)
+    assert "\n" not in str(caught.value)
+    assert not list((expkit.output_dir() / record.SUBMISSIONS).glob("*"))
+    return str(caught.value)
+
+
+def train(experiment: str, *overrides: str) -> expkit.LoadedRun:
+    expkit.run(experiment, overrides=overrides)
+    [folder] = [path for path in record.run_folders(expkit.output_dir()) if _fits(path, overrides)]
+    return expkit.load_run(folder)
+
+
+def _fits(folder: Path, overrides: Sequence[str]) -> bool:
+    named = [one for one in overrides if not one.startswith(("exp.fold", "exp.mode", "overwrite"))]
+    return sorted(folder.name.partition("@")[0].split(",")[1:]) == sorted(named)
+
+
+def sample(root: Path, header: str, ids: Sequence[object], values: str = "0") -> None:
+    lines = [header, *(f"{each},{values}" for each in ids)]
+    (root / "input/sample_submission.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_the_mean_of_the_folds(experiments: dict[str, str], root: Path) -> None:
+    run = train(experiments["price"])
+    tables = [run.test(fold) for fold in range(3)]
+    ids = tables[0]["id"][::-1].tolist()
+    sample(root, "HouseId,SalePrice", ids)
+    rows, made = submit(run.row.name)
+    assert [row["HouseId"] for row in rows] == ids, "in the order of the sample"
+    means = numpy.mean([table["prediction"] for table in tables], axis=0)[::-1]
+    assert numpy.allclose([float(row["SalePrice"]) for row in rows], means, rtol=1e-12)
+    [source] = made["runs"]
+    info = record.read_run_info(run.folder)
+    assert info and (source["run"], source["id"], source["from"]) == (run.row.name, info["id"], "folds")
+    assert (source["folds"], source["score"], source["version"]) == ([0, 1, 2], run.row.score, 1)
+    assert made["sample"] == "sample_submission.csv" and made["columns"] == {"SalePrice": "mean of prediction"}
+    assert Path(made["path"]).name.startswith(run.row.name.replace("/", "_")), "its name leads back to the run"
+    assert submit(run.row.name)[1]["path"] == made["path"], "the same again is the same file"
+    assert len(list((root / "output/submissions").iterdir())) == 2
+    assert [row.name for row in expkit.read_board()] == [run.row.name], "a submission is no run"
+    printed = exp("submit", run.row.name)
+    assert "mean of the test predictions of folds 0, 1, 2" in printed and "fits " in printed
+
+
+def test_labels_are_the_classes_of_the_highest_mean_probability(experiments: dict[str, str], root: Path) -> None:
+    run = train(experiments["species"])
+    tables = [run.test(fold) for fold in range(3)]
+    names = [name for name in tables[0] if name.startswith("probability_")]
+    means = {name: numpy.mean([table[name] for table in tables], axis=0) for name in names}
+    best = [max(names, key=lambda name: means[name][row]).removeprefix("probability_") for row in range(40)]
+    assert any(not numpy.array_equal(table["prediction"], best) for table in tables), "the folds do not agree"
+    sample(root, "id,species", tables[0]["id"], "cat")
+    rows, made = submit(run.row.name)
+    assert [row["species"] for row in rows] == best
+    assert made["columns"] == {"species": "class of the highest mean probability"}
+    sample(root, "id,yak,cat,dog", tables[0]["id"], "0.3,0.3,0.4")
+    rows, _ = submit(run.row.name)
+    for name in ("yak", "cat", "dog"):
+        assert [float(row[name]) for row in rows] == pytest.approx(means[f"probability_{name}"].tolist()), "by its name"
+    (root / "input/sample_submission.csv").unlink()
+    rows, made = submit(run.row.name)
+    assert list(rows[0]) == ["id", "prediction"] and made["sample"] is None
+    assert "no sample_submission.csv" in exp("submit", run.row.name)
+
+
+def test_a_sample_with_a_probability_gets_no_labels(experiments: dict[str, str], root: Path) -> None:
+    run = train(experiments["species"])
+    sample(root, "id,species", run.test(0)["id"], "0.5")
+    assert "numbers such as 0.5 in species, and the predictions are labels" in refused(run.row.name)
+    risk = train(experiments["risk"], "exp.train.noise=0.5")
+    sample(root, "id,Risk", risk.test(0)["id"], "0.5")
+    rows, _ = submit(risk.row.name)
+    means = numpy.mean([risk.test(fold)["prediction"] for fold in range(3)], axis=0)
+    assert numpy.allclose([float(row["Risk"]) for row in rows], means)
+
+
+def test_several_runs(experiments: dict[str, str], root: Path) -> None:
+    one = train(experiments["price"])
+    other = train(experiments["price"], "exp.n_folds=2", "exp.train.noise=0.9")
+    rows, made = submit(one.row.name, other.row.name)
+    by_run = [numpy.mean([run.test(fold)["prediction"] for fold in run.folds], axis=0) for run in (one, other)]
+    assert numpy.allclose([float(row["prediction"]) for row in rows], numpy.mean(by_run, axis=0)), "a run counts once"
+    assert [source["run"] for source in made["runs"]] == [one.row.name, other.row.name]
+    assert other.row.run in Path(made["path"]).name
+    risk = train(experiments["risk"], "exp.train.noise=0.5")
+    with pytest.raises(expkit.Error, match="the ids are int64, and those before"):
+        exp("submit", one.row.name, risk.row.name)
+
+
+def test_trained_on_all_rows(experiments: dict[str, str], root: Path) -> None:
+    run = train(experiments["price"], "exp.mode=sub", "exp.train.noise=0.4")
+    rows, made = submit(run.row.name)
+    assert [float(row["prediction"]) for row in rows] == run.test(None)["prediction"].tolist()
+    assert made["runs"][0]["from"] == "full" and made["runs"][0]["score"] is None
+    train(experiments["price"], "exp.train.noise=0.4")
+    assert submit(run.row.name)[1]["runs"][0]["from"] == "folds", "the folds, when all have test predictions"
+    assert submit(run.row.name, "--from", "full")[1]["path"] == made["path"]
+
+
+def test_the_submission_of_the_training_on_all_rows(root: Path) -> None:
+    """Of an experiment that saves no test predictions."""
+    more = "fold.number is None and fold.save_submission({'id': ['a', 'b'], 'y': [0.1, 2]})"
+    with own_experiment(files("price", more)) as folder:
+        run = train(folder.name, "exp.train.test=False", "exp.fold=[0]")
+        assert "has no test predictions: fold.save_test(...)" in refused(run.row.name)
+        train(folder.name, "exp.train.test=False", "exp.mode=sub")
+        rows, _ = submit(run.row.name)
+        assert rows == [{"id": "a", "y": "0.1"}, {"id": "b", "y": "2.0"}]
+        other = train(folder.name, "exp.train.test=False", "exp.mode=sub", "exp.seed=1")
+        with pytest.raises(expkit.Error, match="call fold.save_test"):
+            exp("submit", run.row.name, other.row.name)
+        sample(root, "id,y", ["a", "c"])
+        with pytest.raises(expkit.Error, match="1 rows of .* are missing, such as id c"):
+            exp("submit", run.row.name)
+
+
+def test_marks_are_said_and_missing_folds_are_refused(
+    experiments: dict[str, str], root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = train(experiments["price"], "exp.fold=[0,2]")
+    assert "2 of 3 folds have test predictions" in refused(run.row.name)
+    assert "is not trained on all rows" in refused(run.row.name, "--from", "full")
+    _, made = submit(run.row.name, "--partial")
+    assert made["runs"][0]["folds"] == [0, 2] and "partial" in made["runs"][0]["marks"]
+    (root / "input/more.csv").write_text("1")
+    train(experiments["price"])
+    result = CliRunner().invoke(app, ["submit", run.row.name])
+    assert "warning: " in result.stderr and "mixed data" in result.stderr, result.output
+    (root / "input/more.csv").write_text("2")
+    train(experiments["price"], "exp.mode=sub")
+    assert (
+        "trained on all rows with other data than the folds"
+        in (submit(run.row.name, "--from", "full")[1]["runs"][0]["marks"])
+    )
+
+
+def test_what_does_not_fit_the_sample(experiments: dict[str, str], root: Path) -> None:
+    run = train(experiments["price"])
+    ids = run.test(0)["id"]
+    sample(root, "id,a,b", ids, "0,0")
+    assert "has the column a, and the test predictions have prediction" in refused(run.row.name)
+    sample(root, "id,y", [*ids[:-1], "other"])
+    assert "1 rows of" in refused(run.row.name)
+    sample(root, "id,y", ids[:-1])
+    assert "1 rows are not in" in refused(run.row.name)
+
+
+def test_a_mean_of_labels_is_none() -> None:
+    labels = {"id": numpy.arange(3), "prediction": numpy.array([0.0, 1.0, 1.0])}
+    others = labels | {"prediction": numpy.array([0.0, 0.0, 1.0])}
+    mean = Mean()
+    for part in (labels, others):
+        mean.add(part, "a part")
+    with pytest.raises(expkit.Error, match="prediction holds labels, whose mean is none: save the columns"):
+        mean.column("prediction")
+    same = Mean()
+    for _ in range(2):
+        same.add(labels, "a part")
+    assert same.column("prediction")[0].tolist() == [0, 1, 1], "labels that all parts agree on"
+    with pytest.raises(expkit.Error, match="b: other rows: 1 are missing and 1 are new; the id 0 is missing"):
+        same.add(labels | {"id": numpy.arange(1, 4)}, "b")
+    with pytest.raises(expkit.Error, match="b: prediction holds int64, and before float64"):
+        same.add(labels | {"prediction": numpy.arange(3)}, "b")
+    with pytest.raises(expkit.Error, match="b: the columns are y, and those before prediction"):
+        same.add({"id": numpy.arange(3), "y": numpy.arange(3)}, "b")
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels"),
+    [
+        (["3", "10"], [3, 10]),
+        (["a", "b"], ["a", "b"]),
+        (["False", "True"], [False, True]),
+        (["0.0", "1.0"], [0.0, 1.0]),
+    ],
+)
+def test_the_likeliest_class(classes: list[str], labels: list[Any]) -> None:
+    first = numpy.array([0.6, 0.1, 0.5])
+    numbers = {f"probability_{classes[0]}": first, f"probability_{classes[1]}": 1 - first}
+    found = most_likely(numbers, numpy.array(labels).dtype, "it")
+    assert found.tolist() == [labels[0], labels[1], labels[0]] and found.dtype.kind == numpy.array(labels).dtype.kind
+    with pytest.raises(expkit.Error, match="no class is called"):
+        most_likely({"probability_x": numbers[f"probability_{classes[0]}"]} | numbers, numpy.dtype(int), "it")
+
+
+# What cross-validation found
+
+
+ASKS = "fold.number is None and (fold.folder / 'asked.txt').write_text(str(fold.cv('best_iteration')))"
+
+
+def test_the_training_on_all_rows_asks_the_folds(root: Path) -> None:
+    with own_experiment(files("price", ASKS)) as folder:
+
+        def sub(*overrides: str) -> str:
+            run = train(folder.name, "exp.mode=sub", *overrides)
+            return (run.folder / "full/asked.txt").read_text()
+
+        with pytest.raises(expkit.Error, match="fold.cv.*0 of 3 folds are trained: train all of them first"):
+            sub()
+        train(folder.name, "exp.fold=[0,1]")
+        with pytest.raises(expkit.Error, match="2 of 3 folds are trained"):
+            sub()
+        train(folder.name)
+        assert sub() == "[100, 110, 120]"
+        assert sub("overwrite=true") == "[100, 110, 120]", "of the version that it replaces"
+        assert len(expkit.load_run(folder.name).folds) == 3
+        (root / "input/new.csv").write_text("1")
+        with pytest.raises(expkit.Error, match="changed since: new.csv is new: train its folds again"):
+            sub("overwrite=true")
+        train(folder.name, "overwrite=true", "exp.fold=[0]")
+        with pytest.raises(expkit.Error, match="mixed data"):
+            sub("overwrite=true")
+
+
+def test_a_fold_asks_nothing(root: Path) -> None:
+    with own_experiment(files("price", "fold.cv('best_iteration')")) as folder:
+        with pytest.raises(expkit.Error, match="failed: fold 0"):
+            expkit.run(folder.name)
+    with own_experiment(files("price", "fold.number is None and fold.cv('rounds')")) as folder:
+        expkit.run(folder.name)
+        with pytest.raises(expkit.Error, match="the folds have recorded best_iteration"):
+            expkit.run(folder.name, overrides=["exp.mode=sub"])
+        with pytest.raises(expkit.Error, match="exp.debug=true has no cross-validation"):
+            expkit.run(folder.name, overrides=["exp.mode=sub", "exp.debug=true"])
