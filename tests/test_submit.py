@@ -133,12 +133,13 @@ def test_several_runs(experiments: dict[str, str], root: Path) -> None:
     assert [source["run"] for source in made["runs"]] == [one.row.name, other.row.name]
     assert other.row.run in Path(made["path"]).name
     risk = train(experiments["risk"], "exp.train.noise=0.5")
-    with pytest.raises(expkit.Error, match="the ids are int64, and those before"):
+    with pytest.raises(expkit.Error, match="the ids are int64, and those of .* are <U7"):
         exp("submit", one.row.name, risk.row.name)
 
 
 def test_trained_on_all_rows(experiments: dict[str, str], root: Path) -> None:
     run = train(experiments["price"], "exp.mode=sub", "exp.train.noise=0.4")
+    assert "has no test predictions: fold.save_test" in refused(run.row.name, "--from", "folds")
     rows, made = submit(run.row.name)
     assert [float(row["prediction"]) for row in rows] == run.test(None)["prediction"].tolist()
     assert made["runs"][0]["from"] == "full" and made["runs"][0]["score"] is None
@@ -207,12 +208,24 @@ def test_a_mean_of_labels_is_none() -> None:
     for _ in range(2):
         same.add(labels, "a part")
     assert same.column("prediction")[0].tolist() == [0, 1, 1], "labels that all parts agree on"
-    with pytest.raises(expkit.Error, match="b: other rows: 1 are missing and 1 are new; the id 0 is missing"):
+    with pytest.raises(expkit.Error, match="b has other rows than a part: 1 fewer and 1 more, such as 0"):
         same.add(labels | {"id": numpy.arange(1, 4)}, "b")
-    with pytest.raises(expkit.Error, match="b: prediction holds int64, and before float64"):
+    with pytest.raises(expkit.Error, match="b: prediction holds int64, and in a part float64"):
         same.add(labels | {"prediction": numpy.arange(3)}, "b")
-    with pytest.raises(expkit.Error, match="b: the columns are y, and those before prediction"):
+    with pytest.raises(expkit.Error, match="b has the columns y, and a part prediction"):
         same.add({"id": numpy.arange(3), "y": numpy.arange(3)}, "b")
+
+
+@pytest.mark.parametrize("ids", [numpy.array(["b", "a", "c"]), numpy.array([5, 3, 8]), numpy.array([5, 3, 8], "u1")])
+def test_rows_are_found_by_their_ids(ids: numpy.ndarray) -> None:
+    values = numpy.array([0.5, 1.5, 2.5])
+    mean = Mean()
+    mean.add({"id": ids, "y": values}, "one")
+    mean.add({"id": ids[[2, 0, 1]], "y": values[[2, 0, 1]] + 1}, "other")
+    assert mean.ids.tolist() == ids.tolist() and mean.column("y")[0].tolist() == [1, 2, 3]
+    twice = ids[[0, 0, 1]]
+    with pytest.raises(expkit.Error, match="x has other rows than one: 1 fewer and 0 more"):
+        mean.add({"id": twice, "y": values}, "x")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ from expkit.inspect import beside
 from expkit.inspect import board as boards
 from expkit.inspect.board import MOST_ROWS, Row, find_run, read_board
 from expkit.inspect.loaded import position
-from expkit.inspect.show import HEADINGS, board_table, cells, new_console, score_text, show_run
+from expkit.inspect.show import HEADINGS, board_table, cells, show_run
+from expkit.inspect.words import new_console, score_text
 from expkit.paths import experiment_names, full_name, output_dir, shown
 from expkit.record import HISTORY, RESULT
 

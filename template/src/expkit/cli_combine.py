@@ -1,4 +1,4 @@
-"""The commands of `exp` that make one of several: a submission."""
+"""The commands of `exp` that make one of several: a submission, a blend."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from expkit.errors import CONTROL, warn
+from expkit.inspect.blends import show_recipe
 from expkit.inspect.board import find_run
-from expkit.inspect.show import changed_since, new_console, score_text, text
+from expkit.inspect.show import changed_since
+from expkit.inspect.words import new_console, score_text, text
 from expkit.paths import output_dir, shown
 from expkit.record import RunRecord, read_run, run_folders
 
@@ -59,15 +61,16 @@ def submit(
 
     `exp submit 001-larger-lr`, `exp submit 001-larger-lr 002-larger-model`, `exp submit 001-larger-lr --from full`
     """
-    from expkit.combine import submission as submissions
+    from expkit.combine.source import choose, title_of
+    from expkit.combine.submission import submit as write
 
     found = list({folder: read_run(folder) for folder in map(find_run, runs)}.values())
-    sources = [submissions.choose(run, part.value if part else None, partial) for run in found]
+    sources = [choose(run, part.value if part else None, partial) for run in found]
     marks = {source.run.title: [*_marked(source.run), *source.marks] for source in sources}
     for title, known in marks.items():
         for mark in known:
             warn(f"{title}: {mark}")
-    made = submissions.submit(sources, submissions.title_of(sources), marks)
+    made = write(sources, title_of(sources), marks)
     if as_json:
         print(as_json_text({"path": str(made.file), **made.about}))
         return
@@ -80,6 +83,57 @@ def submit(
     fits = f"fits {shown(made.sample)}" if made.sample else "there is no sample_submission.csv to hold it against"
     console.print(text(f"{made.about['rows']} rows; {fits}"), soft_wrap=True)
     console.print(text(f"wrote {shown(made.file)}"), soft_wrap=True)
+
+
+class Method(Enum):
+    mean = "mean"
+    rank = "rank"
+    hill = "hill"
+    fit = "fit"
+
+
+@app.command()
+def blend(
+    runs: Runs,
+    method: Annotated[
+        Method,
+        typer.Option(
+            help="`mean`; `rank`: the mean of ranks; weights that score best: `hill`, by hill climbing, `fit`, by SciPy"
+        ),
+    ] = Method.mean,
+    name: Annotated[str | None, typer.Option(help="Of the blend; made of those of its runs by default")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON: the blend, its weights and scores")] = False,
+) -> None:
+    """Blend the out-of-fold and test predictions of runs: a run of its own, in output/blends/.
+
+    Each fold is predicted by weights that were fitted on the other folds, so that the score is as honest as a CV score.
+
+    `exp blend 001-larger-lr 002-larger-model --method hill`
+    """
+    from expkit.combine.blend import blend as make
+
+    found = [read_run(folder) for folder in map(find_run, runs)]
+    for run in found:
+        for mark in _marked(run):
+            warn(f"{run.title}: {mark}")
+    made = make(found, method.value, name)
+    recipe, score, best = made.run.recipe, made.run.score(), made.best.score()
+    assert recipe is not None and score is not None and best is not None
+    for note in made.notes:
+        warn(note)
+    if as_json:
+        about = {"run": made.run.title, "folder": made.run.folder, "metric": made.run.metric, "score": score.value}
+        about |= {"flattering": recipe.flattering, "best_run": made.best.title, "best_score": best.value}
+        weights = {one.run: weight for one, weight in zip(recipe.parents, recipe.weights, strict=True)}
+        print(as_json_text(about | {"weights": weights, "by_part": recipe.by_part, "fitted_on": recipe.fitted_on}))
+        return
+    if not made.is_new:
+        console.print(text(f"{made.run.title} is done"), soft_wrap=True)
+    show_recipe(console, made.run)
+    better = score.value > best.value if made.run.greater_is_better else score.value < best.value
+    verdict = "better than" if better else "no better than"
+    console.print(text(f"{verdict} the best of its runs, {made.best.title}: {score_text(best.value, best.std)}"))
+    console.print(text(f"results: {shown(made.run.folder)}"), soft_wrap=True)
 
 
 def _marked(run: RunRecord) -> list[str]:

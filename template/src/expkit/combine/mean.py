@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from expkit.combine.columns import flat, may_be_labels, most_likely
-from expkit.combine.rows import positions
+from expkit.combine.rows import Rows
 from expkit.errors import Error, require
 
 if TYPE_CHECKING:
@@ -20,12 +20,10 @@ class Mean:
     """Adds up tables of predictions, one at a time. Nothing of a table but its sum is kept.
 
     Attributes:
-        ids: of the first table, (n,).
-        parts: how many tables there have been.
+        rows: of the first table.
     """
 
-    ids: numpy.ndarray | None = None
-    parts: int = 0
+    rows: Rows | None = None
     _first: Columns = field(default_factory=dict)
     _sums: Columns = field(default_factory=dict)
     _weight: float = 0.0
@@ -42,14 +40,14 @@ class Mean:
 
         table = flat(table)
         ids = table.pop("id")
-        if self.ids is None:
-            self.ids, self._first = ids, table
+        if self.rows is None:
+            self.rows, self._first = Rows(ids, what), table
         if table.keys() != self._first.keys():
-            raise Error(f"{what}: the columns are {', '.join(table)}, and those before {', '.join(self._first)}")
-        place = positions(self.ids, ids, what)
+            raise Error(f"{what} has the columns {', '.join(table)}, and {self.rows.title} {', '.join(self._first)}")
+        place = self.rows.places_in(ids, what)
         for name, column in table.items():
             if column.dtype.kind != self._first[name].dtype.kind:
-                raise Error(f"{what}: {name} holds {column.dtype}, and before {self._first[name].dtype}")
+                raise Error(f"{what}: {name} holds {column.dtype}, and in {self.rows.title} {self._first[name].dtype}")
             rows = column if place is None else column[place]
             if not may_be_labels(name, column):
                 self._is_number.add(name)
@@ -57,8 +55,13 @@ class Mean:
                 self._differs.add(name)
             if column.dtype.kind == "f":
                 self._sums[name] = self._sums.get(name, 0.0) + weight * rows.astype(float)
-        self.parts += 1
         self._weight += weight
+
+    @property
+    def ids(self) -> numpy.ndarray:
+        """Of the rows, (n,)."""
+        assert self.rows is not None
+        return self.rows.ids
 
     @property
     def numbers(self) -> Columns:
@@ -78,6 +81,10 @@ class Mean:
         labels = [other for other in self._differs if other not in self._is_number]
         require(len(labels) == 1, f"{', '.join(sorted(labels))} hold labels that differ: only one such column can be")
         return most_likely(self.numbers, self._first[name].dtype, name), "class of the highest mean probability"
+
+    def dtype(self, name: str) -> numpy.dtype[Any]:
+        """The type of a column."""
+        return self._first[name].dtype
 
     @property
     def names(self) -> list[str]:

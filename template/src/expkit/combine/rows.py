@@ -1,39 +1,97 @@
-"""The same rows in two tables, whatever their order."""
+"""The predictions of a run, and the same rows in several of them, whatever their order."""
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
-from expkit import tables
 from expkit.errors import Error
+from expkit.files import Broken
+from expkit.paths import shown
+from expkit.record import OOF, FoldRecord, RunRecord
 
 if TYPE_CHECKING:
     import numpy
 
+    from expkit.tables import Columns
 
-def positions(ids: numpy.ndarray, others: numpy.ndarray, what: str) -> numpy.ndarray | None:
-    """Where each of `ids` stands in `others`, as indices (n,); None when both are the same in the same order.
 
-    Args:
-        ids, others: ids that are there once, (n,).
-        what: the table of `others`, for the message.
+def predictions(fold: FoldRecord, name: str = OOF) -> Columns:
+    """The predictions that a fold has saved.
 
     Raises:
-        Error: the ids are not the same, or of another type.
+        Error: there are none, or they are broken.
     """
+    try:
+        return fold.predictions(name)
+    except (Broken, FileNotFoundError) as error:
+        place = shown(fold.folder.parent)
+        raise Error(f"the predictions of {fold.title} of {place} cannot be read: {error}") from error
+
+
+def out_of_fold(run: RunRecord) -> Columns:
+    """Out-of-fold predictions of all folds that are done, fold by fold: the columns that every fold has, and "fold"."""
     import numpy
 
-    if ids.dtype.kind != others.dtype.kind and {ids.dtype.kind, others.dtype.kind} != set("iu"):
-        raise Error(f"{what}: the ids are {others.dtype}, and those before {ids.dtype}")
-    if numpy.array_equal(ids, others):
-        return None
-    if len(ids) != len(others) or len(tables.common(ids, others)) != len(ids):
-        missing = numpy.setdiff1d(ids, others)
-        extra = numpy.setdiff1d(others, ids)
-        example = f"{missing[0]} is missing" if len(missing) else f"{extra[0]} is not among those before"
-        raise Error(f"{what}: other rows: {len(missing)} are missing and {len(extra)} are new; the id {example}")
-    if ids.dtype.kind == "U":  # sorting text takes far longer
-        place = {each: number for number, each in enumerate(others.tolist())}
-        return numpy.fromiter((place[each] for each in ids.tolist()), numpy.intp, len(ids))
-    order = numpy.argsort(others, kind="stable")
-    return numpy.asarray(order[numpy.searchsorted(others, ids, sorter=order)])
+    parts = {number: predictions(fold) for number, fold in run.done.items()}
+    if not parts:
+        return {}
+    names = [name for name in next(iter(parts.values())) if all(name in part for part in parts.values())]
+    table = {name: numpy.concatenate([part[name] for part in parts.values()]) for name in names}
+    table["fold"] = numpy.concatenate([numpy.full(len(part["id"]), number) for number, part in parts.items()])
+    return table
+
+
+class Rows:
+    """Rows by their ids: finds them in other tables.
+
+    Args:
+        ids: each once, (n,).
+        title: the table that they are of, for messages.
+    """
+
+    def __init__(self, ids: numpy.ndarray, title: str) -> None:
+        self.ids, self.title = ids, title
+
+    def places_in(self, others: numpy.ndarray, title: str) -> numpy.ndarray | None:
+        """Where each of these rows stands among others, as indices (n,); None when both are in the same order.
+
+        Raises:
+            Error: the ids are not the same, or of another type.
+        """
+        import numpy
+
+        kinds = {self.ids.dtype.kind, others.dtype.kind}
+        if len(kinds) > 1 and kinds != set("iu"):
+            raise Error(f"{title}: the ids are {others.dtype}, and those of {self.title} are {self.ids.dtype}")
+        if numpy.array_equal(self.ids, others):
+            return None
+        if len(others) != len(self.ids):
+            raise self._other(others, title)
+        places = numpy.zeros(len(others), numpy.intp)
+        if self.ids.dtype.kind == "U":  # sorting text takes far longer
+            places[[self._by_text.get(each, 0) for each in others.tolist()]] = numpy.arange(len(others))
+        else:
+            places[self._order] = numpy.argsort(others, kind="stable")
+        if not numpy.array_equal(others[places], self.ids):
+            raise self._other(others, title)
+        return places
+
+    @functools.cached_property
+    def _by_text(self) -> dict[str, int]:
+        return {each: number for number, each in enumerate(self.ids.tolist())}
+
+    @functools.cached_property
+    def _order(self) -> numpy.ndarray:
+        import numpy
+
+        return numpy.argsort(self.ids, kind="stable")
+
+    def _other(self, others: numpy.ndarray, title: str) -> Error:
+        import numpy
+
+        missing, extra = numpy.setdiff1d(self.ids, others), numpy.setdiff1d(others, self.ids)
+        example = f"{missing[0]}, which it lacks" if len(missing) else f"{extra[0]}, which it has alone"
+        return Error(
+            f"{title} has other rows than {self.title}: {len(missing)} fewer and {len(extra)} more, such as {example}"
+        )

@@ -14,7 +14,7 @@ from expkit import inputs
 from expkit.config.values import same
 from expkit.inspect.beside import have_other_folds
 from expkit.inspect.board import row_of
-from expkit.inspect.show import text
+from expkit.inspect.words import text
 from expkit.paths import code_root, output_dir
 from expkit.record import RunRecord, read_data, read_run
 from expkit.snapshot import git
@@ -26,6 +26,7 @@ def show_diff(console: Console, old: Path, new: Path) -> None:
     rows = [row_of(run) for run in runs]
     console.print(text(f"{rows[0].name} → {rows[1].name}", "bold"), soft_wrap=True)
     _changes(console, "configuration", rows[0].config, rows[1].config)
+    _changes(console, "weights", *(_weights(run) for run in runs))
     _scores(console, *runs)
     if have_other_folds(*runs):
         console.print(text("other folds: other rows are left out, and the scores do not compare", "yellow"))
@@ -47,6 +48,12 @@ def _dict(value: Any) -> dict[str, Any]:
 def _machine(origin: dict[str, Any]) -> dict[str, Any]:
     about = {key: origin.get(key) for key in ("python", "platform") if origin.get(key)}
     return about | {key: value for key, value in _dict(origin.get("environment")).items() if value is not None}
+
+
+def _weights(run: RunRecord) -> dict[str, float]:
+    """Of the runs that a blend is made of."""
+    recipe = run.recipe
+    return {one.run: weight for one, weight in zip(recipe.parents, recipe.weights, strict=True)} if recipe else {}
 
 
 def _changes(console: Console, title: str, old: dict[str, Any], new: dict[str, Any]) -> None:
@@ -98,6 +105,8 @@ def _data(console: Console, old: RunRecord, new: RunRecord) -> None:
 
 def _code(old: RunRecord, new: RunRecord) -> Text:
     """The difference of two snapshots: the experiment's folder line by line, the rest as a list of files."""
+    if old.recipe or new.recipe:
+        return Text("a blend has none of its own, but that of its runs", "dim")
     if old.git is None or new.git is None:
         return Text("unknown: one of the runs has no snapshot", "dim")
     before, after = old.git["snapshot"], new.git["snapshot"]

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import modules
+from expkit.combine.rows import out_of_fold, predictions
 from expkit.errors import Error, require
-from expkit.files import Broken
 from expkit.inspect.board import Row, find_run, row_of
 from expkit.paths import shown
-from expkit.record import HISTORY, OOF, TEST, FoldRecord, RunRecord, read_run
+from expkit.record import HISTORY, TEST, FoldRecord, RunRecord, read_run
 from expkit.train.history import AXES, axis_of
 
 if TYPE_CHECKING:
@@ -94,24 +94,15 @@ class LoadedRun:
         """
         import numpy
 
-        parts = {number: self._read(fold, OOF) for number, fold in self.record.done.items()}
-        if not parts:
+        table = out_of_fold(self.record)
+        if not table:
             return {}
-        names = [name for name in next(iter(parts.values())) if all(name in part for part in parts.values())]
-        table = {name: numpy.concatenate([part[name] for part in parts.values()]) for name in names}
-        table["fold"] = numpy.concatenate([numpy.full(len(part["id"]), number) for number, part in parts.items()])
         order = numpy.argsort(table["id"], kind="stable")
         return {name: column[order] for name, column in table.items()}
 
     def test(self, fold: int | None) -> Columns:
         """The predictions of the test set that a fold has saved with `fold.save_test`."""
-        return self._read(self._part(fold), TEST)
-
-    def _read(self, fold: FoldRecord, name: str) -> Columns:
-        try:
-            return fold.predictions(name)
-        except (Broken, FileNotFoundError) as error:
-            raise Error(f"the predictions of {fold.title} of {shown(self.folder)} cannot be read: {error}") from error
+        return predictions(self._part(fold), TEST)
 
     def model(self, fold: int | None) -> Any:
         """The model of a fold, or, for None, the one trained on all rows: what `model.load` of the experiment returns.

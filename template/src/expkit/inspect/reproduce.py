@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from expkit import inputs
+from expkit.combine.computed import again as computed_again
 from expkit.errors import Error, require
 from expkit.files import Broken
 from expkit.inspect.board import find_run
@@ -57,6 +58,8 @@ def reproduce(run: str | Path) -> Reproduction:
     with the present environment when it has the recorded packages, else with the one that the snapshot's `uv.lock`
     describes; with `input/` as it is now and an output folder of its own. Both are removed afterwards.
 
+    A blend is not trained, but computed again from its runs as they are.
+
     Args:
         run: the folder of a run, or its name.
 
@@ -65,6 +68,8 @@ def reproduce(run: str | Path) -> Reproduction:
     """
     found = read_run(find_run(str(run)))
     require(bool(found.done) and found.info is not None, f"{shown(found.folder)} has no finished fold")
+    if found.recipe:
+        return Reproduction(list(found.done), *computed_again(found))
     differences: list[str] = []
     reasons: list[str] = []
     for alike in _grouped(list(found.done.values())):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,12 @@ from rich.text import Text
 from expkit.config.experiment import Loaded, load_experiment
 from expkit.config.values import flat, fold_file
 from expkit.errors import plain
+from expkit.inspect.blends import show_recipe
 from expkit.inspect.board import Row, row_of
 from expkit.inspect.loaded import LoadedRun, rows_of
+from expkit.inspect.words import duration, score_text, text
 from expkit.paths import shown
-from expkit.record import RunRecord
+from expkit.record import FoldRecord, RunRecord, read_run
 from expkit.train.changes import changed_code, changed_data
 from expkit.train.history import AXES
 from expkit.train.say import submission_of
@@ -24,16 +25,6 @@ from expkit.train.scores import made_by
 
 HEADINGS = ("run", "score ± std", "folds", "seed", "time", "finished", "commit", "marks")
 ONLY_WIDE = ("finished", "commit")  # columns for a terminal of 110 characters and more, for files and for programs
-
-
-def new_console() -> Console:
-    """For stdout, as wide as the terminal; a file has room for whole lines."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
-
-
-def text(content: object, style: str = "") -> Text:
-    """What a file says, without what would control the terminal."""
-    return Text(plain(content), style)
 
 
 def cells(row: Row) -> dict[str, str]:
@@ -48,14 +39,6 @@ def cells(row: Row) -> dict[str, str]:
         "commit": row.commit or "",
         "marks": plain(", ".join(row.marks)),
     }
-
-
-def score_text(score: float | None, std: float | None = None) -> str:
-    """A score, and its deviation, as the board has them."""
-    if score is None:
-        return ""
-    number = f"{score:.4f}" if abs(score) < 1e6 else f"{score:.6g}"
-    return number if std is None else f"{number} ± {std:.4f}" if std < 1e6 else f"{number} ± {std:.6g}"
 
 
 def board_table(rows: list[Row], width: int) -> Table:
@@ -86,31 +69,35 @@ def board_table(rows: list[Row], width: int) -> Table:
     return table
 
 
-def duration(seconds: float) -> str:
-    """A time as a person says it."""
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-
-
 def changed_since(run: RunRecord) -> list[str]:
     """What has changed in the project since a run was trained: "code changed since (model.py)", ..."""
     parts = [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
     if not parts:
         return []
-    loaded = _loaded(run.experiment)
+    loaded = _loaded(run.scored_by)
+    marks = _runs_changed(run) if run.recipe else _sources_changed(run, parts[0], loaded)
+    if loaded and run.cv and run.cv["made_by"] != made_by(loaded.experiment):
+        marks.append("metric changed since: the same command scores it again")
+    return marks
+
+
+def _runs_changed(run: RunRecord) -> list[str]:
+    """The same of the runs that a blend is made of."""
+    assert run.recipe is not None
+    parents = {parent.run: parent.folder(run.folder.parents[1]) for parent in run.recipe.parents}
+    return [f"{name}: {mark}" for name, folder in parents.items() if folder for mark in changed_since(read_run(folder))]
+
+
+def _sources_changed(run: RunRecord, part: FoldRecord, loaded: Loaded | None) -> list[str]:
     file = fold_file(flat(run.info["config"])) if run.info else ""
     named = loaded.experiment.data(file) if loaded else None
     marks = []
     for what, changed in (
-        ("code", changed_code(parts[0], loaded.unused if loaded else None)),
-        ("data", changed_data(parts[0], named)),
+        ("code", changed_code(part, loaded.unused if loaded else None)),
+        ("data", changed_data(part, named)),
     ):
         if changed:
             marks.append(f"{what} changed since ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})")
-    if loaded and run.cv and run.cv["made_by"] != made_by(loaded.experiment):
-        marks.append("metric changed since: the same command scores it again")
     return marks
 
 
@@ -138,7 +125,8 @@ def show_run(console: Console, folder: Path) -> None:
         console.print(text(", ".join(marks), "yellow"), soft_wrap=True)
     if run.done:
         console.print(_folds(run))
-    if run.full and run.full.result:
+    show_recipe(console, run)
+    if run.full and run.full.result and not run.recipe:
         console.print(text(submission_of(run.full)), soft_wrap=True)
     parts = [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
     if parts:
@@ -176,9 +164,10 @@ def _origin(run: RunRecord, origin: dict[str, Any]) -> list[tuple[str, str]]:
         code = f"commit {git['commit'][:12] or 'none yet'}{' and changes' if git['dirty'] else ''}"
     typed = " ".join(map(str, command)) if isinstance(command, list) and command else ""
     parts = [*run.done.values(), *([run.full] if run.full else [])]
+    started = f"python experiments/{run.experiment}/{typed}" if not run.recipe else typed
     environments = {fold.result["environment"] for fold in parts if fold.result}
     return [
-        ("command", f"python experiments/{run.experiment}/{typed}" if typed else "expkit.run(...), from Python"),
+        ("command", started if typed else "expkit.run(...), from Python"),
         ("code", code),
         ("python", f"{origin.get('python')}, {str(origin.get('platform')).partition('-')[0]}"),
         ("on", "; ".join(sorted(environments)) or "unknown"),

@@ -10,15 +10,18 @@
         full/                       exp.mode=sub: the same, trained on all rows, with submission.csv
         cv.json                     every score, made from the predictions of the folds; can be deleted and made again
     output/<experiment>/.<run>.version      which version counts; none: the lowest
+    output/blends/<run>/                    a run that is a blend of others: `exp blend`
     output/submissions/<name>.csv, .json    what `exp submit` has made, and of which runs
 
 Everything else reads and writes a run through this room. Nothing here raises for what it finds on the disk: what does
 not fit is a problem, and what has a problem does not count. Nothing that is read is executed.
 """
 
+from expkit.record.blends import Parent, Recipe, checksums
 from expkit.record.data import read_data, write_data
 from expkit.record.fold import FoldRecord, read_fold, score_result, write_result
 from expkit.record.layout import (
+    BLENDS,
     CONFIG,
     CV,
     FOLD,
@@ -59,6 +62,7 @@ from expkit.record.run import (
 from expkit.record.submissions import write_submission
 
 __all__ = [
+    "BLENDS",
     "CONFIG",
     "CV",
     "FOLD",
@@ -68,8 +72,10 @@ __all__ = [
     "NOT_EXPERIMENTS",
     "OOF",
     "ORIGIN",
+    "Parent",
     "RESULT",
     "RUN",
+    "Recipe",
     "RunRecord",
     "SUBMISSION",
     "SUBMISSIONS",
@@ -77,6 +83,7 @@ __all__ = [
     "TEST",
     "THEN",
     "VERSION",
+    "checksums",
     "counting",
     "describe_again",
     "deviation",

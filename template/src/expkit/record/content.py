@@ -9,6 +9,7 @@ from typing import Any
 
 from expkit import files
 from expkit.files import Broken
+from expkit.record.blends import recipe_of
 from expkit.record.layout import ORIGIN, RESULT
 
 Fits = Callable[[dict[str, Any]], bool]
@@ -37,6 +38,7 @@ def _is_git(value: Any) -> bool:
 
 
 def fits_run(content: dict[str, Any]) -> bool:
+    recipe_of(content)  # raises where it does not fit
     return (
         re.fullmatch(r"[0-9a-f]{8}", content["id"]) is not None
         and all(_is_text(content[key]) for key in ("experiment", "run", "metric", "started"))
@@ -95,7 +97,7 @@ def read_checked(file: str, fits: Fits, problems: list[str]) -> dict[str, Any] |
         reason = "its values do not fit"
     except Broken as error:
         reason = str(error)
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         reason = "its keys do not fit"
     folder, name = os.path.split(file)
     place = f"{os.path.basename(folder)}/{name}" if name in (RESULT, ORIGIN) else name

@@ -13,6 +13,7 @@ from typing import Any
 
 from expkit import files
 from expkit.codehash import same_code
+from expkit.record.blends import Recipe, parent_marks, recipe_of
 from expkit.record.content import fits_cv, fits_run, is_number, read_checked
 from expkit.record.fold import FoldRecord, read_fold
 from expkit.record.layout import CONFIG, CV, FOLD, RESULT, RUN, THEN, VERSION, fold_name
@@ -56,6 +57,16 @@ class RunRecord:
     def title(self) -> str:
         """What the run is called: "<experiment>/<run>"."""
         return f"{self.experiment}/{self.name}"
+
+    @functools.cached_property
+    def recipe(self) -> Recipe | None:
+        """How a blend was made; None: the run is no blend."""
+        return recipe_of(self.info) if self.info else None
+
+    @property
+    def scored_by(self) -> str:
+        """The experiment whose metrics the scores are of."""
+        return self.recipe.scored_by if self.recipe else self.experiment
 
     @functools.cached_property
     def full(self) -> FoldRecord | None:
@@ -146,6 +157,11 @@ class RunRecord:
     @property
     def marks(self) -> tuple[str, ...]:
         """What to know about the score."""
+        return (*self.own_marks, *(parent_marks(self, read_run) if self.recipe else ()))
+
+    @property
+    def own_marks(self) -> tuple[str, ...]:
+        """As `marks`, but for those of the runs that a blend is made of."""
         marks = [] if self.info or self.problems else ["no run.json"]
         if self.n_folds is not None and len(self.done) < self.n_folds:
             marks.append("partial")

@@ -39,7 +39,7 @@ class Place:
     def __init__(self, loaded: Loaded, config: Config, run: str, command: str) -> None:
         self.loaded, self.config, self.run, self.command = loaded, config, run, command
         require(
-            loaded.name not in record.NOT_EXPERIMENTS,
+            loaded.name not in (*record.NOT_EXPERIMENTS, record.BLENDS),
             f"experiments/{loaded.name}: the name is taken by a folder of output/; rename the experiment",
         )
         self.debug = config.exp.debug

@@ -1,0 +1,31 @@
+"""A blend for a reader at the terminal: the runs that it is made of."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from expkit.inspect.words import score_text, text
+from expkit.record import RunRecord
+
+
+def show_recipe(console: Console, run: RunRecord) -> None:
+    """Print the runs of a blend with their weights, and how good these are."""
+    recipe, score = run.recipe, run.score()
+    if recipe is None:
+        return
+    table = Table("weight", "run", box=None, pad_edge=False, header_style="bold")
+    pairs = sorted(zip(recipe.weights, recipe.parents, strict=True), key=lambda pair: -pair[0])
+    for weight, parent in pairs:
+        table.add_row(f"{weight:.4f}", text(parent.run))
+    console.print(table)
+    if score is None:
+        return
+    how = "each fold by weights fitted on the others" if recipe.fitted_on else "no weights are fitted"
+    console.print(text(f"{run.metric} {score_text(score.value, score.std)}: {how}"), soft_wrap=True)
+    if recipe.flattering is not None:
+        rows = "" if recipe.fitted_on == run.rows else f" (on {recipe.fitted_on} of {run.rows} rows)"
+        console.print(
+            text(f"{run.metric} {score_text(recipe.flattering)}: flattering, by weights fitted on all folds{rows}"),
+            soft_wrap=True,
+        )

@@ -1,0 +1,328 @@
+"""`exp blend`: the numbers, the run that it makes, and what that is worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from experiments import own_experiment
+from several import files
+from typer.testing import CliRunner
+
+import expkit
+from expkit import record
+from expkit.cli import app
+from expkit.combine import weights
+from expkit.combine.blending import ranks
+
+NOISES = (0.3, 0.5, 0.9)
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[str]]]:
+    """A PROJECT_ROOT with three runs of each kind of experiment: their names, by the kind."""
+    root = tmp_path_factory.mktemp("market")
+    (root / "input").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROJECT_ROOT", str(root))
+        patch.setenv("WANDB_MODE", "disabled")
+        with own_experiment(files("price")) as price, own_experiment(files("species")) as species:
+            with own_experiment(files("risk")) as risk:
+                found = {}
+                for kind, folder in (("price", price), ("species", species), ("risk", risk)):
+                    for seed, noise in enumerate(NOISES):
+                        expkit.run(folder.name, overrides=[f"exp.train.noise={noise}", f"exp.seed={seed}"])
+                    runs = [row for row in expkit.read_board() if row.experiment == folder.name]
+                    found[kind] = [row.name for row in sorted(runs, key=lambda row: row.config["exp.train.noise"])]
+                yield found
+
+
+def exp(*arguments: str, code: int = 0) -> str:
+    """What the command prints, in this process."""
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.stdout
+
+
+def blend(*arguments: str) -> tuple[expkit.LoadedRun, dict[str, Any]]:
+    """The blend as a run, and what the command says of it."""
+    made = json.loads(exp("blend", "--json", *arguments))
+    return expkit.load_run(made["run"]), made
+
+
+def refused(*arguments: str) -> str:
+    with pytest.raises(expkit.Error) as caught:
+        exp("blend", *arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def columns(names: list[str], column: str = "prediction") -> numpy.ndarray:
+    """A column of the out-of-fold predictions, (runs, rows), in the order of the ids."""
+    return numpy.array([expkit.load_run(name).oof[column] for name in names])
+
+
+# The numbers
+
+
+def test_the_mean(market: dict[str, list[str]]) -> None:
+    run, made = blend(*market["price"])
+    assert numpy.allclose(run.oof["prediction"], columns(market["price"]).mean(axis=0))
+    assert list(made["weights"].values()) == pytest.approx([1 / 3] * 3) and made["flattering"] is None
+    error = run.oof["prediction"] - run.oof["target"]
+    assert run.row.score == pytest.approx(float((error**2).mean() ** 0.5)) == made["score"]
+    assert not run.row.greater_is_better and run.row.metric == "rmse" and run.row.marks == ()
+    assert made["best_run"] == market["price"][0], "the lowest error"
+    test = [
+        numpy.mean([expkit.load_run(name).test(fold)["prediction"] for fold in range(3)], axis=0)
+        for name in market["price"]
+    ]
+    assert numpy.allclose(run.test(None)["prediction"], numpy.mean(test, axis=0))
+
+
+def test_the_mean_of_ranks(market: dict[str, list[str]]) -> None:
+    run, _ = blend(*market["risk"], "--method", "rank")
+    own = columns(market["risk"])
+    expected = (own.argsort(axis=1).argsort(axis=1) + 1) / 300
+    assert numpy.allclose(run.oof["prediction"], expected.mean(axis=0))
+    assert ranks(numpy.array([2.0, 5.0, 2.0, 9.0])).tolist() == [0.375, 0.75, 0.375, 1.0]
+
+
+def test_probabilities_are_blended_and_give_the_class(market: dict[str, list[str]]) -> None:
+    run, made = blend(*market["species"])
+    names = [name for name in run.oof if name.startswith("probability_")]
+    means = {name: columns(market["species"], name).mean(axis=0) for name in names}
+    assert len(names) == 3 and all(numpy.allclose(run.oof[name], means[name]) for name in names)
+    best = [max(names, key=lambda name: means[name][row]).removeprefix("probability_") for row in range(300)]
+    assert run.oof["prediction"].tolist() == best
+    assert run.row.score == made["score"] == numpy.mean(run.oof["prediction"] == run.oof["target"])
+    assert set(run.test(None)) == {"id", "prediction", *names}
+
+
+@pytest.mark.parametrize("method", ["hill", "fit"])
+@pytest.mark.parametrize("kind", ["price", "species", "risk"])
+def test_weights_are_scored_by_rows_that_they_are_not_fitted_on(
+    market: dict[str, list[str]], method: str, kind: str
+) -> None:
+    run, made = blend(*market[kind], "--method", method)
+    column = "probability_dog" if kind == "species" else "prediction"
+    own, oof = columns(market[kind], column), run.oof
+    assert set(made["by_part"]) == {"0", "1", "2"}
+    for fold in range(3):
+        rows = oof["fold"] == fold
+        assert numpy.allclose(oof[column][rows], numpy.array(made["by_part"][str(fold)]) @ own[:, rows]), fold
+    for found in (list(made["weights"].values()), *made["by_part"].values()):
+        assert min(found) >= 0 and sum(found) == pytest.approx(1)
+    experiment = expkit.load_experiment(market[kind][0].partition("/")[0]).experiment
+    assert made["score"] == run.row.score == pytest.approx(experiment.metric(oof))
+    sign = 1 if run.row.greater_is_better else -1
+    scores = [expkit.load_run(name).row.score for name in market[kind]]
+    assert sign * made["flattering"] >= max(sign * score for score in scores if score is not None)
+    by_all = numpy.array(list(made["weights"].values()))
+    if kind != "species":
+        assert made["flattering"] == pytest.approx(experiment.metric(oof | {column: by_all @ own}))
+
+
+def test_weights_of_a_fold_do_not_know_its_targets(market: dict[str, list[str]], root: Path) -> None:
+    """In one fold the worst run is right by chance: only the other folds may see that."""
+    lucky = "fold.number == 0 and exp.seed == 2 and fold.save_oof(model.predicted(KIND, model.rows(3, 0), 0.0, 0))"
+    with own_experiment(files("price", lucky)) as folder:
+        for seed, noise in enumerate(NOISES):
+            expkit.run(folder.name, overrides=[f"exp.train.noise={noise}", f"exp.seed={seed}"])
+        names = sorted(row.name for row in expkit.read_board())
+        _, made = blend(*names, "--method", "hill")
+    assert made["by_part"]["1"][2] > made["by_part"]["0"][2], "fitted with fold 0, and without it"
+    assert made["flattering"] < made["score"], "a lower error"
+
+
+def test_hill_climbing_and_the_constrained_fit() -> None:
+    """Of three members with known errors, the best weights are the inverse variances."""
+    random = numpy.random.default_rng(0)
+    truth = random.normal(size=20_000)
+    deviations = numpy.array([0.5, 1.0, 2.0])
+    members = (truth + deviations[:, None] * random.normal(size=(3, 20_000)))[:, :, None]
+    best = (1 / deviations**2) / (1 / deviations**2).sum()
+
+    def loss(predicted: numpy.ndarray) -> float:
+        return float(((predicted[:, 0] - truth) ** 2).mean())
+
+    assert weights.fit(members, loss) == pytest.approx(best, abs=0.01)
+    assert weights.hill(members, loss) == pytest.approx(best, abs=0.05)
+
+    def steps(predicted: numpy.ndarray) -> float:  # a metric without a slope
+        return -float(((predicted[:, 0] > 0) == (truth > 0)).mean())
+
+    uniform = steps(members.mean(axis=0))
+    for method in (weights.fit, weights.hill):
+        found = method(members, steps)
+        assert steps(numpy.tensordot(found, members, 1)) < min(uniform, steps(members[0])), method
+    assert weights.fit(members, lambda predicted: 0.0) == pytest.approx([1 / 3] * 3), "nothing to choose by"
+
+
+# The run
+
+
+def test_a_blend_is_a_run(market: dict[str, list[str]]) -> None:
+    run, made = blend(*market["price"], "--method", "hill", "--name", "best-prices")
+    assert made["run"] == "blends/best-prices" and Path(made["folder"]) == run.folder
+    row = next(row for row in expkit.read_board() if row.name == made["run"])
+    assert (row.folds_done, row.n_folds, row.rows, row.marks) == (3, 3, 300, ())
+    assert row.score == made["score"] and "best-prices" in exp("board")
+    shown = exp("show", "best-prices")
+    assert all(name in shown for name in market["price"]) and "flattering, by weights fitted on all folds" in shown
+    recipe = run.record.recipe
+    assert recipe is not None and [parent.run for parent in recipe.parents] == market["price"]
+    ids = [record.read_run_info(expkit.load_run(name).folder) for name in market["price"]]
+    assert [parent.id for parent in recipe.parents] == [info["id"] for info in ids if info]
+    other, _ = blend(*market["price"][:2])
+    difference = exp("diff", other.row.name, "best-prices")
+    assert "blend.method" in difference and "mean" in difference and "hill" in difference and "weights" in difference
+    assert "a blend has none of its own" in difference
+    assert exp("reproduce", "best-prices").strip() == "identical"
+    made = json.loads(exp("submit", "--json", "best-prices"))
+    lines = Path(made["path"]).read_text().splitlines()
+    assert lines[0] == "id,prediction" and len(lines) == 41
+    assert float(lines[1].partition(",")[2]) == run.test(None)["prediction"][0]
+    assert [one["from"] for one in made["runs"]] == ["full"]
+
+
+def test_the_same_command_again_finds_it_done(market: dict[str, list[str]]) -> None:
+    first, _ = blend(*market["risk"], "--method", "fit")
+    before = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")}
+    assert "is done" in exp("blend", *market["risk"], "--method", "fit")
+    assert {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")} == before
+    (first.folder / "fold1/result.json").unlink()
+    assert "partial" in expkit.load_run(first.folder).row.marks
+    again, _ = blend(*market["risk"], "--method", "fit")
+    assert again.row.marks == () and not first.folder.exists(), "made anew, beside the broken one"
+
+
+def test_a_blend_of_blends(market: dict[str, list[str]]) -> None:
+    one, _ = blend(*market["price"][:2])
+    run, _ = blend(one.row.name, market["price"][2])
+    expected = [0.25, 0.25, 0.5] @ columns(market["price"])
+    assert numpy.allclose(run.oof["prediction"], expected)
+    assert run.test(None)["prediction"].shape == (40,) and exp("reproduce", run.row.name).strip() == "identical"
+
+
+def test_a_blend_whose_runs_have_changed_is_marked(root: Path) -> None:
+    with own_experiment(files("price")) as folder:
+        name = folder.name
+        for seed in range(2):
+            expkit.run(name, overrides=[f"exp.seed={seed}"])
+        run, _ = blend(f"{name}/light,exp.seed=0", f"{name}/light,exp.seed=1", "--name", "both")
+        top, _ = blend("blends/both", f"{name}/light,exp.seed=1", "--name", "top")
+        assert run.row.marks == () and top.row.marks == ()
+        expkit.run(name, overrides=["exp.seed=1", "overwrite=true"])
+        assert run.row.marks == (f"{name}/light,exp.seed=1 has been replaced",)
+        assert top.row.marks == run.row.marks, "and of what it is made of, in turn"
+        assert "has been replaced" in exp("show", "both")
+        assert exp("reproduce", "both").strip() == "identical", "the same training again"
+        renewed, _ = blend(f"{name}/light,exp.seed=0", f"{name}/light,exp.seed=1", "--name", "both")
+        assert renewed.row.marks == () and renewed.folder != run.folder
+        assert any("blends/both has been replaced" in mark for mark in top.row.marks)
+        fold = expkit.load_run(f"{name}/light,exp.seed=0").folder / "fold1"
+        oof = (fold / "oof.npz").read_bytes()
+        (fold / "oof.npz").write_bytes(b"")
+        assert any("has changed" in mark for mark in renewed.row.marks)
+        with pytest.raises(expkit.Error, match="partial.*: a blend needs every fold"):
+            exp("reproduce", "both")
+        (fold / "oof.npz").write_bytes(oof)
+        assert renewed.row.marks == ()
+        (root / "input/x.csv").write_text("1")
+        expkit.run(name, overrides=["exp.seed=1", "overwrite=true", "exp.fold=[0]"])
+        made, _ = blend(f"{name}/light,exp.seed=0", f"{name}/light,exp.seed=1", "--name", "mixed")
+        assert made.row.marks == (f"{name}/light,exp.seed=1: mixed data",), "a run's own mark is the blend's, too"
+        assert "data changed since (x.csv is new" in exp("show", "mixed")
+
+
+def test_reproduce_says_what_differs(root: Path) -> None:
+    with own_experiment(files("price")) as folder:
+        names = []
+        for seed in range(2):
+            expkit.run(folder.name, overrides=[f"exp.seed={seed}"])
+            names.append(f"{folder.name}/light,exp.seed={seed}")
+        run, _ = blend(*names, "--method", "fit", "--name", "both")
+        train = folder / "model.py"
+        train.write_text(train.read_text().replace("np.random.default_rng([seed", "np.random.default_rng([5, seed"))
+        from expkit import modules
+
+        modules.forget(folder.name)
+        from expkit.config import experiment
+
+        experiment._load.cache_clear()
+        expkit.run(folder.name, overrides=["exp.seed=1", "overwrite=true"])
+        printed = exp("reproduce", "both", code=1)
+    assert "weights" in printed and "fold 0: 100 of 100 rows differ" in printed and "all data: 40 of 40 rows" in printed
+    assert f"{names[1]} has been replaced" in printed
+    assert run.row.marks
+
+
+# What does not fit
+
+
+def test_what_does_not_fit(market: dict[str, list[str]]) -> None:
+    price, species, risk = market["price"], market["species"], market["risk"]
+    assert "has the metric accuracy, higher is better" in refused(price[0], species[0])
+    assert refused(price[0]) == "a blend is of two runs or more"
+    assert refused(price[0], price[0]) == "a run is named twice"
+    assert "--name is of letters" in refused(*price, "--name", "../x")
+    blend(*risk, "--name", "taken")
+    assert refused(*price, "--name", "taken") == "blends/taken is another blend: give this one another --name"
+    assert not list((expkit.output_dir() / "blends").glob("taken@*"))
+
+
+def test_rows_targets_and_folds_that_differ(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    def run(more: str, *overrides: str) -> str:
+        with own_experiment(files("price", more)) as folder:
+            expkit.run(folder.name, overrides=overrides)
+            return folder.name
+
+    oof = "table = model.predicted(KIND, model.rows(exp.n_folds, fold.number), 0.5, 9)"
+    with own_experiment(files("price")) as folder:
+        expkit.run(folder.name)
+        expkit.run(folder.name, overrides=["exp.n_folds=2"])
+        expkit.run(folder.name, overrides=["exp.fold=[0]", "exp.seed=1"])
+        fewer = run(f"{oof}; fold.save_oof({{name: column[1:] for name, column in table.items()}})")
+        other = run(f"{oof}; table['target'] = table['target'] + (table['id'] == '00007-a'); fold.save_oof(table)")
+        name = f"{folder.name}/light"
+        assert refused(name, f"{folder.name}/light,exp.seed=1").endswith("a blend needs every fold; exp.fold=null")
+        assert f"{fewer}/light has other rows than {name}: 3 fewer and 0 more" in refused(name, fewer)
+        assert f"another target than {name} in 1 rows, such as id 00007-a" in refused(name, other)
+        made, _ = blend(name, f"{folder.name}/light,exp.n_folds=2", "--method", "hill", "--name", "folds")
+    assert made.row.n_folds == 3
+    expected = expkit.load_run(name).oof
+    assert made.oof["id"].tolist() == expected["id"].tolist() and made.oof["fold"].tolist() == expected["fold"].tolist()
+
+
+def test_a_single_split(root: Path) -> None:
+    """Its rows are divided, so that no weight is scored by the rows that it is fitted on."""
+    with own_experiment(files("price")) as folder:
+        for seed in range(2):
+            expkit.run(folder.name, overrides=["exp.n_folds=1", f"exp.seed={seed}"])
+        names = [row.name for row in expkit.read_board()]
+        run, made = blend(*names, "--method", "hill")
+    assert (run.row.n_folds, run.row.folds_done, len(made["by_part"])) == (1, 1, 5)
+
+
+def test_labels_without_probabilities(root: Path) -> None:
+    drop = "table = model.predicted(KIND, model.rows(3, fold.number), exp.train.noise, seed)"
+    drop += "; fold.save_oof({name: table[name] for name in ('id', 'target', 'prediction')})"
+    with own_experiment(files("species", drop)) as folder:
+        for seed in range(2):
+            expkit.run(folder.name, overrides=[f"exp.seed={seed}"])
+        assert (
+            "save probabilities, probability_<class>, with fold.save_oof; there are id, target, prediction"
+            in refused(*[row.name for row in expkit.read_board()])
+        )
+
+
+def test_ranks_are_no_classes(market: dict[str, list[str]]) -> None:
+    message = refused(*market["species"], "--method", "rank")
+    assert "the metric accuracy takes 'prediction', and of these runs a blend has" in message
