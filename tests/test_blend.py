@@ -311,6 +311,28 @@ def test_a_single_split(root: Path) -> None:
     assert (run.row.n_folds, run.row.folds_done, len(made["by_part"])) == (1, 1, 5)
 
 
+def test_probabilities_in_one_column(root: Path) -> None:
+    """The metric takes them as it does of a run: one column with a value a class."""
+    stacked = "table = model.predicted(KIND, model.rows(3, fold.number), exp.train.noise, seed)"
+    stacked += "; table['probability'] = np.stack([table.pop(f'probability_{name}') for name in model.NAMES], axis=1)"
+    stacked += "; del table['prediction']; fold.save_oof(table)"
+    metric = (
+        "return float((oof['target'] == np.array(['cat', 'dog', 'yak'])[oof['probability'].argmax(axis=1)]).mean())"
+    )
+    own = files("species", stacked)
+    own["train.py"] = own["train.py"].replace('return float((oof["target"] == oof["prediction"]).mean())', metric)
+    own["train.py"] = own["train.py"].replace("import expkit", "import numpy as np\n\nimport expkit", 1)
+    with own_experiment(own) as folder:
+        for seed in range(2):
+            expkit.run(folder.name, overrides=[f"exp.seed={seed}"])
+        names = [row.name for row in expkit.read_board()]
+        for method in ("mean", "hill"):
+            run, made = blend(*names, "--method", method)
+            by_fold = {0: made["by_part"]["0"], 1: made["by_part"]["1"], 2: made["by_part"]["2"]}
+            each = numpy.array([by_fold[fold] for fold in run.oof["fold"]]).T[:, :, None]
+            assert numpy.allclose(run.oof["probability"], (each * columns(names, "probability")).sum(axis=0))
+
+
 def test_labels_without_probabilities(root: Path) -> None:
     drop = "table = model.predicted(KIND, model.rows(3, fold.number), exp.train.noise, seed)"
     drop += "; fold.save_oof({name: table[name] for name in ('id', 'target', 'prediction')})"

@@ -54,7 +54,7 @@ def test_base_values(project: Project, tmp_path: Path) -> None:
     assert f"CV accuracy {score:.4f}  1/5 folds" in printed
     assert f"results: {shown(run, project.folder)}\n" in printed
     assert score > 0.9
-    names = ["history.csv", "model.joblib", "oof.npz", "origin.json", "result.json", "train.log"]
+    names = ["history.csv", "model.joblib", "oof.npz", "origin.json", "result.json", "test.npz", "train.log"]
     assert files(run) == ["config.yaml", "cv.json", *(f"fold0/{name}" for name in names), "run.json"]
     assert result["files"].keys() >= {"history.csv", "model.joblib", "oof.npz", "origin.json"}
 

@@ -28,7 +28,9 @@ from light import LIGHT
 from typer.main import get_command
 
 import expkit
+from expkit import record
 from expkit.cli import app
+from expkit.combine.blend import blend
 from expkit.errors import one_line
 from expkit.inspect.board import Row
 
@@ -63,7 +65,7 @@ experiment = expkit.Experiment(train, expkit.Config, metric=accuracy, other_metr
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A PROJECT_ROOT with finished runs of two experiments."""
+    """A PROJECT_ROOT with finished runs of two experiments, and a blend."""
     root = tmp_path_factory.mktemp("sample")
     (root / "input").mkdir()
     (root / "input/train.csv").write_text("1\n")
@@ -73,8 +75,9 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("PROJECT_ROOT", str(root))
         for overrides in (["exp.n_folds=3"], ["exp.n_folds=3", "exp.mode=sub"], ["exp.n_folds=3", "exp.seed=1"]):
             expkit.run(folder.name, overrides=overrides)
-        for overrides in (["exp.fold=[0,1]"], ["exp.train.x=3"]):
+        for overrides in (["exp.fold=[0,1]"], ["exp.train.x=3"], ["exp.train.x=2"]):
             expkit.run(LIGHT, overrides=overrides)
+        blend([record.read_run(root / f"output/{LIGHT}/light,exp.train.x={x}") for x in (2, 3)], "hill", "both")
         yield root
 
 

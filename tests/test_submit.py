@@ -286,3 +286,31 @@ def test_a_fold_asks_nothing(root: Path) -> None:
             expkit.run(folder.name, overrides=["exp.mode=sub"])
         with pytest.raises(expkit.Error, match="exp.debug=true has no cross-validation"):
             expkit.run(folder.name, overrides=["exp.mode=sub", "exp.debug=true"])
+
+
+# Seeds
+
+
+def test_several_seeds_are_one_submission(experiments: dict[str, str], root: Path) -> None:
+    name = experiments["price"]
+    for seed in (1, 2, 3):
+        expkit.run(name, overrides=[f"exp.seed={seed}"])
+    expkit.run(name, overrides=["exp.seed=1", "exp.train.noise=0.4"])
+    [row, _] = json.loads(exp("board", "--seeds", "--json"))
+    assert row["seed"] == "3 seeds" and row["folds_done"] == 9
+    rows, made = submit(f"{name}/light,exp.seed=2", "--seeds")
+    tables = [expkit.load_run(f"{name}/light,exp.seed={seed}").test(fold) for seed in (1, 2, 3) for fold in range(3)]
+    means = numpy.mean([table["prediction"] for table in tables], axis=0)
+    assert numpy.allclose([float(row["prediction"]) for row in rows], means)
+    assert "_3-seeds_folds_" in Path(made["path"]).name and len(made["runs"]) == 3
+    with pytest.raises(expkit.Error, match=r"light may be .*\(3 seeds\), .*\(1 seeds\): name one run of the seeds"):
+        exp("submit", "light", "--seeds")
+    with pytest.raises(expkit.Error, match="no run is called nothing"):
+        exp("submit", "nothing", "--seeds")
+    assert submit("noise=0.4", "--seeds")[1]["runs"][0]["run"].endswith("noise=0.4")
+
+
+def test_seeds_named_by_what_they_share(experiments: dict[str, str], root: Path) -> None:
+    for seed in (1, 2):
+        expkit.run(experiments["species"], overrides=[f"exp.seed={seed}"])
+    assert len(submit("light", "--seeds")[1]["runs"]) == 2

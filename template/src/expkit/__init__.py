@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from expkit.config.values import Config, ExpConfig, Mode, RuntimeConfig, SplitConfig, SplitMethod
     from expkit.errors import Error, require
     from expkit.inspect.board import Row, read_board
-    from expkit.inspect.frame import runs
+    from expkit.inspect.frame import oof, runs
     from expkit.inspect.loaded import LoadedRun, load_run
     from expkit.inspect.reproduce import Reproduction, reproduce
     from expkit.launch.main import main, run
@@ -42,6 +42,7 @@ _MODULES = {
     "load_experiment": "config.experiment",
     "load_run": "inspect.loaded",
     "main": "launch.main",
+    "oof": "inspect.frame",
     "output_dir": "paths",
     "project_root": "paths",
     "read_board": "inspect.board",
@@ -72,6 +73,7 @@ __all__ = [
     "load_experiment",
     "load_run",
     "main",
+    "oof",
     "output_dir",
     "project_root",
     "read_board",

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from expkit.errors import CONTROL, warn
+from expkit.inspect.beside import find_seeds
 from expkit.inspect.blends import show_recipe
 from expkit.inspect.board import find_run
 from expkit.inspect.show import changed_since
@@ -54,23 +55,28 @@ def submit(
             "folds, when every one has test predictions",
         ),
     ] = None,
+    seeds: Annotated[
+        bool, typer.Option("--seeds", help="Each run with those that differ from it only in their seed")
+    ] = False,
     partial: Annotated[bool, typer.Option("--partial", help="Although folds are missing")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON: the file, and what it is made of")] = False,
 ) -> None:
     """A submission in output/submissions/, from a run or the mean of several, held against the sample submission.
 
-    `exp submit 001-larger-lr`, `exp submit 001-larger-lr 002-larger-model`, `exp submit 001-larger-lr --from full`
+    `exp submit 001-larger-lr`, `exp submit 001-larger-lr 002-larger-model`, `exp submit 001-larger-lr --from full`,
+    `exp submit 001-larger-lr --seeds`
     """
     from expkit.combine.source import choose, title_of
     from expkit.combine.submission import submit as write
 
-    found = list({folder: read_run(folder) for folder in map(find_run, runs)}.values())
+    named = [folder for name in runs for folder in (find_seeds(name) if seeds else [find_run(name)])]
+    found = [read_run(folder) for folder in dict.fromkeys(named)]
     sources = [choose(run, part.value if part else None, partial) for run in found]
     marks = {source.run.title: [*_marked(source.run), *source.marks] for source in sources}
     for title, known in marks.items():
         for mark in known:
             warn(f"{title}: {mark}")
-    made = write(sources, title_of(sources), marks)
+    made = write(sources, title_of(sources, is_seeds=seeds and len(runs) == 1 and len(found) > 1), marks)
     if as_json:
         print(as_json_text({"path": str(made.file), **made.about}))
         return

@@ -113,8 +113,7 @@ def _fitted(
         kept = {name: column[picked[is_fitted_on]] for name, column in members.kept.items()}
 
         def loss(predicted: numpy.ndarray) -> float:
-            numbers = dict(zip(members.blended, predicted.T, strict=True))
-            return sign * score_of(experiment, members.whole(numbers, kept))
+            return sign * score_of(experiment, members.whole(members.named(predicted), kept))
 
         found = METHODS[method](sample[:, is_fitted_on], loss).round(6)  # other digits depend on the processor
         return numpy.asarray(found / found.sum())
@@ -137,7 +136,7 @@ def _apply(
         own = table[:, number][place]
         for name, column in columns.items():
             values = ranks(column) if is_rank else column.astype(float)
-            honest[name] = honest.get(name, 0.0) + own * values
+            honest[name] = honest.get(name, 0.0) + (own if values.ndim == 1 else own[:, None]) * values
             if differ:
                 flattering[name] = flattering.get(name, 0.0) + weights[number] * values
     return honest, flattering
@@ -148,4 +147,4 @@ def ranks(column: numpy.ndarray) -> numpy.ndarray:
     import numpy
     from scipy.stats import rankdata
 
-    return numpy.asarray(rankdata(column) / len(column))
+    return numpy.asarray(rankdata(column, axis=0) / len(column))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from expkit import record
 from expkit.combine import blending
 from expkit.combine.blending import Blended, score_of
-from expkit.combine.columns import flat, most_likely
+from expkit.combine.columns import most_likely
 from expkit.combine.mean import Mean
 from expkit.combine.members import LABEL, members_of
 from expkit.combine.rows import predictions
@@ -136,12 +136,13 @@ def again(run: RunRecord) -> tuple[list[str], list[str]]:
 def _compare(fold: FoldRecord, name: str, new: Columns) -> list[str]:
     import numpy
 
-    old = flat(predictions(fold, name))
+    old = predictions(fold, name)
     if list(old) != list(new) or len(old["id"]) != len(new["id"]):
         return [f"{fold.title}: other columns or rows"]
     differs = numpy.zeros(len(old["id"]), bool)
     for column in old:
-        differs |= old[column] != new[column]
+        unequal = old[column] != new[column]
+        differs |= unequal.any(axis=1) if unequal.ndim == 2 else unequal
     return [f"{fold.title}: {differs.sum()} of {len(differs)} rows differ"] if differs.any() else []
 
 

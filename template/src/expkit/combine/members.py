@@ -8,11 +8,11 @@ that differs is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from expkit.combine.columns import class_columns, flat, may_be_labels, most_likely
+from expkit.combine.columns import flat, may_be_labels, most_likely
 from expkit.combine.rows import Rows, out_of_fold
 from expkit.errors import Error, require
 from expkit.record import RunRecord
@@ -33,7 +33,7 @@ class Members:
         rows: in the order of the first run.
         folds: the fold that each row is left out of in the first run, (n,).
         kept: what is the same in all runs, by column: "id", "target", ...
-        blended: the names of the columns that are blended.
+        blended: the columns that are blended; how many values a row each has, None of an (n,).
         label: the type of "prediction" where that is a label which can be derived, else None.
         unlikely: how many labels of a run are not its likeliest class, by the title of the run.
         other_folds: the runs that leave out other rows together than the first.
@@ -43,24 +43,34 @@ class Members:
     rows: Rows
     folds: numpy.ndarray
     kept: Columns
-    blended: list[str] = field(default_factory=list)
+    blended: dict[str, int | None] = field(default_factory=dict)
     label: numpy.dtype[Any] | None = None
     unlikely: dict[str, int] = field(default_factory=dict)
     other_folds: list[str] = field(default_factory=list)
     _places: list[numpy.ndarray | None] = field(default_factory=list)
 
-    def tables(self, names: Sequence[str]) -> Iterator[Columns]:
+    def tables(self, names: Iterable[str]) -> Iterator[Columns]:
         """Columns of each run, in the order of `rows`."""
         for run, places in zip(self.runs, self._places, strict=True):
-            table = flat(out_of_fold(run))
+            table = out_of_fold(run)
             yield {name: table[name] if places is None else table[name][places] for name in names}
 
     def sample(self, picked: numpy.ndarray) -> numpy.ndarray:
-        """What is blended of some rows, (runs, rows, columns)."""
+        """What is blended of some rows, (runs, rows, columns); one with k values a row is k columns."""
         import numpy
 
-        parts = [[table[name][picked] for name in self.blended] for table in self.tables(self.blended)]
-        return numpy.moveaxis(numpy.array(parts, float), 1, 2)
+        tables = self.tables(self.blended)
+        parts = [numpy.column_stack([table[name][picked] for name in self.blended]) for table in tables]
+        return numpy.array(parts, float)
+
+    def named(self, numbers: numpy.ndarray) -> Columns:
+        """What `sample` has of one run, (rows, columns), by the names of the columns."""
+        found: Columns = {}
+        start = 0
+        for name, width in self.blended.items():
+            found[name] = numbers[:, start] if width is None else numbers[:, start : start + width]
+            start += width or 1
+        return found
 
     def whole(self, numbers: Columns, kept: Columns | None = None, has_label: bool = True) -> Columns:
         """Blended columns with what belongs to them, as a metric takes it.
@@ -70,7 +80,7 @@ class Members:
         """
         table = (self.kept if kept is None else kept) | numbers
         if self.label is not None and has_label:
-            table[LABEL] = most_likely(numbers, self.label, LABEL)
+            table[LABEL] = most_likely(flat(numbers), self.label, LABEL)
         return table
 
 
@@ -89,28 +99,30 @@ def members_of(runs: Sequence[RunRecord]) -> Members:
         sides = [(one.metric, one.greater_is_better) for one in (first, run)]
         worded = [f"{metric}, {'higher' if greater else 'lower'} is better" for metric, greater in sides]
         require(sides[0] == sides[1], f"{run.title} has the metric {worded[1]}, and {first.title} {worded[0]}")
-    table = flat(out_of_fold(first))
+    table = out_of_fold(first)
     folds = table.pop("fold")
     found = Members(runs, Rows(table["id"], first.title), folds, {})
     same, numbers, floats = set(table), set[str](), set(table)
     for run in runs:
-        other = table if run is first else flat(out_of_fold(run))
+        other = table if run is first else out_of_fold(run)
         places = found.rows.places_in(other["id"], run.title)
         found._places.append(places)
         other = other if places is None else {name: column[places] for name, column in other.items()}
-        if "fold" in other and not _same_parts(folds, other["fold"]):
+        if set(run.left_out.values()) != set(first.left_out.values()):
             found.other_folds.append(run.title)
-        _require_same_targets(first, run, table, other)
+        require_same_targets(first, run, table, other)
         same -= {name for name in same if name not in other or not numpy.array_equal(table[name], other[name])}
         floats &= {name for name, column in other.items() if column.dtype.kind == "f"}
         numbers |= {name for name, column in other.items() if not may_be_labels(name, column)}
-        if LABEL in other and LABEL not in numbers and class_columns(list(other)):
-            differ = int((most_likely(other, other[LABEL].dtype, f"{run.title}, {LABEL}") != other[LABEL]).sum())
+        if LABEL in other and LABEL not in numbers and (likeliest := _likeliest(other)) is not None:
+            differ = int((likeliest != other[LABEL]).sum())
             found.unlikely |= {run.title: differ} if differ else {}
     found.kept = {name: column for name, column in table.items() if name in same}
-    found.blended = [name for name in table if name in floats & numbers and name not in same]
-    if LABEL in table and LABEL not in numbers | same and class_columns(found.blended):
-        found.label = table[LABEL].dtype
+    blended = [name for name in table if name in floats & numbers and name not in same]
+    found.blended = {name: table[name].shape[1] if table[name].ndim == 2 else None for name in blended}
+    if LABEL in table and LABEL not in numbers | same:
+        chosen = {name: table[name] for name in blended} | {LABEL: table[LABEL]}
+        found.label = None if _likeliest(chosen) is None else table[LABEL].dtype
     if not found.blended:
         raise Error(
             f"{first.title} and the others have no number in common that differs: save probabilities, "
@@ -119,20 +131,22 @@ def members_of(runs: Sequence[RunRecord]) -> Members:
     return found
 
 
-def _require_same_targets(first: RunRecord, run: RunRecord, table: Columns, other: Columns) -> None:
+def _likeliest(table: Columns) -> numpy.ndarray | None:
+    """The class of the highest probability in each row; None: the columns do not say."""
+    try:
+        return most_likely(flat(table), table[LABEL].dtype, LABEL)
+    except Error:
+        return None
+
+
+def require_same_targets(first: RunRecord, run: RunRecord, table: Columns, other: Columns) -> None:
+    """Raise an `Error` when a column "target", or one that begins with "target_", is another in two aligned tables."""
     names = [name for name in {**table, **other} if name == "target" or name.startswith("target_")]
     for name in names:
         for one, columns in ((first, table), (run, other)):
             require(name in columns, f"{one.title} has no {name} in its out-of-fold predictions, as others have")
         differ = table[name] != other[name]
+        differ = differ.any(axis=1) if differ.ndim == 2 else differ
         if rows := int(differ.sum()):
             example = table["id"][differ.argmax()]
             raise Error(f"{run.title} has another {name} than {first.title} in {rows} rows, such as id {example}")
-
-
-def _same_parts(folds: numpy.ndarray, others: numpy.ndarray) -> bool:
-    """Whether the same rows are left out together, whatever the folds are called."""
-    import numpy
-
-    pairs = numpy.unique(folds.astype(numpy.int64) * 2**32 + others)
-    return len(pairs) == len(numpy.unique(folds)) == len(numpy.unique(others))

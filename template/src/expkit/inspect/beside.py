@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import statistics
 from dataclasses import replace
+from pathlib import Path
 
-from expkit.inspect.board import Row, ordered
+from expkit.errors import Error
+from expkit.inspect.board import Row, find_run, ordered, read_board
 from expkit.record import RunRecord, deviation
 
 
@@ -35,11 +37,39 @@ def have_other_folds(one: Row | RunRecord, other: Row | RunRecord) -> bool:
 
 def grouped_by_seed(rows: list[Row]) -> list[Row]:
     """Runs that differ only in their seed as one row: mean and standard deviation (n - 1) of their scores."""
+    return [_as_one(group) for group in _by_seed(rows)]
+
+
+def _by_seed(rows: list[Row]) -> list[list[Row]]:
+    """The rows in groups that differ only in their seed."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
         same = {key: value for key, value in row.config.items() if key not in ("exp.seed", "exp.name", "exp.fold")}
         groups.setdefault(json.dumps([row.experiment, row.metric, same], default=str, sort_keys=True), []).append(row)
-    return [_as_one(group) for group in groups.values()]
+    return list(groups.values())
+
+
+def find_seeds(name: str) -> list[Path]:
+    """The folders of runs that differ only in their seed.
+
+    Args:
+        name: of one of them, as for `find_run`, or a part of the names of all of them, and of no others.
+
+    Raises:
+        Error: no run, or other runs too.
+    """
+    groups = _by_seed(read_board())
+    try:
+        one = find_run(name)
+    except Error:
+        found = [group for group in groups if any(name in row.name for row in group)]
+        if not found:
+            raise
+        if len(found) > 1:
+            each = [f"{min(group, key=lambda row: len(row.name)).name} ({len(group)} seeds)" for group in found[:8]]
+            raise Error(f"{name} may be {', '.join(each)}: name one run of the seeds") from None
+        return [row.folder for row in found[0]]
+    return next(([row.folder for row in group] for group in groups if one in [row.folder for row in group]), [one])
 
 
 def _as_one(group: list[Row]) -> Row:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import modules
+from expkit.combine.columns import may_be_labels
 from expkit.combine.rows import out_of_fold, predictions
 from expkit.errors import Error, require
 from expkit.inspect.board import Row, find_run, row_of
@@ -120,22 +121,37 @@ class LoadedRun:
             return load(files[0])
 
     def predict(self, X: numpy.ndarray, folds: list[int] | None = None) -> numpy.ndarray:
-        """What the models of the folds predict for new rows, on average: class probabilities, or values.
+        """What the models of the folds predict for new rows: their mean; of labels, the most frequent.
 
         Args:
             X: (n, features), as the experiment's `load_data` gives them.
             folds: which models; None: of every fold that is done.
 
         Returns:
-            (n, classes) of models that have `predict_proba`, else (n,).
+            (n, classes), probabilities, of models that have `predict_proba`; else what their `predict` gives, (n,) or
+            (n, k): the mean of numbers, or, of labels, the one that most models say, the first of equally many.
+
+        Raises:
+            Error: a model has neither, or they do not predict the same classes.
         """
         import numpy
 
         chosen = self.folds if folds is None else folds
         require(bool(chosen), f"{shown(self.folder)} has no finished fold")
         models = [self.model(fold) for fold in chosen]
-        predicted = [(model.predict_proba if hasattr(model, "predict_proba") else model.predict)(X) for model in models]
-        return numpy.asarray(numpy.mean(predicted, axis=0))
+        how = "predict_proba" if all(hasattr(model, "predict_proba") for model in models) else "predict"
+        if lacking := [type(model).__name__ for model in models if not callable(getattr(model, how, None))]:
+            raise Error(f"{shown(self.folder)}: load(file) in model.py gives a {lacking[0]}, which has no predict(X)")
+        parts = [numpy.asarray(getattr(model, how)(X)) for model in models]
+        classes = [list(getattr(model, "classes_", ())) for model in models] if how == "predict_proba" else [[]]
+        if any(part.shape != parts[0].shape for part in parts) or any(one != classes[0] for one in classes):
+            raise Error(f"{shown(self.folder)}: the models of the folds do not predict the same classes or columns")
+        if any(not may_be_labels("", part) for part in parts) or how == "predict_proba":
+            return numpy.asarray(numpy.mean(parts, axis=0))
+        labels, places = numpy.unique(numpy.stack(parts), return_inverse=True)
+        votes = places.reshape(len(parts), -1)
+        counts = numpy.stack([(votes == place).sum(axis=0) for place in range(len(labels))])
+        return numpy.asarray(labels[counts.argmax(axis=0)].reshape(parts[0].shape))
 
     def _part(self, fold: int | None) -> FoldRecord:
         run = self.record

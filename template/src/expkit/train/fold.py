@@ -182,7 +182,7 @@ class Fold:
     @functools.cached_property
     def found(self) -> Found:
         """Everything that `cv` can be asked for."""
-        return found_by_folds(self._work.place, self.number)
+        return found_by_folds(self._work.place, self._work.inputs, self.number)
 
     def _table(self, columns: Mapping[str, Any], name: str) -> tables.Columns:
         what = f"{self.title}, {name}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,8 +37,13 @@ class Found:
         return list(self.values[name])
 
 
-def found_by_folds(place: Place, number: int | None) -> Found:
-    """What the folds of the run in `place` have recorded, for the training `number`: None, that on all rows."""
+def found_by_folds(place: Place, inputs: Sequence[str] | None, number: int | None) -> Found:
+    """What the folds of the run in `place` have recorded.
+
+    Args:
+        inputs: what of `input/` the training reads now.
+        number: of the training that asks; None: that on all rows.
+    """
     if number is not None:
         return Found({}, "only the training on all rows, exp.mode=sub, may ask what the folds found")
     if place.debug:
@@ -48,7 +54,7 @@ def found_by_folds(place: Place, number: int | None) -> Found:
         there = f"{len(run.done)} of {run.n_folds} folds are trained" if run else "no fold is trained"
         return Found({}, f"{there}: train all of them first, exp.mode=cv exp.fold=null")
     first = next(iter(run.done.values()))
-    changed = changed_code(first, place.loaded.unused) or changed_data(first, place.loaded)
+    changed = changed_code(first, place.loaded.unused) or changed_data(first, inputs)
     if run.marks or changed:
         why = ", ".join(run.marks) or f"changed since: {', '.join(changed[:3])}"
         return Found({}, f"{shown(run.folder)}: {why}: train its folds again first, overwrite=true exp.fold=null")

@@ -1,0 +1,121 @@
+"""Runs in a notebook: their predictions side by side, their models, what these predict for new rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy
+import pandas
+import pytest
+from conftest import Project, call
+from experiments import own_experiment
+from several import files
+
+import expkit
+
+MODELS = """
+
+class Constant:
+    def __init__(self, value):
+        self.value = value
+
+    def predict(self, X):
+        return np.full(len(X), self.value)
+
+
+class Chances(Constant):
+    def predict_proba(self, X):
+        self.classes_ = ["a", "b", "c"][: len(self.value)]
+        return np.tile(self.value, (len(X), 1))
+
+
+class Silent:
+    pass
+
+
+def load(file):
+    import joblib
+
+    return joblib.load(file)
+"""
+
+
+def with_models(values: str) -> dict[str, str]:
+    """An experiment whose folds leave models of its own classes."""
+    own = files("price", f"import joblib; joblib.dump(model.{values}, fold.folder / 'model.joblib')")
+    return own | {"model.py": own["model.py"] + MODELS}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ("Constant([1.0, 2.5, 4.0][fold.number])", [2.5, 2.5]),
+        ("Constant(['cat', 'dog', 'dog'][fold.number])", ["dog", "dog"]),
+        ("Constant([3, 7, 7][fold.number])", [7, 7]),
+        ("Constant([0.0, 1.0, 1.0][fold.number])", [1.0, 1.0]),
+        ("Constant([True, False, True][fold.number])", [True, True]),
+        ("Constant(['b', 'a', 'c'][fold.number])", ["a", "a"]),
+        ("Chances([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]][fold.number])", [[0.5, 0.5]] * 2),
+    ],
+)
+def test_predict(root: Path, values: str, expected: list[object]) -> None:
+    with own_experiment(with_models(values)) as folder:
+        expkit.run(folder.name)
+        found = expkit.load_run(folder.name).predict(numpy.zeros((2, 1)))
+    assert found.tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("Chances([[0.5, 0.5], [0.2, 0.3, 0.5], [0.5, 0.5]][fold.number])", "do not predict the same classes"),
+        ("Silent()", "gives a Silent, which has no predict"),
+    ],
+)
+def test_models_that_cannot_predict_together(root: Path, values: str, message: str) -> None:
+    with own_experiment(with_models(values)) as folder:
+        expkit.run(folder.name)
+        with pytest.raises(expkit.Error, match=message):
+            expkit.load_run(folder.name).predict(numpy.zeros((2, 1)))
+
+
+def test_a_model_of_the_experiments_own_class_in_a_fresh_process(project: Project, root: Path) -> None:
+    """A pickle names the class's module, which nobody has imported there."""
+    with own_experiment(with_models("Constant(fold.number + 0.5)")) as folder:
+        expkit.run(folder.name)
+        script = f"import expkit; run = expkit.load_run('{folder.name}'); print(run.model(2).value, run.model(2))"
+        environment = project.environment(PROJECT_ROOT=str(root), PYTHONPATH=str(expkit.code_root() / "src"))
+        printed = call(project.python, "-c", script, cwd=folder, env=environment).stdout
+    assert printed.startswith("2.5 <expkit.experiments.")
+
+
+def test_predictions_side_by_side(root: Path) -> None:
+    with own_experiment(files("price")) as price, own_experiment(files("species")) as species:
+        for overrides in (["exp.seed=1"], ["exp.seed=2"], ["exp.n_folds=2"]):
+            expkit.run(price.name, overrides=overrides)
+            expkit.run(species.name, overrides=overrides)
+        one, other = f"{price.name}/light,exp.seed=1", f"{price.name}/light,exp.seed=2"
+        frame = expkit.oof([one, other])
+        assert list(frame.columns) == ["id", "target", "fold", one, other] and len(frame) == 300
+        assert frame["id"].is_monotonic_increasing
+        for name in (one, other):
+            assert frame[name].tolist() == expkit.load_run(name).oof["prediction"].tolist()
+        assert frame["fold"].tolist() == expkit.load_run(one).oof["fold"].tolist()
+        two = f"{price.name}/light,exp.n_folds=2"
+        other_folds = expkit.oof([two, one])
+        assert f"{one}: fold" in other_folds and "fold" not in other_folds, "each run has folds of its own"
+        assert other_folds[f"{one}: prediction"].tolist() == frame[one].tolist(), "aligned by the id"
+        first = f"{species.name}/light,exp.seed=1"
+        classes = expkit.oof([first])
+        expected = [
+            f"{first}: {name}" for name in ("prediction", "probability_cat", "probability_dog", "probability_yak")
+        ]
+        assert list(classes.columns) == ["id", "target", "fold", *expected]
+        assert isinstance(classes, pandas.DataFrame)
+        for wrong, message in (
+            ([one, first], "the ids are int64, and those of"),
+            (one, "takes a list of runs"),
+            ([], "this one is empty"),
+        ):
+            with pytest.raises(expkit.Error, match=message):
+                expkit.oof(wrong)
