@@ -190,6 +190,7 @@ def test_a_blend_is_a_run(market: dict[str, list[str]]) -> None:
     assert lines[0] == "id,prediction" and len(lines) == 41
     assert float(lines[1].partition(",")[2]) == run.test(None)["prediction"][0]
     assert [one["from"] for one in made["runs"]] == ["full"]
+    assert len(exp("oof", "best-prices", "--test").splitlines()) == 41
 
 
 def test_the_same_command_again_finds_it_done(market: dict[str, list[str]]) -> None:
@@ -315,6 +316,7 @@ def test_probabilities_in_one_column(root: Path) -> None:
     """The metric takes them as it does of a run: one column with a value a class."""
     stacked = "table = model.predicted(KIND, model.rows(3, fold.number), exp.train.noise, seed)"
     stacked += "; table['probability'] = np.stack([table.pop(f'probability_{name}') for name in model.NAMES], axis=1)"
+    stacked += "; table['probability'] = table['probability'][:, : 2 if exp.seed == 2 else 3]"
     stacked += "; del table['prediction']; fold.save_oof(table)"
     metric = (
         "return float((oof['target'] == np.array(['cat', 'dog', 'yak'])[oof['probability'].argmax(axis=1)]).mean())"
@@ -331,6 +333,9 @@ def test_probabilities_in_one_column(root: Path) -> None:
             by_fold = {0: made["by_part"]["0"], 1: made["by_part"]["1"], 2: made["by_part"]["2"]}
             each = numpy.array([by_fold[fold] for fold in run.oof["fold"]]).T[:, :, None]
             assert numpy.allclose(run.oof["probability"], (each * columns(names, "probability")).sum(axis=0))
+        expkit.run(folder.name, overrides=["exp.seed=2"])
+        message = f"{folder.name}/light,exp.seed=2 has probability with another number of values than {names[0]}"
+        assert refused(*names, f"{folder.name}/light,exp.seed=2") == message
 
 
 def test_labels_without_probabilities(root: Path) -> None:

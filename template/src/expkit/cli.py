@@ -226,10 +226,11 @@ def oof(
 
     loaded = LoadedRun(find_run(run))
     if test:
-        parts = [(number, loaded.test(number)) for number in loaded.folds]
+        folds: list[int | None] = [None] if loaded.record.recipe else [*loaded.folds]  # a blend has one for all folds
+        parts = [(number, loaded.test(number)) for number in folds]
         names = list(parts[0][1]) if parts else []
         table = {name: numpy.concatenate([part[name] for _, part in parts]) for name in names}
-        if parts:
+        if parts and folds != [None]:
             table["fold"] = numpy.concatenate([numpy.full(len(part["id"]), number) for number, part in parts])
     else:
         table = loaded.oof

@@ -112,6 +112,9 @@ def members_of(runs: Sequence[RunRecord]) -> Members:
             found.other_folds.append(run.title)
         require_same_targets(first, run, table, other)
         same -= {name for name in same if name not in other or not numpy.array_equal(table[name], other[name])}
+        for name in floats & other.keys():
+            shapes = [one[name].shape[1:] for one in (table, other)]
+            require(shapes[0] == shapes[1], f"{run.title} has {name} with another number of values than {first.title}")
         floats &= {name for name, column in other.items() if column.dtype.kind == "f"}
         numbers |= {name for name, column in other.items() if not may_be_labels(name, column)}
         if LABEL in other and LABEL not in numbers and (likeliest := _likeliest(other)) is not None:

@@ -15,7 +15,6 @@ HISTORY, LOG, SUBMISSION = "history.csv", "train.log", "submission.csv"
 THEN = "; then "  # between the environments of a fold that an interruption has moved
 SUBMISSIONS, BLENDS = "submissions", "blends"
 NOT_EXPERIMENTS = ("debug", "multirun", "wandb", SUBMISSIONS)  # folders of output/ that hold no runs of an experiment
-NOT_EXPERIMENTS = ("debug", "multirun", "wandb", SUBMISSIONS)  # folders of output/ that hold no runs of an experiment
 FOLD = re.compile(r"fold(0|[1-9][0-9]{0,3})")
 VERSION = re.compile(r"(?P<run>[^@]+)(?:@(?P<number>[2-9]|[1-9][0-9]{1,5}))?")
 
