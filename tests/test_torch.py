@@ -16,6 +16,7 @@ import slurm
 import yaml
 from conftest import ANSWERS, Project, background, call, clean_environment, commit_all, copier, data_arguments, once
 from helpers import load
+from light import edited
 
 from expkit import record, tables
 from expkit.inspect.board import read_board
@@ -113,6 +114,28 @@ def test_kills_change_no_byte(network: Project, root: Path) -> None:
         assert load(fold / record.ORIGIN)["resumed"] > 0 and kills >= 3
     finally:
         model.write_text(text)
+
+
+def test_a_long_epoch_shows_its_steps(network: Project, root: Path) -> None:
+    """Every log_every steps within the epoch; an interruption at any of these points loses no row."""
+    file = network.folder / "experiments/001-baseline/train.py"
+    save = "fold.checkpoint.save(network.save_checkpoint, every=30)"
+    stop = "\n            if str(network.step) == os.environ.get('STOP'):\n                raise KeyboardInterrupt"
+    with edited(file, f"{save}  # seconds; the same command goes on from here", save.replace("30", "0") + stop):
+        file.write_text(file.read_text().replace("import math\n", "import math\nimport os\n"))
+        arguments = ["exp.fold=[0]", "exp.train.epoch=2", "exp.runtime.log_every=6"]
+        train(network, root, *arguments, "exp.name=whole")
+        for step in (6, 18, 30):
+            done = network.train(*arguments, root=root, check=False, WANDB_MODE="disabled", STOP=str(step))
+            assert done.returncode == 130, done.stderr
+        train(network, root, *arguments)
+    whole, history = (
+        next((root / "output/001-baseline").glob(f"{name},*/fold0")) / record.HISTORY for name in ("whole", "baseline")
+    )
+    assert history.read_bytes() == whole.read_bytes()
+    header, *rows = [line.split(",") for line in history.read_text().splitlines()]
+    assert header == ["step", "train_loss_step", "epoch", "train_loss", "valid_loss", "valid_accuracy"]
+    assert [(row[0], row[2]) for row in rows] == [("6", ""), ("12", ""), ("", "1"), ("24", ""), ("30", ""), ("", "2")]
 
 
 def test_a_loss_that_is_nan_is_one_line(network: Project, root: Path) -> None:
