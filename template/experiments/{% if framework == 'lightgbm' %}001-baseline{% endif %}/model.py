@@ -17,6 +17,7 @@ ID = "id"
 TARGET = "body_mass_g"
 GROUP = "individual_id"  # rows of one group are never on both sides of a split
 NOT_FEATURES = [ID, TARGET, GROUP, "studyname", "sample_number", "comments"]
+OBJECTIVE = {"objective": "regression", "metric": "rmse"}  # the metric of early stopping
 
 TEST_SEED = 0  # the test set is the same in every run
 
@@ -80,9 +81,8 @@ class Booster:
                 log({"step": done} | {f"{name}_{metric}": error for name, metric, error, *_ in errors})
 
         self._booster = lightgbm.train(
-            {
-                "objective": "regression",
-                "metric": "rmse",
+            OBJECTIVE
+            | {
                 "learning_rate": config.learning_rate,
                 "num_leaves": config.num_leaves,
                 "min_data_in_leaf": config.min_data_in_leaf,

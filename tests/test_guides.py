@@ -1,0 +1,161 @@
+"""The guides in docs/, followed word by word in a rendered project."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import difflib
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Project, call, commit_all, own_copy
+from test_lightgbm import boosting
+
+pytestmark = pytest.mark.slow
+__all__ = ["boosting"]  # the fixture
+GUIDE = (ROOT / "docs/your-own-data.md").read_text()
+
+
+def houses(count: int, first: int = 0) -> list[dict[str, object]]:
+    """Made up: text ids, groups, a date, numbers and texts of which some are missing; three targets that follow."""
+    dice = random.Random(first)
+    rows: list[dict[str, object]] = []
+    for number in range(first, first + count):
+        area, rooms = dice.gauss(100, 30), dice.randint(1, 7)
+        heating = dice.choice(["gas", "oil", "heat pump", ""])
+        year = dice.randint(2015, 2025)
+        price = round(1000 * area + 20_000 * rooms + 15_000 * (heating == "heat pump") + dice.gauss(0, 10_000), 2)
+        rows.append(
+            {
+                "house": f"{number:05d}",
+                "street": f"street {number // 4}",
+                "sold": f"{year}-{dice.randint(1, 12):02d}-{dice.randint(1, 28):02d}",
+                "area": "" if dice.random() < 0.1 else round(area, 1),
+                "rooms": rooms,
+                "heating": heating,
+                "price": price,
+                "is_sold": int(price + dice.gauss(0, 20_000) < 180_000),
+                "kind": "castle" if price > 220_000 else "flat" if price > 150_000 else "hut",
+            }
+        )
+    return rows
+
+
+def write(folder: Path, target: str) -> None:
+    """The three files of a competition."""
+    folder.mkdir(parents=True)
+    others = {"price", "is_sold", "kind"} - {target}
+    train = [{key: value for key, value in row.items() if key not in others} for row in houses(400)]
+    test = [{key: value for key, value in row.items() if key not in others} for row in houses(80, first=400)]
+    sample = [{"house": row["house"], target: train[0][target]} for row in test]
+    without = [{key: value for key, value in row.items() if key != target} for row in test]
+    for name, rows in (("train", train), ("test", without), ("sample_submission", sample)):
+        with open(folder / f"{name}.csv", "w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def names(node: ast.stmt) -> set[str]:
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        return {node.name}
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    return {target.id for target in targets if isinstance(target, ast.Name)}
+
+
+def text(code: str, node: ast.stmt) -> str:
+    first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
+    return "".join(code.splitlines(keepends=True)[first - 1 : node.end_lineno]) + "\n"
+
+
+def take_over(file: Path, block: str) -> None:
+    """Definitions take the place of those of the same name, with what is new before them; imports are added."""
+    code, new = file.read_text(), ""
+    for node in ast.parse(block).body:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            if text(block, node).strip() not in code:
+                last = [each for each in ast.parse(code).body if isinstance(each, ast.Import | ast.ImportFrom)][-1]
+                code = code.replace(text(code, last), text(code, last) + text(block, node).strip() + "\n", 1)
+            continue
+        new += text(block, node) + ("\n\n" if isinstance(node, ast.FunctionDef) else "")
+        old = [each for each in ast.parse(code).body if names(each) & names(node)]
+        if old:
+            code, new = code.replace(text(code, old[0]).rstrip("\n"), new.strip("\n"), 1), ""
+    file.write_text(code + ("\n\n" + new if new else ""))
+
+
+def follow(part: str, shell: Callable[[str], str], folder: Path) -> str:
+    """Do what stands between two headings; what the commands printed."""
+    [section] = re.findall(rf"^## {part}\n(.*?)(?=^## |\Z)", GUIDE, flags=re.M | re.S)
+    printed = ""
+    for language, block in re.findall(r"^```(\w+)\n(.*?)^```", section, flags=re.M | re.S):
+        if language == "bash":
+            printed += shell(block)
+        else:
+            file = re.match(r"# (\S+)\n", block)
+            assert file, block
+            take_over(folder / file[1], block)
+    return printed
+
+
+@pytest.fixture(scope="module")
+def shop(boosting: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project of one's own with three competitions in input/."""
+    made = own_copy(boosting, tmp_path_factory.mktemp("guide") / "myproj")
+    for folder, target in (("houses", "price"), ("offers", "is_sold"), ("kinds", "kind")):
+        write(made.folder / "input" / folder, target)
+    return made
+
+
+@pytest.fixture
+def shell(shop: Project) -> Callable[[str], str]:
+    environment = shop.environment(WANDB_MODE="disabled", COLUMNS="100")
+    environment["PATH"] = f"{shop.python.parent}:{environment['PATH']}"
+
+    def run(script: str) -> str:
+        script = script.replace("uv run ", "")
+        return call("bash", "-euo", "pipefail", "-c", script, cwd=shop.folder, env=environment).stdout
+
+    return run
+
+
+def changed_lines(old: Path, new: Path) -> int:
+    lines = difflib.unified_diff(*(file.read_text().splitlines() for file in (old, new)), n=0, lineterm="")
+    return sum(line.startswith("+") and not line.startswith("+++") for line in lines)
+
+
+def ids(file: Path) -> list[str]:
+    with open(file, newline="") as stream:
+        return [row["house"] for row in csv.DictReader(stream)]
+
+
+def test_a_table(shop: Project, shell: Callable[[str], str]) -> None:
+    """A score, the board, two submissions with every id as it was, of at most 30 changed lines; lint-clean."""
+    printed = follow("A table", shell, shop.folder)
+    assert "5/5 folds" in printed and "002-houses/houses" in printed
+    made, baseline = (shop.folder / "experiments" / name for name in ("002-houses", "001-baseline"))
+    changed = {name: changed_lines(baseline / name, made / name) for name in ("train.py", "model.py", "config.yaml")}
+    assert sum(changed.values()) <= 30, changed
+    call("ruff", "check", "--no-cache", cwd=made)
+    expected = ids(shop.folder / "input/houses/sample_submission.csv")
+    submissions = [*shop.folder.glob("output/submissions/*.csv"), *shop.folder.glob("output/002-houses/*/full/*.csv")]
+    submissions = [file for file in submissions if file.name != "importance.csv"]
+    assert len(submissions) == 2
+    assert all(ids(file) == expected and expected[0] == "00400" for file in submissions)
+    score = re.search(r"CV rmse ([\d.]+)", printed)
+    assert score and float(score[1]) < 25_000, "the noise is 10,000, and a tenth of the areas are missing"
+
+
+@pytest.mark.parametrize(("part", "least"), [("Yes or no", 0.9), ("Several classes", 0.8)])
+def test_other_targets(shop: Project, shell: Callable[[str], str], part: str, least: float) -> None:
+    printed = follow(part, shell, shop.folder)
+    score = re.search(r"CV \w+ ([\d.]+)", printed)
+    assert score and float(score[1]) > least, printed
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _commit(shop: Project) -> None:
+    commit_all(shop.folder)
