@@ -26,7 +26,7 @@ TEST_SEED = 0  # the test set is the same in every run
 def load_data() -> tuple[pd.DataFrame, pd.DataFrame]:
     """The rows to train on, and the rows to predict: penguins that were measured from 2007 to 2010.
 
-    With files of your own: pd.read_csv(expkit.input_dir() / "train.csv"), and test.csv.
+    With files of your own: pd.read_csv(expkit.input_dir() / "train.csv", dtype={ID: str}), and test.csv.
     """
     rows = pd.read_csv(files("palmerpenguins") / "data/penguins-raw.csv")
     rows = rows.rename(columns=lambda name: re.sub(r"\W+", "_", name.lower()).strip("_"))
