@@ -272,6 +272,15 @@ def test_diff(shop: Path) -> None:
     assert "the same" in printed.splitlines()[-1], "the code"
 
 
+def test_diff_of_runs_with_other_folds(root: Path) -> None:
+    """A CV score of three folds is not held against one of two: the mean over the folds of both is."""
+    for name, folds in (("a", "[0,1,2]"), ("b", "[1,2]")):
+        expkit.run(LIGHT, overrides=[f"exp.name={name}", f"exp.fold={folds}"])
+    printed = exp("diff", "a", "b")
+    assert re.search(r"^both +(\S+) +\1 +\+0\.0000", printed, re.M), printed
+    assert "CV" not in printed
+
+
 def test_diff_names_the_files_of_the_data_that_differ(root: Path) -> None:
     for name, text in (("a", "1,2\n"), ("b", "1,2\n3,4\n")):
         (root / "input/train.csv").write_text(text)

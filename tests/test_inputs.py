@@ -14,6 +14,7 @@ from helpers import results
 
 import expkit
 from expkit import files, inputs, record
+from expkit.inspect.beside import with_other_rows
 from expkit.train.cache import Cache
 
 
@@ -107,6 +108,17 @@ def test_a_file_of_the_cache_is_made_once_and_named_in_the_record(root: Path) ->
     assert list(files_of_run[0]) == ["train.csv", "cache/tfidf.npz"] and list(files_of_run[2]) == ["train.csv"]
     assert all("mixed data" not in row.marks for row in expkit.read_board())
     assert [path.name for path in (root / "input/cache").iterdir() if path.suffix != ".lock"] == ["tfidf.npz"]
+
+
+def test_the_board_says_when_runs_have_other_data(root: Path) -> None:
+    """A file that both have read had another content; what one alone has read does not matter."""
+    write(root / "input/train.csv", "1")
+    command("exp.train.x=3").train()
+    command("exp.train.x=2", during=reads("tfidf.npz")).train()
+    write(root / "input/train.csv", "others", age=10)
+    command("exp.train.x=1").train()
+    marks = {row.run[-1]: row.marks for row in with_other_rows(expkit.read_board())}
+    assert {run for run, each in marks.items() if "other data" in each} == {"2", "3"}, marks
 
 
 def test_a_cache_that_changes_is_other_data(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,6 +51,17 @@ def test_what_is_printed_is_kept(root: Path, capsys: pytest.CaptureFixture[str])
     assert len(record.read_run(counting(root)).done) == 2
 
 
+def test_the_first_nan_is_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once per fold, when it is logged, and not hours later."""
+
+    def diverge(fold: expkit.Fold) -> None:
+        for epoch, loss in enumerate([1.0, float("nan"), float("inf")], start=1):
+            fold.log({"epoch": epoch, "loss": loss})
+
+    command("exp.fold=[0]", during=diverge).train()
+    assert capsys.readouterr().err == "warning: fold 0: loss is nan in epoch 2\n"
+
+
 def test_the_traceback_of_a_fold_that_fails(root: Path) -> None:
     (root / "control/fail1").touch()
     with pytest.raises(expkit.Error, match="failed: fold 1"):

@@ -17,7 +17,7 @@ from light import LIGHT
 
 import expkit
 from expkit import record, tables
-from expkit.inspect.beside import grouped_by_seed, with_other_folds
+from expkit.inspect.beside import grouped_by_seed, with_other_rows
 
 N = 120
 ID = np.arange(N)
@@ -276,7 +276,7 @@ def four_runs(root: Path) -> Path:
 
 
 def marked() -> dict[str, list[bool]]:
-    rows = with_other_folds(expkit.read_board())
+    rows = with_other_rows(expkit.read_board())
     return {row.run[-1]: ["other folds" in row.marks] for row in rows}
 
 
@@ -326,7 +326,7 @@ def test_seeds_of_the_same_folds_are_not_marked(root: Path) -> None:
     rows = grouped_by_seed(expkit.read_board())
     assert sorted((row.seed, row.marks) for row in rows if row.seed == "2 seeds") == [("2 seeds", ())]
     assert len(rows) == 2
-    assert [row.marks for row in with_other_folds(rows)] == [(), ()]
+    assert [row.marks for row in with_other_rows(rows)] == [(), ()]
 
 
 def test_another_split_is_another_run(root: Path) -> None:

@@ -130,7 +130,7 @@ def board(
             found = beside.grouped_by_seed(found)
         if last is not None:
             found = boards.ordered(found, "-finished")[:last]
-        return boards.ordered(beside.with_other_folds(found), sort)
+        return boards.ordered(beside.with_other_rows(found), sort)
 
     if watch:
         _watch(rows)

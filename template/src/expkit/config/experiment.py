@@ -45,7 +45,9 @@ class Experiment:
         other_metrics: more numbers for the board.
         groups: choices between configuration classes, {"model": {"cnn": CNNConfig, "vit": ViTConfig}}: `model=vit`
             makes `exp.model` a ViTConfig. config.yaml names the one to begin with, `- model@exp.model: cnn`.
-        distributed: whether `train` is prepared for several processes that train one fold together, as torchrun starts.
+        distributed: whether `train` is prepared for several processes that train one fold together, as torchrun starts
+            them: it calls `torch.distributed.init_process_group` once, wraps its network in DistributedDataParallel,
+            takes its share of each batch by `fold.rank` and `fold.world_size`, and lets rank 0 have all predictions.
         inputs: what of `input/` the training reads: files, folders, patterns, absolute ones, too. None: all of it; []:
             nothing.
 

@@ -2,28 +2,54 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from expkit.errors import Error
 from expkit.inspect.board import Row, find_run, ordered, read_board
-from expkit.record import RunRecord, deviation
+from expkit.record import RunRecord, deviation, read_data
 
 
-def with_other_folds(rows: list[Row]) -> list[Row]:
-    """The rows, each marked that is scored on other folds than the best of the same metric: the two do not compare."""
-    best: dict[str | None, Row] = {}
+def with_other_rows(rows: list[Row]) -> list[Row]:
+    """The rows, each marked that does not compare with the best of the same metric.
+
+    It is scored on other folds; or it has been trained with other data than the best of the same experiment.
+    """
+    best: dict[object, Row] = {}
     for row in ordered(rows):
         if row.score is not None:
             best.setdefault(row.metric, row)
-    return [
-        replace(row, marks=(*row.marks, "other folds"))
-        if row.metric in best and have_other_folds(best[row.metric], row)
-        else row
-        for row in rows
-    ]
+            best.setdefault((row.experiment, row.metric), row)
+    return [replace(row, marks=(*row.marks, *_other(row, best))) if row.metric in best else row for row in rows]
+
+
+def _other(row: Row, best: Mapping[object, Row]) -> list[str]:
+    others = {
+        "other folds": have_other_folds(best[row.metric], row),
+        "other data": "mixed data" not in row.marks
+        and _have_other_data(best.get((row.experiment, row.metric), row), row),
+    }
+    return [mark for mark, is_so in others.items() if is_so]
+
+
+def _have_other_data(one: Row, other: Row) -> bool:
+    """Whether a file that both have been trained with had another content; each may have read files of its own."""
+    if one.data == other.data:
+        return False
+    output = one.folder.parents[1]
+    known = [[_files(output, digest or "") for digest in row.data] for row in (one, other)]
+    pairs = ((before, after) for before in known[0] for after in known[1])
+    return any(before[name] != after[name] for before, after in pairs for name in before.keys() & after.keys())
+
+
+@functools.lru_cache(maxsize=256)
+def _files(output: Path, digest: str) -> dict[str, list[Any]]:
+    return read_data(output, digest) or {}
 
 
 def have_other_folds(one: Row | RunRecord, other: Row | RunRecord) -> bool:

@@ -35,6 +35,7 @@ class Row:
         other_metrics: name to score; and the test scores that the folds have recorded, as means.
         recorded: the configuration, {"exp": {"seed": 42, ...}}.
         left_out: which rows each fold has left out, as a hash of their ids.
+        data: what of input/ the folds have been trained with, as a hash of its files.
     """
 
     experiment: str
@@ -55,6 +56,7 @@ class Row:
     other_metrics: dict[str, float] = field(default_factory=dict)
     recorded: dict[str, Any] = field(default_factory=dict)
     left_out: dict[int, str] = field(default_factory=dict)
+    data: frozenset[str | None] = frozenset()
 
     @property
     def name(self) -> str:
@@ -120,6 +122,7 @@ def row_of(run: RunRecord) -> Row:
         folds_done=len(run.done),
         rows=run.rows,
         left_out=run.left_out,
+        data=frozenset(fold.result["data"] for fold in run.done.values() if fold.result),
         seed=seed if isinstance(seed, int | str) else None,
         marks=run.marks,
         recorded=recorded,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -75,9 +76,15 @@ def _scores(console: Console, old: RunRecord, new: RunRecord) -> None:
     sides: list[dict[str, float]] = []
     for score in found:
         folds = {str(number): value for number, value in score.folds.items()} if score else {}
-        sides.append(folds | ({"CV": score.value} if score else {}))
+        sides.append(folds)
     if not any(sides):
         return
+    if sides[0].keys() == sides[1].keys():  # else the two are of different rows
+        for side, score in zip(sides, found, strict=True):
+            side |= {"CV": score.value} if score else {}
+    elif both := sides[0].keys() & sides[1].keys():
+        for side in sides:
+            side["both"] = statistics.fmean(side[fold] for fold in both)
     table = Table("", "old", "new", "", box=None, pad_edge=False, header_style="bold")
     table.columns[0].header = text(f"{metric} of fold")
     for fold in dict.fromkeys([*sides[0], *sides[1]]):

@@ -10,7 +10,7 @@ from expkit.combine.columns import flat, is_probability
 from expkit.combine.members import LABEL, require_same_targets
 from expkit.combine.rows import Rows, out_of_fold
 from expkit.errors import Error, require
-from expkit.inspect.beside import with_other_folds
+from expkit.inspect.beside import with_other_rows
 from expkit.inspect.board import COLUMNS, find_run, ordered, read_board
 from expkit.record import read_run
 
@@ -25,7 +25,7 @@ def runs(output: Path | None = None) -> pandas.DataFrame:
         Error: pandas is not installed.
     """
     pandas = _pandas("expkit.runs")
-    rows = ordered(with_other_folds(read_board(output)))
+    rows = ordered(with_other_rows(read_board(output)))
     frame = pandas.DataFrame([row.values() for row in rows], columns=None if rows else [*COLUMNS, "marks"])
     frame["finished"] = pandas.to_datetime(frame["finished"], utc=True, errors="coerce")
     return frame

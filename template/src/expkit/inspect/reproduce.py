@@ -194,7 +194,8 @@ def _reasons(old: FoldRecord, new: FoldRecord) -> list[str]:
         names = inputs.changes(before, after) if before is not None and after is not None else []
         reasons.append(f"the data has changed since: {', '.join(names[:5]) or 'other files'}")
     if old.result["environment"] != new.result["environment"]:
-        reasons.append(f"another device: {old.result['environment']} → {new.result['environment']}")
+        environments = f"{old.result['environment']} → {new.result['environment']}"
+        reasons.append(f"another device, or other processes or threads: {environments}")
     for key in ("python", "platform"):
         if one.get(key) != other.get(key):
             reasons.append(f"another {key}: {one.get(key)} → {other.get(key)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -164,8 +165,10 @@ def _origin(run: RunRecord, origin: dict[str, Any]) -> list[tuple[str, str]]:
         code = f"commit {git['commit'][:12] or 'none yet'}{' and changes' if git['dirty'] else ''}"
     typed = " ".join(map(str, command)) if isinstance(command, list) and command else ""
     parts = [*run.done.values(), *([run.full] if run.full else [])]
-    started = f"python experiments/{run.experiment}/{typed}" if not run.recipe else typed
     environments = {fold.result["environment"] for fold in parts if fold.result}
+    ranks = next((found[1] for one in environments if (found := re.search(r"world_size ([2-9]|\d\d+)", one))), None)
+    program = f"torchrun --standalone --nproc_per_node={ranks}" if ranks else "python"
+    started = f"{program} experiments/{run.experiment}/{typed}" if not run.recipe else typed
     return [
         ("command", started if typed else "expkit.run(...), from Python"),
         ("code", code),

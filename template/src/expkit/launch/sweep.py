@@ -124,12 +124,12 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _print_board(found: list[record.RunRecord]) -> None:
-    from expkit.inspect.beside import with_other_folds
+    from expkit.inspect.beside import with_other_rows
     from expkit.inspect.board import MOST_ROWS, ordered, row_of
     from expkit.inspect.show import board_table
     from expkit.inspect.words import new_console
 
-    rows = ordered(with_other_folds([row_of(run) for run in found]))
+    rows = ordered(with_other_rows([row_of(run) for run in found]))
     if not rows:
         return
     console = new_console()

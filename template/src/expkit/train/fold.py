@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -38,8 +39,13 @@ class Fold:
         title: "fold 0" or "all data", for messages.
         folder: where its files go; empty when the training begins, but for a checkpoint.
         cache: files under input/cache/ that experiments share, such as features.
-        checkpoint: keeps the state of a training that takes long, and finds it again after an interruption.
+        checkpoint: keeps the state of a training that takes long. `fold.checkpoint.save(write, every=30)` calls
+            `write(file)` when 30 seconds have passed since the last time; what is saved is on the disk when it returns,
+            and replaces the one before. After an interruption, `fold.checkpoint.file` is the last one, else None, and
+            history.csv ends with the row that was logged before it. State of random generators is yours to save.
         rank, world_size: of the processes that train it together, as `torchrun` starts them; 0 and 1 of one alone.
+            Each of them runs `train` for the same fold; what rank 0 logs and saves counts, and is for all rows: gather
+            predictions first. The others have a folder of their own, which is thrown away.
     """
 
     rank = 0
@@ -54,6 +60,7 @@ class Fold:
         self._started = datetime.now(UTC)
         self._progress = Progress(self.title)
         self._rows, self._left_out, self._resumed = 0, "", 0
+        self._has_warned = False
         self._environments: list[str] = []  # of the processes before this one
         self._beside = codehash.files_beside(work.loaded.name)
         self._data: str | None = None
@@ -123,8 +130,17 @@ class Fold:
         """
         row = self._history.add(metrics)
         axis = axis_of(row)
+        self._warn_of_nan(row, axis)
         self._tracker.log(row, axis)
         self._progress.show(axis, row, total)
+
+    def _warn_of_nan(self, row: Mapping[str, float | str], axis: str | None) -> None:
+        """Once: a training that goes wrong in its first hour need not be found out in its last."""
+        wrong = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
+        if wrong and not self._has_warned:
+            self._has_warned = True
+            where = f" in {axis} {row[axis]}" if axis is not None else ""
+            warn(f"{self.title}: {wrong[0]} is {row[wrong[0]]}{where}")
 
     def save_oof(self, columns: Mapping[str, Any]) -> None:
         """Keep the out-of-fold predictions of the fold, from which its score is computed.

@@ -152,8 +152,8 @@ class Run:
             if changed and what not in self._said:
                 self._said.add(what)
                 warn(
-                    f"the {what} has changed since {fold.title} ({', '.join(changed[:3])}): what is trained now is "
-                    "marked as different; overwrite=true trains it again"
+                    f"the {what} has changed since {fold.title} ({', '.join(changed[:3])}); folds of this "
+                    "run that are trained from now on are marked, and overwrite=true trains all of them again"
                 )
         return True
 
@@ -201,7 +201,7 @@ class Run:
             raise failure
         self.place.require_current()  # a folder that somebody has deleted explains any failure
         goes_on = len(self._numbers()) > 1 and self._ranks.size == 1  # other ranks would be in another fold
-        if isinstance(failure, OSError) or not goes_on:
+        if isinstance(failure, OSError | ImportError) or not goes_on:  # the next fold would fail alike
             raise failure
         print(f"{record.fold_title(number)}  failed", flush=True)
         report(failure)
