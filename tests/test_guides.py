@@ -141,8 +141,10 @@ def test_a_table(shop: Project, shell: Callable[[str], str]) -> None:
     assert sum(changed.values()) <= 30, changed
     call("ruff", "check", "--no-cache", cwd=made)
     expected = ids(shop.folder / "input/houses/sample_submission.csv")
-    submissions = [*shop.folder.glob("output/submissions/*.csv"), *shop.folder.glob("output/002-houses/*/full/*.csv")]
-    submissions = [file for file in submissions if file.name != "importance.csv"]
+    submissions = [
+        *shop.folder.glob("output/submissions/*.csv"),
+        *shop.folder.glob("output/002-houses/*/full/submission.csv"),
+    ]
     assert len(submissions) == 2
     assert all(ids(file) == expected and expected[0] == "00400" for file in submissions)
     score = re.search(r"CV rmse ([\d.]+)", printed)
