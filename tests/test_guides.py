@@ -148,7 +148,7 @@ def test_a_table(shop: Project, shell: Callable[[str], str]) -> None:
     assert len(submissions) == 2
     assert all(ids(file) == expected and expected[0] == "00400" for file in submissions)
     score = re.search(r"CV rmse ([\d.]+)", printed)
-    assert score and float(score[1]) < 25_000, "the noise is 10,000, and a tenth of the areas are missing"
+    assert score and float(score[1]) < 40_000, "the mean of the prices alone gives about 52,000"
 
 
 @pytest.mark.parametrize(("part", "least"), [("Yes or no", 0.9), ("Several classes", 0.8)])
