@@ -51,15 +51,15 @@ def call(*command: str | Path, cwd: Path, **variables: str) -> subprocess.Comple
     return subprocess.run([*map(str, command)], cwd=cwd, env=environment, check=True, capture_output=True, text=True)
 
 
-def render(folder: Path) -> Path:
-    """A project of the working tree, with the extras."""
+def render(folder: Path, framework: str = "sklearn") -> Path:
+    """A project of the working tree, as a git repository."""
     template, project = folder / "template", folder / "project"
     for name in call("git", "ls-files", "-co", "--exclude-standard", cwd=ROOT).stdout.splitlines():
         if (ROOT / name).is_file():
             (template / name).parent.mkdir(parents=True, exist_ok=True)
             (template / name).write_bytes((ROOT / name).read_bytes())
-    call(sys.executable, "-m", "copier", "copy", "-q", "--defaults", template, project, cwd=folder)
-    call("uv", "sync", "-q", "--all-extras", cwd=project)
+    answers = ["--defaults", "--data", f"framework={framework}"]
+    call(sys.executable, "-m", "copier", "copy", "-q", *answers, template, project, cwd=folder)
     git = ["git", "-c", "user.name=Benchmark", "-c", "user.email=benchmark@example.com"]
     call(*git, "init", "-q", cwd=project)
     call(*git, "add", "-A", cwd=project)
@@ -95,6 +95,7 @@ def main() -> None:
     print(f"load of the machine before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as scratch:
         project = render(Path(scratch))
+        call("uv", "sync", "-q", "--all-extras", cwd=project)
         python = project / ".venv/bin/python"
         train = project / "experiments/001-baseline/train.py"
         bare = Path(scratch, "bare")
