@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import os
 import sys
@@ -105,6 +106,7 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
+@functools.cache  # each checkpoint asks again, and a parse takes longer than the save
 def _meaning(path: str, source: bytes, unused: frozenset[str] | None) -> str:
     """A hash of the syntax tree."""
     if not path.endswith(".py"):
