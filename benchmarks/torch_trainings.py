@@ -28,17 +28,27 @@ EXPERIMENT = Path("experiments/001-baseline").resolve()
 
 
 class Clock:
-    """Times the epochs of a training, between which it waits for its turn."""
+    """Times the epochs of a training, between which it waits for its turn.
+
+    Attributes:
+        epochs: how many have ended.
+        waited: seconds, for its turns.
+    """
 
     def __init__(self) -> None:
+        self.epochs, self.waited = 0, 0.0
         self._begin = (time.perf_counter(), time.process_time())
 
     def stamp(self, valid_loss: float) -> None:
         """An epoch has ended; what comes now belongs to the next one."""
         wall, cpu = time.perf_counter() - self._begin[0], time.process_time() - self._begin[1]
         tell(wall=wall, cpu=cpu, loss=float(valid_loss))
-        sys.stdin.readline()
+        self.epochs += 1
+        end = time.perf_counter()
+        if not sys.stdin.readline():
+            raise SystemExit("nobody waits for this training any more")
         self._begin = (time.perf_counter(), time.process_time())
+        self.waited += self._begin[0] - end
 
 
 def tell(**values: float) -> None:
@@ -50,24 +60,22 @@ def ours(clock: Clock, exp: Any, overrides: list[str]) -> None:
     """train.py as a command, with all that expkit does; what is measured are the calls of `fold.log`."""
     from expkit.train.checkpoint import Checkpoint
 
-    log, save, epochs = expkit.Fold.log, Checkpoint.save, 0
+    log, save = expkit.Fold.log, Checkpoint.save
 
     def log_and_stamp(self: Any, metrics: Any, *rest: Any, **named: Any) -> None:
-        nonlocal epochs
         if "epoch" in metrics:
             clock.stamp(metrics["valid_loss"])
-            epochs += 1
         log(self, metrics, *rest, **named)
 
-    def save_at_the_end(self: Any, write: Any, every: float = 0) -> bool:
-        if epochs < exp.train.epoch:
-            return save(self, write, every)
+    def save_and_tell(self: Any, write: Any, every: float = 0) -> bool:
+        if clock.epochs < exp.train.epoch:
+            return save(self, write, every + clock.waited)  # as often as without the others
         begin = time.perf_counter()  # the last epoch has been timed: what does a checkpoint cost?
         saved = save(self, write)
         tell(checkpoint=time.perf_counter() - begin)
         return saved
 
-    expkit.Fold.log, Checkpoint.save = log_and_stamp, save_at_the_end  # type: ignore[method-assign]
+    expkit.Fold.log, Checkpoint.save = log_and_stamp, save_and_tell  # type: ignore[method-assign]
     sys.argv = [str(EXPERIMENT / "train.py"), *overrides]
     runpy.run_path(sys.argv[0], run_name="__main__")
 
