@@ -155,6 +155,9 @@ def test_hill_climbing_and_the_constrained_fit() -> None:
     assert weights.fit(members, loss) == pytest.approx(best, abs=0.01)
     assert weights.hill(members, loss) == pytest.approx(best, abs=0.05)
 
+    wrong = numpy.array([[4.0], [-3.0]])[:, :, None] + truth[None, :, None]
+    assert weights.hill(wrong, loss) == pytest.approx([3 / 7, 4 / 7]), "the best round counts, not the last"
+
     def steps(predicted: numpy.ndarray) -> float:  # a metric without a slope
         return -float(((predicted[:, 0] > 0) == (truth > 0)).mean())
 

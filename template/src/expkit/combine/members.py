@@ -52,8 +52,8 @@ class Members:
     def tables(self, names: Iterable[str]) -> Iterator[Columns]:
         """Columns of each run, in the order of `rows`."""
         for run, places in zip(self.runs, self._places, strict=True):
-            table = out_of_fold(run)
-            yield {name: table[name] if places is None else table[name][places] for name in names}
+            table = out_of_fold(run, names)
+            yield table if places is None else {name: column[places] for name, column in table.items()}
 
     def sample(self, picked: numpy.ndarray) -> numpy.ndarray:
         """What is blended of some rows, (runs, rows, columns); one with k values a row is k columns."""

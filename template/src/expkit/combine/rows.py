@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from expkit.errors import Error
@@ -16,28 +17,36 @@ if TYPE_CHECKING:
     from expkit.tables import Columns
 
 
-def predictions(fold: FoldRecord, name: str = OOF) -> Columns:
-    """The predictions that a fold has saved.
+def predictions(fold: FoldRecord, name: str = OOF, columns: Iterable[str] | None = None) -> Columns:
+    """The predictions that a fold has saved; all columns, or some.
 
     Raises:
         Error: there are none, or they are broken.
     """
     try:
-        return fold.predictions(name)
-    except (Broken, FileNotFoundError) as error:
+        if columns is None:
+            return fold.predictions(name)
+        return {one: fold.predictions(name, one)[one] for one in columns}
+    except (Broken, FileNotFoundError, KeyError) as error:
         place = shown(fold.folder.parent)
         raise Error(f"the predictions of {fold.title} of {place} cannot be read: {error}") from error
 
 
-def out_of_fold(run: RunRecord) -> Columns:
-    """Out-of-fold predictions of all folds that are done, fold by fold: the columns that every fold has, and "fold"."""
+def out_of_fold(run: RunRecord, columns: Iterable[str] | None = None) -> Columns:
+    """Out-of-fold predictions of all folds that are done, fold by fold.
+
+    Args:
+        columns: which; None: all that every fold has, and "fold".
+    """
     import numpy
 
-    parts = {number: predictions(fold) for number, fold in run.done.items()}
+    parts = {number: predictions(fold, columns=columns) for number, fold in run.done.items()}
     if not parts:
         return {}
     names = [name for name in next(iter(parts.values())) if all(name in part for part in parts.values())]
     table = {name: numpy.concatenate([part[name] for part in parts.values()]) for name in names}
+    if columns is not None:
+        return table
     table["fold"] = numpy.concatenate([numpy.full(len(part["id"]), number) for number, part in parts.items()])
     return table
 

@@ -69,7 +69,7 @@ def fit(members: numpy.ndarray, loss: Loss) -> numpy.ndarray:
             method="SLSQP",
             bounds=[(0, 1)] * len(members),
             constraints=[{"type": "eq", "fun": lambda weights: weights.sum() - 1}],
-            options={"eps": step, "ftol": 1e-7, "maxiter": 20},
+            options={"eps": step, "ftol": 1e-7, "maxiter": 12},
         )
         candidates.append(_normal(found.x))
         losses.append(loss_of(candidates[-1]))
