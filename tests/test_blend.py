@@ -299,7 +299,10 @@ def test_rows_targets_and_folds_that_differ(root: Path, capfd: pytest.CaptureFix
         assert refused(name, f"{folder.name}/light,exp.seed=1").endswith("a blend needs every fold; exp.fold=null")
         assert f"{fewer}/light has other rows than {name}: 3 fewer and 0 more" in refused(name, fewer)
         assert f"another target than {name} in 1 rows, such as id 00007-a" in refused(name, other)
-        made, _ = blend(name, f"{folder.name}/light,exp.n_folds=2", "--method", "hill", "--name", "folds")
+        two = f"{folder.name}/light,exp.n_folds=2"
+        mean, _ = blend(name, two)
+        assert numpy.allclose(mean.oof["prediction"], columns([name, two]).mean(axis=0)), "aligned by the id"
+        made, _ = blend(name, two, "--method", "hill", "--name", "folds")
     assert made.row.n_folds == 3
     expected = expkit.load_run(name).oof
     assert made.oof["id"].tolist() == expected["id"].tolist() and made.oof["fold"].tolist() == expected["fold"].tolist()

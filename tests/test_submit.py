@@ -276,10 +276,11 @@ def test_the_training_on_all_rows_asks_the_folds(root: Path) -> None:
             sub("overwrite=true")
 
 
-def test_a_fold_asks_nothing(root: Path) -> None:
+def test_a_fold_asks_nothing(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     with own_experiment(files("price", "fold.cv('best_iteration')")) as folder:
         with pytest.raises(expkit.Error, match="failed: fold 0"):
             expkit.run(folder.name)
+        assert "only the training on all rows, exp.mode=sub, may ask" in capfd.readouterr().err
     with own_experiment(files("price", "fold.number is None and fold.cv('rounds')")) as folder:
         expkit.run(folder.name)
         with pytest.raises(expkit.Error, match="the folds have recorded best_iteration"):
