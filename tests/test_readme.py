@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Project, call, clean_environment, commit_all
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # each test runs every command of a README
 
 
 def blocks(readme: Path, language: str) -> list[str]:
