@@ -221,7 +221,7 @@ def test_a_blend_whose_runs_have_changed_is_marked(root: Path) -> None:
         for seed in range(2):
             expkit.run(name, overrides=[f"exp.seed={seed}"])
         run, _ = blend(f"{name}/light,exp.seed=0", f"{name}/light,exp.seed=1", "--name", "both")
-        top, _ = blend("blends/both", f"{name}/light,exp.seed=1", "--name", "top")
+        top, _ = blend("blends/both", f"{name}/light,exp.seed=0", "--name", "top")
         assert run.row.marks == () and top.row.marks == ()
         expkit.run(name, overrides=["exp.seed=1", "overwrite=true"])
         assert run.row.marks == (f"{name}/light,exp.seed=1 has been replaced",)
