@@ -125,6 +125,8 @@ def test_weights_are_scored_by_rows_that_they_are_not_fitted_on(
     scores = [expkit.load_run(name).row.score for name in market[kind]]
     assert sign * made["flattering"] >= max(sign * score for score in scores if score is not None)
     by_all = numpy.array(list(made["weights"].values()))
+    tests = [[expkit.load_run(name).test(fold)[column] for fold in range(3)] for name in market[kind]]
+    assert numpy.allclose(run.test(None)[column], by_all @ numpy.mean(tests, axis=1))
     if kind != "species":
         assert made["flattering"] == pytest.approx(experiment.metric(oof | {column: by_all @ own}))
 
