@@ -12,6 +12,7 @@ from conftest import Project, call
 from helpers import load
 
 import expkit
+from expkit.inspect.about import last_curves
 from expkit.inspect.show import learning_curve
 
 CSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -36,7 +37,7 @@ def test_a_curve_over_its_own_axis(
     """`exp show` draws epochs, else steps, else rows, and never mixes them; `history` gives each for itself."""
     command("exp.fold=[0]", during=lambda fold: [fold.log(row) for row in rows]).train()
     run = expkit.load_run("light")
-    printed = [line.split() for line in CSI.sub("", learning_curve(run, 80)).splitlines()]
+    printed = [line.split() for line in CSI.sub("", learning_curve(last_curves(run), 80)).splitlines()]
     titles = [line for line in printed if line in (["accuracy"], ["rate"], ["loss"])]
     assert titles == ([[metric]] if metric else [])
     assert ([axis] in printed) == bool(axis)

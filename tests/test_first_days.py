@@ -19,7 +19,7 @@ import expkit
 from expkit import record
 from expkit.config.experiment import load_experiment
 from expkit.config.values import flat
-from expkit.inspect.show import changed_since
+from expkit.inspect.about import changed_since
 from expkit.train.origin import Command
 from expkit.train.run import Run
 

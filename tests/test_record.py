@@ -152,9 +152,12 @@ def read_everything(is_forged: bool = False, known: Sequence[Row] = ()) -> None:
     printed("board", "--filter", "score>0.5", "--sort=-finished")
     known_values = [row.values() for row in known]
     others = [row for row in rows if row.values() not in known_values]
-    tables += [printed("show", str(row.folder)) for row in others]
+    commands = [["show", str(row.folder)] for row in others]
     if others:
-        tables.append(printed("diff", str(others[0].folder), str(rows[-1].folder)))
+        commands.append(["diff", str(others[0].folder), str(rows[-1].folder)])
+    for command in commands:
+        tables += [printed(*command), text := printed(*command, "--json")]
+        strictly(text)
     for text in tables:
         assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]", text), "this controls the terminal"
 

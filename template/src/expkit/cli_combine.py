@@ -10,10 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from expkit.errors import CONTROL, warn
+from expkit.inspect.about import changed_since
 from expkit.inspect.beside import find_seeds
-from expkit.inspect.blends import show_recipe
+from expkit.inspect.blends import about_recipe, show_recipe
 from expkit.inspect.board import find_run
-from expkit.inspect.show import changed_since
 from expkit.inspect.words import new_console, score_text, text
 from expkit.paths import output_dir, shown
 from expkit.record import RunRecord, read_run, run_folders
@@ -129,9 +129,8 @@ def blend(
         warn(note)
     if as_json:
         about = {"run": made.run.title, "folder": made.run.folder, "metric": made.run.metric, "score": score.value}
-        about |= {"flattering": recipe.flattering, "best_run": made.best.title, "best_score": best.value}
-        weights = {one.run: weight for one, weight in zip(recipe.parents, recipe.weights, strict=True)}
-        print(as_json_text(about | {"weights": weights, "by_part": recipe.by_part, "fitted_on": recipe.fitted_on}))
+        about |= {"best_run": made.best.title, "best_score": best.value}
+        print(as_json_text(about | about_recipe(recipe)))
         return
     if not made.is_new:
         console.print(text(f"{made.run.title} is done"), soft_wrap=True)

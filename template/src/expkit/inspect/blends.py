@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 
 from expkit.inspect.words import score_text, text
-from expkit.record import RunRecord
+from expkit.record import Recipe, RunRecord
+
+
+def about_recipe(recipe: Recipe) -> dict[str, Any]:
+    """What a blend is made of, as JSON has it."""
+    weights = {one.run: weight for one, weight in zip(recipe.parents, recipe.weights, strict=True)}
+    about = {"method": recipe.method, "weights": weights, "by_part": recipe.by_part}
+    return about | {"fitted_on": recipe.fitted_on, "flattering": recipe.flattering}
 
 
 def show_recipe(console: Console, run: RunRecord) -> None:

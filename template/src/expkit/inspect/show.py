@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from expkit.config.experiment import Loaded, load_experiment
-from expkit.config.values import flat, fold_file
 from expkit.errors import plain
+from expkit.inspect.about import about_run
 from expkit.inspect.blends import show_recipe
-from expkit.inspect.board import Row, row_of
-from expkit.inspect.loaded import LoadedRun, rows_of
+from expkit.inspect.board import Row
+from expkit.inspect.loaded import LoadedRun
 from expkit.inspect.words import duration, score_text, text
 from expkit.paths import shown
-from expkit.record import FoldRecord, RunRecord, read_run
-from expkit.train.changes import changed_code, changed_data
-from expkit.train.history import AXES
 from expkit.train.say import submission_of
-from expkit.train.scores import made_by
 
 HEADINGS = ("run", "score ± std", "folds", "seed", "time", "finished", "commit", "marks")
 ONLY_WIDE = ("finished", "commit")  # columns for a terminal of 110 characters and more, for files and for programs
@@ -70,152 +64,75 @@ def board_table(rows: list[Row], width: int) -> Table:
     return table
 
 
-def changed_since(run: RunRecord) -> list[str]:
-    """What has changed in the project since a run was trained: "code changed since (model.py)", ..."""
-    parts = [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
-    if not parts:
-        return []
-    loaded = _loaded(run.scored_by)
-    marks = _runs_changed(run) if run.recipe else _sources_changed(run, parts[0], loaded)
-    if loaded and run.cv and run.cv["made_by"] != made_by(loaded.experiment):
-        marks.append("metric changed since: the same command scores it again")
-    return marks
-
-
-def _runs_changed(run: RunRecord) -> list[str]:
-    """The same of the runs that a blend is made of."""
-    assert run.recipe is not None
-    parents = {parent.run: parent.folder(run.folder.parents[1]) for parent in run.recipe.parents}
-    return [f"{name}: {mark}" for name, folder in parents.items() if folder for mark in changed_since(read_run(folder))]
-
-
-def _sources_changed(run: RunRecord, part: FoldRecord, loaded: Loaded | None) -> list[str]:
-    file = fold_file(flat(run.info["config"])) if run.info else ""
-    named = loaded.experiment.data(file) if loaded else None
-    marks = []
-    for what, changed in (
-        ("code", changed_code(part, loaded.unused if loaded else None)),
-        ("data", changed_data(part, named)),
-    ):
-        if changed:
-            marks.append(f"{what} changed since ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})")
-    return marks
-
-
-def _loaded(experiment: str) -> Loaded | None:
-    """The experiment as it is now; None when it is gone or broken: its runs are shown all the same."""
-    try:
-        return load_experiment(experiment)
-    except Exception:
-        return None
-
-
 def show_run(console: Console, folder: Path) -> None:
     """Print one run: score, folds, configuration, origin, learning curve."""
     loaded = LoadedRun(folder)
-    run = loaded.record
-    row = row_of(run)
-    console.print(text(row.name, "bold"), text(f"  {shown(folder)}", "dim"), soft_wrap=True)
-    marks = [*row.marks, *changed_since(run)]
-    for metric in run.metrics:
-        score = run.score(metric)
-        if score is not None:
-            scored = f"CV {metric} {score_text(score.value, score.std)}"
-            console.print(text(f"{scored}  {row.folds_done}/{row.n_folds} folds, {row.rows} rows"), soft_wrap=True)
-    if marks:
-        console.print(text(", ".join(marks), "yellow"), soft_wrap=True)
-    if run.done:
-        console.print(_folds(run))
+    run, about = loaded.record, about_run(loaded)
+    console.print(text(run.title, "bold"), text(f"  {shown(folder)}", "dim"), soft_wrap=True)
+    for metric, found in about["scores"].items():
+        scored = f"CV {metric} {score_text(found['score'], found['std'])}"
+        done = f"{about['folds_done']}/{about['n_folds']} folds, {about['rows']} rows"
+        console.print(text(f"{scored}  {done}"), soft_wrap=True)
+    if about["marks"]:
+        console.print(text(", ".join(about["marks"]), "yellow"), soft_wrap=True)
+    if about["folds"]:
+        console.print(_folds(run.metrics, about["folds"]))
     show_recipe(console, run)
-    if run.full and run.full.result and not run.recipe:
+    if about["full"] and run.full:
         console.print(text(submission_of(run.full)), soft_wrap=True)
-    parts = [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
-    if parts:
-        for title, content in _origin(run, parts[0].origin()):
-            console.print(text(f"{title:8}", "dim"), text(content), soft_wrap=True)
-    values = row.config
-    width = max(map(len, values), default=0)
-    for key, value in values.items():
+    for title, content in _origin(about["origin"]) if about["origin"] else ():
+        console.print(text(f"{title:8}", "dim"), text(content), soft_wrap=True)
+    width = max(map(len, about["config"]), default=0)
+    for key, value in about["config"].items():
         console.print(text(f"{key:{width}}  ", "dim"), text(value), sep="", soft_wrap=True)
-    if curve := learning_curve(loaded, console.width):
+    if curve := learning_curve(about["curve"], console.width):
         console.print(Text.from_ansi(curve))
 
 
-def _folds(run: RunRecord) -> Table:
-    names = list(dict.fromkeys(name for fold in run.done.values() if fold.result for name in fold.result["values"]))
-    headings = ["fold", *run.metrics, *(name.replace("_", " ") for name in names), "rows", "time", "finished"]
+def _folds(metrics: list[str], folds: dict[str, Any]) -> Table:
+    names = list(dict.fromkeys(name for fold in folds.values() for name in fold["values"]))
+    headings = ["fold", *metrics, *(name.replace("_", " ") for name in names), "rows", "time", "finished"]
     table = Table(*map(plain, headings), box=None, pad_edge=False, header_style="bold")
-    scores = {metric: run.score(metric) for metric in run.metrics}
-    for number, fold in run.done.items():
-        assert fold.result is not None
-        by_metric = [score.folds.get(number) if score else None for score in scores.values()]
-        values = [fold.result["values"].get(name, "") for name in names]
+    for number, fold in folds.items():
+        scores = [score_text(fold["scores"].get(metric)) for metric in metrics]
+        values = [fold["values"].get(name, "") for name in names]
         worded = [f"{value:.4f}" if isinstance(value, float) else str(value) for value in values]
-        finished = str(fold.result["finished"])[:16].replace("T", " ")
-        about = [str(fold.result["rows"]), duration(fold.result["seconds"]), finished]
-        table.add_row(*(text(cell) for cell in [str(number), *map(score_text, by_metric), *worded, *about]))
+        finished = str(fold["finished"])[:16].replace("T", " ")
+        about = [str(fold["rows"]), duration(fold["seconds"]), finished]
+        table.add_row(*(text(cell) for cell in [number, *scores, *worded, *about]))
     return table
 
 
-def _origin(run: RunRecord, origin: dict[str, Any]) -> list[tuple[str, str]]:
+def _origin(origin: dict[str, Any]) -> list[tuple[str, str]]:
     """How a run was made, for a reader."""
-    git, command = run.git, origin.get("command")
-    code = "no snapshot"
+    code, git = "no snapshot", origin["git"]
     if git:
         code = f"commit {git['commit'][:12] or 'none yet'}{' and changes' if git['dirty'] else ''}"
-    typed = " ".join(map(str, command)) if isinstance(command, list) and command else ""
-    parts = [*run.done.values(), *([run.full] if run.full else [])]
-    environments = {fold.result["environment"] for fold in parts if fold.result}
-    ranks = next((found[1] for one in environments if (found := re.search(r"world_size ([2-9]|\d\d+)", one))), None)
-    program = f"torchrun --standalone --nproc_per_node={ranks}" if ranks else "python"
-    started = f"{program} experiments/{run.experiment}/{typed}" if not run.recipe else typed
     return [
-        ("command", started if typed else "expkit.run(...), from Python"),
+        ("command", origin["command"] or "expkit.run(...), from Python"),
         ("code", code),
-        ("python", f"{origin.get('python')}, {str(origin.get('platform')).partition('-')[0]}"),
-        ("on", "; ".join(sorted(environments)) or "unknown"),
+        ("python", f"{origin['python']}, {str(origin['platform']).partition('-')[0]}"),
+        ("on", "; ".join(origin["on"]) or "unknown"),
     ]
 
 
-def learning_curve(run: LoadedRun, width: int) -> str:
-    """The last metric of each fold's epochs, else of its steps, drawn in characters; "" when there is none."""
+def learning_curve(curve: dict[str, Any] | None, width: int) -> str:
+    """The curves that `last_curves` has found, drawn in characters; "" when there are none."""
     import plotext
 
-    curves = {fold: curve for fold in run.folds if (curve := last_curve(run, fold))}
-    if not curves:
+    if curve is None:
         return ""
-    axis, metric, _ = next(iter(curves.values()))
-    curves = {fold: curve for fold, curve in curves.items() if curve[:2] == (axis, metric)}
     plotext.clear_figure()
     plotext.theme("clear")
     plotext.plotsize(min(width, 100), 18)
     legend = []  # below the curves: plotext's own hides a part of them
     colors = ["blue", "orange", "green", "red", "magenta"] * 20
-    for (fold, (_, _, points)), color in zip(curves.items(), colors, strict=False):
+    for (fold, points), color in zip(curve["folds"].items(), colors, strict=False):
         plotext.plot([x for x, _ in points], [y for _, y in points], marker="braille", color=color)
         legend.append(plotext.colorize(f"━ fold {fold}", color))
-    places = [x for _, _, points in curves.values() for x, _ in points]
+    places = [x for points in curve["folds"].values() for x, _ in points]
     first, last = min(places), max(places)
     plotext.xticks(sorted({first + round((last - first) * part / 4) for part in range(5)}))
-    plotext.title(plain(metric))
-    plotext.xlabel(axis)
+    plotext.title(plain(curve["metric"]))
+    plotext.xlabel(curve["axis"])
     return f"{plotext.build().rstrip()}\n{'  '.join(legend)}"
-
-
-def last_curve(run: LoadedRun, fold: int) -> tuple[str, str, list[tuple[float, float]]] | None:
-    """Axis, name and points of the last metric of a fold that has two points at least; None: it has none."""
-    history = run.history(fold)
-    parts = {axis: rows_of(history, axis) for axis in AXES}
-    if not any(parts.values()):
-        rows = max(map(len, history.values()), default=0)
-        parts = {"row": {**history, "row": list(range(1, rows + 1))}}
-    for axis, columns in parts.items():
-        for metric in [name for name in reversed(columns) if name not in (axis, *AXES)]:
-            points = [
-                (x, y)
-                for x, y in zip(columns[axis], columns[metric], strict=True)
-                if x is not None and y is not None and abs(x) < 1e15 and abs(y) < 1e15  # neither nan nor inf
-            ]
-            if len(points) > 1:
-                return axis, metric, points[:: -1 - len(points) // 2000][::-1]  # more are not seen
-    return None

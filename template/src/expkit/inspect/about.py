@@ -1,0 +1,151 @@
+"""What is known of one run, for a program; `show` prints the same for a person."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from expkit.config.experiment import Loaded, load_experiment
+from expkit.config.values import flat, fold_file
+from expkit.inspect.blends import about_recipe
+from expkit.inspect.board import COLUMNS
+from expkit.inspect.loaded import LoadedRun, rows_of
+from expkit.record import SUBMISSION, FoldRecord, RunRecord, read_run
+from expkit.train.changes import changed_code, changed_data
+from expkit.train.history import AXES
+from expkit.train.scores import made_by
+
+MANY_RANKS = r"world_size ([2-9]|\d\d+)"
+
+
+def about_run(run: LoadedRun) -> dict[str, Any]:
+    """One run whole, as JSON has it: the columns of the board, marks, scores, folds, configuration, origin, curve.
+
+    Returns:
+        "full" is the training on all rows and "blend" what a blend is made of; each None when there is none.
+    """
+    record, row = run.record, run.row
+    scores = {metric: score for metric in record.metrics if (score := record.score(metric))}
+    folds = {
+        str(number): {
+            "scores": {metric: score.folds[number] for metric, score in scores.items() if number in score.folds},
+            **{key: fold.result[key] for key in ("values", "rows", "seconds", "finished")},
+        }
+        for number, fold in record.done.items()
+        if fold.result is not None
+    }
+    return {
+        **{column: getattr(row, column) for column in COLUMNS},
+        "folder": str(run.folder),
+        "marks": [*row.marks, *changed_since(record)],
+        "scores": {metric: {"score": score.value, "std": score.std} for metric, score in scores.items()},
+        "folds": folds,
+        "full": _full(record),
+        "blend": about_recipe(record.recipe) if record.recipe else None,
+        "origin": _origin(record),
+        "config": row.config,
+        "curve": last_curves(run),
+    }
+
+
+def _parts(run: RunRecord) -> list[FoldRecord]:
+    """The folds that are done, and the training on all rows."""
+    return [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
+
+
+def _full(run: RunRecord) -> dict[str, Any] | None:
+    if run.full is None or run.full.result is None or run.recipe:
+        return None
+    file = str(run.full.folder / SUBMISSION) if SUBMISSION in run.full.result["files"] else None
+    about = {key: run.full.result[key] for key in ("values", "seconds", "finished")}
+    return {"folder": str(run.full.folder), "submission": file, **about}
+
+
+def _origin(run: RunRecord) -> dict[str, Any] | None:
+    """How a run was made; None: nothing is done."""
+    parts = _parts(run)
+    if not parts:
+        return None
+    origin, command = parts[0].origin(), None
+    environments = sorted({fold.result["environment"] for fold in parts if fold.result})
+    if isinstance(typed := origin.get("command"), list) and typed:
+        command = " ".join(map(str, typed))
+        if not run.recipe:
+            ranks = next((found[1] for one in environments if (found := re.search(MANY_RANKS, one))), None)
+            program = f"torchrun --standalone --nproc_per_node={ranks}" if ranks else "python"
+            command = f"{program} experiments/{run.experiment}/{command}"
+    python, platform = origin.get("python"), origin.get("platform")
+    return {"command": command, "git": run.git, "python": python, "platform": platform, "on": environments}
+
+
+def changed_since(run: RunRecord) -> list[str]:
+    """What has changed in the project since a run was trained: "code changed since (model.py)", ..."""
+    parts = _parts(run)
+    if not parts:
+        return []
+    loaded = _loaded(run.scored_by)
+    marks = _runs_changed(run) if run.recipe else _sources_changed(run, parts[0], loaded)
+    if loaded and run.cv and run.cv["made_by"] != made_by(loaded.experiment):
+        marks.append("metric changed since: the same command scores it again")
+    return marks
+
+
+def _runs_changed(run: RunRecord) -> list[str]:
+    """The same of the runs that a blend is made of."""
+    assert run.recipe is not None
+    parents = {parent.run: parent.folder(run.folder.parents[1]) for parent in run.recipe.parents}
+    return [f"{name}: {mark}" for name, folder in parents.items() if folder for mark in changed_since(read_run(folder))]
+
+
+def _sources_changed(run: RunRecord, part: FoldRecord, loaded: Loaded | None) -> list[str]:
+    file = fold_file(flat(run.info["config"])) if run.info else ""
+    named = loaded.experiment.data(file) if loaded else None
+    marks = []
+    for what, changed in (
+        ("code", changed_code(part, loaded.unused if loaded else None)),
+        ("data", changed_data(part, named)),
+    ):
+        if changed:
+            marks.append(f"{what} changed since ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})")
+    return marks
+
+
+def _loaded(experiment: str) -> Loaded | None:
+    """The experiment as it is now; None when it is gone or broken: its runs are shown all the same."""
+    try:
+        return load_experiment(experiment)
+    except Exception:
+        return None
+
+
+def last_curves(run: LoadedRun) -> dict[str, Any] | None:
+    """The last metric of the folds' epochs, else of their steps; None: no fold has two points.
+
+    Returns:
+        {"axis": "epoch", "metric": "valid_loss", "folds": {"0": [(1, 0.5), ...], ...}}, of the folds that have both.
+    """
+    found = {str(fold): curve for fold in run.folds if (curve := last_curve(run, fold))}
+    if not found:
+        return None
+    axis, metric, _ = next(iter(found.values()))
+    folds = {fold: points for fold, (*which, points) in found.items() if which == [axis, metric]}
+    return {"axis": axis, "metric": metric, "folds": folds}
+
+
+def last_curve(run: LoadedRun, fold: int) -> tuple[str, str, list[tuple[float, float]]] | None:
+    """Axis, name and points of the last metric of a fold that has two points at least; None: it has none."""
+    history = run.history(fold)
+    parts = {axis: rows_of(history, axis) for axis in AXES}
+    if not any(parts.values()):
+        rows = max(map(len, history.values()), default=0)
+        parts = {"row": {**history, "row": list(range(1, rows + 1))}}
+    for axis, columns in parts.items():
+        for metric in [name for name in reversed(columns) if name not in (axis, *AXES)]:
+            points = [
+                (x, y)
+                for x, y in zip(columns[axis], columns[metric], strict=True)
+                if x is not None and y is not None and abs(x) < 1e15 and abs(y) < 1e15  # neither nan nor inf
+            ]
+            if len(points) > 1:
+                return axis, metric, points[:: -1 - len(points) // 2000][::-1]  # more are not seen
+    return None

@@ -1,0 +1,165 @@
+"""What a person sees of a run, or of two, a program gets: `exp show --json`, `exp diff --json`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import command
+from conftest import call
+from helpers import counting, load
+from light import LIGHT
+from test_exp import clone, environment_of, exp
+from typer.testing import CliRunner
+
+import expkit
+from expkit.cli import app
+
+__all__ = ["clone"]  # a fixture
+NAN = float("nan")
+
+
+def as_json(*arguments: str) -> dict[str, Any]:
+    """What a command prints with --json, read as other programs read it: no NaN, no Infinity."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    made = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
+    content: dict[str, Any] = json.loads(made.stdout, parse_constant=refuse)
+    return content
+
+
+def words(text: str) -> list[list[str]]:
+    return [line.split() for line in text.splitlines()]
+
+
+def log(fold: expkit.Fold) -> None:
+    for epoch in range(4):
+        fold.log({"epoch": epoch, "loss": NAN if epoch == 1 else 1 / (epoch + 1)})
+
+
+@pytest.fixture
+def run(root: Path) -> Path:
+    """A run of two folds of five, with curves that have a hole."""
+    (root / "input/train.csv").write_text("1,2\n")
+    command("exp.fold=[0,2]", "exp.train.x=2", "exp.name=a", during=log).train()
+    return counting(root, "a,exp.train.x=2")
+
+
+def test_show_gives_a_program_what_it_shows(run: Path) -> None:
+    """Scores, folds, configuration, origin, curve, as they lie on the disk, and as they are printed."""
+    found, shown = as_json("show", "a,exp"), words(exp("show", "a,exp"))
+    assert (found["experiment"], found["run"], found["folder"]) == (LIGHT, "a,exp.train.x=2", str(run))
+    assert found["config"]["exp.train.x"] == 2.0 and found["config"]["exp.name"] == "a"
+    for key, value in found["config"].items():
+        assert [key, *str(value).split()] in shown
+    results = {number: load(run / f"fold{number}/result.json") for number in (0, 2)}
+    assert found["scores"]["quality"]["score"] == found["score"] == results[0]["scores"]["quality"]
+    assert found["marks"] == ["partial"] and ["partial"] in shown
+    assert (found["folds_done"], found["n_folds"], found["rows"]) == (2, 5, 2)
+    assert found["folds"].keys() == {"0", "2"}
+    for number, result in results.items():
+        fold = found["folds"][str(number)]
+        assert fold == {key: result[key] for key in ("scores", "values", "rows", "seconds", "finished")}
+        [line] = [line for line in shown if line[:2] == [str(number), f"{fold['scores']['quality']:.4f}"]]
+        assert str(fold["values"]["pid"]) in line
+    origin = found["origin"]
+    assert origin["command"] is None and ["command", "expkit.run(...),", "from", "Python"] in shown
+    assert origin["git"] == results[0]["git"] and origin["on"] == [results[0]["environment"]]
+    assert any(line[0] == "code" and line[2] == origin["git"]["commit"][:12] for line in shown if line)
+    with open(run / "fold0/history.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    points = [[int(row["epoch"]), float(row["loss"])] for row in rows if row["loss"] not in ("", "nan")]
+    assert len(points) == 3 and len(rows) == 4
+    assert found["curve"] == {"axis": "epoch", "metric": "loss", "folds": {"0": points, "2": points}}
+    assert found["full"] is None and found["blend"] is None
+
+
+def test_show_a_run_that_has_nothing_or_is_trained_on_all_rows(root: Path) -> None:
+    (root / f"output/{LIGHT}/stray").mkdir(parents=True)
+    found = as_json("show", "stray")
+    assert found["marks"] == ["no run.json"]
+    assert (found["score"], found["folds"], found["origin"], found["curve"]) == (None, {}, None, None)
+    expkit.run(LIGHT, overrides=["exp.mode=sub"])
+    full = as_json("show", f"{LIGHT}/light")["full"]
+    assert Path(full["submission"]) == counting(root) / "full/submission.csv"
+    assert full["seconds"] == load(counting(root) / "full/result.json")["seconds"]
+
+
+def test_show_and_diff_of_a_blend(root: Path) -> None:
+    """The weights, as `exp blend --json` has them."""
+    for name, x in (("a", "1"), ("b", "4")):
+        expkit.run(LIGHT, overrides=[f"exp.name={name}", f"exp.train.x={x}"])
+    made = as_json("blend", f"{LIGHT}/a,exp.train.x=1", f"{LIGHT}/b,exp.train.x=4", "--name", "both")
+    blend = as_json("show", "both")["blend"]
+    assert blend["weights"] == made["weights"] == dict.fromkeys(blend["weights"], 0.5)
+    assert [["0.5000", name] in words(exp("show", "both")) for name in blend["weights"]] == [True, True]
+    difference = as_json("diff", "a,exp", "both")
+    assert difference["weights"] == {name: {"new": 0.5} for name in blend["weights"]}
+    assert difference["code"] == {"same": None, "reason": "a blend has none of its own, but that of its runs"}
+
+
+def test_diff_gives_a_program_what_it_shows(run: Path, root: Path) -> None:
+    """Configuration, scores, marks, data and code; a side that lacks a value is not there."""
+    (root / "input/train.csv").write_text("1,2\n3,4\n")
+    command("exp.train.x=4", "exp.name=b").train()
+    found, text = as_json("diff", "a,exp", "b,exp"), exp("diff", "a,exp", "b,exp")
+    assert found["old"]["run"] == f"{LIGHT}/a,exp.train.x=2" and found["old"]["folder"] == str(run)
+    assert found["config"]["exp.train.x"] == {"old": 2.0, "new": 4.0}
+    assert found["config"]["exp.fold"] == {"old": [0, 2], "new": [0, 1, 2, 3, 4]}
+    for key, sides in found["config"].items():
+        assert re.search(rf"{re.escape(f'{key} ')} *{re.escape(str(sides['old']))} +→ ", text), key
+    scores = found["scores"]
+    assert scores["metric"] == "quality" and scores["folds"].keys() == set("01234")
+    assert scores["folds"]["1"].keys() == {"new"}
+    new = load(counting(root, "b,exp.train.x=4") / "fold0/result.json")["scores"]["quality"]
+    assert scores["folds"]["0"] == scores["both"] == {"old": as_json("show", "a,exp")["score"], "new": new}
+    assert "CV" not in scores, "the two are of different rows"
+    assert found["old"]["marks"] == ["partial"] and f"{found['old']['run']}: partial" in text
+    assert found["other_folds"] is False and found["packages"] == found["machine"] == found["weights"] == {}
+    assert found["data"] == {"same": False, "changes": ["train.csv: 4 → 8 bytes"]}
+    assert found["code"] == {"same": True}
+    alike = as_json("diff", "a,exp", "a,exp")
+    assert alike["config"] == {} and alike["data"] == {"same": True, "changes": []}
+    assert alike["scores"]["CV"] == dict.fromkeys(["old", "new"], as_json("show", "a,exp")["score"])
+
+
+def test_a_diff_says_what_nobody_knows(run: Path, root: Path) -> None:
+    """The files of the data are not known: null, and not an empty list."""
+    (root / "input/train.csv").write_text("1,2\n3,4\n")
+    command("exp.fold=[0]", "exp.name=c").train()
+    shutil.rmtree(root / "output/.data")
+    assert as_json("diff", "a,exp", f"{LIGHT}/c")["data"] == {"same": False, "changes": None}
+    assert "nobody knows which files" in exp("diff", "a,exp", f"{LIGHT}/c")
+
+
+def test_the_code_in_a_diff_has_no_colours(clone: Path, root: Path) -> None:
+    """The lines of the experiment's folder, as a patch, and the names of other files."""
+    environment = environment_of(clone, PROJECT_ROOT=str(root))
+    for name in ("before", "after"):
+        train = [sys.executable, clone / f"experiments/{LIGHT}/train.py", "exp.fold=[0]", f"exp.name={name}"]
+        call(*train, cwd=clone, env=environment)
+        (clone / f"experiments/{LIGHT}/model.py").open("a").write("\n# another thought\n")
+        (clone / "README.md").write_text("new words\n")
+    diff = [sys.executable, "-m", "expkit.cli", "diff", "before", "after", "--json"]
+    code = json.loads(call(*diff, cwd=clone, env=environment).stdout)["code"]
+    assert code["same"] is False and "\n+# another thought" in code["experiment"]
+    assert "README.md" in code["other_files"] and "README.md" not in code["experiment"]
+
+
+def test_a_name_controls_no_terminal_and_is_whole(root: Path) -> None:
+    """Escape sequences are escaped once more, as JSON has them."""
+    expkit.run(LIGHT)
+    odd = counting(root).with_name("a\x1b]52;c;aGk=\x07b[red]\u202e")
+    counting(root).rename(odd)
+    for arguments in (["show", "b[red]"], ["diff", "b[red]", "b[red]"]):
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", exp(*arguments, "--json"))
+        found = as_json(*arguments)
+        assert found.get("old", found)["folder"] == str(odd)
