@@ -20,6 +20,8 @@ from threadpoolctl import threadpool_limits
 # scikit-learn answers Ctrl-C with this warning and goes on; as an error, it stops the training.
 warnings.filterwarnings("error", message="Training interrupted by user")
 
+ID = "id"  # this and the next: the columns of a submission
+TARGET = "prediction"
 TEST_SEED = 0  # the test set is the same in every run
 
 

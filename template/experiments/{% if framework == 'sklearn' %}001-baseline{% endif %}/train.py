@@ -80,7 +80,7 @@ def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
     network.save(fold.folder / "model.joblib")
     fold.save_test({"id": data.test_id} | network.predict_columns(data.test_X))  # for `exp submit`
     if fold.number is None:
-        fold.save_submission({"id": data.test_id, "prediction": network.predict(data.test_X)})
+        fold.save_submission({model.ID: data.test_id, model.TARGET: network.predict(data.test_X)})
     else:
         known = {"id": data.id[valid_rows], "target": y[valid_rows]}
         fold.save_oof(known | network.predict_columns(X[valid_rows]))

@@ -22,6 +22,12 @@ from torch import Tensor, nn
 
 import expkit
 
+SIZE = 8  # pixels: the height and the width of a picture, a multiple of 4
+CHANNELS = 1  # of a picture: 1 for grey values, 3 for colours
+CLASSES = np.arange(10)  # the values of a target, sorted; a network has an output for each
+ID = "id"  # this and the next: the columns of a submission
+TARGET = "prediction"
+
 TEST_SEED = 0  # the test set is the same in every run
 
 
@@ -30,10 +36,10 @@ class Data:
     """Rows to train on and rows to predict. The targets of the test rows are not here: training never sees them."""
 
     id: np.ndarray  # (n,) int: the row's number in the data set
-    X: np.ndarray  # (n, 64) float from 0 to 1: the grey values of 8 x 8 pixels
-    y: np.ndarray  # (n,) int from 0 to 9: the digit
+    X: np.ndarray  # (n, CHANNELS, SIZE, SIZE) float from 0 to 1: the pictures
+    y: np.ndarray  # (n,) of CLASSES: the digit
     test_id: np.ndarray  # (m,)
-    test_X: np.ndarray  # (m, 64)
+    test_X: np.ndarray  # (m, CHANNELS, SIZE, SIZE)
 
 
 @functools.cache
@@ -49,12 +55,12 @@ def load_data(rows: int | None = None) -> Data:
         ids, _ = train_test_split(ids, train_size=rows, stratify=y, random_state=TEST_SEED)
     train_id, test_id = train_test_split(ids, test_size=0.2, stratify=y[ids], random_state=TEST_SEED)
     train_id, test_id = np.sort(train_id), np.sort(test_id)
-    X = X / 16
+    X = X.reshape(-1, CHANNELS, SIZE, SIZE) / 16
     return Data(train_id, X[train_id], y[train_id], test_id, X[test_id])
 
 
 class CNN(nn.Module):
-    """Two convolutions on 8 x 8 pixels, two on 4 x 4, then one linear layer."""
+    """Two convolutions on all pixels, two on a quarter as many, then one linear layer."""
 
     def __init__(self, channels: int, dropout: float) -> None:
         super().__init__()
@@ -65,7 +71,7 @@ class CNN(nn.Module):
             )
 
         self.layers = nn.Sequential(
-            convolution(1, channels),
+            convolution(CHANNELS, channels),
             convolution(channels, channels),
             nn.MaxPool2d(2),
             convolution(channels, 2 * channels),
@@ -73,7 +79,7 @@ class CNN(nn.Module):
             nn.MaxPool2d(2),
             nn.Flatten(),
             nn.Dropout(dropout),
-            nn.Linear(2 * channels * 2 * 2, 10),
+            nn.Linear(2 * channels * (SIZE // 4) ** 2, len(CLASSES)),
         )
 
     def forward(self, images: Tensor) -> Tensor:
@@ -100,14 +106,14 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """A vision transformer over 16 patches of 2 x 2 pixels."""
+    """A vision transformer over 4 x 4 patches of a picture."""
 
     def __init__(self, width: int, depth: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.patches = nn.Conv2d(1, width, 2, stride=2)
+        self.patches = nn.Conv2d(CHANNELS, width, SIZE // 4, stride=SIZE // 4)
         self.position = nn.Parameter(torch.randn(1, 16, width) / 2)  # as large as the patches
         self.blocks = nn.Sequential(*(Block(width, heads, dropout) for _ in range(depth)))
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 10)
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, len(CLASSES))
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.patches(images).flatten(2).transpose(1, 2) + self.position
@@ -178,15 +184,15 @@ class Network:
         Within an epoch nothing waits for the device, but for what `log_every` shows.
 
         Args:
-            X, y: rows to train on, (n, 64) and (n,).
-            X_valid, y_valid: rows to watch, which teach nothing, (k, 64) and (k,); k may be 0.
+            X, y: rows to train on, with targets (n,) of CLASSES.
+            X_valid, y_valid: rows to watch, which teach nothing; there may be none.
             epochs: passes over the training rows.
 
         Raises:
             expkit.Error: the loss is no number any more; the memory of the device is too small.
         """
         config, device = self.config, self.device
-        images, labels = as_images(X).to(device), torch.as_tensor(y).to(device)  # all of them: they are small
+        images, labels = as_images(X).to(device), as_labels(y).to(device)  # all of them: they are small
         per_epoch = math.ceil(len(labels) / config.batch_size)
         is_whole = self.world_size == config.accumulate == 1  # each batch, which then need not be cut
         with out_of_memory(config):
@@ -236,7 +242,7 @@ class Network:
                 metrics = {"epoch": epoch + 1, "train_loss": self._mean_loss(epoch, 0, per_epoch)}
                 if len(y_valid):
                     logits = self._logits(X_valid)
-                    target = torch.as_tensor(y_valid)
+                    target = as_labels(y_valid)
                     metrics["valid_loss"] = F.cross_entropy(logits, target).item()
                     metrics["valid_accuracy"] = (logits.argmax(dim=1) == target).double().mean().item()
                 yield metrics, epochs
@@ -266,10 +272,10 @@ class Network:
         return sum(losses) / len(losses)
 
     def _logits(self, X: np.ndarray) -> Tensor:
-        """Of the rows `X` (n, 64), as (n, 10), on the CPU; each process computes its share."""
+        """Of the rows `X`, (n, classes) on the CPU; each process computes its share."""
         if self.world_size == 1:
             return logits(self.mean, X, self.device)
-        found = torch.zeros(len(X), 10, device=self.device)
+        found = torch.zeros(len(X), len(CLASSES), device=self.device)
         mine = slice(self.rank, None, self.world_size)
         if len(X[mine]):
             found[mine] = logits(self.mean, X[mine], self.device).to(self.device)
@@ -277,13 +283,13 @@ class Network:
         return found.cpu()
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """The classes of the rows `X` (n, 64), as (n,) int."""
-        return self._logits(X).argmax(dim=1).numpy()
+        """The classes of the rows `X`, (n,) of CLASSES."""
+        return CLASSES[self._logits(X).argmax(dim=1).numpy()]
 
     def predict_columns(self, X: np.ndarray) -> dict[str, Any]:
-        """Predictions of the rows `X` (n, 64): "prediction", and the probability of each class."""
+        """Predictions of the rows `X`: "prediction", and the probability of each class."""
         probability = self._logits(X).softmax(dim=1).numpy()
-        columns = {f"probability_{label}": probability[:, label] for label in range(10)}
+        columns = {f"probability_{label}": probability[:, place] for place, label in enumerate(CLASSES)}
         return {"prediction": self.predict(X)} | columns
 
     def save(self, file: Path) -> None:
@@ -327,12 +333,12 @@ class Classifier:
         self.network, self.device = network, device
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """The probability of each class, of the rows `X` (n, 64), as (n, 10)."""
+        """The probability of each class, of the rows `X`, (n, classes)."""
         return logits(self.network, X, self.device).softmax(dim=1).numpy()
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        """The classes of the rows `X` (n, 64), as (n,) int."""
-        return self.predict_proba(X).argmax(axis=1)
+        """The classes of the rows `X`, (n,) of CLASSES."""
+        return CLASSES[self.predict_proba(X).argmax(axis=1)]
 
 
 def load(file: Path, device: str = "cpu") -> Classifier:
@@ -345,24 +351,30 @@ def load(file: Path, device: str = "cpu") -> Classifier:
 
 @torch.no_grad()
 def logits(network: nn.Module, X: np.ndarray, device: torch.device) -> Tensor:
-    """What `network` gives for the rows `X` (n, 64), as (n, 10), on the CPU."""
+    """What `network` gives for the rows `X`, (n, classes) on the CPU."""
     network.eval()
     parts = [network(images.to(device)) for images in as_images(X).split(1024)]
     return torch.cat(parts).cpu()
 
 
 def as_images(X: np.ndarray) -> Tensor:
-    """Rows (n, 64) as pictures (n, 1, 8, 8)."""
-    return torch.as_tensor(X, dtype=torch.float32).view(-1, 1, 8, 8)
+    """The pictures `X` (n, CHANNELS, SIZE, SIZE), for a network."""
+    return torch.as_tensor(X, dtype=torch.float32)
+
+
+def as_labels(y: np.ndarray) -> Tensor:
+    """The place in CLASSES of each target in `y`, (n,) int."""
+    return torch.as_tensor(np.searchsorted(CLASSES, y))
 
 
 def shifted(images: Tensor, shift: Tensor) -> Tensor:
-    """Pictures (n, 1, 8, 8), each moved by its own number of pixels (n, 2) down and right; black comes in."""
+    """Pictures, each moved by its own number of pixels (n, 2) down and right; black comes in."""
     most = 4
-    size = torch.arange(8, device=images.device)
-    rows, columns = (most - shift[:, axis, None] + size for axis in (0, 1))  # (n, 8) each
-    picture = torch.arange(len(images), device=images.device)[:, None, None]
-    return F.pad(images, [most] * 4)[:, 0][picture, rows[:, :, None], columns[:, None, :]][:, None]
+    size = torch.arange(SIZE, device=images.device)
+    rows, columns = (most - shift[:, axis, None] + size for axis in (0, 1))  # (n, SIZE) each
+    picture = torch.arange(len(images), device=images.device)[:, None, None, None]
+    channel = torch.arange(CHANNELS, device=images.device)[:, None, None]
+    return F.pad(images, [most] * 4)[picture, channel, rows[:, None, :, None], columns[:, None, None, :]]
 
 
 def schedule(done: float, warmup: float) -> float:

@@ -32,7 +32,7 @@ class ModelConfig:
 
 @dataclass
 class CNNConfig(ModelConfig):
-    """Convolutions: pictures of 8 x 8 pixels, then 4 x 4 with twice the channels."""
+    """Convolutions: on all pixels, then on a quarter as many with twice the channels."""
 
     channels: int = 32
     dropout: float = 0.2
@@ -47,7 +47,7 @@ class CNNConfig(ModelConfig):
 
 @dataclass
 class ViTConfig(ModelConfig):
-    """A vision transformer: the picture is cut into 16 patches of 2 x 2 pixels, which attend to each other."""
+    """A vision transformer: the picture is cut into 4 x 4 patches, which attend to each other."""
 
     width: int = 48
     depth: int = 2  # blocks of attention and MLP
@@ -183,7 +183,7 @@ def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
     network.save(fold.folder / "model.pt")
     fold.save_test({"id": data.test_id} | network.predict_columns(data.test_X))  # for `exp submit`
     if fold.number is None:
-        fold.save_submission({"id": data.test_id, "prediction": network.predict(data.test_X)})
+        fold.save_submission({model.ID: data.test_id, model.TARGET: network.predict(data.test_X)})
     else:
         known = {"id": data.id[valid_rows], "target": y[valid_rows]}
         fold.save_oof(known | network.predict_columns(X[valid_rows]))
