@@ -573,7 +573,7 @@ def test_load_run(shop: Path) -> None:
     assert oof["id"].dtype.kind == "i" and list(oof["id"]) == sorted(oof["id"])
     assert np.mean(oof["target"] == oof["prediction"]) == run.row.score
     assert run.result(1)["fold"] == 1 and len(run.test(1)["prediction"]) == 360
-    X = np.zeros((3, 64))
+    X = run.module("model").load_data().test_X[:3]
     assert run.model(0).predict_proba(X).shape == (3, 10)
     assert np.allclose(run.predict(X), np.mean([run.model(fold).predict_proba(X) for fold in run.folds], axis=0))
     mistakes: dict[str, Callable[[], object]] = {

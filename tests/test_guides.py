@@ -7,15 +7,20 @@ import csv
 import difflib
 import random
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, Project, call, commit_all, own_copy
+from PIL import Image, ImageDraw
 from test_lightgbm import boosting
+from test_torch import network
+
+from expkit import record
 
 pytestmark = pytest.mark.slow
-__all__ = ["boosting"]  # the fixture
+__all__ = ["boosting", "network"]  # the fixtures
 GUIDE = (ROOT / "docs/your-own-data.md").read_text()
 
 
@@ -97,7 +102,10 @@ def follow(part: str, shell: Callable[[str], str], folder: Path) -> str:
         else:
             file = re.match(r"# (\S+)\n", block)
             assert file, block
-            take_over(folder / file[1], block)
+            if (folder / file[1]).exists():
+                take_over(folder / file[1], block)
+            else:
+                (folder / file[1]).write_text(block)
     return printed
 
 
@@ -110,16 +118,22 @@ def shop(boosting: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
     return made
 
 
-@pytest.fixture
-def shell(shop: Project) -> Callable[[str], str]:
-    environment = shop.environment(WANDB_MODE="disabled", COLUMNS="100")
-    environment["PATH"] = f"{shop.python.parent}:{environment['PATH']}"
+def shell_of(made: Project, python: Path | None = None, **variables: str) -> Callable[[str], str]:
+    """Runs commands in a project, with the programs beside a Python: of its own environment, or another."""
+    python = python or made.python
+    environment = made.environment(WANDB_MODE="disabled", COLUMNS="100", **variables)
+    environment["PATH"] = f"{python.parent}:{environment['PATH']}"
 
     def run(script: str) -> str:
         script = script.replace("uv run ", "")
-        return call("bash", "-euo", "pipefail", "-c", script, cwd=shop.folder, env=environment).stdout
+        return call("bash", "-euo", "pipefail", "-c", script, cwd=made.folder, env=environment).stdout
 
     return run
+
+
+@pytest.fixture
+def shell(shop: Project) -> Callable[[str], str]:
+    return shell_of(shop)
 
 
 def changed_lines(old: Path, new: Path) -> int:
@@ -156,6 +170,68 @@ def test_other_targets(shop: Project, shell: Callable[[str], str], part: str, le
     printed = follow(part, shell, shop.folder)
     score = re.search(r"CV \w+ ([\d.]+)", printed)
     assert score and float(score[1]) > least, printed
+
+
+def test_other_rows(shop: Project, shell: Callable[[str], str]) -> None:
+    """After "A table": two models predict the test set, and not the same."""
+    folds, full = follow("Predict other rows", shell, shop.folder).splitlines()[-2:]
+    assert folds != full and all(len(re.findall(r"\d{5,}\.\d+", line)) == 3 for line in (folds, full))
+
+
+def test_a_table_in_a_project_of_another_framework(
+    project: Project, shop: Project, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The line that `exp new` prints adds what is missing; then the guide holds there, too, with the same score."""
+    made = own_copy(project, tmp_path_factory.mktemp("other") / "myproj")
+    write(made.folder / "input/houses", "price")
+    shell = shell_of(made)
+    [add] = re.findall(r"^ *(uv add .*)$", shell("exp new try --framework lightgbm"), flags=re.M)
+    shell(f"{add}; rm -r experiments/002-try")
+    printed = follow("A table", shell, made.folder)
+    scores = [record.read_run(each.folder / "output/002-houses/houses").cv["scores"]["rmse"] for each in (shop, made)]
+    assert scores[0] == scores[1] and "5/5 folds" in printed
+
+
+def draw(folder: Path) -> None:
+    """Birds: pictures of several sizes, whose colour is that of the class; and the pictures to predict."""
+    dice = random.Random(0)
+    names = ["crow", "gull", "owl"]
+
+    def picture(file: Path, name: str) -> None:
+        size = dice.randint(30, 60)
+        image = Image.effect_noise((size, size), 40).convert("RGB")
+        x, y = dice.randint(0, size // 2), dice.randint(0, size // 2)
+        box = (x, y, x + size // 3, y + size // 3)
+        drawing = ImageDraw.Draw(image)
+        drawing.ellipse(box, {"crow": "black", "gull": "gold", "owl": "brown"}[name])
+        file.parent.mkdir(parents=True, exist_ok=True)
+        image.save(file)
+
+    for name in names:
+        for number in range(30):
+            picture(folder / "train" / name / f"{number:04d}.png", name)
+    with open(folder / "sample_submission.csv", "w") as sample:
+        sample.write("id,bird\n")
+        for number in range(30):
+            picture(folder / "test" / f"{number:04d}.png", names[number % 3])
+            sample.write(f"{number:04d}.png,crow\n")
+
+
+def test_pictures_in_folders(network: Project, tmp_path: Path) -> None:
+    """Followed in a project that has PyTorch; the submission names the birds, and most of them rightly."""
+    made = Project(tmp_path / "myproj", network.home)
+    call("git", "clone", "-q", network.folder, made.folder, cwd=tmp_path)
+    shutil.copytree(made.folder / "experiments/001-baseline", made.folder / "experiments/004-before")
+    draw(made.folder / "input/birds")
+    shell = shell_of(made, network.python, PYTHONPATH=str(made.folder / "src"))
+    printed = follow("Pictures in folders", lambda script: shell(re.sub(r"uv add .*", "", script)), made.folder)
+    score = re.search(r"CV accuracy ([\d.]+)", printed)
+    assert score and float(score[1]) > 0.8, printed
+    [submission] = made.folder.glob("output/005-birds/*/full/submission.csv")
+    with open(submission, newline="") as stream:
+        rows = [(row["id"], row["bird"]) for row in csv.DictReader(stream)]
+    right = [name == ["crow", "gull", "owl"][place % 3] for place, (_, name) in enumerate(rows)]
+    assert len(right) == 30 and sum(right) > 24, rows
 
 
 @pytest.fixture(autouse=True, scope="module")

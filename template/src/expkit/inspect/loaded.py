@@ -7,6 +7,7 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from expkit import modules
@@ -113,12 +114,21 @@ class LoadedRun:
         folder = self._part(fold).folder
         files = sorted(folder.glob("model.*"))
         require(len(files) == 1, f"{shown(folder)} has {len(files)} files model.*, and not one")
-        experiment = self.folder.parent.name
-        with modules.named_plainly(experiment):
-            load = getattr(modules.load(experiment, "model"), "load", None)
-            if not callable(load):
-                raise Error(f"experiments/{experiment}/model.py has no load(file), which gives back a saved model")
+        load = getattr(self.module("model"), "load", None)
+        if not callable(load):
+            raise Error(
+                f"experiments/{self.folder.parent.name}/model.py has no load(file), which gives back a saved model"
+            )
+        with modules.named_plainly(self.folder.parent.name):
             return load(files[0])
+
+    def module(self, name: str) -> ModuleType:
+        """A module of the experiment, with its code as it is now: `run.module("model").load_data()`.
+
+        Raises:
+            ModuleNotFoundError: the experiment has no such module.
+        """
+        return modules.load(self.folder.parent.name, name)
 
     def predict(self, X: numpy.ndarray, folds: list[int] | None = None) -> numpy.ndarray:
         """What the models of the folds predict for new rows: their mean; of labels, the most frequent.
