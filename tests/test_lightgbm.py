@@ -75,6 +75,31 @@ def test_what_a_fold_leaves(boosting: Project, root: Path) -> None:
     assert fold.result["values"]["rounds"] > 10
 
 
+def test_the_training_on_all_rows_has_as_many_rounds_as_the_folds(boosting: Project, root: Path) -> None:
+    """It needs the folds first; it watches no rows; its test predictions are a submission."""
+    run = ["exp=001", "exp.n_folds=2"]
+    refused = boosting.train(*run, "exp.mode=sub", root=root, check=False, WANDB_MODE="disabled")
+    wanted = "0 of 2 folds are trained: train all of them first, exp.mode=cv exp.fold=null"
+    assert (refused.returncode, refused.stderr) == (1, f"error: fold.cv('rounds'): {wanted}\n")
+    assert not list(root.glob("output/*/*/full/result.json"))
+    train(boosting, root, *run, "exp.fold=null")
+    train(boosting, root, *run, "exp.mode=sub")
+    found = record.read_run(read_board()[0].folder)
+    assert found.full is not None and found.full.result is not None
+    rounds = [fold.result["values"]["rounds"] for fold in found.done.values() if fold.result]
+    assert rounds[0] != rounds[1] and found.full.result["values"] == {"rounds": round(sum(rounds) / 2)}
+    assert (found.full.folder / "model.txt").read_text().count("\nTree=") == round(sum(rounds) / 2)
+    header, *history = (found.full.folder / "history.csv").read_text().splitlines()
+    assert header == "step,train_rmse" and len(history) == round(sum(rounds) / 2) // 10
+    exp, environment = boosting.python.with_name("exp"), boosting.environment(PROJECT_ROOT=str(root))
+    submit = [exp, "submit", "001-small-trees", "--from", "full", "--json"]
+    made = json.loads(call(*submit, cwd=boosting.folder, env=environment).stdout)
+    table = found.full.predictions("test.npz")
+    written = Path(made["path"]).read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in written] == list(table["id"]) and len(written) == 68
+    assert [float(line.split(",")[1]) for line in written] == list(table["prediction"])
+
+
 def test_scored_rows_teach_nothing(boosting: Project, root: Path) -> None:
     """Neither trees nor the number of rounds: other targets in the rows left out, the same predictions for them."""
     code = """

@@ -50,7 +50,10 @@ def with_categories(train: pd.DataFrame, test: pd.DataFrame) -> tuple[pd.DataFra
 
 
 class Booster:
-    """Gradient-boosted trees. The same seed, machine and number of threads give the same bytes."""
+    """Gradient-boosted trees. The same seed, machine and number of threads give the same bytes.
+
+    There is no checkpoint: LightGBM draws other rows and columns when it goes on from stored trees (`init_model`).
+    """
 
     def __init__(self, config: Any, seed: int) -> None:
         """
@@ -61,7 +64,9 @@ class Booster:
         self.rounds = 0  # trees that predict
         self._booster: Any = None  # of lightgbm; it predicts with its best rounds
 
-    def fit(self, rows: pd.DataFrame, log: Callable[[dict[str, float]], Any], every: int) -> None:
+    def fit(
+        self, rows: pd.DataFrame, log: Callable[[dict[str, float]], Any], every: int, rounds: int | None = None
+    ) -> None:
         """Train until the error on watched rows has not fallen for a while; the trees up to the best round predict.
 
         The watched rows are some of `rows`, whole groups of them.
@@ -69,11 +74,17 @@ class Booster:
         Args:
             rows: to train on, with all columns of `load_data`.
             log: takes the errors after each `every` rounds.
+            rounds: train for so many, on all of `rows`; none are watched.
         """
-        config = self.config
-        parts = GroupShuffleSplit(1, test_size=config.watched, random_state=self.seed).split(rows, groups=rows[GROUP])
-        fit, watched = (rows.iloc[part] for part in next(parts))
-        data = lightgbm.Dataset(features(fit), fit[TARGET])
+        config, watched = self.config, None
+        if rounds is None:
+            parts = GroupShuffleSplit(1, test_size=config.watched, random_state=self.seed)
+            rows, watched = (rows.iloc[part] for part in next(parts.split(rows, groups=rows[GROUP])))
+        data = lightgbm.Dataset(features(rows), rows[TARGET])
+        sets, stopping = {"train": data}, []
+        if watched is not None:
+            sets["watched"] = data.create_valid(features(watched), watched[TARGET])
+            stopping = [lightgbm.early_stopping(config.early_stopping, verbose=False)]
 
         def log_errors(state: Any) -> None:
             done, errors = state.iteration + 1, state.evaluation_result_list
@@ -97,12 +108,12 @@ class Booster:
                 "verbosity": -1,
             },
             data,
-            config.most_rounds,
-            valid_sets=[data, data.create_valid(features(watched), watched[TARGET])],
-            valid_names=["train", "watched"],
-            callbacks=[lightgbm.early_stopping(config.early_stopping, verbose=False), log_errors],
+            rounds or config.most_rounds,
+            valid_sets=[*sets.values()],
+            valid_names=[*sets],
+            callbacks=[*stopping, log_errors],
         )
-        self.rounds = self._booster.best_iteration
+        self.rounds = rounds or self._booster.best_iteration
 
     def predict(self, rows: pd.DataFrame) -> np.ndarray:
         """The prediction for each of the rows, (n,) float."""

@@ -5,7 +5,7 @@
     uv run python train.py exp=001                           # the parameter set exp/001.yaml
     uv run python train.py exp=001 'exp.fold=[0,1,2,3,4]'    # five folds, then the CV score
     uv run python train.py exp=001 exp.debug=true            # a moment: does it run through?
-    uv run python train.py exp=001 exp.mode=sub              # train on all rows, write submission.csv
+    uv run python train.py exp=001 exp.mode=sub              # after all folds: train on all rows, write submission.csv
     uv run python train.py -m exp=001,002                    # both, one after the other
 
 Results lie in output/001-baseline/<run>/. The same command again finishes what is missing, and trains nothing twice.
@@ -13,6 +13,7 @@ This file is light to import; the data and the model are in model.py.
 """
 
 import math
+import statistics
 from dataclasses import dataclass, field
 
 import expkit
@@ -90,17 +91,22 @@ def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
     data, test = model.load_data()
     fit_rows, valid_rows = expkit.split(exp, fold.number, id=data[model.ID], groups=data[model.GROUP])
 
+    rounds = None  # early stopping chooses
+    if fold.number is None and not exp.debug:
+        rounds = round(statistics.fmean(fold.cv("rounds")))  # what it chose in the folds of this run
+
     booster = model.Booster(exp.train, exp.seed)
-    booster.fit(data.iloc[fit_rows], fold.log, exp.runtime.log_every)  # logs to history.csv, W&B and the progress bar
+    booster.fit(data.iloc[fit_rows], fold.log, exp.runtime.log_every, rounds)  # logs to history.csv, W&B and the bar
 
     booster.save(fold.folder / "model.txt")
     booster.save_importance(fold.folder)
+    predicted = booster.predict(test)
+    fold.save_test({"id": test[model.ID], "prediction": predicted})  # for `exp submit`
     if fold.number is None:
-        fold.save_submission({model.ID: test[model.ID], model.TARGET: booster.predict(test)})
+        fold.save_submission({model.ID: test[model.ID], model.TARGET: predicted})
     else:
         valid = data.iloc[valid_rows]
         fold.save_oof({"id": valid[model.ID], "target": valid[model.TARGET], "prediction": booster.predict(valid)})
-        fold.save_test({"id": test[model.ID], "prediction": booster.predict(test)})
     fold.finish(rounds=booster.rounds)
 
 
