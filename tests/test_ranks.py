@@ -14,6 +14,7 @@ import expkit
 from expkit import record
 
 # Each rank adds its number; what comes out is the sum over both. "fail<rank>" in control/: that rank fails in fold 1.
+# On all rows, each rank asks what the folds have found.
 TRAIN = """
 from dataclasses import dataclass, field
 
@@ -36,6 +37,11 @@ def train(exp, fold):
     if not dist.is_initialized():
         dist.init_process_group("gloo")
     control = expkit.project_root() / "control"
+    if fold.number is None:
+        (control / f"found{fold.rank}").write_text(repr(fold.cv("total")))
+        print("printed by", fold.rank)
+        fold.finish()
+        return
     (control / f"came{fold.number}-{fold.rank}-{fold.world_size}").touch()
     if fold.number == 1 and (control / f"fail{fold.rank}").exists():
         raise ValueError("planted")
@@ -47,7 +53,7 @@ def train(exp, fold):
     fold.checkpoint.save(lambda file: file.write_text("1"))
     (fold.folder / "model.txt").write_text("by every rank")
     fold.save_oof({"id": [fold.number], "prediction": value})
-    fold.finish(started=start)
+    fold.finish(started=start, total=float(value))
 
 
 experiment = expkit.Experiment(train, Config, metric=total, distributed=True)
@@ -101,6 +107,22 @@ def test_both_ranks_train_the_same_fold(cluster: Project, root: Path) -> None:
     again, errors = (process := torchrun(cluster, root, "exp.fold=[0,1]")).communicate(timeout=120)
     assert process.returncode == 0, errors
     assert again.count("is done") == 2
+
+
+@pytest.mark.slow
+def test_both_ranks_know_what_the_folds_found(cluster: Project, root: Path) -> None:
+    """Rank 0 looks and tells; it alone says that there is nothing."""
+    commands = (["exp.fold=[0]"], ["exp.mode=sub"], ["exp.fold=[0,1]"], ["exp.mode=sub"])
+    done = []
+    for arguments in commands:
+        printed, errors = (process := torchrun(cluster, root, "exp.n_folds=2", *arguments)).communicate(timeout=120)
+        done.append((process.returncode, printed, errors))
+    assert [code == 0 for code, *_ in done] == [True, False, True, True], done
+    said = [line for line in done[1][2].splitlines() if "fold.cv" in line]
+    missing = "1 of 2 folds are trained: train all of them first, exp.mode=cv exp.fold=null"
+    assert said == [f"error: fold.cv('total'): {missing}"], done[1][2]
+    assert [(root / f"control/found{rank}").read_text() for rank in (0, 1)] == ["[3.0, 23.0]"] * 2
+    assert done[3][1].count("printed by") == 1 and "printed by 0" in done[3][1]
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -109,6 +110,13 @@ class FollowedFold(Fold):
 
     def save_submission(self, columns: Mapping[str, Any]) -> Path:
         return self.folder / record.SUBMISSION
+
+    def cv(self, name: str) -> list[Any]:
+        try:
+            return super().cv(name)
+        except Error:
+            time.sleep(10)  # rank 0 says the same, and torchrun ends this process; srun may not
+            raise
 
     def finish(self, **values: Any) -> dict[str, Any]:
         self.finished = values
