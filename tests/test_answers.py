@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
 import tempfile
 import tomllib
@@ -21,7 +20,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 QUESTIONS = yaml.safe_load((ROOT / "copier.yml").read_text())
-FRAMEWORKS = list(QUESTIONS["framework"]["choices"].values())
 
 HOSTILE = [
     *('"', "'", '"""', "\\", "\\n", "\\x00", "\n", "\r", "\t", "\0", "\x1b[31m", "\x7f", "\x85", "\u2028", "\ufeff"),
@@ -271,24 +269,3 @@ def test_a_project_may_have_the_name_of_a_dependency(
         assert metadata["project"]["name"] == f"{name}-experiments"
         assert metadata["tool"]["expkit"]["wandb_project"] == name
         call("uv", "lock", "-q", cwd=tmp_path / name, env=clean_environment())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("n_folds", [2, 5, 100])
-def test_every_combination_is_formatted_lint_clean_and_typed(
-    project: Project, template_repository: Path, tmp_path: Path, framework: str, n_folds: int
-) -> None:
-    folder = tmp_path / "project"
-    render(template_repository, folder, {"framework": framework, "n_folds": n_folds})
-    call("ruff", "check", "--no-cache", cwd=folder)
-    call("ruff", "format", "--check", "--no-cache", cwd=folder)
-    mypy: list[str | Path] = ["mypy", "--strict", "--ignore-missing-imports", "--python-executable", project.python]
-    mypy += ["--allow-untyped-defs", "--disable-error-code=import-untyped", "--cache-dir", project.home / "mypy"]
-    call(
-        *mypy,
-        # model.py of torch is checked where PyTorch is installed, in test_torch.py
-        *(["train.py", "model.py"] if framework == "sklearn" else ["--follow-imports=silent", "train.py"]),
-        cwd=folder / "experiments" / "001-baseline",
-        env=os.environ | {"MYPYPATH": str(folder / "src")},
-    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 import yaml
@@ -162,6 +163,17 @@ def test_every_project_has_the_baseline_of_every_framework(
         return set(tomllib.loads((folder / "pyproject.toml").read_text())["project"]["dependencies"])
 
     assert dependencies(tmp_path / "theirs") - dependencies(project.folder) == set(NEEDS[framework])
+
+
+@pytest.mark.slow
+def test_a_built_wheel_is_whole(project: Project, tmp_path: Path) -> None:
+    """Every file of src/: expkit, the user's package, and the baselines that `exp new --framework` begins with."""
+    call("uv", "build", "-q", "--wheel", "--out-dir", tmp_path, cwd=project.folder, env=project.environment())
+    [wheel] = tmp_path.glob("*.whl")
+    packed = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name and name[-1] != "/"}
+    tracked = call("git", "ls-files", "src", cwd=project.folder).stdout.splitlines()
+    assert packed == {name.removeprefix("src/") for name in tracked}
+    assert {"expkit/skeletons/torch/model.py.txt", "digits_co_experiments/__init__.py"} <= packed
 
 
 @pytest.mark.parametrize("folder", ["template", "."])
