@@ -13,6 +13,8 @@ from helpers import counting
 
 import expkit
 from expkit import record
+from expkit.errors import Error
+from expkit.inspect.about import about_run
 
 
 @pytest.fixture
@@ -112,3 +114,32 @@ def test_names_that_are_no_folds(run: Path) -> None:
     [row] = expkit.read_board()
     assert row.folds_done == 3 and row.score == 10.0
     assert list(record.read_run(run).folds) == [0, 1, 2]
+
+
+def test_a_fold_that_has_failed_says_why_until_it_is_trained_again(root: Path) -> None:
+    """On the board and in show; and a fold that a process trains now has not failed."""
+    control = root / "control"
+    for number in range(3):
+        (control / f"fail{number}").touch()
+    with pytest.raises(Error, match="failed: fold 0, fold 1, fold 2"):
+        command("exp.n_folds=3").train()
+    [row] = expkit.read_board()
+    assert (row.score, row.folds_done, row.marks) == (None, 0, ("failed",))
+    about = about_run(expkit.load_run("light"))
+    assert about["failed"] == {f"fold{number}": "ValueError: planted" for number in range(3)}
+
+    (control / "fail0").unlink()
+    with pytest.raises(Error, match="failed: fold 1, fold 2"):
+        command("exp.n_folds=3").train()
+    [row] = expkit.read_board()
+    assert (row.score, row.folds_done, row.marks) == (10.0, 1, ("partial", "fold 1 failed", "fold 2 failed"))
+
+    (control / "fail1").unlink()
+    seen: list[tuple[str, ...]] = []
+    with pytest.raises(Error, match="failed: fold 2"):
+        command("exp.n_folds=3", during=lambda fold: seen.append(expkit.read_board()[0].marks)).train()
+    assert seen == [("partial", "fold 2 failed"), ("partial",)]
+    (control / "fail2").unlink()
+    command("exp.n_folds=3").train()
+    [row] = expkit.read_board()
+    assert (row.folds_done, row.marks, about_run(expkit.load_run("light"))["failed"]) == (3, (), {})

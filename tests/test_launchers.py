@@ -108,7 +108,7 @@ def test_jobs_in_other_processes_import_the_copy(sweeping: Project, root: Path, 
         assert (result["git"]["commit"], result["git"]["dirty"]) == (head, False)
         name = f"{result['git']['snapshot']}:experiments/{LIGHT}/model.py"
         assert "as submitted" in call("git", "show", name, cwd=sweeping.folder).stdout
-    assert "mixed code" not in record.read_run(counting(root)).marks
+    assert "mixed code" not in record.marks_of(record.read_run(counting(root)))
     assert not (root / f"output/{LIGHT}/edited").exists()
 
 
@@ -140,7 +140,7 @@ def test_jobs_in_this_process_use_the_code_that_is_loaded(
         assert result["values"]["environment"]["HYDRA_FULL_ERROR"] is None
         name = f"{result['git']['snapshot']}:experiments/{LIGHT}/model.py"
         assert "as submitted" in call("git", "show", name, cwd=sweeping.folder).stdout
-    assert "mixed code" not in record.read_run(counting(root)).marks
+    assert "mixed code" not in record.marks_of(record.read_run(counting(root)))
     assert printed.splitlines()[-1] == "after: None None []"
 
 
@@ -282,7 +282,7 @@ def test_the_summary_is_right_when_all_finish_in_one_instant(sweeping: Project, 
     ended = [result["values"]["ended"] for result in results(root).values()]
     assert max(ended) - min(ended) < 0.5
     run = record.read_run(counting(root))
-    assert run.is_complete and run.cv is not None and run.marks == ()
+    assert run.is_complete and run.cv is not None and record.marks_of(run) == ()
     assert printed.splitlines()[-1].split()[1:5] == ["10.0000", "±", "0.0000", "5/5"]
 
 

@@ -14,7 +14,8 @@ from expkit.cli_combine import Run, as_json_text
 from expkit.cli_combine import app as combining
 from expkit.errors import report, require, warn
 from expkit.inspect.about import about_run
-from expkit.inspect.board import MOST_ROWS, find_run
+from expkit.inspect.board import MOST_ROWS
+from expkit.inspect.find import find_run
 from expkit.inspect.loaded import LoadedRun
 from expkit.inspect.show import show_run
 from expkit.inspect.words import new_console

@@ -21,7 +21,7 @@ from expkit.inspect.loaded import position
 from expkit.inspect.show import HEADINGS, board_table, cells
 from expkit.inspect.words import new_console, score_text
 from expkit.paths import output_dir, shown
-from expkit.record import HISTORY, RESULT
+from expkit.record import FAILED, HISTORY, RESULT
 
 app = typer.Typer()
 console = new_console()
@@ -115,6 +115,7 @@ def _under_way(row: Row) -> list[str]:
     """The folds of a run that a process is training now: those with a history and no result, changed of late."""
     marks = []
     for history in sorted(row.folder.glob(f"*/{HISTORY}")):
-        if not history.with_name(RESULT).exists() and time.time() - history.stat().st_mtime < 600:
+        ended = any(history.with_name(name).exists() for name in (RESULT, FAILED))
+        if not ended and time.time() - history.stat().st_mtime < 600:
             marks.append(f"{history.parent.name} in {position(history) or 'training'}")
     return marks

@@ -13,19 +13,13 @@ from expkit.errors import CONTROL, warn
 from expkit.inspect.about import changed_since
 from expkit.inspect.beside import find_seeds
 from expkit.inspect.blends import about_recipe, show_recipe
-from expkit.inspect.board import find_run
+from expkit.inspect.find import find_run, run_names
 from expkit.inspect.words import new_console, score_text, text
-from expkit.paths import output_dir, shown
-from expkit.record import RunRecord, read_run, run_folders
+from expkit.paths import shown
+from expkit.record import RunRecord, marks_of, read_run
 
 app = typer.Typer()
 console = new_console()
-
-
-def run_names(incomplete: str) -> list[str]:
-    """The runs whose names begin so, for the shell's completion."""
-    names = (f"{folder.parent.name}/{folder.name.partition('@')[0]}" for folder in run_folders(output_dir()))
-    return [name for name in names if name.startswith(incomplete)]
 
 
 RUN_HELP = "`<experiment>/<run>`, a folder, or any part of the name that only one run has"
@@ -142,4 +136,4 @@ def blend(
 
 
 def _marked(run: RunRecord) -> list[str]:
-    return [*run.marks, *changed_since(run)]
+    return [*marks_of(run), *changed_since(run)]

@@ -71,6 +71,12 @@ def one_line(error: BaseException) -> str | None:
     return None
 
 
+def described(error: BaseException) -> str:
+    """Why something has failed, on one line, for a file: as `one_line`, or the name and the message of a bug."""
+    text = one_line(error) or f"{type(error).__name__}: {error}"
+    return plain(text.strip())[:1000]
+
+
 def interrupted(error: BaseException) -> bool:
     """Whether `error` comes from Ctrl-C, perhaps through a library that raised something else."""
     return any(isinstance(cause, KeyboardInterrupt) for cause in chain(error))

@@ -120,7 +120,7 @@ def parents_of(runs: Sequence[RunRecord]) -> list[Parent]:
         except Error:
             test = ()
         number = record.version_number(run.folder)
-        found.append(Parent(run.title, number, str((run.info or {}).get("id")), record.checksums(run), test))
+        found.append(Parent(run.title, number, str((run.info or {}).get("id")), run.checksums, test))
     return found
 
 

@@ -16,7 +16,7 @@ from expkit.combine.rows import predictions
 from expkit.combine.source import choose, mean_of
 from expkit.config.experiment import Loaded, load_experiment
 from expkit.errors import Error, require
-from expkit.record import OOF, TEST, FoldRecord, RunRecord
+from expkit.record import OOF, TEST, FoldRecord, RunRecord, parent_marks
 from expkit.train import scores
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def again(run: RunRecord) -> tuple[list[str], list[str]]:
         differences += _compare(run.full, TEST, made.test)
     elif (run.full is None) != (made.test is None):
         differences.append("test predictions: they are there only " + ("now" if run.full is None else "in the record"))
-    reasons = [mark for mark in run.marks if mark not in run.own_marks]
+    reasons = parent_marks(run)
     if recipe.made_by != scores.made_by(made.loaded.experiment):
         reasons.append(f"the metric of {recipe.scored_by} has changed")
     return differences, reasons or ["nothing that is recorded differs: other packages, or another processor"]

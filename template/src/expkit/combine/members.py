@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from expkit.combine.columns import flat, may_be_labels, most_likely
 from expkit.combine.rows import Rows, out_of_fold
 from expkit.errors import Error, require
-from expkit.record import RunRecord
+from expkit.record import RunRecord, marks_of
 
 if TYPE_CHECKING:
     import numpy
@@ -95,7 +95,7 @@ def members_of(runs: Sequence[RunRecord]) -> Members:
     require(len(runs) > 1, "a blend is of two runs or more")
     first = runs[0]
     for run in runs:
-        require(run.is_complete, f"{run.title}: {', '.join(run.marks)}: a blend needs every fold; exp.fold=null")
+        require(run.is_complete, f"{run.title}: {', '.join(marks_of(run))}: a blend needs every fold; exp.fold=null")
         sides = [(one.metric, one.greater_is_better) for one in (first, run)]
         worded = [f"{metric}, {'higher' if greater else 'lower'} is better" for metric, greater in sides]
         require(sides[0] == sides[1], f"{run.title} has the metric {worded[1]}, and {first.title} {worded[0]}")

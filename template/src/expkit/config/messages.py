@@ -12,7 +12,7 @@ import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from expkit.errors import Error, chain, one_line
+from expkit.errors import Error, chain, described
 
 OF_FLAGS = {"_run_hydra", "_get_rerun_conf", "_get_rerun_overrides"}  # Hydra's functions that look at flags
 
@@ -36,8 +36,7 @@ def raise_readable(error: BaseException) -> NoReturn:
 
 def describe(error: BaseException) -> str:
     """One line about any error."""
-    found = as_error(error)
-    return one_line(found) or f"{type(found).__name__}: {(str(found).splitlines() or [''])[0]}"
+    return described(as_error(error))
 
 
 def _message(error: BaseException) -> str | None:

@@ -22,7 +22,8 @@ def about_run(run: LoadedRun) -> dict[str, Any]:
     """One run whole, as JSON has it: the columns of the board, marks, scores, folds, configuration, origin, curve.
 
     Returns:
-        "full" is the training on all rows and "blend" what a blend is made of; each None when there is none.
+        "failed" is why a training has failed, by its folder; "full" the training on all rows and "blend" what a blend
+        is made of, each None when there is none.
     """
     record, row = run.record, run.row
     scores = {metric: score for metric in record.metrics if (score := record.score(metric))}
@@ -40,6 +41,7 @@ def about_run(run: LoadedRun) -> dict[str, Any]:
         "marks": [*row.marks, *changed_since(record)],
         "scores": {metric: {"score": score.value, "std": score.std} for metric, score in scores.items()},
         "folds": folds,
+        "failed": _failed(record),
         "full": _full(record),
         "blend": about_recipe(record.recipe) if record.recipe else None,
         "origin": _origin(record),
@@ -51,6 +53,11 @@ def about_run(run: LoadedRun) -> dict[str, Any]:
 def _parts(run: RunRecord) -> list[FoldRecord]:
     """The folds that are done, and the training on all rows."""
     return [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
+
+
+def _failed(run: RunRecord) -> dict[str, str]:
+    parts = [*run.folds.values(), *([run.full] if run.full else [])]
+    return {part.folder.name: part.failure for part in parts if part.failure}
 
 
 def _full(run: RunRecord) -> dict[str, Any] | None:

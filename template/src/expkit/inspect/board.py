@@ -14,7 +14,7 @@ from typing import Any
 from expkit.config.values import flat
 from expkit.errors import Error
 from expkit.paths import output_dir
-from expkit.record import RunRecord, read_run, run_folders, split_hash
+from expkit.record import RunRecord, marks_of, read_run, run_folders, split_hash
 
 MOST_ROWS = 50  # that a person reads; a file or another program gets all
 
@@ -124,7 +124,7 @@ def row_of(run: RunRecord) -> Row:
         left_out=run.left_out,
         data=frozenset(fold.result["data"] for fold in run.done.values() if fold.result),
         seed=seed if isinstance(seed, int | str) else None,
-        marks=run.marks,
+        marks=marks_of(run),
         recorded=recorded,
     )
     score = run.score()
@@ -226,31 +226,3 @@ def _key(name: str, rows: list[Row]) -> str:
     near = difflib.get_close_matches(name, [*known, *(key.rpartition(".")[2] for key in known)], n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
     raise Error(f"no run has {name}; {hint}")
-
-
-def find_run(name: str, output: Path | None = None) -> Path:
-    """The folder of the run that `name` means: its folder, "<experiment>/<run>", or any part that only one run has.
-
-    Raises:
-        Error: no run, or more than one; the message lists the candidates.
-    """
-    output = output or output_dir()
-    if (Path(name) / "run.json").is_file():
-        return Path(name).resolve()
-    folders = {f"{folder.parent.name}/{folder.name.partition('@')[0]}": folder for folder in run_folders(output)}
-    if name in folders:
-        return folders[name]
-    if Path(name) in folders.values():  # one without a run.json
-        return Path(name)
-    exact = {key: folder for key, folder in folders.items() if key.partition("/")[2] == name}
-    found = exact or {key: folder for key, folder in folders.items() if name in key}
-    if len(found) == 1:
-        return next(iter(found.values()))
-    if not folders:
-        raise Error(f"there are no runs in {output}")
-    if not found:
-        near = difflib.get_close_matches(name, folders, n=3, cutoff=0.4)
-        raise Error(f"no run is called {name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
-    candidates = sorted(found)
-    more = f" and {len(candidates) - 8} more" if len(candidates) > 8 else ""
-    raise Error(f"{name} may be {', '.join(candidates[:8])}{more}")

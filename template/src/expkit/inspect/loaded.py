@@ -14,9 +14,10 @@ from expkit import modules
 from expkit.combine.columns import may_be_labels
 from expkit.combine.rows import out_of_fold, predictions
 from expkit.errors import Error, require
-from expkit.inspect.board import Row, find_run, row_of
+from expkit.inspect.board import Row, row_of
+from expkit.inspect.find import find_run
 from expkit.paths import shown
-from expkit.record import HISTORY, TEST, FoldRecord, RunRecord, read_run
+from expkit.record import HISTORY, TEST, FoldRecord, RunRecord, marks_of, read_run
 from expkit.train.history import AXES, axis_of
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class LoadedRun:
         """The configuration; `config.exp.train.learning_rate`. Enums are their names."""
         info = self.record.info
         if info is None:
-            raise Error(f"{shown(self.folder)}: {', '.join(self.record.marks)}: its configuration is not known")
+            raise Error(f"{shown(self.folder)}: {', '.join(marks_of(self.record))}: its configuration is not known")
         return Values(info["config"])
 
     @property

@@ -21,9 +21,9 @@ from expkit import inputs
 from expkit.combine.computed import again as computed_again
 from expkit.errors import Error, require
 from expkit.files import Broken
-from expkit.inspect.board import find_run
+from expkit.inspect.find import find_run
 from expkit.paths import code_root, output_dir, project_root, shown
-from expkit.record import FoldRecord, RunRecord, read_data, read_run, run_folders
+from expkit.record import FoldRecord, RunRecord, marks_of, read_data, read_run, run_folders
 from expkit.snapshot import git
 
 ENTRY = "expkit.launch.again"  # trains a configuration from its values; run with the code of the snapshot
@@ -78,7 +78,7 @@ def reproduce(run: str | Path) -> Reproduction:
                 assert fold.number is not None
                 other = again.folds.get(fold.number)
                 if other is None or other.result is None:
-                    raise Error(f"{fold.title} has not been trained again: {', '.join(again.marks)}")
+                    raise Error(f"{fold.title} has not been trained again: {', '.join(marks_of(again))}")
                 lines = list(_compare(fold, other, found.metric or ""))
                 differences += lines
                 reasons += _reasons(fold, other) if lines else []

@@ -75,6 +75,8 @@ def show_run(console: Console, folder: Path) -> None:
         console.print(text(f"{scored}  {done}"), soft_wrap=True)
     if about["marks"]:
         console.print(text(", ".join(about["marks"]), "yellow"), soft_wrap=True)
+    for name, reason in about["failed"].items():
+        console.print(text(f"{name} failed: {reason}", "red"), soft_wrap=True)
     if about["folds"]:
         console.print(_folds(run.metrics, about["folds"]))
     show_recipe(console, run)

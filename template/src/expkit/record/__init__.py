@@ -7,6 +7,7 @@
         fold0/origin.json           how the fold was made: command, code, packages, machine
         fold0/oof.npz               out-of-fold predictions
         fold0/history.csv, train.log, model.*
+        fold0/failed.txt        why the last training of a fold has failed, until the next one
         full/                       exp.mode=sub: the same, trained on all rows, with submission.csv
         cv.json                     every score, made from the predictions of the folds; can be deleted and made again
     output/<experiment>/.<run>.version      which version counts; none: the lowest
@@ -17,13 +18,13 @@ Everything else reads and writes a run through this room. Nothing here raises fo
 not fit is a problem, and what has a problem does not count. Nothing that is read is executed.
 """
 
-from expkit.record.blends import Parent, Recipe, checksums
 from expkit.record.data import read_data, write_data
-from expkit.record.fold import FoldRecord, read_fold, score_result, write_result
+from expkit.record.fold import FoldRecord, fail_fold, read_fold, score_result, write_result
 from expkit.record.layout import (
     BLENDS,
     CONFIG,
     CV,
+    FAILED,
     FOLD,
     HISTORY,
     LOG,
@@ -47,6 +48,8 @@ from expkit.record.layout import (
     version_number,
     versions,
 )
+from expkit.record.marks import marks_of, parent_marks
+from expkit.record.recipe import Parent, Recipe
 from expkit.record.run import (
     RunRecord,
     Score,
@@ -65,6 +68,7 @@ __all__ = [
     "BLENDS",
     "CONFIG",
     "CV",
+    "FAILED",
     "FOLD",
     "FoldRecord",
     "HISTORY",
@@ -83,15 +87,17 @@ __all__ = [
     "TEST",
     "THEN",
     "VERSION",
-    "checksums",
     "counting",
     "describe_again",
     "deviation",
+    "fail_fold",
     "fold_name",
     "fold_title",
     "forget_cv",
     "forget_deleted",
     "install",
+    "marks_of",
+    "parent_marks",
     "read_data",
     "read_fold",
     "read_run",

@@ -9,8 +9,8 @@ from typing import Any
 
 from expkit import files
 from expkit.files import Broken
-from expkit.record.blends import recipe_of
 from expkit.record.layout import ORIGIN, RESULT
+from expkit.record.recipe import recipe_of
 
 Fits = Callable[[dict[str, Any]], bool]
 

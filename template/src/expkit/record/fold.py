@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from expkit import files, tables
 from expkit.files import Broken
 from expkit.record.content import fits_result, read_checked
-from expkit.record.layout import LOG, OOF, ORIGIN, RESULT, fold_name, fold_title
+from expkit.record.layout import FAILED, LOG, OOF, ORIGIN, RESULT, fold_name, fold_title
 
 if TYPE_CHECKING:
     from expkit.tables import Columns
@@ -26,6 +26,7 @@ class FoldRecord:
         result: the content of its `result.json`; None: the fold is not done.
         problem: what is wrong with it, "" when nothing is.
         unscored: as `result`, of a fold that is trained and has no score: a metric has failed.
+        failure: why its last training has failed, one line; "" when it has not, or is done.
     """
 
     path: str
@@ -33,6 +34,7 @@ class FoldRecord:
     result: dict[str, Any] | None
     problem: str = ""
     unscored: dict[str, Any] | None = None
+    failure: str = ""
 
     @property
     def folder(self) -> Path:
@@ -82,7 +84,17 @@ def read_fold(folder: Path, number: int | None, run_id: str, copies: Mapping[str
             problems.append(f"{fold_name(number)}/{problem}")
         elif number is not None and not result["scores"]:
             return FoldRecord(path, number, None, f"{fold_name(number)} has no score", result)
-    return FoldRecord(path, number, None if problems else result, "; ".join(problems))
+    is_done = result is not None and not problems
+    failure = "" if is_done else _failure(path)
+    return FoldRecord(path, number, result if is_done else None, "; ".join(problems), failure=failure)
+
+
+def _failure(path: str) -> str:
+    try:
+        with open(f"{path}/{FAILED}", encoding="utf-8", errors="replace") as stream:
+            return stream.read(4096).strip() or "unknown"
+    except OSError:
+        return ""
 
 
 def _copied(file: str, copy: Any) -> dict[str, Any] | None:
@@ -133,6 +145,11 @@ def write_result(folder: Path, result: Mapping[str, Any], origin: Mapping[str, A
         name = file.relative_to(folder).as_posix()
         listed[name] = [about.st_size, about.st_mtime_ns, files.file_hash(file) if keeps else None]
     files.write_json(folder / RESULT, dict(result) | {"files": listed})
+
+
+def fail_fold(folder: Path, reason: str) -> None:
+    """Keep why the training of the fold in `folder` has failed; its next training removes it."""
+    files.write_text(folder / FAILED, f"{reason}\n")
 
 
 def score_result(fold: FoldRecord, scores: Mapping[str, float]) -> None:

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from expkit import files
-from expkit.codehash import same_code
-from expkit.record.blends import Recipe, parent_marks, recipe_of
 from expkit.record.content import fits_cv, fits_run, is_number, read_checked
 from expkit.record.fold import FoldRecord, read_fold
-from expkit.record.layout import CONFIG, CV, FOLD, RESULT, RUN, THEN, VERSION, fold_name
+from expkit.record.layout import CONFIG, CV, FOLD, RESULT, RUN, VERSION, fold_name
+from expkit.record.recipe import Recipe, recipe_of
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,11 @@ class RunRecord:
     def done(self) -> dict[int, FoldRecord]:
         """The folds that are done, and belong to the run."""
         return {number: fold for number, fold in self.folds.items() if fold.result is not None}
+
+    @property
+    def failed(self) -> dict[int, str]:
+        """Why each fold has failed whose last training has, on one line."""
+        return {number: fold.failure for number, fold in self.folds.items() if fold.failure}
 
     @property
     def n_folds(self) -> int | None:
@@ -155,27 +159,9 @@ class RunRecord:
         return next((fold.result["git"] for fold in parts if fold.result), None)
 
     @property
-    def marks(self) -> tuple[str, ...]:
-        """What to know about the score."""
-        return (*self.own_marks, *(parent_marks(self, read_run) if self.recipe else ()))
-
-    @property
-    def own_marks(self) -> tuple[str, ...]:
-        """As `marks`, but for those of the runs that a blend is made of."""
-        marks = [] if self.info or self.problems else ["no run.json"]
-        if self.n_folds is not None and len(self.done) < self.n_folds:
-            marks.append("partial")
-        elif self.done and self.n_folds and self.cv is None and self.n_folds > 1:
-            marks.append("mean of folds")
-        results = [fold.result for fold in self.done.values() if fold.result]
-        if any(not same_code(result["code"], results[0]["code"]) for result in results):
-            marks.append("mixed code")
-        if len({result["data"] for result in results}) > 1:
-            marks.append("mixed data")
-        environments = {result["environment"] for result in results}
-        if len(environments) > 1 or any(THEN in one for one in environments):
-            marks.append("mixed devices")
-        return (*marks, *self.problems)
+    def checksums(self) -> tuple[str, ...]:
+        """Of the folds that are done: other ones are another training."""
+        return tuple(fold.checksum for fold in self.done.values())
 
 
 def deviation(scores: list[float]) -> float | None:

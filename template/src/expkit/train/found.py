@@ -8,7 +8,7 @@ from typing import Any
 
 from expkit.errors import require
 from expkit.paths import shown
-from expkit.record import read_run
+from expkit.record import marks_of, read_run
 from expkit.train.changes import changed_code, changed_data
 from expkit.train.place import Place
 
@@ -55,8 +55,9 @@ def found_by_folds(place: Place, inputs: Sequence[str] | None, number: int | Non
         return Found({}, f"{there}: train all of them first, exp.mode=cv exp.fold=null")
     first = next(iter(run.done.values()))
     changed = changed_code(first, place.loaded.unused) or changed_data(first, inputs)
-    if run.marks or changed:
-        why = ", ".join(run.marks) or f"changed since: {', '.join(changed[:3])}"
+    marks = marks_of(run)
+    if marks or changed:
+        why = ", ".join(marks) or f"changed since: {', '.join(changed[:3])}"
         return Found({}, f"{shown(run.folder)}: {why}: train its folds again first, overwrite=true exp.fold=null")
     results = [fold.result["values"] for fold in run.done.values() if fold.result]
     names = [name for name in results[0] if all(name in one for one in results)]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 import statistics
 from collections.abc import Generator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expkit import record
 from expkit.config.experiment import Loaded
 from expkit.config.values import Config, Mode, container, flat, fold_file
-from expkit.errors import CANNOT_WRITE, Error, interrupted, report, require, warn
+from expkit.errors import CANNOT_WRITE, Error, described, interrupted, report, require, warn
 from expkit.modules import named_plainly
 from expkit.paths import shown
 from expkit.record import FoldRecord, RunRecord
@@ -191,6 +191,9 @@ class Run:
         except BaseException as error:
             failure = error
         if fold is not None:
+            if isinstance(failure, Exception) and not interrupted(failure):
+                with suppress(OSError):  # the disk is full, or somebody has deleted the folder
+                    record.fail_fold(fold.folder, described(failure))
             fold.close(failed=failure is not None)
         if failure is None:
             done = self.place.fold(number)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from expkit.record.layout import counting
-
-if TYPE_CHECKING:
-    from expkit.record.run import RunRecord
 
 
 @dataclass(frozen=True)
@@ -84,30 +80,3 @@ def recipe_of(info: dict[str, Any]) -> Recipe | None:
     if not fits:
         raise ValueError("blend")
     return recipe
-
-
-def parent_marks(run: RunRecord, read: Callable[[Path], RunRecord]) -> list[str]:
-    """What has become of the runs that a blend is made of, and of theirs: gone, replaced, changed, or marked."""
-    marks: list[str] = []
-    waiting, seen = [run], {run.folder}
-    while waiting:
-        blend = waiting.pop()
-        for parent in blend.recipe.parents if blend.recipe else ():
-            folder = parent.folder(blend.folder.parents[1])
-            now = read(folder) if folder is not None else None
-            if now is None or now.info is None:
-                marks.append(f"{parent.run} is gone")
-            elif now.info["id"] != parent.id:
-                marks.append(f"{parent.run} has been replaced")
-            elif checksums(now) != parent.results:
-                marks.append(f"{parent.run} has changed")
-            elif now.folder not in seen:
-                seen.add(now.folder)
-                marks += [f"{parent.run}: {mark}" for mark in now.own_marks]
-                waiting.append(now)
-    return list(dict.fromkeys(marks))
-
-
-def checksums(run: RunRecord) -> tuple[str, ...]:
-    """Of the folds that are done: other ones are another training."""
-    return tuple(fold.checksum for fold in run.done.values())

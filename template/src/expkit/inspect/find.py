@@ -1,0 +1,92 @@
+"""Which run a name means, and the short name of a run: one that `find_run` takes, and that fits a narrow table."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from expkit.errors import Error
+from expkit.paths import output_dir, shown
+from expkit.record import run_folders
+
+LONGEST = 24  # characters of a run that is shown whole
+
+
+def find_run(name: str, output: Path | None = None) -> Path:
+    """The folder of the run that `name` means.
+
+    Args:
+        name: its folder; "<experiment>/<run>", whole or as `short_names` has it; or any part that only one run has.
+
+    Raises:
+        Error: no run, or more than one; the message lists the candidates.
+    """
+    output = output or output_dir()
+    if (Path(name) / "run.json").is_file():
+        return Path(name).resolve()
+    folders = {_title(folder): folder for folder in run_folders(output)}
+    if name in folders:
+        return folders[name]
+    if Path(name) in folders.values():  # one without a run.json
+        return Path(name)
+    experiment, slash, run = name.rpartition("/")
+    near = [title for title in folders if not slash or _is_experiment(experiment, title)]
+    found = [title for title in near if run in _names(title)]
+    if slash and not found:
+        found = [title for title in near if run in title.rpartition("/")[2]]
+    found = found or [title for title in folders if name in title]
+    if len(found) == 1:
+        return folders[found[0]]
+    if not folders:
+        raise Error(f"there are no runs in {shown(output)}")
+    if not found:
+        near = difflib.get_close_matches(name, folders, n=3, cutoff=0.4)
+        raise Error(f"no run is called {name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+    raise Error(f"{name} may be {', '.join(sorted(found)[:8])}{more}")
+
+
+def run_names(incomplete: str) -> list[str]:
+    """The runs whose names begin so, for the shell's completion."""
+    return [title for title in map(_title, run_folders(output_dir())) if title.startswith(incomplete)]
+
+
+def short_names(titles: Iterable[str]) -> dict[str, str]:
+    """The short name of each run: the number of its experiment, and its own name; of a long one, with a hash.
+
+    "001-baseline/larger-lr" is 001/larger-lr, "001-baseline/baseline,exp.train.learning_rate=0.001,exp.seed=7" is
+    something like 001/baseline~3f2a1.
+    """
+    titles = list(titles)
+    experiments = {title.rpartition("/")[0] for title in titles}
+    numbers = [name.partition("-")[0] for name in experiments]
+    found = {}
+    for title in titles:
+        experiment, _, run = title.rpartition("/")
+        number = experiment.partition("-")[0]
+        is_clear = number.isdecimal() and numbers.count(number) == 1
+        found[title] = f"{number if is_clear else experiment}/{_short(run)}"
+    return found
+
+
+def _title(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name.partition('@')[0]}"
+
+
+def _is_experiment(name: str, title: str) -> bool:
+    full = title.rpartition("/")[0]
+    number, _, rest = full.partition("-")
+    return name in (full, number, rest)
+
+
+def _names(title: str) -> tuple[str, str]:
+    run = title.rpartition("/")[2]
+    return run, _short(run)
+
+
+def _short(run: str) -> str:
+    if len(run) <= LONGEST:
+        return run
+    return f"{run.partition(',')[0][: LONGEST - 6]}~{hashlib.sha256(run.encode()).hexdigest()[:5]}"

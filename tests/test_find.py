@@ -1,0 +1,61 @@
+"""The names of runs: which one is meant, and the short names that the board prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from expkit.errors import Error
+from expkit.inspect.find import find_run, short_names
+
+LONG = "baseline,exp.seed=7,exp.train.learning_rate=0.001"
+NAMES = ["001-one/baseline", f"001-one/{LONG}", "001-one/larger-lr", "002-two/baseline", "three/baseline,exp.seed=1"]
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    for name in NAMES:
+        (tmp_path / name).mkdir(parents=True)
+    return tmp_path
+
+
+def titles(output: Path, *names: str) -> list[str]:
+    return [find_run(name, output).relative_to(output).as_posix() for name in names]
+
+
+def test_a_run_is_found_by_each_of_its_names(output: Path) -> None:
+    meant = ["001-one/baseline", "001/baseline", "one/baseline"]
+    assert titles(output, *meant) == ["001-one/baseline"] * 3
+    assert titles(output, "larger-lr", "arger", "001/larger", LONG) == ["001-one/larger-lr"] * 3 + [NAMES[1]]
+    assert titles(output, "two", "001-one/larg") == ["002-two/baseline", "001-one/larger-lr"]
+
+
+def test_a_short_name_is_short_and_leads_back_to_its_run(output: Path) -> None:
+    short = short_names(NAMES)
+    assert list(short) == NAMES and titles(output, *short.values()) == NAMES
+    assert short["001-one/larger-lr"] == "001/larger-lr" and short["002-two/baseline"] == "002/baseline"
+    assert len(short[NAMES[1]]) <= 18 and short[NAMES[1]].startswith("001/baseline~")
+    assert short["three/baseline,exp.seed=1"].startswith("three/baseline"), "an experiment without a number"
+
+
+def test_a_number_that_two_experiments_have_is_no_name(output: Path) -> None:
+    (output / "001-other/baseline").mkdir(parents=True)
+    assert short_names([*NAMES, "001-other/baseline"])["001-other/baseline"] == "001-other/baseline"
+    with pytest.raises(Error, match="001/baseline may be 001-one/baseline, 001-other/baseline$"):
+        find_run("001/baseline", output)
+
+
+@given(st.lists(st.text("ab,=.1é", min_size=1, max_size=60), min_size=1, max_size=20, unique=True))
+def test_short_names_are_unique(runs: list[str]) -> None:
+    short = short_names(f"001-one/{run}" for run in runs)
+    assert len(set(short.values())) == len(runs) and max(map(len, short.values())) <= 28
+
+
+def test_a_name_that_no_run_has(output: Path) -> None:
+    with pytest.raises(Error, match="no run is called larger-rl; did you mean 001-one/larger-lr"):
+        find_run("larger-rl", output)
+    with pytest.raises(Error, match=r"baseline may be 001-one/baseline, 002-two/baseline$"):
+        find_run("baseline", output)
