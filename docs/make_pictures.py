@@ -30,8 +30,10 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from expkit import read_board
-from expkit.inspect.board import find_run, ordered
-from expkit.inspect.show import board_table, show_run
+from expkit.inspect.board import ordered
+from expkit.inspect.find import find_run
+from expkit.inspect.show import show_run
+from expkit.inspect.table import board_table
 
 for name in ("board", "show"):
     width = 128 if name == "board" else 96

@@ -133,6 +133,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(_shared(), ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The notes of the commands in this process: the code, where they lie otherwise, is shared by all tests."""
+    monkeypatch.setattr("expkit.record.notes.notes_dir", lambda: tmp_path / "notes")
+    return tmp_path / "notes"
+
+
 @pytest.fixture(scope="session")
 def template_repository() -> Path:
     """The working tree of this repository as a git repository of its own, with a release tag."""

@@ -55,8 +55,8 @@ def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return command
 
 
-def assert_refused(printed: Printed, mentions: str, root: Path) -> None:
-    assert (printed.code, printed.out) == (1, ""), printed
+def assert_refused(printed: Printed, mentions: str, root: Path, code: int = 2) -> None:
+    assert (printed.code, printed.out) == (code, ""), printed
     assert len(printed.err.splitlines()) == 1, printed.err
     assert printed.err.startswith("error: ")
     assert mentions in printed.err
@@ -114,7 +114,7 @@ def assert_refused(printed: Printed, mentions: str, root: Path) -> None:
     ],
 )
 def test_command_line(train: Command, root: Path, argument: str, mentions: str) -> None:
-    assert_refused(train(argument), mentions, root)
+    assert_refused(train(argument), mentions, root, 3 if argument.startswith("exp=") else 2)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_command_line(train: Command, root: Path, argument: str, mentions: str) 
     ],
 )
 def test_flags(train: Command, root: Path, arguments: list[str], mentions: str) -> None:
-    assert_refused(train(*arguments), mentions, root)
+    assert_refused(train(*arguments), mentions, root, 3 if "x" in arguments else 2)
 
 
 def test_not_in_experiments(project: Project, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_not_in_experiments(project: Project, tmp_path: Path) -> None:
         shutil.copytree(project.folder / "experiments/001-baseline", folder)
         before = files(tmp_path)
         done = call(project.python, folder / "train.py", cwd=tmp_path, env=project.environment(), check=False)
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
         assert complaint in done.stderr
         assert [file for file in files(tmp_path) if "__pycache__" not in file] == before
 
@@ -203,7 +203,7 @@ def test_project_root_that_is_not_there(
 def test_output_that_is_a_file(train: Command, root: Path) -> None:
     (root / "output").write_text("mine")
     done = train(experiment=LIGHT)
-    assert (done.code, done.out, len(done.err.splitlines())) == (1, "", 1)
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
     assert f"{root}/output is not a folder" in done.err
     assert (root / "output").read_text() == "mine"
 

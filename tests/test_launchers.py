@@ -320,7 +320,7 @@ def test_a_refused_value_is_one_line(sweeping: Project, root: Path, light: Path)
         done = sweeping.train("-m", "exp=001", experiment=LIGHT, root=root, check=False)
     finally:
         shutil.rmtree(parameters.parent)
-    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert f"error: {parameters}, line 1:" in done.stderr
 
 
@@ -330,7 +330,7 @@ def test_a_refused_value_is_one_line(sweeping: Project, root: Path, light: Path)
 )
 def test_a_missing_extra_is_named(project: Project, root: Path, override: str, extra: str) -> None:
     done = project.train("-m", "exp=001,002", override, root=root, check=False)
-    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert done.stderr.startswith("error: ")
     assert done.stderr.endswith(f"is not installed: uv sync --extra {extra}\n")
 

@@ -261,12 +261,12 @@ def test_an_exception_in_an_experiments_own_class_is_shown_whole(
 def test_hydras_own_hints_are_shown(several: Project, project: Project, root: Path) -> None:
     train = several.folder / "experiments/one/train.py"
     done = run(several, project, root, train, "model=one", check=False)
-    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "Did you mean to override model@exp.train.model?" in done.stderr
 
 
 def test_the_train_of_another_project_is_refused_in_one_line(several: Project, project: Project, root: Path) -> None:
     train = several.folder / "experiments/one/train.py"
     done = call(project.python, train, cwd=several.folder, env=project.environment(), check=False)
-    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert str(project.folder) in done.stderr and "uv run" in done.stderr

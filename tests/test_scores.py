@@ -264,7 +264,7 @@ def test_a_row_that_two_folds_leave_out(make: Make, root: Path) -> None:
         expkit.run(name)
     assert "2 ids are in fold 0 too, such as [0]" in refused(name, "exp.fold=[1]")
     [row] = expkit.read_board()
-    assert (row.folds_done, row.marks) == (1, ("partial",))
+    assert (row.folds_done, row.marks) == (1, ("partial", "fold 1 failed"))
     other_type = GOOD.replace("[10 * n, 10 * n + 1]", "[0, 1] if n == 0 else ['2', '3']")
     assert "the ids are <U1, and those of fold 0 are int64" in refused(make(body=other_type, name=name), "exp.fold=[1]")
 

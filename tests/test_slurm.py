@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -61,9 +62,11 @@ def wait_for_restart(cluster: dict[str, str]) -> None:
 
 
 def end(process: subprocess.Popen[str]) -> str:
-    """What a command printed that ends well."""
+    """What a command printed that ends well; else also what its jobs printed."""
     printed, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, printed + errors
+    folder = Path(process.args[0]).parents[2]  # type: ignore[index,arg-type]
+    logs = [folder / name for name in re.findall(r"its log: ([^)]+)", errors) if process.returncode]
+    assert process.returncode == 0, "\n".join([printed, errors, *(log.read_text() for log in logs if log.exists())])
     return printed
 
 

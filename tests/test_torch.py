@@ -79,7 +79,7 @@ def test_a_vision_transformer(network: Project, root: Path) -> None:
     [row] = read_board()
     assert row.score is not None and row.score > 0.5 and row.config["choices.model"] == "vit"
     wrong = train(network, root, "model=vitt", check=False)
-    assert (wrong.returncode, wrong.stderr) == (1, "error: model=vitt: there is no model vitt; did you mean vit?\n")
+    assert (wrong.returncode, wrong.stderr) == (3, "error: model=vitt: there is no model vitt; did you mean vit?\n")
 
 
 def epochs(fold: Path) -> int:

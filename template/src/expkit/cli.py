@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from expkit.cli_board import app as boarding
-from expkit.cli_combine import Run, as_json_text
 from expkit.cli_combine import app as combining
+from expkit.cli_notes import app as noting
+from expkit.cli_shared import Run, as_json_text
 from expkit.errors import report, require, warn
 from expkit.inspect.about import about_run
 from expkit.inspect.board import MOST_ROWS
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(boarding)
 app.add_typer(combining)
+app.add_typer(noting)
 console = new_console()
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 from rich.live import Live
-from rich.text import Text
 
-from expkit.cli_combine import as_json_text
+from expkit.cli_shared import as_json_text
 from expkit.errors import plain, require
 from expkit.inspect import beside
 from expkit.inspect import board as boards
 from expkit.inspect.board import MOST_ROWS, Row, read_board
 from expkit.inspect.loaded import position
-from expkit.inspect.show import HEADINGS, board_table, cells
-from expkit.inspect.words import new_console, score_text
+from expkit.inspect.table import board_table, columns, hidden_keys
+from expkit.inspect.words import new_console
 from expkit.paths import output_dir, shown
 from expkit.record import FAILED, HISTORY, RESULT
 
@@ -34,8 +34,16 @@ def board(
         list[str] | None,
         typer.Option(help="`score>0.97`, `learning_rate=0.003`, or a part of a name; may be given several times"),
     ] = None,
+    columns: Annotated[
+        list[str] | None,
+        typer.Option(help="Configuration keys to show, as `epoch,learning_rate`; by default those that differ"),
+    ] = None,
     last: Annotated[int | None, typer.Option(min=1, help="Only the N runs that finished last")] = None,
     seeds: Annotated[bool, typer.Option("--seeds", help="Runs that differ only in their seed as one row")] = False,
+    failed: Annotated[
+        bool,
+        typer.Option("--failed", help="The runs that have failed, and why; the board has the others"),
+    ] = False,
     everything: Annotated[bool, typer.Option("--all", help=f"More than the first {MOST_ROWS} rows")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, with the configuration")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, with the configuration")] = False,
@@ -46,35 +54,53 @@ def board(
     require(sum([as_json, as_csv, as_markdown, watch]) <= 1, "give one of --json, --csv, --md and --watch")
 
     def rows() -> list[Row]:
-        found = boards.filtered(read_board(), filter or [])
+        found = [row for row in read_board() if row.is_failed == failed]
+        found = boards.filtered(found, filter or [])
         if seeds:
             found = beside.grouped_by_seed(found)
         if last is not None:
             found = boards.ordered(found, "-finished")[:last]
         return boards.ordered(beside.with_other_rows(found), sort)
 
+    def chosen(found: list[Row]) -> list[str] | None:
+        asked = [name for each in columns or [] for name in each.split(",") if name]
+        return [boards.key_of(name, found) for name in asked] or None
+
     if watch:
-        _watch(rows)
+        _watch(rows, chosen)
         return
     found = rows()
+    keys = chosen(found)
     if as_json:
         print(as_json_text([row.values() for row in found]))
     elif as_csv:
         print(_csv(found), end="")
     elif as_markdown:
-        print(_markdown(found))
+        print(_markdown(found, keys))
     elif not found:
-        console.print(_nothing(bool(filter)), markup=False)
+        console.print(_nothing(bool(filter), failed), markup=False)
     else:
         shown_rows = found if everything else found[:MOST_ROWS]
-        console.print(board_table(shown_rows, console.width))
-        if len(found) > len(shown_rows):
-            console.print(f"{len(found) - len(shown_rows)} more: --all, --last N or --filter", markup=False)
+        console.print(board_table(shown_rows, console.width, keys))
+        for line in _below(found, shown_rows, failed):
+            console.print(line, markup=False, soft_wrap=True)
 
 
-def _nothing(is_filtered: bool) -> str:
-    if is_filtered and read_board():
-        return "no run meets the filter"
+def _below(found: list[Row], shown_rows: list[Row], failed: bool) -> list[str]:
+    """What the table does not say."""
+    lines = []
+    if len(found) > len(shown_rows):
+        lines.append(f"{len(found) - len(shown_rows)} more: --all, --last N or --filter")
+    if hidden := hidden_keys(shown_rows, console.width):
+        lines.append(f"not shown, for lack of room: {', '.join(hidden)}; --columns {','.join(hidden)}")
+    if not failed and (number := sum(row.is_failed for row in read_board())):
+        lines.append(f"{number} failed: --failed")
+    return lines
+
+
+def _nothing(is_filtered: bool, failed: bool = False) -> str:
+    if (is_filtered or failed) and read_board():
+        return "no run meets the filter" if is_filtered else "no run has failed"
     return f"no runs yet in {shown(output_dir())}: uv run python experiments/001-baseline/train.py"
 
 
@@ -92,23 +118,22 @@ def _cell(value: Any) -> Any:
     return plain(value) if isinstance(value, str | list | dict) else value
 
 
-def _markdown(rows: list[Row]) -> str:
-    others = list(dict.fromkeys(name for row in rows for name in row.other_metrics))
-    lines = [[*cells(row).values(), *(score_text(row.other_metrics.get(name)) for name in others)] for row in rows]
-    headings = [*HEADINGS, *map(plain, others)]
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in [headings, *lines]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [escaped[0], ["---"] * len(headings), *escaped[1:]])
+def _markdown(rows: list[Row], chosen: Sequence[str] | None) -> str:
+    found = columns(rows, chosen)
+    lines = [[column.heading for column in found], *zip(*(column.cells for column in found), strict=True)]
+    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [escaped[0], ["---"] * len(found), *escaped[1:]])
 
 
-def _watch(rows: Any) -> None:
-    """The board, twice a second, with the folds that are in training."""
+def _watch(rows: Callable[[], list[Row]], chosen: Callable[[list[Row]], list[str] | None]) -> None:
+    """The board, with the folds that are in training; it is read again so often that this costs little."""
     with Live(console=console, auto_refresh=False) as live:
         while True:
+            start = time.process_time()
             current = [replace(row, marks=(*_under_way(row), *row.marks)) for row in rows()]
-            live.update(
-                board_table(current[:MOST_ROWS], console.width) if current else Text(_nothing(False)), refresh=True
-            )
-            time.sleep(0.5)
+            table = board_table(current[:MOST_ROWS], console.width, chosen(current)) if current else _nothing(False)
+            live.update(table, refresh=True)
+            time.sleep(max(1.0, 24 * (time.process_time() - start)))  # 4 % of a core
 
 
 def _under_way(row: Row) -> list[str]:

@@ -2,35 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import re
 from enum import Enum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from expkit.errors import CONTROL, warn
+from expkit.cli_shared import Runs, as_json_text
+from expkit.errors import warn
 from expkit.inspect.about import changed_since
 from expkit.inspect.beside import find_seeds
 from expkit.inspect.blends import about_recipe, show_recipe
-from expkit.inspect.find import find_run, run_names
+from expkit.inspect.find import find_run
 from expkit.inspect.words import new_console, score_text, text
 from expkit.paths import shown
 from expkit.record import RunRecord, marks_of, read_run
 
 app = typer.Typer()
 console = new_console()
-
-
-RUN_HELP = "`<experiment>/<run>`, a folder, or any part of the name that only one run has"
-Run = Annotated[str, typer.Argument(help=RUN_HELP, autocompletion=run_names)]
-Runs = Annotated[list[str], typer.Argument(help=RUN_HELP, autocompletion=run_names)]
-
-
-def as_json_text(content: Any) -> str:
-    """As other programs read it; what would control a terminal is escaped."""
-    printed = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str)
-    return re.sub(CONTROL, lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", printed)
 
 
 class Part(Enum):

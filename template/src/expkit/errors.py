@@ -20,7 +20,21 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 
 
 class Error(Exception):
-    """A mistake of the person at the terminal: which key or file, what was expected, what to do."""
+    """A mistake of the person at the terminal: which key or file, what was expected, what to do. Nothing was begun."""
+
+    exit_code = 2
+
+
+class NotFound(Error):
+    """There is no such run, experiment or parameter set."""
+
+    exit_code = 3
+
+
+class Failed(Error):
+    """What was asked for was begun, and has failed: a training, a job of a sweep."""
+
+    exit_code = 1
 
 
 def require(condition: bool, message: str) -> None:
@@ -44,6 +58,9 @@ def report(error: BaseException) -> int:
 
     An `Error`, a full disk and Ctrl-C are one line; anything else is a bug, and its traceback begins at the
     experiment's own code. HYDRA_FULL_ERROR=1 shows the traceback of everything.
+
+    Returns:
+        1: failed; 2: refused, nothing was begun; 3: not found; 130: Ctrl-C.
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     if interrupted(error) and not full:
@@ -55,7 +72,7 @@ def report(error: BaseException) -> int:
     else:
         trace = error.__traceback__
         traceback.print_exception(error.with_traceback(trace if full else _own_frames(trace)))
-    return 1
+    return error.exit_code if isinstance(error, Error) else 1
 
 
 def one_line(error: BaseException) -> str | None:

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from expkit.errors import Error
+from expkit.errors import Error, NotFound
 
 
 def code_root() -> Path:
@@ -42,6 +42,11 @@ def output_dir() -> Path:
     return project_root() / "output"
 
 
+def notes_dir() -> Path:
+    """The folder of the notes on runs: with the code, in git."""
+    return code_root() / "notes"
+
+
 def experiment_names() -> list[str]:
     """The folders in `experiments/` that have a `train.py`, in order."""
     return sorted(file.parent.name for file in (code_root() / "experiments").glob("*/train.py"))
@@ -51,14 +56,14 @@ def experiment_dir(name: str) -> Path:
     """The folder of an experiment.
 
     Raises:
-        Error: there is none of this name; the message has the nearest, or all.
+        NotFound: there is none of this name; the message has the nearest, or all.
     """
     folder = code_root() / "experiments" / name
     known = experiment_names()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        raise Error(f"there is no experiment {name!r} in {shown(code_root() / 'experiments')}; {hint}")
+        raise NotFound(f"there is no experiment {name!r} in {shown(code_root() / 'experiments')}; {hint}")
     return folder
 
 

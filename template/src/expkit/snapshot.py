@@ -1,8 +1,8 @@
 """The exact code of a run, as a git commit on a hidden ref.
 
-The commit holds the working tree, tracked and untracked files, without what git ignores. It is made with an index of
-its own: the user's index, stash, branch and files stay as they are, and no hook runs. It has no parent and a fixed
-date, so that equal trees are one commit, in every clone. `git push origin 'refs/expkit/*'` shares the snapshots.
+The commit holds the working tree, tracked and untracked files, without notes/ and what git ignores. It is made with
+an index of its own: the user's index, stash, branch and files stay as they are, and no hook runs. It has no parent and
+a fixed date, so that equal trees are one commit in every clone. `git push origin 'refs/expkit/*'` shares snapshots.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _add_all(root: Path, folder: Path, index: str) -> None:
         for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
             git(root, "update-index", flag, "-z", "--stdin", index=index, stdin=there.encode(errors="surrogateescape"))
     own = os.path.relpath(folder, root)
-    never = [os.path.normpath(os.path.join(own, name)) for name in ("output", ".env")]
+    never = [os.path.normpath(os.path.join(own, name)) for name in ("output", "notes", ".env")]
     left_out = "".join(f":(exclude,top,literal){name}\0" for name in [*never, *_too_large(root)])
     add = ["add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul"]
     git(root, *add, index=index, stdin=f".\0{left_out}".encode(errors="surrogateescape"))

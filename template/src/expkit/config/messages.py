@@ -12,7 +12,7 @@ import yaml
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from expkit.errors import Error, chain, described
+from expkit.errors import Error, NotFound, chain, described
 
 OF_FLAGS = {"_run_hydra", "_get_rerun_conf", "_get_rerun_overrides"}  # Hydra's functions that look at flags
 
@@ -23,7 +23,10 @@ def as_error(error: BaseException) -> BaseException:
     if own is not None:
         return own
     message = _message(error)
-    return error if message is None else Error(message)
+    if message is None:
+        return error
+    is_choice = isinstance(error, MissingConfigException) and ": there is no " in message
+    return NotFound(message) if is_choice else Error(message)
 
 
 def raise_readable(error: BaseException) -> NoReturn:

@@ -15,7 +15,7 @@ from expkit.config.check import Checked, check_experiment
 from expkit.config.compose import composed, typed
 from expkit.config.experiment import load_experiment
 from expkit.config.messages import describe
-from expkit.errors import Error, require
+from expkit.errors import Error, NotFound, require
 from expkit.paths import code_root, experiment_dir, experiment_names, full_name, shown
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
@@ -158,7 +158,8 @@ def new_parameter_set(experiment: str, name: str, source: str | None = None) -> 
     if source is not None:
         origin = folder / "exp" / f"{source}.yaml"
         known = ", ".join(sorted(other.stem for other in folder.glob("exp/*.yaml")))
-        require(origin.is_file(), f"there is no {shown(origin)}; there are {known}")
+        if not origin.is_file():
+            raise NotFound(f"there is no {shown(origin)}; there are {known}")
         text = origin.read_text(encoding="utf-8")
     file.parent.mkdir(exist_ok=True)
     try:

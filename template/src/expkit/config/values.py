@@ -208,13 +208,18 @@ def differences(old: Mapping[str, Any], config: object, choices: Mapping[str, st
     absent = object()
     lines = []
     for key in dict.fromkeys([*before, *after]):
-        if key.startswith(NOT_COMPARED) and any(key == one or key.startswith(f"{one}.") for one in NOT_COMPARED):
+        if not is_compared(key):
             continue
         one, other = before.get(key, absent), after.get(key, absent)
         is_new_default = one is absent and not _is_below(key, before) and same(other, defaults.get(key, absent))
         if not same(one, other) and not is_new_default:
             lines.append(f"{key}: {_worded(one, absent)} → {_worded(other, absent)}")
     return lines
+
+
+def is_compared(key: str) -> bool:
+    """Whether two configurations that differ in this key are different."""
+    return not key.startswith(NOT_COMPARED) or not any(key == one or key.startswith(f"{one}.") for one in NOT_COMPARED)
 
 
 def _is_below(key: str, known: Mapping[str, Any]) -> bool:

@@ -45,6 +45,7 @@ def about_run(run: LoadedRun) -> dict[str, Any]:
         "full": _full(record),
         "blend": about_recipe(record.recipe) if record.recipe else None,
         "origin": _origin(record),
+        "notes": list(row.notes.lines),
         "config": row.config,
         "curve": last_curves(run),
     }

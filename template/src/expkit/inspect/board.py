@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 from expkit.config.values import flat
 from expkit.errors import Error
 from expkit.paths import output_dir
-from expkit.record import RunRecord, marks_of, read_run, run_folders, split_hash
+from expkit.record import Notes, RunRecord, marks_of, read_notes, read_run, run_folders, split_hash
 
 MOST_ROWS = 50  # that a person reads; a file or another program gets all
 
@@ -36,6 +36,8 @@ class Row:
         recorded: the configuration, {"exp": {"seed": 42, ...}}.
         left_out: which rows each fold has left out, as a hash of their ids.
         data: what of input/ the folds have been trained with, as a hash of its files.
+        failure: why the last training of a fold has failed, of the first that has.
+        notes: what was noted on it; of grouped runs, on the first.
     """
 
     experiment: str
@@ -57,6 +59,8 @@ class Row:
     recorded: dict[str, Any] = field(default_factory=dict)
     left_out: dict[int, str] = field(default_factory=dict)
     data: frozenset[str | None] = frozenset()
+    failure: str | None = None
+    notes: Notes = Notes("")
 
     @property
     def name(self) -> str:
@@ -67,6 +71,32 @@ class Row:
     def split(self) -> str | None:
         """Which rows all folds leave out, as one hash: equal ones are equal folds. None while folds are missing."""
         return split_hash(self.left_out, self.n_folds)
+
+    @property
+    def leaderboard(self) -> float | None:
+        """The score on the leaderboard, as noted."""
+        score: float | None = self.notes.last("leaderboard")
+        return score
+
+    @property
+    def verdict(self) -> str | None:
+        """ "kept" or "dropped", as noted."""
+        verdict: str | None = self.notes.last("verdict")
+        return verdict
+
+    @property
+    def tags(self) -> list[str]:
+        return self.notes.tags
+
+    @property
+    def note(self) -> str | None:
+        """What was noted last in words."""
+        return self.notes.texts[-1] if self.notes.texts else None
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether nothing has come of it: no fold is done, and the last training has failed."""
+        return self.failure is not None and not self.folds_done
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
@@ -99,16 +129,27 @@ COLUMNS = (
     "seconds",
     "finished",
     "commit",
+    "leaderboard",
+    "verdict",
+    "tags",
+    "note",
+    "failure",
 )
 
 
 def read_board(output: Path | None = None) -> list[Row]:
     """Every run under `output` (by default the project's), in the order of the folders. Debug runs are not on it."""
-    return [row_of(read_run(folder)) for folder in run_folders(output or output_dir())]
+    noted = read_notes()
+    return [row_of(read_run(folder), noted) for folder in run_folders(output or output_dir())]
 
 
-def row_of(run: RunRecord) -> Row:
-    """A run as a row of the board."""
+def row_of(run: RunRecord, noted: Mapping[str, Notes] | None = None) -> Row:
+    """A run as a row of the board.
+
+    Args:
+        noted: as from `read_notes`, which it is when it is None.
+    """
+    noted = read_notes() if noted is None else noted
     recorded = run.info["config"] if run.info else {}
     exp = recorded.get("exp")
     seed = exp.get("seed") if isinstance(exp, dict) else None
@@ -126,6 +167,8 @@ def row_of(run: RunRecord) -> Row:
         seed=seed if isinstance(seed, int | str) else None,
         marks=marks_of(run),
         recorded=recorded,
+        failure=next(iter(run.failed.values()), None),
+        notes=noted.get(run.title, Notes(run.title)),
     )
     score = run.score()
     if score is None:
@@ -159,7 +202,7 @@ def filtered(rows: list[Row], conditions: Iterable[str]) -> list[Row]:
         if parts is None:
             rows = [row for row in rows if condition in row.name]
         else:
-            key = _key(parts[1], rows)
+            key = key_of(parts[1], rows)
             rows = [row for row in rows if _holds(row.value(key), parts[2], parts[3])]
     return rows
 
@@ -167,6 +210,8 @@ def filtered(rows: list[Row], conditions: Iterable[str]) -> list[Row]:
 def _holds(value: Any, operator: str, other: str) -> bool:
     if value is None:
         return False
+    if isinstance(value, list):  # tags
+        return any(_holds(one, "=", other) for one in value) == (operator == "=")
     left: Any = str(value).lower() if isinstance(value, bool) else str(value)
     right: Any = other
     try:
@@ -189,7 +234,7 @@ def ordered(rows: list[Row], key: str = "score") -> list[Row]:
         Error: no run has the key.
     """
     key, reverse = key.removeprefix("-"), key.startswith("-")
-    key = _key(key, rows)
+    key = key_of(key, rows)
     with_value = [row for row in rows if row.value(key) is not None]
     without = [row for row in rows if row.value(key) is None]
     if key == "score":
@@ -212,8 +257,12 @@ def _comparable(value: Any) -> tuple[int, Any]:
     return (0, value) if isinstance(value, int | float) and value == value else (1, str(value))
 
 
-def _key(name: str, rows: list[Row]) -> str:
-    """The full key that `name` means: a column, or the end of a configuration key."""
+def key_of(name: str, rows: list[Row]) -> str:
+    """The full key that `name` means: a column, or the end of a configuration key.
+
+    Raises:
+        Error: no run has it, or it may be several.
+    """
     if name in COLUMNS:
         return name
     keys = (key for row in rows for key in (*filter(None, [row.metric]), *row.other_metrics, *row.config))

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from expkit.errors import Error
+from expkit.errors import Error, NotFound
 from expkit.paths import output_dir, shown
 from expkit.record import run_folders
 
@@ -21,7 +21,8 @@ def find_run(name: str, output: Path | None = None) -> Path:
         name: its folder; "<experiment>/<run>", whole or as `short_names` has it; or any part that only one run has.
 
     Raises:
-        Error: no run, or more than one; the message lists the candidates.
+        NotFound: no run has this name; the message has the nearest.
+        Error: more than one has; the message lists them.
     """
     output = output or output_dir()
     if (Path(name) / "run.json").is_file():
@@ -40,10 +41,10 @@ def find_run(name: str, output: Path | None = None) -> Path:
     if len(found) == 1:
         return folders[found[0]]
     if not folders:
-        raise Error(f"there are no runs in {shown(output)}")
+        raise NotFound(f"there are no runs in {shown(output)}")
     if not found:
         near = difflib.get_close_matches(name, folders, n=3, cutoff=0.4)
-        raise Error(f"no run is called {name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+        raise NotFound(f"no run is called {name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
     more = f" and {len(found) - 8} more" if len(found) > 8 else ""
     raise Error(f"{name} may be {', '.join(sorted(found)[:8])}{more}")
 

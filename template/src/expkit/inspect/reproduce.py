@@ -19,7 +19,7 @@ from typing import Any
 
 from expkit import inputs
 from expkit.combine.computed import again as computed_again
-from expkit.errors import Error, require
+from expkit.errors import Error, Failed, require
 from expkit.files import Broken
 from expkit.inspect.find import find_run
 from expkit.paths import code_root, output_dir, project_root, shown
@@ -137,7 +137,7 @@ def _train(code: Path, fold: FoldRecord, asked: dict[str, Any], root: Path) -> N
     command = [*_interpreter(code, fold), "-m", ENTRY]
     done = subprocess.run(command, cwd=code, env=environment, input=json.dumps(asked), capture_output=True, text=True)
     if done.returncode != 0:
-        raise Error(f"the training fails when it is made again:\n{done.stdout}{done.stderr}".rstrip())
+        raise Failed(f"the training fails when it is made again:\n{done.stdout}{done.stderr}".rstrip())
 
 
 def _interpreter(code: Path, fold: FoldRecord) -> list[str]:

@@ -1,4 +1,4 @@
-"""Runs for a reader at the terminal: many in a table, or one whole."""
+"""One run, whole, for a reader at the terminal."""
 
 from __future__ import annotations
 
@@ -12,56 +12,11 @@ from rich.text import Text
 from expkit.errors import plain
 from expkit.inspect.about import about_run
 from expkit.inspect.blends import show_recipe
-from expkit.inspect.board import Row
 from expkit.inspect.loaded import LoadedRun
+from expkit.inspect.notes import worded
 from expkit.inspect.words import duration, score_text, text
 from expkit.paths import shown
 from expkit.train.say import submission_of
-
-HEADINGS = ("run", "score ± std", "folds", "seed", "time", "finished", "commit", "marks")
-ONLY_WIDE = ("finished", "commit")  # columns for a terminal of 110 characters and more, for files and for programs
-
-
-def cells(row: Row) -> dict[str, str]:
-    """A row of the board as text, by heading."""
-    return {
-        "run": plain(row.name),
-        "score ± std": score_text(row.score, row.std),
-        "folds": f"{row.folds_done}/{row.n_folds or '?'}",
-        "seed": "" if row.seed is None else plain(row.seed),
-        "time": "" if row.seconds is None else duration(row.seconds),
-        "finished": plain(row.finished or "").replace("T", " ")[:16],
-        "commit": row.commit or "",
-        "marks": plain(", ".join(row.marks)),
-    }
-
-
-def board_table(rows: list[Row], width: int) -> Table:
-    """The rows as a table of `width` characters; the metric is named once when all have the same."""
-    metrics = {row.metric for row in rows if row.metric}
-    others = list(dict.fromkeys(name for row in rows for name in row.other_metrics))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    headings = [heading for heading in HEADINGS if width >= 110 or heading not in ONLY_WIDE]
-    for heading in headings:
-        title = f"{next(iter(metrics))} ± std" if heading == "score ± std" and len(metrics) == 1 else heading
-        wraps = heading in ("run", "marks")
-        right = heading in ("folds", "seed", "time")
-        table.add_column(text(title), justify="right" if right else "left", overflow="fold", no_wrap=not wraps)
-        if heading == "score ± std":
-            for name in others:
-                table.add_column(text(name), no_wrap=True)
-    for row in rows:
-        line = {name: Text(content) for name, content in cells(row).items()}
-        if len(metrics) > 1 and row.metric:
-            line["score ± std"] = text(f"{row.metric} {line['score ± std']}")
-        line["marks"].stylize("yellow")
-        found = []
-        for heading in headings:
-            found.append(line[heading])
-            if heading == "score ± std":
-                found += [Text(score_text(row.other_metrics.get(name))) for name in others]
-        table.add_row(*found, style="dim" if row.score is None else "")
-    return table
 
 
 def show_run(console: Console, folder: Path) -> None:
@@ -75,6 +30,8 @@ def show_run(console: Console, folder: Path) -> None:
         console.print(text(f"{scored}  {done}"), soft_wrap=True)
     if about["marks"]:
         console.print(text(", ".join(about["marks"]), "yellow"), soft_wrap=True)
+    for line in map(worded, about["notes"]):
+        console.print(text(line), soft_wrap=True)
     for name, reason in about["failed"].items():
         console.print(text(f"{name} failed: {reason}", "red"), soft_wrap=True)
     if about["folds"]:

@@ -19,7 +19,7 @@ from expkit.config.compat import FULL_ERROR, set_full_error
 from expkit.config.compose import print_config, typed
 from expkit.config.experiment import load_experiment
 from expkit.config.parameter_sets import DEFAULT, refuse_shared_name
-from expkit.errors import Error, interrupted, one_line, report
+from expkit.errors import Error, Failed, interrupted, one_line, report
 from expkit.paths import code_root, project_root, shown
 from expkit.train import world
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 NOTE = "job.json"
 
 
-class JobFailed(Error):
+class JobFailed(Failed):
     """A job of a sweep has failed, and has said so; any process can read this."""
 
 

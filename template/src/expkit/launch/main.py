@@ -36,7 +36,8 @@ def main(experiment: Experiment) -> None:
         experiment: as train.py defines it.
 
     Raises:
-        SystemExit: with 1 after an error, 130 after Ctrl-C.
+        SystemExit: with 1 when a training has failed, 2 when the command is refused, 3 when it names a parameter set
+            that does not exist, 130 after Ctrl-C.
     """
     frame = inspect.currentframe()
     caller = frame.f_back if frame is not None else None

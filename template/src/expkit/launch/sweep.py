@@ -15,7 +15,7 @@ from expkit.config import compat
 from expkit.config.compose import registered
 from expkit.config.experiment import Loaded
 from expkit.config.messages import as_error
-from expkit.errors import AGAIN, Error, interrupted, require, warn
+from expkit.errors import AGAIN, Error, Failed, interrupted, require, warn
 from expkit.launch import devices
 from expkit.launch.codecopy import copy_code, expose, hide
 from expkit.launch.job import NOTE, Job, JobFailed
@@ -98,7 +98,7 @@ def end_of_sweep(loaded: Loaded, failure: BaseException | None) -> BaseException
     if failed and failure is None:
         warn(f"failed: {', '.join(failed)}")
     elif failed and isinstance(failure, JobFailed | ValueError):  # Optuna's, when it has no trial at all
-        return Error(f"failed: {', '.join(failed)}")
+        return Failed(f"failed: {', '.join(failed)}")
     return failure
 
 
@@ -126,10 +126,11 @@ def _read(file: Path) -> dict[str, Any] | None:
 def _print_board(found: list[record.RunRecord]) -> None:
     from expkit.inspect.beside import with_other_rows
     from expkit.inspect.board import MOST_ROWS, ordered, row_of
-    from expkit.inspect.show import board_table
+    from expkit.inspect.table import board_table
     from expkit.inspect.words import new_console
 
-    rows = ordered(with_other_rows([row_of(run) for run in found]))
+    noted = record.read_notes()
+    rows = ordered(with_other_rows([row_of(run, noted) for run in found]))
     if not rows:
         return
     console = new_console()

@@ -13,6 +13,7 @@
     output/<experiment>/.<run>.version      which version counts; none: the lowest
     output/blends/<run>/                    a run that is a blend of others: `exp blend`
     output/submissions/<name>.csv, .json    what `exp submit` has made, and of which runs
+    notes/<experiment>.jsonl                what a person thinks of its runs: `exp note`
 
 Everything else reads and writes a run through this room. Nothing here raises for what it finds on the disk: what does
 not fit is a problem, and what has a problem does not count. Nothing that is read is executed.
@@ -49,6 +50,7 @@ from expkit.record.layout import (
     versions,
 )
 from expkit.record.marks import marks_of, parent_marks
+from expkit.record.notes import Notes, add_note, read_notes
 from expkit.record.recipe import Parent, Recipe
 from expkit.record.run import (
     RunRecord,
@@ -75,6 +77,7 @@ __all__ = [
     "LOG",
     "NOT_EXPERIMENTS",
     "OOF",
+    "Notes",
     "ORIGIN",
     "Parent",
     "RESULT",
@@ -87,6 +90,7 @@ __all__ = [
     "TEST",
     "THEN",
     "VERSION",
+    "add_note",
     "counting",
     "describe_again",
     "deviation",
@@ -100,6 +104,7 @@ __all__ = [
     "parent_marks",
     "read_data",
     "read_fold",
+    "read_notes",
     "read_run",
     "read_run_info",
     "run_folders",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from expkit.config.values import NOT_COMPARED
+from expkit.config.values import is_compared
 
 LONGEST = 120  # characters
 MOST_BYTES = 200  # of a file name; a system takes 255, and files beside it have longer names
@@ -45,4 +45,4 @@ def _key(override: Override) -> str:
 
 def _is_named(override: Override) -> bool:
     key = override.key_or_group
-    return key != "exp" and not any(key == one or key.startswith(f"{one}.") for one in NOT_COMPARED)
+    return key != "exp" and is_compared(key)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from expkit import record
 from expkit.config.experiment import Loaded
 from expkit.config.values import Config, Mode, container, flat, fold_file
-from expkit.errors import CANNOT_WRITE, Error, described, interrupted, report, require, warn
+from expkit.errors import CANNOT_WRITE, Error, Failed, described, interrupted, report, require, warn
 from expkit.modules import named_plainly
 from expkit.paths import shown
 from expkit.record import FoldRecord, RunRecord
@@ -69,7 +69,8 @@ class Run:
             exp.mode=sub.
 
         Raises:
-            Error: a fold has failed, and the others are done; or the folder cannot be written.
+            Failed: a fold has failed, and the others are done.
+        Error: the folder cannot be written.
         """
         if not self._ranks.leads:
             self._follow()
@@ -205,6 +206,8 @@ class Run:
         self.place.require_current()  # a folder that somebody has deleted explains any failure
         goes_on = len(self._numbers()) > 1 and self._ranks.size == 1  # other ranks would be in another fold
         if isinstance(failure, OSError | ImportError) or not goes_on:  # the next fold would fail alike
+            if isinstance(failure, Error):
+                raise Failed(str(failure)) from failure
             raise failure
         print(f"{record.fold_title(number)}  failed", flush=True)
         report(failure)
@@ -216,7 +219,7 @@ class Run:
         """Bring the scores up to date, let a version that replaces another count, and say what came out."""
         if self.failed:
             old = "; the old results stay until then" if self.place.replaces else ""
-            raise Error(f"failed: {', '.join(self.failed)}; the same command trains what is missing{old}")
+            raise Failed(f"failed: {', '.join(self.failed)}; the same command trains what is missing{old}")
         assert self.place.folder is not None
         if self.place.replaces and self.command.installs:
             run = self.place.versions.put_in_place(self.place.folder, self.update_scores)

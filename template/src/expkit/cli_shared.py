@@ -1,0 +1,22 @@
+"""What the commands of `exp` share: how a run is named, and JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Annotated, Any
+
+import typer
+
+from expkit.errors import CONTROL
+from expkit.inspect.find import run_names
+
+RUN_HELP = "`<experiment>/<run>`, a folder, or any part of the name that only one run has"
+Run = Annotated[str, typer.Argument(help=RUN_HELP, autocompletion=run_names)]
+Runs = Annotated[list[str], typer.Argument(help=RUN_HELP, autocompletion=run_names)]
+
+
+def as_json_text(content: Any) -> str:
+    """As other programs read it; what would control a terminal is escaped."""
+    printed = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    return re.sub(CONTROL, lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", printed)

@@ -1,0 +1,122 @@
+"""Notes on runs: what was expected, what came of it, a leaderboard score. They are the project's memory.
+
+    notes/<experiment>.jsonl        one JSON object a line, the newest last: {"run": "001", "time": ..., "text": ...}
+
+Git keeps them, so that they outlive their runs; two branches that both add lines merge by themselves (.gitattributes).
+A line is written whole or not at all, and is never changed; what is said later about the same run counts.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from expkit.errors import require, warn
+from expkit.paths import notes_dir, shown
+from expkit.record.content import is_number
+
+VERDICTS = ("kept", "dropped")
+TEXTS = ("run", "time", "text", "hypothesis", "verdict", "origin")
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Everything that was noted on a run, or, where its name ends in "/", on an experiment as a whole.
+
+    Attributes:
+        title: "<experiment>/<run>".
+        lines: as they were written, the oldest first.
+    """
+
+    title: str
+    lines: tuple[dict[str, Any], ...] = ()
+
+    def last(self, key: str) -> Any:
+        """What was noted last under "hypothesis", "verdict", "leaderboard", "origin", "text"; None: nothing."""
+        return next((line[key] for line in reversed(self.lines) if key in line), None)
+
+    @functools.cached_property
+    def tags(self) -> list[str]:
+        return list(dict.fromkeys(tag for line in self.lines for tag in line.get("tags", ())))
+
+    @functools.cached_property
+    def texts(self) -> list[str]:
+        return [line["text"] for line in self.lines if "text" in line]
+
+
+def read_notes(folder: Path | None = None) -> dict[str, Notes]:
+    """The notes by "<experiment>/<run>". A line that does not fit is left out, with a warning.
+
+    Args:
+        folder: with the files; None: the project's.
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    folder = folder or notes_dir()
+    for file in sorted(folder.glob("*.jsonl")):
+        for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+            if line := _line(text):
+                found.setdefault(f"{file.stem}/{line['run']}", []).append(line)
+            elif text.strip():
+                warn(f"{shown(file)}, line {number} is no note, and is left out")
+    # a merge of two branches may have mixed the lines
+    return {title: Notes(title, tuple(sorted(lines, key=lambda line: line["time"]))) for title, lines in found.items()}
+
+
+def add_note(title: str, about: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
+    """Add a line about a run, or, where `title` ends in "/", about an experiment; the line.
+
+    Args:
+        about: "text", "hypothesis", "verdict" (kept, dropped), "leaderboard" (a number), "tags" (a list), "origin", and
+            "scores", the CV score of the run at this time by metric; only what there is to say.
+        folder: with the files; None: the project's.
+
+    Raises:
+        Error: one of them does not fit; nothing is written.
+    """
+    experiment, _, run = title.partition("/")
+    line = {"run": run, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **about}
+    require(_fits(line), f"{title}: this cannot be noted: {dict(about)}")
+    file = (folder or notes_dir()) / f"{experiment}.jsonl"
+    file.parent.mkdir(exist_ok=True)
+    text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
+    with open(file, "ab+") as stream:  # at the end, also when two processes add at the same time
+        if stream.tell() and _last_byte(file) != b"\n":  # somebody has edited it
+            text = "\n" + text
+        stream.write(text.encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+    return line
+
+
+def _last_byte(file: Path) -> bytes:
+    with open(file, "rb") as stream:
+        stream.seek(-1, os.SEEK_END)
+        return stream.read(1)
+
+
+def _line(text: str) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return line if _fits(line) else None
+
+
+def _fits(line: Any) -> bool:
+    return (
+        type(line) is dict
+        and {"run", "time"} <= line.keys()
+        and all(type(line[key]) is str for key in TEXTS if key in line)
+        and line.get("verdict", "kept") in VERDICTS
+        and is_number(line.get("leaderboard", 0))
+        and type(line.get("tags", [])) is list
+        and all(type(tag) is str for tag in line.get("tags", []))
+        and type(line.get("scores", {})) is dict
+        and all(map(is_number, line.get("scores", {}).values()))
+    )

@@ -1,0 +1,156 @@
+"""Notes on runs: they outlive the runs, merge, and are shown wherever a run is."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import command
+from conftest import call, commit_all
+from helpers import counting
+from light import LIGHT
+from typer.testing import CliRunner
+
+import expkit
+from expkit.cli import app
+from expkit.errors import Error, NotFound
+from expkit.record import add_note, read_notes
+
+
+def exp(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def noted(*arguments: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(exp("note", *arguments, "--json"))
+    return content
+
+
+def test_a_hypothesis_before_and_a_verdict_after(root: Path, notes: Path) -> None:
+    exp("note", "002/light", "--hypothesis", "it is 10", "--tag", "idea")
+    assert noted("002/light")["runs"][0]["exists"] is False
+    command().train()
+    exp("note", "light", "as expected", "--kept", "--lb", "0.81", "--tag", "sure")
+    [about] = noted("light")["runs"]
+    assert about["run"] == f"{LIGHT}/light" and about["exists"]
+    assert (about["hypothesis"], about["verdict"], about["leaderboard"]) == ("it is 10", "kept", 0.81)
+    assert about["tags"] == ["idea", "sure"] and about["scores"] == {"quality": 10.0}
+    assert [line.get("text") for line in about["notes"]] == [None, "as expected"]
+
+    [row] = json.loads(exp("board", "--json"))
+    assert (row["leaderboard"], row["verdict"], row["tags"], row["note"]) == (
+        0.81,
+        "kept",
+        ["idea", "sure"],
+        "as expected",
+    )
+    [found] = expkit.read_board()
+    assert found.notes.lines == tuple(about["notes"])
+    shown = json.loads(exp("show", "light", "--json"))
+    assert shown["notes"] == about["notes"] and shown["verdict"] == "kept"
+    for printed in (exp("show", "light"), exp("note", "light")):
+        assert "hypothesis: it is 10" in printed and "as expected" in printed
+    assert "0.8100" in exp("board") and "kept" in exp("board", "--md")
+    assert len(json.loads(exp("board", "--json", "--filter", "verdict=kept", "--filter", "tags=idea"))) == 1
+    assert json.loads(exp("board", "--json", "--filter", "tags!=idea")) == []
+
+    exp("note", "light", "--dropped")
+    assert noted("light")["runs"][0]["verdict"] == "dropped", "what is said last counts"
+
+
+def test_notes_outlive_their_run(root: Path, notes: Path) -> None:
+    """And take more; with the score that the run had."""
+    command(x=1.0).train()
+    exp("note", "light", "good")
+    shutil.rmtree(counting(root).parent)
+    [about] = noted()["runs"]
+    assert (about["run"], about["exists"], about["scores"]) == (f"{LIGHT}/light", False, {"quality": 10.0})
+    exp("note", f"{LIGHT}/light", "was it?", "--lb", "0.5")
+    assert [line["text"] for line in noted(f"{LIGHT}/light")["runs"][0]["notes"]] == ["good", "was it?"]
+    assert "not there" in exp("note")
+
+
+def test_what_can_be_noted(root: Path, notes: Path) -> None:
+    exp("note", "002", "all of this is about light")
+    assert noted()["runs"][0]["run"] == f"{LIGHT}/"
+    assert json.loads((notes / f"{LIGHT}.jsonl").read_text())["run"] == ""
+    before = (notes / f"{LIGHT}.jsonl").read_bytes()
+    for arguments, error, message in (
+        (["lihgt", "x"], NotFound, "a note is on a run, a parameter set such as 001/002, or an experiment"),
+        (["002/004", "x"], NotFound, "no run is called 002/004|there are no runs"),
+        (["002", "x", "--kept", "--dropped"], Error, "not both"),
+        (["002", "--tag", "two words"], Error, "'two words': one word"),
+        (["002", "--lb", "nan"], Error, "cannot be noted"),
+    ):
+        with pytest.raises(error, match=message):
+            exp("note", *arguments)
+    assert (notes / f"{LIGHT}.jsonl").read_bytes() == before
+
+
+def test_a_line_that_is_no_note_is_said_and_left_out(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    add_note("001-one/a", {"text": "fine"})
+    file = notes / "001-one.jsonl"
+    file.write_text(
+        file.read_text() + '<<<<<<< HEAD\n{"run": 3}\n[[[[\n\n{"run": "a", "time": "x", "leaderboard": NaN}'
+    )
+    add_note("001-one/a", {"text": "after an edit"})
+    assert read_notes()["001-one/a"].texts == ["fine", "after an edit"]
+    assert capsys.readouterr().err.count("is no note, and is left out") == 4
+
+
+def _add(number: int, folder: Path) -> None:
+    for count in range(50):
+        add_note("001-one/a", {"text": f"{number} {count} " + "x" * 5000}, folder)
+
+
+def test_processes_that_note_at_the_same_time(tmp_path: Path) -> None:
+    """No line is lost or mixed with another."""
+    processes = [
+        multiprocessing.get_context("fork").Process(target=_add, args=(number, tmp_path)) for number in range(4)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    texts = read_notes(tmp_path)["001-one/a"].texts
+    assert sorted(text.split(" x")[0] for text in texts) == sorted(f"{a} {b}" for a in range(4) for b in range(50))
+
+
+def test_branches_that_both_note_merge_by_themselves(tmp_path: Path, template_repository: Path) -> None:
+    shutil.copy(template_repository / "template/.gitattributes", tmp_path)
+    add_note("001-one/a", {"text": "before"}, tmp_path / "notes")
+    commit_all(tmp_path)
+    call("git", "checkout", "-qb", "other", cwd=tmp_path)
+    add_note("001-one/a", {"text": "there"}, tmp_path / "notes")
+    commit_all(tmp_path)
+    call("git", "checkout", "-q", "main", cwd=tmp_path)
+    add_note("001-one/a", {"text": "here", "verdict": "kept"}, tmp_path / "notes")
+    commit_all(tmp_path)
+    call("git", "-c", "user.name=a", "-c", "user.email=a@b", "merge", "-q", "other", cwd=tmp_path)
+    assert read_notes(tmp_path / "notes")["001-one/a"].texts == ["before", "there", "here"], "by their time"
+
+
+def test_cv_and_the_leaderboard(root: Path, notes: Path) -> None:
+    """From three runs on: of 10, 9.5 and 8, the leaderboard has the order, and not the distances."""
+    for x, board in ((1.0, 0.9), (10.0, 0.8), (0.1, 0.8)):
+        expkit.run(LIGHT, overrides=[f"exp.train.x={x}"])
+        if x == 0.1:
+            assert noted()["leaderboard"] == {}
+        exp("note", f"light,exp.train.x={x}", "--lb", str(board))
+    found = noted()["leaderboard"]["quality"]
+    assert found["runs"] == 3 and found["pearson"] == pytest.approx(1.0) and found["spearman"] == pytest.approx(1.0)
+    assert "CV quality and leaderboard of 3 runs: correlation 1.00, of ranks 1.00" in exp("note")
+    expkit.run(LIGHT, overrides=["exp.train.x=50"])
+    exp("note", "light,exp.train.x=50", "--lb", "0.95")
+    found = noted()["leaderboard"]["quality"]
+    # scores 10, 9, 9, 7.11 with 0.9, 0.8, 0.8, 0.95; ranks 4, 2.5, 2.5, 1 with 3, 1.5, 1.5, 4
+    assert found["runs"] == 4 and -1 < found["pearson"] < 0
+    assert found["spearman"] == pytest.approx(-0.3333, abs=1e-3)

@@ -1,0 +1,111 @@
+"""The board in a terminal: which columns it has, and what is said of those that do not fit."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import command
+from rich.console import Console
+from test_notes import exp
+
+import expkit
+from expkit.errors import Error, Failed
+from expkit.inspect.board import Row
+from expkit.inspect.table import board_table, columns, hidden_keys
+from expkit.record import Notes
+
+
+def row(name: str, score: float | None = 0.5, notes: dict[str, Any] | None = None, **values: Any) -> Row:
+    experiment, _, run = name.partition("/")
+    train = {"learning_rate": 0.1, "epoch": 5} | values
+    return Row(
+        experiment,
+        run,
+        Path("/nowhere"),
+        metric="accuracy",
+        score=score,
+        std=None if score is None else 0.01,
+        folds_done=5,
+        n_folds=5,
+        seconds=12.0,
+        finished="2026-01-02T03:04:05+00:00",
+        commit="1234567",
+        recorded={"exp": {"name": run, "seed": 1, "fold": [0], "train": train, "runtime": {"workers": len(name)}}},
+        notes=Notes(name, ({"run": run, "time": "", **notes},) if notes else ()),
+    )
+
+
+def printed(rows: list[Row], width: int, chosen: list[str] | None = None) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, highlight=False)
+    console.print(board_table(rows, width, chosen))
+    lines: list[str] = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert all(len(line) <= width for line in lines)
+    return [line.rstrip() for line in lines]
+
+
+OPTUNA = "001-baseline/baseline,exp.train.dropout=0.3{},exp.train.learning_rate=0.0012345678,exp.train.weight_decay=0.1"
+
+
+def test_on_80_columns_a_run_is_a_line() -> None:
+    """Also one with a name that is longer than the terminal, and with everything that the board can say."""
+    said = {"leaderboard": 0.81, "verdict": "kept"}
+    rows = [row(OPTUNA.format(number), dropout=number, learning_rate=0.001, notes=said) for number in range(20)]
+    lines = printed(rows, 80)
+    assert len(lines) == 1 + len(rows) and "…" not in "".join(lines)
+    for wanted in ("run", "accuracy ± std", "LB", "verdict", "folds", "dropout"):
+        assert wanted in lines[0]
+    assert all(line.startswith("001/baseline~") and "0.5000 ± 0.0100" in line for line in lines[1:])
+    assert "finished" in printed(rows, 120)[0] and "commit" in printed(rows, 120)[0]
+
+
+def test_the_keys_that_differ_are_the_columns() -> None:
+    rows = [row("001-one/a"), row("001-one/b", learning_rate=0.2), row("002-two/c", extra=[1, 2], depth=3)]
+    headings = [column.heading for column in columns(rows)]
+    assert "learning_rate" in headings and "epoch" not in headings, "the same in all"
+    assert not {"name", "fold", "workers", "seed"} & set(headings)
+    by_heading = {column.heading: column.cells for column in columns(rows)}
+    assert by_heading["learning_rate"] == ["0.1", "0.2", "0.1"]
+    chosen = {column.heading: column.cells for column in columns(rows, ["exp.train.epoch", "exp.train.extra"])}
+    assert chosen["epoch"] == ["5", "5", "5"] and chosen["extra"] == ["", "", "[1, 2]"]
+    assert "learning_rate" not in chosen
+
+
+def test_keys_of_one_name_are_told_apart() -> None:
+    rows = [row("001-one/a", a={"depth": 1}, b={"depth": 1}), row("001-one/b", a={"depth": 2}, b={"depth": 3})]
+    assert {"a.depth", "b.depth"} <= {column.heading for column in columns(rows)}
+
+
+def test_what_has_no_room_is_said() -> None:
+    rows = [row(f"001-one/{n}", **{f"a_long_parameter_{k}": f"value {n}" for k in range(12)}) for n in range(3)]
+    missing = hidden_keys(rows, 80)
+    assert missing and hidden_keys(rows, 300) == []
+    shown = [column.heading for column in columns(rows) if column.heading.startswith("a_long")]
+    assert set(missing) < set(shown)
+    line = printed(rows, 80, ["exp.train.a_long_parameter_11"])[-1]
+    assert "value 2" in line, "what is asked for has room before what is not"
+
+
+def test_failed_runs_are_out_of_the_way(root: Path) -> None:
+    command("exp.train.x=1").train()
+    for number in range(5):
+        (root / f"control/fail{number}").touch()
+    with pytest.raises(Failed):
+        command("exp.train.x=2").train()
+    lines = exp("board").splitlines()
+    assert len(lines) == 3 and "x=1" in lines[1] and lines[2] == "1 failed: --failed"
+    failed = exp("board", "--failed")
+    assert "x=2" in failed and "ValueError: planted" in failed and "x=1" not in failed
+    (root / "control/fail0").unlink()
+    with pytest.raises(Failed):
+        command("exp.train.x=2").train()
+    assert "--failed" not in exp("board") and "no run has failed" in exp("board", "--failed")
+
+
+def test_columns_of_the_command_line(root: Path) -> None:
+    expkit.run("002-light", overrides=["exp.train.x=1"])
+    assert "anything" not in exp("board") and "anything" in exp("board", "--columns", "anything,x")
+    with pytest.raises(Error, match="did you mean anything"):
+        exp("board", "--columns", "anythin")
