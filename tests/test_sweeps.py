@@ -161,7 +161,7 @@ def test_a_folder_that_hydra_cannot_sweep_in_is_said_in_one_line(sweeping: Proje
     root = tmp_path / "${x}"
     root.mkdir()
     done = sweeping.train("-m", "exp.seed=1,2", experiment=LIGHT, root=root, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.strip() == f"error: Hydra cannot sweep in a folder that has ${{ in its path: {root}/output"
     sweeping.train("exp.debug=true", "exp.fold=[0]", experiment=LIGHT, root=root)
     assert (root / f"output/debug/{LIGHT}/light/fold0/result.json").is_file()

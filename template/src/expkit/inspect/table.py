@@ -50,13 +50,16 @@ class Column:
         return min(widest, NARROW) if self.wraps else widest
 
 
-def columns(rows: list[Row], chosen: Sequence[str] | None = None) -> list[Column]:
+def columns(rows: list[Row], chosen: Sequence[str] | None = None, width: int | None = None) -> list[Column]:
     """Every column that says something of these rows, from left to right.
 
     Args:
         chosen: keys of the configuration to show; None: those that differ among the rows.
+        width: of the terminal; where the names of the runs would take more than a third of it, they are short ones.
     """
-    titles = short_names(row.name for row in rows)
+    titles = {row.name: row.name for row in rows}
+    if width is not None and max(map(cell_len, titles), default=0) > width // 3:
+        titles = short_names(titles)
     metrics = {row.metric for row in rows if row.metric}
     metric = next(iter(metrics)) if len(metrics) == 1 else "score"
     scores = [score_text(row.score, row.std) for row in rows]
@@ -127,7 +130,7 @@ def board_table(rows: list[Row], width: int, chosen: Sequence[str] | None = None
     Args:
         chosen: as of `columns`.
     """
-    found = columns(rows, chosen)
+    found = columns(rows, chosen, width)
     kept: list[int] = []
     room = width + GAP
     for place in sorted(range(len(found)), key=lambda place: (found[place].worth, place)):
