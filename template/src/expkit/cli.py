@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -88,12 +89,18 @@ def check(
     experiments: Annotated[
         list[str] | None, typer.Argument(help="Which experiments; all of them by default", autocompletion=_experiments)
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="As JSON: a list, with the problem of each that has one")
+    ] = False,
 ) -> None:
     """Compose every parameter set of every experiment, without training. Exit code 1 when one does not."""
     from expkit.config.check import check_all
 
     found = check_all([full_name(name) for name in experiments or []] or None)
     bad = [checked for checked in found if checked.problem]
+    if as_json:
+        print(as_json_text([asdict(checked) for checked in found]))
+        raise typer.Exit(1 if bad else 0)
     table = Table("experiment", "parameter set", "name", "", box=None, pad_edge=False)
     for checked in found if len(found) <= MOST_ROWS else bad:
         state = Text(checked.problem, "red") if checked.problem else Text("ok", "green")
@@ -155,14 +162,19 @@ def oof(
 
 
 @app.command()
-def reproduce(run: Run) -> None:
+def reproduce(
+    run: Run, as_json: Annotated[bool, typer.Option("--json", help="As JSON: what differs, and the reasons")] = False
+) -> None:
     """Train the finished folds of a run again, from the snapshot of its code. Exit code 1 when they differ."""
     from expkit.inspect.reproduce import reproduce as train_again
 
     folder = find_run(run)
     with console.status(f"training {folder.parent.name}/{folder.name} again"):
         again = train_again(folder)
-    console.print(str(again), markup=False)
+    if as_json:
+        print(as_json_text({"identical": again.identical, **asdict(again)}))
+    else:
+        console.print(str(again), markup=False)
     raise typer.Exit(0 if again.identical else 1)
 
 
