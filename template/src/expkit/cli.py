@@ -125,16 +125,26 @@ def show(
 
 @app.command()
 def diff(
-    run: Run, other: Run, as_json: Annotated[bool, typer.Option("--json", help="As JSON, a key for each part")] = False
+    run: Run,
+    other: Run,
+    seeds: Annotated[
+        bool, typer.Option("--seeds", help="Compare each with the runs that differ from it only in their seed")
+    ] = False,
+    bootstrap: Annotated[
+        bool, typer.Option("--bootstrap", help="Resample the out-of-fold rows, however long it takes")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON, a key for each part")] = False,
 ) -> None:
-    """What differs between two runs: configuration, scores of the folds, data, packages, code."""
+    """What differs between two runs: configuration, scores, data, packages, code; and whether the second is better."""
     from expkit.inspect.compare import compare, show_diff
+    from expkit.inspect.paired import paired_by_seed
 
-    folders = find_run(run), find_run(other)
+    pairs = paired_by_seed(run, other) if seeds else [(find_run(run), find_run(other))]
+    found = compare(pairs, bootstrap, color=not as_json)
     if as_json:
-        print(as_json_text(compare(*folders)))
+        print(as_json_text(found))
     else:
-        show_diff(console, *folders)
+        show_diff(console, found)
 
 
 @app.command()

@@ -33,12 +33,12 @@ def _other(row: Row, best: Mapping[object, Row]) -> list[str]:
     others = {
         "other folds": have_other_folds(best[row.metric], row),
         "other data": "mixed data" not in row.marks
-        and _have_other_data(best.get((row.experiment, row.metric), row), row),
+        and have_other_data(best.get((row.experiment, row.metric), row), row),
     }
     return [mark for mark, is_so in others.items() if is_so]
 
 
-def _have_other_data(one: Row, other: Row) -> bool:
+def have_other_data(one: Row, other: Row) -> bool:
     """Whether a file that both have been trained with had another content; each may have read files of its own."""
     if one.data == other.data:
         return False
@@ -105,8 +105,10 @@ def _as_one(group: list[Row]) -> Row:
         return group[0]
     marks = [mark for row in group for mark in row.marks]
     is_mixed = any(have_other_folds(group[0], row) for row in group)
+    folds = [] if is_mixed else [fold for fold in group[0].fold_scores if all(fold in row.fold_scores for row in group)]
     return replace(
         min(group, key=lambda row: len(row.run)),
+        fold_scores={fold: statistics.fmean(row.fold_scores[fold] for row in group) for fold in folds},
         score=statistics.fmean(scores),
         std=deviation(scores),
         seed=f"{len({row.seed for row in group})} seeds",

@@ -11,8 +11,9 @@ from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
 from typing import Any
 
-from expkit.config.values import flat
+from expkit.config.values import SplitMethod, flat
 from expkit.errors import Error
+from expkit.inspect.noise import ratio_of_rows
 from expkit.paths import output_dir
 from expkit.record import Notes, RunRecord, marks_of, read_notes, read_run, run_folders, split_hash
 
@@ -38,6 +39,8 @@ class Row:
         data: what of input/ the folds have been trained with, as a hash of its files.
         failure: why the last training of a fold has failed, of the first that has.
         notes: what was noted on it; of grouped runs, on the first.
+        fold_scores: of each fold that is done; of grouped runs, the means.
+        ratio: rows left out for each that is trained on, as `noise.ratio_of_rows`; None of a single fold.
     """
 
     experiment: str
@@ -61,6 +64,8 @@ class Row:
     data: frozenset[str | None] = frozenset()
     failure: str | None = None
     notes: Notes = Notes("")
+    fold_scores: dict[int, float] = field(default_factory=dict)
+    ratio: float | None = None
 
     @property
     def name(self) -> str:
@@ -185,7 +190,18 @@ def row_of(run: RunRecord, noted: Mapping[str, Notes] | None = None) -> Row:
         finished=run.finished,
         commit=commit,
         other_metrics=others,
+        fold_scores=score.folds,
+        ratio=_ratio(run, exp),
     )
+
+
+def _ratio(run: RunRecord, exp: Any) -> float | None:
+    if run.n_folds is None or run.n_folds < 2:
+        return None
+    split = exp.get("split") if isinstance(exp, dict) else None
+    is_by_time = isinstance(split, dict) and split.get("method") == SplitMethod.time.name
+    rows = {number: fold.result["rows"] for number, fold in run.done.items() if fold.result}
+    return ratio_of_rows(rows, run.n_folds, is_by_time)
 
 
 # Which rows, in which order

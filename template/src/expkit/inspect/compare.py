@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,25 @@ from expkit.config.values import same
 from expkit.inspect.beside import have_other_folds
 from expkit.inspect.blends import about_recipe
 from expkit.inspect.board import row_of
+from expkit.inspect.verdict import verdict, worded
 from expkit.inspect.words import text
 from expkit.paths import code_root, output_dir
 from expkit.record import RunRecord, read_data, read_run
 from expkit.snapshot import git
 
 
-def compare(old: Path, new: Path, color: bool = False) -> dict[str, Any]:
-    """What differs between two runs, as JSON has it.
+def compare(pairs: Sequence[tuple[Path, Path]], is_asked: bool = False, color: bool = False) -> dict[str, Any]:
+    """What differs between two runs, as JSON has it, and under "comparison" which is better.
 
     A value that differs is {"old": ..., "new": ...}, without the side that lacks it.
 
     Args:
+        pairs: the two; more pairs, of other seeds, count for the comparison alone.
+        is_asked: whether to resample rows though it takes long.
         color: colour the difference of the code as git does for a terminal.
     """
-    runs = read_run(old), read_run(new)
+    records = [(read_run(old), read_run(new)) for old, new in pairs]
+    runs = records[0]
     rows = [row_of(run) for run in runs]
     origins = [next((fold.origin() for fold in run.done.values()), {}) for run in runs]
     sides = [{"run": row.name, "folder": str(row.folder), "marks": list(row.marks)} for row in rows]
@@ -40,6 +45,7 @@ def compare(old: Path, new: Path, color: bool = False) -> dict[str, Any]:
         "weights": _changes(*(about_recipe(run.recipe)["weights"] if run.recipe else {} for run in runs)),
         "scores": _scores(*runs),
         "other_folds": have_other_folds(*runs),
+        "comparison": verdict(records, is_asked),
         "packages": _changes(*(_dict(origin.get("packages")) for origin in origins)),
         "machine": _changes(*(_machine(origin) for origin in origins)),
         "data": _data(*runs),
@@ -128,9 +134,8 @@ def _code(old: RunRecord, new: RunRecord, color: bool) -> dict[str, Any]:
 # For a reader
 
 
-def show_diff(console: Console, old: Path, new: Path) -> None:
-    """Print what differs between two runs."""
-    found = compare(old, new, color=True)
+def show_diff(console: Console, found: dict[str, Any]) -> None:
+    """Print what `compare` has found."""
     console.print(text(f"{found['old']['run']} → {found['new']['run']}", "bold"), soft_wrap=True)
     if not found["config"]:
         console.print(Text("configuration", "bold"), "the same")
@@ -139,6 +144,8 @@ def show_diff(console: Console, old: Path, new: Path) -> None:
     _show_scores(console, found["scores"])
     if found["other_folds"]:
         console.print(text("other folds: other rows are left out, and the scores do not compare", "yellow"))
+    for line in worded(found["comparison"], found["new"]["run"]):
+        console.print(text(line), soft_wrap=True)
     for side in (found["old"], found["new"]):
         if side["marks"]:
             console.print(text(f"{side['run']}: {', '.join(side['marks'])}", "yellow"), soft_wrap=True)

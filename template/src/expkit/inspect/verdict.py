@@ -1,0 +1,173 @@
+"""Better, or noise? Two runs, or those of several seeds, over their folds and over their out-of-fold rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from expkit.combine.members import require_same_targets
+from expkit.combine.rows import Rows, out_of_fold
+from expkit.config.experiment import load_experiment
+from expkit.errors import Error, require
+from expkit.inspect.board import row_of
+from expkit.inspect.bootstrap import RESAMPLES, Bootstrap
+from expkit.inspect.noise import Interval, together
+from expkit.inspect.paired import folds_of, over_folds, require_comparable, require_same_data
+from expkit.record import RunRecord, fold_title
+from expkit.train.scores import score
+
+if TYPE_CHECKING:
+    from expkit.config.experiment import Metric
+    from expkit.tables import Columns
+
+    Pairs = Sequence[tuple[RunRecord, RunRecord]]
+
+GROUP = "group"  # a column of out-of-fold predictions: rows of one group are not independent
+
+
+def verdict(pairs: Pairs, is_asked: bool = False) -> dict[str, Any]:
+    """Whether the second runs are better than the first, as JSON has it; {"reason": ...} when they cannot be compared.
+
+    Args:
+        pairs: two runs; or a pair for each seed.
+        is_asked: whether to resample rows though it takes long.
+
+    Returns:
+        "folds" and "rows": "better_by" and its 95 % interval, "low" and "high", or a "reason". "verdict": better or
+        worse only when every interval that there is says so, else could be noise; None when there is none.
+    """
+    rows = [(row_of(old, {}), row_of(new, {})) for old, new in pairs]
+    first = rows[0][0]
+    try:
+        for old, new in rows:
+            require_comparable(old, new)
+            require_same_data(first, old)
+    except Error as error:
+        return {"reason": str(error)}
+    intervals: list[Interval] = []
+    numbers = [folds_of(*pair) for pair in rows]
+    try:
+        intervals.append(over_folds(rows))
+        seeds = [old.seed for old, _ in rows] if len(rows) > 1 else []
+        folds = asdict(intervals[0]) | {"folds": sorted({fold for each in numbers for fold in each}), "seeds": seeds}
+    except Error as error:
+        folds = {"reason": str(error)}
+    try:
+        bootstrap = _bootstrap(pairs, numbers)
+        interval, how = bootstrap.interval(is_asked)
+        intervals.append(interval)
+        count = {"rows": bootstrap.rows, "groups": None if bootstrap.groups is None else bootstrap.count}
+        by_rows = asdict(interval) | count | {"resamples": RESAMPLES, "how": how}
+    except _OtherMetric as error:
+        return {"reason": str(error)}
+    except Error as error:
+        by_rows = {"reason": str(error)}
+    about = {"metric": first.metric, "greater_is_better": first.greater_is_better}
+    return about | {"verdict": together(intervals) if intervals else None, "folds": folds, "rows": by_rows}
+
+
+class _OtherMetric(Error):
+    """Runs were scored by different functions of one name, as far as anyone knows."""
+
+
+def _bootstrap(pairs: Pairs, folds: Sequence[Sequence[int]]) -> Bootstrap:
+    """The out-of-fold rows of runs, in one order, with the metric of the experiment, which gives the recorded scores.
+
+    Args:
+        folds: which of them, for each pair.
+
+    Raises:
+        Error: the rows, targets or groups differ; the metric cannot be had, or gives other scores.
+    """
+    import numpy
+
+    first = pairs[0][0]
+    aligned: list[Columns] = []
+    try:
+        name, metric = _metric(first)
+        tables = [_scored(run, each, name, metric) for pair, each in zip(pairs, folds, strict=True) for run in pair]
+    except Error as error:
+        makers = {(run.cv or {}).get("made_by", {}).get(first.metric) for pair in pairs for run in pair}
+        if len(makers) == 1:
+            raise
+        raise _OtherMetric(f"{first.metric} may not be the same function in all runs: {error}") from error
+    rows = Rows(tables[0]["id"], first.title)
+    for run, table in zip([run for pair in pairs for run in pair], tables, strict=True):
+        places = rows.places_in(table["id"], run.title)
+        aligned.append(table if places is None else {key: column[places] for key, column in table.items()})
+        require_same_targets(first, run, aligned[0], aligned[-1])
+    groups = aligned[0].get(GROUP) if all(GROUP in table for table in aligned) else None
+    if groups is not None and not all(numpy.array_equal(groups, table[GROUP]) for table in aligned):
+        raise Error(f"the column {GROUP} is not the same in all of the runs")
+    sign = 1 if first.greater_is_better else -1
+    return Bootstrap(name, metric, list(zip(aligned[::2], aligned[1::2], strict=True)), sign, groups)
+
+
+def _metric(run: RunRecord) -> tuple[str, Metric]:
+    """The metric that decides, as the code of the experiment has it now."""
+    try:
+        metrics = load_experiment(run.scored_by).experiment.metrics
+    except Error:
+        raise
+    except Exception as error:
+        raise Error(f"{run.scored_by} cannot be loaded: {type(error).__name__}: {error}") from error
+    name = run.metric or ""
+    require(name in metrics, f"{run.scored_by} has no metric {name} any more")
+    return name, metrics[name]
+
+
+def _scored(run: RunRecord, folds: Sequence[int], name: str, metric: Metric) -> Columns:
+    """The out-of-fold predictions of some folds, of which the metric gives the scores that are recorded."""
+    import numpy
+
+    table, recorded = out_of_fold(run), run.score()
+    assert recorded is not None
+    number = table.pop("fold")
+    for fold in folds:
+        value = score(name, metric, {key: column[number == fold] for key, column in table.items()})
+        require(
+            math.isclose(value, recorded.folds[fold], rel_tol=1e-6, abs_tol=1e-9),
+            f"{name} now gives {value:.6g} for {fold_title(fold)} of {run.title}, and {recorded.folds[fold]:.6g} is "
+            "recorded: the command of the run scores it again",
+        )
+    is_in = numpy.isin(number, folds)
+    return table if is_in.all() else {key: column[is_in] for key, column in table.items()}
+
+
+# For a reader
+
+
+def worded(found: dict[str, Any], name: str) -> list[str]:
+    """What `verdict` has found, a line each.
+
+    Args:
+        name: of the second run.
+    """
+    if "reason" in found:
+        return [f"better, or noise? not comparable: {found['reason']}"]
+    seeds = found["folds"].get("seeds")
+    ways = {
+        "folds": f"{len(found['folds'].get('folds', []))} folds{f' x {len(seeds)} seeds' if seeds else ''}",
+        "rows": f"{found['rows'].get('rows', 0):,} rows",
+    }
+    if found["rows"].get("groups") is not None:
+        ways["rows"] += f" in {found['rows']['groups']:,} groups"
+    lines = [
+        _line(name, found[key], how) if "low" in found[key] else f"over {key}: {found[key]['reason']}"
+        for key, how in ways.items()
+    ]
+    return [*lines, f"verdict: {found['verdict']}"]
+
+
+def _line(name: str, interval: dict[str, Any], how: str) -> str:
+    better_by, low, high = (interval[key] for key in ("better_by", "low", "high"))
+    word = "better" if better_by > 0 else "worse" if better_by < 0 else "neither better nor worse"
+    if better_by < 0:
+        better_by, low, high = -better_by, -high, -low
+    digits = max(4, min(15, 1 - math.floor(math.log10(high - low)))) if high > low else 4
+    numbers = [f"{number:.{digits}f}" for number in (better_by, low, high)]
+    by = f" by {numbers[0]}" if better_by else ""
+    is_noise = ": could be noise" if low <= 0 <= high else ""
+    return f"{name} is {word}{by} ({how}, 95 % interval {numbers[1]} to {numbers[2]}){is_noise}"
