@@ -8,12 +8,15 @@ floor that is. The floor of a start-up is bare.py: a Hydra application with the 
 
 from __future__ import annotations
 
+import json
 import os
+import pty
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -61,6 +64,49 @@ def copied_run(run: Path, target: Path) -> None:
     shutil.copytree(run, target, copy_function=os.link)
 
 
+def note(project: Path, run: str) -> None:
+    line = {
+        "run": run,
+        "time": "2026-01-01T00:00:00.000+00:00",
+        "text": "a note",
+        "verdict": "kept",
+        "leaderboard": 0.8,
+    }
+    file = project / "notes/001-baseline.jsonl"
+    file.parent.mkdir(exist_ok=True)
+    with open(file, "a") as stream:
+        stream.write(json.dumps(line) + "\n")
+
+
+def watching(project: Path, environment: dict[str, str], wait: float = 60) -> tuple[float, float]:
+    """Seconds of CPU that `exp board --watch` takes, and the seconds that it is looked at, once it stands."""
+    terminal, child = pty.openpty()
+    process = subprocess.Popen(["exp", "board", "--watch"], cwd=project, env=environment, stdout=child, stderr=child)
+    os.close(child)
+    threading.Thread(target=drain, args=(terminal,), daemon=True).start()
+    time.sleep(wait / 3)
+    start, before = time.perf_counter(), seconds_of(process.pid)
+    time.sleep(wait)
+    spent, watched = seconds_of(process.pid) - before, time.perf_counter() - start
+    process.kill()
+    process.wait()
+    return spent, watched
+
+
+def drain(terminal: int) -> None:
+    try:
+        while os.read(terminal, 2**16):
+            pass
+    except OSError:  # the other end is closed
+        os.close(terminal)
+
+
+def seconds_of(pid: int) -> float:
+    """User and system time of a process, from Linux."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def main() -> None:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
     environment.pop("VIRTUAL_ENV", None)
@@ -95,8 +141,11 @@ def main() -> None:
         for count in (1_000, 10_000):
             for number in range(len(list(run.parent.glob("[!.]*"))), count):
                 copied_run(run, run.with_name(f"run{number:05d}"))
+                note(project, f"run{number:05d}")
             took = median(["exp", "board"], project, environment)
-            row(f"`exp board`, {count:,} runs", took, "bare Hydra", floor)
+            row(f"`exp board`, {count:,} runs, each with a note", took, "bare Hydra", floor)
+            busy, watched = watching(project, environment)
+            row(f"`exp board --watch`, {count:,} runs: seconds of a core", busy, "seconds", watched)
 
         for number in range(2, 21):
             shutil.copytree(baseline, project / f"experiments/{number:03d}-copy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from test_notes import exp
 import expkit
 from expkit.errors import Error, Failed
 from expkit.inspect.board import Row
+from expkit.inspect.paired import against_best
 from expkit.inspect.table import board_table, columns, hidden_keys
 from expkit.record import Notes
 
@@ -109,3 +111,26 @@ def test_columns_of_the_command_line(root: Path) -> None:
     assert "anything" not in exp("board") and "anything" in exp("board", "--columns", "anything,x")
     with pytest.raises(Error, match="did you mean anything"):
         exp("board", "--columns", "anythin")
+
+
+def test_which_runs_are_within_noise_of_the_best(root: Path) -> None:
+    """By the scores of their folds; a run of other folds does not compare."""
+    scores = {"a": [0.9, 0.8, 0.85], "b": [0.895, 0.805, 0.84], "c": [0.5, 0.41, 0.44]}
+    left_out = {fold: f"rows {fold}" for fold in range(3)}
+    rows = [
+        replace(
+            row(f"001-one/{name}", sum(each) / 3),
+            fold_scores=dict(enumerate(each)),
+            ratio=0.5,
+            n_folds=3,
+            left_out=left_out,
+        )
+        for name, each in scores.items()
+    ]
+    other = replace(rows[2], run="d", left_out=left_out | {2: "other rows"})
+    found = {one.run: one.versus_best for one in against_best([*rows, other])}
+    assert found == {"a": "best", "b": "could be noise", "c": "worse", "d": None}
+    assert "could be noise" in "".join(printed(against_best(rows), 80))
+    command("exp.train.x=1").train()
+    assert '"versus_best": "best"' in exp("board", "--noise", "--json") and "vs best" in exp("board", "--noise")
+    assert '"versus_best": null' in exp("board", "--json")

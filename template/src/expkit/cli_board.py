@@ -18,6 +18,7 @@ from expkit.inspect import beside
 from expkit.inspect import board as boards
 from expkit.inspect.board import MOST_ROWS, Row, read_board
 from expkit.inspect.loaded import position
+from expkit.inspect.paired import against_best
 from expkit.inspect.table import board_table, columns, hidden_keys
 from expkit.inspect.words import new_console
 from expkit.paths import output_dir, shown
@@ -40,6 +41,9 @@ def board(
     ] = None,
     last: Annotated[int | None, typer.Option(min=1, help="Only the N runs that finished last")] = None,
     seeds: Annotated[bool, typer.Option("--seeds", help="Runs that differ only in their seed as one row")] = False,
+    noise: Annotated[
+        bool, typer.Option("--noise", help="Say which runs are worse than the best, and which by no more than noise")
+    ] = False,
     failed: Annotated[
         bool,
         typer.Option("--failed", help="The runs that have failed, and why; the board has the others"),
@@ -60,7 +64,8 @@ def board(
             found = beside.grouped_by_seed(found)
         if last is not None:
             found = boards.ordered(found, "-finished")[:last]
-        return boards.ordered(beside.with_other_rows(found), sort)
+        found = beside.with_other_rows(found)
+        return boards.ordered(against_best(found) if noise else found, sort)
 
     def chosen(found: list[Row]) -> list[str] | None:
         asked = [name for each in columns or [] for name in each.split(",") if name]

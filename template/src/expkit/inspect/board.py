@@ -40,6 +40,7 @@ class Row:
         failure: why the last training of a fold has failed, of the first that has.
         notes: what was noted on it; of grouped runs, on the first.
         fold_scores: of each fold that is done; of grouped runs, the means.
+        versus_best: "best", "could be noise", "worse", as `paired.against_best` says; None: nobody has asked.
         ratio: rows left out for each that is trained on, as `noise.ratio_of_rows`; None of a single fold.
     """
 
@@ -66,6 +67,7 @@ class Row:
     notes: Notes = Notes("")
     fold_scores: dict[int, float] = field(default_factory=dict)
     ratio: float | None = None
+    versus_best: str | None = None
 
     @property
     def name(self) -> str:
@@ -139,6 +141,7 @@ COLUMNS = (
     "tags",
     "note",
     "failure",
+    "versus_best",
 )
 
 

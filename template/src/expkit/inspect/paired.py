@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from expkit.errors import Error, require
 from expkit.inspect.beside import find_seeds, have_other_data, have_other_folds
-from expkit.inspect.board import Row, row_of
-from expkit.inspect.noise import NOISE, ONE_FOLD, Interval, corrected_t
+from expkit.inspect.board import Row, ordered, row_of
+from expkit.inspect.noise import NOISE, ONE_FOLD, WORSE, Interval, corrected_t
 from expkit.record import read_run
 
 
@@ -24,6 +25,20 @@ def within_noise(best: Row, other: Row) -> bool | None:
         return over_folds([(best, other)]).verdict == NOISE
     except Error:
         return None
+
+
+def against_best(rows: list[Row]) -> list[Row]:
+    """The rows, each with what its folds say of it against the best run of the same metric; None: no comparison."""
+    best: dict[str | None, Row] = {}
+    for row in ordered(rows):
+        if row.score is not None:
+            best.setdefault(row.metric, row)
+    found = []
+    for row in rows:
+        is_noise = within_noise(best[row.metric], row) if row.score is not None else None
+        said = None if is_noise is None else NOISE if is_noise else WORSE
+        found.append(replace(row, versus_best="best" if row is best.get(row.metric) else said))
+    return found
 
 
 def require_comparable(old: Row, new: Row) -> None:

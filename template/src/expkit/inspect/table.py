@@ -73,6 +73,7 @@ def columns(rows: list[Row], chosen: Sequence[str] | None = None, width: int | N
         *(Column(name, [score_text(row.other_metrics.get(name)) for row in rows], 4) for name in others),
         Column("LB", [score_text(row.leaderboard) for row in rows], 3),
         Column("verdict", [row.verdict or "" for row in rows], 3),
+        Column("vs best", [row.versus_best or "" for row in rows], 2),
         Column("folds", [f"{row.folds_done}/{row.n_folds or '?'}" for row in rows], 2, right=True),
         *_configuration(rows, chosen),
         Column("time", ["" if row.seconds is None else duration(row.seconds) for row in rows], 6, right=True),
