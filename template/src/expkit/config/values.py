@@ -204,7 +204,7 @@ def differences(old: Mapping[str, Any], config: object, choices: Mapping[str, st
         choices: the class of each group; two classes may have the same fields.
     """
     before, after, defaults = flat(dict(old)), flat(config), flat(_defaults(config))
-    after |= {f"choices.{group}": choice for group, choice in choices.items()}
+    after |= flat({"choices": dict(choices)}) if choices else {}
     absent = object()
     lines = []
     for key in dict.fromkeys([*before, *after]):
