@@ -423,7 +423,7 @@ def test_new_experiment(clone: Path) -> None:
         assert complaint in error
     assert "did you mean 001-baseline?" in found[-2][1]
     assert "16 of 16 parameter sets are fine" in found[-1][0]
-    assert call("git", "status", "--porcelain", cwd=clone).stdout.count("\n") == 4
+    assert call("git", "status", "--porcelain", cwd=clone).stdout.count("\n") == 5, "and notes/"
 
 
 def test_new_parameter_set(clone: Path) -> None:

@@ -7,21 +7,19 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from expkit.cli_board import app as boarding
 from expkit.cli_combine import app as combining
+from expkit.cli_new import app as starting
 from expkit.cli_notes import app as noting
 from expkit.cli_shared import Run, as_json_text
-from expkit.errors import report, require, warn
+from expkit.errors import report, require
 from expkit.inspect.about import about_run
-from expkit.inspect.board import MOST_ROWS
 from expkit.inspect.find import find_run
 from expkit.inspect.loaded import LoadedRun
 from expkit.inspect.show import show_run
 from expkit.inspect.words import new_console
-from expkit.paths import experiment_names, full_name, shown
+from expkit.paths import shown
 
 app = typer.Typer(
     help="Start experiments, and find out what came of them.",
@@ -29,6 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+app.add_typer(starting)
 app.add_typer(boarding)
 app.add_typer(combining)
 app.add_typer(noting)
@@ -41,74 +40,6 @@ def main() -> None:
         app()
     except (Exception, KeyboardInterrupt) as error:
         sys.exit(report(error))
-
-
-def _experiments(incomplete: str) -> list[str]:
-    return [name for name in experiment_names() if name.startswith(incomplete)]
-
-
-@app.command()
-def new(
-    name: Annotated[str, typer.Argument(help="`larger-model`, or `001/003` for a parameter set of 001-baseline")],
-    source: Annotated[
-        str | None,
-        typer.Option("--from", help="What to copy: an experiment, or a parameter set", autocompletion=_experiments),
-    ] = None,
-    framework: Annotated[
-        str | None, typer.Option(help="Begin with the baseline of this one: sklearn, torch, lightgbm")
-    ] = None,
-) -> None:
-    """A new experiment, copied from the last one, or a new parameter set.
-
-    `exp new larger-model` makes `experiments/002-larger-model`; `exp new 001/003 --from 001` makes
-    `experiments/001-baseline/exp/003.yaml`. Copy what is to change; share in your package in `src/` what is to stay the
-    same in all experiments.
-    """
-    from expkit.config.new import missing_packages, new_experiment, new_parameter_set
-
-    experiment, slash, parameter_set = name.partition("/")
-    require(framework is None or (source is None and not slash), "--framework is for a new experiment without --from")
-    if slash:
-        made = new_parameter_set(full_name(experiment), parameter_set, source)
-        train, options = made.parents[1] / "train.py", f" exp={made.stem}"
-    else:
-        made, left_out = new_experiment(name, source, framework)
-        train, options = made / "train.py", ""
-        for checked in left_out:
-            warn(f"left out the parameter set {checked.parameter_set}: {checked.problem}")
-    console.print(f"made {shown(made)}; next:", markup=False)
-    if framework and (packages := missing_packages(framework)):
-        quoted = " ".join(f"'{package}'" for package in packages)
-        console.print(f"  uv add {quoted}", markup=False, soft_wrap=True)
-    console.print(f"  uv run python {shown(train)}{options} show_config=true", markup=False, soft_wrap=True)
-    console.print(f"  uv run python {shown(train)}{options} exp.debug=true", markup=False, soft_wrap=True)
-
-
-@app.command()
-def check(
-    experiments: Annotated[
-        list[str] | None, typer.Argument(help="Which experiments; all of them by default", autocompletion=_experiments)
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="As JSON: a list, with the problem of each that has one")
-    ] = False,
-) -> None:
-    """Compose every parameter set of every experiment, without training. Exit code 1 when one does not."""
-    from expkit.config.check import check_all
-
-    found = check_all([full_name(name) for name in experiments or []] or None)
-    bad = [checked for checked in found if checked.problem]
-    if as_json:
-        print(as_json_text([asdict(checked) for checked in found]))
-        raise typer.Exit(1 if bad else 0)
-    table = Table("experiment", "parameter set", "name", "", box=None, pad_edge=False)
-    for checked in found if len(found) <= MOST_ROWS else bad:
-        state = Text(checked.problem, "red") if checked.problem else Text("ok", "green")
-        table.add_row(checked.experiment, checked.parameter_set, checked.name or "", state)
-    if table.row_count:
-        console.print(table)
-    console.print(f"{len(found) - len(bad)} of {len(found)} parameter sets are fine", markup=False)
-    raise typer.Exit(1 if bad else 0)
 
 
 @app.command()

@@ -15,7 +15,8 @@ from expkit.config.check import Checked, check_experiment
 from expkit.config.compose import composed, typed
 from expkit.config.experiment import load_experiment
 from expkit.config.messages import describe
-from expkit.errors import Error, NotFound, require
+from expkit.config.parameter_sets import DEFAULT, refuse_shared_name
+from expkit.errors import Error, require
 from expkit.paths import code_root, experiment_dir, experiment_names, full_name, shown
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
@@ -137,30 +138,27 @@ def _set(file: Path, keys: list[str], value: str) -> None:
         node = next((inner for name, inner in pairs if name.value == key), None)
         if node is None:
             raise Error(f"{shown(file)} has no {'.'.join(keys)}: set it there")
-    plain = value if re.fullmatch(r"[A-Za-z][\w-]*", value) and yaml.safe_load(value) == value else json.dumps(value)
-    file.write_text(text[: node.start_mark.index] + plain + text[node.end_mark.index :], encoding="utf-8")
+    file.write_text(text[: node.start_mark.index] + as_yaml(value) + text[node.end_mark.index :], encoding="utf-8")
+
+
+def as_yaml(name: str) -> str:
+    """A name as YAML has it: quoted where it may be read as something else."""
+    return name if re.fullmatch(r"[A-Za-z][\w-]*", name) and yaml.safe_load(name) == name else json.dumps(name)
 
 
 def new_parameter_set(experiment: str, name: str, source: str | None = None) -> Path:
     """Make `exp/<name>.yaml` of an experiment: a copy of another parameter set, or one that changes nothing yet.
 
+    Args:
+        source: the name of a file in exp/.
+
     Raises:
-        Error: the name is no file's name or is taken, or the experiment or the source does not exist.
+        Error: as of `free_file`; or it does not compose.
     """
-    require(
-        re.fullmatch(_NAME, name) is not None and len(name) <= 60 and name != "default",
-        f"{name!r} names a file: letters, digits, - and _, at most 60, as in 003",
-    )
-    folder = experiment_dir(experiment)
-    file = folder / "exp" / f"{name}.yaml"
-    require(not file.exists(), f"{shown(file)} is there already")
+    file = free_file(experiment, name)
     text = '# Only what differs from config.yaml.\nname: ""\n\ntrain: {}\n'
     if source is not None:
-        origin = folder / "exp" / f"{source}.yaml"
-        known = ", ".join(sorted(other.stem for other in folder.glob("exp/*.yaml")))
-        if not origin.is_file():
-            raise NotFound(f"there is no {shown(origin)}; there are {known}")
-        text = origin.read_text(encoding="utf-8")
+        text = file.with_name(f"{source}.yaml").read_text(encoding="utf-8")
     file.parent.mkdir(exist_ok=True)
     try:
         keys = yaml.safe_load(text)
@@ -170,4 +168,22 @@ def new_parameter_set(experiment: str, name: str, source: str | None = None) -> 
     except Exception as error:
         file.unlink()
         raise Error(f"cannot make {shown(file)}: {describe(error)}") from error
+    return file
+
+
+def free_file(experiment: str, name: str) -> Path:
+    """The file of a new parameter set, which is not there yet.
+
+    Raises:
+        Error: the name is no file's name, the file is there, another parameter set has the name, or there is no such
+            experiment.
+    """
+    require(
+        re.fullmatch(_NAME, name) is not None and len(name) <= 60 and name != DEFAULT,
+        f"{name!r} names a file: letters, digits, - and _, at most 60, as in 003",
+    )
+    folder = experiment_dir(experiment)
+    file = folder / "exp" / f"{name}.yaml"
+    require(not file.exists(), f"{shown(file)} is there already")
+    refuse_shared_name(folder, name, name)
     return file

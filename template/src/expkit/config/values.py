@@ -203,7 +203,7 @@ def differences(old: Mapping[str, Any], config: object, choices: Mapping[str, st
         config: the configuration, as dataclasses.
         choices: the class of each group; two classes may have the same fields.
     """
-    before, after, defaults = flat(dict(old)), flat(config), flat(_defaults(config))
+    before, after, defaults = flat(dict(old)), flat(config), flat(defaults_of(config))
     after |= flat({"choices": dict(choices)}) if choices else {}
     absent = object()
     lines = []
@@ -232,15 +232,15 @@ def _worded(value: Any, absent: object) -> str:
     return "(not set)" if value is absent else repr(value) if isinstance(value, str) and not value else str(value)
 
 
-def _defaults(config: object) -> Any:
-    """The defaults of the fields of a configuration; of each dataclass in it, those of its own class."""
+def defaults_of(config: object) -> Any:
+    """The plain defaults of the fields of a configuration; of each dataclass in it, those of its own class."""
     if not is_dataclass(config) or isinstance(config, type):
         return {}
     found: dict[str, Any] = {}
     for item in fields(config):
         value = getattr(config, item.name)
         if is_dataclass(value):
-            found[item.name] = _defaults(value)
+            found[item.name] = defaults_of(value)
         elif item.default is not MISSING:
             found[item.name] = container(item.default)
         elif item.default_factory is not MISSING:

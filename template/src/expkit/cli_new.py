@@ -1,0 +1,137 @@
+"""The commands of `exp` that begin: a new experiment or parameter set, and whether all of them compose."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from expkit.cli_shared import as_json_text
+from expkit.config.parameter_sets import parameter_sets
+from expkit.errors import Error, require, warn
+from expkit.inspect.board import MOST_ROWS
+from expkit.inspect.find import find_run, run_names
+from expkit.inspect.words import new_console
+from expkit.paths import experiment_dir, experiment_names, full_name, shown
+from expkit.record import add_note, read_run
+
+app = typer.Typer()
+console = new_console()
+
+
+def _experiments(incomplete: str) -> list[str]:
+    return [name for name in experiment_names() if name.startswith(incomplete)]
+
+
+def _sources(incomplete: str) -> list[str]:
+    return [*_experiments(incomplete), *run_names(incomplete)]
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="`larger-model`, or `001/003` for a parameter set of 001-baseline")],
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="What to copy: an experiment; for a parameter set, another one of its experiment, or else a run",
+            autocompletion=_sources,
+        ),
+    ] = None,
+    framework: Annotated[
+        str | None, typer.Option(help="Begin with the baseline of this one: sklearn, torch, lightgbm")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON: what is made, and what comes next")] = False,
+) -> None:
+    """A new experiment, copied from the last one, or a new parameter set; a note says where it comes from.
+
+    `exp new larger-model` makes `experiments/002-larger-model`; `exp new 001/003 --from 001` makes
+    `experiments/001-baseline/exp/003.yaml`. Copy what is to change; share in your package in `src/` what is to stay the
+    same in all experiments.
+
+    `exp new 001/004 --from RUN` writes what differs from config.yaml in any run, such as the best trial of a study. A
+    name that may be a parameter set and a run is the parameter set.
+    """
+    from expkit.config.new import missing_packages
+
+    experiment, slash, parameter_set = name.partition("/")
+    require(framework is None or (source is None and not slash), "--framework is for a new experiment without --from")
+    about: dict[str, Any] = {"left_out": [], "needs": []}
+    if slash:
+        made = _parameter_set(full_name(experiment), parameter_set, source)
+        train, options = made.parents[1] / "train.py", f" exp={made.stem}"
+    else:
+        made, about["left_out"] = _experiment(name, source, framework)
+        about["needs"] = missing_packages(framework) if framework else []
+        train, options = made / "train.py", ""
+    commands = [f"uv run python {shown(train)}{options} {last}" for last in ("show_config=true", "exp.debug=true")]
+    if about["needs"]:
+        commands.insert(0, f"uv add {' '.join(map(repr, about['needs']))}")
+    if as_json:
+        print(as_json_text({"path": shown(made), **about, "next": commands}))
+        return
+    for left_out in about["left_out"]:
+        warn(f"left out the parameter set {left_out['parameter_set']}: {left_out['problem']}")
+    console.print(f"made {shown(made)}; next:", markup=False)
+    for command in commands:
+        console.print(f"  {command}", markup=False, soft_wrap=True)
+
+
+def _experiment(name: str, source: str | None, framework: str | None) -> tuple[Path, list[dict[str, Any]]]:
+    from expkit.config.new import new_experiment
+
+    last = next(reversed(experiment_names()), "")
+    made, left_out = new_experiment(name, source, framework)
+    origin = f"the baseline of {framework}" if framework else full_name(source) if source else last
+    add_note(f"{made.name}/", {"origin": origin})
+    return made, [asdict(checked) for checked in left_out]
+
+
+def _parameter_set(experiment: str, name: str, source: str | None) -> Path:
+    from expkit.config.from_run import parameter_set_from_run
+    from expkit.config.new import new_parameter_set
+
+    known = parameter_sets(experiment_dir(experiment))[1:]
+    if source is None or source in known:
+        made = new_parameter_set(experiment, name, source)
+        origin = f"{experiment}/{source}" if source else f"{experiment}/config.yaml"
+    else:
+        try:
+            run = read_run(find_run(source))
+        except Error as error:
+            there = f"there are {', '.join(known)}" if known else "there is none"
+            raise type(error)(f"{experiment} has no parameter set {source}; {there}; and {error}") from error
+        made, origin = parameter_set_from_run(experiment, name, run), run.title
+    add_note(f"{experiment}/{name}", {"origin": origin})
+    return made
+
+
+@app.command()
+def check(
+    experiments: Annotated[
+        list[str] | None, typer.Argument(help="Which experiments; all of them by default", autocompletion=_experiments)
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="As JSON: a list, with the problem of each that has one")
+    ] = False,
+) -> None:
+    """Compose every parameter set of every experiment, without training. Exit code 1 when one does not."""
+    from expkit.config.check import check_all
+
+    found = check_all([full_name(name) for name in experiments or []] or None)
+    bad = [checked for checked in found if checked.problem]
+    if as_json:
+        print(as_json_text([asdict(checked) for checked in found]))
+        raise typer.Exit(1 if bad else 0)
+    table = Table("experiment", "parameter set", "name", "", box=None, pad_edge=False)
+    for checked in found if len(found) <= MOST_ROWS else bad:
+        state = Text(checked.problem, "red") if checked.problem else Text("ok", "green")
+        table.add_row(checked.experiment, checked.parameter_set, checked.name or "", state)
+    if table.row_count:
+        console.print(table)
+    console.print(f"{len(found) - len(bad)} of {len(found)} parameter sets are fine", markup=False)
+    raise typer.Exit(1 if bad else 0)

@@ -1,0 +1,410 @@
+"""`exp new 001/004 --from RUN`: the configuration of any run as a parameter set, with what differs only."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+import yaml
+from conftest import Project, call
+from experiments import own_experiment
+from helpers import counting, scores_and_predictions
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from light import LIGHT, edited
+from test_exp import exp, refused
+
+import expkit
+from expkit import record
+from expkit.config import from_run
+from expkit.config.experiment import load_experiment
+from expkit.config.from_run import parameter_set_from_run
+from expkit.config.values import container, same
+from expkit.inspect.find import find_run
+from expkit.paths import code_root
+
+CONFIG = """
+defaults:
+- schema
+- net@exp.train.net: deep
+- model@exp.model: cnn
+- _self_
+- exp: default
+
+exp:
+  name: kinds
+  n_folds: 2
+  fold: [0]
+  train:
+    rate: 0.01
+    table:
+      kept: 1
+"""
+TRAIN = """
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+import expkit
+
+
+class Color(Enum):
+    red = "#f00"
+    blue = "#00f"
+
+
+@dataclass
+class CNN:
+    units: int = 8
+
+
+@dataclass
+class ViT:
+    units: int = 8
+    depth: int = 2
+
+
+@dataclass
+class Net:
+    width: int = 3
+
+
+@dataclass
+class Deep(Net):
+    pass
+
+
+@dataclass
+class Wide(Net):
+    pass
+
+
+@dataclass
+class Inner:
+    a: int = 1
+    b: float | None = None
+
+
+@dataclass
+class TrainConfig:
+    net: Net = MISSING
+    rate: float = 0.1
+    text: str = "plain"
+    count: int = 3
+    maybe: float | None = 0.5
+    flag: bool = False
+    color: Color = Color.red
+    file: Path = Path("a/b")
+    items: list[Any] = field(default_factory=lambda: [1, 2])
+    table: dict[str, Any] = field(default_factory=lambda: {"own": 1})
+    numbers: dict[int, str] = field(default_factory=lambda: {1: "one"})
+    inner: Inner = field(default_factory=Inner)
+    anything: Any = None
+    steps: int = 0
+
+    def __post_init__(self):
+        self.steps = 10 * self.count
+
+
+@dataclass
+class ExpConfig(expkit.ExpConfig):
+    model: Any = None
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass
+class Config(expkit.Config):
+    exp: ExpConfig = field(default_factory=ExpConfig)
+
+
+def quality(oof):
+    return oof["prediction"].mean()
+
+
+def train(exp, fold):
+    fold.save_oof({"id": [fold.number], "prediction": [exp.train.rate + exp.model.units]})
+    fold.finish()
+
+
+groups = {"model": {"cnn": CNN, "vit": ViT}, "net": {"deep": Deep, "wide": Wide}}
+experiment = expkit.Experiment(train, Config, metric=quality, greater_is_better=True, groups=groups)
+
+if __name__ == "__main__":
+    expkit.main(experiment)
+"""
+
+
+@pytest.fixture
+def kinds(root: Path) -> Iterator[Path]:
+    """An experiment with every kind of value."""
+    with own_experiment({"train.py": TRAIN, "config.yaml": CONFIG}) as folder:
+        yield folder
+
+
+@pytest.fixture
+def light(root: Path) -> Iterator[Path]:
+    """A copy of the light experiment, which may be changed."""
+    with own_experiment(copy_of=LIGHT) as folder:
+        yield folder
+
+
+def made(folder: Path, run: str, name: str = "004") -> str:
+    """The parameter set that the command makes of a run."""
+    exp("new", f"{folder.name}/{name}", "--from", run)
+    return (folder / f"exp/{name}.yaml").read_text()
+
+
+def recorded(run: str) -> dict[str, Any]:
+    info = record.read_run_info(find_run(run))
+    assert info is not None
+    return info
+
+
+def test_what_differs_and_nothing_else(light: Path, root: Path) -> None:
+    """With where it comes from; which folds, mode, debug and runtime are of the command, and not of the run."""
+    command_line = ["exp.train.x=1e-05", "exp.fold=[0,1]", "exp.runtime.tags=[a]", "exp.seed=3"]
+    expkit.run(light.name, overrides=command_line)
+    run = "light,exp.seed=3,exp.train.x=1e-05"
+    text = made(light, run)
+    score = record.read_run(find_run(run)).score()
+    assert score is not None
+    first = f"# From {light.name}/{run}: quality {score.value:.6g}, 2 of 5 folds. Only what differs from config.yaml.\n"
+    assert text == first + 'name: "004"\n\nseed: 3\n\ntrain:\n  x: 1.0e-05\n'
+    assert expkit.load_config(light.name, ["exp=004"]).exp.train.x == 1e-05
+    assert "1 of 1 parameter" not in exp("check", light.name) and "2 of 2 parameter sets" in exp("check", light.name)
+
+
+def test_training_it_gives_the_same_predictions(light: Path, root: Path) -> None:
+    """Of a run of a command line and of a parameter set, whose values are in the new one, too."""
+    (light / "exp").mkdir()
+    (light / "exp/003.yaml").write_text('name: "003"\ntrain:\n  x: 0.3\n  anything: {a: 010, b: "010"}\n')
+    expkit.run(light.name, overrides=["exp=003", "exp.train.x=0.1234567890123456789", "exp.n_folds=3"])
+    run = find_run("x=0.123")
+    made(light, run.name)
+    score = expkit.run(light.name, overrides=["exp=004"])
+    again = counting(root, "004", light.name)
+    assert scores_and_predictions(again) == scores_and_predictions(run) and len(scores_and_predictions(run)) == 3
+    whole = record.read_run(run).score()
+    assert whole is not None and score == whole.value
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"text": "1e3", "anything": "010"},
+        {"text": "", "anything": ""},
+        {
+            "text": "null",
+            "anything": "true",
+            "items": ["~", "yes", "1:30", "0x10", "2020-01-01", "=", "<<", "nan", "."],
+        },
+        {
+            "text": "two\nlines\n",
+            "anything": " # no comment: 'a' \"b\" ",
+            "items": ["[a]", "{b}", "*c", "&d", "!e", "%"],
+        },
+        {"text": "a ${exp.seed} \\${x} b", "anything": ["${a}", {"b": "\\\\${c}"}]},
+        {"text": "Überraschung 🎉 実験 \x07\x85\u2028\ud800", "anything": {"é": "\t"}},
+        {"rate": 1e-05, "maybe": None, "items": [0.1 + 0.2, 1e300, 5e-324, -0.0, 1e22, 123456789012345678901234567890]},
+        {"rate": 0.25, "maybe": float("-inf")},
+        {"maybe": float("nan"), "inner": {"a": 1, "b": float("inf")}},
+        {"rate": 1.0, "count": 10**20, "flag": True, "items": []},
+        {"items": [1.0, 2]},  # config.yaml has [1, 2]
+        {"items": [None, [], {}, [1, [2.0, [True, "3"]]], {"a": {"b": [None]}}]},
+        {"table": {"kept": 1, "own": 1, "new": {"1": 2, "a.b": None, "": 0}}},
+        {"anything": {1: "a", 2.5: "c", "1": "e"}, "numbers": {1: "one", 2: "2"}},
+        {"file": Path("c/d e")},
+        {"anything": {"nested": {"deeper": {"deepest": []}}}},
+    ],
+)
+def test_every_kind_of_value_comes_back(kinds: Path, values: dict[str, Any]) -> None:
+    """Of the same type, to the last digit; only these keys are written."""
+    config = expkit.load_config(kinds.name)
+    for name, value in values.items():
+        setattr(config.exp.train, name, type(config.exp.train.inner)(**value) if name == "inner" else value)
+    config.exp.train.__post_init__()
+    expkit.run(kinds.name, config)
+    assert set(yaml.safe_load(made(kinds, f"{kinds.name}/kinds"))["train"]) == {
+        *values,
+        *(["steps"] if "count" in values else []),
+    }
+    again = expkit.load_config(kinds.name, ["exp=004"])
+    assert same(container(again.exp.train), container(config.exp.train))
+    assert again.exp.train.__dict__.keys() == config.exp.train.__dict__.keys()
+    for name, value in vars(config.exp.train).items():
+        assert value != value or type(getattr(again.exp.train, name)) is type(value), name
+
+
+TEXT = st.text(st.characters(exclude_characters="\x85\u2028\u2029"))  # PyYAML takes these for spaces: refused below
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4))
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(VALUES, min_size=10, max_size=60), text=TEXT, rate=st.floats(allow_nan=False))
+def test_any_value_comes_back(kinds: Path, values: list[Any], text: str, rate: float) -> None:
+    config = expkit.load_config(kinds.name)
+    config.exp.train.anything, config.exp.train.text, config.exp.train.rate = values, text, rate
+    config.exp.train.items = values[::-1]
+    run = of(kinds.name, {"exp": container(config.exp)})
+    file = parameter_set_from_run(kinds.name, "any", run)
+    try:
+        again = expkit.load_config(kinds.name, ["exp=any"])
+        assert same(container(again.exp.train), container(config.exp.train))
+    finally:
+        file.unlink()
+
+
+def of(experiment: str, config: dict[str, Any], **more: Any) -> record.RunRecord:
+    """A run that has recorded a configuration, and nothing else."""
+    info = {"id": "0" * 8, "metric": "quality", "greater_is_better": True, "n_folds": 2}
+    info |= {"config": {"choices": {"model": "cnn", "train.net": "deep"}} | config, **more}
+    return record.RunRecord(Path("nowhere"), experiment, "recorded", info, {}, None)
+
+
+def test_the_class_that_was_chosen(kinds: Path) -> None:
+    """At its place, with the values that differ from those of this class; the classes of config.yaml are not named."""
+    overrides = ["model=vit", "exp.model.depth=5", "net@exp.train.net=wide", "exp.train.color=blue"]
+    expkit.run(kinds.name, overrides=overrides)
+    text = made(kinds, "depth=5")
+    assert '\ndefaults:\n- override /net@train.net: wide\n- override /model: vit\n\nname: "004"\n\n' in text
+    assert yaml.safe_load(text.partition("\n\n")[2]) == {
+        "name": "004",
+        "model": {"depth": 5},
+        "train": {"color": "blue"},
+    }
+    config = expkit.load_config(kinds.name, ["exp=004"])
+    assert (type(config.exp.model).__name__, type(config.exp.train.net).__name__) == ("ViT", "Wide")
+    expkit.run(kinds.name, overrides=["exp=004"])
+    assert scores_and_predictions(find_run("004")) == scores_and_predictions(find_run("depth=5"))
+    expkit.run(kinds.name, overrides=["exp.seed=1"])
+    assert "defaults" not in made(kinds, "seed=1", "005")
+
+
+def test_an_override_that_would_name_a_parameter_set(kinds: Path) -> None:
+    """The existing parameter set is meant; else the run, and neither is one line."""
+    (kinds / "exp").mkdir()
+    (kinds / "exp/seed=2.yaml").write_text("name: of-a-file\nseed: 7\n")
+    expkit.run(kinds.name, overrides=["exp.seed=2"])
+    assert yaml.safe_load(made(kinds, "seed=2")) == {"name": "004", "seed": 7}
+    assert yaml.safe_load(made(kinds, "exp.seed=2", "005")) == {"name": "005", "seed": 2}
+    assert yaml.safe_load(made(kinds, str(find_run("exp.seed=2")), "006")) == {"name": "006", "seed": 2}
+    assert refused("new", f"{kinds.name}/007", "--from", "nothing") == (
+        f"{kinds.name} has no parameter set nothing; there are 004, 005, 006, seed=2; and no run is called nothing"
+    )
+    assert "is there already" in refused("new", f"{kinds.name}/004", "--from", "exp.seed=2")
+    assert "names a file" in refused("new", f"{kinds.name}/a b", "--from", "exp.seed=2")
+    (kinds / "exp/007.yaml").write_text('name: "008"\n')
+    assert "has the name '008' too" in refused("new", f"{kinds.name}/008", "--from", "exp.seed=2")
+    assert {file.stem for file in kinds.glob("exp/*")} == {"004", "005", "006", "007", "seed=2"}
+
+
+def test_a_run_of_another_experiment(kinds: Path, root: Path) -> None:
+    """When its keys exist here; else the keys that do not, all of them."""
+    expkit.run(LIGHT, overrides=["exp.train.x=3", "exp.fold=[0]"])
+    expkit.run(LIGHT, overrides=["exp.seed=5", "exp.fold=[0]"])
+    with own_experiment(copy_of=LIGHT) as other:
+        train = other / "train.py"
+        train.write_text(train.read_text().replace("x: float = 0.0", "x: float = 0.0\n    more: int = 1"))
+        assert yaml.safe_load(made(other, "x=3")) == {"name": "004", "train": {"x": 3.0}}
+        expkit.run(other.name, overrides=["exp.train.more=2", "exp.fold=[0]"])
+        message = refused("new", f"{LIGHT}/004", "--from", "more=2")
+        assert message == f"{LIGHT} has no exp.train.more, which {other.name}/light,exp.train.more=2 has"
+    expkit.run(kinds.name, overrides=["model=vit"])
+    message = refused("new", f"{LIGHT}/004", "--from", "model=vit")
+    for key in ("model=vit", "train.net=deep", "exp.model", "exp.train.rate", "exp.train.inner"):
+        assert key in message
+    assert "exp.train.x" not in message and not (code_root() / f"experiments/{LIGHT}/exp").exists()
+
+
+def test_what_the_run_lacks_is_as_the_code_had_it(light: Path) -> None:
+    """A key that is new since: its default in the dataclass, also where config.yaml gives another value."""
+    expkit.run(light.name, overrides=["exp.seed=4", "exp.fold=[0]"])
+    train, config = light / "train.py", light / "config.yaml"
+    with edited(train, "x: float = 0.0", "x: float = 0.0\n    new: int = 1\n    newer: int = 2"):
+        with edited(config, "name: light", "name: light\n  train: {new: 9}"):
+            load_experiment(light.name, again=True)
+            assert yaml.safe_load(made(light, "seed=4")) == {"name": "004", "seed": 4, "train": {"new": 1}}
+
+
+def test_what_config_yaml_leaves_open(kinds: Path) -> None:
+    """It need not compose alone: a run has a value for everything."""
+    with edited(kinds / "train.py", "    flag: bool = False", "    flag: bool = MISSING"):
+        expkit.run(kinds.name, overrides=["exp.train.flag=true"])
+        assert yaml.safe_load(made(kinds, "flag=True"))["train"] == {"flag": True}
+        assert expkit.load_config(kinds.name, ["exp=004"]).exp.train.flag is True
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ({"own": 1}, r"exp.train.table.kept: \(not set\) → 1"),
+        ({"kept": 1}, r"exp.train.table.own: \(not set\) → 1"),
+        ({}, "exp.train.table"),
+    ],
+)
+def test_what_a_parameter_set_cannot_say_is_refused(kinds: Path, table: dict[str, Any], complaint: str) -> None:
+    """A key that was taken away (`~key`) would come back: one line, and no file."""
+    config = expkit.load_config(kinds.name)
+    config.exp.train.table = table
+    expkit.run(kinds.name, config)
+    message = refused("new", f"{kinds.name}/004", "--from", f"{kinds.name}/kinds")
+    assert re.search(complaint, message) and "would differ from" in message
+    assert not list(kinds.glob("exp/*")) and not list(kinds.glob("exp/.*"))
+
+
+def test_what_no_longer_composes_is_refused(kinds: Path) -> None:
+    """One line, and no file; so it is when the command is interrupted."""
+    expkit.run(kinds.name, overrides=["exp.train.rate=0.5"])
+    refuses = 'self.steps = 10 * self.count\n        expkit.require(self.rate < 0.5, f"too high: {self.rate}")'
+    with edited(kinds / "train.py", "self.steps = 10 * self.count", refuses):
+        load_experiment(kinds.name, again=True)
+        assert refused("new", f"{kinds.name}/004", "--from", "rate=0.5").endswith("004.yaml: too high: 0.5")
+    load_experiment(kinds.name, again=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(from_run, "differences", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            parameter_set_from_run(kinds.name, "004", record.read_run(find_run("rate=0.5")))
+    assert not [file for file in kinds.rglob("*") if "004" in file.name]
+
+
+def test_a_text_that_yaml_would_change_is_refused(kinds: Path) -> None:
+    values = container(expkit.load_config(kinds.name).exp)
+    values["train"]["text"] = "next\x85line"
+    with pytest.raises(expkit.Error, match=r"it would differ from .*: exp.train.text: next�line → next line"):
+        parameter_set_from_run(kinds.name, "004", of(kinds.name, {"exp": values}))
+
+
+def test_a_blend_and_a_broken_run_have_no_parameters(kinds: Path) -> None:
+    recipe = {"method": "mean", "scored_by": "", "parents": [], "weights": [], "by_part": {}, "flattering": None}
+    blend = of(kinds.name, {"blend": {}}, blend=recipe | {"fitted_on": None, "made_by": {}})
+    with pytest.raises(expkit.Error, match="recorded is a blend, which has no parameters: name one of its runs"):
+        parameter_set_from_run(kinds.name, "004", blend)
+    broken = replace(blend, info=None, problems=("broken run.json (no JSON)",))
+    with pytest.raises(expkit.Error, match=r"nobody knows the configuration of .*/recorded: broken run.json"):
+        parameter_set_from_run(kinds.name, "004", broken)
+
+
+def test_a_trial_of_a_study(sweeping: Project, root: Path) -> None:
+    """The best one, by its name; trained as a parameter set, it predicts the same."""
+    search = ["-m", "hydra/sweeper=optuna", "exp.train.x=tag(log,interval(0.01,40))", "hydra.sweeper.n_trials=2"]
+    sweeping.train(*search, "exp.fold=[0]", experiment=LIGHT, root=root)
+    trials = sorted(path.name for path in (root / "output" / LIGHT).glob("light,*"))
+    environment = sweeping.environment(PROJECT_ROOT=str(root))
+    new = [sweeping.python, "-m", "expkit.cli", "new", f"{LIGHT}/004", "--from", trials[0]]
+    try:
+        call(*new, cwd=sweeping.folder, env=environment)
+        sweeping.train("exp=004", "exp.fold=[0]", experiment=LIGHT, root=root)
+    finally:
+        shutil.rmtree(sweeping.folder / "experiments" / LIGHT / "exp", ignore_errors=True)
+    again = scores_and_predictions(counting(root, "004"))
+    assert again and again == scores_and_predictions(counting(root, trials[0]))
