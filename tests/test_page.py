@@ -1,0 +1,352 @@
+"""notebooks/page.py in a real browser: a page of many runs, of runs of every kind, and one file without a network."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from commands import command
+from conftest import Project, background, call, own_copy
+from experiments import own_experiment
+from light import wait_for
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from several import files
+
+import expkit
+from expkit import record
+from expkit.combine.blend import blend
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")]
+
+MANY = 1000
+ODD = 'a.b[0], $x$ <img src=x onerror=alert(1)> & "q"'  # means something to JSON, HTML, Markdown and Vega
+CURVES = f"""if exp.train.fails: raise ValueError("planted")
+    [fold.log({{"epoch": epoch, "loss": 1 / epoch + fold.number, {ODD!r}: 0.5}}) for epoch in range(1, 6)]
+"""
+WIDE = """
+
+def wide(*arguments):
+    table = predicted(*arguments)
+    return {name: column if name == "id" else np.stack([column, -column], 1) for name, column in table.items()}
+"""
+
+
+@pytest.fixture(scope="module")
+def paged(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with what notebooks/page.py needs."""
+    own = own_copy(project, tmp_path_factory.mktemp("paged") / "myproj")
+    call("uv", "sync", "-q", "--group", "page", cwd=own.folder, env=own.environment())
+    return own
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        with playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]) as found:
+            yield found
+
+
+@contextmanager
+def tab(browser: Browser, **options: Any) -> Iterator[Page]:
+    """A page that must not complain: no error in the console, no request but to where it comes from."""
+    complaints: list[str] = []
+    with browser.new_context(**options) as context:
+        page = context.new_page()
+        page.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(request.url))
+        yield page
+        assert complaints == []
+
+
+@contextmanager
+def served(paged: Project, root: Path) -> Iterator[str]:
+    """The address of the page of the runs below `root`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["run", "--headless", "--no-token", "--host", "127.0.0.1", "--port", str(port), "notebooks/page.py"]
+    environment = paged.environment(PROJECT_ROOT=str(root))
+    server = background(
+        paged.folder / ".venv/bin/marimo", *command, cwd=paged.folder, env=environment, stdout=subprocess.DEVNULL
+    )
+
+    def answers() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_for(answers, server)
+    yield f"http://127.0.0.1:{port}"
+
+
+def write_file(paged: Project, root: Path, *arguments: str | Path, check: bool = True) -> str:
+    """What `python notebooks/page.py` prints as an error."""
+    command = [paged.python, "notebooks/page.py", *arguments]
+    return call(*command, cwd=paged.folder, env=paged.environment(PROJECT_ROOT=str(root)), check=check).stderr
+
+
+def copy_run(run: Path, name: str, **values: object) -> Path:
+    """A run of another name and with other parameters, as whole as the original and without its space."""
+    folder = run.with_name(name)
+    shutil.copytree(run, folder, copy_function=os.link)
+    info = json.loads((folder / record.layout.RUN).read_text())
+    info["config"]["exp"]["train"] |= values
+    (folder / record.layout.RUN).unlink()  # it is the file of both
+    record.describe_again(folder, info)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A PROJECT_ROOT with runs of every kind, and their names."""
+    root = tmp_path_factory.mktemp("shop")
+    (root / "input").mkdir()
+    odd_labels = files("species")
+    odd_labels["model.py"] = odd_labels["model.py"].replace('["cat", "dog", "yak"]', repr(["cat", "dog,", ODD]))
+    wide = {
+        name: text.replace("model.predicted(KIND, model.rows", "model.wide(KIND, model.rows")
+        for name, text in files("price").items()
+    }
+    wide["model.py"] += WIDE
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setenv("PROJECT_ROOT", str(root))
+        patch.setenv("WANDB_MODE", "disabled")
+        kinds = {"price": files("price", CURVES), "risk": files("risk"), "species": odd_labels, "wide": wide}
+        folders = {kind: stack.enter_context(own_experiment(texts)).name for kind, texts in kinds.items()}
+        for kind, overrides in (
+            ("price", []),
+            ("price", ["exp.train.noise=0.5"]),
+            ("price", ["exp.seed=1", "exp.fold=[0]"]),
+            ("risk", []),
+            ("species", []),
+            ("wide", []),
+        ):
+            expkit.run(folders[kind], overrides=overrides)
+        with pytest.raises(expkit.Error, match="failed: fold 0"):
+            expkit.run(folders["price"], overrides=["exp.train.fails=true"])
+        command().train()
+        names = {kind: f"{folder}/light" for kind, folder in folders.items()} | {"light": "002-light/light"}
+        names |= {"worse": f"{folders['price']}/light,exp.train.noise=0.5"}
+        names |= {
+            "partial": f"{folders['price']}/light,exp.seed=1",
+            "failed": f"{folders['price']}/light,exp.train.fails=True",
+        }
+        names["blend"] = blend([expkit.load_run(names[run]).record for run in ("price", "worse")], "mean").run.title
+        price = root / "output" / names["price"]
+        copy_run(price, ODD, **{ODD: "<b>"})
+        names["odd"] = f"{folders['price']}/{ODD}"
+        (copy_run(price, "nameless") / "run.json").unlink()
+        names["nameless"] = f"{folders['price']}/nameless"
+        yield root, names
+
+
+@pytest.fixture(scope="module")
+def sent(paged: Project, shop: tuple[Path, dict[str, str]]) -> tuple[Path, dict[str, Any]]:
+    """The page as a file, with the runs of `shop` ticked that have no more than the others, and the data in it."""
+    root, names = shop
+    ticked = [name for kind, name in names.items() if kind not in ("odd", "nameless")]
+    assert write_file(paged, root, root / "page.html", *ticked) == ""
+    file = root / "page.html"
+    data, _ = json.JSONDecoder().raw_decode(file.read_text().split("const page = ")[1])
+    return file, data
+
+
+def test_many_runs(paged: Project, browser: Browser, shop: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """A thousand: sorted, filtered, and a run that is ticked comes into the curves."""
+    root, names = shop
+    (tmp_path / "input").mkdir()
+    experiment = tmp_path / "output" / Path(names["price"]).parent
+    experiment.mkdir(parents=True)
+    first = shutil.copytree(root / "output" / names["price"], experiment / "first", copy_function=os.link)
+    for number in range(MANY - 1):
+        copy_run(first, f"run{number:03d}", noise=number / MANY)
+    with served(paged, tmp_path) as address, tab(browser) as page:
+        page.goto(address)
+        board = page.locator("table").first
+        expect(page.get_by_text(f"{MANY} runs, 0 of them without a score")).to_be_visible(timeout=60_000)
+        expect(board.locator("tbody tr")).to_have_count(15)
+        legend = page.locator(".role-legend-label")
+        expect(legend.filter(has_text="/first")).to_have_count(2)  # of the curves, of the parameters
+        page.get_by_placeholder("Search").first.fill("run777")
+        expect(board.locator("tbody tr")).to_have_count(1)
+        board.locator("tbody tr [role=checkbox]").click()
+        expect(legend.filter(has_text="/run777")).to_have_count(2)
+        expect(page.get_by_text("A triangle", exact=False)).to_be_visible()
+
+
+def test_every_kind_of_run(paged: Project, browser: Browser, shop: tuple[Path, dict[str, str]]) -> None:
+    """Each has a line on the board, and a chart or a word of where it errs."""
+    root, names = shop
+    with served(paged, root) as address, tab(browser, viewport={"width": 1600, "height": 3000}) as page:
+        page.goto(address)
+        board = page.locator("table").first
+        expect(board.locator("tbody tr")).to_have_count(len(names), timeout=60_000)
+        shown = board.inner_text()
+        assert all(name in shown for name in names.values())
+        assert {"rmse ↓", "accuracy ↑", "auc ↑", "partial", "no run.json", "mean"} <= set(re.split(r"[\t\n]+", shown))
+        expect(page.get_by_text("11 runs, 2 of them without a score")).to_be_visible()
+        board.locator("thead [role=checkbox]").click()
+        expect(page.get_by_text("Drawn are the first 10 of 11 ticked runs.")).to_be_visible()
+        words = {
+            "light": " has no columns target and prediction; it has id, prediction, fold",
+            "failed": " has no columns target and prediction; it has no finished fold",
+            "nameless": " has no columns target and prediction; it has no finished fold",
+            "wide": ", output 1: 300 out-of-fold rows",
+            "partial": ": 100 out-of-fold rows",
+            "species": ": 300 out-of-fold rows, 32 of them wrong",
+        }
+        for kind, name in names.items():
+            page.locator("select").last.select_option(name)
+            expect(page.get_by_text(f"{name}{words.get(kind, ': 300 out-of-fold rows')}")).to_be_visible()
+        expect(page.locator("img[src=x]")).to_have_count(0)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_file_in_a_browser(
+    browser: Browser, sent: tuple[Path, dict[str, Any]], shop: tuple[Path, dict[str, str]], scheme: str
+) -> None:
+    """Opened from the disk, without a network: the board, which can be sorted and filtered, and every chart."""
+    file, data = sent
+    _, names = shop
+    with tab(browser, offline=True, color_scheme=scheme) as page:
+        page.goto(file.as_uri())
+        expect(page.locator(".chart svg.marks")).to_have_count(len(data["charts"]))
+        rows = page.locator("table").first.locator("tbody tr")
+        assert {text.split("\t")[0] for text in rows.all_inner_texts()} == set(names.values())
+        expect(page.locator("tr.ticked")).to_have_count(9)
+        score = page.locator("table").first.locator("th").nth(2)
+        score.click()
+        scores = [float(text) for text in rows.locator("td:nth-child(3)").all_inner_texts() if text]
+        assert scores == sorted(scores) and len(scores) == 9
+        score.click()
+        scores = [float(text) for text in rows.locator("td:nth-child(3)").all_inner_texts() if text]
+        assert scores == sorted(scores, reverse=True)
+        expect(rows.last.locator("td:nth-child(3)")).to_have_text("")
+        page.get_by_placeholder("filter").fill("RMSE noise")
+        expect(page.locator("tbody tr:visible").filter(has_text=names["worse"])).to_have_count(2)  # the blend is of it
+        expect(page.locator("table").first.locator("tbody tr:visible")).to_have_count(2)
+        expect(page.locator("img")).to_have_count(0)
+        ink, paper = page.evaluate(
+            "[getComputedStyle(document.querySelector('svg.marks text')).fill, getComputedStyle(document.body).color]"
+        )
+        assert ink == paper, "what is written in a chart is of the color of the page's text"
+
+
+def rows_of(chart: dict[str, Any], *columns: str) -> list[list[Any]]:
+    """The rows of the one dataset of a chart that has all these columns."""
+    tables = [table for table in chart["datasets"].values() if table and set(columns) <= table[0].keys()]
+    assert len(tables) == 1
+    return [[row[column] for column in columns] for row in tables[0]]
+
+
+def listed(file: Path) -> list[list[list[str]]]:
+    """The cells of every table of the file."""
+    tables = re.findall(r"<tbody>(.*?)</tbody>", file.read_text().partition("<script>")[0], re.S)
+    return [
+        [[html.unescape(cell) for cell in re.findall("<td>(.*?)</td>", row, re.S)] for row in table.split("</tr>")[:-1]]
+        for table in tables
+    ]
+
+
+def test_curves_in_the_file(sent: tuple[Path, dict[str, Any]], shop: tuple[Path, dict[str, str]]) -> None:
+    """Every fold of every ticked run that has logged something, and the mean of its folds."""
+    curves, names = sent[1]["charts"][0], shop[1]
+    views = [(view["encoding"]["y"]["title"], view["encoding"]["x"]["title"]) for view in curves["concat"]]
+    assert views == [("loss", "epoch"), (ODD, "epoch")]
+    losses = curves["datasets"][curves["concat"][0]["data"]["name"]]
+    assert {row["color"] for row in losses} == {names["price"], names["worse"], names["partial"]}
+    for fold, expected in ("2", [1 / epoch + 2 for epoch in range(1, 6)]), ("mean", [1 / e + 1 for e in range(1, 6)]):
+        drawn = [(row["x"], row["y"]) for row in losses if row["color"] == names["price"] and row["fold"] == fold]
+        assert drawn == [(x, pytest.approx(y)) for x, y in enumerate(expected, start=1)]
+
+
+def test_scores_in_the_file(sent: tuple[Path, dict[str, Any]], shop: tuple[Path, dict[str, str]]) -> None:
+    """Every run that has a score, against the parameters in which they differ; whatever lacks one is said."""
+    scores = sent[1]["charts"][1]
+    board = {row.name: row for row in expkit.read_board() if row.metric == "rmse" and row.score is not None}
+    points = rows_of(scores, "name", "score", "x1", "text2")
+    assert len(points) == len(board) == 6
+    for name, score, noise, odd in points:
+        assert score == board[name].score and noise == board[name].value("exp.train.noise")
+        assert odd == ("<b>" if name == shop[1]["odd"] else "none")
+    against, parallel = scores["concat"]
+    titles = ["exp.seed (1 runs have none)", "exp.train.noise (1 runs have none)", f"exp.train.'{ODD}'"]
+    assert [view["encoding"]["x"]["title"] for view in against["concat"]] == titles
+    assert {view["encoding"]["y"]["title"] for view in against["concat"]} == {"rmse ↓"}
+    axis = parallel["layer"][0]["encoding"]["x"]["axis"]["labelExpr"]
+    plain = ["exp.seed", "exp.train.noise", f"exp.train.'{ODD}'", "rmse ↓"]
+    assert list(json.loads(axis.removesuffix("[datum.value]")).values()) == plain
+    heights = {name: height for name, height in rows_of(scores, "name", "height3")}
+    assert max(heights, key=heights.__getitem__) == shop[1]["worse"] and min(heights.values()) == 0
+    darkest = max(rows_of(scores, "shade", "score"))
+    assert darkest[1] == min(row.score for row in board.values()), "a lower score is better"
+
+
+def test_errors_in_the_file(sent: tuple[Path, dict[str, Any]], shop: tuple[Path, dict[str, str]]) -> None:
+    """The worst rows with their ids; a confusion of every class; what cannot be drawn is said."""
+    file, data = sent
+    species, risk, price, *_ = data["charts"][2:]
+    oof = expkit.load_run(shop[1]["species"]).oof
+    confused = {
+        (target, prediction): rows for target, prediction, rows in rows_of(species, "target", "prediction", "rows")
+    }
+    pairs = list(zip(oof["target"].tolist(), oof["prediction"].tolist(), strict=True))
+    assert confused == {pair: pairs.count(pair) for pair in set(pairs)}
+    most = numpy.max([values for name, values in oof.items() if name.startswith("probability_")], axis=0)
+    wrong = [place for place in numpy.argsort(-most) if pairs[place][0] != pairs[place][1]][:10]
+    tables = listed(file)[1:]
+    assert [row[:4] for row in tables[0]] == [
+        [str(oof["id"][place]), str(oof["fold"][place]), *pairs[place]] for place in wrong
+    ]
+    for name, table, chart in ("risk", tables[1], risk), ("price", tables[2], price):
+        oof = expkit.load_run(shop[1][name]).oof
+        error = oof["prediction"] - oof["target"]
+        worst = numpy.argsort(-abs(error))[:10]
+        assert [row[0] for row in table] == [str(oof["id"][place]) for place in worst]
+        assert [float(row[4]) for row in table] == pytest.approx(error[worst].tolist(), rel=1e-5)
+        ids = {str(one) for one in oof["id"].tolist()}
+        assert {one for [one] in rows_of(chart, "id")} == ids
+    text = html.unescape(file.read_text().partition("<script>")[0])
+    for words in (
+        f"{shop[1]['light']} has no columns target and prediction; it has id, prediction, fold.",
+        f"{shop[1]['failed']} has no columns target and prediction; it has no finished fold.",
+        f"{shop[1]['wide']}, output 1: 300 out-of-fold rows.",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "error: name the file to write, such as output/page.html"),
+        (["page.html", "no-such-run"], "error: no run is called no-such-run"),
+        (["no-such-folder/page.html"], "error: no-such-folder/page.html: No such file or directory"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    paged: Project, shop: tuple[Path, dict[str, str]], arguments: list[str], message: str
+) -> None:
+    printed = write_file(paged, shop[0], *arguments, check=False)
+    assert printed.startswith(message) and printed.count("\n") == 1
+    assert call("git", "status", "--porcelain", cwd=paged.folder).stdout == ""
+
+
+def test_no_runs(paged: Project, browser: Browser, tmp_path: Path) -> None:
+    """The page says what to do, and so does the command that would write a file."""
+    with served(paged, tmp_path) as address, tab(browser) as page:
+        page.goto(address)
+        expect(page.get_by_text("No runs yet. Train the baseline")).to_be_visible(timeout=60_000)
+    assert "No runs yet. Train the baseline" in write_file(paged, tmp_path, tmp_path / "page.html", check=False)
+    assert not (tmp_path / "page.html").exists()
