@@ -30,8 +30,8 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from expkit import read_board
-from expkit.inspect.board import ordered
 from expkit.inspect.find import find_run
+from expkit.inspect.order import ordered
 from expkit.inspect.show import show_run
 from expkit.inspect.table import board_table
 

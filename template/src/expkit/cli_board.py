@@ -15,9 +15,9 @@ from rich.live import Live
 from expkit.cli_shared import as_json_text
 from expkit.errors import plain, require
 from expkit.inspect import beside
-from expkit.inspect import board as boards
 from expkit.inspect.board import MOST_ROWS, Row, read_board
 from expkit.inspect.loaded import position
+from expkit.inspect.order import filtered, key_of, ordered
 from expkit.inspect.paired import against_best
 from expkit.inspect.table import board_table, columns, hidden_keys
 from expkit.inspect.words import new_console
@@ -59,17 +59,17 @@ def board(
 
     def rows() -> list[Row]:
         found = [row for row in read_board() if row.is_failed == failed]
-        found = boards.filtered(found, filter or [])
+        found = filtered(found, filter or [])
         if seeds:
             found = beside.grouped_by_seed(found)
         if last is not None:
-            found = boards.ordered(found, "-finished")[:last]
+            found = ordered(found, "-finished")[:last]
         found = beside.with_other_rows(found)
-        return boards.ordered(against_best(found) if noise else found, sort)
+        return ordered(against_best(found) if noise else found, sort)
 
     def chosen(found: list[Row]) -> list[str] | None:
         asked = [name for each in columns or [] for name in each.split(",") if name]
-        return [boards.key_of(name, found) for name in asked] or None
+        return [key_of(name, found) for name in asked] or None
 
     if watch:
         _watch(rows, chosen)

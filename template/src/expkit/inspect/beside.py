@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from expkit.errors import Error
-from expkit.inspect.board import Row, ordered, read_board
+from expkit.inspect.board import Row, read_board
 from expkit.inspect.find import find_run
+from expkit.inspect.order import ordered
 from expkit.record import RunRecord, deviation, read_data
 
 

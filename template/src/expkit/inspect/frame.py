@@ -11,8 +11,9 @@ from expkit.combine.members import LABEL, require_same_targets
 from expkit.combine.rows import Rows, out_of_fold
 from expkit.errors import Error, require
 from expkit.inspect.beside import with_other_rows
-from expkit.inspect.board import COLUMNS, ordered, read_board
+from expkit.inspect.board import COLUMNS, read_board
 from expkit.inspect.find import find_run
+from expkit.inspect.order import ordered
 from expkit.record import read_run
 
 if TYPE_CHECKING:

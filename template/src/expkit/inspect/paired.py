@@ -9,8 +9,9 @@ from pathlib import Path
 
 from expkit.errors import Error, require
 from expkit.inspect.beside import find_seeds, have_other_data, have_other_folds
-from expkit.inspect.board import Row, ordered, row_of
+from expkit.inspect.board import Row, row_of
 from expkit.inspect.noise import NOISE, ONE_FOLD, WORSE, Interval, corrected_t
+from expkit.inspect.order import ordered
 from expkit.record import read_run
 
 

@@ -125,7 +125,8 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 def _print_board(found: list[record.RunRecord]) -> None:
     from expkit.inspect.beside import with_other_rows
-    from expkit.inspect.board import MOST_ROWS, ordered, row_of
+    from expkit.inspect.board import MOST_ROWS, row_of
+    from expkit.inspect.order import ordered
     from expkit.inspect.table import board_table
     from expkit.inspect.words import new_console
 
