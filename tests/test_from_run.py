@@ -25,6 +25,7 @@ from expkit import record
 from expkit.config import from_run
 from expkit.config.experiment import load_experiment
 from expkit.config.from_run import parameter_set_from_run
+from expkit.config.new import SKELETONS
 from expkit.config.values import container, same
 from expkit.inspect.find import find_run
 from expkit.paths import code_root
@@ -288,6 +289,20 @@ def test_the_class_that_was_chosen(kinds: Path) -> None:
     assert scores_and_predictions(find_run("004")) == scores_and_predictions(find_run("depth=5"))
     expkit.run(kinds.name, overrides=["exp.seed=1"])
     assert "defaults" not in made(kinds, "seed=1", "005")
+
+
+def test_a_network_of_the_torch_baseline(root: Path) -> None:
+    """`model=vit`, as the baseline's own exp/002.yaml says it."""
+    files = {name: (SKELETONS / f"torch/{name}.txt").read_text() for name in ("config.yaml", "train.py")}
+    with own_experiment(files) as folder:
+        changed = ["model=vit", "exp.model.depth=6", "exp.train.learning_rate=1e-05", "exp.train.precision=bf16"]
+        values = container(expkit.load_config(folder.name, changed).exp)
+        run = of(folder.name, {"exp": values, "choices": {"model": "vit"}})
+        text = parameter_set_from_run(folder.name, "004", run).read_text()
+    assert text.partition("\n")[2] == (
+        'defaults:\n- override /model: vit\n\nname: "004"\n\nmodel:\n  depth: 6\n\n'
+        "train:\n  learning_rate: 1.0e-05\n  precision: bf16\n"
+    )
 
 
 def test_an_override_that_would_name_a_parameter_set(kinds: Path) -> None:
