@@ -41,6 +41,17 @@ def wide(*arguments):
     table = predicted(*arguments)
     return {name: column if name == "id" else np.stack([column, -column], 1) for name, column in table.items()}
 """
+MORE = """
+
+def more(kind, rows, noise, seed):
+    ids = np.concatenate([rows + 300 * part for part in range(10)])
+    if kind == "price":
+        return predicted(kind, ids, noise, seed)
+    return {"id": ids, "target": ids % 25, "prediction": (ids + (ids % 3 == 0) * (ids % 25 == 8)) % 25}
+"""
+STEPS = """[fold.log({"step": step, "loss": 1.0}) for step in range(700)]
+    [fold.log({"epoch": epoch, "loss": 2.0}) for epoch in (1, 2)]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +119,12 @@ def copy_run(run: Path, name: str, **values: object) -> Path:
     return folder
 
 
+def with_other_rows(texts: dict[str, str], function: str) -> dict[str, str]:
+    """An experiment whose out-of-fold predictions a function above makes."""
+    train = texts["train.py"].replace("model.predicted(KIND, model.rows", f"model.{function}(KIND, model.rows")
+    return {"train.py": train, "model.py": texts["model.py"] + WIDE + MORE}
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[str, str]]]:
     """A PROJECT_ROOT with runs of every kind, and their names."""
@@ -115,15 +132,14 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
     (root / "input").mkdir()
     odd_labels = files("species")
     odd_labels["model.py"] = odd_labels["model.py"].replace('["cat", "dog", "yak"]', repr(["cat", "dog,", ODD]))
-    wide = {
-        name: text.replace("model.predicted(KIND, model.rows", "model.wide(KIND, model.rows")
-        for name, text in files("price").items()
-    }
-    wide["model.py"] += WIDE
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("PROJECT_ROOT", str(root))
         patch.setenv("WANDB_MODE", "disabled")
-        kinds = {"price": files("price", CURVES), "risk": files("risk"), "species": odd_labels, "wide": wide}
+        kinds = {"price": files("price", CURVES), "risk": files("risk"), "species": odd_labels}
+        kinds["wide"] = with_other_rows(files("price"), "wide")
+        kinds["big"] = with_other_rows(files("price", STEPS), "more")
+        kinds["classes"] = with_other_rows(files("species", "[fold.log({'gain': gain}) for gain in range(3)]"), "more")
+
         folders = {kind: stack.enter_context(own_experiment(texts)).name for kind, texts in kinds.items()}
         for kind, overrides in (
             ("price", []),
@@ -132,6 +148,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
             ("risk", []),
             ("species", []),
             ("wide", []),
+            ("big", []),
+            ("classes", []),
         ):
             expkit.run(folders[kind], overrides=overrides)
         with pytest.raises(expkit.Error, match="failed: fold 0"):
@@ -153,14 +171,12 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
 
 
 @pytest.fixture(scope="module")
-def sent(paged: Project, shop: tuple[Path, dict[str, str]]) -> tuple[Path, dict[str, Any]]:
-    """The page as a file, with the runs of `shop` ticked that have no more than the others, and the data in it."""
+def sent(paged: Project, shop: tuple[Path, dict[str, str]]) -> Path:
+    """The page as a file, with 9 runs ticked."""
     root, names = shop
-    ticked = [name for kind, name in names.items() if kind not in ("odd", "nameless")]
+    ticked = [name for kind, name in names.items() if kind not in ("odd", "nameless", "big", "classes")]
     assert write_file(paged, root, root / "page.html", *ticked) == ""
-    file = root / "page.html"
-    data, _ = json.JSONDecoder().raw_decode(file.read_text().split("const page = ")[1])
-    return file, data
+    return root / "page.html"
 
 
 def test_many_runs(paged: Project, browser: Browser, shop: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
@@ -196,15 +212,17 @@ def test_every_kind_of_run(paged: Project, browser: Browser, shop: tuple[Path, d
         shown = board.inner_text()
         assert all(name in shown for name in names.values())
         assert {"rmse ↓", "accuracy ↑", "auc ↑", "partial", "no run.json", "mean"} <= set(re.split(r"[\t\n]+", shown))
-        expect(page.get_by_text("11 runs, 2 of them without a score")).to_be_visible()
+        expect(page.get_by_text("13 runs, 2 of them without a score")).to_be_visible()
         board.locator("thead [role=checkbox]").click()
-        expect(page.get_by_text("Drawn are the first 10 of 11 ticked runs.")).to_be_visible()
+        expect(page.get_by_text("Drawn are the first 10 of 13 ticked runs.")).to_be_visible()
         words = {
             "light": " has no columns target and prediction; it has id, prediction, fold",
             "failed": " has no columns target and prediction; it has no finished fold",
             "nameless": " has no columns target and prediction; it has no finished fold",
             "wide": ", output 1: 300 out-of-fold rows",
             "partial": ": 100 out-of-fold rows",
+            "big": ": 3000 out-of-fold rows, of which",
+            "classes": ": 3000 out-of-fold rows, 40 of them wrong",
             "species": ": 300 out-of-fold rows, 32 of them wrong",
         }
         for kind, name in names.items():
@@ -214,22 +232,19 @@ def test_every_kind_of_run(paged: Project, browser: Browser, shop: tuple[Path, d
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_file_in_a_browser(
-    browser: Browser, sent: tuple[Path, dict[str, Any]], shop: tuple[Path, dict[str, str]], scheme: str
-) -> None:
+def test_the_file_in_a_browser(browser: Browser, sent: Path, shop: tuple[Path, dict[str, str]], scheme: str) -> None:
     """Opened from the disk, without a network: the board, which can be sorted and filtered, and every chart."""
-    file, data = sent
-    _, names = shop
+    names = shop[1]
     with tab(browser, offline=True, color_scheme=scheme) as page:
-        page.goto(file.as_uri())
-        expect(page.locator(".chart svg.marks")).to_have_count(len(data["charts"]))
+        page.goto(sent.as_uri())
+        expect(page.locator(".chart svg.marks")).to_have_count(len(charts_of(sent)))
         rows = page.locator("table").first.locator("tbody tr")
         assert {text.split("\t")[0] for text in rows.all_inner_texts()} == set(names.values())
         expect(page.locator("tr.ticked")).to_have_count(9)
         score = page.locator("table").first.locator("th").nth(2)
         score.click()
         scores = [float(text) for text in rows.locator("td:nth-child(3)").all_inner_texts() if text]
-        assert scores == sorted(scores) and len(scores) == 9
+        assert scores == sorted(scores) and len(scores) == 11
         score.click()
         scores = [float(text) for text in rows.locator("td:nth-child(3)").all_inner_texts() if text]
         assert scores == sorted(scores, reverse=True)
@@ -242,6 +257,13 @@ def test_the_file_in_a_browser(
             "[getComputedStyle(document.querySelector('svg.marks text')).fill, getComputedStyle(document.body).color]"
         )
         assert ink == paper, "what is written in a chart is of the color of the page's text"
+
+
+def charts_of(file: Path) -> list[dict[str, Any]]:
+    charts: list[dict[str, Any]] = json.JSONDecoder().raw_decode(file.read_text().split("const page = ")[1])[0][
+        "charts"
+    ]
+    return charts
 
 
 def rows_of(chart: dict[str, Any], *columns: str) -> list[list[Any]]:
@@ -260,9 +282,9 @@ def listed(file: Path) -> list[list[list[str]]]:
     ]
 
 
-def test_curves_in_the_file(sent: tuple[Path, dict[str, Any]], shop: tuple[Path, dict[str, str]]) -> None:
+def test_curves_in_the_file(sent: Path, shop: tuple[Path, dict[str, str]]) -> None:
     """Every fold of every ticked run that has logged something, and the mean of its folds."""
-    curves, names = sent[1]["charts"][0], shop[1]
+    curves, names = charts_of(sent)[0], shop[1]
     views = [(view["encoding"]["y"]["title"], view["encoding"]["x"]["title"]) for view in curves["concat"]]
     assert views == [("loss", "epoch"), (ODD, "epoch")]
     losses = curves["datasets"][curves["concat"][0]["data"]["name"]]
@@ -272,12 +294,12 @@ def test_curves_in_the_file(sent: tuple[Path, dict[str, Any]], shop: tuple[Path,
         assert drawn == [(x, pytest.approx(y)) for x, y in enumerate(expected, start=1)]
 
 
-def test_scores_in_the_file(sent: tuple[Path, dict[str, Any]], shop: tuple[Path, dict[str, str]]) -> None:
+def test_scores_in_the_file(sent: Path, shop: tuple[Path, dict[str, str]]) -> None:
     """Every run that has a score, against the parameters in which they differ; whatever lacks one is said."""
-    scores = sent[1]["charts"][1]
+    scores = charts_of(sent)[1]
     board = {row.name: row for row in expkit.read_board() if row.metric == "rmse" and row.score is not None}
     points = rows_of(scores, "name", "score", "x1", "text2")
-    assert len(points) == len(board) == 6
+    assert len(points) == len(board) == 7
     for name, score, noise, odd in points:
         assert score == board[name].score and noise == board[name].value("exp.train.noise")
         assert odd == ("<b>" if name == shop[1]["odd"] else "none")
@@ -294,10 +316,9 @@ def test_scores_in_the_file(sent: tuple[Path, dict[str, Any]], shop: tuple[Path,
     assert darkest[1] == min(row.score for row in board.values()), "a lower score is better"
 
 
-def test_errors_in_the_file(sent: tuple[Path, dict[str, Any]], shop: tuple[Path, dict[str, str]]) -> None:
+def test_errors_in_the_file(sent: Path, shop: tuple[Path, dict[str, str]]) -> None:
     """The worst rows with their ids; a confusion of every class; what cannot be drawn is said."""
-    file, data = sent
-    species, risk, price, *_ = data["charts"][2:]
+    species, risk, price, *_ = charts_of(sent)[2:]
     oof = expkit.load_run(shop[1]["species"]).oof
     confused = {
         (target, prediction): rows for target, prediction, rows in rows_of(species, "target", "prediction", "rows")
@@ -306,7 +327,7 @@ def test_errors_in_the_file(sent: tuple[Path, dict[str, Any]], shop: tuple[Path,
     assert confused == {pair: pairs.count(pair) for pair in set(pairs)}
     most = numpy.max([values for name, values in oof.items() if name.startswith("probability_")], axis=0)
     wrong = [place for place in numpy.argsort(-most) if pairs[place][0] != pairs[place][1]][:10]
-    tables = listed(file)[1:]
+    tables = listed(sent)[1:]
     assert [row[:4] for row in tables[0]] == [
         [str(oof["id"][place]), str(oof["fold"][place]), *pairs[place]] for place in wrong
     ]
@@ -318,7 +339,7 @@ def test_errors_in_the_file(sent: tuple[Path, dict[str, Any]], shop: tuple[Path,
         assert [float(row[4]) for row in table] == pytest.approx(error[worst].tolist(), rel=1e-5)
         ids = {str(one) for one in oof["id"].tolist()}
         assert {one for [one] in rows_of(chart, "id")} == ids
-    text = html.unescape(file.read_text().partition("<script>")[0])
+    text = html.unescape(sent.read_text().partition("<script>")[0])
     for words in (
         f"{shop[1]['light']} has no columns target and prediction; it has id, prediction, fold.",
         f"{shop[1]['failed']} has no columns target and prediction; it has no finished fold.",
@@ -350,3 +371,30 @@ def test_no_runs(paged: Project, browser: Browser, tmp_path: Path) -> None:
         expect(page.get_by_text("No runs yet. Train the baseline")).to_be_visible(timeout=60_000)
     assert "No runs yet. Train the baseline" in write_file(paged, tmp_path, tmp_path / "page.html", check=False)
     assert not (tmp_path / "page.html").exists()
+
+
+def test_what_is_left_out_of_a_chart_is_said(paged: Project, shop: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    """Long curves, many rows, many classes; steps are drawn apart from epochs, and rows without either."""
+    file, names = tmp_path / "page.html", [shop[1]["big"], shop[1]["classes"]]
+    write_file(paged, shop[0], file, *names)
+    curves, _, big = charts_of(file)
+    views = {
+        (view["encoding"]["y"]["title"], view["encoding"]["x"]["title"]): curves["datasets"][view["data"]["name"]]
+        for view in curves["concat"]
+    }
+    assert set(views) == {("loss", "epoch"), ("loss", "step (1 of 3 drawn)"), ("gain", "row")}
+    assert [row["x"] for row in views["loss", "epoch"] if row["fold"] == "mean"] == [1, 2]
+    assert [row["x"] for row in views["loss", "step (1 of 3 drawn)"] if row["fold"] == "0"] == list(range(0, 700, 3))
+    assert [(row["x"], row["y"]) for row in views["gain", "row"] if row["fold"] == "mean"] == [(1, 0), (2, 1), (3, 2)]
+    oof = expkit.load_run(names[0]).oof
+    ids = {one for [one] in rows_of(big, "id")}
+    worst = [str(oof["id"][place]) for place in numpy.argsort(-abs(oof["prediction"] - oof["target"]))[:10]]
+    assert 2000 <= len(ids) <= 2010 and set(worst) <= ids
+    text = html.unescape(file.read_text().partition("<script>")[0])
+    assert f"{names[0]}: 3000 out-of-fold rows, of which {len(ids)} are drawn." in text
+    assert f"{names[1]}: 3000 out-of-fold rows, 40 of them wrong. Listed are the first 10." in text
+    assert "Of many classes, only the 20 pairs that are confused most often:" in text
+    tables = listed(file)[1:]
+    assert tables[0] == [["8", "9", "40"]]
+    assert [row[2:] for row in tables[1]] == [["8", "9"]] * 10
+    assert [row[0] for row in tables[2]] == worst

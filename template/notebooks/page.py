@@ -53,6 +53,11 @@ def is_number(values):
 
 
 @app.function
+def text(value):
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@app.function
 def differing(rows, columns):
     """The columns in which runs differ; that another experiment lacks one is no difference."""
     inside = rows.groupby(rows["name"].str.partition("/")[0])[list(columns)].nunique(dropna=False).max()
@@ -74,13 +79,13 @@ def read_board():
     board["folds"] = done + "/" + n_folds.fillna("?")
     board["finished"] = board["finished"].dt.strftime("%Y-%m-%d %H:%M")
     for column in board.columns[~board.apply(is_number)]:
-        board[column] = board[column].map(str, na_action="ignore")
+        board[column] = board[column].map(text, na_action="ignore")
     no_parameter = board.columns.isin(["exp.name", "exp.fold", "exp.debug", "exp.mode"])
     config = board.columns[board.columns.str.startswith("exp.") & ~no_parameter]
     parameters = differing(board[board["metric"].notna()], config)
     first, last = ["name", "metric", "score", "std", "folds", "marks"], ["seconds", "rows", "finished", "commit"]
     others = board.columns.difference([*first, *last, "folds_done", "n_folds", "split", "seed"], sort=False)
-    others = others[~others.str.startswith("exp.")]
+    others = [column for column in others if not column.startswith("exp.") and board[column].fillna("").ne("").any()]
     return board[[*first, *others, *parameters, *last]], parameters
 
 
@@ -125,7 +130,7 @@ def curves(ticked):
         means = table.groupby(["color", "x"], as_index=False, sort=False).agg(y=("y", "mean"), folds=("y", "size"))
         means = means[means["folds"] == means.groupby("color")["folds"].transform("max")].assign(fold="mean")
         line = alt.Chart(pd.concat([table, means])[["x", "y", "color", "fold"]], width=270, height=210).mark_line()
-        thin = f" (every {every}th)" * (every > 1)
+        thin = f" (1 of {every} drawn)" * (every > 1)
         x = alt.X("x:Q", title=over + thin, scale=alt.Scale(zero=False, nice=False))
         y = alt.Y("y:Q", title=logged, scale=alt.Scale(zero=False))
         opacity = alt.condition(is_mean, alt.value(1), alt.value(0.3))
@@ -149,24 +154,24 @@ def scores(board, metric, parameters, ticked):
     for place, title in enumerate([*parameters, metric]):
         values = rows["score" if title == metric else title]
         lacking, has_numbers = values.isna(), is_number(values)
-        is_log = has_numbers and values.min() > 0 and values.max() >= 100 * values.min()
-        text = (values.map("{:.4g}".format) if has_numbers else values).where(~lacking, "none")
+        is_log = has_numbers and values.min() > 0 and values.max() >= 10 * values.min()
+        words = (values.map("{:.4g}".format) if has_numbers else values).where(~lacking, "none")
         height = values if has_numbers else values.astype("category").cat.codes.where(~lacking)
         height = np.log10(height) if is_log else height
         height = ((height - height.min()) / (height.max() - height.min() or 1)).fillna(-0.15)
-        about[f"x{place}"], about[f"text{place}"], about[f"height{place}"] = values, text, height
+        about[f"x{place}"], about[f"text{place}"], about[f"height{place}"] = values, words, height
         titles[f"height{place}"] = title
-        tick = pd.DataFrame({"axis": f"height{place}", "height": height, "text": text}).drop_duplicates("height")
+        tick = pd.DataFrame({"axis": f"height{place}", "height": height, "text": words}).drop_duplicates("height")
         present = tick[tick["height"] >= 0].sort_values("height")
         ticks += [present if len(present) < 9 else present.iloc[[0, -1]], tick[tick["height"] < 0]]
         named = title + f" ({lacking.sum()} runs have none)" * bool(lacking.any())
-        scale = alt.Scale(type="log" if is_log else "linear", zero=False)
+        scale = alt.Scale(type="log" if is_log else "linear", zero=False, padding=10)
         point = (
             alt.Chart(about, width=270, height=210)
             .mark_point(filled=True)
             .encode(
                 alt.X(f"x{place}:Q", title=named, scale=scale) if has_numbers else alt.X(f"text{place}:N", title=title),
-                alt.Y("score:Q", title=metric, scale=alt.Scale(zero=False)),
+                alt.Y("score:Q", title=metric, scale=alt.Scale(zero=False, padding=10)),
                 color_of(ticked),
                 opacity=alt.condition(is_other, alt.value(0.4), alt.value(1)),
                 size=alt.condition(is_other, alt.value(25), alt.value(90)),
@@ -231,7 +236,7 @@ def errors(name):
                 x, y = alt.X("target:Q", scale=alt.Scale(zero=False)), alt.Y("error:Q", title="prediction − target")
                 chart = chart.mark_circle(opacity=0.5).encode(x, y)
         else:
-            wrong = rows.assign(confidence=sure)[target != prediction]
+            wrong = rows.assign(confidence=sure).round({"confidence": 4})[target != prediction]
             worst = wrong.sort_values("confidence", ascending=False, kind="stable").head(10).dropna(axis=1, how="all")
             about += f", {len(wrong)} of them wrong. Listed are "
             about += "those of which it was most sure." if likely else f"the first {len(worst)}."
