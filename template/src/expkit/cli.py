@@ -10,6 +10,7 @@ import typer
 
 from expkit.cli_board import app as boarding
 from expkit.cli_combine import app as combining
+from expkit.cli_keep import app as keeping
 from expkit.cli_new import app as starting
 from expkit.cli_notes import app as noting
 from expkit.cli_shared import Run, as_json_text
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.add_typer(starting)
 app.add_typer(boarding)
 app.add_typer(combining)
+app.add_typer(keeping)
 app.add_typer(noting)
 console = new_console()
 

@@ -6,11 +6,13 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+TEMPORARY = re.compile(r"\..+\.(json|yaml|csv|txt|version)\.\d+")  # what `write_text` writes first
 DEEPEST = 200  # levels of JSON; nothing that is ours has ten
 _SEAL = b',\n  "checksum": "'
 
@@ -134,3 +136,16 @@ def file_hash(file: Path) -> str:
     """A hash of a file's content, at the speed of the disk."""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def is_locked(file: Path) -> bool:
+    """Whether a process holds the lock that a file is, or might hold it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(file)
+    try:
+        lock.acquire(blocking=False)
+    except (Timeout, OSError):
+        return True
+    lock.release()
+    return False

@@ -98,7 +98,9 @@ def amended(folder: Path, snapshot: Snapshot, loaded: Mapping[str, bytes]) -> Sn
         blob = _blob(folder, f"{prefix}{path}", content)
         if present.get(f"{prefix}{path}") != blob:
             other.append(f"100644 {blob}\t{prefix}{path}\0")
-    if not other:
+    if not other:  # by now, `exp clean snapshots` may have taken its ref away, as no run had it
+        tree = git(folder, "rev-parse", f"{snapshot['snapshot']}^{{tree}}")
+        git(folder, "update-ref", f"{REFS}/{tree}", snapshot["snapshot"])
         return snapshot
     with tempfile.TemporaryDirectory() as scratch:
         own = os.path.join(scratch, "index")
@@ -168,6 +170,24 @@ def _commit(root: Path, tree: str) -> Snapshot:
     commit = _resolve(root, "HEAD")
     dirty = commit is None or git(root, "rev-parse", "HEAD^{tree}") != tree
     return {"commit": commit or "", "dirty": dirty, "snapshot": snapshot}
+
+
+def refs(folder: Path) -> dict[str, str]:
+    """Every snapshot in the repository that `folder` lies in: ref to commit; {} without a repository."""
+    try:
+        found = git(folder, "for-each-ref", "--format=%(refname) %(objectname)", REFS)
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return dict(line.split() for line in found.splitlines())
+
+
+def forget(folder: Path, ref: str, commit: str) -> None:
+    """Take a snapshot away; git frees its space when it collects garbage.
+
+    Raises:
+        subprocess.CalledProcessError: it is another one by now, or gone.
+    """
+    git(folder, "update-ref", "-d", ref, commit)
 
 
 def check_out(folder: Path, commit: str, path: str, destination: Path) -> None:

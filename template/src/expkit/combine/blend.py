@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -146,9 +147,10 @@ def _write(
         "same_as": None,
         "blend": asdict(recipe),
     }
-    with versions.locked():
-        folder = versions.make(about, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
-    with versions.part(folder, "blend"):
+    with ExitStack() as stack:
+        with versions.locked():
+            folder = versions.make(about, yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+            stack.enter_context(versions.part(folder, "blend"))  # before `exp clean` can see that it is empty
         parts: dict[int | None, Columns] = {number: made.fold(number) for number in made.scores}
         if made.test is not None:
             parts[None] = made.test

@@ -1,23 +1,35 @@
 """The code of a sweep: a copy of the project as it is when the sweep is started, in `output/multirun/.code/`.
 
-Jobs that start later, in other processes, import it; an edit does not reach them. Its files are read-only.
+Jobs that start later, in other processes, import it; an edit does not reach them. Its files are read-only. While a
+sweep is under way, `.code/.used/` has a file for it that its command locks. When the command is killed, or interrupted
+after it has submitted jobs, the file stays: they may still wait in a queue.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from expkit import snapshot
 from expkit.errors import Error
+from expkit.files import is_locked
 from expkit.paths import code_root, output_dir
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+
+LONGEST_WAIT = 30 * 86400  # seconds that a job is expected to wait in a queue and to run, at most
 
 
 @dataclass(frozen=True)
@@ -26,6 +38,13 @@ class CodeCopy:
 
     folder: Path
     git: snapshot.Snapshot | None
+    use: BaseFileLock
+
+    def leave(self, jobs_may_wait: bool) -> None:
+        """The sweep is over; so are its jobs, or some may still wait in a queue."""
+        if not jobs_may_wait:
+            os.unlink(self.use.lock_file)
+        self.use.release()
 
 
 def expose(copy: Path) -> None:
@@ -46,22 +65,49 @@ def hide(copy: Path) -> None:
 
 
 def copy_code(experiment: str) -> CodeCopy:
-    """Copy the project's code; an equal copy is made once.
+    """Copy the project's code for a sweep, until `leave`; an equal copy is made once.
 
     Raises:
         Error: output/ cannot be written.
     """
-    project, place = code_root(), output_dir() / "multirun" / ".code"
+    from filelock import FileLock
+
+    project, place = code_root(), copies(output_dir())
     taken = snapshot.take(project)
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        (place / ".used").mkdir(parents=True, exist_ok=True)
         place = place.resolve()
-        folder = _checked_out(project, taken["snapshot"], place) if taken else _copied(project, experiment, place)
+        with changing(place):
+            folder = _checked_out(project, taken["snapshot"], place) if taken else _copied(project, experiment, place)
+            name = folder.relative_to(place).parts[0]
+            use = FileLock(place / ".used" / f"{name}.{int(time.time())}.{secrets.token_hex(4)}")
+            use.acquire()
     except OSError as error:
         raise Error(f"cannot write {place}: {error.strerror}") from error
     except subprocess.CalledProcessError as error:
         raise Error(f"cannot check out the snapshot of the code: {error.stderr.strip()}") from error
-    return CodeCopy(folder, taken)
+    return CodeCopy(folder, taken, use)
+
+
+def copies(output: Path) -> Path:
+    """The folder of all copies."""
+    return output / "multirun" / ".code"
+
+
+def changing(place: Path) -> BaseFileLock:
+    """The lock under which a copy is made, and its use begins; and under which one is removed."""
+    from filelock import FileLock
+
+    return FileLock(place / ".lock")
+
+
+def is_used(copy: Path) -> bool:
+    """Whether a sweep is under way with a copy, or its jobs may still wait or run."""
+    for file in (copy.parent / ".used").glob(f"{copy.name}.*"):
+        started = file.name.split(".")[1]
+        if not started.isdecimal() or time.time() - int(started) < LONGEST_WAIT or is_locked(file):
+            return True
+    return False
 
 
 def _checked_out(project: Path, commit: str, folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argpa
         failure = _readable(error, copy.folder, code_root())
     finally:
         hide(copy.folder)
+        all_ended = failure is None or isinstance(failure, JobFailed | ValueError)
+        copy.leave(jobs_may_wait="submitit" in sys.modules and not all_ended)
     return end_of_sweep(loaded, failure)
 
 

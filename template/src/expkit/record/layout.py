@@ -45,12 +45,12 @@ def version_number(folder: Path) -> int:
 
 def versions(parent: Path, run: str) -> list[Path]:
     """Every version of a run that has a folder, the oldest first."""
-    return sorted(_grouped(parent).get(run, []), key=version_number)
+    return sorted(grouped(parent).get(run, []), key=version_number)
 
 
 def counting(parent: Path, run: str) -> Path | None:
     """The version of a run that counts; None: there is none yet."""
-    return _counting(parent, run, _grouped(parent).get(run, []))
+    return counting_among(parent, run, grouped(parent).get(run, []))
 
 
 def install(folder: Path) -> None:
@@ -81,7 +81,8 @@ def _pointed(parent: Path, run: str) -> int | None:
     return int(text[:9]) if text.isascii() and text.isdecimal() else None
 
 
-def _counting(parent: Path, run: str, folders: list[Path]) -> Path | None:
+def counting_among(parent: Path, run: str, folders: list[Path]) -> Path | None:
+    """As `counting`, with the versions of the run at hand."""
     numbers = {version_number(folder): folder for folder in folders}
     if not numbers:
         return None
@@ -92,7 +93,7 @@ def _counting(parent: Path, run: str, folders: list[Path]) -> Path | None:
     return numbers[min(numbers)]
 
 
-def _grouped(parent: Path) -> dict[str, list[Path]]:
+def grouped(parent: Path) -> dict[str, list[Path]]:
     """The folders of an experiment, by the name of the run."""
     found: dict[str, list[Path]] = {}
     try:
@@ -115,6 +116,6 @@ def run_folders(output: Path) -> Iterator[Path]:
     for experiment in experiments:
         if experiment not in NOT_EXPERIMENTS and not experiment.startswith("."):
             parent = output / experiment
-            for run, folders in sorted(_grouped(parent).items()):
-                if (folder := _counting(parent, run, folders)) is not None:
+            for run, folders in sorted(grouped(parent).items()):
+                if (folder := counting_among(parent, run, folders)) is not None:
                     yield folder

@@ -193,6 +193,12 @@ class Place:
         before = record.read_run_info(base) if base else None
         return base if info and before and info["same_as"] == before["id"] else self.folder
 
+    def is_removed(self) -> bool:
+        """Whether the version of this command is gone, as `exp clean` removes one in which nothing is done."""
+        assert self.folder is not None
+        info = record.read_run_info(self.folder)
+        return info is None or info["id"] != self.id
+
     def require_current(self) -> None:
         """Raise an `Error` when the version of this command can no longer count."""
         assert self.folder is not None

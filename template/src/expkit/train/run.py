@@ -106,6 +106,11 @@ class Run:
         said: set[int | None] = set()
         while missing:
             number, lock = self._free(missing)
+            has_nothing = len(missing) + len(self.failed) == len(self._numbers())
+            if has_nothing and self.place.is_removed():
+                lock.release()
+                self.place.prepare()
+                continue
             for other in missing[: missing.index(number)]:
                 if other not in said:
                     print(f"{record.fold_title(other)} is being trained by another process", flush=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,17 +80,21 @@ class Versions:
     def held(self, version: Path) -> list[str]:
         """The parts of a version that a process trains now."""
         with ExitStack() as stack:
-            return self._take_all(version, stack)
+            return self.take(version, stack)
 
-    def _take_all(self, version: Path, stack: ExitStack) -> list[str]:
-        """Take every lock of a version that is free, until `stack` closes; the names of the others."""
+    def take(self, version: Path, stack: ExitStack, more: Iterable[str] = ()) -> list[str]:
+        """Take every lock of a version that is free, until `stack` closes; the names of the others.
+
+        Args:
+            more: parts that nobody may have locked yet.
+        """
         from filelock import Timeout
 
         prefix = f"{self.run}@{record.version_number(version)}."
         folder = self.parent / ".locks"
         found = sorted(os.listdir(folder)) if folder.is_dir() else []
         others = []
-        for name in (name.removeprefix(prefix) for name in found if name.startswith(prefix)):
+        for name in dict.fromkeys([*(name.removeprefix(prefix) for name in found if name.startswith(prefix)), *more]):
             lock = self.part(version, name)
             try:
                 lock.acquire(blocking=False)
@@ -154,14 +158,14 @@ class Versions:
         for version in self.newest_first():
             if self.is_superseded(version):
                 with ExitStack() as stack:
-                    if not self._take_all(version, stack):
+                    if not self.take(version, stack):
                         shutil.rmtree(version, ignore_errors=True)
 
     def clear(self) -> None:
         """Delete every version that nobody trains in: those of debug runs. With `locked`."""
         for version in self.newest_first():
             with ExitStack() as stack:
-                if not self._take_all(version, stack):
+                if not self.take(version, stack):
                     shutil.rmtree(version, ignore_errors=True)
 
     def _keep_folds(self, old: RunRecord, new: RunRecord) -> list[str]:

@@ -1,0 +1,659 @@
+"""`exp clean` removes what is left over, and nothing else, whoever trains meanwhile and whenever it is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import Background, command
+from conftest import Project, background, call
+from experiments import own_experiment
+from helpers import counting, results, start
+from light import LIGHT, edited, wait_for
+from several import files as several
+from test_exp import clone, environment_of, exp
+from test_overwrite import folders, tree
+from typer.testing import CliRunner
+
+import expkit
+from expkit import record
+from expkit.clean import KINDS, leftover
+from expkit.cli import app
+from expkit.launch import codecopy
+
+__all__ = ["clone"]  # a fixture
+HOUR, MONTH = 3600, 30 * 86400
+
+
+def clean(*arguments: str) -> dict[str, Any]:
+    """What the command finds or removes, by kind."""
+    content: dict[str, Any] = json.loads(exp("clean", *arguments, "--json"))
+    return content["kinds"]
+
+
+def listed(*kinds: str) -> dict[str, list[str]]:
+    """The names of what may go, by kind, where there is any."""
+    found = {kind: [Path(each["what"]).name for each in about["items"]] for kind, about in clean(*kinds).items()}
+    return {kind: names for kind, names in found.items() if names}
+
+
+def fail(root: Path, *overrides: str, **values: Any) -> None:
+    """A run of two folds whose training fails."""
+    for fold in (0, 1):
+        (root / f"control/fail{fold}").touch()
+    with pytest.raises(expkit.Error, match="failed: fold 0, fold 1"):
+        command("exp.fold=[0,1]", *overrides, **values).train()
+    for fold in (0, 1):
+        (root / f"control/fail{fold}").unlink()
+
+
+HOLDS = """
+import sys
+from pathlib import Path
+from expkit.train.versions import Versions
+
+version, part = Path(sys.argv[1]), sys.argv[2]
+lock = Versions(version.parent, version.name.partition("@")[0]).part(version, part)
+lock.acquire()
+print("holds", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def held(version: Path, part: str) -> Iterator[None]:
+    """While another process has the lock of a part of a version."""
+    environment = os.environ | {"PYTHONPATH": str(expkit.code_root() / "src")}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = background(sys.executable, "-c", HOLDS, version, part, env=environment, **pipes)
+    assert process.stdout.readline() == "holds\n"
+    try:
+        yield
+    finally:
+        process.communicate("")
+
+
+# What counts
+
+
+@pytest.fixture
+def shop(root: Path) -> Iterator[Path]:
+    """Everything that must stay: runs that are whole, partial, damaged, without a score, interrupted; a blend."""
+    command("exp.name=whole").train()
+    command("exp.name=whole", "exp.mode=sub").train()
+    command("exp.name=partial", "exp.fold=[0]").train()
+    command("exp.name=full", "exp.mode=sub").train()
+    (root / "control/fail1").touch()
+    with pytest.raises(expkit.Error):
+        command("exp.name=half-failed", "exp.fold=[0,1]").train()
+    (root / "control/fail1").unlink()
+    command("exp.name=damaged", "exp.fold=[0]").train()
+    (root / f"output/{LIGHT}/damaged/fold0/result.json").write_text("{")
+    command("exp.name=cut", "exp.fold=[0]").train()
+    (root / f"output/{LIGHT}/cut/fold0/oof.npz").write_text("")
+    command("exp.name=no-description", "exp.fold=[0]").train()
+    (root / f"output/{LIGHT}/no-description/run.json").unlink()
+    (root / f"output/{LIGHT}/mine").mkdir()
+    (root / f"output/{LIGHT}/mine/notes.txt").touch()
+    (root / "output/notes.txt").touch()
+
+    def save_and_fail(fold: expkit.Fold) -> None:
+        fold.checkpoint.save(lambda file: file.write_text("state"))
+        raise ValueError("stopped")
+
+    with pytest.raises(ValueError):
+        command("exp.name=interrupted", "exp.fold=[0]", during=save_and_fail).train()
+    files = several("price")
+    files["train.py"] = files["train.py"].replace("def rmse(oof):", "def rmse(oof):\n    assert len(oof['id']) == 300")
+    with own_experiment(files) as folder, pytest.raises(expkit.Error, match="rmse raises"):
+        expkit.run(folder.name, overrides=["exp.name=no-score", "exp.fold=[0]"])
+    with own_experiment(several("price")) as folder:
+        for seed, name in enumerate(("one", "two")):
+            expkit.run(folder.name, overrides=[f"exp.name={name}", f"exp.seed={seed}"])
+        exp("blend", f"{folder.name}/one,", f"{folder.name}/two,")
+        exp("submit", f"{folder.name}/one,")
+        yield root
+
+
+def test_nothing_that_counts_goes(shop: Path) -> None:
+    """Whatever is wrong with it: a result and a checkpoint are work, and a folder that is not ours is not ours."""
+    before = tree(shop)
+    assert listed() == {}
+    assert "there is nothing to clean: superseded, failed, debug, checkpoints, temporary, code" in exp("clean", "--yes")
+    assert tree(shop) == before
+    runs = {row.run for row in expkit.read_board()}
+    assert {
+        "whole",
+        "partial",
+        "full",
+        "damaged",
+        "cut",
+        "interrupted",
+        "no-score",
+        "one,exp.seed=0",
+        "two,exp.seed=1",
+    } <= runs
+
+
+def test_what_cannot_be_read_is_no_failed_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that does not answer hides results; they are there all the same."""
+    fail(root)
+    assert listed() == {"failed": ["light"]}
+    lstat = Path.lstat
+
+    def unwilling(path: Path) -> os.stat_result:
+        if path.name == record.RESULT:
+            raise PermissionError(13, "no")
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", unwilling)
+    assert listed() == {}
+
+
+# Runs in which nothing is done
+
+
+def test_a_failed_run(root: Path) -> None:
+    """Listed with its size, and removed when told to; the same command trains it from its beginning."""
+    fail(root)
+    command("exp.name=fine", "exp.fold=[0]").train()
+    run = counting(root)
+    before, size = tree(root), sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
+    found = clean()
+    assert found["failed"] == {
+        "count": 1,
+        "bytes": size,
+        "items": [{"what": str(run), "why": "nothing is done", "bytes": size, "removed": False}],
+    }
+    assert all(about["count"] == 0 for kind, about in found.items() if kind != "failed")
+    assert tree(root) == before
+    printed = exp("clean", "failed")
+    assert "nothing is done" in printed and "nothing is removed yet: exp clean failed --yes" in printed
+    assert clean("debug", "superseded", "--yes")["debug"]["count"] == 0 and run.is_dir()
+    [removed] = clean("--yes")["failed"]["items"]
+    assert removed["removed"] and folders(root) == ["fine"]
+    assert list(results(root, "fine")) == [0]
+    assert command("exp.fold=[0,1]").train() == 10.0 and list(results(root)) == [0, 1]
+
+
+def test_a_run_that_a_process_trains_is_kept(root: Path) -> None:
+    """A fold that no file tells of yet; the lock is that of a real process, and goes with it."""
+    fail(root)
+    for part in ("fold1", "fold4", "full"):
+        with held(counting(root), part):
+            assert listed() == {}
+    [found] = KINDS["failed"](root / "output")
+    with held(counting(root), "fold3"):
+        assert not found.remove() and counting(root).is_dir()
+    assert found.remove() and not found.remove() and folders(root) == []
+
+
+def test_a_training_in_another_terminal_is_not_harmed(sweeping: Project, root: Path) -> None:
+    (root / "control/gate0").touch()
+    process = start(sweeping, root, "exp.fold=[0]")
+    wait_for((root / "control/came0").exists, process)
+    assert listed() == {} and clean("--yes")["failed"]["count"] == 0
+    (root / "control/gate0").unlink()
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "quality 10.0000" in printed
+    assert list(results(root)) == [0]
+
+
+@pytest.mark.parametrize("moment", ["prepared", "between folds"])
+def test_a_training_that_starts_meanwhile_is_not_harmed(root: Path, moment: str) -> None:
+    """It has prepared its folder, or one fold of it has failed, and has no lock: it makes the folder again."""
+    fail(root)
+    [found] = KINDS["failed"](root / "output")
+    (root / "control/fail0").touch()
+    run = command("exp.fold=[0,1]")
+    free, calls = run._free, []
+
+    def removed_first(missing: Any) -> Any:
+        calls.append(list(missing))
+        if len(calls) == (1 if moment == "prepared" else 2):
+            assert found.remove() and not (root / f"output/{LIGHT}/light").exists()
+        return free(missing)
+
+    run._free = removed_first  # type: ignore[method-assign]
+    with pytest.raises(expkit.Error, match="failed: fold 0"):
+        run.train()
+    assert list(results(root)) == [1]
+    (root / "control/fail0").unlink()
+    assert command("exp.fold=[0,1]").train() == 10.0
+
+
+def test_a_folder_that_a_person_deletes_ends_the_training_as_before(root: Path) -> None:
+    """A fold of it was done: what is asked for would not be whole."""
+    run = command("exp.fold=[0,1]")
+    free = run._free
+
+    def deleted(missing: Any) -> Any:
+        if missing == [1]:
+            shutil.rmtree(counting(root))
+        return free(missing)
+
+    run._free = deleted  # type: ignore[method-assign]
+    with pytest.raises(expkit.Error, match="has been removed or replaced while this command trained"):
+        run.train()
+
+
+def test_trainings_and_cleanings_at_the_same_time(root: Path) -> None:
+    """Each training ends with its result, as if it were alone."""
+    for number in range(6):
+        fail(root, f"exp.seed={number}")
+        with Background("exp.fold=[0,1]", f"exp.seed={number}") as training:
+            exp("clean", "--yes")
+            assert training.wait() == 10.0
+        assert list(results(root, f"light,exp.seed={number}")) == [0, 1]
+
+
+# Versions
+
+
+def test_a_version_that_has_been_replaced(root: Path) -> None:
+    """One that a training held when it was replaced. What the new one shares with it frees nothing."""
+    command("exp.fold=[0,1]").train()
+    first = counting(root)
+    with held(first, "fold0"):
+        command("exp.fold=[0]", "overwrite=true").train()
+        assert folders(root) == ["light", "light@2"] and listed() == {}
+    [found] = clean("superseded")["superseded"]["items"]
+    shared = [path.stat().st_size for path in (first / "fold1").iterdir() if path.stat().st_nlink == 2]
+    everything = sum(path.stat().st_size for path in first.rglob("*") if path.is_file())
+    assert (found["what"], found["why"]) == (str(first), "light@2 counts")
+    assert sum(shared) > 0 and found["bytes"] == everything - sum(shared)
+    [old] = KINDS["superseded"](root / "output")
+    with held(first, "fold3"):
+        assert not old.remove()
+    after = tree(root / f"output/{LIGHT}/light@2")
+    assert clean("--yes")["superseded"]["count"] == 1 and folders(root) == ["light@2"]
+    assert tree(root / f"output/{LIGHT}/light@2") == after and list(results(root)) == [0, 1]
+
+
+def test_a_new_version_that_failed(root: Path) -> None:
+    """It goes, and the run that counts stays; one in which a fold is done stays, too."""
+    command("exp.fold=[0,1]").train()
+    fail(root, "overwrite=true")
+    assert folders(root) == ["light", "light@2"] and listed() == {"failed": ["light@2"]}
+    [found] = KINDS["failed"](root / "output")
+    with held(root / f"output/{LIGHT}/light@2", "fold1"):
+        assert listed() == {} and not found.remove()
+    assert clean("--yes")["failed"]["count"] == 1 and folders(root) == ["light"]
+    (root / "control/fail1").touch()
+    with pytest.raises(expkit.Error):
+        command("exp.fold=[0,1]", "overwrite=true").train()
+    assert folders(root) == ["light", "light@2"] and listed() == {}
+
+
+def test_no_other_version_counts_when_a_run_is_removed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version that counts goes last: an old one must not be on the board in its place, not even for a moment."""
+    command("exp.fold=[0,1]").train()
+    first = counting(root)
+    with held(first, "fold0"):
+        command("exp.fold=[0,1]", "overwrite=true").train()
+    for fold in (0, 1):
+        shutil.rmtree(counting(root) / f"fold{fold}")
+    assert listed() == {"superseded": ["light"], "failed": ["light@2"]}
+    [found] = KINDS["failed"](root / "output")
+    seen = []
+
+    def watched(path: Path) -> None:
+        leftover.away(path)
+        seen.append(record.counting(root / "output" / LIGHT, "light"))
+
+    monkeypatch.setattr("expkit.clean.runs.away", watched)
+    assert found.remove()
+    assert seen == [root / f"output/{LIGHT}/light@2", None]
+    assert command("exp.fold=[0]").train() == 10.0 and folders(root) == ["light"]
+
+
+def test_a_blend_that_is_being_made(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from expkit import tables
+
+    save, seen = tables.save, []
+
+    def watched(file: Path, table: Any) -> None:
+        seen.append(clean("--yes")["failed"]["count"])
+        save(file, table)
+
+    with own_experiment(several("price")) as folder:
+        for seed, name in enumerate(("one", "two")):
+            expkit.run(folder.name, overrides=[f"exp.name={name}", f"exp.seed={seed}"])
+        with monkeypatch.context() as patch:
+            patch.setattr(tables, "save", watched)
+            exp("blend", f"{folder.name}/one,", f"{folder.name}/two,")
+    assert seen == [0] * 4
+    assert {row.run for row in expkit.read_board() if row.score is not None} >= {"one,exp.seed=0", "two,exp.seed=1"}
+
+
+def test_an_interruption_leaves_no_half_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name is free at once, and the next `exp clean` goes on with the rest."""
+    fail(root)
+    [found] = KINDS["failed"](root / "output")
+
+    def interrupted(path: Path) -> None:
+        (path / "run.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            found.remove()
+    assert folders(root) == [] and expkit.read_board() == []
+    [half] = (root / f"output/{LIGHT}").glob(".removed-*")
+    assert command("exp.fold=[0,1]").train() == 10.0
+    before = tree(counting(root))
+    [rest] = clean("temporary", "--yes")["temporary"]["items"]
+    assert rest["removed"] and not half.exists() and tree(counting(root)) == before
+
+
+# Debug runs, checkpoints, temporary files
+
+
+def test_debug_runs(root: Path) -> None:
+    """But for one that a process trains; a result of another kind is not touched."""
+    command("exp.fold=[0]").train()
+    command("exp.debug=true").train()
+    command("exp.debug=true", "exp.name=other").train()
+    place = root / f"output/debug/{LIGHT}"
+    with held(place / "other", "fold0"):
+        assert listed() == {"debug": ["light"]}
+        found = clean("debug", "--yes")["debug"]
+        assert found["count"] == 1 and found["bytes"] > 0
+    assert not (place / "light").exists() and (place / "other/cv.json").exists() and list(results(root)) == [0]
+    command("exp.debug=true").train()
+    assert (place / "light/cv.json").exists()
+
+
+def test_checkpoints_of_what_is_done(root: Path) -> None:
+    """Not of what goes on from it; and nothing that belongs to the result."""
+
+    def save(fold: expkit.Fold) -> None:
+        fold.checkpoint.save(lambda file: file.write_text("state"))
+        if fold.number == 1:
+            raise ValueError("stopped")
+
+    with pytest.raises(expkit.Error):
+        command("exp.fold=[0,1]", during=save).train()
+    run = counting(root)
+    assert not (run / "fold0/checkpoint").exists() and (run / "fold1/checkpoint").exists() and listed() == {}
+    shutil.copytree(run / "fold1/checkpoint", run / "fold0/checkpoint")
+    assert listed() == {"checkpoints": ["checkpoint"]}
+    (run / "fold0/checkpoint/weights.pt").touch()  # not of ours
+    assert listed() == {}
+    (run / "fold0/checkpoint/weights.pt").unlink()
+    [found] = KINDS["checkpoints"](root / "output")
+    with held(run, "fold1"):
+        assert not found.remove()
+    assert found.remove() and list(results(root)) == [0] and (run / "fold1/checkpoint/about.json").exists()
+
+    def keeps(fold: expkit.Fold) -> None:
+        (fold.folder / "checkpoint").mkdir()
+        (fold.folder / "checkpoint/state1").touch()
+
+    loaded = command("exp.name=keeps", "exp.fold=[0]", during=keeps)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("expkit.train.checkpoint.Checkpoint.remove", lambda self: None)
+        loaded.train()
+    assert "checkpoint/state1" in results(root, "keeps")[0]["files"] and listed() == {}
+
+
+def test_temporary_files_of_killed_processes(root: Path) -> None:
+    """An hour old, and with a name that only we give; none that a fold lists as its own."""
+    command("exp.fold=[0]", during=lambda fold: (fold.folder / ".own.json.7").touch()).train()
+    run = counting(root)
+    ours = [run / ".run.json.12", run / "fold0/.result.json.12", run.parent / "..light.version.12"]
+    ours += [root / "output/.data/.0123.json.12"]
+    others = [run / ".run.json.old", run / "run.json.12", root / "output/.notes.2024", run / "fold0/.own.json.7"]
+    for file in (*ours, *others):
+        file.touch()
+    (run / ".link.json.12").symlink_to(root / "input")
+    assert listed() == {}
+    for file in (*ours, *others):
+        os.utime(file, (time.time() - HOUR - 60,) * 2)
+    assert {each["what"] for each in clean()["temporary"]["items"]} == set(map(str, ours))
+    [found] = [each for each in KINDS["temporary"](root / "output") if each.what == str(ours[0])]
+    ours[0].write_text("another process writes it")
+    assert not found.remove()
+    assert clean("--yes")["temporary"]["count"] == len(ours) - 1
+    assert all(file.exists() for file in others) and list(results(root)) == [0]
+
+
+# Copies of the code
+
+
+def copies(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "output/multirun/.code").glob("[!.]*"))
+
+
+def test_copies_of_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kept while a sweep is under way; when it was ended before its jobs, until they cannot wait any more."""
+    one, two = codecopy.copy_code(LIGHT), codecopy.copy_code(LIGHT)
+    [name] = copies(root)
+    assert listed() == {}
+    one.leave(jobs_may_wait=False)
+    assert listed() == {}, "another sweep has the same copy"
+    two.leave(jobs_may_wait=True)
+    assert listed() == {}
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + MONTH - 60)
+    assert listed() == {}
+    monkeypatch.setattr(time, "time", lambda: now + MONTH + 60)
+    assert listed() == {"code": [name]}
+    [found] = KINDS["code"](root / "output")
+    three = codecopy.copy_code(LIGHT)
+    assert not found.remove() and copies(root) == [name]
+    three.leave(jobs_may_wait=False)
+    assert clean("--yes")["code"]["bytes"] > 10_000 and copies(root) == []
+    assert not list((root / "output/multirun/.code/.used").iterdir())
+    codecopy.copy_code(LIGHT).leave(jobs_may_wait=False)
+    assert copies(root) == [name] and (root / f"output/multirun/.code/{name}/src/expkit/cli.py").exists()
+
+
+def test_a_sweep_longer_than_a_month(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = codecopy.copy_code(LIGHT)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 2 * MONTH)
+    assert listed() == {}
+    copy.leave(jobs_may_wait=False)
+    assert list(listed()) == ["code"]
+
+
+def test_half_a_copy(root: Path) -> None:
+    codecopy.copy_code(LIGHT).leave(jobs_may_wait=False)
+    [name] = copies(root)
+    place = root / "output/multirun/.code"
+    (place / name).rename(place / f".{name}.123")
+    assert listed() == {"code": [f".{name}.123"]}
+    [found] = KINDS["code"](root / "output")
+    with ThreadPoolExecutor(1) as pool:
+        with codecopy.changing(place):
+            removed = pool.submit(found.remove)
+            time.sleep(0.3)
+            assert not removed.done() and (place / f".{name}.123").exists(), "somebody makes a copy"
+        assert removed.result(30) and not (place / f".{name}.123").exists()
+
+
+def test_the_copy_of_a_sweep(sweeping: Project, root: Path) -> None:
+    """Kept while it runs and after a kill, when its jobs may wait; else it may go when the sweep is over."""
+    (root / "control/gate0").touch()
+    process = start(sweeping, root, "-m", "exp.seed=1,2", "exp.fold=[0]")
+    wait_for((root / "control/came0").exists, process)
+    assert listed() == {}
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert copies(root) and listed("code") == {}
+    (root / "control/gate0").unlink()
+    for file in (root / "output/multirun/.code/.used").iterdir():
+        file.unlink()
+    sweeping.train("-m", "exp.seed=1,2", "exp.fold=[0]", experiment=LIGHT, root=root)
+    assert listed("code") == {"code": copies(root)}
+
+
+# Snapshots
+
+
+SCRIPT = """
+import sys
+import expkit
+expkit.run(sys.argv[1], overrides=sys.argv[2:])
+"""
+
+
+def snapshots(folder: Path) -> set[str]:
+    printed = call("git", "for-each-ref", "--format=%(objectname)", "refs/expkit", cwd=folder).stdout
+    return set(printed.split())
+
+
+def in_root(clone: Path, root: Path | None, *command: str, check: bool = True) -> str:
+    variables = {"PROJECT_ROOT": str(root)} if root else {}
+    return call(sys.executable, *command, cwd=clone, env=environment_of(clone, **variables), check=check).stdout
+
+
+def test_snapshots_that_nothing_refers_to(clone: Path, root: Path) -> None:
+    """Only when named. Runs, old versions, submissions, copies of code keep theirs; wherever output/ is."""
+    shape = clone / f"experiments/{LIGHT}/shape.py"
+    own = tree(clone / "experiments")
+    made: dict[str, str] = {}
+
+    def snapshot_of(what: str, do: Callable[[], object]) -> None:
+        with edited(shape, "import math", f"import math  # {what}"):
+            before = snapshots(clone)
+            do()
+            [made[what]] = snapshots(clone) - before
+
+    def train(*overrides: str, where: Path | None = root) -> None:
+        in_root(clone, where, "-c", SCRIPT, LIGHT, "exp.fold=[0]", *overrides)
+
+    output = root / "output"
+    snapshot_of("run", lambda: train("exp.name=run"))
+    snapshot_of("deleted", lambda: train("exp.name=deleted"))
+    shutil.rmtree(output / LIGHT / "deleted")
+    snapshot_of("full", lambda: train("exp.name=full", "exp.mode=sub"))
+    snapshot_of("old version", lambda: train("exp.name=versions"))
+    with held(output / LIGHT / "versions", "fold1"):
+        snapshot_of("new version", lambda: train("exp.name=versions", "overwrite=true"))
+    snapshot_of("damaged", lambda: train("exp.name=damaged"))
+    (output / LIGHT / "damaged/fold0/oof.npz").write_text("")
+    snapshot_of("elsewhere", lambda: train("exp.name=elsewhere", where=None))
+    snapshot_of("submission", lambda: train("exp.name=submitted"))
+    (output / "submissions").mkdir()
+    (output / "submissions/a.json").write_text(json.dumps({"made_of": [{"git": {"snapshot": made["submission"]}}]}))
+    shutil.rmtree(output / LIGHT / "submitted")
+    copy = "from expkit.launch import codecopy as c; c.copy_code('002-light').leave(False)"
+    snapshot_of("copy", lambda: in_root(clone, root, "-c", copy))
+    assert len(set(made.values())) == 9 == len(snapshots(clone))
+
+    def cleaned(*arguments: str) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads(in_root(clone, root, "-m", "expkit.cli", "clean", *arguments, "--json"))[
+            "kinds"
+        ]
+        return content
+
+    assert "snapshots" not in cleaned() and cleaned("snapshots")["snapshots"]["count"] == 1
+    assert len(snapshots(clone)) == 9
+    with held(output / LIGHT / "run", "fold2"):
+        assert cleaned("snapshots", "--yes")["snapshots"]["count"] == 0, "a training may be about to name it"
+    assert cleaned("snapshots", "--yes")["snapshots"]["count"] == 1
+    assert snapshots(clone) == set(made.values()) - {made["deleted"]}
+    found = cleaned("code", "superseded", "snapshots", "--yes")
+    assert {kind: about["count"] for kind, about in found.items()} == {"superseded": 1, "code": 1, "snapshots": 2}
+    assert snapshots(clone) == set(made.values()) - {made["deleted"], made["copy"], made["old version"]}
+    assert tree(clone / "experiments").keys() == own.keys()
+
+
+def test_a_snapshot_that_goes_during_a_training_comes_back(clone: Path, root: Path) -> None:
+    """It has begun after `exp clean` has looked: what its result names is never collected."""
+    forgets = (
+        "import expkit.train.scores as s, subprocess as p; old = s.scores\n"
+        "def scores(*a):\n"
+        "    for ref in p.run(['git', 'for-each-ref', '--format=%(refname)', 'refs/expkit'], "
+        "capture_output=True, text=True).stdout.split(): p.run(['git', 'update-ref', '-d', ref], check=True)\n"
+        "    return old(*a)\n"
+        "import expkit.train.fold as f; f.scores = scores\n"
+    )
+    in_root(clone, root, "-c", forgets + SCRIPT, LIGHT, "exp.fold=[0]")
+    [result] = results(root).values()
+    assert snapshots(clone) == {result["git"]["snapshot"]}
+
+
+def test_without_a_repository_there_are_no_snapshots(clone: Path, root: Path) -> None:
+    shutil.rmtree(clone / ".git")
+    assert '"count": 0' in in_root(clone, root, "-m", "expkit.cli", "clean", "snapshots", "--json")
+
+
+# Wherever it is called
+
+
+def test_symbolic_links_lead_nowhere(root: Path, tmp_path: Path) -> None:
+    """Neither what they lead to nor they themselves are removed; output/ itself may be one."""
+    output, elsewhere = root / "output", tmp_path / "elsewhere"
+    fail(root, "exp.name=a")
+    fail(root, "exp.name=b")
+    command("exp.debug=true").train()
+    codecopy.copy_code(LIGHT).leave(jobs_may_wait=False)
+    assert set(listed()) == {"failed", "debug", "code"}
+    for name, place in {"version": f"{LIGHT}/a", "debug": "debug", "multirun": "multirun"}.items():
+        elsewhere.mkdir(exist_ok=True)
+        (output / place).rename(elsewhere / name)
+        (output / place).symlink_to(elsewhere / name, target_is_directory=True)
+    (elsewhere / "data").mkdir()
+    (elsewhere / "data/precious").write_text("text")
+    (output / LIGHT / "b/fold0/data").symlink_to(elsewhere / "data", target_is_directory=True)
+    (output / LIGHT / "b/precious").symlink_to(elsewhere / "data/precious")
+    before = tree(elsewhere)
+    output.rename(elsewhere / "output")
+    output.symlink_to(elsewhere / "output", target_is_directory=True)
+    assert listed() == {"failed": ["b"]}
+    assert clean("--yes")["failed"]["count"] == 1 and not (output / LIGHT / "b").exists()
+    (elsewhere / "experiment").mkdir()
+    (output / LIGHT).rename(elsewhere / "experiment" / LIGHT)
+    (output / LIGHT).symlink_to(elsewhere / "experiment" / LIGHT)
+    fail(root, "exp.name=c")
+    assert listed() == {} and {row.run for row in expkit.read_board()} == {"a", "c"}
+    assert {name: about for name, about in tree(elsewhere).items() if name in before} == before
+
+
+def test_what_is_printed(root: Path) -> None:
+    """What, how much, why; and what was not removed, as it is in use by now."""
+    assert exp("clean") == "there is nothing to clean: superseded, failed, debug, checkpoints, temporary, code\n"
+    fail(root, "exp.name=a")
+    command("exp.debug=true").train()
+    printed = exp("clean")
+    assert "nothing is removed yet: exp clean --yes" in printed
+    assert [line for line in printed.splitlines() if line.startswith("failed ")][0].split()[
+        -3:
+    ] == "nothing is done".split()
+    assert "failed: 1, " in printed and "debug: 1, " in printed and "superseded: none" in printed
+    printed = exp("clean", "--yes")
+    assert printed.count("removed\n") == 2 and "nothing is removed" not in printed
+    made = CliRunner().invoke(app, ["clean", "everything"])
+    assert made.exit_code == 2 and "everything" in made.output
+    assert "PROJECT_ROOT" in exp("clean", "--help") and "git gc" in exp("clean", "--help")
+
+
+def test_what_cannot_be_removed_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail(root, "exp.name=a")
+    fail(root, "exp.name=b")
+    rename = Path.rename
+
+    def unwilling(path: Path, target: Path) -> Path:
+        if path.name == "a":
+            raise PermissionError(13, "Permission denied")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", unwilling)
+    made = CliRunner().invoke(app, ["clean", "--yes"])
+    assert made.exit_code == 1 and "/a: Permission denied" in made.output
+    assert folders(root) == ["a"]
