@@ -141,7 +141,7 @@ def test_the_keys_that_are_documented(agent: Agent) -> None:
     """Each is there, and none is missing from the list: of every command, as AGENTS.md has it."""
     told = (agent.project / "AGENTS.md").read_text()
     documented = {
-        found[1]: re.findall(r"`([\w.]+)`", re.split("; each|, other metrics", found[2])[0])
+        found[1]: re.findall(r"`([\w.]+)`", re.split("; each|: each|, other metrics", found[2])[0])
         for found in re.finditer(r"^\| `(\w+)` \| (.*) \|$", told, re.M)
     }
     for x in ("1", "2"):
@@ -157,6 +157,7 @@ def test_the_keys_that_are_documented(agent: Agent) -> None:
         "submit": agent.exp("submit", one),
         "blend": agent.exp("blend", one, two),
         "reproduce": agent.exp("reproduce", one),
+        "clean": agent.exp("clean"),
     }
     columns, own = documented["board"], [key for key in found["board"] if not key.startswith(("exp.", "show_", "over"))]
     assert [key for key in columns if key != "noise"] == own

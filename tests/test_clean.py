@@ -458,7 +458,7 @@ def test_copies_of_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert clean("--yes")["code"]["bytes"] > 10_000 and copies(root) == []
     assert not list((root / "output/multirun/.code/.used").iterdir())
     codecopy.copy_code(LIGHT).leave(jobs_may_wait=False)
-    assert copies(root) == [name] and (root / f"output/multirun/.code/{name}/src/expkit/cli.py").exists()
+    assert copies(root) == [name] and (root / f"output/multirun/.code/{name}/src/expkit/cli/__init__.py").exists()
 
 
 def test_a_sweep_longer_than_a_month(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The command `exp`: start experiments, and find out what came of them."""
+"""The commands of `exp` that look at runs: one, two beside each other, one trained again."""
 
 from __future__ import annotations
 
@@ -8,13 +8,8 @@ from typing import Annotated
 
 import typer
 
-from expkit.cli_board import app as boarding
-from expkit.cli_combine import app as combining
-from expkit.cli_keep import app as keeping
-from expkit.cli_new import app as starting
-from expkit.cli_notes import app as noting
-from expkit.cli_shared import Run, as_json_text
-from expkit.errors import report, require
+from expkit.cli.shared import Run, as_json_text
+from expkit.errors import require
 from expkit.inspect.about import about_run
 from expkit.inspect.find import find_run
 from expkit.inspect.loaded import LoadedRun
@@ -22,26 +17,8 @@ from expkit.inspect.show import show_run
 from expkit.inspect.words import new_console
 from expkit.paths import shown
 
-app = typer.Typer(
-    help="Start experiments, and find out what came of them.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-)
-app.add_typer(starting)
-app.add_typer(boarding)
-app.add_typer(combining)
-app.add_typer(keeping)
-app.add_typer(noting)
+app = typer.Typer()
 console = new_console()
-
-
-def main() -> None:
-    """Run the command; an error that its user can mend is one line."""
-    try:
-        app()
-    except (Exception, KeyboardInterrupt) as error:
-        sys.exit(report(error))
 
 
 @app.command()
@@ -119,7 +96,3 @@ def reproduce(
     else:
         console.print(str(again), markup=False)
     raise typer.Exit(0 if again.identical else 1)
-
-
-if __name__ == "__main__":
-    main()

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from expkit.cli_shared import as_json_text
+from expkit.cli.shared import as_json_text
 from expkit.errors import warn
 from expkit.inspect.board import MOST_ROWS
 from expkit.inspect.words import new_console, text

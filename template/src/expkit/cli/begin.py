@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from expkit.cli_shared import as_json_text
+from expkit.cli.shared import as_json_text
 from expkit.config.parameter_sets import parameter_sets
 from expkit.errors import Error, require, warn
 from expkit.inspect.board import MOST_ROWS

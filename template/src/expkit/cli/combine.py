@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from expkit.cli_shared import Runs, as_json_text
+from expkit.cli.shared import Runs, as_json_text
 from expkit.errors import warn
 from expkit.inspect.about import changed_since
 from expkit.inspect.beside import find_seeds

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from expkit.cli_shared import RUN_HELP, as_json_text
+from expkit.cli.shared import RUN_HELP, as_json_text
 from expkit.errors import require
 from expkit.inspect.board import read_board
 from expkit.inspect.find import run_names

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.live import Live
 
-from expkit.cli_shared import as_json_text
+from expkit.cli.shared import as_json_text
 from expkit.errors import plain, require
 from expkit.inspect import beside
 from expkit.inspect.board import MOST_ROWS, Row, read_board
