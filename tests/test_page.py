@@ -231,6 +231,15 @@ def test_every_kind_of_run(paged: Project, browser: Browser, shop: tuple[Path, d
         expect(page.locator("img[src=x]")).to_have_count(0)
 
 
+def test_marimo_leaves_the_file_as_it_is(paged: Project, tmp_path: Path) -> None:
+    """What `marimo edit` saves is what stands there: no difference but what the user changes."""
+    page = paged.folder / "notebooks/page.py"
+    copy = Path(shutil.copy(page, tmp_path))
+    call(paged.folder / ".venv/bin/marimo", "check", "--fix", copy, cwd=tmp_path)
+    lines = [re.sub("^__generated_with.*", "", file.read_text(), flags=re.M) for file in (page, copy)]
+    assert lines[0] == lines[1]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_file_in_a_browser(browser: Browser, sent: Path, shop: tuple[Path, dict[str, str]], scheme: str) -> None:
     """Opened from the disk, without a network: the board, which can be sorted and filtered, and every chart."""

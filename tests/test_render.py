@@ -120,6 +120,7 @@ def test_rendered_code_is_typed(project: Project) -> None:
     call(*mypy, "src/expkit", cwd=project.folder)
     mypy += ["--allow-untyped-defs"]  # a metric is easier to read without
     call(*mypy, "train.py", "model.py", cwd=project.folder / "experiments" / "001-baseline")
+    call(*mypy, "--allow-untyped-calls", "notebooks/page.py", cwd=project.folder)
 
 
 def test_rendered_tests_pass(project: Project) -> None:

@@ -8,6 +8,7 @@
 
 import marimo
 
+__generated_with = "0.25.2"
 app = marimo.App(width="full", app_title="Runs")
 
 with app.setup:
@@ -26,25 +27,26 @@ with app.setup:
     alt.data_transformers.disable_max_rows()
     MOST_RUNS, MOST_POINTS, MOST_CLASSES, MOST_ROWS = 10, 300, 20, 2000  # that are drawn; a note says if there are more
     COLORS = "#4c78a8 #f58518 #54a24b #e45756 #b279a2 #43a39d #d67195 #9d755d #a89200 #6b6bff".split()
-    OTHERS, PLAIN = "other runs", {"show_data_types": False, "show_column_summaries": False}
+    OTHERS = "other runs"
     FILE = """<!doctype html><html lang=en><meta charset=utf-8><title>Runs</title><style>
-body { font: 15px/1.5 system-ui, sans-serif; color-scheme: light dark; max-width: 1200px; margin: 2rem auto }
-.scroll { max-height: 32rem } .scroll, .chart { overflow: auto; max-width: 100%% } .ticked { font-weight: bold }
-.chart, .chart + .scroll { display: inline-block; vertical-align: top; margin: 0 2rem 1rem 0 }
-table { border-collapse: collapse; white-space: nowrap; font-size: 13px } tr { border-bottom: 1px solid #8884 }
-th, td { padding: .2rem .6rem; text-align: left } th { position: sticky; top: 0; background: Canvas; cursor: pointer }
-</style><body><h1>Runs</h1><input type=search placeholder="filter the board">%s<script>%s</script><script>
-const page = %s, board = document.querySelector("table"), rows = [...board.tBodies[0].rows];
-document.querySelectorAll(".chart").forEach((element, i) => vegaEmbed(element, page.charts[i], {actions: false}));
-rows.forEach(row => row.classList.toggle("ticked", page.ticked.includes(row.cells[0].textContent)));
-document.querySelector("input").oninput = event => rows.forEach(row => row.hidden =
-  !event.target.value.toLowerCase().split(" ").every(word => row.textContent.toLowerCase().includes(word)));
-[...board.tHead.rows[0].cells].forEach((head, i) => head.onclick = () => {
-  head.ariaSort = head.ariaSort == "ascending" ? "descending" : "ascending";
-  const sign = head.ariaSort == "ascending" ? 1 : -1, text = row => row.cells[i].textContent;
-  const compare = (a, b) => (a == "") - (b == "") || sign * (a - b || a.localeCompare(b));
-  board.tBodies[0].append(...rows.sort((a, b) => compare(text(a), text(b))));
-});</script>"""
+    body { font: 15px/1.5 system-ui, sans-serif; color-scheme: light dark; max-width: 1200px; margin: 2rem auto }
+    .scroll { max-height: 32rem } .scroll, .chart { overflow: auto; max-width: 100%% } .ticked { font-weight: bold }
+    .chart, .chart + .scroll { display: inline-block; vertical-align: top; margin: 0 2rem 1rem 0 }
+    table { border-collapse: collapse; white-space: nowrap; font-size: 13px } tr { border-bottom: 1px solid #8884 }
+    th, td { padding: .2rem .6rem; text-align: left }
+    th { position: sticky; top: 0; background: Canvas; cursor: pointer }
+    </style><body><h1>Runs</h1><input type=search placeholder="filter the board">%s<script>%s</script><script>
+    const page = %s, board = document.querySelector("table"), rows = [...board.tBodies[0].rows];
+    document.querySelectorAll(".chart").forEach((element, i) => vegaEmbed(element, page.charts[i], {actions: false}));
+    rows.forEach(row => row.classList.toggle("ticked", page.ticked.includes(row.cells[0].textContent)));
+    document.querySelector("input").oninput = event => rows.forEach(row => row.hidden =
+      !event.target.value.toLowerCase().split(" ").every(word => row.textContent.toLowerCase().includes(word)));
+    [...board.tHead.rows[0].cells].forEach((head, i) => head.onclick = () => {
+      head.ariaSort = head.ariaSort == "ascending" ? "descending" : "ascending";
+      const sign = head.ariaSort == "ascending" ? 1 : -1, text = row => row.cells[i].textContent;
+      const compare = (a, b) => (a == "") - (b == "") || sign * (a - b || a.localeCompare(b));
+      board.tBodies[0].append(...rows.sort((a, b) => compare(text(a), text(b))));
+    });</script>"""
 
 
 @app.function
@@ -55,6 +57,11 @@ def is_number(values):
 @app.function
 def text(value):
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+@app.function
+def four_digits(number):
+    return "" if pd.isna(number) else f"{number:.4f}"
 
 
 @app.function
@@ -111,15 +118,16 @@ def grid(charts, columns=3):
 @app.function
 def curves(ticked):
     """The learning curves of runs over each other, a chart for each number that they have logged."""
-    lines, notes = [], ["A thin line is a fold, a thick one the mean of all folds."]
+    lines: list[pd.DataFrame] = []
+    notes = ["A thin line is a fold, a thick one the mean of all folds."]
     for name in ticked[:MOST_RUNS]:
         run, before = expkit.load_run(name), len(lines)
         for fold in run.folds:
             histories = {over: run.history(fold, over) for over in ("epoch", "step")}
             for over, history in (histories if any(histories.values()) else {"row": run.history(fold)}).items():
-                x = history.get(over) or range(1, 1 + max(map(len, history.values()), default=0))
+                at = history.get(over) or range(1, 1 + max(map(len, history.values()), default=0))
                 for logged in [column for column in history if column not in histories]:
-                    line = pd.DataFrame({"x": x, "y": history[logged], "logged": logged}).dropna()
+                    line = pd.DataFrame({"x": at, "y": history[logged], "logged": logged}).dropna()
                     lines.append(line.assign(over=over, fold=str(fold), color=name))
         notes += [f"{name} has logged nothing."] * (len(lines) == before)
     charts, is_mean = [], alt.datum.fold == "mean"
@@ -207,7 +215,7 @@ def errors(name):
         saved = expkit.load_run(name).oof
     except expkit.Error as error:
         return [f"{name}: {error}"]
-    oof = {}  # a column with several values a row as several columns
+    oof: dict[str, np.ndarray] = {}  # a column with several values a row as several columns
     for column, values in saved.items():
         oof |= {column: values} if values.ndim == 1 else {f"{column}_{i}": part for i, part in enumerate(values.T)}
     ends = [column.removeprefix("prediction") for column in oof if column.startswith("prediction")]
@@ -262,7 +270,7 @@ def shown(title, parts):
     views = [mo.md(f"## {title}")]
     for part in parts:
         if isinstance(part, pd.DataFrame):
-            part = mo.ui.table(part, selection=None, **PLAIN)
+            part = mo.ui.table(part, selection=None, show_data_types=False, show_column_summaries=False)
         views.append(mo.Html(f"<p>{escape(part)}</p>") if isinstance(part, str) else part)
     return mo.vstack(views)
 
@@ -286,7 +294,8 @@ def as_file(ticked, sections):
                 body.append("<div class=chart></div>")
                 charts.append(part.to_dict())
     data = json.dumps({"charts": charts, "ticked": ticked}).replace("<", "\\u003c")
-    return FILE % ("".join(body), vl_convert.javascript_bundle(None), data)
+    library = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed", alt.SCHEMA_VERSION.rpartition(".")[0])
+    return FILE % ("".join(body), library, data)
 
 
 @app.cell
@@ -303,17 +312,16 @@ def _():
     except expkit.Error as error:
         sys.exit(f"error: {error}")
     at_first = board["name"].isin(named or ticked_first)
-    digits = dict.fromkeys(["score", "std"], lambda number: "" if pd.isna(number) else f"{number:.4f}")
     texts = board.apply(lambda column: column if is_number(column) else column.fillna(""))
     table = mo.ui.table(
         texts,
         initial_selection=np.flatnonzero(at_first).tolist(),
         page_size=15,
-        column_widths={"name": 400},
         freeze_columns_left=["name"],
-        format_mapping=digits,
+        format_mapping={"score": four_digits, "std": four_digits},
         max_columns=None,
-        **PLAIN,
+        show_data_types=False,
+        show_column_summaries=False,
     )
     axes = mo.ui.multiselect(parameters, value=parameters[:6], full_width=True)
     facts = f"{len(board)} runs, {board['score'].isna().sum()} of them without a score. "
