@@ -50,7 +50,7 @@ def more(kind, rows, noise, seed):
     return {"id": ids, "target": ids % 25, "prediction": (ids + (ids % 3 == 0) * (ids % 25 == 8)) % 25}
 """
 STEPS = """[fold.log({"step": step, "loss": 1.0}) for step in range(700)]
-    [fold.log({"epoch": epoch, "loss": 2.0}) for epoch in (1, 2)]
+    [fold.log({"epoch": epoch, "loss": 2.0}) for epoch in (1, 2, 3)[:3 - (fold.number == 1)]]
 """
 
 
@@ -131,7 +131,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
     root = tmp_path_factory.mktemp("shop")
     (root / "input").mkdir()
     odd_labels = files("species")
-    odd_labels["model.py"] = odd_labels["model.py"].replace('["cat", "dog", "yak"]', repr(["cat", "dog,", ODD]))
+    odd_labels["model.py"] = odd_labels["model.py"].replace('["cat", "dog", "yak"]', repr(["cat", "</script>,", ODD]))
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("PROJECT_ROOT", str(root))
         patch.setenv("WANDB_MODE", "disabled")
@@ -172,9 +172,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
 
 @pytest.fixture(scope="module")
 def sent(paged: Project, shop: tuple[Path, dict[str, str]]) -> Path:
-    """The page as a file, with 9 runs ticked."""
+    """The page as a file, with 10 runs ticked."""
     root, names = shop
-    ticked = [name for kind, name in names.items() if kind not in ("odd", "nameless", "big", "classes")]
+    ticked = [name for kind, name in names.items() if kind not in ("nameless", "big", "classes")]
     assert write_file(paged, root, root / "page.html", *ticked) == ""
     return root / "page.html"
 
@@ -249,7 +249,7 @@ def test_the_file_in_a_browser(browser: Browser, sent: Path, shop: tuple[Path, d
         expect(page.locator(".chart svg.marks")).to_have_count(len(charts_of(sent)))
         rows = page.locator("table").first.locator("tbody tr")
         assert {text.split("\t")[0] for text in rows.all_inner_texts()} == set(names.values())
-        expect(page.locator("tr.ticked")).to_have_count(9)
+        expect(page.locator("tr.ticked")).to_have_count(10)
         score = page.locator("table").first.locator("th").nth(2)
         score.click()
         scores = [float(text) for text in rows.locator("td:nth-child(3)").all_inner_texts() if text]
@@ -297,7 +297,7 @@ def test_curves_in_the_file(sent: Path, shop: tuple[Path, dict[str, str]]) -> No
     views = [(view["encoding"]["y"]["title"], view["encoding"]["x"]["title"]) for view in curves["concat"]]
     assert views == [("loss", "epoch"), (ODD, "epoch")]
     losses = curves["datasets"][curves["concat"][0]["data"]["name"]]
-    assert {row["color"] for row in losses} == {names["price"], names["worse"], names["partial"]}
+    assert {row["color"] for row in losses} == {names["price"], names["odd"], names["worse"], names["partial"]}
     for fold, expected in ("2", [1 / epoch + 2 for epoch in range(1, 6)]), ("mean", [1 / e + 1 for e in range(1, 6)]):
         drawn = [(row["x"], row["y"]) for row in losses if row["color"] == names["price"] and row["fold"] == fold]
         assert drawn == [(x, pytest.approx(y)) for x, y in enumerate(expected, start=1)]

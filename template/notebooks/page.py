@@ -173,7 +173,7 @@ def scores(board, metric, parameters, ticked):
         present = tick[tick["height"] >= 0].sort_values("height")
         ticks += [present if len(present) < 9 else present.iloc[[0, -1]], tick[tick["height"] < 0]]
         named = title + f" ({lacking.sum()} runs have none)" * bool(lacking.any())
-        scale = alt.Scale(type="log" if is_log else "linear", zero=False, padding=10)
+        scale = alt.Scale(type="log" if is_log else "linear", zero=False, padding=10, nice=not is_log)
         point = (
             alt.Chart(about, width=270, height=210)
             .mark_point(filled=True)
