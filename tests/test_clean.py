@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pytest
 from commands import Background, command
 from conftest import Project, background, call
 from experiments import own_experiment
+from filelock import FileLock, Timeout
 from helpers import counting, results, start
 from light import LIGHT, edited, wait_for
 from several import files as several
@@ -296,6 +297,46 @@ def test_a_new_version_that_failed(root: Path) -> None:
     assert folders(root) == ["light", "light@2"] and listed() == {}
 
 
+def test_an_empty_run_stays_while_a_new_version_of_it_has_work(root: Path) -> None:
+    """What is not whole must not count for the reason that nothing else is there."""
+    fail(root)
+    (root / "control/fail1").touch()
+    with pytest.raises(expkit.Error):
+        command("exp.fold=[0,1]", "overwrite=true").train()
+    assert folders(root) == ["light", "light@2"] and counting(root).name == "light"
+    assert listed() == {} and clean("--yes")["failed"]["count"] == 0
+
+
+def test_what_has_come_into_use_since_it_was_listed(root: Path) -> None:
+    """A fold is done by now, or the version counts."""
+    fail(root, "exp.name=first")
+    command("exp.fold=[0,1]").train()
+    fail(root, "overwrite=true")
+    first, new = KINDS["failed"](root / "output")
+    command("exp.fold=[0]", "exp.name=first").train()
+    command("exp.fold=[0,1]", "overwrite=true").train()
+    before = tree(root)
+    assert not first.remove() and not new.remove()
+    assert tree(root) == before
+
+
+def test_nobody_begins_a_fold_while_a_run_is_removed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not one that nobody has begun before, either; it waits, and then finds that the folder is gone."""
+    fail(root)
+    [found] = KINDS["failed"](root / "output")
+    begun = []
+
+    def watched(path: Path) -> None:
+        for part in ("fold0", "fold4", "full"):
+            with suppress(Timeout):
+                FileLock(root / f"output/{LIGHT}/.locks/light@1.{part}").acquire(blocking=False)
+                begun.append(part)
+        leftover.away(path)
+
+    monkeypatch.setattr("expkit.clean.runs.away", watched)
+    assert found.remove() and begun == []
+
+
 def test_no_other_version_counts_when_a_run_is_removed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The version that counts goes last: an old one must not be on the board in its place, not even for a moment."""
     command("exp.fold=[0,1]").train()
@@ -315,6 +356,7 @@ def test_no_other_version_counts_when_a_run_is_removed(root: Path, monkeypatch: 
     monkeypatch.setattr("expkit.clean.runs.away", watched)
     assert found.remove()
     assert seen == [root / f"output/{LIGHT}/light@2", None]
+    assert [path.name for path in (root / f"output/{LIGHT}").iterdir()] == [".locks"], "no pointer to what is gone"
     assert command("exp.fold=[0]").train() == 10.0 and folders(root) == ["light"]
 
 
