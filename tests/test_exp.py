@@ -102,7 +102,7 @@ def test_board(shop: Path) -> None:
     assert best["exp.train.learning_rate"] == 0.003
     assert found[PART]["marks"] == "partial" and found[PART]["folds_done"] == 2
     printed = exp("board")
-    line = next(line for line in printed.splitlines() if line.startswith(f"{BASELINE}/{BEST} "))
+    line = next(line for line in printed.splitlines() if line.startswith(f"001/{BEST} "))
     assert f"{cv['all']:.4f} ± {cv['std']:.4f}" in line and "5/5" in line and "1209" in line
 
 

@@ -97,7 +97,7 @@ def _below(found: list[Row], shown_rows: list[Row], failed: bool) -> list[str]:
     if len(found) > len(shown_rows):
         lines.append(f"{len(found) - len(shown_rows)} more: --all, --last N or --filter")
     if hidden := hidden_keys(shown_rows, console.width):
-        lines.append(f"not shown, for lack of room: {', '.join(hidden)}; --columns {','.join(hidden)}")
+        lines.append(f"no room for {', '.join(hidden)}: --columns {hidden[0]}, or a wider terminal")
     if not failed and (number := sum(row.is_failed for row in read_board())):
         lines.append(f"{number} failed: --failed")
     return lines

@@ -55,10 +55,10 @@ def columns(rows: list[Row], chosen: Sequence[str] | None = None, width: int | N
 
     Args:
         chosen: keys of the configuration to show; None: those that differ among the rows.
-        width: of the terminal; where the names of the runs would take more than a third of it, they are short ones.
+        width: of the terminal; where the names of the runs would take more than a quarter of it, they are short ones.
     """
     titles = {row.name: row.name for row in rows}
-    if width is not None and max(map(cell_len, titles), default=0) > width // 3:
+    if width is not None and max(map(cell_len, titles), default=0) > width // 4:
         titles = short_names(titles)
     metrics = {row.metric for row in rows if row.metric}
     metric = next(iter(metrics)) if len(metrics) == 1 else "score"
