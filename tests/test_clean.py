@@ -242,6 +242,7 @@ def test_a_folder_that_a_person_deletes_ends_the_training_as_before(root: Path) 
     def deleted(missing: Any) -> Any:
         if missing == [1]:
             shutil.rmtree(counting(root))
+            run._free = free  # type: ignore[method-assign]
         return free(missing)
 
     run._free = deleted  # type: ignore[method-assign]
