@@ -91,16 +91,19 @@ def test_what_has_no_room_is_said() -> None:
 
 
 def test_failed_runs_are_out_of_the_way(root: Path) -> None:
-    command("exp.train.x=1").train()
     for number in range(5):
         (root / f"control/fail{number}").touch()
     with pytest.raises(Failed):
         command("exp.train.x=2").train()
+    assert exp("board").splitlines() == ["no run has a result", "1 failed: --failed"]
+    for number in range(5):
+        (root / f"control/fail{number}").unlink()
+    command("exp.train.x=1").train()
     lines = exp("board").splitlines()
     assert len(lines) == 3 and "x=1" in lines[1] and lines[2] == "1 failed: --failed"
     failed = exp("board", "--failed")
     assert "x=2" in failed and "ValueError: planted" in failed and "x=1" not in failed
-    (root / "control/fail0").unlink()
+    (root / "control/fail4").touch()
     with pytest.raises(Failed):
         command("exp.train.x=2").train()
     assert "--failed" not in exp("board") and "no run has failed" in exp("board", "--failed")

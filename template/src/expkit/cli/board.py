@@ -57,9 +57,8 @@ def board(
     """Every run and its score, best first; those with missing folds after those that have all."""
     require(sum([as_json, as_csv, as_markdown, watch]) <= 1, "give one of --json, --csv, --md and --watch")
 
-    def rows() -> list[Row]:
-        found = [row for row in read_board() if row.is_failed == failed]
-        found = filtered(found, filter or [])
+    def rows(runs: list[Row]) -> list[Row]:
+        found = filtered([row for row in runs if row.is_failed == failed], filter or [])
         if seeds:
             found = beside.grouped_by_seed(found)
         if last is not None:
@@ -74,7 +73,8 @@ def board(
     if watch:
         _watch(rows, chosen)
         return
-    found = rows()
+    runs = read_board()
+    found = rows(runs)
     keys = chosen(found)
     if as_json:
         print(as_json_text([row.values() for row in found]))
@@ -82,31 +82,26 @@ def board(
         print(_csv(found), end="")
     elif as_markdown:
         print(_markdown(found, keys))
-    elif not found:
-        console.print(_nothing(bool(filter), failed), markup=False)
     else:
         shown_rows = found if everything else found[:MOST_ROWS]
-        console.print(board_table(shown_rows, console.width, keys))
-        for line in _below(found, shown_rows, failed):
+        if found:
+            console.print(board_table(shown_rows, console.width, keys))
+        lines = [] if found else [_nothing(runs, bool(filter), failed)]
+        if len(found) > len(shown_rows):
+            lines.append(f"{len(found) - len(shown_rows)} more: --all, --last N or --filter")
+        if keys is None and (hidden := hidden_keys(shown_rows, console.width)):
+            lines.append(f"no room for {', '.join(hidden)}: --columns {hidden[0]}, or a wider terminal")
+        if not failed and (number := sum(row.is_failed for row in runs)):
+            lines.append(f"{number} failed: --failed")
+        for line in lines:
             console.print(line, markup=False, soft_wrap=True)
 
 
-def _below(found: list[Row], shown_rows: list[Row], failed: bool) -> list[str]:
-    """What the table does not say."""
-    lines = []
-    if len(found) > len(shown_rows):
-        lines.append(f"{len(found) - len(shown_rows)} more: --all, --last N or --filter")
-    if hidden := hidden_keys(shown_rows, console.width):
-        lines.append(f"no room for {', '.join(hidden)}: --columns {hidden[0]}, or a wider terminal")
-    if not failed and (number := sum(row.is_failed for row in read_board())):
-        lines.append(f"{number} failed: --failed")
-    return lines
-
-
-def _nothing(is_filtered: bool, failed: bool = False) -> str:
-    if (is_filtered or failed) and read_board():
-        return "no run meets the filter" if is_filtered else "no run has failed"
-    return f"no runs yet in {shown(output_dir())}: uv run python experiments/001-baseline/train.py"
+def _nothing(runs: list[Row], is_filtered: bool, failed: bool) -> str:
+    """Why there is no row."""
+    if not runs:
+        return f"no runs yet in {shown(output_dir())}: uv run python experiments/001-baseline/train.py"
+    return "no run meets the filter" if is_filtered else "no run has failed" if failed else "no run has a result"
 
 
 def _csv(rows: list[Row]) -> str:
@@ -130,13 +125,18 @@ def _markdown(rows: list[Row], chosen: Sequence[str] | None) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [escaped[0], ["---"] * len(found), *escaped[1:]])
 
 
-def _watch(rows: Callable[[], list[Row]], chosen: Callable[[list[Row]], list[str] | None]) -> None:
+def _watch(rows: Callable[[list[Row]], list[Row]], chosen: Callable[[list[Row]], list[str] | None]) -> None:
     """The board, with the folds that are in training; it is read again so often that this costs little."""
     with Live(console=console, auto_refresh=False) as live:
         while True:
             start = time.process_time()
-            current = [replace(row, marks=(*_under_way(row), *row.marks)) for row in rows()]
-            table = board_table(current[:MOST_ROWS], console.width, chosen(current)) if current else _nothing(False)
+            runs = read_board()
+            current = [replace(row, marks=(*_under_way(row), *row.marks)) for row in rows(runs)]
+            table = (
+                board_table(current[:MOST_ROWS], console.width, chosen(current))
+                if current
+                else _nothing(runs, False, False)
+            )
             live.update(table, refresh=True)
             time.sleep(max(1.0, 24 * (time.process_time() - start)))  # 4 % of a core
 
