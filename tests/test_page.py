@@ -250,22 +250,19 @@ def test_the_file_in_a_browser(browser: Browser, sent: Path, shop: tuple[Path, d
         rows = page.locator("table").first.locator("tbody tr")
         assert {text.split("\t")[0] for text in rows.all_inner_texts()} == set(names.values())
         expect(page.locator("tr.ticked")).to_have_count(10)
-        score = page.locator("table").first.locator("th").nth(2)
-        score.click()
-        scores = [float(text) for text in rows.locator("td:nth-child(3)").all_inner_texts() if text]
-        assert scores == sorted(scores) and len(scores) == 11
-        score.click()
-        scores = [float(text) for text in rows.locator("td:nth-child(3)").all_inner_texts() if text]
-        assert scores == sorted(scores, reverse=True)
-        expect(rows.last.locator("td:nth-child(3)")).to_have_text("")
+        head = page.locator("table").first.locator("th")
+        for title, direction in ("score", 1), ("score", -1), ("rows", 1):
+            place = head.all_inner_texts().index(title)
+            head.nth(place).click()
+            texts = rows.locator(f"td:nth-child({place + 1})").all_inner_texts()
+            numbers = [direction * float(text) for text in texts if text]
+            assert numbers == sorted(numbers) and texts[len(numbers) :] == [""] * (len(texts) - len(numbers))
         page.get_by_placeholder("filter").fill("RMSE noise")
         expect(page.locator("tbody tr:visible").filter(has_text=names["worse"])).to_have_count(2)  # the blend is of it
         expect(page.locator("table").first.locator("tbody tr:visible")).to_have_count(2)
         expect(page.locator("img")).to_have_count(0)
-        ink, paper = page.evaluate(
-            "[getComputedStyle(document.querySelector('svg.marks text')).fill, getComputedStyle(document.body).color]"
-        )
-        assert ink == paper, "what is written in a chart is of the color of the page's text"
+        inks = "[...document.querySelectorAll('svg.marks text')].map(text => getComputedStyle(text).fill)"
+        assert set(page.evaluate(inks)) == {{"light": "rgb(0, 0, 0)", "dark": "rgb(255, 255, 255)"}[scheme]}
 
 
 def charts_of(file: Path) -> list[dict[str, Any]]:
@@ -380,6 +377,23 @@ def test_no_runs(paged: Project, browser: Browser, tmp_path: Path) -> None:
         expect(page.get_by_text("No runs yet. Train the baseline")).to_be_visible(timeout=60_000)
     assert "No runs yet. Train the baseline" in write_file(paged, tmp_path, tmp_path / "page.html", check=False)
     assert not (tmp_path / "page.html").exists()
+
+
+def test_few_histories_are_read(paged: Project, shop: tuple[Path, dict[str, str]]) -> None:
+    """However many runs there are, and are ticked."""
+    count = """
+import sys
+sys.path.insert(0, "notebooks")
+import expkit, page
+read, history = [], expkit.LoadedRun.history
+expkit.LoadedRun.history = lambda run, *arguments: read.append(run.folder) or history(run, *arguments)
+page.curves(sys.argv[1:])
+print(len(set(read)))
+"""
+    names = [name for kind, name in shop[1].items() if kind not in ("failed", "nameless")]
+    environment = paged.environment(PROJECT_ROOT=str(shop[0]))
+    printed = call(paged.python, "-c", count, *names, cwd=paged.folder, env=environment).stdout
+    assert printed == "10\n" and len(names) == 11
 
 
 def test_what_is_left_out_of_a_chart_is_said(paged: Project, shop: tuple[Path, dict[str, str]], tmp_path: Path) -> None:

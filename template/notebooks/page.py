@@ -29,7 +29,7 @@ with app.setup:
     COLORS = "#4c78a8 #f58518 #54a24b #e45756 #b279a2 #43a39d #d67195 #9d755d #a89200 #6b6bff".split()
     OTHERS = "other runs"
     FILE = """<!doctype html><html lang=en><meta charset=utf-8><title>Runs</title><style>
-    body { font: 15px/1.5 system-ui, sans-serif; color-scheme: light dark; max-width: 1200px; margin: 2rem auto }
+    :root { color-scheme: light dark } body { font: 15px/1.5 sans-serif; max-width: 1200px; margin: 2rem auto }
     .scroll { max-height: 32rem } .scroll, .chart { overflow: auto; max-width: 100%% } .ticked { font-weight: bold }
     .chart, .chart + .scroll { display: inline-block; vertical-align: top; margin: 0 2rem 1rem 0 }
     table { border-collapse: collapse; white-space: nowrap; font-size: 13px } tr { border-bottom: 1px solid #8884 }
