@@ -13,20 +13,11 @@ from commands import command
 from conftest import call, commit_all
 from helpers import counting
 from light import LIGHT
-from typer.testing import CliRunner
+from test_exp import exp
 
 import expkit
-from expkit.cli import app
 from expkit.errors import Error, NotFound
 from expkit.record import add_note, read_notes
-
-
-def exp(*arguments: str) -> str:
-    result = CliRunner().invoke(app, list(arguments))
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
 
 
 def noted(*arguments: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from commands import command
 from rich.console import Console
-from test_notes import exp
+from test_exp import exp
 
 import expkit
 from expkit.errors import Error, Failed
