@@ -528,20 +528,27 @@ def test_half_a_copy(root: Path) -> None:
         assert removed.result(30) and not (place / f".{name}.123").exists()
 
 
-def test_the_copy_of_a_sweep(sweeping: Project, root: Path) -> None:
-    """Kept while it runs and after a kill, when its jobs may wait; else it may go when the sweep is over."""
+@pytest.mark.parametrize(
+    ("launcher", "how", "stays"),
+    [("basic", signal.SIGINT, False), ("basic", signal.SIGKILL, True), ("submitit_local", signal.SIGINT, True)],
+)
+def test_the_copy_of_a_sweep(sweeping: Project, root: Path, launcher: str, how: signal.Signals, stays: bool) -> None:
+    """Kept while it runs; and after an interruption, when jobs may wait for submitit, or nobody can tell."""
     (root / "control/gate0").touch()
-    process = start(sweeping, root, "-m", "exp.seed=1,2", "exp.fold=[0]")
+    process = start(sweeping, root, "-m", f"hydra/launcher={launcher}", "exp.seed=1,2", "exp.fold=[0]")
     wait_for((root / "control/came0").exists, process)
-    assert listed() == {}
-    process.send_signal(signal.SIGKILL)
+    assert listed("code") == {} and len(copies(root)) == 1
+    process.send_signal(how)
     process.wait()
-    assert copies(root) and listed("code") == {}
     (root / "control/gate0").unlink()
-    for file in (root / "output/multirun/.code/.used").iterdir():
-        file.unlink()
-    sweeping.train("-m", "exp.seed=1,2", "exp.fold=[0]", experiment=LIGHT, root=root)
-    assert listed("code") == {"code": copies(root)}
+    assert listed("code") == ({} if stays else {"code": copies(root)})
+
+
+def test_the_copy_of_a_sweep_that_is_over(sweeping: Project, root: Path) -> None:
+    (root / "control/fail1").touch()
+    failed = sweeping.train("-m", "exp.seed=1,2", "exp.fold=[0],[1]", experiment=LIGHT, root=root, check=False)
+    assert failed.returncode == 1
+    assert listed("code") == {"code": copies(root)} and len(copies(root)) == 1
 
 
 # Snapshots
