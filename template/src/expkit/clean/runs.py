@@ -145,7 +145,8 @@ def _remove(versions: Versions, version: Path, may_go: Callable[[], bool], what:
 def _remove_run(versions: Versions) -> bool:
     """Remove all versions, the one that counts last: never does another one count meanwhile."""
     with versions.locked(), ExitStack() as stack:
-        counting, found = versions.counting(), versions.newest_first()
+        found = versions.newest_first()
+        counting = record.counting_among(versions.parent, versions.run, found)
         if counting is None or not all(_take(versions, version, stack) for version in found):
             return False
         if not all(holds_nothing(version) for version in found if not _is_before(version, counting)):
