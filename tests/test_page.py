@@ -229,6 +229,7 @@ def test_every_kind_of_run(paged: Project, browser: Browser, shop: tuple[Path, d
             page.locator("select").last.select_option(name)
             expect(page.get_by_text(f"{name}{words.get(kind, ': 300 out-of-fold rows')}")).to_be_visible()
         expect(page.locator("img[src=x]")).to_have_count(0)
+        expect(page.locator("pre")).to_have_count(0)  # the value of a last line that was not meant to be shown
 
 
 def test_marimo_leaves_the_file_as_it_is(paged: Project, tmp_path: Path) -> None:
@@ -263,6 +264,11 @@ def test_the_file_in_a_browser(browser: Browser, sent: Path, shop: tuple[Path, d
         expect(page.locator("img")).to_have_count(0)
         inks = "[...document.querySelectorAll('svg.marks text')].map(text => getComputedStyle(text).fill)"
         assert set(page.evaluate(inks)) == {{"light": "rgb(0, 0, 0)", "dark": "rgb(255, 255, 255)"}[scheme]}
+        head = page.evaluate(
+            "(({color, backgroundColor}) => [color, backgroundColor])(getComputedStyle(board.tHead.rows[0].cells[0]))"
+        )
+        light, dark = ["rgb(0, 0, 0)", "rgb(255, 255, 255)"], ["rgb(255, 255, 255)", "rgb(18, 18, 18)"]
+        assert head == (light if scheme == "light" else dark), "the color of the head of the board, and of its ground"
 
 
 def charts_of(file: Path) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from expkit.config.values import Config, ExpConfig, Mode, RuntimeConfig, SplitConfig, SplitMethod
     from expkit.errors import Error, require
     from expkit.inspect.board import Row, read_board
-    from expkit.inspect.frame import oof, runs
+    from expkit.inspect.frame import curves, mistakes, oof, runs
     from expkit.inspect.loaded import LoadedRun, load_run
     from expkit.inspect.reproduce import Reproduction, reproduce
     from expkit.launch.main import main, run
@@ -37,11 +37,13 @@ _MODULES = {
     "SplitConfig": "config.values",
     "SplitMethod": "config.values",
     "code_root": "paths",
+    "curves": "inspect.frame",
     "input_dir": "paths",
     "load_config": "config.compose",
     "load_experiment": "config.experiment",
     "load_run": "inspect.loaded",
     "main": "launch.main",
+    "mistakes": "inspect.frame",
     "oof": "inspect.frame",
     "output_dir": "paths",
     "project_root": "paths",
@@ -68,11 +70,13 @@ __all__ = [
     "SplitConfig",
     "SplitMethod",
     "code_root",
+    "curves",
     "input_dir",
     "load_config",
     "load_experiment",
     "load_run",
     "main",
+    "mistakes",
     "oof",
     "output_dir",
     "project_root",

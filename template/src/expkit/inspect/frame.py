@@ -1,4 +1,4 @@
-"""The board, and predictions of several runs, for a notebook."""
+"""The board, learning curves, predictions of several runs, and the mistakes of one, for a notebook."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from expkit.combine.members import LABEL, require_same_targets
 from expkit.combine.rows import Rows, out_of_fold
 from expkit.errors import Error, require
 from expkit.inspect.beside import with_other_rows
-from expkit.inspect.board import COLUMNS, read_board
+from expkit.inspect.board import COLUMNS, Row, read_board
 from expkit.inspect.find import find_run
+from expkit.inspect.loaded import load_run
 from expkit.inspect.order import ordered
 from expkit.record import read_run
+from expkit.train.history import AXES
 
 if TYPE_CHECKING:
+    import numpy
     import pandas
+
+    from expkit.tables import Columns
 
 
 def runs(output: Path | None = None) -> pandas.DataFrame:
@@ -26,8 +31,12 @@ def runs(output: Path | None = None) -> pandas.DataFrame:
     Raises:
         Error: pandas is not installed.
     """
+    return frame_of(ordered(with_other_rows(read_board(output))))
+
+
+def frame_of(rows: Sequence[Row]) -> pandas.DataFrame:
+    """Rows of the board as a DataFrame, as from `runs`."""
     pandas = _pandas("expkit.runs")
-    rows = ordered(with_other_rows(read_board(output)))
     frame = pandas.DataFrame([row.values() for row in rows], columns=None if rows else [*COLUMNS, "marks"])
     frame["finished"] = pandas.to_datetime(frame["finished"], utc=True, errors="coerce")
     return frame
@@ -73,6 +82,96 @@ def oof(runs: Sequence[str | Path]) -> pandas.DataFrame:
         own = [name for name in table if name not in shared]
         columns |= {run.title if len(own) == 1 else f"{run.title}: {name}": table[name] for name in own}
     return pandas.DataFrame(columns).sort_values("id", ignore_index=True)
+
+
+def curves(runs: Sequence[str | Path]) -> pandas.DataFrame:
+    """The learning curves of runs in a long format, as a pandas DataFrame: a row a number that was logged.
+
+    Its columns are "run" ("<experiment>/<run>"), "fold", "axis" ("epoch" or "step"; "row" of a fold that has logged
+    neither), "x" (the epoch, the step, or the number of the row from 1), "name" (of what was logged) and "value".
+
+    Args:
+        runs: names or folders, as for `load_run`.
+
+    Raises:
+        Error: there is no such run; or pandas is not installed.
+    """
+    pandas = _pandas("expkit.curves")
+    require(not isinstance(runs, str), f'expkit.curves takes a list of runs: expkit.curves(["{runs}"])')
+    parts = [pandas.DataFrame(columns=["run", "fold", "axis", "x", "name", "value"])]
+    for run in map(load_run, runs):
+        about = {"run": run.record.title}
+        for fold in run.folds:
+            histories = {axis: run.history(fold, axis) for axis in AXES}
+            if not any(histories.values()):
+                histories = {"row": run.history(fold)}
+            for axis, history in histories.items():
+                for name in [name for name in history if name not in AXES]:
+                    x = history[axis] if axis in AXES else range(1, len(history[name]) + 1)
+                    columns = about | {"fold": fold, "axis": axis, "x": x, "name": name, "value": history[name]}
+                    parts.append(pandas.DataFrame(columns).dropna().astype({"value": float}))
+    return pandas.concat(parts[1:] or parts, ignore_index=True)
+
+
+def mistakes(run: str | Path) -> dict[str, pandas.DataFrame]:
+    """The out-of-fold rows of a run, the largest mistake first, as pandas DataFrames.
+
+    Args:
+        run: a name or a folder, as for `load_run`.
+
+    Returns:
+        a table for each column of predictions, by its name: "prediction"; of several outputs "prediction_0", ... A
+        table has the columns "id", "fold", "target", "prediction". Of numbers it has "error", the prediction minus
+        the target. Of classes, the wrong rows come first; "confidence" is the highest probability of a row, where the
+        run has saved probabilities of its one output, and the wrong rows of the highest come first.
+        Whole numbers, of up to 50 different targets, are classes.
+
+    Raises:
+        Error: there is no such run, or it has not both targets and predictions; or pandas is not installed.
+    """
+    pandas = _pandas("expkit.mistakes")
+    found = load_run(run)
+    table = flat(found.oof)
+    targets = {name: name.replace("prediction", "target", 1) for name in table if name.startswith("prediction")}
+    targets = {name: target for name, target in targets.items() if target in table}
+    if not targets:
+        has = ", ".join(table) or "no finished fold"
+        raise Error(f"{found.record.title} has no columns target and prediction; it has {has}")
+    confidence = _confidence(table) if len(targets) == 1 else None
+    tables = {}
+    for name, target in targets.items():
+        columns = {"id": table["id"], "fold": table["fold"], "target": table[target], "prediction": table[name]}
+        rows = pandas.DataFrame(columns)
+        if _are_numbers(table[target], table[name]):
+            rows["error"] = rows["prediction"].astype(float) - rows["target"]
+            size = rows["error"].abs()
+        else:
+            if confidence is not None:
+                rows["confidence"] = confidence
+            is_wrong = rows["target"] != rows["prediction"]
+            size = is_wrong * (1 if confidence is None else 1 + confidence)
+        tables[name] = rows.loc[size.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
+    return tables
+
+
+def _are_numbers(target: numpy.ndarray, prediction: numpy.ndarray) -> bool:
+    import numpy
+
+    if target.dtype.kind not in "biuf" or prediction.dtype.kind not in "biuf":
+        return False
+    return any((column % 1 != 0).any() for column in (target, prediction) if column.dtype.kind == "f") or (
+        len(numpy.unique(target)) > 50
+    )
+
+
+def _confidence(table: Columns) -> numpy.ndarray | None:
+    """The highest probability of each row, (n,); a single column is that of one of two classes."""
+    import numpy
+
+    found = [column for name, column in table.items() if is_probability(name)]
+    if len(found) == 1:
+        found.append(1 - found[0])
+    return numpy.max(found, axis=0) if found else None
 
 
 def _pandas(what: str) -> Any:

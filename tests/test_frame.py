@@ -1,0 +1,149 @@
+"""Tables of runs for notebooks: learning curves in a long format, mistakes, and what notebooks/page.py draws."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy
+import pandas
+import pytest
+from commands import command
+from experiments import own_experiment
+from several import files
+from test_page import WIDE
+
+import expkit
+from expkit.inspect import charts, page
+
+EPOCHS = [{"epoch": epoch, "value": 1 / epoch, "late": epoch if epoch == 3 else None} for epoch in (1, 2, 3)]
+STEPS = [{"step": step, "rate": 0.5} for step in (100, 200)]
+
+
+def test_curves(root: Path) -> None:
+    """Each number once, over its own axis; a blank is no row; a fold that stops early is in no mean that follows."""
+    assert list(expkit.curves([])) == ["run", "fold", "axis", "x", "name", "value"] and expkit.curves([]).empty
+    command("exp.fold=[0]", during=lambda fold: [fold.log(row) for row in [*STEPS, *EPOCHS]]).train()
+    command("exp.fold=[1]", during=lambda fold: [fold.log(row) for row in EPOCHS[:2]]).train()
+    command("exp.fold=[0]", "exp.train.x=1", during=lambda fold: [fold.log({"loss": 3}), fold.log({})]).train()
+    runs = [row.name for row in expkit.read_board()]
+    found = expkit.curves(runs)
+    rows = [tuple(row) for row in found.itertuples(index=False)]
+    light = next(run for run in runs if run.endswith("/light"))
+    other = next(run for run in runs if run != light)
+    expected = [(light, 0, "epoch", epoch, "value", 1 / epoch) for epoch in (1, 2, 3)]
+    expected += [(light, 0, "epoch", 3, "late", 3), (light, 0, "step", 100, "rate", 0.5)]
+    expected += [(light, 0, "step", 200, "rate", 0.5), (other, 0, "row", 1, "loss", 3)]
+    expected += [(light, 1, "epoch", epoch, "value", 1 / epoch) for epoch in (1, 2)]
+    assert sorted(rows) == sorted(expected) and found["value"].dtype == float
+    means = charts.mean_of_folds(found[found["name"] == "value"])
+    assert means[["x", "fold", "value"]].values.tolist() == [[1, "mean", 1.0], [2, "mean", 0.5]]
+    [(name, axis, drawn)] = charts.curves_to_draw(found[found["name"] == "value"], 2)
+    assert (name, axis) == ("value", "epoch (1 of 2 drawn)")
+    assert drawn[drawn["fold"] == "0"]["x"].tolist() == [1, 3]
+    with pytest.raises(expkit.Error, match="takes a list of runs"):
+        expkit.curves(light)
+
+
+def test_mistakes(root: Path) -> None:
+    """Numbers by the size of their error; classes: the wrong rows first, of these the most sure; each output alone."""
+    wide = files("price")
+    wide["train.py"] = wide["train.py"].replace("model.predicted(KIND, model.rows", "model.wide(KIND, model.rows")
+    wide["model.py"] += WIDE
+    with own_experiment(files("species")) as species, own_experiment(wide) as outputs:
+        expkit.run(species.name)
+        expkit.run(outputs.name)
+        [(output, classes)] = expkit.mistakes(species.name).items()
+        assert output == "prediction" and list(classes) == ["id", "fold", "target", "prediction", "confidence"]
+        oof = expkit.load_run(species.name).oof
+        confidence = numpy.max([values for name, values in oof.items() if name.startswith("probability_")], axis=0)
+        is_wrong = oof["target"] != oof["prediction"]
+        order = numpy.argsort(-(is_wrong * (1 + confidence)), kind="stable")
+        assert classes["id"].tolist() == oof["id"][order].tolist() and 0 < is_wrong.sum() < len(oof["id"])
+        assert classes["confidence"].tolist() == confidence[order].tolist()
+        pairs = list(zip(oof["target"].tolist(), oof["prediction"].tolist(), strict=True))
+        counts = charts.confusion(classes)
+        expected = {pair: pairs.count(pair) for pair in pairs}
+        assert (
+            dict(zip(zip(counts["target"], counts["prediction"], strict=True), counts["rows"], strict=True)) == expected
+        )
+        assert counts["wrong"].sum() == is_wrong.sum()
+        numbers = expkit.mistakes(outputs.name)
+        assert list(numbers) == ["prediction_0", "prediction_1"]
+        oof = expkit.load_run(outputs.name).oof
+        for place, table in enumerate(numbers.values()):
+            error = (oof["prediction"] - oof["target"])[:, place]
+            assert table["error"].abs().is_monotonic_decreasing
+            assert dict(zip(table["id"], table["error"], strict=True)) == dict(zip(oof["id"], error, strict=True))
+    command("exp.fold=[0]").train()
+    with pytest.raises(expkit.Error, match="light has no columns target and prediction; it has id, prediction, fold"):
+        expkit.mistakes("002-light/light")
+
+
+@pytest.mark.parametrize(
+    ("target", "prediction", "are_numbers"),
+    [
+        ([0, 1, 2], [0, 1, 1], False),
+        ([0, 1, 2], [0.0, 1.0, 1.5], True),
+        ([0.0, 1.0], [1.0, 1.0], False),
+        ([True, False], [0.75, 0.5], True),
+        ([True, False], [True, True], False),
+        (["a", "b"], ["a", "a"], False),
+        (list(range(51)), list(range(51)), True),
+        (list(range(50)), list(range(50)), False),
+    ],
+)
+def test_numbers_or_classes(target: list[object], prediction: list[object], are_numbers: bool) -> None:
+    from expkit.inspect.frame import _are_numbers
+
+    assert _are_numbers(numpy.array(target), numpy.array(prediction)) == are_numbers
+
+
+def test_the_board_to_be_read(root: Path) -> None:
+    """Arrows, and the parameters that differ: within an experiment, or between two that both have it."""
+    assert charts.labelled_board().empty
+    with own_experiment(files("price")) as price, own_experiment(files("species")) as species:
+        expkit.run(price.name)
+        expkit.run(price.name, overrides=["exp.train.noise=0.5", "exp.fold=[0]"])
+        expkit.run(species.name)
+        board = charts.labelled_board().set_index("name")
+    assert [column for column in board if column.startswith("exp.")] == ["exp.train.noise"]
+    assert board["metric"].to_dict() == {
+        f"{price.name}/light": "rmse ↓",
+        f"{price.name}/light,exp.train.noise=0.5": "rmse ↓",
+        f"{species.name}/light": "accuracy ↑",
+    }
+    assert board.loc[f"{price.name}/light,exp.train.noise=0.5", ["folds", "marks"]].tolist() == ["1/3", "partial"]
+    frame = pandas.DataFrame({"name": ["a/1", "a/2", "b/1"], "p": [1, 1, None], "q": [1, None, 1], "r": [1, 1, 2]})
+    assert charts.differing(frame, ["p", "q", "r"]) == ["q", "r"]
+
+
+@pytest.mark.parametrize(
+    ("values", "texts", "heights", "is_log"),
+    [
+        ([1.0, 10.0, 100.0], ["1", "10", "100"], [0, 0.5, 1], True),
+        ([1.0, 3.0, 9.0], ["1", "3", "9"], [0, 0.25, 1], False),
+        ([0.0, 100.0, None], ["0", "100", "none"], [0, 1, charts.ABSENT], False),
+        (["b", None, "a"], ["b", "none", "a"], [1, charts.ABSENT, 0], False),
+        ([2.0, 2.0, None], ["2", "2", "none"], [0, 0, charts.ABSENT], False),
+    ],
+)
+def test_an_axis(values: list[object], texts: list[str], heights: list[float], is_log: bool) -> None:
+    axis = charts.axis_of(pandas.Series(values))
+    assert (axis.texts.tolist(), axis.heights.tolist(), axis.is_log) == (texts, pytest.approx(heights), is_log)
+    assert axis.absent == values.count(None)
+    assert axis.ticks.values.tolist() == [list(tick) for tick in sorted(set(zip(heights, texts, strict=True)))]
+
+
+def test_an_axis_of_many_values_names_its_ends() -> None:
+    ticks = charts.axis_of(pandas.Series([None, *map(float, range(9))])).ticks
+    assert ticks["text"].tolist() == ["none", "0", "8"]
+
+
+@pytest.mark.parametrize("missing", ["altair", "vl_convert"])
+def test_a_page_without_its_packages(monkeypatch: pytest.MonkeyPatch, missing: str) -> None:
+    monkeypatch.setitem(sys.modules, "altair", sys)
+    monkeypatch.setitem(sys.modules, "vl_convert", sys)
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(expkit.Error, match="a page needs .*: `uv run --group page"):
+        page.html_page("Runs", {})
