@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 import pytest
 from experiments import own_experiment
+from light import edited
 from several import files
 from typer.testing import CliRunner
 
@@ -18,6 +19,7 @@ from expkit import record
 from expkit.cli import app
 from expkit.combine import weights
 from expkit.combine.blending import ranks
+from expkit.config.experiment import load_experiment
 
 NOISES = (0.3, 0.5, 0.9)
 
@@ -279,6 +281,11 @@ def test_what_does_not_fit(market: dict[str, list[str]]) -> None:
     assert refused(price[0]) == "a blend is of two runs or more"
     assert refused(price[0], price[0]) == "a run is named twice"
     assert "--name is of letters" in refused(*price, "--name", "../x")
+    train = expkit.code_root() / "experiments" / price[0].partition("/")[0] / "train.py"
+    with edited(train, "rmse", "mae"):
+        load_experiment(train.parent.name, again=True)
+        assert "scored by rmse, and " in refused(*price)
+    load_experiment(train.parent.name, again=True)
     blend(*risk, "--name", "taken")
     assert refused(*price, "--name", "taken") == "blends/taken is another blend: give this one another --name"
     assert not list((expkit.output_dir() / "blends").glob("taken@*"))

@@ -64,6 +64,7 @@ def test_data_outside_of_input(root: Path, tmp_path: Path) -> None:
     write(elsewhere, "4", age=10)
     assert inputs.take(named)[0] != digest
     assert inputs.take([]) == (inputs.digest({}), {})
+    assert inputs.take(["."]) == inputs.take([""]) == inputs.take()
     with pytest.raises(expkit.Error, match="there is no .*nothing.csv, which the experiment names as its data"):
         inputs.take(["nothing.csv"])
 

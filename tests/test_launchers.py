@@ -332,7 +332,7 @@ def test_a_missing_extra_is_named(project: Project, root: Path, override: str, e
     done = project.train("-m", "exp=001,002", override, root=root, check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert done.stderr.startswith("error: ")
-    assert done.stderr.endswith(f"is not installed: uv sync --extra {extra}\n")
+    assert done.stderr.endswith(f"is not installed: uv sync --inexact --extra {extra}\n")
 
 
 @pytest.mark.slow

@@ -227,7 +227,7 @@ def test_what_cannot_be_resampled(monkeypatch: pytest.MonkeyPatch) -> None:
         table["target"] = (numpy.arange(100) == 0).astype(int)
     with pytest.raises(expkit.Error, match="a resample has no score: .*auc"):
         Bootstrap("auc", auc, [(old, new)], 1).interval()
-    monkeypatch.setattr(bootstrap, "PATIENCE", {"rows": 0.0, "weights": 0.0})
+    monkeypatch.setattr(bootstrap, "PATIENCE", 0.0)
     with pytest.raises(expkit.Error, match="1,000 resamples of 100 rows take about .* s: --bootstrap computes them"):
         Bootstrap("rmse", rmse, [(old, new)], -1).interval()
     assert Bootstrap("rmse", rmse, [(old, new)], -1).interval(is_asked=True)

@@ -467,6 +467,17 @@ def test_two_samples_are_one_too_many(make: Make, root: Path) -> None:
     assert "cannot be read" in refused(name, "exp.mode=sub")
 
 
+def test_the_sample_lies_beside_the_files_that_are_named(make: Make, root: Path) -> None:
+    for name in ("train.csv", "sample_submission.csv"):
+        (root / "input" / name).write_text("id,y\n1,0\n2,0\n")
+    body = SUBMIT.format(columns="{'id': [1], 'y': [1]}")
+    for named in ("['train.csv']", "['.']", "[str(expkit.input_dir() / 'train.csv')]"):
+        name = make(body=body, options=f"metric=accuracy, inputs={named}")
+        assert "1 rows of" in refused(name, "exp.mode=sub"), named
+    with pytest.raises(expkit.Error, match=r"inputs in expkit.Experiment is a list: inputs=\['train.csv'\]"):
+        expkit.run(make(options="metric=accuracy, inputs='train.csv'"))
+
+
 def test_results_of_all_rows_that_are_older_than_the_code_or_the_data(
     make: Make, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

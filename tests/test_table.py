@@ -106,7 +106,11 @@ def test_failed_runs_are_out_of_the_way(root: Path) -> None:
     (root / "control/fail4").touch()
     with pytest.raises(Failed):
         command("exp.train.x=2").train()
-    assert "--failed" not in exp("board") and "no run has failed" in exp("board", "--failed")
+    assert "--failed" not in exp("board") and "fold 4 failed" in exp("board")
+    assert "ValueError: planted" in exp("board", "--failed"), "also of a run with other folds"
+    (root / "control/fail4").unlink()
+    command("exp.train.x=2").train()
+    assert exp("board", "--failed") == "no run has failed\n"
 
 
 def test_columns_of_the_command_line(root: Path) -> None:

@@ -87,6 +87,9 @@ def files_of(named: Sequence[str] | None) -> Iterator[tuple[str, Path]]:
         yield from ((name, path) for name, path in everything if name != "README.md" and not is_cached(name))
     for pattern in named or ():
         where = Path(pattern)
+        if where == Path("."):
+            yield from files_of(None)
+            continue
         base = Path(where.anchor) if where.is_absolute() else folder
         matched = sorted(base.glob(str(where.relative_to(base) if where.is_absolute() else where)))
         if not matched:

@@ -46,7 +46,10 @@ def board(
     ] = False,
     failed: Annotated[
         bool,
-        typer.Option("--failed", help="The runs that have failed, and why; the board has the others"),
+        typer.Option(
+            "--failed",
+            help="The runs of which a fold has failed, and why; the board has those of which none is done only here",
+        ),
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help=f"More than the first {MOST_ROWS} rows")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, with the configuration")] = False,
@@ -58,7 +61,9 @@ def board(
     require(sum([as_json, as_csv, as_markdown, watch]) <= 1, "give one of --json, --csv, --md and --watch")
 
     def rows(runs: list[Row]) -> list[Row]:
-        found = filtered([row for row in runs if row.is_failed == failed], filter or [])
+        found = filtered(
+            [row for row in runs if (row.failure is not None if failed else not row.is_failed)], filter or []
+        )
         if seeds:
             found = beside.grouped_by_seed(found)
         if last is not None:

@@ -105,7 +105,7 @@ def blend(
         for mark in _marked(run):
             warn(f"{run.title}: {mark}")
     made = make(found, method.value, name)
-    recipe, score, best = made.run.recipe, made.run.score(), made.best.score()
+    recipe, score, best = made.run.recipe, made.run.score(), made.best.score(made.run.metric)
     assert recipe is not None and score is not None and best is not None
     for note in made.notes:
         warn(note)

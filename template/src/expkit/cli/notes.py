@@ -51,7 +51,7 @@ def note(
     if about and title:
         row = rows.get(title)
         if row is not None and row.score is not None:
-            about["scores"] = {row.metric: row.score}
+            about |= {"id": row.id, "scores": {row.metric: row.score}}
         add_note(title, about)
     found = read_notes()
     chosen = [found.get(title, Notes(title))] if title else list(found.values())

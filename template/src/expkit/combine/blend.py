@@ -69,8 +69,8 @@ def blend(runs: Sequence[RunRecord], method: str, name: str | None = None) -> Bl
     )
     versions = Versions(output_dir() / BLENDS, name)
     config = {"blend": {"method": method, "runs": [run.title for run in runs]}}
-    best = _best(runs)
     loaded = load_experiment(runs[0].scored_by)
+    best = _best(runs, next(iter(loaded.experiment.metrics)), loaded.experiment.greater_is_better)
     there = versions.counting()
     old = record.read_run(there) if there else None
     if old is not None and old.info is not None and old.info["config"] != config:
@@ -104,10 +104,24 @@ def _name(runs: Sequence[RunRecord], method: str) -> str:
     return f"{method}_{names[0][:70]}+{len(runs) - 1}-more_{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
-def _best(runs: Sequence[RunRecord]) -> RunRecord:
+def _best(runs: Sequence[RunRecord], metric: str, greater_is_better: bool | None) -> RunRecord:
+    """The run with the best score of the metric, as the experiment has it now.
+
+    Raises:
+        Error: the runs were scored by another metric.
+    """
+    scored = {run.title: run.score(metric) for run in runs}
+    lacking = [title for title, score in scored.items() if score is None]
+    require(
+        not lacking
+        or len({run.metric for run in runs}) > 1,  # a run of another metric than the others is refused later
+        f"{', '.join(lacking)}: scored by {runs[0].metric}, and {runs[0].scored_by} has {metric} now: the command that "
+        "trained a run scores it again",
+    )
+
     def goodness(run: RunRecord) -> float:
-        score = run.score()
-        return 0.0 if score is None else score.value if run.greater_is_better else -score.value
+        score = scored[run.title]
+        return 0.0 if score is None else score.value if greater_is_better else -score.value
 
     return max(runs, key=goodness)
 

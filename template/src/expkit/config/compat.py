@@ -24,6 +24,7 @@ def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Names
     """
     with _lazy_help():
         parser = utils.get_args_parser()
+        parser.allow_abbrev = False  # else --exp is --experimental-rerun, and says nothing
         return parser, parser.parse_intermixed_args(arguments)
 
 

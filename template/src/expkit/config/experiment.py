@@ -67,6 +67,7 @@ class Experiment:
     def __post_init__(self) -> None:
         names = [metric_name(metric) for metric in (self.metric, *self.other_metrics)]
         require(len(set(names)) == len(names), f"two metrics have one name: {', '.join(names)}")
+        require(not isinstance(self.inputs, str), f"inputs in expkit.Experiment is a list: inputs=[{self.inputs!r}]")
         if self.greater_is_better is None:
             require(
                 re.search(_ERRORS, names[0], re.IGNORECASE) is None,

@@ -69,7 +69,7 @@ def _missing(error: MissingConfigException, missing: str) -> str | None:
         ("hydra/sweeper/sampler/", "optuna"),
     ):
         if missing.startswith(prefix):
-            return f"{missing} is not installed: uv sync --extra {extra}"
+            return f"{missing} is not installed: uv sync --inexact --extra {extra}"
     if error.options is None:
         return _of_config(error)
     group, _, name = missing.rpartition("/")

@@ -14,7 +14,7 @@ from expkit.errors import Error
 from expkit.inspect.board import Row, read_board
 from expkit.inspect.find import find_run
 from expkit.inspect.order import ordered
-from expkit.record import RunRecord, deviation, read_data
+from expkit.record import Notes, RunRecord, deviation, read_data
 
 
 def with_other_rows(rows: list[Row]) -> list[Row]:
@@ -72,8 +72,10 @@ def _by_seed(rows: list[Row]) -> list[list[Row]]:
     """The rows in groups that differ only in their seed."""
     groups: dict[str, list[Row]] = {}
     for row in rows:
-        same = {key: value for key, value in row.config.items() if key not in ("exp.seed", "exp.name", "exp.fold")}
-        groups.setdefault(json.dumps([row.experiment, row.metric, same], default=str, sort_keys=True), []).append(row)
+        same = {key: value for key, value in row.config.items() if key not in ("exp.seed", "exp.fold")}
+        own = row.run if row.seed is None else None  # a blend has no seed
+        key = json.dumps([row.experiment, row.metric, own, same], default=str, sort_keys=True)
+        groups.setdefault(key, []).append(row)
     return list(groups.values())
 
 
@@ -100,6 +102,12 @@ def find_seeds(name: str) -> list[Path]:
     return next(([row.folder for row in group] for group in groups if one in [row.folder for row in group]), [one])
 
 
+def _means(values: list[dict[str, float]]) -> dict[str, float]:
+    """Of what all have."""
+    names = [name for name in values[0] if all(name in each for each in values)]
+    return {name: statistics.fmean(each[name] for each in values) for name in names}
+
+
 def _as_one(group: list[Row]) -> Row:
     scores = [row.score for row in group if row.score is not None]
     if len(scores) < 2:
@@ -112,6 +120,8 @@ def _as_one(group: list[Row]) -> Row:
         fold_scores={fold: statistics.fmean(row.fold_scores[fold] for row in group) for fold in folds},
         score=statistics.fmean(scores),
         std=deviation(scores),
+        other_metrics=_means([row.other_metrics for row in group]),
+        notes=Notes(group[0].name),
         seed=f"{len({row.seed for row in group})} seeds",
         folds_done=sum(row.folds_done for row in group),
         n_folds=sum(row.n_folds or 0 for row in group),

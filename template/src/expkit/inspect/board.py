@@ -34,8 +34,9 @@ class Row:
         left_out: which rows each fold has left out, as a hash of their ids.
         data: what of input/ the folds have been trained with, as a hash of its files.
         failure: why the last training of a fold has failed, of the first that has.
-        notes: what was noted on it; of grouped runs, on the first.
+        notes: what was noted on it; of grouped runs, nothing.
         fold_scores: of each fold that is done; of grouped runs, the means.
+        id: of the version of the run.
         versus_best: "best", "could be noise", "worse", as `paired.against_best` says; None: nobody has asked.
         ratio: rows left out for each that is trained on, as `noise.ratio_of_rows`; None of a single fold.
     """
@@ -64,6 +65,7 @@ class Row:
     fold_scores: dict[int, float] = field(default_factory=dict)
     ratio: float | None = None
     versus_best: str | None = None
+    id: str | None = None
 
     @property
     def name(self) -> str:
@@ -154,6 +156,7 @@ def row_of(run: RunRecord, noted: Mapping[str, Notes] | None = None) -> Row:
         noted: as from `read_notes`, which it is when it is None.
     """
     noted = read_notes() if noted is None else noted
+    notes = noted.get(run.title, Notes(run.title))
     recorded = run.info["config"] if run.info else {}
     exp = recorded.get("exp")
     seed = exp.get("seed") if isinstance(exp, dict) else None
@@ -169,10 +172,11 @@ def row_of(run: RunRecord, noted: Mapping[str, Notes] | None = None) -> Row:
         left_out=run.left_out,
         data=frozenset(fold.result["data"] for fold in run.done.values() if fold.result),
         seed=seed if isinstance(seed, int | str) else None,
-        marks=marks_of(run),
+        marks=(*marks_of(run), *_of_before(notes, run)),
         recorded=recorded,
         failure=next(iter(run.failed.values()), None),
-        notes=noted.get(run.title, Notes(run.title)),
+        notes=notes,
+        id=run.info["id"] if run.info else None,
     )
     score = run.score()
     if score is None:
@@ -192,6 +196,13 @@ def row_of(run: RunRecord, noted: Mapping[str, Notes] | None = None) -> Row:
         fold_scores=score.folds,
         ratio=_ratio(run, exp),
     )
+
+
+def _of_before(notes: Notes, run: RunRecord) -> list[str]:
+    """Whether a verdict or a leaderboard score is of a version that another one has replaced."""
+    lines = [line for line in map(notes.last_line, ("verdict", "leaderboard")) if line and "id" in line]
+    is_old = run.info is not None and any(line["id"] != run.info["id"] for line in lines)
+    return ["noted on an earlier version"] if is_old else []
 
 
 def _ratio(run: RunRecord, exp: Any) -> float | None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 1000
 FEWEST = 20  # rows, or groups of rows: fewer drawn again tell too little
-PATIENCE = {"weights": 30.0, "rows": 10.0}  # seconds that nobody has to ask for
+PATIENCE = 30.0  # seconds that nobody has to ask for
 LARGE = 10_000  # rows: with fewer, the metric of each resample takes no time
 PARTS = 1000
 TRIALS = 3  # resamples that are timed, at most
@@ -178,12 +178,12 @@ class Bootstrap:
 
         found: list[float] = []
         seconds = math.inf
-        while len(found) < TRIALS and seconds > PATIENCE[how]:  # the first may have waited for another process
+        while len(found) < TRIALS and seconds > PATIENCE:  # the first may have waited for another process
             start = time.perf_counter()
             found.append(resampled())
             seconds = min(seconds, RESAMPLES * (time.perf_counter() - start))
         require(
-            is_asked or seconds <= PATIENCE[how],
+            is_asked or seconds <= PATIENCE,
             f"{RESAMPLES:,} resamples of {self.rows:,} rows take about {duration(seconds)}: --bootstrap computes them",
         )
         console, is_shown = Console(stderr=True), seconds > 2 and sys.stderr.isatty()

@@ -63,11 +63,15 @@ def agreement(notes: Iterable[Notes], rows: Mapping[str, Row]) -> dict[str, Any]
     """
     pairs: dict[str, list[tuple[float, float]]] = {}
     for each in notes:
-        board = each.last("leaderboard")
-        for metric, score in about_notes(each, rows.get(each.title))["scores"].items():
-            if board is not None:
-                pairs.setdefault(metric, []).append((score, board))
+        line = each.last_line("leaderboard")
+        for metric, score in (_scores(line, rows.get(each.title)) if line else {}).items():
+            pairs.setdefault(metric, []).append((score, line["leaderboard"]))
     return {metric: _correlations(found) for metric, found in pairs.items() if len(found) >= 3}
+
+
+def _scores(line: Mapping[str, Any], row: Row | None) -> dict[str, float]:
+    """The CV score when a line was noted; it may have been noted before there was one."""
+    return line.get("scores") or ({row.metric: row.score} if row and row.metric and row.score is not None else {})
 
 
 def _correlations(pairs: list[tuple[float, float]]) -> dict[str, Any]:

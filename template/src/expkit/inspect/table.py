@@ -80,11 +80,17 @@ def columns(rows: list[Row], chosen: Sequence[str] | None = None, width: int | N
         Column("finished", [(row.finished or "").replace("T", " ")[:16] for row in rows], 7),
         Column("commit", [row.commit or "" for row in rows], 8),
         Column("tags", [" ".join(row.tags) for row in rows], 5),
-        Column("why", [row.failure or "" if row.is_failed else "" for row in rows], 2, wraps=True),
-        Column("marks", [", ".join(row.marks) for row in rows], 2, wraps=True),
+        Column("marks", [", ".join(row.marks) for row in rows], 1, wraps=True),
+        Column("why", _reasons(rows), 1, wraps=True),
     ]
     shown = [column for column in found if any(column.cells)]
     return [Column(plain(one.heading), list(map(plain, one.cells)), one.worth, one.wraps, one.right) for one in shown]
+
+
+def _reasons(rows: list[Row]) -> list[str]:
+    """Why the runs have failed, when they are shown because they have."""
+    reasons = [row.failure or "" for row in rows]
+    return reasons if all(reasons) else [""] * len(rows)
 
 
 def _configuration(rows: list[Row], chosen: Sequence[str] | None) -> list[Column]:

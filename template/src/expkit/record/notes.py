@@ -22,7 +22,7 @@ from expkit.paths import notes_dir, shown
 from expkit.record.content import is_number
 
 VERDICTS = ("kept", "dropped")
-TEXTS = ("run", "time", "text", "hypothesis", "verdict", "origin")
+TEXTS = ("run", "time", "id", "text", "hypothesis", "verdict", "origin")
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,13 @@ class Notes:
     title: str
     lines: tuple[dict[str, Any], ...] = ()
 
+    def last_line(self, key: str) -> dict[str, Any] | None:
+        """The last line that says something under a key; None: none does."""
+        return next((line for line in reversed(self.lines) if key in line), None)
+
     def last(self, key: str) -> Any:
         """What was noted last under "hypothesis", "verdict", "leaderboard", "origin", "text"; None: nothing."""
-        return next((line[key] for line in reversed(self.lines) if key in line), None)
+        return (self.last_line(key) or {}).get(key)
 
     @functools.cached_property
     def tags(self) -> list[str]:
@@ -73,7 +77,7 @@ def add_note(title: str, about: Mapping[str, Any], folder: Path | None = None) -
 
     Args:
         about: "text", "hypothesis", "verdict" (kept, dropped), "leaderboard" (a number), "tags" (a list), "origin", and
-            "scores", the CV score of the run at this time by metric; only what there is to say.
+            of a run that is there, its "id" and "scores", the CV score by metric; only what there is to say.
         folder: with the files; None: the project's.
 
     Raises:

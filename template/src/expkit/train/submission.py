@@ -37,7 +37,7 @@ class Sample:
 
 
 def find_sample(named: Sequence[str] | None, what: str) -> Sample | None:
-    """The sample submission among the data of an experiment; None when there is none.
+    """The sample submission among the data of an experiment, or beside a file of them; None when there is none.
 
     Args:
         named: what of `input/` is its data, as `Experiment.inputs`.
@@ -46,7 +46,9 @@ def find_sample(named: Sequence[str] | None, what: str) -> Sample | None:
     Raises:
         Error: there is more than one, or it cannot be read.
     """
-    found = sorted(path for _, path in files_of(named) if path.name == SAMPLE)
+    files = [path for _, path in files_of(named)]
+    found = [path for path in files if path.name == SAMPLE]
+    found = found or sorted({path.with_name(SAMPLE) for path in files if path.with_name(SAMPLE).is_file()})
     if not found:
         return None
     require(
