@@ -42,7 +42,7 @@ def labelled_board() -> pandas.DataFrame:
     parameters = differing(board[board["metric"].notna()], board.columns[is_config].difference(NO_PARAMETERS, False))
     replaced = ["experiment", "run", "folds_done", "n_folds", "split", "seed"]
     others = board.columns[~is_config].difference([*FIRST, *LAST, *replaced], sort=False)
-    others = [column for column in others if board[column].fillna("").ne("").any()]
+    others = [column for column in others if (board[column].notna() & board[column].ne("")).any()]
     return board[[*FIRST, *others, *parameters, *LAST]]
 
 
