@@ -185,7 +185,7 @@ def test_an_uncommitted_edit_takes_part(sweeping: Project, root: Path, light: Pa
     done = results(root)
     assert {result["values"]["secret"] for result in done.values()} == {"not committed"}
     assert {result["git"]["dirty"] for result in done.values()} == {True}
-    [copy] = (root / "output/multirun/.code").iterdir()
+    [copy] = (root / "output/multirun/.code").glob("[!.]*")
     assert {Path(result["values"]["file"]).parents[2] for result in done.values()} == {copy}
 
 

@@ -104,7 +104,7 @@ def served(paged: Project, root: Path) -> Iterator[str]:
 
 def write_file(paged: Project, root: Path, *arguments: str | Path, check: bool = True) -> str:
     """What `python notebooks/page.py` prints as an error."""
-    command = [paged.python, "notebooks/page.py", *arguments]
+    command = [paged.python, "-W", "error", "notebooks/page.py", *arguments]
     return call(*command, cwd=paged.folder, env=paged.environment(PROJECT_ROOT=str(root)), check=check).stderr
 
 

@@ -67,7 +67,7 @@ def _readable(error: BaseException, copy: Path, project: Path) -> BaseException:
         return error
     found = as_error(error)
     if type(found).__name__ == "TerminatedWorkerError":  # joblib
-        return Error(f"a process of the sweep has died, killed or out of memory: {AGAIN}")
+        return Failed(f"a process of the sweep has died, killed or out of memory: {AGAIN}")
     if type(found).__module__.startswith("submitit"):
         return Error(f"{str(found).splitlines()[0].rstrip(' .:')}: {AGAIN}")
     if type(found) is Error:
