@@ -61,6 +61,7 @@ def diff(
 def oof(
     run: Run,
     test: Annotated[bool, typer.Option("--test", help="The test predictions of `fold.save_test` instead")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON: a list for each column")] = False,
 ) -> None:
     """The out-of-fold predictions of a run as CSV, in the order of the ids: `exp oof 001-larger-lr > oof.csv`."""
     import numpy
@@ -78,7 +79,10 @@ def oof(
     else:
         table = loaded.oof
     require(bool(table), f"{shown(loaded.folder)} has no finished fold")
-    write_csv(sys.stdout, table)
+    if as_json:
+        print(as_json_text({name: column.tolist() for name, column in table.items()}))
+    else:
+        write_csv(sys.stdout, table)
 
 
 @app.command()
