@@ -63,7 +63,7 @@ def agreement(notes: Iterable[Notes], rows: Mapping[str, Row]) -> dict[str, Any]
     """
     pairs: dict[str, list[tuple[float, float]]] = {}
     for each in notes:
-        line = each.last_line("leaderboard")
+        line = each.last_line("leaderboard") or {}
         for metric, score in (_scores(line, rows.get(each.title)) if line else {}).items():
             pairs.setdefault(metric, []).append((score, line["leaderboard"]))
     return {metric: _correlations(found) for metric, found in pairs.items() if len(found) >= 3}
