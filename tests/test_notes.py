@@ -158,3 +158,10 @@ def test_a_note_is_on_a_version_of_a_run(root: Path, notes: Path) -> None:
     assert row.marks == ("noted on an earlier version",) and noted()["leaderboard"] == before
     exp("note", "0,", "--lb", "0.9")
     assert all(row.marks == () for row in expkit.read_board())
+
+
+def test_a_note_may_hold_any_text(notes: Path) -> None:
+    """What Python, and no line of JSON, takes for the end of a line; and half a character."""
+    for text in ("a\u2028b", "a\x85b", "a\nb\x0cc", "a\udcffb"):
+        add_note("001-one/a", {"text": text})
+    assert read_notes()["001-one/a"].texts == ["a\u2028b", "a\x85b", "a\nb\x0cc", "a\udcffb"]

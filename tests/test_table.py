@@ -78,6 +78,8 @@ def test_the_keys_that_differ_are_the_columns() -> None:
 def test_keys_of_one_name_are_told_apart() -> None:
     rows = [row("001-one/a", a={"depth": 1}, b={"depth": 1}), row("001-one/b", a={"depth": 2}, b={"depth": 3})]
     assert {"a.depth", "b.depth"} <= {column.heading for column in columns(rows)}
+    keys = ["seed", "exp.train.a.seed", "exp.seed", "seed"]
+    assert [column.heading for column in columns(rows, keys)].count("exp.seed") == 1
 
 
 def test_what_has_no_room_is_said() -> None:
@@ -86,6 +88,8 @@ def test_what_has_no_room_is_said() -> None:
     assert missing and hidden_keys(rows, 300) == []
     shown = [column.heading for column in columns(rows) if column.heading.startswith("a_long")]
     assert set(missing) < set(shown)
+    marked = [replace(one, marks=("mixed code",)) for one in rows]
+    assert "mixed code" in printed(marked, 60, [f"exp.train.a_long_parameter_{k}" for k in range(12)])[-1], "always"
     line = printed(rows, 80, ["exp.train.a_long_parameter_11"])[-1]
     assert "value 2" in line, "what is asked for has room before what is not"
 

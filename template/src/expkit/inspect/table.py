@@ -94,7 +94,7 @@ def _reasons(rows: list[Row]) -> list[str]:
 
 
 def _configuration(rows: list[Row], chosen: Sequence[str] | None) -> list[Column]:
-    keys = _differing(rows) if chosen is None else list(chosen)
+    keys = _differing(rows) if chosen is None else list(dict.fromkeys(chosen))
     if any(isinstance(row.seed, str) for row in rows):  # grouped by it
         keys = [key for key in keys if key != "exp.seed"]
     headings = _shortest(keys)
@@ -119,7 +119,7 @@ def _shortest(keys: list[str]) -> Mapping[str, str]:
     for key in keys:
         parts = key.split(".")
         ends = [".".join(parts[-length:]) for length in range(1, len(parts) + 1)]
-        names[key] = next(end for end in ends if sum(f".{one}".endswith(f".{end}") for one in keys) == 1)
+        names[key] = next((end for end in ends if sum(f".{one}".endswith(f".{end}") for one in keys) == 1), key)
     return names
 
 

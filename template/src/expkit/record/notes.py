@@ -63,7 +63,7 @@ def read_notes(folder: Path | None = None) -> dict[str, Notes]:
     found: dict[str, list[dict[str, Any]]] = {}
     folder = folder or notes_dir()
     for file in sorted(folder.glob("*.jsonl")):
-        for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
             if line := _line(text):
                 found.setdefault(f"{file.stem}/{line['run']}", []).append(line)
             elif text.strip():
@@ -88,7 +88,7 @@ def add_note(title: str, about: Mapping[str, Any], folder: Path | None = None) -
     require(_fits(line), f"{title}: this cannot be noted: {dict(about)}")
     file = (folder or notes_dir()) / f"{experiment}.jsonl"
     file.parent.mkdir(exist_ok=True)
-    text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(line, ensure_ascii=not _is_plain(line), allow_nan=False) + "\n"
     with open(file, "ab+") as stream:  # at the end, also when two processes add at the same time
         if stream.tell() and _last_byte(file) != b"\n":  # somebody has edited it
             text = "\n" + text
@@ -96,6 +96,11 @@ def add_note(title: str, about: Mapping[str, Any], folder: Path | None = None) -
         stream.flush()
         os.fsync(stream.fileno())
     return line
+
+
+def _is_plain(line: Mapping[str, Any]) -> bool:
+    """Whether a file can hold its text as it is; half a character is no UTF-8."""
+    return not any(0xD800 <= ord(character) <= 0xDFFF for character in json.dumps(line, ensure_ascii=False))
 
 
 def _last_byte(file: Path) -> bytes:
