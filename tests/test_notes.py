@@ -150,13 +150,14 @@ def test_cv_and_the_leaderboard(root: Path, notes: Path) -> None:
 def test_a_note_is_on_a_version_of_a_run(root: Path, notes: Path) -> None:
     """Its leaderboard score goes with the CV score of that day, and the board says that it is an old one."""
     for number, x in enumerate((1.0, 10.0, 0.1)):
-        expkit.run(LIGHT, overrides=[f"exp.name={number}", f"exp.train.x={x}"])
-        exp("note", f"{number},", "--lb", str([0.9, 0.5, 0.4][number]))
+        command(f"exp.name={number}", x=x).train()
+        exp("note", f"{LIGHT}/{number}", "--lb", str([0.9, 0.5, 0.4][number]))
     before = noted()["leaderboard"]
-    expkit.run(LIGHT, overrides=["exp.name=0", "exp.train.x=1.0", "overwrite=true"])
-    [row] = [row for row in expkit.read_board() if row.run.startswith("0,")]
+    command("exp.name=0", "overwrite=true", x=40.0).train()
+    [row] = [row for row in expkit.read_board() if row.run == "0"]
+    assert row.score is not None and row.score < 9
     assert row.marks == ("noted on an earlier version",) and noted()["leaderboard"] == before
-    exp("note", "0,", "--lb", "0.9")
+    exp("note", f"{LIGHT}/0", "--lb", "0.9")
     assert all(row.marks == () for row in expkit.read_board())
 
 
