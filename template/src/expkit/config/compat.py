@@ -1,19 +1,37 @@
-"""What expkit takes from inside Hydra 1.3, whose public interface has no other way; all of it stands here."""
+"""What differs between Hydra 1.3 and 1.4, and what expkit takes from inside Hydra, where no public name does it."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra._internal import utils
+from omegaconf import OmegaConf
 
-# Hydra 1.4 keeps both functions with these arguments (1.4.0rc3); a later one is to be looked at.
+from expkit.errors import require
+
+# 1.4 keeps the functions of hydra._internal.utils, and their arguments (1.4.0rc3); a later one is to be looked at.
 TESTED = ("1.3", "1.4")
+
+
+def series() -> str:
+    """Which Hydra is installed, as "1.3".
+
+    Raises:
+        Error: one that expkit does not know.
+    """
+    found = ".".join(hydra.__version__.split(".")[:2])
+    require(
+        found in TESTED,
+        f"hydra-core {hydra.__version__} is installed, and this expkit knows {' and '.join(TESTED)} alone: "
+        "`uv sync` installs one of these, `copier update` may bring an expkit that knows yours",
+    )
+    return found
 
 
 def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
@@ -21,8 +39,11 @@ def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Names
 
     Raises:
         SystemExit: argparse has refused it, and has said why.
+        Error: an unknown Hydra.
     """
     with _lazy_help():
+        from hydra._internal import utils
+
         parser = utils.get_args_parser()
         parser.allow_abbrev = False  # else --exp is --experimental-rerun, and says nothing
         return parser, parser.parse_intermixed_args(arguments)
@@ -34,12 +55,49 @@ def run(folder: Path, parser: argparse.ArgumentParser, args: argparse.Namespace,
     Raises:
         Exception: of composing or launching, or of the task.
     """
-    series = ".".join(hydra.__version__.split(".")[:2])
-    assert series in TESTED, f"expkit knows Hydra {' and '.join(TESTED)}, not {hydra.__version__}"
-    with _full_error("1"):
+    from hydra._internal import utils
+
+    with _full_error("1"), _trusted():
         utils._run_hydra(
             args=args, args_parser=parser, task_function=task, config_path=str(folder), config_name="config"
         )
+
+
+def initialize_dir(folder: Path) -> AbstractContextManager[None]:
+    """Let `hydra.compose` find the config.yaml in `folder`.
+
+    Raises:
+        Error: an unknown Hydra.
+    """
+    # 1.3 warns without a version_base, 1.4 with one
+    base: dict[str, Any] = {"version_base": None} if series() == "1.3" else {}
+    known: AbstractContextManager[None] = hydra.initialize_config_dir(str(folder), **base)
+    return known
+
+
+def register_resolver(name: str, function: Callable[..., Any]) -> None:
+    """Let a configuration say ${name:}; in place of an earlier function of that name."""
+    # OmegaConf 2.3, which Hydra 1.3 takes, has another register_resolver, an old one
+    new = "register_new_resolver" if series() == "1.3" else "register_resolver"
+    getattr(OmegaConf, new)(name, function, replace=True)
+
+
+def _trusted() -> AbstractContextManager[Any]:
+    """Hydra 1.4 wants to hear that a config.yaml may name classes (callbacks, logging): it is code, as train.py is."""
+    if series() == "1.3":
+        return nullcontext()
+    utils: Any = import_module("hydra.utils")
+    trusted: AbstractContextManager[Any] = utils.execution_whitelist(utils.UNSAFE_DISABLE_EXECUTION_CHECKS)
+    return trusted
+
+
+def own_checks() -> AbstractContextManager[Any]:
+    """What a training instantiates by itself is checked as Hydra does by default, and not `_trusted`."""
+    if series() == "1.3":
+        return nullcontext()
+    utils: Any = import_module("hydra.utils")
+    default: AbstractContextManager[Any] = utils.execution_whitelist(None, reset=True)
+    return default
 
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -68,7 +126,7 @@ def set_full_error(value: str | None) -> None:
 def _lazy_help() -> Iterator[None]:
     """Python 3.14 looks into every help text, and Hydra before 1.4 has one that is no text (hydra issue 3121)."""
     check = getattr(argparse.ArgumentParser, "_check_help", None)
-    if check is None or not hydra.__version__.startswith("1.3"):
+    if check is None or series() != "1.3":
         yield
         return
     argparse.ArgumentParser._check_help = lambda parser, action: (  # type: ignore[attr-defined]

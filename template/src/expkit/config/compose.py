@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigNode, ConfigStore
 from hydra.core.global_hydra import GlobalHydra
@@ -18,6 +18,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from expkit.config import compat
 from expkit.config.experiment import Loaded, load_experiment, own_store
 from expkit.config.messages import raise_readable
 from expkit.config.parameter_sets import chosen, written_name
@@ -147,7 +148,7 @@ def composer(loaded: Loaded) -> Iterator[Callable[[Sequence[str]], DictConfig]]:
     hydra_of_caller = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        with registered(loaded), initialize_config_dir(str(loaded.folder), version_base=None):
+        with registered(loaded), compat.initialize_dir(loaded.folder):
             yield compose_one
     finally:
         GlobalHydra.instance().hydra = hydra_of_caller

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from expkit.config.compat import register_resolver
 
 # Each in the name of a variable, as OMP_NUM_THREADS. joblib sets them in the processes of hydra/launcher=local.
 THREADS = ["OMP", "MKL", "OPENBLAS", "BLIS", "NUMEXPR"]
@@ -36,7 +36,7 @@ def processes() -> int:
 
 def register() -> None:
     """Let conf/ say ${expkit.processes:}."""
-    OmegaConf.register_new_resolver("expkit.processes", processes, replace=True)
+    register_resolver("expkit.processes", processes)
 
 
 def share_cores() -> None:

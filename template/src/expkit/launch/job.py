@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from expkit import files
-from expkit.config.compat import FULL_ERROR, set_full_error
+from expkit.config.compat import FULL_ERROR, own_checks, set_full_error
 from expkit.config.compose import print_config, typed
 from expkit.config.experiment import load_experiment
 from expkit.config.parameter_sets import DEFAULT, refuse_shared_name
@@ -81,7 +81,8 @@ class Job:
 
             hide(self.code)
         try:
-            yield
+            with own_checks():
+                yield
         finally:
             if here and self.code is not None:
                 expose(self.code)

@@ -26,7 +26,7 @@ from expkit.train import world
 def main(experiment: Experiment) -> None:
     """Run an experiment as a Hydra application; the last line of its train.py.
 
-    As `@hydra.main(version_base=None, config_path=".", config_name="config")`, with Hydra's own flags (--help, --cfg,
+    As `@hydra.main(config_path=".", config_name="config")`, with Hydra's own flags (--help, --cfg,
     --multirun, ...). Beyond it: the configuration is an object of the experiment's own class, its values checked;
     show_config=true prints it and stops; a mistake on the command line or in a YAML file is one line
     (HYDRA_FULL_ERROR=1 shows the traceback instead). A sweep trains with a copy of the code where it starts other
