@@ -326,7 +326,7 @@ def test_a_refused_value_is_one_line(sweeping: Project, root: Path, light: Path)
 
 @pytest.mark.parametrize(
     ("override", "extra"),
-    [("hydra/launcher=local", "slurm"), ("hydra/launcher=slurm", "slurm"), ("hydra/sweeper=optuna", "optuna")],
+    [("hydra/launcher=local", "local"), ("hydra/launcher=slurm", "slurm"), ("hydra/sweeper=optuna", "optuna")],
 )
 def test_a_missing_extra_is_named(project: Project, root: Path, override: str, extra: str) -> None:
     done = project.train("-m", "exp=001,002", override, root=root, check=False)

@@ -21,7 +21,7 @@ def _make(folder: Path) -> None:
     answers = data_arguments(ANSWERS | {"framework": "lightgbm"})
     template = once("template", lambda made: None)  # has been made by conftest.py
     copier("copy", "-q", "--defaults", *answers, template, folder, cwd=folder.parent)
-    call("uv", "sync", "-q", "--extra", "slurm", cwd=folder, env=clean_environment())
+    call("uv", "sync", "-q", "--extra", "local", cwd=folder, env=clean_environment())
     commit_all(folder)
 
 

@@ -32,7 +32,7 @@ def _make(folder: Path) -> None:
     copier("copy", "-q", "--defaults", *answers, template, folder, cwd=folder.parent)
     environment = clean_environment() | {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]}
     call("uv", "venv", "-q", "--python", sys.executable, cwd=folder, env=environment)
-    packages = ["-e", ".[slurm]", "torch==2.13.0", "pillow", "pytest", "ruff"]
+    packages = ["-e", ".[local,slurm]", "torch==2.13.0", "pillow", "pytest", "ruff"]
     call("uv", "pip", "install", "-q", *packages, "--python", ".venv/bin/python", cwd=folder, env=environment)
     commit_all(folder)
 

@@ -64,7 +64,7 @@ def _missing(error: MissingConfigException, missing: str) -> str | None:
     """A file that `defaults` or a choice on the command line names, and that is not there."""
     for prefix, extra in (
         ("hydra/launcher/submitit_", "slurm"),
-        ("hydra/launcher/joblib", "slurm"),
+        ("hydra/launcher/joblib", "local"),
         ("hydra/sweeper/optuna", "optuna"),
         ("hydra/sweeper/sampler/", "optuna"),
     ):
