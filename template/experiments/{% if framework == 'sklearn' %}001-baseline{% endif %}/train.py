@@ -76,6 +76,8 @@ def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
     for metrics in network.fit(X[fit_rows], y[fit_rows], X[valid_rows], y[valid_rows], epochs=exp.train.epoch):
         fold.log(metrics, total=exp.train.epoch)  # history.csv, W&B and the progress bar
         fold.checkpoint.save(network.save_checkpoint, every=30)  # seconds; the same command goes on from here
+        if "valid_accuracy" in metrics:  # a study that has a pruner may end a bad trial here
+            fold.report(metrics["valid_accuracy"], metrics["epoch"] / exp.train.epoch)
 
     network.save(fold.folder / "model.joblib")
     fold.save_test({"id": data.test_id} | network.predict_columns(data.test_X))  # for `exp submit`

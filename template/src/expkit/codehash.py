@@ -25,7 +25,8 @@ def loaded_sources(experiment: str) -> dict[str, bytes]:
     Not those of other experiments, and not expkit: a run does not change with an update of the template.
     """
     root = str(code_root()) + os.sep
-    left_out = tuple(os.path.join(root, part) + os.sep for part in (".venv", "src/expkit"))
+    not_yours = ((".venv", ""), ("src", "expkit", ""), ("src", "hydra_plugins", "expkit_"))
+    left_out = tuple(os.path.join(root, *part) for part in not_yours)
     experiments, own = (
         os.path.join(root, "experiments") + os.sep,
         os.path.join(root, "experiments", experiment) + os.sep,

@@ -74,6 +74,15 @@ def read_json(file: str | Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else {}
 
 
+def first_line(file: str | Path) -> str:
+    """What a file that a person may read says on its first line; "" when there is none."""
+    try:
+        with open(file, encoding="utf-8", errors="replace") as stream:
+            return stream.readline(4096).strip() or "unknown"
+    except OSError:
+        return ""
+
+
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):  # NaN, Infinity, 1e999

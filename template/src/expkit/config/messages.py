@@ -65,8 +65,6 @@ def _missing(error: MissingConfigException, missing: str) -> str | None:
     for prefix, extra in (
         ("hydra/launcher/submitit_", "slurm"),
         ("hydra/launcher/joblib", "local"),
-        ("hydra/sweeper/optuna", "optuna"),
-        ("hydra/sweeper/sampler/", "optuna"),
     ):
         if missing.startswith(prefix):
             return f"{missing} is not installed: uv sync --inexact --extra {extra}"

@@ -49,7 +49,7 @@ def ordered(rows: list[Row], key: str = "score") -> list[Row]:
     """The rows sorted by a column or a configuration key, "-key" for the other way round; by score, best first.
 
     Rows without a value come last. Scores of different metrics are not mixed, and by score, runs with missing folds
-    come after those that have all.
+    come after those that have all, and those that a study has pruned last.
 
     Raises:
         Error: no run has the key.
@@ -67,11 +67,11 @@ def ordered(rows: list[Row], key: str = "score") -> list[Row]:
     return with_value + without
 
 
-def _rank(row: Row) -> tuple[str, bool, float]:
+def _rank(row: Row) -> tuple[str, bool, bool, float]:
     """The place of a run on the board: a score of all folds is worth more than one of a few."""
     score = row.score or 0.0
     is_partial = row.folds_done < (row.n_folds or 0) or "mean of folds" in row.marks
-    return row.metric or "", is_partial, -score if row.greater_is_better else score
+    return row.metric or "", "pruned" in row.marks, is_partial, -score if row.greater_is_better else score
 
 
 def _comparable(value: Any) -> tuple[int, Any]:

@@ -19,12 +19,14 @@ from expkit.config.compat import FULL_ERROR, own_checks, set_full_error
 from expkit.config.compose import print_config, typed
 from expkit.config.experiment import load_experiment
 from expkit.config.parameter_sets import DEFAULT, refuse_shared_name
-from expkit.errors import Error, Failed, interrupted, one_line, report
+from expkit.config.values import Mode
+from expkit.errors import Error, Failed, interrupted, one_line, report, require
 from expkit.paths import code_root, project_root, shown
 from expkit.train import world
 
 if TYPE_CHECKING:
     from expkit.snapshot import Snapshot
+    from expkit.study.report import Outcome, Reference
 
 NOTE = "job.json"
 
@@ -45,6 +47,7 @@ class Job:
         git: the snapshot of that copy.
         project: where the code was copied from.
         failure: what a command without a sweep ends with; Hydra would wrap it.
+        study: that its jobs are trials of.
     """
 
     experiment: str
@@ -57,8 +60,9 @@ class Job:
     root: str = field(default_factory=lambda: str(project_root()))
     launched_by: int = field(default_factory=os.getpid)
     failure: BaseException | None = None
+    study: Reference | None = None
 
-    def __call__(self, cfg: DictConfig) -> float | None:
+    def __call__(self, cfg: DictConfig) -> float | Outcome | None:
         with self._as_the_user_has_it():
             try:
                 return self._run(cfg)
@@ -89,7 +93,7 @@ class Job:
             if here:
                 set_full_error(launching)
 
-    def _run(self, cfg: DictConfig) -> float | None:
+    def _run(self, cfg: DictConfig) -> float | Outcome | None:
         elsewhere = self.launched_by != os.getpid()
         if elsewhere:
             self._settle()
@@ -105,14 +109,20 @@ class Job:
         hydra = HydraConfig.get()
         is_sweep = hydra.mode is RunMode.MULTIRUN
         copied = is_sweep and elsewhere
-        command = Command(self.command, self.id, copied, self.git if copied else None, installs=not is_sweep)
+        trial = None
+        if self.study is not None:
+            require(config.exp.mode is Mode.cv, "a study looks for the best CV score: leave exp.mode=sub out")
+            trial = self.study.trial(hydra.job.num)
+        command = Command(self.command, self.id, copied, self.git if copied else None, not is_sweep, trial)
         refuse_shared_name(loaded.folder, str(hydra.runtime.choices.get("exp", DEFAULT)), config.exp.name)
         run = Run(loaded, config, list(hydra.overrides.task), command)
         try:
-            return run.train()
+            score = run.train()
+            return score if trial is None else trial.outcome(score)
         finally:
             if run.place.folder is not None:
-                self._note(run=str(run.place.folder), replaces=run.place.replaces)
+                whole = run.pruned is None
+                self._note(run=str(run.place.folder), replaces=run.place.replaces, whole=whole)
 
     def _settle(self) -> None:
         """Make this process one like that of the command; it has been told to import the copy of the code."""

@@ -20,8 +20,8 @@ from expkit.errors import AGAIN, Error, Failed, interrupted, require, warn
 from expkit.launch import devices
 from expkit.launch.codecopy import copy_code, expose, hide
 from expkit.launch.job import NOTE, Job, JobFailed
-from expkit.launch.study import register_study, with_total
 from expkit.paths import code_root, output_dir
+from expkit.study.name import NoScore, register_study
 from expkit.train import scores
 from expkit.train.versions import Versions
 
@@ -33,7 +33,7 @@ class Launching(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         Launching.folder = Path(config.hydra.sweep.dir)
-        Launching.folder.mkdir(parents=True, exist_ok=True)  # Optuna's sweeper writes there, jobs or none
+        Launching.folder.mkdir(parents=True, exist_ok=True)  # a study writes there, jobs or none
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
         job_return.cfg = job_return.hydra_cfg = None  # the whole configuration, twice a job, and nobody reads it
@@ -44,7 +44,6 @@ def sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argpa
     require("${" not in str(output_dir()), f"Hydra cannot sweep in a folder that has ${{ in its path: {output_dir()}")
     copy = copy_code(loaded.name)
     job.code, job.git = copy.folder, copy.git
-    args.overrides = list(map(with_total, args.overrides))
     failure: BaseException | None = None
     devices.register()
     expose(copy.folder)
@@ -56,7 +55,7 @@ def sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argpa
         failure = _readable(error, copy.folder, code_root())
     finally:
         hide(copy.folder)
-        all_ended = failure is None or isinstance(failure, JobFailed | ValueError)
+        all_ended = failure is None or isinstance(failure, JobFailed | NoScore)
         copy.leave(jobs_may_wait="submitit" in sys.modules and not all_ended)
     return end_of_sweep(loaded, failure)
 
@@ -89,18 +88,18 @@ def end_of_sweep(loaded: Loaded, failure: BaseException | None) -> BaseException
         return failure
     notes = [note for file in sorted(folder.glob(f"*/{NOTE}"), key=_number) if (note := _read(file))]
     failed = [str(note["failed"]) for note in notes if "failed" in note]
-    broken = {note["run"] for note in notes if "failed" in note and "run" in note}
+    broken = {note["run"] for note in notes if "run" in note and ("failed" in note or not note.get("whole", True))}
     runs = []
     for run in dict.fromkeys(note["run"] for note in notes if "run" in note):
         replaces = any(note.get("replaces") for note in notes if note.get("run") == run)
-        is_whole = run not in broken and (failure is None or isinstance(failure, JobFailed | ValueError))
+        is_whole = run not in broken and (failure is None or isinstance(failure, JobFailed | NoScore))
         if replaces and is_whole:
             failure = _put_in_place(loaded, Path(run)) or failure
         runs.append(Path(run))
     _print_board([record.read_run(run) for run in runs if run.is_dir()])
     if failed and failure is None:
         warn(f"failed: {', '.join(failed)}")
-    elif failed and isinstance(failure, JobFailed | ValueError):  # Optuna's, when it has no trial at all
+    elif failed and isinstance(failure, JobFailed | NoScore):
         return Failed(f"failed: {', '.join(failed)}")
     return failure
 

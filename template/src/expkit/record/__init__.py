@@ -9,6 +9,7 @@
         fold0/history.csv, train.log, model.*
         fold0/failed.txt        why the last training of a fold has failed, until the next one
         full/                       exp.mode=sub: the same, trained on all rows, with submission.csv
+        pruned.txt                  where a study has ended the run early, until it is trained to its end
         cv.json                     every score, made from the predictions of the folds; can be deleted and made again
     output/<experiment>/.<run>.version      which version counts; none: the lowest
     output/blends/<run>/                    a run that is a blend of others: `exp blend`
@@ -32,6 +33,7 @@ from expkit.record.layout import (
     NOT_EXPERIMENTS,
     OOF,
     ORIGIN,
+    PRUNED,
     RESULT,
     RUN,
     SUBMISSION,
@@ -60,6 +62,7 @@ from expkit.record.run import (
     describe_again,
     deviation,
     forget_cv,
+    prune_run,
     read_run,
     read_run_info,
     split_hash,
@@ -81,6 +84,7 @@ __all__ = [
     "OOF",
     "Notes",
     "ORIGIN",
+    "PRUNED",
     "Parent",
     "RESULT",
     "RUN",
@@ -106,6 +110,7 @@ __all__ = [
     "install",
     "marks_of",
     "parent_marks",
+    "prune_run",
     "read_data",
     "read_fold",
     "read_notes",

@@ -85,16 +85,8 @@ def read_fold(folder: Path, number: int | None, run_id: str, copies: Mapping[str
         elif number is not None and not result["scores"]:
             return FoldRecord(path, number, None, f"{fold_name(number)} has no score", result)
     is_done = result is not None and not problems
-    failure = "" if is_done else _failure(path)
+    failure = "" if is_done else files.first_line(f"{path}/{FAILED}")
     return FoldRecord(path, number, result if is_done else None, "; ".join(problems), failure=failure)
-
-
-def _failure(path: str) -> str:
-    try:
-        with open(f"{path}/{FAILED}", encoding="utf-8", errors="replace") as stream:
-            return stream.read(4096).strip() or "unknown"
-    except OSError:
-        return ""
 
 
 def _copied(file: str, copy: Any) -> dict[str, Any] | None:

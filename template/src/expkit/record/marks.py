@@ -18,7 +18,7 @@ def own_marks(run: RunRecord) -> tuple[str, ...]:
     if run.failed and not run.done:
         marks.append("failed")
     elif run.n_folds is not None and len(run.done) < run.n_folds:
-        marks += ["partial", *(f"fold {number} failed" for number in run.failed)]
+        marks += ["pruned" if run.pruned else "partial", *(f"fold {number} failed" for number in run.failed)]
     elif run.done and run.n_folds and run.cv is None and run.n_folds > 1:
         marks.append("mean of folds")
     results = [fold.result for fold in run.done.values() if fold.result]

@@ -14,7 +14,7 @@ from typing import Any
 from expkit import files
 from expkit.record.content import fits_cv, fits_run, is_number, read_checked
 from expkit.record.fold import FoldRecord, read_fold
-from expkit.record.layout import CONFIG, CV, FOLD, RESULT, RUN, VERSION, fold_name
+from expkit.record.layout import CONFIG, CV, FOLD, PRUNED, RESULT, RUN, VERSION, fold_name
 from expkit.record.recipe import Recipe, recipe_of
 
 
@@ -42,6 +42,7 @@ class RunRecord:
         folds: every fold that has a folder; `.result` says which are done.
         cv: the content of `cv.json`, when it is of just these folds.
         problems: what is broken.
+        pruned: where a study has ended the run, such as "after 1 of 5 folds"; "": it has not.
     """
 
     folder: Path
@@ -51,6 +52,7 @@ class RunRecord:
     folds: dict[int, FoldRecord]
     cv: dict[str, Any] | None
     problems: tuple[str, ...] = field(default=())
+    pruned: str = ""
 
     @property
     def title(self) -> str:
@@ -199,7 +201,8 @@ def read_run(folder: Path) -> RunRecord:
     folds = dict(sorted(folds.items()))
     if cv is not None and not _is_of(cv, {number: fold for number, fold in folds.items() if fold.result is not None}):
         cv = None
-    return RunRecord(folder, folder.parent.name, name, info, folds, cv, tuple(problems))
+    pruned = files.first_line(f"{path}/{PRUNED}") if PRUNED in found else ""
+    return RunRecord(folder, folder.parent.name, name, info, folds, cv, tuple(problems), pruned)
 
 
 def read_run_info(folder: Path) -> dict[str, Any] | None:
@@ -224,6 +227,14 @@ def write_run(folder: Path, info: Mapping[str, Any], config: str) -> None:
 def describe_again(folder: Path, info: Mapping[str, Any]) -> None:
     """Write the `run.json` of a version anew."""
     files.write_json(folder / RUN, {key: value for key, value in info.items() if key != "checksum"})
+
+
+def prune_run(folder: Path, where: str | None) -> None:
+    """Keep where a study has ended the run in `folder`; None: it is trained to its end."""
+    if where is None:
+        (folder / PRUNED).unlink(missing_ok=True)
+    else:
+        files.write_text(folder / PRUNED, f"{where}\n")
 
 
 def forget_cv(folder: Path) -> None:

@@ -142,6 +142,25 @@ class Fold:
             where = f" in {axis} {row[axis]}" if axis is not None else ""
             warn(f"{self.title}: {wrong[0]} is {row[wrong[0]]}{where}")
 
+    def report(self, score: float, progress: float) -> None:
+        """Tell a study how good this fold is so far: where it has a pruner, that may end a bad trial here.
+
+            fold.report(accuracy(valid), epoch / epochs)
+
+        Without a study, and where several processes train the fold together, nothing happens.
+
+        Args:
+            score: as the metric that decides, such as that of the rows which are left out; nan is the worst.
+            progress: the share of the fold's training that is done, above 0, at most 1. A study takes one report for
+                each tenth, and compares its trials at the same one.
+        """
+        require(0 < progress <= 1, f"{self.title}: fold.report(score, progress={progress}): progress is from 0 to 1")
+        value = as_number(score)
+        require(value is not None, f"{self.title}: fold.report({score!r}, ...): the score must be a number")
+        assert value is not None
+        if self.world_size == 1:
+            self._work.reports.during_fold(value, progress)
+
     def save_oof(self, columns: Mapping[str, Any]) -> None:
         """Keep the out-of-fold predictions of the fold, from which its score is computed.
 

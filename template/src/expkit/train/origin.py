@@ -13,6 +13,7 @@ from importlib import metadata
 from typing import Any
 
 from expkit import snapshot as snapshots
+from expkit.train.pruning import Trial
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Command:
         is_copy: whether the code is a sweep's copy of the project, which nobody edits.
         git: the snapshot of that copy.
         installs: whether a run that replaces another counts as soon as it is whole; a sweep waits for all its jobs.
+        trial: of the study that the run is trained for, if any.
     """
 
     line: list[str] = field(default_factory=list)
@@ -32,6 +34,7 @@ class Command:
     is_copy: bool = False
     git: snapshots.Snapshot | None = None
     installs: bool = True
+    trial: Trial | None = None
 
 
 def origin(command: list[str], overrides: list[str]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from expkit.train.log import Log
 from expkit.train.names import run_name
 from expkit.train.origin import Command
 from expkit.train.place import Place
+from expkit.train.pruning import Pruned, Reports
 from expkit.train.ranks import Ranks
 from expkit.train.say import describe, say_score, submission_of
 from expkit.train.tracking import Tracking
@@ -48,6 +49,7 @@ class Run:
         name: of the run, such as "001-larger-lr".
         place: where its results lie.
         failed: the folds that have failed.
+        pruned: why the study has ended this run before its last fold; None: it has not.
     """
 
     def __init__(self, loaded: Loaded, config: Config, overrides: Sequence[str], command: Command) -> None:
@@ -56,9 +58,13 @@ class Run:
         self.name = run_name(self.exp.name, overrides)
         self.place = Place(loaded, config, self.name, command.id)
         self.failed: list[str] = []
+        self.pruned: str | None = None
         self._said: set[str] = set()
         self._inputs = loaded.experiment.data(fold_file(flat({"exp": container(self.exp)})))
-        self._work = Work(loaded, self.place, command, list(overrides), self.exp.debug, self._inputs, self._ranks.size)
+        self._reports = Reports(command.trial, len(self._numbers()))
+        self._work = Work(
+            loaded, self.place, command, list(overrides), self.exp.debug, self._inputs, self._reports, self._ranks.size
+        )
         self._tracking = Tracking(loaded.name, self.name, container(self.exp), self.exp.debug)
 
     def train(self) -> float | None:
@@ -66,7 +72,7 @@ class Run:
 
         Returns:
             over all out-of-fold rows when every fold is asked for, else the mean over those that are; None with
-            exp.mode=sub.
+            exp.mode=sub, and of a run that its study has pruned.
 
         Raises:
             Failed: a fold has failed, and the others are done.
@@ -104,7 +110,7 @@ class Run:
         if missing:
             self.place.prepare()
         said: set[int | None] = set()
-        while missing:
+        while missing and not self._is_pruned():
             number, lock = self._free(missing)
             has_nothing = len(missing) + len(self.failed) == len(self._numbers())
             if has_nothing and self.place.is_removed():
@@ -122,6 +128,21 @@ class Run:
                     yield number
             finally:
                 lock.release()
+        self._is_pruned()  # a study hears of the last fold, too
+
+    def _is_pruned(self) -> bool:
+        """Report the folds that are done to the study; whether it leaves out those that are missing."""
+        if self.command.trial is not None and self.pruned is None:
+            metric = next(iter(self.loaded.experiment.metrics))
+            scores: list[float] = []
+            for number in self._numbers():
+                fold = self.place.fold(number)
+                if fold is None or fold.result is None or metric not in fold.result["scores"]:
+                    break
+                scores.append(fold.result["scores"][metric])
+            if self._reports.after_folds(scores):
+                self.pruned = f"after {len(scores)} of {len(self._numbers())} folds"
+        return self.pruned is not None
 
     def _free(self, missing: list[int | None]) -> tuple[int | None, BaseFileLock]:
         """The first of the folds that nobody trains, locked; when each is taken, the first, after its holder."""
@@ -192,8 +213,11 @@ class Run:
             fold = Fold(self._work, number, track)
             self._ranks.tell(fold)
             with Log(fold.folder / record.LOG), named_plainly(self.loaded.name):
-                self.loaded.experiment.train(self.exp, fold)
-                require(fold.finished is not None, f"{fold.title}: train.py ends without fold.finish()")
+                try:
+                    self.loaded.experiment.train(self.exp, fold)
+                    require(fold.finished is not None, f"{fold.title}: train.py ends without fold.finish()")
+                except Pruned as pruned:
+                    self.pruned = f"in {fold.title}, {pruned}"
         except BaseException as error:
             failure = error
         if fold is not None:
@@ -201,10 +225,11 @@ class Run:
                 with suppress(OSError):  # the disk is full, or somebody has deleted the folder
                     record.fail_fold(fold.folder, described(failure))
             fold.close(failed=failure is not None)
-        if failure is None:
+        if failure is None and self.pruned is None:
             done = self.place.fold(number)
             assert done is not None and done.result is not None, done
             print(f"{done.title}  {describe(done, self._known_score(done))}", flush=True)
+        if failure is None:
             return
         if not isinstance(failure, Exception) or interrupted(failure):
             raise failure
@@ -226,19 +251,22 @@ class Run:
             old = "; the old results stay until then" if self.place.replaces else ""
             raise Failed(f"failed: {', '.join(self.failed)}; the same command trains what is missing{old}")
         assert self.place.folder is not None
+        record.prune_run(self.place.folder, self.pruned)
         if self.place.replaces and self.command.installs:
             run = self.place.versions.put_in_place(self.place.folder, self.update_scores)
         else:
             self.place.require_current()
             run = self.update_scores(self.place.folder)
         score = run.score()
-        if self.exp.mode is Mode.sub:
+        if self.pruned is not None:
+            print(f"pruned {self.pruned}: other trials of the study were better so far", flush=True)
+        elif self.exp.mode is Mode.sub:
             assert run.full is not None and run.full.result is not None
             print(submission_of(run.full))
         elif score is not None:
             print(say_score(run))
         print(f"results: {shown(self.place.folder)}", flush=True)
-        if self.exp.mode is Mode.sub or score is None:
+        if self.exp.mode is Mode.sub or score is None or self.pruned is not None:
             return None
         asked = self.exp.fold or []  # a study compares the same folds, whatever else has been trained
         is_all = set(asked) == set(score.folds)

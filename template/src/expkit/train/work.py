@@ -10,6 +10,7 @@ from expkit.config.experiment import Loaded
 from expkit.paths import code_root
 from expkit.train.origin import Command
 from expkit.train.place import Place
+from expkit.train.pruning import Reports
 
 
 @dataclass
@@ -22,6 +23,7 @@ class Work:
     overrides: list[str]
     debug: bool
     inputs: Sequence[str] | None
+    reports: Reports
     world_size: int = 1
     has_git: bool = True
 

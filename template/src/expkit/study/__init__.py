@@ -1,0 +1,1 @@
+"""Optuna studies: `-m hydra/sweeper=optuna` searches a space of parameters for the best score; a trial is a run."""

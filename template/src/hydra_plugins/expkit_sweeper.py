@@ -1,0 +1,50 @@
+"""hydra/sweeper=optuna: Hydra finds it here, and makes sweepers of no other package; it is `expkit.study`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from expkit.errors import Error
+from expkit.study import options
+
+if TYPE_CHECKING:
+    from expkit.study.search import Search
+
+
+class OptunaSweeper(Sweeper):
+    """Searches for the best score. Light, as Hydra imports it for every command."""
+
+    def __init__(self, **settings: Any) -> None:
+        self._settings = settings
+        self._search: Search
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """As Hydra calls it, once."""
+        from hydra.core.plugins import Plugins
+
+        try:
+            from expkit.study.search import Search
+        except ModuleNotFoundError as error:
+            if error.name != "optuna":
+                raise
+            raise Error("hydra/sweeper=optuna is not installed: uv sync --inexact --extra optuna") from error
+        launcher = Plugins.instance().instantiate_launcher(
+            config=config, hydra_context=hydra_context, task_function=task_function
+        )
+        self._search = Search(self._settings, config, launcher, task_function)
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """As Hydra calls it, with the overrides of the command line."""
+        self._search.run(arguments)
+
+
+for name, choices in {"sampler": options.SAMPLERS, "pruner": options.PRUNERS}.items():
+    for choice, values in choices.items():
+        ConfigStore.instance().store(choice, values, group=f"hydra/sweeper/{name}", provider="expkit")
+target = {"_target_": f"{OptunaSweeper.__module__}.{OptunaSweeper.__name__}", "_recursive_": False}
+ConfigStore.instance().store("optuna", target | options.SWEEPER, group="hydra/sweeper", provider="expkit")

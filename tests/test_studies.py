@@ -1,0 +1,573 @@
+"""Studies of Optuna's: they look for the best CV score, end bad trials early when asked to, and are never lost."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+import yaml
+from conftest import Project, call, clean_environment
+from experiments import own_experiment
+from helpers import start
+from light import LIGHT, edited, wait_for
+
+import expkit
+from expkit import record
+from expkit.inspect.board import row_of
+from expkit.inspect.order import ordered
+from expkit.study import options
+from expkit.study.report import Outcome
+from expkit.study.space import Space
+from expkit.study.storage import opened
+from expkit.study.trials import LOST, MOST_LOST, Trials
+from expkit.train.pruning import Pruned, Reports
+
+# The score is 10 - log10(x)²: the best is 10, at x = 1; above 50 the training fails.
+SEARCH = "exp.train.x=tag(log,interval(0.01,40))"
+STUDY = ["-m", "hydra/sweeper=optuna", "exp.fold=[0]", SEARCH]
+
+
+def up_to(trials: int) -> str:
+    return f"hydra.sweeper.n_trials={trials}"
+
+
+def trials(root: Path) -> list[tuple[str, float | None, float | None]]:
+    """State, parameter and score of each trial."""
+    connection = sqlite3.connect(root / "output/multirun/optuna.db")
+    query = """
+        SELECT state, param_value, value FROM trials LEFT JOIN trial_params USING (trial_id)
+        LEFT JOIN trial_values USING (trial_id) ORDER BY trials.trial_id
+    """
+    try:
+        return list(connection.execute(query))
+    finally:
+        connection.close()
+
+
+def best(root: Path) -> float:
+    [file] = (root / "output/multirun").glob("*/optimization_results.yaml")
+    found = yaml.safe_load(file.read_text())["best_value"]
+    file.unlink()
+    return float(found)
+
+
+def runs(root: Path) -> list[record.RunRecord]:
+    return [record.read_run(folder) for folder in record.run_folders(root / "output")]
+
+
+def test_a_study_looks_for_the_highest_score(sweeping: Project, root: Path) -> None:
+    """Each trial is a run of its own, with a row at the end. `n_trials` is a total, over all commands."""
+    printed = sweeping.train(*STUDY, up_to(3), experiment=LIGHT, root=root).stdout
+    done = trials(root)
+    assert [state for state, _, _ in done] == ["COMPLETE"] * 3
+    scores = [score for _, _, score in done if score is not None]
+    assert best(root) == max(scores)
+    assert sorted(score.value for run in runs(root) if (score := run.score())) == sorted(scores)
+    assert all("x=" in run.name for run in runs(root))
+    assert printed.count(" 1/5  ") == 3
+
+    again = sweeping.train(*STUDY, up_to(4), experiment=LIGHT, root=root).stdout
+    assert again.count(" 1/5  ") == 1
+    assert trials(root)[:3] == done and len(trials(root)) == 4
+
+
+@pytest.mark.slow
+def test_another_configuration_is_another_study(sweeping: Project, root: Path) -> None:
+    """Other overrides, and an edit of config.yaml: its best value would be that of another configuration."""
+    config = sweeping.folder / "experiments" / LIGHT / "config.yaml"
+    sweeping.train(*STUDY, up_to(2), experiment=LIGHT, root=root)
+    sweeping.train(*STUDY, "exp.seed=1", up_to(2), experiment=LIGHT, root=root)
+    assert len(trials(root)) == 4
+    with edited(config, "name: light", "name: light\n  n_folds: 7"):
+        sweeping.train(*STUDY, "overwrite=true", up_to(2), experiment=LIGHT, root=root)
+    assert len(trials(root)) == 6
+    again = sweeping.train(*STUDY, up_to(2), experiment=LIGHT, root=root).stdout
+    assert len(trials(root)) == 6 and " 1/5  " not in again
+
+
+@pytest.mark.slow
+def test_a_study_looks_for_the_lowest_score_when_it_is_better(sweeping: Project, root: Path) -> None:
+    train = sweeping.folder / "experiments" / LIGHT / "train.py"
+    with edited(train, "greater_is_better=True", "greater_is_better=False"):
+        sweeping.train(*STUDY, up_to(4), experiment=LIGHT, root=root)
+    scores = [score for _, _, score in trials(root) if score is not None]
+    assert best(root) == min(scores) < max(scores)
+
+
+@pytest.mark.slow
+def test_an_interrupted_study_goes_on(sweeping: Project, root: Path) -> None:
+    """After `kill -9` of the command, the same command does the trials that are missing, and no more."""
+    process = start(sweeping, root, *STUDY, up_to(6), LIGHT_SECONDS="0.2")
+    wait_for(lambda: len(list(root.glob(f"output/{LIGHT}/*/cv.json"))) >= 2, process)
+    process.kill()
+    process.communicate()
+    ended = [trial for trial in trials(root) if trial[0] != "RUNNING"]
+    assert 1 <= len(ended) < 6
+    sweeping.train(*STUDY, up_to(6), experiment=LIGHT, root=root)
+    assert trials(root)[: len(ended)] == ended
+    assert [state for state, _, _ in trials(root)] == ["COMPLETE"] * 6
+
+
+@pytest.mark.slow
+def test_a_failed_trial_is_recorded_and_the_study_goes_on(sweeping: Project, root: Path) -> None:
+    """An exception in the training, and a score that is nan."""
+    metric = sweeping.folder / "experiments" / LIGHT / "train.py"
+    search = [argument.replace("0.01,40", "10,200") for argument in STUDY]
+    nan = 'return oof["prediction"].mean() * (float("nan") if oof["prediction"].mean() > 8.5 else 1)'
+    with edited(metric, 'return oof["prediction"].mean()', nan):
+        done = sweeping.train(*search, up_to(10), "hydra.sweeper.sampler.seed=1", experiment=LIGHT, root=root)
+    states = [state for state, _, _ in trials(root)]
+    assert len(states) == 10 and set(states) == {"COMPLETE", "FAIL"}
+    planted, not_finite = done.stderr.count("ValueError: planted"), done.stderr.count("the metric quality is nan")
+    assert planted > 0 and not_finite > 0
+    assert planted + not_finite == states.count("FAIL")
+    assert done.stderr.splitlines()[-1].startswith("warning: failed: ")
+    assert all(score is not None and score < 9 for state, _, score in trials(root) if state == "COMPLETE")
+
+
+@pytest.mark.slow
+def test_a_study_without_any_score(sweeping: Project, root: Path) -> None:
+    search = [argument.replace("0.01,40", "60,200") for argument in STUDY]
+    done = sweeping.train(*search, up_to(2), experiment=LIGHT, root=root, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: failed: exp.")
+    assert [state for state, _, _ in trials(root)] == ["FAIL"] * 2
+
+
+@pytest.mark.slow
+def test_trials_in_parallel(sweeping: Project, root: Path) -> None:
+    """Two at once, in two processes."""
+    arguments = [up_to(4), "hydra/launcher=local", "hydra.launcher.n_jobs=2", "hydra.sweeper.n_jobs=2"]
+    sweeping.train(*STUDY, *arguments, experiment=LIGHT, root=root, LIGHT_SECONDS="0.3")
+    assert [state for state, _, _ in trials(root)] == ["COMPLETE"] * 4
+    folds = [fold for run in runs(root) for fold in run.done.values()]
+    assert len({fold.result["values"]["pid"] for fold in folds if fold.result}) == 2
+
+
+@pytest.mark.slow
+def test_two_first_studies_at_once(sweeping: Project, root: Path) -> None:
+    """They make the database together."""
+    processes = [start(sweeping, root, *STUDY, f"exp.seed={seed}", up_to(2)) for seed in (1, 2)]
+    for process in processes:
+        printed, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, printed + errors
+    assert [state for state, _, _ in trials(root)] == ["COMPLETE"] * 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["what? 100%", "a #b $x {y}", "größe 実験"])
+def test_a_study_in_a_folder_with_an_odd_name(sweeping: Project, tmp_path: Path, folder: str) -> None:
+    """The database lies in output/, and nowhere else."""
+    root = tmp_path / folder
+    (root / "control").mkdir(parents=True)
+    sweeping.train(*STUDY, up_to(1), experiment=LIGHT, root=root, WANDB_MODE="disabled")
+    assert len(trials(root)) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {folder}
+    assert {path.name for path in root.iterdir()} == {"control", "output"}
+
+
+# Pruning
+
+ALL_FOLDS = ["-m", "hydra/sweeper=optuna", SEARCH]
+MEDIAN = ["hydra.sweeper.pruner=median", "hydra.sweeper.sampler.seed=1"]
+
+
+def by_state(root: Path) -> dict[str, list[record.RunRecord]]:
+    """The runs that are complete, and those that are pruned."""
+    found = runs(root)
+    return {"pruned": [run for run in found if run.pruned], "complete": [run for run in found if run.is_complete]}
+
+
+def test_a_pruner_ends_bad_trials_early(sweeping: Project, root: Path) -> None:
+    """A pruned run says so, has fewer folds, and comes after all others; the study goes on to its total."""
+    printed = sweeping.train(*ALL_FOLDS, *MEDIAN, up_to(8), experiment=LIGHT, root=root).stdout
+    states = [state for state, _, _ in trials(root)]
+    found = by_state(root)
+    assert set(states) == {"COMPLETE", "PRUNED"} and len(states) == 8
+    assert (len(found["complete"]), len(found["pruned"])) == (states.count("COMPLETE"), states.count("PRUNED"))
+    assert all(record.marks_of(run) == ("pruned",) and list(run.done) == [0] for run in found["pruned"])
+    assert all(run.pruned == "after 1 of 5 folds" for run in found["pruned"])
+    assert printed.count("pruned after 1 of 5 folds") == states.count("PRUNED")
+    assert f"study: {states.count('COMPLETE')} complete, {states.count('PRUNED')} pruned; the best has" in printed
+    worst = max(score.value for run in found["pruned"] if (score := run.score()))
+    assert worst < max(score.value for run in found["complete"] if (score := run.score()))
+
+    sweeping.train(*ALL_FOLDS, *MEDIAN, up_to(9), experiment=LIGHT, root=root)
+    assert len(trials(root)) == 9 and [state for state, _, _ in trials(root)][:8] == states
+
+    run = found["pruned"][0]  # somebody wants to know it all the same
+    x = run.info["config"]["exp"]["train"]["x"] if run.info else None
+    sweeping.train(f"exp.train.x={x}", experiment=LIGHT, root=root)
+    again = record.read_run(run.folder)
+    assert again.is_complete and record.marks_of(again) == ()
+    assert not (run.folder / record.PRUNED).exists()
+
+
+def test_a_pruned_run_comes_last_however_good_it_is(sweeping: Project, root: Path) -> None:
+    """Also after runs that lack folds."""
+    for x in (0.1, 0.5, 1.0):
+        expkit.run(LIGHT, overrides=[f"exp.train.x={x}", "exp.fold=[0]"])
+    record.prune_run(record.counting(root / "output" / LIGHT, "light,exp.train.x=1.0"), "after 1 of 5 folds")
+    rows = ordered([row_of(run, record.read_notes()) for run in runs(root)])
+    assert [row.config["exp.train.x"] for row in rows] == [0.5, 0.1, 1.0]
+    assert [row.marks for row in rows] == [("partial",), ("partial",), ("pruned",)]
+
+
+EPOCHS = """    import model
+
+    for epoch in range(1, 21):
+        fold.report(shape.of(exp.train.x), epoch / 20)
+        fold.log({"epoch": epoch, "value": epoch})
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", [[], ["hydra/launcher=local", "hydra.launcher.n_jobs=2"]])
+def test_a_pruner_ends_a_trial_within_a_fold(sweeping: Project, root: Path, where: list[str]) -> None:
+    """Where the experiment reports its epochs; the run goes on from nothing when somebody wants it."""
+    with edited(sweeping.folder / "experiments" / LIGHT / "train.py", "    import model\n", EPOCHS):
+        printed = sweeping.train(*ALL_FOLDS, *MEDIAN, *where, up_to(9), experiment=LIGHT, root=root).stdout
+    states = [state for state, _, _ in trials(root)]
+    assert set(states) == {"COMPLETE", "PRUNED"} and len(states) == 9
+    pruned = by_state(root)["pruned"]
+    assert len(pruned) == states.count("PRUNED")
+    assert {run.pruned for run in pruned} == {"in fold 0, after 10% of its training"}
+    assert all(not run.done and record.marks_of(run) == ("pruned",) for run in pruned)
+    assert printed.count("pruned in fold 0") == len(pruned)
+    steps = call_sqlite(root, "SELECT DISTINCT step FROM trial_intermediate_values ORDER BY step")
+    assert steps == [(step,) for step in range(1, 51)]
+
+
+def call_sqlite(root: Path, query: str) -> list[tuple[object, ...]]:
+    connection = sqlite3.connect(root / "output/multirun/optuna.db")
+    try:
+        return list(connection.execute(query))
+    finally:
+        connection.close()
+
+
+class Heard:
+    """A trial that keeps what it is told, and is bad from a step on."""
+
+    def __init__(self, bad_from: int = 1000) -> None:
+        self.steps: dict[int, float] = {}
+        self.bad_from = bad_from
+
+    def report(self, step: int, score: float) -> bool:
+        assert step not in self.steps
+        self.steps[step] = score
+        return step >= self.bad_from
+
+
+def test_what_is_reported() -> None:
+    """The mean of the folds so far, ten steps a fold; parts of a fold in between."""
+    heard = Heard()
+    reports = Reports(heard, 3)
+    reports.during_fold(0.5, 0.05)  # nothing before the first tenth
+    reports.during_fold(0.6, 0.1)
+    reports.during_fold(0.7, 0.3)
+    assert not reports.after_folds([1.0])
+    reports.during_fold(2.0, 1)  # the last step is that of the fold
+    assert not reports.after_folds([1.0, 3.0])
+    assert heard.steps == {1: 0.6, 3: 0.7, 10: 1.0, 19: 1.5, 20: 2.0}
+    Reports(None, 3).during_fold(0.5, 0.5)
+
+
+def test_a_bad_trial_ends_unless_it_is_at_its_end() -> None:
+    assert Reports(Heard(10), 2).after_folds([1.0])
+    assert not Reports(Heard(10), 1).after_folds([1.0])
+    with pytest.raises(Pruned, match="after 40% of its training"):
+        Reports(Heard(4), 2).during_fold(0.5, 0.45)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [("fold.report(0.5, 30)", "progress is from 0 to 1"), ("fold.report('good', 0.5)", "the score must be a number")],
+)
+def test_a_wrong_report_is_one_line(root: Path, call: str, words: str) -> None:
+    with own_experiment(copy_of=LIGHT) as own:
+        train = own / "train.py"
+        train.write_text(train.read_text().replace("    import model\n", f"    import model\n\n    {call}\n"))
+        with pytest.raises(expkit.Error, match=words):
+            expkit.run(own.name, overrides=["exp.fold=[0]"])
+
+
+@pytest.mark.slow
+def test_an_overwriting_study_replaces_no_run_by_a_pruned_one(sweeping: Project, root: Path) -> None:
+    search = ["-m", "hydra/sweeper=optuna", "exp.train.x=choice(1,0.5,0.1,0.05,0.02,0.01)"]
+    search.append("hydra/sweeper/sampler=grid")
+    sweeping.train(*search, experiment=LIGHT, root=root)
+    assert len(by_state(root)["complete"]) == 6
+    strict = ["hydra.sweeper.pruner.n_startup_trials=1", "hydra/sweeper/pruner=median", "overwrite=true"]
+    study = "hydra.sweeper.study_name=again"
+    sweeping.train(*search, *strict, study, "hydra.sweeper.sampler.seed=0", experiment=LIGHT, root=root)
+    assert {state for state, _, _ in trials(root)} == {"COMPLETE", "PRUNED"}
+    assert len(by_state(root)["complete"]) == 6 and by_state(root)["pruned"] == []
+
+
+# Trials at once, and what is killed
+
+
+def thirty(file: Path, **of_sampler: bool) -> optuna.Study:
+    """A study with thirty trials, the best at x = 1."""
+    sampler = options.sampler(options.SAMPLERS["tpe"] | {"seed": 3} | of_sampler, None)
+    made = optuna.create_study(study_name="s", storage=opened(str(file)), sampler=sampler)
+    distribution = Space(["x=interval(0.0,10.0)"]).searched
+    for number in range(30):
+        x = number / 3
+        made.add_trial(
+            optuna.trial.create_trial(params={"x": x}, distributions=distribution, value=(x - 1) ** 2)  # type: ignore[arg-type]
+        )
+    return made
+
+
+@pytest.fixture
+def study(root: Path) -> optuna.Study:
+    return thirty(root / "s.db")
+
+
+def test_trials_at_once_are_sampled_with_each_other_in_mind(root: Path) -> None:
+    """Constant liar: without it, eight that run at once crowd at the best place known."""
+    space, width = Space(["x=interval(0.0,10.0)"]).searched, {}
+    for liar, of_sampler in {True: {}, False: {"constant_liar": False}}.items():
+        study = thirty(root / f"{liar}.db", **of_sampler)
+        with Trials(study, study._storage) as mine:
+            asked = [trial.params["x"] for trial in mine.ask(space, 38, 8)]
+        assert len(asked) == 8
+        width[liar] = max(asked) - min(asked)
+    assert width[True] > 1.5 * width[False]
+
+
+def test_two_commands_share_the_trials_of_a_study(study: optuna.Study) -> None:
+    """A trial that another command runs counts, and is left to it; one that it gives back is taken."""
+    space = Space(["x=interval(0.0,10.0)"]).searched
+    with Trials(study, study._storage) as one, Trials(study, study._storage) as other:
+        first = one.ask(space, 33, 2)
+        second = other.ask(space, 33, 2)
+        assert [len(first), len(second)] == [2, 1]
+        assert other.ask(space, 33, 2) == []
+        one.tell(first[0], Outcome(1.0, {10: 1.0}))
+        one.give_back(first[1].number)
+        [taken] = other.ask(space, 33, 2)
+        assert (taken.number, taken.params) == (first[1].number, first[1].params)
+        other.tell(taken, None)
+        other.tell(second[0], Outcome(None, {10: 5.0}))
+    states = [trial.state.name for trial in study.trials[30:]]
+    assert states == ["COMPLETE", "FAIL", "PRUNED"]
+    assert study.trials[30].intermediate_values == {10: 1.0}
+
+
+def test_a_trial_that_kills_its_process_again_and_again_fails(study: optuna.Study) -> None:
+    space = Space(["x=interval(0.0,10.0)"]).searched
+    with Trials(study, study._storage) as mine:
+        for again in range(MOST_LOST + 1):
+            [trial] = mine.ask(space, 31, 2)
+            assert mine.lose(trial) == (again < MOST_LOST)
+        assert mine.ask(space, 31, 2) == []
+    assert study.trials[30].state.name == "FAIL" and study.trials[30].user_attrs[LOST] == MOST_LOST + 1
+
+
+LOCAL = ["hydra/launcher=local", "hydra.launcher.n_jobs=2"]
+
+
+@pytest.mark.slow
+def test_a_killed_process_does_not_end_the_study(sweeping: Project, root: Path) -> None:
+    """Its trial runs again; there are as many trials as were asked for."""
+    process = start(sweeping, root, *ALL_FOLDS, *LOCAL, up_to(6), LIGHT_SECONDS="0.2")
+    wait_for(lambda: len(results_of_any(root)) >= 2, process)
+    for worker in psutil.Process(process.pid).children(recursive=True):
+        if "loky" in " ".join(worker.cmdline()) and any("fold" in file.path for file in worker.open_files()):
+            worker.kill()
+            break
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, printed + errors
+    assert "a process of the study has died" in errors
+    assert [state for state, _, _ in trials(root)] == ["COMPLETE"] * 6
+    assert all(run.is_complete for run in runs(root))
+
+
+def results_of_any(root: Path) -> list[Path]:
+    return list(root.glob(f"output/{LIGHT}/*/fold*/result.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_no_trial_runs_for_ever(sweeping: Project, root: Path, how: signal.Signals) -> None:
+    """The command is killed, or interrupted, with trials under way in other processes; the same command goes on."""
+    command = [*ALL_FOLDS, *MEDIAN, *LOCAL, up_to(8)]
+    process = start(sweeping, root, *command, LIGHT_SECONDS="0.2")
+    wait_for(lambda: len(results_of_any(root)) >= 7, process)
+    process.send_signal(how)
+    process.communicate(timeout=60)
+    before = trials(root)
+    states = [state for state, _, _ in before]
+    assert ("RUNNING" if how == signal.SIGKILL else "WAITING") in states
+    assert how == signal.SIGKILL or "RUNNING" not in states
+    sweeping.train(*command, experiment=LIGHT, root=root)
+    after = trials(root)
+    assert [x for _, x, _ in after[: len(before)]] == [x for _, x, _ in before]  # the same trials, none anew
+    assert len(after) == 8 and {state for state, _, _ in after} <= {"COMPLETE", "PRUNED"}
+
+
+@pytest.mark.slow
+def test_two_terminals_run_one_study(sweeping: Project, root: Path) -> None:
+    """As many trials as were asked for, together."""
+    processes = [start(sweeping, root, *STUDY, up_to(8), LIGHT_SECONDS="0.1") for _ in range(2)]
+    for process in processes:
+        printed, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, printed + errors
+    assert [state for state, _, _ in trials(root)] == ["COMPLETE"] * 8
+
+
+# Overrides, samplers, pruners
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("x=choice(1,2.5,true,abc)", optuna.distributions.CategoricalDistribution([1, 2.5, True, "abc"])),
+        ("x=a,b", optuna.distributions.CategoricalDistribution(["a", "b"])),
+        ("x=choice('a b',[1,2])", optuna.distributions.CategoricalDistribution(["a\\ b", "[1,2]"])),
+        ("x=range(1,8)", optuna.distributions.IntDistribution(1, 7)),
+        ("x=range(10,1,-3)", optuna.distributions.IntDistribution(4, 10, step=3)),
+        ("x=range(0.1,0.5,0.1)", optuna.distributions.FloatDistribution(0.1, 0.4, step=0.1)),
+        ("x=int(interval(1,8))", optuna.distributions.IntDistribution(1, 8)),
+        ("x=tag(log,int(interval(1,8)))", optuna.distributions.IntDistribution(1, 8, log=True)),
+        ("x=interval(0,8.0)", optuna.distributions.FloatDistribution(0, 8)),
+        ("x=tag(log,interval(1e-4,1e-1))", optuna.distributions.FloatDistribution(1e-4, 1e-1, log=True)),
+    ],
+)
+def test_what_overrides_mean(override: str, expected: optuna.distributions.BaseDistribution) -> None:
+    space = Space([override, "exp.seed=1", "+y=[1,2]", "~z"])
+    assert space.searched == {"x": expected}
+    assert space.fixed == ["exp.seed=1", "+y=[1,2]", "~z"]
+
+
+def test_values_are_written_as_overrides() -> None:
+    space = Space(["x=range(0.1,1,0.1)", "y=choice(false,true)"])
+    assert space.overrides({"x": 0.1 + 2 * 0.1, "y": True}) == ["x=0.3", "y=True"]
+    assert space.grid() == {"x": pytest.approx([number / 10 for number in range(1, 10)]), "y": [False, True]}
+    assert Space(["x=interval(0.0,1.0)", "y=1,2"]).grid() is None
+
+
+@pytest.mark.parametrize("name", [name for name in options.SAMPLERS if name not in ("grid", "cmaes", "gp")])
+def test_samplers_by_name(name: str) -> None:
+    made = options.sampler(options.SAMPLERS[name] | {"seed": 1}, None)
+    assert type(made) is getattr(optuna.samplers, options.SAMPLERS[name]["_target_"].rpartition(".")[2])
+    assert type(options.sampler(name, None)) is type(made)
+
+
+def test_pruners_by_name() -> None:
+    assert options.pruner("none", 50) is None and options.pruner({}, 50) is None and options.pruner(None, 50) is None
+    assert type(options.pruner("median", 50)) is optuna.pruners.MedianPruner
+    hyperband = options.pruner(options.PRUNERS["hyperband"], 50)
+    assert (hyperband._min_resource, hyperband._max_resource) == (10, 50)
+
+
+@pytest.mark.slow
+def test_a_grid_ends_when_it_is_through(sweeping: Project, root: Path) -> None:
+    search = ["-m", "hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "exp.train.x=choice(0.1,1,10)"]
+    search += ["exp.fold=[0],[1]", "exp.seed=range(0,2)"]
+    sweeping.train(*search, experiment=LIGHT, root=root)
+    assert [state for state, *_ in dict.fromkeys(call_sqlite(root, "SELECT state, trial_id FROM trials"))] == (
+        ["COMPLETE"] * 12
+    )
+    assert len(results_of_any(root)) == 12
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["exp.train.x=1"], "a study needs a parameter to search"),
+        (["exp.train.x=interval(5,1)"], "exp.train.x=interval(5,1)"),
+        ([SEARCH, "hydra.sweeper.pruner=medain"], "hydra.sweeper.pruner=medain: there are none, median, hyperband"),
+        ([SEARCH, "hydra/sweeper/pruner=medain"], "did you mean median?"),
+        ([SEARCH, "+hydra.sweeper.sampler.sede=1"], "sede"),
+        ([SEARCH, "hydra/sweeper/sampler=grid"], "grid takes choice(...) and range(...)"),
+        ([SEARCH, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0"),
+        ([SEARCH, "hydra.sweeper.storage=postgres://nobody"], "hydra.sweeper.storage=postgres://nobody"),
+    ],
+)
+def test_a_wrong_study_is_one_line(sweeping: Project, root: Path, arguments: list[str], words: str) -> None:
+    done = sweeping.train("-m", "hydra/sweeper=optuna", *arguments, experiment=LIGHT, root=root, check=False)
+    assert (done.returncode in (2, 3), len(done.stderr.splitlines())) == (True, 1), done.stderr
+    assert done.stderr.startswith("error: ") and words in done.stderr
+    assert not (root / "output" / LIGHT).exists()
+
+
+@pytest.mark.slow
+def test_a_study_does_not_turn_round(sweeping: Project, root: Path) -> None:
+    """Its best trial would be its worst."""
+    sweeping.train(*STUDY, up_to(1), experiment=LIGHT, root=root)
+    with edited(sweeping.folder / "experiments" / LIGHT / "train.py", "better=True", "better=False"):
+        done = sweeping.train(*STUDY, up_to(2), experiment=LIGHT, root=root, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "is to maximize the score, and now it is to minimize it" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_study_of_sub_is_refused(sweeping: Project, root: Path) -> None:
+    done = sweeping.train(*STUDY, "exp.mode=sub", up_to(1), experiment=LIGHT, root=root, check=False)
+    assert done.returncode == 1 and "a study looks for the best CV score: leave exp.mode=sub out" in done.stderr
+
+
+# Optuna's releases
+
+
+@pytest.mark.slow
+def test_a_study_of_an_older_optuna(sweeping: Project, root: Path) -> None:
+    """One line says how it goes on; then it does, with its trials, and without the one that ran when it was killed."""
+    arguments = [*STUDY, up_to(4)]
+    sweeping.train(*STUDY, up_to(1), experiment=LIGHT, root=root)
+    [(name,)] = call_sqlite(root, "SELECT study_name FROM studies")
+    database = root / "output/multirun/optuna.db"
+    database.unlink()
+    script = f"""
+import optuna
+study = optuna.create_study(study_name={name!r}, storage="sqlite:///{database}", direction="maximize")
+for value in (9.0, 8.0):
+    trial = study.ask({{"exp.train.x": optuna.distributions.LogUniformDistribution(0.01, 40)}})
+    study.tell(trial, value)
+study.ask({{"exp.train.x": optuna.distributions.LogUniformDistribution(0.01, 40)}})
+"""
+    old = ["--with", "optuna==2.10.1", "--with", "sqlalchemy<2", "--with", "alembic<1.17"]
+    call("uv", "run", "-q", "--no-project", *old, "python", "-c", script, cwd=root, env=clean_environment())
+    done = sweeping.train(*arguments, experiment=LIGHT, root=root, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert "of an older Optuna; with this, its studies go on: uv run optuna storage upgrade" in done.stderr
+    url = done.stderr.strip().rpartition("--storage ")[2].strip("'")
+    optuna_command = sweeping.folder / ".venv/bin/optuna"
+    call(optuna_command, "storage", "upgrade", "--storage", url, cwd=sweeping.folder)
+    sweeping.train(*arguments, experiment=LIGHT, root=root)
+    assert [(state, score) for state, _, score in trials(root)][:2] == [("COMPLETE", 9.0), ("COMPLETE", 8.0)]
+    assert [state for state, _, _ in trials(root)] == ["COMPLETE"] * 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("packages", [["optuna==4.9.0"], ["optuna-dashboard"]])
+def test_other_packages_beside(sweeping: Project, root: Path, packages: list[str]) -> None:
+    """The oldest Optuna that is supported; the dashboard, which is installed beside the one that is there."""
+    environment = sweeping.environment(PROJECT_ROOT=str(root), WANDB_MODE="disabled")
+    train = sweeping.folder / "experiments" / LIGHT / "train.py"
+    beside = ["uv", "run", "-q", "--no-sync", *(argument for one in packages for argument in ("--with", one))]
+    show = "from importlib.metadata import version; print(version('optuna'))"
+    found = call(*beside, "python", "-c", show, cwd=sweeping.folder, env=environment).stdout
+    assert found.startswith("4.9.0" if packages == ["optuna==4.9.0"] else "5.")
+    call(*beside, "python", train, *ALL_FOLDS, *MEDIAN, up_to(7), cwd=sweeping.folder, env=environment)
+    assert [state for state, _, _ in trials(root)].count("COMPLETE") >= 5
+
+
+@pytest.mark.slow
+def test_a_study_in_a_journal(sweeping: Project, root: Path) -> None:
+    """For a network file system, which SQLite does not like."""
+    arguments = [*ALL_FOLDS, *MEDIAN, *LOCAL, "hydra.sweeper.storage=studies.log"]
+    sweeping.train(*arguments, up_to(6), experiment=LIGHT, root=root)
+    storage = opened(str(root / "output/multirun/studies.log"))
+    [about] = optuna.get_all_study_summaries(storage)
+    assert about.n_trials == 6
+    assert not (root / "output/multirun/optuna.db").exists()
