@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import select
@@ -46,6 +47,12 @@ def require(condition: bool, message: str) -> None:
 def plain(text: object) -> str:
     """`text` without the characters that control a terminal; a line break becomes a space."""
     return CONTROL.sub("�", str(text).replace("\n", " "))
+
+
+def escape_unprintable() -> None:
+    """From now on, stdout shows a character that its encoding lacks as an escape, as stderr does, and fails no more."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def warn(message: str) -> None:

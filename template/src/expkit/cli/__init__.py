@@ -7,7 +7,7 @@ import sys
 import typer
 
 from expkit.cli import begin, board, clean, combine, look, notes
-from expkit.errors import report
+from expkit.errors import escape_unprintable, report
 
 app = typer.Typer(
     help="Start experiments, and find out what came of them.",
@@ -21,6 +21,7 @@ for part in (begin, board, look, notes, combine, clean):
 
 def main() -> None:
     """Run the command; an error that its user can mend is one line."""
+    escape_unprintable()
     try:
         app()
     except (Exception, KeyboardInterrupt) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ Runs = Annotated[list[str], typer.Argument(help=RUN_HELP, autocompletion=run_nam
 
 
 def as_json_text(content: Any) -> str:
-    """As other programs read it; what would control a terminal is escaped."""
-    printed = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    """As other programs read it; what would control a terminal, or what stdout cannot print, is escaped."""
+    is_utf = str(sys.stdout.encoding).lower().startswith("utf")
+    printed = json.dumps(content, indent=2, ensure_ascii=not is_utf, allow_nan=False, default=str)
     return re.sub(CONTROL, lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", printed)

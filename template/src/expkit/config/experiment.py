@@ -70,7 +70,7 @@ class Experiment:
         require(not isinstance(self.inputs, str), f"inputs in expkit.Experiment is a list: inputs=[{self.inputs!r}]")
         if self.greater_is_better is None:
             require(
-                re.search(_ERRORS, names[0], re.IGNORECASE) is None,
+                not sounds_like_error(names[0]),
                 f"the metric {names[0]} sounds like an error: say greater_is_better=False in expkit.Experiment",
             )
             object.__setattr__(self, "greater_is_better", True)
@@ -105,6 +105,11 @@ class Experiment:
     def metrics(self) -> dict[str, Metric]:
         """Every metric by its name, the one that decides first."""
         return {metric_name(metric): metric for metric in (self.metric, *self.other_metrics)}
+
+
+def sounds_like_error(name: str) -> bool:
+    """Whether a name says that a lower value is better."""
+    return re.search(_ERRORS, name, re.IGNORECASE) is not None
 
 
 def metric_name(metric: Any) -> str:

@@ -9,10 +9,10 @@ from expkit.config.experiment import Loaded, load_experiment
 from expkit.config.values import flat, fold_file
 from expkit.inspect.blends import about_recipe
 from expkit.inspect.board import COLUMNS
-from expkit.inspect.loaded import LoadedRun, rows_of
+from expkit.inspect.learning import last_curves
+from expkit.inspect.loaded import LoadedRun
 from expkit.record import SUBMISSION, FoldRecord, RunRecord, read_run
 from expkit.train.changes import changed_code, changed_data
-from expkit.train.history import AXES
 from expkit.train.scores import made_by
 
 MANY_RANKS = r"world_size ([2-9]|\d\d+)"
@@ -124,36 +124,3 @@ def _loaded(experiment: str) -> Loaded | None:
         return load_experiment(experiment)
     except Exception:
         return None
-
-
-def last_curves(run: LoadedRun) -> dict[str, Any] | None:
-    """The last metric of the folds' epochs, else of their steps; None: no fold has two points.
-
-    Returns:
-        {"axis": "epoch", "metric": "valid_loss", "folds": {"0": [(1, 0.5), ...], ...}}, of the folds that have both.
-    """
-    found = {str(fold): curve for fold in run.folds if (curve := last_curve(run, fold))}
-    if not found:
-        return None
-    axis, metric, _ = next(iter(found.values()))
-    folds = {fold: points for fold, (*which, points) in found.items() if which == [axis, metric]}
-    return {"axis": axis, "metric": metric, "folds": folds}
-
-
-def last_curve(run: LoadedRun, fold: int) -> tuple[str, str, list[tuple[float, float]]] | None:
-    """Axis, name and points of the last metric of a fold that has two points at least; None: it has none."""
-    history = run.history(fold)
-    parts = {axis: rows_of(history, axis) for axis in AXES}
-    if not any(parts.values()):
-        rows = max(map(len, history.values()), default=0)
-        parts = {"row": {**history, "row": list(range(1, rows + 1))}}
-    for axis, columns in parts.items():
-        for metric in [name for name in reversed(columns) if name not in (axis, *AXES)]:
-            points = [
-                (x, y)
-                for x, y in zip(columns[axis], columns[metric], strict=True)
-                if x is not None and y is not None and abs(x) < 1e15 and abs(y) < 1e15  # neither nan nor inf
-            ]
-            if len(points) > 1:
-                return axis, metric, points[:: -1 - len(points) // 2000][::-1]  # more are not seen
-    return None

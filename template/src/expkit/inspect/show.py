@@ -7,13 +7,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from expkit.errors import plain
 from expkit.inspect.about import about_run
 from expkit.inspect.blends import show_recipe
 from expkit.inspect.loaded import LoadedRun
 from expkit.inspect.notes import worded
+from expkit.inspect.panels import learning_curve
 from expkit.inspect.words import duration, score_text, text
 from expkit.paths import shown
 from expkit.train.say import submission_of
@@ -44,8 +44,8 @@ def show_run(console: Console, folder: Path) -> None:
     width = max(map(len, about["config"]), default=0)
     for key, value in about["config"].items():
         console.print(text(f"{key:{width}}  ", "dim"), text(value), sep="", soft_wrap=True)
-    if curve := learning_curve(about["curve"], console.width):
-        console.print(Text.from_ansi(curve))
+    if curve := learning_curve(about["curve"], console.width, console.options.ascii_only):
+        console.print(curve, no_wrap=True, overflow="ellipsis")
 
 
 def _folds(metrics: list[str], folds: dict[str, Any]) -> Table:
@@ -73,25 +73,3 @@ def _origin(origin: dict[str, Any]) -> list[tuple[str, str]]:
         ("python", f"{origin['python']}, {str(origin['platform']).partition('-')[0]}"),
         ("on", "; ".join(origin["on"]) or "unknown"),
     ]
-
-
-def learning_curve(curve: dict[str, Any] | None, width: int) -> str:
-    """The curves that `last_curves` has found, drawn in characters; "" when there are none."""
-    import plotext
-
-    if curve is None:
-        return ""
-    plotext.clear_figure()
-    plotext.theme("clear")
-    plotext.plotsize(min(width, 100), 18)
-    legend = []  # below the curves: plotext's own hides a part of them
-    colors = ["blue", "orange", "green", "red", "magenta"] * 20
-    for (fold, points), color in zip(curve["folds"].items(), colors, strict=False):
-        plotext.plot([x for x, _ in points], [y for _, y in points], marker="braille", color=color)
-        legend.append(plotext.colorize(f"━ fold {fold}", color))
-    places = [x for points in curve["folds"].values() for x, _ in points]
-    first, last = min(places), max(places)
-    plotext.xticks(sorted({first + round((last - first) * part / 4) for part in range(5)}))
-    plotext.title(plain(curve["metric"]))
-    plotext.xlabel(curve["axis"])
-    return f"{plotext.build().rstrip()}\n{'  '.join(legend)}"

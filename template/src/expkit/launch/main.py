@@ -17,7 +17,7 @@ from expkit.config.compose import as_hydra_takes, composed, registered, typed
 from expkit.config.experiment import Experiment, Loaded, load_experiment
 from expkit.config.messages import as_error
 from expkit.config.values import check, name_folds
-from expkit.errors import interrupted, report, require
+from expkit.errors import escape_unprintable, interrupted, report, require
 from expkit.launch.job import Job
 from expkit.paths import code_root, project_root, shown
 from expkit.train import world
@@ -42,6 +42,7 @@ def main(experiment: Experiment) -> None:
     frame = inspect.currentframe()
     caller = frame.f_back if frame is not None else None
     assert caller is not None
+    escape_unprintable()
     try:
         failure = _run(Path(caller.f_globals["__file__"]).resolve())
     except (Exception, KeyboardInterrupt) as error:
