@@ -78,7 +78,8 @@ def test_show_gives_a_program_what_it_shows(run: Path) -> None:
         rows = list(csv.DictReader(file))
     points = [[int(row["epoch"]), float(row["loss"])] for row in rows if row["loss"] not in ("", "nan")]
     assert len(points) == 3 and len(rows) == 4
-    assert found["curve"] == {"axis": "epoch", "metric": "loss", "folds": {"0": points, "2": points}}
+    curve = {"axis": "epoch", "metric": "loss", "greater_is_better": False, "folds": {"0": points, "2": points}}
+    assert found["curve"] == curve
     assert found["full"] is None and found["blend"] is None
 
 
