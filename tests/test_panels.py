@@ -263,11 +263,17 @@ def test_odd_names_are_printed_as_they_are(root: Path, name: str) -> None:
     assert all(panel.mark and {len(line) for line in panel.lines} == {len(panel.ends)} for panel in panels)
 
 
+def test_a_name_from_elsewhere_controls_no_terminal() -> None:
+    """`fold.log` writes none like this; another program may have."""
+    heading = printed([[(1, 0.5), (2, 1.0)]], metric="bad\x1b[31m\u202e")[0]
+    assert heading == "bad�[31m� by epoch   ◆ best (highest)"
+
+
 def test_a_terminal_without_utf_8(clone: Path, root: Path) -> None:
     """Nothing falls: curves of ASCII, other characters as escapes, and JSON that says the same."""
     (clone / f"experiments/{LIGHT}/model.py").open("a").write(
         "\n\nact_as_before = act\n\n\ndef act(folder, fold, x):\n    act_as_before(folder, fold, x)\n"
-        "    for epoch in range(1, 6):\n        fold.log({'epoch': epoch, '実験_loss': 1 / epoch})\n"
+        "    for epoch in range(1, 6):\n        fold.log({'epoch': epoch, '実験é🎉_loss': 1 / epoch})\n"
     )
     environment = environment_of(clone, PROJECT_ROOT=str(root), PYTHONIOENCODING="ascii")
     train = [sys.executable, f"experiments/{LIGHT}/train.py", "exp.fold=[0,1]"]
@@ -275,7 +281,7 @@ def test_a_terminal_without_utf_8(clone: Path, root: Path) -> None:
     command_line = [sys.executable, "-m", "expkit.cli"]
     shown = call(*command_line, "show", "light", cwd=clone, env=environment).stdout
     assert shown.isascii() and "CV quality 10.0000 \\xb1 0.0000" in shown
-    assert "\\u5b9f\\u9a13_loss by epoch   * best (lowest)" in shown and "fold 1 * 0.2000 at 5" in shown
+    assert "\\u5b9f\\u9a13\\xe9\\U0001f389_loss by epoch   * best (lowest)" in shown and "fold 1 * 0.2000 at 5" in shown
     curve = shown[shown.index("fold 1 *") :]
     assert re.search(r"\n1\.0000 \+['|]", curve) and re.search(r"\n0\.2000 \+.*\*\n", curve)
     assert "\n       +1 ---" in curve
@@ -283,7 +289,7 @@ def test_a_terminal_without_utf_8(clone: Path, root: Path) -> None:
     as_json = [*command_line, "show", "light", "--json"]
     ascii_only = call(*as_json, cwd=clone, env=environment).stdout
     whole = call(*as_json, cwd=clone, env=environment | {"PYTHONIOENCODING": "utf-8"}).stdout
-    assert ascii_only.isascii() and "実験_loss" in whole and json.loads(ascii_only) == json.loads(whole)
+    assert ascii_only.isascii() and "実験é🎉_loss" in whole and json.loads(ascii_only) == json.loads(whole)
 
 
 def test_without_colours_nothing_is_lost(root: Path) -> None:
