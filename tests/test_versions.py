@@ -81,12 +81,18 @@ def test_a_project_works(template_repository: Path, tmp_path: Path, version: str
     commit_all(folder)
     environment = clean_environment() | {"HOME": str(tmp_path)}
     environment |= {"UV_CACHE_DIR": call("uv", "cache", "dir", cwd=tmp_path).stdout.strip()}
-    call("uv", "sync", "-q", "--resolution", resolution, "--python", interpreter, cwd=folder, env=environment)
+    sync = ["uv", "sync", "-q", "--extra", "local", "--extra", "slurm", "--resolution", resolution]
+    call(*sync, "--python", interpreter, cwd=folder, env=environment)
     run = ["uv", "run", "-q", "--no-sync"]
     assert "5 passed" in call(*run, "pytest", "-q", cwd=folder, env=environment).stdout
     if resolution != "highest":
+        versions = "import hydra, omegaconf; print(hydra.__version__, omegaconf.__version__)"
+        assert call(*run, "python", "-c", versions, cwd=folder, env=environment).stdout == "1.3.2 2.3.0\n"
         call(*run, "ruff", "check", cwd=folder, env=environment)
         call(*run, "ruff", "format", "--check", cwd=folder, env=environment)
+    sweep = ["-m", "exp.debug=true", "exp.fold=[0],[1]", "hydra/launcher=local"]
+    swept = call(*run, "python", "experiments/001-baseline/train.py", *sweep, cwd=folder, env=environment).stdout
+    assert " 2/" in swept.splitlines()[-1], swept
     assert "3 of 3" in call(*run, "exp", "check", cwd=folder, env=environment).stdout
     assert "--from" in call(*run, "exp", "new", "--help", cwd=folder, env=environment).stdout
     assert_a_forked_process_keeps_no_lock(folder / ".venv/bin/python", tmp_path)

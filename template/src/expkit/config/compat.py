@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from expkit.errors import require
@@ -73,6 +74,12 @@ def initialize_dir(folder: Path) -> AbstractContextManager[None]:
     base: dict[str, Any] = {"version_base": None} if series() == "1.3" else {}
     known: AbstractContextManager[None] = hydra.initialize_config_dir(str(folder), **base)
     return known
+
+
+def store(name: str, node: Any, group: str | None = None) -> None:
+    """Give a configuration a name for the defaults of others; in place of an earlier one of that name."""
+    replace: dict[str, Any] = {} if series() == "1.3" else {"replace": True}
+    ConfigStore.instance().store(name=name, node=node, group=group, **replace)
 
 
 def register_resolver(name: str, function: Callable[..., Any]) -> None:

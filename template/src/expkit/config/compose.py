@@ -11,7 +11,7 @@ from typing import Any
 
 from hydra import compose
 from hydra.core.config_search_path import ConfigSearchPath
-from hydra.core.config_store import ConfigNode, ConfigStore
+from hydra.core.config_store import ConfigNode
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -50,12 +50,11 @@ def registered(loaded: Loaded, callback: str | None = None) -> Iterator[None]:
     """
     Plugins.instance().register(PresetsPath)
     with own_store(loaded.store) as repository:
-        store = ConfigStore.instance()
-        store.store(name="schema", node=loaded.experiment.Config)
-        store.store(name="default", group="exp", node={})
+        compat.store("schema", loaded.experiment.Config)
+        compat.store("default", {}, group="exp")
         for group, choices in loaded.experiment.groups.items():
             for name, schema in choices.items():
-                store.store(name=name, group=group, node=schema)
+                compat.store(name, schema, group)
         repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded, callback)
         yield
 
@@ -90,9 +89,9 @@ def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str]) -> Any:
         Error: a value is refused, or is still `???`.
     """
     schema = loaded.experiment.Config
-    if "exp" in cfg and re.match(r"[\d.+-]|True|False", str(cfg.exp.name)):
-        cfg.exp.name = written_name(loaded.folder, chosen(overrides), str(cfg.exp.name))
     try:
+        if "exp" in cfg and re.match(r"[\d.+-]|True|False", str(cfg.exp.name)):
+            cfg.exp.name = written_name(loaded.folder, chosen(overrides), str(cfg.exp.name))
         config = OmegaConf.to_object(cfg)
     except Exception as error:
         raise_readable(error)

@@ -192,7 +192,7 @@ def load_experiment(name: str, again: bool = False) -> Loaded:
 
 @functools.lru_cache(maxsize=512)
 def _load(folder: Path) -> Loaded:
-    with own_store({}) as store:
+    with own_store({}, of_hydra=True) as store:  # as __main__, train.py may have stored the same: Hydra 1.5 refuses it
         module = modules.load(folder.name)
     found = {id(value): value for value in vars(module).values() if isinstance(value, Experiment)}
     if len(found) != 1:
@@ -204,8 +204,11 @@ def _load(folder: Path) -> Loaded:
 
 
 @contextmanager
-def own_store(added: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def own_store(added: Mapping[str, Any], of_hydra: bool = False) -> Iterator[dict[str, Any]]:
     """Hydra's ConfigStore with more in it, for a while; what is registered meanwhile is gone afterwards.
+
+    Args:
+        of_hydra: begin with what Hydra and its plugins have registered, and with nothing else.
 
     Yields:
         its content, a dict a group.
@@ -214,11 +217,16 @@ def own_store(added: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
     store = ConfigStore.instance()
     before = store.repo
-    store.repo = _merged(_merged({}, before), added)
+    store.repo = _merged(_merged({}, _of_hydra(before) if of_hydra else before), added)
     try:
         yield store.repo
     finally:
         store.repo = before
+
+
+def _of_hydra(repository: Mapping[str, Any]) -> dict[str, Any]:
+    named = {name: node for name, node in repository.items() if isinstance(node, dict) or node.provider is not None}
+    return {name: _of_hydra(node) if isinstance(node, dict) else node for name, node in named.items()}
 
 
 def _merged(repository: dict[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:

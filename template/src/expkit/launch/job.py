@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from expkit import files
 from expkit.config.compat import FULL_ERROR, own_checks, set_full_error
@@ -98,7 +98,7 @@ class Job:
         if elsewhere:
             self._settle()
         loaded = load_experiment(self.experiment)
-        config = typed(cfg, loaded, list(HydraConfig.get().overrides.task))
+        config = typed(cfg, loaded, _overrides())
         if config.show_config:
             if world.leads():
                 print_config(config)
@@ -115,7 +115,7 @@ class Job:
             trial = self.study.trial(hydra.job.num)
         command = Command(self.command, self.id, copied, self.git if copied else None, not is_sweep, trial)
         refuse_shared_name(loaded.folder, str(hydra.runtime.choices.get("exp", DEFAULT)), config.exp.name)
-        run = Run(loaded, config, list(hydra.overrides.task), command)
+        run = Run(loaded, config, _overrides(), command)
         try:
             score = run.train()
             return score if trial is None else trial.outcome(score)
@@ -155,13 +155,20 @@ class Job:
 
     def _reported(self, error: Exception) -> JobFailed:
         """Say on stderr why a job of a sweep has failed; what to raise for the sweeper."""
-        overrides = " ".join(HydraConfig.get().overrides.task)
+        overrides = " ".join(_overrides())
         message = one_line(error)
         if message is not None and self.code is not None:  # as the project has it, not as the copy that runs
             message = message.replace(str(self.code), self.project)
         report(error if message is None else Error(f"{overrides}: {message}").with_traceback(error.__traceback__))
         self._note(failed=f"{overrides}{_log()}")
         return JobFailed(message or f"{type(error).__name__}: {error}")
+
+
+def _overrides() -> list[str]:
+    """Those of the job, as they were typed: ${...} in one is not looked up."""
+    typed_in = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(typed_in, list)
+    return [str(override) for override in typed_in]
 
 
 def _log() -> str:

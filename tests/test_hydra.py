@@ -1,0 +1,130 @@
+"""Hydra 1.3 and 1.4: the same commands, the same results, and no word about what is to go away."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Completed, Project, call, clean_environment, commit_all, own_copy
+from helpers import counting, results, scores_and_predictions
+from light import LIGHT, add_light, edited
+
+import expkit
+
+PINS = ROOT / "tests/hydra-1.4.txt"
+BASELINE = "001-baseline"
+ARGUMENTS = ["exp=001", "exp.train.epoch=2"]
+RUN = "001-larger-lr,exp.train.epoch=2"
+SWEEP = ["-m", "exp.fold=[0],[1]", "hydra/launcher=local", "hydra.launcher.n_jobs=2"]
+
+
+@pytest.fixture(scope="module")
+def newer(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project with the newest Hydra, and the experiment of light.py."""
+    made = own_copy(project, tmp_path_factory.mktemp("newer") / "myproj")
+    call("uv", "pip", "install", "-q", "--python", made.python, "-r", PINS, cwd=made.folder, env=clean_environment())
+    add_light(made.folder)
+    commit_all(made.folder)
+    return made
+
+
+def quiet(done: Completed, in_study: bool = False) -> Completed:
+    """What a command has printed, in which Python warns of nothing that is ours or Hydra's."""
+    warnings = re.findall(r"^\S*/(?:expkit|experiments|hydra|hydra_plugins|omegaconf)/.*Warning: .*", done.stderr, re.M)
+    assert not [line for line in warnings if not (in_study and "/launch/study.py:" in line)], done.stderr
+    return done
+
+
+STUDY = "register_new_resolver" in (ROOT / "template/src/expkit/launch/study.py").read_text()  # and Optuna 2 with it
+
+
+@pytest.mark.slow
+def test_scores_and_predictions_are_those_of_hydra_1_3(project: Project, newer: Project, tmp_path: Path) -> None:
+    """A run, one that goes on where the other series has stopped, and a sweep in other processes."""
+    (old, new), many = (tmp_path / "old", tmp_path / "new"), tmp_path / "many"
+    for root in (old, new, many):
+        root.mkdir()
+    quietly = {"WANDB_MODE": "disabled", "PYTHONWARNINGS": "default"}
+    shown = quiet(newer.train("show_config=true", root=new, **quietly)).stdout
+    assert shown == project.train("show_config=true", root=old).stdout
+    quiet(project.train(*ARGUMENTS, "exp.fold=[0]", root=old, **quietly))
+    quiet(newer.train(*ARGUMENTS, "exp.fold=[0]", root=new, **quietly))
+    went_on = quiet(newer.train(*ARGUMENTS, "exp.fold=[0,1]", root=old, **quietly)).stdout
+    assert "fold 0 is done" in went_on and "fold 1 is done" not in went_on
+    quiet(newer.train(*ARGUMENTS, *SWEEP, root=many, **quietly), STUDY)
+    swept = scores_and_predictions(counting(many, RUN, BASELINE))
+    assert sorted(swept) == [0, 1]
+    assert swept == scores_and_predictions(counting(old, RUN, BASELINE))
+    assert {0: swept[0]} == scores_and_predictions(counting(new, RUN, BASELINE))
+
+
+@pytest.mark.slow
+def test_commands_and_mistakes_with_hydra_1_4(newer: Project, root: Path) -> None:
+    exp, environment = newer.python.with_name("exp"), newer.environment(PYTHONWARNINGS="default")
+    assert "are fine" in quiet(call(exp, "check", cwd=newer.folder, env=environment)).stdout
+    for argument, code, message in (
+        ("exp.train.epohc=3", 2, "there is no key exp.train.epohc; did you mean epoch?"),
+        ("exp=nope", 3, "exp=nope: there is no exp/nope.yaml; there are 001, 002"),
+        ("exp.fold=0,1", 2, "exp.fold=0,1: a list is written 'exp.fold=[0,1]'; a sweep over several values takes -m"),
+    ):
+        done = quiet(newer.train(argument, root=root, PYTHONWARNINGS="default", check=False))
+        assert (done.returncode, done.stderr) == (code, f"error: {message}\n")
+
+
+OWN = """import shape
+import hydra.utils
+from hydra.core.config_store import ConfigStore
+
+ConfigStore.instance().store(name="own", group="extra", node={"y": 1})
+"""
+IN_TRAINING = """import model
+    assert expkit.load_config("002-light", ["+extra@exp.train.anything=own"]).exp.train.anything == {"y": 1}
+    try:
+        hydra.utils.instantiate({"_target_": "os.chdir", "_args_": ["."]})
+    except Exception as error:
+        assert "os.chdir" in str(error), error
+    else:
+        raise AssertionError("what a training instantiates is not checked")
+"""
+CALLBACK = "hydra:\n  callbacks:\n    own:\n      _target_: hydra.experimental.callback.Callback\n\nexp:\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], SWEEP, [*SWEEP[:2], "hydra/launcher=basic"]], ids=["one", "local", "basic"])
+def test_what_an_experiment_registers_itself(newer: Project, root: Path, launcher: list[str]) -> None:
+    """Configurations, callbacks: none is refused, or warned of; what its training instantiates, Hydra checks."""
+    folder = newer.folder / "experiments" / LIGHT
+    with (
+        edited(folder / "train.py", "import shape", OWN),
+        edited(folder / "train.py", "import model\n", IN_TRAINING),
+        edited(folder / "config.yaml", "exp:\n", CALLBACK),
+    ):
+        arguments = [*(launcher or ["exp.fold=[0,1]"]), "+extra@exp.train.anything=own"]
+        done = newer.train(*arguments, experiment=LIGHT, root=root, WANDB_MODE="disabled", PYTHONWARNINGS="default")
+        quiet(done, STUDY)
+    [run] = [path.name for path in (root / "output" / LIGHT).glob("light*")]
+    assert sorted(results(root, run)) == [0, 1]
+
+
+def test_what_goes_away_stands_in_one_module() -> None:
+    old = re.compile(r"version_base|register_new_resolver|hydra\._internal|ConfigStore\.instance\(\)\.store\(")
+    files = [file for file in (ROOT / "template").rglob("*.py") if old.search(file.read_text())]
+    assert {file.name for file in files} - ({"study.py"} if STUDY else set()) == {"compat.py"}
+
+
+def test_an_unknown_hydra_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path
+) -> None:
+    monkeypatch.setattr("hydra.__version__", "1.5.0")
+    with pytest.raises(expkit.Error, match=r"hydra-core 1\.5\.0 is installed, and this expkit knows 1\.3 and 1\.4"):
+        expkit.load_config(LIGHT)
+    file = expkit.code_root() / "experiments" / BASELINE / "train.py"
+    monkeypatch.setattr(sys, "argv", [str(file)])
+    with pytest.raises(SystemExit) as end:
+        runpy.run_path(str(file), run_name="__main__")
+    printed = capsys.readouterr()
+    assert (end.value.code, printed.out, len(printed.err.splitlines())) == (2, "", 1)
+    assert printed.err.startswith("error: hydra-core 1.5.0 is installed")
