@@ -55,6 +55,10 @@ def _message(error: BaseException) -> str | None:
     functions = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
     if type(error) is ValueError and OF_FLAGS.intersection(functions[-1:]):
         return str(error)
+    if isinstance(error, RecursionError) and "_create_defaults_tree_impl" in functions:
+        return "a YAML file has itself in its defaults: name another one there"
+    if type(error) is ValueError and "_create_defaults_list" in functions:
+        return f"{error}: the defaults of a YAML file are names; quote one like '001'"
     if isinstance(error, AssertionError | AttributeError) and "_apply_overrides_to_config" in functions:
         return "a key that is null has no sub-keys: set them in exp/NNN.yaml, not on the command line"
     return None
