@@ -175,7 +175,10 @@ def parameter_file(own: Path) -> Iterator[Path]:
         ("name: x\nmode: foo", "exp/666.yaml: exp.mode: Invalid value 'foo'"),
         ("name: [x", "666.yaml, line 2"),
         ("defaults: [nothing]", "exp/666.yaml: Could not load 'exp/nothing'"),
-        ("defaults: [666]", "Unsupported type in defaults : int: the defaults of a YAML file are names; quote one like"),
+        (
+            "defaults: [666]",
+            "Unsupported type in defaults : int: the defaults of a YAML file are names; quote one like",
+        ),
         ("defaults: ['666']", "a YAML file has itself in its defaults"),
         ("- a list", "exp/666.yaml"),
         ("train: {epoch: 3}", "config.yaml has the name 'baseline' too"),

@@ -16,6 +16,7 @@ from conftest import Project, call
 from helpers import counting, load, results, scores_and_predictions, start
 from light import LIGHT, edited, wait_for
 from test_checkpoint import TRAIN
+from test_studies import trials
 
 from expkit import record
 
@@ -138,6 +139,31 @@ def test_scancel_then_the_same_command(sweeping: Project, cluster: dict[str, str
     after = results(root)
     assert sorted(after) == [0, 1, 2]
     assert {fold: after[fold] for fold in before} == before
+
+
+def test_a_study_on_slurm(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
+    """Two trials at once; after scancel and Ctrl-C none runs for ever, and the same command goes on to the total."""
+    (root / "control/gate3").touch()
+    search = ["hydra/sweeper=optuna", "exp.train.x=tag(log,interval(0.01,40))", "hydra.sweeper.sampler.seed=1"]
+    command = [
+        "-m",
+        *search,
+        *SLURM,
+        "hydra.sweeper.n_jobs=2",
+        "hydra/sweeper/pruner=median",
+        "hydra.sweeper.n_trials=8",
+    ]
+    process = start(sweeping, root, *command, **cluster)
+    wait_for(lambda: len(list(root.glob(f"output/{LIGHT}/*/fold2/result.json"))) == 2, process)
+    ask(cluster, "scancel", *job_numbers(cluster))
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert [state for state, _, _ in trials(root)] == ["WAITING"] * 2
+    (root / "control/gate3").unlink()
+    printed = end(start(sweeping, root, *command, **cluster))
+    states = [state for state, _, _ in trials(root)]
+    assert len(states) == 8 and set(states) == {"COMPLETE", "PRUNED"}
+    assert f"study: {states.count('COMPLETE')} complete, {states.count('PRUNED')} pruned" in printed
 
 
 def test_requeue(sweeping: Project, cluster: dict[str, str], root: Path) -> None:

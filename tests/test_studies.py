@@ -191,6 +191,9 @@ def test_a_pruner_ends_bad_trials_early(sweeping: Project, root: Path) -> None:
     assert (len(found["complete"]), len(found["pruned"])) == (states.count("COMPLETE"), states.count("PRUNED"))
     assert all(record.marks_of(run) == ("pruned",) and list(run.done) == [0] for run in found["pruned"])
     assert all(run.pruned == "after 1 of 5 folds" for run in found["pruned"])
+    environment = sweeping.environment(PROJECT_ROOT=str(root))
+    shown = call(sweeping.folder / ".venv/bin/exp", "show", found["pruned"][0].folder, cwd=root, env=environment)
+    assert "pruned after 1 of 5 folds" in shown.stdout.splitlines()
     assert printed.count("pruned after 1 of 5 folds") == states.count("PRUNED")
     assert f"study: {states.count('COMPLETE')} complete, {states.count('PRUNED')} pruned; the best has" in printed
     worst = max(score.value for run in found["pruned"] if (score := run.score()))

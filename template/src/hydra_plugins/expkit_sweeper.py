@@ -43,8 +43,10 @@ class OptunaSweeper(Sweeper):
         self._search.run(arguments)
 
 
-for name, choices in {"sampler": options.SAMPLERS, "pruner": options.PRUNERS}.items():
-    for choice, values in choices.items():
-        ConfigStore.instance().store(choice, values, group=f"hydra/sweeper/{name}", provider="expkit")
-target = {"_target_": f"{OptunaSweeper.__module__}.{OptunaSweeper.__name__}", "_recursive_": False}
-ConfigStore.instance().store("optuna", target | options.SWEEPER, group="hydra/sweeper", provider="expkit")
+STORE = ConfigStore.instance()
+if "optuna.yaml" not in STORE.list("hydra/sweeper"):  # else this process has it from the one that has started it
+    for name, choices in {"sampler": options.SAMPLERS, "pruner": options.PRUNERS}.items():
+        for choice, values in choices.items():
+            STORE.store(choice, values, group=f"hydra/sweeper/{name}", provider="expkit")
+    target = {"_target_": f"{OptunaSweeper.__module__}.{OptunaSweeper.__name__}", "_recursive_": False}
+    STORE.store("optuna", target | options.SWEEPER, group="hydra/sweeper", provider="expkit")

@@ -22,8 +22,8 @@ def about_run(run: LoadedRun) -> dict[str, Any]:
     """One run whole, as JSON has it: the columns of the board, marks, scores, folds, configuration, origin, curve.
 
     Returns:
-        "failed" is why a training has failed, by its folder; "full" the training on all rows and "blend" what a blend
-        is made of, each None when there is none.
+        "failed" is why a training has failed, by its folder; "pruned" where a study has ended the run, "full" the
+        training on all rows and "blend" what a blend is made of, each None when there is none.
     """
     record, row = run.record, run.row
     scores = {metric: score for metric in record.metrics if (score := record.score(metric))}
@@ -42,6 +42,7 @@ def about_run(run: LoadedRun) -> dict[str, Any]:
         "scores": {metric: {"score": score.value, "std": score.std} for metric, score in scores.items()},
         "folds": folds,
         "failed": _failed(record),
+        "pruned": record.pruned or None,
         "full": _full(record),
         "blend": about_recipe(record.recipe) if record.recipe else None,
         "origin": _origin(record),

@@ -29,7 +29,8 @@ def show_run(console: Console, folder: Path) -> None:
         done = f"{about['folds_done']}/{about['n_folds']} folds, {about['rows']} rows"
         console.print(text(f"{scored}  {done}"), soft_wrap=True)
     if about["marks"]:
-        console.print(text(", ".join(about["marks"]), "yellow"), soft_wrap=True)
+        marks = [f"pruned {about['pruned']}" if mark == "pruned" else mark for mark in about["marks"]]
+        console.print(text(", ".join(marks), "yellow"), soft_wrap=True)
     for line in map(worded, about["notes"]):
         console.print(text(line), soft_wrap=True)
     for name, reason in about["failed"].items():
