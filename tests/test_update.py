@@ -110,7 +110,8 @@ def change_everything(template: Path) -> None:
     write(tree, {"notebooks/added.ipynb": "[]\n", "notebooks/new.ipynb": "[]\n"})
     append(tree, *PRESETS, line="# of the template")
     write(tree, {f"{LAUNCHERS}/both.yaml": "# of the template\n", f"{LAUNCHERS}/new.yaml": "# new\n"})
-    append(tree, "README.md.jinja", "src/expkit/paths.py", f"{SHARED}/__init__.py", line="# of the template")
+    theirs = ["src/expkit/paths.py", "src/hydra_plugins/expkit_sweeper.py"]
+    append(tree, "README.md.jinja", *theirs, f"{SHARED}/__init__.py", line="# of the template")
     write(tree, {f"{SHARED}/features.py": "# of the template\n", f"{SHARED}/new.py": "# new\n"})
     replace(tree / "pyproject.toml.jinja", '"rich>=13.7"', '"rich>=13.8"')
 
@@ -199,7 +200,8 @@ def test_shared_files_are_merged(updated: tuple[Path, Files]) -> None:
     assert readme.endswith("# of the template\n")
     pyproject = (project / "pyproject.toml").read_text()
     assert '"einops"' in pyproject and '"rich>=13.8"' in pyproject
-    assert (project / "src/expkit/paths.py").read_text().endswith("# of the template\n")
+    for name in ("src/expkit/paths.py", "src/hydra_plugins/expkit_sweeper.py"):
+        assert (project / name).read_text().endswith("# of the template\n")
     for name in ("src/expkit/mine.py", "docs/mine.md", ".env"):
         assert (project / name).read_bytes() == before[name]
 

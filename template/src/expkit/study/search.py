@@ -52,7 +52,7 @@ class Search:
         """
         settings, total = self._settings, self._settings["n_trials"]
         space = Space([*(f"{key}={value}" for key, value in (settings["params"] or {}).items()), *arguments])
-        require(space.searched, "a study needs a parameter to search, as in 'exp.train.x=interval(0,1)'")
+        require(len(space.searched) > 0, "a study needs a parameter to search, as in 'exp.train.x=interval(0,1)'")
         require(isinstance(total, int) and total > 0, f"hydra.sweeper.n_trials={total}: a number from 1 on")
         storage, pruner = opened(settings["storage"]), options.pruner(settings["pruner"], STEPS * self._folds())
         study = self._study(storage, space, pruner)

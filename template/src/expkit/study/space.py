@@ -66,7 +66,7 @@ def distribution(override: Override) -> BaseDistribution:
     if isinstance(value, RangeSweep):
         require(value.step != 0 and value.stop is not None, f"{text}: a range needs an end, and a step that is not 0")
         known = list(value.range())
-        require(known, f"{text}: there is no value in this range")
+        require(len(known) > 0, f"{text}: there is no value in this range")
         low, high, step = min(known), max(known), abs(value.step)
         if all(isinstance(one, int) for one in known):
             return IntDistribution(int(low), int(high), step=int(step))
