@@ -92,7 +92,7 @@ def test_a_project_works(template_repository: Path, tmp_path: Path, version: str
         call(*run, "ruff", "format", "--check", cwd=folder, env=environment)
     sweep = ["-m", "exp.debug=true", "exp.fold=[0],[1]", "hydra/launcher=local"]
     swept = call(*run, "python", "experiments/001-baseline/train.py", *sweep, cwd=folder, env=environment).stdout
-    assert swept.count("CV accuracy ") == 2 and swept.count(" 1/5 ") == 2, swept
+    assert swept.count("CV accuracy ") == 2, swept
     assert "3 of 3" in call(*run, "exp", "check", cwd=folder, env=environment).stdout
     assert "--from" in call(*run, "exp", "new", "--help", cwd=folder, env=environment).stdout
     assert_a_forked_process_keeps_no_lock(folder / ".venv/bin/python", tmp_path)
