@@ -133,7 +133,7 @@ def set_full_error(value: str | None) -> None:
 def _lazy_help() -> Iterator[None]:
     """Python 3.14 looks into every help text, and Hydra before 1.4 has one that is no text (hydra issue 3121)."""
     check = getattr(argparse.ArgumentParser, "_check_help", None)
-    if check is None or series() != "1.3":
+    if series() != "1.3" or check is None:
         yield
         return
     argparse.ArgumentParser._check_help = lambda parser, action: (  # type: ignore[attr-defined]
