@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hydra.core.config_store import ConfigStore
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from expkit.config.compat import store
 from expkit.errors import Error
 from expkit.study import options
 
@@ -43,10 +43,8 @@ class OptunaSweeper(Sweeper):
         self._search.run(arguments)
 
 
-STORE = ConfigStore.instance()
-if "optuna.yaml" not in STORE.list("hydra/sweeper"):  # else this process has it from the one that has started it
-    for name, choices in {"sampler": options.SAMPLERS, "pruner": options.PRUNERS}.items():
-        for choice, values in choices.items():
-            STORE.store(choice, values, group=f"hydra/sweeper/{name}", provider="expkit")
-    target = {"_target_": f"{OptunaSweeper.__module__}.{OptunaSweeper.__name__}", "_recursive_": False}
-    STORE.store("optuna", target | options.SWEEPER, group="hydra/sweeper", provider="expkit")
+for name, choices in {"sampler": options.SAMPLERS, "pruner": options.PRUNERS}.items():
+    for choice, values in choices.items():
+        store(choice, values, f"hydra/sweeper/{name}")
+target = {"_target_": f"{OptunaSweeper.__module__}.{OptunaSweeper.__name__}", "_recursive_": False}
+store("optuna", target | options.SWEEPER, "hydra/sweeper")

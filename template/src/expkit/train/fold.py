@@ -322,7 +322,9 @@ class Fold:
         made = {"code": code, "data": self._data, "git": self._git, "resumed": self._resumed}
         record.write_result(self.folder, result, about | made)
 
-    def close(self, failed: bool) -> None:
+    def close(self, failed: bool, pruned: bool = False) -> None:
         """End the progress that is shown, and the W&B run."""
+        if pruned:
+            self._tracker.summarize({"pruned": True})
         self._progress.close()
         self._tracker.finish(failed)

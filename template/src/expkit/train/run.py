@@ -224,7 +224,7 @@ class Run:
             if isinstance(failure, Exception) and not interrupted(failure):
                 with suppress(OSError):  # the disk is full, or somebody has deleted the folder
                     record.fail_fold(fold.folder, described(failure))
-            fold.close(failed=failure is not None)
+            fold.close(failed=failure is not None, pruned=self.pruned is not None)
         if failure is None and self.pruned is None:
             done = self.place.fold(number)
             assert done is not None and done.result is not None, done
