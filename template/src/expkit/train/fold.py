@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 import shutil
 import time
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from expkit import codehash, inputs, record, snapshot, tables
 from expkit.errors import Error, require, warn
-from expkit.files import Broken
 from expkit.paths import code_root, output_dir
 from expkit.progress import Progress
 from expkit.train.cache import Cache
@@ -22,7 +20,8 @@ from expkit.train.checkpoint import Checkpoint
 from expkit.train.found import Found, found_by_folds
 from expkit.train.history import History, axis_of
 from expkit.train.origin import environment, environment_text, origin
-from expkit.train.scores import as_number, scores
+from expkit.train.predictions import checked, require_other_ids
+from expkit.train.scores import as_number, plain_value, scores
 from expkit.train.submission import check_submission, find_sample
 from expkit.train.work import Work
 
@@ -171,15 +170,17 @@ class Fold:
         Raises:
             Error: an id is there twice, here or in another fold; lengths that differ; a shape such as (n, 1); nan, inf.
         """
-        table = self._table(columns, record.OOF)
+        what = f"{self.title}, {record.OOF}"
+        table = checked(columns, what)
         if self.number is not None:
-            self._require_other_ids(table["id"])
+            done = self._work.place.done_folds()
+            require_other_ids(table["id"], {number: one for number, one in done.items() if number != self.number}, what)
         self._rows, self._left_out = len(table["id"]), tables.fingerprint(table["id"])
         tables.save(self.folder / record.OOF, table)
 
     def save_test(self, columns: Mapping[str, Any]) -> None:
         """Keep this fold's predictions of the test set: "id" and what it predicts. Errors as of `save_oof`."""
-        tables.save(self.folder / record.TEST, self._table(columns, record.TEST))
+        tables.save(self.folder / record.TEST, checked(columns, f"{self.title}, {record.TEST}"))
 
     def save_submission(self, columns: Mapping[str, Any]) -> Path:
         """Write `submission.csv`, when it fits `input/**/sample_submission.csv`, where there is one.
@@ -219,37 +220,6 @@ class Fold:
         """Everything that `cv` can be asked for."""
         return found_by_folds(self._work.place, self._work.inputs, self.number)
 
-    def _table(self, columns: Mapping[str, Any], name: str) -> tables.Columns:
-        what = f"{self.title}, {name}"
-        table = tables.columns(columns, what)
-        if "id" not in table:
-            raise Error(
-                f"{what}: there is no column id: it says which row a prediction is of; there are {', '.join(table)}"
-            )
-        tables.require_finite(table, what)
-        tables.require_unique(table["id"], what)
-        return table
-
-    def _require_other_ids(self, ids: Any) -> None:
-        """No row may be left out twice: its score would count twice, and one of the two has trained on it."""
-        for number, other in self._work.place.done_folds().items():
-            if number == self.number:
-                continue
-            try:
-                known = other.predictions(only="id")["id"]
-            except (Broken, FileNotFoundError, KeyError):
-                continue
-            require(
-                known.dtype.kind == ids.dtype.kind or {known.dtype.kind, ids.dtype.kind} <= set("iu"),
-                f"{self.title}, {record.OOF}: the ids are {ids.dtype}, and those of fold {number} are {known.dtype}",
-            )
-            both = tables.common(known, ids)
-            require(
-                len(both) == 0,
-                f"{self.title}, {record.OOF}: {len(both)} ids are in fold {number} too, such as {both[:1]}: "
-                "each row is left out of one fold",
-            )
-
     def finish(self, **values: Any) -> dict[str, Any]:
         """Mark the fold as done: compute its scores, and write its `result.json`, last of all.
 
@@ -262,7 +232,7 @@ class Fold:
         Raises:
             Error: there are no predictions, a metric fails, or a value is no number or text.
         """
-        kept = {name: self._plain(name, value) for name, value in values.items()}
+        kept = {name: plain_value(value, f"{self.title}: fold.finish({name}=...)") for name, value in values.items()}
         experiment = self._work.loaded.experiment
         self._progress.close()
         self._work.place.require_current()
@@ -281,15 +251,6 @@ class Fold:
         self.finished = found | kept
         self._tracker.summarize(({"score": next(iter(found.values()))} if found else {}) | self.finished)
         return self.finished
-
-    def _plain(self, name: str, value: Any) -> Any:
-        number = as_number(value)
-        if number is not None and type(value) not in (int, float):
-            value = int(number) if number.is_integer() and "int" in str(getattr(value, "dtype", "")) else number
-        try:
-            return json.loads(json.dumps(value, allow_nan=False))  # as it comes back from the disk
-        except (ValueError, TypeError) as error:
-            raise Error(f"{self.title}: fold.finish({name}={value!r}): a finite number, or what JSON holds") from error
 
     def _write(self, found: dict[str, float], kept: dict[str, Any]) -> None:
         work = self._work

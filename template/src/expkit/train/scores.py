@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import inspect
+import json
 import math
 import numbers
 import statistics
@@ -61,6 +62,21 @@ def as_number(value: Any) -> float | None:
         return float(value)
     except OverflowError:
         return math.inf  # an integer beyond any float
+
+
+def plain_value(value: Any, what: str) -> Any:
+    """A number, or what else JSON holds, as it comes back from the disk.
+
+    Raises:
+        Error: nan, inf, or what JSON does not hold.
+    """
+    number = as_number(value)
+    if number is not None and type(value) not in (int, float):
+        value = int(number) if number.is_integer() and "int" in str(getattr(value, "dtype", "")) else number
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (ValueError, TypeError) as error:
+        raise Error(f"{what}: a finite number, or what JSON holds, and not {value!r}") from error
 
 
 def scores(experiment: Experiment, predictions: Columns) -> dict[str, float]:
