@@ -224,7 +224,7 @@ def test_flags_stand_anywhere(arguments: list[str]) -> None:
 
 
 def test_hydras_own_features(project: Project, tmp_path: Path) -> None:
-    assert "exp: 001, 002, default" in project.train("--help", root=tmp_path).stdout
+    assert "a file in exp/: 001, 002" in project.train("--help", root=tmp_path).stdout
     shown = project.train("exp=002", "--cfg", "job", "exp.seed=7", "--package", "exp", root=tmp_path).stdout
     assert yaml.safe_load(shown)["seed"] == 7
     assert "launcher" in project.train("--cfg", "hydra", root=tmp_path).stdout

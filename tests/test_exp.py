@@ -408,7 +408,8 @@ def test_new_experiment(clone: Path) -> None:
     [(printed, error)] = in_clone(clone, ["new", "larger-model", "--from", BASELINE])
     assert error == ""
     folder = clone / "experiments/003-larger-model"
-    assert {file.name for file in folder.iterdir()} - {"__pycache__"} == {"config.yaml", "exp", "model.py", "train.py"}
+    names = {file.name for file in folder.iterdir()} - {"__pycache__"}
+    assert names == {".schema", "config.yaml", "exp", "model.py", "train.py"}
     assert not (folder / "__pycache__/old.pyc").exists()
     config = (folder / "config.yaml").read_text()
     original = (clone / f"experiments/{BASELINE}/config.yaml").read_text()

@@ -23,6 +23,7 @@ from test_exp import exp, refused
 import expkit
 from expkit import record
 from expkit.config import from_run
+from expkit.config.describe import schema
 from expkit.config.experiment import load_experiment
 from expkit.config.from_run import parameter_set_from_run
 from expkit.config.new import SKELETONS
@@ -178,8 +179,8 @@ def test_what_differs_and_nothing_else(light: Path, root: Path) -> None:
     text = made(light, run)
     score = record.read_run(find_run(run)).score()
     assert score is not None
-    first = f"# From {light.name}/{run}: quality {score.value:.6g}, 2 of 5 folds. Only what differs from config.yaml.\n"
-    assert text == first + 'name: "004"\n\nseed: 3\n\ntrain:\n  x: 1.0e-05\n'
+    about = f"# From {light.name}/{run}: quality {score.value:.6g}, 2 of 5 folds. Only what differs from config.yaml."
+    assert text == f"{schema.FIRST_LINE}{about}\n" + 'name: "004"\n\nseed: 3\n\ntrain:\n  x: 1.0e-05\n'
     assert expkit.load_config(light.name, ["exp=004"]).exp.train.x == 1e-05
     assert "1 of 1 parameter" not in exp("check", light.name) and "2 of 2 parameter sets" in exp("check", light.name)
 
@@ -299,7 +300,7 @@ def test_a_network_of_the_torch_baseline(root: Path) -> None:
         values = container(expkit.load_config(folder.name, changed).exp)
         run = of(folder.name, {"exp": values, "choices": {"model": "vit"}})
         text = parameter_set_from_run(folder.name, "004", run).read_text()
-    assert text.partition("\n")[2] == (
+    assert text.split("\n", 2)[2] == (
         'defaults:\n- override /model: vit\n\nname: "004"\n\nmodel:\n  depth: 6\n\n'
         "train:\n  learning_rate: 1.0e-05\n  precision: bf16\n"
     )

@@ -13,6 +13,7 @@ from conftest import ANSWERS, ROOT, Project, call, copier, data_arguments
 from light import edited
 from pytest_copie.plugin import Copie
 
+from expkit.codehash import SCHEMAS
 from expkit.config.new import NEEDS, SKELETONS
 
 
@@ -48,6 +49,8 @@ def test_tree(project: Project) -> None:
         "conf/README.md",
         "conf/hydra/launcher/local.yaml",
         "conf/hydra/launcher/slurm.yaml",
+        "experiments/001-baseline/.schema/config.json",
+        "experiments/001-baseline/.schema/exp.json",
         "experiments/001-baseline/config.yaml",
         "experiments/001-baseline/exp/001.yaml",
         "experiments/001-baseline/exp/002.yaml",
@@ -156,7 +159,8 @@ def test_every_project_has_the_baseline_of_every_framework(
     answers = data_arguments(ANSWERS | {"framework": framework})
     copier("copy", "-q", "--defaults", *answers, template_repository, "theirs", cwd=tmp_path)
     theirs, ours = tmp_path / "theirs/experiments/001-baseline", SKELETONS / framework
-    files = {file.relative_to(theirs).as_posix(): file.read_text() for file in theirs.rglob("*") if file.is_file()}
+    all_files = [file for file in theirs.rglob("*") if file.is_file() and SCHEMAS not in file.parts]  # each has its own
+    files = {file.relative_to(theirs).as_posix(): file.read_text() for file in all_files}
     skeleton = {file.relative_to(ours).as_posix(): file.read_text() for file in ours.rglob("*") if file.is_file()}
     assert skeleton == {f"{name}.txt": text for name, text in files.items()} and "train.py" in files
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from expkit.modules import Loader
 from expkit.paths import code_root
 
+SCHEMAS = ".schema"  # beside train.py: what editors know of its configuration, made from its classes
 IGNORED = ("config.yaml", "exp", "__pycache__")  # beside train.py: no code; configuration is compared by its values
 
 Digests = dict[str, list[str]]  # path from the project's root: hash of the bytes, hash of what they mean to Python

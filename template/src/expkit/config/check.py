@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 
 from expkit.config.compose import composer, typed
+from expkit.config.describe import schema
 from expkit.config.experiment import load_experiment
 from expkit.config.messages import describe
 from expkit.config.parameter_sets import DEFAULT, parameter_sets
@@ -44,11 +45,15 @@ def check_all(experiments: list[str] | None = None) -> list[Checked]:
 
 
 def check_experiment(name: str) -> list[Checked]:
-    """Compose every parameter set of one experiment; two of one name are a problem of both."""
+    """Compose every parameter set of one experiment; two of one name are a problem of both.
+
+    What editors know of its configuration, its schemas, is made again where its classes have changed.
+    """
     sets = parameter_sets(experiment_dir(name))
     found = []
     try:
         loaded = load_experiment(name)
+        schema.keep(loaded)
         with composer(loaded) as compose:
             for each in sets:
                 try:

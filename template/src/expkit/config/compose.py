@@ -40,13 +40,14 @@ class PresetsPath(SearchPathPlugin):
 
 
 @contextmanager
-def registered(loaded: Loaded, callback: str | None = None) -> Iterator[None]:
+def registered(loaded: Loaded, callback: str | None = None, manual: str | None = None) -> Iterator[None]:
     """Hydra knows what the config.yaml of an experiment names: its classes, and the settings that all have.
 
     What one experiment registers, another never sees.
 
     Args:
         callback: the class that Hydra tells of the jobs of a sweep.
+        manual: what `--help` prints.
     """
     Plugins.instance().register(PresetsPath)
     with own_store(loaded.store) as repository:
@@ -55,11 +56,11 @@ def registered(loaded: Loaded, callback: str | None = None) -> Iterator[None]:
         for group, choices in loaded.experiment.groups.items():
             for name, schema in choices.items():
                 compat.store(name, schema, group)
-        repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded, callback)
+        repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded, callback, manual)
         yield
 
 
-def _settings(known: ConfigNode, loaded: Loaded, callback: str | None) -> ConfigNode:
+def _settings(known: ConfigNode, loaded: Loaded, callback: str | None, manual: str | None) -> ConfigNode:
     """Hydra's own settings: a run leaves nothing in the working directory; a config.yaml may set others."""
     node = known.node.copy()
     with open_dict(node):
@@ -71,12 +72,14 @@ def _settings(known: ConfigNode, loaded: Loaded, callback: str | None) -> Config
         node.job.name = loaded.name
         if callback is not None:
             node.callbacks = {"expkit": {"_target_": callback}}
+        if manual is not None:
+            node.help.template = _escaped(manual.replace("$", "$$"))
         node.defaults = [{"job_logging": "none"} if "job_logging" in entry else entry for entry in node.defaults]
     return replace(known, node=node)
 
 
-def _escaped(path: Path) -> str:
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", str(path))
+def _escaped(text: Path | str) -> str:
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", str(text))
 
 
 def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str]) -> Any:

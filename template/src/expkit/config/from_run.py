@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from expkit import files
 from expkit.config.compose import composed, typed
+from expkit.config.describe import schema
 from expkit.config.experiment import Loaded, load_experiment
 from expkit.config.messages import describe
 from expkit.config.new import as_yaml, free_file
@@ -62,6 +63,7 @@ def parameter_set_from_run(experiment: str, name: str, run: RunRecord) -> Path:
         if not isinstance(error, Exception):
             raise
         raise Error(f"cannot make {shown(file)}: {describe(error)}") from error
+    schema.write(loaded)
     return file
 
 
@@ -118,7 +120,7 @@ def _text(name: str, run: RunRecord, groups: Mapping[str, tuple[str, str]], valu
     """The file, as one that a person has written."""
     score = run.score()
     scored = f": {run.metric} {score.value:.6g}, {len(run.done)} of {run.n_folds} folds" if score else ""
-    lines = [f"# From {plain(run.title + scored)}. Only what differs from config.yaml."]
+    lines = [schema.FIRST_LINE.strip(), f"# From {plain(run.title + scored)}. Only what differs from config.yaml."]
     if groups:
         places = {key: group if key == group else f"{group}@{key}" for key, (group, _) in groups.items()}
         lines += ["defaults:", *(f"- override /{places[key]}: {choice}" for key, (_, choice) in groups.items()), ""]

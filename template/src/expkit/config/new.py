@@ -13,6 +13,7 @@ import yaml
 
 from expkit.config.check import Checked, check_experiment
 from expkit.config.compose import composed, typed
+from expkit.config.describe import schema
 from expkit.config.experiment import load_experiment
 from expkit.config.messages import describe
 from expkit.config.parameter_sets import DEFAULT, refuse_shared_name
@@ -156,7 +157,7 @@ def new_parameter_set(experiment: str, name: str, source: str | None = None) -> 
         Error: as of `free_file`; or it does not compose.
     """
     file = free_file(experiment, name)
-    text = '# Only what differs from config.yaml.\nname: ""\n\ntrain: {}\n'
+    text = f'{schema.FIRST_LINE}# Only what differs from config.yaml.\nname: ""\n\ntrain: {{}}\n'
     if source is not None:
         text = file.with_name(f"{source}.yaml").read_text(encoding="utf-8")
     file.parent.mkdir(exist_ok=True)
@@ -168,6 +169,8 @@ def new_parameter_set(experiment: str, name: str, source: str | None = None) -> 
     except Exception as error:
         file.unlink()
         raise Error(f"cannot make {shown(file)}: {describe(error)}") from error
+    if schema.FIRST_LINE in text:
+        schema.write(load_experiment(experiment))
     return file
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from expkit import inputs
+from expkit.codehash import SCHEMAS
 from expkit.config.values import same
 from expkit.inspect.beside import have_other_folds
 from expkit.inspect.blends import about_recipe
@@ -121,8 +122,8 @@ def _code(old: RunRecord, new: RunRecord, color: bool) -> dict[str, Any]:
         prefix = git(root, "rev-parse", "--show-prefix")
         sides = ((before, old.experiment), (after, new.experiment))
         trees = [f"{side}:{prefix}experiments/{name}" for side, name in sides]
-        own = git(root, "diff", colored, "--end-of-options", *trees)
-        left_out = [f":(exclude,literal)experiments/{name}" for _, name in sides]
+        own = git(root, "diff", colored, "--end-of-options", *trees, "--", ":/", f":(top,exclude,literal){SCHEMAS}")
+        left_out = [f":(exclude,literal)experiments/{name}" for _, name in sides] + [f":(exclude,glob)**/{SCHEMAS}/**"]
         rest = git(root, "diff", "--stat=100", "--end-of-options", before, after, "--", ".", *left_out)
     except subprocess.CalledProcessError as error:
         return {"same": None, "reason": f"unknown: {error.stderr.strip()}"}

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
 
 from expkit.config import compat
 from expkit.config.compose import as_hydra_takes, composed, registered, typed
 from expkit.config.experiment import Experiment, Loaded, load_experiment
 from expkit.config.messages import as_error
-from expkit.config.values import check, name_folds
+from expkit.config.values import Config, check, name_folds
 from expkit.errors import escape_unprintable, interrupted, report, require
 from expkit.launch.job import Job
 from expkit.paths import code_root, project_root, shown
@@ -65,12 +66,16 @@ def _run(train: Path) -> BaseException | None:
     loaded = load_experiment(train.parent.name)
     parser, args = compat.parse([as_hydra_takes(argument, loaded) for argument in sys.argv[1:]])
     job = Job(loaded.name, [train.name, *sys.argv[1:]], secrets.token_hex(4))
+    if not _only_looks(args) and world.leads():
+        from expkit.config.describe import schema
+
+        schema.keep(loaded)
     if _is_sweep(args, loaded):
         require(world.size() == 1, "-m trains many runs, and torchrun one: start torchrun for each of them")
         from expkit.launch.sweep import sweep  # many imports that a single run does not need
 
         return sweep(loaded, job, parser, args)
-    with registered(loaded):
+    with registered(loaded, manual=_manual(loaded, args.overrides) if args.help else None):
         try:
             compat.run(loaded.folder, parser, args, job)
         except (Exception, KeyboardInterrupt) as error:
@@ -78,11 +83,25 @@ def _run(train: Path) -> BaseException | None:
     return job.failure
 
 
+def _manual(loaded: Loaded, overrides: Sequence[str]) -> str:
+    from expkit.config.describe.manual import manual  # not needed to train
+
+    config = composed(loaded, overrides)
+    kind = OmegaConf.get_type(config)
+    if kind is None or not issubclass(kind, Config):
+        typed(config, loaded, overrides)  # it says what is wrong
+    return manual(loaded, config)
+
+
+def _only_looks(args: argparse.Namespace) -> bool:
+    """Whether the command prints something, and trains nothing."""
+    is_flag = args.help or args.hydra_help or args.cfg or args.info or args.shell_completion
+    return bool(is_flag) or any(override.lower() == "show_config=true" for override in args.overrides)
+
+
 def _is_sweep(args: argparse.Namespace, loaded: Loaded) -> bool:
     """Whether the command trains several times: -m, or hydra.mode=MULTIRUN there or in config.yaml."""
-    looks_only = args.help or args.hydra_help or args.cfg or args.info or args.shell_completion
-    shows_only = any(override.lower() == "show_config=true" for override in args.overrides)
-    if looks_only or shows_only:
+    if _only_looks(args):
         return False
     modes = [override.partition("=")[2] for override in args.overrides if override.startswith("hydra.mode=")]
     return bool(args.multirun) or (modes[-1] if modes else _mode_of_config(loaded.folder / "config.yaml")) == "MULTIRUN"
