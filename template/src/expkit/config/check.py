@@ -53,7 +53,7 @@ def check_experiment(name: str) -> list[Checked]:
     found = []
     try:
         loaded = load_experiment(name)
-        schema.keep(loaded)
+        schema.keep(loaded, even_if_current=True)
         with composer(loaded) as compose:
             for each in sets:
                 try:

@@ -6,6 +6,8 @@ The first line of a file names its schema. Hydra decides: what it takes, a schem
 from __future__ import annotations
 
 import json
+import os
+import sys
 from contextlib import suppress
 from typing import Any
 
@@ -18,6 +20,7 @@ from expkit.config.experiment import Loaded
 from expkit.config.values import Config
 from expkit.errors import described as as_line
 from expkit.errors import warn
+from expkit.paths import code_root
 
 CONFIG, PARAMETER_SET = "config.json", "exp.json"
 _TABLES = ("properties", "definitions")
@@ -25,17 +28,18 @@ NAMED = "# yaml-language-server: $schema="
 FIRST_LINE = f"{NAMED}../{SCHEMAS}/{PARAMETER_SET}\n"  # of a file in exp/
 
 
-def keep(loaded: Loaded) -> None:
+def keep(loaded: Loaded, even_if_current: bool = False) -> None:
     """As `write`, for an experiment that has schemas, or whose config.yaml names one.
 
-    What only editors read stops no training: an error is a warning.
+    What only editors read stops no training: an error is a warning; and it takes no time where nothing has changed.
     """
     try:
         config = (loaded.folder / "config.yaml").read_text(encoding="utf-8")
     except (OSError, ValueError):  # Hydra says so
         config = ""
     is_kept = f"{NAMED}{SCHEMAS}/" in config or (loaded.folder / SCHEMAS).is_dir()
-    if is_kept and issubclass(loaded.experiment.Config, Config):  # else the command is about to say so
+    # a Config of another class: the command is about to say so
+    if is_kept and issubclass(loaded.experiment.Config, Config) and (even_if_current or not _is_current(loaded)):
         try:
             write(loaded)
         except Exception as error:
@@ -50,6 +54,20 @@ def write(loaded: Loaded) -> None:
             file.parent.mkdir(exist_ok=True)
             if not file.is_file() or file.read_bytes().replace(b"\r\n", b"\n") != text.encode():
                 files.write_text(file, text)
+            else:
+                os.utime(file)  # it is looked at again when a source is newer
+
+
+def _is_current(loaded: Loaded) -> bool:
+    """Whether both files are later than config.yaml and all code of the project that this process has loaded."""
+    root = str(code_root()) + os.sep
+    loaded_files = [getattr(module, "__file__", None) or "" for module in list(sys.modules.values())]
+    sources = [file for file in loaded_files if file.startswith(root) and "site-packages" not in file]
+    try:
+        made = min((loaded.folder / SCHEMAS / name).stat().st_mtime_ns for name in (CONFIG, PARAMETER_SET))
+        return all(os.stat(file).st_mtime_ns < made for file in [*sources, loaded.folder / "config.yaml"])
+    except OSError:
+        return False
 
 
 def of_config(loaded: Loaded) -> Schema:
