@@ -237,6 +237,24 @@ def test_hydra_mode_multirun_sweeps_as_the_flag_does(sweeping: Project, root: Pa
     assert printed.splitlines()[-1].startswith(f"{LIGHT}/light ")
 
 
+@pytest.mark.parametrize("launcher", [["hydra/launcher=basic"], [LOCAL, TWO]], ids=["basic", "local"])
+def test_a_sweep_and_a_single_run_are_of_the_same_code(sweeping: Project, light: Path, launcher: list[str]) -> None:
+    """With output/ in the project, where the copy of the code lies among its files."""
+    name = f"same-{len(launcher)}"
+    (sweeping.folder / "control").mkdir()
+    (sweeping.folder / "control/.gitignore").write_text("*")
+    try:
+        for arguments in (["exp.fold=[0]"], ["-m", "exp.fold=[1],[2]", *launcher]):
+            sweeping.train(f"exp.name={name}", *arguments, experiment=LIGHT, WANDB_MODE="disabled")
+        done = results(sweeping.folder, name)
+        assert sorted(done) == [0, 1, 2]
+        assert done[0]["code"] == done[1]["code"] == done[2]["code"], "the board would say: mixed code"
+        assert done[0]["git"] == done[1]["git"] == done[2]["git"], "the board would say: not committed"
+    finally:
+        shutil.rmtree(sweeping.folder / "control")
+        shutil.rmtree(sweeping.folder / "output" / LIGHT, ignore_errors=True)
+
+
 # Cores and GPUs
 
 

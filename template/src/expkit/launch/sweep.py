@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
@@ -46,6 +47,7 @@ def sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argpa
     job.code, job.git = copy.folder, copy.git
     failure: BaseException | None = None
     devices.register()
+    Plugins.instance()  # imports what src/hydra_plugins/ has: before `expose`, from the project, as a single run does
     expose(copy.folder)
     try:
         with registered(loaded, callback=f"{Launching.__module__}.{Launching.__name__}"):
