@@ -445,9 +445,10 @@ def theirs(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_into_a_repository_that_exists(template: Path, theirs: Path) -> None:
-    """The README's command overwrites nothing, and later updates merge."""
+    """The command of docs/updating.md overwrites nothing, and later updates merge."""
     before = files_of(theirs)
-    command = re.search(r"^uvx (copier copy .*--skip .*) gh:\S+ \.$", (ROOT / "README.md").read_text(), flags=re.M)
+    page = (ROOT / "docs/updating.md").read_text()
+    command = re.search(r"^uvx (copier copy .*--skip .*) gh:\S+ \.(?: +#.*)?$", page, flags=re.M)
     assert command
     copier(*shlex.split(command[1])[1:], template, ".", cwd=theirs)
     after = files_of(theirs)
