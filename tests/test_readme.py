@@ -72,7 +72,7 @@ def test_in_japanese(folder: Path) -> None:
     for language in ("text", "yaml"):
         assert blocks(japanese, language) == blocks(english, language)
     assert table_rows(japanese) == table_rows(english) and len(table_rows(english)) >= 10
-    assert links(japanese) == links(english) and len(links(english)) >= 10
+    assert sorted(links(japanese)) == sorted(links(english)) and len(links(english)) >= 10
     assert len(re.findall("[ぁ-ん]", japanese.read_text())) > 300, "the prose is Japanese"
 
 
@@ -195,6 +195,7 @@ def mine(project: Project, person: dict[str, str], tmp_path: Path) -> Path:
     """A clone of a project, on a machine that has uv."""
     call("git", "clone", "-q", project.folder, tmp_path / "myproj", cwd=tmp_path)
     shell("pip install -q uv", tmp_path, person)
+    person["WANDB_MODE"] = "disabled"  # it takes a second per fold
     return tmp_path / "myproj"
 
 
@@ -203,7 +204,7 @@ def mine(project: Project, person: dict[str, str], tmp_path: Path) -> Path:
 def test_readme_of_the_project(mine: Path, person: dict[str, str]) -> None:
     printed = follow(all_blocks((mine / "README.md").read_text()), mine, person)
     assert "batch_size: 16\n" in printed, "the parameter set of the README is shown"
-    for run in ("baseline", "001-larger-lr", "002-larger-model", "003-smaller-batch", "003-smaller-batch,seed=1"):
+    for run in ("baseline", "001-larger-lr", "002-larger-model", "003-smaller-batch", "003-smaller-batch,exp.seed=1"):
         assert (mine / "output/001-baseline" / run / "fold0/result.json").exists(), run
 
 
