@@ -123,7 +123,7 @@ def test_guides(template_repository: Path, tmp_path: Path, source: str, history:
         addresses |= {f"GIT_CONFIG_VALUE_{number}": f"https://github.com/{name}"}
     ref = ["--vcs-ref", "HEAD"] if history == "a commit after a tag" else []
     source = str(template) if source == "template" else source
-    copy = [sys.executable, "-m", "copier", "copy", "-q", "--defaults", *ref, source, made]
+    copy = [sys.executable, "-m", "copier", "copy", "-q", "--defaults", *ref, source, "project"]
     call(*copy, cwd=tmp_path, env=clean_environment() | addresses)
 
     expected = {"a tag": "v0.1.0", "no git": "main"}.get(history, commit[:7])
@@ -190,19 +190,24 @@ def test_from_a_clone(template_repository: Path, person: dict[str, str], tmp_pat
     assert (made / "added.md").read_text() == "newer\n"
 
 
+@pytest.fixture(scope="module")
+def quick(person: dict[str, str]) -> dict[str, str]:
+    """W&B takes seconds per fold."""
+    return person | {"WANDB_MODE": "disabled"}
+
+
 @pytest.fixture
 def mine(project: Project, person: dict[str, str], tmp_path: Path) -> Path:
     """A clone of a project, on a machine that has uv."""
     call("git", "clone", "-q", project.folder, tmp_path / "myproj", cwd=tmp_path)
     shell("pip install -q uv", tmp_path, person)
-    person["WANDB_MODE"] = "disabled"  # it takes a second per fold
     return tmp_path / "myproj"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_readme_of_the_project(mine: Path, person: dict[str, str]) -> None:
-    printed = follow(all_blocks((mine / "README.md").read_text()), mine, person)
+def test_readme_of_the_project(mine: Path, quick: dict[str, str]) -> None:
+    printed = follow(all_blocks((mine / "README.md").read_text()), mine, quick)
     assert "batch_size: 16\n" in printed, "the parameter set of the README is shown"
     for run in ("baseline", "001-larger-lr", "002-larger-model", "003-smaller-batch", "003-smaller-batch,exp.seed=1"):
         assert (mine / "output/001-baseline" / run / "fold0/result.json").exists(), run
@@ -211,7 +216,7 @@ def test_readme_of_the_project(mine: Path, person: dict[str, str]) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("file", ["AGENTS.md", ".claude/skills/experiment-setup/SKILL.md"])
-def test_commands_for_agents(mine: Path, person: dict[str, str], file: str) -> None:
-    shell("uv run python experiments/001-baseline/train.py exp=001", mine, person)
+def test_commands_for_agents(mine: Path, quick: dict[str, str], file: str) -> None:
+    shell("uv run python experiments/001-baseline/train.py exp=001", mine, quick)
     for script in blocks(mine / file, "bash"):
-        shell(script, mine, person)
+        shell(script, mine, quick)
