@@ -100,7 +100,7 @@ def guides(readme: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("source", "history", "repository"),
     [
-        (ADDRESS, "a tag", "org/hydra-exp-template"),
+        ("gh:other/my.fork", "a tag", "other/my.fork"),
         ("https://github.com/other/my.fork", "a tag", "other/my.fork"),
         ("https://github.com/other/my.fork.git", "a commit after a tag", "other/my.fork"),
         ("template", "no tag", "org/hydra-exp-template"),
@@ -117,8 +117,8 @@ def test_guides(template_repository: Path, tmp_path: Path, source: str, history:
     commit = call("git", "rev-parse", "HEAD", cwd=template).stdout.strip()
     if history == "no git":
         shutil.rmtree(template / ".git")
-    addresses = {"GIT_CONFIG_COUNT": "3"}  # git finds on this machine what is on GitHub
-    for number, name in enumerate(["org/hydra-exp-template.git", "other/my.fork.git", "other/my.fork"]):
+    addresses = {"GIT_CONFIG_COUNT": "2"}  # git finds on this machine what is on GitHub
+    for number, name in enumerate(["other/my.fork.git", "other/my.fork"]):
         addresses |= {f"GIT_CONFIG_KEY_{number}": f"url.{template}.insteadOf"}
         addresses |= {f"GIT_CONFIG_VALUE_{number}": f"https://github.com/{name}"}
     ref = ["--vcs-ref", "HEAD"] if history == "a commit after a tag" else []
