@@ -1,4 +1,4 @@
-"""Every command of both READMEs runs, as it stands."""
+"""The READMEs: short, the same in two languages, their links lead to pages, and every command runs as it stands."""
 
 from __future__ import annotations
 
@@ -7,103 +7,216 @@ import shutil
 import sys
 from pathlib import Path
 
+import copier
 import pytest
-from conftest import ROOT, Project, call, clean_environment, commit_all
+import yaml
+from conftest import GIT, ROOT, Project, call, clean_environment, commit_all
+from documents import all_blocks, blocks, broken_links, follow, person, run_commands, shell
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # each test runs every command of a README
-
-
-def blocks(readme: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", readme.read_text(), flags=re.M | re.S)
-
-
-@pytest.fixture(scope="module")
-def person(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a person who has Python and git and nothing else: `pip` is there, `uv` is not."""
-    folder = tmp_path_factory.mktemp("person")
-    call(sys.executable, "-m", "venv", folder / "python", cwd=folder)
-    home = folder / "home"
-    home.mkdir()
-    environment = clean_environment()
-    uv_cache = call("uv", "cache", "dir", cwd=folder).stdout.strip()
-    return environment | {
-        "HOME": str(home),
-        "UV_CACHE_DIR": uv_cache,  # one cache for all tests
-        "PATH": f"{folder / 'python' / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-        "GIT_AUTHOR_NAME": "Me",
-        "GIT_AUTHOR_EMAIL": "me@example.com",
-        "GIT_COMMITTER_NAME": "Me",
-        "GIT_COMMITTER_EMAIL": "me@example.com",
-    }
+__all__ = ["person"]  # the fixture
+READMES = ["README.md", "README.ja.md"]
+ADDRESS = "gh:org/hydra-exp-template"
+PEERS = ["cookiecutter-data-science", "DVC", "Hydra", "Kedro", "lightning-hydra-template", "MLflow", "W&B"]
 
 
-def shell(script: str, cwd: Path, environment: dict[str, str]) -> str:
-    return call("bash", "-euo", "pipefail", "-c", script, cwd=cwd, env=environment).stdout
+@pytest.fixture(scope="module", params=["the template", "sklearn", "torch", "lightgbm"])
+def folder(request: pytest.FixtureRequest, template_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where READMEs lie: this repository, or a project."""
+    if request.param == "the template":
+        return ROOT
+    made = tmp_path_factory.mktemp("words") / "project"
+    data = {"framework": request.param}
+    copier.run_copy(str(template_repository), made, data=data, defaults=True, quiet=True)
+    return made
 
 
-def test_readme_of_the_template(
-    template_repository: Path, project: Project, person: dict[str, str], tmp_path: Path
-) -> None:
-    """The first command on a machine without uv, then each of the others in the project that it made."""
-    render, *others, develop = blocks(ROOT / "README.md", "bash")
-    printed = shell(render.replace("gh:org/hydra-exp-template", str(template_repository)), tmp_path, person)
-    assert "CV accuracy" in printed
-    folder = tmp_path / "myproj"
-    others = [block for block in others if "gh:org/" not in block]  # that one needs another folder: test_update.py
-    twice = [line for block in blocks(project.folder / "README.md", "bash") for line in block.splitlines()]
-    assert (study := next(line for line in twice if "optuna" in line and "train.py" in line)) in "".join(others)
-    others = [block.replace(study, "") for block in others]  # the same line below, and it takes long
-    run_blocks(others, folder, person, tmp_path)
-    for script in blocks(ROOT / "README.md", "python"):
-        call("uv", "run", "-q", "python", "-c", script, cwd=folder, env=person)
+def test_short(folder: Path) -> None:
+    assert len((folder / "README.md").read_text().split()) <= 700
 
+
+def test_links_between_files(folder: Path) -> None:
+    assert [broken_links(folder / name) for name in READMES] == [[], []]
+
+
+# The Japanese one says the same
+
+
+def commands(readme: Path) -> list[str]:
+    """The lines of all commands, without comments."""
+    return [re.sub(r"\s+# .*", "", line) for block in blocks(readme, "bash") for line in block.splitlines()]
+
+
+def links(readme: Path) -> list[str]:
+    """Where the links lead, but for the one to the other language."""
+    found = re.findall(r"\]\(([^)\s]+)\)|^\[[^]]+\]: (\S+)$", readme.read_text(), flags=re.M)
+    return [inline or reference for inline, reference in found if inline not in READMES]
+
+
+def table_rows(readme: Path) -> list[tuple[list[str], ...]]:
+    """What the rows of tables say in any language: code, links, numbers, peers, and whether a peer is better."""
+    return [
+        (
+            re.findall(r"`[^`]*`", row),
+            re.findall(r"\]\((\S+)\)", row),
+            re.findall(r"\d+", row),
+            [name for name in PEERS if name in row],
+            ["better"] * len(re.findall(r"\*\*[^*]+\*\*", row)),
+        )
+        for row in re.findall(r"^\|.*\|$", readme.read_text(), flags=re.M)
+    ]
+
+
+def test_in_japanese(folder: Path) -> None:
+    english, japanese = (folder / name for name in READMES)
+    assert commands(japanese) == commands(english) and len(commands(english)) >= 10
+    for language in ("text", "yaml"):
+        assert blocks(japanese, language) == blocks(english, language)
+    assert table_rows(japanese) == table_rows(english) and len(table_rows(english)) >= 10
+    assert sorted(links(japanese)) == sorted(links(english)) and len(links(english)) >= 10
+    assert len(re.findall("[ぁ-ん]", japanese.read_text())) > 300, "the prose is Japanese"
+
+
+def test_ten_rows_name_peers() -> None:
+    rows = table_rows(ROOT / "README.md")[2:]
+    assert len(rows) == 10 and all(peers for _, _, _, peers, _ in rows)
+    assert [better for *_, better in rows if better], "where a peer is better, it says so"
+
+
+def test_the_runs_that_are_named_exist(folder: Path) -> None:
+    sets = "template/experiments/*sklearn*/exp/*.yaml" if folder == ROOT else "experiments/001-baseline/exp/*.yaml"
+    names = {yaml.safe_load(file.read_text())["name"] for file in folder.glob(sets)}
+    for subcommand, count in (("diff", 2), ("note", 1), ("submit", 1)):
+        [line] = [line for line in commands(folder / "README.md") if f"exp {subcommand} " in line]
+        assert set(line.split()[4 : 4 + count]) <= names, line
+
+
+# A project links to the guides of its own version
+
+
+def guides(readme: Path) -> dict[str, str]:
+    return dict(re.findall(r"^\[([\w-]+)\]: (\S+)$", readme.read_text(), flags=re.M))
+
+
+@pytest.mark.parametrize(
+    ("source", "history", "repository"),
+    [
+        ("gh:other/my.fork", "a tag", "other/my.fork"),
+        ("https://github.com/other/my.fork", "a tag", "other/my.fork"),
+        ("https://github.com/other/my.fork.git", "a commit after a tag", "other/my.fork"),
+        ("template", "no tag", "org/hydra-exp-template"),
+        ("template", "no git", "org/hydra-exp-template"),
+    ],
+)
+def test_guides(template_repository: Path, tmp_path: Path, source: str, history: str, repository: str) -> None:
+    template, made = tmp_path / "template", tmp_path / "project"
+    call("git", "clone", "-q", template_repository, template, cwd=tmp_path)
+    if history == "a commit after a tag":
+        call(*GIT, "commit", "-q", "--allow-empty", "-m", "fix: more", cwd=template)
+    if history == "no tag":
+        call("git", "tag", "-d", "v0.1.0", cwd=template)
+    commit = call("git", "rev-parse", "HEAD", cwd=template).stdout.strip()
+    if history == "no git":
+        shutil.rmtree(template / ".git")
+    addresses = {"GIT_CONFIG_COUNT": "2"}  # git finds on this machine what is on GitHub
+    for number, name in enumerate(["other/my.fork.git", "other/my.fork"]):
+        addresses |= {f"GIT_CONFIG_KEY_{number}": f"url.{template}.insteadOf"}
+        addresses |= {f"GIT_CONFIG_VALUE_{number}": f"https://github.com/{name}"}
+    ref = ["--vcs-ref", "HEAD"] if history == "a commit after a tag" else []
+    source = str(template) if source == "template" else source
+    copy = [sys.executable, "-m", "copier", "copy", "-q", "--defaults", *ref, source, "project"]
+    call(*copy, cwd=tmp_path, env=clean_environment() | addresses)
+
+    expected = {"a tag": "v0.1.0", "no git": "main"}.get(history, commit[:7])
+    pages = {page.stem for page in (ROOT / "docs").glob("*.md")}
+    for name in READMES:
+        found = guides(made / name)
+        assert found.keys() == pages == set(re.findall(r"\]\[([\w-]+)\]", (made / name).read_text()))
+        for page, link in found.items():
+            assert re.fullmatch(rf"https://github.com/{repository}/blob/{expected}\w*/docs/{page}.md", link), link
+
+
+def test_every_guide_is_linked() -> None:
+    for name in READMES:
+        pages = {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
+        assert pages == {link for link in links(ROOT / name) if link.startswith("docs/") and link.endswith(".md")}
+
+
+# Every command
+
+
+def without_seconds(text: str) -> str:
+    return re.sub(r"\d+\.\d s\b", "", text)
+
+
+def test_develop() -> None:
+    *_, develop = blocks(ROOT / "README.md", "bash")
     clone, *_, test_command = develop.strip().split(" && ")
     assert clone == "git clone https://github.com/org/hydra-exp-template"
     assert f"\n{test_command} " in (ROOT / ".ci" / "run").read_text(), "CI runs the README's test command"
 
 
-def test_readme_of_the_project(project: Project, person: dict[str, str], tmp_path: Path) -> None:
-    folder = tmp_path / "myproj"
-    call("git", "clone", "-q", project.folder, folder, cwd=tmp_path)
-    shell("pip install -q uv", folder, person)
-    readme = folder / "README.md"
-    run_blocks(blocks(readme, "bash"), folder, person, tmp_path)
-    for script in blocks(readme, "python"):
-        call("uv", "run", "-q", "python", "-c", script, cwd=folder, env=person)
-    [parameter_set] = blocks(readme, "yaml")
-    name = re.match(r"# (\S+)\n", parameter_set)
-    assert name
-    (folder / name[1]).write_text(parameter_set)
-    command = f"uv run python experiments/001-baseline/train.py exp={Path(name[1]).stem} show_config=true"
-    assert "batch_size: 16" in shell(command, folder, person)
-    shell("cp -r experiments/001-baseline experiments/002-my-idea", folder, person)
-    assert "12 passed" in shell("uv run pytest -q", folder, person)
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_readme_of_the_template(template_repository: Path, person: dict[str, str], tmp_path: Path) -> None:
+    """The first command on a machine without uv, then a day in the project that it made."""
+    render, _, day, _ = blocks(ROOT / "README.md", "bash")
+    printed = shell(render.replace(ADDRESS, str(template_repository)), tmp_path, person)
+    [end] = blocks(ROOT / "README.md", "text")
+    assert without_seconds(printed).endswith(without_seconds(end))
+    run_commands(day, tmp_path / "myproj", person)
+    assert list(tmp_path.glob("myproj/output/submissions/*.csv"))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("tagged", [True, False], ids=["tag", "no tag"])
+def test_from_a_clone(template_repository: Path, person: dict[str, str], tmp_path: Path, tagged: bool) -> None:
+    """It renders the latest tag, or else what is there; and the project can be updated."""
+    clone, made = tmp_path / "hydra-exp-template", tmp_path / "myproj"
+    call("git", "clone", "-q", template_repository, clone, cwd=tmp_path)
+    if not tagged:
+        call("git", "tag", "-d", "v0.1.0", cwd=clone)
+    (clone / "template/added.md").write_text("new\n")
+    commit_all(clone)
+    _, render, _, _ = blocks(ROOT / "README.md", "bash")
+    assert "CV accuracy" in shell(render, clone, person)
+    assert (made / "added.md").exists() is not tagged
+
+    commit_all(made)
+    (clone / "template/added.md").write_text("newer\n")
+    commit_all(clone)
+    call("git", "tag", "v0.2.0", cwd=clone)
+    shell("uvx copier update --defaults", made, person)
+    assert (made / "added.md").read_text() == "newer\n"
+
+
+@pytest.fixture(scope="module")
+def quick(person: dict[str, str]) -> dict[str, str]:
+    """W&B takes seconds per fold."""
+    return person | {"WANDB_MODE": "disabled"}
+
+
+@pytest.fixture
+def mine(project: Project, person: dict[str, str], tmp_path: Path) -> Path:
+    """A clone of a project, on a machine that has uv."""
+    call("git", "clone", "-q", project.folder, tmp_path / "myproj", cwd=tmp_path)
+    shell("pip install -q uv", tmp_path, person)
+    return tmp_path / "myproj"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_readme_of_the_project(mine: Path, quick: dict[str, str]) -> None:
+    printed = follow(all_blocks((mine / "README.md").read_text()), mine, quick)
+    assert "batch_size: 16\n" in printed, "the parameter set of the README is shown"
+    for run in ("baseline", "001-larger-lr", "002-larger-model", "003-smaller-batch", "003-smaller-batch,exp.seed=1"):
+        assert (mine / "output/001-baseline" / run / "fold0/result.json").exists(), run
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("file", ["AGENTS.md", ".claude/skills/experiment-setup/SKILL.md"])
-def test_commands_for_agents(project: Project, person: dict[str, str], tmp_path: Path, file: str) -> None:
-    folder = tmp_path / "myproj"
-    call("git", "clone", "-q", project.folder, folder, cwd=tmp_path)
-    shell("pip install -q uv", folder, person)
-    shell("uv run python experiments/001-baseline/train.py exp=001", folder, person)
-    for script in blocks(folder / file, "bash"):
-        shell(script, folder, person)
-
-
-def run_blocks(scripts: list[str], folder: Path, person: dict[str, str], tmp_path: Path) -> None:
-    """Run blocks of commands, each from the project's root; the clone is of `folder`, the volume a new folder."""
-    volume = tmp_path / "volume"
-    volume.mkdir()
-    assert scripts
-    for script in scripts:
-        elsewhere = "git clone" in script
-        if "copier update" in script:
-            commit_all(folder)
-        if "rsync" in script and shutil.which("rsync") is None:
-            continue
-        script = script.replace("https://github.com/me/myproj", str(folder)).replace("remote:", "")
-        script = script.replace("/workspace/myproj", str(volume))
-        if elsewhere:
-            (tmp_path / "remote").mkdir()
-        shell(script, tmp_path / "remote" if elsewhere else folder, person)
-    assert list(volume.glob("output/001-baseline/*/fold0/result.json")), "PROJECT_ROOT moves the results"
+def test_commands_for_agents(mine: Path, quick: dict[str, str], file: str) -> None:
+    shell("uv run python experiments/001-baseline/train.py exp=001", mine, quick)
+    for script in blocks(mine / file, "bash"):
+        shell(script, mine, quick)

@@ -228,6 +228,23 @@ def test_another_name_of_the_project_keeps_the_shared_package(template: Path, tm
 
 
 @pytest.mark.slow
+def test_a_release_changes_the_links_in_the_readmes_that_a_user_has_edited(template: Path, tmp_path: Path) -> None:
+    """Words of the user's at the end, and changed headings, do not conflict with the links of the newer version."""
+    project = render(template, tmp_path / "project")
+    readmes = [project / "README.md", project / "README.ja.md"]
+    for readme in readmes:
+        replace(readme, "\n## ", "\n## My ")
+        append(project, readme.name, line="\n## Mine\n\nMy words.")
+    commit_all(project)
+    before = [readme.read_text() for readme in readmes]
+    release(template, "v0.2.0")
+    copier("update", "--defaults", cwd=project)
+    assert not unmerged(project)
+    assert [readme.read_text() for readme in readmes] == [text.replace("/v0.1.0/", "/v0.2.0/") for text in before]
+    assert "/v0.2.0/" in readmes[0].read_text()
+
+
+@pytest.mark.slow
 def test_twice_is_a_no_op(template: Path, tmp_path: Path) -> None:
     project = render(template, tmp_path / "project")
     append(template, "template/README.md.jinja", line="new")
@@ -445,9 +462,10 @@ def theirs(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_into_a_repository_that_exists(template: Path, theirs: Path) -> None:
-    """The README's command overwrites nothing, and later updates merge."""
+    """The command of docs/updating.md overwrites nothing, and later updates merge."""
     before = files_of(theirs)
-    command = re.search(r"^uvx (copier copy .*--skip .*) gh:\S+ \.$", (ROOT / "README.md").read_text(), flags=re.M)
+    page = (ROOT / "docs/updating.md").read_text()
+    command = re.search(r"^uvx (copier copy .*--skip .*) gh:\S+ \.(?: +#.*)?$", page, flags=re.M)
     assert command
     copier(*shlex.split(command[1])[1:], template, ".", cwd=theirs)
     after = files_of(theirs)
