@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,20 @@ def test_commands(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
+def test_lines_of_the_baseline(page: Path) -> None:
+    """A block of "py" shows lines of the scikit-learn baseline, in their order."""
+    baseline = ROOT / "template/experiments/{% if framework == 'sklearn' %}001-baseline{% endif %}"
+    code = [line.split("#")[0].strip() for line in (baseline / "train.py").read_text().splitlines()]
+    for block in blocks(page, "py"):
+        rest = iter(code)
+        for line in filter(None, map(str.strip, block.splitlines())):
+            assert line in rest, f"{line!r} is not in train.py, or not there"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_length(page: Path) -> None:
-    assert len(page.read_text().split()) <= WORDS.get(page.name, 1000)
+    words = re.findall(r"\S*\w\S*", page.read_text())  # the lines of a table are none
+    assert len(words) <= WORDS.get(page.name, 1000)
 
 
 @pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("*.md"))], ids=name)
