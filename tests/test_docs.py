@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Project, call
-from documents import all_blocks, blocks, broken_links, follow, person, shell
+from documents import all_blocks, blocks, broken_links, follow, messages_not_printed, person, shell
 
 __all__ = ["person"]  # the fixture
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -53,6 +53,23 @@ def test_length(page: Path) -> None:
 @pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("*.md"))], ids=name)
 def test_links(page: Path) -> None:
     assert broken_links(page) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_messages(page: Path) -> None:
+    """An error or a warning that a page shows is one that the project prints."""
+    assert messages_not_printed(page, ROOT / "template") == []
+
+
+def test_a_message_that_is_never_printed_is_found(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text(
+        'def no(file, n):\n    raise Error(f"{file} has {n} rows, "\n        "and needs two")\n'
+    )
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```text\nfold 0\nerror: a.csv has 1 rows, and needs two\nerror: a.csv has 1 rows, and needs three\n```\n"
+    )
+    assert messages_not_printed(page, tmp_path) == ["error: a.csv has 1 rows, and needs three"]
 
 
 def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
