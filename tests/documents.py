@@ -143,7 +143,11 @@ def messages_not_printed(page: Path, code: Path) -> list[str]:
 
 def _patterns(code: str) -> Iterator[re.Pattern[str]]:
     """The longer texts in Python code, where anything may stand in the place of a value."""
-    for node in ast.walk(ast.parse(code)):
+    nodes = list(ast.walk(ast.parse(code)))
+    inner = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
+    for node in nodes:
+        if id(node) in inner:
+            continue
         parts = node.values if isinstance(node, ast.JoinedStr) else [node]
         known = [part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else "" for part in parts]
         if sum(map(len, known)) >= 20:
