@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import csv
 import difflib
 import random
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Project, call, commit_all, own_copy
+from documents import all_blocks, put
 from PIL import Image, ImageDraw
 from test_lightgbm import boosting
 from test_torch import network
@@ -64,48 +64,17 @@ def write(folder: Path, target: str) -> None:
             writer.writerows(rows)
 
 
-def names(node: ast.stmt) -> set[str]:
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return {node.name}
-    targets = node.targets if isinstance(node, ast.Assign) else []
-    return {target.id for target in targets if isinstance(target, ast.Name)}
-
-
-def text(code: str, node: ast.stmt) -> str:
-    first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
-    return "".join(code.splitlines(keepends=True)[first - 1 : node.end_lineno]) + "\n"
-
-
-def take_over(file: Path, block: str) -> None:
-    """Definitions take the place of those of the same name, with what is new before them; imports are added."""
-    code, new = file.read_text(), ""
-    for node in ast.parse(block).body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            if text(block, node).strip() not in code:
-                last = [each for each in ast.parse(code).body if isinstance(each, ast.Import | ast.ImportFrom)][-1]
-                code = code.replace(text(code, last), text(code, last) + text(block, node).strip() + "\n", 1)
-            continue
-        new += text(block, node) + ("\n\n" if isinstance(node, ast.FunctionDef) else "")
-        old = [each for each in ast.parse(code).body if names(each) & names(node)]
-        if old:
-            code, new = code.replace(text(code, old[0]).rstrip("\n"), new.strip("\n"), 1), ""
-    file.write_text(code + ("\n\n" + new if new else ""))
-
-
 def follow(part: str, shell: Callable[[str], str], folder: Path) -> str:
     """Do what stands between two headings; what the commands printed."""
     [section] = re.findall(rf"^## {part}\n(.*?)(?=^## |\Z)", GUIDE, flags=re.M | re.S)
     printed = ""
-    for language, block in re.findall(r"^```(\w+)\n(.*?)^```", section, flags=re.M | re.S):
+    for language, block in all_blocks(section):
         if language == "bash":
             printed += shell(block)
         else:
             file = re.match(r"# (\S+)\n", block)
             assert file, block
-            if (folder / file[1]).exists():
-                take_over(folder / file[1], block)
-            else:
-                (folder / file[1]).write_text(block)
+            put(folder / file[1], block)
     return printed
 
 

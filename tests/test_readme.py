@@ -3,42 +3,14 @@
 from __future__ import annotations
 
 import re
-import shutil
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project, call, clean_environment, commit_all
+from conftest import ROOT, Project, call
+from documents import blocks, person, run_commands, shell
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # each test runs every command of a README
-
-
-def blocks(readme: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", readme.read_text(), flags=re.M | re.S)
-
-
-@pytest.fixture(scope="module")
-def person(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a person who has Python and git and nothing else: `pip` is there, `uv` is not."""
-    folder = tmp_path_factory.mktemp("person")
-    call(sys.executable, "-m", "venv", folder / "python", cwd=folder)
-    home = folder / "home"
-    home.mkdir()
-    environment = clean_environment()
-    uv_cache = call("uv", "cache", "dir", cwd=folder).stdout.strip()
-    return environment | {
-        "HOME": str(home),
-        "UV_CACHE_DIR": uv_cache,  # one cache for all tests
-        "PATH": f"{folder / 'python' / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-        "GIT_AUTHOR_NAME": "Me",
-        "GIT_AUTHOR_EMAIL": "me@example.com",
-        "GIT_COMMITTER_NAME": "Me",
-        "GIT_COMMITTER_EMAIL": "me@example.com",
-    }
-
-
-def shell(script: str, cwd: Path, environment: dict[str, str]) -> str:
-    return call("bash", "-euo", "pipefail", "-c", script, cwd=cwd, env=environment).stdout
+__all__ = ["person"]  # the fixture
 
 
 def test_readme_of_the_template(
@@ -53,7 +25,7 @@ def test_readme_of_the_template(
     twice = [line for block in blocks(project.folder / "README.md", "bash") for line in block.splitlines()]
     assert (study := next(line for line in twice if "optuna" in line and "train.py" in line)) in "".join(others)
     others = [block.replace(study, "") for block in others]  # the same line below, and it takes long
-    run_blocks(others, folder, person, tmp_path)
+    run_blocks(others, folder, person)
     for script in blocks(ROOT / "README.md", "python"):
         call("uv", "run", "-q", "python", "-c", script, cwd=folder, env=person)
 
@@ -67,7 +39,7 @@ def test_readme_of_the_project(project: Project, person: dict[str, str], tmp_pat
     call("git", "clone", "-q", project.folder, folder, cwd=tmp_path)
     shell("pip install -q uv", folder, person)
     readme = folder / "README.md"
-    run_blocks(blocks(readme, "bash"), folder, person, tmp_path)
+    run_blocks(blocks(readme, "bash"), folder, person)
     for script in blocks(readme, "python"):
         call("uv", "run", "-q", "python", "-c", script, cwd=folder, env=person)
     [parameter_set] = blocks(readme, "yaml")
@@ -90,20 +62,10 @@ def test_commands_for_agents(project: Project, person: dict[str, str], tmp_path:
         shell(script, folder, person)
 
 
-def run_blocks(scripts: list[str], folder: Path, person: dict[str, str], tmp_path: Path) -> None:
-    """Run blocks of commands, each from the project's root; the clone is of `folder`, the volume a new folder."""
-    volume = tmp_path / "volume"
-    volume.mkdir()
+def run_blocks(scripts: list[str], folder: Path, person: dict[str, str]) -> None:
+    """Run blocks of commands, each from the project's root."""
     assert scripts
     for script in scripts:
-        elsewhere = "git clone" in script
-        if "copier update" in script:
-            commit_all(folder)
-        if "rsync" in script and shutil.which("rsync") is None:
-            continue
-        script = script.replace("https://github.com/me/myproj", str(folder)).replace("remote:", "")
-        script = script.replace("/workspace/myproj", str(volume))
-        if elsewhere:
-            (tmp_path / "remote").mkdir()
-        shell(script, tmp_path / "remote" if elsewhere else folder, person)
-    assert list(volume.glob("output/001-baseline/*/fold0/result.json")), "PROJECT_ROOT moves the results"
+        run_commands(script, folder, person)
+    results = (folder.parent / "volume").glob("output/001-baseline/*/fold0/result.json")
+    assert list(results), "PROJECT_ROOT moves the results"

@@ -1,0 +1,52 @@
+"""The pages in docs/: their commands run as they stand, their links lead somewhere, and they are short."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, Project, call
+from documents import all_blocks, blocks, broken_links, follow, person, shell
+
+__all__ = ["person"]  # the fixture
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+OTHERS = [page for page in PAGES if page.name != "your-own-data.md"]  # test_guides.py follows that one
+WORDS = {"your-own-data.md": 1300}
+
+
+def name(page: Path) -> str:
+    return page.name
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", OTHERS, ids=name)
+def test_commands(
+    project: Project, template_repository: Path, person: dict[str, str], tmp_path: Path, page: Path
+) -> None:
+    """In a new clone of a project, from the first block to the last."""
+    folder = tmp_path / "myproj"
+    call("git", "clone", "-q", project.folder, folder, cwd=tmp_path)
+    shell("pip install -q uv", folder, person)
+    assert blocks(page, "bash"), "a page begins with its commands"
+    follow(all_blocks(page.read_text()), folder, person, template_repository)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_length(page: Path) -> None:
+    assert len(page.read_text().split()) <= WORDS.get(page.name, 1000)
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("*.md"))], ids=name)
+def test_links(page: Path) -> None:
+    assert broken_links(page) == []
+
+
+def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text("# Its title\n\n## What's `exp` for? (a note)\n")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Page\n[a](other.md) [b](other.md#whats-exp-for-a-note) [c](#page) [d](https://example.com/x)\n"
+        "`[code](none.md)` [e](gone.md) [f](other.md#gone) [g](#gone)\n```text\n[h](none.md)\n# No heading\n```\n"
+    )
+    assert broken_links(page) == ["gone.md", "other.md#gone", "#gone"]
