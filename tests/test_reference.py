@@ -66,6 +66,11 @@ def test_exit_codes() -> None:
     assert "130 after Ctrl-C" in (main.__doc__ or "")
 
 
+def test_every_variable_of_the_file_env_is_on_the_page() -> None:
+    names = re.findall(r"^#([A-Z_]+)=", (ROOT / "template/.env.example").read_text(), flags=re.M)
+    assert names and set(names) <= set(re.findall(r"^\| `(\w+)` \|", PAGES["commands"], flags=re.M))
+
+
 def test_every_public_name_is_in_the_page_for_python() -> None:
     there = set(re.findall(r"\bexpkit\.(\w+)", PAGES["python"]))
     there |= set(re.findall(r"`(\w+)`", PAGES["python"])) & {"oof", "curves", "mistakes"}
