@@ -6,7 +6,7 @@ import ast
 import re
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -124,6 +124,30 @@ def _names(node: ast.stmt) -> set[str]:
 def _text(code: str, node: ast.stmt) -> str:
     first = min([node.lineno, *(each.lineno for each in getattr(node, "decorator_list", []))])
     return "".join(code.splitlines(keepends=True)[first - 1 : node.end_lineno]) + "\n"
+
+
+# Messages
+
+SAID = re.compile(r"^(?:error|warning|stopped|study|pruned)\b.*[^…\n]$", flags=re.M)
+
+
+def messages_not_printed(page: Path, code: Path) -> list[str]:
+    """The messages in the blocks of output of a page that no text in the Python files of `code` can make.
+
+    Lines that are cut off, with an ellipsis, are not looked at.
+    """
+    known = [pattern for file in sorted(code.rglob("*.py")) for pattern in _patterns(file.read_text())]
+    said = [line for block in blocks(page, "text") for line in SAID.findall(block)]
+    return [line for line in said if not any(pattern.search(line) for pattern in known)]
+
+
+def _patterns(code: str) -> Iterator[re.Pattern[str]]:
+    """The longer texts in Python code, where anything may stand in the place of a value."""
+    for node in ast.walk(ast.parse(code)):
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+        known = [part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else "" for part in parts]
+        if sum(map(len, known)) >= 20:
+            yield re.compile(".*".join(map(re.escape, known)))
 
 
 # Links

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, Project, call
-from documents import all_blocks, blocks, broken_links, follow, person, shell
+from documents import all_blocks, blocks, broken_links, follow, messages_not_printed, person, shell
 
 __all__ = ["person"]  # the fixture
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -33,13 +34,42 @@ def test_commands(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
+def test_lines_of_the_baseline(page: Path) -> None:
+    """A block of "py" shows lines of the scikit-learn baseline, in their order."""
+    baseline = ROOT / "template/experiments/{% if framework == 'sklearn' %}001-baseline{% endif %}"
+    code = [line.split("#")[0].strip() for line in (baseline / "train.py").read_text().splitlines()]
+    for block in blocks(page, "py"):
+        rest = iter(code)
+        for line in filter(None, map(str.strip, block.splitlines())):
+            assert line in rest, f"{line!r} is not in train.py, or not there"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_length(page: Path) -> None:
-    assert len(page.read_text().split()) <= WORDS.get(page.name, 1000)
+    words = re.findall(r"\S*\w\S*", page.read_text())  # the lines of a table are none
+    assert len(words) <= WORDS.get(page.name, 1000)
 
 
 @pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("*.md"))], ids=name)
 def test_links(page: Path) -> None:
     assert broken_links(page) == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_messages(page: Path) -> None:
+    """An error or a warning that a page shows is one that the project prints."""
+    assert messages_not_printed(page, ROOT / "template") == []
+
+
+def test_a_message_that_is_never_printed_is_found(tmp_path: Path) -> None:
+    (tmp_path / "code.py").write_text(
+        'def no(file, n):\n    raise Error(f"{file} has {n} rows, "\n        "and needs two")\n'
+    )
+    page = tmp_path / "page.md"
+    page.write_text(
+        "```text\nfold 0\nerror: a.csv has 1 rows, and needs two\nerror: a.csv has 1 rows, and needs three\n```\n"
+    )
+    assert messages_not_printed(page, tmp_path) == ["error: a.csv has 1 rows, and needs three"]
 
 
 def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:

@@ -112,6 +112,8 @@ def make(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
         "exp.fold=0",
         "exp.fold=0,1",
         "exp.train.epoch",
+        "exp.fold=[7]",
+        "exp.train.learning_rate=interval(1e-4,1e-1)",
         "exp.train.epoch=1.5",
         "exp.train.epoch=???",
         "exp.name=002-larger-model",
@@ -135,9 +137,10 @@ def test_no_uv_run() -> None:
 
 
 def test_a_run_that_is_not_there(root: Path) -> None:
-    (root / "output/001-baseline/baseline").mkdir(parents=True)
-    result = CliRunner().invoke(app, ["show", "smaller-lr"])
-    on_the_page(str(result.exception))
+    for run in ("001-larger-lr", "002-larger-model"):
+        (root / "output/001-baseline" / run).mkdir(parents=True)
+    for name in ("larger-rl", "0"):
+        on_the_page(str(CliRunner().invoke(app, ["show", name]).exception))
 
 
 @pytest.mark.parametrize(
@@ -232,6 +235,9 @@ def test_no_pandas(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     "part",
     [
         " is being trained by another process",
+        "a study needs a parameter to search, as in 'exp.train.x=interval(0,1)'",
+        "finished folds are kept, and the same command trains what is missing",
+        " processes train together (torchrun, srun), and this experiment is not prepared for that: ",
         "a process of the sweep has died, killed or out of memory: ",
         "W&B is offline: look now with ",
         "W&B does not take the key, or does not answer; going on offline ",
