@@ -23,6 +23,7 @@ SHARED = "src/{{ shared_package }}"
 BASELINE = "experiments/001-baseline"
 IN_TEMPLATE = "experiments/{% if framework == 'sklearn' %}001-baseline{% endif %}"
 LAUNCHERS = "conf/hydra/launcher"
+GUIDE = (ROOT / "docs/updating.md").read_text()
 OLDEST_COPIER = yaml.safe_load((ROOT / "copier.yml").read_text())["_min_copier_version"]
 
 Files = dict[str, bytes]
@@ -352,6 +353,7 @@ def test_refused_with_nothing_changed(template: Path, tmp_path: Path, trouble: s
     assert done.returncode != 0
     assert complaint in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+    assert complaint != "dirty" or done.stderr.strip() in GUIDE
     assert files_of(project) == before
 
 
@@ -363,6 +365,40 @@ def test_a_release_is_announced(template: Path, tmp_path: Path) -> None:
     done = copier("check-update", cwd=project)
     assert "0.2.0" in done.stdout + done.stderr
     assert copier("check-update", "--quiet", cwd=project, check=False).returncode == 2
+
+
+@pytest.mark.slow
+def test_a_certain_release_and_never_an_earlier_one(template: Path, tmp_path: Path) -> None:
+    """As the guide says it; also how to leave a conflict, and how to undo an update."""
+    project = render(template, tmp_path / "project")
+    for version in ("v0.2.0", "v0.3.0"):
+        append(template, "template/conf/README.md", line=version)
+        write(template, {f"template/conf/{version}.md": "new\n"})
+        release(template, version)
+    copier("update", "--defaults", "--vcs-ref", "v0.2.0", cwd=project)
+    assert answers_of(project)["_commit"] == "v0.2.0"
+    append(project, "conf/README.md", line="mine")
+    commit_all(project)
+    done = copier("update", "--defaults", "--vcs-ref", "v0.1.0", cwd=project, check=False)
+    assert done.returncode == 1 and f"`{done.stderr.strip()}`" in GUIDE
+
+    before = files_of(project)
+    copier("update", "--defaults", cwd=project)
+    assert answers_of(project)["_commit"] == "v0.3.0" and unmerged(project) == {"conf/README.md"}
+    assert "UU conf/README.md" in status(project) and (project / "conf/v0.3.0.md").exists()
+    markers = ("<<<<<<< before updating\n", "=======\n", ">>>>>>> after updating\n")
+    assert all(marker in text for marker in markers for text in (GUIDE, (project / "conf/README.md").read_text()))
+    for side, line in (("--theirs", "v0.3.0"), ("--ours", "mine")):
+        call("git", "checkout", side, "conf/README.md", cwd=project)
+        assert (project / "conf/README.md").read_text().endswith(f"{line}\n")
+    undo = re.search(r"`(git reset --hard && git clean -fd)`", GUIDE)
+    assert undo
+    call("bash", "-c", undo[1], cwd=project)
+    assert files_of(project) == before
+
+
+def test_the_oldest_copier_is_in_the_guide() -> None:
+    assert f"`This template requires Copier version >= {OLDEST_COPIER}`" in GUIDE
 
 
 @pytest.mark.slow

@@ -1,0 +1,114 @@
+"""What the pages in docs/ list is all there is: commands, options, keys, exit codes, names, marks."""
+
+from __future__ import annotations
+
+import ast
+import re
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from typer.main import get_command
+from typer.testing import CliRunner
+
+import expkit
+from expkit import errors
+from expkit.cli import app
+from expkit.config.values import flat
+from expkit.launch.main import main
+
+SOURCE = ROOT / "template/src/expkit"
+PAGES = {page.stem: page.read_text() for page in (ROOT / "docs").glob("*.md")}
+COMMANDS: dict[str, Any] = get_command(app).commands
+
+
+def code_of(page: str) -> list[str]:
+    """What stands between backticks in a page."""
+    return re.findall(r"`+([^`]+)`+", re.sub(r"^```.*?^```", "", PAGES[page], flags=re.M | re.S))
+
+
+def test_every_command_of_exp_is_on_the_page() -> None:
+    rows = re.findall(r"^\| `exp (\w+)", PAGES["commands"], flags=re.M)
+    assert sorted(rows) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_its_row_has_every_option(name: str) -> None:
+    """And no other. --json and --help stand above the table, for all."""
+    [row] = re.findall(rf"^\| `exp {name}\b.*$", PAGES["commands"], flags=re.M)
+    options = {option for found in COMMANDS[name].params for option in found.opts if option.startswith("--")}
+    assert "--json" in options
+    assert set(re.findall(r"`(--[a-z-]+)`", row)) == options - {"--json", "--help"}
+
+
+@pytest.mark.parametrize(("name", "count"), [("submit", 2), ("blend", 4), ("clean", 7)])
+def test_its_row_has_every_choice(name: str, count: int) -> None:
+    """As `--help` lists them: <mean|rank|hill|fit>."""
+    shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "400"}).output
+    [choices] = re.findall(r"[<\[]([a-z]+(?:\|[a-z]+)+)[>\]]", shown)
+    [row] = re.findall(rf"^\| `exp {name}\b.*$", PAGES["commands"], flags=re.M)
+    assert len(choices.split("|")) == count
+    assert set(choices.split("|")) <= set(re.findall(r"`(\w+)`", row))
+
+
+def test_every_key_that_all_experiments_have_is_on_the_page() -> None:
+    """With its default, where that is no empty text."""
+    words = code_of("commands")
+    for key, value in flat(expkit.Config()).items():
+        default = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        assert (f"{key}={default}" if default else key) in words, key
+
+
+def test_exit_codes() -> None:
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", PAGES["commands"], flags=re.M)
+    codes = {each.exit_code for each in (errors.Error, errors.NotFound, errors.Failed)}
+    assert {int(code) for code, _ in rows} == {0, 130} | codes
+    assert "130 after Ctrl-C" in (main.__doc__ or "")
+
+
+def test_every_variable_of_the_file_env_is_on_the_page() -> None:
+    names = re.findall(r"^#([A-Z_]+)=", (ROOT / "template/.env.example").read_text(), flags=re.M)
+    assert names and set(names) <= set(re.findall(r"^\| `(\w+)` \|", PAGES["commands"], flags=re.M))
+
+
+def test_every_public_name_is_in_the_page_for_python() -> None:
+    there = set(re.findall(r"\bexpkit\.(\w+)", PAGES["python"]))
+    there |= set(re.findall(r"`(\w+)`", PAGES["python"])) & {"oof", "curves", "mistakes"}
+    assert there == set(expkit.__all__)
+
+
+def test_everything_that_a_fold_has_is_in_the_page_for_python() -> None:
+    made = ast.parse((SOURCE / "train/fold.py").read_text())
+    [fold] = [node for node in made.body if isinstance(node, ast.ClassDef)]
+    names = {node.name for node in fold.body if isinstance(node, ast.FunctionDef)} | {"rank"}
+    attributes = [node for node in ast.walk(fold) if isinstance(node, ast.Attribute)]
+    names |= {node.attr for node in attributes if ast.unparse(node.value) == "self"}
+    public = {name for name in names if not name.startswith("_")} - {"close", "found", "finished"}  # expkit's own
+    assert set(re.findall(r"\bfold\.(\w+)", PAGES["python"])) == public
+
+
+# Which functions make the marks of the board and of `exp show`.
+MAKERS = {
+    "record/marks.py": ("own_marks", "parent_marks"),
+    "record/run.py": ("read_run",),
+    "record/fold.py": ("read_fold", "_changed_file"),
+    "record/content.py": ("read_checked",),
+    "inspect/beside.py": ("_other", "_as_one"),
+    "inspect/board.py": ("_of_before",),
+    "inspect/about.py": ("changed_since", "_sources_changed"),
+}
+NO_MARKS = {"its values do not fit", "its keys do not fit", " seeds"}  # of `broken run.json (...)`; a column
+
+
+@pytest.mark.parametrize(("file", "function"), [(file, name) for file, names in MAKERS.items() for name in names])
+def test_every_mark_is_in_the_table(file: str, function: str) -> None:
+    """Each text of the function, but for what is put in: its keys have no space."""
+    tree = ast.parse((SOURCE / file).read_text())
+    [found] = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function]
+    texts = [node.value for node in ast.walk(found) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    docstring = ast.get_docstring(found, clean=False)
+    words = [text for text in texts if (" " in text and text != docstring) or text in ("failed", "partial", "pruned")]
+    assert words
+    marks = "\n".join(re.findall(r"^\| (`.+?) \| .+ \| .+ \|$", PAGES["results"], flags=re.M))
+    for word in set(words) - NO_MARKS:
+        assert word.partition(": the")[0].strip(" ,.;:()") in marks, word
