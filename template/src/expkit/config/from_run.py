@@ -15,7 +15,8 @@ from expkit.config.describe import schema
 from expkit.config.experiment import Loaded, load_experiment
 from expkit.config.messages import describe
 from expkit.config.new import as_yaml, free_file
-from expkit.config.values import ITEMS, container, defaults_of, differences, flat, is_compared, restored, same
+from expkit.config.same import defaults_of, differences, is_compared, same
+from expkit.config.values import ITEMS, container, flat, restored
 from expkit.errors import Error, plain, require
 from expkit.paths import shown
 from expkit.record import RunRecord
@@ -34,7 +35,7 @@ def parameter_set_from_run(experiment: str, name: str, run: RunRecord) -> Path:
     require(run.recipe is None, f"{run.title} is a blend, which has no parameters: name one of its runs")
     values = run.info["config"] if run.info else {}
     if not isinstance(values.get("exp"), dict):
-        raise Error(f"nobody knows the configuration of {run.title}: {', '.join(run.problems) or 'no run.json'}")
+        raise Error(f"the configuration of {run.title} is not known: {', '.join(run.problems) or 'no run.json'}")
     file, loaded = free_file(experiment, name), load_experiment(experiment)
     default = composed(loaded, [])
     groups, unknown = _other_groups(loaded, values.get("choices", {}), default)

@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 
 from expkit import record
 from expkit.config.experiment import Loaded, metric_name
-from expkit.config.values import Config, Mode, container, differences
+from expkit.config.same import differences
+from expkit.config.values import Config, Mode, container
 from expkit.errors import Error, require, warn
 from expkit.paths import output_dir, shown
 from expkit.record import FoldRecord
@@ -95,7 +96,7 @@ class Place:
                 return False
             what = next(iter(run.problems), "it has no run.json")
             raise Error(
-                f"{shown(folder)}: {what}, so that nobody knows what its results are: move it, or overwrite=true"
+                f"{shown(folder)}: {what}, so the configuration of its results is not known: move it, or overwrite=true"
             )
         if changes := self._differences(run.info):
             raise Error(
@@ -167,7 +168,10 @@ class Place:
         asked = [None] if exp.mode is Mode.sub else exp.fold or []
         if len(old) > len(asked) or (old and exp.mode is Mode.sub):
             new = ", ".join(map(record.fold_title, asked))
-            warn(f"{len(old)} folds of the old configuration go when {new} of the new one is done; Ctrl-C keeps them")
+            warn(
+                f"{len(old)} folds of the old configuration are removed when {new} of the new one is done; "
+                "Ctrl-C keeps them"
+            )
 
     def _note_command(self, folder: Path) -> None:
         """Remember that this command works on a version that replaces another: its late jobs find it in place."""
