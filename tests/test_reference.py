@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import expkit
 from expkit import errors
+from expkit.clean import KINDS
 from expkit.cli import app
 from expkit.config.values import flat
 from expkit.launch.main import main
@@ -41,7 +42,12 @@ def test_its_row_has_every_option(name: str) -> None:
     assert set(re.findall(r"`(--[a-z-]+)`", row)) == options - {"--json", "--help"}
 
 
-@pytest.mark.parametrize(("name", "count"), [("submit", 2), ("blend", 4), ("clean", 7)])
+def test_everything_that_clean_removes_is_in_its_row() -> None:
+    [row] = re.findall(r"^\| `exp clean\b.*$", PAGES["commands"], flags=re.M)
+    assert len(KINDS) == 7 and set(KINDS) <= set(re.findall(r"`(\w+)`", row))
+
+
+@pytest.mark.parametrize(("name", "count"), [("submit", 2), ("blend", 4)])
 def test_its_row_has_every_choice(name: str, count: int) -> None:
     """As `--help` lists them: <mean|rank|hill|fit>."""
     shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "400"}).output
