@@ -27,7 +27,8 @@ from expkit.config.describe import schema
 from expkit.config.experiment import load_experiment
 from expkit.config.from_run import parameter_set_from_run
 from expkit.config.new import SKELETONS
-from expkit.config.values import container, same
+from expkit.config.same import same
+from expkit.config.values import container
 from expkit.inspect.find import find_run
 from expkit.paths import code_root
 

@@ -15,7 +15,8 @@ from expkit.config.describe import schema
 from expkit.config.experiment import Loaded, load_experiment
 from expkit.config.messages import describe
 from expkit.config.new import as_yaml, free_file
-from expkit.config.values import ITEMS, container, defaults_of, differences, flat, is_compared, restored, same
+from expkit.config.same import defaults_of, differences, is_compared, same
+from expkit.config.values import ITEMS, container, flat, restored
 from expkit.errors import Error, plain, require
 from expkit.paths import shown
 from expkit.record import RunRecord

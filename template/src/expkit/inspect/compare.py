@@ -14,7 +14,7 @@ from rich.text import Text
 
 from expkit import inputs
 from expkit.codehash import SCHEMAS
-from expkit.config.values import same
+from expkit.config.same import same
 from expkit.inspect.beside import have_other_folds
 from expkit.inspect.blends import about_recipe
 from expkit.inspect.board import row_of

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from expkit.config.values import is_compared
+from expkit.config.same import is_compared
 from expkit.errors import plain
 from expkit.inspect.board import Row
 from expkit.inspect.find import short_names

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from expkit.config.values import is_compared
+from expkit.config.same import is_compared
 
 LONGEST = 120  # characters
 MOST_BYTES = 200  # of a file name; a system takes 255, and files beside it have longer names

@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 
 from expkit import record
 from expkit.config.experiment import Loaded, metric_name
-from expkit.config.values import Config, Mode, container, differences
+from expkit.config.same import differences
+from expkit.config.values import Config, Mode, container
 from expkit.errors import Error, require, warn
 from expkit.paths import output_dir, shown
 from expkit.record import FoldRecord

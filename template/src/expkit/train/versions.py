@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import files, record
-from expkit.config.values import flat, same
+from expkit.config.same import same
+from expkit.config.values import flat
 from expkit.errors import Error
 from expkit.paths import shown
 from expkit.record import FoldRecord, RunRecord
