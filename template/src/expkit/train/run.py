@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from expkit import record
 from expkit.config.experiment import Loaded
 from expkit.config.values import Config, Mode, container, flat, fold_file
-from expkit.errors import CANNOT_WRITE, Error, Failed, described, interrupted, report, require, warn
+from expkit.errors import CANNOT_WRITE, Error, Failed, described, interrupted, report, require
 from expkit.modules import named_plainly
 from expkit.paths import shown
-from expkit.record import FoldRecord, RunRecord
+from expkit.record import RunRecord
 from expkit.train import scores
-from expkit.train.changes import changed_code, changed_data
+from expkit.train.done import Done
 from expkit.train.fold import Fold
 from expkit.train.log import Log
 from expkit.train.names import run_name
@@ -59,11 +59,11 @@ class Run:
         self.place = Place(loaded, config, self.name, command.id)
         self.failed: list[str] = []
         self.pruned: str | None = None
-        self._said: set[str] = set()
-        self._inputs = loaded.experiment.data(fold_file(flat({"exp": container(self.exp)})))
+        inputs = loaded.experiment.data(fold_file(flat({"exp": container(self.exp)})))
+        self._done = Done(loaded, self.place, inputs)
         self._reports = Reports(command.trial, len(self._numbers()))
         self._work = Work(
-            loaded, self.place, command, list(overrides), self.exp.debug, self._inputs, self._reports, self._ranks.size
+            loaded, self.place, command, list(overrides), self.exp.debug, inputs, self._reports, self._ranks.size
         )
         self._tracking = Tracking(loaded.name, self.name, container(self.exp), self.exp.debug)
 
@@ -76,7 +76,7 @@ class Run:
 
         Raises:
             Failed: a fold has failed, and the others are done.
-        Error: the folder cannot be written.
+            Error: the folder cannot be written.
         """
         if not self._ranks.leads:
             self._follow()
@@ -106,7 +106,7 @@ class Run:
 
         Says which are done. A fold that another process trains is left to it; when no other is free, this waits.
         """
-        missing = [number for number in self._numbers() if not self._say_done(number)]
+        missing = [number for number in self._numbers() if not self._done.say(number)]
         if missing:
             self.place.prepare()
         said: set[int | None] = set()
@@ -124,7 +124,7 @@ class Run:
             missing.remove(number)
             try:
                 self.place.require_current()
-                if not self._say_done(number):
+                if not self._done.say(number):
                     yield number
             finally:
                 lock.release()
@@ -161,48 +161,6 @@ class Run:
         lock.acquire()
         return missing[0], lock
 
-    def _say_done(self, number: int | None) -> bool:
-        fold = self.place.fold(number)
-        if fold is None or self.exp.debug:
-            return False
-        if fold.unscored is not None:
-            fold = self._score_again(fold)
-        if fold.result is None:
-            if fold.problem:
-                warn(f"{shown(fold.folder)}: {fold.problem}; it counts as missing")
-            return False
-        print(f"{fold.title} is done: {describe(fold, self._known_score(fold))}", flush=True)
-        for what, changed in (
-            ("code", changed_code(fold, self.loaded.unused)),
-            ("data", changed_data(fold, self._inputs)),
-        ):
-            if changed and what not in self._said:
-                self._said.add(what)
-                warn(
-                    f"the {what} has changed since {fold.title} ({', '.join(changed[:3])}); folds of this "
-                    "run that are trained from now on are marked, and overwrite=true trains all of them again"
-                )
-        return True
-
-    def _known_score(self, fold: FoldRecord) -> tuple[str, float | None]:
-        """The metric that decides, and what it says of a fold; None while that is to be computed anew."""
-        assert self.place.folder is not None
-        metric = next(iter(self.loaded.experiment.metrics))
-        run = record.read_run(self.place.folder)
-        if run.cv is not None:
-            known = run.cv["made_by"] == scores.made_by(self.loaded.experiment)
-            return metric, run.cv["scores"][metric]["folds"].get(
-                str(fold.number)
-            ) if known and fold.number is not None else None
-        return metric, (fold.result or {}).get("scores", {}).get(metric)
-
-    def _score_again(self, fold: FoldRecord) -> FoldRecord:
-        """A fold whose metric has failed is trained already: its predictions are scored now."""
-        assert fold.unscored is not None and self.place.folder is not None
-        found = scores.scores(self.loaded.experiment, fold.predictions())
-        record.score_result(fold, found)
-        return record.read_fold(self.place.folder, fold.number, self.place.id)
-
     def _train(self, number: int | None) -> None:
         assert self.place.folder is not None
         name = record.fold_name(number)
@@ -228,7 +186,7 @@ class Run:
         if failure is None and self.pruned is None:
             done = self.place.fold(number)
             assert done is not None and done.result is not None, done
-            print(f"{done.title}  {describe(done, self._known_score(done))}", flush=True)
+            print(f"{done.title}  {describe(done, self._done.score(done))}", flush=True)
         if failure is None:
             return
         if not isinstance(failure, Exception) or interrupted(failure):
