@@ -1,4 +1,24 @@
-"""The command `exp`: start experiments, and find out what came of them."""
+"""Start experiments, and see what came of them.
+
+An experiment is a folder in experiments/, and a parameter set is a YAML file in its exp/ folder. A run is one
+experiment with one configuration; its results are in output/. The train.py of an experiment trains its runs, and
+`train.py --help` explains it. These commands do the rest, in the order of a day.
+
+RUN is <experiment>/<run> as on the board, the folder of a run, or any part of its name that no other run has.
+
+Exit code:
+  0    done
+  1    begun, and failed
+  2    refused: a mistake on the command line or in a file
+  3    there is no such run, experiment or parameter set
+  130  stopped by Ctrl-C
+
+Examples:
+  exp new 001/003 --from 001   # a parameter set: exp/003.yaml of 001-baseline
+  exp check                    # is every parameter set valid?
+  exp board                    # every run, best first
+  exp board --help             # all that a command can do, with examples
+"""
 
 from __future__ import annotations
 
@@ -7,16 +27,26 @@ import sys
 import typer
 
 from expkit.cli import begin, board, clean, combine, look, notes
+from expkit.cli.manual import Command, Group, manual
 from expkit.errors import escape_unprintable, report
 
 app = typer.Typer(
-    help="Start experiments, and find out what came of them.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    cls=Group, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, **manual(__doc__)
 )
-for part in (begin, board, look, notes, combine, clean):
-    app.add_typer(part.app)
+for command in (
+    begin.new,
+    begin.check,
+    board.board,
+    look.show,
+    look.diff,
+    notes.note,
+    combine.submit,
+    combine.blend,
+    look.oof,
+    look.reproduce,
+    clean.clean,
+):
+    app.command(cls=Command, **manual(command.__doc__))(command)
 
 
 def main() -> None:

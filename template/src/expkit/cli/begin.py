@@ -19,7 +19,6 @@ from expkit.inspect.words import new_console
 from expkit.paths import experiment_dir, experiment_names, full_name, shown
 from expkit.record import add_note, read_run
 
-app = typer.Typer()
 console = new_console()
 
 
@@ -31,30 +30,42 @@ def _sources(incomplete: str) -> list[str]:
     return [*_experiments(incomplete), *run_names(incomplete)]
 
 
-@app.command()
 def new(
-    name: Annotated[str, typer.Argument(help="`larger-model`, or `001/003` for a parameter set of 001-baseline")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="The new experiment, such as larger-model; or EXPERIMENT/NAME for a parameter set, such as 001/003.",
+        ),
+    ],
     source: Annotated[
         str | None,
         typer.Option(
             "--from",
-            help="What to copy: an experiment; for a parameter set, another one of its experiment, or else a run",
+            metavar="SOURCE",
+            help="What to copy. For an experiment: another one; the last one by default. For a parameter set: another "
+            "one of the same experiment, or a run; by default, it changes nothing yet.",
             autocompletion=_sources,
         ),
     ] = None,
     framework: Annotated[
-        str | None, typer.Option(help="Begin with the baseline of this one: sklearn, torch, lightgbm")
+        str | None,
+        typer.Option(metavar="NAME", help="Begin with the baseline of a framework: sklearn, torch or lightgbm."),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON: what is made, and what comes next")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: what was made, and the next commands.")] = False,
 ) -> None:
-    """A new experiment, copied from the last one, or a new parameter set; a note says where it comes from.
+    """Make a new experiment or a new parameter set.
 
-    `exp new larger-model` makes `experiments/002-larger-model`; `exp new 001/003 --from 001` makes
-    `experiments/001-baseline/exp/003.yaml`. Copy what is to change; share in your package in `src/` what is to stay the
-    same in all experiments.
+    A new experiment is a copy of another one, with the next number. A new parameter set is a YAML file in exp/ of its
+    experiment. From a run, it has the values that differ from config.yaml: so the best trial of a study becomes a
+    parameter set. A note remembers where each comes from. Results are never copied.
 
-    `exp new 001/004 --from RUN` writes what differs from config.yaml in any run, such as the best trial of a study. A
-    name that may be a parameter set and a run is the parameter set.
+    Examples:
+      exp new larger-model                    # a copy of the last experiment
+      exp new other-loss --from 001           # a copy of 001-baseline
+      exp new trees --framework lightgbm      # a new start, with LightGBM
+      exp new 001/003 --from 001              # a copy of a parameter set
+      exp new 001/004 --from 001-larger-lr    # a parameter set from a run
     """
     from expkit.config.new import missing_packages
 
@@ -110,16 +121,24 @@ def _parameter_set(experiment: str, name: str, source: str | None) -> Path:
     return made
 
 
-@app.command()
 def check(
     experiments: Annotated[
-        list[str] | None, typer.Argument(help="Which experiments; all of them by default", autocompletion=_experiments)
+        list[str] | None,
+        typer.Argument(metavar="EXPERIMENT", help="Which ones; by default, all of them.", autocompletion=_experiments),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="As JSON: a list, with the problem of each that has one")
+        bool, typer.Option("--json", help="Print JSON: each parameter set, with its problem or null.")
     ] = False,
 ) -> None:
-    """Compose every parameter set of every experiment, without training. Exit code 1 when one does not."""
+    """Check that every parameter set is valid.
+
+    Composes each configuration as train.py would: from its classes, config.yaml and exp/NNN.yaml. Nothing is trained.
+    The exit code is 1 when one of them has a problem.
+
+    Examples:
+      exp check        # all experiments
+      exp check 001    # 001-baseline alone
+    """
     from expkit.config.check import check_all
 
     found = check_all([full_name(name) for name in experiments or []] or None)

@@ -24,40 +24,76 @@ from expkit.inspect.words import new_console
 from expkit.paths import output_dir, shown
 from expkit.record import FAILED, HISTORY, RESULT
 
-app = typer.Typer()
 console = new_console()
 
 
-@app.command()
 def board(
-    sort: Annotated[str, typer.Option(help="A column or a configuration key; -KEY the other way round")] = "score",
+    sort: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY",
+            help="Sort by a column or a configuration key, such as seconds or learning_rate; -KEY reverses the order.",
+        ),
+    ] = "score",
     filter: Annotated[
         list[str] | None,
-        typer.Option(help="`score>0.97`, `learning_rate=0.003`, or a part of a name; may be given several times"),
+        typer.Option(
+            metavar="CONDITION",
+            help="Show only runs of which this is true: KEY=VALUE (or !=, <, <=, >, >=), or a part of the name. May be "
+            "given several times.",
+        ),
     ] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option(help="Configuration keys to show, as `epoch,learning_rate`; by default those that differ"),
+        typer.Option(
+            metavar="KEYS",
+            help="Configuration keys to show, separated by commas. By default, those in which the runs differ.",
+        ),
     ] = None,
-    last: Annotated[int | None, typer.Option(min=1, help="Only the N runs that finished last")] = None,
-    seeds: Annotated[bool, typer.Option("--seeds", help="Runs that differ only in their seed as one row")] = False,
+    last: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Show only the N runs that finished last.")
+    ] = None,
+    seeds: Annotated[
+        bool,
+        typer.Option("--seeds", help="Show runs that differ only in their seed as one row, with their mean score."),
+    ] = False,
     noise: Annotated[
-        bool, typer.Option("--noise", help="Say which runs are worse than the best, and which by no more than noise")
+        bool,
+        typer.Option("--noise", help="Say of each run whether it is worse than the best run, or could be as good."),
     ] = False,
     failed: Annotated[
         bool,
         typer.Option(
             "--failed",
-            help="The runs of which a fold has failed, and why; the board has those of which none is done only here",
+            help="Show only runs in which a fold has failed, and why. A run that failed before any fold was done is "
+            "shown only here.",
         ),
     ] = False,
-    everything: Annotated[bool, typer.Option("--all", help=f"More than the first {MOST_ROWS} rows")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, with the configuration")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="As CSV, with the configuration")] = False,
-    as_markdown: Annotated[bool, typer.Option("--md", help="As a Markdown table")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Follow the runs that are under way; Ctrl-C ends it")] = False,
+    everything: Annotated[bool, typer.Option("--all", help=f"Show all rows, not only the first {MOST_ROWS}.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: all rows, with the configuration of each run.")
+    ] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV: all rows, with the configuration of each run.")
+    ] = False,
+    as_markdown: Annotated[bool, typer.Option("--md", help="Print a Markdown table of all rows.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show which folds are in training, and refresh until you press Ctrl-C.")
+    ] = False,
 ) -> None:
-    """Every run and its score, best first; those with missing folds after those that have all."""
+    """List every run with its score, best first.
+
+    The score is that of all out-of-fold rows. Runs with missing folds come after the complete ones. What you should
+    know about a score stands beside it, such as "mixed code" or "other folds".
+
+    Examples:
+      exp board                            # every run, best first
+      exp board --filter 'score>0.9' --filter epoch=40
+      exp board --last 10 --columns epoch,learning_rate
+      exp board --sort -seconds            # the slowest first
+      exp board --noise                    # which runs are as good as the best?
+      exp board --csv > board.csv          # for a spreadsheet
+    """
     require(sum([as_json, as_csv, as_markdown, watch]) <= 1, "give one of --json, --csv, --md and --watch")
 
     def rows(runs: list[Row]) -> list[Row]:

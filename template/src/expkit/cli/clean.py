@@ -15,7 +15,6 @@ from expkit.inspect.board import MOST_ROWS
 from expkit.inspect.words import new_console, text
 from expkit.paths import output_dir, shown
 
-app = typer.Typer()
 console = new_console()
 
 
@@ -31,25 +30,35 @@ class Kind(Enum):
     snapshots = "snapshots"
 
 
-@app.command()
 def clean(
-    kinds: Annotated[list[Kind] | None, typer.Argument(help="Which; all of them but snapshots by default")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it; without it, nothing is changed")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON: each thing, by kind")] = False,
+    kinds: Annotated[
+        list[Kind] | None,
+        typer.Argument(metavar="KIND", hidden=True),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it. Without this option, nothing is changed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: each thing, by kind.")] = False,
 ) -> None:
-    """List what may go from output/, and with --yes remove it. Never a fold that is done of a run that counts.
+    """List what can go from output/, and remove it with --yes.
 
-    - superseded: versions of a run that overwrite=true has replaced;
-    - failed: runs in which nothing is done, no fold and no checkpoint;
-    - debug: runs of exp.debug=true;
-    - checkpoints: those of folds that are done;
-    - temporary: what killed processes have left half written;
-    - code: copies of the code for sweeps that are over; after 30 days, for those whose command was killed or
-      interrupted while jobs of theirs may wait for Slurm;
-    - snapshots: git refs to code that no fold, blend, submission or sweep in output/ refers to. Only when named: runs
-      under another PROJECT_ROOT are not looked at. git frees their space at one of its next `git gc`.
+    KIND is one of those below; by default, all of them but snapshots. A finished fold of a run that counts is never
+    removed, nor is anything that a process is working with.
 
-    What a process works with stays, in any case.
+    Kinds, in the order in which they go:
+      superseded   versions of a run that overwrite=true has replaced
+      failed       runs in which nothing is done: no fold and no checkpoint
+      debug        runs of exp.debug=true
+      checkpoints  checkpoints of folds that are done
+      temporary    files that a killed process left half written
+      code         copies of the code for sweeps that are over; after 30 days,
+                   for a sweep that was killed while its jobs may wait for Slurm
+      snapshots    git refs to code that nothing in output/ refers to. Other
+                   folders of PROJECT_ROOT are not looked at. The space is free
+                   after the next `git gc`.
+
+    Examples:
+      exp clean                       # list it, with the size of each kind
+      exp clean --yes                 # remove it
+      exp clean debug failed --yes    # remove these kinds alone
     """
     from expkit.clean import KINDS
 

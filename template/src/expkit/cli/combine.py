@@ -17,7 +17,6 @@ from expkit.inspect.words import new_console, score_text, text
 from expkit.paths import shown
 from expkit.record import RunRecord, marks_of, read_run
 
-app = typer.Typer()
 console = new_console()
 
 
@@ -26,27 +25,33 @@ class Part(Enum):
     full = "full"
 
 
-@app.command()
 def submit(
     runs: Runs,
     part: Annotated[
         Part | None,
         typer.Option(
             "--from",
-            help="The mean of the folds' test predictions, or the training on all rows (exp.mode=sub); by default the "
-            "folds, when every one has test predictions",
+            help="folds: the mean of the test predictions of the folds. full: the training on all rows (exp.mode=sub). "
+            "By default folds, if every fold has test predictions; else full.",
         ),
     ] = None,
     seeds: Annotated[
-        bool, typer.Option("--seeds", help="Each run with those that differ from it only in their seed")
+        bool, typer.Option("--seeds", help="Take all seeds of each run: the runs that differ only in their seed.")
     ] = False,
-    partial: Annotated[bool, typer.Option("--partial", help="Although folds are missing")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON: the file, and what it is made of")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Take the folds that are done when others are missing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the file, and what it is made of.")] = False,
 ) -> None:
-    """A submission in output/submissions/, from a run or the mean of several, held against the sample submission.
+    """Write a submission from a run, or from the mean of several.
 
-    `exp submit 001-larger-lr`, `exp submit 001-larger-lr 002-larger-model`, `exp submit 001-larger-lr --from full`,
-    `exp submit 001-larger-lr --seeds`
+    The CSV file is written to output/submissions/, and a JSON file beside it says what it is made of. Where input/ has
+    a sample_submission.csv, it must have the same columns and rows; nan and inf are refused.
+
+    Examples:
+      exp submit 001-larger-lr                      # the mean of its folds
+      exp submit 001-larger-lr 002-larger-model     # the mean of two runs
+      exp submit 001-larger-lr --seeds              # the mean of all its seeds
     """
     from expkit.combine.source import choose, title_of
     from expkit.combine.submission import submit as write
@@ -80,23 +85,31 @@ class Method(Enum):
     fit = "fit"
 
 
-@app.command()
 def blend(
     runs: Runs,
     method: Annotated[
         Method,
         typer.Option(
-            help="`mean`; `rank`: the mean of ranks; weights that score best: `hill`, by hill climbing, `fit`, by SciPy"
+            help="mean: the mean of the predictions. rank: the mean of their ranks. hill, fit: a weighted mean; the "
+            "weights that score best are found by hill climbing or by SciPy.",
         ),
     ] = Method.mean,
-    name: Annotated[str | None, typer.Option(help="Of the blend; made of those of its runs by default")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON: the blend, its weights and scores")] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="The name of the blend. By default, it is made of the names of its runs."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the blend, its weights and its scores.")] = False,
 ) -> None:
-    """Blend the out-of-fold and test predictions of runs: a run of its own, in output/blends/.
+    """Combine the predictions of runs into a new run.
 
-    Each fold is predicted by weights that were fitted on the other folds, so that the score is as honest as a CV score.
+    The blend is a run in output/blends/, with a score on the board. Each fold is predicted with weights that were
+    fitted on the other folds: the score is as honest as a CV score. The runs must have the same rows, targets and
+    metric.
 
-    `exp blend 001-larger-lr 002-larger-model --method hill`
+    Examples:
+      exp blend 001-larger-lr 002-larger-model
+      exp blend 001-larger-lr 002-larger-model --method hill --name best-two
+      exp submit best-two    # a blend is a run like any other
     """
     from expkit.combine.blend import blend as make
 

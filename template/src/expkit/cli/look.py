@@ -8,24 +8,33 @@ from typing import Annotated
 
 import typer
 
-from expkit.cli.shared import Run, as_json_text
+from expkit.cli.shared import RUN_HELP, Run, as_json_text
 from expkit.errors import require
 from expkit.inspect.about import about_run
-from expkit.inspect.find import find_run
+from expkit.inspect.bootstrap import PATIENCE
+from expkit.inspect.find import find_run, run_names
 from expkit.inspect.loaded import LoadedRun
 from expkit.inspect.show import show_run
 from expkit.inspect.words import new_console
 from expkit.paths import shown
 
-app = typer.Typer()
 console = new_console()
 
 
-@app.command()
 def show(
-    run: Run, as_json: Annotated[bool, typer.Option("--json", help="As JSON, with the points of the curve")] = False
+    run: Run,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, with the numbers of the learning curve.")
+    ] = False,
 ) -> None:
-    """One run whole: its configuration, its folds, how to make it again, and its learning curve."""
+    """Show one run: configuration, folds, learning curve.
+
+    Also what was noted on it, the command that trained it, and what has changed since.
+
+    Examples:
+      exp show 001-larger-lr           # a part of the name is enough
+      exp show 001-baseline/001-larger-lr --json
+    """
     folder = find_run(run)
     if as_json:
         print(as_json_text(about_run(LoadedRun(folder))))
@@ -33,23 +42,35 @@ def show(
         show_run(console, folder)
 
 
-@app.command()
 def diff(
-    run: Run,
-    other: Run,
+    old: Annotated[str, typer.Argument(metavar="OLD", help=f"A run: {RUN_HELP}", autocompletion=run_names)],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The run to compare it with.", autocompletion=run_names)],
     seeds: Annotated[
-        bool, typer.Option("--seeds", help="Compare each with the runs that differ from it only in their seed")
+        bool, typer.Option("--seeds", help="Compare all seeds of both: the runs that differ only in their seed.")
     ] = False,
     bootstrap: Annotated[
-        bool, typer.Option("--bootstrap", help="Resample the out-of-fold rows, however long it takes")
+        bool,
+        typer.Option(
+            "--bootstrap",
+            help=f"Resample the out-of-fold rows even when it takes more than {PATIENCE:.0f} seconds.",
+        ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON, a key for each part")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with a key for each part.")] = False,
 ) -> None:
-    """What differs between two runs: configuration, scores, data, packages, code; and whether the second is better."""
+    """Compare two runs: is NEW better than OLD, or is it noise?
+
+    Shows what differs in configuration, scores, packages, data and code. The verdict is "better", "worse" or "could be
+    noise", at 95 %. Two tests have to agree: one over the scores of the folds (corrected resampled t-test), and one
+    over the out-of-fold rows (paired bootstrap; left out when it takes too long).
+
+    Examples:
+      exp diff 001-larger-lr 002-larger-model
+      exp diff 001-larger-lr 002-larger-model --seeds
+    """
     from expkit.inspect.compare import compare, show_diff
     from expkit.inspect.paired import paired_by_seed
 
-    pairs = paired_by_seed(run, other) if seeds else [(find_run(run), find_run(other))]
+    pairs = paired_by_seed(old, new) if seeds else [(find_run(old), find_run(new))]
     found = compare(pairs, bootstrap, color=not as_json)
     if as_json:
         print(as_json_text(found))
@@ -57,13 +78,22 @@ def diff(
         show_diff(console, found)
 
 
-@app.command()
 def oof(
     run: Run,
-    test: Annotated[bool, typer.Option("--test", help="The test predictions of `fold.save_test` instead")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON: a list for each column")] = False,
+    test: Annotated[
+        bool,
+        typer.Option("--test", help="Print the predictions of the test set instead, which fold.save_test has kept."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list for each column.")] = False,
 ) -> None:
-    """The out-of-fold predictions of a run as CSV, in the order of the ids: `exp oof 001-larger-lr > oof.csv`."""
+    """Print the out-of-fold predictions of a run as CSV.
+
+    One line per row of the data, in the order of the ids: what the models predict that were not trained on the row.
+
+    Examples:
+      exp oof 001-larger-lr > oof.csv
+      exp oof 001-larger-lr --test > test.csv
+    """
     import numpy
 
     from expkit.tables import write_csv
@@ -85,11 +115,18 @@ def oof(
         write_csv(sys.stdout, table)
 
 
-@app.command()
 def reproduce(
-    run: Run, as_json: Annotated[bool, typer.Option("--json", help="As JSON: what differs, and the reasons")] = False
+    run: Run,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: what differs, and the likely reasons.")] = False,
 ) -> None:
-    """Train the finished folds of a run again, from the snapshot of its code. Exit code 1 when they differ."""
+    """Train a run again from its snapshot, and compare.
+
+    Trains the finished folds again, with the code of their snapshot and the recorded configuration. Prints "identical",
+    or what differs and the likely reasons. The run stays as it is. The exit code is 1 when something differs.
+
+    Examples:
+      exp reproduce 001-larger-lr      # takes as long as the training did
+    """
     from expkit.inspect.reproduce import reproduce as train_again
 
     folder = find_run(run)

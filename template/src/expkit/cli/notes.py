@@ -14,31 +14,45 @@ from expkit.inspect.notes import about_notes, agreement, say_agreement, show_not
 from expkit.inspect.words import new_console
 from expkit.record import Notes, add_note, read_notes
 
-app = typer.Typer()
 console = new_console()
 
 
-@app.command()
 def note(
     run: Annotated[
         str | None,
         typer.Argument(
-            help=f"{RUN_HELP}; a parameter set that is not trained yet, as 001/002; or an experiment",
+            metavar="RUN",
+            help=f"{RUN_HELP} Or a parameter set that is not trained yet, such as 001/002; or an experiment. By "
+            "default, all notes are shown.",
             autocompletion=run_names,
         ),
     ] = None,
-    text: Annotated[str | None, typer.Argument(help="What to note")] = None,
-    hypothesis: Annotated[str | None, typer.Option(help="What is expected, before it is trained")] = None,
-    kept: Annotated[bool, typer.Option("--kept", help="The verdict: it is worth keeping")] = False,
-    dropped: Annotated[bool, typer.Option("--dropped", help="The verdict: it is not")] = False,
-    leaderboard: Annotated[float | None, typer.Option("--lb", help="The score on the leaderboard")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="A word to filter by; may be given several times")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="As JSON")] = False,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="What you think of it.")] = None,
+    hypothesis: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What you expect, before it is trained.")
+    ] = None,
+    kept: Annotated[bool, typer.Option("--kept", help="Your verdict: it is worth keeping.")] = False,
+    dropped: Annotated[bool, typer.Option("--dropped", help="Your verdict: it is not.")] = False,
+    leaderboard: Annotated[
+        float | None, typer.Option("--lb", metavar="SCORE", help="The score on the leaderboard, a number.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD", help="A word to filter the board by. May be given several times."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Note what you think of a run; without anything to note, show what was noted, also on runs that are deleted.
+    """Note what you expect of a run, and what came of it.
 
-    `exp note 001/002 --hypothesis "a wider network is better"`, `exp note 001/002 "no better" --dropped`,
-    `exp note 001/002 --lb 0.81`, `exp note`. The notes lie in `notes/`, for git.
+    Without anything to note, shows what was noted, also on runs that are deleted. With three leaderboard scores or
+    more, it also says how well the CV scores agree with them. Notes are kept in notes/, which belongs in git.
+
+    Examples:
+      exp note 001/002 --hypothesis "a larger model scores higher"
+      exp note 001/002 "no better, and slower" --dropped
+      exp note 001/002 --lb 0.81              # a score on the leaderboard
+      exp note                                # all notes
+      exp board --filter verdict=dropped      # the runs with this verdict
     """
     require(not (kept and dropped), "--kept or --dropped, not both")
     for word in tag or []:

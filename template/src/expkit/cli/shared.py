@@ -12,9 +12,9 @@ import typer
 from expkit.errors import CONTROL
 from expkit.inspect.find import run_names
 
-RUN_HELP = "`<experiment>/<run>`, a folder, or any part of the name that only one run has"
-Run = Annotated[str, typer.Argument(help=RUN_HELP, autocompletion=run_names)]
-Runs = Annotated[list[str], typer.Argument(help=RUN_HELP, autocompletion=run_names)]
+RUN_HELP = "<experiment>/<run>, a folder, or any part of the name that no other run has."
+Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=run_names)]
+Runs = Annotated[list[str], typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=run_names)]
 
 
 def as_json_text(content: Any) -> str:

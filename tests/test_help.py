@@ -1,0 +1,81 @@
+"""The help of `exp`: a short manual, whose examples run as they stand."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import call, clean_environment
+from typer.main import get_command
+from typer.testing import CliRunner
+
+import expkit
+from expkit.cli import app
+
+DAY = ["new", "check", "board", "show", "diff", "note", "submit", "blend", "oof", "reproduce", "clean"]
+MANUALS = [[], *([name] for name in DAY)]
+
+RUN_ALL = """
+import json, sys
+from typer.testing import CliRunner
+from expkit.cli import app
+for arguments in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(app, arguments)
+    print(json.dumps([result.exit_code, result.output, str(result.exception)]))
+"""
+
+
+def manual(command: list[str]) -> str:
+    """What a terminal of 80 columns shows."""
+    result = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "80"}, prog_name="exp")
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def examples(command: list[str]) -> list[list[str]]:
+    """Each example as its words, without the comment, and without a file that its output goes to."""
+    lines = manual(command).rpartition("\nExamples:\n")[2].splitlines()
+    found = [shlex.split(line, comments=True) for line in lines]
+    assert found and all(words[0] == "exp" for words in found), lines
+    return [words[: words.index(">")] if ">" in words else words for words in found]
+
+
+def test_the_commands_stand_in_the_order_of_a_day() -> None:
+    [listed] = re.findall(r"\nCommands:\n(.*?)\n\n", manual([]), flags=re.S)
+    commands = [re.fullmatch(r"  (\w+) +([A-Z].*[.?])", line) for line in listed.splitlines()]
+    assert [command and command[1] for command in commands] == DAY, "one line each"
+    assert "..." not in listed, "a line is cut off"
+
+
+@pytest.mark.parametrize("command", MANUALS, ids=" ".join)
+def test_a_manual(command: list[str]) -> None:
+    """Fits 80 columns, explains each argument and option, and ends with examples of the command."""
+    text = manual(command)
+    assert max(map(len, text.splitlines())) <= 80
+    assert ["exp", *command] in [words[: 1 + len(command)] for words in examples(command)]
+    for name in command:
+        for parameter in get_command(app).commands[name].params:  # type: ignore[attr-defined]
+            if not parameter.hidden:
+                assert re.fullmatch(r"\S.*\.", parameter.help), f"{parameter.name}: a sentence"
+
+
+def test_the_examples_run(tmp_path: Path) -> None:
+    """In a project with the two runs that they name."""
+    clone = tmp_path / "clone"
+    call("git", "clone", "-q", expkit.code_root(), clone, cwd=tmp_path)
+    environment = clean_environment() | {"PYTHONPATH": str(clone / "src"), "WANDB_MODE": "disabled"}
+    for parameter_set in ("001", "002"):
+        train = [sys.executable, "experiments/001-baseline/train.py", f"exp={parameter_set}", "exp.fold=null"]
+        call(*train, cwd=clone, env=environment)
+    lines = list(dict.fromkeys(shlex.join(words) for command in MANUALS for words in examples(command)))
+    asked = json.dumps([shlex.split(line)[1:] for line in lines])
+    done = call(sys.executable, "-c", RUN_ALL, asked, cwd=clone, env=environment).stdout.splitlines()
+    assert len(lines) > 30
+    for line, (code, printed, error) in zip(lines, map(json.loads, done), strict=True):
+        assert code == 0, f"{line}: {error}\n{printed}"
+        assert printed.strip(), f"{line} prints nothing"
+        assert "no run meets" not in printed, line
