@@ -66,6 +66,8 @@ def test_tree(project: Project) -> None:
         "uv.lock",
     } <= rendered
     assert not [name for name in rendered if name.endswith(".jinja") or "{" in name]
+    of_the_template = {"CITATION.cff", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "SECURITY.md"}
+    assert not of_the_template & rendered and not [name for name in rendered if "ISSUE_TEMPLATE" in name]
 
 
 def test_answers_arrive(project: Project) -> None:
@@ -191,6 +193,19 @@ def test_workflows_are_valid_and_safe(folder: str) -> None:
     everything = [*workflows, dependabot]
     findings = call("zizmor", "--offline", "--persona=pedantic", "--format=json", *everything, cwd=ROOT).stdout
     assert json.loads(findings) == []
+
+
+def test_issue_forms_are_valid() -> None:
+    """Also that their list and the citation are; the citation is of this version."""
+    folder = ROOT / ".github" / "ISSUE_TEMPLATE"
+    config, *forms = sorted(folder.glob("*.yml"), key=lambda file: file.name != "config.yml")
+    assert [file.name for file in forms] == ["bug.yml", "idea.yml"]
+    citation = ROOT / "CITATION.cff"
+    for schema, files in {"github-issue-config": [config], "github-issue-forms": forms}.items():
+        call("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files, cwd=ROOT)
+    call("check-jsonschema", "--builtin-schema", "vendor.citation-file-format", citation, cwd=ROOT)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load(citation.read_text())["version"] == version
 
 
 def test_code_of_this_repository_is_formatted_and_lint_clean() -> None:

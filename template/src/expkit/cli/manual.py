@@ -28,7 +28,7 @@ class Group(_Manual, TyperGroup):
     """A group of commands with examples."""
 
 
-def manual(docstring: str | None) -> dict[str, str]:
+def manual(docstring: str | None) -> dict[str, Any]:
     """The help of a command, from its docstring: `help`; and `epilog`, what stands below "Examples:".
 
     A paragraph with a line that begins with spaces is a table: its lines stay as they are.
