@@ -95,7 +95,7 @@ def assert_refused(printed: Printed, mentions: str, root: Path, code: int = 2) -
             "exp.split.holdout must be at most 0.5 with exp.split.method=",
         ),
         ("exp.split.seed=-1", "exp.split.seed must be from 0"),
-        ("exp.split.gap=1", "exp.split.gap=1 is for exp.split.method=time alone"),
+        ("exp.split.gap=1", "exp.split.gap=1 is only for exp.split.method=time"),
         ("exp.split.method=column", "exp.split.method=column needs exp.split.file"),
         ("exp.split.file=../folds.csv", "exp.split.file is a CSV file below input/"),
         ("exp.split.method=groups", "exp.split.method: Invalid value 'groups', expected one of [kfold, stratified"),
@@ -142,7 +142,7 @@ def test_not_in_experiments(project: Project, tmp_path: Path) -> None:
     """In a process of its own, with the installed expkit; and a train.py of another project."""
     for place, complaint in (
         ("experiments/group/001-baseline", "an experiment is a train.py in a folder of experiments/"),
-        ("experiments/001-baseline", "is not of the project whose expkit is installed"),
+        ("experiments/001-baseline", "are of different projects"),
     ):
         folder = tmp_path / place
         shutil.copytree(project.folder / "experiments/001-baseline", folder)

@@ -46,7 +46,7 @@ def test_a_curve_over_its_own_axis(
         mine = [row for row in rows if kind in row]
         names = list(dict.fromkeys(name for row in rows for name in row if any(name in other for other in mine)))
         assert run.history(0, axis=kind) == {name: [row.get(name) for row in mine] for name in names}
-    with pytest.raises(expkit.Error, match="an axis is epoch or step, or None"):
+    with pytest.raises(expkit.Error, match="axis must be epoch or step, or None"):
         run.history(0, axis="epochs")
 
 

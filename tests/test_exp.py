@@ -148,8 +148,8 @@ def test_sort_filter_last(shop: Path) -> None:
     assert board("--sort", "-seed")[-1]["seed"] is None, "rows without a value come last"
     assert len(board("--last", "2")) == 2
     assert "did you mean score?" in refused("board", "--sort", "scroe")
-    assert "no run has lernrate" in refused("board", "--filter", "lernrate>1")
-    assert "give one of --json" in refused("board", "--json", "--csv")
+    assert "no run has a key lernrate" in refused("board", "--filter", "lernrate>1")
+    assert "give only one of --json" in refused("board", "--json", "--csv")
 
 
 def test_seeds_as_one_row(shop: Path) -> None:
@@ -427,9 +427,9 @@ def test_new_experiment(clone: Path) -> None:
         "003-larger-model": "is there already",
         "003-other": "experiments/003-larger-model has the number 003 already",
         "3-other": "experiments/003-larger-model has the number 3 already",
-        "a b": "names a folder",
+        "a b": "an experiment is named by",
         "../x": "there is no experiment '..'",
-        "": "names a folder",
+        "": "an experiment is named by",
     }
     found = in_clone(
         clone,
@@ -470,9 +470,9 @@ def test_new_parameter_set(clone: Path) -> None:
     mistakes = (
         (["new", f"{BASELINE}/003"], "is there already"),
         (["new", f"{BASELINE}/004", "--from", "9"], "there are 001"),
-        (["new", f"{BASELINE}/a b"], "names a file"),
+        (["new", f"{BASELINE}/a b"], "a parameter set is named by"),
         (["new", "009/x"], "there is no experiment '009'"),
-        (["new", "001/x", "--framework", "torch"], "--framework is for a new experiment"),
+        (["new", "001/x", "--framework", "torch"], "--framework begins a new experiment"),
     )
     found = in_clone(clone, *(command for command, _ in mistakes))
     for (_, error), (command, complaint) in zip(found, mistakes, strict=True):
@@ -491,7 +491,7 @@ def test_a_number_is_as_good_as_a_name(clone: Path) -> None:
     assert "6 of 6 parameter sets are fine" in found[-1][0]
     shutil.copytree(clone / f"experiments/{LIGHT}", clone / "experiments/002-other")
     [(_, error)] = in_clone(clone, ["new", "002/006"])
-    assert error == "002 may be 002-light, 002-other"
+    assert error == "002 may be 002-light, 002-other: give the whole name"
 
 
 def test_a_parameter_set_that_does_not_compose_is_left_out(clone: Path) -> None:
@@ -521,7 +521,7 @@ def test_the_baseline_of_another_framework(clone: Path) -> None:
     assert (folder / "train.py").read_text().startswith('"""003-network: ') and (folder / "exp/002.yaml").exists()
     assert yaml.safe_load((folder / "config.yaml").read_text())["exp"]["name"] == "network"
     assert "there is no baseline for the framework 'cobol'; there are " in unknown and "torch" in unknown
-    assert "--framework is for a new experiment without --from" in both
+    assert "--framework begins a new experiment: give it without --from" in both
     pyproject = clone / "pyproject.toml"
     pyproject.write_text(pyproject.read_text().replace('    "typer', '    "Torch==2.13.0",\n    "typer'))
     [(printed, error)] = in_clone(clone, ["new", "second", "--framework", "torch"])

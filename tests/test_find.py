@@ -44,7 +44,7 @@ def test_a_short_name_is_short_and_leads_back_to_its_run(output: Path) -> None:
 def test_a_number_that_two_experiments_have_is_no_name(output: Path) -> None:
     (output / "001-other/baseline").mkdir(parents=True)
     assert short_names([*NAMES, "001-other/baseline"])["001-other/baseline"] == "001-other/baseline"
-    with pytest.raises(Error, match="001/baseline may be 001-one/baseline, 001-other/baseline$"):
+    with pytest.raises(Error, match="001/baseline may be 001-one/baseline, 001-other/baseline: give more of the name$"):
         find_run("001/baseline", output)
 
 
@@ -57,5 +57,5 @@ def test_short_names_are_unique(runs: list[str]) -> None:
 def test_a_name_that_no_run_has(output: Path) -> None:
     with pytest.raises(Error, match="no run is called larger-rl; did you mean 001-one/larger-lr"):
         find_run("larger-rl", output)
-    with pytest.raises(Error, match=r"baseline may be 001-one/baseline, 002-two/baseline$"):
+    with pytest.raises(Error, match=r"baseline may be 001-one/baseline, 002-two/baseline: give more of the name$"):
         find_run("baseline", output)

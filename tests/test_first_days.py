@@ -84,7 +84,7 @@ def test_inputs_name_the_sample_submission(root: Path) -> None:
 
     sub([]).train()
     sub(["houses"]).train()
-    with pytest.raises(expkit.Error, match="the columns are id, prediction, and .*cars/sample_submission.csv has car"):
+    with pytest.raises(expkit.Error, match="the columns are id, prediction, but .*cars/sample_submission.csv has car"):
         sub(["cars/**"]).train()
     with pytest.raises(expkit.Error, match="there are 2 files sample_submission.csv"):
         sub(None).train()
@@ -120,7 +120,7 @@ def test_overwriting_more_folds_than_are_asked_for_is_said_before(
     command().train()
     capsys.readouterr()
     command("exp.fold=[0]", "overwrite=true", x=3).train()
-    assert "5 folds of the old configuration go when fold 0 of the new one is done; Ctrl-C keeps them" in (
+    assert "5 folds of the old configuration are removed when fold 0 of the new one is done; Ctrl-C keeps them" in (
         capsys.readouterr().err
     )
 

@@ -319,7 +319,7 @@ def test_an_override_that_would_name_a_parameter_set(kinds: Path) -> None:
         f"{kinds.name} has no parameter set nothing; there are 004, 005, 006, seed=2; and no run is called nothing"
     )
     assert "is there already" in refused("new", f"{kinds.name}/004", "--from", "exp.seed=2")
-    assert "names a file" in refused("new", f"{kinds.name}/a b", "--from", "exp.seed=2")
+    assert "a parameter set is named by" in refused("new", f"{kinds.name}/a b", "--from", "exp.seed=2")
     (kinds / "exp/007.yaml").write_text('name: "008"\n')
     assert "has the name '008' too" in refused("new", f"{kinds.name}/008", "--from", "exp.seed=2")
     assert {file.stem for file in kinds.glob("exp/*")} == {"004", "005", "006", "007", "seed=2"}
@@ -407,7 +407,7 @@ def test_a_blend_and_a_broken_run_have_no_parameters(kinds: Path) -> None:
     with pytest.raises(expkit.Error, match="recorded is a blend, which has no parameters: name one of its runs"):
         parameter_set_from_run(kinds.name, "004", blend)
     broken = replace(blend, info=None, problems=("broken run.json (no JSON)",))
-    with pytest.raises(expkit.Error, match=r"nobody knows the configuration of .*/recorded: broken run.json"):
+    with pytest.raises(expkit.Error, match=r"the configuration of .*/recorded is not known: broken run.json"):
         parameter_set_from_run(kinds.name, "004", broken)
 
 

@@ -133,7 +133,9 @@ def test_an_unknown_hydra_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path
 ) -> None:
     monkeypatch.setattr("hydra.__version__", "1.5.0")
-    with pytest.raises(expkit.Error, match=r"hydra-core 1\.5\.0 is installed, and this expkit knows 1\.3 and 1\.4"):
+    with pytest.raises(
+        expkit.Error, match=r"hydra-core 1\.5\.0 is installed, but this expkit works only with 1\.3 and 1\.4"
+    ):
         expkit.load_config(LIGHT)
     file = expkit.code_root() / "experiments" / BASELINE / "train.py"
     monkeypatch.setattr(sys, "argv", [str(file)])

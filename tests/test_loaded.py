@@ -69,7 +69,7 @@ def test_predict(root: Path, values: str, expected: list[object]) -> None:
     ("values", "message"),
     [
         ("Chances([[0.5, 0.5], [0.2, 0.3, 0.5], [0.5, 0.5]][fold.number])", "do not predict the same classes"),
-        ("Silent()", "gives a Silent, which has no predict"),
+        ("Silent()", "returns a Silent, which has no predict"),
     ],
 )
 def test_models_that_cannot_predict_together(root: Path, values: str, message: str) -> None:

@@ -77,8 +77,8 @@ def test_what_can_be_noted(root: Path, notes: Path) -> None:
     for arguments, error, message in (
         (["lihgt", "x"], NotFound, "a note is on a run, a parameter set such as 001/002, or an experiment"),
         (["002/004", "x"], NotFound, "no run is called 002/004|there are no runs"),
-        (["002", "x", "--kept", "--dropped"], Error, "not both"),
-        (["002", "--tag", "two words"], Error, "'two words': one word"),
+        (["002", "x", "--kept", "--dropped"], Error, "only one of --kept and --dropped"),
+        (["002", "--tag", "two words"], Error, "one word, without # and comma, not 'two words'"),
         (["002", "--lb", "nan"], Error, "cannot be noted"),
     ):
         with pytest.raises(error, match=message):
@@ -94,7 +94,7 @@ def test_a_line_that_is_no_note_is_said_and_left_out(notes: Path, capsys: pytest
     )
     add_note("001-one/a", {"text": "after an edit"})
     assert read_notes()["001-one/a"].texts == ["fine", "after an edit"]
-    assert capsys.readouterr().err.count("is no note, and is left out") == 4
+    assert capsys.readouterr().err.count("is not a note, and is left out") == 4
 
 
 def _add(number: int, folder: Path) -> None:

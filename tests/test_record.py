@@ -438,7 +438,7 @@ def test_reproduce_starts_only_what_is_an_experiment_and_a_python(run_of: Path) 
         result = run_of / f"fold{fold}/result.json"
         listed = json.loads(result.read_text())["files"]
         reseal(result, files=listed | {"origin.json": [about.st_size, about.st_mtime_ns, None]})
-    with pytest.raises(expkit.Error, match="nobody knows its version of Python"):
+    with pytest.raises(expkit.Error, match="its version of Python is not recorded"):
         expkit.reproduce(run_of)
 
 

@@ -573,7 +573,10 @@ def test_a_mistake_in_it_stops_no_training(named: Path, capsys: pytest.CaptureFi
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schema, "of_config", lambda loaded: 1 / 0)
         assert [checked.problem for checked in check_experiment(named.name)] == [None]
-    assert f"no schemas for editors of {named.name}: ZeroDivisionError" in capsys.readouterr().err
+    assert (
+        f"cannot make the schemas of {named.name}, which only editors need: ZeroDivisionError"
+        in capsys.readouterr().err
+    )
 
 
 def test_who_names_no_schema_gets_none(root: Path) -> None:

@@ -178,9 +178,7 @@ def test_scores_are_sorted_by_the_direction_that_is_said(make: Make) -> None:
 )
 def test_an_error_without_a_direction_is_refused(make: Make, root: Path, name: str) -> None:
     text = f"def {name}(oof):\n    return 1.0\n"
-    assert f"the metric {name} sounds like an error: say greater_is_better=False" in refused(
-        make(text, options=f"metric={name}")
-    )
+    assert f"is a lower {name} better? Say greater_is_better=False" in refused(make(text, options=f"metric={name}"))
     assert trained(root) == []
     assert expkit.run(make(text, options=f"metric={name}, greater_is_better=False")) == 1.0
 
@@ -194,8 +192,8 @@ def test_names_of_metrics(make: Make) -> None:
     )
     assert {row.metric for row in expkit.read_board()} == {"top", "Top"}
     assert "a metric needs a name" in refused(make("", options="metric=lambda oof: 1"))
-    assert "a metric is a function" in refused(make("", options="metric='accuracy'"))
-    assert "two metrics have one name" in refused(make(options="metric=accuracy, other_metrics=[accuracy]"))
+    assert "a metric must be a function" in refused(make("", options="metric='accuracy'"))
+    assert "two metrics have the same name" in refused(make(options="metric=accuracy, other_metrics=[accuracy]"))
     assert "must be True or False" in refused(make(options="metric=accuracy, greater_is_better=1"))
     with pytest.raises(expkit.Error):
         metric_name(lambda oof: 1)
@@ -235,15 +233,15 @@ def test_another_metric_needs_no_training(make: Make, root: Path) -> None:
         ("{'id': ['a', None], 'target': [0, 1], 'prediction': [0, 1]}", "column id: holds NoneType, str"),
         ("{'id': [0, 0], 'target': [0, 1], 'prediction': [0, 1]}", "1 ids are there more than once, such as 0"),
         ("{'target': [0, 1], 'prediction': [0, 1]}", "there is no column id"),
-        ("{'id': [0, 1], 'target': [0, 1], 'prediction': np.zeros((2, 1))}", "has the shape (2, 1): one value a row"),
+        ("{'id': [0, 1], 'target': [0, 1], 'prediction': np.zeros((2, 1))}", "has the shape (2, 1): one value per row"),
         ("{'id': [0, 1], 'target': [0, 1], 'prediction': np.zeros((2, 2, 2))}", "has the shape (2, 2, 2)"),
         ("{'id': [0, 1], 'target': [0, 1], 'prediction': 0.5}", "has the shape ()"),
         ("{'id': [0, 1], 'target': [0, 1], 'prediction': [0]}", "differ in length: id 2, target 2, prediction 1"),
-        ("{'id': [0, 1], 'target': [0, 1], 'prediction': [[1, 2], [3]]}", "column prediction: no array"),
+        ("{'id': [0, 1], 'target': [0, 1], 'prediction': [[1, 2], [3]]}", "column prediction: this is not an array"),
         ("{'id': [], 'target': [], 'prediction': []}", "there is no row"),
         ("{}", "there is no column"),
         ("{'id': [0, 1], 'target': [0, 1], 'prediction': [0, 10**30]}", "an integer is too large"),
-        ("{'id': ['a', 1], 'target': [0, 1], 'prediction': [0, 1]}", "column id: holds int, str: one type a column"),
+        ("{'id': ['a', 1], 'target': [0, 1], 'prediction': [0, 1]}", "column id: holds int, str: one type per column"),
         ("{'id': [-1, 2**63], 'target': [0, 1], 'prediction': [0, 1]}", "an integer is too large"),
         ("{'id': [0, 1], 'target': [True, 2], 'prediction': [0, 1]}", "column target: holds bool, int"),
         ("{'id': [0, 1], 'target': [1j, 1j], 'prediction': [0, 1]}", "holds complex128"),
@@ -430,9 +428,9 @@ def submitted(make: Make, columns: str) -> str:
         ("{'id': ['01', '03', '02'], 'y': [1, 2, 3]}", "the rows are in another order than in"),
         ("{'id': ['01', '02', '02'], 'y': [1, 2, 3]}", "the id 02 is there more than once"),
         ("{'id': [1, 2, 3], 'y': [1, 2, 3]}", "3 rows of"),
-        ("{'id': ['01', '02', '03'], 'x': [1, 2, 3]}", "the columns are id, x, and"),
-        ("{'y': [1, 2, 3], 'id': ['01', '02', '03']}", "the columns are y, id, and"),
-        ("{'id': ['01', '02', '03'], 'y': [1, 2, 3], 'z': [1, 2, 3]}", "the columns are id, y, z, and"),
+        ("{'id': ['01', '02', '03'], 'x': [1, 2, 3]}", "the columns are id, x, but"),
+        ("{'y': [1, 2, 3], 'id': ['01', '02', '03']}", "the columns are y, id, but"),
+        ("{'id': ['01', '02', '03'], 'y': [1, 2, 3], 'z': [1, 2, 3]}", "the columns are id, y, z, but"),
         ("{'id': ['01', '02', '03'], 'y': [1, math.nan, math.inf]}", "2 of 3 rows of y are nan or inf"),
         ("{'id': ['01', '02', '03'], 'y': [1, 2]}", "the columns differ in length"),
     ],

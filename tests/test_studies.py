@@ -289,7 +289,10 @@ def test_a_bad_trial_ends_unless_it_is_at_its_end() -> None:
 
 @pytest.mark.parametrize(
     ("call", "words"),
-    [("fold.report(0.5, 30)", "progress is from 0 to 1"), ("fold.report('good', 0.5)", "the score must be a number")],
+    [
+        ("fold.report(0.5, 30)", "progress must be above 0, and at most 1"),
+        ("fold.report('good', 0.5)", "the score must be a number"),
+    ],
 )
 def test_a_wrong_report_is_one_line(root: Path, call: str, words: str) -> None:
     with own_experiment(copy_of=LIGHT) as own:
@@ -492,7 +495,7 @@ def test_a_grid_ends_when_it_is_through(sweeping: Project, root: Path) -> None:
         ([SEARCH, "hydra/sweeper/pruner=medain"], "did you mean median?"),
         ([SEARCH, "+hydra.sweeper.sampler.sede=1"], "sede"),
         ([SEARCH, "hydra/sweeper/sampler=grid"], "grid takes choice(...) and range(...)"),
-        ([SEARCH, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials=0"),
+        ([SEARCH, "hydra.sweeper.n_trials=0"], "hydra.sweeper.n_trials must be a whole number, 1 or more, not 0"),
         ([SEARCH, "hydra.sweeper.storage=postgres://nobody"], "hydra.sweeper.storage=postgres://nobody"),
     ],
 )
@@ -510,7 +513,7 @@ def test_a_study_does_not_turn_round(sweeping: Project, root: Path) -> None:
     with edited(sweeping.folder / "experiments" / LIGHT / "train.py", "better=True", "better=False"):
         done = sweeping.train(*STUDY, up_to(2), experiment=LIGHT, root=root, check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "is to maximize the score, and now it is to minimize it" in done.stderr
+    assert "is to maximize the score, but this command is to minimize it" in done.stderr
 
 
 @pytest.mark.slow
@@ -542,7 +545,7 @@ study.ask({{"exp.train.x": optuna.distributions.LogUniformDistribution(0.01, 40)
     call("uv", "run", "-q", "--no-project", *old, "python", "-c", script, cwd=root, env=clean_environment())
     done = sweeping.train(*arguments, experiment=LIGHT, root=root, check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert "of an older Optuna; with this, its studies go on: uv run optuna storage upgrade" in done.stderr
+    assert "by an older Optuna; this command upgrades it: uv run optuna storage upgrade" in done.stderr
     url = done.stderr.strip().rpartition("--storage ")[2].strip("'")
     optuna_command = sweeping.folder / ".venv/bin/optuna"
     call(optuna_command, "storage", "upgrade", "--storage", url, cwd=sweeping.folder)

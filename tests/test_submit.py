@@ -139,7 +139,7 @@ def test_several_runs(experiments: dict[str, str], root: Path) -> None:
 
 def test_trained_on_all_rows(experiments: dict[str, str], root: Path) -> None:
     run = train(experiments["price"], "exp.mode=sub", "exp.train.noise=0.4")
-    assert "has no test predictions: fold.save_test" in refused(run.row.name, "--from", "folds")
+    assert "has no test predictions: call fold.save_test" in refused(run.row.name, "--from", "folds")
     rows, made = submit(run.row.name)
     assert [float(row["prediction"]) for row in rows] == run.test(None)["prediction"].tolist()
     assert made["runs"][0]["from"] == "full" and made["runs"][0]["score"] is None
@@ -153,7 +153,7 @@ def test_the_submission_of_the_training_on_all_rows(root: Path) -> None:
     more = "fold.number is None and fold.save_submission({'id': ['a', 'b'], 'y': [0.1, 2]})"
     with own_experiment(files("price", more)) as folder:
         run = train(folder.name, "exp.train.test=False", "exp.fold=[0]")
-        assert "has no test predictions: fold.save_test(...)" in refused(run.row.name)
+        assert "has no test predictions: call fold.save_test(...)" in refused(run.row.name)
         train(folder.name, "exp.train.test=False", "exp.mode=sub")
         rows, _ = submit(run.row.name)
         assert rows == [{"id": "a", "y": "0.1"}, {"id": "b", "y": "2.0"}]
@@ -170,7 +170,7 @@ def test_marks_are_said_and_missing_folds_are_refused(
 ) -> None:
     run = train(experiments["price"], "exp.fold=[0,2]")
     assert "2 of 3 folds have test predictions" in refused(run.row.name)
-    assert "is not trained on all rows" in refused(run.row.name, "--from", "full")
+    assert "has no test predictions of a training on all rows" in refused(run.row.name, "--from", "full")
     _, made = submit(run.row.name, "--partial")
     assert made["runs"][0]["folds"] == [0, 2] and "partial" in made["runs"][0]["marks"]
     (root / "input/more.csv").write_text("1")
@@ -202,7 +202,7 @@ def test_a_mean_of_labels_is_none() -> None:
     mean = Mean()
     for part in (labels, others):
         mean.add(part, "a part")
-    with pytest.raises(expkit.Error, match="prediction holds labels, whose mean is none: save the columns"):
+    with pytest.raises(expkit.Error, match="prediction holds labels, which have no mean: save columns"):
         mean.column("prediction")
     same = Mean()
     for _ in range(2):
@@ -210,9 +210,9 @@ def test_a_mean_of_labels_is_none() -> None:
     assert same.column("prediction")[0].tolist() == [0, 1, 1], "labels that all parts agree on"
     with pytest.raises(expkit.Error, match="b has other rows than a part: 1 fewer and 1 more, such as 0"):
         same.add(labels | {"id": numpy.arange(1, 4)}, "b")
-    with pytest.raises(expkit.Error, match="b: prediction holds int64, and in a part float64"):
+    with pytest.raises(expkit.Error, match="b: prediction holds int64, but in a part float64"):
         same.add(labels | {"prediction": numpy.arange(3)}, "b")
-    with pytest.raises(expkit.Error, match="b has the columns y, and a part prediction"):
+    with pytest.raises(expkit.Error, match="b has the columns y, but a part has prediction"):
         same.add({"id": numpy.arange(3), "y": numpy.arange(3)}, "b")
 
 
@@ -242,7 +242,7 @@ def test_the_likeliest_class(classes: list[str], labels: list[Any]) -> None:
     numbers = {f"probability_{classes[0]}": first, f"probability_{classes[1]}": 1 - first}
     found = most_likely(numbers, numpy.array(labels).dtype, "it")
     assert found.tolist() == [labels[0], labels[1], labels[0]] and found.dtype.kind == numpy.array(labels).dtype.kind
-    with pytest.raises(expkit.Error, match="no class is called"):
+    with pytest.raises(expkit.Error, match="name other classes"):
         most_likely({"probability_x": numbers[f"probability_{classes[0]}"]} | numbers, numpy.dtype(int), "it")
 
 

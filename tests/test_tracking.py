@@ -184,13 +184,13 @@ def test_a_value_that_wandb_refuses_costs_that_value(sweeping: Project, root: Pa
     summary = inspect(sweeping, run)["summary"]
     assert summary["best_epoch"] == 2 and summary["score"] == 0.5 and summary["table"] == {"1": 2}
     assert [line for line in done.stderr.splitlines() if "W&B" in line] == [
-        *(f"warning: W&B does not take '{name}' (W&B keeps this name to itself); it is kept on the disk alone"
+        *(f"warning: W&B does not take '{name}' (W&B keeps this name to itself); it is kept only on the disk"
           for name in ("", "_step", "_timestamp")),
-        *(f"warning: W&B does not take '{name}' (a * stands for any name); it is kept on the disk alone"
+        *(f"warning: W&B does not take '{name}' (a * stands for any name); it is kept only on the disk"
           for name in ("a*", "a*b")),
-        "warning: W&B does not take '_runtime' (W&B keeps this name to itself); it is kept on the disk alone",
+        "warning: W&B does not take '_runtime' (W&B keeps this name to itself); it is kept only on the disk",
         "warning: W&B does not take 'half �' ('utf-8' codec can't encode character '\\ud800' in position 5: surrogates "
-        "not allowed); it is kept on the disk alone",
+        "not allowed); it is kept only on the disk",
     ]  # fmt: skip
     history = next((root / "output/003-rows").glob("*/fold0")) / "history.csv"
     assert history.read_text().splitlines()[0] == ",".join(["epoch", "loss", *odd, *fine]).replace("\ud800", "�")
@@ -273,7 +273,7 @@ def test_an_unreachable_server_costs_one_wait(
 @pytest.mark.slow
 def test_online_without_a_key_goes_on_offline(project: Project, tmp_path: Path) -> None:
     done = project.train(QUICK, root=tmp_path, WANDB_MODE="online")
-    assert "warning: WANDB_MODE is online and there is no key" in done.stderr
+    assert "warning: WANDB_MODE is online, but there is no key" in done.stderr
     assert len(offline_runs(tmp_path)) == 1
 
 

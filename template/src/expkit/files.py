@@ -68,7 +68,7 @@ def read_json(file: str | Path) -> dict[str, Any] | None:
     try:
         content = _DECODER.decode(data.decode())
     except (ValueError, RecursionError) as error:
-        raise Broken("no JSON") from error
+        raise Broken("not JSON") from error
     if data.count(b"[") + data.count(b"{") > DEEPEST and not _is_flat(content):
         raise Broken("nested too deeply")
     return content if isinstance(content, dict) else {}

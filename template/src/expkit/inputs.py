@@ -93,7 +93,7 @@ def files_of(named: Sequence[str] | None) -> Iterator[tuple[str, Path]]:
         base = Path(where.anchor) if where.is_absolute() else folder
         matched = sorted(base.glob(str(where.relative_to(base) if where.is_absolute() else where)))
         if not matched:
-            raise Error(f"there is no {shown(base / where)}, which the experiment names as its data")
+            raise Error(f"there is no {shown(base / where)}, which inputs=[...] in expkit.Experiment names")
         for path in matched:
             yield from _walk(path, folder) if path.is_dir() else [(_name(path, folder), path)]
 

@@ -78,7 +78,7 @@ def full_name(name: str) -> str:
     if name in known or not found:
         return name
     if len(found) > 1:
-        raise Error(f"{name} may be {', '.join(found)}")
+        raise Error(f"{name} may be {', '.join(found)}: give the whole name")
     return found[0]
 
 

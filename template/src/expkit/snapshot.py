@@ -78,7 +78,7 @@ def take(folder: Path) -> Snapshot | None:
         reason = "git is not installed"
     except OSError as error:
         reason = f"git cannot be run: {error.strerror}"
-    warn(f"no snapshot of the code, so that this run cannot be made again: {reason}")
+    warn(f"no snapshot of the code, so `exp reproduce` cannot train this run again: {reason}")
     return None
 
 
@@ -220,7 +220,7 @@ def _too_large(root: Path) -> list[str]:
     names = git(root, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
     large = [name for name in names if name and _size(root / name) > LARGEST_FILE]
     for name in large[:3]:
-        warn(f"{name} is larger than {LARGEST_FILE // 2**20} MiB and not in the snapshot: data belongs into input/")
+        warn(f"{name} is larger than {LARGEST_FILE // 2**20} MiB and is not in the snapshot: put data into input/")
     if len(large) > 3:
         warn(f"{len(large) - 3} more files are too large for the snapshot")
     return large

@@ -52,7 +52,7 @@ def _column(value: Any, what: str) -> numpy.ndarray:
     try:
         array = numpy.array(value, dtype=object) if is_plain and value else numpy.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
-        raise Error(f"{what}: no array: {error}") from error
+        raise Error(f"{what}: this is not an array: {error}") from error
     if array.dtype == object or array.dtype.kind == "T":
         array = _from_objects(array, what)
     if array.dtype.kind not in "biufUSM":
@@ -60,7 +60,7 @@ def _column(value: Any, what: str) -> numpy.ndarray:
     if array.ndim == 2 and array.shape[1] > 1:
         return array
     if array.ndim != 1:
-        raise Error(f"{what}: has the shape {array.shape}: one value a row, ({len(array) if array.ndim else 1},)")
+        raise Error(f"{what}: has the shape {array.shape}: one value per row, ({len(array) if array.ndim else 1},)")
     return array
 
 
@@ -68,12 +68,12 @@ def _from_objects(array: numpy.ndarray, what: str) -> numpy.ndarray:
     """What pandas and lists give for text: an array of Python's own objects."""
     import numpy
 
-    require(array.ndim == 1, f"{what}: has the shape {array.shape}: one value a row")
+    require(array.ndim == 1, f"{what}: has the shape {array.shape}: one value per row")
     items = array.tolist()
     kinds = {type(item) for item in items}
     if kinds == {str}:
         longest = max(map(len, items))
-        require(longest * 4 * len(items) <= WIDEST, f"{what}: a text has {longest} characters: too long to keep a row")
+        require(longest * 4 * len(items) <= WIDEST, f"{what}: a text has {longest} characters: too long for a column")
         require(not any(item.endswith("\0") for item in items), f"{what}: a text ends in a zero character")
         return numpy.array(items, dtype=str)
     if kinds <= {bool} or kinds <= {int}:
@@ -83,7 +83,7 @@ def _from_objects(array: numpy.ndarray, what: str) -> numpy.ndarray:
     if kinds <= {int, float} and kinds:
         return numpy.array(items, dtype=float)
     names = ", ".join(sorted(kind.__name__ for kind in kinds))
-    raise Error(f"{what}: holds {names}: one type a column, and no missing values")
+    raise Error(f"{what}: holds {names}: one type per column, and no missing values")
 
 
 def require_finite(table: Columns, what: str) -> None:
@@ -104,7 +104,7 @@ def require_unique(ids: numpy.ndarray, what: str) -> None:
     """Raise an `Error` when an id is there twice, naming one."""
     import numpy
 
-    require(ids.ndim == 1, f"{what}: the ids have the shape {ids.shape}: one a row")
+    require(ids.ndim == 1, f"{what}: the ids have the shape {ids.shape}: one per row")
     if ids.dtype.kind == "U" and len(set(ids.tolist())) == len(ids):  # sorting text takes far longer
         return
     found, counts = numpy.unique(ids, return_counts=True)

@@ -70,7 +70,10 @@ def new(
     from expkit.config.new import missing_packages
 
     experiment, slash, parameter_set = name.partition("/")
-    require(framework is None or (source is None and not slash), "--framework is for a new experiment without --from")
+    require(
+        framework is None or (source is None and not slash),
+        "--framework begins a new experiment: give it without --from, and not for a parameter set",
+    )
     about: dict[str, Any] = {"left_out": [], "needs": []}
     if slash:
         made = _parameter_set(full_name(experiment), parameter_set, source)

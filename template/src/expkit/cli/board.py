@@ -94,7 +94,7 @@ def board(
       exp board --noise                    # which runs are as good as the best?
       exp board --csv > board.csv          # for a spreadsheet
     """
-    require(sum([as_json, as_csv, as_markdown, watch]) <= 1, "give one of --json, --csv, --md and --watch")
+    require(sum([as_json, as_csv, as_markdown, watch]) <= 1, "give only one of --json, --csv, --md and --watch")
 
     def rows(runs: list[Row]) -> list[Row]:
         found = filtered(

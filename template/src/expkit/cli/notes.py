@@ -54,9 +54,12 @@ def note(
       exp note                                # all notes
       exp board --filter verdict=dropped      # the runs with this verdict
     """
-    require(not (kept and dropped), "--kept or --dropped, not both")
+    require(not (kept and dropped), "give only one of --kept and --dropped")
     for word in tag or []:
-        require(bool(word) and not any(c.isspace() or c in "#," for c in word), f"--tag {word!r}: one word")
+        require(
+            bool(word) and not any(c.isspace() or c in "#," for c in word),
+            f"--tag must be one word, without # and comma, not {word!r}",
+        )
     about: dict[str, Any] = {"text": text, "hypothesis": hypothesis, "leaderboard": leaderboard, "tags": tag}
     about["verdict"] = "kept" if kept else "dropped" if dropped else None
     about = {key: value for key, value in about.items() if value not in (None, [], "")}

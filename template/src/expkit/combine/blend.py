@@ -61,11 +61,12 @@ def blend(runs: Sequence[RunRecord], method: str, name: str | None = None) -> Bl
     Raises:
         Error: the runs do not fit each other, or the name is that of another blend. Nothing is written.
     """
-    require(len({run.folder for run in runs}) == len(runs), "a run is named twice")
+    twice = [run.title for place, run in enumerate(runs) if run.folder in [other.folder for other in runs[:place]]]
+    require(not twice, f"{', '.join(twice)} is named twice: name each run once")
     name = _name(runs, method) if name is None else name
     require(
         re.fullmatch(r"\w[\w.+,=-]*", name) is not None and len(name) <= 200,
-        f"--name is of letters, digits and . _ + - , =, and begins with a letter or digit, not {name!r}",
+        f"--name must have letters, digits and . _ + - , = only, and begin with a letter or digit, not {name!r}",
     )
     versions = Versions(output_dir() / BLENDS, name)
     config = {"blend": {"method": method, "runs": [run.title for run in runs]}}
@@ -74,7 +75,7 @@ def blend(runs: Sequence[RunRecord], method: str, name: str | None = None) -> Bl
     there = versions.counting()
     old = record.read_run(there) if there else None
     if old is not None and old.info is not None and old.info["config"] != config:
-        raise Error(f"{old.title} is another blend: give this one another --name")
+        raise Error(f"{old.title} is there already, with other runs or another method: give this blend another --name")
     parents = parents_of(runs)
     is_same = old is not None and old.recipe is not None and list(old.recipe.parents) == parents and old.is_complete
     if old is not None and is_same and old.recipe and old.recipe.made_by == scores.made_by(loaded.experiment):
@@ -115,8 +116,8 @@ def _best(runs: Sequence[RunRecord], metric: str, greater_is_better: bool | None
     require(
         not lacking
         or len({run.metric for run in runs}) > 1,  # a run of another metric than the others is refused later
-        f"{', '.join(lacking)}: scored by {runs[0].metric}, and {runs[0].scored_by} has {metric} now: the command that "
-        "trained a run scores it again",
+        f"{', '.join(lacking)}: scored by {runs[0].metric}, but {runs[0].scored_by} has the metric {metric} now: "
+        "repeat the command that trained it, to score it again",
     )
 
     def goodness(run: RunRecord) -> float:

@@ -86,7 +86,7 @@ def score_of(experiment: Experiment, table: Columns, name: str | None = None) ->
     except Error as error:
         if isinstance(error.__cause__, KeyError):
             raise Error(
-                f"the metric {name} takes {error.__cause__}, and of these runs a blend has {', '.join(table)}"
+                f"the metric {name} needs {error.__cause__}, but a blend of these runs has only {', '.join(table)}"
             ) from error
         raise
 

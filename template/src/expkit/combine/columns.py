@@ -64,7 +64,7 @@ def most_likely(numbers: Mapping[str, numpy.ndarray], dtype: numpy.dtype[Any], w
 
     names = class_columns(list(numbers))
     if not names:
-        raise Error(f"{what} holds labels, whose mean is none: save the columns {PROBABILITY}_<class> beside them")
+        raise Error(f"{what} holds labels, which have no mean: save columns {PROBABILITY}_<class>, too")
     texts = [name.removeprefix(f"{PROBABILITY}_") for name in names]
     try:
         labels = numpy.array([text == "True" for text in texts]) if dtype.kind == "b" else numpy.array(texts)
@@ -72,7 +72,7 @@ def most_likely(numbers: Mapping[str, numpy.ndarray], dtype: numpy.dtype[Any], w
     except (ValueError, OverflowError):
         labels = numpy.array([], dtype)
     if [str(label) for label in labels.tolist()] != texts:
-        raise Error(f"{what} holds {dtype}, and no class is called {', '.join(texts[:3])} as in {names[0]}")
+        raise Error(f"{what} holds {dtype}, but {names[0]} and the like name other classes: {', '.join(texts[:3])}")
     highest, place = numbers[names[0]].copy(), numpy.zeros(len(numbers[names[0]]), numpy.intp)
     for number, name in enumerate(names[1:], start=1):  # a column at a time: many classes of many rows are large
         above = numbers[name] > highest

@@ -43,11 +43,13 @@ class Mean:
         if self.rows is None:
             self.rows, self._first = Rows(ids, what), table
         if table.keys() != self._first.keys():
-            raise Error(f"{what} has the columns {', '.join(table)}, and {self.rows.title} {', '.join(self._first)}")
+            raise Error(
+                f"{what} has the columns {', '.join(table)}, but {self.rows.title} has {', '.join(self._first)}"
+            )
         place = self.rows.places_in(ids, what)
         for name, column in table.items():
             if column.dtype.kind != self._first[name].dtype.kind:
-                raise Error(f"{what}: {name} holds {column.dtype}, and in {self.rows.title} {self._first[name].dtype}")
+                raise Error(f"{what}: {name} holds {column.dtype}, but in {self.rows.title} {self._first[name].dtype}")
             rows = column if place is None else column[place]
             if not may_be_labels(name, column):
                 self._is_number.add(name)
@@ -79,7 +81,9 @@ class Mean:
         if name in self._is_number:
             return self._sums[name] / self._weight, f"mean of {name}"
         labels = [other for other in self._differs if other not in self._is_number]
-        require(len(labels) == 1, f"{', '.join(sorted(labels))} hold labels that differ: only one such column can be")
+        require(
+            len(labels) == 1, f"labels differ in the columns {', '.join(sorted(labels))}: they may differ in only one"
+        )
         return most_likely(self.numbers, self._first[name].dtype, name), "class of the highest mean probability"
 
     def dtype(self, name: str) -> numpy.dtype[Any]:

@@ -92,13 +92,16 @@ def members_of(runs: Sequence[RunRecord]) -> Members:
     """
     import numpy
 
-    require(len(runs) > 1, "a blend is of two runs or more")
+    require(len(runs) > 1, "a blend needs two runs or more")
     first = runs[0]
     for run in runs:
-        require(run.is_complete, f"{run.title}: {', '.join(marks_of(run))}: a blend needs every fold; exp.fold=null")
+        require(
+            run.is_complete,
+            f"{run.title}: {', '.join(marks_of(run))}: a blend needs every fold: train them with exp.fold=null",
+        )
         sides = [(one.metric, one.greater_is_better) for one in (first, run)]
         worded = [f"{metric}, {'higher' if greater else 'lower'} is better" for metric, greater in sides]
-        require(sides[0] == sides[1], f"{run.title} has the metric {worded[1]}, and {first.title} {worded[0]}")
+        require(sides[0] == sides[1], f"{run.title} has the metric {worded[1]}, but {first.title} has {worded[0]}")
     table = out_of_fold(first)
     folds = table.pop("fold")
     found = Members(runs, Rows(table["id"], first.title), folds, {})
@@ -128,8 +131,8 @@ def members_of(runs: Sequence[RunRecord]) -> Members:
         found.label = None if _likeliest(chosen) is None else table[LABEL].dtype
     if not found.blended:
         raise Error(
-            f"{first.title} and the others have no number in common that differs: save probabilities, "
-            f"probability_<class>, with fold.save_oof; there are {', '.join(table)}"
+            f"{first.title} and the others have no column of numbers that differs between them: save "
+            f"probability_<class> with fold.save_oof; there are {', '.join(table)}"
         )
     return found
 

@@ -91,16 +91,16 @@ def choose(run: RunRecord, kind: str | None, partial: bool) -> Source:
         return Source(run, FULL, [full])
     if run.recipe:
         raise Error(
-            f"{run.title} is a blend without test predictions: `exp blend` again, when all of its runs have some"
+            f"{run.title} is a blend without test predictions: repeat `exp blend` when all of its runs have them"
         )
     if kind == FULL:
-        raise Error(f"{run.title} is not trained on all rows, with predictions of the test set: exp.mode=sub does that")
+        raise Error(f"{run.title} has no test predictions of a training on all rows: train it with exp.mode=sub")
     if tested:
         what = f"{len(tested)} of {run.n_folds} folds have test predictions"
         raise Error(f"{run.title}: {what}: train the others (exp.fold=null), or --partial takes the mean of these")
     raise Error(
-        f"{run.title} has no test predictions: fold.save_test(...) in train.py keeps those of each fold "
-        "(overwrite=true trains them again), or exp.mode=sub trains on all rows"
+        f"{run.title} has no test predictions: call fold.save_test(...) in train.py and train the folds again "
+        "(overwrite=true), or train on all rows (exp.mode=sub)"
     )
 
 
@@ -116,7 +116,7 @@ def mean_of(sources: Sequence[Source]) -> Mean:
             title = f"{source.run.title}, {fold.title}"
             require(
                 source.file == TEST,
-                f"{title}: has no test predictions to average: call fold.save_test(...) with exp.mode=sub, too",
+                f"{title} has no test predictions to average: call fold.save_test(...) with exp.mode=sub, too",
             )
             mean.add(predictions(fold, TEST), title, 1 / len(source.parts))
     return mean

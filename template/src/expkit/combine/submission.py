@@ -90,7 +90,7 @@ def _sample(sources: Sequence[Source], what: str) -> Sample | None:
             named = None
         if sample := find_sample(named, what):
             found[sample.file] = sample
-    require(len(found) < 2, f"{what}: the runs have different samples: {', '.join(map(shown, found))}")
+    require(len(found) < 2, f"{what}: the runs have different sample submissions: {', '.join(map(shown, found))}")
     return next(iter(found.values()), None)
 
 

@@ -29,8 +29,8 @@ def series() -> str:
     found = ".".join(hydra.__version__.split(".")[:2])
     require(
         found in TESTED,
-        f"hydra-core {hydra.__version__} is installed, and this expkit knows {' and '.join(TESTED)} alone: "
-        "`uv sync` installs one of these, `copier update` may bring an expkit that knows yours",
+        f"hydra-core {hydra.__version__} is installed, but this expkit works only with {' and '.join(TESTED)}: "
+        "`uv sync` installs one of these, `copier update` may bring an expkit that works with yours",
     )
     return found
 

@@ -66,12 +66,12 @@ class Experiment:
 
     def __post_init__(self) -> None:
         names = [metric_name(metric) for metric in (self.metric, *self.other_metrics)]
-        require(len(set(names)) == len(names), f"two metrics have one name: {', '.join(names)}")
+        require(len(set(names)) == len(names), f"two metrics have the same name: {', '.join(names)}")
         require(not isinstance(self.inputs, str), f"inputs in expkit.Experiment is a list: inputs=[{self.inputs!r}]")
         if self.greater_is_better is None:
             require(
                 not sounds_like_error(names[0]),
-                f"the metric {names[0]} sounds like an error: say greater_is_better=False in expkit.Experiment",
+                f"is a lower {names[0]} better? Say greater_is_better=False (or True) in expkit.Experiment",
             )
             object.__setattr__(self, "greater_is_better", True)
         require(
@@ -118,7 +118,7 @@ def metric_name(metric: Any) -> str:
     Raises:
         Error: it has none, as a lambda.
     """
-    require(callable(metric), f"a metric is a function, not {metric!r}")
+    require(callable(metric), f"a metric must be a function, not {metric!r}")
     while isinstance(metric, functools.partial):
         metric = metric.func
     name = getattr(metric, "__name__", type(metric).__name__)
@@ -197,7 +197,7 @@ def _load(folder: Path) -> Loaded:
     found = {id(value): value for value in vars(module).values() if isinstance(value, Experiment)}
     if len(found) != 1:
         raise Error(
-            f"{shown(folder / 'train.py')} defines {len(found)} experiments, and not one: end it with "
+            f"{shown(folder / 'train.py')} must define one experiment, and defines {len(found)}: end it with "
             "experiment = expkit.Experiment(train, Config, metric=...)"
         )
     return Loaded(folder.name, next(iter(found.values())), store)

@@ -35,7 +35,7 @@ def parameter_set_from_run(experiment: str, name: str, run: RunRecord) -> Path:
     require(run.recipe is None, f"{run.title} is a blend, which has no parameters: name one of its runs")
     values = run.info["config"] if run.info else {}
     if not isinstance(values.get("exp"), dict):
-        raise Error(f"nobody knows the configuration of {run.title}: {', '.join(run.problems) or 'no run.json'}")
+        raise Error(f"the configuration of {run.title} is not known: {', '.join(run.problems) or 'no run.json'}")
     file, loaded = free_file(experiment, name), load_experiment(experiment)
     default = composed(loaded, [])
     groups, unknown = _other_groups(loaded, values.get("choices", {}), default)

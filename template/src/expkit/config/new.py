@@ -50,7 +50,7 @@ def new_experiment(name: str, source: str | None = None, framework: str | None =
     """
     require(
         re.fullmatch(_NAME, name) is not None and len(name) <= 60,
-        f"{name!r} names a folder: letters, digits, - and _, at most 60, as in larger-model",
+        f"an experiment is named by 1 to 60 letters, digits, - and _, such as larger-model, not {name!r}",
     )
     origin = _skeleton(framework) if framework is not None else _source(source)
     folder = _free_folder(name)
@@ -183,7 +183,7 @@ def free_file(experiment: str, name: str) -> Path:
     """
     require(
         re.fullmatch(_NAME, name) is not None and len(name) <= 60 and name != DEFAULT,
-        f"{name!r} names a file: letters, digits, - and _, at most 60, as in 003",
+        f"a parameter set is named by 1 to 60 letters, digits, - and _, such as 003, not {name!r}",
     )
     folder = experiment_dir(experiment)
     file = folder / "exp" / f"{name}.yaml"

@@ -89,7 +89,7 @@ def check(exp: ExpConfig) -> None:
     name = exp.name
     require(
         re.fullmatch(r"\w[\w.+-]*", name) is not None and not name.endswith(".") and len(name) <= 64,
-        f"exp.name names a folder: 1 to 64 letters, digits and . _ + -, beginning with a letter or digit, not {name!r}",
+        f"exp.name must have 1 to 64 letters, digits and . _ + -, and begin with a letter or digit, not {name!r}",
     )
     require(1 <= exp.n_folds <= 10_000, f"exp.n_folds must be from 1 to 10000, not {exp.n_folds}")
     _check_split(exp.split)
@@ -110,7 +110,7 @@ def _check_split(split: SplitConfig) -> None:
     require(0 <= split.seed < 2**32, f"exp.split.seed must be from 0 to 2**32 - 1, not {split.seed}")
     require(split.gap >= 0, f"exp.split.gap must be at least 0, not {split.gap}")
     is_time, is_column = split.method is SplitMethod.time, split.method is SplitMethod.column
-    require(is_time or not split.gap, f"exp.split.gap={split.gap} is for {METHOD}=time alone: set it to 0")
+    require(is_time or not split.gap, f"exp.split.gap={split.gap} is only for {METHOD}=time: set it to 0")
     require(not is_column or bool(split.file), f"{METHOD}=column needs exp.split.file, a CSV file below input/")
     is_below = not file.is_absolute() and ".." not in file.parts
     require(is_below, f"exp.split.file is a CSV file below input/, such as folds.csv, not {split.file}")

@@ -30,11 +30,11 @@ def show_recipe(console: Console, run: RunRecord) -> None:
     console.print(table)
     if score is None:
         return
-    how = "each fold by weights fitted on the others" if recipe.fitted_on else "no weights are fitted"
+    how = "each fold with weights fitted on the others" if recipe.fitted_on else "no weights are fitted"
     console.print(text(f"{run.metric} {score_text(score.value, score.std)}: {how}"), soft_wrap=True)
     if recipe.flattering is not None:
         rows = "" if recipe.fitted_on == run.rows else f" (on {recipe.fitted_on} of {run.rows} rows)"
         console.print(
-            text(f"{run.metric} {score_text(recipe.flattering)}: flattering, by weights fitted on all folds{rows}"),
+            text(f"{run.metric} {score_text(recipe.flattering)}: too good, with weights fitted on all folds{rows}"),
             soft_wrap=True,
         )

@@ -144,7 +144,7 @@ def show_diff(console: Console, found: dict[str, Any]) -> None:
     _show_changes(console, "weights", found["weights"])
     _show_scores(console, found["scores"])
     if found["other_folds"]:
-        console.print(text("other folds: other rows are left out, and the scores do not compare", "yellow"))
+        console.print(text("other folds: the two leave out other rows, so their scores cannot be compared", "yellow"))
     for line in worded(found["comparison"], found["new"]["run"]):
         console.print(text(line), soft_wrap=True)
     for side in (found["old"], found["new"]):
@@ -184,7 +184,7 @@ def _show_data(console: Console, data: dict[str, Any]) -> None:
         return
     console.print(Text("data", "bold"))
     if data["changes"] is None:
-        console.print(Text("other data; nobody knows which files", "dim"))
+        console.print(Text("other data; it is not known which files", "dim"))
     for line in data["changes"] or ():
         console.print(text(f"  {line}"), soft_wrap=True)
 

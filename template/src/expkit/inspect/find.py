@@ -46,7 +46,7 @@ def find_run(name: str, output: Path | None = None) -> Path:
         near = difflib.get_close_matches(name, folders, n=3, cutoff=0.4)
         raise NotFound(f"no run is called {name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
     more = f" and {len(found) - 8} more" if len(found) > 8 else ""
-    raise Error(f"{name} may be {', '.join(sorted(found)[:8])}{more}")
+    raise Error(f"{name} may be {', '.join(sorted(found)[:8])}{more}: give more of the name")
 
 
 def run_names(incomplete: str) -> list[str]:

@@ -85,7 +85,7 @@ class LoadedRun:
             axis: "epoch" or "step": its rows alone, and the columns that have a number in them. None: every row, of
                 epochs and steps as they came.
         """
-        require(axis in (None, *AXES), f"history(fold, axis={axis!r}): an axis is {' or '.join(AXES)}, or None")
+        require(axis in (None, *AXES), f"history(fold, axis={axis!r}): axis must be {' or '.join(AXES)}, or None")
         history = read_history(self._part(fold).folder / HISTORY)
         return history if axis is None else rows_of(history, axis)
 
@@ -114,11 +114,11 @@ class LoadedRun:
         """
         folder = self._part(fold).folder
         files = sorted(folder.glob("model.*"))
-        require(len(files) == 1, f"{shown(folder)} has {len(files)} files model.*, and not one")
+        require(len(files) == 1, f"{shown(folder)} must have one file model.*, and has {len(files)}")
         load = getattr(self.module("model"), "load", None)
         if not callable(load):
             raise Error(
-                f"experiments/{self.folder.parent.name}/model.py has no load(file), which gives back a saved model"
+                f"experiments/{self.folder.parent.name}/model.py needs a function load(file) that returns a saved model"
             )
         with modules.named_plainly(self.folder.parent.name):
             return load(files[0])
@@ -152,7 +152,7 @@ class LoadedRun:
         models = [self.model(fold) for fold in chosen]
         how = "predict_proba" if all(hasattr(model, "predict_proba") for model in models) else "predict"
         if lacking := [type(model).__name__ for model in models if not callable(getattr(model, how, None))]:
-            raise Error(f"{shown(self.folder)}: load(file) in model.py gives a {lacking[0]}, which has no predict(X)")
+            raise Error(f"{shown(self.folder)}: load(file) in model.py returns a {lacking[0]}, which has no predict(X)")
         parts = [numpy.asarray(getattr(model, how)(X)) for model in models]
         classes = [list(getattr(model, "classes_", ())) for model in models] if how == "predict_proba" else [[]]
         if any(part.shape != parts[0].shape for part in parts) or any(one != classes[0] for one in classes):
@@ -169,7 +169,7 @@ class LoadedRun:
         part = run.full if fold is None else run.folds.get(fold)
         if part is None or part.result is None:
             what = "the training on all data" if fold is None else f"fold {fold}"
-            raise Error(f"{what} of {shown(self.folder)} is not done; folds {list(run.done)} are")
+            raise Error(f"{what} of {shown(self.folder)} is not done; these folds are: {list(run.done)}")
         return part
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from expkit.errors import require
 
 CONFIDENCE = 0.95
-ONE_FOLD = "one fold alone does not say how much scores vary: it takes two or more"
+ONE_FOLD = "one fold does not say how much scores vary: train two or more"
 BETTER, WORSE, NOISE = "better", "worse", "could be noise"
 
 
@@ -56,7 +56,7 @@ def corrected_t(differences: Sequence[float], ratio: float) -> Interval:
     variance = sum((one - mean) ** 2 for one in differences) / (count - 1)
     is_constant = variance <= (1e-9 * mean) ** 2
     require(
-        mean == 0 or not is_constant, "the difference is the same in every fold: they do not say how much it varies"
+        mean == 0 or not is_constant, "the difference is the same in every fold, which does not say how much it varies"
     )
     half = t_quantile(count - 1) * math.sqrt(variance * (1 / count + ratio))
     return Interval(mean, mean - half, mean + half)

@@ -92,7 +92,7 @@ def key_of(name: str, rows: list[Row]) -> str:
     if len(found) == 1 or not rows:
         return found[0] if found else name
     if found:
-        raise Error(f"{name} may be {' or '.join(found)}: give more of it")
+        raise Error(f"{name} may be {' or '.join(found)}: give more of the key")
     near = difflib.get_close_matches(name, [*known, *(key.rpartition(".")[2] for key in known)], n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-    raise Error(f"no run has {name}; {hint}")
+    raise Error(f"no run has a key {name}; {hint}")

@@ -45,17 +45,23 @@ def against_best(rows: list[Row]) -> list[Row]:
 def require_comparable(old: Row, new: Row) -> None:
     """Raise an `Error` that says why two runs cannot be compared, if so: other metric, folds or data."""
     for row in (old, new):
-        require(bool(row.fold_scores), f"{row.name} has no score of a fold")
+        require(bool(row.fold_scores), f"no fold of {row.name} has a score")
     sides = [f"{row.metric}, {'higher' if row.greater_is_better else 'lower'} is better" for row in (old, new)]
     require(sides[0] == sides[1], f"other metrics: {sides[0]}, in {old.name}; {sides[1]}, in {new.name}")
-    require(not have_other_folds(old, new), f"other folds: {new.name} leaves out other rows together than {old.name}")
+    require(
+        not have_other_folds(old, new),
+        f"other folds: the folds of {new.name} leave out other rows than those of {old.name}",
+    )
     require(bool(folds_of(old, new)), f"no fold is done in both {old.name} and {new.name}")
     require_same_data(old, new)
 
 
 def require_same_data(old: Row, new: Row) -> None:
     """Raise an `Error` when a file that both have been trained with had another content."""
-    require(not have_other_data(old, new), f"other data: a file that {old.name} has read was another for {new.name}")
+    require(
+        not have_other_data(old, new),
+        f"other data: a file in input/ has changed between the trainings of {old.name} and {new.name}",
+    )
 
 
 def folds_of(old: Row, new: Row) -> list[int]:
@@ -94,11 +100,13 @@ def paired_by_seed(one: str, other: str) -> list[tuple[Path, Path]]:
         Error: no run has such a name, the two are of one configuration, or they have no seed in common.
     """
     folders = [find_seeds(name) for name in (one, other)]
-    require(not set(folders[0]) & set(folders[1]), f"{one} and {other} differ in their seed alone")
+    require(not set(folders[0]) & set(folders[1]), f"{one} and {other} differ only in their seed: name two other runs")
     sides: list[dict[int | str | None, Path]] = [{}, {}]
     for side, found in zip(sides, folders, strict=True):
         for folder in found:
             side.setdefault(row_of(read_run(folder), {}).seed, folder)
     seeds = [", ".join(map(str, side)) for side in sides]
-    require(bool(sides[0].keys() & sides[1].keys()), f"no seed is in both: {seeds[0]} of {one}, {seeds[1]} of {other}")
+    require(
+        bool(sides[0].keys() & sides[1].keys()), f"{one} and {other} have no seed in common: {seeds[0]}; {seeds[1]}"
+    )
     return [(folder, sides[1][seed]) for seed, folder in sides[0].items() if seed in sides[1]]

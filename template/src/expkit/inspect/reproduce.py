@@ -92,7 +92,7 @@ def _grouped(folds: list[FoldRecord]) -> list[list[FoldRecord]]:
         assert fold.result is not None
         if fold.result["git"] is None:
             raise Error(
-                f"{fold.title} was trained outside a git repository, without a snapshot: train it anew, overwrite=true"
+                f"{fold.title} was trained outside a git repository, without a snapshot: train it again, overwrite=true"
             )
         groups.setdefault((fold.result["git"]["snapshot"], _python(fold)), []).append(fold)
     return list(groups.values())
@@ -100,7 +100,9 @@ def _grouped(folds: list[FoldRecord]) -> list[list[FoldRecord]]:
 
 def _python(fold: FoldRecord) -> str:
     version = str(fold.origin().get("python"))
-    require(re.fullmatch(r"3\.\d+\.\d+\w*", version) is not None, f"{fold.title}: nobody knows its version of Python")
+    require(
+        re.fullmatch(r"3\.\d+\.\d+\w*", version) is not None, f"{fold.title}: its version of Python is not recorded"
+    )
     return version
 
 
@@ -109,7 +111,9 @@ def _trained_again(folds: list[FoldRecord], run: RunRecord) -> Iterator[RunRecor
     """The run in which these folds are trained again."""
     first = folds[0]
     assert first.result is not None and run.info is not None
-    require(re.fullmatch(r"[\w.+-]+", run.experiment) is not None, f"{run.experiment!r} is no name of an experiment")
+    require(
+        re.fullmatch(r"[\w.+-]+", run.experiment) is not None, f"{run.experiment!r} is not the name of an experiment"
+    )
     repository, snapshot = code_root(), first.result["git"]["snapshot"]
     with tempfile.TemporaryDirectory(prefix="expkit-") as scratch:
         worktree, root = Path(scratch, "code"), Path(scratch, "project")
@@ -150,7 +154,7 @@ def _interpreter(code: Path, fold: FoldRecord) -> list[str]:
             return [sys.executable]
     uv = shutil.which("uv")
     if uv is None:
-        raise Error("uv is not on the PATH: it makes the environment of the snapshot")
+        raise Error("uv is not on the PATH: install it, it makes the environment of the snapshot")
     frozen = ["--frozen"] if (code / "uv.lock").exists() else []
     python = sys.executable if platform.python_version() == version else version
     return [uv, "run", "--quiet", "--no-dev", *frozen, "--python", python, "python"]

@@ -129,8 +129,8 @@ def _scored(run: RunRecord, folds: Sequence[int], name: str, metric: Metric) -> 
         value = score(name, metric, {key: column[number == fold] for key, column in table.items()})
         require(
             math.isclose(value, recorded.folds[fold], rel_tol=1e-6, abs_tol=1e-9),
-            f"{name} now gives {value:.6g} for {fold_title(fold)} of {run.title}, and {recorded.folds[fold]:.6g} is "
-            "recorded: the command of the run scores it again",
+            f"{name} now gives {value:.6g} for {fold_title(fold)} of {run.title}, but {recorded.folds[fold]:.6g} is "
+            "recorded: repeat the command of the run to score it again",
         )
     is_in = numpy.isin(number, folds)
     return table if is_in.all() else {key: column[is_in] for key, column in table.items()}

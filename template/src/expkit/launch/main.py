@@ -60,7 +60,8 @@ def _run(train: Path) -> BaseException | None:
     )
     require(
         train.parents[2] == code_root(),
-        f"{shown(train)} is not of the project whose expkit is installed, {code_root()}: start it with `uv run` there",
+        f"{shown(train)} and the installed expkit ({code_root()}) are of different projects: start it with `uv run` "
+        "in its own project",
     )
     project_root()
     loaded = load_experiment(train.parent.name)
@@ -141,7 +142,7 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
         config = typed(composed(loaded, overrides), loaded, overrides)
     require(
         isinstance(config, loaded.experiment.Config),
-        f"config is no {loaded.experiment.Config.__name__} of {experiment}",
+        f"config must be a {loaded.experiment.Config.__name__} of {experiment}, not a {type(config).__name__}",
     )
     check(config.exp)  # it may have been changed since it was composed
     name_folds(config.exp)

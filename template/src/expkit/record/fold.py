@@ -62,7 +62,7 @@ class FoldRecord:
         """
         table = tables.load(self.folder / name, only)
         if name == OOF and self.result is not None and any(len(one) != self.result["rows"] for one in table.values()):
-            raise Broken(f"{name} has not the {self.result['rows']} rows that it had")
+            raise Broken(f"{name} does not have the {self.result['rows']} rows that it had")
         return table
 
 

@@ -67,7 +67,7 @@ def read_notes(folder: Path | None = None) -> dict[str, Notes]:
             if line := _line(text):
                 found.setdefault(f"{file.stem}/{line['run']}", []).append(line)
             elif text.strip():
-                warn(f"{shown(file)}, line {number} is no note, and is left out")
+                warn(f"{shown(file)}, line {number} is not a note, and is left out")
     # a merge of two branches may have mixed the lines
     return {title: Notes(title, tuple(sorted(lines, key=lambda line: line["time"]))) for title, lines in found.items()}
 

@@ -72,7 +72,7 @@ def sampler(settings: Any, space: Mapping[str, list[Any]] | None) -> Any:
     """
     settings = _by_name(settings or "tpe", SAMPLERS, "sampler")
     if settings.get("_target_") == SAMPLERS["grid"]["_target_"]:
-        require(space is not None, "hydra/sweeper/sampler=grid takes choice(...) and range(...), and no interval(...)")
+        require(space is not None, "hydra/sweeper/sampler=grid takes choice(...) and range(...), but not interval(...)")
         settings = settings | {"search_space": space}
     return _made(settings, "sampler")
 

@@ -53,7 +53,10 @@ class Search:
         settings, total = self._settings, self._settings["n_trials"]
         space = Space([*(f"{key}={value}" for key, value in (settings["params"] or {}).items()), *arguments])
         require(len(space.searched) > 0, "a study needs a parameter to search, as in 'exp.train.x=interval(0,1)'")
-        require(isinstance(total, int) and total > 0, f"hydra.sweeper.n_trials={total}: a number from 1 on")
+        require(
+            isinstance(total, int) and total > 0,
+            f"hydra.sweeper.n_trials must be a whole number, 1 or more, not {total}",
+        )
         storage, pruner = opened(settings["storage"]), options.pruner(settings["pruner"], STEPS * self._folds())
         study = self._study(storage, space, pruner)
         if isinstance(study.sampler, optuna.samplers.GridSampler):
@@ -79,8 +82,8 @@ class Search:
         known = study.direction.name.lower()
         require(
             known == direction,
-            f"the study {study.study_name!r} is to {known} the score, and now it is to {direction} it: "
-            "give this one a name of its own, hydra.sweeper.study_name=...",
+            f"the study {study.study_name!r} is to {known} the score, but this command is to {direction} it: "
+            "give it another name, hydra.sweeper.study_name=...",
         )
         return study
 

@@ -56,7 +56,7 @@ def opened(storage: str) -> Any:
             raise Error(f"hydra.sweeper.storage={storage}: {_line(error)}") from error
         url = storage if is_url else f"sqlite:///{shown(file)}"
         raise Error(
-            f"{storage if is_url else shown(file)} is of an older Optuna; with this, its studies go on: "
+            f"{storage if is_url else shown(file)} was made by an older Optuna; this command upgrades it: "
             f"uv run optuna storage upgrade --storage '{url}'"
         ) from error
     except Exception as error:  # of SQLAlchemy's and of databases' many

@@ -47,7 +47,7 @@ class Cache:
 
         require(
             re.fullmatch(r"\w[\w.+-]*", name) is not None,
-            f"fold.cache names a file: letters, digits and . _ + -, beginning with a letter or digit, not {name!r}",
+            f"fold.cache: a name has letters, digits and . _ + -, and begins with a letter or digit, not {name!r}",
         )
         file = self._folder / name
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -64,7 +64,7 @@ class Cache:
             made = Path(folder, file.name)
             make(made)
             if not made.is_file():
-                raise Error(f"fold.cache({file.name!r}, make): make(file) has to write {shown(file)}; it wrote none")
+                raise Error(f"fold.cache({file.name!r}, make): make(file) must write {shown(file)}, and did not")
             files.to_disk(made)
             os.replace(made, file)
             files.to_disk(self._folder)

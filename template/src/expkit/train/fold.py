@@ -153,7 +153,10 @@ class Fold:
             progress: the share of the fold's training that is done, above 0, at most 1. A study takes one report for
                 each tenth, and compares its trials at the same one.
         """
-        require(0 < progress <= 1, f"{self.title}: fold.report(score, progress={progress}): progress is from 0 to 1")
+        require(
+            0 < progress <= 1,
+            f"{self.title}: fold.report(score, progress={progress}): progress must be above 0, and at most 1",
+        )
         value = as_number(score)
         require(value is not None, f"{self.title}: fold.report({score!r}, ...): the score must be a number")
         assert value is not None

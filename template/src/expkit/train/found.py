@@ -47,7 +47,7 @@ def found_by_folds(place: Place, inputs: Sequence[str] | None, number: int | Non
     if number is not None:
         return Found({}, "only the training on all rows, exp.mode=sub, may ask what the folds found")
     if place.debug:
-        return Found({}, "exp.debug=true has no cross-validation: give a value of its own if exp.debug")
+        return Found({}, "exp.debug=true has no cross-validation: use a fixed value if exp.debug")
     folder = place.cross_validated()
     run = read_run(folder) if folder else None
     if run is None or not run.is_complete:

@@ -96,7 +96,7 @@ class Place:
                 return False
             what = next(iter(run.problems), "it has no run.json")
             raise Error(
-                f"{shown(folder)}: {what}, so that nobody knows what its results are: move it, or overwrite=true"
+                f"{shown(folder)}: {what}, so the configuration of its results is not known: move it, or overwrite=true"
             )
         if changes := self._differences(run.info):
             raise Error(
@@ -168,7 +168,10 @@ class Place:
         asked = [None] if exp.mode is Mode.sub else exp.fold or []
         if len(old) > len(asked) or (old and exp.mode is Mode.sub):
             new = ", ".join(map(record.fold_title, asked))
-            warn(f"{len(old)} folds of the old configuration go when {new} of the new one is done; Ctrl-C keeps them")
+            warn(
+                f"{len(old)} folds of the old configuration are removed when {new} of the new one is done; "
+                "Ctrl-C keeps them"
+            )
 
     def _note_command(self, folder: Path) -> None:
         """Remember that this command works on a version that replaces another: its late jobs find it in place."""

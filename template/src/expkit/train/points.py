@@ -108,7 +108,7 @@ class Points:
     def _refuse(self, name: str, why: str) -> None:
         if name not in self._refused:
             self._refused.add(name)
-            warn(f"W&B does not take {plain(name)!r} ({why}); it is kept on the disk alone")
+            warn(f"W&B does not take {plain(name)!r} ({why}); it is kept only on the disk")
 
 
 def brief(error: Exception) -> str:

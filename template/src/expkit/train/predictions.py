@@ -24,7 +24,7 @@ def checked(columns: Mapping[str, Any], what: str) -> tables.Columns:
     table = tables.columns(columns, what)
     if "id" not in table:
         raise Error(
-            f"{what}: there is no column id: it says which row a prediction is of; there are {', '.join(table)}"
+            f"{what}: there is no column id, which says what row a prediction is for; there are {', '.join(table)}"
         )
     tables.require_finite(table, what)
     tables.require_unique(table["id"], what)
@@ -53,5 +53,5 @@ def require_other_ids(ids: Any, done: Mapping[int, FoldRecord], what: str) -> No
         both = tables.common(known, ids)
         require(
             len(both) == 0,
-            f"{what}: {len(both)} ids are in fold {number} too, such as {both[:1]}: each row is left out of one fold",
+            f"{what}: {len(both)} ids are in fold {number} too, such as {both[:1]}: a row may be in one fold only",
         )

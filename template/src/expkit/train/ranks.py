@@ -148,7 +148,9 @@ def _store(rank: int) -> Any:
     try:
         from torch.distributed import PrefixStore, TCPStore
     except ImportError:
-        raise Error("WORLD_SIZE is set, and PyTorch, through which the processes meet, is not installed") from None
+        raise Error(
+            "WORLD_SIZE is set, but PyTorch is not installed, which the processes need to find each other"
+        ) from None
     missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
     require(not missing, f"WORLD_SIZE is set, and {' and '.join(missing)} is not: start the training with torchrun")
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

@@ -38,14 +38,14 @@ def score(name: str, metric: Metric, predictions: Columns) -> float:
     except Exception as error:
         problem = f"raises {type(error).__name__}: {error}"
         raise Error(
-            f"the metric {name} {problem}; the predictions are kept: mend it and run the command again"
+            f"the metric {name} {problem}; the predictions are kept: fix it and run the command again"
         ) from error
     value = as_number(result)
     if value is None:
         kind = type(result).__name__
-        raise Error(f"the metric {name} returns {kind} and not a number; mend it and run the command again")
+        raise Error(f"the metric {name} returns {kind} and not a number; fix it and run the command again")
     if not math.isfinite(value):
-        raise Error(f"the metric {name} is {value} over {rows} rows; mend it and run the command again")
+        raise Error(f"the metric {name} is {value} over {rows} rows; fix it and run the command again")
     return value
 
 
@@ -76,7 +76,7 @@ def plain_value(value: Any, what: str) -> Any:
     try:
         return json.loads(json.dumps(value, allow_nan=False))
     except (ValueError, TypeError) as error:
-        raise Error(f"{what}: a finite number, or what JSON holds, and not {value!r}") from error
+        raise Error(f"{what}: it must be a finite number, or what JSON can hold, not {value!r}") from error
 
 
 def scores(experiment: Experiment, predictions: Columns) -> dict[str, float]:
@@ -152,7 +152,7 @@ def _together(parts: list[Columns]) -> Columns:
 
     names = list(parts[0])
     if any(set(part) != set(names) for part in parts):
-        raise Error(f"the out-of-fold predictions have not the same columns in every fold: {', '.join(names)}")
+        raise Error(f"the out-of-fold predictions do not have the same columns in every fold: {', '.join(names)}")
     return {name: numpy.concatenate([part[name] for part in parts]) for name in names}
 
 

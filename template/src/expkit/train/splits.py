@@ -73,7 +73,7 @@ def _needed(table: tables.Columns, name: str, method: SplitMethod) -> numpy.ndar
     """A column that a method cannot do without."""
     require(name in table, f"{METHOD}={method.name} needs expkit.split(..., {name}=...)")
     column = table[name]
-    require(column.ndim == 1, f"expkit.split, column {name}: has the shape {column.shape}: one value a row")
+    require(column.ndim == 1, f"expkit.split, column {name}: has the shape {column.shape}: one value per row")
     tables.require_finite({name: column}, "expkit.split")
     return column
 
@@ -191,7 +191,7 @@ def _numbers(exp: ExpConfig, ids: numpy.ndarray) -> numpy.ndarray:
     """The number of the fold of each row, from the file of `exp.split`."""
     import numpy
 
-    require(ids.dtype.kind in "iuU", f"{METHOD}=column: ids are whole numbers or text, not {ids.dtype}")
+    require(ids.dtype.kind in "iuU", f"{METHOD}=column: ids must be whole numbers or text, not {ids.dtype}")
     file = input_dir() / exp.split.file
     known = _read(file, exp.split.id, exp.split.column, is_number=ids.dtype.kind != "U")
     wrong = set(range(exp.n_folds)) ^ (set(known.values()) - {-1})
@@ -222,7 +222,9 @@ def _read(file: Path, id: str, column: str, is_number: bool) -> dict[Any, int]:
     except IndexError:
         raise Error(f"{shown(file)}: a line has fewer columns than the first") from None
     except (ValueError, csv.Error) as error:  # also what is no UTF-8
-        raise Error(f"{shown(file)}: {error}: {column} holds whole numbers, {id} what the rows have as id") from error
+        raise Error(
+            f"{shown(file)}: {error}: {column} must hold whole numbers, and {id} the ids of the rows"
+        ) from error
     known = dict(read)
     if len(known) < len(read):
         twice = next(each for each, count in Counter(each for each, _ in read).items() if count > 1)

@@ -53,7 +53,7 @@ def find_sample(named: Sequence[str] | None, what: str) -> Sample | None:
         return None
     require(
         len(found) == 1,
-        f"{what}: there are {len(found)} files {SAMPLE}: expkit.Experiment(..., inputs=[...]) names the data",
+        f"{what}: there are {len(found)} files {SAMPLE}: name the data, expkit.Experiment(..., inputs=[...])",
     )
     try:
         with open(found[0], newline="", encoding="utf-8-sig") as stream:
@@ -75,7 +75,7 @@ def check_submission(table: Columns, what: str, sample: Sample | None) -> None:
         return
     name, header, ids = shown(sample.file), sample.header, sample.ids
     columns = list(table)
-    require(columns == header, f"{what}: the columns are {', '.join(columns)}, and {name} has {', '.join(header)}")
+    require(columns == header, f"{what}: the columns are {', '.join(columns)}, but {name} has {', '.join(header)}")
     own = [str(value) for value in table[header[0]].tolist()]
     if own == ids:
         return

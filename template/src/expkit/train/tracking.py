@@ -53,7 +53,7 @@ class _Server:
             warn(f"W&B does not take the key, or does not answer; going on offline ({brief(error)})")
             return False
         if wished and not logged_in:
-            warn("WANDB_MODE is online and there is no key (`uv run wandb login`); going on offline")
+            warn("WANDB_MODE is online, but there is no key (`uv run wandb login`); going on offline")
         return logged_in
 
 
@@ -104,7 +104,7 @@ class Tracking:
             run = _opened(**arguments, mode=mode, settings=_settings(silent=True))
         rows, error = _attempt(functools.partial(rows_before, run, training)) if run is not None else (0, None)
         if error is not None:
-            warn(f"W&B gets all rows of history.csv again, for what it has is not known ({brief(error)})")
+            warn(f"W&B gets all rows of history.csv again, as it is not known which it has ({brief(error)})")
         return Tracker(run, wandb_id, rows or 0)
 
     def _say_offline(self, directory: str) -> None:

@@ -43,7 +43,7 @@ def keep(loaded: Loaded, even_if_current: bool = False) -> None:
         try:
             write(loaded)
         except Exception as error:
-            warn(f"no schemas for editors of {loaded.name}: {as_line(error)}")
+            warn(f"cannot make the schemas of {loaded.name}, which only editors need: {as_line(error)}")
 
 
 def write(loaded: Loaded) -> None:
