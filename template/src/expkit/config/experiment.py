@@ -82,7 +82,11 @@ class Experiment:
         )
 
     def choices(self, config: Any) -> dict[str, str]:
-        """Which class of the `groups` is where in a configuration, below exp: {"model": "vit"}."""
+        """Which class of the `groups` is where in a configuration: {"model": "vit"}, keys below exp.
+
+        Args:
+            config: an object of `Config`.
+        """
         names = {one: name for classes in self.groups.values() for name, one in classes.items()}
         found: dict[str, str] = {}
         waiting = [("", config.exp)]
@@ -95,11 +99,19 @@ class Experiment:
         return found
 
     def data(self, fold_file: str) -> Sequence[str] | None:
-        """What a training reads, as `inputs`: with the file that says which fold a row is in, where there is one."""
+        """What a training reads, in the form of `inputs`.
+
+        Args:
+            fold_file: the file that says which fold a row is in, which is read, too; "": there is none.
+        """
         return [*self.inputs, fold_file] if self.inputs is not None and fold_file else self.inputs
 
     def stands_in_exp(self, group: str) -> bool:
-        """Whether a group is chosen for a field of `exp` of its name."""
+        """Whether a group is for the field of `exp` that has its name.
+
+        Args:
+            group: a key of `groups`.
+        """
         exp = next((item.default_factory for item in fields(self.Config) if item.name == "exp"), None)
         return group in self.groups and is_dataclass(exp) and any(item.name == group for item in fields(exp))
 

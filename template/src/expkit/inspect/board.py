@@ -96,6 +96,7 @@ class Row:
 
     @property
     def tags(self) -> list[str]:
+        """The words that it was tagged with, as noted."""
         return self.notes.tags
 
     @property
@@ -114,7 +115,11 @@ class Row:
         return flat(self.recorded)
 
     def value(self, key: str) -> Any:
-        """One of `values`; None: the run has no such key."""
+        """One of `values`; None: the run has no such key.
+
+        Args:
+            key: a column such as "score", the name of a metric, or a key of the configuration such as "exp.seed".
+        """
         if key in COLUMNS:
             return getattr(self, key)
         return self.score if key == self.metric else self.values().get(key)

@@ -154,6 +154,9 @@ class LoadedRun:
     def module(self, name: str) -> ModuleType:
         """A module of the experiment, with its code as it is now: `run.module("model").load_data()`.
 
+        Args:
+            name: of a file in the experiment's folder, without .py.
+
         Raises:
             ModuleNotFoundError: the experiment has no such module.
         """

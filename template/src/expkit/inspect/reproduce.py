@@ -45,6 +45,7 @@ class Reproduction:
 
     @property
     def identical(self) -> bool:
+        """Whether nothing differs."""
         return not self.differences
 
     def __str__(self) -> str:

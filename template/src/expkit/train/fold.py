@@ -306,7 +306,12 @@ class Fold:
         record.write_result(self.folder, result, about | made)
 
     def close(self, failed: bool, pruned: bool = False) -> None:
-        """End the progress that is shown, and the W&B run."""
+        """End the progress bar and the W&B run; expkit calls it.
+
+        Args:
+            failed: whether the training has failed.
+            pruned: whether a study has ended it.
+        """
         if pruned:
             self._tracker.summarize({"pruned": True})
         self._progress.close()
