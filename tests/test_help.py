@@ -1,12 +1,16 @@
-"""The help of `exp`: a short manual, whose examples run as they stand."""
+"""What explains itself: the help of `exp`, whose examples run as they stand, and the public names."""
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shlex
 import sys
+from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import call, clean_environment
@@ -79,3 +83,24 @@ def test_the_examples_run(tmp_path: Path) -> None:
         assert code == 0, f"{line}: {error}\n{printed}"
         assert printed.strip(), f"{line} prints nothing"
         assert "no run meets" not in printed, line
+
+
+def explained(thing: Callable[..., Any]) -> list[str]:
+    """The arguments (of a dataclass, the fields) that its docstring does not explain."""
+    doc = inspect.getdoc(thing) or ""
+    names = [name for name in inspect.signature(thing).parameters if name != "self"]
+    return [name for name in names if not re.search(rf"^ +(\w+, )*{name}(, \w+)*: \S", doc, flags=re.M)]
+
+
+@pytest.mark.parametrize("name", expkit.__all__)
+def test_a_public_name_is_explained(name: str) -> None:
+    """What it is, and each argument; of a class, its public methods too. Keys of the configuration have comments."""
+    thing = getattr(expkit, name)
+    methods = [value for key, value in vars(thing).items() if key[0] != "_"] if inspect.isclass(thing) else []
+    for each in [thing, *(value for value in methods if inspect.isfunction(value) or isinstance(value, property))]:
+        assert each.__doc__ and re.match(r'[A-Z" ]', each.__doc__), each
+    made_by_us = issubclass(thing, expkit.Fold | expkit.Error | Enum) if inspect.isclass(thing) else False
+    if not made_by_us and thing.__module__ != "expkit.config.values":
+        assert explained(thing) == []
+    for method in filter(inspect.isfunction, methods):
+        assert explained(method) == [], method

@@ -1,4 +1,4 @@
-"""One line for a mistake that its user can mend; a traceback, whole, for a bug."""
+"""One line for a mistake that its user can fix; a whole traceback for a bug."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069
 
 
 class Error(Exception):
-    """A mistake of the person at the terminal: which key or file, what was expected, what to do. Nothing was begun."""
+    """Something that the user can fix. The message is one line: what is wrong, which key or file, what to do.
+
+    On the command line, it is printed without a traceback, and the exit code is 2: nothing was begun.
+    """
 
     exit_code = 2
 
@@ -39,7 +42,17 @@ class Failed(Error):
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise an `Error` with `message` unless `condition` holds."""
+    """Raise an `Error` unless a condition is true.
+
+        expkit.require(0 < rate < 1, f"exp.train.rate must be between 0 and 1, not {rate}")
+
+    Args:
+        condition: what must be true.
+        message: one line: which key or file, what it must be, what it is.
+
+    Raises:
+        Error: `condition` is false.
+    """
     if not condition:
         raise Error(message)
 
@@ -83,7 +96,7 @@ def report(error: BaseException) -> int:
 
 
 def one_line(error: BaseException) -> str | None:
-    """What to tell the person who can mend `error`, on one line; None when it is a bug."""
+    """What to tell the person who can fix `error`, on one line; None when it is a bug."""
     if isinstance(error, Error):
         return "\n".join(map(plain, str(error).splitlines()))
     if isinstance(error, BrokenPipeError) and _is_stdout():

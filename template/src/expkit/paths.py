@@ -11,7 +11,7 @@ from expkit.errors import Error, NotFound
 
 
 def code_root() -> Path:
-    """The folder with `experiments/`, `conf/` and `src/`: this file lies in its `src/expkit/`."""
+    """The folder of the project's code, with `experiments/`, `conf/` and `src/`."""
     return Path(__file__).resolve().parents[2]
 
 
@@ -19,7 +19,8 @@ def project_root() -> Path:
     """The folder with `input/` and `output/`.
 
     Returns:
-        The environment variable PROJECT_ROOT when it is set (a remote volume, say), else the folder of the code.
+        the folder that the environment variable PROJECT_ROOT names, if it is set (a remote volume, for example); else
+        `code_root()`.
 
     Raises:
         Error: PROJECT_ROOT is set and is not a folder.
@@ -33,12 +34,12 @@ def project_root() -> Path:
 
 
 def input_dir() -> Path:
-    """The folder of the data. Errors as in `project_root`."""
+    """The folder of the data, `input/` in `project_root()`. Errors as of `project_root`."""
     return project_root() / "input"
 
 
 def output_dir() -> Path:
-    """The folder of the results. Errors as in `project_root`."""
+    """The folder of the results, `output/` in `project_root()`. Errors as of `project_root`."""
     return project_root() / "output"
 
 

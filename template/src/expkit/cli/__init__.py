@@ -50,7 +50,7 @@ for command in (
 
 
 def main() -> None:
-    """Run the command; an error that its user can mend is one line."""
+    """Run the command; an error that its user can fix is one line."""
     escape_unprintable()
     try:
         app()

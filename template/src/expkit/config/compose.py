@@ -118,7 +118,7 @@ def load_config(experiment: str, overrides: Sequence[str] = ()) -> Any:
         overrides: as on the command line, such as ["exp=001", "exp.fold=[0]"].
 
     Returns:
-        The `Config` object of the experiment's `train.py`, checked.
+        A `Config` object of the experiment's `train.py`, with all values checked.
 
     Raises:
         Error: there is no such experiment, the configuration cannot be composed, or a value is refused.

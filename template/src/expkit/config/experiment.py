@@ -29,7 +29,7 @@ _ERRORS = (
 
 @dataclass(frozen=True)
 class Experiment:
-    """What a train.py is about; end it with
+    """An experiment: how a fold is trained, the class of its configuration, and its metrics. The end of a train.py:
 
         experiment = expkit.Experiment(train, Config, metric=accuracy, greater_is_better=True)
 
@@ -37,22 +37,24 @@ class Experiment:
             expkit.main(experiment)
 
     Args:
-        train: trains one fold: takes `exp` of the configuration and an `expkit.Fold`, and ends with `fold.finish()`.
-        Config: the root dataclass of the configuration, derived from `expkit.Config`.
-        metric: takes out-of-fold predictions, column name to NumPy array, and returns a number: the score that decides.
-        greater_is_better: whether a higher score is a better one. Said here, once; may be left out unless the metric's
-            name is that of an error.
-        other_metrics: more numbers for the board.
+        train: trains one fold: `train(exp, fold)`, with `exp` of the configuration and an `expkit.Fold`. It ends with
+            `fold.finish()`.
+        Config: the dataclass of the whole configuration, derived from `expkit.Config`.
+        metric: takes the out-of-fold predictions, a dict of NumPy arrays by column, (n,) or (n, k), and returns a
+            number: the score that decides.
+        greater_is_better: whether a higher score is better. By default True; it must be given if the name of the metric
+            is that of an error, such as rmse.
+        other_metrics: more metrics, for the board.
         groups: choices between configuration classes, {"model": {"cnn": CNNConfig, "vit": ViTConfig}}: `model=vit`
-            makes `exp.model` a ViTConfig. config.yaml names the one to begin with, `- model@exp.model: cnn`.
+            makes `exp.model` a ViTConfig. config.yaml names the default, `- model@exp.model: cnn`.
+        inputs: the files of `input/` that the training reads: names of files and folders, or patterns, below input/ or
+            absolute. None: all files; []: none.
         distributed: whether `train` is prepared for several processes that train one fold together, as torchrun starts
             them: it calls `torch.distributed.init_process_group` once, wraps its network in DistributedDataParallel,
-            takes its share of each batch by `fold.rank` and `fold.world_size`, and lets rank 0 have all predictions.
-        inputs: what of `input/` the training reads: files, folders, patterns, absolute ones, too. None: all of it; []:
-            nothing.
+            takes its share of each batch by `fold.rank` and `fold.world_size`, and gathers all predictions in rank 0.
 
     Raises:
-        Error: a metric without a name, two of one name, or an error without a direction.
+        Error: a metric has no name, two have the same name, or `greater_is_better` is missing for an error.
     """
 
     train: Callable[[Any, Any], None]
@@ -80,7 +82,11 @@ class Experiment:
         )
 
     def choices(self, config: Any) -> dict[str, str]:
-        """Which class of the `groups` is where in a configuration, below exp: {"model": "vit"}."""
+        """Which class of the `groups` is where in a configuration: {"model": "vit"}, keys below exp.
+
+        Args:
+            config: an object of `Config`.
+        """
         names = {one: name for classes in self.groups.values() for name, one in classes.items()}
         found: dict[str, str] = {}
         waiting = [("", config.exp)]
@@ -93,11 +99,19 @@ class Experiment:
         return found
 
     def data(self, fold_file: str) -> Sequence[str] | None:
-        """What a training reads, as `inputs`: with the file that says which fold a row is in, where there is one."""
+        """What a training reads, in the form of `inputs`.
+
+        Args:
+            fold_file: the file that says which fold a row is in, which is read, too; "": there is none.
+        """
         return [*self.inputs, fold_file] if self.inputs is not None and fold_file else self.inputs
 
     def stands_in_exp(self, group: str) -> bool:
-        """Whether a group is chosen for a field of `exp` of its name."""
+        """Whether a group is for the field of `exp` that has its name.
+
+        Args:
+            group: a key of `groups`.
+        """
         exp = next((item.default_factory for item in fields(self.Config) if item.name == "exp"), None)
         return group in self.groups and is_dataclass(exp) and any(item.name == group for item in fields(exp))
 
@@ -128,9 +142,11 @@ def metric_name(metric: Any) -> str:
 
 @dataclass(frozen=True)
 class Loaded:
-    """An experiment with its place: `experiments/<name>/train.py`, imported.
+    """An experiment that is imported from `experiments/<name>/train.py`.
 
     Attributes:
+        name: of its folder.
+        experiment: as its train.py defines it.
         store: what its modules have put into Hydra's ConfigStore while they were imported.
     """
 
@@ -178,11 +194,14 @@ def load_experiment(name: str, again: bool = False) -> Loaded:
     """Import the train.py of an experiment; what it registers with Hydra stays its own.
 
     Args:
-        name: of a folder in experiments/.
-        again: read its files anew, for one that has just been edited.
+        name: of a folder in experiments/, such as "001-baseline".
+        again: import its files again, after an edit.
+
+    Returns:
+        the `Experiment` of the train.py as `.experiment`, with its name and folder.
 
     Raises:
-        Error: there is no such experiment, or its train.py defines none.
+        Error: there is no such experiment, or its train.py does not define exactly one.
     """
     if again:
         modules.forget(name)

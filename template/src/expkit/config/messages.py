@@ -18,7 +18,7 @@ OF_FLAGS = {"_run_hydra", "_get_rerun_conf", "_get_rerun_overrides"}  # Hydra's 
 
 
 def as_error(error: BaseException) -> BaseException:
-    """An `Error` with one line for what its user can mend; `error` itself for anything else, which is a bug."""
+    """An `Error` with one line for what its user can fix; `error` itself for anything else, which is a bug."""
     own = next((cause for cause in chain(error) if isinstance(cause, Error)), None)
     if own is not None:
         return own

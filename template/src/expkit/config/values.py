@@ -25,45 +25,45 @@ class Mode(Enum):
 
 @dataclass
 class RuntimeConfig:
-    """What changes no result. It may differ between the folds of a run, and is in no name."""
+    """Values that change no result. They may differ between the folds of a run, and are not in its name."""
 
     tags: list[str] = field(default_factory=list)  # of the W&B runs
 
 
 class SplitMethod(Enum):
-    """Which rows `expkit.split` leaves out together."""
+    """How `expkit.split` chooses the rows of a fold."""
 
-    kfold = "kfold"  # any, by chance
-    stratified = "stratified"  # by chance, with each class in the same share everywhere
-    group = "group"  # a group, such as a patient, is whole in one fold
+    kfold = "kfold"  # at random
+    stratified = "stratified"  # at random, with the same share of each class in every fold
+    group = "group"  # all rows of a group, such as a patient, are in one fold
     stratified_group = "stratified_group"  # both
-    time = "time"  # later rows; trained is on what is before them
-    column = "column"  # as a column of a file says
+    time = "time"  # a fold has later rows than those that are trained on
+    column = "column"  # a column of a file names the fold
 
 
 @dataclass
 class SplitConfig:
-    """Which rows each fold leaves out. Apart from `exp.seed`: runs of several seeds are scored on the same folds."""
+    """Which rows each fold leaves out. `exp.seed` does not change it: runs of several seeds have the same folds."""
 
     method: SplitMethod = SplitMethod.kfold
     seed: int = 42  # of the folds alone
     holdout: float = 0.2  # n_folds=1: the share of the rows (groups, times) that is left out
-    gap: int = 0  # method=time: how many of the times just before the rows left out are not trained on
+    gap: int = 0  # method=time: how many times just before the rows left out are not trained on
     file: str = ""  # method=column: a CSV file below input/, with the columns that the next two name
     id: str = "id"
-    column: str = "fold"  # whole numbers from 0 on; -1: trained on in every fold
+    column: str = "fold"  # whole numbers from 0 on; -1: the row is always trained on
 
 
 @dataclass
 class ExpConfig:
-    """What every experiment has; its own class adds `train`, what changes a result."""
+    """What every experiment has. The class of an experiment adds `train`: the values that change a result."""
 
     name: str = "baseline"  # the folder of the results
     n_folds: int = 5  # 1: a single split, by split.holdout
     fold: list[int] | None = None  # which folds to train; null: all of them
     split: SplitConfig = field(default_factory=SplitConfig)
     seed: int = 42  # of the training; the folds have one of their own
-    debug: bool = False  # one fold, no W&B, output/debug/; what else it makes quick is the experiment's to say
+    debug: bool = False  # a quick try: one fold, no W&B, results in output/debug/
     mode: Mode = Mode.cv  # cv: cross-validation; sub: train on all rows and predict the test set
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 

@@ -21,24 +21,29 @@ class Row:
     """One run, as the board shows it.
 
     Attributes:
-        score: the CV score over all out-of-fold rows, or, while folds are missing, the mean over those that are done.
+        experiment, run: the names of its folders below output/.
+        folder: of the version of the run that counts, a Path.
+        metric: the name of the metric that decides; None while it is not known.
+        greater_is_better: whether a higher score is better.
+        score: the CV score over all out-of-fold rows; while folds are missing, the mean over those that are done.
         std: standard deviation of the scores of the folds (n - 1).
+        folds_done, n_folds: how many folds are done, and how many there are.
         rows: how many out-of-fold rows the score covers.
-        seed: exp.seed; of grouped runs, how many seeds.
+        seed: exp.seed; for grouped runs, how many seeds, as text.
         seconds: the time of all folds together.
         finished: when the last fold was done, ISO 8601 in UTC.
         commit: the first digits of the git commit, with * when the working tree differed from it.
         marks: what to know about the score: folds are missing, differ in code or data, files are broken.
-        other_metrics: name to score; and the test scores that the folds have recorded, as means.
+        other_metrics: the scores of the other metrics, by name, and the means of test scores that the folds recorded.
         recorded: the configuration, {"exp": {"seed": 42, ...}}.
-        left_out: which rows each fold has left out, as a hash of their ids.
-        data: what of input/ the folds have been trained with, as a hash of its files.
-        failure: why the last training of a fold has failed, of the first that has.
-        notes: what was noted on it; of grouped runs, nothing.
-        fold_scores: of each fold that is done; of grouped runs, the means.
+        left_out: by the number of the fold, a hash of the ids that it has left out.
+        data: hashes of the files of input/ that the folds have been trained with.
+        failure: why the last training of a fold has failed, one line; if several have, of the first fold.
+        notes: what was noted on the run; empty for grouped runs.
+        fold_scores: by the number of the fold, the score of each that is done; for grouped runs, the means.
+        ratio: rows left out, divided by rows trained on, as `noise.ratio_of_rows`; None for a single fold.
+        versus_best: "best", "could be noise" or "worse", from `paired.against_best`; None if it was not asked.
         id: of the version of the run.
-        versus_best: "best", "could be noise", "worse", as `paired.against_best` says; None: nobody has asked.
-        ratio: rows left out for each that is trained on, as `noise.ratio_of_rows`; None of a single fold.
     """
 
     experiment: str
@@ -91,6 +96,7 @@ class Row:
 
     @property
     def tags(self) -> list[str]:
+        """The words that it was tagged with, as noted."""
         return self.notes.tags
 
     @property
@@ -109,7 +115,11 @@ class Row:
         return flat(self.recorded)
 
     def value(self, key: str) -> Any:
-        """One of `values`; None: the run has no such key."""
+        """One of `values`; None: the run has no such key.
+
+        Args:
+            key: a column such as "score", the name of a metric, or a key of the configuration such as "exp.seed".
+        """
         if key in COLUMNS:
             return getattr(self, key)
         return self.score if key == self.metric else self.values().get(key)
@@ -144,7 +154,11 @@ COLUMNS = (
 
 
 def read_board(output: Path | None = None) -> list[Row]:
-    """Every run under `output` (by default the project's), in the order of the folders. Debug runs are not on it."""
+    """Every run, in the order of the folders, without debug runs. Runs are read from the disk, nothing is written.
+
+    Args:
+        output: the folder with the results; None: that of the project.
+    """
     noted = read_notes()
     return [row_of(read_run(folder), noted) for folder in run_folders(output or output_dir())]
 

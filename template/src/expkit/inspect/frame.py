@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 
 
 def runs(output: Path | None = None) -> pandas.DataFrame:
-    """The board as a pandas DataFrame, best score first: a row a run, the columns of `Row`, then the configuration.
+    """The board as a pandas DataFrame: one row per run, best score first.
+
+    Its columns are those of the board ("experiment", "run", "metric", "score", "std", "seconds", ...), then the
+    configuration ("exp.seed", "exp.train.learning_rate", ...).
+
+    Args:
+        output: the folder with the results; None: that of the project.
 
     Raises:
         Error: pandas is not installed.
@@ -43,16 +49,16 @@ def frame_of(rows: Sequence[Row]) -> pandas.DataFrame:
 
 
 def oof(runs: Sequence[str | Path]) -> pandas.DataFrame:
-    """Out-of-fold predictions of runs side by side, as a pandas DataFrame: a row an id, in the order of the ids.
+    """Out-of-fold predictions of runs side by side, as a pandas DataFrame: one row per id, in the order of the ids.
 
-    Its columns are "id", "target", "fold" and whatever else is the same in all runs; then what each run predicts:
-    "<experiment>/<run>", or "<experiment>/<run>: <column>" when it has several columns.
+    Its columns are "id", "target", and others that are the same in all runs, such as "fold"; then the predictions of
+    each run: "<experiment>/<run>", or "<experiment>/<run>: <column>" if it has several columns.
 
     Args:
         runs: names or folders, as for `load_run`.
 
     Raises:
-        Error: there is no such run, or the runs have not the same ids and targets; or pandas is not installed.
+        Error: there is no such run, the runs do not have the same ids and targets, or pandas is not installed.
     """
     import numpy
 
@@ -85,16 +91,16 @@ def oof(runs: Sequence[str | Path]) -> pandas.DataFrame:
 
 
 def curves(runs: Sequence[str | Path]) -> pandas.DataFrame:
-    """The learning curves of runs in a long format, as a pandas DataFrame: a row a number that was logged.
+    """The learning curves of runs in long format, as a pandas DataFrame: one row per number that was logged.
 
-    Its columns are "run" ("<experiment>/<run>"), "fold", "axis" ("epoch" or "step"; "row" of a fold that has logged
-    neither), "x" (the epoch, the step, or the number of the row from 1), "name" (of what was logged) and "value".
+    Its columns are "run" ("<experiment>/<run>"), "fold", "axis" ("epoch" or "step"; "row" for a fold that has logged
+    neither), "x" (the epoch, the step, or the number of the row, from 1 on), "name" (of the metric) and "value".
 
     Args:
         runs: names or folders, as for `load_run`.
 
     Raises:
-        Error: there is no such run; or pandas is not installed.
+        Error: there is no such run, or pandas is not installed.
     """
     pandas = _pandas("expkit.curves")
     require(not isinstance(runs, str), f'expkit.curves takes a list of runs: expkit.curves(["{runs}"])')
@@ -120,14 +126,14 @@ def mistakes(run: str | Path) -> dict[str, pandas.DataFrame]:
         run: a name or a folder, as for `load_run`.
 
     Returns:
-        a table for each column of predictions, by its name: "prediction"; of several outputs "prediction_0", ... A
-        table has the columns "id", "fold", "target", "prediction". Of numbers it has "error", the prediction minus
-        the target. Of classes, the wrong rows come first; "confidence" is the highest probability of a row, where the
-        run has saved probabilities of its one output, and the wrong rows of the highest come first.
-        Whole numbers, of up to 50 different targets, are classes.
+        one table per column of predictions, by the name of the column: "prediction"; for several outputs
+        "prediction_0", ... Each has the columns "id", "fold", "target" and "prediction". For numbers, there is also
+        "error", the prediction minus the target. For classes, the wrong rows come first; if the run has saved
+        probabilities, and has one output, "confidence" is the highest probability of a row, and sorts the wrong rows.
+        Whole numbers are classes if there are at most 50 different targets.
 
     Raises:
-        Error: there is no such run, or it has not both targets and predictions; or pandas is not installed.
+        Error: there is no such run, it does not have both targets and predictions, or pandas is not installed.
     """
     pandas = _pandas("expkit.mistakes")
     found = load_run(run)

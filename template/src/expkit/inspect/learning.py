@@ -7,7 +7,8 @@ import re
 from typing import Any
 
 from expkit.config.experiment import sounds_like_error
-from expkit.inspect.loaded import LoadedRun, rows_of
+from expkit.inspect.curve import rows_of
+from expkit.inspect.loaded import LoadedRun
 from expkit.record import RunRecord
 from expkit.train.history import AXES
 

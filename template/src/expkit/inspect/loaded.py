@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,10 +13,11 @@ from expkit.combine.columns import may_be_labels
 from expkit.combine.rows import out_of_fold, predictions
 from expkit.errors import Error, require
 from expkit.inspect.board import Row, row_of
+from expkit.inspect.curve import read_history, rows_of
 from expkit.inspect.find import find_run
 from expkit.paths import shown
 from expkit.record import HISTORY, TEST, FoldRecord, RunRecord, marks_of, read_run
-from expkit.train.history import AXES, axis_of
+from expkit.train.history import AXES
 
 if TYPE_CHECKING:
     import numpy
@@ -39,10 +38,10 @@ class Values(dict[str, Any]):
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """The results of a run. Everything is read when it is asked for.
+    """The results of a run. Each part is read from the disk when it is asked for.
 
     Attributes:
-        folder: where it lies.
+        folder: the folder of the run, a Path.
     """
 
     folder: Path
@@ -59,7 +58,11 @@ class LoadedRun:
 
     @functools.cached_property
     def config(self) -> Values:
-        """The configuration; `config.exp.train.learning_rate`. Enums are their names."""
+        """The recorded configuration: `config.exp.train.learning_rate`. Enums are their names.
+
+        Raises:
+            Error: the run has no readable record of it.
+        """
         info = self.record.info
         if info is None:
             raise Error(f"{shown(self.folder)}: {', '.join(marks_of(self.record))}: its configuration is not known")
@@ -67,23 +70,34 @@ class LoadedRun:
 
     @property
     def folds(self) -> list[int]:
-        """The folds that are done."""
+        """The numbers of the folds that are done."""
         return list(self.record.done)
 
     def result(self, fold: int | None) -> dict[str, Any]:
-        """What a fold has recorded: scores, values, seconds, git, ...; None is the training on all rows."""
+        """What a fold has recorded: "scores", "values", "seconds", "git", ...
+
+        Args:
+            fold: its number; None: the training on all rows.
+
+        Raises:
+            Error: the fold is not done.
+        """
         result = self._part(fold).result
         assert result is not None
         return dict(result)
 
     def history(self, fold: int | None, axis: str | None = None) -> dict[str, list[float | None]]:
-        """The learning curve of a fold, one entry a call of `fold.log`: {"epoch": [1, ...], "train_loss": [...], ...}.
+        """The learning curve of a fold: {"epoch": [1, ...], "train_loss": [...], ...}, one entry per `fold.log`.
 
-        A blank is None; a fold that has logged nothing gives {}.
+        A blank is None. {} for a fold that has logged nothing.
 
         Args:
-            axis: "epoch" or "step": its rows alone, and the columns that have a number in them. None: every row, of
-                epochs and steps as they came.
+            fold: its number; None: the training on all rows.
+            axis: "epoch" or "step": only the rows of this axis, and the columns that have a number in them. None: every
+                row, in the order in which they were logged.
+
+        Raises:
+            Error: the fold is not done, or there is no such axis.
         """
         require(axis in (None, *AXES), f"history(fold, axis={axis!r}): axis must be {' or '.join(AXES)}, or None")
         history = read_history(self._part(fold).folder / HISTORY)
@@ -91,9 +105,10 @@ class LoadedRun:
 
     @functools.cached_property
     def oof(self) -> Columns:
-        """Out-of-fold predictions of all folds that are done, in the order of the ids, one entry a row.
+        """Out-of-fold predictions of all folds that are done: a dict of NumPy arrays, in the order of the ids.
 
-        The columns that the experiment has saved ("id", "target", "prediction", ...), and "fold".
+        The columns that the experiment has saved ("id", "target", "prediction", ...), each (n,) or (n, k), and "fold",
+        (n,). {} while no fold is done.
         """
         import numpy
 
@@ -104,13 +119,26 @@ class LoadedRun:
         return {name: column[order] for name, column in table.items()}
 
     def test(self, fold: int | None) -> Columns:
-        """The predictions of the test set that a fold has saved with `fold.save_test`."""
+        """The predictions of the test set that a fold has saved with `fold.save_test`: a dict of NumPy arrays.
+
+        Args:
+            fold: its number; None: the training on all rows, or, of a blend, its one prediction.
+
+        Raises:
+            Error: the fold is not done, or has none.
+        """
         return predictions(self._part(fold), TEST)
 
     def model(self, fold: int | None) -> Any:
-        """The model of a fold, or, for None, the one trained on all rows: what `model.load` of the experiment returns.
+        """The model of a fold: what the function `load(file)` in the experiment's model.py returns.
 
-        It is loaded by the code of the experiment as it is now. Models are pickles: load only what you trained.
+        It is loaded with the code of the experiment as it is now. Models are pickles: load only what you trained.
+
+        Args:
+            fold: its number; None: the model that was trained on all rows.
+
+        Raises:
+            Error: the fold is not done, it has not exactly one file model.*, or model.py has no load(file).
         """
         folder = self._part(fold).folder
         files = sorted(folder.glob("model.*"))
@@ -126,24 +154,27 @@ class LoadedRun:
     def module(self, name: str) -> ModuleType:
         """A module of the experiment, with its code as it is now: `run.module("model").load_data()`.
 
+        Args:
+            name: of a file in the experiment's folder, without .py.
+
         Raises:
             ModuleNotFoundError: the experiment has no such module.
         """
         return modules.load(self.folder.parent.name, name)
 
     def predict(self, X: numpy.ndarray, folds: list[int] | None = None) -> numpy.ndarray:
-        """What the models of the folds predict for new rows: their mean; of labels, the most frequent.
+        """Predict new rows with the models of the folds: the mean of what they predict; of labels, the most frequent.
 
         Args:
             X: (n, features), as the experiment's `load_data` gives them.
-            folds: which models; None: of every fold that is done.
+            folds: the numbers of the folds whose models predict; None: all folds that are done.
 
         Returns:
-            (n, classes), probabilities, of models that have `predict_proba`; else what their `predict` gives, (n,) or
-            (n, k): the mean of numbers, or, of labels, the one that most models say, the first of equally many.
+            (n, classes), the mean of the probabilities, if all models have `predict_proba`. Else from `predict`, (n,)
+            or (n, k): the mean of numbers, or the most frequent label (of several, the one that sorts first).
 
         Raises:
-            Error: a model has neither, or they do not predict the same classes.
+            Error: no fold is done, a model has neither method, or they do not predict the same classes.
         """
         import numpy
 
@@ -173,61 +204,14 @@ class LoadedRun:
         return part
 
 
-def read_history(file: Path) -> dict[str, list[float | None]]:
-    """The columns of a history.csv; {} when there is none, or it is broken."""
-    try:
-        with open(file, newline="", encoding="utf-8") as stream:
-            header, *rows = csv.reader(stream)
-    except (OSError, ValueError, csv.Error):
-        return {}
-    return {
-        name: [_number(row[place]) if place < len(row) else None for row in rows] for place, name in enumerate(header)
-    }
-
-
-def rows_of(history: dict[str, list[float | None]], axis: str) -> dict[str, list[float | None]]:
-    """The rows of a history that count over `axis`, and the columns that have a number in them."""
-    table = zip(*history.values(), strict=True)
-    kinds = [axis_of([name for name, value in zip(history, row, strict=True) if value is not None]) for row in table]
-    columns = {
-        name: [value for value, kind in zip(column, kinds, strict=True) if kind == axis]
-        for name, column in history.items()
-    }
-    return {name: column for name, column in columns.items() if any(value is not None for value in column)}
-
-
-def position(file: Path) -> str:
-    """How far a training is that writes this history.csv: "epoch 3", "epoch 3, step 1200"; "" if nothing says it."""
-    with open(file, "rb") as stream:
-        header = stream.readline()
-        start = max(len(header), stream.seek(0, os.SEEK_END) - 2**16)  # its end alone: one of steps is long
-        stream.seek(start)
-        rows = stream.read().decode(errors="replace").splitlines()[1 if start > len(header) else 0 :]
-    names = next(csv.reader([header.decode(errors="replace")]), [])
-    step = ""
-    for row in csv.reader(reversed(rows)):
-        cells = {name: cell for name, cell in zip(names, row, strict=False) if _number(cell) is not None}
-        if axis_of(cells) == "epoch":
-            return f"epoch {int(float(cells['epoch'])) + 1}{step and ', ' + step}"
-        if axis_of(cells) == "step":
-            step = step or f"step {cells['step']}"
-    return step or ("epoch 1" if "epoch" in names and not rows else "")
-
-
-def _number(text: str) -> float | None:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return None
-
-
 def load_run(run: str | Path) -> LoadedRun:
-    """The results of a run.
+    """The results of a run, for notebooks and scripts.
+
+        run = expkit.load_run("001-larger-lr")
+        run.row.score, run.config.exp.train.learning_rate, run.oof["prediction"]
 
     Args:
-        run: "<experiment>/<run>", a folder, or any part of the name that only one run has.
+        run: "<experiment>/<run>", a folder, or any part of the name that no other run has.
 
     Raises:
         Error: there is no such run, or more than one.

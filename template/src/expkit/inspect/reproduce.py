@@ -31,12 +31,12 @@ ENTRY = "expkit.launch.again"  # trains a configuration from its values; run wit
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What came out of making a run again.
+    """What came out when a run was trained again. As text: "identical", or the differences and reasons.
 
     Attributes:
-        folds: the folds that were trained again.
-        differences: what differs, a line each; empty when scores and out-of-fold predictions are the same to the byte.
-        reasons: what may have caused it, the likeliest first.
+        folds: the numbers of the folds that were trained again.
+        differences: what differs, one line each; empty if scores and out-of-fold predictions are the same to the byte.
+        reasons: what may have caused the differences, the likeliest first.
     """
 
     folds: list[int]
@@ -45,6 +45,7 @@ class Reproduction:
 
     @property
     def identical(self) -> bool:
+        """Whether nothing differs."""
         return not self.differences
 
     def __str__(self) -> str:
@@ -54,17 +55,17 @@ class Reproduction:
 def reproduce(run: str | Path) -> Reproduction:
     """Train the finished folds of a run again, each from the snapshot of its code, and compare the results.
 
-    The snapshot is checked out into a temporary folder. There, the recorded values of the configuration are trained:
-    with the present environment when it has the recorded packages, else with the one that the snapshot's `uv.lock`
-    describes; with `input/` as it is now and an output folder of its own. Both are removed afterwards.
+    The snapshot is checked out into a temporary folder, and trains there with the recorded configuration. It uses the
+    present environment if this has the recorded packages, else the one of the snapshot's `uv.lock`; `input/` as it is
+    now; and a temporary output folder. The run itself stays as it is.
 
-    A blend is not trained, but computed again from its runs as they are.
+    A blend is not trained, but computed again from its runs as they are now.
 
     Args:
-        run: the folder of a run, or its name.
+        run: a name or a folder, as for `load_run`.
 
     Raises:
-        Error: there is no such run, it has no finished fold, no snapshot, or the training fails.
+        Error: there is no such run, it has no finished fold or no snapshot, or the training fails.
     """
     found = read_run(find_run(str(run)))
     require(bool(found.done) and found.info is not None, f"{shown(found.folder)} has no finished fold")

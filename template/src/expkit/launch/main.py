@@ -27,11 +27,11 @@ from expkit.train import world
 def main(experiment: Experiment) -> None:
     """Run an experiment as a Hydra application; the last line of its train.py.
 
-    As `@hydra.main(config_path=".", config_name="config")`, with Hydra's own flags (--help, --cfg,
-    --multirun, ...). Beyond it: the configuration is an object of the experiment's own class, its values checked;
-    show_config=true prints it and stops; a mistake on the command line or in a YAML file is one line
-    (HYDRA_FULL_ERROR=1 shows the traceback instead). A sweep trains with a copy of the code where it starts other
-    processes, and ends with the board of its runs.
+    Like `@hydra.main(config_path=".", config_name="config")`, with Hydra's own flags (--help, --cfg, --multirun, ...).
+    In addition, the configuration is an object of the experiment's own class, with checked values; show_config=true
+    prints it and stops; a mistake on the command line or in a YAML file is one line (HYDRA_FULL_ERROR=1 shows the
+    traceback instead). A sweep that starts other processes trains with a copy of the code. A sweep ends with the board
+    of its runs.
 
     Args:
         experiment: as train.py defines it.
@@ -125,11 +125,12 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
 
     Args:
         experiment: the name of a folder in `experiments/`, such as "001-baseline".
-        config: as from `load_config`, perhaps changed since; None: composed from `overrides`.
-        overrides: as on the command line; they are in the name of the run.
+        config: from `load_config`; values may have been changed since. None: it is composed from `overrides`.
+        overrides: as on the command line, such as ["exp=001", "exp.fold=[0]"]; values are in the name of the run.
 
     Returns:
-        the CV score, as `Run.train`.
+        the CV score over all out-of-fold rows; if only some folds are asked for, the mean of their scores. None with
+        exp.mode=sub.
 
     Raises:
         Error: as on the command line, where it is one line.

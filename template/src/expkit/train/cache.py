@@ -14,7 +14,7 @@ from expkit.paths import input_dir, shown
 
 
 class Cache:
-    """The files of `input/cache/` that a fold reads; calling it gives one.
+    """Files in `input/cache/` that experiments share. A call returns the path of one, and makes it if it is missing.
 
         features = fold.cache("tfidf-v1.npz", lambda file: numpy.savez(file, features=tfidf(texts)))
 
@@ -22,7 +22,7 @@ class Cache:
         debug: keep the files in the folder of the fold: a debug run makes them of a few rows.
 
     Attributes:
-        read: what has been asked for, by the names below input/; nothing in a debug run.
+        read: the files that were asked for, by their names below input/; empty in a debug run.
     """
 
     def __init__(self, fold: Path, debug: bool) -> None:
@@ -31,17 +31,20 @@ class Cache:
         self.read: set[str] = set()
 
     def __call__(self, name: str, make: Callable[[Path], object]) -> Path:
-        """The file `input/cache/<name>`, made by the first training that asks for it; others wait meanwhile.
+        """The file `input/cache/<name>`. The first training that asks for it makes it; others wait until it is there.
 
-        Its content is part of the record of the data, and nobody makes it anew: when the code or the data behind it
-        change, give it another name.
+        Its content is part of the record of the data. It is never made again: when the code or the data that it is made
+        of change, give it another name.
 
         Args:
-            name: of a file, such as "tfidf-v1.npz".
-            make: writes the file to the path that it is given.
+            name: of the file, such as "tfidf-v1.npz".
+            make: is called with a path, and writes the file there.
+
+        Returns:
+            the path of the file.
 
         Raises:
-            Error: the name is none, or `make` writes no file.
+            Error: `name` is not the name of a file, or `make` writes no file.
         """
         from filelock import FileLock
 
@@ -59,7 +62,7 @@ class Cache:
         return file
 
     def _make(self, file: Path, make: Callable[[Path], object]) -> None:
-        """Whole or not at all, under its own name: NumPy and pandas heed how a name ends."""
+        """Whole or not at all, under its own name: NumPy and pandas look at the end of a name."""
         with tempfile.TemporaryDirectory(prefix=".making-", dir=self._folder) as folder:
             made = Path(folder, file.name)
             make(made)

@@ -18,7 +18,7 @@ ABOUT = "about.json"
 
 
 class Checkpoint:
-    """What an experiment saves when it likes, and finds again.
+    """The saved state of a training that takes long.
 
         if fold.checkpoint.file:
             network.load(fold.checkpoint.file)
@@ -26,14 +26,14 @@ class Checkpoint:
             ...
             fold.checkpoint.save(network.save)
 
-    A save is whole or not there, whenever the process is killed. It is used with the same configuration, code and data
-    only, and gone when the fold is done.
+    A checkpoint is whole or not there, whenever the process is killed. It is used only with the same configuration,
+    code and data, and is removed when the fold is done.
 
     Args:
         folder: of the fold.
 
     Attributes:
-        file: the last one; None: the training begins at its beginning.
+        file: the last checkpoint; None: there is none, and the training starts from its beginning.
         in_use: whether a training in this process saves checkpoints.
         before_end: what the next save ends with, however soon it comes: the process is about to be stopped.
     """
@@ -48,14 +48,15 @@ class Checkpoint:
         self._number, self._saved = 0, time.monotonic()
 
     def save(self, write: Callable[[Path], Any], every: float = 0) -> bool:
-        """Keep the present state, in place of the one before.
+        """Save the present state; it replaces the last one.
 
         Args:
-            write: writes the state into the file that it is given.
-            every: seconds that must have passed since the last time; sooner, nothing is done.
+            write: is called with a path, and writes the state to this file.
+            every: seconds; when fewer have passed since the last checkpoint, or since the training began, nothing is
+                saved.
 
         Returns:
-            whether it has been saved.
+            whether the state was saved.
         """
         Checkpoint.in_use = True
         if time.monotonic() - self._saved < every and Checkpoint.before_end is None:
@@ -100,7 +101,7 @@ class Checkpoint:
             return {}, "its checkpoint is damaged"
 
     def remove(self) -> None:
-        """The fold is done, or begins anew."""
+        """The fold is done, or begins again."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.file, Checkpoint.in_use = None, False
 

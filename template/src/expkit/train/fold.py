@@ -30,21 +30,22 @@ if TYPE_CHECKING:
 
 
 class Fold:
-    """What the training of one fold works with; `expkit` makes it, and gives it to `train`.
+    """One training: of a fold, or on all rows. expkit makes it and gives it to `train(exp, fold)`.
 
     Attributes:
-        number: which fold is left out, from 0 on; None when exp.mode=sub trains on all rows.
+        number: the fold that is left out, from 0 on; None when exp.mode=sub trains on all rows.
         name: "fold0" or "full", the name of its folder.
         title: "fold 0" or "all data", for messages.
-        folder: where its files go; empty when the training begins, but for a checkpoint.
-        cache: files under input/cache/ that experiments share, such as features.
-        checkpoint: keeps the state of a training that takes long. `fold.checkpoint.save(write, every=30)` calls
-            `write(file)` when 30 seconds have passed since the last time; what is saved is on the disk when it returns,
-            and replaces the one before. After an interruption, `fold.checkpoint.file` is the last one, else None, and
-            history.csv ends with the row that was logged before it. State of random generators is yours to save.
-        rank, world_size: of the processes that train it together, as `torchrun` starts them; 0 and 1 of one alone.
-            Each of them runs `train` for the same fold; what rank 0 logs and saves counts, and is for all rows: gather
-            predictions first. The others have a folder of their own, which is thrown away.
+        folder: for the files of this training, a Path; empty when the training begins, except for a checkpoint.
+        cache: a `Cache`: files in input/cache/ that experiments share, such as features.
+        checkpoint: a `Checkpoint`: the saved state of a training that takes long. `fold.checkpoint.save(write,
+            every=30)` calls `write(file)` when 30 seconds have passed since the last time; when it returns, the state
+            is on the disk. After an interruption, `fold.checkpoint.file` is the last one, else None; history.csv then
+            ends with the row that was logged before it. Save the state of random generators, too.
+        rank: the number of this process, when several train the fold together (`torchrun`); 0 for a single one.
+        world_size: how many processes train the fold together; 1 for a single one. Each runs `train` for the same
+            fold. Only what rank 0 logs and saves counts, and must be of all rows: gather the predictions first. The
+            others have a temporary folder.
     """
 
     rank = 0
@@ -115,16 +116,17 @@ class Fold:
 
     @property
     def wandb(self) -> Any:
-        """The W&B run of the fold, for pictures, tables, artifacts; None when W&B is disabled or has failed."""
+        """The W&B run of the fold (`wandb.Run`), for pictures, tables, artifacts; None if W&B is disabled or failed."""
         return self._tracker.run
 
     def log(self, metrics: Mapping[str, Any], total: int | None = None) -> None:
-        """Add one row to `history.csv`, to W&B and to the progress that is shown.
+        """Add one row to `history.csv`, to W&B and to the progress bar.
 
         Args:
-            metrics: "epoch" or "step", from 1 on, and numbers by name, also NumPy's, or tensors of one number; None
-                stays blank. A name may come later. A row with both is one of an epoch. A metric has the axis over
-                which it comes first; over the other one, W&B gets it as `<name>_step` or `<name>_epoch`.
+            metrics: "epoch" or "step", from 1 on, and numbers by name: of Python, NumPy, or tensors of one number. None
+                stays blank. A new name may come in any row. A row with both "epoch" and "step" is one of an epoch. A
+                metric belongs to the axis that it is first logged with; with the other one, W&B gets it as
+                `<name>_step` or `<name>_epoch`.
             total: how many epochs, or steps, there will be.
         """
         row = self._history.add(metrics)
@@ -142,16 +144,20 @@ class Fold:
             warn(f"{self.title}: {wrong[0]} is {row[wrong[0]]}{where}")
 
     def report(self, score: float, progress: float) -> None:
-        """Tell a study how good this fold is so far: where it has a pruner, that may end a bad trial here.
+        """Tell a study how good this fold is so far. If the study has a pruner, it may end a bad trial here.
 
             fold.report(accuracy(valid), epoch / epochs)
 
-        Without a study, and where several processes train the fold together, nothing happens.
+        Without a study, or when several processes train the fold together, nothing happens.
 
         Args:
-            score: as the metric that decides, such as that of the rows which are left out; nan is the worst.
-            progress: the share of the fold's training that is done, above 0, at most 1. A study takes one report for
-                each tenth, and compares its trials at the same one.
+            score: as the metric that decides would give it, for example on the rows that are left out; nan counts as
+                the worst.
+            progress: the part of the fold's training that is done, above 0, at most 1. A study takes one report for
+                each tenth, and compares its trials at the same tenth.
+
+        Raises:
+            Error: `score` is not a number, or `progress` is out of range.
         """
         require(
             0 < progress <= 1,
@@ -164,14 +170,16 @@ class Fold:
             self._work.reports.during_fold(value, progress)
 
     def save_oof(self, columns: Mapping[str, Any]) -> None:
-        """Keep the out-of-fold predictions of the fold, from which its score is computed.
+        """Save the out-of-fold predictions of the fold. Its score is computed from them.
 
         Args:
-            columns: "id", and what the metric takes, such as "target" and "prediction": arrays, one value a row, (n,).
-                Types are kept: an id or a label that is text stays text.
+            columns: "id", and what the metric needs, such as "target" and "prediction". Arrays, lists or tensors with
+                one value per row, (n,); or with k > 1 values per row, (n, k), but for "id". Types are kept: an id or a
+                label that is text stays text.
 
         Raises:
-            Error: an id is there twice, here or in another fold; lengths that differ; a shape such as (n, 1); nan, inf.
+            Error: there is no "id"; an id is there twice, here or in another fold; lengths differ; a shape such as
+                (n, 1); nan or inf.
         """
         what = f"{self.title}, {record.OOF}"
         table = checked(columns, what)
@@ -182,20 +190,27 @@ class Fold:
         tables.save(self.folder / record.OOF, table)
 
     def save_test(self, columns: Mapping[str, Any]) -> None:
-        """Keep this fold's predictions of the test set: "id" and what it predicts. Errors as of `save_oof`."""
+        """Save this fold's predictions of the test set, for `exp submit` and `exp blend`.
+
+        Args:
+            columns: "id" and the predictions, in the same form as for `save_oof`.
+
+        Raises:
+            Error: as of `save_oof`.
+        """
         tables.save(self.folder / record.TEST, checked(columns, f"{self.title}, {record.TEST}"))
 
     def save_submission(self, columns: Mapping[str, Any]) -> Path:
-        """Write `submission.csv`, when it fits `input/**/sample_submission.csv`, where there is one.
+        """Write `submission.csv`. If there is an `input/**/sample_submission.csv`, it must fit that.
 
         Args:
-            columns: the columns of the file, in their order.
+            columns: the columns of the file, in their order, each (n,).
 
         Returns:
-            the file.
+            the path of the file.
 
         Raises:
-            Error: a column, a row or an order that the sample has not; a prediction that is nan or inf.
+            Error: other columns or rows than in the sample, or another order; nan or inf. Nothing is written then.
         """
         what = f"{self.title}, {record.SUBMISSION}"
         table = tables.columns(columns, what)
@@ -205,16 +220,19 @@ class Fold:
         return self.folder / record.SUBMISSION
 
     def cv(self, name: str) -> list[Any]:
-        """What the folds of this run have found, for the training on all rows: one value a fold.
+        """What the folds of this run have recorded, for the training on all rows.
 
             rounds = 10 if exp.debug else round(statistics.fmean(fold.cv("best_iteration")))
 
         Args:
-            name: a value that each fold gave to `fold.finish(best_iteration=...)`.
+            name: of a value that each fold gave to `fold.finish(best_iteration=...)`.
+
+        Returns:
+            one value per fold, in the order of the folds.
 
         Raises:
-            Error: this is the training of a fold, or the folds of just this configuration, code and data are not all
-                there, or have not recorded it.
+            Error: this is the training of a fold; or a fold of exactly this configuration, code and data is missing, or
+                has not recorded the value.
         """
         return self.found.of(name)
 
@@ -224,16 +242,17 @@ class Fold:
         return found_by_folds(self._work.place, self._work.inputs, self.number)
 
     def finish(self, **values: Any) -> dict[str, Any]:
-        """Mark the fold as done: compute its scores, and write its `result.json`, last of all.
+        """End the training: compute the scores of the fold, and write its `result.json`. The fold is done then.
 
         Args:
-            values: more to keep in the result, such as best_epoch=12 or test_accuracy=0.98.
+            values: more to keep in the result, such as best_epoch=12 or test_accuracy=0.98: numbers, or what JSON can
+                hold. Names that begin with test_ are shown on the board.
 
         Returns:
-            the scores by metric, and `values`.
+            the scores, by the name of the metric, and `values`.
 
         Raises:
-            Error: there are no predictions, a metric fails, or a value is no number or text.
+            Error: `save_oof` was not called, a metric fails, or a value is nan, inf, or not possible in JSON.
         """
         kept = {name: plain_value(value, f"{self.title}: fold.finish({name}=...)") for name, value in values.items()}
         experiment = self._work.loaded.experiment
@@ -245,7 +264,7 @@ class Fold:
             require(self._rows > 0, f"{self.title}: train.py calls fold.finish() before fold.save_oof(...)")
             try:
                 found = scores(experiment, tables.load(self.folder / record.OOF))
-            except Error as error:  # the training is kept: the same command scores it, when the metric is mended
+            except Error as error:  # the training is kept: the same command scores it, when the metric is fixed
                 failure = error
         self.checkpoint.remove()
         self._write(found, kept)
@@ -287,7 +306,12 @@ class Fold:
         record.write_result(self.folder, result, about | made)
 
     def close(self, failed: bool, pruned: bool = False) -> None:
-        """End the progress that is shown, and the W&B run."""
+        """End the progress bar and the W&B run; expkit calls it.
+
+        Args:
+            failed: whether the training has failed.
+            pruned: whether a study has ended it.
+        """
         if pruned:
             self._tracker.summarize({"pruned": True})
         self._progress.close()

@@ -25,22 +25,26 @@ BY_GROUP = (SplitMethod.group, SplitMethod.stratified_group)
 
 
 def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: Any = None, time: Any = None) -> Rows:
-    """The rows to train on and the rows that a fold leaves out, as `exp.split` says; for no fold, all rows and none.
+    """The rows to train on, and the rows that a fold leaves out, as `exp.split` says.
 
-    Equal rows in equal order make equal folds; `exp.seed` does not change them. Methods by scikit-learn: KFold,
-    StratifiedKFold, GroupKFold, StratifiedGroupKFold, TimeSeriesSplit, and a share of the rows with `exp.n_folds=1`.
-    Groups of equal size change folds with `exp.split.seed`. Rows of one time are never on both sides.
+        fit_rows, valid_rows = expkit.split(exp, fold.number, id=data.id, y=data.y)
+
+    The same rows in the same order give the same folds, whatever `exp.seed` is. `exp.split.seed` changes them; of
+    groups, only those of equal size change places. The methods are those of scikit-learn: KFold, StratifiedKFold,
+    GroupKFold, StratifiedGroupKFold, TimeSeriesSplit; with `exp.n_folds=1`, a share of the rows. Rows of the same time
+    are never on both sides.
 
     Args:
-        exp: the configuration; an experiment passes its own.
-        fold: which one, from 0 on; None: train on all rows.
-        id: which row is which, each once, (n,), as for `fold.save_oof`.
-        y: the classes, (n,), for exp.split.method=stratified and stratified_group.
-        groups: what each row belongs to, (n,), for group and stratified_group.
-        time: numbers, dates or text such as 2026-01-31, (n,), for time.
+        exp: `exp` of the experiment's configuration.
+        fold: its number, from 0 on; None: train on all rows.
+        id: the id of each row, (n,), each once, as for `fold.save_oof`.
+        y: the class of each row, (n,), for exp.split.method=stratified and stratified_group.
+        groups: the group of each row, (n,), for group and stratified_group.
+        time: the time of each row, (n,): numbers, dates or text such as 2026-01-31, for time.
 
     Returns:
-        two arrays of indices, in order, (k,) and (n - k,).
+        two arrays of row indices, sorted: to train on, (k,), and left out, (m,). With the method time, later rows and
+        those in the gap are in neither. For `fold=None`, all rows and no row.
 
     Raises:
         Error: what the method needs is missing or does not fit; there are too few rows, classes, groups or times.
