@@ -112,6 +112,7 @@ def assert_refused(printed: Printed, mentions: str, root: Path, code: int = 2) -
         ("exp.name=${nope}", "exp.name: Interpolation key 'nope' not found"),
         ("exp.name=..", "exp.name"),
         ("exp.name='a\nb'", "exp.name"),
+        ("exp=001.yaml", "exp=001.yaml: without .yaml, exp=001"),
         ("exp.name=002-larger-model", "exp/002.yaml has the name '002-larger-model' too"),
     ],
 )

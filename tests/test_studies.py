@@ -17,6 +17,7 @@ from light import LIGHT, edited, wait_for
 
 import expkit
 from expkit import record
+from expkit.cli.board import _under_way
 from expkit.inspect.board import row_of
 from expkit.inspect.order import ordered
 from expkit.study import options
@@ -216,6 +217,10 @@ def test_a_pruned_run_comes_last_however_good_it_is(sweeping: Project, root: Pat
         expkit.run(LIGHT, overrides=[f"exp.train.x={x}", "exp.fold=[0]"])
     record.prune_run(record.counting(root / "output" / LIGHT, "light,exp.train.x=1.0"), "after 1 of 5 folds")
     rows = ordered([row_of(run, record.read_notes()) for run in runs(root)])
+    for row in rows:
+        (row.folder / "fold1").mkdir()
+        (row.folder / "fold1" / record.HISTORY).write_text("epoch,loss\n4,0.5\n")
+    assert [_under_way(row) for row in rows] == [["fold1 in epoch 5"], ["fold1 in epoch 5"], []]  # exp board --watch
     assert [row.config["exp.train.x"] for row in rows] == [0.5, 0.1, 1.0]
     assert [row.marks for row in rows] == [("partial",), ("partial",), ("pruned",)]
 

@@ -184,6 +184,8 @@ def _watch(rows: Callable[[list[Row]], list[Row]], chosen: Callable[[list[Row]],
 
 def _under_way(row: Row) -> list[str]:
     """The folds of a run that a process is training now: those with a history and no result, changed of late."""
+    if "pruned" in row.marks:
+        return []
     marks = []
     for history in sorted(row.folder.glob(f"*/{HISTORY}")):
         ended = any(history.with_name(name).exists() for name in (RESULT, FAILED))

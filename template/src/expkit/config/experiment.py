@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import codehash, modules
-from expkit.errors import Error, require
+from expkit.errors import Error, report, require
 from expkit.paths import code_root, experiment_dir, shown
 
 if TYPE_CHECKING:
@@ -67,6 +68,17 @@ class Experiment:
     distributed: bool = False
 
     def __post_init__(self) -> None:
+        try:
+            self._check()
+        except Error as error:
+            frame = inspect.currentframe()
+            caller = frame.f_back.f_back if frame and frame.f_back else None  # beyond the __init__ of a dataclass
+            names = caller.f_globals if caller else {}
+            if names.get("__name__") == "__main__" and str(names.get("__file__")).endswith("train.py"):
+                sys.exit(report(error))  # expkit.main, which would say it in one line, comes later in train.py
+            raise
+
+    def _check(self) -> None:
         names = [metric_name(metric) for metric in (self.metric, *self.other_metrics)]
         require(len(set(names)) == len(names), f"two metrics have the same name: {', '.join(names)}")
         require(not isinstance(self.inputs, str), f"inputs in expkit.Experiment is a list: inputs=[{self.inputs!r}]")

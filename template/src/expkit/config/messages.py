@@ -104,7 +104,7 @@ def _of_config(error: BaseException) -> str:
         return f"{where}{key} takes no value of its own: choose with {group}={class_of[2]}"
     if "is not a ListConfig" in message:
         return f"{where}{key} must be a list, as in '{key}=[0]'"
-    return f"{where}{key}: {message}"
+    return f"{where}{key}: {message}" if key else f"{where}{message}"
 
 
 def _deepest(error: BaseException) -> OmegaConfBaseException | None:

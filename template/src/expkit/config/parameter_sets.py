@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from expkit.errors import Error
+from expkit.errors import Error, NotFound
 from expkit.paths import shown
 
 DEFAULT = "default"  # config.yaml alone
@@ -77,8 +77,11 @@ def refuse_shared_name(folder: Path, parameter_set: str, name: str) -> None:
         except (OSError, ValueError):
             continue
         if may_be and name_of(folder, other) == name:
+            if parameter_set.removesuffix(".yaml") == other:
+                raise NotFound(f"exp={parameter_set}: without .yaml, exp={other}")
+            mine = _file(folder, parameter_set)
             raise Error(
-                f"{shown(file)} has the name {name!r} too, and would share the output folder with {parameter_set}: "
+                f"{shown(file)} has the name {name!r} too, and would share the output folder with {shown(mine)}: "
                 "give one of them another name"
             )
 

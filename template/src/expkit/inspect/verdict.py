@@ -158,7 +158,7 @@ def worded(found: dict[str, Any], name: str) -> list[str]:
         _line(name, found[key], how) if "low" in found[key] else f"over {key}: {found[key]['reason']}"
         for key, how in ways.items()
     ]
-    return [*lines, f"verdict: {found['verdict']}"]
+    return [*lines, f"verdict: {found['verdict'] or 'none, as neither can be computed'}"]
 
 
 def _line(name: str, interval: dict[str, Any], how: str) -> str:

@@ -76,11 +76,11 @@ def _run(train: Path) -> BaseException | None:
         from expkit.launch.sweep import sweep  # many imports that a single run does not need
 
         return sweep(loaded, job, parser, args)
-    with registered(loaded, manual=_manual(loaded, args.overrides) if args.help else None):
-        try:
+    try:
+        with registered(loaded, manual=_manual(loaded, args.overrides) if args.help else None):
             compat.run(loaded.folder, parser, args, job)
-        except (Exception, KeyboardInterrupt) as error:
-            return error if interrupted(error) else as_error(error)
+    except (Exception, KeyboardInterrupt) as error:
+        return error if interrupted(error) else as_error(error)
     return job.failure
 
 

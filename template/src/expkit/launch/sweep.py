@@ -70,7 +70,8 @@ def _readable(error: BaseException, copy: Path, project: Path) -> BaseException:
     if type(found).__name__ == "TerminatedWorkerError":  # joblib
         return Failed(f"a process of the sweep has died, killed or out of memory: {AGAIN}")
     if type(found).__module__.startswith("submitit"):
-        return Error(f"{str(found).splitlines()[0].rstrip(' .:')}: {AGAIN}")
+        line = str(found).splitlines()[0].rstrip(" .:")
+        return Error(line if line.startswith("sbatch") else f"{line}: {AGAIN}")
     if type(found) is Error:
         return Error(str(found).replace(str(copy), str(project))).with_traceback(found.__traceback__)
     return found

@@ -48,7 +48,7 @@ class Done:
                 self._said.add(what)
                 warn(
                     f"the {what} has changed since {fold.title} ({', '.join(changed[:3])}); folds of this "
-                    "run that are trained from now on are marked, and overwrite=true trains all of them again"
+                    "run that are trained from now on are marked; exp.fold=null overwrite=true trains all of them again"
                 )
         return True
 
