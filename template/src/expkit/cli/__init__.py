@@ -4,7 +4,8 @@ An experiment is a folder in experiments/, and a parameter set is a YAML file in
 experiment with one configuration; its results are in output/. The train.py of an experiment trains its runs, and
 `train.py --help` explains it. These commands do the rest, in the order of a day.
 
-RUN is <experiment>/<run> as on the board, the folder of a run, or any part of its name that no other run has.
+RUN is <experiment>/<run> as on the board, the folder of a run, or any part of its name that no other run has. The
+examples name runs of the scikit-learn baseline; `exp board` lists yours.
 
 Exit code:
   0    done

@@ -88,8 +88,8 @@ def board(
 
     Examples:
       exp board                            # every run, best first
-      exp board --filter 'score>0.9' --filter epoch=40
-      exp board --last 10 --columns epoch,learning_rate
+      exp board --filter 'score>0.9' --filter 'seconds<600'
+      exp board --last 10 --columns learning_rate,exp.seed
       exp board --sort -seconds            # the slowest first
       exp board --noise                    # which runs are as good as the best?
       exp board --csv > board.csv          # for a spreadsheet
