@@ -40,7 +40,7 @@ def test_lines_of_the_baseline(page: Path) -> None:
     code = [line.split("#")[0].strip() for line in (baseline / "train.py").read_text().splitlines()]
     for block in blocks(page, "py"):
         rest = iter(code)
-        for line in filter(None, map(str.strip, block.splitlines())):
+        for line in filter(None, (line.split("#")[0].strip() for line in block.splitlines())):
             assert line in rest, f"{line!r} is not in train.py, or not there"
 
 
