@@ -30,7 +30,8 @@ def test_commands(
     call("git", "clone", "-q", project.folder, folder, cwd=tmp_path)
     shell("pip install -q uv", folder, person)
     assert blocks(page, "bash"), "a page begins with its commands"
-    follow(all_blocks(page.read_text()), folder, person, template_repository)
+    quick = person | {"WANDB_MODE": "disabled"}  # W&B takes seconds for each fold
+    follow(all_blocks(page.read_text()), folder, quick, template_repository)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

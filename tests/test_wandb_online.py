@@ -344,7 +344,8 @@ def test_a_server_that_goes_away(training: Training, server: Server) -> None:
     [run] = server.runs.values()
     assert len(points(run)) == 8 and run.exit_code is None
     with serve(server.runs) as other:
-        training.sync(other, *arguments.split())
+        *options, path = arguments.split()
+        training.sync(other, *options, str(Path(path).resolve()))  # it may be relative to where the training ran
         assert is_whole(run)
         training.sync(other, "wandb/offline-run-*")
         [_, fold1] = other.runs.values()
