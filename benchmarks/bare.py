@@ -14,6 +14,20 @@ Mode = Enum("Mode", {"cv": "cv", "sub": "sub"})
 BaseModel = Enum("BaseModel", {"small": (64,), "large": (256,)})
 
 
+SplitMethod = Enum("SplitMethod", {name: name for name in ("kfold", "stratified", "group", "time", "column")})
+
+
+@dataclass
+class SplitConfig:
+    method: SplitMethod = SplitMethod.kfold
+    seed: int = 42
+    holdout: float = 0.2
+    gap: int = 0
+    file: str = ""
+    id: str = "id"
+    column: str = "fold"
+
+
 @dataclass
 class TrainConfig:
     base_model: BaseModel = BaseModel.small
@@ -32,6 +46,7 @@ class ExpConfig:
     name: str = "baseline"
     n_folds: int = 5
     fold: Optional[list[int]] = None  # noqa: UP045 - as OmegaConf reads a text
+    split: SplitConfig = field(default_factory=SplitConfig)
     seed: int = 42
     debug: bool = False
     mode: Mode = Mode.cv

@@ -1,0 +1,93 @@
+"""What grows: rows, files, runs, experiments."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from measure import ROOT, Place, Result, in_turns
+
+RUNS = (100, 1_000, 10_000, 100_000)
+
+
+def million_rows(place: Place) -> Iterator[Result]:
+    """Save, read, score and blend predictions."""
+    found = place.script("rows")
+    for name, (ours, floor) in found.items():
+        yield Result("rows", f"a million rows: {name}, over NumPy and the metric alone", ours, floor, "≤1.5")
+
+
+def data_record(place: Place) -> Iterator[Result]:
+    """What a fold records of input/."""
+    found = place.script("data")
+    yield Result("data", "1,000 files unchanged, over os.stat of each", *found["unchanged"], "≤2")
+    yield Result("data", "1 GB new, over its hash alone", *found["new"], "≤1.1")
+
+
+def board(place: Place) -> Iterator[Result]:
+    """Runs as whole as a real one, each with a note."""
+    root = place.folder / "board"
+    place.call(*place.train, "exp.train.epoch=2", cwd=place.folder, PROJECT_ROOT=str(root_of(root)))
+    run = root / "output/001-baseline/baseline,exp.train.epoch=2"
+    notes = place.project / "notes/001-baseline.jsonl"
+    notes.parent.mkdir(exist_ok=True)
+    for count in RUNS:
+        with open(notes, "a") as stream:
+            for number in range(len(os.listdir(run.parent)), count):
+                copied = run.with_name(f"run{number:06d}")
+                shutil.copytree(run, copied, copy_function=os.link)
+                line = {
+                    "run": copied.name,
+                    "time": "2026-01-01T00:00:00.000+00:00",
+                    "text": "a note",
+                    "verdict": "kept",
+                }
+                stream.write(json.dumps(line) + "\n")
+        exp = place.calling(place.python.with_name("exp"), "board", cwd=place.project, PROJECT_ROOT=str(root))
+        read = place.calling(place.python, ROOT / "benchmarks/inside/read_runs.py", root / "output", str(notes))
+        ours, floor = in_turns((exp, read), place.repeat if count <= 1_000 else 3)
+        note = f"{ours / count * 1e6:.0f} µs a run"
+        yield Result("board", f"`exp board`, {count:,} runs, over reading their files", ours, floor, "≤2.0", note=note)
+    notes.unlink()
+
+
+def root_of(folder: Path) -> Path:
+    """A folder for PROJECT_ROOT."""
+    (folder / "input").mkdir(parents=True)
+    return folder
+
+
+def check(place: Place) -> Iterator[Result]:
+    """100 experiments of 10 parameter sets."""
+    project, made = place.project, []
+    for number in range(101, 201):
+        folder = project / f"experiments/{number}-copy"
+        shutil.copytree(project / "experiments/001-baseline", folder)
+        made.append(folder)
+        for name in range(3, 11):
+            (folder / f"exp/{name:03d}.yaml").write_text(f"name: set-{name}\ntrain:\n  epoch: {name}\n")
+    try:
+        ours = place.calling(place.python.with_name("exp"), "check", cwd=project)
+        script = ROOT / "benchmarks/inside/compose.py"
+        bare = place.calling(place.python, script, ROOT / "benchmarks/bare.py", project / "experiments")
+        one, other = in_turns((ours, bare), 3)
+    finally:
+        for folder in made:
+            shutil.rmtree(folder)
+    yield Result("check", "`exp check`, 100 experiments of 10 sets, over composing them", one, other, "≤1.5")
+
+
+def snapshot(place: Place) -> Iterator[Result]:
+    """A working tree that has not changed."""
+    for count in (1_000, 20_000):
+        folder = place.folder / f"tree{count}"
+        for number in range(count):
+            file = folder / f"{number % 100:02d}/file{number}.py"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{number}\n")
+        place.commit(folder)
+        ours, floor = place.script("snapshot", "--folder", folder)
+        yield Result("snapshot", f"{count:,} files, over `git add -A` into a copy of the index", ours, floor, "≤1.5")
