@@ -23,27 +23,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-TRAINING = """
-import sys, tempfile, time
-from pathlib import Path
-sys.path.insert(0, sys.argv[1])
-import expkit, model, train
-jobs = int(sys.argv[2])
-begin = time.perf_counter()
-for job in range(jobs):
-    config = train.Config(train.ExpConfig(debug=True, fold=[0], seed=job)).exp
-    data = model.load_data(rows=25 * config.n_folds)
-    fit, valid = expkit.split(config, 0, id=data.id, y=data.y)
-    about = config.train
-    network = model.Network(about.base_model.value, about.batch_size, about.learning_rate, config.seed)
-    for metrics in network.fit(data.X[fit], data.y[fit], data.X[valid], data.y[valid], epochs=about.epoch):
-        pass
-    with tempfile.TemporaryDirectory() as folder:
-        network.save(Path(folder, "model.joblib"))
-    network.predict_columns(data.X[valid])
-print(time.perf_counter() - begin)
-"""
-
 
 def call(*command: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     names = ("WANDB_", "PROJECT_ROOT", "VIRTUAL_ENV", "PYTHONPATH")
@@ -101,9 +80,15 @@ def main() -> None:
         bare = Path(scratch, "bare")
         shutil.copytree(train.parent, bare, ignore=shutil.ignore_patterns("*.py"))
         shutil.copy(ROOT / "benchmarks/bare.py", bare)
-        (bare / "training.py").write_text(TRAINING)
 
-        training = float(call(python, "training.py", train.parent, str(jobs), cwd=bare).stdout.splitlines()[-1]) / jobs
+        training = (
+            float(
+                call(
+                    python, ROOT / "benchmarks/inside/debug_trainings.py", train.parent, str(jobs), cwd=bare
+                ).stdout.splitlines()[-1]
+            )
+            / jobs
+        )
         print(f"training itself: {training * 1000:.0f} ms a job")
         for launcher in ("basic", "joblib"):
             ours = {"joblib": "local"}.get(launcher, launcher)

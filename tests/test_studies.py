@@ -209,14 +209,17 @@ def test_a_pruner_ends_bad_trials_early(sweeping: Project, root: Path) -> None:
     sweeping.train(f"exp.train.x={x}", experiment=LIGHT, root=root)
     again = record.read_run(run.folder)
     assert again.is_complete and record.marks_of(again) == ()
-    assert not (run.folder / record.PRUNED).exists()
 
 
 def test_a_pruned_run_comes_last_however_good_it_is(sweeping: Project, root: Path) -> None:
     """Also after runs that lack folds."""
     for x in (0.1, 0.5, 1.0):
         expkit.run(LIGHT, overrides=[f"exp.train.x={x}", "exp.fold=[0]"])
-    record.prune_run(record.counting(root / "output" / LIGHT, "light,exp.train.x=1.0"), "after 1 of 5 folds")
+    best = record.counting(root / "output" / LIGHT, "light,exp.train.x=1.0")
+    assert best is not None
+    record.prune_run(best, "after 1 of 2 folds", [0, 1])
+    expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.fold=[0]"])  # nothing that the study wanted
+    expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.mode=sub"])
     rows = ordered([row_of(run, record.read_notes()) for run in runs(root)])
     for row in rows:
         (row.folder / "fold1").mkdir()
@@ -224,6 +227,9 @@ def test_a_pruned_run_comes_last_however_good_it_is(sweeping: Project, root: Pat
     assert [_under_way(row) for row in rows] == [["fold1 in epoch 5"], ["fold1 in epoch 5"], []]  # exp board --watch
     assert [row.config["exp.train.x"] for row in rows] == [0.5, 0.1, 1.0]
     assert [row.marks for row in rows] == [("partial",), ("partial",), ("pruned",)]
+    (best / "fold1" / record.HISTORY).unlink()
+    expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.fold=[0,1]"])
+    assert record.marks_of(record.read_run(best)) == ("partial",)
 
 
 EPOCHS = """    import model

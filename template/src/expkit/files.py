@@ -76,11 +76,16 @@ def read_json(file: str | Path) -> dict[str, Any] | None:
 
 def first_line(file: str | Path) -> str:
     """What a file that a person may read says on its first line; "" when there is none."""
+    return (first_lines(file) or [""])[0]
+
+
+def first_lines(file: str | Path) -> list[str]:
+    """The lines at the beginning of such a file; [] when there is none."""
     try:
         with open(file, encoding="utf-8", errors="replace") as stream:
-            return stream.readline(4096).strip() or "unknown"
+            return [line.strip() for line in stream.read(4096).splitlines() if line.strip()] or ["unknown"]
     except OSError:
-        return ""
+        return []
 
 
 def _finite(text: str) -> float:

@@ -6,7 +6,7 @@ import functools
 import hashlib
 import os
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -201,7 +201,7 @@ def read_run(folder: Path) -> RunRecord:
     folds = dict(sorted(folds.items()))
     if cv is not None and not _is_of(cv, {number: fold for number, fold in folds.items() if fold.result is not None}):
         cv = None
-    pruned = files.first_line(f"{path}/{PRUNED}") if PRUNED in found else ""
+    pruned = _pruned(path, folds) if PRUNED in found else ""
     return RunRecord(folder, folder.parent.name, name, info, folds, cv, tuple(problems), pruned)
 
 
@@ -229,12 +229,17 @@ def describe_again(folder: Path, info: Mapping[str, Any]) -> None:
     files.write_json(folder / RUN, {key: value for key, value in info.items() if key != "checksum"})
 
 
-def prune_run(folder: Path, where: str | None) -> None:
-    """Keep where a study has ended the run in `folder`; None: it is trained to its end."""
-    if where is None:
-        (folder / PRUNED).unlink(missing_ok=True)
-    else:
-        files.write_text(folder / PRUNED, f"{where}\n")
+def prune_run(folder: Path, where: str, asked: Iterable[int]) -> None:
+    """Keep where a study has ended the run in `folder`; it counts as pruned until all folds `asked` for are done."""
+    files.write_text(folder / PRUNED, f"{where}\n{' '.join(map(str, asked))}\n")
+
+
+def _pruned(folder: str, folds: Mapping[int, FoldRecord]) -> str:
+    """Where a study has ended a run; "": it has not, or all that it wanted is done since."""
+    where, *asked = files.first_lines(f"{folder}/{PRUNED}") or [""]
+    wanted = [int(number) for line in asked[:1] for number in line.split() if number.isdecimal()]
+    is_done = bool(wanted) and all(number in folds and folds[number].result is not None for number in wanted)
+    return "" if is_done else where
 
 
 def forget_cv(folder: Path) -> None:

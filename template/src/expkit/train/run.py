@@ -209,7 +209,8 @@ class Run:
             old = "; the old results stay until then" if self.place.replaces else ""
             raise Failed(f"failed: {', '.join(self.failed)}; the same command trains what is missing{old}")
         assert self.place.folder is not None
-        record.prune_run(self.place.folder, self.pruned)
+        if self.pruned is not None:
+            record.prune_run(self.place.folder, self.pruned, self.exp.fold or [])
         if self.place.replaces and self.command.installs:
             run = self.place.versions.put_in_place(self.place.folder, self.update_scores)
         else:
