@@ -102,6 +102,7 @@ def _make_project(folder: Path) -> None:
     template = once("template", _make_template)
     copier("copy", "-q", "--defaults", *data_arguments(ANSWERS), template, folder, cwd=folder.parent)
     call("uv", "sync", "-q", cwd=folder, env=clean_environment())
+    _compile(folder, "expkit.cli, hydra.main, sklearn.neural_network, wandb")
     commit_all(folder)
 
 
@@ -115,6 +116,23 @@ def _make_light(folder: Path) -> None:
 def _make_sweeping(folder: Path) -> None:
     call("git", "clone", "-q", once("light", _make_light), ".", cwd=folder)
     call("uv", "sync", "-q", "--all-extras", cwd=folder, env=clean_environment())
+    share_bytecode(once("project", _make_project), folder)
+    _compile(folder, "joblib.externals.loky, optuna.storages, submitit")
+
+
+def _compile(folder: Path, modules: str) -> None:
+    """Import modules, so that Python keeps the bytecode: it takes seconds in each new environment."""
+    call(folder / ".venv/bin/python", "-c", f"import {modules}", cwd=folder, env=clean_environment())
+
+
+def share_bytecode(source: Path, folder: Path) -> None:
+    """Give a new environment of a project the bytecode of an older one: what is of other packages is not used."""
+    for compiled in (source / ".venv/lib").rglob("__pycache__/*.pyc"):
+        here = folder / compiled.relative_to(source)
+        if here.parents[1].is_dir():
+            here.parent.mkdir(exist_ok=True)
+            with suppress(FileExistsError):
+                os.link(compiled, here)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -211,6 +229,7 @@ def own_copy(project: Project, folder: Path) -> Project:
         cwd=folder,
         env=clean_environment(),
     )
+    share_bytecode(project.folder, folder)
     return Project(folder, project.home)
 
 
