@@ -12,6 +12,7 @@ import pytest
 from conftest import Completed, call, commit_all
 from light import CONFIG
 from test_exp import clone, environment_of
+from test_help import RUN_ALL
 
 __all__ = ["clone"]  # a fixture
 TRAIN = '''"""Predictions with an error of size x of their own, and the same noise in every run. Lower is better."""
@@ -147,19 +148,24 @@ def test_the_keys_that_are_documented(agent: Agent) -> None:
     for x in ("1", "2"):
         assert agent.train("001", "exp.fold=null", f"exp.train.x={x}") == 0
     one, two = f"{NAME}/001,exp.train.x=1", f"{NAME}/001,exp.train.x=2"
-    found = {
-        "board": agent.exp("board")[0],
-        "show": agent.exp("show", one),
-        "diff": agent.exp("diff", one, two),
-        "note": agent.exp("note", one, "fine"),
-        "new": agent.exp("new", "003/004"),
-        "check": agent.exp("check")[0],
-        "submit": agent.exp("submit", one),
-        "blend": agent.exp("blend", one, two),
-        "oof": agent.exp("oof", one),
-        "reproduce": agent.exp("reproduce", one),
-        "clean": agent.exp("clean"),
+    commands = {
+        "board": [],
+        "show": [one],
+        "diff": [one, two],
+        "note": [one, "fine"],
+        "new": ["003/004"],
+        "check": [],
+        "submit": [one],
+        "blend": [one, two],
+        "oof": [one],
+        "reproduce": [one],
+        "clean": [],
     }
+    asked = json.dumps([[name, *arguments, "--json"] for name, arguments in commands.items()])
+    found = dict(zip(commands, map(json.loads, agent.run("-c", RUN_ALL, asked).stdout.splitlines()), strict=True))
+    assert [code for code, *_ in found.values()] == [0] * len(commands)
+    found = {name: json.loads(printed) for name, (_, printed, _) in found.items()}
+    found |= {name: found[name][0] for name in ("board", "check")}
     columns, own = documented["board"], [key for key in found["board"] if not key.startswith(("exp.", "show_", "over"))]
     assert [key for key in columns if key != "noise"] == own
     documented |= {"board": own, "show": [*own[:-1], *documented["show"][2:]]}

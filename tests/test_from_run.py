@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 import yaml
-from conftest import Project, call
+from conftest import Project
 from experiments import own_experiment
 from helpers import counting, scores_and_predictions
 from hypothesis import HealthCheck, given, settings
@@ -411,17 +410,12 @@ def test_a_blend_and_a_broken_run_have_no_parameters(kinds: Path) -> None:
         parameter_set_from_run(kinds.name, "004", broken)
 
 
-def test_a_trial_of_a_study(sweeping: Project, root: Path) -> None:
-    """The best one, by its name; trained as a parameter set, it predicts the same."""
+def test_a_trial_of_a_study(light: Path, shared_sweeping: Project, root: Path) -> None:
+    """By its name; trained as a parameter set, it predicts the same."""
     search = ["-m", "hydra/sweeper=optuna", "exp.train.x=tag(log,interval(0.01,40))", "hydra.sweeper.n_trials=2"]
-    sweeping.train(*search, "exp.fold=[0]", experiment=LIGHT, root=root)
+    shared_sweeping.train(*search, "exp.fold=[0]", experiment=LIGHT, root=root)
     trials = sorted(path.name for path in (root / "output" / LIGHT).glob("light,*"))
-    environment = sweeping.environment(PROJECT_ROOT=str(root))
-    new = [sweeping.python, "-m", "expkit.cli", "new", f"{LIGHT}/004", "--from", trials[0]]
-    try:
-        call(*new, cwd=sweeping.folder, env=environment)
-        sweeping.train("exp=004", "exp.fold=[0]", experiment=LIGHT, root=root)
-    finally:
-        shutil.rmtree(sweeping.folder / "experiments" / LIGHT / "exp", ignore_errors=True)
-    again = scores_and_predictions(counting(root, "004"))
-    assert again and again == scores_and_predictions(counting(root, trials[0]))
+    made(light, trials[0])
+    expkit.run(light.name, overrides=["exp=004", "exp.fold=[0]"])
+    again = scores_and_predictions(counting(root, "004", light.name))
+    assert len(trials) == 2 and again == scores_and_predictions(counting(root, trials[0])) != {}

@@ -380,13 +380,13 @@ def test_a_full_disk(project: Project, small_disk: Path, wandb_mode: str) -> Non
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["a new run", "overwriting"])
-def test_ctrl_c(sweeping: Project, root: Path, again: bool) -> None:
+def test_ctrl_c(shared_sweeping: Project, root: Path, again: bool) -> None:
     """One line, and nothing half-written counts as a result."""
     if again:
         command("exp.fold=[0,1]").train()
         (root / "control/came1").unlink()
     (root / "control/gate1").touch()
-    process = start(sweeping, root, "exp.fold=[0,1]", *["overwrite=true"] * again)
+    process = start(shared_sweeping, root, "exp.fold=[0,1]", *["overwrite=true"] * again)
     wait_for(lambda: (root / "control/came1").exists(), process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=10)
@@ -410,10 +410,10 @@ def test_ctrl_c_stops_scikit_learn(project: Project, tmp_path: Path) -> None:
 # Two terminals
 
 
-def test_two_processes_share_the_folds(sweeping: Project, root: Path) -> None:
+def test_two_processes_share_the_folds(shared_sweeping: Project, root: Path) -> None:
     """Each fold is trained by exactly one; the other says so and takes what is free."""
     (root / "control/together").write_text("2")  # each stays in its first fold until the other has come
-    both = [start(sweeping, root, "exp.fold=[0,1,2]") for _ in range(2)]
+    both = [start(shared_sweeping, root, "exp.fold=[0,1,2]") for _ in range(2)]
     printed = [process.communicate(timeout=60) for process in both]
     assert [process.returncode for process in both] == [0, 0], printed
     for fold in range(3):
@@ -423,11 +423,13 @@ def test_two_processes_share_the_folds(sweeping: Project, root: Path) -> None:
     assert len({result["values"]["pid"] for result in results(root).values()}) == 2
 
 
-def test_the_second_waits_for_the_first_and_trains_for_it_when_it_is_killed(sweeping: Project, root: Path) -> None:
+def test_the_second_waits_for_the_first_and_trains_for_it_when_it_is_killed(
+    shared_sweeping: Project, root: Path
+) -> None:
     (root / "control/gate0").touch()
-    first = start(sweeping, root, "exp.fold=[0]")
+    first = start(shared_sweeping, root, "exp.fold=[0]")
     wait_for(lambda: (root / "control/came0").exists(), first)
-    second, third = (start(sweeping, root, "exp.fold=[0]") for _ in range(2))
+    second, third = (start(shared_sweeping, root, "exp.fold=[0]") for _ in range(2))
     for process in (second, third):
         assert process.stdout is not None
         assert process.stdout.readline() == "waiting for fold 0, which another process trains\n"
