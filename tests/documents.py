@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import call, clean_environment, commit_all
+from conftest import Project, call, clean_environment, commit_all, own_copy
 
 Block = tuple[str, str]  # the language and the text
 
@@ -45,6 +45,22 @@ def person(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         "GIT_COMMITTER_NAME": "Me",
         "GIT_COMMITTER_EMAIL": "me@example.com",
     }
+
+
+@pytest.fixture(scope="module")
+def person_with_uv(person: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of that person after `pip install uv`, without W&B, which takes seconds for each fold."""
+    shell("pip install -q uv", tmp_path_factory.mktemp("pip"), person)
+    return person | {"WANDB_MODE": "disabled"}
+
+
+def quick_copy(project: Project, folder: Path) -> Path:
+    """A clone of a project whose parameter sets train few epochs."""
+    made = own_copy(project, folder).folder
+    for file in made.glob("experiments/001-baseline/exp/*.yaml"):
+        file.write_text(file.read_text().replace("epoch: 40", "epoch: 5"))
+    commit_all(made)
+    return made
 
 
 def shell(script: str, cwd: Path, environment: dict[str, str]) -> str:

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project, call
-from documents import all_blocks, blocks, broken_links, follow, messages_not_printed, person, shell
+from conftest import ROOT, Project
+from documents import all_blocks, blocks, broken_links, follow, messages_not_printed, person, person_with_uv, quick_copy
 
-__all__ = ["person"]  # the fixture
+__all__ = ["person", "person_with_uv"]  # the fixtures
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 OTHERS = [page for page in PAGES if page.name != "your-own-data.md"]  # test_guides.py follows that one
 WORDS = {"your-own-data.md": 1300}
@@ -23,15 +23,12 @@ def name(page: Path) -> str:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", OTHERS, ids=name)
 def test_commands(
-    project: Project, template_repository: Path, person: dict[str, str], tmp_path: Path, page: Path
+    project: Project, template_repository: Path, person_with_uv: dict[str, str], tmp_path: Path, page: Path
 ) -> None:
     """In a new clone of a project, from the first block to the last."""
-    folder = tmp_path / "myproj"
-    call("git", "clone", "-q", project.folder, folder, cwd=tmp_path)
-    shell("pip install -q uv", folder, person)
+    folder = quick_copy(project, tmp_path / "myproj")
     assert blocks(page, "bash"), "a page begins with its commands"
-    quick = person | {"WANDB_MODE": "disabled"}  # W&B takes seconds for each fold
-    follow(all_blocks(page.read_text()), folder, quick, template_repository)
+    follow(all_blocks(page.read_text()), folder, person_with_uv, template_repository)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

@@ -39,12 +39,16 @@ def test_an_updated_project_is_in_order_and_trains(
     assert not unmerged(folder) and files_of(folder, *YOURS) == before
     assert (folder / "src/expkit/__init__.py").read_text().endswith("# of v0.2.0\n")
     assert f"n_folds: '{n_folds}'" in (folder / ".copier-answers.yml").read_text()
-    is_in_order(theirs, folder, framework)
+    if n_folds == 2:  # no line of code depends on it
+        is_in_order(theirs, folder, framework)
+    environment = theirs.environment(PYTHONPATH=str(folder / "src"))
+    tests = call(theirs.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder, env=environment)
+    assert "5 passed" in tests.stdout
     trains(theirs, folder, root, framework, n_folds)
 
 
 def is_in_order(theirs: Project, folder: Path, framework: str) -> None:
-    """Formatted, lint-clean, typed, its own tests pass. Their environment, this folder's expkit."""
+    """Formatted, lint-clean, typed. Their environment, this folder's expkit."""
     environment = theirs.environment(PYTHONPATH=str(folder / "src"))
     for arguments in (["check"], ["format", "--check"]):
         call("ruff", *arguments, "--no-cache", cwd=folder)
@@ -54,8 +58,6 @@ def is_in_order(theirs: Project, folder: Path, framework: str) -> None:
     types += ["--follow-imports=silent", "--cache-dir", str(theirs.home / "mypy"), "--python-executable"]
     mypy = [Path(sys.executable).with_name("mypy"), *types, theirs.python, "train.py", "model.py"]
     call(*mypy, cwd=folder / "experiments/001-baseline", env=environment)
-    tests = call(theirs.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder, env=environment)
-    assert "5 passed" in tests.stdout
 
 
 def trains(theirs: Project, folder: Path, root: Path, framework: str, n_folds: int) -> None:

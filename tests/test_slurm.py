@@ -182,44 +182,42 @@ def test_requeue(sweeping: Project, cluster: dict[str, str], root: Path) -> None
     assert [after[fold]["values"]["environment"]["SLURM_RESTART_COUNT"] for fold in range(3)] == [None, "1", "1"]
 
 
+LONG = TRAIN.replace(
+    "        time.sleep(exp.train.pause)\n",
+    """
+        while epoch == 5 and (expkit.project_root() / f"control/gate{fold.number}").exists():
+            fold.checkpoint.save(lambda file: file.write_bytes(state), every=1000)
+            time.sleep(0.05)
+""",
+).replace("fold.finish()", "import os\n\n    fold.finish(restarts=os.environ.get('SLURM_RESTART_COUNT'))")
+
+
 def test_time_limit(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
-    """A job that comes to its time limit puts itself back into the queue, and goes on with what is missing."""
-    (root / "control/gate1").touch()
-    limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=40"]  # the signal comes after 20 s
-    process = start(sweeping, root, "-m", "exp.fold=[0,1]", *SLURM, *limit, **cluster)
-    wait_for(lambda: 0 in results(root) and (root / "control/came1").exists(), process)
-    before = results(root)
-    wait_for_restart(cluster)  # Slurm looks at its clock twice a minute
-    (root / "control/gate1").unlink()
-    assert " 2/5 " in end(process).splitlines()[-1]
-    after = results(root)
-    assert after[0] == before[0]
-    assert int(after[1]["values"]["environment"]["SLURM_RESTART_COUNT"]) >= 1
-
-
-def test_a_fold_longer_than_the_time_limit(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
-    """The signal before the limit lets the training save a checkpoint; the requeued job goes on from there."""
+    """A job that comes to its time limit puts itself back into the queue, and goes on with what is missing: the signal
+    before the limit lets the training save a checkpoint in the middle of a fold."""
     folder = sweeping.folder / "experiments/009-long"
     folder.mkdir()
-    train = TRAIN.replace(
-        "fold.checkpoint.save(lambda file: file.write_bytes(state))",
-        "fold.checkpoint.save(lambda file: file.write_bytes(state), every=1000)",
-    )
-    (folder / "train.py").write_text(train)
+    save = "fold.checkpoint.save(lambda file: file.write_bytes(state)"
+    (folder / "train.py").write_text(LONG.replace(f"{save})", f"{save}, every=1000)"))
     (folder / "config.yaml").write_text("defaults:\n- schema\n- _self_\n- exp: default\n\nexp:\n  name: long\n")
+    (root / "control/gate1").touch()
     try:
         limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=40"]  # the signal comes after 20 s
-        arguments = ["-m", "exp.fold=[0]", "exp.train.epochs=33", "exp.train.pause=1", *SLURM, *limit]
-        process = start(sweeping, root, *arguments, experiment=folder.name, **cluster)
-        printed, errors = process.communicate(timeout=390)
-        assert process.returncode == 0, printed + errors
-        [run] = [path for path in (root / "output" / folder.name).iterdir() if not path.name.startswith(".")]
-        fold = record.read_run(run).folds[0]
-        assert fold.result is not None and fold.origin()["resumed"] >= 1
-        epochs = [line.split(",")[0] for line in (fold.folder / record.HISTORY).read_text().splitlines()[1:]]
-        assert epochs == [str(epoch) for epoch in range(1, 34)]
+        process = start(sweeping, root, "-m", "exp.fold=[0,1]", *SLURM, *limit, experiment=folder.name, **cluster)
+        wait_for(lambda: 0 in results(root, "long", folder.name), process)
+        before = results(root, "long", folder.name)
+        printed, errors = process.communicate(timeout=300)  # Slurm looks at its clock twice a minute
     finally:
         shutil.rmtree(folder)
+    assert process.returncode == 0, printed + errors
+    assert " 2/5 " in printed.splitlines()[-1]
+    after = results(root, "long", folder.name)
+    assert list(before) == [0] and after[0] == before[0]
+    assert int(after[1]["values"]["restarts"]) >= 1
+    fold = record.read_run(counting(root, "long", folder.name)).folds[1]
+    assert fold.origin()["resumed"] >= 1
+    epochs = [line.split(",")[0] for line in (fold.folder / record.HISTORY).read_text().splitlines()[1:]]
+    assert epochs == [str(epoch) for epoch in range(1, 13)]
 
 
 def test_a_failed_job_names_its_log(sweeping: Project, cluster: dict[str, str], root: Path) -> None:

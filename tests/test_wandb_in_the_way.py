@@ -6,12 +6,14 @@ import contextlib
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Project, background
+from conftest import Completed, Project, background, call
 from light import wait_for
 
 KEY = "0123456789" * 4
@@ -43,21 +45,7 @@ print("trained")
 """
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("variable", NONSENSE)
-def test_a_variable_that_is_nonsense(project: Project, root: Path, variable: str) -> None:
-    name, _, value = variable.partition("=")
-    variables = {"WANDB_API_KEY": KEY, "PROJECT_ROOT": str(root), name: value}
-    done = subprocess.run(
-        [project.python, "-c", SCRIPT],
-        env=project.environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "trained" in done.stdout
-    assert "Traceback" not in done.stderr
+BEHAVIOURS = ["429", "500", "403", "nonsense", "drip", "closes"]
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -89,28 +77,63 @@ class Answers(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("behaviour", ["429", "500", "403", "nonsense", "drip", "closes"])
-def test_a_server_that_is_none(project: Project, root: Path, behaviour: str) -> None:
-    """Whatever it answers, the fold is trained, after one wait at the most, and tracked offline."""
+@contextlib.contextmanager
+def served(behaviour: str) -> Iterator[str]:
+    """The address of a server that behaves so."""
     handler = type("Handler", (Answers,), {"behaviour": behaviour})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_address[1]}"
-        variables = {"WANDB_API_KEY": KEY, "PROJECT_ROOT": str(root), "WANDB_BASE_URL": url}
-        done = subprocess.run(
-            [project.python, "-c", SCRIPT],
-            env=project.environment(**variables),
-            capture_output=True,
-            text=True,
-            timeout=150,
-        )
+        yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
+
+
+Tried = dict[str, Future[Completed]]
+
+
+@pytest.fixture(scope="module")
+def roots(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    return {case: tmp_path_factory.mktemp("root") for case in [*NONSENSE, *BEHAVIOURS]}
+
+
+@pytest.fixture(scope="module")
+def tried(project: Project, roots: dict[str, Path]) -> Iterator[Tried]:
+    """What the script does with each variable and each server: several at once, as it waits most of the time."""
+
+    def run(case: str) -> Completed:
+        variables = {"WANDB_API_KEY": KEY, "PROJECT_ROOT": str(roots[case])}
+        with contextlib.ExitStack() as stack:
+            if case in BEHAVIOURS:
+                variables["WANDB_BASE_URL"] = stack.enter_context(served(case))
+            else:
+                name, _, value = case.partition("=")
+                variables[name] = value
+            environment = project.environment(**variables)
+            return call(project.python, "-c", SCRIPT, cwd=roots[case], env=environment, check=False)
+
+    with ThreadPoolExecutor(4) as pool:
+        yield {case: pool.submit(run, case) for case in roots}
+
+
+def assert_trained(done: Completed) -> None:
     assert done.returncode == 0, done.stderr
     assert "trained" in done.stdout and "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variable", NONSENSE)
+def test_a_variable_that_is_nonsense(tried: Tried, variable: str) -> None:
+    assert_trained(tried[variable].result())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("behaviour", BEHAVIOURS)
+def test_a_server_that_is_none(tried: Tried, roots: dict[str, Path], behaviour: str) -> None:
+    """Whatever it answers, the fold is trained, after one wait at the most, and tracked offline."""
+    done = tried[behaviour].result()
+    assert_trained(done)
     assert "warning: W&B" in done.stderr
-    assert list((root / "output/wandb").glob("offline-run-*"))
+    assert list((roots[behaviour] / "output/wandb").glob("offline-run-*"))
 
 
 @pytest.mark.slow
