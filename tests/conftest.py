@@ -294,4 +294,6 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=4, help="how often the kill tests kill a training (default: 4)")
-    parser.addoption("--examples", type=int, default=200, help="how many odd answers are tried (default: 200)")
+    parser.addoption(
+        "--examples", type=int, default=100, help="how many odd answers, and damages, are tried (default: 100)"
+    )

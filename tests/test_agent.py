@@ -64,7 +64,7 @@ if __name__ == "__main__":
     expkit.main(experiment)
 '''
 NAME = "003-agent"
-TRIES = [1.0, 3.5, 0.25, -1.0, 0.24, 99.0, 0.26, 0.7, 0.23, 0.2]  # -1 is refused, 99 fails
+TRIES = [1.0, 3.5, 0.25, -1.0, 0.24, 99.0]  # -1 is refused, 99 fails
 
 
 class Agent:
@@ -120,17 +120,17 @@ def agent(clone: Path) -> Agent:
 
 
 @pytest.mark.slow
-def test_ten_ideas_with_the_commands_alone(agent: Agent) -> None:
+def test_six_ideas_with_the_commands_alone(agent: Agent) -> None:
     agent.train("001", "exp.fold=null")
     best, path = "001", []
     for number, x in enumerate(TRIES, start=2):
         best = agent.loop(best, f"{number:03d}", x)
         path.append(best)
-    assert path == ["002", "002", *["004"] * 8], "a little less error could be noise"
+    assert path == ["002", "002", *["004"] * 4], "a little less error could be noise"
     assert agent.exp("board", "--filter", "verdict=kept")[0]["run"] == "004"
     noted = {run["run"]: run for run in agent.exp("note")["runs"]}
-    tried = [noted[f"{NAME}/{number:03d}"] for number in range(2, 12)]
-    assert [run["verdict"] == "kept" for run in tried] == [number in (2, 4) for number in range(2, 12)]
+    tried = [noted[f"{NAME}/{number:03d}"] for number in range(2, 8)]
+    assert [run["verdict"] == "kept" for run in tried] == [number in (2, 4) for number in range(2, 8)]
     assert all(run["hypothesis"] for run in tried)
     assert tried[3]["notes"][-1]["text"] == "refused, with 2"
     assert tried[5]["notes"][-1]["text"] == "ValueError: diverged"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import shutil
 import tempfile
 import tomllib
 import unicodedata
@@ -130,6 +131,14 @@ def parse(file: Path) -> object:
     return text
 
 
+@pytest.fixture(scope="module")
+def plain(template_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template without its history, which copier would clone for each project."""
+    folder = tmp_path_factory.mktemp("plain") / "template"
+    shutil.copytree(template_repository, folder, ignore=shutil.ignore_patterns(".git"))
+    return folder
+
+
 def render(template: Path, folder: Path, answers: dict[str, object]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a Python file with an odd string, say
@@ -169,11 +178,11 @@ REFUSED = {
 }
 
 
-def test_an_answer_that_cannot_work_is_refused(template_repository: Path, tmp_path: Path) -> None:
+def test_an_answer_that_cannot_work_is_refused(plain: Path, tmp_path: Path) -> None:
     fine: dict[str, object] = {"project_name": "a", "wandb_project": "b", "n_folds": "5"}
     for question, values in REFUSED.items():
         for value in values:
-            assert not assert_refused_or_exact(template_repository, tmp_path / "project", fine | {question: value})
+            assert not assert_refused_or_exact(plain, tmp_path / "project", fine | {question: value})
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +193,7 @@ def examples(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.mark.slow
-def test_any_answers(template_repository: Path, examples: int) -> None:
+def test_any_answers(plain: Path, examples: int) -> None:
     taken = []
 
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
@@ -193,7 +202,7 @@ def test_any_answers(template_repository: Path, examples: int) -> None:
     @example({"project_name": " {{ 7 * 7 }} ${oc.env:HOME} $(touch x) '\"\\ ", "wandb_project": "no", "n_folds": 2})
     def holds(answers: dict[str, object]) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            taken.append(assert_refused_or_exact(template_repository, Path(folder, "project"), answers))
+            taken.append(assert_refused_or_exact(plain, Path(folder, "project"), answers))
 
     holds()
     assert 0 < sum(taken) < len(taken), "some answers are taken, and some refused"
@@ -217,9 +226,9 @@ FIRST, *OTHERS = ODD
     params=[FIRST, *(pytest.param(answers, marks=pytest.mark.slow) for answers in OTHERS)],
     ids=lambda answers: ascii(answers["project_name"])[:20],
 )
-def odd(request: pytest.FixtureRequest, template_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def odd(request: pytest.FixtureRequest, plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("odd") / "project"
-    assert assert_refused_or_exact(template_repository, folder, request.param)
+    assert assert_refused_or_exact(plain, folder, request.param)
     return folder
 
 

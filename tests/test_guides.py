@@ -193,7 +193,11 @@ def test_pictures_in_folders(network: Project, tmp_path: Path) -> None:
     shutil.copytree(made.folder / "experiments/001-baseline", made.folder / "experiments/004-before")
     draw(made.folder / "input/birds")
     shell = shell_of(made, network.python, PYTHONPATH=str(made.folder / "src"))
-    printed = follow("Pictures in folders", lambda script: shell(re.sub(r"uv add .*", "", script)), made.folder)
+
+    def quickly(script: str) -> str:
+        return shell(re.sub(r"uv add .*", "", script).replace("'exp.fold=[0,1,2,3,4]'", "'exp.fold=[0,1]'"))
+
+    printed = follow("Pictures in folders", quickly, made.folder)
     score = re.search(r"CV accuracy ([\d.]+)", printed)
     assert score and float(score[1]) > 0.8, printed
     [submission] = made.folder.glob("output/005-birds/*/full/submission.csv")

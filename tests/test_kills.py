@@ -239,8 +239,8 @@ def _state(file: Path) -> tuple[int, int]:
 @pytest.mark.slow
 def test_kill_the_baseline_at_any_moment(project: Project, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """A real training, a real command: it ends with the bytes of one that was never interrupted."""
-    arguments = ["exp.fold=[0,1,2]", "exp.train.epoch=60"]
-    name = "baseline,exp.train.epoch=60"
+    arguments = ["exp.fold=[0,1,2]", "exp.train.epoch=20"]
+    name = "baseline,exp.train.epoch=20"
     (tmp_path / "whole").mkdir()
     begin = time.monotonic()
     project.train(*arguments, root=tmp_path / "whole", WANDB_MODE="disabled")

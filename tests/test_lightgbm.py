@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,17 +31,6 @@ def boosting(home: Path) -> Project:
 
 def train(boosting: Project, root: Path, *arguments: str) -> str:
     return boosting.train(*arguments, root=root, WANDB_MODE="disabled").stdout
-
-
-def test_the_rendered_project_is_in_order(boosting: Project) -> None:
-    """Formatted, lint-clean, typed, its own tests pass, its parameter sets compose."""
-    run = boosting.python.parent
-    call(run / "ruff", "check", cwd=boosting.folder)
-    call(run / "ruff", "format", "--check", cwd=boosting.folder)
-    assert "5 passed" in call(run / "pytest", "-q", cwd=boosting.folder, env=boosting.environment()).stdout
-    mypy = [Path(sys.executable).with_name("mypy"), "--ignore-missing-imports", "--python-executable", boosting.python]
-    call(*mypy, "train.py", "model.py", cwd=boosting.folder / "experiments/001-baseline")
-    assert "3 of 3 parameter sets are fine" in call(run / "exp", "check", cwd=boosting.folder).stdout
 
 
 def test_five_folds_in_one_process_and_in_two(boosting: Project, root: Path) -> None:

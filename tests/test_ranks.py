@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import Project, background, call, clean_environment, own_copy
+from conftest import Project, background, call, clean_environment, own_copy, share_bytecode
 
 import expkit
 from expkit import record
@@ -65,13 +64,12 @@ CONFIG = "defaults:\n- schema\n- _self_\n- exp: default\n\nexp:\n  name: ranks\n
 
 
 @pytest.fixture(scope="module")
-def cluster(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def cluster(project: Project, network: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A project with PyTorch, for the CPU, and an experiment that is prepared for several processes."""
-    if sys.version_info[:2] != (3, 11) or not os.environ.get("PIP_FIND_LINKS"):
-        pytest.skip("there is no CPU build of PyTorch on this machine")
     made = own_copy(project, tmp_path_factory.mktemp("ranks") / "myproj")
     links = clean_environment() | {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]}
     call("uv", "pip", "install", "-q", "torch==2.13.0", "--python", made.python, cwd=made.folder, env=links)
+    share_bytecode(network.folder, made.folder)
     folder = made.folder / "experiments/002-ranks"
     folder.mkdir()
     (folder / "train.py").write_text(TRAIN)

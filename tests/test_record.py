@@ -329,17 +329,18 @@ BIG = st.integers(0, 2**32)
 MUTATION = st.tuples(st.sampled_from(KINDS), BIG, BIG, BIG, st.booleans())
 
 
+@pytest.mark.parametrize("share", [0.1, pytest.param(1, marks=pytest.mark.slow)], ids=["few", "many"])
 def test_damaged_and_foreign_results(
-    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest, share: float
 ) -> None:
     """Whatever has happened to the files: no traceback, strict JSON, and no wrong number without a mark."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PROJECT_ROOT", str(tmp_path / "root"))
     known = expkit.read_board(sample / "output")
 
-    @settings(
-        max_examples=request.config.getoption("--examples"), deadline=None, suppress_health_check=list(HealthCheck)
-    )
+    examples = max(1, int(share * request.config.getoption("--examples")))
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(MUTATION, min_size=1, max_size=2))
     def check(mutations: list[tuple[str, int, int, int, bool]]) -> None:
         for name in list(tmp_path.iterdir()):
