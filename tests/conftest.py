@@ -286,6 +286,17 @@ def end_what_was_started() -> Iterator[None]:
             process.wait()
 
 
+# What takes longest, and what waits longest, comes first: else one worker has it at the end, and the others are idle.
+FIRST = """
+    torch slurm matrix wandb_in_the_way versions studies docs update readme guides tracking wandb_online launchers page
+""".split()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {f"test_{name}.py": number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(FIRST)))
+
+
 @pytest.hookimpl(optionalhook=True)  # xdist may be switched off
 def pytest_xdist_auto_num_workers() -> int:
     """One more than there are cores: many tests wait, for Slurm, for a server, for a process to end."""

@@ -252,7 +252,7 @@ VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dic
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(values=st.lists(VALUES, min_size=10, max_size=60), text=TEXT, rate=st.floats(allow_nan=False))
+@given(values=st.lists(VALUES, min_size=5, max_size=25), text=TEXT, rate=st.floats(allow_nan=False))
 def test_any_value_comes_back(kinds: Path, values: list[Any], text: str, rate: float) -> None:
     config = expkit.load_config(kinds.name)
     config.exp.train.anything, config.exp.train.text, config.exp.train.rate = values, text, rate

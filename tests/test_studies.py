@@ -15,6 +15,7 @@ from conftest import Project, call, clean_environment
 from experiments import own_experiment
 from helpers import start
 from light import LIGHT, edited, wait_for
+from test_exp import exp
 
 import expkit
 from expkit import record
@@ -193,9 +194,7 @@ def test_a_pruner_ends_bad_trials_early(sweeping: Project, root: Path) -> None:
     assert (len(found["complete"]), len(found["pruned"])) == (states.count("COMPLETE"), states.count("PRUNED"))
     assert all(record.marks_of(run) == ("pruned",) and list(run.done) == [0] for run in found["pruned"])
     assert all(run.pruned == "after 1 of 5 folds" for run in found["pruned"])
-    environment = sweeping.environment(PROJECT_ROOT=str(root))
-    shown = call(sweeping.folder / ".venv/bin/exp", "show", found["pruned"][0].folder, cwd=root, env=environment)
-    assert "pruned after 1 of 5 folds" in shown.stdout.splitlines()
+    assert "pruned after 1 of 5 folds" in exp("show", str(found["pruned"][0].folder)).splitlines()
     assert printed.count("pruned after 1 of 5 folds") == states.count("PRUNED")
     assert f"study: {states.count('COMPLETE')} complete, {states.count('PRUNED')} pruned; the best has" in printed
     worst = max(score.value for run in found["pruned"] if (score := run.score()))
@@ -206,7 +205,7 @@ def test_a_pruner_ends_bad_trials_early(sweeping: Project, root: Path) -> None:
 
     run = found["pruned"][0]  # somebody wants to know it all the same
     x = run.info["config"]["exp"]["train"]["x"] if run.info else None
-    sweeping.train(f"exp.train.x={x}", experiment=LIGHT, root=root)
+    expkit.run(LIGHT, overrides=[f"exp.train.x={x}"])
     again = record.read_run(run.folder)
     assert again.is_complete and record.marks_of(again) == ()
 
