@@ -103,18 +103,19 @@ def _make_project(folder: Path) -> None:
     copier("copy", "-q", "--defaults", *data_arguments(ANSWERS), template, folder, cwd=folder.parent)
     call("uv", "sync", "-q", cwd=folder, env=clean_environment())
     _compile(folder, "expkit.cli, hydra.main, sklearn.neural_network, wandb")
+    call(folder / ".venv/bin/python", "-m", "compileall", "-q", "src", cwd=folder, env=clean_environment())
     commit_all(folder)
 
 
 def _make_light(folder: Path) -> None:
     """The project with the experiment of light.py, and no environment: what tests import expkit from."""
-    call("git", "clone", "-q", once("project", _make_project), ".", cwd=folder)
+    clone(once("project", _make_project), folder)
     add_light(folder)
     commit_all(folder)
 
 
 def _make_sweeping(folder: Path) -> None:
-    call("git", "clone", "-q", once("light", _make_light), ".", cwd=folder)
+    clone(once("light", _make_light), folder)
     call("uv", "sync", "-q", "--all-extras", cwd=folder, env=clean_environment())
     share_bytecode(once("project", _make_project), folder)
     _compile(folder, "joblib.externals.loky, optuna.storages, submitit")
@@ -125,14 +126,24 @@ def _compile(folder: Path, modules: str) -> None:
     call(folder / ".venv/bin/python", "-c", f"import {modules}", cwd=folder, env=clean_environment())
 
 
-def share_bytecode(source: Path, folder: Path) -> None:
+def share_bytecode(source: Path, folder: Path, part: str = ".venv/lib") -> None:
     """Give a new environment of a project the bytecode of an older one: what is of other packages is not used."""
-    for compiled in (source / ".venv/lib").rglob("__pycache__/*.pyc"):
+    for compiled in (source / part).rglob("__pycache__/*.pyc"):
         here = folder / compiled.relative_to(source)
         if here.parents[1].is_dir():
             here.parent.mkdir(exist_ok=True)
             with suppress(FileExistsError):
                 os.link(compiled, here)
+
+
+def clone(source: Path, folder: Path) -> Path:
+    """A clone of a project. Its files have the times of the original, so that Python takes the bytecode of these."""
+    folder.mkdir(parents=True, exist_ok=True)
+    call("git", "clone", "-q", source, ".", cwd=folder)
+    for file in (folder / "src").rglob("*.py"):
+        shutil.copystat(source / file.relative_to(folder), file)
+    share_bytecode(source, folder, "src")
+    return folder
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -219,7 +230,7 @@ def shared_sweeping(home: Path) -> Project:
 
 def own_copy(project: Project, folder: Path) -> Project:
     """A clone of a project that may be changed, with the environment of the original: only expkit is its own."""
-    call("git", "clone", "-q", project.folder, folder, cwd=folder.parent)
+    clone(project.folder, folder)
     call(
         "uv",
         "sync",

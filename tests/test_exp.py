@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Project, background, call, clean_environment
+from conftest import clone as clone_of
 from experiments import own_experiment
 from helpers import HEAVY, counting, imported, load
 from light import LIGHT, edited
@@ -314,8 +315,7 @@ def test_diff_names_the_files_of_the_data_that_differ(root: Path) -> None:
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """The project as a repository that a test may change; its commands run with `in_clone`."""
-    call("git", "clone", "-q", expkit.code_root(), tmp_path / "clone", cwd=tmp_path)
-    return tmp_path / "clone"
+    return clone_of(expkit.code_root(), tmp_path / "clone")
 
 
 def environment_of(clone: Path, **variables: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import call, clean_environment, commit_all
+from conftest import call, clean_environment, clone, commit_all
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -69,17 +69,16 @@ def test_a_manual(command: list[str]) -> None:
 
 def test_the_examples_run(tmp_path: Path) -> None:
     """In a project with the two runs that they name."""
-    clone = tmp_path / "clone"
-    call("git", "clone", "-q", expkit.code_root(), clone, cwd=tmp_path)
-    for file in clone.glob("experiments/001-baseline/exp/*.yaml"):
+    folder = clone(expkit.code_root(), tmp_path / "clone")
+    for file in folder.glob("experiments/001-baseline/exp/*.yaml"):
         file.write_text(file.read_text().replace("epoch: 40", "epoch: 5"))
-    commit_all(clone)
-    environment = clean_environment() | {"PYTHONPATH": str(clone / "src"), "WANDB_MODE": "disabled"}
+    commit_all(folder)
+    environment = clean_environment() | {"PYTHONPATH": str(folder / "src"), "WANDB_MODE": "disabled"}
     train = [sys.executable, "experiments/001-baseline/train.py", "-m", "exp=001,002", "exp.fold=null"]
-    call(*train, cwd=clone, env=environment)
+    call(*train, cwd=folder, env=environment)
     lines = list(dict.fromkeys(shlex.join(words) for command in MANUALS for words in examples(command)))
     asked = json.dumps([shlex.split(line)[1:] for line in lines])
-    done = call(sys.executable, "-c", RUN_ALL, asked, cwd=clone, env=environment).stdout.splitlines()
+    done = call(sys.executable, "-c", RUN_ALL, asked, cwd=folder, env=environment).stdout.splitlines()
     assert len(lines) > 30
     for line, (code, printed, error) in zip(lines, map(json.loads, done), strict=True):
         assert code == 0, f"{line}: {error}\n{printed}"

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from check_jsonschema.parsers.yaml import construct_yaml_implementation, impl2loader
 from conftest import GIT, ROOT, background, call, clean_environment, commit_all
+from conftest import clone as clone_of
 from experiments import own_experiment
 from helpers import HEAVY, imported
 from jsonschema import Draft7Validator
@@ -606,8 +607,7 @@ def test_it_is_no_code(named: Path) -> None:
 
 def test_a_new_experiment_and_two_branches(tmp_path: Path) -> None:
     """A copy has schemas of its own. Those of two branches merge, and the next command makes them from the classes."""
-    clone = tmp_path / "clone"
-    call("git", "clone", "-q", expkit.code_root(), clone, cwd=tmp_path)
+    clone = clone_of(expkit.code_root(), tmp_path / "clone")
     environment = clean_environment() | {"PYTHONPATH": str(clone / "src"), "WANDB_MODE": "disabled"}
 
     def run(*arguments: str) -> str:
@@ -636,8 +636,7 @@ def test_a_new_experiment_and_two_branches(tmp_path: Path) -> None:
 
 def test_code_that_differs_in_schemas_alone_is_the_same(tmp_path: Path, root: Path) -> None:
     """In those of the experiment, and of another one."""
-    clone = tmp_path / "clone"
-    call("git", "clone", "-q", expkit.code_root(), clone, cwd=tmp_path)
+    clone = clone_of(expkit.code_root(), tmp_path / "clone")
     environment = clean_environment() | {"PYTHONPATH": str(clone / "src"), "WANDB_MODE": "disabled"}
     environment["PROJECT_ROOT"] = str(root)
     for name, changed in (("one", LIGHT), ("two", "001-baseline"), ("three", LIGHT)):
