@@ -142,9 +142,9 @@ def test_a_service_that_hangs_costs_one_wait(project: Project, root: Path) -> No
     train = project.folder / "experiments/001-baseline/train.py"
     environment = project.environment(PROJECT_ROOT=str(root), WANDB_MODE="offline")
     pipe = subprocess.PIPE
-    command = [project.python, train, "exp.train.epoch=120", "exp.fold=[0,1]"]
+    command = [project.python, train, "exp.train.epoch=400", "exp.fold=[0,1]"]
     process = background(*command, env=environment, stdout=pipe, stderr=pipe, text=True)
-    history = root / "output/001-baseline/baseline,exp.train.epoch=120/fold0/history.csv"
+    history = root / "output/001-baseline/baseline,exp.train.epoch=400/fold0/history.csv"
     wait_for(lambda: history.exists() and history.read_text().count("\n") > 20, process)
     services = [each for each in psutil.Process(process.pid).children(recursive=True) if "wandb-core" in each.name()]
     assert services
