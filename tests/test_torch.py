@@ -47,9 +47,9 @@ def train(network: Project, root: Path, *arguments: str, check: bool = True) -> 
     return network.train(*arguments, root=root, check=check, WANDB_MODE="disabled")
 
 
-def test_folds_are_honest_and_good(network: Project, root: Path) -> None:
+def test_a_fold_is_honest_and_good(network: Project, root: Path) -> None:
     """At least 0.98, no epoch chosen by the rows that are scored; `exp reproduce` gives the same bytes."""
-    printed = train(network, root, "exp=001", "exp.fold=[0,1]").stdout
+    printed = train(network, root, "exp=001", "exp.fold=[0]").stdout
     [row] = read_board()
     assert row.score is not None and row.score >= 0.98 and row.marks == ("partial",), printed
     exp = network.python.with_name("exp")
@@ -213,11 +213,11 @@ def test_two_processes_go_on_after_a_kill(network: Project, root: Path) -> None:
     text = script.read_text()
     script.write_text(text.replace("every=30", "every=0"))
     try:
-        arguments = ["exp.fold=[0]", "exp.train.epoch=12"]
+        arguments = ["exp.fold=[0]", "exp.train.epoch=8"]
         finished(torchrun(network, root, *arguments, "exp.name=whole"))
         process = torchrun(network, root, *arguments)
         [whole] = (root / "output/001-baseline").glob("whole*/fold0")
-        fold = root / "output/001-baseline/baseline,exp.train.epoch=12/fold0"
+        fold = root / "output/001-baseline/baseline,exp.train.epoch=8/fold0"
         while process.poll() is None and epochs(fold) < 4:
             time.sleep(0.01)
         kill_all(process)
