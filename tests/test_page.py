@@ -30,6 +30,7 @@ from expkit.combine.blend import blend
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")]
 
+expect.set_options(timeout=30_000)  # other tests take the cores meanwhile
 MANY = 1000
 ODD = 'a.b[0], $x$ <img src=x onerror=alert(1)> & "q"'  # means something to JSON, HTML, Markdown and Vega
 CURVES = f"""if exp.train.fails: raise ValueError("planted")
