@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CSV_ROWS = 10_000
 PLAIN = {bool, int, float, str, type(None)}
+BLOCK = 4096  # rows
 WIDEST = 2**30  # bytes of a column of text; a longer text is no id and no label
 
 
@@ -100,42 +101,69 @@ def require_finite(table: Columns, what: str) -> None:
             require(rows == 0, f"{what}: {rows} of {len(column)} rows of {name} have no date")
 
 
-def require_unique(ids: numpy.ndarray, what: str) -> None:
-    """Raise an `Error` when an id is there twice, naming one."""
+def require_unique(ids: numpy.ndarray, what: str) -> str:
+    """Raise an `Error` when an id is there twice, naming one; else their `fingerprint`."""
     import numpy
 
     require(ids.ndim == 1, f"{what}: the ids have the shape {ids.shape}: one per row")
-    if ids.dtype.kind == "U" and len(set(ids.tolist())) == len(ids):  # sorting text takes far longer
-        return
+    order = numpy.sort(digests(ids))
+    if not (order[1:] == order[:-1]).any():
+        return _fingerprint(ids.dtype, order)
     found, counts = numpy.unique(ids, return_counts=True)
     twice = counts > 1
     if twice.any():
         first = found[twice][0]
         raise Error(f"{what}: {int(twice.sum())} ids are there more than once, such as {first}")
+    return _fingerprint(ids.dtype, order)
+
+
+def digests(ids: numpy.ndarray) -> numpy.ndarray:
+    """A number for each id, (n,), uint64: equal ids have equal ones, others hardly ever (a pair in 2**40).
+
+    Text is compared and sorted by it in a tenth of the time. It is a multilinear hash (Carter and Wegman 1979) and a
+    finalizer (splitmix64, Steele, Lea and Flood 2014).
+    """
+    import numpy
+
+    if ids.dtype.kind in "US":
+        code = numpy.dtype({"U": "u4", "S": "u1"}[ids.dtype.kind]).newbyteorder(ids.dtype.byteorder)
+        letters = numpy.ascontiguousarray(ids).view(code).reshape(len(ids), -1)
+        keys = numpy.random.default_rng(0).integers(2**64, size=letters.shape[1], dtype=numpy.uint64)
+        found = numpy.zeros(len(ids), numpy.uint64)
+        for start in range(0, len(ids), BLOCK):  # as much as the cache of a core takes
+            rows, part = letters[start : start + BLOCK], found[start : start + BLOCK]
+            for place, key in enumerate(keys):
+                part += rows[:, place] * key
+    elif ids.dtype.kind == "f":
+        found = (ids.astype(numpy.float64) + 0.0).view(numpy.uint64)  # -0.0 is 0.0
+    else:
+        found = ids.astype(numpy.int64).view(numpy.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        found = (found ^ (found >> numpy.uint64(shift))) * numpy.uint64(factor)
+    return found ^ (found >> numpy.uint64(31))
 
 
 def fingerprint(ids: numpy.ndarray) -> str:
     """A hash of a set of ids, in whatever order; the number 1 is another id than the text "1"."""
     import numpy
 
-    if ids.dtype.kind == "U":
-        content = "\0".join(sorted(ids.tolist())).encode(errors="surrogatepass")
-    else:
-        wide = {"i": numpy.int64, "u": numpy.int64, "f": numpy.float64}.get(ids.dtype.kind, ids.dtype)
-        content = numpy.sort(ids.astype(wide)).tobytes()
-    kind = "i" if ids.dtype.kind == "u" else ids.dtype.str[1:] if ids.dtype.kind == "M" else ids.dtype.kind
-    return hashlib.sha256(kind.encode() + content).hexdigest()[:16]
+    return _fingerprint(ids.dtype, numpy.sort(digests(ids)))
+
+
+def _fingerprint(dtype: numpy.dtype[Any], order: numpy.ndarray) -> str:
+    kind = "i" if dtype.kind == "u" else dtype.str[1:] if dtype.kind == "M" else dtype.kind
+    return hashlib.sha256(kind.encode() + order.astype("<u8").tobytes()).hexdigest()[:16]
 
 
 def common(one: numpy.ndarray, other: numpy.ndarray) -> list[Any]:
     """The ids that are in both."""
     import numpy
 
-    if one.dtype.kind == other.dtype.kind == "U":
-        known = set(one.tolist())
-        return [each for each in other.tolist() if each in known]
-    found: list[Any] = numpy.intersect1d(one, other).tolist()
-    return found
+    both = numpy.isin(digests(other), digests(one))
+    if not both.any():
+        return []
+    known = set(one.tolist())
+    return [each for each in other[both].tolist() if each in known]
 
 
 def save(file: Path, table: Columns) -> None:

@@ -10,6 +10,7 @@ from expkit.errors import Error
 from expkit.files import Broken
 from expkit.paths import shown
 from expkit.record import OOF, FoldRecord, RunRecord
+from expkit.tables import digests
 
 if TYPE_CHECKING:
     import numpy
@@ -77,24 +78,17 @@ class Rows:
             return None
         if len(others) != len(self.ids):
             raise self._other(others, title)
-        places = numpy.zeros(len(others), numpy.intp)
-        if self.ids.dtype.kind == "U":  # sorting text takes far longer
-            places[[self._by_text.get(each, 0) for each in others.tolist()]] = numpy.arange(len(others))
-        else:
-            places[self._order] = numpy.argsort(others, kind="stable")
+        places = numpy.empty(len(others), numpy.intp)
+        places[self._order] = numpy.argsort(digests(others), kind="stable")
         if not numpy.array_equal(others[places], self.ids):
             raise self._other(others, title)
         return places
 
     @functools.cached_property
-    def _by_text(self) -> dict[str, int]:
-        return {each: number for number, each in enumerate(self.ids.tolist())}
-
-    @functools.cached_property
     def _order(self) -> numpy.ndarray:
         import numpy
 
-        return numpy.argsort(self.ids, kind="stable")
+        return numpy.argsort(digests(self.ids), kind="stable")
 
     def _other(self, others: numpy.ndarray, title: str) -> Error:
         import numpy

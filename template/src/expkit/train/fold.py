@@ -182,11 +182,11 @@ class Fold:
                 (n, 1); nan or inf.
         """
         what = f"{self.title}, {record.OOF}"
-        table = checked(columns, what)
+        table, left_out = checked(columns, what)
         if self.number is not None:
             done = self._work.place.done_folds()
             require_other_ids(table["id"], {number: one for number, one in done.items() if number != self.number}, what)
-        self._rows, self._left_out = len(table["id"]), tables.fingerprint(table["id"])
+        self._rows, self._left_out = len(table["id"]), left_out
         tables.save(self.folder / record.OOF, table)
 
     def save_test(self, columns: Mapping[str, Any]) -> None:
@@ -198,7 +198,8 @@ class Fold:
         Raises:
             Error: as of `save_oof`.
         """
-        tables.save(self.folder / record.TEST, checked(columns, f"{self.title}, {record.TEST}"))
+        table, _ = checked(columns, f"{self.title}, {record.TEST}")
+        tables.save(self.folder / record.TEST, table)
 
     def save_submission(self, columns: Mapping[str, Any]) -> Path:
         """Write `submission.csv`. If there is an `input/**/sample_submission.csv`, it must fit that.

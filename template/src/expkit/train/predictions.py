@@ -11,8 +11,8 @@ from expkit.files import Broken
 from expkit.record import FoldRecord
 
 
-def checked(columns: Mapping[str, Any], what: str) -> tables.Columns:
-    """Predictions as they are stored, a row for each id.
+def checked(columns: Mapping[str, Any], what: str) -> tuple[tables.Columns, str]:
+    """Predictions as they are stored, a row for each id; and the fingerprint of the ids.
 
     Args:
         columns: "id" and others, each (n,).
@@ -27,8 +27,7 @@ def checked(columns: Mapping[str, Any], what: str) -> tables.Columns:
             f"{what}: there is no column id, which says what row a prediction is for; there are {', '.join(table)}"
         )
     tables.require_finite(table, what)
-    tables.require_unique(table["id"], what)
-    return table
+    return table, tables.require_unique(table["id"], what)
 
 
 def require_other_ids(ids: Any, done: Mapping[int, FoldRecord], what: str) -> None:
