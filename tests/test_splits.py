@@ -255,6 +255,30 @@ def test_a_fingerprint_is_of_the_ids() -> None:
     assert len({one, text, *(tables.fingerprint(np.asarray(each)) for each in others)}) == 6
 
 
+@pytest.mark.parametrize("kind", ["U", "S", "int64", "float64", "datetime64[s]"])
+def test_an_id_twice_among_many(kind: str) -> None:
+    """Wherever the two stand, and however many ids share the place of another in the table that is looked into."""
+    random = np.random.default_rng(0)
+    ids = random.permutation(50_000)
+    ids = np.char.mod("row-%d", ids).astype(kind) if kind in "US" else ids.astype(kind)
+    tables.require_unique(ids, "ids")
+    for one, other in random.integers(1, 50_000, (20, 2)):
+        twice = ids.copy()
+        twice[one] = twice[other - (one == other)]
+        with pytest.raises(expkit.Error, match=f"1 ids are there more than once, such as {twice[one]!s}"):
+            tables.require_unique(twice, "ids")
+        assert tables.common(ids[:one], ids[one:]) == []
+        assert tables.common(ids[:one], twice[one:]) in ([], [twice[one]])
+        assert (tables.common(twice[:one], twice[one:]) == []) == (other - (one == other) > one)
+
+
+def test_ids_of_one_digest_are_not_one_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A digest is a shortcut: where two are equal, the ids themselves decide."""
+    monkeypatch.setattr(tables, "digests", lambda ids: np.full(len(ids), 7, np.uint64))
+    tables.require_unique(np.array(["c", "b", "a"]), "ids")
+    assert tables.common(np.array(["c", "b"]), np.array(["a", "b"])) == ["b"]
+
+
 def with_ids(first: int) -> Any:
     """Let a fold of the light experiment leave out other rows."""
 

@@ -17,6 +17,7 @@ from expkit.inspect.curve import read_history, rows_of
 from expkit.inspect.find import find_run
 from expkit.paths import shown
 from expkit.record import HISTORY, TEST, FoldRecord, RunRecord, marks_of, read_run
+from expkit.tables import is_ascending
 from expkit.train.history import AXES
 
 if TYPE_CHECKING:
@@ -113,8 +114,8 @@ class LoadedRun:
         import numpy
 
         table = out_of_fold(self.record)
-        if not table:
-            return {}
+        if not table or is_ascending(table["id"]):
+            return table
         order = numpy.argsort(table["id"], kind="stable")
         return {name: column[order] for name, column in table.items()}
 
