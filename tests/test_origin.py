@@ -196,6 +196,80 @@ def test_a_snapshot_touches_nothing_of_the_users(repository: Path, tmp_path: Pat
     git(repository, "cat-file", "-e", taken["snapshot"])
 
 
+def become_unmerged(folder: Path) -> None:
+    blob = git(folder, "rev-parse", "HEAD:code.py").strip()
+    lines = "".join(f"100644 {blob} {stage}\tcode.py\n" for stage in (1, 2, 3))
+    git(folder, "rm", "-q", "--cached", "code.py")
+    subprocess.run(["git", "update-index", "--index-info"], cwd=folder, input=lines.encode(), check=True)
+    (folder / "code.py").write_text("<<<<<<< both\n")
+
+
+def become_folder(folder: Path) -> None:
+    (folder / "code.py").unlink()
+    (folder / "code.py").mkdir()
+    (folder / "code.py/part.py").write_text("1")
+
+
+def hide(flag: str, text: str) -> Callable[[Path], object]:
+    return lambda folder: (git(folder, "update-index", flag, "code.py"), (folder / "code.py").write_text(text))
+
+
+def inner(folder: Path) -> None:
+    (folder / "inner").mkdir()
+    (folder / "inner/part.py").write_text("1")
+    commit_all(folder / "inner")
+
+
+def edit_inner(folder: Path) -> None:
+    inner(folder)
+    git(folder, "add", "-A")
+    (folder / "inner/part.py").write_text("2")
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "nothing": lambda folder: None,
+    "edited": lambda folder: (folder / "code.py").write_text("edited"),
+    "edited at the same size": lambda folder: (folder / "code.py").write_text("ssap\n"),
+    "executable": lambda folder: (folder / "code.py").chmod(0o755),
+    "deleted": lambda folder: (folder / "code.py").unlink(),
+    "deleted, but not in the working tree": lambda folder: git(folder, "rm", "-q", "--cached", "code.py"),
+    "new": lambda folder: (folder / "new.py").write_text("1"),
+    "a strange name": lambda folder: (folder / "a\tb\n ä.py").write_text("1"),
+    "staged": lambda folder: ((folder / "new.py").write_text("1"), git(folder, "add", "new.py")),
+    "to be added": lambda folder: ((folder / "new.py").write_text("1"), git(folder, "add", "-N", "new.py")),
+    "assumed unchanged": hide("--assume-unchanged", "edited"),
+    "skipped": hide("--skip-worktree", "edited"),
+    "unmerged": become_unmerged,
+    "a link": lambda folder: ((folder / "code.py").unlink(), (folder / "code.py").symlink_to("README.md")),
+    "a folder": become_folder,
+    "a repository inside": inner,
+    "a repository inside that is edited": edit_inner,
+    "a note": lambda folder: ((folder / "notes").mkdir(), (folder / "notes/001.jsonl").write_text("{}")),
+    "a result": lambda folder: ((folder / "output").mkdir(), (folder / "output/oof.csv").write_text("1")),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_snapshot_is_the_working_tree(repository: Path, change: str) -> None:
+    """Whatever alone has changed, and however git has been told not to look."""
+    CHANGES[change](repository)
+    taken = snapshot.take(repository)
+    assert taken is not None
+    expected = {}
+    for file in repository.rglob("*"):
+        name = file.relative_to(repository).as_posix()
+        if file.is_file() and ".git" not in name.split("/") and not name.startswith(("notes/", "output/")):
+            mode = "120000" if file.is_symlink() else "100755" if file.stat().st_mode & 0o100 else "100644"
+            expected[name] = (mode, str(file.readlink()) if file.is_symlink() else file.read_text())
+    kept = {}
+    for line in git(repository, "ls-tree", "-r", "-z", taken["snapshot"]).split("\0")[:-1]:
+        about, _, name = line.partition("\t")
+        kept[name] = (about.split()[0], git(repository, "cat-file", "blob", about.split()[2]))
+    assert kept == expected
+    trees = [git(repository, "rev-parse", f"{commit}^{{tree}}") for commit in (taken["commit"], taken["snapshot"])]
+    assert taken["dirty"] == (trees[0] != trees[1])
+
+
 def test_a_snapshot_before_the_first_commit(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q")
     (tmp_path / "train.py").write_text("pass")

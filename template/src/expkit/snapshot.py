@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict
@@ -65,11 +65,11 @@ def take(folder: Path) -> Snapshot | None:
         or an error.
     """
     try:
-        root = Path(git(folder, "rev-parse", "--path-format=absolute", "--show-toplevel"))
-        index = git(root, "rev-parse", "--path-format=absolute", "--git-path", "index")
+        place = git(folder, "rev-parse", "--path-format=absolute", "--show-toplevel", "--git-path", "index")
+        root, index = place.split("\n")
         with _own_index(index) as own:
-            _add_all(root, folder, own)
-            return _commit(root, git(root, "write-tree", index=own))
+            _add_all(Path(root), folder, own)
+            return _commit(Path(root), git(Path(root), "write-tree", index=own))
     except subprocess.CalledProcessError as error:
         reason = (error.stderr.strip().splitlines() or ["git fails"])[0]
         if "not a git repository" in reason:
@@ -125,19 +125,27 @@ def _own_index(index: str) -> Iterator[str]:
 
 def _add_all(root: Path, folder: Path, index: str) -> None:
     """Bring an index up to the working tree: what is hidden from git's eye too, and repositories inside this one."""
-    flagged = [line[2:] for line in git(root, "ls-files", "-v", "-z", index=index).split("\0") if line[:1] in "Shsmrck"]
-    there = "".join(f"{name}\0" for name in flagged if name and os.path.lexists(root / name))
-    if there:  # assume-unchanged, skip-worktree
-        for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
-            git(root, "update-index", flag, "-z", "--stdin", index=index, stdin=there.encode(errors="surrogateescape"))
+    listing = git(root, "ls-files", "-cdmosvz", "--exclude-standard", index=index).split("\0")
+    lines = [line for line in listing if not line.startswith("H 100")]  # these are plain files as in the index
+    new = [line[2:] for line in lines if line.startswith("?")]
+    known = [(line[:1], line.partition("\t")[2]) for line in lines if line and not line.startswith("?")]
+    flagged = "".join(f"{name}\0" for tag, name in known if tag in "Shsmrck" and os.path.lexists(root / name))
+    for flag in ("--no-assume-unchanged", "--no-skip-worktree") if flagged else ():
+        git(root, "update-index", flag, "-z", "--stdin", index=index, stdin=flagged.encode(errors="surrogateescape"))
     own = os.path.relpath(folder, root)
     never = [os.path.normpath(os.path.join(own, name)) for name in ("output", "notes", ".env")]
-    left_out = "".join(f":(exclude,top,literal){name}\0" for name in [*never, *_too_large(root)])
-    add = ["add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul"]
-    git(root, *add, index=index, stdin=f".\0{left_out}".encode(errors="surrogateescape"))
-    links = [line for line in git(root, "ls-files", "-s", "-z", index=index).split("\0") if line.startswith("160000")]
-    for link in links:
-        _add_inner(root, link.partition("\t")[2], index)
+    changed = [*new, *(name for tag, name in known if tag != "H")]
+    if not all(_is_in(name, never) for name in changed):
+        left_out = "".join(f":(exclude,top,literal){name}\0" for name in [*never, *_too_large(root, new)])
+        add = ["add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul"]
+        git(root, *add, index=index, stdin=f".\0{left_out}".encode(errors="surrogateescape"))
+    links = [line.partition("\t")[2] for line in lines if line[2:].startswith("160000")]
+    for link in dict.fromkeys([*links, *(name[:-1] for name in new if name.endswith("/"))]):
+        _add_inner(root, link, index)
+
+
+def _is_in(path: str, folders: Iterable[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder}/") for folder in folders)
 
 
 def _add_inner(root: Path, name: str, index: str) -> None:
@@ -163,13 +171,13 @@ def _add_inner(root: Path, name: str, index: str) -> None:
 def _commit(root: Path, tree: str) -> Snapshot:
     """A tree as a commit that is never collected."""
     ref = f"{REFS}/{tree}"
-    snapshot = _resolve(root, ref)
-    if snapshot is None:
+    names = "".join(f"{name}\n" for name in (f"{ref}^{{commit}}", "HEAD^{commit}", "HEAD^{tree}"))
+    found = git(root, "cat-file", "--batch-check=%(objectname)", stdin=names.encode()).split("\n")
+    snapshot, commit, committed = ("" if " " in line else line for line in found)  # "<name> missing"
+    if not snapshot:
         snapshot = git(root, "commit-tree", tree, "-m", "expkit: the code of a run")
         git(root, "update-ref", ref, snapshot)  # waits for another process that does the same
-    commit = _resolve(root, "HEAD")
-    dirty = commit is None or git(root, "rev-parse", "HEAD^{tree}") != tree
-    return {"commit": commit or "", "dirty": dirty, "snapshot": snapshot}
+    return {"commit": commit, "dirty": committed != tree, "snapshot": snapshot}
 
 
 def refs(folder: Path) -> dict[str, str]:
@@ -208,17 +216,9 @@ def check_out(folder: Path, commit: str, path: str, destination: Path) -> None:
         git(destination, *there, "checkout", "--quiet", commit, "--", path, index=os.path.join(scratch, "index"))
 
 
-def _resolve(root: Path, name: str) -> str | None:
-    try:
-        return git(root, "rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
-    except subprocess.CalledProcessError:
-        return None
-
-
-def _too_large(root: Path) -> list[str]:
-    """Untracked files that no one wants in a git repository."""
-    names = git(root, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
-    large = [name for name in names if name and _size(root / name) > LARGEST_FILE]
+def _too_large(root: Path, names: Iterable[str]) -> list[str]:
+    """The untracked files that no one wants in a git repository."""
+    large = [name for name in names if _size(root / name) > LARGEST_FILE]
     for name in large[:3]:
         warn(f"{name} is larger than {LARGEST_FILE // 2**20} MiB and is not in the snapshot: put data into input/")
     if len(large) > 3:
