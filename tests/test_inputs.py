@@ -74,7 +74,10 @@ def test_links_that_lead_in_a_circle(root: Path, tmp_path: Path) -> None:
     (root / "input/volume").symlink_to(tmp_path / "volume", target_is_directory=True)
     (tmp_path / "volume/self").symlink_to(tmp_path / "volume", target_is_directory=True)
     (root / "input/gone.csv").symlink_to(tmp_path / "nothing")
-    assert list(inputs.take()[1]) == ["volume/rows.csv"]
+    write(root / "input/deep/er/.hidden/rows.csv", "1")
+    write(root / "input/deep/er/rows.csv", "1")
+    write(root / "input/z.csv", "1")
+    assert list(inputs.take()[1]) == ["z.csv", "deep/er/rows.csv", "volume/rows.csv"]
 
 
 def test_a_look_writes_nothing(root: Path) -> None:

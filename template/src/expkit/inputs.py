@@ -37,15 +37,15 @@ def take(named: Sequence[str] | None = None, keep: bool = True, cached: Iterable
     found: Manifest = {}
     cache: dict[str, list[object]] = {}
     now = time.time()
-    others = [(name, input_dir() / name) for name in cached if (input_dir() / name).is_file()]
+    others = [(name, str(input_dir() / name)) for name in cached if (input_dir() / name).is_file()]
     for name, path in [*files_of(named), *others]:
-        about = path.stat()
+        about = os.stat(path)
         state = [about.st_size, about.st_mtime_ns, about.st_ino]
-        seen = known.get(str(path)) if isinstance(known, dict) else None
-        content = seen[3] if isinstance(seen, list) and seen[:3] == state and len(seen) == 4 else file_hash(path)
+        seen = known.get(path) if isinstance(known, dict) else None
+        content = seen[3] if isinstance(seen, list) and seen[:3] == state and len(seen) == 4 else file_hash(Path(path))
         found[name] = [about.st_size, content]
         if now - about.st_mtime > STILL:
-            cache[str(path)] = [*state, content]
+            cache[path] = [*state, content]
     if keep and any(known.get(path) != state for path, state in cache.items()):
         cache_file.parent.mkdir(parents=True, exist_ok=True)
         write_json(cache_file, {"files": known | cache})
@@ -79,11 +79,11 @@ def is_cached(name: str) -> bool:
     return name.startswith(f"{CACHE}/")
 
 
-def files_of(named: Sequence[str] | None) -> Iterator[tuple[str, Path]]:
-    """The files of the data, by their names; as in `take`."""
+def files_of(named: Sequence[str] | None) -> Iterator[tuple[str, str]]:
+    """The files of the data, by their names, and where they are; as in `take`."""
     folder = input_dir()
     if named is None:
-        everything = _walk(folder, folder)
+        everything = _walk(str(folder), "", set())
         yield from ((name, path) for name, path in everything if name != "README.md" and not is_cached(name))
     for pattern in named or ():
         where = Path(pattern)
@@ -95,23 +95,19 @@ def files_of(named: Sequence[str] | None) -> Iterator[tuple[str, Path]]:
         if not matched:
             raise Error(f"there is no {shown(base / where)}, which inputs=[...] in expkit.Experiment names")
         for path in matched:
-            yield from _walk(path, folder) if path.is_dir() else [(_name(path, folder), path)]
+            name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
+            yield from _walk(str(path), f"{name}/", set()) if path.is_dir() else [(name, str(path))]
 
 
-def _walk(top: Path, folder: Path) -> Iterator[tuple[str, Path]]:
-    seen = set()
-    for path, folders, names in os.walk(top, followlinks=True):
-        about = os.stat(path)
-        if (about.st_dev, about.st_ino) in seen:  # a link to a folder above
-            folders.clear()
-            continue
-        seen.add((about.st_dev, about.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            file = Path(path, name)
-            if not name.startswith(".") and file.is_file():
-                yield _name(file, folder), file
-
-
-def _name(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
+def _walk(top: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
+    """The files below a folder, but for hidden ones, with a prefix before their names; links are followed, once."""
+    about = os.stat(top)
+    if (here := (about.st_dev, about.st_ino)) in seen:
+        return
+    seen.add(here)
+    with os.scandir(top) as entries:
+        found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    yield from ((prefix + entry.name, entry.path) for entry in found if entry.is_file())
+    for entry in found:
+        if entry.is_dir():
+            yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)

@@ -46,7 +46,7 @@ def find_sample(named: Sequence[str] | None, what: str) -> Sample | None:
     Raises:
         Error: there is more than one, or it cannot be read.
     """
-    files = [path for _, path in files_of(named)]
+    files = [Path(path) for _, path in files_of(named)]
     found = [path for path in files if path.name == SAMPLE]
     found = found or sorted({path.with_name(SAMPLE) for path in files if path.with_name(SAMPLE).is_file()})
     if not found:
