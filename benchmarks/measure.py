@@ -99,8 +99,8 @@ def in_turns(calls: Sequence[Callable[[], object]], repeat: int) -> list[float]:
 class Place:
     """A folder for one run of the benchmarks: rendered projects, made when they are asked for."""
 
-    def __init__(self, folder: Path, repeat: int) -> None:
-        self.folder, self.repeat = folder, repeat
+    def __init__(self, folder: Path, repeat: int, torch_python: Path | None = None) -> None:
+        self.folder, self.repeat, self.torch_python = folder, repeat, torch_python
         names = ("WANDB_", "PROJECT_ROOT", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith(names)}
         self.environment |= {"WANDB_MODE": "disabled"}
@@ -118,10 +118,16 @@ class Place:
     @functools.cached_property
     def project(self) -> Path:
         """A project with the default answers, its environment, and every extra."""
-        project = self.folder / "project"
-        self.call(sys.executable, "-m", "copier", "copy", "-q", "--defaults", self.template, project, cwd=self.folder)
-        self.commit(project)
+        project = self.rendered("sklearn")
         self.call("uv", "sync", "-q", "--all-extras", cwd=project)
+        return project
+
+    def rendered(self, framework: str) -> Path:
+        """A new project with a framework, as a git repository; it has no environment."""
+        project = self.folder / f"{framework}-project"
+        answers = ["--defaults", "--data", f"framework={framework}"]
+        self.call(sys.executable, "-m", "copier", "copy", "-q", *answers, self.template, project, cwd=self.folder)
+        self.commit(project)
         return project
 
     @property

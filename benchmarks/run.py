@@ -19,6 +19,7 @@ from pathlib import Path
 
 import begin
 import many
+import torch_loop
 import training
 from measure import Place, Result, scratch
 
@@ -32,6 +33,7 @@ ROWS: dict[str, Callable[[Place], Iterator[Result]]] = {
     "checkpoint": training.checkpoint,
     "folds": training.parallel_folds,
     "sweep": training.sweep,
+    "torch": torch_loop.torch_loop,
     "board": many.board,
     "check": many.check,
     "snapshot": many.snapshot,
@@ -61,13 +63,14 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=9, help="repetitions of what is short (default: 9)")
     parser.add_argument("--json", type=Path, help="write the figures as JSON")
     parser.add_argument("--markdown", type=Path, help="write the table")
+    parser.add_argument("--torch-python", type=Path, help="for the row torch: a Python that has all that it needs")
     options = parser.parse_args()
     if unknown := [name for name in options.only or () if name not in ROWS]:
         parser.error(f"there is no row {unknown[0]}; there are {', '.join(ROWS)}")
     before, found = machine(), list[Result]()
     print(f"{before}\n", file=sys.stderr)
     with scratch() as folder:
-        place = Place(Path(folder), options.repeat)
+        place = Place(Path(folder), options.repeat, options.torch_python)
         for name in options.only or ROWS:
             for result in ROWS[name](place):
                 print(" | ".join(result.cells()), file=sys.stderr, flush=True)

@@ -1,37 +1,33 @@
-"""Rows per second of the PyTorch baseline: beside a bare loop of the same training, and beside Lightning's Trainer.
+"""Rows of the PyTorch baseline that are trained in a second: beside a bare loop, and beside Lightning's Trainer.
 
-    uv run python benchmarks/torch_loop.py                     # on a GPU when there is one; about ten minutes
-    uv run python benchmarks/torch_loop.py --device cpu --repeats 9
-    uv run python benchmarks/torch_loop.py --python python3    # an environment that has PyTorch, Lightning and the rest
-
-Renders a project from the working tree, and trains its baseline four ways (torch_trainings.py), each in a process of
-its own. They take turns, an epoch each, so that all see the same machine. README.md says what the table means.
+Trains the baseline four ways (torch_trainings.py), each in a process of its own; they take turns, an epoch each, so
+that all see the same machine.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from sweep import call, render
+from measure import Place, Result
 
 TORCH, LIGHTNING = "2.13.0", "2.6.6"
 TRAININGS = Path(__file__).with_name("torch_trainings.py")
 LOOPS = {
     "ours": "the baseline, whole",
     "bare": "a bare loop",
-    "lightning": "Lightning, DataLoader",
-    "lightning_fast": "Lightning, batches by index",
+    "lightning": "Lightning with a DataLoader",
+    "lightning_fast": "Lightning with batches by index",
 }
-GOALS = {"bare": 0.98, "lightning": 1.1, "lightning_fast": 1.1}
-EPOCHS = 20
-SIZES = {  # by device
+TARGETS = {"bare": "≥0.98", "lightning": "≥1.1", "lightning_fast": "≥1.1"}
+EPOCHS, STARTS = 20, 5
+SIZES = {  # by device, and by what limits the training
     "cpu": {
         "arithmetic": ["exp.model.channels=64", "exp.train.batch_size=128"],
         "overhead": ["exp.model.channels=8", "exp.train.batch_size=8"],
@@ -41,30 +37,27 @@ SIZES = {  # by device
         "overhead": ["exp.model.channels=8", "exp.train.batch_size=8"],
     },
 }
-MACHINE = """
-import lightning, platform, torch
-gpu = torch.cuda.is_available()
-print(f"PyTorch {torch.__version__}, Lightning {lightning.__version__}, Python {platform.python_version()}")
-print(torch.cuda.get_device_name() if gpu else "")
-"""
+GPU = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
 
 Epochs = dict[str, list[dict[str, float]]]  # by loop: "wall" and "cpu" seconds, and "loss", of each epoch
 
 
-def install(project: Path, device: str) -> Path:
-    """An environment for the project, with one build of PyTorch: for the CPU, or for the GPU of this machine.
+def install(place: Place, project: Path) -> Path:
+    """An environment for the project, with one build of PyTorch.
 
     Returns:
-        its Python.
+        its Python; that of --torch-python, where that has been given.
     """
+    if place.torch_python:
+        return place.torch_python
     packages, variables = ["-r", "pyproject.toml", f"lightning=={LIGHTNING}"], {}
     if links := os.environ.get("PIP_FIND_LINKS"):
         packages, variables = [*packages, f"torch=={TORCH}+cpu"], {"UV_FIND_LINKS": links}
     else:
-        packages += [f"torch=={TORCH}", "--torch-backend", "cpu" if device == "cpu" else "auto"]
+        packages += [f"torch=={TORCH}", "--torch-backend", "auto"]
     python = project / ".venv/bin/python"
-    call("uv", "venv", "-q", "--python", sys.executable, cwd=project)
-    call("uv", "pip", "install", "-q", "--python", python, *packages, cwd=project, **variables)
+    place.call("uv", "venv", "-q", "--python", sys.executable, cwd=project)
+    place.call("uv", "pip", "install", "-q", "--python", python, *packages, cwd=project, **variables)
     return python
 
 
@@ -137,52 +130,29 @@ def require_same(epochs: Epochs) -> None:
         raise SystemExit(f"the loops do not train the same; the validation losses of the first epochs: {losses}")
 
 
-def table(size: str, epochs: Epochs, rows: float) -> list[str]:
-    """The lines of one size."""
-    lines = []
-    for loop, what in LOOPS.items():
-        cells = []
-        for clock in ("wall", "cpu"):
-            cells.append(f"{rows / statistics.median(epoch[clock] for epoch in epochs[loop]):,.0f}")
-            ratios = [other[clock] / own[clock] for own, other in zip(epochs["ours"], epochs[loop], strict=True)]
-            low, middle, high = statistics.quantiles(ratios, n=4)
-            cells.append(f"{middle:.3f} ({low:.2f} to {high:.2f})" if loop in GOALS else "1")
-        goal = f"≥ {GOALS[loop]}" if loop in GOALS else ""
-        lines.append(f"| {size} | {what} | {' | '.join(cells)} | {goal} |")
-    return lines
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5, help="how often each training starts (default: 5)")
-    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto", help="(default: auto)")
-    parser.add_argument("--python", type=Path, help="a Python that has all packages (default: make an environment)")
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        project = render(Path(scratch), framework="torch")
-        python = options.python or install(project, options.device)
-        path = os.environ.get("PYTHONPATH", "")
-        versions, gpu = call(python, "-c", MACHINE, cwd=project, PYTHONPATH=path).stdout.split("\n")[:2]
-        device = "cuda" if gpu and options.device != "cpu" else "cpu"
-        where = gpu if device == "cuda" else f"CPU, {os.cpu_count()} cores, one thread"
-        print(f"{versions}; {where}; load before {os.getloadavg()[0]:.1f}\n")
-
-        print("| what limits it | loop | rows/s | ratio | rows/s of CPU time | ratio | goal |")
-        print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
-        checkpoints = []
-        for size, overrides in SIZES[device].items():
+def torch_loop(place: Place) -> Iterator[Result]:
+    """The throughput inside a run, on the CPU with one thread, and on the GPU where there is one."""
+    project = place.rendered("torch")
+    python = install(place, project)
+    gpu = place.call(python, "-c", GPU, cwd=project).strip()
+    for device in ("cpu", *(["cuda"] if gpu else [])):
+        for limit, overrides in SIZES[device].items():
             given = [*overrides, f"exp.train.epoch={EPOCHS}", f"exp.runtime.device={device}", "exp.train.threads=1"]
             together: Epochs = {loop: [] for loop in LOOPS}
-            for _ in range(options.repeats):
+            checkpoints = []
+            for _ in range(STARTS):
                 epochs, rows, checkpoint = measured(python, project, given)
                 require_same(epochs)
                 checkpoints.append(checkpoint)
                 for loop in LOOPS:
                     together[loop] += epochs[loop][1:]  # the first one begins with the process
-            print("\n".join(table(size, together, rows)), flush=True)
-    print(f"\nA checkpoint takes {1000 * statistics.median(checkpoints):.0f} ms, every 30 s.")
-    print(f"Load of the machine after: {os.getloadavg()[0]:.1f}.")
-
-
-if __name__ == "__main__":
-    main()
+            where = gpu if device == "cuda" else "one thread"
+            for loop, target in TARGETS.items():
+                what = f"an epoch of {rows:.0f} rows ({where}, limited by {limit}), over {LOOPS[loop]}"
+                pairs = zip(together["ours"], together[loop], strict=True)
+                ratios = [other["wall"] / own["wall"] for own, other in pairs]
+                low, _, high = statistics.quantiles(ratios, n=4)
+                ours, floor = (statistics.median(each["wall"] for each in together[name]) for name in ("ours", loop))
+                note = f"quartiles {low:.2f} to {high:.2f}"
+                note += f"; a checkpoint {statistics.median(checkpoints) * 1e3:.0f} ms" if loop == "bare" else ""
+                yield Result("torch", what, ours, floor, target, note=note)
