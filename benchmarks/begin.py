@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -80,9 +79,10 @@ def from_nothing(place: Place) -> Iterator[Result]:
     packages = len(list(site.glob("*.dist-info")))
     wanted = place.call("uv", "export", "-q", "--no-dev", "--no-emit-project", "--no-hashes", cwd=folder)
     (folder / "wanted.txt").write_text(wanted)
+    place.call("uvx", "pip", "--version", cwd=folder)
     start = time.perf_counter()
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-cache-dir", "-d", "downloads"]
-    subprocess.run([*command, "-r", "wanted.txt"], cwd=folder, check=True, capture_output=True)
+    download = ["uvx", "pip", "download", "-q", "--no-deps", "--no-cache-dir", "-d", "downloads", "-r", "wanted.txt"]
+    place.call(*download, cwd=folder)
     downloads = time.perf_counter() - start
     shutil.rmtree(folder / "downloads")
     note = f"{packages} packages, {size:.0f} MB"

@@ -82,7 +82,7 @@ def sweep(place: Place) -> Iterator[Result]:
 
     calls = (
         lambda: a_job(*place.train, "-m", *training),
-        lambda: a_job(*place.bare, "-m"),
+        lambda: a_job(*place.bare[:2], "-m", *place.bare[2:], "hydra.sweep.dir=.", "hydra.sweep.subdir=."),
         itself,
     )
     ours, empty, trained = in_turns(calls, 2)
