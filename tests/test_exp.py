@@ -149,6 +149,8 @@ def test_sort_filter_last(shop: Path) -> None:
     assert board("--sort", "-seed")[-1]["seed"] is None, "rows without a value come last"
     assert len(board("--last", "2")) == 2
     assert "did you mean score?" in refused("board", "--sort", "scroe")
+    for heading, column in {"time": "seconds", "folds": "folds_done"}.items():  # as the table has it
+        assert board("--sort", f"-{heading}") == board("--sort", f"-{column}") != board()
     assert "no run has a key lernrate" in refused("board", "--filter", "lernrate>1")
     assert "give only one of --json" in refused("board", "--json", "--csv")
 

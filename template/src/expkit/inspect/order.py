@@ -11,6 +11,8 @@ from typing import Any
 from expkit.errors import Error
 from expkit.inspect.board import COLUMNS, Row
 
+HEADINGS = {"LB": "leaderboard", "time": "seconds", "folds": "folds_done", "vs best": "versus_best", "why": "failure"}
+
 
 def filtered(rows: list[Row], conditions: Iterable[str]) -> list[Row]:
     """The rows that meet every condition: "score>0.97", "learning_rate=0.003", or a part of a run's name.
@@ -79,11 +81,12 @@ def _comparable(value: Any) -> tuple[int, Any]:
 
 
 def key_of(name: str, rows: list[Row]) -> str:
-    """The full key that `name` means: a column, or the end of a configuration key.
+    """The full key that `name` means: a column, as in JSON or as the board heads it, or the end of a configuration key.
 
     Raises:
         Error: no run has it, or it may be several.
     """
+    name = HEADINGS.get(name, name)
     if name in COLUMNS:
         return name
     keys = (key for row in rows for key in (*filter(None, [row.metric]), *row.other_metrics, *row.config))
