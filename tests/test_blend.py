@@ -19,7 +19,7 @@ from expkit import record
 from expkit.cli import app
 from expkit.combine import weights
 from expkit.combine.blending import ranks
-from expkit.config.experiment import load_experiment
+from expkit.config.load import load_experiment
 
 NOISES = (0.3, 0.5, 0.9)
 

@@ -20,7 +20,7 @@ import expkit
 from expkit import record
 from expkit.config import compat
 from expkit.config.compose import from_values
-from expkit.config.experiment import load_experiment
+from expkit.config.load import load_experiment
 from expkit.config.values import container, restored
 from expkit.train.names import run_name
 

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import expkit
 from expkit import record
-from expkit.config.experiment import load_experiment
+from expkit.config.load import load_experiment
 from expkit.config.values import flat
 from expkit.inspect.about import changed_since
 from expkit.train.origin import Command

@@ -23,8 +23,8 @@ import expkit
 from expkit import record
 from expkit.config import from_run
 from expkit.config.describe import schema
-from expkit.config.experiment import load_experiment
 from expkit.config.from_run import parameter_set_from_run
+from expkit.config.load import load_experiment
 from expkit.config.new import SKELETONS
 from expkit.config.same import same
 from expkit.config.values import container

@@ -118,7 +118,7 @@ def test_two_classes_with_the_same_fields_are_two_configurations(nets: str) -> N
 def test_made_again_from_its_values(nets: str) -> None:
     """The class is part of the record: no command line is needed."""
     from expkit.config.compose import from_values
-    from expkit.config.experiment import load_experiment
+    from expkit.config.load import load_experiment
 
     expkit.run(nets, overrides=["exp=001", "model=wide"])
     info = read_run(find_run("model=wide")).info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -78,6 +79,11 @@ def test_links_that_lead_in_a_circle(root: Path, tmp_path: Path) -> None:
     write(root / "input/deep/er/rows.csv", "1")
     write(root / "input/z.csv", "1")
     assert list(inputs.take()[1]) == ["z.csv", "deep/er/rows.csv", "volume/rows.csv"]
+
+
+def test_no_folder_of_data(root: Path) -> None:
+    shutil.rmtree(root / "input")
+    assert inputs.take()[1] == {}
 
 
 def test_a_look_writes_nothing(root: Path) -> None:

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 import expkit
 from expkit.cli import app
-from expkit.config.experiment import load_experiment
+from expkit.config.load import load_experiment
 from expkit.inspect import bootstrap
 from expkit.inspect.beside import grouped_by_seed
 from expkit.inspect.board import Row, read_board

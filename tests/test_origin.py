@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,7 +17,7 @@ from light import LIGHT, edited, wait_for
 
 import expkit
 from expkit import record, snapshot
-from expkit.config.experiment import load_experiment
+from expkit.config.load import load_experiment
 
 KEY = "0123456789" * 4
 HOOKS = "pre-commit post-commit post-index-change reference-transaction post-checkout pre-auto-gc".split()
@@ -268,6 +269,27 @@ def test_a_snapshot_is_the_working_tree(repository: Path, change: str) -> None:
     assert kept == expected
     trees = [git(repository, "rev-parse", f"{commit}^{{tree}}") for commit in (taken["commit"], taken["snapshot"])]
     assert taken["dirty"] == (trees[0] != trees[1])
+
+
+@pytest.mark.parametrize("times", [1, 100])
+def test_a_file_that_vanishes_meanwhile(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, times: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An editor's temporary file, between git's list and its look: git fails, and is asked again, not for ever."""
+    (repository / "new.py").write_text("1")
+    asked: list[str] = []
+    original = snapshot.git
+
+    def failing(folder: Path, *arguments: str, **options: Any) -> str:
+        asked.extend(arguments[:1])
+        if arguments[0] == "add" and asked.count("add") <= times:
+            raise subprocess.CalledProcessError(128, "git", stderr="fatal: unable to stat 'new.py~'")
+        return original(folder, *arguments, **options)
+
+    monkeypatch.setattr(snapshot, "git", failing)
+    taken = snapshot.take(repository)
+    assert (taken is None) == (times > 1) and asked.count("add") == min(times + 1, snapshot.ATTEMPTS)
+    assert ("unable to stat" in capsys.readouterr().err) == (times > 1)
 
 
 def test_a_snapshot_before_the_first_commit(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from expkit.config.describe.bounds import bounds
 from expkit.config.describe.keys import Described, described
 from expkit.config.describe.source import comments
 from expkit.config.describe.types import of_keys
-from expkit.config.experiment import load_experiment
+from expkit.config.load import load_experiment
 from expkit.config.new import SKELETONS
 
 FRAMEWORKS = sorted(folder.name for folder in SKELETONS.iterdir())

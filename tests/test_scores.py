@@ -71,7 +71,7 @@ def make(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
             text = source(metrics, body, options)
             if name is not None:
                 (expkit.code_root() / "experiments" / name / "train.py").write_text(text)
-                from expkit.config.experiment import load_experiment
+                from expkit.config.load import load_experiment
 
                 load_experiment(name, again=True)
                 return name

@@ -10,7 +10,8 @@ from expkit.paths import read_dotenv
 
 if TYPE_CHECKING:
     from expkit.config.compose import load_config
-    from expkit.config.experiment import Experiment, load_experiment
+    from expkit.config.experiment import Experiment
+    from expkit.config.load import load_experiment
     from expkit.config.values import Config, ExpConfig, Mode, RuntimeConfig, SplitConfig, SplitMethod
     from expkit.errors import Error, require
     from expkit.inspect.board import Row, read_board
@@ -40,7 +41,7 @@ _MODULES = {
     "curves": "inspect.frame",
     "input_dir": "paths",
     "load_config": "config.compose",
-    "load_experiment": "config.experiment",
+    "load_experiment": "config.load",
     "load_run": "inspect.loaded",
     "main": "launch.main",
     "mistakes": "inspect.frame",

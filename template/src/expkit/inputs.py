@@ -83,7 +83,7 @@ def files_of(named: Sequence[str] | None) -> Iterator[tuple[str, str]]:
     """The files of the data, by their names, and where they are; as in `take`."""
     folder = input_dir()
     if named is None:
-        everything = _walk(str(folder), "", set())
+        everything = _walk(str(folder), "", set()) if folder.is_dir() else ()
         yield from ((name, path) for name, path in everything if name != "README.md" and not is_cached(name))
     for pattern in named or ():
         where = Path(pattern)

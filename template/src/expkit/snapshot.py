@@ -20,6 +20,7 @@ from expkit.errors import warn
 from expkit.paths import shown
 
 REFS = "refs/expkit"
+ATTEMPTS = 3
 LARGEST_FILE = 50 * 2**20  # bytes; a larger untracked file is data that git should ignore, and is left out
 
 _QUIET = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.safecrlf=false"]
@@ -138,7 +139,13 @@ def _add_all(root: Path, folder: Path, index: str) -> None:
     if not all(_is_in(name, never) for name in changed):
         left_out = "".join(f":(exclude,top,literal){name}\0" for name in [*never, *_too_large(root, new)])
         add = ["add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul"]
-        git(root, *add, index=index, stdin=f".\0{left_out}".encode(errors="surrogateescape"))
+        for attempt in range(ATTEMPTS):
+            try:
+                git(root, *add, index=index, stdin=f".\0{left_out}".encode(errors="surrogateescape"))
+                break
+            except subprocess.CalledProcessError:  # a file was there when git listed it, and then no more
+                if attempt == ATTEMPTS - 1:
+                    raise
     links = [line.partition("\t")[2] for line in lines if line[2:].startswith("160000")]
     for link in dict.fromkeys([*links, *(name[:-1] for name in new if name.endswith("/"))]):
         _add_inner(root, link, index)

@@ -19,7 +19,7 @@ import yaml
 from expkit import codehash, record, snapshot, tables
 from expkit.combine.computed import Computed, computed
 from expkit.combine.source import choose
-from expkit.config.experiment import load_experiment
+from expkit.config.load import load_experiment
 from expkit.errors import Error, require
 from expkit.paths import code_root, output_dir
 from expkit.record import BLENDS, OOF, TEST, Parent, Recipe, RunRecord

@@ -14,7 +14,7 @@ from expkit.combine.mean import Mean
 from expkit.combine.members import LABEL, members_of
 from expkit.combine.rows import predictions
 from expkit.combine.source import choose, mean_of
-from expkit.config.experiment import Loaded, load_experiment
+from expkit.config.load import Loaded, load_experiment
 from expkit.errors import Error, require
 from expkit.record import OOF, TEST, FoldRecord, RunRecord, parent_marks
 from expkit.train import scores

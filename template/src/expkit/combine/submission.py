@@ -15,7 +15,7 @@ from expkit import record, tables
 from expkit.combine.columns import PROBABILITY, class_columns
 from expkit.combine.mean import Mean
 from expkit.combine.source import Source, mean_of
-from expkit.config.experiment import load_experiment
+from expkit.config.load import load_experiment
 from expkit.errors import Error, require
 from expkit.paths import output_dir, shown
 from expkit.record import SUBMISSION

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from expkit.config.compose import composer, typed
 from expkit.config.describe import schema
-from expkit.config.experiment import load_experiment
+from expkit.config.load import load_experiment
 from expkit.config.messages import describe
 from expkit.config.parameter_sets import DEFAULT, parameter_sets
 from expkit.paths import experiment_dir, experiment_names

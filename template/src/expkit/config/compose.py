@@ -19,7 +19,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from expkit.config import compat
-from expkit.config.experiment import Loaded, load_experiment, own_store
+from expkit.config.load import Loaded, load_experiment, own_store
 from expkit.config.messages import raise_readable
 from expkit.config.parameter_sets import chosen, written_name
 from expkit.config.values import Config, check, container, flat, name_folds

@@ -6,15 +6,11 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit import codehash, modules
 from expkit.errors import Error, report, require
-from expkit.paths import code_root, experiment_dir, shown
 
 if TYPE_CHECKING:
     from expkit.tables import Columns
@@ -150,120 +146,3 @@ def metric_name(metric: Any) -> str:
     name = getattr(metric, "__name__", type(metric).__name__)
     require(name.isidentifier(), f"a metric needs a name: write `def`, not {name}")
     return str(name)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """An experiment that is imported from `experiments/<name>/train.py`.
-
-    Attributes:
-        name: of its folder.
-        experiment: as its train.py defines it.
-        store: what its modules have put into Hydra's ConfigStore while they were imported.
-    """
-
-    name: str
-    experiment: Experiment
-    store: Mapping[str, Any]
-
-    @property
-    def folder(self) -> Path:
-        return code_root() / "experiments" / self.name
-
-    @functools.cached_property
-    def unused(self) -> codehash.Unused:
-        """The names in its files that train nothing: classes of the configuration, metrics."""
-        found: dict[str, set[str]] = {}
-        thing: Any
-        choices = [one for classes in self.experiment.groups.values() for one in classes.values()]
-        bases = [base for one in choices for base in one.__mro__[1:-1]]
-        configs = [found for root in (self.experiment.Config, *choices, *bases) for found in _config_classes(root)]
-        for thing in (*configs, *self.experiment.metrics.values()):
-            while isinstance(thing, functools.partial):
-                thing = thing.func
-            try:
-                file = Path(inspect.getfile(thing)).resolve()
-            except TypeError:
-                continue
-            if file.is_relative_to(code_root()) and hasattr(thing, "__name__"):
-                found.setdefault(file.relative_to(code_root()).as_posix(), set()).add(thing.__name__)
-        return {path: frozenset(names) for path, names in found.items()}
-
-
-def _config_classes(root: type) -> list[Any]:
-    """A dataclass and those of its fields' defaults."""
-    found: list[Any] = []
-    waiting: list[Any] = [root]
-    while waiting:
-        one = waiting.pop()
-        if is_dataclass(one) and one not in found:
-            found.append(one)
-            waiting += [item.default_factory for item in fields(one) if isinstance(item.default_factory, type)]
-    return found
-
-
-def load_experiment(name: str, again: bool = False) -> Loaded:
-    """Import the train.py of an experiment; what it registers with Hydra stays its own.
-
-    Args:
-        name: of a folder in experiments/, such as "001-baseline".
-        again: import its files again, after an edit.
-
-    Returns:
-        the `Experiment` of the train.py as `.experiment`, with its name and folder.
-
-    Raises:
-        Error: there is no such experiment, or its train.py does not define exactly one.
-    """
-    if again:
-        modules.forget(name)
-        _load.cache_clear()
-    return _load(experiment_dir(name))
-
-
-@functools.lru_cache(maxsize=512)
-def _load(folder: Path) -> Loaded:
-    with own_store({}, of_hydra=True) as store:  # as __main__, train.py may have stored the same: Hydra 1.5 refuses it
-        module = modules.load(folder.name)
-    found = {id(value): value for value in vars(module).values() if isinstance(value, Experiment)}
-    if len(found) != 1:
-        raise Error(
-            f"{shown(folder / 'train.py')} must define one experiment, and defines {len(found)}: end it with "
-            "experiment = expkit.Experiment(train, Config, metric=...)"
-        )
-    return Loaded(folder.name, next(iter(found.values())), store)
-
-
-@contextmanager
-def own_store(added: Mapping[str, Any], of_hydra: bool = False) -> Iterator[dict[str, Any]]:
-    """Hydra's ConfigStore with more in it, for a while; what is registered meanwhile is gone afterwards.
-
-    Args:
-        of_hydra: begin with what Hydra and its plugins have registered, and with nothing else.
-
-    Yields:
-        its content, a dict a group.
-    """
-    from hydra.core.config_store import ConfigStore
-
-    store = ConfigStore.instance()
-    before = store.repo
-    store.repo = _merged(_merged({}, _of_hydra(before) if of_hydra else before), added)
-    try:
-        yield store.repo
-    finally:
-        store.repo = before
-
-
-def _of_hydra(repository: Mapping[str, Any]) -> dict[str, Any]:
-    named = {name: node for name, node in repository.items() if isinstance(node, dict) or node.provider is not None}
-    return {name: _of_hydra(node) if isinstance(node, dict) else node for name, node in named.items()}
-
-
-def _merged(repository: dict[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
-    for name, node in added.items():
-        if isinstance(node, dict):
-            repository[name] = _merged(dict(repository.get(name, {})), node)
-        else:
-            repository[name] = node
-    return repository

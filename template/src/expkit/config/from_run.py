@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from expkit import files
 from expkit.config.compose import composed, typed
 from expkit.config.describe import schema
-from expkit.config.experiment import Loaded, load_experiment
+from expkit.config.load import Loaded, load_experiment
 from expkit.config.messages import describe
 from expkit.config.new import as_yaml, free_file
 from expkit.config.same import defaults_of, differences, is_compared, same

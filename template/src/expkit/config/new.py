@@ -14,7 +14,7 @@ import yaml
 from expkit.config.check import Checked, check_experiment
 from expkit.config.compose import composed, typed
 from expkit.config.describe import schema
-from expkit.config.experiment import load_experiment
+from expkit.config.load import load_experiment
 from expkit.config.messages import describe
 from expkit.config.parameter_sets import DEFAULT, refuse_shared_name
 from expkit.errors import Error, require

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from expkit.config.experiment import Loaded, load_experiment
+from expkit.config.load import Loaded, load_experiment
 from expkit.config.values import flat, fold_file
 from expkit.inspect.blends import about_recipe
 from expkit.inspect.board import COLUMNS

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from expkit.combine.members import require_same_targets
 from expkit.combine.rows import Rows, out_of_fold
-from expkit.config.experiment import load_experiment
+from expkit.config.load import load_experiment
 from expkit.errors import Error, require
 from expkit.inspect.board import row_of
 from expkit.inspect.bootstrap import RESAMPLES, Bootstrap

@@ -9,7 +9,7 @@ import json
 import sys
 
 from expkit.config.compose import from_values
-from expkit.config.experiment import load_experiment
+from expkit.config.load import load_experiment
 from expkit.config.values import Mode, restored
 from expkit.errors import report
 from expkit.train.origin import Command

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from expkit import files
 from expkit.config.compat import FULL_ERROR, own_checks, set_full_error
 from expkit.config.compose import print_config, typed
-from expkit.config.experiment import load_experiment
+from expkit.config.load import load_experiment
 from expkit.config.parameter_sets import DEFAULT, refuse_shared_name
 from expkit.config.values import Mode
 from expkit.errors import Error, Failed, interrupted, one_line, report, require

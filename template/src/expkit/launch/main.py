@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 from expkit.config import compat
 from expkit.config.compose import as_hydra_takes, composed, registered, typed
-from expkit.config.experiment import Experiment, Loaded, load_experiment
+from expkit.config.experiment import Experiment
+from expkit.config.load import Loaded, load_experiment
 from expkit.config.messages import as_error
 from expkit.config.values import Config, check, name_folds
 from expkit.errors import escape_unprintable, interrupted, report, require

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from expkit import files, record
 from expkit.config import compat
 from expkit.config.compose import registered
-from expkit.config.experiment import Loaded
+from expkit.config.load import Loaded
 from expkit.config.messages import as_error
 from expkit.errors import AGAIN, Error, Failed, interrupted, require, warn
 from expkit.launch import devices

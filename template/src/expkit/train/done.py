@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from expkit import record
-from expkit.config.experiment import Loaded
+from expkit.config.load import Loaded
 from expkit.errors import warn
 from expkit.paths import shown
 from expkit.record import FoldRecord

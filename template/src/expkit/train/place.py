@@ -9,7 +9,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from expkit import record
-from expkit.config.experiment import Loaded, metric_name
+from expkit.config.experiment import metric_name
+from expkit.config.load import Loaded
 from expkit.config.same import differences
 from expkit.config.values import Config, Mode, container
 from expkit.errors import Error, require, warn

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expkit import record
-from expkit.config.experiment import Loaded
+from expkit.config.load import Loaded
 from expkit.config.values import Config, Mode, container, flat, fold_file
 from expkit.errors import CANNOT_WRITE, Error, Failed, described, interrupted, report, require
 from expkit.modules import named_plainly

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from expkit import snapshot
-from expkit.config.experiment import Loaded
+from expkit.config.load import Loaded
 from expkit.paths import code_root
 from expkit.train.origin import Command
 from expkit.train.place import Place

@@ -11,7 +11,7 @@ import yaml
 
 from expkit.config.describe.keys import Described, described, plain_type
 from expkit.config.describe.types import SOME_CLASS, TEXTS, Schema, docstring, of_class
-from expkit.config.experiment import Loaded
+from expkit.config.load import Loaded
 from expkit.paths import code_root
 
 

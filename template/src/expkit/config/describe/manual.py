@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from expkit import modules
 from expkit.config.describe.choices import Place, places
 from expkit.config.describe.keys import described, worded
-from expkit.config.experiment import Loaded
+from expkit.config.load import Loaded
 from expkit.config.parameter_sets import parameter_sets
 
 _FLAGS = [

@@ -16,7 +16,7 @@ from expkit.codehash import SCHEMAS
 from expkit.config.describe import choices
 from expkit.config.describe.keys import described
 from expkit.config.describe.types import Schema, of_keys
-from expkit.config.experiment import Loaded
+from expkit.config.load import Loaded
 from expkit.config.values import Config
 from expkit.errors import described as as_line
 from expkit.errors import warn
