@@ -1,15 +1,22 @@
-"""A step of `fold.log`, offline, over `wandb.log` alone: the difference between many steps and few."""
+"""What `fold.log` adds to a step, offline, and `wandb.log` alone: to steps of a millisecond, and to empty ones.
+
+It is the difference between many steps and few, so that neither the start nor the end of W&B counts, less that of the
+same steps without a log.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from common import answer, arguments, in_turns
 
-FEW, MANY = 500, 5500
+FEW, MANY = 500, 3500
+SIDES = {"arithmetic": 250, "nothing": 1}  # of the matrices that a step multiplies; 250 takes about a millisecond
 EXPERIMENT = """
 from dataclasses import dataclass, field
 import expkit
@@ -17,6 +24,7 @@ import expkit
 @dataclass
 class ExpConfig(expkit.ExpConfig):
     steps: int = 1
+    side: int = 1
 
 @dataclass
 class Config(expkit.Config):
@@ -26,7 +34,10 @@ def score(oof):
     return 1.0
 
 def train(exp, fold):
+    import numpy
+    matrix = numpy.ones((exp.side, exp.side))
     for step in range(1, exp.steps + 1):
+        matrix @ matrix
         fold.log({"step": step, "loss": 1 / step, "rate": 0.1}, total=exp.steps)
     fold.save_oof({"id": [1], "target": [0], "prediction": [0]})
     fold.finish()
@@ -40,6 +51,7 @@ def main() -> None:
     args = arguments()
     root = Path(tempfile.mkdtemp(dir="output")).resolve()
     os.environ |= {"PROJECT_ROOT": str(root), "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    import numpy
     import wandb
 
     import expkit
@@ -50,23 +62,36 @@ def main() -> None:
     (folder / "config.yaml").write_text(CONFIG)
     (folder / "train.py").write_text(EXPERIMENT)
 
-    def ours(steps: int) -> float:
-        start = time.perf_counter()
-        expkit.run("091-steps", overrides=[f"exp.steps={steps}", "overwrite=true"])
-        return time.perf_counter() - start
+    def ours(steps: int, side: int) -> None:
+        expkit.run("091-steps", overrides=[f"exp.steps={steps}", f"exp.side={side}", "overwrite=true"])
 
-    def plain(steps: int) -> float:
-        start = time.perf_counter()
+    def plain(steps: int, side: int) -> None:
+        matrix = numpy.ones((side, side))
         run = wandb.init(project="steps", dir=str(root), mode="offline")
         for step in range(1, steps + 1):
+            matrix @ matrix
             run.log({"step": step, "loss": 1 / step, "rate": 0.1})
         run.finish()
-        return time.perf_counter() - start
 
-    def a_step(call: object) -> float:
-        return (call(MANY) - call(FEW)) / (MANY - FEW)  # type: ignore[operator]
+    def without(steps: int, side: int) -> None:
+        matrix = numpy.ones((side, side))
+        for _ in range(steps):
+            matrix @ matrix
 
-    answer(in_turns((lambda: a_step(ours), lambda: a_step(plain)), args.repeat))
+    def a_step(call: Callable[[int, int], None], side: int) -> float:
+        times = []
+        for steps in (FEW, MANY):
+            start = time.perf_counter()
+            call(steps, side)
+            times.append(time.perf_counter() - start)
+        return (times[1] - times[0]) / (MANY - FEW)
+
+    found = {}
+    for name, side in SIDES.items():
+        calls = [partial(a_step, call, side) for call in (ours, plain, without)]
+        logged, floor, arithmetic = in_turns(calls, args.repeat)
+        found[name] = (logged - arithmetic, floor - arithmetic)
+    answer(found)
 
 
 main()
