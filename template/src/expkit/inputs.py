@@ -31,8 +31,9 @@ def take(named: Sequence[str] | None = None, keep: bool = True, cached: Iterable
     """
     cache_file = output_dir() / ".cache" / "inputs.json"
     try:
-        known = (read_json(cache_file) or {}).get("files", {})
-    except Broken:
+        known = (read_json(cache_file) or {})["files"]
+        known = known if isinstance(known, dict) else {}
+    except (Broken, KeyError):
         known = {}
     found: Manifest = {}
     cache: dict[str, list[object]] = {}
@@ -41,7 +42,7 @@ def take(named: Sequence[str] | None = None, keep: bool = True, cached: Iterable
     for name, path in [*files_of(named), *others]:
         about = os.stat(path)
         state = [about.st_size, about.st_mtime_ns, about.st_ino]
-        seen = known.get(path) if isinstance(known, dict) else None
+        seen = known.get(path)
         content = seen[3] if isinstance(seen, list) and seen[:3] == state and len(seen) == 4 else file_hash(Path(path))
         found[name] = [about.st_size, content]
         if now - about.st_mtime > STILL:

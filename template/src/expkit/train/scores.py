@@ -22,6 +22,8 @@ from expkit.record import FoldRecord, RunRecord
 from expkit.train.versions import Versions
 
 if TYPE_CHECKING:
+    import numpy
+
     from expkit.config.experiment import Metric
     from expkit.tables import Columns
 
@@ -113,9 +115,10 @@ def made_by(experiment: Experiment) -> dict[str, str]:
 
 def _summary(experiment: Experiment, run: RunRecord) -> dict[str, Any]:
     parts = {number: _predictions(fold) for number, fold in run.done.items()}
-    _require_each_row_once(run, parts)
+    whole = _together(list(parts.values())) if run.is_complete else {}
+    _require_each_row_once(run, [part["id"] for part in parts.values()], whole.get("id"))
     by_fold = {number: scores(experiment, part) for number, part in parts.items()}
-    together = scores(experiment, _together(list(parts.values()))) if run.is_complete else {}
+    together = scores(experiment, whole) if whole else {}
     return {
         "scores": {
             name: {
@@ -130,14 +133,14 @@ def _summary(experiment: Experiment, run: RunRecord) -> dict[str, Any]:
     }
 
 
-def _require_each_row_once(run: RunRecord, parts: Mapping[int, Columns]) -> None:
+def _require_each_row_once(run: RunRecord, ids: list[numpy.ndarray], together: numpy.ndarray | None) -> None:
     """Two processes may have trained two folds at once, so that neither saw the rows of the other."""
     import numpy
 
-    kinds = {part["id"].dtype.kind for part in parts.values()}
-    if len(parts) > 1 and (len(kinds) == 1 or kinds == set("iu")):
-        ids = numpy.concatenate([part["id"] for part in parts.values()])
-        tables.require_unique(ids, f"{shown(run.folder)}, the out-of-fold rows of all folds")
+    kinds = {one.dtype.kind for one in ids}
+    if len(ids) > 1 and (len(kinds) == 1 or kinds == set("iu")):
+        together = numpy.concatenate(ids) if together is None else together
+        tables.require_unique(together, f"{shown(run.folder)}, the out-of-fold rows of all folds")
 
 
 def _predictions(fold: FoldRecord) -> Columns:
