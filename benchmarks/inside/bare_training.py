@@ -1,11 +1,14 @@
-"""The folds of the baseline in a bare loop: without Hydra, expkit's runs, and W&B; the same model, splits and files."""
+"""The folds of the baseline in a bare loop, without Hydra and expkit's runs: the same model, splits and files.
+
+MODE is that of W&B: offline, which logs each epoch; disabled does not import it.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-experiment, folder, epochs = sys.argv[1:]
+experiment, folder, epochs, mode = sys.argv[1:]
 sys.path.insert(0, experiment)
 
 import numpy  # noqa: E402
@@ -23,13 +26,21 @@ for fold in range(5):
     fit, valid = expkit.split(config, fold, id=data.id, y=data.y)
     about = config.train
     network = model.Network(about.base_model.value, about.batch_size, about.learning_rate, config.seed)
-    for _ in network.fit(data.X[fit], data.y[fit], data.X[valid], data.y[valid], epochs=about.epoch):
-        pass
+    log = None
+    if mode == "offline":
+        import wandb
+
+        log = wandb.init(project="bare", group="bare", name=f"fold{fold}", dir=folder, mode=mode).log
+    for row in network.fit(data.X[fit], data.y[fit], data.X[valid], data.y[valid], epochs=about.epoch):
+        if log is not None:
+            log(row)
     place = Path(folder, f"fold{fold}")
     place.mkdir(parents=True, exist_ok=True)
     network.save(place / "model.joblib")
     network.predict_columns(data.test_X)
     predicted = network.predict(data.X[valid])
     numpy.savez(place / "oof.npz", id=data.id[valid], target=data.y[valid], prediction=predicted)
+    if log is not None:
+        wandb.finish()
     scores.append(float((predicted == data.y[valid]).mean()))
 print(scores)
