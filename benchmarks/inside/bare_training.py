@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-experiment, folder, epochs, mode = sys.argv[1:]
+experiment, folder, epochs, batch, mode = sys.argv[1:]
 sys.path.insert(0, experiment)
 
 import numpy  # noqa: E402
@@ -18,7 +18,7 @@ import model  # noqa: E402
 import train  # noqa: E402
 
 config = train.Config().exp
-config.n_folds, config.train.epoch = 5, int(epochs)
+config.n_folds, config.train.epoch, config.train.batch_size = 5, int(epochs), int(batch)
 config.train.base_model = train.BaseModel.large
 scores = []
 for fold in range(5):
