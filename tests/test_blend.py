@@ -259,12 +259,7 @@ def test_reproduce_says_what_differs(root: Path) -> None:
         run, _ = blend(*names, "--method", "fit", "--name", "both")
         train = folder / "model.py"
         train.write_text(train.read_text().replace("np.random.default_rng([seed", "np.random.default_rng([5, seed"))
-        from expkit import modules
-
-        modules.forget(folder.name)
-        from expkit.config import experiment
-
-        experiment._load.cache_clear()
+        load_experiment(folder.name, again=True)
         expkit.run(folder.name, overrides=["exp.seed=1", "overwrite=true"])
         printed = exp("reproduce", "both", code=1)
     assert "weights" in printed and "fold 0: 100 of 100 rows differ" in printed and "all data: 40 of 40 rows" in printed
