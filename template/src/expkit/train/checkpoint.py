@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -64,8 +65,10 @@ class Checkpoint:
         self._number += 1
         file = self.folder / f"state{self._number}"
         write(file)
-        files.to_disk(file)
-        about = {"state": file.name, "bytes": file.stat().st_size, "sum": _sum(file)} | self._progress()
+        with ThreadPoolExecutor(1) as meanwhile:
+            flushed = meanwhile.submit(files.to_disk, file)
+            about = {"state": file.name, "bytes": file.stat().st_size, "sum": _sum(file)} | self._progress()
+        flushed.result()
         files.write_json(self.folder / ABOUT, about)  # from here on, this one counts
         for other in self.folder.glob("state*"):
             if other != file:
