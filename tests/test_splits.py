@@ -17,6 +17,7 @@ from light import LIGHT
 
 import expkit
 from expkit import record, tables
+from expkit.combine import rows
 from expkit.inspect.beside import grouped_by_seed, with_other_rows
 
 N = 120
@@ -277,6 +278,9 @@ def test_ids_of_one_digest_are_not_one_id(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(tables, "digests", lambda ids: np.full(len(ids), 7, np.uint64))
     tables.require_unique(np.array(["c", "b", "a"]), "ids")
     assert tables.common(np.array(["c", "b"]), np.array(["a", "b"])) == ["b"]
+    monkeypatch.setattr(rows, "digests", tables.digests)
+    places = rows.Rows(np.array(["c", "b", "a"]), "one").places_in(np.array(["b", "a", "c"]), "other")
+    assert places is not None and list(places) == [2, 0, 1]
 
 
 def with_ids(first: int) -> Any:
