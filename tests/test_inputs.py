@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 from commands import command
@@ -75,10 +76,26 @@ def test_links_that_lead_in_a_circle(root: Path, tmp_path: Path) -> None:
     (root / "input/volume").symlink_to(tmp_path / "volume", target_is_directory=True)
     (tmp_path / "volume/self").symlink_to(tmp_path / "volume", target_is_directory=True)
     (root / "input/gone.csv").symlink_to(tmp_path / "nothing")
+    (root / "input/itself.csv").symlink_to("itself.csv")
     write(root / "input/deep/er/.hidden/rows.csv", "1")
     write(root / "input/deep/er/rows.csv", "1")
     write(root / "input/z.csv", "1")
     assert list(inputs.take()[1]) == ["z.csv", "deep/er/rows.csv", "volume/rows.csv"]
+
+
+def test_a_folder_that_may_not_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A volume's lost+found: no training reads it either."""
+    write(root / "input/lost+found/rows.csv", "1")
+    write(root / "input/train.csv", "1")
+    original = os.scandir
+
+    def refusing(path: str) -> Any:
+        if path.endswith("lost+found"):
+            raise PermissionError(13, "Permission denied", path)
+        return original(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert list(inputs.take()[1]) == ["train.csv"]
 
 
 def test_no_folder_of_data(root: Path) -> None:

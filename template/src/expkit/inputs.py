@@ -101,14 +101,22 @@ def files_of(named: Sequence[str] | None) -> Iterator[tuple[str, str]]:
 
 
 def _walk(top: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
-    """The files below a folder, but for hidden ones, with a prefix before their names; links are followed, once."""
+    """The files below a folder, with a prefix before their names; links are followed, once.
+
+    Left out is what is hidden, links that lead nowhere, and a folder that nobody may read, as a volume's lost+found.
+    """
     about = os.stat(top)
     if (here := (about.st_dev, about.st_ino)) in seen:
         return
     seen.add(here)
-    with os.scandir(top) as entries:
-        found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    yield from ((prefix + entry.name, entry.path) for entry in found if entry.is_file())
+    try:
+        with os.scandir(top) as entries:
+            found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except PermissionError:
+        return
     for entry in found:
-        if entry.is_dir():
+        if os.path.isfile(entry) if entry.is_symlink() else entry.is_file():  # a link may lead to itself
+            yield prefix + entry.name, entry.path
+    for entry in found:
+        if os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():
             yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)
