@@ -6,7 +6,7 @@ import csv
 import os
 from pathlib import Path
 
-from expkit.train.history import axis_of
+from expkit.train.history import axis_of, number_of
 
 
 def read_history(file: Path) -> dict[str, list[float | None]]:
@@ -17,7 +17,7 @@ def read_history(file: Path) -> dict[str, list[float | None]]:
     except (OSError, ValueError, csv.Error):
         return {}
     return {
-        name: [_number(row[place]) if place < len(row) else None for row in rows] for place, name in enumerate(header)
+        name: [number_of(row[place]) if place < len(row) else None for row in rows] for place, name in enumerate(header)
     }
 
 
@@ -42,18 +42,9 @@ def position(file: Path) -> str:
     names = next(csv.reader([header.decode(errors="replace")]), [])
     step = ""
     for row in csv.reader(reversed(rows)):
-        cells = {name: cell for name, cell in zip(names, row, strict=False) if _number(cell) is not None}
+        cells = {name: cell for name, cell in zip(names, row, strict=False) if number_of(cell) is not None}
         if axis_of(cells) == "epoch":
             return f"epoch {int(float(cells['epoch'])) + 1}{step and ', ' + step}"
         if axis_of(cells) == "step":
             step = step or f"step {cells['step']}"
     return step or ("epoch 1" if "epoch" in names and not rows else "")
-
-
-def _number(text: str) -> float | None:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return None

@@ -74,7 +74,8 @@ class History:
         if self.rows:
             with open(self.file, newline="", encoding="utf-8") as stream:
                 for row in csv.DictReader(stream):
-                    yield {name: _read(text) for name, text in row.items() if text}
+                    read = {name: (number_of(text), text) for name, text in row.items() if text}
+                    yield {name: text if number is None else number for name, (number, text) in read.items()}
 
     def to_disk(self) -> None:
         """Wait until the rows so far would survive a power cut."""
@@ -97,13 +98,14 @@ def _plain(value: Any) -> float | str:
     return number
 
 
-def _read(text: str) -> float | str:
+def number_of(text: str) -> float | None:
+    """The number that a cell of a history.csv holds, an int where it is written as one; None: it holds none."""
     for kind in (int, float):
         try:
             return kind(text)
         except ValueError:
             continue
-    return text
+    return None
 
 
 def _is_int(value: Any) -> bool:
