@@ -67,7 +67,7 @@ def take(folder: Path) -> Snapshot | None:
     """
     try:
         place = git(folder, "rev-parse", "--path-format=absolute", "--show-toplevel", "--git-path", "index")
-        root, index = place.split("\n")
+        root, _, index = place.partition("\n")
         with _own_index(index) as own:
             _add_all(Path(root), folder, own)
             return _commit(Path(root), git(Path(root), "write-tree", index=own))
