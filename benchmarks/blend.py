@@ -63,7 +63,7 @@ def train(exp, fold):
     fold.finish()
 
 
-experiment = expkit.Experiment(train, Config, metric=METRIC, greater_is_better=METRIC is auc)
+experiment = expkit.Experiment(train, Config, metric=METRIC, greater_is_better=METRIC is auc, own_split=True)
 
 if __name__ == "__main__":
     expkit.main(experiment)

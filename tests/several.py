@@ -61,6 +61,7 @@ experiment = expkit.Experiment(
     Config,
     metric={{"price": rmse, "species": accuracy, "risk": auc}}[KIND],
     greater_is_better=KIND != "price",
+    own_split=True,
 )
 """
 

@@ -58,7 +58,7 @@ def train(exp, fold):
     fold.finish()
 
 
-experiment = expkit.Experiment(train, Config, metric=rmse, greater_is_better=False)
+experiment = expkit.Experiment(train, Config, metric=rmse, greater_is_better=False, own_split=True)
 
 if __name__ == "__main__":
     expkit.main(experiment)

@@ -71,7 +71,7 @@ def train(exp, fold):
     fold.finish()
 
 
-experiment = expkit.Experiment(train, Config, metric=position)
+experiment = expkit.Experiment(train, Config, metric=position, own_split=True)
 
 if __name__ == "__main__":
     expkit.main(experiment)

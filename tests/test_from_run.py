@@ -138,7 +138,7 @@ def train(exp, fold):
 
 
 groups = {"model": {"cnn": CNN, "vit": ViT}, "net": {"deep": Deep, "wide": Wide}}
-experiment = expkit.Experiment(train, Config, metric=quality, greater_is_better=True, groups=groups)
+experiment = expkit.Experiment(train, Config, metric=quality, groups=groups, own_split=True)
 
 if __name__ == "__main__":
     expkit.main(experiment)

@@ -63,7 +63,7 @@ def train(exp, fold):
 
 
 groups = {"model": {"deep": Deep, "wide": Wide, "narrow": Narrow}}
-experiment = expkit.Experiment(train, Config, metric=size, groups=groups)
+experiment = expkit.Experiment(train, Config, metric=size, groups=groups, own_split=True)
 
 if __name__ == "__main__":
     expkit.main(experiment)

@@ -127,7 +127,7 @@ def train(exp, fold):
     fold.finish(seen=[shape.NAME, area.NAME, late.NAME, deep.NAME, type(exp.train.model).__module__])
 
 
-experiment = expkit.Experiment(train, Config, metric=quality, greater_is_better=True, groups={"model": {"NAME": Model}})
+experiment = expkit.Experiment(train, Config, metric=quality, own_split=True, groups={"model": {"NAME": Model}})
 
 if __name__ == "__main__":
     expkit.main(experiment)

@@ -58,7 +58,36 @@ def train(exp, fold):
     fold.finish(started=start, total=float(value))
 
 
-experiment = expkit.Experiment(train, Config, metric=total, distributed=True)
+experiment = expkit.Experiment(train, Config, metric=total, distributed=True, own_split=True)
+
+if __name__ == "__main__":
+    expkit.main(experiment)
+"""
+# Each rank predicts its share of the rows; "gather" in control/: rank 0 gets all of them.
+SHARES = """
+import expkit
+
+
+def mean(oof):
+    return oof["prediction"].mean()
+
+
+def train(exp, fold):
+    import torch.distributed as dist
+
+    if not dist.is_initialized():
+        dist.init_process_group("gloo")
+    _, rows = expkit.split(exp, fold.number, id=range(100))
+    parts = [rows[fold.rank :: fold.world_size].tolist()]
+    if (expkit.project_root() / "control/gather").exists():
+        share, parts = parts[0], [None] * fold.world_size
+        dist.all_gather_object(parts, share)
+    ids = sum(parts, [])
+    fold.save_oof({"id": ids, "prediction": [float(one) for one in ids]})
+    fold.finish()
+
+
+experiment = expkit.Experiment(train, expkit.Config, metric=mean, distributed=True)
 
 if __name__ == "__main__":
     expkit.main(experiment)
@@ -73,10 +102,11 @@ def cluster(project: Project, network: Project, tmp_path_factory: pytest.TempPat
     links = clean_environment() | {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]}
     call("uv", "pip", "install", "-q", "torch==2.13.0", "--python", made.python, cwd=made.folder, env=links)
     share_bytecode(network.folder, made.folder)
-    folder = made.folder / "experiments/002-ranks"
-    folder.mkdir()
-    (folder / "train.py").write_text(TRAIN)
-    (folder / "config.yaml").write_text(CONFIG)
+    for name, text in {"002-ranks": TRAIN, "003-shares": SHARES}.items():
+        folder = made.folder / "experiments" / name
+        folder.mkdir()
+        (folder / "train.py").write_text(text)
+        (folder / "config.yaml").write_text(CONFIG)
     return made
 
 
@@ -108,6 +138,20 @@ def test_both_ranks_train_the_same_fold(cluster: Project, root: Path) -> None:
     again, errors = (process := torchrun(cluster, root, "exp.fold=[0,1]")).communicate(timeout=120)
     assert process.returncode == 0, errors
     assert again.count("is done") == 2
+
+
+@pytest.mark.slow
+def test_predictions_that_were_not_gathered_fail(cluster: Project, root: Path) -> None:
+    """Rank 0 has half of the rows: one line; the same training that gathers them is done."""
+    command = ["exp.fold=[0]", "exp.n_folds=2"]
+    _, errors = (process := torchrun(cluster, root, *command, experiment="003-shares")).communicate(timeout=120)
+    assert process.returncode != 0
+    assert "error: fold 0, oof.npz: 25 rows that expkit.split left out are not predicted, such as" in errors
+    (root / "control/gather").touch()
+    _, errors = (process := torchrun(cluster, root, *command, experiment="003-shares")).communicate(timeout=120)
+    assert process.returncode == 0, errors
+    [row] = expkit.read_board()
+    assert (row.folds_done, row.rows) == (1, 50)
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ def train(exp, fold):
         fold.save_test({"id": [1, 2], "prediction": [0.5, chance.random()]})
     fold.finish(best_epoch=2, note="fine")
 
-experiment = expkit.Experiment(train, expkit.Config, metric=accuracy, other_metrics=[log_loss])
+experiment = expkit.Experiment(train, expkit.Config, metric=accuracy, other_metrics=[log_loss], own_split=True)
 """
 
 

@@ -35,7 +35,7 @@ def train(exp, fold):
 {body}
 
 
-experiment = expkit.Experiment(train, expkit.Config, {options})
+experiment = expkit.Experiment(train, expkit.Config, {options}, own_split=True)
 """
 
 ACCURACY = """

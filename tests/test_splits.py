@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
 import pytest
 from commands import command
 from conftest import Project, call
+from experiments import own_experiment
 from helpers import counting, results
 from light import LIGHT
 
 import expkit
-from expkit import record, tables
+from expkit import codehash, record, tables
 from expkit.combine import rows
+from expkit.config.load import load_experiment
 from expkit.inspect.beside import grouped_by_seed, with_other_rows
+from expkit.train.run import Run
 
 N = 120
 ID = np.arange(N)
@@ -370,3 +376,142 @@ def test_the_result_holds_the_fingerprint(root: Path) -> None:
     found = results(root, "light")
     assert [found[fold]["left_out"] for fold in (0, 1)] == [tables.fingerprint(np.array([fold])) for fold in (0, 1)]
     assert counting(root).name == "light" and LIGHT in str(counting(root))
+
+
+# What has to be predicted
+
+TRAIN = """
+import threading
+
+import expkit
+import numpy as np
+
+
+def mean(oof):
+    return oof["prediction"].mean()
+
+
+def save(fold, ids):
+    fold.save_oof({{"id": ids, "prediction": np.full(len(ids), 0.5)}})
+
+
+def train(exp, fold):
+    ids = np.array([f"row{{n}}" for n in range(20 if exp.debug else 60)])
+
+    def valid(ids=ids):
+        return ids[expkit.split(exp, fold.number, id=ids)[1]]
+
+{body}
+    fold.finish()
+
+
+experiment = expkit.Experiment(train, expkit.Config, metric=mean{options})
+"""
+
+
+@pytest.fixture
+def train_rows(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Trains an experiment of three folds whose `train` ends with these lines; "", or the line that it fails with."""
+    monkeypatch.setenv("PATH", str(root))  # no git
+    with own_experiment() as folder:
+
+        def train(body: str, options: str = "", *overrides: str) -> str:
+            text = TRAIN.format(body="\n".join(f"    {line}" for line in body.splitlines()), options=options)
+            (folder / "train.py").write_text(text)
+            load_experiment(folder.name, again=True)
+            try:
+                expkit.run(folder.name, overrides=["exp.n_folds=3", "exp.fold=[0]", *overrides])
+            except expkit.Error as error:
+                assert "\n" not in str(error) and not any(row.folds_done for row in expkit.read_board())
+                return str(error)
+            return ""
+
+        yield train
+
+
+@pytest.mark.parametrize(
+    ("body", "mentions"),
+    [
+        ("save(fold, valid()[::-1])", ""),
+        ("save(fold, valid()[:16])", "oof.npz: 4 rows that expkit.split left out are not predicted, such as row"),
+        ("save(fold, [*valid(), 'new'])", "oof.npz: 1 rows are predicted that it did not leave out, such as new"),
+        ("valid(); save(fold, ids[:20])", "gathered?), and 1"),
+        ("ids = np.arange(60); save(fold, list(map(str, valid(ids))))", "the ids are <U2, and those given to"),
+        ("ids = np.arange(60, dtype='u1'); save(fold, valid(ids).astype(int))", ""),
+        ("save(fold, ids[:20])", "call expkit.split(exp, fold.number, id=...) in train(), or say expkit.Experiment("),
+        ("expkit.split(exp, 1, id=ids); save(fold, ids[:20])", "nobody knows which rows must be predicted"),
+        ("valid(); valid(ids[:30]); save(fold, valid())", ""),
+        ("other = np.char.add('b', ids); valid(); save(fold, valid(other))", ""),
+        ("other = np.char.add('b', ids); save(fold, [*valid(), *valid(other)])", ""),
+        ("other = np.char.add('b', ids); save(fold, [*valid()[1:], *valid(other)])", "1 rows that expkit.split left"),
+        ("other = np.char.add('b', ids); valid(); save(fold, valid(other)[1:])", "1 rows that expkit.split left"),
+    ],
+)
+def test_the_rows_that_are_left_out_are_the_rows_that_are_predicted(
+    train_rows: Callable[..., str], body: str, mentions: str
+) -> None:
+    line = train_rows(body)
+    assert (mentions in line) if mentions else not line, line
+
+
+def test_a_split_in_a_thread_of_the_training(train_rows: Callable[..., str]) -> None:
+    thread = "found = []\nt = threading.Thread(target=lambda: found.append(valid()))\nt.start()\nt.join()\n"
+    assert train_rows(f"{thread}save(fold, found[0])") == ""
+
+
+def test_folds_that_are_computed_once(train_rows: Callable[..., str]) -> None:
+    """In the first fold, for all of them."""
+    once = "if not hasattr(model, 'parts'):\n    model.parts = [expkit.split(exp, n, id=ids)[1] for n in range(3)]\n"
+    body = f"import sys\nmodel = sys.modules[__name__]\n{once}save(fold, ids[model.parts[fold.number]])"
+    assert train_rows(body, "", "exp.fold=null") == ""
+
+
+def test_fewer_rows_of_a_debug_run(train_rows: Callable[..., str]) -> None:
+    assert train_rows("save(fold, valid())", "", "exp.debug=true") == ""
+    assert "2 rows that expkit.split left out" in train_rows("save(fold, valid()[2:])", "", "exp.debug=true")
+
+
+def test_an_experiment_that_splits_by_itself(train_rows: Callable[..., str]) -> None:
+    """It says so once, and is held to nothing; that it says so is no change of its code."""
+    assert train_rows("save(fold, valid()[:3])", ", own_split=True") == ""
+    assert train_rows("save(fold, ids[:3])", ", own_split=True", "exp.name=again") == ""
+    unused = {"train.py": frozenset[str]()}
+    texts = [TRAIN.format(body="    pass", options=options).encode() for options in ("", ", own_split=True")]
+    one, other = (codehash.digests({"train.py": text}, unused)["train.py"] for text in texts)
+    assert one[0] != other[0] and one[1] == other[1]
+
+
+def test_two_trainings_at_once_have_their_own_rows(root: Path) -> None:
+    """What one leaves out is nothing that the other has to predict, whichever fold it is."""
+    started = Barrier(2)
+
+    def training(name: str, first: int) -> Run:
+        def during(fold: expkit.Fold) -> None:
+            ids = np.arange(first, first + 10)
+            valid = ids[expkit.split(config(), fold.number, id=ids)[1]]
+            started.wait(30)
+            fold.save_oof({"id": valid, "prediction": np.zeros(len(valid))})
+            with pytest.raises(expkit.Error, match="2 rows that expkit.split left out are not predicted"):
+                fold.save_oof({"id": (valid + 99) % 200 + 1, "prediction": np.zeros(len(valid))})
+
+        return command(f"exp.name={name}", "exp.fold=[0]", during=during, own_split=False)
+
+    runs = [training("one", 1), training("two", 101)]
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(run.train) for run in runs]:
+            with pytest.raises(expkit.Error, match="1 rows are predicted that it did not leave out"):
+                done.result(60)
+
+
+# Times
+
+
+def test_times_without_a_zone_are_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the zone of the machine: in New York, 2:30 of this day does not exist, and would come after 3:00."""
+    hours = [f"2026-03-08T{hour:02d}:{minute:02d}:00" for hour in range(1, 4) for minute in (0, 30)]
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "America/New_York")
+        time.tzset()
+        [(fit, valid)] = folds(config("time", 1, holdout=0.34), id=np.arange(6), time=hours)
+    time.tzset()
+    assert fit.tolist() == [0, 1, 2, 3] and valid.tolist() == [4, 5]

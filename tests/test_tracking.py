@@ -93,7 +93,7 @@ def train(exp, fold):
     fold.finish(**json.loads((expkit.project_root() / "control/values").read_text()))
 
 
-experiment = expkit.Experiment(train, expkit.Config, metric=quality, greater_is_better=True)
+experiment = expkit.Experiment(train, expkit.Config, metric=quality, greater_is_better=True, own_split=True)
 
 if __name__ == "__main__":
     expkit.main(experiment)

@@ -56,7 +56,7 @@ def train(exp, fold):
     BODY
 
 
-experiment = expkit.Experiment(train, Config, metric=accuracy)
+experiment = expkit.Experiment(train, Config, metric=accuracy, own_split=True)
 
 if __name__ == "__main__":
     expkit.main(experiment)
@@ -202,6 +202,13 @@ def test_training(train: Command, make: Make, root: Path, body: str, arguments: 
     (root / "input/houses").mkdir()
     (root / "input/houses/sample_submission.csv").write_text("id,price\n1,0\n2,0\n")
     on_the_page(said(train(*arguments, experiment=name).err, name))
+
+
+@pytest.mark.parametrize("split", ["pass", "expkit.split(exp, fold.number, id=range(1, 9))"])
+def test_rows_that_are_not_predicted(train: Command, make: Make, split: str) -> None:
+    save = 'fold.save_oof({"id": [1, 2], "target": [0, 1], "prediction": [0, 1]})'
+    name = make(f"{split}; {save}", "own_split=True", "own_split=False")
+    on_the_page(said(train("exp.n_folds=2", experiment=name).err, name))
 
 
 def test_an_edit_of_what_has_results(train: Command, make: Make) -> None:

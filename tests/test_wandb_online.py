@@ -81,7 +81,7 @@ def train(exp, fold):
     fold.finish(best_epoch=3)
 
 
-experiment = expkit.Experiment(train, Config, metric=mean, greater_is_better=True)
+experiment = expkit.Experiment(train, Config, metric=mean, greater_is_better=True, own_split=True)
 """
 
 

@@ -29,7 +29,7 @@ def train(exp, fold):
     fold.save_oof({{"id": ids, "target": target, "prediction": (target + random.random(count)) / 2}})
     fold.finish()
 
-experiment = expkit.Experiment(train, Config, metric=brier, greater_is_better=False)
+experiment = expkit.Experiment(train, Config, metric=brier, greater_is_better=False, own_split=True)
 """
 CONFIG = "defaults:\n- schema\n- _self_\n- exp: default\n\nexp:\n  name: rows\n  n_folds: 5\n"
 

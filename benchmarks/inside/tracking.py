@@ -42,7 +42,7 @@ def train(exp, fold):
     fold.save_oof({"id": [1], "target": [0], "prediction": [0]})
     fold.finish()
 
-experiment = expkit.Experiment(train, Config, metric=score, greater_is_better=True)
+experiment = expkit.Experiment(train, Config, metric=score, greater_is_better=True, own_split=True)
 """
 CONFIG = "defaults:\n- schema\n- _self_\n- exp: default\n\nexp:\n  name: steps\n  n_folds: 1\n"
 

@@ -49,6 +49,8 @@ class Experiment:
         distributed: whether `train` is prepared for several processes that train one fold together, as torchrun starts
             them: it calls `torch.distributed.init_process_group` once, wraps its network in DistributedDataParallel,
             takes its share of each batch by `fold.rank` and `fold.world_size`, and gathers all predictions in rank 0.
+        own_split: whether `train` chooses by itself which rows a fold leaves out, without `expkit.split`. Then nobody
+            checks that every such row is predicted.
 
     Raises:
         Error: a metric has no name, two have the same name, or `greater_is_better` is missing for an error.
@@ -62,6 +64,7 @@ class Experiment:
     groups: Mapping[str, Mapping[str, type]] = field(default_factory=dict)
     inputs: Sequence[str] | None = None
     distributed: bool = False
+    own_split: bool = False
 
     def __post_init__(self) -> None:
         try:

@@ -170,7 +170,11 @@ class Fold:
             self._work.reports.during_fold(value, progress)
 
     def save_oof(self, columns: Mapping[str, Any]) -> None:
-        """Save the out-of-fold predictions of the fold. Its score is computed from them.
+        """Save the out-of-fold predictions of the fold, of every row that `expkit.split` has left out.
+
+        The score of the fold is computed from them. If `expkit.split` is called several times, for several data sets,
+        they are of the rows of one call, or of all calls together. An experiment that splits by itself says so:
+        `expkit.Experiment(..., own_split=True)`.
 
         Args:
             columns: "id", and what the metric needs, such as "target" and "prediction". Arrays, lists or tensors with
@@ -178,12 +182,14 @@ class Fold:
                 label that is text stays text.
 
         Raises:
-            Error: there is no "id"; an id is there twice, here or in another fold; lengths differ; a shape such as
-                (n, 1); nan or inf.
+            Error: there is no "id"; an id is there twice, here or in another fold; rows are missing, or others than
+                those left out; lengths differ; a shape such as (n, 1); nan or inf.
         """
         what = f"{self.title}, {record.OOF}"
         table, left_out = checked(columns, what)
         if self.number is not None:
+            if not self._work.loaded.experiment.own_split:
+                self._work.valid_ids.require_all(self.number, table["id"], what)
             done = self._work.place.done_folds()
             require_other_ids(table["id"], {number: one for number, one in done.items() if number != self.number}, what)
         self._rows, self._left_out = len(table["id"]), left_out

@@ -14,6 +14,7 @@ from expkit import tables
 from expkit.config.values import METHOD, ExpConfig, SplitMethod
 from expkit.errors import Error, require
 from expkit.paths import input_dir, shown
+from expkit.train.predictions import note_valid_ids
 
 if TYPE_CHECKING:
     import numpy
@@ -30,7 +31,8 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
         fit_rows, valid_rows = expkit.split(exp, fold.number, id=data.id, y=data.y)
 
     The same rows in the same order give the same folds, whatever `exp.seed` is. `exp.split.seed` changes them; of
-    groups, only those of equal size change places. The methods are those of scikit-learn: KFold, StratifiedKFold,
+    groups, only those of equal size change places. In a training, the rows that are left out are those that
+    `fold.save_oof` requires. The methods are those of scikit-learn: KFold, StratifiedKFold,
     GroupKFold, StratifiedGroupKFold, TimeSeriesSplit; with `exp.n_folds=1`, a share of the rows. Rows of the same time
     are never on both sides.
 
@@ -70,7 +72,9 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
         len(fit) > 0 and len(valid) > 0,
         f"{METHOD}={method.name}: fold {fold} leaves out {len(valid)} of {len(rows)} rows",
     )
-    return numpy.sort(fit), numpy.sort(valid)
+    fit, valid = numpy.sort(fit), numpy.sort(valid)
+    note_valid_ids(fold, table["id"][valid])
+    return fit, valid
 
 
 def _needed(table: tables.Columns, name: str, method: SplitMethod) -> numpy.ndarray:

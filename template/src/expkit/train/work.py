@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from expkit import snapshot
 from expkit.config.load import Loaded
 from expkit.paths import code_root
 from expkit.train.origin import Command
 from expkit.train.place import Place
+from expkit.train.predictions import ValidIds
 from expkit.train.pruning import Reports
 
 
@@ -26,6 +27,7 @@ class Work:
     reports: Reports
     world_size: int = 1
     has_git: bool = True
+    valid_ids: ValidIds = field(default_factory=ValidIds)
 
     def snapshot(self) -> snapshot.Snapshot | None:
         """The code as it is now; a sweep's copy has its own. None for debug runs, and without git."""
