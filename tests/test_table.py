@@ -82,6 +82,20 @@ def test_keys_of_one_name_are_told_apart() -> None:
     assert [column.heading for column in columns(rows, keys)].count("exp.seed") == 1
 
 
+def test_no_heading_is_that_of_another_column() -> None:
+    """A heading names one thing: "seed" is exp.seed, and what --columns and --sort take is what they show."""
+
+    def headings(*keys: str) -> list[str]:
+        return [column.heading for column in columns([one, other], keys) if column.worth == 2][1:]
+
+    one, other = row("001-one/a", time=1, rows=2), row("001-one/b", time=3, rows=4)
+    for each in (one, other):
+        each.recorded["exp"]["split"] = {"seed": 42}
+    assert headings("exp.split.seed") == ["split.seed"]
+    assert headings("exp.seed", "exp.split.seed") == headings("exp.seed") + ["split.seed"] == ["seed", "split.seed"]
+    assert headings("exp.train.time", "exp.train.rows") == ["train.time", "train.rows"]
+
+
 def test_what_has_no_room_is_said() -> None:
     rows = [row(f"001-one/{n}", **{f"a_long_parameter_{k}": f"value {n}" for k in range(12)}) for n in range(3)]
     missing = hidden_keys(rows, 80)
@@ -140,7 +154,7 @@ def test_which_runs_are_within_noise_of_the_best(root: Path) -> None:
     ]
     other = replace(rows[2], run="d", left_out=left_out | {2: "other rows"})
     found = {one.run: one.versus_best for one in against_best([*rows, other])}
-    assert found == {"a": "best", "b": "could be noise", "c": "worse", "d": None}
+    assert found == {"a": "best", "b": "could be noise", "c": "worse", "d": "not comparable"}
     assert "could be noise" in "".join(printed(against_best(rows), 80))
     command("exp.train.x=1").train()
     assert '"versus_best": "best"' in exp("board", "--noise", "--json") and "vs best" in exp("board", "--noise")

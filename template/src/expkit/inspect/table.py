@@ -12,8 +12,9 @@ from rich.text import Text
 
 from expkit.config.same import is_compared
 from expkit.errors import plain
-from expkit.inspect.board import Row
+from expkit.inspect.board import COLUMNS, Row
 from expkit.inspect.find import short_names
+from expkit.inspect.order import HEADINGS
 from expkit.inspect.words import duration, score_text
 
 GAP = 2  # between two columns
@@ -114,12 +115,13 @@ def _differing(rows: list[Row]) -> list[str]:
 
 
 def _shortest(keys: list[str]) -> Mapping[str, str]:
-    """What each key is called: its last part, or as much of its end as tells it from the others."""
-    names = {}
+    """What each key is called: its last part, or as much of its end as tells it from the others and from a column."""
+    taken = {*COLUMNS, *HEADINGS, "marks"}
+    names = {} if "seed" in keys else {"exp.seed": "seed"}
     for key in keys:
         parts = key.split(".")
-        ends = [".".join(parts[-length:]) for length in range(1, len(parts) + 1)]
-        names[key] = next((end for end in ends if sum(f".{one}".endswith(f".{end}") for one in keys) == 1), key)
+        ends = [end for length in range(len(parts)) if (end := ".".join(parts[-length - 1 :])) not in taken]
+        names.setdefault(key, next((e for e in ends if sum(f".{one}".endswith(f".{e}") for one in keys) == 1), key))
     return names
 
 
