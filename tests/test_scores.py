@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from experiments import own_experiment
+from test_exp import exp
 
 import expkit
 from expkit import record
@@ -218,6 +219,34 @@ def test_another_metric_needs_no_training(make: Make, root: Path) -> None:
     assert expkit.run(make(at, options="metric=functools.partial(top, k=3)", name=name)) == 3.0
     assert expkit.run(make(at, options="metric=functools.partial(top, k=4)", name=name)) == 4.0
     assert trained(root) == ["fold0", "fold1"]
+
+
+AUC = """
+def auc(oof):
+    hits, misses = (oof["prediction"][oof["target"] == each] for each in (1, 0))
+    return (hits[:, None] > misses).mean()
+"""
+LEVELS = """
+fold.save_oof({"id": [10 * n, 10 * n + 1], "target": [0, 1], "prediction": [n + 0.1, n + 0.2]})
+fold.finish()
+"""
+
+
+def test_a_score_over_the_folds(make: Make, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each fold ranks its rows, at another level: 1 in each, 0.75 over all rows. The choice needs no training."""
+    name = make(AUC, LEVELS, "metric=auc")
+    assert expkit.run(name) == 0.75
+    assert "CV auc 0.7500 ± 0.0000 (mean of folds 1.0000)  2/2 folds\n" in capsys.readouterr().out
+    assert expkit.run(make(AUC, LEVELS, 'metric=auc, score_over="folds"', name=name)) == 1.0
+    assert trained(root) == ["fold0", "fold1"]
+    assert "CV auc 1.0000 ± 0.0000 (over all rows 0.7500)  2/2 folds\n" in capsys.readouterr().out
+    [row] = expkit.read_board()
+    assert (row.score, row.std, row.marks) == (1.0, 0.0, ())
+    about = json.loads(exp("show", row.name, "--json"))
+    assert about["score"] == 1.0
+    assert about["scores"] == {"auc": {"score": 1.0, "std": 0.0, "over_rows": 0.75, "mean_of_folds": 1.0}}
+    assert "CV auc 1.0000 ± 0.0000 (over all rows 0.7500)  2/2 folds" in exp("show", row.name)
+    assert 'must be "rows" or "folds", not \'mean\'' in refused(make(AUC, LEVELS, 'metric=auc, score_over="mean"'))
 
 
 # Predictions

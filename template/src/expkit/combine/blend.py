@@ -78,7 +78,7 @@ def blend(runs: Sequence[RunRecord], method: str, name: str | None = None) -> Bl
         raise Error(f"{old.title} is there already, with other runs or another method: give this blend another --name")
     parents = parents_of(runs)
     is_same = old is not None and old.recipe is not None and list(old.recipe.parents) == parents and old.is_complete
-    if old is not None and is_same and old.recipe and old.recipe.made_by == scores.made_by(loaded.experiment):
+    if old is not None and is_same and scores.is_current(loaded.experiment, old):
         return Blend(old, best, False, [])
     started = time.monotonic()
     made = computed(runs, method)

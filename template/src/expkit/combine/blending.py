@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from expkit.combine.members import Members
 from expkit.combine.weights import METHODS
 from expkit.config.experiment import Experiment
 from expkit.errors import Error
-from expkit.train.scores import score
+from expkit.train.scores import mean_of_folds, score
 
 if TYPE_CHECKING:
     import numpy
@@ -65,23 +65,29 @@ def blended(members: Members, method: str, experiment: Experiment) -> Blended:
         weights, by_part = _fitted(members, method, experiment, parts, picked)
     table, flattering = _apply(members, weights, by_part, parts, is_rank=method == RANK)
     whole = members.whole(table, has_label=method != RANK)
+    in_sample = members.whole(flattering) if flattering else whole
     return Blended(
         whole,
         weights.tolist(),
         {part: one.tolist() for part, one in by_part.items()},
-        None if picked is None else score_of(experiment, members.whole(flattering) if flattering else whole),
+        None if picked is None else score_of(experiment, in_sample, folds=members.folds),
         None if picked is None else len(picked),
     )
 
 
-def score_of(experiment: Experiment, table: Columns, name: str | None = None) -> float:
+def score_of(experiment: Experiment, table: Columns, name: str | None = None, folds: Any = None) -> float:
     """A metric, by default the one that decides.
+
+    Args:
+        folds: that the rows are left out of, (n,): the score is as `experiment.score_over` says. None: over the rows.
 
     Raises:
         Error: it fails, perhaps on a column that a blend has not.
     """
     name = name or next(iter(experiment.metrics))
     try:
+        if folds is not None and experiment.score_over == "folds":
+            return mean_of_folds(name, experiment.metrics[name], table | {"fold": folds})
         return score(name, experiment.metrics[name], table)
     except Error as error:
         if isinstance(error.__cause__, KeyError):
@@ -111,9 +117,10 @@ def _fitted(
 
     def weights_of(is_fitted_on: numpy.ndarray) -> numpy.ndarray:
         kept = {name: column[picked[is_fitted_on]] for name, column in members.kept.items()}
+        folds = members.folds[picked[is_fitted_on]]
 
         def loss(predicted: numpy.ndarray) -> float:
-            return sign * score_of(experiment, members.whole(members.named(predicted), kept))
+            return sign * score_of(experiment, members.whole(members.named(predicted), kept), folds=folds)
 
         found = METHODS[method](sample[:, is_fitted_on], loss).round(6)  # other digits depend on the processor
         return numpy.asarray(found / found.sum())

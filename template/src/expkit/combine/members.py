@@ -99,8 +99,11 @@ def members_of(runs: Sequence[RunRecord]) -> Members:
             run.is_complete,
             f"{run.title}: {', '.join(marks_of(run))}: a blend needs every fold: train them with exp.fold=null",
         )
-        sides = [(one.metric, one.greater_is_better) for one in (first, run)]
-        worded = [f"{metric}, {'higher' if greater else 'lower'} is better" for metric, greater in sides]
+        sides = [(one.metric, one.greater_is_better, one.score_over) for one in (first, run)]
+        worded = [
+            f"{metric}{', the mean of folds' if over == 'folds' else ''}, {'higher' if greater else 'lower'} is better"
+            for metric, greater, over in sides
+        ]
         require(sides[0] == sides[1], f"{run.title} has the metric {worded[1]}, but {first.title} has {worded[0]}")
     table = out_of_fold(first)
     folds = table.pop("fold")

@@ -42,6 +42,9 @@ class Experiment:
         greater_is_better: whether a higher score is better. By default True; it must be given if the name of the metric
             is that of an error, such as rmse.
         other_metrics: more metrics, for the board.
+        score_over: "rows": a score is the metric over all out-of-fold rows. "folds": it is the mean of the scores of
+            the folds, for a metric that ranks rows, such as AUC: models of different folds may rank alike and differ in
+            level.
         groups: choices between configuration classes, {"model": {"cnn": CNNConfig, "vit": ViTConfig}}: `model=vit`
             makes `exp.model` a ViTConfig. config.yaml names the default, `- model@exp.model: cnn`.
         inputs: the files of `input/` that the training reads: names of files and folders, or patterns, below input/ or
@@ -61,6 +64,7 @@ class Experiment:
     metric: Metric
     greater_is_better: bool | None = None
     other_metrics: Sequence[Metric] = ()
+    score_over: str = "rows"
     groups: Mapping[str, Mapping[str, type]] = field(default_factory=dict)
     inputs: Sequence[str] | None = None
     distributed: bool = False
@@ -81,6 +85,10 @@ class Experiment:
         names = [metric_name(metric) for metric in (self.metric, *self.other_metrics)]
         require(len(set(names)) == len(names), f"two metrics have the same name: {', '.join(names)}")
         require(not isinstance(self.inputs, str), f"inputs in expkit.Experiment is a list: inputs=[{self.inputs!r}]")
+        require(
+            self.score_over in ("rows", "folds"),
+            f'score_over in expkit.Experiment must be "rows" or "folds", not {self.score_over!r}',
+        )
         if self.greater_is_better is None:
             require(
                 not sounds_like_error(names[0]),

@@ -11,7 +11,7 @@ from expkit.inspect.blends import about_recipe
 from expkit.inspect.board import COLUMNS
 from expkit.inspect.learning import last_curves
 from expkit.inspect.loaded import LoadedRun
-from expkit.record import SUBMISSION, FoldRecord, RunRecord, read_run
+from expkit.record import SUBMISSION, FoldRecord, RunRecord, Score, read_run
 from expkit.train.changes import changed_code, changed_data
 from expkit.train.scores import made_by
 
@@ -39,7 +39,7 @@ def about_run(run: LoadedRun) -> dict[str, Any]:
         **{column: getattr(row, column) for column in COLUMNS},
         "folder": str(run.folder),
         "marks": [*row.marks, *changed_since(record)],
-        "scores": {metric: {"score": score.value, "std": score.std} for metric, score in scores.items()},
+        "scores": {metric: _numbers(score) for metric, score in scores.items()},
         "folds": folds,
         "failed": _failed(record),
         "pruned": record.pruned or None,
@@ -50,6 +50,10 @@ def about_run(run: LoadedRun) -> dict[str, Any]:
         "config": row.config,
         "curve": last_curves(run),
     }
+
+
+def _numbers(score: Score) -> dict[str, float | None]:
+    return {"score": score.value, "std": score.std, "over_rows": score.over_rows, "mean_of_folds": score.mean}
 
 
 def _parts(run: RunRecord) -> list[FoldRecord]:

@@ -82,6 +82,8 @@ def fits_cv(content: dict[str, Any]) -> bool:
         and content["metric"] in content["scores"]
         and all(map(is_score, content["scores"].values()))
         and type(content["made_by"]) is dict
+        and all(map(_is_text, content["made_by"].values()))
+        and content["score_over"] in ("rows", "folds")
         and type(content["folds"]) is dict
         and all(type(one["result"]["checksum"]) is str for one in content["folds"].values())
         and _is_int(content["rows"])

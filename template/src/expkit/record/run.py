@@ -23,14 +23,28 @@ class Score:
     """A metric of a run.
 
     Attributes:
-        value: over all out-of-fold rows; while that is not known, the mean over the folds that are done.
+        value: over all out-of-fold rows or the mean of the folds, as the experiment says; while folds are missing, the
+            mean over those that are done.
         std: standard deviation of the folds' scores (n - 1).
         folds: the score of each fold.
+        over_rows: over all out-of-fold rows; None: not known.
+        mean: of the folds' scores.
     """
 
     value: float
     std: float | None
     folds: dict[int, float]
+    over_rows: float | None
+    mean: float
+
+    @property
+    def other(self) -> str:
+        """The number that is not the score, in words; "" where it is the same to four digits, or not known."""
+        if self.over_rows is None or f"{self.over_rows:.4f}" == f"{self.mean:.4f}":
+            return ""
+        if self.value == self.mean:
+            return f"over all rows {self.over_rows:.4f}"
+        return f"mean of folds {self.mean:.4f}"
 
 
 @dataclass(frozen=True)
@@ -105,6 +119,16 @@ class RunRecord:
         about = self.cv or self.info
         return about["greater_is_better"] if about else True
 
+    @property
+    def score_over(self) -> str | None:
+        """What the scores are taken over, "rows" or "folds", as `Experiment.score_over`; None: not known."""
+        return self.cv["score_over"] if self.cv else None
+
+    @property
+    def made_by(self) -> str | None:
+        """What the metric that decides did, as a hash, and over what; None: not known."""
+        return f"{self.cv['made_by'].get(self.metric)} over {self.score_over}" if self.cv else None
+
     def score(self, metric: str | None = None) -> Score | None:
         """A metric, by default the one that decides; None: not known."""
         metric = metric or self.metric
@@ -112,13 +136,15 @@ class RunRecord:
             return None
         if self.cv is not None and metric in self.cv["scores"]:
             found = self.cv["scores"][metric]
-            value = float(found["mean"] if found["all"] is None else found["all"])
-            return Score(value, found["std"], {int(number): score for number, score in found["folds"].items()})
+            value = found["mean"] if found["all"] is None or self.score_over == "folds" else found["all"]
+            folds = {int(number): score for number, score in found["folds"].items()}
+            return Score(float(value), found["std"], folds, found["all"], found["mean"])
         results = {number: fold.result for number, fold in self.done.items() if fold.result}
         scores = {number: result["scores"][metric] for number, result in results.items() if metric in result["scores"]}
         if len(scores) != len(results):
             return None
-        return Score(statistics.fmean(scores.values()), deviation(list(scores.values())), scores)
+        mean = statistics.fmean(scores.values())
+        return Score(mean, deviation(list(scores.values())), scores, None, mean)
 
     @property
     def metrics(self) -> list[str]:

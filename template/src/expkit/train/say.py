@@ -32,7 +32,7 @@ def say_score(run: RunRecord) -> str:
         score = run.score(metric)
         if score is not None:
             deviation = "" if score.std is None else f" ± {score.std:.4f}"
-            parts.append(f"{metric} {score.value:.4f}{deviation}")
+            parts.append(f"{metric} {score.value:.4f}{deviation}{f' ({score.other})' if score.other else ''}")
     marks = [mark for mark in record.marks_of(run) if mark.startswith("mixed")]
     kind = "hold-out" if run.n_folds == 1 else "CV"
     noted = f"  ({', '.join(marks)})" if marks else ""

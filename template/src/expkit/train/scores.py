@@ -51,6 +51,23 @@ def score(name: str, metric: Metric, predictions: Columns) -> float:
     return value
 
 
+def fold_scores(name: str, metric: Metric, predictions: Columns) -> dict[int, float]:
+    """What a metric says about each fold of predictions that have a column "fold". Errors as of `score`."""
+    import numpy
+
+    parts = {key: column for key, column in predictions.items() if key != "fold"}
+    folds = predictions["fold"]
+    return {
+        int(fold): score(name, metric, {key: column[folds == fold] for key, column in parts.items()})
+        for fold in numpy.unique(folds)
+    }
+
+
+def mean_of_folds(name: str, metric: Metric, predictions: Columns) -> float:
+    """The score with `score_over="folds"`. Arguments and errors as of `fold_scores`."""
+    return statistics.fmean(fold_scores(name, metric, predictions).values())
+
+
 def as_number(value: Any) -> float | None:
     """A float of what is one number: of Python, NumPy, a tensor; None for anything else."""
     if hasattr(value, "item") and getattr(value, "size", 1) == 1 or hasattr(value, "numel"):
@@ -93,9 +110,7 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> RunRecor
         Error: a metric fails; predictions are missing.
     """
     run = record.read_run(folder)
-    made = made_by(experiment)
-    now = {"metric": next(iter(made)), "greater_is_better": experiment.greater_is_better, "made_by": made}
-    if not run.done or (run.cv is not None and all(run.cv[key] == value for key, value in now.items())):
+    if not run.done or is_current(experiment, run):
         return run
     with versions.locked():  # whoever comes last sees every fold
         run = record.read_run(folder)
@@ -104,8 +119,20 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> RunRecor
         except Error:
             record.forget_cv(folder)  # those of another metric are no longer shown as this one's
             raise
-        record.write_cv(folder, summary | now, run.done)
+        record.write_cv(folder, summary | _about(experiment), run.done)
     return record.read_run(folder)
+
+
+def is_current(experiment: Experiment, run: RunRecord) -> bool:
+    """Whether the scores of a run are what the experiment would compute now."""
+    return run.cv is not None and all(run.cv[key] == value for key, value in _about(experiment).items())
+
+
+def _about(experiment: Experiment) -> dict[str, Any]:
+    """How an experiment scores its runs."""
+    made = made_by(experiment)
+    about = {"metric": next(iter(made)), "greater_is_better": experiment.greater_is_better, "made_by": made}
+    return about | {"score_over": experiment.score_over}
 
 
 def made_by(experiment: Experiment) -> dict[str, str]:
