@@ -145,7 +145,7 @@ def test_the_board_says_when_runs_have_other_data(root: Path) -> None:
     write(root / "input/train.csv", "others", age=10)
     command("exp.train.x=1").train()
     marks = {row.run[-1]: row.marks for row in with_other_rows(expkit.read_board())}
-    assert {run for run, each in marks.items() if "other data" in each} == {"2", "3"}, marks
+    assert {run for run, each in marks.items() if "other data" in each} == {"1"}, "most have the first one"
 
 
 def test_a_cache_that_changes_is_other_data(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

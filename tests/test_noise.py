@@ -375,18 +375,19 @@ def test_in_words(price: Path) -> None:
     printed = exp("diff", run["good"], run["same"])
     assert re.search(rf"\({300} rows, 95 % interval -{number} to {number}\): could be noise\n", printed)
     assert "\nverdict: could be noise\n" in printed
-    assert "neither better nor worse (300 rows" in exp("diff", run["good"], run["good"])
+    assert "\nverdict: identical: the out-of-fold predictions are the same\n" in exp("diff", run["good"], run["good"])
 
 
 def test_what_does_not_compare_says_why(price: Path) -> None:
     run = names()
     for pair, why in (
         (("good", "four"), "other folds: "),
-        (("begun", "late"), "no fold is done in both "),
+        (("begun", "late"), "no common fold: no fold is done in both "),
     ):
         found = compared(*[run[name] for name in pair])
-        assert list(found) == ["reason"] and found["reason"].startswith(why), pair
-    assert "\nbetter, or noise? not comparable: other folds" in exp("diff", run["good"], run["four"])
+        assert list(found) == ["verdict", "reason"] and found["reason"].startswith(why), pair
+        assert found["verdict"] == "not comparable"
+    assert "\nverdict: not comparable: other folds" in exp("diff", run["good"], run["four"])
 
 
 def test_the_folds_that_both_have(price: Path) -> None:
@@ -423,8 +424,8 @@ def test_other_targets_other_data_other_groups(quick: Path) -> None:
     with own_experiment(files("price", line)) as folder:
         for seed in (0, 1, 2, 3, 4):
             expkit.run(folder.name, overrides=[f"exp.name=s{seed}", f"exp.seed={seed}", "exp.train.fails=true"])
-        assert "has another target than" in compared("s0", "s1")["rows"]["reason"]
-        assert compared("s0", "s1")["verdict"] is not None, "the scores of the folds compare all the same"
+        assert compared("s0", "s1")["verdict"] == "not comparable"
+        assert compared("s0", "s1")["reason"].startswith("other target: ")
         assert compared("s2", "s3")["rows"]["reason"] == "the column group is not the same in all of the runs"
         assert compared("s2", "s4")["rows"]["groups"] == 30
         assert "(300 rows in 30 groups, 95 %" in exp("diff", "s2", "s4")
@@ -441,7 +442,7 @@ def test_other_metrics(quick: Path) -> None:
     with own_experiment(files("price")) as price, own_experiment(files("species")) as species:
         for folder, name in ((price, "p"), (species, "s"), (price, "q")):
             expkit.run(folder.name, overrides=[f"exp.name={name}", f"exp.seed={len(names())}"])
-        assert compared("/p", "/s")["reason"].startswith("other metrics: rmse, lower is better, in ")
+        assert compared("/p", "/s")["reason"].startswith("other metric: rmse in ")
         train = price / "train.py"
         with edited(train, ".mean() ** 0.5", ".mean()"):
             load_experiment(price.name, again=True)

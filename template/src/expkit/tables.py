@@ -178,6 +178,30 @@ def _fingerprint(dtype: numpy.dtype[Any], numbers: numpy.ndarray) -> str:
     return hashlib.sha256(f"{kind} {both}".encode()).hexdigest()[:16]
 
 
+def is_target(name: str) -> bool:
+    """Whether a column of out-of-fold predictions holds what is predicted: "target", or "target_<what>"."""
+    return name == "target" or name.startswith("target_")
+
+
+def comparable(target: numpy.ndarray) -> numpy.ndarray:
+    """A target as it is compared: numbers have the digits of float32, for some libraries keep no more."""
+    return target.astype("float32") if target.dtype.kind in "biuf" else target
+
+
+def target_hash(table: Columns) -> str | None:
+    """A hash of the targets of each id, in whatever order the rows are; None: the table has no target."""
+    import numpy
+
+    names = sorted(filter(is_target, table))
+    numbers = digests(table["id"])
+    for name in names:
+        for column in numpy.atleast_2d(comparable(table[name]).T):
+            numbers = digests(numbers * numpy.uint64(0x9E3779B97F4A7C15) ^ digests(column))
+    return (
+        hashlib.sha256(f"{names} {_fingerprint(numbers.dtype, numbers)}".encode()).hexdigest()[:16] if names else None
+    )
+
+
 def common(one: numpy.ndarray, other: numpy.ndarray) -> list[Any]:
     """The ids that are in both; each of the two has none twice."""
     import numpy

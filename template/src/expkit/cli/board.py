@@ -100,11 +100,11 @@ def board(
         found = filtered(
             [row for row in runs if (row.failure is not None if failed else not row.is_failed)], filter or []
         )
+        found = beside.with_other_rows(found)
         if seeds:
             found = beside.grouped_by_seed(found)
         if last is not None:
             found = ordered(found, "-finished")[:last]
-        found = beside.with_other_rows(found)
         return ordered(against_best(found) if noise else found, sort)
 
     def chosen(found: list[Row]) -> list[str] | None:

@@ -179,6 +179,7 @@ def _write(
                 "scores": {} if number is None else made.scores[number],
                 "rows": 0 if number is None else len(table["id"]),
                 "left_out": "" if number is None else tables.fingerprint(table["id"]),
+                "target": tables.target_hash(table),
                 "seconds": round((time.monotonic() - started) / len(parts), 3),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             }

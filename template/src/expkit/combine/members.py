@@ -16,6 +16,7 @@ from expkit.combine.columns import flat, may_be_labels, most_likely
 from expkit.combine.rows import Rows, out_of_fold
 from expkit.errors import Error, require
 from expkit.record import RunRecord, marks_of
+from expkit.tables import comparable, is_target
 
 if TYPE_CHECKING:
     import numpy
@@ -132,6 +133,8 @@ def members_of(runs: Sequence[RunRecord]) -> Members:
     if LABEL in table and LABEL not in numbers | same:
         chosen = {name: table[name] for name in blended} | {LABEL: table[LABEL]}
         found.label = None if _likeliest(chosen) is None else table[LABEL].dtype
+    titles = " and ".join(run.title for run in runs)
+    require(same != set(table), f"the out-of-fold predictions of {titles} are the same: there is nothing to blend")
     if not found.blended:
         raise Error(
             f"{first.title} and the others have no column of numbers that differs between them: save "
@@ -150,11 +153,10 @@ def _likeliest(table: Columns) -> numpy.ndarray | None:
 
 def require_same_targets(first: RunRecord, run: RunRecord, table: Columns, other: Columns) -> None:
     """Raise an `Error` when a column "target", or one that begins with "target_", is another in two aligned tables."""
-    names = [name for name in {**table, **other} if name == "target" or name.startswith("target_")]
-    for name in names:
+    for name in filter(is_target, {**table, **other}):
         for one, columns in ((first, table), (run, other)):
             require(name in columns, f"{one.title} has no {name} in its out-of-fold predictions, as others have")
-        differ = table[name] != other[name]
+        differ = comparable(table[name]) != comparable(other[name])
         differ = differ.any(axis=1) if differ.ndim == 2 else differ
         if rows := int(differ.sum()):
             example = table["id"][differ.argmax()]

@@ -1,11 +1,12 @@
-"""Runs beside each other: which are scored on the same folds, and which differ only in their seed."""
+"""Runs beside each other: which have scores that compare, and which differ only in their seed."""
 
 from __future__ import annotations
 
 import functools
 import json
 import statistics
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,40 +14,100 @@ from typing import Any
 from expkit.errors import Error
 from expkit.inspect.board import Row, read_board
 from expkit.inspect.find import find_run
-from expkit.inspect.order import ordered
 from expkit.record import Notes, RunRecord, deviation, read_data
+
+NOT_COMPARABLE = "not comparable"
 
 
 def with_other_rows(rows: list[Row]) -> list[Row]:
-    """The rows, each marked that does not compare with the best of the same metric.
+    """The rows, each marked with what makes its score another one than those of most runs of its problem.
 
-    It is scored on other folds; or it has been trained with other data than the best of the same experiment.
+    A problem is a metric of one name. Where two things are equally frequent, the older runs decide. Copies of a run do
+    not count. What data a run was trained with is held against the runs of its own experiment.
     """
-    best: dict[object, Row] = {}
-    for row in ordered(rows):
-        if row.score is not None:
-            best.setdefault(row.metric, row)
-            best.setdefault((row.experiment, row.metric), row)
-    return [replace(row, marks=(*row.marks, *_other(row, best))) if row.metric in best else row for row in rows]
+    problems: dict[str | None, list[Row]] = {}
+    experiments: dict[tuple[str, str | None], list[Row]] = {}
+    for row in sorted(rows, key=lambda row: row.finished or ""):
+        if row.score is not None and not row.differs:
+            problems.setdefault(row.metric, []).append(row)
+            experiments.setdefault((row.experiment, row.metric), []).append(row)
+    usual = {metric: _usual(group) for metric, group in problems.items()}
+    rare = {key: _rare_data(group) for key, group in experiments.items()}
+    return [
+        _marked(row, usual[row.metric], rare.get((row.experiment, row.metric), set()))
+        if row.score is not None and row.metric in usual
+        else row
+        for row in rows
+    ]
 
 
-def _other(row: Row, best: Mapping[object, Row]) -> list[str]:
-    others = {
-        "other folds": have_other_folds(best[row.metric], row),
-        "other data": "mixed data" not in row.marks
-        and have_other_data(best.get((row.experiment, row.metric), row), row),
-    }
-    return [mark for mark, is_so in others.items() if is_so]
+def _marked(row: Row, usual: Row, rare_data: Set[str]) -> Row:
+    others = list(unlike(usual, row))
+    if None not in (usual.made_by, row.made_by) and usual.made_by != row.made_by:
+        others.append("other metric")
+    if "mixed data" not in row.marks and row.data & rare_data:
+        others.append("other data")
+    return replace(row, marks=(*row.marks, *others), differs=(*row.differs, *others))
+
+
+def _usual(group: Sequence[Row]) -> Row:
+    """A run with the folds and targets of most runs, given the direction and the metric of most.
+
+    Args:
+        group: the runs of a problem, the oldest first.
+    """
+    folds = Counter(part for row in group for part in row.left_out.items())
+    targets = Counter(part for row in group for part in row.targets.items())
+
+    def agreement(row: Row) -> tuple[int, int, int]:
+        """With how many runs it shares a fold; how many folds it shares; how many targets."""
+        shared = [folds[part] for part in row.left_out.items()]
+        return max(shared, default=0), sum(shared), sum(targets[part] for part in row.targets.items())
+
+    directions, metrics = (Counter(getattr(row, name) for row in group) for name in ("greater_is_better", "made_by"))
+    direction, metric = (counts.most_common(1)[0][0] for counts in (directions, metrics))
+    return replace(max(group, key=agreement), greater_is_better=direction, made_by=metric)
+
+
+def _rare_data(group: Sequence[Row]) -> set[str]:
+    """The data, as hashes, with a file of which most runs of an experiment had another content, the oldest first."""
+    runs = Counter(digest for row in group for digest in row.data if digest)
+    if len(runs) < 2:
+        return set()
+    files = {digest: _files(group[0].folder.parents[1], digest) for digest in runs}
+    votes: dict[str, Counter[str]] = {}
+    for digest, count in runs.items():
+        for name, content in files[digest].items():
+            votes.setdefault(name, Counter())[str(content)] += count
+    usual = {name: counts.most_common(1)[0][0] for name, counts in votes.items()}
+    return {digest for digest in runs if any(str(each) != usual[name] for name, each in files[digest].items())}
+
+
+def unlike(old: Row, new: Row) -> dict[str, str]:
+    """Why the scores of two runs of one metric do not compare; {} when they do.
+
+    Returns:
+        marks of the second run, each with the same in words.
+    """
+    found: dict[str, str] = {}
+    if old.greater_is_better != new.greater_is_better:
+        found["other direction"] = f"a higher score is better in {(new if new.greater_is_better else old).name} alone"
+    both = old.left_out.keys() & new.left_out.keys()
+    if have_other_folds(old, new):
+        are_whole = all(len(row.left_out) == old.n_folds == row.n_folds for row in (old, new))
+        is_fewer = are_whole and new.rows < old.rows
+        mark = f"{new.rows} of {old.rows} rows" if is_fewer else "other folds"
+        found[mark] = f"the folds of {new.name} leave out other rows than those of {old.name}"
+    elif not both:
+        found["no common fold"] = f"no fold is done in both {old.name} and {new.name}"
+    elif any(old.targets.get(fold) != new.targets.get(fold) for fold in both):
+        found["other target"] = f"the targets of {new.name} are not those of {old.name}"
+    return found
 
 
 def have_other_data(one: Row, other: Row) -> bool:
     """Whether a file that both have been trained with had another content; each may have read files of its own."""
-    if one.data == other.data:
-        return False
-    output = one.folder.parents[1]
-    known = [[_files(output, digest or "") for digest in row.data] for row in (one, other)]
-    pairs = ((before, after) for before in known[0] for after in known[1])
-    return any(before[name] != after[name] for before, after in pairs for name in before.keys() & after.keys())
+    return one.data != other.data and bool(_rare_data([one, other]))
 
 
 @functools.lru_cache(maxsize=256)
@@ -129,4 +190,5 @@ def _as_one(group: list[Row]) -> Row:
         seconds=sum(row.seconds or 0 for row in group),
         finished=max(row.finished or "" for row in group),
         marks=tuple(dict.fromkeys([*marks, *(["mixed folds"] if is_mixed else [])])),
+        differs=tuple(mark for row in group for mark in row.differs),
     )

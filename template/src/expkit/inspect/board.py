@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from expkit.config.values import SplitMethod, flat
 from expkit.inspect.noise import ratio_of_rows
 from expkit.paths import output_dir
-from expkit.record import Notes, RunRecord, marks_of, read_notes, read_run, run_folders, split_hash
+from expkit.record import COPY, Notes, RunRecord, marks_of, read_notes, read_run, run_folders
 
 MOST_ROWS = 50  # that a person reads; a file or another program gets all
 
@@ -25,7 +26,7 @@ class Row:
         folder: of the version of the run that counts, a Path.
         metric: the name of the metric that decides; None while it is not known.
         greater_is_better: whether a higher score is better.
-        score: the CV score over all out-of-fold rows; while folds are missing, the mean over those that are done.
+        score: the CV score, as `record.Score.value`.
         std: standard deviation of the scores of the folds (n - 1).
         folds_done, n_folds: how many folds are done, and how many there are.
         rows: how many out-of-fold rows the score covers.
@@ -37,6 +38,8 @@ class Row:
         other_metrics: the scores of the other metrics, by name, and the means of test scores that the folds recorded.
         recorded: the configuration, {"exp": {"seed": 42, ...}}.
         left_out: by the number of the fold, a hash of the ids that it has left out.
+        targets: the same, a hash of their targets; None: none were saved.
+        made_by: what the metric did, as `RunRecord.made_by`; None: not known.
         data: hashes of the files of input/ that the folds have been trained with.
         failure: why the last training of a fold has failed, one line; if several have, of the first fold.
         notes: what was noted on the run; empty for grouped runs.
@@ -44,6 +47,7 @@ class Row:
         ratio: rows left out, divided by rows trained on, as `noise.ratio_of_rows`; None for a single fold.
         versus_best: "best", "could be noise" or "worse", from `paired.against_best`; None if it was not asked.
         id: of the version of the run.
+        differs: the marks for which it does not compare: those of `with_other_rows`, and "copy of ...".
     """
 
     experiment: str
@@ -64,6 +68,8 @@ class Row:
     other_metrics: dict[str, float] = field(default_factory=dict)
     recorded: dict[str, Any] = field(default_factory=dict)
     left_out: dict[int, str] = field(default_factory=dict)
+    targets: dict[int, str | None] = field(default_factory=dict)
+    made_by: str | None = None
     data: frozenset[str | None] = frozenset()
     failure: str | None = None
     notes: Notes = Notes("")
@@ -71,6 +77,7 @@ class Row:
     ratio: float | None = None
     versus_best: str | None = None
     id: str | None = None
+    differs: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -80,7 +87,8 @@ class Row:
     @property
     def split(self) -> str | None:
         """Which rows all folds leave out, as one hash: equal ones are equal folds. None while folds are missing."""
-        return split_hash(self.left_out, self.n_folds)
+        is_whole = len(self.left_out) == self.n_folds
+        return hashlib.sha256(repr(sorted(self.left_out.items())).encode()).hexdigest()[:16] if is_whole else None
 
     @property
     def leaderboard(self) -> float | None:
@@ -174,6 +182,7 @@ def row_of(run: RunRecord, noted: Mapping[str, Notes] | None = None) -> Row:
     recorded = run.info["config"] if run.info else {}
     exp = recorded.get("exp")
     seed = exp.get("seed") if isinstance(exp, dict) else None
+    marks = marks_of(run)
     row = Row(
         run.experiment,
         run.name,
@@ -184,13 +193,16 @@ def row_of(run: RunRecord, noted: Mapping[str, Notes] | None = None) -> Row:
         folds_done=len(run.done),
         rows=run.rows,
         left_out=run.left_out,
+        targets={number: fold.result["target"] for number, fold in run.done.items() if fold.result},
+        made_by=run.made_by,
         data=frozenset(fold.result["data"] for fold in run.done.values() if fold.result),
         seed=seed if isinstance(seed, int | str) else None,
-        marks=(*marks_of(run), *_of_before(notes, run)),
+        marks=(*marks, *_of_before(notes, run)),
         recorded=recorded,
         failure=next(iter(run.failed.values()), None),
         notes=notes,
         id=run.info["id"] if run.info else None,
+        differs=tuple(mark for mark in marks if mark.startswith(COPY)),
     )
     score = run.score()
     if score is None:

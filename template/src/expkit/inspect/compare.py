@@ -14,7 +14,7 @@ from rich.text import Text
 
 from expkit import inputs
 from expkit.codehash import SCHEMAS
-from expkit.config.same import same
+from expkit.config.same import is_compared, same
 from expkit.inspect.beside import have_other_folds
 from expkit.inspect.blends import about_recipe
 from expkit.inspect.board import row_of
@@ -39,19 +39,23 @@ def compare(pairs: Sequence[tuple[Path, Path]], is_asked: bool = False, color: b
     runs = records[0]
     rows = [row_of(run) for run in runs]
     origins = [next((fold.origin() for fold in run.done.values()), {}) for run in runs]
+    are_trained = all(run.done for run in runs)
     sides = [{"run": row.name, "folder": str(row.folder), "marks": list(row.marks)} for row in rows]
-    return {
+    found: dict[str, Any] = {
         **dict(zip(("old", "new"), sides, strict=True)),
         "config": _changes(rows[0].config, rows[1].config),
         "weights": _changes(*(about_recipe(run.recipe)["weights"] if run.recipe else {} for run in runs)),
         "scores": _scores(*runs),
         "other_folds": have_other_folds(*runs),
         "comparison": verdict(records, is_asked),
-        "packages": _changes(*(_dict(origin.get("packages")) for origin in origins)),
-        "machine": _changes(*(_machine(origin) for origin in origins)),
+        "packages": _changes(*(run.packages() for run in runs)) if are_trained else {},
+        "machine": _changes(*map(_machine, origins)) if are_trained else {},
         "data": _data(*runs),
         "code": _code(*runs, color),
     }
+    is_same = not (found["packages"] or found["machine"]) and found["data"]["same"] and found["code"]["same"] is True
+    only_seed = is_same and {key for key in found["config"] if is_compared(key)} == {"exp.seed"}
+    return found | {"only_seed_differs": only_seed}
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -92,11 +96,13 @@ def _scores(old: RunRecord, new: RunRecord) -> dict[str, Any] | None:
 
 
 def _data(old: RunRecord, new: RunRecord) -> dict[str, Any]:
-    """Whether both have the same data, and how the files differ; None where nobody knows."""
+    """Whether both have the same data, and how the files differ; None where nobody knows, or nothing is trained."""
     digests = [
         sorted({fold.result["data"] for fold in run.done.values() if fold.result and fold.result["data"]})
         for run in (old, new)
     ]
+    if not (old.done and new.done):
+        return {"same": None, "changes": []}
     if digests[0] == digests[1]:
         return {"same": True, "changes": []}
     manifests = [read_data(output_dir(), side[0]) if side else None for side in digests]
@@ -143,8 +149,8 @@ def show_diff(console: Console, found: dict[str, Any]) -> None:
     _show_changes(console, "configuration", found["config"])
     _show_changes(console, "weights", found["weights"])
     _show_scores(console, found["scores"])
-    if found["other_folds"]:
-        console.print(text("other folds: the two leave out other rows, so their scores cannot be compared", "yellow"))
+    if found["only_seed_differs"]:
+        console.print("only the seed differs")
     for line in worded(found["comparison"], found["new"]["run"]):
         console.print(text(line), soft_wrap=True)
     for side in (found["old"], found["new"]):
@@ -180,7 +186,7 @@ def _show_scores(console: Console, scores: dict[str, Any] | None) -> None:
 
 
 def _show_data(console: Console, data: dict[str, Any]) -> None:
-    if data["same"]:
+    if data["same"] is not False:
         return
     console.print(Text("data", "bold"))
     if data["changes"] is None:

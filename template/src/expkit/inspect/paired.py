@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from expkit.errors import Error, require
-from expkit.inspect.beside import find_seeds, have_other_data, have_other_folds
+from expkit.inspect.beside import NOT_COMPARABLE, find_seeds, have_other_data, unlike
 from expkit.inspect.board import Row, row_of
 from expkit.inspect.noise import NOISE, ONE_FOLD, WORSE, Interval, corrected_t
 from expkit.inspect.order import ordered
@@ -29,30 +29,38 @@ def within_noise(best: Row, other: Row) -> bool | None:
 
 
 def against_best(rows: list[Row]) -> list[Row]:
-    """The rows, each with what its folds say of it against the best run of the same metric; None: no comparison."""
+    """The rows, each with what its folds say of it against the best run of its metric; None: they say nothing.
+
+    Args:
+        rows: as from `with_other_rows`; one that differs from most runs is "not comparable", and never the best.
+    """
     best: dict[str | None, Row] = {}
     for row in ordered(rows):
-        if row.score is not None:
+        if row.score is not None and not row.differs:
             best.setdefault(row.metric, row)
-    found = []
-    for row in rows:
-        is_noise = within_noise(best[row.metric], row) if row.score is not None else None
-        said = None if is_noise is None else NOISE if is_noise else WORSE
-        found.append(replace(row, versus_best="best" if row is best.get(row.metric) else said))
-    return found
+    return [replace(row, versus_best=_against(best.get(row.metric), row)) for row in rows]
+
+
+def _against(best: Row | None, row: Row) -> str | None:
+    if row.score is None or row is best:
+        return None if row.score is None else "best"
+    if best is None or row.differs:
+        return NOT_COMPARABLE
+    try:
+        require_comparable(best, row)
+    except Error:
+        return NOT_COMPARABLE
+    is_noise = within_noise(best, row)
+    return None if is_noise is None else NOISE if is_noise else WORSE
 
 
 def require_comparable(old: Row, new: Row) -> None:
-    """Raise an `Error` that says why two runs cannot be compared, if so: other metric, folds or data."""
+    """Raise an `Error` that says why two runs cannot be compared, if so: other metric, folds, target, data, ..."""
     for row in (old, new):
-        require(bool(row.fold_scores), f"no fold of {row.name} has a score")
-    sides = [f"{row.metric}, {'higher' if row.greater_is_better else 'lower'} is better" for row in (old, new)]
-    require(sides[0] == sides[1], f"other metrics: {sides[0]}, in {old.name}; {sides[1]}, in {new.name}")
-    require(
-        not have_other_folds(old, new),
-        f"other folds: the folds of {new.name} leave out other rows than those of {old.name}",
-    )
-    require(bool(folds_of(old, new)), f"no fold is done in both {old.name} and {new.name}")
+        require(bool(row.fold_scores), f"{row.name} has no finished fold")
+    require(old.metric == new.metric, f"other metric: {old.metric} in {old.name}, {new.metric} in {new.name}")
+    reasons = [f"{mark}: {reason}" for mark, reason in unlike(old, new).items()]
+    require(not reasons, "; ".join(reasons))
     require_same_data(old, new)
 
 

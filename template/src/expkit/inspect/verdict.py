@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,12 +12,13 @@ from expkit.combine.members import require_same_targets
 from expkit.combine.rows import Rows, out_of_fold
 from expkit.config.load import load_experiment
 from expkit.errors import Error, require
+from expkit.inspect.beside import NOT_COMPARABLE
 from expkit.inspect.board import row_of
 from expkit.inspect.bootstrap import RESAMPLES, Bootstrap
 from expkit.inspect.noise import Interval, together
 from expkit.inspect.paired import folds_of, over_folds, require_comparable, require_same_data
 from expkit.record import RunRecord, fold_title
-from expkit.train.scores import score
+from expkit.train.scores import fold_scores, mean_of_folds
 
 if TYPE_CHECKING:
     from expkit.config.experiment import Metric
@@ -28,7 +30,7 @@ GROUP = "group"  # a column of out-of-fold predictions: rows of one group are no
 
 
 def verdict(pairs: Pairs, is_asked: bool = False) -> dict[str, Any]:
-    """Whether the second runs are better than the first, as JSON has it; {"reason": ...} when they cannot be compared.
+    """Whether the second runs are better than the first, as JSON has it.
 
     Args:
         pairs: two runs; or a pair for each seed.
@@ -36,7 +38,8 @@ def verdict(pairs: Pairs, is_asked: bool = False) -> dict[str, Any]:
 
     Returns:
         "folds" and "rows": "better_by" and its 95 % interval, "low" and "high", or a "reason". "verdict": better or
-        worse only when every interval that there is says so, else could be noise; None when there is none.
+        worse only when every interval that there is says so, else could be noise; None when there is none. Without
+        "folds" and "rows": "identical", of the same predictions, and "not comparable", both with a "reason".
     """
     rows = [(row_of(old, {}), row_of(new, {})) for old, new in pairs]
     first = rows[0][0]
@@ -44,8 +47,11 @@ def verdict(pairs: Pairs, is_asked: bool = False) -> dict[str, Any]:
         for old, new in rows:
             require_comparable(old, new)
             require_same_data(first, old)
+        over = {run.score_over for pair in pairs for run in pair} - {None}
+        require(len(over) < 2, "other metric: one is scored over all rows, one over the folds: repeat its command")
     except Error as error:
-        return {"reason": str(error)}
+        return {"verdict": NOT_COMPARABLE, "reason": str(error)}
+    about = {"metric": first.metric, "greater_is_better": first.greater_is_better}
     intervals: list[Interval] = []
     numbers = [folds_of(*pair) for pair in rows]
     try:
@@ -56,20 +62,27 @@ def verdict(pairs: Pairs, is_asked: bool = False) -> dict[str, Any]:
         folds = {"reason": str(error)}
     try:
         bootstrap = _bootstrap(pairs, numbers)
+        if all(_are_equal(*pair) for pair in bootstrap.pairs):
+            return about | {"verdict": "identical", "reason": "the out-of-fold predictions are the same"}
         interval, how = bootstrap.interval(is_asked)
         intervals.append(interval)
         count = {"rows": bootstrap.rows, "groups": None if bootstrap.groups is None else bootstrap.count}
         by_rows = asdict(interval) | count | {"resamples": RESAMPLES, "how": how}
-    except _OtherMetric as error:
-        return {"reason": str(error)}
+    except _NotComparable as error:
+        return {"verdict": NOT_COMPARABLE, "reason": str(error)}
     except Error as error:
         by_rows = {"reason": str(error)}
-    about = {"metric": first.metric, "greater_is_better": first.greater_is_better}
     return about | {"verdict": together(intervals) if intervals else None, "folds": folds, "rows": by_rows}
 
 
-class _OtherMetric(Error):
-    """Runs were scored by different functions of one name, as far as anyone knows."""
+def _are_equal(one: Columns, other: Columns) -> bool:
+    import numpy
+
+    return one.keys() == other.keys() and all(numpy.array_equal(one[name], other[name]) for name in one)
+
+
+class _NotComparable(Error):
+    """Runs have other targets, or were scored by different functions of one name, as far as anyone knows."""
 
 
 def _bootstrap(pairs: Pairs, folds: Sequence[Sequence[int]]) -> Bootstrap:
@@ -89,19 +102,22 @@ def _bootstrap(pairs: Pairs, folds: Sequence[Sequence[int]]) -> Bootstrap:
         name, metric = _metric(first)
         tables = [_scored(run, each, name, metric) for pair, each in zip(pairs, folds, strict=True) for run in pair]
     except Error as error:
-        makers = {(run.cv or {}).get("made_by", {}).get(first.metric) for pair in pairs for run in pair}
-        if len(makers) == 1:
+        if len({run.made_by for pair in pairs for run in pair}) == 1:
             raise
-        raise _OtherMetric(f"{first.metric} may not be the same function in all runs: {error}") from error
+        raise _NotComparable(f"{first.metric} may not be the same function in all runs: {error}") from error
     rows = Rows(tables[0]["id"], first.title)
     for run, table in zip([run for pair in pairs for run in pair], tables, strict=True):
         places = rows.places_in(table["id"], run.title)
         aligned.append(table if places is None else {key: column[places] for key, column in table.items()})
-        require_same_targets(first, run, aligned[0], aligned[-1])
+        try:
+            require_same_targets(first, run, aligned[0], aligned[-1])
+        except Error as error:
+            raise _NotComparable(str(error)) from error
     groups = aligned[0].get(GROUP) if all(GROUP in table for table in aligned) else None
     if groups is not None and not all(numpy.array_equal(groups, table[GROUP]) for table in aligned):
         raise Error(f"the column {GROUP} is not the same in all of the runs")
     sign = 1 if first.greater_is_better else -1
+    metric = functools.partial(mean_of_folds, name, metric) if first.score_over == "folds" else metric
     return Bootstrap(name, metric, list(zip(aligned[::2], aligned[1::2], strict=True)), sign, groups)
 
 
@@ -124,16 +140,17 @@ def _scored(run: RunRecord, folds: Sequence[int], name: str, metric: Metric) -> 
 
     table, recorded = out_of_fold(run), run.score()
     assert recorded is not None
-    number = table.pop("fold")
-    for fold in folds:
-        value = score(name, metric, {key: column[number == fold] for key, column in table.items()})
+    is_in = numpy.isin(table["fold"], folds)
+    table = table if is_in.all() else {key: column[is_in] for key, column in table.items()}
+    for fold, value in fold_scores(name, metric, table).items():
         require(
             math.isclose(value, recorded.folds[fold], rel_tol=1e-6, abs_tol=1e-9),
             f"{name} now gives {value:.6g} for {fold_title(fold)} of {run.title}, but {recorded.folds[fold]:.6g} is "
             "recorded: repeat the command of the run to score it again",
         )
-    is_in = numpy.isin(number, folds)
-    return table if is_in.all() else {key: column[is_in] for key, column in table.items()}
+    if run.score_over != "folds":
+        del table["fold"]
+    return table
 
 
 # For a reader
@@ -146,7 +163,7 @@ def worded(found: dict[str, Any], name: str) -> list[str]:
         name: of the second run.
     """
     if "reason" in found:
-        return [f"better, or noise? not comparable: {found['reason']}"]
+        return [f"verdict: {found['verdict']}: {found['reason']}"]
     seeds = found["folds"].get("seeds")
     ways = {
         "folds": f"{len(found['folds'].get('folds', []))} folds{f' x {len(seeds)} seeds' if seeds else ''}",

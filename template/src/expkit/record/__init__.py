@@ -53,7 +53,7 @@ from expkit.record.layout import (
     version_number,
     versions,
 )
-from expkit.record.marks import marks_of, parent_marks
+from expkit.record.marks import COPY, marks_of, parent_marks
 from expkit.record.notes import Notes, add_note, read_notes
 from expkit.record.recipe import Parent, Recipe
 from expkit.record.run import (
@@ -65,7 +65,6 @@ from expkit.record.run import (
     prune_run,
     read_run,
     read_run_info,
-    split_hash,
     write_cv,
     write_run,
 )
@@ -74,6 +73,7 @@ from expkit.record.submissions import write_submission
 __all__ = [
     "BLENDS",
     "CONFIG",
+    "COPY",
     "CV",
     "FAILED",
     "FOLD",
@@ -118,7 +118,6 @@ __all__ = [
     "read_run_info",
     "run_folders",
     "score_result",
-    "split_hash",
     "version_folder",
     "version_number",
     "versions",

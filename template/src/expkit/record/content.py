@@ -53,11 +53,11 @@ def fits_run(content: dict[str, Any]) -> bool:
 
 def fits_result(content: dict[str, Any]) -> bool:
     texts = [content["run"], content["started"], content["finished"], content["environment"], content["left_out"]]
-    texts += content["code"]
+    texts += [content["packages"], *content["code"]]
     return (
         (content["fold"] is None or _is_int(content["fold"]))
         and all(map(_is_text, texts))
-        and len(texts) == 7
+        and len(texts) == 8
         and type(content["code"]) is list
         and _is_scores(content["scores"])
         and type(content["values"]) is dict
@@ -65,7 +65,7 @@ def fits_result(content: dict[str, Any]) -> bool:
         and is_number(content["seconds"])
         and content["seconds"] >= 0
         and (content["git"] is None or _is_git(content["git"]))
-        and (content["data"] is None or _is_text(content["data"]))
+        and all(content[key] is None or _is_text(content[key]) for key in ("data", "target"))
         and type(content["files"]) is dict
     )
 

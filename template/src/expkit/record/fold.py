@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Mapping
@@ -126,7 +127,12 @@ def _is_inside(name: str) -> bool:
 
 
 def write_result(folder: Path, result: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
-    """Mark the fold in `folder` as done: flush its files, then write the result that lists them."""
+    """Mark the fold in `folder` as done: flush its files, then write the result that lists them.
+
+    Args:
+        result: with "target", as from `tables.target_hash`; "files" and "packages", a hash of those of `origin`, are
+            added.
+    """
     files.write_json(folder / ORIGIN, origin)
     listed = {}
     for file in files.tree_to_disk(folder):
@@ -136,7 +142,8 @@ def write_result(folder: Path, result: Mapping[str, Any], origin: Mapping[str, A
         keeps = file.suffix in (".npz", ".csv", ".json")
         name = file.relative_to(folder).as_posix()
         listed[name] = [about.st_size, about.st_mtime_ns, files.file_hash(file) if keeps else None]
-    files.write_json(folder / RESULT, dict(result) | {"files": listed})
+    packages = hashlib.sha256(repr(sorted(origin["packages"].items())).encode()).hexdigest()[:16]
+    files.write_json(folder / RESULT, dict(result) | {"packages": packages, "files": listed})
 
 
 def fail_fold(folder: Path, reason: str) -> None:

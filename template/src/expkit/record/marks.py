@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from expkit.codehash import same_code
-from expkit.record.layout import THEN
-from expkit.record.run import RunRecord, read_run
+from expkit.record.layout import THEN, counting
+from expkit.record.run import RunRecord, read_run, read_run_info
+
+COPY = "copy of "
 
 
 def marks_of(run: RunRecord) -> tuple[str, ...]:
@@ -29,7 +31,30 @@ def own_marks(run: RunRecord) -> tuple[str, ...]:
     environments = {result["environment"] for result in results}
     if len(environments) > 1 or any(THEN in one for one in environments):
         marks.append("mixed devices")
+    if len({result["packages"] for result in results}) > 1:
+        marks += _mixed_packages(run)
+    if (original := _original(run)) is not None:
+        marks.append(f"{COPY}{original}")
     return (*marks, *run.problems)
+
+
+def _mixed_packages(run: RunRecord) -> list[str]:
+    """Which packages had several versions; one that only some folds had beside them is no difference."""
+    versions = {name: each for name, each in run.packages().items() if not name.endswith("-experiments")}  # the project
+    mixed = [f"{name} {each}" for name, each in versions.items() if ", " in each]
+    more = f"; {len(mixed) - 3} more" if len(mixed) > 3 else ""
+    return [f"mixed packages ({'; '.join(mixed[:3])}{more})"] if mixed else []
+
+
+def _original(run: RunRecord) -> str | None:
+    """The run whose folder was copied to make this one; None: it is no copy, but perhaps a folder with a new name."""
+    experiment, name = (run.info[key] if run.info else "" for key in ("experiment", "run"))
+    title = f"{experiment}/{name}"
+    if run.info is None or title == run.title or title.count("/") > 1:
+        return None
+    folder = counting(run.folder.parents[1] / experiment, name)
+    there = read_run_info(folder) if folder is not None else None
+    return title if there and there["id"] == run.info["id"] else None
 
 
 def parent_marks(run: RunRecord) -> list[str]:

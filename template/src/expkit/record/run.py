@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import statistics
 from collections.abc import Iterable, Mapping
@@ -171,6 +170,15 @@ class RunRecord:
         """Which rows each fold that is done has left out, as a hash of their ids."""
         return {number: fold.result["left_out"] for number, fold in self.done.items() if fold.result}
 
+    def packages(self) -> dict[str, str]:
+        """The version of each package that its folds were trained with, as origin.json says; of several: "1.0, 1.1"."""
+        found: dict[str, set[str]] = {}
+        for fold in self.done.values():
+            packages = fold.origin().get("packages")
+            for name, version in packages.items() if isinstance(packages, dict) else ():
+                found.setdefault(name, set()).add(str(version))
+        return {name: ", ".join(sorted(versions)) for name, versions in found.items()}
+
     @property
     def seconds(self) -> float:
         return float(sum(fold.result["seconds"] for fold in self.done.values() if fold.result))
@@ -195,13 +203,6 @@ class RunRecord:
 def deviation(scores: list[float]) -> float | None:
     """Standard deviation (n - 1); None of a single score."""
     return statistics.stdev(scores) if len(scores) > 1 else None
-
-
-def split_hash(left_out: Mapping[int, str], n_folds: int | None) -> str | None:
-    """One hash of which rows all folds leave out; None while folds are missing."""
-    if len(left_out) != n_folds:
-        return None
-    return hashlib.sha256(repr(sorted(left_out.items())).encode()).hexdigest()[:16]
 
 
 def read_run(folder: Path) -> RunRecord:

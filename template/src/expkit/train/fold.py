@@ -60,6 +60,7 @@ class Fold:
         self._started = datetime.now(UTC)
         self._progress = Progress(self.title)
         self._rows, self._left_out, self._resumed = 0, "", 0
+        self._target: str | None = None
         self._has_warned = False
         self._environments: list[str] = []  # of the processes before this one
         self._beside = codehash.files_beside(work.loaded.name)
@@ -192,7 +193,7 @@ class Fold:
                 self._work.valid_ids.require_all(self.number, table["id"], what)
             done = self._work.place.done_folds()
             require_other_ids(table["id"], {number: one for number, one in done.items() if number != self.number}, what)
-        self._rows, self._left_out = len(table["id"]), left_out
+        self._rows, self._left_out, self._target = len(table["id"]), left_out, tables.target_hash(table)
         tables.save(self.folder / record.OOF, table)
 
     def save_test(self, columns: Mapping[str, Any]) -> None:
@@ -299,6 +300,7 @@ class Fold:
             "values": kept,
             "rows": self._rows,
             "left_out": self._left_out,
+            "target": self._target,
             "seconds": round(time.monotonic() - self._clock, 3),
             "started": self._started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

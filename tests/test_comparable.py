@@ -1,0 +1,346 @@
+"""The board knows what `exp diff` knows: which scores do not compare, whichever of them is the best."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+from commands import command
+from experiments import own_experiment
+from light import LIGHT, edited
+from several import files
+from test_exp import exp
+from test_noise import compared
+
+import expkit
+from expkit import tables
+from expkit.config.load import load_experiment
+from expkit.inspect.beside import grouped_by_seed, with_other_rows
+from expkit.inspect.board import read_board
+from expkit.inspect.paired import against_best
+from expkit.record import describe_again
+
+
+def saves(target: float = 1.0, rows: int = 4, ids: int = 0) -> Callable[[expkit.Fold], None]:
+    """Lets each fold leave out four rows, or fewer: from ids on, each with a target."""
+
+    def during(fold: expkit.Fold) -> None:
+        save, first = fold.save_oof, ids + 4 * (fold.number or 0)
+
+        def save_oof(columns: Any) -> None:
+            prediction = numpy.full(rows, columns["prediction"][0]) * (1 + 0.01 * first)
+            save({"id": numpy.arange(first, first + rows), "target": [target] * rows, "prediction": prediction})
+
+        fold.save_oof = save_oof  # type: ignore[method-assign]
+
+    return during
+
+
+def trained(name: str, *overrides: str, **how: Any) -> None:
+    """Train a run of the light experiment that is called `name`; `how` as of `saves`."""
+    command(f"exp.name={name}", *overrides, during=saves(**how)).train()
+
+
+def marks() -> dict[str, tuple[str, ...]]:
+    """The marks of each run on the board, by its exp.name."""
+    return {str(row.config["exp.name"]): row.marks for row in with_other_rows(read_board())}
+
+
+def versus_best() -> dict[str, str | None]:
+    return {row["exp.name"]: row["versus_best"] for row in json.loads(exp("board", "--noise", "--json"))}
+
+
+@pytest.fixture
+def quick(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Without git: snapshots take longer than these trainings."""
+    monkeypatch.setenv("PATH", str(root))
+    return root
+
+
+def test_another_target(quick: Path) -> None:
+    """It leads the board: it is marked, is not the best that others are compared with, and diff has no verdict."""
+    for name, x in (("a", 2), ("b", 3)):
+        trained(name, f"exp.train.x={x}")
+    trained("tenth", "exp.train.x=1", target=0.1)
+    assert marks() == {"a": (), "b": (), "tenth": ("other target",)}
+    assert with_other_rows(read_board())[-1].score == max(row.score or 0 for row in read_board())
+    assert versus_best() == {"a": "best", "b": "worse", "tenth": "not comparable"}
+    found = compared("/a", "/tenth")
+    assert found.keys() == {"verdict", "reason"} and found["verdict"] == "not comparable"
+    assert found["reason"] == f"other target: the targets of {LIGHT}/{run('tenth')} are not those of {LIGHT}/{run('a')}"
+    assert f"\nverdict: not comparable: {found['reason']}\n" in exp("diff", "/a", "/tenth")
+    assert compared("/a", "/b")["verdict"] == "worse"
+    trained("begun", "exp.fold=[3]", target=0.1)
+    assert marks()["begun"] == ("partial", "other target")
+
+
+def run(name: str) -> str:
+    return next(row.run for row in read_board() if row.config["exp.name"] == name)
+
+
+def test_what_a_target_is() -> None:
+    """The pairs of id and target, in whatever order, to the digits of float32."""
+    random = numpy.random.default_rng(0)
+    ids, target, two = numpy.arange(99), random.normal(size=99), random.normal(size=(99, 2))
+    order = random.permutation(99)
+
+    def of(**columns: Any) -> str | None:
+        return tables.target_hash({"id": ids} | columns)
+
+    whole = of(target=target, target_b=two)
+    assert whole == tables.target_hash({"target_b": two[order], "id": ids[order], "target": target[order]})
+    assert of(target=target) == of(target=target.astype("float32"), prediction=target) != whole
+    assert of(target=ids % 3) == of(target=(ids % 3).astype(float)) == of(target=(ids % 3).astype("uint8"))
+    others = [
+        target / 10,
+        target.clip(0),
+        target[order],
+        numpy.where(ids == 7, target[7] + 1e-5, target),
+        two,
+        two[::-1],
+    ]
+    others += [two[:, ::-1], (ids % 3).astype(str)]
+    found = [of(target=one) for one in [target, *others]] + [of(target_b=target), tables.target_hash({"id": order})]
+    assert len(set(found)) == len(found) and found[-1] is None
+    assert of(target=(ids % 3).astype(str)) == of(target=(ids % 3).astype("U9"))
+
+
+def test_fewer_rows(quick: Path) -> None:
+    """The best run has left out hard rows: it is marked, and not the honest ones."""
+    for name, x in (("a", 2), ("b", 3)):
+        trained(name, f"exp.train.x={x}")
+    trained("dropped", "exp.train.x=1", rows=3)
+    trained("others", ids=1000)
+    assert marks() == {"a": (), "b": (), "dropped": ("15 of 20 rows",), "others": ("other folds",)}
+    assert versus_best() == {"a": "best", "b": "worse", "dropped": "not comparable", "others": "not comparable"}
+    assert compared("/a", "/dropped")["reason"].startswith("15 of 20 rows: the folds of ")
+    assert compared("/dropped", "/a")["reason"].startswith("other folds: ")
+    trained("begun", "exp.fold=[0]", rows=3)
+    assert marks()["begun"] == ("partial", "other folds"), "of a part, nobody knows how many rows there are"
+
+
+def test_ties_are_decided_by_the_older_run(quick: Path) -> None:
+    trained("b", ids=1000)
+    times = (quick / "output" / LIGHT / f"{run('b')}").glob("fold*/result.json")
+    assert all(json.loads(file.read_text())["finished"] for file in times)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("expkit.train.fold.datetime", Later)
+        trained("a", "exp.train.x=1")
+    assert marks() == {"b": (), "a": ("other folds",)}
+
+
+class Later:
+    """The clock, an hour later."""
+
+    @staticmethod
+    def now(zone: Any) -> Any:
+        from datetime import datetime, timedelta
+
+        return datetime.now(zone) + timedelta(hours=1)
+
+
+def test_no_common_fold(quick: Path) -> None:
+    """Two folds of five, and a single split: nothing can be compared."""
+    trained("five", "exp.fold=[1,2]")
+    trained("other", "exp.fold=[1,2,3]", "exp.train.x=3")
+    trained("split", "exp.n_folds=1", "exp.train.x=1")
+    assert marks() == {"five": ("partial",), "other": ("partial",), "split": ("no common fold",)}
+    assert versus_best()["split"] == "not comparable"
+    assert compared("/five", "/split")["reason"].startswith("no common fold: no fold is done in both ")
+    trained("whole", "exp.train.x=2")
+    assert marks() == {"five": ("partial",), "other": ("partial",), "split": ("other folds",), "whole": ()}
+
+
+@pytest.fixture
+def price(quick: Path) -> Iterator[Path]:
+    """An experiment whose score is an rmse, with two runs."""
+    with own_experiment(files("price")) as folder:
+        for name in ("a", "b"):
+            score(folder, name)
+        yield folder
+
+
+def score(folder: Path, name: str) -> None:
+    """Train a run, or score it again, with the code as it is now."""
+    load_experiment(folder.name, again=True)
+    expkit.run(folder.name, overrides=[f"exp.name={name}", f"exp.train.noise={'0.2' if name < 'c' else '0.3'}"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "mark"),
+    [
+        ('greater_is_better=KIND != "price"', "greater_is_better=True", "other direction"),
+        (".mean() ** 0.5", ".mean() ** 0.5 / 2", "other metric"),
+        ("    train,\n    Config,", '    train,\n    Config,\n    score_over="folds",', "other metric"),
+    ],
+)
+def test_another_direction_or_metric(price: Path, old: str, new: str, mark: str) -> None:
+    """Before and after the edit is undone, until the same command has scored the run again."""
+    with edited(price / "train.py", old, new):
+        score(price, "c")
+        assert marks() == {"a": (), "b": (), "c": (mark,)}
+    load_experiment(price.name, again=True)
+    assert marks() == {"a": (), "b": (), "c": (mark,)}
+    assert versus_best()["c"] == "not comparable"
+    assert compared("/a", "/c")["verdict"] == "not comparable"
+    score(price, "c")
+    assert marks() == {"a": (), "b": (), "c": ()}
+    assert compared("/a", "/c")["verdict"] in ("worse", "could be noise")
+
+
+def test_packages_that_differ_between_folds(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another version is; a package that one fold has beside the others is not."""
+    versions = [
+        {"numpy": "2.1.0", "rich": "14.0"},
+        {"numpy": "2.0.1", "rich": "14.0"},
+        {"numpy": "2.1.0", "rich": "14.0", "torch": "2.9"},
+    ]
+    for fold, packages in enumerate(versions):
+        monkeypatch.setattr("expkit.train.origin._packages", lambda packages=packages: packages)
+        command("exp.name=mixed", f"exp.fold=[{fold}]").train()
+        command("exp.name=alone", f"exp.fold=[{max(fold, 1)}]", "exp.train.x=2").train()
+        command("exp.name=more", "exp.train.x=3", f"exp.fold=[{fold}]").train() if fold != 1 else None
+    found = marks()
+    assert found["mixed"] == ("partial", "mixed packages (numpy 2.0.1, 2.1.0)")
+    assert found["more"] == ("partial",)
+    changes = json.loads(exp("diff", "/more", "/mixed", "--json"))["packages"]
+    assert changes == {"numpy": {"old": "2.1.0", "new": "2.0.1, 2.1.0"}}, "of all folds"
+    many = {name: "2" for name in "abcde"}
+    for fold in (3, 4):
+        monkeypatch.setattr("expkit.train.origin._packages", lambda: {name: str(fold) for name in many})  # noqa: B023
+        command("exp.name=many", "exp.train.x=4", f"exp.fold=[{fold}]").train()
+    assert marks()["many"][1] == "mixed packages (a 3, 4; b 3, 4; c 3, 4; 2 more)"
+
+
+def test_a_copied_run(quick: Path) -> None:
+    """It is marked, and does not count; a folder with a new name is no copy."""
+    trained("a", "exp.train.x=2")
+    output = quick / "output" / LIGHT
+    original = run("a")
+    for number in (1, 2):
+        shutil.copytree(output / original, output / f"copy{number}")
+    shutil.copytree(output, output.with_name("009-copied"))
+    trained("b", "exp.train.x=3", target=5.0)
+    trained("c", "exp.train.x=3", target=5.0, ids=0)
+    rows = {row.name: row for row in against_best(with_other_rows(read_board()))}
+    mark = f"copy of {LIGHT}/{original}"
+    copies = [f"{LIGHT}/copy1", f"{LIGHT}/copy2", *(f"009-copied/{name}" for name in (original, "copy1", "copy2"))]
+    assert [rows[name].marks[0] for name in copies] == [mark] * 5
+    assert [rows[name].versus_best for name in copies] == ["not comparable"] * 5
+    assert rows[f"{LIGHT}/{original}"].marks == ("other target",), "what most runs have, without the copies"
+    shutil.rmtree(output.with_name("009-copied"))
+    assert mark in exp("show", "copy1")
+    shutil.rmtree(output / "copy2")
+    (output / original).rename(output / "away")
+    shutil.rmtree(output / "away")
+    assert {row.run: row.marks for row in read_board()}["copy1"] == (), "the original is gone: it has another name now"
+
+
+@pytest.mark.parametrize("name", ["../light", "x/y", "", ".."])
+def test_a_foreign_record_leads_nowhere(quick: Path, name: str) -> None:
+    """Names in a run.json are no paths."""
+    trained("a", "exp.fold=[0]")
+    folder = quick / "output" / LIGHT / run("a")
+    info = json.loads((folder / "run.json").read_text())
+    for key in ("experiment", "run"):
+        describe_again(folder, info | {key: name})
+        assert [row.marks for row in read_board()] == [("partial",)]
+
+
+# exp diff
+
+
+def test_a_run_without_folds(quick: Path) -> None:
+    """Nothing of it is known: that is said, and nothing is another."""
+    trained("a", "exp.train.x=2")
+    (quick / "control").mkdir(exist_ok=True)
+    (quick / "control/fail0").touch()
+    with pytest.raises(ValueError, match="planted"):
+        trained("b", "exp.fold=[0]")
+    for pair in (("/a", "/b"), ("/b", "/a")):
+        found = json.loads(exp("diff", *pair, "--json"))
+        assert found["comparison"] == {
+            "verdict": "not comparable",
+            "reason": f"{LIGHT}/{run('b')} has no finished fold",
+        }
+        assert found["data"] == {"same": None, "changes": []} and found["packages"] == found["machine"] == {}
+        assert "other data" not in exp("diff", *pair)
+
+
+def test_only_the_seed_differs(root: Path) -> None:
+    expkit.run(LIGHT, overrides=["exp.seed=1"])
+    expkit.run(LIGHT, overrides=["exp.seed=2", "exp.name=other"])
+    expkit.run(LIGHT, overrides=["exp.seed=3", "exp.train.x=2"])
+    names = {row.seed: row.name for row in read_board()}
+    found = json.loads(exp("diff", names[1], names[2], "--json"))
+    assert found["only_seed_differs"] is True
+    assert found["comparison"]["verdict"] == "identical", "the light experiment does not heed its seed"
+    printed = exp("diff", names[1], names[2])
+    assert "\nonly the seed differs\n" in printed
+    assert "\nverdict: identical: the out-of-fold predictions are the same\n" in printed
+    assert json.loads(exp("diff", names[1], names[3], "--json"))["only_seed_differs"] is False
+
+
+def test_identical_predictions(price: Path) -> None:
+    """In whatever order of the rows; a blend of them says so, too."""
+    assert compared("/a", "/b")["verdict"] == "identical"
+    row = '{"id": ids, "target": truth(rows), "prediction": truth(rows) + random.normal(0, noise, len(rows))}'
+    backwards = f"{{name: column[::-1] for name, column in {row}.items()}}"
+    with edited(price / "model.py", row, backwards):
+        score(price, "again")
+    assert compared("/a,", "/again")["verdict"] == "identical"
+    with pytest.raises(
+        expkit.Error, match=r"the out-of-fold predictions of \S+ and \S+ are the same: there is nothing"
+    ):
+        exp("blend", "/again", "/b")
+
+
+# The mean of the folds as the score
+
+
+def test_a_score_over_the_folds_everywhere(root: Path) -> None:
+    """`exp diff` and `exp blend` take the score that the experiment chose."""
+    text = files("risk") | {}
+    text["train.py"] = text["train.py"].replace(
+        "    train,\n    Config,", '    train,\n    Config,\n    score_over="folds",'
+    )
+    with own_experiment(text) as folder:
+        for name, noise in (("a", 0.2), ("b", 0.3)):
+            expkit.run(folder.name, overrides=[f"exp.name={name}", f"exp.train.noise={noise}", f"exp.seed={len(name)}"])
+        runs = [expkit.load_run(f"/{name}").record.score() for name in ("a,", "b,")]
+        assert all(run and run.value == run.mean != run.over_rows for run in runs)
+        found = compared("/a,", "/b,")
+        assert runs[0] and runs[1] and found["rows"]["better_by"] == pytest.approx(runs[1].value - runs[0].value)
+        made = json.loads(exp("blend", "/a,", "/b,", "--name", "two", "--json"))
+        scores = expkit.load_run("two").record.score()
+        assert scores and made["score"] == scores.value == scores.mean != scores.over_rows
+        assert compared("/a,", "two")["rows"]["better_by"] == pytest.approx(scores.value - runs[0].value)
+        made = json.loads(exp("blend", "/a,", "/b,", "--method", "hill", "--name", "hill", "--json"))
+        assert set(made["weights"].values()) == {0.0, 1.0}
+        assert made["flattering"] == pytest.approx(runs[0].value), "weights are fitted to the score"
+        train = folder / "train.py"
+        train.write_text(train.read_text().replace('score_over="folds",', ""))
+        load_experiment(folder.name, again=True)
+        expkit.run(folder.name, overrides=["exp.name=b", "exp.train.noise=0.3", "exp.seed=1"])
+        assert compared("/a,", "/b,")["reason"].startswith("other metric: one is scored over all rows")
+        with pytest.raises(
+            expkit.Error, match="has the metric auc, higher is better, but .* has auc, the mean of folds"
+        ):
+            exp("blend", "/a,", "/b,", "--name", "other")
+
+
+# Seeds
+
+
+def test_seeds_are_grouped_with_what_they_are(quick: Path) -> None:
+    """A mean over runs of two targets is marked as the one of them is."""
+    for seed in (1, 2, 3):
+        trained("a", f"exp.seed={seed}", target=1.0 if seed < 3 else 2.0)
+    [row] = grouped_by_seed(with_other_rows(read_board()))
+    assert row.marks == row.differs == ("other target",)
+    assert "other target" in exp("board", "--seeds")
