@@ -92,7 +92,8 @@ def test_five_folds(five_folds: tuple[Path, str]) -> None:
     assert found.std == pytest.approx((sum((score - mean) ** 2 for score in scores) / 4) ** 0.5)
     assert run.cv["scores"]["accuracy"]["mean"] == pytest.approx(mean)
     assert (run.metric, run.rows, run.is_complete, record.marks_of(run)) == ("accuracy", 1437, True, ())
-    assert f"CV accuracy {found.value:.4f} ± {found.std:.4f}  5/5 folds" in printed
+    other = f" ({found.other})" if found.other else ""
+    assert f"CV accuracy {found.value:.4f} ± {found.std:.4f}{other}  5/5 folds" in printed
 
 
 def test_what_is_done_is_not_trained_again(project: Project, five_folds: tuple[Path, str]) -> None:
