@@ -12,7 +12,7 @@ from documents import all_blocks, blocks, broken_links, follow, messages_not_pri
 __all__ = ["person", "person_with_uv"]  # the fixtures
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 OTHERS = [page for page in PAGES if page.name != "your-own-data.md"]  # test_guides.py follows that one
-WORDS = {"your-own-data.md": 1300}
+WORDS = {"your-own-data.md": 1300, "results.md": 1100}  # results.md has every mark
 
 
 def name(page: Path) -> str:
