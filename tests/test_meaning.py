@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
+from experiments import own_experiment
+from light import LIGHT
 
-from expkit.codehash import digest, digests, same_code
+import expkit
+from expkit import codehash
+from expkit.codehash import Unused, changed_since, digest, digests, same_code
 
-PATH = "experiments/009-x/train.py"
-UNUSED = {PATH: frozenset({"TrainConfig", "score"})}
+PATH, RULES = "experiments/009-x/train.py", "src/rules.py"
+METRICS = {PATH: frozenset({"score", "scaled", "LIMIT", "rules"}), RULES: frozenset({"clip"})}
+UNUSED = Unused({PATH: frozenset({"TrainConfig"})}, METRICS)
 SOURCE = '''
 """A title."""
 from dataclasses import dataclass
 from typing import ClassVar
 
 import expkit
+import rules
 
 STEPS = 10
+LIMIT = 5
 
 
 @dataclass
 class TrainConfig:
     rate: float = 0.1
+    kind: VarianceKind = "a"
     LAYERS: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
@@ -38,8 +48,12 @@ class Scaler:
 physics = PhysicsExperiment(steps=10)
 
 
+def scaled(values):
+    return values / 2
+
+
 def score(oof):
-    return oof["a"].mean()
+    return min(rules.clip(scaled(oof["a"].mean())), LIMIT)
 
 
 def train(exp, fold):
@@ -56,8 +70,18 @@ if FAST:
 '''
 
 
-def is_same(source: str) -> bool:
-    return same_code(*(digest(digests({PATH: text.encode()}, UNUSED)) for text in (SOURCE, source)))
+CLIP = """
+import numpy as np
+
+
+def clip(value):
+    return np.clip(value, 0, 1)
+"""
+
+
+def is_same(source: str, clip: str = CLIP, before: str = SOURCE) -> bool:
+    both = [{PATH: before.encode(), RULES: CLIP.encode()}, {PATH: source.encode(), RULES: clip.encode()}]
+    return same_code(*(digest(digests(sources, UNUSED)) for sources in both))
 
 
 @pytest.mark.parametrize(
@@ -70,11 +94,24 @@ def is_same(source: str) -> bool:
         ('oof["a"].mean()', 'oof["a"].max()'),
         ("metric=score)", "metric=score, greater_is_better=False)"),
         ("\n", "\r\n"),
+        ("values / 2", "values / 3"),
+        ("LIMIT = 5", "LIMIT = 6"),
+        ("LIMIT = 5\n", ""),
+        ("import rules\n", ""),
+        ('"a"\n', '"b"\n'),
+        ("VarianceKind", "Variant"),
+        ("import expkit\n", ""),
+        ("expkit", "ek"),
+        ("import expkit\n", "from expkit import Experiment as E, main, require\n"),
+        ("experiment =", "experiment: expkit.Experiment ="),
     ],
 )
 def test_the_same_training(old: str, new: str) -> None:
-    assert SOURCE.replace(old, new) != SOURCE
-    assert is_same(SOURCE.replace(old, new))
+    changed = SOURCE.replace(old, new).replace("import ek", "import expkit as ek")
+    if " E," in new:
+        changed = changed.replace("expkit.Experiment", "E").replace("expkit.", "")
+    assert changed != SOURCE
+    assert is_same(changed)
 
 
 @pytest.mark.parametrize(
@@ -82,6 +119,7 @@ def test_the_same_training(old: str, new: str) -> None:
     [
         ("STEPS = 10", "STEPS = 11"),
         ("LAYERS: ClassVar[int] = 3", "LAYERS: ClassVar[int] = 4"),
+        ("LAYERS: ClassVar[int] = 3", "LAYERS: 'ClassVar[int]' = 4"),
         ("return 7", "return 8"),
         ("factor: float = 2.0", "factor: float = 3.0"),
         ("PhysicsExperiment(steps=10)", "PhysicsExperiment(steps=11)"),
@@ -94,8 +132,49 @@ def test_another_training(old: str, new: str) -> None:
     assert not is_same(SOURCE.replace(old, new))
 
 
-def test_a_metric_that_the_training_uses_too() -> None:
-    """It chooses an epoch, say: then it is code that trains."""
-    using = SOURCE.replace("return exp.train.rate", "return score(fold)")
-    one, other = (digest(digests({PATH: text.encode()}, UNUSED)) for text in (using, using.replace("mean()", "max()")))
-    assert not same_code(one, other)
+@pytest.mark.parametrize("alias", ["import typing as t", "from typing import ClassVar as Var"])
+def test_a_constant_of_a_class_by_another_name(alias: str) -> None:
+    word = "t.ClassVar" if alias.endswith(" t") else "Var"
+    before = SOURCE.replace("from typing import ClassVar", alias).replace("ClassVar[", f"{word}[")
+    assert is_same(before)
+    assert not is_same(before.replace("[int] = 3", "[int] = 4"), before=before)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("score", "min(", "max("), ("scaled", "values / 2", "values / 3"), ("LIMIT", "LIMIT = 5", "LIMIT = 6")],
+)
+def test_what_the_training_uses_too(name: str, old: str, new: str) -> None:
+    """A metric that chooses an epoch, a constant that both need: then it is code that trains."""
+    using = SOURCE.replace("return exp.train.rate", f"return exp.train.rate, {name}")
+    assert not is_same(using.replace(old, new), before=using)
+
+
+def test_a_file_that_only_metrics_use() -> None:
+    """And a helper in it that another file uses."""
+    assert is_same(SOURCE, clip=CLIP.replace("1)", "2)"))
+    assert is_same(SOURCE, clip=f"LIMIT = 3\n{CLIP}") is False  # who knows what that is for
+    using = SOURCE.replace("return exp.train.rate", "return rules.clip(exp.train.rate)")
+    assert not is_same(using, clip=CLIP.replace("1)", "2)"), before=using)
+
+
+def test_a_file_that_is_gone_has_changed() -> None:
+    with own_experiment(copy_of=LIGHT) as folder:
+        paths = [f"experiments/{folder.name}/{name}" for name in ("model.py", "shape.py", "train.py")]
+        code = digests({path: (expkit.code_root() / path).read_bytes() for path in paths})
+        assert changed_since(code) == []
+        (folder / "shape.py").unlink()
+        assert changed_since(code) == [paths[1]]
+
+
+def test_another_version_of_python_is_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for files of the same bytes: the syntax tree of one source differs between versions."""
+    commented = SOURCE.replace("STEPS = 10", "STEPS = 10  # passes")
+    one = digest(digests({PATH: SOURCE.encode()}))
+    codehash._meaning.cache_clear()
+    monkeypatch.setattr(sys, "version_info", (3, 99, 0, "final", 0))
+    try:
+        assert same_code(one, digest(digests({PATH: SOURCE.encode()})))
+        assert not same_code(one, digest(digests({PATH: commented.encode()})))
+    finally:
+        codehash._meaning.cache_clear()

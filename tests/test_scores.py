@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Project, call
 from experiments import own_experiment
 from test_exp import exp
 
 import expkit
 from expkit import record
 from expkit.config.experiment import metric_name
+from expkit.config.load import load_experiment
 
 TRAIN = """
 import functools
@@ -72,8 +74,6 @@ def make(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
             text = source(metrics, body, options)
             if name is not None:
                 (expkit.code_root() / "experiments" / name / "train.py").write_text(text)
-                from expkit.config.load import load_experiment
-
                 load_experiment(name, again=True)
                 return name
             folder = stack.enter_context(own_experiment({"train.py": text}))
@@ -247,6 +247,190 @@ def test_a_score_over_the_folds(make: Make, root: Path, capsys: pytest.CaptureFi
     assert about["scores"] == {"auc": {"score": 1.0, "std": 0.0, "over_rows": 0.75, "mean_of_folds": 1.0}}
     assert "CV auc 1.0000 ± 0.0000 (over all rows 0.7500)  2/2 folds" in exp("show", row.name)
     assert 'must be "rows" or "folds", not \'mean\'' in refused(make(AUC, LEVELS, 'metric=auc, score_over="mean"'))
+
+
+USES = """
+import numpy as np
+import rules
+from rules import half
+
+LIMIT = 9.0
+TABLE = {"a": 1.0}
+TABLE["b"] = 2.0
+
+
+class Scaler:
+    step = 1.0
+
+    def __init__(self, factor):
+        self.factor, self.weights = factor, np.array([1.0, 2.0])
+
+    def __call__(self, oof):
+        return self.factor * self.step + self.weights[0]
+
+
+def scaled(factor):
+    def metric(oof, offset=0.5):
+        return factor + offset
+
+    return metric
+
+
+def top(oof, k):
+    return float(k)
+
+
+def weighted(factor):
+    def decorate(metric):
+        @functools.wraps(metric)
+        def wrapper(oof):
+            return factor * metric(oof)
+
+        return wrapper
+
+    return decorate
+
+
+@weighted(2)
+def noted(oof):
+    return 1.25
+
+
+def helped(oof):
+    from rules import deep
+
+    return min(half(2.0) + rules.THIRD + TABLE["b"] + deep.K, LIMIT) + helped.extra
+
+
+helped.extra = 0.25
+"""
+RULES = """
+import deep
+
+THIRD = 1 / 3
+
+
+def half(x):
+    return x / base()
+
+
+def base():
+    return 2.0
+"""
+DEEP = "K = 1.0\n"
+
+
+@pytest.mark.parametrize(
+    ("metric", "file", "old", "new"),
+    [
+        ("scaled(1)", "train.py", "metric=scaled(1)", "metric=scaled(7)"),
+        ("scaled(1)", "train.py", "offset=0.5", "offset=0.6"),
+        ("functools.partial(top, k=3)", "train.py", "k=3", "k=4"),
+        ("Scaler(2.0)", "train.py", "Scaler(2.0)", "Scaler(3.0)"),
+        ("Scaler(2.0)", "train.py", "step = 1.0", "step = 2.0"),
+        ("Scaler(2.0)", "train.py", "[1.0, 2.0]", "[3.0, 2.0]"),
+        ("Scaler(2.0).__call__", "train.py", "Scaler(2.0)", "Scaler(3.0)"),
+        ("noted", "train.py", "weighted(2)", "weighted(3)"),
+        ("noted", "train.py", "1.25", "1.75"),
+        ("helped", "train.py", "LIMIT = 9.0", "LIMIT = 2.0"),
+        ("helped", "train.py", '"b"] = 2.0', '"b"] = 3.0'),
+        ("helped", "train.py", "extra = 0.25", "extra = 0.5"),
+        ("helped", "rules.py", "1 / 3", "1 / 4"),
+        ("helped", "rules.py", "return 2.0", "return 4.0"),
+        ("helped", "deep.py", "1.0", "2.0"),
+    ],
+)
+def test_what_a_metric_uses_needs_no_training(
+    make: Make, root: Path, capsys: pytest.CaptureFixture[str], metric: str, file: str, old: str, new: str
+) -> None:
+    """What it holds, calls and reads, anywhere in the project: the same command scores again, and says so."""
+    name = make(USES, options=f"metric={metric}, greater_is_better=True")
+    folder = expkit.code_root() / "experiments" / name
+    (folder / "rules.py").write_text(RULES)
+    (folder / "deep.py").write_text(DEEP)
+    before = expkit.run(name)
+    assert "scores computed again" not in capsys.readouterr().out
+    text = (folder / file).read_text()
+    assert text.count(old) == 1
+    (folder / file).write_text(text.replace(old, new))
+    load_experiment(name, again=True)
+    assert expkit.run(name) != before
+    printed = capsys.readouterr()
+    assert "scores computed again: the metric" in printed.out and "has changed" in printed.out
+    assert (printed.err, trained(root)) == ("", ["fold0", "fold1"])
+    assert [row.marks for row in expkit.read_board()] == [()]
+    expkit.run(name)
+    assert "scores computed again" not in capsys.readouterr().out
+
+
+def test_a_metric_that_is_edited_while_a_fold_is_trained(
+    make: Make, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The scores are those of the function that ran, until the same command computes them again."""
+    edit = "from pathlib import Path\nfile = Path(__file__)\nfile.write_text(file.read_text().replace('+ 0', '+ 100'))"
+    name = make(ACCURACY.replace(".mean()", ".mean() + 0"), body=f"{edit}\n{GOOD}")
+    assert expkit.run(name) == 0.75
+    load_experiment(name, again=True)
+    capsys.readouterr()
+    assert expkit.run(name) == 100.75
+    assert "scores computed again: the metric accuracy has changed" in capsys.readouterr().out
+    [row] = expkit.read_board()
+    assert row.score == 100.75
+
+
+def test_a_helper_that_the_training_uses_too(make: Make, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In another file: then the code has changed, and the scores are computed again as well."""
+    name = make("import rules\n\n\ndef doubled(oof):\n    return rules.half(4.0)\n", options="metric=doubled")
+    folder = expkit.code_root() / "experiments" / name
+    (folder / "rules.py").write_text("import model\n\n\ndef half(x):\n    return x / 2\n")
+    (folder / "model.py").write_text("def fit(x):\n    import rules\n\n    return rules.half(x)\n")
+    assert expkit.run(name) == 2.0
+    (folder / "rules.py").write_text("import model\n\n\ndef half(x):\n    return x / 4\n")
+    load_experiment(name, again=True)
+    assert expkit.run(name) == 1.0
+    printed = capsys.readouterr()
+    assert "scores computed again" in printed.out
+    assert f"the code has changed since fold 0 (experiments/{name}/rules.py)" in printed.err
+
+
+ODD = """
+import re
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass
+class Odd:
+    names: frozenset
+    open_file: object
+    me: object = None
+
+    def __call__(self, oof):
+        return 1.0 if again(1) else 0.0
+
+
+def again(n):
+    return n == 0 or again(n - 1)
+
+
+odd = Odd(frozenset("abcdefgh"), open(__file__), [threading.Lock(), object(), lambda x: x, re.compile("a"), Path("a")])
+odd.me.append(odd)
+"""
+
+
+def test_a_metric_is_the_same_in_each_process(make: Make, project: Project) -> None:
+    """Whatever it holds: a lock, a file, itself; whatever its comments, docstrings and layout; in any experiment."""
+    name = make(ODD, options="metric=odd")
+    line = f"import expkit; print(expkit.load_experiment({name!r}).experiment.made_by)"
+    source = str(expkit.code_root() / "src")
+    environments = [{"PYTHONPATH": source, "PYTHONHASHSEED": seed} for seed in ("1", "2")]
+    found = {call(project.python, "-c", line, cwd=project.folder, env=each).stdout for each in environments}
+    assert found == {f"{load_experiment(name).experiment.made_by}\n"}
+    commented = ODD.replace("return n ==", "# a comment\n    return  n ==").replace("(n):", '(n):\n    """Text."""')
+    assert found == {f"{load_experiment(make(commented, options='metric=odd')).experiment.made_by}\n"}
+    changed = make(ODD.replace('compile("a")', 'compile("b")'), options="metric=odd")
+    assert found != {f"{load_experiment(changed).experiment.made_by}\n"}
 
 
 # Predictions

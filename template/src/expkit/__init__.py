@@ -6,6 +6,7 @@ The template owns this package and `copier update` improves it; experiments impo
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from expkit.modules import watch
 from expkit.paths import read_dotenv
 
 if TYPE_CHECKING:
@@ -102,4 +103,5 @@ def __dir__() -> list[str]:
     return __all__
 
 
+watch()
 read_dotenv()

@@ -9,15 +9,34 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
-from expkit.modules import Loader
-from expkit.paths import code_root
+from expkit.errors import warn
+from expkit.modules import STARTED, Loader, own_path
+from expkit.paths import code_root, shown
+from expkit.syntax import Statement, statements
 
 SCHEMAS = ".schema"  # beside train.py: what editors know of its configuration, made from its classes
 IGNORED = ("config.yaml", "exp", "__pycache__")  # beside train.py: no code; configuration is compared by its values
+UNKNOWN = b'raise ImportError("edited after it was loaded by its path: nobody knows what ran")\n'
 
 Digests = dict[str, list[str]]  # path from the project's root: hash of the bytes, hash of what they mean to Python
-Unused = Mapping[str, frozenset[str]]  # path: names in that file that train nothing
+
+_seen: WeakKeyDictionary[ModuleType, bytes] = WeakKeyDictionary()
+
+
+class Unused(NamedTuple):
+    """The names at the top of files that train nothing, by the path of the file from the project's root.
+
+    Attributes:
+        configs: classes of the configuration: the values of their fields are compared instead.
+        metrics: metrics, and what they use; it trains nothing unless something else uses it, too.
+    """
+
+    configs: Mapping[str, frozenset[str]]
+    metrics: Mapping[str, frozenset[str]]
 
 
 def loaded_sources(experiment: str) -> dict[str, bytes]:
@@ -25,25 +44,35 @@ def loaded_sources(experiment: str) -> dict[str, bytes]:
 
     Not those of other experiments, and not expkit: a run does not change with an update of the template.
     """
-    root = str(code_root()) + os.sep
-    not_yours = ((".venv", ""), ("src", "expkit", ""), ("src", "hydra_plugins", "expkit_"))
-    left_out = tuple(os.path.join(root, *part) for part in not_yours)
-    experiments, own = (
-        os.path.join(root, "experiments") + os.sep,
-        os.path.join(root, "experiments", experiment) + os.sep,
-    )
+    root = code_root()
+    experiments, own = (os.path.join(root, "experiments", *name) + os.sep for name in ((), (experiment,)))
+    plugins = os.path.join(root, "src", "hydra_plugins", "expkit_")
     sources: dict[str, bytes] = {}
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if name == "__main__" or not isinstance(file, str) or not file.startswith(root) or file.startswith(left_out):
+        file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
+        path = own_path(file) if isinstance(file, str) and name not in ("__main__", "__mp_main__") else None
+        if path is None or path.startswith(plugins) or (path.startswith(experiments) and not path.startswith(own)):
             continue
-        if "site-packages" in file or (file.startswith(experiments) and not file.startswith(own)):
-            continue
-        loader = getattr(module, "__loader__", None)
-        source = getattr(loader, "source", None) if isinstance(loader, Loader) else _read(file)
+        loader = getattr(getattr(module, "__spec__", None), "loader", None)
+        if not isinstance(loader, Loader):
+            path = str(getattr(loader, "archive", path))  # a zip file
+        source = loader.source if isinstance(loader, Loader) else _as_loaded(module, path)
         if source is not None:
-            sources[Path(file).relative_to(root).as_posix()] = source
+            sources[Path(path).relative_to(root).as_posix()] = source
     return sources
+
+
+def _as_loaded(module: ModuleType, file: str) -> bytes:
+    """What a module was loaded from without a `Loader`: what its file holds, unless that may have changed since."""
+    if module not in _seen:
+        try:
+            content = _read(file) if os.stat(file).st_ctime <= STARTED else None
+        except OSError:
+            content = None
+        if content is None:
+            warn(f"{shown(Path(file))} was loaded by its path and may have changed since: import it by its name")
+        _seen[module] = UNKNOWN if content is None else content
+    return _seen[module]
 
 
 def files_beside(experiment: str) -> dict[str, bytes]:
@@ -63,19 +92,19 @@ def digests(sources: Mapping[str, bytes], unused: Unused | None = None) -> Diges
 
     Args:
         sources: path to content.
-        unused: path to the names of classes of the configuration, whose defaults are no part of the meaning (the values
-            are compared instead), and of metrics, which train nothing.
+        unused: what is no part of the meaning. A file of which nothing is left, but imports, means "".
     """
-    left_out = unused or {}
+    configs, metrics = (unused or Unused({}, {})).configs, _only_of_metrics(sources, unused)
     return {
-        path: [_hash(_lines(source)), _meaning(path, source, left_out.get(path))]
+        path: [_hash(_lines(source)), _meaning(path, source, configs.get(path), metrics.get(path))]
         for path, source in sorted(sources.items())
     }
 
 
 def digest(files: Digests) -> list[str]:
     """Two hashes of all files together, for `same_code`."""
-    return [_hash(repr([(path, pair[which]) for path, pair in sorted(files.items())]).encode()) for which in (0, 1)]
+    both = ([(path, pair[which]) for path, pair in sorted(files.items()) if pair[which]] for which in (0, 1))
+    return [_hash(repr(found).encode()) for found in both]
 
 
 def same_code(one: Sequence[str], other: Sequence[str]) -> bool:
@@ -88,7 +117,7 @@ def changed_since(files: Digests, unused: Unused | None = None) -> list[str]:
     root = code_root()
     now = {path: source for path in files if (source := _read(str(root / path))) is not None}
     present = digests(now, unused)
-    return [path for path, pair in files.items() if path not in present or not same_code(pair, present[path])]
+    return [path for path, pair in files.items() if not same_code(pair, present.get(path, ["gone", ""]))]
 
 
 def _read(file: str) -> bytes | None:
@@ -108,49 +137,49 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
+def _only_of_metrics(sources: Mapping[str, bytes], unused: Unused | None) -> dict[str, frozenset[str]]:
+    """The names, by file, that metrics use and no other statement of any file does, whoever's attribute it names."""
+    left = {path: names for path, names in (unused.metrics if unused else {}).items() if path in sources}
+    parsed = {path: statements(source) or () for path, source in sources.items() if left and path.endswith(".py")}
+    while True:
+        training = [
+            one for path, each in parsed.items() for one in each if not _is_left_out(one, left.get(path, frozenset()))
+        ]
+        used = frozenset().union(*(one.uses for one in training))
+        if not any(names & used for names in left.values()):
+            return left
+        left = {path: names - used for path, names in left.items()}
+
+
+def _is_left_out(statement: Statement, names: frozenset[str]) -> bool:
+    return statement.runs and bool(statement.binds) and statement.is_plain and statement.binds <= names
+
+
 @functools.cache  # each checkpoint asks again, and a parse takes longer than the save
-def _meaning(path: str, source: bytes, unused: frozenset[str] | None) -> str:
+def _meaning(path: str, source: bytes, configs: frozenset[str] | None, metrics: frozenset[str] | None) -> str:
     """A hash of the syntax tree."""
-    if not path.endswith(".py"):
+    found = statements(source) if path.endswith(".py") else None
+    if found is None:
         return _hash(_lines(source))
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return _hash(_lines(source))
-    if unused is not None:
-        _leave_out(tree, unused)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            node.body[:] = [part for part in node.body if not _is_text(part)]
+    body = [one.node for one in found if one.runs and not _is_left_out(one, metrics or frozenset())]
+    if metrics and all(isinstance(node, ast.Import | ast.ImportFrom) for node in body):
+        return ""
+    parts = [_without_fields(node) if getattr(node, "name", "") in (configs or ()) else node for node in body]
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"  # the tree differs between versions
-    return _hash(f"{version} {ast.dump(tree)}".encode())
+    return _hash(f"{version} {list(map(ast.dump, parts))}".encode())
 
 
-def _is_text(part: ast.stmt) -> bool:
-    return isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)
-
-
-def _leave_out(tree: ast.Module, unused: frozenset[str]) -> None:
-    """Take from a train.py what trains nothing: fields of the configuration, metrics, the lines that start it all."""
-    tree.body = [part for part in tree.body if not _starts_it(part)]
-    used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-    used |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    metrics = unused - used
-    tree.body = [part for part in tree.body if not (isinstance(part, ast.FunctionDef) and part.name in metrics)]
-    for part in tree.body:
-        if isinstance(part, ast.ClassDef) and part.name in unused:
-            part.body = [inner for inner in part.body if not _is_field(inner)]
-
-
-def _starts_it(part: ast.stmt) -> bool:
-    if isinstance(part, ast.If):
-        return ast.unparse(part.test) == "__name__ == '__main__'"
-    is_call = isinstance(part, ast.Assign) and isinstance(part.value, ast.Call)
-    return is_call and ast.unparse(part.value.func) in ("expkit.Experiment", "Experiment")  # type: ignore[attr-defined]
+def _without_fields(node: ast.stmt) -> ast.stmt:
+    if not isinstance(node, ast.ClassDef):
+        return node
+    body = [inner for inner in node.body if not _is_field(inner)]
+    return ast.ClassDef(**{name: value for name, value in ast.iter_fields(node)} | {"body": body})
 
 
 def _is_field(part: ast.stmt) -> bool:
     """A field, whose value is in the configuration; not a ClassVar, which is a constant of the code."""
-    if isinstance(part, ast.AnnAssign):
-        return "Var" not in ast.unparse(part.annotation)
-    return isinstance(part, ast.FunctionDef) and part.name == "__post_init__"
+    if not isinstance(part, ast.AnnAssign):
+        return isinstance(part, ast.FunctionDef) and part.name == "__post_init__"
+    annotation = part.annotation
+    text = str(annotation.value) if isinstance(annotation, ast.Constant) else ast.unparse(annotation)
+    return text.partition("[")[0].rpartition(".")[2] not in ("ClassVar", "InitVar")

@@ -3,11 +3,6 @@
 Any process that can import expkit can so load what was pickled in another one.
 """
 
-import sys
-
-from expkit.modules import Finder
 from expkit.paths import code_root
 
 __path__ = [str(code_root() / "experiments")]
-
-sys.meta_path.insert(0, Finder())

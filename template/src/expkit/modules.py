@@ -3,25 +3,75 @@
 Each experiment is a package of its own, `expkit.experiments.<folder>`: what its train.py imports from beside it is a
 module of that package. So two experiments with a `model.py` never see each other's, an `import` in a function finds
 its own folder whenever it runs, and classes can be pickled in one process and loaded in another.
+
+Whatever a process imports from the project, by whatever name, is loaded by a `Loader`, which keeps the source that ran.
 """
 
 from __future__ import annotations
 
 import builtins
 import importlib
-import importlib.abc
 import importlib.machinery
 import os
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from expkit.paths import code_root, experiment_dir
 
 PACKAGE = "expkit.experiments"
+EXECUTED: dict[str, tuple[bytes, CodeType]] = {}  # file: what this process has last executed of it
+STARTED = time.time()  # a file that has not changed since is as it was when this process loaded it
+
+_ROOT = str(code_root()) + os.sep
+_NOT_OWN = tuple(os.path.join(_ROOT, *part) for part in ((".venv", ""), ("src", "expkit", "")))
+_early: dict[str, ModuleType] = {}  # loaded before expkit could see their source
+
+
+def watch() -> None:
+    """Load what is imported from the project with a `Loader`, from now on."""
+    sys.path_hooks.insert(0, _finder)
+    for folder in [folder for folder in sys.path_importer_cache if own_path(folder)]:
+        del sys.path_importer_cache[folder]
+    for name, module in sys.modules.items():
+        loader = getattr(getattr(module, "__spec__", None), "loader", None)
+        if type(loader) is importlib.machinery.SourceFileLoader and name != "__main__" and own_path(loader.path):
+            _early[name] = module
+
+
+def own_path(path: str) -> str | None:
+    """Where a file or folder of the project's own code lies, links resolved where needed; None: it is not."""
+    if "site-packages" in path:
+        return None
+    for found in (os.path.abspath, os.path.realpath):
+        whole = found(path)
+        if f"{whole}{os.sep}".startswith(_ROOT):
+            return None if f"{whole}{os.sep}".startswith(_NOT_OWN) else whole
+        if path.startswith(sys.base_prefix):
+            return None
+    return None
+
+
+def _finder(folder: str) -> importlib.machinery.FileFinder:
+    path = own_path(folder)
+    if path is None or not os.path.isdir(path):
+        raise ImportError(f"not a folder of the project: {folder}")
+    machinery = importlib.machinery
+    kinds = [(machinery.ExtensionFileLoader, machinery.EXTENSION_SUFFIXES), (Loader, machinery.SOURCE_SUFFIXES)]
+    return machinery.FileFinder(path, *kinds, (machinery.SourcelessFileLoader, machinery.BYTECODE_SUFFIXES))
+
+
+def _drop_early() -> None:
+    """Let what was imported before `watch` be imported anew; an object that holds it keeps it."""
+    while _early:
+        early, module = _early.popitem()
+        if sys.modules.get(early) is module and not getattr(module.__spec__, "_initializing", False):
+            for name in [name for name in sys.modules if f"{name}.".startswith(f"{early}.")]:
+                del sys.modules[name]
 
 
 def load(experiment: str, module: str = "train") -> ModuleType:
@@ -32,6 +82,7 @@ def load(experiment: str, module: str = "train") -> ModuleType:
         ModuleNotFoundError: it has no such module.
     """
     experiment_dir(experiment)
+    _drop_early()
     return importlib.import_module(f"{PACKAGE}.{experiment}.{module}")
 
 
@@ -39,6 +90,8 @@ def forget(experiment: str) -> None:
     """Let the next `load` read the files of an experiment again, as they are then."""
     for name in [name for name in sys.modules if name.startswith(f"{PACKAGE}.{experiment}")]:
         del sys.modules[name]
+    for file in [file for file in EXECUTED if file.startswith(f"{_ROOT}experiments{os.sep}{experiment}{os.sep}")]:
+        del EXECUTED[file]
     importlib.invalidate_caches()
 
 
@@ -56,24 +109,6 @@ def named_plainly(experiment: str) -> Iterator[None]:
         sys.path.remove(folder)
 
 
-class Finder(importlib.abc.MetaPathFinder):
-    """Finds the modules of experiments, and those of the project's own packages in src/; no others."""
-
-    def __init__(self) -> None:
-        source = code_root() / "src"
-        self.own = {path.stem for path in source.glob("*") if path.stem != "expkit"} if source.is_dir() else set()
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        if not name.startswith(f"{PACKAGE}.") and name.partition(".")[0] not in self.own:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
-            spec.loader = Loader(spec.loader.name, spec.loader.path)
-        return spec
-
-
 class Loader(importlib.machinery.SourceFileLoader):
     """Keeps the source that it has executed, and lets the modules of an experiment import from beside them.
 
@@ -81,15 +116,17 @@ class Loader(importlib.machinery.SourceFileLoader):
         source: the bytes that ran.
     """
 
-    source: bytes
+    source: bytes | None = None
 
     def exec_module(self, module: ModuleType) -> None:
         self.source = self.get_data(self.path)
+        code = compile(self.source, self.path, "exec", dont_inherit=True)
+        EXECUTED[self.path] = self.source, code
         parts = module.__name__.split(".")
         if module.__name__.startswith(f"{PACKAGE}."):
             own = _importer(".".join(parts[:3]), code_root() / "experiments" / parts[2])
             module.__dict__["__builtins__"] = vars(builtins) | {"__import__": own}
-        exec(compile(self.source, self.path, "exec", dont_inherit=True), module.__dict__)
+        exec(code, module.__dict__)
 
 
 def _importer(package: str, folder: Path) -> Any:

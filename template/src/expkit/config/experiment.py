@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from expkit.errors import Error, report, require
+from expkit.fingerprint import Fingerprint
 
 if TYPE_CHECKING:
     from expkit.tables import Columns
@@ -138,6 +139,11 @@ class Experiment:
     def metrics(self) -> dict[str, Metric]:
         """Every metric by its name, the one that decides first."""
         return {metric_name(metric): metric for metric in (self.metric, *self.other_metrics)}
+
+    @functools.cached_property
+    def made_by(self) -> dict[str, str]:
+        """What the metrics do, as hashes by name, as they were when this was first asked."""
+        return {name: Fingerprint().of(metric) for name, metric in self.metrics.items()}
 
 
 def sounds_like_error(name: str) -> bool:

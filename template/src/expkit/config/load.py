@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from expkit import codehash, modules
 from expkit.config.experiment import Experiment
 from expkit.errors import Error
+from expkit.fingerprint import Fingerprint, home
 from expkit.paths import code_root, experiment_dir, shown
 
 
@@ -36,22 +36,26 @@ class Loaded:
 
     @functools.cached_property
     def unused(self) -> codehash.Unused:
-        """The names in its files that train nothing: classes of the configuration, metrics."""
-        found: dict[str, set[str]] = {}
-        thing: Any
+        """The names in the project's files that train nothing."""
         choices = [one for classes in self.experiment.groups.values() for one in classes.values()]
         bases = [base for one in choices for base in one.__mro__[1:-1]]
-        configs = [found for root in (self.experiment.Config, *choices, *bases) for found in _config_classes(root)]
-        for thing in (*configs, *self.experiment.metrics.values()):
-            while isinstance(thing, functools.partial):
-                thing = thing.func
-            try:
-                file = Path(inspect.getfile(thing)).resolve()
-            except TypeError:
-                continue
-            if file.is_relative_to(code_root()) and hasattr(thing, "__name__"):
-                found.setdefault(file.relative_to(code_root()).as_posix(), set()).add(thing.__name__)
-        return {path: frozenset(names) for path, names in found.items()}
+        configs: dict[str, set[str]] = {}
+        for kind in [found for root in (self.experiment.Config, *choices, *bases) for found in _config_classes(root)]:
+            if file := home(kind):
+                configs.setdefault(file, set()).add(kind.__name__)
+        metrics = Fingerprint()
+        for metric in self.experiment.metrics.values():
+            metrics.of(metric)
+        metrics.of_metrics(str(self.folder / "train.py"))
+        return codehash.Unused(_by_path(configs), _by_path(metrics.used, configs))
+
+
+def _by_path(found: Mapping[str, set[str]], without: Mapping[str, set[str]] = {}) -> dict[str, frozenset[str]]:
+    root = code_root()
+    return {
+        Path(file).relative_to(root).as_posix(): frozenset(names) - without.get(file, set())
+        for file, names in found.items()
+    }
 
 
 def _config_classes(root: type) -> list[Any]:

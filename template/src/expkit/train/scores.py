@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import inspect
 import json
 import math
 import numbers
 import statistics
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +96,7 @@ def plain_value(value: Any, what: str) -> Any:
 
 def scores(experiment: Experiment, predictions: Columns) -> dict[str, float]:
     """Every metric of an experiment. Errors as of `score`."""
+    made_by(experiment)  # before one of them changes what it holds
     return {name: score(name, metric, predictions) for name, metric in experiment.metrics.items()}
 
 
@@ -112,6 +109,8 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> RunRecor
     run = record.read_run(folder)
     if not run.done or is_current(experiment, run):
         return run
+    before = run.cv["made_by"] if run.cv is not None else {}
+    changed = [name for name, what in made_by(experiment).items() if before.get(name, what) != what]
     with versions.locked():  # whoever comes last sees every fold
         run = record.read_run(folder)
         try:
@@ -120,6 +119,8 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> RunRecor
             record.forget_cv(folder)  # those of another metric are no longer shown as this one's
             raise
         record.write_cv(folder, summary | _about(experiment), run.done)
+    if changed:
+        print(f"scores computed again: the metric {', '.join(changed)} has changed", flush=True)
     return record.read_run(folder)
 
 
@@ -136,8 +137,8 @@ def _about(experiment: Experiment) -> dict[str, Any]:
 
 
 def made_by(experiment: Experiment) -> dict[str, str]:
-    """What the metrics of an experiment do, as hashes by name."""
-    return {name: fingerprint(metric) for name, metric in experiment.metrics.items()}
+    """What the metrics of an experiment do, as hashes by name, by `fingerprint.Fingerprint`."""
+    return experiment.made_by
 
 
 def _summary(experiment: Experiment, run: RunRecord) -> dict[str, Any]:
@@ -184,16 +185,3 @@ def _together(parts: list[Columns]) -> Columns:
     if any(set(part) != set(names) for part in parts):
         raise Error(f"the out-of-fold predictions do not have the same columns in every fold: {', '.join(names)}")
     return {name: numpy.concatenate([part[name] for part in parts]) for name in names}
-
-
-def fingerprint(metric: Any) -> str:
-    """A hash of what a metric does: of its source, where there is one."""
-    arguments: Mapping[str, Any] = {}
-    while isinstance(metric, functools.partial):
-        arguments = {**metric.keywords, "": repr(metric.args), **arguments}
-        metric = metric.func
-    try:
-        text = inspect.getsource(metric if inspect.isroutine(metric) else type(metric))
-    except (OSError, TypeError):
-        text = f"{metric.__module__}.{getattr(metric, '__qualname__', type(metric).__qualname__)}"
-    return hashlib.sha256(f"{text}{sorted(arguments.items())!r}".encode()).hexdigest()[:16]

@@ -1,0 +1,155 @@
+"""The record holds the code that ran, however it was imported and whatever was edited meanwhile."""
+
+from __future__ import annotations
+
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import Project, call
+from experiments import own_experiment
+from helpers import results, start
+from light import CONFIG, LIGHT, edited, wait_for
+
+import expkit
+from expkit import codehash, modules
+from expkit.config.load import load_experiment
+
+PACKAGE = "digits_co_experiments"
+TRAIN = """
+{imports}
+
+import expkit
+
+
+def quality(oof):
+    return oof["prediction"].mean()
+
+
+def train(exp, fold):
+    fold.save_oof({{"id": [fold.number], "prediction": [{prediction}]}})
+    fold.finish()
+
+
+experiment = expkit.Experiment(train, expkit.Config, metric=quality)
+
+if __name__ == "__main__":
+    expkit.main(experiment)
+"""
+
+
+@contextmanager
+def imported(imports: str, prediction: str = "1.0", **files: str) -> Iterator[tuple[str, Path]]:
+    """An experiment that imports, loaded; its name and folder. What it has imported is forgotten again."""
+    texts = {"config.yaml": CONFIG, "train.py": TRAIN.format(imports=imports, prediction=prediction)}
+    known, path = set(sys.modules), list(sys.path)
+    with own_experiment(texts | {f"{name}.py": text for name, text in files.items()}) as folder:
+        yield folder.name, folder
+    for name in set(sys.modules) - known:
+        del sys.modules[name]
+    sys.path[:] = path
+
+
+def recorded(experiment: str) -> dict[str, bytes]:
+    load_experiment(experiment)
+    return {path.rpartition("/")[2]: source for path, source in codehash.loaded_sources(experiment).items()}
+
+
+def test_a_package_that_is_imported_above_expkit(sweeping: Project, root: Path) -> None:
+    """Edited during fold 0: the hashes and the snapshot of fold 0 have what ran, and fold 1 is marked."""
+    shared = sweeping.folder / f"src/{PACKAGE}/features.py"
+    train = sweeping.folder / "experiments" / LIGHT / "train.py"
+    shared.write_text("K = 1\n")
+    try:
+        with (
+            edited(train, "from dataclasses import", f"from {PACKAGE} import features\nfrom dataclasses import"),
+            edited(train, "[shape.of(exp.train.x)]", "[float(features.K)]"),
+        ):
+            (root / "control/gate0").touch()
+            first = start(sweeping, root, "exp.fold=[0]")
+            wait_for(lambda: (root / "control/came0").exists(), first)
+            shared.write_text("K = 500\n")
+            (root / "control/gate0").unlink()
+            printed = first.communicate(timeout=60)
+            assert first.returncode == 0, printed
+            done = sweeping.train("exp.fold=[0,1]", experiment=LIGHT, root=root, WANDB_MODE="disabled")
+    finally:
+        shared.unlink()
+    assert f"the code has changed since fold 0 (src/{PACKAGE}/features.py)" in done.stderr
+    assert [row.marks for row in expkit.read_board()] == [("partial", "mixed code")]
+    for fold, k in ((0, 1), (1, 500)):
+        result = results(root)[fold]
+        assert result["scores"] == {"quality": k}
+        path = f"{result['git']['snapshot']}:src/{PACKAGE}/features.py"
+        assert call("git", "show", path, cwd=sweeping.folder).stdout == f"K = {k}\n"
+
+
+@pytest.mark.parametrize("is_package", [False, True])
+def test_a_folder_that_is_put_on_the_path(is_package: bool) -> None:
+    """Its modules are seen as they ran; so are a package beside train.py and a part of a namespace."""
+    lines = "import sys\nfrom pathlib import Path\nsys.path.insert(0, str(Path(__file__).parent / 'lib'))\n"
+    with imported("") as (name, folder):
+        inner = folder / "lib" / ("own_part" if is_package else ".")
+        inner.mkdir(parents=True)
+        (inner / "own_rules.py").write_text("K = 1\n")
+        imports = f"{lines}from own_part import own_rules" if is_package else f"{lines}import own_rules"
+        (folder / "train.py").write_text(TRAIN.format(imports=imports, prediction="own_rules.K"))
+        load_experiment(name)
+        (inner / "own_rules.py").write_text("K = 2\n")
+        assert recorded(name)["own_rules.py"] == b"K = 1\n"
+        sys.modules.pop("own_rules", None)
+
+
+BY_PATH = """
+import importlib.util, sys
+from pathlib import Path
+spec = importlib.util.spec_from_file_location("own_loaded", Path(__file__).with_name("loaded.py"))
+loaded = sys.modules["own_loaded"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(loaded)
+"""
+
+
+def test_a_module_that_is_loaded_by_its_path(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is what its file holds, while that cannot have changed since; else nobody knows, and that is said."""
+    with imported(BY_PATH, loaded="K = 1\n") as (name, folder):
+        monkeypatch.setattr(codehash, "STARTED", time.time() + 60)
+        assert recorded(name)["loaded.py"] == b"K = 1\n"
+        (folder / "loaded.py").write_text("K = 2\n")
+        assert recorded(name)["loaded.py"] == b"K = 1\n"
+        load_experiment(name, again=True)
+        monkeypatch.setattr(codehash, "STARTED", time.time() - 60)
+        assert recorded(name)["loaded.py"] == codehash.UNKNOWN
+        assert "loaded.py was loaded by its path and may have changed" in capsys.readouterr().err
+        path = f"experiments/{name}/loaded.py"
+        assert codehash.changed_since(codehash.digests({path: codehash.UNKNOWN})) == [path]
+
+
+def test_a_zip_file_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "import sys\nfrom pathlib import Path\nsys.path.insert(0, str(Path(__file__).parent / 'lib.zip'))\n"
+    monkeypatch.setattr(codehash, "STARTED", time.time() + 60)
+    with imported("") as (name, folder):
+        with zipfile.ZipFile(folder / "lib.zip", "w") as archive:
+            archive.writestr("own_zipped.py", "K = 1\n")
+        (folder / "train.py").write_text(TRAIN.format(imports=f"{lines}import own_zipped", prediction="own_zipped.K"))
+        assert recorded(name)["lib.zip"] == (folder / "lib.zip").read_bytes()
+
+
+def test_what_is_no_code_of_the_project() -> None:
+    """Neither expkit, nor a library, whatever its folder is called, nor what another project has."""
+    root = expkit.code_root()
+    own = [root / "src/mine/a.py", root / "experiments/001/train.py", root / "lib"]
+    assert [modules.own_path(str(path)) for path in own] == list(map(str, own))
+    others = [root / ".venv/bin", root / "src/expkit/run.py", root / "env/lib/site-packages/a.py", root.parent / "a.py"]
+    assert not any(modules.own_path(str(path)) for path in others)
+
+
+def test_a_project_behind_a_link(tmp_path: Path) -> None:
+    """Its modules are the project's, by whichever path they are found."""
+    (tmp_path / "link").symlink_to(expkit.code_root())
+    assert modules.own_path(str(tmp_path / "link/src/mine")) == str(expkit.code_root() / "src/mine")
