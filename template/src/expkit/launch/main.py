@@ -7,6 +7,7 @@ import inspect
 import secrets
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from expkit.config.load import Loaded, load_experiment
 from expkit.config.messages import as_error
 from expkit.config.values import Config, check, name_folds
 from expkit.errors import escape_unprintable, interrupted, report, require
+from expkit.fingerprint import Fingerprint
 from expkit.launch.job import Job
 from expkit.paths import code_root, project_root, shown
 from expkit.train import world
@@ -46,14 +48,14 @@ def main(experiment: Experiment) -> None:
     assert caller is not None
     escape_unprintable()
     try:
-        failure = _run(Path(caller.f_globals["__file__"]).resolve())
+        failure = _run(Path(caller.f_globals["__file__"]).resolve(), experiment)
     except (Exception, KeyboardInterrupt) as error:
         failure = error
     if failure is not None:
         sys.exit(report(failure))
 
 
-def _run(train: Path) -> BaseException | None:
+def _run(train: Path, experiment: Experiment) -> BaseException | None:
     """Do what the command line says; what it fails with."""
     require(
         train.parents[1].name == "experiments" and train.name == "train.py",
@@ -66,6 +68,11 @@ def _run(train: Path) -> BaseException | None:
     )
     project_root()
     loaded = load_experiment(train.parent.name)
+    require(
+        _parts(experiment) == _parts(loaded.experiment),
+        f"expkit.main is given another experiment than {shown(train)} defines, and jobs would not see it: change that "
+        "one, experiment = expkit.Experiment(...)",
+    )
     parser, args = compat.parse([as_hydra_takes(argument, loaded) for argument in sys.argv[1:]])
     job = Job(loaded.name, [train.name, *sys.argv[1:]], secrets.token_hex(4))
     if not _only_looks(args) and world.leads():
@@ -83,6 +90,11 @@ def _run(train: Path) -> BaseException | None:
     except (Exception, KeyboardInterrupt) as error:
         return error if interrupted(error) else as_error(error)
     return job.failure
+
+
+def _parts(experiment: Experiment) -> list[str]:
+    """Where the parts of an experiment stand, and what they hold."""
+    return [Fingerprint(follow=False).of(getattr(experiment, item.name, None)) for item in fields(Experiment)]
 
 
 def _manual(loaded: Loaded, overrides: Sequence[str]) -> str:
