@@ -118,7 +118,7 @@ class Job:
         run = Run(loaded, config, _overrides(), command)
         try:
             score = run.train()
-            return score if trial is None else trial.outcome(score)
+            return score if trial is None else trial.outcome(score, run.code)
         finally:
             if run.place.folder is not None:
                 whole = run.pruned is None

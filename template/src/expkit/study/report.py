@@ -15,10 +15,12 @@ class Outcome:
     Attributes:
         score: None of a run that has been pruned.
         steps: step to score, as it was reported.
+        code: what trained it, as the two hashes of `codehash.digest`; None: no fold of it is done.
     """
 
     score: float | None
     steps: dict[int, float]
+    code: list[str] | None = None
 
 
 @dataclass
@@ -48,9 +50,9 @@ class RunningTrial:
         self._study: Any = None
         self.steps: dict[int, float] = {}
 
-    def outcome(self, score: float | None) -> Outcome:
-        """What the run has come to; None: it has been pruned."""
-        return Outcome(score, self.steps)
+    def outcome(self, score: float | None, code: list[str] | None) -> Outcome:
+        """What the run has come to, as of `Outcome`."""
+        return Outcome(score, self.steps, code)
 
     def report(self, step: int, score: float) -> bool:
         """Keep a score, and ask the pruner; whether the run is to end."""

@@ -18,7 +18,7 @@ from expkit.study.name import NoScore
 from expkit.study.report import Outcome, Reference
 from expkit.study.space import Space
 from expkit.study.storage import opened
-from expkit.study.trials import Trials
+from expkit.study.trials import CODE, Trials, of_other_code
 from expkit.train.pruning import STEPS
 
 DEATHS = ("TerminatedWorkerError", "UncompletedJobError")  # of joblib and of submitit: a process ended without a word
@@ -131,8 +131,12 @@ class Search:
             raise NoScore(f"no trial of the study has a score: {', '.join(counts)}")
         best = study.best_trial
         values = " ".join(f"{name}={value}" for name, value in best.params.items())
-        print(f"study: {', '.join(counts)}; the best has {best.value:.4f} with {values}", flush=True)
         found = {"name": "optuna", "best_params": best.params, "best_value": best.value}
+        mixed = ""
+        if (code := best.user_attrs.get(CODE)) and (others := of_other_code(study, code)):
+            found["other_code"] = others
+            mixed = f"; mixed code: {len(others)} of the trials were trained with other code than the best"
+        print(f"study: {', '.join(counts)}; the best has {best.value:.4f} with {values}{mixed}", flush=True)
         OmegaConf.save(OmegaConf.create(found), f"{self._config.hydra.sweep.dir}/optimization_results.yaml")
 
 

@@ -92,6 +92,12 @@ class Run:
                 error.filename = str(self.place.folder or self.place.versions.parent)
             raise
 
+    @property
+    def code(self) -> list[str] | None:
+        """What trained the first of its folds that is done, as the two hashes of `codehash.digest`."""
+        done = self.place.done_folds().values()
+        return next((fold.result["code"] for fold in done if fold.result), None)
+
     def _follow(self) -> None:
         """Train what rank 0 says."""
         for fold in self._ranks.folds(self.exp.debug):
