@@ -638,9 +638,9 @@ def submitted(make: Make, columns: str) -> str:
     [
         ("{'id': ['01', '02'], 'y': [1, 2]}", "1 rows of"),
         ("{'id': ['01', '02', '03', '04'], 'y': [1, 2, 3, 4]}", "1 rows are not in"),
-        ("{'id': ['01', '03', '02'], 'y': [1, 2, 3]}", "the rows are in another order than in"),
         ("{'id': ['01', '02', '02'], 'y': [1, 2, 3]}", "the id 02 is there more than once"),
         ("{'id': [1, 2, 3], 'y': [1, 2, 3]}", "3 rows of"),
+        ("{'id': [1, 2, 3], 'y': [1, 2, 3]}", '01 (read ids as text, with their zeros: dtype={"id": str})'),
         ("{'id': ['01', '02', '03'], 'x': [1, 2, 3]}", "the columns are id, x, but"),
         ("{'y': [1, 2, 3], 'id': ['01', '02', '03']}", "the columns are y, id, but"),
         ("{'id': ['01', '02', '03'], 'y': [1, 2, 3], 'z': [1, 2, 3]}", "the columns are id, y, z, but"),
@@ -656,6 +656,14 @@ def test_a_submission_that_does_not_fit_is_not_written(make: Make, root: Path, c
     expkit.run(submitted(make, "{'id': ['01', '02', '03'], 'y': [0.1, 1e-9, 3.0]}"), overrides=["exp.mode=sub"])
     [file] = root.rglob("submission.csv")
     assert file.read_text() == "id,y\n01,0.1\n02,1e-09\n03,3.0\n"
+
+
+def test_a_submission_has_the_order_of_the_sample(make: Make, root: Path) -> None:
+    (root / "input/sample_submission.csv").write_text("id,y_0,y_1\n01,0,0\n02,0,0\n03,0,0\n")
+    columns = "{'id': ['03', '01', '02'], 'y': np.array([[3, 30], [1, 10], [2, 20]])}"
+    expkit.run(submitted(make, columns), overrides=["exp.mode=sub"])
+    [file] = root.rglob("submission.csv")
+    assert file.read_text() == "id,y_0,y_1\n01,1,10\n02,2,20\n03,3,30\n"
 
 
 def test_a_submission_without_a_sample(make: Make, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -687,6 +695,31 @@ def test_the_sample_lies_beside_the_files_that_are_named(make: Make, root: Path)
         assert "1 rows of" in refused(name, "exp.mode=sub"), named
     with pytest.raises(expkit.Error, match=r"inputs in expkit.Experiment is a list: inputs=\['train.csv'\]"):
         expkit.run(make(options="metric=accuracy, inputs='train.csv'"))
+
+
+def test_a_sample_counts_for_an_experiment_that_names_no_data(
+    make: Make, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When it has the columns of the submission, or its rows; the sample of another competition does not."""
+    for folder, header in (("houses", "house,price"), ("mine", "id,y")):
+        (root / "input" / folder).mkdir()
+        (root / f"input/{folder}/sample_submission.csv").write_text(f"{header}\n{folder}1,0\n{folder}2,0\n")
+    options = "metric=accuracy, inputs=[]"
+    for columns, line in (
+        ("{'id': ['mine1', 'mine3'], 'y': [1, 2]}", "1 rows of"),
+        ("{'id': ['mine2', 'mine1'], 'z': [1, 2]}", "the columns are id, z, but "),
+    ):
+        assert line in refused(make(body=SUBMIT.format(columns=columns), options=options), "exp.mode=sub")
+    own = make(body=SUBMIT.format(columns="{'id': ['mine2', 'mine1'], 'y': [1, 2]}"), options=options)
+    expkit.run(own, overrides=["exp.mode=sub"])
+    assert next(root.rglob(f"{own}/*/full/submission.csv")).read_text() == "id,y\nmine1,2\nmine2,1\n"
+    capsys.readouterr()
+    expkit.run(
+        make(body=SUBMIT.format(columns="{'id': [7], 'digit': [1]}"), options=options), overrides=["exp.mode=sub"]
+    )
+    assert "houses/sample_submission.csv, which has other columns and rows" in capsys.readouterr().err
+    (root / "input/houses/sample_submission.csv").write_text("id,y\n1,0\n")
+    assert "there are 2 files sample_submission.csv: name the data" in refused(own, "exp.mode=sub", "exp.name=two")
 
 
 def test_results_of_all_rows_that_are_older_than_the_code_or_the_data(

@@ -433,9 +433,9 @@ def train_rows(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
     ("body", "mentions"),
     [
         ("save(fold, valid()[::-1])", ""),
-        ("save(fold, valid()[:16])", "oof.npz: 4 rows that expkit.split left out are not predicted, such as row"),
-        ("save(fold, [*valid(), 'new'])", "oof.npz: 1 rows are predicted that it did not leave out, such as new"),
-        ("valid(); save(fold, ids[:20])", "gathered?), and 1"),
+        ("save(fold, valid()[:16])", "oof.npz: 4 rows that expkit.split left out are not predicted, such as ['row"),
+        ("save(fold, [*valid(), 'new'])", "1 rows are predicted that expkit.split did not leave out, such as ['new']"),
+        ("valid(); save(fold, ids[:20])", ", and 1"),
         ("ids = np.arange(60); save(fold, list(map(str, valid(ids))))", "the ids are <U2, and those given to"),
         ("ids = np.arange(60, dtype='u1'); save(fold, valid(ids).astype(int))", ""),
         ("save(fold, ids[:20])", "call expkit.split(exp, fold.number, id=...) in train(), or say expkit.Experiment("),
@@ -482,24 +482,28 @@ def test_an_experiment_that_splits_by_itself(train_rows: Callable[..., str]) -> 
 
 
 def test_two_trainings_at_once_have_their_own_rows(root: Path) -> None:
-    """What one leaves out is nothing that the other has to predict, whichever fold it is."""
-    started = Barrier(2)
+    """Each has those that it was split for, also in a thread of its own."""
+    both = Barrier(2)
 
     def training(name: str, first: int) -> Run:
         def during(fold: expkit.Fold) -> None:
+            both.wait(30)
             ids = np.arange(first, first + 10)
-            valid = ids[expkit.split(config(), fold.number, id=ids)[1]]
-            started.wait(30)
-            fold.save_oof({"id": valid, "prediction": np.zeros(len(valid))})
-            with pytest.raises(expkit.Error, match="2 rows that expkit.split left out are not predicted"):
-                fold.save_oof({"id": (valid + 99) % 200 + 1, "prediction": np.zeros(len(valid))})
+            with ThreadPoolExecutor(1) as pool:
+                _, rows = pool.submit(expkit.split, run.exp, fold.number, id=ids).result()
+            both.wait(30)
+            fold.save_oof({"id": ids[rows], "prediction": rows})
+            with pytest.raises(
+                expkit.Error, match="2 rows .* left out are not predicted, such as .*, and 2 others are"
+            ):
+                fold.save_oof({"id": (ids[rows] + 99) % 200 + 1, "prediction": rows})
 
-        return command(f"exp.name={name}", "exp.fold=[0]", during=during, own_split=False)
+        run = command(f"exp.name={name}", "exp.fold=[0]", during=during, own_split=False)
+        return run
 
-    runs = [training("one", 1), training("two", 101)]
     with ThreadPoolExecutor(2) as pool:
-        for done in [pool.submit(run.train) for run in runs]:
-            with pytest.raises(expkit.Error, match="1 rows are predicted that it did not leave out"):
+        for done in [pool.submit(training(*each).train) for each in (("one", 1), ("two", 101))]:
+            with pytest.raises(expkit.Error, match="fold 0, oof.npz: 2 rows .* are not predicted, .* and 1 others are"):
                 done.result(60)
 
 

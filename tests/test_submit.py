@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from expkit import record
 from expkit.cli import app
 from expkit.combine.columns import most_likely
 from expkit.combine.mean import Mean
+from expkit.train.submission import Sample, fitted
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +196,134 @@ def test_what_does_not_fit_the_sample(experiments: dict[str, str], root: Path) -
     assert "1 rows of" in refused(run.row.name)
     sample(root, "id,y", ids[:-1])
     assert "1 rows are not in" in refused(run.row.name)
+
+
+TESTED = "exp.train.test=False"  # what several.py tests is not saved, but this
+
+
+def saved_test(columns: str) -> str:
+    return f"fold.save_test({columns})"
+
+
+def test_k_values_a_row_are_the_columns_of_the_sample(root: Path) -> None:
+    """In its order; each is the mean of the folds."""
+    values = "numpy.array([[1.5, 2.5, 3.5], [4.5, 5.5, 6.5]]) + fold.number"
+    saves = saved_test(f"{{'id': [9, 5], 'prediction': {values}}}")
+    with own_experiment(files("price", f"import numpy; {saves}")) as one:
+        sample(root, "id,red,green,blue", [5, 9], "0,0,0")
+        run = train(one.name, TESTED, "exp.n_folds=2")
+        rows, made = submit(run.row.name)
+    assert rows == [
+        {"id": "5", "red": "5.0", "green": "6.0", "blue": "7.0"},
+        {"id": "9", "red": "2.0", "green": "3.0", "blue": "4.0"},
+    ]
+    assert made["columns"] == {
+        "red": "mean of prediction_0",
+        "green": "mean of prediction_1",
+        "blue": "mean of prediction_2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("header", "names", "found"),
+    [
+        ("id,a,b", ["prediction_0", "prediction_1"], ["prediction_0", "prediction_1"]),
+        ("id,a,b", ["label", "logit_0", "logit_1"], ["logit_0", "logit_1"]),
+        ("id,a,b", ["logit_0", "logit_1", "prediction_0", "prediction_1"], ["prediction_0", "prediction_1"]),
+        ("id,a,b", ["logit_0", "logit_1", "other_0", "other_1"], None),
+        ("id,a,b", ["prediction_0", "prediction_1", "prediction_2"], None),
+        ("id,a,b,c", ["prediction_0", "prediction_1"], None),
+        ("id,y_1,y_2", ["y_0", "y_1"], ["y_0", "y_1"]),
+        ("id,b,a", ["a", "b", "prediction_0", "prediction_1"], ["b", "a"]),
+        ("id,b,c", ["a", "b", "prediction_0", "prediction_1"], None),
+        ("id,a,b", ["probability_b", "probability_a"], ["probability_a", "probability_b"]),
+        ("id,a", ["prediction_0", "prediction_1"], None),
+        ("id,a", ["other", "prediction"], ["prediction"]),
+    ],
+)
+def test_which_columns_are_meant(header: str, names: list[str], found: list[str] | None) -> None:
+    asked = Sample(Path("sample.csv"), header.split(","), [[] for _ in header.split(",")])
+    types = {name: numpy.dtype(float) for name in names}
+    if found is None:
+        with pytest.raises(expkit.Error, match="sample.csv has the column [ac], and the test predictions have"):
+            asked.columns_of(types, "x")
+    else:
+        assert list(asked.columns_of(types, "x").items()) == list(zip(asked.header[1:], found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("ids", "values", "line"),
+    [
+        (
+            [1, 2, 3],
+            (3, 2),
+            "test.npz: .*sample_submission.csv has the column y, and the test predictions have prediction_0",
+        ),
+        ([1, 2], 2, "test.npz: 1 rows of .*sample_submission.csv are missing, such as id 3"),
+        ([1, 2, 3, 4], 4, "test.npz: 1 rows are not in .*sample_submission.csv, such as id 4"),
+    ],
+)
+def test_test_predictions_that_cannot_be_submitted_fail_the_first_fold(
+    root: Path, ids: list[int], values: Any, line: str
+) -> None:
+    """A debug run may predict fewer rows."""
+    saves = saved_test(f"{{'id': {ids}, 'prediction': numpy.ones({values})}}")
+    with own_experiment(files("price", f"import numpy; {saves}")) as folder:
+        sample(root, "id,y", [1, 2, 3])
+        with pytest.raises(expkit.Error, match=f"^fold 0, {line}"):
+            expkit.run(folder.name, overrides=[TESTED, "exp.fold=[0]"])
+        sample(root, "id,y", range(1, 20))
+        expkit.run(folder.name, overrides=[TESTED, "exp.fold=[0]", "exp.debug=true"])
+
+
+@pytest.mark.parametrize("ids", [["1_a", "1_b", "2_a", "2_b"], range(1, 9)], ids=str)
+def test_a_sample_of_other_rows_is_said_once(root: Path, capfd: pytest.CaptureFixture[str], ids: Sequence[Any]) -> None:
+    """It may ask for pairs, or for several rows a test row: the predictions are kept, for a script of one's own."""
+    with own_experiment(files("price", saved_test("{'id': [1, 2], 'prediction': [0.5, 1]}"))) as folder:
+        sample(root, "id,y", ids)
+        run = train(folder.name, TESTED)
+        printed = capfd.readouterr().err
+        assert len(run.folds) == 3 and printed.count("`exp submit` will refuse these predictions") == 1
+        assert "rows of" in refused(run.row.name)
+
+
+TIMES = {
+    "2020-01-01": ["2020-01-01", "2020-03-01", "2020-02-01"],
+    "2020-01-01 00:00:00": ["2020-01-01 00:00:00", "2020-03-01 12:30:00", "2020-02-01 00:00:01"],
+    "2020-01-01T00:00:00": ["2020-01-01T00:00:00.000", "2020-03-01T12:30:00.250", "2020-02-01T10:00:00.000"],
+}
+
+
+@pytest.mark.parametrize("unit", ["D", "h", "s", "ms", "ns", "M"])
+@pytest.mark.parametrize("wanted", TIMES.values(), ids=list(TIMES))
+def test_times_are_found_by_their_value(unit: str, wanted: list[str]) -> None:
+    """And written as the sample has them."""
+    asked = Sample(Path("sample.csv"), ["date", "y"], [wanted, ["0"] * 3])
+    ids = numpy.array(wanted, dtype="datetime64").astype(f"datetime64[{unit}]")
+    if (ids != numpy.array(wanted, dtype="datetime64")).any():
+        with pytest.raises(expkit.Error, match="rows of sample.csv are missing, such as date 2020"):
+            fitted({"date": ids, "y": numpy.arange(3)}, "x", asked)
+        return
+    table = fitted({"date": ids[[2, 0, 1]], "y": numpy.array([2, 0, 1])}, "x", asked)
+    assert table["date"].tolist() == wanted and table["y"].tolist() == [0, 1, 2]
+
+
+def test_a_sample_with_an_id_twice_has_an_order_of_its_own() -> None:
+    asked = Sample(Path("sample.csv"), ["id", "y"], [["1", "1", "2"], ["0"] * 3])
+    table = {"id": numpy.array([1, 1, 2]), "y": numpy.arange(3)}
+    assert fitted(table, "x", asked)["y"].tolist() == [0, 1, 2]
+    with pytest.raises(expkit.Error, match="x: sample.csv has ids more than once: put the rows in its order"):
+        fitted({"id": numpy.array([1, 2]), "y": numpy.arange(2)}, "x", asked)
+
+
+def test_an_id_twice_among_many_is_found_at_once() -> None:
+    ids = [f"row{number}" for number in range(40_000)]
+    asked = Sample(Path("sample.csv"), ["id", "y"], [ids, ["0"] * len(ids)])
+    table = {"id": numpy.array([*ids[:-1], ids[-2]]), "y": numpy.zeros(len(ids))}
+    started = time.process_time()
+    with pytest.raises(expkit.Error, match="x: the id row39998 is there more than once"):
+        fitted(table, "x", asked)
+    assert time.process_time() - started < 2
 
 
 def test_a_mean_of_labels_is_none() -> None:

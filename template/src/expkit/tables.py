@@ -87,6 +87,17 @@ def _from_objects(array: numpy.ndarray, what: str) -> numpy.ndarray:
     raise Error(f"{what}: holds {names}: one type per column, and no missing values")
 
 
+def flat(table: Mapping[str, Any]) -> Columns:
+    """A table whose columns with k values a row are k columns, name_0, name_1, ..."""
+    found: Columns = {}
+    for name, column in table.items():
+        if getattr(column, "ndim", 1) == 2:
+            found |= {f"{name}_{place}": column[:, place] for place in range(column.shape[1])}
+        else:
+            found[name] = column
+    return found
+
+
 def require_finite(table: Columns, what: str) -> None:
     """Raise an `Error` when a number is nan or inf, saying how many rows of which column."""
     import numpy
@@ -250,18 +261,13 @@ def load(file: Path, only: str | None = None) -> Columns:
 
 
 def write_csv(file: Path | TextIO, table: Mapping[str, Any]) -> None:
-    """Write columns as text; one with k values a row becomes k columns, name_0, name_1, ..."""
-    flat: dict[str, Any] = {}
-    for name, column in table.items():
-        if getattr(column, "ndim", 1) == 2:
-            flat |= {f"{name}_{number}": column[:, number] for number in range(column.shape[1])}
-        else:
-            flat[name] = column
-    rows = max(map(len, flat.values()), default=0)
+    """Write columns as text, `flat`."""
+    columns = flat(table)
+    rows = max(map(len, columns.values()), default=0)
     with nullcontext(file) if not isinstance(file, Path) else open(file, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(flat)
+        writer.writerow(columns)
         for start in range(0, rows, CSV_ROWS):  # as Python's own objects, a few at a time
-            parts = [column[start : start + CSV_ROWS] for column in flat.values()]
+            parts = [column[start : start + CSV_ROWS] for column in columns.values()]
             values = [(part.astype(str) if part.dtype.kind == "M" else part).tolist() for part in parts]
             writer.writerows(zip(*values, strict=True))

@@ -7,32 +7,18 @@ averaged probability, from the columns probability_<class>.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from expkit.errors import Error
+from expkit.train.predictions import PROBABILITY, class_columns
 
 if TYPE_CHECKING:
     import numpy
 
-    from expkit.tables import Columns
-
-PROBABILITY = "probability"
-
 
 def is_probability(name: str) -> bool:
     return name == PROBABILITY or name.startswith(f"{PROBABILITY}_")
-
-
-def flat(table: Mapping[str, Any]) -> Columns:
-    """A table whose columns with k values a row are k columns, name_0, name_1, ..."""
-    found: Columns = {}
-    for name, column in table.items():
-        if column.ndim == 2:
-            found |= {f"{name}_{place}": column[:, place] for place in range(column.shape[1])}
-        else:
-            found[name] = column
-    return found
 
 
 def may_be_labels(name: str, column: numpy.ndarray) -> bool:
@@ -42,12 +28,6 @@ def may_be_labels(name: str, column: numpy.ndarray) -> bool:
     if column.dtype.kind != "f":
         return True
     return not is_probability(name) and bool((column == numpy.floor(column)).all())
-
-
-def class_columns(names: Sequence[str]) -> list[str]:
-    """The columns with the probability of a class each; [] when there are not two."""
-    found = [name for name in names if name.startswith(f"{PROBABILITY}_")]
-    return found if len(found) > 1 else []
 
 
 def most_likely(numbers: Mapping[str, numpy.ndarray], dtype: numpy.dtype[Any], what: str) -> numpy.ndarray:

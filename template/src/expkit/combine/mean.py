@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from expkit.combine.columns import flat, may_be_labels, most_likely
+from expkit.combine.columns import may_be_labels, most_likely
 from expkit.combine.rows import Rows
 from expkit.errors import Error, require
+from expkit.tables import flat
 
 if TYPE_CHECKING:
     import numpy

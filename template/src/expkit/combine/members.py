@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from expkit.combine.columns import flat, may_be_labels, most_likely
+from expkit.combine.columns import may_be_labels, most_likely
 from expkit.combine.rows import Rows, out_of_fold
 from expkit.errors import Error, require
 from expkit.record import RunRecord, marks_of
-from expkit.tables import comparable, is_target
+from expkit.tables import comparable, flat, is_target
 
 if TYPE_CHECKING:
     import numpy

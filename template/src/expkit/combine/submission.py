@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import record, tables
-from expkit.combine.columns import PROBABILITY, class_columns
 from expkit.combine.mean import Mean
 from expkit.combine.source import Source, mean_of
 from expkit.config.load import load_experiment
-from expkit.errors import Error, require
+from expkit.errors import require
 from expkit.paths import output_dir, shown
 from expkit.record import SUBMISSION
-from expkit.train.submission import Sample, check_submission, find_sample
+from expkit.train.submission import Sample, find_sample, fitted
 
 if TYPE_CHECKING:
     from expkit.tables import Columns
@@ -50,7 +49,8 @@ def submit(sources: Sequence[Source], title: str, marks: Mapping[str, Sequence[s
 
     Columns are found by name. The sample's first column is "id", whatever it is called. Another column of the sample is
     in this order the column of that name; probability_<name>; when the sample asks for one alone, "prediction", or the
-    only column there is. Without a sample: "id" and "prediction", or all there are. The rows have the sample's order.
+    only column there is; when it asks for k, the k values of (n, k) predictions, in its order. Without a sample: "id"
+    and "prediction", or all there are. The rows have the sample's order.
 
     Args:
         title: begins the name of the file.
@@ -60,13 +60,15 @@ def submit(sources: Sequence[Source], title: str, marks: Mapping[str, Sequence[s
         Error: the predictions do not fit each other or the sample; nothing is written.
     """
     what = "the submission"
-    sample = _sample(sources, what)
     if len(sources) == 1 and sources[0].file == SUBMISSION:
         table, made = _as_it_is(sources[0])
+        sample = _sample(sources, what, table)
     else:
-        table, made = _columns(mean_of(sources), sample, what)
+        mean = mean_of(sources)
+        sample = _sample(sources, what, {"id": mean.ids})
+        table, made = _columns(mean, sample, what)
     tables.require_finite(table, what)
-    check_submission(table, what, sample)
+    table = fitted(table, what, sample)
     stream = io.StringIO(newline="")
     tables.write_csv(stream, table)
     about = {
@@ -81,14 +83,14 @@ def submit(sources: Sequence[Source], title: str, marks: Mapping[str, Sequence[s
     return Submission(file, list(sources), made, sample.file if sample else None, about)
 
 
-def _sample(sources: Sequence[Source], what: str) -> Sample | None:
+def _sample(sources: Sequence[Source], what: str, table: Columns) -> Sample | None:
     found: dict[Path, Sample] = {}
     for experiment in dict.fromkeys(source.run.scored_by for source in sources):
         try:
             named = load_experiment(experiment).experiment.inputs
         except Exception:  # it is gone or broken: its predictions are there all the same
             named = None
-        if sample := find_sample(named, what):
+        if sample := find_sample(named, what, table):
             found[sample.file] = sample
     require(len(found) < 2, f"{what}: the runs have different sample submissions: {', '.join(map(shown, found))}")
     return next(iter(found.values()), None)
@@ -106,48 +108,9 @@ def _as_it_is(source: Source) -> tuple[Columns, dict[str, str]]:
 
 def _columns(mean: Mean, sample: Sample | None, what: str) -> tuple[Columns, dict[str, str]]:
     """The columns of a submission, and how each was made."""
-    import numpy
-
     if sample is None:
-        names = ["prediction"] if "prediction" in mean.names else mean.names
-        found = {name: mean.column(name) for name in names}
-        return {"id": mean.ids} | {name: one for name, (one, _) in found.items()}, {n: m for n, (_, m) in found.items()}
-    first, *wanted = sample.header
-    found = {}
-    for place, name in enumerate(wanted, start=1):
-        found[name] = mean.column(_meant(name, mean.names, len(wanted) == 1, what, sample))
-        shares = filter(_is_share, sample.rows[place])
-        if found[name][0].dtype.kind != "f" and class_columns(mean.names) and (share := next(shares, None)):
-            raise Error(
-                f"{what}: {shown(sample.file)} has numbers such as {share} in {name}, and the predictions are labels: "
-                f"give fold.save_test a column {name} with the number"
-            )
-    own = [str(value) for value in mean.ids.tolist()]
-    order = numpy.arange(len(own))
-    if own != sample.ids and len(own) == len(sample.ids) and set(own) == set(sample.ids):
-        place_of = {value: number for number, value in enumerate(own)}
-        order = numpy.array([place_of[value] for value in sample.ids])
-    table = {first: mean.ids[order]} | {name: column[order] for name, (column, _) in found.items()}
-    return table, {name: made for name, (_, made) in found.items()}
-
-
-def _meant(name: str, there: Sequence[str], is_alone: bool, what: str, sample: Sample) -> str:
-    """Which of the columns there are is the column `name` of the sample."""
-    candidates = [name, f"{PROBABILITY}_{name}", *(["prediction"] if is_alone else [])]
-    if is_alone and len(there) == 1:
-        candidates += there
-    for one in candidates:
-        if one in there:
-            return one
-    raise Error(
-        f"{what}: {shown(sample.file)} has the column {name}, and the test predictions have {', '.join(there)}: "
-        f"give fold.save_test a column {name}"
-    )
-
-
-def _is_share(text: str) -> bool:
-    """Whether a text is a number between whole ones, as a probability is."""
-    try:
-        return not float(text).is_integer()
-    except (ValueError, OverflowError):
-        return False
+        first, meant = "id", {name: name for name in (["prediction"] if "prediction" in mean.names else mean.names)}
+    else:
+        first, meant = sample.header[0], sample.columns_of({name: mean.dtype(name) for name in mean.names}, what)
+    found = {name: mean.column(one) for name, one in meant.items()}
+    return {first: mean.ids} | {name: one for name, (one, _) in found.items()}, {n: m for n, (_, m) in found.items()}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit.combine.columns import flat, is_probability
+from expkit.combine.columns import is_probability
 from expkit.combine.members import LABEL, require_same_targets
 from expkit.combine.rows import Rows, out_of_fold
 from expkit.errors import Error, require
@@ -16,6 +16,7 @@ from expkit.inspect.find import find_run
 from expkit.inspect.loaded import load_run
 from expkit.inspect.order import ordered
 from expkit.record import read_run
+from expkit.tables import flat
 from expkit.train.history import AXES
 
 if TYPE_CHECKING:

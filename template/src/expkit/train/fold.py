@@ -22,7 +22,7 @@ from expkit.train.history import History, axis_of
 from expkit.train.origin import environment, environment_text, origin
 from expkit.train.predictions import checked, require_other_ids
 from expkit.train.scores import as_number, plain_value, scores
-from expkit.train.submission import check_submission, find_sample
+from expkit.train.submission import check_test, find_sample, fitted
 from expkit.train.work import Work
 
 if TYPE_CHECKING:
@@ -205,25 +205,31 @@ class Fold:
         Raises:
             Error: as of `save_oof`.
         """
-        table, _ = checked(columns, f"{self.title}, {record.TEST}")
+        what, work = f"{self.title}, {record.TEST}", self._work
+        table, _ = checked(columns, what)
+        if problem := check_test(table, what, work.loaded.experiment.inputs, work.debug):
+            work.warn_once(record.TEST, f"{problem}; `exp submit` will refuse these predictions")
         tables.save(self.folder / record.TEST, table)
 
     def save_submission(self, columns: Mapping[str, Any]) -> Path:
         """Write `submission.csv`. If there is an `input/**/sample_submission.csv`, it must fit that.
 
+        The rows are put in the order of the sample.
+
         Args:
-            columns: the columns of the file, in their order, each (n,).
+            columns: the columns of the file, in their order, each (n,), or (n, k) for k columns.
 
         Returns:
             the path of the file.
 
         Raises:
-            Error: other columns or rows than in the sample, or another order; nan or inf. Nothing is written then.
+            Error: other columns or ids than in the sample, an id twice; nan or inf. Nothing is written then.
         """
         what = f"{self.title}, {record.SUBMISSION}"
         table = tables.columns(columns, what)
         tables.require_finite(table, what)
-        check_submission(table, what, find_sample(self._work.loaded.experiment.inputs, what))
+        table = tables.flat(table)
+        table = fitted(table, what, find_sample(self._work.loaded.experiment.inputs, what, table))
         tables.write_csv(self.folder / record.SUBMISSION, table)
         return self.folder / record.SUBMISSION
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from expkit import tables
@@ -14,6 +13,16 @@ from expkit.record import FoldRecord
 
 if TYPE_CHECKING:
     import numpy
+
+    from expkit.config.values import ExpConfig
+
+PROBABILITY = "probability"
+
+
+def class_columns(names: Sequence[str]) -> list[str]:
+    """The columns with the probability of a class each; [] when there are not two."""
+    found = [name for name in names if name.startswith(f"{PROBABILITY}_")]
+    return found if len(found) > 1 else []
 
 
 def checked(columns: Mapping[str, Any], what: str) -> tuple[tables.Columns, str]:
@@ -73,15 +82,13 @@ class ValidIds:
         self._calls: dict[int, dict[str, numpy.ndarray]] = {}  # by fold and fingerprint
 
     @contextmanager
-    def noted(self) -> Iterator[None]:
-        """For a while, note what `expkit.split` leaves out in this training."""
-        token = _CURRENT.set(self)
-        _TRAININGS.append(self)
+    def noted(self, exp: ExpConfig) -> Iterator[None]:
+        """For a while, note what `expkit.split(exp, ...)` leaves out."""
+        _TRAININGS[id(exp)] = self
         try:
             yield
         finally:
-            _TRAININGS.remove(self)
-            _CURRENT.reset(token)
+            del _TRAININGS[id(exp)]
 
     def add(self, fold: int, ids: numpy.ndarray) -> None:
         """Note the ids of one call of `expkit.split`, (n,)."""
@@ -99,41 +106,34 @@ class ValidIds:
         """
         import numpy
 
-        calls = self._calls.get(fold, {})
-        if tables.fingerprint(ids) in calls:
-            return
+        calls = list(self._calls.get(fold, {}).values())
         require(
             bool(calls),
             f"{what}: nobody knows which rows must be predicted: call expkit.split(exp, fold.number, id=...) in "
             "train(), or say expkit.Experiment(..., own_split=True) if the experiment splits by itself",
         )
-        parts = list(calls.values())
-        require_same_kind(ids, parts[0], what, "given to expkit.split")
-        choices = [*parts, numpy.concatenate(parts)]
+        if tables.fingerprint(ids) in self._calls[fold]:
+            return
+        require_same_kind(ids, calls[0], what, "given to expkit.split")
+        choices = [*calls, numpy.concatenate(calls)]
         differences = [(numpy.setdiff1d(one, ids), numpy.setdiff1d(ids, one)) for one in choices]
         missing, others = min(differences, key=lambda pair: len(pair[0]) + len(pair[1]))
-        problems = []
-        if len(missing):
-            problems.append(
-                f"{len(missing)} rows that expkit.split left out are not predicted, such as {missing[0]} "
-                "(a DataLoader with drop_last? predictions of other processes that were not gathered?)"
-            )
-        if len(others):
-            problems.append(f"{len(others)} rows are predicted that it did not leave out, such as {others[0]}")
-        require(not problems, f"{what}: {', and '.join(problems)}")
+        require(
+            len(missing) == 0,
+            f"{what}: {len(missing)} rows that expkit.split left out are not predicted, such as {missing[:1]}, and "
+            f"{len(others)} others are (a DataLoader with drop_last? predictions of other processes not gathered?)",
+        )
+        require(
+            len(others) == 0,
+            f"{what}: {len(others)} rows are predicted that expkit.split did not leave out, such as {others[:1]}",
+        )
 
 
-_CURRENT: ContextVar[ValidIds | None] = ContextVar("valid_ids", default=None)
-_TRAININGS: list[ValidIds] = []  # of this process
+_TRAININGS: dict[int, ValidIds] = {}  # of this process, by the identity of `exp`: threads have no context in common
 
 
-def note_valid_ids(fold: int, ids: numpy.ndarray) -> None:
-    """Tell the training that runs, if one does, which ids a fold leaves out.
-
-    A thread that a training starts has no context of its own: it belongs to the only training of the process.
-    """
-    current = _CURRENT.get()
-    if current is None and len(_TRAININGS) == 1:
-        current = _TRAININGS[0]
-    if current is not None:
-        current.add(fold, ids)
+def note_valid_ids(exp: ExpConfig, fold: int, ids: numpy.ndarray) -> None:
+    """Tell the training that got `exp`, or the only one that runs, which ids a fold leaves out."""
+    training = _TRAININGS.get(id(exp)) or (next(iter(_TRAININGS.values())) if len(_TRAININGS) == 1 else None)
+    if training is not None:
+        training.add(fold, ids)

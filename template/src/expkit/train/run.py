@@ -176,7 +176,7 @@ class Run:
         try:
             fold = Fold(self._work, number, track)
             self._ranks.tell(fold)
-            with Log(fold.folder / record.LOG), named_plainly(self.loaded.name), self._work.valid_ids.noted():
+            with Log(fold.folder / record.LOG), named_plainly(self.loaded.name), self._work.valid_ids.noted(self.exp):
                 try:
                     self.loaded.experiment.train(self.exp, fold)
                     require(fold.finished is not None, f"{fold.title}: train.py ends without fold.finish()")

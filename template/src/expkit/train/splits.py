@@ -73,7 +73,7 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
         f"{METHOD}={method.name}: fold {fold} leaves out {len(valid)} of {len(rows)} rows",
     )
     fit, valid = numpy.sort(fit), numpy.sort(valid)
-    note_valid_ids(fold, table["id"][valid])
+    note_valid_ids(exp, fold, table["id"][valid])
     return fit, valid
 
 

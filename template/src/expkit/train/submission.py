@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from expkit.errors import Error, require
+from expkit import tables
+from expkit.errors import Error, require, warn
 from expkit.inputs import files_of
 from expkit.paths import shown
+from expkit.train.predictions import PROBABILITY, class_columns
 
 if TYPE_CHECKING:
+    import numpy
+
     from expkit.tables import Columns
 
 SAMPLE = "sample_submission.csv"
@@ -35,56 +39,183 @@ class Sample:
     def ids(self) -> list[str]:
         return self.rows[0]
 
+    def is_for(self, ids: numpy.ndarray) -> bool:
+        """Whether most of its rows are among ids, (n,), if zeros before a number do not count."""
+        own, wanted = self._keys(ids)
+        known = {key.lstrip("0") for key in own}
+        return 2 * sum(key.lstrip("0") in known for key in wanted) > len(wanted)
 
-def find_sample(named: Sequence[str] | None, what: str) -> Sample | None:
+    def places_in(self, ids: numpy.ndarray, what: str) -> numpy.ndarray:
+        """Where each row of the sample stands among ids, as indices (n,).
+
+        Raises:
+            Error: an id is there twice; ids are missing, or others are there.
+        """
+        import numpy
+
+        own, wanted = self._keys(ids)
+        if own == wanted:
+            return numpy.arange(len(own))
+        name, id = shown(self.file), self.header[0]
+        place_of = {key: place for place, key in enumerate(own)}
+        twice = next((key for place, key in enumerate(own) if place_of[key] != place), None)
+        require(twice is None, f"{what}: the {id} {twice} is there more than once")
+        if missing := [text for text, key in zip(self.ids, wanted, strict=True) if key not in place_of]:
+            is_number = any((text.lstrip("0") or "0") in place_of for text in missing)
+            hint = f' (read ids as text, with their zeros: dtype={{"{id}": str}})' if is_number else ""
+            raise Error(f"{what}: {len(missing)} rows of {name} are missing, such as {id} {missing[0]}{hint}")
+        known = set(wanted)
+        if extra := [key for key in own if key not in known]:
+            raise Error(f"{what}: {len(extra)} rows are not in {name}, such as {id} {extra[0]}")
+        require(len(own) == len(wanted), f"{what}: {name} has ids more than once: put the rows in its order")
+        return numpy.array([place_of[key] for key in wanted])
+
+    def _keys(self, ids: numpy.ndarray) -> tuple[list[str], list[str]]:
+        """What ids and those of the sample are compared by: their text; a time has one, however it is written."""
+        if ids.dtype.kind != "M":
+            return [str(value) for value in ids.tolist()], self.ids
+        return [_time(text) for text in ids.astype(str).tolist()], [_time(text) for text in self.ids]
+
+    def columns_of(self, types: Mapping[str, numpy.dtype[Any]], what: str) -> dict[str, str]:
+        """Which column of the test predictions is each column of the sample but the first.
+
+        Args:
+            types: of the columns of the predictions, by name.
+
+        Raises:
+            Error: there is none; or it holds labels, and the sample has numbers between whole ones.
+        """
+        wanted, names = self.header[1:], list(types)
+        others = ["prediction", *(names if len(names) == 1 else [])] if len(wanted) == 1 else []
+        candidates = {name: [name, f"{PROBABILITY}_{name}", *others] for name in wanted}
+        found = {name: next(filter(types.__contains__, each), "") for name, each in candidates.items()}
+        series = _series(names, len(wanted))
+        if not all(found.values()) and {one for one in found.values() if one} <= set(series):
+            found = dict(zip(wanted, series, strict=False)) or found
+        for place, name in enumerate(wanted, start=1):
+            require(
+                bool(found.get(name)),
+                f"{what}: {shown(self.file)} has the column {name}, and the test predictions have {', '.join(names)}: "
+                f"give fold.save_test a column {name}",
+            )
+            shares = filter(_is_share, self.rows[place])
+            if types[found[name]].kind != "f" and class_columns(names) and (share := next(shares, None)):
+                raise Error(
+                    f"{what}: {shown(self.file)} has numbers such as {share} in {name}, and the predictions are "
+                    f"labels: give fold.save_test a column {name} with the number"
+                )
+        return found
+
+
+def find_sample(named: Sequence[str] | None, what: str, table: Columns, is_said: bool = True) -> Sample | None:
     """The sample submission among the data of an experiment, or beside a file of them; None when there is none.
 
     Args:
-        named: what of `input/` is its data, as `Experiment.inputs`.
+        named: what of `input/` is its data, as `Experiment.inputs`. [], no data: a sample anywhere in `input/` counts
+            when it has the columns of `table`, or most of its rows.
         what: the submission, for the messages.
+        table: the submission, or what becomes one; the first column is the id.
+        is_said: whether to warn of samples that do not count.
 
     Raises:
         Error: there is more than one, or it cannot be read.
     """
-    files = [Path(path) for _, path in files_of(named)]
+    files = [Path(path) for _, path in files_of(named or None)]
     found = [path for path in files if path.name == SAMPLE]
     found = found or sorted({path.with_name(SAMPLE) for path in files if path.with_name(SAMPLE).is_file()})
-    if not found:
-        return None
+    samples = [_read(file) for file in found]
+    if named is not None and not named:
+        ids = next(iter(table.values()))
+        others, samples = samples, [one for one in samples if one.header == list(table) or one.is_for(ids)]
+        if others and not samples and is_said:
+            warn(f"{what} is not held against {shown(others[0].file)}, which has other columns and rows")
     require(
-        len(found) == 1,
-        f"{what}: there are {len(found)} files {SAMPLE}: name the data, expkit.Experiment(..., inputs=[...])",
+        len(samples) < 2,
+        f"{what}: there are {len(samples)} files {SAMPLE}: name the data, expkit.Experiment(..., inputs=[...])",
     )
+    return samples[0] if samples else None
+
+
+def _read(file: Path) -> Sample:
     try:
-        with open(found[0], newline="", encoding="utf-8-sig") as stream:
+        with open(file, newline="", encoding="utf-8-sig") as stream:
             rows = csv.reader(stream)
             header = next(rows)
             lines = [row for row in rows if row]
-            return Sample(found[0], header, [[row[place] for row in lines] for place in range(len(header))])
+            return Sample(file, header, [[row[place] for row in lines] for place in range(len(header))])
     except (OSError, UnicodeDecodeError, csv.Error, StopIteration, IndexError) as error:
-        raise Error(f"{shown(found[0])} cannot be read: {error or 'it is empty'}") from error
+        raise Error(f"{shown(file)} cannot be read: {error or 'it is empty'}") from error
 
 
-def check_submission(table: Columns, what: str, sample: Sample | None) -> None:
-    """Hold a submission against the sample: columns, ids, their order, how many.
+def fitted(table: Columns, what: str, sample: Sample | None) -> Columns:
+    """A submission as the sample has it: with its rows in this order, and the ids written as there.
 
     Raises:
-        Error: they differ, or an id is there twice.
+        Error: other columns or ids than in the sample, or an id twice.
     """
+    import numpy
+
     if sample is None:
-        return
-    name, header, ids = shown(sample.file), sample.header, sample.ids
-    columns = list(table)
-    require(columns == header, f"{what}: the columns are {', '.join(columns)}, but {name} has {', '.join(header)}")
-    own = [str(value) for value in table[header[0]].tolist()]
-    if own == ids:
-        return
-    if len(set(own)) != len(own):
-        twice = next(value for value in own if own.count(value) > 1)
-        raise Error(f"{what}: the {header[0]} {twice} is there more than once")
-    known, there = set(ids), set(own)
-    if missing := [value for value in ids if value not in there]:
-        raise Error(f"{what}: {len(missing)} rows of {name} are missing, such as {header[0]} {missing[0]}")
-    if extra := [value for value in own if value not in known]:
-        raise Error(f"{what}: {len(extra)} rows are not in {name}, such as {header[0]} {extra[0]}")
-    raise Error(f"{what}: the rows are in another order than in {name}")
+        return table
+    columns, name = list(table), shown(sample.file)
+    require(
+        columns == sample.header,
+        f"{what}: the columns are {', '.join(columns)}, but {name} has {', '.join(sample.header)}",
+    )
+    places = sample.places_in(table[columns[0]], what)
+    return {columns[0]: numpy.array(sample.ids)} | {name: table[name][places] for name in columns[1:]}
+
+
+def check_test(table: Columns, what: str, named: Sequence[str] | None, debug: bool) -> str:
+    """Hold the test predictions of a fold against the sample, before the other folds are trained.
+
+    Args:
+        table: the predictions, with the column "id".
+        named: as of `find_sample`.
+        debug: whether rows may be missing.
+
+    Returns:
+        why `exp submit` will refuse them, if they may be of other rows than the sample asks for; else "".
+
+    Raises:
+        Error: they are of the rows of the sample, and do not fit.
+    """
+    ids, sample = table["id"], None
+    try:
+        sample = find_sample(named, what, {"id": ids}, is_said=False)
+        if sample is None or (debug and not sample.is_for(ids)):
+            return ""
+        sample.places_in(ids, what)
+    except Error as error:
+        if sample is not None and sample.is_for(ids) and not debug:
+            raise
+        return str(error)
+    sample.columns_of({name: column.dtype for name, column in tables.flat(table).items() if name != "id"}, what)
+    return ""
+
+
+def _time(text: str) -> str:
+    """A time as text without what is zero at its end: 2020-01-01 for 2020-01-01T00:00:00.000."""
+    day, _, time = text.replace("T", " ").partition(" ")
+    time = time.rstrip("0").rstrip(".") if "." in time else time
+    while time.endswith(":00"):
+        time = time.removesuffix(":00")
+    return f"{day}{'-01-01'[len(day) - 4 :]} {'' if time == '00' else time}".rstrip()
+
+
+def _series(names: Sequence[str], count: int) -> list[str]:
+    """The columns that hold `count` values a row, name_0, name_1, ...: of "prediction", or the only ones; else []."""
+    stems = [name.removesuffix("_0") for name in names if name.endswith("_0") and count > 1]
+    all_series = {
+        stem: [f"{stem}_{place}" for place in range(count)] for stem in stems if f"{stem}_{count}" not in names
+    }
+    whole = {stem: series for stem, series in all_series.items() if set(series) <= set(names)}
+    return whole.get("prediction") or (next(iter(whole.values())) if len(whole) == 1 else [])
+
+
+def _is_share(text: str) -> bool:
+    """Whether a text is a number between whole ones, as a probability is."""
+    try:
+        return not float(text).is_integer()
+    except (ValueError, OverflowError):
+        return False

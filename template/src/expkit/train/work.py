@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from expkit import snapshot
 from expkit.config.load import Loaded
+from expkit.errors import warn
 from expkit.paths import code_root
 from expkit.train.origin import Command
 from expkit.train.place import Place
@@ -28,6 +29,13 @@ class Work:
     world_size: int = 1
     has_git: bool = True
     valid_ids: ValidIds = field(default_factory=ValidIds)
+    said: set[str] = field(default_factory=set)
+
+    def warn_once(self, what: str, message: str) -> None:
+        """Warn, unless a fold of this run has already done so about `what`."""
+        if what not in self.said:
+            self.said.add(what)
+            warn(message)
 
     def snapshot(self) -> snapshot.Snapshot | None:
         """The code as it is now; a sweep's copy has its own. None for debug runs, and without git."""
