@@ -619,6 +619,45 @@ fold.log({"epoch": 4, "loss": math.nan, "later": True})
     assert history["late"] == [None, 0.25, None, None]
 
 
+def test_what_no_curve_shows_is_said_once(make: Make, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Text, an array, a nested dict, a truth value, a row without an axis: kept, and the training goes on."""
+    body = """
+for epoch in (1, 2):
+    row = {"epoch": epoch, "loss": 1, "no": None}
+    fold.log(row | {"note": "late", "each": np.ones(2), "by": {"a": 1}, "is_best": True})
+fold.log({"test": 1})
+fold.log({"other": 1})
+"""
+    expkit.run(make(body=body + GOOD))
+    lost = "it is in history.csv, and in no curve"
+    said = [line.removeprefix("warning: fold 0: ") for line in capsys.readouterr().err.splitlines() if lost in line]
+    assert said == [
+        f"note is 'late' in epoch 1, which is not one number: {lost}",
+        f"each is '[1. 1.]' in epoch 1, which is not one number: {lost}",
+        f"by is \"{{'a': 1}}\" in epoch 1, which is not one number: {lost}",
+        f"is_best is 'True' in epoch 1, which is not one number: {lost}",
+        f"fold.log(test): this row has neither epoch nor step: {lost}",
+    ]
+    assert "late" in next((root / "output").glob("*/light/fold0/history.csv")).read_text()
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([{"loss": 1}, {"loss": 2}], ""),
+        ([{"step": 1, "loss": 1}, {"epoch": 1, "loss": 2}], ""),
+        ([{"loss": 1}, {"epoch": 1, "loss": 2}], "fold.log(epoch, loss) in epoch 1: the rows before it have neither"),
+        ([{"epoch": 1, "loss": 2}, {"epoch": None, "loss": 1}], "fold.log(loss): this row has neither"),
+    ],
+)
+def test_rows_with_an_axis_and_without(
+    make: Make, root: Path, capsys: pytest.CaptureFixture[str], rows: list[dict[str, Any]], said: str
+) -> None:
+    expkit.run(make(body=f"for row in {rows}:\n    fold.log(row)\n{GOOD}"), overrides=["exp.fold=[0]"])
+    printed = capsys.readouterr().err
+    assert said in printed and ("fold.log" in printed) == bool(said)
+
+
 # Submissions
 
 SUBMIT = """

@@ -186,6 +186,7 @@ def test_hydra_is_initialized_twice(root: Path) -> None:
     [
         ('fold.save_oof({"id": [1, 2], "target": [0, 1], "prediction": [0.5, float("nan")]})', []),
         ('fold.log({"epoch": 3, "train_loss": float("nan")}); ' + GOOD, []),
+        ('fold.log({"epoch": 3, "note": "late"}); ' + GOOD, []),
         ('fold.save_test({"id": [1, 2], "x": [1.5, 1.5], "y": [1.5, 1.5]})', []),
         ('fold.save_test({"id": [7, 8], "price": [1.5, 1.5]}); ' + GOOD, []),
         ('fold.save_oof({"id": [1, 1], "target": [0, 1], "prediction": [0, 1]})', []),

@@ -61,7 +61,6 @@ class Fold:
         self._progress = Progress(self.title)
         self._rows, self._left_out, self._resumed = 0, "", 0
         self._target: str | None = None
-        self._has_warned = False
         self._environments: list[str] = []  # of the processes before this one
         self._beside = codehash.files_beside(work.loaded.name)
         self._data: str | None = None
@@ -130,19 +129,29 @@ class Fold:
                 `<name>_step` or `<name>_epoch`.
             total: how many epochs, or steps, there will be.
         """
+        before, rows = axis_of(self._history.columns), self._history.rows
         row = self._history.add(metrics)
         axis = axis_of(row)
-        self._warn_of_nan(row, axis)
+        self._warn_of(row, axis, is_mixed=rows > 0 and (before is None) != (axis is None))
         self._tracker.log(row, axis)
         self._progress.show(axis, row, total)
 
-    def _warn_of_nan(self, row: Mapping[str, float | str], axis: str | None) -> None:
+    def _warn_of(self, row: Mapping[str, float | str], axis: str | None, is_mixed: bool) -> None:
         """Once: a training that goes wrong in its first hour need not be found out in its last."""
-        wrong = [name for name, value in row.items() if isinstance(value, float) and not math.isfinite(value)]
-        if wrong and not self._has_warned:
-            self._has_warned = True
-            where = f" in {axis} {row[axis]}" if axis is not None else ""
-            warn(f"{self.title}: {wrong[0]} is {row[wrong[0]]}{where}")
+        where = f" in {axis} {row[axis]}" if axis is not None else ""
+        warn_once, lost = self._work.warn_once, "it is in history.csv, and in no curve"
+        for name, value in row.items():
+            if isinstance(value, str):
+                warn_once(
+                    f"log {name}", f"{self.title}: {name} is {value[:40]!r}{where}, which is not one number: {lost}"
+                )
+            elif not math.isfinite(value):
+                warn_once(f"nan in {self.name}", f"{self.title}: {name} is {value}{where}")
+        if is_mixed:
+            without = "this row has" if axis is None else "the rows before it have"
+            warn_once(
+                "axis", f"{self.title}: fold.log({', '.join(row)}){where}: {without} neither epoch nor step: {lost}"
+            )
 
     def report(self, score: float, progress: float) -> None:
         """Tell a study how good this fold is so far. If the study has a pruner, it may end a bad trial here.
