@@ -12,7 +12,7 @@ from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from omegaconf import BooleanNode, OmegaConf, StringNode, ValidationError
 
 from expkit.errors import require
 
@@ -35,8 +35,34 @@ def series() -> str:
     return found
 
 
-def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
-    """Hydra's own parser, and what it makes of a command line, flags and overrides in any order.
+_to_bool, _to_text = BooleanNode._validate_and_convert_impl, StringNode._validate_and_convert_impl
+
+
+def _strictly_bool(node: BooleanNode, value: Any) -> bool:
+    """OmegaConf takes every whole number but 0 for true."""
+    try:
+        if type(value) is int and value not in (0, 1):
+            raise ValueError
+        return _to_bool(node, value)  # a number in quotes comes back here
+    except ValueError:
+        raise ValidationError("must be true or false, not $VALUE") from None
+
+
+def _strictly_text(node: StringNode, value: Any) -> str:
+    """YAML reads `no`, `1.10` and `1e3` as something else, and OmegaConf writes "False", "1.1" and "1000.0"."""
+    if isinstance(value, bool | float):
+        key = node._get_full_key(None)
+        if key.startswith("exp.") and key != "exp.name":  # of the name, `written_name` knows what was written
+            raise ValidationError("is a text, and YAML reads it as $VALUE ($VALUE_TYPE): put it in quotes")
+    return _to_text(node, value)
+
+
+BooleanNode._validate_and_convert_impl = _strictly_bool  # type: ignore[method-assign]
+StringNode._validate_and_convert_impl = _strictly_text  # type: ignore[method-assign]
+
+
+def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Namespace, list[str]]:
+    """Hydra's own parser, what it makes of a command line, flags and overrides in any order, and unknown flags.
 
     Raises:
         SystemExit: argparse has refused it, and has said why.
