@@ -220,7 +220,7 @@ def test_sweep(project: Project, root: Path) -> None:
 )
 def test_flags_stand_anywhere(arguments: list[str]) -> None:
     """Hydra's parser alone takes no override after a flag that comes after another override."""
-    _, args = compat.parse(arguments)
+    _, args, _ = compat.parse(arguments)
     assert args.multirun and args.overrides == ["exp=001", "exp.seed=1,2"]
 
 

@@ -98,7 +98,7 @@ def test_chosen_on_the_command_line_and_in_a_parameter_set(nets: str) -> None:
     ("override", "complaint"),
     [
         ("model=wid", "model=wid: there is no model wid; did you mean wide?"),
-        ("exp.model.rank=3", "there is no key exp.model.rank; did you mean units?|there are units"),
+        ("exp.model.rank=3", "exp.model.rank: rank belongs to narrow: choose with model=narrow"),
         ("exp.model=wide", "exp.model takes no value of its own: choose with model=wide"),
     ],
 )

@@ -61,7 +61,7 @@ def check_experiment(name: str) -> list[Checked]:
                     config = typed(compose(overrides), loaded, overrides)
                     found.append(Checked(name, each, config.exp.name, None))
                 except Exception as error:
-                    found.append(Checked(name, each, None, describe(error)))
+                    found.append(Checked(name, each, None, describe(error, loaded.experiment.groups)))
     except Exception as error:  # train.py itself
         return [Checked(name, each, None, describe(error)) for each in sets]
     return [_with_shared_name(checked, found) for checked in found]

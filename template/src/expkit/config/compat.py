@@ -73,7 +73,7 @@ def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Names
 
         parser = utils.get_args_parser()
         parser.allow_abbrev = False  # else --exp is --experimental-rerun, and says nothing
-        return parser, parser.parse_intermixed_args(arguments)
+        return parser, *parser.parse_known_intermixed_args(arguments)
 
 
 def run(folder: Path, parser: argparse.ArgumentParser, args: argparse.Namespace, task: Callable[[Any], Any]) -> None:

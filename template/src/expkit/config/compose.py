@@ -57,7 +57,10 @@ def registered(loaded: Loaded, callback: str | None = None, manual: str | None =
             for name, schema in choices.items():
                 compat.store(name, schema, group)
         repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded, callback, manual)
-        yield
+        try:
+            yield
+        except Exception as error:
+            raise_readable(error, loaded.experiment.groups)
 
 
 def _settings(known: ConfigNode, loaded: Loaded, callback: str | None, manual: str | None) -> ConfigNode:
@@ -141,17 +144,11 @@ def composed(loaded: Loaded, overrides: Sequence[str]) -> DictConfig:
 def composer(loaded: Loaded) -> Iterator[Callable[[Sequence[str]], DictConfig]]:
     """A function that composes the config.yaml of an experiment; for many of its parameter sets."""
 
-    def compose_one(overrides: Sequence[str]) -> DictConfig:
-        try:
-            return compose("config", [as_hydra_takes(override, loaded) for override in overrides])
-        except Exception as error:
-            raise_readable(error)
-
     hydra_of_caller = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with registered(loaded), compat.initialize_dir(loaded.folder):
-            yield compose_one
+            yield lambda overrides: compose("config", [as_hydra_takes(override, loaded) for override in overrides])
     finally:
         GlobalHydra.instance().hydra = hydra_of_caller
 
@@ -196,8 +193,5 @@ def as_hydra_takes(override: str, loaded: Loaded) -> str:
 
 def _is_text(name: str) -> bool:
     """Whether Hydra reads `name` as text, or as something that is no plain name, as `glob(*)`."""
-    if re.fullmatch(r"[\w.+-]+", name) is None:
-        return True
-    if re.fullmatch(r"[A-Za-z_][\w-]*", name) and name.lower() not in ("true", "false", "null", "nan", "inf", "none"):
-        return True
-    return isinstance(OverridesParser.create().parse_override(f"exp={name}").value(), str)
+    is_plain = re.fullmatch(r"[\w.+-]+", name) is not None
+    return not is_plain or isinstance(OverridesParser.create().parse_override(f"exp={name}").value(), str)

@@ -18,9 +18,10 @@ from expkit.config import compat
 from expkit.config.compose import as_hydra_takes, composed, registered, typed
 from expkit.config.experiment import Experiment
 from expkit.config.load import Loaded, load_experiment
-from expkit.config.messages import as_error
+from expkit.config.messages import as_error, keys_named
+from expkit.config.parameter_sets import chosen, refuse_shared_name
 from expkit.config.values import Config, check, name_folds
-from expkit.errors import escape_unprintable, interrupted, report, require
+from expkit.errors import Error, escape_unprintable, interrupted, report, require
 from expkit.fingerprint import Fingerprint
 from expkit.launch.job import Job
 from expkit.paths import code_root, project_root, shown
@@ -73,7 +74,9 @@ def _run(train: Path, experiment: Experiment) -> BaseException | None:
         f"expkit.main is given another experiment than {shown(train)} defines, and jobs would not see it: change that "
         "one, experiment = expkit.Experiment(...)",
     )
-    parser, args = compat.parse([as_hydra_takes(argument, loaded) for argument in sys.argv[1:]])
+    parser, args, unknown = compat.parse([as_hydra_takes(argument, loaded) for argument in sys.argv[1:]])
+    if unknown:
+        raise Error(_without_dashes(unknown[0], loaded))
     job = Job(loaded.name, [train.name, *sys.argv[1:]], secrets.token_hex(4))
     if not _only_looks(args) and world.leads():
         from expkit.config.describe import schema
@@ -95,6 +98,15 @@ def _run(train: Path, experiment: Experiment) -> BaseException | None:
 def _parts(experiment: Experiment) -> list[str]:
     """Where the parts of an experiment stand, and what they hold."""
     return [Fingerprint(follow=False).of(getattr(experiment, item.name, None)) for item in fields(Experiment)]
+
+
+def _without_dashes(flag: str, loaded: Loaded) -> str:
+    """What to write in place of a flag that Hydra does not have: a beginner's --learning_rate 0.1."""
+    name, _, value = flag.lstrip("-").partition("=")
+    after = [*sys.argv[sys.argv.index(flag) + 1 :], "true"][0]
+    keys = keys_named(name.replace("-", "_"), composed(loaded, []))
+    example = f"{keys[0]}={value or after}" if keys else "exp.seed=1"
+    return f"there is no flag {flag}: a value is given as KEY=VALUE without dashes, as in {example}"
 
 
 def _manual(loaded: Loaded, overrides: Sequence[str]) -> str:
