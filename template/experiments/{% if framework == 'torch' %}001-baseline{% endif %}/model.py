@@ -24,7 +24,7 @@ import expkit
 
 SIZE = 8  # pixels: the height and the width of a picture, a multiple of 4
 CHANNELS = 1  # of a picture: 1 for grey values, 3 for colours
-CLASSES = np.arange(10)  # the values of a target, sorted; a network has an output for each
+CLASSES = np.arange(10)  # the values of a target; a network has an output for each
 ID = "id"  # this and the next: the columns of a submission
 TARGET = "prediction"
 
@@ -364,7 +364,10 @@ def as_images(X: np.ndarray) -> Tensor:
 
 def as_labels(y: np.ndarray) -> Tensor:
     """The place in CLASSES of each target in `y`, (n,) int."""
-    return torch.as_tensor(np.searchsorted(CLASSES, y))
+    places = {label: place for place, label in enumerate(CLASSES.tolist())}
+    unknown = sorted(map(repr, set(y.tolist()) - set(places)))
+    expkit.require(not unknown, f"targets such as {unknown[:3]} are none of CLASSES in model.py, which are {[*places]}")
+    return torch.tensor([places[label] for label in y.tolist()], dtype=torch.long)
 
 
 def shifted(images: Tensor, shift: Tensor) -> Tensor:
