@@ -258,22 +258,26 @@ def test_the_working_directory_and_git_stay_clean(sweeping: Project, tmp_path: P
 # Names of runs
 
 
+def named(*overrides: str) -> str:
+    return run_name(expkit.load_config(LIGHT, overrides), overrides)
+
+
 def test_a_value_on_the_command_line_is_a_run_of_its_own() -> None:
     """What changes no result is in no name; a name is short, safe, and of this configuration alone."""
-    assert run_name("001", ["exp=001", "exp.train.x=0.01", "exp.fold=[0]", "overwrite=true"]) == "001,exp.train.x=0.01"
-    assert run_name("001", ["exp.train.x=0.02"]) != run_name("001", ["exp.train.x=0.01"])
-    assert run_name("a", ["exp.runtime.workers=8", "exp.debug=true", "exp.mode=sub", "show_config=true"]) == "a"
-    assert run_name("a", ["exp.seed=1", "exp.train.x=2"]) == run_name("a", ["exp.train.x=2", "exp.seed=1"])
+    assert named("exp.train.x=0.01", "exp.fold=[0]", "overwrite=true") == "light,exp.train.x=0.01"
+    assert named("exp.train.x=0.02") != named("exp.train.x=0.01")
+    assert named("exp.runtime.tags=[a]", "exp.debug=true", "exp.mode=sub", "show_config=true") == "light"
+    assert named("exp.seed=1", "exp.train.x=2") == named("exp.train.x=2", "exp.seed=1")
     texts = ["'a b'", "'a/b'", "'a:b'", f"'{'日本' * 50}'", "x" * 300, f"{'x' * 300}y"]
-    names = [run_name("a", [f"exp.train.anything={text}"]) for text in texts]
+    names = [named(f"exp.train.anything={text}") for text in texts]
     assert len(set(names)) == len(names)
     assert all(len(name) <= 120 and len(name.encode()) <= 200 and "/" not in name for name in names)
 
 
 def test_packages_of_a_group_are_in_the_name() -> None:
     """Two overrides of one group for two packages are two configurations."""
-    names = {run_name("a", [f"model@exp.{place}=vit"]) for place in ("teacher", "student")}
-    assert names == {"a,model_at_exp.teacher=vit", "a,model_at_exp.student=vit"}
+    names = {run_name(expkit.load_config(LIGHT), [f"model@exp.{place}=vit"]) for place in ("teacher", "student")}
+    assert names == {"light,model_at_exp.teacher=vit", "light,model_at_exp.student=vit"}
 
 
 @pytest.mark.parametrize("name", ["003", "1e3", "0x10", "1_000", "true"])

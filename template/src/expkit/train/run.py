@@ -55,7 +55,7 @@ class Run:
     def __init__(self, loaded: Loaded, config: Config, overrides: Sequence[str], command: Command) -> None:
         self.loaded, self.exp, self.command = loaded, config.exp, command
         self._ranks = Ranks(loaded.experiment.distributed)
-        self.name = run_name(self.exp.name, overrides)
+        self.name = run_name(config, overrides)
         self.place = Place(loaded, config, self.name, command.id)
         self.failed: list[str] = []
         self.pruned: str | None = None
