@@ -16,6 +16,8 @@ import pytest
 from conftest import Project, call
 from helpers import results, start
 from light import CONFIG, wait_for
+from test_groups import CONFIG as NETS_CONFIG
+from test_groups import TRAIN as NETS
 
 QUICK = "exp.train.epoch=2"
 SLOW = "exp.train.epoch=150"  # some seconds per fold
@@ -66,6 +68,22 @@ def test_offline_without_an_account(project: Project, tmp_path: Path) -> None:
         assert seen["summary"]["epoch"] == 2
         assert seen["step"] == 1, "a point per epoch"
         assert "0.003" in text and "learning_rate" in text
+        about = ("001-baseline", f"001-larger-lr,{QUICK}", fold)
+        assert tuple(seen["config"][key] for key in ("experiment", "run", "fold")) == about
+
+
+def test_the_choice_of_a_model_and_a_training_on_all_rows(sweeping: Project, root: Path) -> None:
+    """W&B can group by them."""
+    folder = sweeping.folder / "experiments/004-nets"
+    folder.mkdir()
+    for name, text in {".gitignore": "*\n", "train.py": NETS, "config.yaml": NETS_CONFIG}.items():
+        (folder / name).write_text(text)
+    for arguments in (["model=wide", "exp.fold=[3]"], ["exp.mode=sub"]):
+        sweeping.train(*arguments, root=root, experiment="004-nets", check=False, WANDB_MODE="offline")
+        time.sleep(1.1)  # the folder of a W&B run is named by the second
+    found = [inspect(sweeping, run)["config"] for run in offline_runs(root)]
+    assert [(one["fold"], one["choices"]) for one in found] == [(3, {"model": "wide"}), ("full", {"model": "deep"})]
+    assert found[0]["model"] == {"units": 8} and found[0]["experiment"] == "004-nets"
 
 
 # What is logged is in control/rows: a row a line, or "checkpoint", or "stop".
@@ -201,7 +219,7 @@ REFUSED = """
 import threading
 
 from expkit.train.tracking import Tracking
-tracker = Tracking("002-light", "light", {}, debug=False).start("fold0", "0a1b2c3d", [])
+tracker = Tracking("002-light", "light", {}, debug=False).start(0, "0a1b2c3d", [])
 run = tracker.run
 for epoch in (1, 2):
     tracker.log({"epoch": epoch, "loss": 0.5, "half \\ud800": 1.0}, "epoch")

@@ -65,7 +65,8 @@ class Run:
         self._work = Work(
             loaded, self.place, command, list(overrides), self.exp.debug, inputs, self._reports, self._ranks.size
         )
-        self._tracking = Tracking(loaded.name, self.name, container(self.exp), self.exp.debug)
+        about = {"choices": loaded.experiment.choices(config)} | container(self.exp)
+        self._tracking = Tracking(loaded.name, self.name, about, self.exp.debug)
 
     def train(self) -> float | None:
         """Train what is missing, then print and return the score.

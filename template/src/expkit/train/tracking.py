@@ -18,6 +18,7 @@ from typing import Any
 
 from expkit.errors import interrupted, warn
 from expkit.paths import code_root, output_dir, shown
+from expkit.record import fold_name
 from expkit.train.parts import close, rows_before
 from expkit.train.points import Points, brief
 
@@ -65,18 +66,24 @@ class Tracking:
 
     The project is WANDB_PROJECT, else `wandb_project` of `[tool.expkit]` in pyproject.toml. The mode is disabled when
     debugging; else WANDB_MODE; else online when an account is configured; else offline.
+
+    Args:
+        config: of the run; the config of its W&B runs has `experiment`, `run` and the number of the `fold`, too.
     """
 
     def __init__(self, experiment: str, run: str, config: Mapping[str, Any], debug: bool) -> None:
-        self.group, self.config, self.debug = f"{experiment}/{run}", config, debug
+        self.group, self.debug = f"{experiment}/{run}", debug
+        self.config = {"experiment": experiment, "run": run, **config}
         self._said_offline = False
 
-    def start(self, fold: str, run_id: str, tags: list[str], wandb_id: str | None = None) -> Tracker:
+    def start(self, number: int | None, run_id: str, tags: list[str], wandb_id: str | None = None) -> Tracker:
         """Open the W&B run of a fold; online becomes offline, with a warning, when the server does not answer.
 
         Args:
+            number: of the fold; None: all rows.
             wandb_id: of the training that goes on; None: one begins, with an id of its own.
         """
+        fold = fold_name(number)
         mode = "disabled" if self.debug else _SERVER.mode(os.environ.get("WANDB_MODE"))
         training = f"{run_id}-{fold}-"
         wandb_id = wandb_id or f"{training}{secrets.token_hex(2)}"
@@ -89,7 +96,7 @@ class Tracking:
             "name": f"{self.group}/{fold}",
             "id": wandb_id,
             "resume": "allow",  # offline, too: `wandb sync` then adds the points to those that are there
-            "config": dict(self.config),
+            "config": self.config | {"fold": fold if number is None else number},
             "tags": tags,
             "dir": directory,
         }
