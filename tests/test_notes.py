@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from commands import command
 from conftest import call, commit_all
+from experiments import own_experiment
 from helpers import counting
 from light import LIGHT
 from test_exp import exp
@@ -131,7 +132,7 @@ def test_branches_that_both_note_merge_by_themselves(tmp_path: Path, template_re
 
 def test_cv_and_the_leaderboard(root: Path, notes: Path) -> None:
     """From three runs on: of 10, 9.5 and 8, the leaderboard has the order, and not the distances."""
-    for x, board in ((1.0, 0.9), (10.0, 0.8), (0.1, 0.8)):
+    for x, board in ((1, 0.9), (10, 0.8), (0.1, 0.8)):
         expkit.run(LIGHT, overrides=[f"exp.train.x={x}"])
         if x == 0.1:
             assert noted()["leaderboard"] == {}
@@ -145,6 +146,42 @@ def test_cv_and_the_leaderboard(root: Path, notes: Path) -> None:
     # scores 10, 9, 9, 7.11 with 0.9, 0.8, 0.8, 0.95; ranks 4, 2.5, 2.5, 1 with 3, 1.5, 1.5, 4
     assert found["runs"] == 4 and -1 < found["pearson"] < 0
     assert found["spearman"] == pytest.approx(-0.3333, abs=1e-3)
+    with pytest.raises(Error, match="only one of --lb and --no-lb"):
+        exp("note", "light,exp.train.x=50", "--no-lb", "--lb", "0.1")
+    exp("note", "light,exp.train.x=50", "--no-lb")
+    [about] = noted("light,exp.train.x=50")["runs"]
+    assert about["leaderboard"] is None and noted()["leaderboard"]["quality"]["runs"] == 3
+    assert [row.leaderboard for row in expkit.read_board() if row.run == "light,exp.train.x=50"] == [None]
+    assert "leaderboard: taken back" in exp("note", "light,exp.train.x=50")
+
+
+def test_a_note_stays_with_its_parameter_set(root: Path, notes: Path) -> None:
+    """Until it is trained: `name` in its file is edited after `exp new`, and so no note is of a run that never was."""
+    with own_experiment(copy_of=LIGHT) as folder:
+        one, two = (f"{folder.name}/{number}" for number in ("001", "002"))
+        exp("new", one)
+        exp("new", two, "--from", "001")
+        exp("note", two, "--hypothesis", "larger is better")
+        file = folder / "exp/002.yaml"
+        text = file.read_text()
+        for name in ("002-large", "002-larger"):
+            file.write_text(text.replace('name: "002"', f"name: {name}"))
+            [about] = noted(two)["runs"]
+            assert (about["run"], about["origin"]) == (f"{folder.name}/{name}", one)
+            assert about["hypothesis"] == "larger is better"
+        assert [about["run"] for about in noted()["runs"]] == [one, f"{two}-larger"]
+        assert exp("note").count("not trained yet") == 2 and "not there" not in exp("note")
+        add_note(two, {"text": "of an earlier expkit"})
+        assert [about["run"] for about in noted()["runs"]] == [one, f"{two}-larger", two]
+        expkit.run(folder.name, overrides=["exp=002"])
+        [row] = expkit.read_board()
+        assert (row.run, row.notes.last("origin")) == ("002-larger", one)
+        expkit.run(folder.name, overrides=["exp=001"])
+        exp("note", one, "as good")
+        (folder / "exp/001.yaml").write_text("name: another\n")
+        assert noted(one)["runs"][0]["origin"] == f"{folder.name}/config.yaml", "what is trained keeps its notes"
+        file.unlink()
+        assert read_notes()[two].last("hypothesis") == "larger is better", "as it was noted"
 
 
 def test_a_note_is_on_a_version_of_a_run(root: Path, notes: Path) -> None:

@@ -120,7 +120,7 @@ def _parameter_set(experiment: str, name: str, source: str | None) -> Path:
             there = f"there are {', '.join(known)}" if known else "there is none"
             raise type(error)(f"{experiment} has no parameter set {source}; {there}; and {error}") from error
         made, origin = parameter_set_from_run(experiment, name, run), run.title
-    add_note(f"{experiment}/{name}", {"origin": origin})
+    add_note(f"{experiment}/{name}", {"origin": origin, "set": name})
     return made
 
 

@@ -10,7 +10,7 @@ from expkit.cli.shared import RUN_HELP, as_json_text
 from expkit.errors import require
 from expkit.inspect.board import read_board
 from expkit.inspect.find import run_names
-from expkit.inspect.notes import about_notes, agreement, say_agreement, show_notes, titled
+from expkit.inspect.notes import about_notes, agreement, parameter_set_of, say_agreement, show_notes, titled
 from expkit.inspect.words import new_console
 from expkit.record import Notes, add_note, read_notes
 
@@ -36,6 +36,7 @@ def note(
     leaderboard: Annotated[
         float | None, typer.Option("--lb", metavar="SCORE", help="The score on the leaderboard, a number.")
     ] = None,
+    no_leaderboard: Annotated[bool, typer.Option("--no-lb", help="Take the leaderboard score back.")] = False,
     tag: Annotated[
         list[str] | None,
         typer.Option(metavar="WORD", help="A word to filter the board by. May be given several times."),
@@ -50,11 +51,12 @@ def note(
     Examples:
       exp note 001/002 --hypothesis "a larger model scores higher"
       exp note 001/002 "no better, and slower" --dropped
-      exp note 001/002 --lb 0.81              # a score on the leaderboard
+      exp note 001/002 --lb 0.81              # a score on the leaderboard; --no-lb takes it back
       exp note                                # all notes
       exp board --filter verdict=dropped      # the runs with this verdict
     """
     require(not (kept and dropped), "give only one of --kept and --dropped")
+    require(leaderboard is None or not no_leaderboard, "give only one of --lb and --no-lb")
     for word in tag or []:
         require(
             bool(word) and not any(c.isspace() or c in "#," for c in word),
@@ -63,12 +65,16 @@ def note(
     about: dict[str, Any] = {"text": text, "hypothesis": hypothesis, "leaderboard": leaderboard, "tags": tag}
     about["verdict"] = "kept" if kept else "dropped" if dropped else None
     about = {key: value for key, value in about.items() if value not in (None, [], "")}
+    if no_leaderboard:
+        about["leaderboard"] = None
     title = titled(run) if run is not None else None
     rows = {row.name: row for row in read_board()}
     if about and title:
         row = rows.get(title)
         if row is not None and row.score is not None:
             about |= {"id": row.id, "scores": {row.metric: row.score}}
+        elif row is None and (parameter_set := parameter_set_of(title)) is not None:
+            about["set"] = parameter_set
         add_note(title, about)
     found = read_notes()
     chosen = [found.get(title, Notes(title))] if title else list(found.values())

@@ -13,7 +13,7 @@ from expkit.errors import NotFound
 from expkit.inspect.board import Row
 from expkit.inspect.find import find_run
 from expkit.inspect.words import score_text, text
-from expkit.paths import experiment_dir, experiment_names, full_name
+from expkit.paths import experiment_dir, experiment_names, full_name, output_dir
 from expkit.record import Notes, read_notes, read_run
 
 
@@ -34,9 +34,9 @@ def titled(name: str) -> str:
     if is_experiment and not slash and (name == experiment or name.isdecimal()):
         return f"{experiment}/"
     if is_experiment and slash:
-        folder = experiment_dir(experiment)
-        written = {each: name_of(folder, each) for each in parameter_sets(folder)}
-        chosen = rest if rest in written.values() else written.get(rest)
+        written = _names(experiment)
+        is_name = rest in written.values() or (output_dir() / experiment / rest).is_dir()
+        chosen = rest if is_name else written.get(rest)
         if chosen is not None:
             return f"{experiment}/{chosen}"
     try:
@@ -46,6 +46,18 @@ def titled(name: str) -> str:
         if title in read_notes() or (is_experiment and not slash):
             return title
         raise NotFound(f"{error}; a note is on a run, a parameter set such as 001/002, or an experiment") from None
+
+
+def _names(experiment: str) -> dict[str, str | None]:
+    folder = experiment_dir(experiment)
+    return {each: name_of(folder, each) for each in parameter_sets(folder)}
+
+
+def parameter_set_of(title: str) -> str | None:
+    """The parameter set that has the name of a run; None: there is none."""
+    experiment, _, run = title.partition("/")
+    names = _names(experiment) if experiment in experiment_names() else {}
+    return next((each for each, name in names.items() if name == run), None)
 
 
 def about_notes(notes: Notes, row: Row | None) -> dict[str, Any]:
@@ -64,7 +76,8 @@ def agreement(notes: Iterable[Notes], rows: Mapping[str, Row]) -> dict[str, Any]
     pairs: dict[str, list[tuple[float, float]]] = {}
     for each in notes:
         line = each.last_line("leaderboard") or {}
-        for metric, score in (_scores(line, rows.get(each.title)) if line else {}).items():
+        scores = {} if line.get("leaderboard") is None else _scores(line, rows.get(each.title))
+        for metric, score in scores.items():
             pairs.setdefault(metric, []).append((score, line["leaderboard"]))
     return {metric: _correlations(found) for metric, found in pairs.items() if len(found) >= 3}
 
@@ -109,7 +122,8 @@ def show_notes(console: Console, notes: Notes, row: Row | None) -> None:
         parts.append(f"leaderboard {score_text(about['leaderboard'])}")
     parts += [*filter(None, [about["verdict"]]), *(f"#{tag}" for tag in notes.tags)]
     if row is None and not notes.title.endswith("/"):
-        parts.append("not there")
+        is_planned = notes.last("set") is not None and notes.last("id") is None
+        parts.append("not trained yet" if is_planned else "not there")
     console.print(text(notes.title.rstrip("/"), "bold"), text("  ".join(parts)), soft_wrap=True)
     for line in map(worded, notes.lines):
         console.print(text(f"  {line}"), soft_wrap=True)
@@ -117,7 +131,8 @@ def show_notes(console: Console, notes: Notes, row: Row | None) -> None:
 
 def worded(line: Mapping[str, Any]) -> str:
     """One line of notes, for a reader."""
-    named = [f"{key}: {line[key]}" for key in ("origin", "hypothesis", "verdict", "leaderboard") if key in line]
+    said = line | ({"leaderboard": "taken back"} if line.get("leaderboard", 0) is None else {})
+    named = [f"{key}: {said[key]}" for key in ("origin", "hypothesis", "verdict", "leaderboard") if key in line]
     tags = [" ".join(f"#{tag}" for tag in line["tags"])] if "tags" in line else []
     parts = [*named, *([line["text"]] if "text" in line else []), *tags]
     return f"{line['time'][:16].replace('T', ' ')}  {'; '.join(parts)}"

@@ -17,12 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from expkit.config.parameter_sets import name_of
 from expkit.errors import require, warn
-from expkit.paths import notes_dir, shown
+from expkit.paths import code_root, notes_dir, output_dir, shown
 from expkit.record.content import is_number
 
 VERDICTS = ("kept", "dropped")
-TEXTS = ("run", "time", "id", "text", "hypothesis", "verdict", "origin")
+TEXTS = ("run", "set", "time", "id", "text", "hypothesis", "verdict", "origin")
 
 
 @dataclass(frozen=True)
@@ -65,11 +66,19 @@ def read_notes(folder: Path | None = None) -> dict[str, Notes]:
     for file in sorted(folder.glob("*.jsonl")):
         for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
             if line := _line(text):
-                found.setdefault(f"{file.stem}/{line['run']}", []).append(line)
+                found.setdefault(f"{file.stem}/{_run_of(file.stem, line)}", []).append(line)
             elif text.strip():
                 warn(f"{shown(file)}, line {number} is not a note, and is left out")
     # a merge of two branches may have mixed the lines
     return {title: Notes(title, tuple(sorted(lines, key=lambda line: line["time"]))) for title, lines in found.items()}
+
+
+def _run_of(experiment: str, line: Mapping[str, Any]) -> str:
+    """The run that a line is about: of a parameter set that was not trained, the `name` in its file is edited often."""
+    run = str(line["run"])
+    if "set" not in line or os.path.exists(output_dir() / experiment / run):
+        return run
+    return name_of(code_root() / "experiments" / experiment, line["set"]) or run
 
 
 def add_note(title: str, about: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
@@ -77,7 +86,8 @@ def add_note(title: str, about: Mapping[str, Any], folder: Path | None = None) -
 
     Args:
         about: "text", "hypothesis", "verdict" (kept, dropped), "leaderboard" (a number), "tags" (a list), "origin", and
-            of a run that is there, its "id" and "scores", the CV score by metric; only what there is to say.
+            of a run that is there, its "id" and "scores", the CV score by metric; else the "set" that is to be trained,
+            the name of a file in exp/; only what there is to say. "leaderboard": None takes the score back.
         folder: with the files; None: the project's.
 
     Raises:
@@ -123,7 +133,7 @@ def _fits(line: Any) -> bool:
         and {"run", "time"} <= line.keys()
         and all(type(line[key]) is str for key in TEXTS if key in line)
         and line.get("verdict", "kept") in VERDICTS
-        and is_number(line.get("leaderboard", 0))
+        and (line.get("leaderboard") is None or is_number(line["leaderboard"]))
         and type(line.get("tags", [])) is list
         and all(type(tag) is str for tag in line.get("tags", []))
         and type(line.get("scores", {})) is dict
