@@ -152,6 +152,8 @@ def check(
     table = Table("experiment", "parameter set", "name", "", box=None, pad_edge=False)
     for checked in found if len(found) <= MOST_ROWS else bad:
         state = Text(checked.problem, "red") if checked.problem else Text("ok", "green")
+        if checked.same_as:
+            state = Text(f"ok, the same configuration as {checked.same_as}", "yellow")
         table.add_row(checked.experiment, checked.parameter_set, checked.name or "", state)
     if table.row_count:
         console.print(table)

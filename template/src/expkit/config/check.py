@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from expkit.config.compose import composer, typed
 from expkit.config.describe import schema
 from expkit.config.load import load_experiment
 from expkit.config.messages import describe
-from expkit.config.parameter_sets import DEFAULT, parameter_sets
+from expkit.config.parameter_sets import DEFAULT, parameter_sets, refuse_shared_name
+from expkit.config.same import alike, recorded
+from expkit.config.values import container
 from expkit.paths import experiment_dir, experiment_names
 
 
@@ -21,12 +23,14 @@ class Checked:
     Attributes:
         parameter_set: the name of a file in exp/, or "default" for config.yaml alone.
         problem: one line; None when it is fine.
+        same_as: another parameter set, or a run "<experiment>/<run>" that is trained, with the same configuration.
     """
 
     experiment: str
     parameter_set: str
     name: str | None
     problem: str | None
+    same_as: str | None = None
 
 
 def check_all(experiments: list[str] | None = None) -> list[Checked]:
@@ -49,7 +53,7 @@ def check_experiment(name: str) -> list[Checked]:
 
     What editors know of its configuration, its schemas, is made again where its classes have changed.
     """
-    sets = parameter_sets(experiment_dir(name))
+    sets, known = parameter_sets(experiment_dir(name)), recorded(name)
     found = []
     try:
         loaded = load_experiment(name)
@@ -59,18 +63,13 @@ def check_experiment(name: str) -> list[Checked]:
                 try:
                     overrides = [] if each == DEFAULT else [f"exp={each}"]
                     config = typed(compose(overrides), loaded, overrides)
-                    found.append(Checked(name, each, config.exp.name, None))
+                    refuse_shared_name(loaded.folder, each, config.exp.name)
+                    choices, own = loaded.experiment.choices(config), f"{name}/{config.exp.name}"
+                    others = {title: one for title, one in known.items() if title != own}
+                    found.append(Checked(name, each, config.exp.name, None, alike(others, config, choices)))
+                    known[each] = container(config) | ({"choices": choices} if choices else {})
                 except Exception as error:
                     found.append(Checked(name, each, None, describe(error, loaded.experiment.groups)))
     except Exception as error:  # train.py itself
         return [Checked(name, each, None, describe(error)) for each in sets]
-    return [_with_shared_name(checked, found) for checked in found]
-
-
-def _with_shared_name(checked: Checked, found: list[Checked]) -> Checked:
-    same = [other.parameter_set for other in found if other.name == checked.name and other is not checked]
-    if checked.problem or not same:
-        return checked
-    return replace(
-        checked, problem=f"has the name {checked.name!r} as {', '.join(same)} has: one output folder for both"
-    )
+    return found

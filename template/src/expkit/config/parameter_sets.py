@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -31,12 +32,14 @@ def name_of(folder: Path, parameter_set: str) -> str | None:
     Args:
         folder: of the experiment.
     """
-    file, keys = _file(folder, parameter_set), ["exp", "name"] if parameter_set == DEFAULT else ["name"]
+    file = _file(folder, parameter_set)
     try:
-        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        text = file.read_text(encoding="utf-8")
+        is_whole = parameter_set == DEFAULT or re.match(r"(\s*#.*\n)*\s*#\s*@package\s+_global_", text)
+        node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):  # the concern of whoever wants to run it
         return None
-    for key in keys:
+    for key in ["exp", "name"] if is_whole else ["name"]:
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
         node = next((value for name, value in pairs if name.value == key), None)
     return node.value if isinstance(node, yaml.ScalarNode) else None
@@ -60,11 +63,12 @@ def _readings(written: str) -> set[str]:
     return found
 
 
-def refuse_shared_name(folder: Path, parameter_set: str, name: str) -> None:
+def refuse_shared_name(folder: Path, parameter_set: str | None, name: str) -> None:
     """Two parameter sets with one name would share a folder of results.
 
     Args:
         folder: of the experiment.
+        parameter_set: whose name it is; None: nobody knows, and it may be that of one.
         name: `exp.name` of the configuration.
 
     Raises:
@@ -76,7 +80,11 @@ def refuse_shared_name(folder: Path, parameter_set: str, name: str) -> None:
             may_be = other != parameter_set and name in file.read_text(encoding="utf-8")  # most need no parser
         except (OSError, ValueError):
             continue
-        if may_be and name_of(folder, other) == name:
+        if not may_be or name_of(folder, other) != name:
+            continue
+        if parameter_set is None:
+            parameter_set = other
+        else:
             if parameter_set.removesuffix(".yaml") == other:
                 raise NotFound(f"exp={parameter_set}: without .yaml, exp={other}")
             mine = _file(folder, parameter_set)

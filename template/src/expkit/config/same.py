@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any
 
+from expkit import record
 from expkit.config.values import container, flat
+from expkit.paths import output_dir
 
 # Keys that change no result, whatever is below them: not compared, and in no name of a run.
 NOT_COMPARED = ("exp.name", "exp.fold", "exp.mode", "exp.debug", "exp.runtime", "show_config", "overwrite")
@@ -34,6 +36,24 @@ def differences(old: Mapping[str, Any], config: object, choices: Mapping[str, st
         if not same(one, other) and not is_new_default:
             lines.append(f"{key}: {_worded(one, absent)} → {_worded(other, absent)}")
     return lines
+
+
+def recorded(experiment: str) -> dict[str, Any]:
+    """The configurations of the runs of an experiment, by "<experiment>/<run>"."""
+    folders = [folder for folder in record.run_folders(output_dir()) if folder.parent.name == experiment]
+    infos = {folder.name.partition("@")[0]: record.read_run_info(folder) for folder in folders}
+    return {f"{experiment}/{run}": info["config"] for run, info in infos.items() if info}
+
+
+def alike(known: Mapping[str, Any], config: object, choices: Mapping[str, str]) -> str | None:
+    """The first of some recorded configurations that is the same; None: each is another one."""
+    now = {key: value for key, value in flat(config).items() if is_compared(key)}
+    for title, old in known.items():
+        before = flat(old)
+        is_other = any(key in before and before[key] != now[key] for key in now)  # so nearly all are: that is fast
+        if not is_other and not differences(old, config, choices):
+            return title
+    return None
 
 
 def is_compared(key: str) -> bool:

@@ -164,6 +164,7 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
     from expkit.train.run import Run
 
     loaded = load_experiment(experiment)
+    parameter_set = chosen(overrides) if config is None else None
     if config is None:
         config = typed(composed(loaded, overrides), loaded, overrides)
     require(
@@ -172,4 +173,5 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
     )
     check(config.exp)  # it may have been changed since it was composed
     name_folds(config.exp)
+    refuse_shared_name(loaded.folder, parameter_set, config.exp.name)
     return Run(loaded, config, overrides, Command()).train()

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from expkit import record
 from expkit.config.load import Loaded
+from expkit.config.same import alike, recorded
 from expkit.config.values import Config, Mode, container, flat, fold_file
-from expkit.errors import CANNOT_WRITE, Error, Failed, described, interrupted, report, require
+from expkit.errors import CANNOT_WRITE, Error, Failed, described, interrupted, report, require, warn
 from expkit.modules import named_plainly
 from expkit.paths import shown
 from expkit.record import RunRecord
@@ -82,6 +83,10 @@ class Run:
         if not self._ranks.leads:
             self._follow()
             return None
+        if self.place.folder is None and not self.place.replaces and not self.exp.debug:
+            choices = self.loaded.experiment.choices(self.place.config)
+            if known := alike(recorded(self.loaded.name), self.place.config, choices):
+                warn(f"the run {known} has the same configuration")
         try:
             with closing(self._missing()) as missing:  # an exception in a notebook must not keep the lock
                 for number in missing:
@@ -170,8 +175,7 @@ class Run:
 
     def _train(self, number: int | None) -> None:
         assert self.place.folder is not None
-        name = record.fold_name(number)
-        track = functools.partial(self._tracking.start, name, self.place.id, list(self.exp.runtime.tags))
+        track = functools.partial(self._tracking.start, number, self.place.id, list(self.exp.runtime.tags))
         failure: BaseException | None = None
         fold = None
         try:

@@ -1,0 +1,323 @@
+"""What a configuration takes: nothing that is read as something else, and a name that its values alone decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiments import own_experiment
+from test_bad_input import Command, assert_refused, train
+from test_exp import exp
+
+import expkit
+from expkit.config.check import check_experiment
+from expkit.config.compose import as_hydra_takes, from_values
+from expkit.config.load import load_experiment
+from expkit.config.values import container
+from expkit.errors import Error
+from expkit.record import read_run
+from expkit.train.names import run_name
+
+CONFIG = "defaults:\n- schema\n- model@exp.model: cnn\n- _self_\n- exp: default\n\nexp:\n  name: typed\n"
+TRAIN = """
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+import expkit
+
+
+class Size(Enum):
+    small = 1
+    large = 2
+
+
+@dataclass
+class ModelConfig:
+    units: int = 8
+
+
+@dataclass
+class CNN(ModelConfig):
+    width: int = 3
+
+
+@dataclass
+class ViT(ModelConfig):
+    depth: int = 3
+
+
+@dataclass
+class TrainConfig:
+    flip: bool = False
+    maybe: bool | None = None
+    num_leaves: int = 31
+    learning_rate: float = 0.1
+    text: str = ""
+    size: Size = Size.small
+    flags: list[bool] = field(default_factory=list)
+    floats: list[float] = field(default_factory=list)
+    options: dict[str, float] = field(default_factory=dict)
+    anything: Any = None
+
+
+@dataclass
+class ExpConfig(expkit.ExpConfig):
+    train: TrainConfig = field(default_factory=TrainConfig)
+    model: ModelConfig = MISSING
+
+
+@dataclass
+class Config(expkit.Config):
+    exp: ExpConfig = field(default_factory=ExpConfig)
+
+
+def quality(oof):
+    return oof["prediction"].mean()
+
+
+def train(exp, fold):
+    fold.save_oof({"id": [fold.number], "prediction": [exp.train.learning_rate]})
+    fold.finish()
+
+
+experiment = expkit.Experiment(train, Config, metric=quality, groups={"model": {"cnn": CNN, "vit": ViT}})
+
+if __name__ == "__main__":
+    expkit.main(experiment)
+"""
+Write = Callable[[str, str], None]
+__all__ = ["train"]  # a fixture
+
+
+@pytest.fixture(scope="module")
+def typed() -> Iterator[str]:
+    """The name of an experiment with a key of each type."""
+    with own_experiment({"train.py": TRAIN.lstrip(), "config.yaml": CONFIG}) as folder:
+        (folder / "exp").mkdir()
+        yield folder.name
+
+
+@pytest.fixture
+def write(typed: str) -> Iterator[Write]:
+    """Writes parameter sets; they are removed afterwards."""
+    folder = expkit.code_root() / "experiments" / typed / "exp"
+
+    def written(name: str, text: str) -> None:
+        (folder / f"{name}.yaml").write_text(text)
+
+    yield written
+    for file in folder.iterdir():
+        file.unlink()
+
+
+# Values of another type
+
+
+@pytest.mark.parametrize("value", ["3", "-1", "2.0", "'3'", "maybe"])
+def test_a_number_is_not_true(typed: str, write: Write, value: str) -> None:
+    """On the command line, in a list, in a file, and in what a run has recorded."""
+    for key, override in (("flip", value), ("maybe", value), ("flags[0]", f"[{value}]")):
+        name = key.partition("[")[0]
+        message = rf"exp.train.{name}(\[0\])?: must be true or false, not {value.strip(chr(39))}"
+        with pytest.raises(Error, match=message):
+            expkit.load_config(typed, [f"exp.train.{name}={override}"])
+        write("001", f"name: '001'\ntrain:\n  {name}: {override}\n")
+        with pytest.raises(Error, match=f"001.yaml: {message}"):
+            expkit.load_config(typed, ["exp=001"])
+    loaded = load_experiment(typed)
+    recorded = container(expkit.load_config(typed))
+    recorded["exp"]["train"]["flip"] = 3
+    with pytest.raises(Error, match="exp.train.flip: must be true or false, not 3"):
+        from_values(loaded, recorded | {"choices": {"model": "cnn"}})
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("1", True), ("yes", True), ("'0'", False), ("off", False)]
+)
+def test_true_and_false(typed: str, text: str, value: bool) -> None:
+    assert expkit.load_config(typed, [f"exp.train.flip={text}"]).exp.train.flip is value
+
+
+@pytest.mark.parametrize(("written", "read"), [("no", "False"), ("1.10", "1.1"), ("1e3", "1000.0")])
+def test_a_text_is_what_was_written(typed: str, write: Write, written: str, read: str) -> None:
+    write("001", f"name: '001'\ntrain:\n  text: {written}\n")
+    with pytest.raises(Error, match=rf"001.yaml: exp.train.text: is a text, and YAML reads it as {read} \(\w+\): put"):
+        expkit.load_config(typed, ["exp=001"])
+    write("001", f"name: '001'\ntrain:\n  text: '{written}'\n")
+    assert expkit.load_config(typed, ["exp=001"]).exp.train.text == written
+
+
+# What a beginner types
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mentions"),
+    [
+        (["learning_rate=0.1"], "there is no key learning_rate; did you mean exp.train.learning_rate?"),
+        (["train.learning_rate=0.1"], "did you mean exp.train.learning_rate?"),
+        (["seed=1"], "did you mean exp.seed or exp.split.seed?"),
+        (["debug=true"], "did you mean exp.debug?"),
+        (["exp.train.Learning_Rate=0.1"], "did you mean learning_rate?"),
+        (["--learning_rate", "0.1"], "KEY=VALUE without dashes, as in exp.train.learning_rate=0.1"),
+        (["--learning-rate=0.1"], "KEY=VALUE without dashes, as in exp.train.learning_rate=0.1"),
+        (["--exp.train.learning_rate=0.1"], "KEY=VALUE without dashes, as in exp.train.learning_rate=0.1"),
+        (["-exp.train.learning_rate=0.1"], "KEY=VALUE without dashes, as in exp.train.learning_rate=0.1"),
+        (["--exp", "001"], "KEY=VALUE without dashes, as in exp=001"),
+        (["--debug"], "KEY=VALUE without dashes, as in exp.debug=true"),
+        (["--nothing", "1"], "there is no flag --nothing: a value is given as KEY=VALUE without dashes"),
+        (["exp.train.num_leaves:8"], "it is KEY=VALUE without spaces"),
+        (["exp.train.num_leaves", "=", "8"], "it is KEY=VALUE without spaces"),
+        (["exp.train=num_leaves:8"], "exp.train takes no value of its own: give one to its keys"),
+        (["exp.train=null"], "exp.train cannot be null"),
+        (["exp.train.text=a=b"], "a text such as a=b has quotes of its own"),
+        (["exp.model.depth=4"], "there is no key exp.model.depth: depth belongs to vit: choose with model=vit"),
+        (["exp.model=vit"], "exp.model takes no value of its own: choose with model=vit"),
+        (["exp.fold=7"], "exp.fold must be a list of folds from 0 to 4 (exp.n_folds - 1), as in 'exp.fold=[0]'"),
+        (["exp.train.floats=7"], "exp.train.floats must be a list, as in 'exp.train.floats=[0]'"),
+    ],
+)
+def test_command_line(train: Command, typed: str, root: Path, arguments: list[str], mentions: str) -> None:
+    assert_refused(train(*arguments, experiment=typed), mentions, root)
+
+
+@pytest.mark.parametrize(
+    ("text", "mentions"),
+    [
+        ("train:\nnum_leaves: 8\n", "exp/001.yaml: exp.train is empty: indent the keys that stand below it"),
+        ("split:\nseed: 8\n", "exp/001.yaml: exp.split is empty: indent the keys that stand below it"),
+        (
+            "train:\n  num_leaves:8\n",
+            "exp/001.yaml: 'num_leaves:8' stands where the keys of TrainConfig belong",
+        ),
+        ("train:\n  num_leaves:8\n  text: a\n", "exp/001.yaml, line 4: mapping values are not allowed here (is the"),
+        ("train:\n\ttext: a\n", "exp/001.yaml, line 3: found character '\\t' that cannot start any token (is the"),
+        ("exp:\n  train: {}\n", "exp/001.yaml: there is no key exp.exp: the keys of a parameter set are those below"),
+        ("num_leaves: 8\n", "exp/001.yaml: there is no key exp.num_leaves; did you mean exp.train.num_leaves?"),
+        (
+            "train.num_leaves: 8\n",
+            "there is no key exp.train.num_leaves with dots: each of its parts is a key",
+        ),
+        ("model:\n  depth: 4\n", "depth belongs to vit: choose with model=vit, or '- override /model: vit' in the"),
+        ("model: vit\n", "exp/001.yaml: model takes no value of its own: choose with model=vit, or '- override /model"),
+        ("fold: 7\n", "exp/001.yaml: exp.fold must be a list of folds from 0 to 4"),
+    ],
+)
+def test_parameter_set(train: Command, typed: str, root: Path, write: Write, text: str, mentions: str) -> None:
+    write("001", f"name: one\n{text}")
+    assert_refused(train("exp=001", experiment=typed), mentions, root)
+    assert mentions in [str(checked.problem) for checked in check_experiment(typed)][1]
+
+
+def test_the_name_of_a_parameter_set_is_no_path(train: Command, typed: str, root: Path, write: Write) -> None:
+    write("001", "name: one\n")
+    assert_refused(train("exp=exp/001.yaml", experiment=typed), "without folder and .yaml, as in exp=001", root, code=3)
+
+
+# Names of runs
+
+
+def name(typed: str, *overrides: str) -> str:
+    loaded = load_experiment(typed)
+    return run_name(expkit.load_config(typed, overrides), [as_hydra_takes(one, loaded) for one in overrides])
+
+
+@pytest.mark.parametrize(
+    ("spellings", "expected"),
+    [
+        (["learning_rate=1", "learning_rate=1.0", "learning_rate=1e0", "learning_rate='1'"], "learning_rate=1"),
+        (["learning_rate=0.003", "learning_rate=3e-3"], "learning_rate=0.003"),
+        (["learning_rate=42", "learning_rate=${exp.seed}"], "learning_rate=42"),
+        (["text=a", "text='a'", 'text="a"'], "text=a"),
+        (["flip=true", "flip=yes", "flip=1"], "flip=True"),
+        (["size=large", "size=Size.large", "size=2"], "size=large"),
+        (["maybe=null"], "maybe=null"),
+        (["floats=[0,1]", "floats=[0, 1.0]"], None),
+        (["options={a: 1}", "options={a:1.0}"], None),
+        (["anything=[{b: 1, a: x}]", "anything=[{a: 'x', b: 1}]"], None),
+    ],
+)
+def test_a_value_has_one_name(typed: str, spellings: list[str], expected: str | None) -> None:
+    add = "+" if spellings[0].startswith("options") else ""
+    names = {name(typed, f"{add}exp.train.{spelling}") for spelling in spellings}
+    assert len(names) == 1
+    assert expected is None or names == {f"typed,exp.train.{expected}"}
+
+
+def test_a_dict_is_its_keys(typed: str) -> None:
+    both = ["exp.split.method=group", "exp.split.seed=1"]
+    assert name(typed, "exp.split={seed: 1, method: group}") == name(typed, *both) == ",".join(["typed", *both])
+    assert name(typed, "model='vit'", "exp.model.depth=4") == "typed,exp.model.depth=4,model=vit"
+
+
+def test_two_values_have_two_names(typed: str) -> None:
+    values = [
+        "1",
+        "1.0",
+        "'1'",
+        "true",
+        "'true'",
+        "'True'",
+        "null",
+        "'null'",
+        "a",
+        "'a b'",
+        "'a_b'",
+        "'a,b'",
+        "[]",
+        "['']",
+        "''",
+    ]
+    values += ["[a,b]", "['a,b']", "[1]", "['1']", "{a: 1}", "{a: '1'}", "{a: {b: 1}}", "{a.b: 1}", "'[1]'", "'{a:1}'"]
+    names = [name(typed, f"exp.train.anything={value}") for value in values]
+    assert len(set(names)) == len(names)
+    with_hash = [one for one in names if len(one.rpartition("-")[2]) == 8]
+    assert "typed,exp.train.anything=1" in names and "typed,exp.train.anything=1.0" in names and with_hash
+
+
+# Two parameter sets
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name: one\ntrain: {num_leaves: 3}\n",
+        'name: "one"\n',
+        "# @package _global_\nexp:\n  name: one\n",
+    ],
+)
+def test_two_parameter_sets_with_one_name(typed: str, root: Path, write: Write, text: str) -> None:
+    """Nothing is trained, however it is started."""
+    write("001", "name: one\n")
+    write("002", text)
+    message = "has the name 'one' too, and would share the output folder with"
+    config = expkit.load_config(typed, ["exp=002"])
+    starts: list[dict[str, Any]] = [{"overrides": ["exp=001"]}, {"overrides": ["exp='002'"]}, {"config": config}]
+    for start in [*starts, {"overrides": ["exp.name=one"]}]:
+        with pytest.raises(Error, match=message):
+            expkit.run(typed, **start)
+    assert not (root / "output").exists()
+    assert [str(checked.problem).count(message) for checked in check_experiment(typed)] == [0, 1, 1]
+
+
+def test_a_configuration_that_is_there_already(
+    typed: str, root: Path, write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`exp check` says it of parameter sets and runs; a training says it of runs, before it starts."""
+    write("001", "name: one\ntrain: {num_leaves: 3}\n")
+    write("002", "name: two\ntrain: {num_leaves: 3}\n")
+    write("003", "name: three\ntrain: {num_leaves: 4}\n")
+    assert "ok, the same configuration as 001" in exp("check", typed)
+    expkit.run(typed, overrides=["exp.train.num_leaves=4"])
+    expkit.run(typed, overrides=["exp=001"])
+    assert "same configuration" not in capsys.readouterr().err
+    run = f"{typed}/typed,exp.train.num_leaves=4"
+    assert f"ok, the same configuration as {run}" in exp("check", typed)
+    for _ in range(2):
+        expkit.run(typed, overrides=["exp=003"])
+    assert capsys.readouterr().err.count(f"the run {run} has the same configuration") == 1
+    assert read_run(root / "output" / typed / "three").is_complete
