@@ -85,7 +85,8 @@ def train(exp, fold):
     fold.finish()
 
 
-experiment = expkit.Experiment(train, Config, metric=quality, groups={"model": {"cnn": CNN, "vit": ViT}})
+groups = {"model": {"cnn": CNN, "vit": ViT}}
+experiment = expkit.Experiment(train, Config, metric=quality, groups=groups, own_split=True)
 
 if __name__ == "__main__":
     expkit.main(experiment)
