@@ -57,8 +57,8 @@ def _strictly_text(node: StringNode, value: Any) -> str:
     return _to_text(node, value)
 
 
-BooleanNode._validate_and_convert_impl = _strictly_bool  # type: ignore[method-assign]
-StringNode._validate_and_convert_impl = _strictly_text  # type: ignore[method-assign]
+BooleanNode._validate_and_convert_impl = _strictly_bool  # type: ignore[assignment, method-assign]
+StringNode._validate_and_convert_impl = _strictly_text  # type: ignore[assignment, method-assign]
 
 
 def parse(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Namespace, list[str]]:

@@ -131,8 +131,8 @@ def show_notes(console: Console, notes: Notes, row: Row | None) -> None:
 
 def worded(line: Mapping[str, Any]) -> str:
     """One line of notes, for a reader."""
-    said = line | ({"leaderboard": "taken back"} if line.get("leaderboard", 0) is None else {})
-    named = [f"{key}: {said[key]}" for key in ("origin", "hypothesis", "verdict", "leaderboard") if key in line]
+    said = {key: line[key] for key in ("origin", "hypothesis", "verdict", "leaderboard") if key in line}
+    named = [f"{key}: {'taken back' if value is None else value}" for key, value in said.items()]
     tags = [" ".join(f"#{tag}" for tag in line["tags"])] if "tags" in line else []
     parts = [*named, *([line["text"]] if "text" in line else []), *tags]
     return f"{line['time'][:16].replace('T', ' ')}  {'; '.join(parts)}"

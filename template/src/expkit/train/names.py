@@ -38,10 +38,11 @@ def run_name(config: Any, overrides: Sequence[str]) -> str:
             pairs[key] = f"{value:.0f}" if is_whole and _takes_floats(config, key) else _text(value)
     plain = "".join(f",{key}={value}" for key, value in sorted(pairs.items()))
     safe = re.sub(r"[^\w.,=+-]+", "_", plain)
-    full = config.exp.name + safe
+    name: str = config.exp.name
+    full = name + safe
     if safe == plain and len(full) <= LONGEST and len(full.encode()) <= MOST_BYTES:
         return full
-    digest = hashlib.sha256((config.exp.name + plain).encode()).hexdigest()[:8]
+    digest = hashlib.sha256((name + plain).encode()).hexdigest()[:8]
     room = full[: LONGEST - 9].encode()[: MOST_BYTES - 9].decode(errors="ignore")
     return f"{room.rstrip('.')}-{digest}"
 
