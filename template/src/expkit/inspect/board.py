@@ -45,7 +45,8 @@ class Row:
         notes: what was noted on the run; empty for grouped runs.
         fold_scores: by the number of the fold, the score of each that is done; for grouped runs, the means.
         ratio: rows left out, divided by rows trained on, as `noise.ratio_of_rows`; None for a single fold.
-        versus_best: "best", "could be noise" or "worse", from `paired.against_best`; None if it was not asked.
+        versus_best: "best", "could be noise", "worse" or "not comparable", from `paired.against_best`; None if it was
+            not asked.
         id: of the version of the run.
         differs: the marks for which it does not compare: those of `with_other_rows`, and "copy of ...".
     """

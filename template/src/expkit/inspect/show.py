@@ -24,10 +24,9 @@ def show_run(console: Console, folder: Path) -> None:
     loaded = LoadedRun(folder)
     run, about = loaded.record, about_run(loaded)
     console.print(text(run.title, "bold"), text(f"  {shown(folder)}", "dim"), soft_wrap=True)
-    for metric in about["scores"]:
-        score = run.score(metric)
-        assert score is not None
-        scored = f"CV {metric} {score_text(score.value, score.std)}{f' ({score.other})' if score.other else ''}"
+    for metric, found in about["scores"].items():
+        scored = f"CV {metric} {score_text(found['score'], found['std'])}"
+        scored += f" ({score.other})" if (score := run.score(metric)) and score.other else ""
         done = f"{about['folds_done']}/{about['n_folds']} folds, {about['rows']} rows"
         console.print(text(f"{scored}  {done}"), soft_wrap=True)
     if about["marks"]:

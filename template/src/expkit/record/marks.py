@@ -10,7 +10,7 @@ COPY = "copy of "
 
 
 def marks_of(run: RunRecord) -> tuple[str, ...]:
-    """What is missing, mixed, broken or failed; of a blend, also what has become of its runs."""
+    """What is missing, mixed, broken, failed or copied; of a blend, also what has become of its runs."""
     return (*own_marks(run), *parent_marks(run))
 
 
