@@ -12,7 +12,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import expkit
-from expkit import errors
+from expkit import errors, record
 from expkit.clean import KINDS
 from expkit.cli import app
 from expkit.config.values import flat
@@ -95,15 +95,15 @@ def test_everything_that_a_fold_has_is_in_the_page_for_python() -> None:
 
 # Which functions make the marks of the board and of `exp show`.
 MAKERS = {
-    "record/marks.py": ("own_marks", "parent_marks"),
+    "record/marks.py": ("own_marks", "parent_marks", "_mixed_packages"),
     "record/run.py": ("read_run",),
     "record/fold.py": ("read_fold", "_changed_file"),
     "record/content.py": ("read_checked",),
-    "inspect/beside.py": ("_other", "_as_one"),
+    "inspect/beside.py": ("_marked", "_as_one"),
     "inspect/board.py": ("_of_before",),
     "inspect/about.py": ("changed_since", "_sources_changed"),
 }
-NO_MARKS = {"its values do not fit", "its keys do not fit", " seeds"}  # of `broken run.json (...)`; a column
+NO_MARKS = {"its values do not fit", "its keys do not fit", " seeds", " more"}  # of `broken run.json (...)`; a column
 
 
 @pytest.mark.parametrize(("file", "function"), [(file, name) for file, names in MAKERS.items() for name in names])
@@ -118,3 +118,13 @@ def test_every_mark_is_in_the_table(file: str, function: str) -> None:
     marks = "\n".join(re.findall(r"^\| (`.+?) \| .+ \| .+ \|$", PAGES["results"], flags=re.M))
     for word in set(words) - NO_MARKS:
         assert word.partition(": the")[0].strip(" ,.;:()") in marks, word
+
+
+def test_every_mark_of_runs_that_do_not_compare_is_in_the_table() -> None:
+    tree = ast.parse((SOURCE / "inspect/beside.py").read_text())
+    [found] = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "unlike"]
+    keys = [node.slice for node in ast.walk(found) if isinstance(node, ast.Subscript)]
+    marks = {key.value for key in keys if isinstance(key, ast.Constant)}
+    assert marks == {"other direction", "no common fold", "other target"}
+    for mark in [*marks, "other folds", "1150 of 1437 rows", f"{record.COPY}RUN"]:
+        assert f"`{mark}`" in PAGES["results"], mark
