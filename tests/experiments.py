@@ -17,15 +17,18 @@ _numbers = itertools.count()
 
 
 @contextmanager
-def own_experiment(files: Mapping[str, str] | None = None, copy_of: str | None = None) -> Iterator[Path]:
+def own_experiment(
+    files: Mapping[str, str] | None = None, copy_of: str | None = None, at: Path | None = None
+) -> Iterator[Path]:
     """A folder in experiments/ that git does not see and no other worker uses; removed afterwards.
 
     Args:
         files: name to text; a config.yaml is there without being named.
         copy_of: the experiment whose files it begins with.
+        at: the project; None: the one that expkit is imported from.
     """
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-    folder = paths.code_root() / "experiments" / f"9{next(_numbers):02d}-{worker}"
+    folder = (at or paths.code_root()) / "experiments" / f"9{next(_numbers):02d}-{worker}"
     folder.mkdir()
     (folder / ".gitignore").write_text("*\n")  # first: a snapshot may be taken at any time
     try:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from commands import command
 from conftest import Project
+from experiments import own_experiment
 from helpers import counting
 from light import LIGHT
 from typer.testing import CliRunner
@@ -95,6 +96,54 @@ def test_logging_is_in_the_log(root: Path, handler: logging.Handler) -> None:
     command("exp.fold=[0]", during=lambda fold: logging.getLogger("mylib").warning("from a library")).train()
     assert "from a library" in (counting(root) / "fold0" / record.LOG).read_text()
     assert logging.root.handlers == before and handler in before
+
+
+LOGS = """
+from dataclasses import dataclass, field
+import logging
+import sys
+
+import expkit
+
+early = logging.getLogger("early")
+early.handlers[:] = [logging.StreamHandler(sys.stdout)]
+
+
+@dataclass
+class Config(expkit.Config):
+    exp: expkit.ExpConfig = field(default_factory=expkit.ExpConfig)
+
+
+def quality(oof):
+    return oof["prediction"].mean()
+
+
+def train(exp, fold):
+    late = logging.getLogger("late")
+    late.handlers[:] = [logging.StreamHandler()]
+    for logger in (early, late, logging.getLogger("plain")):
+        logger.warning(f"from {logger.name}")
+    logging.getLogger("plain").info("it says")
+    fold.save_oof({"id": [fold.number], "prediction": [1.0]})
+    fold.finish()
+
+
+experiment = expkit.Experiment(train, Config, metric=quality, greater_is_better=True)
+
+if __name__ == "__main__":
+    expkit.main(experiment)
+"""
+
+
+def test_a_line_of_a_library_appears_once(project: Project, root: Path) -> None:
+    """On the console and in train.log, with a handler of the library's own or without; never as one of Hydra's."""
+    with own_experiment({"train.py": LOGS}, at=project.folder) as folder:
+        done = project.train("exp.fold=[0]", experiment=folder.name, root=root, WANDB_MODE="disabled")
+    printed = (done.stdout + done.stderr).splitlines()
+    log = (counting(root, "light", folder.name) / "fold0" / record.LOG).read_text().splitlines()
+    for line in ("from early", "from late", "from plain", "it says"):
+        assert (printed.count(line), log.count(line)) == (1, 1), (line, printed, log)
+    assert "HYDRA" not in done.stdout + done.stderr
 
 
 @pytest.fixture

@@ -39,6 +39,18 @@ class PresetsPath(SearchPathPlugin):
                     search_path.append("expkit", f"file://{presets}")
 
 
+# What Hydra says about itself; its own default lets the root logger say whatever any library logs.
+_OF_HYDRA = {"level": "INFO", "handlers": ["console"], "propagate": False}
+_LOGGING = {
+    "version": 1,
+    "formatters": {"simple": {"format": "[%(asctime)s][HYDRA] %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "simple", "stream": "ext://sys.stdout"}},
+    "loggers": {"hydra": _OF_HYDRA, "hydra_plugins": _OF_HYDRA},
+    "root": {"level": "INFO"},
+    "disable_existing_loggers": False,
+}
+
+
 @contextmanager
 def registered(loaded: Loaded, callback: str | None = None, manual: str | None = None) -> Iterator[None]:
     """Hydra knows what the config.yaml of an experiment names: its classes, and the settings that all have.
@@ -53,6 +65,7 @@ def registered(loaded: Loaded, callback: str | None = None, manual: str | None =
     with own_store(loaded.store) as repository:
         compat.store("schema", loaded.experiment.Config)
         compat.store("default", {}, group="exp")
+        compat.store("expkit", _LOGGING, group="hydra/hydra_logging")
         for group, choices in loaded.experiment.groups.items():
             for name, schema in choices.items():
                 compat.store(name, schema, group)
@@ -77,7 +90,8 @@ def _settings(known: ConfigNode, loaded: Loaded, callback: str | None, manual: s
             node.callbacks = {"expkit": {"_target_": callback}}
         if manual is not None:
             node.help.template = _escaped(manual.replace("$", "$$"))
-        node.defaults = [{"job_logging": "none"} if "job_logging" in entry else entry for entry in node.defaults]
+        for name, choice in {"job_logging": "none", "hydra_logging": "expkit"}.items():
+            node.defaults = [{name: choice} if name in entry else entry for entry in node.defaults]
     return replace(known, node=node)
 
 

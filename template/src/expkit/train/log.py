@@ -18,7 +18,7 @@ class Log:
 
     def __init__(self, file: Path) -> None:
         self._stream = open(file, "a", encoding="utf-8", errors="replace", newline="\n")
-        self._handler: logging.Handler | None = None
+        self._handler = Records(self._stream)
         self._tees: list[tuple[str, Tee, TextIO]] = []
 
     def __enter__(self) -> Log:
@@ -27,20 +27,32 @@ class Log:
             tee = Tee(stream, self._stream)
             self._tees.append((name, tee, stream))
             setattr(sys, name, tee)
-        if logging.root.handlers:  # else Python shows warnings on stderr by itself
-            self._handler = logging.StreamHandler(self._stream)
-            logging.root.addHandler(self._handler)
+        logging.root.addHandler(self._handler)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         for name, tee, stream in self._tees:
             if getattr(sys, name) is tee:
                 setattr(sys, name, stream)
-        if self._handler is not None:
-            logging.root.removeHandler(self._handler)
+        logging.root.removeHandler(self._handler)
         if error is not None:
             traceback.print_exception(error, file=self._stream)
         self._stream.close()
+
+
+class Records(logging.StreamHandler[TextIO]):
+    """Writes what libraries log into the log, and on stderr where no handler of theirs shows it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As of any handler."""
+        logger: logging.Logger | None = logging.getLogger(record.name)
+        others: list[logging.Handler] = []
+        while logger is not None:
+            others += [one for one in logger.handlers if one is not self]
+            logger = logger.parent
+        shown = [one for one in others if not isinstance(one, logging.NullHandler | logging.FileHandler)]
+        if not any(isinstance(getattr(one, "stream", None), Tee) for one in shown):  # it is in the log by that
+            print(self.format(record), file=self.stream if shown else sys.stderr, flush=True)
 
 
 class Tee:
