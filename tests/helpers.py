@@ -51,11 +51,15 @@ def imported(profile: str) -> set[str]:
 
 
 def start(
-    project: Project, root: Path, *arguments: str, experiment: str = LIGHT, **variables: str
+    project: Project,
+    root: Path,
+    *arguments: str,
+    experiment: str = LIGHT,
+    stdout: int = subprocess.PIPE,
+    **variables: str,
 ) -> subprocess.Popen[str]:
     """Start a train.py in the background, from the project's root, without W&B unless `variables` say so."""
     command = [f"experiments/{experiment}/train.py", *arguments]
     environment = project.environment(**{"PROJECT_ROOT": str(root), "WANDB_MODE": "disabled"} | variables)
-    pipe = subprocess.PIPE
-    options = {"stdout": pipe, "stderr": pipe, "text": True}
+    options = {"stdout": stdout, "stderr": subprocess.PIPE, "text": True}
     return background(project.python, *command, cwd=project.folder, env=environment, **options)

@@ -27,6 +27,8 @@ from light import LIGHT, wait_for
 
 import expkit
 from expkit import files, record, snapshot
+from expkit.errors import AGAIN
+from expkit.train.tracking import Tracker
 
 RUN = f"output/{LIGHT}/light"
 CHANGES = ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.truncate", "shutil.copyfile")
@@ -379,20 +381,28 @@ def test_a_full_disk(project: Project, small_disk: Path, wandb_mode: str) -> Non
     assert before.items() <= after.items() and after
 
 
+STOPPED = {signal.SIGINT: (130, "stopped"), signal.SIGTERM: (143, "stopped by SIGTERM")}
+
+
 @pytest.mark.parametrize("again", [False, True], ids=["a new run", "overwriting"])
-def test_ctrl_c(shared_sweeping: Project, root: Path, again: bool) -> None:
-    """One line, and nothing half-written counts as a result."""
+@pytest.mark.parametrize("how", STOPPED)
+def test_ctrl_c_and_sigterm(shared_sweeping: Project, root: Path, how: signal.Signals, again: bool) -> None:
+    """One line, the fold says that it was stopped, and nothing half-written counts as a result."""
     if again:
         command("exp.fold=[0,1]").train()
         (root / "control/came1").unlink()
     (root / "control/gate1").touch()
     process = start(shared_sweeping, root, "exp.fold=[0,1]", *["overwrite=true"] * again)
     wait_for(lambda: (root / "control/came1").exists(), process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(how)
     _, errors = process.communicate(timeout=10)
-    assert process.returncode == 130
-    assert errors.startswith("stopped") and len(errors.splitlines()) == 1
+    code, reason = STOPPED[how]
+    assert (process.returncode, errors) == (code, f"{reason}: {AGAIN}\n")
     assert counting(root) == root / RUN
+    stopped = record.read_run(root / (f"{RUN}@2" if again else RUN))
+    log = (stopped.folds[1].folder / record.LOG).read_text()
+    assert stopped.failed == {1: reason}
+    assert ("Terminated" if how is signal.SIGTERM else "KeyboardInterrupt") in log
     assert list(results(root)) == ([0, 1] if again else [0])
 
 
@@ -405,6 +415,72 @@ def test_ctrl_c_stops_scikit_learn(project: Project, tmp_path: Path) -> None:
     _, errors = process.communicate(timeout=10)
     assert (process.returncode, len(errors.splitlines())) == (130, 1), errors
     assert not list(tmp_path.rglob("result.json"))
+
+
+def test_sigterm_is_a_failure_for_wandb_and_the_board(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a library makes of it; the handler is the one of before."""
+    closed: list[bool] = []
+    monkeypatch.setattr(Tracker, "finish", lambda self, failed: closed.append(failed))
+
+    def wrapped(fold: expkit.Fold) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except BaseException as error:
+            raise RuntimeError("of a library") from error
+
+    with pytest.raises(RuntimeError):
+        command("exp.fold=[0]", during=wrapped).train()
+    assert (closed, signal.getsignal(signal.SIGTERM)) == ([True], signal.SIG_DFL)
+    [row] = expkit.read_board()
+    assert (row.failure, row.is_failed) == ("stopped by SIGTERM", True)
+    command("exp.fold=[0]").train()
+    [row] = expkit.read_board()
+    assert row.failure is None
+
+
+def test_sigterm_of_another_handler_or_process(root: Path) -> None:
+    """submitit has a handler of its own. A process that loads data ends as ever, and the training goes on."""
+    heard: list[int] = []
+    reader, writer = os.pipe()
+
+    def load_data(fold: expkit.Fold) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # newer Pythons dislike a fork beside xdist's threads
+            child = os.fork()
+        if child == 0:
+            os.write(writer, b"!")
+            time.sleep(60)
+            os._exit(0)
+        assert os.read(reader, 1)
+        os.kill(child, signal.SIGTERM)
+        assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGTERM
+
+    command("exp.fold=[0]", during=load_data).train()
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        command("exp.fold=[1]", during=lambda fold: os.kill(os.getpid(), signal.SIGTERM)).train()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM] and list(results(root)) == [0, 1]
+
+
+def test_who_no_longer_reads_has_no_failed_training(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a command that is piped into `head`; a pipe of the training's own is another thing."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with suppress(BrokenPipeError), open(writer, "w", buffering=1) as stream, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        with pytest.raises(BrokenPipeError):
+            command("exp.fold=[0]", during=lambda fold: print("an epoch")).train()
+    assert not (root / RUN / "fold0" / record.FAILED).exists()
+
+    def own_pipe(fold: expkit.Fold) -> None:
+        raise BrokenPipeError("of a process that loads data")
+
+    with pytest.raises(BrokenPipeError):
+        command("exp.fold=[0]", during=own_pipe).train()
+    assert (root / RUN / "fold0" / record.FAILED).read_text() == "BrokenPipeError: of a process that loads data\n"
 
 
 # Two terminals

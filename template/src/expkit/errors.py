@@ -7,9 +7,12 @@ import io
 import os
 import re
 import select
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 AGAIN = "finished folds are kept, and the same command trains what is missing"
@@ -39,6 +42,13 @@ class Failed(Error):
     """What was asked for was begun, and has failed: a training, a job of a sweep."""
 
     exit_code = 1
+
+
+class Terminated(SystemExit):
+    """SIGTERM has come. No KeyboardInterrupt, after which scikit-learn, for one, calls its training finished."""
+
+
+CAUGHT = (Exception, KeyboardInterrupt, Terminated)  # what a command reports
 
 
 def require(condition: bool, message: str) -> None:
@@ -80,12 +90,12 @@ def report(error: BaseException) -> int:
     experiment's own code. HYDRA_FULL_ERROR=1 shows the traceback of everything.
 
     Returns:
-        1: failed; 2: refused, nothing was begun; 3: not found; 130: Ctrl-C.
+        1: failed; 2: refused, nothing was begun; 3: not found; 130: Ctrl-C; 143: SIGTERM.
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     if interrupted(error) and not full:
-        print(f"stopped: {AGAIN}", file=sys.stderr)
-        return 130
+        print(f"{described(error)}: {AGAIN}", file=sys.stderr)
+        return 143 if isinstance(interruption(error), Terminated) else 130
     message = one_line(error)
     if message is not None and not full:
         print(f"error: {message}", file=sys.stderr)
@@ -99,7 +109,7 @@ def one_line(error: BaseException) -> str | None:
     """What to tell the person who can fix `error`, on one line; None when it is a bug."""
     if isinstance(error, Error):
         return "\n".join(map(plain, str(error).splitlines()))
-    if isinstance(error, BrokenPipeError) and _is_stdout():
+    if is_unread(error):
         return f"nobody reads the output any more, and the command stops: {AGAIN}"
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
         return plain(f"cannot write {error.filename or 'a file'}: {error.strerror}")
@@ -110,13 +120,48 @@ def one_line(error: BaseException) -> str | None:
 
 def described(error: BaseException) -> str:
     """Why something has failed, on one line, for a file: as `one_line`, or the name and the message of a bug."""
+    if stop := interruption(error):
+        return "stopped by SIGTERM" if isinstance(stop, Terminated) else "stopped"
     text = one_line(error) or f"{type(error).__name__}: {error}"
     return plain(text.strip())[:1000]
 
 
 def interrupted(error: BaseException) -> bool:
-    """Whether `error` comes from Ctrl-C, perhaps through a library that raised something else."""
-    return any(isinstance(cause, KeyboardInterrupt) for cause in chain(error))
+    """Whether `error` comes from Ctrl-C or SIGTERM, perhaps through a library that raised something else."""
+    return interruption(error) is not None
+
+
+def interruption(error: BaseException) -> BaseException | None:
+    """The Ctrl-C or SIGTERM that `error` comes from."""
+    return next((cause for cause in chain(error) if isinstance(cause, KeyboardInterrupt | Terminated)), None)
+
+
+@contextmanager
+def terminable(before: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Meanwhile, SIGTERM raises `Terminated`, once; what else handles it, as submitit does, stays.
+
+    Args:
+        before: is called first.
+    """
+    own, is_main = os.getpid(), threading.current_thread() is threading.main_thread()
+
+    def terminate(number: int, _: object) -> None:
+        if os.getpid() != own:  # a process of the training's own, such as one that loads data: as ever
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        signal.signal(number, lambda *_: None)  # what started this process may send it as well
+        before()
+        raise Terminated(143)
+
+    is_free = is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    if is_free:
+        signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        if is_free:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
@@ -129,8 +174,10 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-def _is_stdout() -> bool:
-    """Whether nobody reads our output any more: a broken pipe of a training's own is a bug, to be shown whole."""
+def is_unread(error: BaseException) -> bool:
+    """Whether `error` says that nobody reads our output any more: a broken pipe of a training's own is a bug."""
+    if not isinstance(error, BrokenPipeError):
+        return False
     if not hasattr(select, "poll"):  # Windows
         return False
     try:

@@ -29,7 +29,7 @@ import typer
 
 from expkit.cli import begin, board, clean, combine, look, notes
 from expkit.cli.manual import Command, Group, manual
-from expkit.errors import escape_unprintable, report
+from expkit.errors import CAUGHT, escape_unprintable, report
 
 app = typer.Typer(
     cls=Group, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, **manual(__doc__)
@@ -55,5 +55,5 @@ def main() -> None:
     escape_unprintable()
     try:
         app()
-    except (Exception, KeyboardInterrupt) as error:
+    except CAUGHT as error:
         sys.exit(report(error))

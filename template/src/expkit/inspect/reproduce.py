@@ -19,7 +19,7 @@ from typing import Any
 
 from expkit import inputs
 from expkit.combine.computed import again as computed_again
-from expkit.errors import Error, Failed, require
+from expkit.errors import Error, Failed, require, terminable
 from expkit.files import Broken
 from expkit.inspect.find import find_run
 from expkit.paths import code_root, output_dir, project_root, shown
@@ -135,6 +135,7 @@ def _trained_again(folds: list[FoldRecord], run: RunRecord) -> Iterator[RunRecor
             git(repository, "worktree", "remove", "--force", str(worktree))
 
 
+@terminable()  # ends the training, too
 def _train(code: Path, fold: FoldRecord, asked: dict[str, Any], root: Path) -> None:
     ours = ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH", "PYTHONHOME")
     environment = {key: value for key, value in os.environ.items() if key not in ours}

@@ -11,7 +11,7 @@ import sys
 from expkit.config.compose import from_values
 from expkit.config.load import load_experiment
 from expkit.config.values import Mode, restored
-from expkit.errors import report
+from expkit.errors import CAUGHT, report
 from expkit.train.origin import Command
 from expkit.train.run import Run
 
@@ -24,7 +24,7 @@ def main() -> None:
         config = from_values(loaded, restored(asked["values"]))
         config.exp.fold, config.exp.mode, config.exp.debug = asked["folds"], Mode.cv, False
         Run(loaded, config, (), Command()).train()
-    except (Exception, KeyboardInterrupt) as error:
+    except CAUGHT as error:
         sys.exit(report(error))
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from expkit.config.compat import register_resolver
+
+MOMENT = 2  # seconds for a job that is stopped, to say so
 
 # Each in the name of a variable, as OMP_NUM_THREADS. joblib sets them in the processes of hydra/launcher=local.
 THREADS = ["OMP", "MKL", "OPENBLAS", "BLIS", "NUMEXPR"]
@@ -73,12 +78,24 @@ def use_one_gpu(sweep_dir: Path, job: int) -> None:
         Gpu.held = Gpu(sweep_dir, job, available)
 
 
+def end_jobs() -> None:
+    """SIGTERM has come: pass it on to the processes of hydra/launcher=local, which joblib would kill at once."""
+    loky = sys.modules.get("joblib.externals.loky.reusable_executor")
+    if loky is not None and (executor := loky._executor) is not None:
+        for process in [*(executor._processes or ())]:
+            with suppress(OSError):  # it has ended
+                os.kill(process, signal.SIGTERM)
+        time.sleep(MOMENT)
+
+
 def end_with(parent: int) -> None:
     """Let this process of a launcher end when the command is killed: it would train on, with its locks and its GPU."""
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(MOMENT)
         os._exit(1)
 
     if os.getppid() != parent:  # killed before this job has begun

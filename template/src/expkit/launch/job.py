@@ -140,6 +140,9 @@ class Job:
         if "joblib" in str(hydra.launcher.get("_target_")):
             devices.end_with(self.launched_by)
             devices.use_one_gpu(Path(hydra.sweep.dir), hydra.job.num)
+            for stream in (sys.stdout, sys.stderr):  # of several jobs: whole lines, and no bars
+                stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
+                stream.isatty = lambda: False  # type: ignore[method-assign]
 
     def _note(self, **values: Any) -> None:
         """Keep what a job of a sweep says about itself in its folder, for the command that launched it."""

@@ -21,7 +21,7 @@ from expkit.config.load import Loaded, load_experiment
 from expkit.config.messages import as_error, keys_named
 from expkit.config.parameter_sets import chosen, refuse_shared_name
 from expkit.config.values import Config, check, name_folds
-from expkit.errors import Error, escape_unprintable, interrupted, report, require
+from expkit.errors import CAUGHT, Error, escape_unprintable, interrupted, report, require
 from expkit.fingerprint import Fingerprint
 from expkit.launch.job import Job
 from expkit.paths import code_root, project_root, shown
@@ -42,7 +42,7 @@ def main(experiment: Experiment) -> None:
 
     Raises:
         SystemExit: with 1 when a training has failed, 2 when the command is refused, 3 when it names a parameter set
-            that does not exist, 130 after Ctrl-C.
+            that does not exist, 130 after Ctrl-C, 143 after SIGTERM.
     """
     frame = inspect.currentframe()
     caller = frame.f_back if frame is not None else None
@@ -50,7 +50,7 @@ def main(experiment: Experiment) -> None:
     escape_unprintable()
     try:
         failure = _run(Path(caller.f_globals["__file__"]).resolve(), experiment)
-    except (Exception, KeyboardInterrupt) as error:
+    except CAUGHT as error:
         failure = error
     if failure is not None:
         sys.exit(report(failure))
@@ -90,7 +90,7 @@ def _run(train: Path, experiment: Experiment) -> BaseException | None:
     try:
         with registered(loaded, manual=_manual(loaded, args.overrides) if args.help else None):
             compat.run(loaded.folder, parser, args, job)
-    except (Exception, KeyboardInterrupt) as error:
+    except CAUGHT as error:
         return error if interrupted(error) else as_error(error)
     return job.failure
 
