@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ from commands import command
 from conftest import Project, call
 from helpers import counting, load, results, scores_and_predictions, start
 from light import LIGHT, edited, wait_for
+from test_kills import STOPPED
 
 import expkit
 from expkit import record
@@ -401,9 +403,12 @@ def workers(command: int) -> list[psutil.Process]:
     return list(filter(takes_jobs, psutil.Process(command).children(recursive=True)))
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_no_process_outlives_its_command(sweeping: Project, root: Path, how: signal.Signals) -> None:
-    """After `kill -9` of the command its workers end within seconds, and after Ctrl-C; finished folds are kept."""
+    """After `kill -9` of the command its workers end within seconds, and after Ctrl-C; finished folds are kept.
+
+    They say why they were stopped, also when SIGTERM has reached the command alone.
+    """
     (root / "control/gate1").touch()
     process = start(sweeping, root, "-m", FOLDS, LOCAL, TWO)
     wait_for(lambda: 0 in results(root) and came(root, 1).exists(), process)
@@ -415,9 +420,51 @@ def test_no_process_outlives_its_command(sweeping: Project, root: Path, how: sig
     errors = process.communicate(timeout=30)[1]
     wait_for(lambda: not any(map(works, children)), seconds=5)
     assert 0 in results(root) and 1 not in results(root)
-    if how is signal.SIGINT:
-        assert process.returncode == 130
-        assert "stopped: finished folds are kept" in errors.splitlines()[-1]
+    if how is not signal.SIGKILL:
+        code, reason = STOPPED[how]
+        assert process.returncode == code
+        assert f"{reason}: finished folds are kept" in errors.splitlines()[-1]
+    if how is not signal.SIGINT:
+        assert record.read_run(counting(root)).failed[1] == "stopped by SIGTERM"
+
+
+@pytest.mark.parametrize(("is_terminal", "lines"), [(False, 300), (True, 5)], ids=["pipe", "terminal"])
+def test_jobs_at_once_print_whole_lines(
+    sweeping: Project, root: Path, light: Path, is_terminal: bool, lines: int
+) -> None:
+    """And no bars, which would write over each other on a terminal."""
+    (root / "control/together").write_text("2")
+    reader, writer = os.openpty() if is_terminal else os.pipe()
+    old, text = "    time.sleep(float", "x" * 97
+    new = f'    for _ in range({lines}):\n        print(f"<{{fold}} {{sys.stdout.isatty()}} {text}>")\n{old}'
+    with edited(light / "model.py", old, new):
+        process = start(sweeping, root, "-m", "exp.fold=[0],[1]", LOCAL, TWO, stdout=writer)
+        os.close(writer)
+        printed = bytearray()
+        with suppress(OSError):  # a terminal that nobody has open any more
+            while part := os.read(reader, 65536):
+                printed += part
+    os.close(reader)
+    assert process.wait(60) == 0
+    found = [line for line in printed.decode().splitlines() if "xx" in line]
+    assert sorted(found) == [f"<{fold} False {text}>" for fold in (0, 1) for _ in range(lines)]
+
+
+def test_a_sweep_that_is_refused_leaves_no_code(sweeping: Project, root: Path) -> None:
+    """Nothing was begun; a copy that another sweep uses stays."""
+    copies = root / "output/multirun/.code"
+    for arguments in (["exp.nope=1,2"], ["exp.seed=x,y"], ["exp.nope=1,2", LOCAL]):
+        refused = sweeping.train("-m", *arguments, experiment=LIGHT, root=root, check=False)
+        assert refused.returncode == 2, refused.stderr
+        assert [path.name for path in copies.glob("*") if path.name not in (".used", ".lock")] == []
+        assert not list(copies.glob(".used/*"))
+    (root / "control/gate0").touch()
+    process = start(sweeping, root, "-m", "exp.fold=[0],[1]", LOCAL, TWO)
+    wait_for(came(root, 0).exists, process)
+    sweeping.train("-m", "exp.nope=1,2", experiment=LIGHT, root=root, check=False)
+    assert len([path for path in copies.glob("[!.]*")]) == 1
+    (root / "control/gate0").unlink()
+    assert process.wait(60) == 0 and len(list(copies.glob("[!.]*"))) == 1
 
 
 # overwrite=true

@@ -27,10 +27,11 @@ def code(output: Path) -> Iterator[Leftover]:
             continue
         if not is_used(copy):
             why = "half a copy" if copy.name.startswith(".") else "its sweeps are over"
-            yield Leftover(str(copy), why, size(copy), partial(_remove_copy, copy))
+            yield Leftover(str(copy), why, size(copy), partial(remove_copy, copy))
 
 
-def _remove_copy(copy: Path) -> bool:
+def remove_copy(copy: Path) -> bool:
+    """Remove a copy of the code, unless a sweep uses it; whether it has gone."""
     with changing(copy.parent):
         if is_used(copy):
             return False

@@ -40,11 +40,16 @@ class CodeCopy:
     git: snapshot.Snapshot | None
     use: BaseFileLock
 
-    def leave(self, jobs_may_wait: bool) -> None:
-        """The sweep is over; so are its jobs, or some may still wait in a queue."""
+    def leave(self, jobs_may_wait: bool, is_refused: bool = False) -> None:
+        """The sweep is over; so are its jobs, or some may still wait in a queue; or it has begun none."""
+        from expkit.clean.code import remove_copy
+
         if not jobs_may_wait:
             os.unlink(self.use.lock_file)
         self.use.release()
+        if is_refused and not jobs_may_wait:
+            used = Path(self.use.lock_file)
+            remove_copy(used.parents[1] / used.name.partition(".")[0])
 
 
 def expose(copy: Path) -> None:

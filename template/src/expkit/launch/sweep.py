@@ -17,7 +17,7 @@ from expkit.config import compat
 from expkit.config.compose import registered
 from expkit.config.load import Loaded
 from expkit.config.messages import as_error
-from expkit.errors import AGAIN, Error, Failed, interrupted, require, warn
+from expkit.errors import AGAIN, CAUGHT, Error, Failed, interrupted, require, terminable, warn
 from expkit.launch import devices
 from expkit.launch.codecopy import copy_code, expose, hide
 from expkit.launch.job import NOTE, Job, JobFailed
@@ -40,6 +40,7 @@ class Launching(Callback):
         job_return.cfg = job_return.hydra_cfg = None  # the whole configuration, twice a job, and nobody reads it
 
 
+@terminable(before=devices.end_jobs)
 def sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argparse.Namespace) -> BaseException | None:
     """Launch the jobs of a command with a copy of the code; what it fails with."""
     require("${" not in str(output_dir()), f"Hydra cannot sweep in a folder that has ${{ in its path: {output_dir()}")
@@ -53,12 +54,13 @@ def sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argpa
         with registered(loaded, callback=f"{Launching.__module__}.{Launching.__name__}"):
             register_study(loaded.name, bool(loaded.experiment.greater_is_better))
             compat.run(copy.folder / "experiments" / loaded.name, parser, args, job)
-    except (Exception, KeyboardInterrupt) as error:
+    except CAUGHT as error:
         failure = _readable(error, copy.folder, code_root())
     finally:
         hide(copy.folder)
         all_ended = failure is None or isinstance(failure, JobFailed | NoScore)
-        copy.leave(jobs_may_wait="submitit" in sys.modules and not all_ended)
+        jobs_may_wait = "submitit" in sys.modules and not all_ended
+        copy.leave(jobs_may_wait, is_refused=isinstance(failure, Error) and failure.exit_code == Error.exit_code)
     return end_of_sweep(loaded, failure)
 
 
