@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from test_torch import network
 
 import expkit
 from expkit import record
+from expkit.errors import Failed, Terminated
+from expkit.train.ranks import Ranks
 
 __all__ = ["network"]  # the fixture
 
@@ -184,13 +187,20 @@ def test_two_runs_in_one_command(cluster: Project, root: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_failure_on_any_rank_ends_all(cluster: Project, root: Path, rank: int) -> None:
-    """Soon, with its traceback; the fold before it is kept."""
+    """Soon; its error is what rank 0 says and keeps, with its traceback, and not that the connection to it is closed.
+
+    The fold before it is kept.
+    """
     (root / f"control/fail{rank}").touch()
     _, errors = (process := torchrun(cluster, root, "exp.fold=[0,1,2]")).communicate(timeout=120)
     assert process.returncode != 0
     assert "ValueError: planted" in errors
+    said = "rank 1: ValueError: planted" if rank == 1 else "ValueError: planted"
+    assert rank == 0 or f"error: {said}\n" in errors, errors
     [row] = expkit.read_board()
-    assert (row.score, row.folds_done) == (3.0, 1)
+    assert (row.score, row.folds_done, row.failure) == (3.0, 1, said)
+    log = (row.folder / "fold1" / record.LOG).read_text()
+    assert 'raise ValueError("planted")' in log
     assert not list((root / "control").glob("came2*"))
 
 
@@ -202,6 +212,60 @@ def test_an_experiment_that_is_not_prepared(cluster: Project, root: Path) -> Non
     assert process.returncode != 0
     assert "error: 2 processes train together (torchrun, srun), and this experiment is not prepared" in errors
     assert "CV " not in printed and not (root / "output").exists()
+
+
+class Store:
+    """Between threads, what PyTorch has between processes."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, str] = {}
+
+    def set(self, key: str, value: str) -> None:
+        self.kept[key] = value
+
+    def check(self, keys: list[str]) -> bool:
+        return self.kept.keys() >= {*keys}
+
+    def compare_set(self, key: str, expected: str, desired: str) -> str:
+        return self.kept.setdefault(key, desired)
+
+
+@pytest.fixture
+def two() -> tuple[Ranks, Ranks]:
+    store, made = Store(), (Ranks(False), Ranks(False))
+    for rank, one in enumerate(made):
+        one.rank, one.size, one._store = rank, 2, store
+    return made
+
+
+def test_rank_0_ends_when_the_others_have_left(two: tuple[Ranks, Ranks]) -> None:
+    """Its process may be where they meet: one that still asks what is next would fail."""
+    leader, other = two
+    with ThreadPoolExecutor(1) as pool:
+        end = pool.submit(leader.end)
+        with pytest.raises(TimeoutError):
+            end.result(0.5)
+        other._store.set("left1", "")
+        end.result(10)
+
+
+def test_rank_0_does_not_wait_for_one_that_has_failed(two: tuple[Ranks, Ranks]) -> None:
+    leader, other = two
+    other.failure(ValueError("planted"))
+    with pytest.raises(Failed, match="rank 1: ValueError: planted"):
+        leader.end()
+
+
+@pytest.mark.parametrize("later", [RuntimeError("Connection closed by peer"), KeyboardInterrupt(), Terminated(143)])
+def test_the_first_failure_is_the_one_to_tell(two: tuple[Ranks, Ranks], later: BaseException) -> None:
+    """Also when torchrun ends rank 0 for it."""
+    leader, other = two
+    assert leader.failure(later) is later if isinstance(later, KeyboardInterrupt | Terminated) else True
+    first = ValueError("planted")
+    assert other.failure(first) is first
+    told = leader.failure(later)
+    assert str(told) == "rank 1: ValueError: planted" and "ValueError: planted" in told.__notes__[0]
+    assert other.failure(first) is first
 
 
 def test_ranks_without_a_meeting_place(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -19,13 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from expkit import record
-from expkit.errors import Error, require
+from expkit.errors import Error, Failed, described, interrupted, require
 from expkit.train import world
 from expkit.train.cache import Cache
 from expkit.train.checkpoint import Checkpoint
 from expkit.train.fold import Fold
 from expkit.train.found import Found
 
+FAILED = "failed"  # in the store: what the first rank has failed with
 FOREVER = timedelta(days=365)
 _RUNS = itertools.count()  # of this process; the others train the same ones in the same order
 
@@ -65,10 +67,35 @@ class Ranks:
             self._set({"fold": fold.number, "checkpoint": checkpoint, "found": asdict(fold.found)})
 
     def end(self) -> None:
-        """Let the others go, and wait until they know: the place where they meet may end with this process."""
+        """Let the others go, and wait until they know: the place where they meet may end with this process.
+
+        Raises:
+            Failed: another rank has failed meanwhile.
+        """
         self._set({"end": True})
-        if self._store is not None:
-            self._store.wait([f"left{rank}" for rank in range(1, self.size)])
+        others = [f"left{rank}" for rank in range(1, self.size)]
+        while self._store is not None and not self._store.check(others):
+            if self._store.check([FAILED]):
+                raise self.failure(Failed("another rank has failed"))
+            time.sleep(0.05)
+
+    def failure(self, own: BaseException) -> BaseException:
+        """What the training of a fold fails with: `own`, or what another rank has failed with before.
+
+        Its end breaks the connection to the others, and what these fail with says nothing.
+        """
+        said = json.dumps([self.rank, described(own), "".join(traceback.format_exception(own))])
+        try:
+            if self._store is None or (interrupted(own) and not self._store.check([FAILED])):
+                return own
+            rank, reason, trace = json.loads(self._store.compare_set(FAILED, "", said))  # the first one stays
+        except RuntimeError:  # the place where they meet is gone, too
+            return own
+        if rank == self.rank:
+            return own
+        failure = Failed(f"rank {rank}: {reason}")
+        failure.add_note(trace)
+        return failure
 
     def _set(self, what: Mapping[str, Any]) -> None:
         if self._store is not None:
