@@ -13,6 +13,7 @@ from light import LIGHT, wait_for
 import expkit
 from expkit import record
 from expkit.config.values import flat
+from expkit.train.run import Run
 
 RUN = f"output/{LIGHT}/light"
 
@@ -142,6 +143,37 @@ def test_a_fold_that_fails_while_overwriting_keeps_the_old_run(root: Path) -> No
     command("exp.fold=[0,1,2]", "overwrite=true", during=lambda fold: trained.append(fold.number)).train()
     assert trained == [1]
     assert folders(root) == ["light@2"] and list(results(root)) == [0, 1, 2]
+
+
+def test_an_unfinished_version_of_other_code_does_not_go_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """overwrite=true has failed after a fold, the code was mended: a third version, of one code."""
+    command("exp.fold=[0,1]").train()
+    (root / "control/fail1").touch()
+    with pytest.raises(expkit.Error, match="failed: fold 1"):
+        command("exp.fold=[0,1]", "overwrite=true").train()
+    (root / "control/fail1").unlink()
+    monkeypatch.setattr("expkit.train.place.changed_code", lambda *_: ["model.py"])
+    trained: list[int | None] = []
+    command("exp.fold=[0,1]", "overwrite=true", during=lambda fold: trained.append(fold.number)).train()
+    assert trained == [0, 1] and folders(root) == ["light@3"]
+
+
+def test_a_version_never_counts_after_a_later_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another command has put a later one in place while the scores were computed."""
+    command("exp.fold=[0]").train()
+    update = Run.update_scores
+
+    def late(self: Run, folder: Path) -> record.RunRecord:
+        scored = update(self, folder)
+        monkeypatch.undo()
+        monkeypatch.setenv("PROJECT_ROOT", str(root))
+        monkeypatch.setenv("WANDB_MODE", "disabled")
+        command("exp.fold=[0]", "overwrite=true", x=1).train()
+        return scored
+
+    monkeypatch.setattr(Run, "update_scores", late)
+    command("exp.fold=[0]", "overwrite=true", x=10).train()
+    assert folders(root) == ["light@3"] and predictions(counting(root)) == {0: 10.0}
 
 
 def test_a_run_without_a_result_is_taken_over(root: Path) -> None:
