@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import background
 from experiments import own_experiment
 
 import expkit
-from expkit import files, paths, record
+from expkit import clean, files, paths, record
+from expkit.record import CHECKPOINT
 from expkit.train import fold as fold_module
 from expkit.train import origin
-from expkit.train.checkpoint import ABOUT, FOLDER, Checkpoint
-from expkit.train.fold import Fold
+from expkit.train.checkpoint import ABOUT, Checkpoint
+from expkit.train.fold import OF_ITS_END, Fold
 
 # A random walk: its end depends on every step, and on the state of its generator. "stop": the epoch before which it is
 # interrupted. A column comes late.
@@ -65,6 +71,8 @@ def train(exp, fold):
         late = {"spread": walk.std()} if epoch > 5 else {}
         fold.log({"epoch": epoch, "mean": walk.mean()} | late, total=exp.train.epochs)
         state = pickle.dumps((generator, walk, epoch + 1))
+        (fold.folder / "epochs").mkdir(exist_ok=True)
+        (fold.folder / f"epochs/{epoch}.txt").touch()
         fold.checkpoint.save(lambda file: file.write_bytes(state))
         time.sleep(exp.train.pause)
     fold.save_oof({"id": np.arange(50) + 1000 * fold.number, "prediction": walk})
@@ -100,13 +108,13 @@ def stop_before(epoch: int | None) -> None:
         file.write_text(str(epoch))
 
 
-def interrupted(name: str, epoch: int) -> Path:
+def interrupted(name: str, epoch: int, *overrides: str, version: str = "light") -> Path:
     """The folder of fold 0 after an interruption."""
     stop_before(epoch)
     with pytest.raises(KeyboardInterrupt):
-        expkit.run(name, overrides=["exp.fold=[0]"])
+        expkit.run(name, overrides=["exp.fold=[0]", *overrides])
     stop_before(None)
-    return paths.output_dir() / name / "light/fold0"
+    return paths.output_dir() / name / version / "fold0"
 
 
 def test_goes_on_where_it_was(walk: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,69 +130,307 @@ def test_goes_on_where_it_was(walk: str, capsys: pytest.CaptureFixture[str]) -> 
     assert "fold 0 goes on after" in printed
     assert "epoch 8/" not in printed and "epoch 9/12" in printed
     assert {file: (fold / file).read_bytes() for file in FILES} == expected
-    assert not (fold / FOLDER).exists()
+    assert not (fold / CHECKPOINT).exists()
     assert record.read_run(fold.parent).folds[0].origin()["resumed"] == 2
 
 
-@pytest.mark.parametrize("damage", ["state", "about", "gone", "history"])
+@pytest.mark.parametrize("damage", ["state", "swapped", "about", "gone"])
 def test_a_damaged_checkpoint_is_said(walk: str, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The fold starts again from its beginning, and comes to the same end."""
+    """The fold starts again from its beginning, and comes to the same end. Words that changed places are seen."""
     expected = whole(walk)
     fold = interrupted(walk, 6)
-    [state] = (fold / FOLDER).glob("state*")
+    [state] = (fold / CHECKPOINT).glob("state*")
+    content = bytearray(state.read_bytes())
     if damage == "state":
-        content = bytearray(state.read_bytes())
         content[len(content) // 2] ^= 1
         state.write_bytes(content)
+    elif damage == "swapped":
+        state.write_bytes(content[8:16] + content[:8] + content[16:])
     elif damage == "gone":
         state.unlink()
-    elif damage == "history":
-        (fold / record.HISTORY).write_text("epoch,mean\n1,0.5\n")
     else:
-        (fold / FOLDER / ABOUT).write_text("{}")
+        (fold / CHECKPOINT / ABOUT).write_text("{}")
     capsys.readouterr()
     expkit.run(walk, overrides=["exp.fold=[0]"])
     printed = capsys.readouterr()
-    assert "fold 0 starts again from its beginning: its " in printed.err and "damaged" in printed.err
+    assert "fold 0 starts again from its beginning: its checkpoint is damaged" in printed.err
     assert "epoch 1/12" in printed.out
     assert {file: (fold / file).read_bytes() for file in FILES} == expected
 
 
-def test_other_code_and_other_data_start_anew(walk: str, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    interrupted(walk, 6)
-    (root / "input/train.csv").write_text("other")
+def test_a_history_that_lacks_rows_costs_no_training(walk: str, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = whole(walk)
+    fold = interrupted(walk, 6)
+    (fold / record.HISTORY).write_text("epoch,mean\n1,0.5\n")
     capsys.readouterr()
     expkit.run(walk, overrides=["exp.fold=[0]"])
-    assert "starts again from its beginning: the data has changed since its checkpoint" in capsys.readouterr().err
-    stop_before(6)
-    with pytest.raises(KeyboardInterrupt):
-        expkit.run(walk, overrides=["exp.fold=[1]"])
-    stop_before(None)
-    train = paths.code_root() / "experiments" / walk / "train.py"
-    train.write_text(train.read_text().replace("normal(size=50)", "normal(size=50) + 0.1"))
-    expkit.load_experiment(walk, again=True)
+    assert "history.csv lacks rows from before the checkpoint" in capsys.readouterr().err
+    assert (fold / record.OOF).read_bytes() == expected[record.OOF]
+    assert [line[0] for line in (fold / record.HISTORY).read_text().splitlines()] == [*"e167891", "1", "1"]
+
+
+CHANGES = {"code": ("experiments/{}/train.py", "mixed code"), "data": ("train.csv is new", "mixed data")}
+
+
+def change(name: str, what: str) -> None:
+    """The code, or the data, are others from now on."""
+    if what == "data":
+        (paths.project_root() / "input/train.csv").write_text(os.urandom(8).hex())
+        return
+    train = paths.code_root() / "experiments" / name / "train.py"
+    train.write_text(train.read_text().replace("normal(size=50)", "normal(size=50) * 1.1"))
+    expkit.load_experiment(name, again=True)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_checkpoint_of_other_code_or_data_is_refused(walk: str, what: str) -> None:
+    """Before anything is trained or written: one line with what changed, and the two ways on."""
+    fold = interrupted(walk, 6)
+    before = tree(fold.parent)
+    change(walk, what)
+    changed = re.escape(CHANGES[what][0].format(walk))
+    with pytest.raises(expkit.Error) as refused:
+        expkit.run(walk, overrides=["exp.fold=[1,0]"])
+    said = rf"light/fold0 has a checkpoint of \d+ s of training, from before the {what} \({changed}\) changed: "
+    assert re.search(said + "resume=true goes on with it, and the run is marked; overwrite=true", str(refused.value))
+    assert refused.value.exit_code == 2 and tree(fold.parent) == before and len(list(fold.parent.glob("fold*"))) == 1
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_resume_goes_on_and_marks_the_run(walk: str, what: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also when a third process goes on, for which nothing has changed."""
+    interrupted(walk, 6)
+    change(walk, what)
+    interrupted(walk, 9, "resume=true")
     capsys.readouterr()
-    expkit.run(walk, overrides=["exp.fold=[1]"])
-    assert "starts again from its beginning: the code has changed since its checkpoint" in capsys.readouterr().err
+    expkit.run(walk, overrides=["exp.fold=[0]"])
+    printed = capsys.readouterr().out
+    assert "epoch 8/12" not in printed and "epoch 9/12" in printed
+    [row] = expkit.read_board()
+    assert row.marks == ("partial", CHANGES[what][1])
 
 
-def test_a_save_that_fails_leaves_the_one_before(walk: str, root: Path) -> None:
-    fold = interrupted(walk, 5)
-    before = {path.name: path.read_bytes() for path in (fold / FOLDER).iterdir()}
-    checkpoint = Checkpoint(fold, dict)
-    found, problem = checkpoint.find(lambda code: [], record_of(fold)["data"])
-    assert found and not problem
+def test_resume_marks_nothing_when_nothing_has_changed(walk: str) -> None:
+    interrupted(walk, 6)
+    expkit.run(walk, overrides=["exp.fold=[0]", "resume=true"])
+    [row] = expkit.read_board()
+    assert row.marks == ("partial",)
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_overwrite_begins_again_beside_the_checkpoint(walk: str, what: str) -> None:
+    """It stays until the new version is whole; also when that is interrupted, and something has changed once more."""
+    fold = interrupted(walk, 6)
+    before = tree(fold)
+    change(walk, what)
+    second = interrupted(walk, 4, "overwrite=true", version="light@2")
+    assert tree(fold) == before and (second / CHECKPOINT / ABOUT).exists()
+    change(walk, what)
+    third = interrupted(walk, 5, "overwrite=true", version="light@3")
+    expkit.run(walk, overrides=["exp.fold=[0]", "overwrite=true"])
+    assert tree(third) and not fold.exists() and not second.exists()
+    [row] = expkit.read_board()
+    assert (row.folder, row.marks, row.folds_done) == (third.parent, ("partial",), 1)
+
+
+def test_overwrite_keeps_the_checkpoints_of_folds_that_are_not_asked_for(
+    walk: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted(walk, 6)
+    expkit.run(walk, overrides=["exp.fold=[1]", "overwrite=true"])
+    capsys.readouterr()
+    expkit.run(walk, overrides=["exp.fold=[0,1]"])
+    printed = capsys.readouterr().out
+    assert "fold 0 goes on after" in printed and "fold 1 is done" in printed
+    assert [path.name for path in (paths.output_dir() / walk).glob("light*")] == ["light@2"]
+
+
+def test_another_configuration_does_not_end_a_checkpoint(walk: str) -> None:
+    """config.yaml is edited: refused as with results, with what would be lost; overwrite=true keeps it to the end."""
+    fold = interrupted(walk, 6)
+    before = tree(fold.parent)
+    config = expkit.load_config(walk, ["exp.fold=[0]"])
+    config.exp.train.epochs = 5
+    lost = r"another configuration \(exp.train.epochs: 12 → 5\): .* overwrite=true, which ends with the checkpoints of "
+    with pytest.raises(expkit.Error, match=lost + r"fold0 \(\d+ s of training\)"):
+        expkit.run(walk, config)
+    assert tree(fold.parent) == before
+    config.overwrite = True
+    stop_before(3)
+    with pytest.raises(KeyboardInterrupt):
+        expkit.run(walk, config)
+    assert tree(fold.parent) == before
+    stop_before(None)
+    expkit.run(walk, config)
+    assert not fold.exists() and (fold.parents[1] / "light@2/fold0" / record.RESULT).exists()
+
+
+def test_the_files_of_a_training_stay(walk: str) -> None:
+    """Those that it has left in its folder; not those of an end that it has not come to."""
+    fold = interrupted(walk, 4)
+    for name in OF_ITS_END:
+        (fold / name).write_text("half")
+    interrupted(walk, 8)
+    assert not [name for name in OF_ITS_END if name != record.FAILED and (fold / name).exists()]
+    expkit.run(walk, overrides=["exp.fold=[0]"])
+    listed = record.read_run(fold.parent).done[0].result
+    assert listed is not None and {f"epochs/{epoch}.txt" for epoch in range(1, 13)} <= listed["files"].keys()
+
+
+def test_without_a_checkpoint_a_fold_begins_empty(walk: str) -> None:
+    fold = interrupted(walk, 1)
+    (fold / "left.txt").touch()
+    (fold / "epochs").mkdir()
+    interrupted(walk, 1)
+    assert {path.name for path in fold.iterdir()} == {record.LOG, record.FAILED}
+
+
+def test_the_checkpoint_goes_after_the_result(
+    walk: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The result cannot be written: the training is not lost. Killed between both: a leftover that no result lists."""
+    fold = paths.output_dir() / walk / "light/fold0"
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "write_result", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            expkit.run(walk, overrides=["exp.fold=[0]"])
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "remove", lambda self: None)
+        expkit.run(walk, overrides=["exp.fold=[0]"])
+    printed = capsys.readouterr().out
+    assert "fold 0 goes on after" in printed and "epoch" not in printed
+    result = record.read_run(fold.parent).done[0].result
+    assert result is not None and (fold / CHECKPOINT / ABOUT).exists()
+    assert not [name for name in result["files"] if CHECKPOINT in name]
+    expkit.run(walk, overrides=["exp.fold=[0]"])
+    assert "fold 0 is done" in capsys.readouterr().out
+    assert [Path(leftover.what) for leftover in clean.KINDS["checkpoints"](paths.output_dir())] == [fold / CHECKPOINT]
+
+
+@pytest.mark.parametrize("linked", ["light/fold0", "light"])
+def test_a_folder_elsewhere(walk: str, tmp_path: Path, linked: str) -> None:
+    """A symbolic link to another disk stays one; what it leads to is emptied only without a checkpoint."""
+    expected = whole(walk)
+    interrupted(walk, 1)
+    link, target = paths.output_dir() / walk / linked, tmp_path / "disk"
+    link.rename(target)
+    link.symlink_to(target)
+    (link / "left.txt").touch()
+    interrupted(walk, 4)
+    assert (link / "left.txt").exists() == (linked == "light")
+    fold = interrupted(walk, 8)
+    expkit.run(walk, overrides=["exp.fold=[0]"])
+    assert link.is_symlink() and {file: (fold / file).read_bytes() for file in FILES} == expected
+    assert record.read_run(fold.parent).folds[0].origin()["resumed"] == 2
+
+
+def test_the_seconds_of_all_processes_are_added_up(walk: str) -> None:
+    fold = interrupted(walk, 4)
+    about = {key: value for key, value in record_of(fold).items() if key != "checksum"}
+    files.write_json(fold / CHECKPOINT / ABOUT, about | {"seconds": 1000})
+    interrupted(walk, 8)
+    assert float(str(record_of(fold)["seconds"])) > 1000
+    expkit.run(walk, overrides=["exp.fold=[0]"])
+    result = record.read_run(fold.parent).done[0].result
+    assert result is not None and result["seconds"] > 1000
+
+
+# What is saved
+
+
+def saved(folder: Path, write: Callable[[Path], Any]) -> Checkpoint:
+    """A checkpoint in a folder, found by a new process."""
+    about = {"rows": 0, "seconds": 0.0, "resumed": 0, "environments": [], "code": {}, "data": None}
+    first = Checkpoint(folder, lambda: about)
+    first.find()
+    assert first.save(write)
+    found = Checkpoint(folder, lambda: about)
+    assert found.find()
+    return found
+
+
+def no_space(file: Path) -> None:
+    file.write_bytes(b"half")
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def wrapped(file: Path) -> None:
+    try:
+        no_space(file)
+    except OSError as error:
+        raise RuntimeError("cannot write") from error
+
+
+def in_words(file: Path) -> None:
+    """As torch.save."""
+    file.write_bytes(b"half")
+    raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+
+@pytest.mark.parametrize("write", [no_space, wrapped, in_words])
+def test_a_full_disk_costs_a_checkpoint_and_no_training(
+    tmp_path: Path, write: Callable[[Path], Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The one before stays, the half goes; the same error on a disk with space is one of the training."""
+    checkpoint = saved(tmp_path, lambda file: file.write_bytes(b"whole"))
+    before = tree(tmp_path)
+    if write is in_words:
+        with pytest.raises(RuntimeError, match="PytorchStreamWriter"):
+            checkpoint.save(write)
+        assert tree(tmp_path) == before
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
+    assert not checkpoint.save(write)
+    assert capsys.readouterr().err.startswith("warning: no checkpoint is saved (")
+    assert tree(tmp_path) == before and Checkpoint(tmp_path, dict).find()
+
+
+@pytest.mark.parametrize("error", [ValueError("planted"), KeyboardInterrupt()])
+def test_the_first_save_after_going_on_leaves_the_one_before(tmp_path: Path, error: BaseException) -> None:
+    """Until it is whole, and never under its name."""
+    checkpoint = saved(tmp_path, lambda file: file.write_bytes(b"whole"))
+    before = tree(tmp_path)
 
     def fails(file: Path) -> None:
         file.write_bytes(b"half")
-        raise OSError("no space")
+        assert before.items() <= tree(tmp_path).items()
+        raise error
 
-    with pytest.raises(OSError):
+    with pytest.raises(type(error)):
         checkpoint.save(fails)
-    after = {path.name: path.read_bytes() for path in (fold / FOLDER).iterdir()}
-    assert before.items() <= after.items()
-    again, problem = Checkpoint(fold, dict).find(lambda code: [], found["data"])
-    assert again == found and not problem
+    assert tree(tmp_path) == before and Checkpoint(tmp_path, dict).find()
+
+
+def test_a_checkpoint_may_be_a_folder(tmp_path: Path) -> None:
+    """As other trainers write them. It replaces a file, and is replaced; damage in any file is seen."""
+
+    def write(state: Path, text: str = "one") -> None:
+        (state / "optimizer").mkdir(parents=True)
+        (state / "optimizer/state").write_text("0")
+        (state / "weights").write_text(text)
+
+    saved(tmp_path, lambda file: file.write_bytes(b"whole"))
+    checkpoint = saved(tmp_path, write)
+    assert checkpoint.file is not None and (checkpoint.file / "weights").read_text() == "one"
+    assert checkpoint.save(lambda state: write(state, "two"))
+    assert {*tree(tmp_path / CHECKPOINT)} == {ABOUT, "state3/optimizer/state", "state3/weights"}
+    for damage in ("rename", "edit"):
+        copy = tmp_path / damage
+        shutil.copytree(tmp_path / CHECKPOINT, copy / CHECKPOINT)
+        weights = copy / CHECKPOINT / "state3/weights"
+        weights.rename(weights.with_name("others")) if damage == "rename" else weights.write_text("six")
+        with pytest.raises(files.Broken):
+            Checkpoint(copy, dict).find()
+
+
+def test_a_write_that_leaves_nothing_is_one_line(tmp_path: Path) -> None:
+    """numpy.save adds .npy to a name."""
+    with pytest.raises(expkit.Error, match=r"write\(file\) has left nothing at .*checkpoint/state1"):
+        Checkpoint(tmp_path, dict).save(lambda file: file.with_suffix(".npy").touch())
 
 
 @pytest.mark.parametrize("resumed", [True, False])
@@ -227,7 +473,7 @@ def test_the_baseline_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch, epoch
 
 
 def record_of(fold: Path) -> dict[str, object]:
-    content = files.read_json(fold / FOLDER / ABOUT)
+    content = files.read_json(fold / CHECKPOINT / ABOUT)
     assert content is not None
     return content
 
@@ -261,9 +507,9 @@ def test_ten_kills(walk: str, root: Path) -> None:
             kills += 1
         if (fold / record.RESULT).exists():
             break
-        if (fold / FOLDER / ABOUT).exists():
-            about = files.read_json(fold / FOLDER / ABOUT)
-            assert about is not None and (fold / FOLDER / str(about["state"])).stat().st_size == about["bytes"]
+        if (fold / CHECKPOINT / ABOUT).exists():
+            about = files.read_json(fold / CHECKPOINT / ABOUT)
+            assert about is not None and (fold / CHECKPOINT / str(about["state"])).stat().st_size == about["bytes"]
     assert kills >= 7
     subprocess.run([*command, pause], check=True, env=dict(os.environ), stdout=subprocess.DEVNULL)
     assert {file: (fold / file).read_bytes() for file in FILES} == expected

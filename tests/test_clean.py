@@ -278,6 +278,10 @@ def test_a_version_that_has_been_replaced(root: Path) -> None:
     [old] = KINDS["superseded"](root / "output")
     with held(first, "fold3"):
         assert not old.remove()
+    second = root / f"output/{LIGHT}/light@2"
+    second.rename(root / "deleted")  # by a person: the old one counts again
+    assert not old.remove() and folders(root) == ["light"]
+    (root / "deleted").rename(second)
     after = tree(root / f"output/{LIGHT}/light@2")
     assert clean("--yes")["superseded"]["count"] == 1 and folders(root) == ["light@2"]
     assert tree(root / f"output/{LIGHT}/light@2") == after and list(results(root)) == [0, 1]
@@ -420,7 +424,7 @@ def test_debug_runs(root: Path) -> None:
 
 
 def test_checkpoints_of_what_is_done(root: Path) -> None:
-    """Not of what goes on from it; and nothing that belongs to the result."""
+    """Not of what goes on from it; and nothing that is not ours."""
 
     def save(fold: expkit.Fold) -> None:
         fold.checkpoint.save(lambda file: file.write_text("state"))
@@ -440,16 +444,6 @@ def test_checkpoints_of_what_is_done(root: Path) -> None:
     with held(run, "fold1"):
         assert not found.remove()
     assert found.remove() and list(results(root)) == [0] and (run / "fold1/checkpoint/about.json").exists()
-
-    def keeps(fold: expkit.Fold) -> None:
-        (fold.folder / "checkpoint").mkdir()
-        (fold.folder / "checkpoint/state1").touch()
-
-    loaded = command("exp.name=keeps", "exp.fold=[0]", during=keeps)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("expkit.train.checkpoint.Checkpoint.remove", lambda self: None)
-        loaded.train()
-    assert "checkpoint/state1" in results(root, "keeps")[0]["files"] and listed() == {}
 
 
 def test_temporary_files_of_killed_processes(root: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -135,9 +136,20 @@ def to_disk(path: Path) -> None:
         os.close(handle)
 
 
+def remove(path: Path) -> None:
+    """Remove a file, a symbolic link, or a folder with everything in it; nothing happens when it is not there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def tree_to_disk(folder: Path) -> list[Path]:
-    """Flush a folder with everything in it; the files, in order."""
+    """Flush a folder with everything in it, or a file; the files, in order."""
     files: list[Path] = []
+    if folder.is_file():
+        to_disk(folder)
+        return [folder]
     for path, _, names in os.walk(folder):
         for name in sorted(names):
             to_disk(Path(path, name))

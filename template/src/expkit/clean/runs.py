@@ -12,8 +12,8 @@ from typing import Any
 
 from expkit import record
 from expkit.clean.leftover import Leftover, away, folders, size
-from expkit.record import FOLD, NOT_EXPERIMENTS, RESULT
-from expkit.train import checkpoint
+from expkit.record import CHECKPOINT, FOLD, NOT_EXPERIMENTS, RESULT
+from expkit.train.checkpoint import ABOUT
 from expkit.train.versions import Versions
 
 
@@ -57,7 +57,7 @@ def checkpoints(output: Path) -> Iterator[Leftover]:
     """Checkpoints of folds that are done."""
     for versions, found, _ in _runs(output):
         for version in found:
-            for place in [fold / checkpoint.FOLDER for fold in folders(version)]:
+            for place in [fold / CHECKPOINT for fold in folders(version)]:
                 may_go = partial(_is_left_over, place)
                 if may_go():
                     remove = partial(_remove, versions, version, may_go, place)
@@ -88,7 +88,7 @@ def holds_nothing(version: Path) -> bool:
         return False
     try:
         parts = [name for name in os.listdir(version) if FOLD.fullmatch(name) or name == record.fold_name(None)]
-        return not any(_may_be(version / part / name) for part in parts for name in (RESULT, checkpoint.FOLDER))
+        return not any(_may_be(version / part / name) for part in parts for name in (RESULT, CHECKPOINT))
     except OSError:
         return False
 
@@ -111,15 +111,15 @@ def _is_empty_and_new(versions: Versions, version: Path) -> bool:
 
 
 def _is_left_over(folder: Path) -> bool:
-    """Whether a folder is the checkpoint of a fold that is done, and no part of its result."""
+    """Whether a folder is the checkpoint of a fold that is done."""
     fold, version = folder.parent, folder.parents[1]
     number, info = FOLD.fullmatch(fold.name), record.read_run_info(version)
     is_full = fold.name == record.fold_name(None)
     if folder.is_symlink() or not folder.is_dir() or info is None or not (number or is_full):
         return False
     result = record.read_fold(version, int(number[1]) if number else None, info["id"]).result
-    is_ours = all(re.fullmatch(rf"state\d+|{re.escape(checkpoint.ABOUT)}", name) for name in os.listdir(folder))
-    return is_ours and result is not None and not any(name.startswith(f"{folder.name}/") for name in result["files"])
+    is_ours = all(re.fullmatch(rf"state\d+|{re.escape(ABOUT)}", name) for name in os.listdir(folder))
+    return is_ours and result is not None
 
 
 def _is_held(versions: Versions, version: Path) -> bool:

@@ -11,7 +11,7 @@ from expkit.config.values import container, flat
 from expkit.paths import output_dir
 
 # Keys that change no result, whatever is below them: not compared, and in no name of a run.
-NOT_COMPARED = ("exp.name", "exp.fold", "exp.mode", "exp.debug", "exp.runtime", "show_config", "overwrite")
+NOT_COMPARED = ("exp.name", "exp.fold", "exp.mode", "exp.debug", "exp.runtime", "show_config", "overwrite", "resume")
 
 
 def differences(old: Mapping[str, Any], config: object, choices: Mapping[str, str]) -> list[str]:

@@ -78,6 +78,7 @@ class Config:
     exp: ExpConfig = field(default_factory=ExpConfig)
     show_config: bool = False  # print the configuration and stop
     overwrite: bool = False  # replace the results of a run
+    resume: bool = False  # go on from checkpoints of other code or data, and mark the result
 
 
 def check(exp: ExpConfig) -> None:

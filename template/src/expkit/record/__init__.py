@@ -8,6 +8,7 @@
         fold0/oof.npz               out-of-fold predictions
         fold0/history.csv, train.log, model.*
         fold0/failed.txt        why the last training of a fold has failed, until the next one
+        fold0/checkpoint/       the last state of a training that is under way
         full/                       exp.mode=sub: the same, trained on all rows, with submission.csv
         pruned.txt                  where a study has ended the run early, until it is trained to its end
         cv.json                     every score, made from the predictions of the folds; can be deleted and made again
@@ -24,6 +25,7 @@ from expkit.record.data import read_data, write_data
 from expkit.record.fold import FoldRecord, fail_fold, read_fold, score_result, write_result
 from expkit.record.layout import (
     BLENDS,
+    CHECKPOINT,
     CONFIG,
     CV,
     FAILED,
@@ -72,6 +74,7 @@ from expkit.record.submissions import write_submission
 
 __all__ = [
     "BLENDS",
+    "CHECKPOINT",
     "CONFIG",
     "COPY",
     "CV",

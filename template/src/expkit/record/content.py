@@ -67,6 +67,7 @@ def fits_result(content: dict[str, Any]) -> bool:
         and (content["git"] is None or _is_git(content["git"]))
         and all(content[key] is None or _is_text(content[key]) for key in ("data", "target"))
         and type(content["files"]) is dict
+        and all(one.keys() <= {"code", "data"} for one in content.get("earlier", []))
     )
 
 

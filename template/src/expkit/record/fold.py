@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from expkit import files, tables
 from expkit.files import Broken
 from expkit.record.content import fits_result, read_checked
-from expkit.record.layout import FAILED, LOG, OOF, ORIGIN, RESULT, fold_name, fold_title
+from expkit.record.layout import CHECKPOINT, FAILED, LOG, OOF, ORIGIN, RESULT, fold_name, fold_title
 
 if TYPE_CHECKING:
     from expkit.tables import Columns
@@ -136,7 +136,7 @@ def write_result(folder: Path, result: Mapping[str, Any], origin: Mapping[str, A
     files.write_json(folder / ORIGIN, origin)
     listed = {}
     for file in files.tree_to_disk(folder):
-        if file == folder / LOG:  # more may be printed
+        if file == folder / LOG or folder / CHECKPOINT in file.parents:  # more may be printed; it goes after the result
             continue
         about = file.stat()
         keeps = file.suffix in (".npz", ".csv", ".json")

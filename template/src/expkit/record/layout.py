@@ -12,7 +12,7 @@ from expkit import files
 CONFIG, RUN, CV = "config.yaml", "run.json", "cv.json"
 RESULT, ORIGIN, OOF, TEST = "result.json", "origin.json", "oof.npz", "test.npz"
 HISTORY, LOG, FAILED, SUBMISSION = "history.csv", "train.log", "failed.txt", "submission.csv"
-PRUNED = "pruned.txt"
+PRUNED, CHECKPOINT = "pruned.txt", "checkpoint"
 THEN = "; then "  # between the environments of a fold that an interruption has moved
 SUBMISSIONS, BLENDS = "submissions", "blends"
 NOT_EXPERIMENTS = ("debug", "multirun", "wandb", SUBMISSIONS)  # folders of output/ that hold no runs of an experiment

@@ -24,9 +24,10 @@ def own_marks(run: RunRecord) -> tuple[str, ...]:
     elif run.done and run.n_folds and run.cv is None and run.n_folds > 1:
         marks.append("mean of folds")
     results = [fold.result for fold in run.done.values() if fold.result]
-    if any(not same_code(result["code"], results[0]["code"]) for result in results):
+    earlier = {what for result in results for one in result.get("earlier", []) for what in one}  # of resumed folds
+    if "code" in earlier or any(not same_code(result["code"], results[0]["code"]) for result in results):
         marks.append("mixed code")
-    if len({result["data"] for result in results}) > 1:
+    if "data" in earlier or len({result["data"] for result in results}) > 1:
         marks.append("mixed data")
     environments = {result["environment"] for result in results}
     if len(environments) > 1 or any(THEN in one for one in environments):

@@ -15,7 +15,7 @@ from expkit.errors import Failed
 from expkit.study.storage import default_storage
 
 LONGEST_NAME = 400  # characters; Optuna takes 512
-NOT_NAMED = ("overwrite=", "show_config=", "exp.runtime.")
+NOT_NAMED = ("overwrite=", "resume=", "show_config=", "exp.runtime.")
 
 
 class NoScore(Failed):

@@ -27,7 +27,11 @@ def changed_data(fold: FoldRecord, named: Sequence[str] | None) -> list[str]:
     Args:
         named: what of `input/` the training reads now, as `Experiment.data` says.
     """
-    trained_with = fold.result["data"] if fold.result else None
+    return data_since(fold.result["data"] if fold.result else None, named)
+
+
+def data_since(trained_with: str | None, named: Sequence[str] | None) -> list[str]:
+    """As `changed_data`, of the data with this fingerprint; None: it is not known, and nothing has changed."""
     if trained_with is None:
         return []
     before = read_data(output_dir(), trained_with)

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
 import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from expkit import codehash, files
+from expkit import files
+from expkit.errors import chain, described, require, warn
 from expkit.files import Broken
+from expkit.paths import shown
+from expkit.record import CHECKPOINT, RESULT
 
-FOLDER = "checkpoint"
 ABOUT = "about.json"
+_KEYS = {"state", "bytes", "sum", "rows", "seconds", "resumed", "environments", "code", "data"}
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL = 2**20  # bytes: a disk with less space is full, whatever the library that writes makes of its error
 
 
 class Checkpoint:
@@ -26,11 +34,13 @@ class Checkpoint:
             ...
             fold.checkpoint.save(network.save)
 
-    A checkpoint is whole or not there, whenever the process is killed. It is used only with the same configuration,
-    code and data, and is removed when the fold is done.
+    A checkpoint is whole or not there, whenever the process is killed. It is a file or a folder. It is used only with
+    the same configuration; after other code or data have come, only when the command says resume=true. It is removed
+    when the fold is done.
 
     Args:
         folder: of the fold.
+        progress: what the checkpoint is to remember beside the state.
 
     Attributes:
         file: the last checkpoint; None: there is none, and the training starts from its beginning.
@@ -42,18 +52,18 @@ class Checkpoint:
     before_end: ClassVar[Callable[[], None] | None] = None
 
     def __init__(self, folder: Path, progress: Callable[[], dict[str, Any]]) -> None:
-        self.folder = folder / FOLDER
+        self.folder = folder / CHECKPOINT
         self.file: Path | None = None
         self._progress = progress
         self._number, self._saved = 0, time.monotonic()
 
     def save(self, write: Callable[[Path], Any], every: float = 0) -> bool:
-        """Save the present state; it replaces the last one.
+        """Save the present state; it replaces the last one. When the disk is full, the last one stays.
 
         Args:
-            write: is called with a path, and writes the state to this file.
-            every: seconds; when fewer have passed since the last checkpoint, or since the training began, nothing is
-                saved.
+            write: is called with a path, and writes the state to this file; or makes a folder of it.
+            every: seconds; when fewer have passed since the last call that saved, or since the training began, nothing
+                is saved.
 
         Returns:
             whether the state was saved.
@@ -61,46 +71,78 @@ class Checkpoint:
         Checkpoint.in_use = True
         if time.monotonic() - self._saved < every and Checkpoint.before_end is None:
             return False
-        self.folder.mkdir(exist_ok=True)
-        self._number += 1
-        file = self.folder / f"state{self._number}"
-        write(file)
-        with ThreadPoolExecutor(1) as meanwhile:
-            flushed = meanwhile.submit(files.to_disk, file)
-            about = {"state": file.name, "bytes": file.stat().st_size, "sum": _sum(file)} | self._progress()
-        flushed.result()
-        files.write_json(self.folder / ABOUT, about)  # from here on, this one counts
-        for other in self.folder.glob("state*"):
-            if other != file:
-                other.unlink()
-        self.file, self._saved = file, time.monotonic()
+        state, is_saved = self.folder / f"state{self._number + 1}", True
+        try:
+            self.folder.mkdir(exist_ok=True)
+            files.remove(state)  # half of one, whose process was killed
+            write(state)
+            self._commit(state)
+        except BaseException as error:
+            is_saved, has_room = False, not isinstance(error, Exception) or not self._is_full(error)
+            if self._state() != state.name:
+                files.remove(state)
+            if has_room:
+                raise
+            warn(f"no checkpoint is saved ({described(error)}); the training goes on, and the last one stays")
+        self._saved = time.monotonic()
         if Checkpoint.before_end is not None:
             end, Checkpoint.before_end = Checkpoint.before_end, None
             end()
-        return True
+        return is_saved
 
-    def find(self, code: Callable[[codehash.Digests], list[str]], data: str | None) -> tuple[dict[str, Any], str]:
-        """What was saved by an earlier process, and "", when it fits; else {} and why not, "" when there is none.
+    def _commit(self, state: Path) -> None:
+        """Let what was written be the checkpoint."""
+        require(state.exists(), f"fold.checkpoint.save(write): write(file) has left nothing at {shown(state)}")
+        with ThreadPoolExecutor(1) as meanwhile:
+            flushed = meanwhile.submit(files.tree_to_disk, state)
+            about = {"state": state.name} | _content(state) | self._progress()
+        flushed.result()
+        files.write_json(self.folder / ABOUT, about)  # from here on, this one counts
+        self.file, self._number = state, self._number + 1
+        for other in self.folder.glob("state*"):
+            if other != state:
+                files.remove(other)
 
-        Args:
-            code: the files among these that are others now.
-            data: the fingerprint of the data now.
+    def _is_full(self, error: Exception) -> bool:
+        """Whether a save has failed for lack of space; PyTorch, for one, says it in words alone."""
+        if any(isinstance(cause, OSError) and cause.errno in _NO_SPACE for cause in chain(error)):
+            return True
+        return self.folder.exists() and shutil.disk_usage(self.folder).free < _FULL
+
+    def _state(self) -> str:
+        """The name of the state that counts; "" when none does."""
+        with suppress(Broken):
+            return str(self.about().get("state", ""))
+        return ""
+
+    def about(self) -> dict[str, Any]:
+        """What the last checkpoint remembers, also of an earlier process; {} when there is none.
+
+        Raises:
+            Broken: nobody can read it.
         """
-        try:
-            about = files.read_json(self.folder / ABOUT)
-            if about is None:
-                return {}, ""
-            file = self.folder / os.path.basename(str(about["state"]))
-            if file.stat().st_size != about["bytes"] or _sum(file) != about["sum"]:
-                return {}, "its checkpoint is damaged"
-            if changed := code(about["code"]):
-                return {}, f"the code has changed since its checkpoint ({', '.join(changed[:3])})"
-            if about["data"] != data:
-                return {}, "the data has changed since its checkpoint"
-            self.file, self._number = file, int(file.name.removeprefix("state"))
-            return about, ""
-        except (Broken, OSError, KeyError, ValueError, TypeError, AttributeError):
-            return {}, "its checkpoint is damaged"
+        about = files.read_json(self.folder / ABOUT) or {}
+        if about and not about.keys() >= _KEYS:
+            raise Broken("its keys do not fit")
+        return about
+
+    def find(self) -> dict[str, Any]:
+        """As `about`, when the state is as it was saved; `file` is that state from now on.
+
+        Raises:
+            Broken: it is not.
+        """
+        about = self.about()
+        if about:
+            state = self.folder / os.path.basename(str(about["state"]))
+            try:
+                number, content = int(state.name.removeprefix("state")), _content(state)
+            except (OSError, ValueError) as error:
+                raise Broken(str(error)) from error
+            if any(about[key] != value for key, value in content.items()):
+                raise Broken("cut off or edited")
+            self.file, self._number = state, number
+        return about
 
     def remove(self) -> None:
         """The fold is done, or begins again."""
@@ -108,13 +150,34 @@ class Checkpoint:
         self.file, Checkpoint.in_use = None, False
 
 
-def _sum(file: Path) -> int:
-    """The sum of a file's 64-bit words, modulo 2**64: other in a damaged file, at a third of the time of a CRC."""
+def unfinished(version: Path) -> dict[str, dict[str, Any]]:
+    """The folds of a version that can go on from a checkpoint, by the name of their folder, and what it remembers."""
+    found: dict[str, dict[str, Any]] = {}
+    for file in sorted(version.glob(f"*/{CHECKPOINT}/{ABOUT}")):
+        fold = file.parents[1]
+        with suppress(Broken):
+            if not (fold / RESULT).exists() and (about := Checkpoint(fold, dict).about()):
+                found[fold.name] = about
+    return found
+
+
+def _content(state: Path) -> dict[str, Any]:
+    """How many bytes a file has, or all files of a folder, and a checksum of them and their names.
+
+    A checksum of a table of 64-bit words, a MiB at a time, from its sums by row and by column: it sees damage, and what
+    has changed places, in a tenth of the time of a cryptographic hash.
+    """
     import numpy
 
-    total, part = 0, bytearray(2**20)
-    with open(file, "rb") as stream:
-        while count := stream.readinto(part):
-            part[count:] = bytes(len(part) - count)  # the last part is shorter
-            total += int(numpy.frombuffer(part, "<u8").sum(dtype=numpy.uint64))
-    return total % 2**64
+    total, digest, part = 0, hashlib.blake2b(digest_size=16), bytearray(2**20)
+    for file in sorted(path for path in state.rglob("*") if path.is_file()) if state.is_dir() else [state]:
+        size, name = file.stat().st_size, file.relative_to(state).as_posix()
+        digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
+        total += size
+        with open(file, "rb") as stream:
+            while count := stream.readinto(part):
+                part[count:] = bytes(len(part) - count)  # the last part is shorter
+                words = numpy.frombuffer(part, "<u8").reshape(256, -1)
+                digest.update(words.sum(axis=0))
+                digest.update(words.sum(axis=1))
+    return {"bytes": total, "sum": digest.hexdigest()}

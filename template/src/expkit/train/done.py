@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from expkit import record
 from expkit.config.load import Loaded
 from expkit.errors import warn
@@ -21,11 +19,10 @@ class Done:
     Args:
         loaded: the experiment.
         place: where they lie.
-        inputs: what of `input/` the training reads, as `Experiment.data` says.
     """
 
-    def __init__(self, loaded: Loaded, place: Place, inputs: Sequence[str] | None) -> None:
-        self._loaded, self._place, self._inputs = loaded, place, inputs
+    def __init__(self, loaded: Loaded, place: Place) -> None:
+        self._loaded, self._place = loaded, place
         self._said: set[str] = set()
 
     def say(self, number: int | None) -> bool:
@@ -42,7 +39,7 @@ class Done:
         print(f"{fold.title} is done: {describe(fold, self.score(fold))}", flush=True)
         for what, changed in (
             ("code", changed_code(fold, self._loaded.unused)),
-            ("data", changed_data(fold, self._inputs)),
+            ("data", changed_data(fold, self._place.inputs)),
         ):
             if changed and what not in self._said:
                 self._said.add(what)

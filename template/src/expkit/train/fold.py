@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 import math
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit import codehash, inputs, record, snapshot, tables
+from expkit import codehash, files, inputs, record, snapshot, tables
 from expkit.errors import Error, require, warn
+from expkit.files import Broken
 from expkit.paths import code_root, output_dir
 from expkit.progress import Progress
 from expkit.train.cache import Cache
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from expkit.train.tracking import Tracker
 
 
+# What a fold writes when it ends: a training that goes on has not come so far.
+OF_ITS_END = (record.OOF, record.TEST, record.SUBMISSION, record.ORIGIN, record.RESULT, record.FAILED)
+
+
 class Fold:
     """One training: of a fold, or on all rows. expkit makes it and gives it to `train(exp, fold)`.
 
@@ -36,12 +40,14 @@ class Fold:
         number: the fold that is left out, from 0 on; None when exp.mode=sub trains on all rows.
         name: "fold0" or "full", the name of its folder.
         title: "fold 0" or "all data", for messages.
-        folder: for the files of this training, a Path; empty when the training begins, except for a checkpoint.
+        folder: for the files of this training, a Path; empty when the training begins. When it goes on from a
+            checkpoint, what it has left there is there.
         cache: a `Cache`: files in input/cache/ that experiments share, such as features.
         checkpoint: a `Checkpoint`: the saved state of a training that takes long. `fold.checkpoint.save(write,
-            every=30)` calls `write(file)` when 30 seconds have passed since the last time; when it returns, the state
-            is on the disk. After an interruption, `fold.checkpoint.file` is the last one, else None; history.csv then
-            ends with the row that was logged before it. Save the state of random generators, too.
+            every=30)` calls `write(file)`, which makes a file or a folder, when 30 seconds have passed since the last
+            time; when it returns, the state is on the disk. After an interruption, `fold.checkpoint.file` is the last
+            one, else None; history.csv then ends with the row that was logged before it. Save the state of random
+            generators, too.
         rank: the number of this process, when several train the fold together (`torchrun`); 0 for a single one.
         world_size: how many processes train the fold together; 1 for a single one. Each runs `train` for the same
             fold. Only what rank 0 logs and saves counts, and must be of all rows: gather the predictions first. The
@@ -62,13 +68,14 @@ class Fold:
         self._rows, self._left_out, self._resumed = 0, "", 0
         self._target: str | None = None
         self._environments: list[str] = []  # of the processes before this one
+        self._earlier: list[dict[str, Any]] = []  # code and data of those of them that had others
         self._beside = codehash.files_beside(work.loaded.name)
         self._data: str | None = None
         self._manifest: inputs.Manifest = {}
         self.cache = Cache(self.folder, work.debug)
         self._git = work.snapshot()
         if not work.debug:
-            self._data, self._manifest = inputs.take(work.inputs)
+            self._data, self._manifest = inputs.take(work.place.inputs)
             record.write_data(output_dir(), self._data, self._manifest)
         self.checkpoint = Checkpoint(self.folder, self._so_far)
         self._history = History(self.folder / record.HISTORY)
@@ -80,25 +87,27 @@ class Fold:
 
     def _begin(self) -> dict[str, Any]:
         """Go on from a checkpoint that fits, and return what it remembers; else begin with an empty folder, and {}."""
-        about, problem = self.checkpoint.find(self._changed_code, self._data)
-        if about and not self._history.cut(about["rows"]):
-            about, problem = {}, "its history is damaged"
-        if problem:
-            warn(f"{self.title} starts again from its beginning: {problem}")
+        self.folder.resolve().mkdir(parents=True, exist_ok=True)  # where a symbolic link leads, if it is one
+        try:
+            about = self.checkpoint.find()
+        except Broken as problem:
+            about = {}
+            warn(f"{self.title} starts again from its beginning: its checkpoint is damaged ({problem})")
         if not about:
             self.checkpoint.remove()
-            shutil.rmtree(self.folder, ignore_errors=True)  # what an interrupted training left
-            self.folder.mkdir()
+            for left in self.folder.iterdir():  # by a training without a checkpoint
+                files.remove(left)
             return {}
-        for left in self.folder.iterdir():
-            if left.name not in (self.checkpoint.folder.name, record.HISTORY, record.LOG):
-                shutil.rmtree(left) if left.is_dir() else left.unlink()
+        changes = self._work.place.changes_to_mark(self.name, about)
+        if not self._history.cut(about["rows"]):
+            warn(f"{self.title}: {record.HISTORY} lacks rows from before the checkpoint; they stay missing")
+        for name in OF_ITS_END:  # which was not reached
+            files.remove(self.folder / name)
         self._resumed, self._environments = about["resumed"] + 1, about["environments"]
+        before = {"code": codehash.digest(about["code"]), "data": about["data"]}
+        self._earlier = [*about.get("earlier", []), *([{what: before[what] for what in changes}] if changes else [])]
         print(f"{self.title} goes on after {about['seconds']:.0f} s of training", flush=True)
         return about
-
-    def _changed_code(self, code: codehash.Digests) -> list[str]:
-        return codehash.changed_since(code, self._work.loaded.unused)
 
     def _so_far(self) -> dict[str, Any]:
         """What a checkpoint remembers beside the state."""
@@ -109,6 +118,7 @@ class Fold:
             "seconds": round(time.monotonic() - self._clock, 3),
             "resumed": self._resumed,
             "environments": [*self._environments, environment_text(environment())],
+            "earlier": self._earlier,
             "wandb": self._tracker.id,
             "code": codehash.digests(sources, self._work.loaded.unused),
             "data": self._data,
@@ -262,7 +272,7 @@ class Fold:
     @functools.cached_property
     def found(self) -> Found:
         """Everything that `cv` can be asked for."""
-        return found_by_folds(self._work.place, self._work.inputs, self.number)
+        return found_by_folds(self._work.place, self._work.place.inputs, self.number)
 
     def finish(self, **values: Any) -> dict[str, Any]:
         """End the training: compute the scores of the fold, and write its `result.json`. The fold is done then.
@@ -289,8 +299,8 @@ class Fold:
                 found = scores(experiment, tables.load(self.folder / record.OOF))
             except Error as error:  # the training is kept: the same command scores it, when the metric is fixed
                 failure = error
-        self.checkpoint.remove()
         self._write(found, kept)
+        self.checkpoint.remove()
         if failure is not None:
             raise failure
         self.finished = found | kept
@@ -326,6 +336,7 @@ class Fold:
                 dict.fromkeys([*self._environments, environment_text(about["environment"])])
             ),
         }
+        result |= {"earlier": self._earlier} if self._earlier else {}
         made = {"code": code, "data": self._data, "git": self._git, "resumed": self._resumed}
         record.write_result(self.folder, result, about | made)
 
@@ -338,5 +349,7 @@ class Fold:
         """
         if pruned:
             self._tracker.summarize({"pruned": True})
-        self._progress.close()
-        self._tracker.finish(failed)
+        try:
+            self._progress.close()
+        finally:
+            self._tracker.finish(failed)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from expkit.errors import plain
-from expkit.files import to_disk, write_text
+from expkit.files import remove, to_disk, write_text
 from expkit.train.scores import as_number
 
 AXES = ("epoch", "step")
@@ -59,15 +59,14 @@ class History:
 
     def cut(self, rows: int) -> bool:
         """Go on after the first `rows` rows of the file that an interrupted training has left; whether it has them."""
-        if rows == 0:
-            self.file.unlink(missing_ok=True)
-            return True
-        lines = self.file.read_text(encoding="utf-8").splitlines()[: rows + 1] if self.file.exists() else []
-        if len(lines) != rows + 1:
-            return False
-        self.columns, self.rows = dict.fromkeys(next(csv.reader(lines[:1]))), rows
+        text = self.file.read_text(encoding="utf-8", errors="replace") if self.file.is_file() else ""
+        lines = text.splitlines()[: rows + 1]
+        if rows == 0 or len(lines) < 2:
+            remove(self.file)
+            return rows == 0
+        self.columns, self.rows = dict.fromkeys(next(csv.reader(lines[:1]))), len(lines) - 1
         write_text(self.file, "".join(f"{line}\n" for line in lines))
-        return True
+        return self.rows == rows
 
     def kept(self) -> Iterator[dict[str, float | str]]:
         """The rows that `cut` has left, as `add` has returned them."""

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
-from expkit import record
+from expkit import codehash, record
 from expkit.config.experiment import metric_name
 from expkit.config.load import Loaded
 from expkit.config.same import differences
-from expkit.config.values import Config, Mode, container
+from expkit.config.values import Config, Mode, container, flat, fold_file
 from expkit.errors import Error, require, warn
 from expkit.paths import output_dir, shown
 from expkit.record import FoldRecord
-from expkit.train.changes import changed_code
+from expkit.train.changes import changed_code, data_since
+from expkit.train.checkpoint import unfinished
 from expkit.train.versions import Versions
 
 
@@ -35,6 +37,7 @@ class Place:
     Attributes:
         folder: the version; None until there is one.
         id: of the version; its W&B ids begin with it. "" until there is one.
+        inputs: what of `input/` the training reads, as `Experiment.data` says.
         replaces: whether this version is to take the place of one that counts now.
     """
 
@@ -46,6 +49,7 @@ class Place:
         )
         self.debug = config.exp.debug
         self._choices = loaded.experiment.choices(config)
+        self.inputs = loaded.experiment.data(fold_file(flat({"exp": container(config.exp)})))
         output = output_dir() / "debug" if self.debug else output_dir()
         self.versions = Versions(output / loaded.name, run)
         base = None if self.debug else self.versions.counting()
@@ -66,12 +70,14 @@ class Place:
         return differences(info["config"], self.config, self._choices)
 
     def _is_abandoned(self, folder: Path) -> bool:
-        """Whether a version of another configuration has no result and nobody at work: nothing that could be lost."""
+        """Whether a version of another configuration has nothing that could be lost: no result, no checkpoint, nobody
+        at work."""
         run = record.read_run(folder)
         if run.info is None or run.problems or not self._differences(run.info):
             return False
         parts = [*run.folds.values(), *([run.full] if run.full else [])]
-        return not any(part.result for part in parts) and not self.versions.held(folder)
+        has_work = any(part.result for part in parts) or unfinished(folder)
+        return not has_work and not self.versions.held(folder)
 
     def _existing(self) -> Path | None:
         """The version to go on with; None: one is to be made."""
@@ -100,10 +106,12 @@ class Place:
                 f"{shown(folder)}: {what}, so the configuration of its results is not known: move it, or overwrite=true"
             )
         if changes := self._differences(run.info):
+            saved = [f"{name} ({about['seconds']:.0f} s of training)" for name, about in unfinished(folder).items()]
             raise Error(
                 f"{shown(folder)} holds another configuration ({'; '.join(changes)}): "
                 "give this one a parameter set and a name of its own (exp/NNN.yaml), "
                 "or replace the old run with overwrite=true"
+                + (f", which ends with the checkpoints of {', '.join(saved)}" if saved else "")
             )
         return True
 
@@ -111,7 +119,45 @@ class Place:
         """Whether an unfinished version goes on: its folds are of the code as it is, or somebody is at work there."""
         run = record.read_run(folder)
         done = [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
-        return not any(changed_code(fold, self.loaded.unused) for fold in done) or bool(self.versions.held(folder))
+        is_other = any(changed_code(fold, self.loaded.unused) for fold in done)
+        if not is_other and not self.config.resume:
+            is_other = any(map(self._changes_since, unfinished(folder).values()))
+        return not is_other or bool(self.versions.held(folder))
+
+    # Whether it goes on from a checkpoint
+
+    def _changes_since(self, about: Mapping[str, Any]) -> dict[str, list[str]]:
+        """What has changed since a checkpoint was saved: "code" and "data", each with its files; {} when it fits."""
+        code = codehash.changed_since(about["code"], self.loaded.unused)
+        data = data_since(about["data"], self.inputs)
+        return ({"code": code} if code else {}) | ({"data": data} if data else {})
+
+    def changes_to_mark(self, name: str, about: Mapping[str, Any]) -> dict[str, list[str]]:
+        """What has changed since the checkpoint of the fold `name` was saved, when the command goes on in spite of it.
+
+        Args:
+            about: what the checkpoint remembers.
+
+        Raises:
+            Error: something has changed, and resume=true is not there.
+        """
+        changes = self._changes_since(about)
+        if changes and not self.config.resume:
+            assert self.folder is not None
+            what = " and ".join(f"the {what} ({', '.join(files[:3])})" for what, files in changes.items())
+            raise Error(
+                f"{shown(self.folder / name)} has a checkpoint of {about['seconds']:.0f} s of training, from before "
+                f"{what} changed: resume=true goes on with it, and the run is marked; overwrite=true begins again, in "
+                "a new version"
+            )
+        return changes
+
+    def require_resumable(self, numbers: Sequence[int | None]) -> None:
+        """As `changes_to_mark`, for folds that a command is about to train; not those that another process trains."""
+        if self.folder is not None and (saved := unfinished(self.folder)):
+            names = {*map(record.fold_name, numbers)} - {*self.versions.held(self.folder)}
+            for name in saved.keys() & names:
+                self.changes_to_mark(name, saved[name])
 
     # Making it
 
@@ -123,10 +169,7 @@ class Place:
         """
         _require_writable(self.versions.parent)
         with self.versions.locked():
-            if self.debug:
-                self.versions.clear()
-            else:
-                self.versions.clean()
+            self.versions.clean(self.debug)
             base, takes_over = self.versions.counting(), self.replaces and not self.config.overwrite
             if takes_over and (base is None or not self._is_abandoned(base)):  # somebody has begun to train in it
                 self.replaces = takes_over = False

@@ -12,8 +12,19 @@ from typing import TYPE_CHECKING
 from expkit import record
 from expkit.config.load import Loaded
 from expkit.config.same import alike, recorded
-from expkit.config.values import Config, Mode, container, flat, fold_file
-from expkit.errors import CANNOT_WRITE, Error, Failed, described, interrupted, report, require, warn
+from expkit.config.values import Config, Mode, container
+from expkit.errors import (
+    CANNOT_WRITE,
+    Error,
+    Failed,
+    described,
+    interrupted,
+    is_unread,
+    report,
+    require,
+    terminable,
+    warn,
+)
 from expkit.modules import named_plainly
 from expkit.paths import shown
 from expkit.record import RunRecord
@@ -60,15 +71,13 @@ class Run:
         self.place = Place(loaded, config, self.name, command.id)
         self.failed: list[str] = []
         self.pruned: str | None = None
-        inputs = loaded.experiment.data(fold_file(flat({"exp": container(self.exp)})))
-        self._done = Done(loaded, self.place, inputs)
+        self._done = Done(loaded, self.place)
         self._reports = Reports(command.trial, len(self._numbers()))
-        self._work = Work(
-            loaded, self.place, command, list(overrides), self.exp.debug, inputs, self._reports, self._ranks.size
-        )
+        self._work = Work(loaded, self.place, command, list(overrides), self.exp.debug, self._reports, self._ranks.size)
         about = {"choices": loaded.experiment.choices(config)} | container(self.exp)
         self._tracking = Tracking(loaded.name, self.name, about, self.exp.debug)
 
+    @terminable()
     def train(self) -> float | None:
         """Train what is missing, then print and return the score.
 
@@ -108,7 +117,11 @@ class Run:
         """Train what rank 0 says."""
         for fold in self._ranks.folds(self.exp.debug):
             with named_plainly(self.loaded.name):
-                self.loaded.experiment.train(self.exp, fold)
+                try:
+                    self.loaded.experiment.train(self.exp, fold)
+                except BaseException as error:
+                    self._ranks.failure(error)  # rank 0 says it
+                    raise
 
     def _numbers(self) -> list[int | None]:
         return [None] if self.exp.mode is Mode.sub else list(self.exp.fold or [])
@@ -120,6 +133,7 @@ class Run:
         """
         missing = [number for number in self._numbers() if not self._done.say(number)]
         if missing:
+            self.place.require_resumable(missing)
             self.place.prepare()
         said: set[int | None] = set()
         while missing and not self._is_pruned():
@@ -187,10 +201,14 @@ class Run:
                     require(fold.finished is not None, f"{fold.title}: train.py ends without fold.finish()")
                 except Pruned as pruned:
                     self.pruned = f"in {fold.title}, {pruned}"
+                except BaseException as error:
+                    failure = self._ranks.failure(error)
+                if failure is not None:
+                    raise failure
         except BaseException as error:
             failure = error
         if fold is not None:
-            if isinstance(failure, Exception) and not interrupted(failure):
+            if failure is not None and not is_unread(failure):
                 with suppress(OSError):  # the disk is full, or somebody has deleted the folder
                     record.fail_fold(fold.folder, described(failure))
             fold.close(failed=failure is not None, pruned=self.pruned is not None)

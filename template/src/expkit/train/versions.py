@@ -22,6 +22,7 @@ from expkit.config.values import flat
 from expkit.errors import Error
 from expkit.paths import shown
 from expkit.record import FoldRecord, RunRecord
+from expkit.train.checkpoint import unfinished
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -154,23 +155,16 @@ class Versions:
             self.clean()
         return scored
 
-    def clean(self) -> None:
-        """Delete the versions that are superseded and that nobody trains in. With `locked`."""
-        for version in self.newest_first():
-            if self.is_superseded(version):
-                with ExitStack() as stack:
-                    if not self.take(version, stack):
-                        shutil.rmtree(version, ignore_errors=True)
-
-    def clear(self) -> None:
-        """Delete every version that nobody trains in: those of debug runs. With `locked`."""
+    def clean(self, is_debug: bool = False) -> None:
+        """Delete the versions that are superseded, or all of a debug run, where nobody trains. With `locked`."""
         for version in self.newest_first():
             with ExitStack() as stack:
-                if not self.take(version, stack):
+                if (is_debug or self.is_superseded(version)) and not self.take(version, stack):
                     shutil.rmtree(version, ignore_errors=True)
 
     def _keep_folds(self, old: RunRecord, new: RunRecord) -> list[str]:
-        """Give a new version the folds of the old one that it lacks, when both have the same configuration.
+        """Give a new version the folds of the old one that it lacks, when both have the same configuration: those that
+        are done, and those that can go on from a checkpoint.
 
         Returns:
             the parts that another process has begun to train meanwhile.
@@ -180,8 +174,11 @@ class Versions:
         if old.info is None or new.info is None or not _same_configuration(old, new):
             return []
         others = []
-        for fold in [*old.done.values(), *([old.full] if old.full and old.full.result else [])]:
+        saved = unfinished(old.folder).keys() - {*self.held(old.folder)}
+        for fold in [*old.folds.values(), *([old.full] if old.full else [])]:
             name = record.fold_name(fold.number)
+            if fold.result is None and (name not in saved or (new.folder / name).exists()):
+                continue
             lock = self.part(new.folder, name)
             try:
                 lock.acquire(blocking=False)
@@ -196,16 +193,16 @@ class Versions:
 
 
 def _keep(fold: FoldRecord, version: Path, run_id: str) -> None:
-    """Put a finished fold into another version, whole or not at all."""
-    assert fold.result is not None
+    """Put a fold into another version, whole or not at all."""
     target = version / record.fold_name(fold.number)
     scratch = version / f".{target.name}"
     for leftover in (scratch, target):
         if leftover.exists():
             shutil.rmtree(leftover)
     shutil.copytree(fold.folder, scratch, copy_function=_link)
-    (scratch / record.RESULT).unlink()
-    files.write_json(scratch / record.RESULT, _unsealed(fold.result) | {"run": run_id})
+    if fold.result is not None:
+        (scratch / record.RESULT).unlink()
+        files.write_json(scratch / record.RESULT, _unsealed(fold.result) | {"run": run_id})
     files.tree_to_disk(scratch)
     scratch.rename(target)
     files.to_disk(version)

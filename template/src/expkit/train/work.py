@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from expkit import snapshot
@@ -24,7 +23,6 @@ class Work:
     command: Command
     overrides: list[str]
     debug: bool
-    inputs: Sequence[str] | None
     reports: Reports
     world_size: int = 1
     has_git: bool = True
