@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -231,11 +233,12 @@ class Store:
 
 
 @pytest.fixture
-def two() -> tuple[Ranks, Ranks]:
+def two() -> Iterator[tuple[Ranks, Ranks]]:
     store, made = Store(), (Ranks(False), Ranks(False))
     for rank, one in enumerate(made):
         one.rank, one.size, one._store = rank, 2, store
-    return made
+    yield made
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def test_rank_0_ends_when_the_others_have_left(two: tuple[Ranks, Ranks]) -> None:

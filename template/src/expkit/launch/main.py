@@ -21,8 +21,9 @@ from expkit.config.load import Loaded, load_experiment
 from expkit.config.messages import as_error, keys_named
 from expkit.config.parameter_sets import chosen, refuse_shared_name
 from expkit.config.values import Config, check, name_folds
-from expkit.errors import CAUGHT, Error, escape_unprintable, interrupted, report, require
+from expkit.errors import CAUGHT, Error, escape_unprintable, interrupted, report, require, terminable
 from expkit.fingerprint import Fingerprint
+from expkit.launch import devices
 from expkit.launch.job import Job
 from expkit.paths import code_root, project_root, shown
 from expkit.train import world
@@ -48,12 +49,13 @@ def main(experiment: Experiment) -> None:
     caller = frame.f_back if frame is not None else None
     assert caller is not None
     escape_unprintable()
-    try:
-        failure = _run(Path(caller.f_globals["__file__"]).resolve(), experiment)
-    except CAUGHT as error:
-        failure = error
-    if failure is not None:
-        sys.exit(report(failure))
+    with terminable(before=devices.end_jobs):
+        try:
+            failure = _run(Path(caller.f_globals["__file__"]).resolve(), experiment)
+        except CAUGHT as error:
+            failure = error
+        if failure is not None:
+            sys.exit(report(failure))
 
 
 def _run(train: Path, experiment: Experiment) -> BaseException | None:

@@ -17,7 +17,7 @@ from expkit.config import compat
 from expkit.config.compose import registered
 from expkit.config.load import Loaded
 from expkit.config.messages import as_error
-from expkit.errors import AGAIN, CAUGHT, Error, Failed, interrupted, require, terminable, warn
+from expkit.errors import AGAIN, CAUGHT, Error, Failed, interrupted, require, warn
 from expkit.launch import devices
 from expkit.launch.codecopy import copy_code, expose, hide
 from expkit.launch.job import NOTE, Job, JobFailed
@@ -40,7 +40,6 @@ class Launching(Callback):
         job_return.cfg = job_return.hydra_cfg = None  # the whole configuration, twice a job, and nobody reads it
 
 
-@terminable(before=devices.end_jobs)
 def sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argparse.Namespace) -> BaseException | None:
     """Launch the jobs of a command with a copy of the code; what it fails with."""
     require("${" not in str(output_dir()), f"Hydra cannot sweep in a folder that has ${{ in its path: {output_dir()}")

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import tempfile
 import time
 import traceback
@@ -84,9 +85,12 @@ class Ranks:
 
         Its end breaks the connection to the others, and what these fail with says nothing.
         """
+        if self._store is None:
+            return own
+        signal.signal(signal.SIGTERM, lambda *_: None)  # torchrun's, for the same failure: first, this one is told
         said = json.dumps([self.rank, described(own), "".join(traceback.format_exception(own))])
         try:
-            if self._store is None or (interrupted(own) and not self._store.check([FAILED])):
+            if interrupted(own) and not self._store.check([FAILED]):
                 return own
             rank, reason, trace = json.loads(self._store.compare_set(FAILED, "", said))  # the first one stays
         except RuntimeError:  # the place where they meet is gone, too
