@@ -159,3 +159,7 @@ def test_which_runs_are_within_noise_of_the_best(root: Path) -> None:
     command("exp.train.x=1").train()
     assert '"versus_best": "best"' in exp("board", "--noise", "--json") and "vs best" in exp("board", "--noise")
     assert '"versus_best": null' in exp("board", "--json")
+    command("exp.train.x=2").train()
+    for options in ([], ["--filter", "x=2"], ["--last", "1"]):
+        told = exp("board", "--noise", *options)
+        assert "\nvs best: 2 runs by quality taken into account\n" in told, "also what is not shown"

@@ -59,7 +59,11 @@ def board(
     ] = False,
     noise: Annotated[
         bool,
-        typer.Option("--noise", help="Say of each run whether it is worse than the best run, or could be as good."),
+        typer.Option(
+            "--noise",
+            help="Say of each run whether it is worse than the best run, or could be as good. The more runs there are, "
+            "also hidden by --filter or --last, the larger a difference has to be.",
+        ),
     ] = False,
     failed: Annotated[
         bool,
@@ -105,7 +109,9 @@ def board(
             found = beside.grouped_by_seed(found)
         if last is not None:
             found = ordered(found, "-finished")[:last]
-        return ordered(against_best(found) if noise else found, sort)
+        if noise:
+            found = against_best(found, beside.grouped_by_seed(runs) if seeds else runs)
+        return ordered(found, sort)
 
     def chosen(found: list[Row]) -> list[str] | None:
         asked = [name for each in columns or [] for name in each.split(",") if name]
@@ -132,6 +138,9 @@ def board(
             lines.append(f"{len(found) - len(shown_rows)} more: --all, --last N or --filter")
         if keys is None and (hidden := hidden_keys(shown_rows, console.width)):
             lines.append(f"no room for {', '.join(hidden)}: --columns {hidden[0]}, or a wider terminal")
+        if counts := {row.metric: row.versus_runs for row in found if row.versus_runs}:
+            told = ", ".join(f"{number} runs by {metric}" for metric, number in counts.items())
+            lines.append(f"vs best: {told} taken into account")
         if not failed and (number := sum(row.is_failed for row in runs)):
             lines.append(f"{number} failed: --failed")
         for line in lines:

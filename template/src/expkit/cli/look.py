@@ -11,7 +11,6 @@ import typer
 from expkit.cli.shared import RUN_HELP, Run, as_json_text
 from expkit.errors import require
 from expkit.inspect.about import about_run
-from expkit.inspect.bootstrap import PATIENCE
 from expkit.inspect.find import find_run, run_names
 from expkit.inspect.loaded import LoadedRun
 from expkit.inspect.show import show_run
@@ -48,20 +47,15 @@ def diff(
     seeds: Annotated[
         bool, typer.Option("--seeds", help="Compare all seeds of both: the runs that differ only in their seed.")
     ] = False,
-    bootstrap: Annotated[
-        bool,
-        typer.Option(
-            "--bootstrap",
-            help=f"Resample the out-of-fold rows even when it takes more than {PATIENCE:.0f} seconds.",
-        ),
-    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with a key for each part.")] = False,
 ) -> None:
     """Compare two runs: is NEW better than OLD, or is it noise?
 
     Shows what differs in configuration, scores, packages, data and code. The verdict is "better", "worse" or "could be
     noise", at 95 %. Two tests have to agree: one over the scores of the folds (corrected resampled t-test), and one
-    over the out-of-fold rows (paired bootstrap; left out when it takes too long).
+    over the out-of-fold rows (jackknife). One training of each is never enough: train several folds or seeds.
+
+    It judges this pair alone. To pick the best of many runs, use exp board --noise.
 
     Examples:
       exp diff 001-larger-lr 002-larger-model
@@ -71,7 +65,7 @@ def diff(
     from expkit.inspect.paired import paired_by_seed
 
     pairs = paired_by_seed(old, new) if seeds else [(find_run(old), find_run(new))]
-    found = compare(pairs, bootstrap, color=not as_json)
+    found = compare(pairs, color=not as_json)
     if as_json:
         print(as_json_text(found))
     else:

@@ -47,6 +47,7 @@ class Row:
         ratio: rows left out, divided by rows trained on, as `noise.ratio_of_rows`; None for a single fold.
         versus_best: "best", "could be noise", "worse" or "not comparable", from `paired.against_best`; None if it was
             not asked.
+        versus_runs: how many runs that takes into account.
         id: of the version of the run.
         differs: the marks for which it does not compare: those of `with_other_rows`, and "copy of ...".
     """
@@ -77,6 +78,7 @@ class Row:
     fold_scores: dict[int, float] = field(default_factory=dict)
     ratio: float | None = None
     versus_best: str | None = None
+    versus_runs: int | None = None
     id: str | None = None
     differs: tuple[str, ...] = ()
 
@@ -159,6 +161,7 @@ COLUMNS = (
     "note",
     "failure",
     "versus_best",
+    "versus_runs",
 )
 
 

@@ -25,14 +25,13 @@ from expkit.record import RunRecord, read_data, read_run
 from expkit.snapshot import git
 
 
-def compare(pairs: Sequence[tuple[Path, Path]], is_asked: bool = False, color: bool = False) -> dict[str, Any]:
+def compare(pairs: Sequence[tuple[Path, Path]], color: bool = False) -> dict[str, Any]:
     """What differs between two runs, as JSON has it, and under "comparison" which is better.
 
     A value that differs is {"old": ..., "new": ...}, without the side that lacks it.
 
     Args:
         pairs: the two; more pairs, of other seeds, count for the comparison alone.
-        is_asked: whether to resample rows though it takes long.
         color: colour the difference of the code as git does for a terminal.
     """
     records = [(read_run(old), read_run(new)) for old, new in pairs]
@@ -47,7 +46,7 @@ def compare(pairs: Sequence[tuple[Path, Path]], is_asked: bool = False, color: b
         "weights": _changes(*(about_recipe(run.recipe)["weights"] if run.recipe else {} for run in runs)),
         "scores": _scores(*runs),
         "other_folds": have_other_folds(*runs),
-        "comparison": verdict(records, is_asked),
+        "comparison": verdict(records),
         "packages": _changes(*(run.packages() for run in runs)) if are_trained else {},
         "machine": _changes(*map(_machine, origins)) if are_trained else {},
         "data": _data(*runs),

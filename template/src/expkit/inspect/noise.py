@@ -1,4 +1,4 @@
-"""Better, or noise? The difference of two scores over folds, with an interval; what intervals say together."""
+"""Better, or noise? The difference of two scores over trainings, with an interval; what intervals say together."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from expkit.errors import require
 
 CONFIDENCE = 0.95
-ONE_FOLD = "one fold does not say how much scores vary: train two or more"
 BETTER, WORSE, NOISE = "better", "worse", "could be noise"
+ONE_TRAINING = (
+    "one training of each does not say how much scores vary from training to training: train more folds, or other "
+    "seeds of both with -m exp.seed=1,2,3, then exp diff OLD NEW --seeds"
+)
+WILD = 5  # times the variance that half of the runs stay below
+ENOUGH = 1000  # degrees of freedom: with more, quantiles stay what they are
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,28 @@ class Interval:
 
     @property
     def verdict(self) -> str:
-        """BETTER, WORSE, or NOISE when zero is in the interval."""
+        """BETTER or WORSE; NOISE when zero is in the interval, or when it has no width and so says nothing."""
+        if self.high - self.low <= 1e-9 * abs(self.better_by):
+            return NOISE
         return BETTER if self.low > 0 else WORSE if self.high < 0 else NOISE
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The runs that two were chosen from.
+
+    Attributes:
+        count: how many there are, with the two.
+        variance: of the difference of the two in a fold, as all runs tell it; 0.0 when nothing is known.
+        freedom: the degrees of freedom of that.
+    """
+
+    count: int = 2
+    variance: float = 0.0
+    freedom: int = 0
+
+
+PAIR = Runs()
 
 
 def together(intervals: Iterable[Interval]) -> str:
@@ -35,7 +60,7 @@ def together(intervals: Iterable[Interval]) -> str:
     return verdicts.pop() if len(verdicts) == 1 else NOISE
 
 
-def corrected_t(differences: Sequence[float], ratio: float) -> Interval:
+def corrected_t(differences: Sequence[float], ratio: float, runs: Runs = PAIR) -> Interval:
     """The corrected resampled t-test: the interval of a mean difference of scores over folds.
 
     The models of the folds share most of their training rows, so that their scores vary together, and a plain t-test
@@ -43,23 +68,62 @@ def corrected_t(differences: Sequence[float], ratio: float) -> Interval:
     J - 1 degrees of freedom. Nadeau and Bengio: Inference for the generalization error. Machine Learning 52, 2003; for
     repeated folds, Bouckaert and Frank: Evaluating the replicability of significance tests, PAKDD 2004.
 
+    Of many runs, the best is partly lucky. All K(K - 1)/2 pairs can be the one that is looked at, so that each is
+    tested at 5 % of that (Bonferroni; Hsu: Multiple Comparisons, 1996, chapter 5, on all pairs). J - 1 degrees of
+    freedom are too few for such a level, so the variance is that of all runs, or of the pair when that is larger.
+
     Args:
         differences: of the scores, a positive one is better; one for each set of rows that is left out, (J,).
-        ratio: n_test/n_train, as `ratio_of_rows` gives it.
+        ratio: n_test/n_train, as `ratio_of_rows` gives it; 0.0 for trainings that share no luck with their rows.
+        runs: that the pair was chosen from.
 
     Raises:
         Error: there are fewer than two, or they are all the same and not zero.
     """
     count = len(differences)
-    require(count > 1, ONE_FOLD)
-    mean = statistics.fmean(differences)
-    variance = sum((one - mean) ** 2 for one in differences) / (count - 1)
-    is_constant = variance <= (1e-9 * mean) ** 2
+    require(count > 1, ONE_TRAINING)
+    mean, variance = statistics.fmean(differences), _variance(differences)
+    is_constant = max(variance, runs.variance) <= (1e-9 * mean) ** 2
     require(
-        mean == 0 or not is_constant, "the difference is the same in every fold, which does not say how much it varies"
+        mean == 0 or not is_constant, "the difference is the same in every one, which does not say how much it varies"
     )
-    half = t_quantile(count - 1) * math.sqrt(variance * (1 / count + ratio))
+    confidence = 1 - (1 - CONFIDENCE) / math.comb(max(runs.count, 2), 2)
+    quantile = t_quantile(min(runs.freedom or count - 1, ENOUGH), confidence)
+    half = quantile * math.sqrt(max(variance, runs.variance) * (1 / count + ratio))
     return Interval(mean, mean - half, mean + half)
+
+
+def scatter(scores: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, int]]:
+    """How far the score of each run in a fold is from what its run and its fold give it: variance, degrees of freedom.
+
+    A two-way layout, run by fold: all K runs have the variance in common, with (K - 1)(J - 1) degrees of freedom, but
+    for wild ones, which have a larger one among themselves. So no run is called worse for the luck of a wild one, and
+    a wild one does not hide what the others differ in. For the same reason the score of a fold is the median.
+
+    Args:
+        scores: of each run, those of the same J folds.
+    """
+    count, parts = len(scores), [*zip(*scores.values(), strict=True)]
+    if count < 2 or len(parts) < 2:
+        return {}
+    centre = [statistics.median(part) for part in parts]
+    own = {
+        name: _variance([score - one for score, one in zip(run, centre, strict=True)]) for name, run in scores.items()
+    }
+    most = WILD * statistics.median(own.values())
+    found: dict[str, tuple[float, int]] = {}
+    for is_wild in (False, True):
+        names = [name for name, variance in own.items() if (variance > most) == is_wild]
+        if names:
+            freedom = max(1, len(names) - (not is_wild)) * (len(parts) - 1)
+            variance = statistics.fmean(own[name] for name in names) * count / (count - 1)
+            found |= dict.fromkeys(names, (variance, freedom))
+    return found
+
+
+def _variance(values: Sequence[float]) -> float:
+    mean = statistics.fmean(values)
+    return sum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
 def ratio_of_rows(rows: Mapping[int, int], n_folds: int, is_by_time: bool) -> float:

@@ -10,48 +10,61 @@ from pathlib import Path
 from expkit.errors import Error, require
 from expkit.inspect.beside import NOT_COMPARABLE, find_seeds, have_other_data, unlike
 from expkit.inspect.board import Row, row_of
-from expkit.inspect.noise import NOISE, ONE_FOLD, WORSE, Interval, corrected_t
+from expkit.inspect.noise import NOISE, PAIR, WORSE, Interval, Runs, corrected_t, scatter
 from expkit.inspect.order import ordered
 from expkit.record import read_run
 
 
-def within_noise(best: Row, other: Row) -> bool | None:
-    """Whether the scores of the folds cannot tell a run from the best; None: the two do not compare.
+def against_best(rows: list[Row], tried: list[Row] | None = None) -> list[Row]:
+    """The rows, each with what its folds say of it against the best of them, of the same metric; None: they say nothing.
 
-    By `noise.corrected_t` at 95 %, for this pair alone: the best of many is partly lucky, and more than 5 % of as many
-    runs that are as good count as worse (benchmarks/noise.py). Reads no file but, where the data differ, their lists.
-    """
-    try:
-        require_comparable(best, other)
-        return over_folds([(best, other)]).verdict == NOISE
-    except Error:
-        return None
-
-
-def against_best(rows: list[Row]) -> list[Row]:
-    """The rows, each with what its folds say of it against the best run of its metric; None: they say nothing.
+    By `corrected_t` at 95 % for all pairs of the runs that were tried with the metric, as the best of many is partly
+    lucky. One fold says nothing. Reads no file but, where the data differ, their lists.
 
     Args:
         rows: as from `with_other_rows`; one that differs from most runs is "not comparable", and never the best.
+        tried: all runs, also those that are not to be shown; None: `rows`.
     """
-    best: dict[str | None, Row] = {}
+    best: dict[str | None, _Best] = {}
     for row in ordered(rows):
-        if row.score is not None and not row.differs:
-            best.setdefault(row.metric, row)
-    return [replace(row, versus_best=_against(best.get(row.metric), row)) for row in rows]
+        if row.score is not None and not row.differs and row.metric not in best:
+            best[row.metric] = _Best(row, rows if tried is None else tried)
+    return [_judged(row, best.get(row.metric)) if row.score is not None else row for row in rows]
 
 
-def _against(best: Row | None, row: Row) -> str | None:
-    if row.score is None or row is best:
-        return None if row.score is None else "best"
+def _judged(row: Row, best: _Best | None) -> Row:
+    unlike_it = replace(row, versus_best=NOT_COMPARABLE)
     if best is None or row.differs:
-        return NOT_COMPARABLE
+        return unlike_it
     try:
-        require_comparable(best, row)
+        require_comparable(best.row, row)
     except Error:
-        return NOT_COMPARABLE
-    is_noise = within_noise(best, row)
-    return None if is_noise is None else NOISE if is_noise else WORSE
+        return unlike_it
+    return replace(row, versus_best="best" if row is best.row else best.verdict_on(row), versus_runs=best.count)
+
+
+class _Best:
+    """The best run of a metric.
+
+    Args:
+        rows: the runs that it was chosen from, and others, which do not count.
+    """
+
+    def __init__(self, row: Row, rows: list[Row]) -> None:
+        alike = [one for one in rows if one.fold_scores and one.metric == row.metric and not one.differs]
+        tried = [one for one in alike if not unlike(row, one)]
+        whole = [one for one in tried if one.fold_scores.keys() == row.fold_scores.keys()]
+        self.row, self.count = row, len(tried)
+        self.scatter = scatter({one.name: [one.fold_scores[fold] for fold in row.fold_scores] for one in whole})
+
+    def verdict_on(self, row: Row) -> str | None:
+        """WORSE or NOISE; None: the folds say nothing."""
+        own, other = (self.scatter.get(one.name, (0.0, 0)) for one in (self.row, row))
+        runs = Runs(self.count, own[0] + other[0], own[1])  # it was chosen for its luck, not the other one
+        try:
+            return WORSE if over_folds([(self.row, row)], runs).verdict == WORSE else NOISE
+        except Error:
+            return None
 
 
 def require_comparable(old: Row, new: Row) -> None:
@@ -77,13 +90,15 @@ def folds_of(old: Row, new: Row) -> list[int]:
     return sorted(old.fold_scores.keys() & new.fold_scores.keys())
 
 
-def over_folds(pairs: Sequence[tuple[Row, Row]]) -> Interval:
-    """By how much the second runs are better, from the scores of the folds.
+def over_folds(pairs: Sequence[tuple[Row, Row]], runs: Runs = PAIR) -> Interval:
+    """By how much the second runs are better, from the scores of their trainings.
 
     Args:
         pairs: two runs; or a pair for each seed. The differences of seeds that leave out the same rows are averaged and
             count as one: the luck with these rows is in all of them. Counted each, they give intervals that are too
-            narrow, the more seeds the narrower, even of a model that does not heed its seed (benchmarks/noise.py).
+            narrow, the more seeds the narrower, even of a model that does not heed its seed (benchmarks/noise.py). Of
+            one fold, each seed counts: its luck with the rows left out is for the test over rows to judge.
+        runs: that the two were chosen from.
 
     Raises:
         Error: as of `corrected_t`.
@@ -93,9 +108,11 @@ def over_folds(pairs: Sequence[tuple[Row, Row]]) -> Interval:
         sign = 1 if old.greater_is_better else -1
         for fold in folds_of(old, new):
             found.setdefault(old.left_out[fold], []).append(sign * (new.fold_scores[fold] - old.fold_scores[fold]))
+    if len(found) == 1:
+        return corrected_t(next(iter(found.values())), 0.0, runs)
     ratios = [row.ratio for pair in pairs for row in pair if row.ratio is not None]
-    require(bool(ratios), ONE_FOLD)
-    return corrected_t([statistics.fmean(each) for each in found.values()], max(ratios))
+    require(bool(ratios), "each seed leaves out other rows, and it is not known how many each has trained on")
+    return corrected_t([statistics.fmean(each) for each in found.values()], max(ratios), runs)
 
 
 def paired_by_seed(one: str, other: str) -> list[tuple[Path, Path]]:

@@ -14,8 +14,8 @@ from expkit.config.load import load_experiment
 from expkit.errors import Error, require
 from expkit.inspect.beside import NOT_COMPARABLE
 from expkit.inspect.board import row_of
-from expkit.inspect.bootstrap import RESAMPLES, Bootstrap
-from expkit.inspect.noise import Interval, together
+from expkit.inspect.jackknife import Jackknife
+from expkit.inspect.noise import NOISE, Interval, together
 from expkit.inspect.paired import folds_of, over_folds, require_comparable, require_same_data
 from expkit.record import RunRecord, fold_title
 from expkit.train.scores import fold_scores, mean_of_folds
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
 GROUP = "group"  # a column of out-of-fold predictions: rows of one group are not independent
 
 
-def verdict(pairs: Pairs, is_asked: bool = False) -> dict[str, Any]:
+def verdict(pairs: Pairs) -> dict[str, Any]:
     """Whether the second runs are better than the first, as JSON has it.
 
     Args:
         pairs: two runs; or a pair for each seed.
-        is_asked: whether to resample rows though it takes long.
 
     Returns:
-        "folds" and "rows": "better_by" and its 95 % interval, "low" and "high", or a "reason". "verdict": better or
-        worse only when every interval that there is says so, else could be noise; None when there is none. Without
-        "folds" and "rows": "identical", of the same predictions, and "not comparable", both with a "reason".
+        "folds" (the trainings) and "rows": "better_by" and its 95 % interval, "low" and "high", or a "reason".
+        "verdict": better or worse only when the trainings say so, and the rows where they can be compared; else could
+        be noise. Without "folds" and "rows": "identical", of the same predictions, and "not comparable", both with a
+        "reason".
     """
     rows = [(row_of(old, {}), row_of(new, {})) for old, new in pairs]
     first = rows[0][0]
@@ -52,27 +52,28 @@ def verdict(pairs: Pairs, is_asked: bool = False) -> dict[str, Any]:
     except Error as error:
         return {"verdict": NOT_COMPARABLE, "reason": str(error)}
     about = {"metric": first.metric, "greater_is_better": first.greater_is_better}
-    intervals: list[Interval] = []
     numbers = [folds_of(*pair) for pair in rows]
+    trainings: Interval | None = None
+    by_row: Interval | None = None
     try:
-        intervals.append(over_folds(rows))
+        trainings = over_folds(rows)
         seeds = [old.seed for old, _ in rows] if len(rows) > 1 else []
-        folds = asdict(intervals[0]) | {"folds": sorted({fold for each in numbers for fold in each}), "seeds": seeds}
+        folds = asdict(trainings) | {"folds": sorted({fold for each in numbers for fold in each}), "seeds": seeds}
     except Error as error:
         folds = {"reason": str(error)}
     try:
-        bootstrap = _bootstrap(pairs, numbers)
-        if all(_are_equal(*pair) for pair in bootstrap.pairs):
+        jackknife = _jackknife(pairs, numbers)
+        if all(_are_equal(*pair) for pair in jackknife.pairs):
             return about | {"verdict": "identical", "reason": "the out-of-fold predictions are the same"}
-        interval, how = bootstrap.interval(is_asked)
-        intervals.append(interval)
-        count = {"rows": bootstrap.rows, "groups": None if bootstrap.groups is None else bootstrap.count}
-        by_rows = asdict(interval) | count | {"resamples": RESAMPLES, "how": how}
+        by_row = jackknife.interval()
+        groups = None if jackknife.groups is None else jackknife.count
+        over_rows = asdict(by_row) | {"rows": jackknife.rows, "groups": groups, "parts": jackknife.parts}
     except _NotComparable as error:
         return {"verdict": NOT_COMPARABLE, "reason": str(error)}
     except Error as error:
-        by_rows = {"reason": str(error)}
-    return about | {"verdict": together(intervals) if intervals else None, "folds": folds, "rows": by_rows}
+        over_rows = {"reason": str(error)}
+    said = NOISE if trainings is None else together([trainings, by_row or trainings])
+    return about | {"verdict": said, "folds": folds, "rows": over_rows}
 
 
 def _are_equal(one: Columns, other: Columns) -> bool:
@@ -85,7 +86,7 @@ class _NotComparable(Error):
     """Runs have other targets, or were scored by different functions of one name, as far as anyone knows."""
 
 
-def _bootstrap(pairs: Pairs, folds: Sequence[Sequence[int]]) -> Bootstrap:
+def _jackknife(pairs: Pairs, folds: Sequence[Sequence[int]]) -> Jackknife:
     """The out-of-fold rows of runs, in one order, with the metric of the experiment, which gives the recorded scores.
 
     Args:
@@ -118,7 +119,7 @@ def _bootstrap(pairs: Pairs, folds: Sequence[Sequence[int]]) -> Bootstrap:
         raise Error(f"the column {GROUP} is not the same in all of the runs")
     sign = 1 if first.greater_is_better else -1
     metric = functools.partial(mean_of_folds, name, metric) if first.score_over == "folds" else metric
-    return Bootstrap(name, metric, list(zip(aligned[::2], aligned[1::2], strict=True)), sign, groups)
+    return Jackknife(name, metric, list(zip(aligned[::2], aligned[1::2], strict=True)), sign, groups)
 
 
 def _metric(run: RunRecord) -> tuple[str, Metric]:
@@ -164,9 +165,9 @@ def worded(found: dict[str, Any], name: str) -> list[str]:
     """
     if "reason" in found:
         return [f"verdict: {found['verdict']}: {found['reason']}"]
-    seeds = found["folds"].get("seeds")
+    seeds, count = found["folds"].get("seeds"), len(found["folds"].get("folds", []))
     ways = {
-        "folds": f"{len(found['folds'].get('folds', []))} folds{f' x {len(seeds)} seeds' if seeds else ''}",
+        "folds": f"{count} fold{'' if count == 1 else 's'}{f' x {len(seeds)} seeds' if seeds else ''}",
         "rows": f"{found['rows'].get('rows', 0):,} rows",
     }
     if found["rows"].get("groups") is not None:
@@ -175,7 +176,7 @@ def worded(found: dict[str, Any], name: str) -> list[str]:
         _line(name, found[key], how) if "low" in found[key] else f"over {key}: {found[key]['reason']}"
         for key, how in ways.items()
     ]
-    return [*lines, f"verdict: {found['verdict'] or 'none, as neither can be computed'}"]
+    return [*lines, f"verdict: {found['verdict']}"]
 
 
 def _line(name: str, interval: dict[str, Any], how: str) -> str:
