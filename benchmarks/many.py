@@ -21,6 +21,13 @@ def million_rows(place: Place) -> Iterator[Result]:
         yield Result("rows", f"a million rows: {name}, over NumPy and the metric alone", ours, floor, "≤1.5")
 
 
+def comparison(place: Place) -> Iterator[Result]:
+    """Better, or noise? A metric that is no mean over rows, and one that is."""
+    found = place.script("diff")
+    for name, what in (("auc", "scikit-learn's AUC"), ("map5", "MAP@5 in Python")):
+        yield Result("diff", f"two runs of 10,000 rows by {what}, over 200 calls of it", *found[name], "≤1.5")
+
+
 def data_record(place: Place) -> Iterator[Result]:
     """What a fold records of input/."""
     found = place.script("data")

@@ -28,6 +28,7 @@ ROWS: dict[str, Callable[[Place], Iterator[Result]]] = {
     "nothing to do": begin.nothing_to_do,
     "harness": training.harness,
     "rows": many.million_rows,
+    "diff": many.comparison,
     "data": many.data_record,
     "tracking": training.tracking,
     "checkpoint": training.checkpoint,
