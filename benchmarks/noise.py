@@ -6,7 +6,7 @@ Draws small data sets anew, trains two configurations on the same folds of each,
 comparing them calls a difference real. The configurations are one model on two sets of 10 columns, 5 of them in both;
 all columns are equally good, so that the expected scores are equal. "Power": the second set has a better column.
 Then the test over rows alone: how often the truth is outside of its interval, beside a bootstrap. Then `exp board
---noise`: how often a run is called worse than the best of many that are as good. Takes an hour.
+--noise`: how often a run is called worse than the best of many that are as good. Takes half an hour.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def test_which_rows_are_worse_than_the_best() -> None:
     assert said(row(best), row(near), row(far)) == ["best", "could be noise", "worse"]
     low, high = [row(scores, greater_is_better=False) for scores in ([0.1, 0.12, 0.11], [0.9, 0.91, 0.92])]
     assert said(low, high) == ["best", "worse"]
-    assert said(row(best), row(near, metric="auc"), row(near, split="b")) == ["best", "best", None]
+    assert said(row(best), row(near, metric="auc"), row(near, split="b")) == ["best", "best", "not comparable"]
     assert said(row(best), replace(row(near), fold_scores={1: 0.7})) == ["best", None], "one fold in common"
     holdout = row([0.9], ratio=None)
     assert said(holdout, row([0.5], ratio=None)) == ["best", None], "one fold says nothing of how scores vary"
@@ -661,7 +661,7 @@ def test_the_board_knows_the_folds(price: Path) -> None:
     rows = {str(row.config.get("exp.name")): row for row in read_board()}
     assert rows["good"].ratio == 1 / 2 and rows["four"].ratio == pytest.approx(1 / 3) and rows["split"].ratio is None
     found = against_best([rows[name] for name in ("good", "bad", "same", "four")])
-    assert [one.versus_best for one in found] == [None, None, None, "best"], "other folds"
+    assert [one.versus_best for one in found] == [*["not comparable"] * 3, "best"], "other folds"
     assert [one.versus_best for one in against_best([rows["good"], rows["bad"]])] == ["best", "worse"]
 
 

@@ -37,7 +37,7 @@ def train(exp, fold):
     fold.save_oof(table | {{"prediction": target + random.normal(size=count), "ranked": ranked}})
     fold.finish()
 
-experiment = expkit.Experiment(train, Config, metric={metric}, greater_is_better=True)
+experiment = expkit.Experiment(train, Config, metric={metric}, greater_is_better=True, own_split=True)
 """
 CONFIG = "defaults:\n- schema\n- _self_\n- exp: default\n\nexp:\n  name: diff\n  n_folds: 5\n"
 ROWS, PARTS = 10_000, 100

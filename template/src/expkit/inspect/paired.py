@@ -16,7 +16,7 @@ from expkit.record import read_run
 
 
 def against_best(rows: list[Row], tried: list[Row] | None = None) -> list[Row]:
-    """The rows, each with what its folds say of it against the best of them, of the same metric; None: they say nothing.
+    """The rows, each with what its folds say of it against the best run of its metric; None: they say nothing.
 
     By `corrected_t` at 95 % for all pairs of the runs that were tried with the metric, as the best of many is partly
     lucky. One fold says nothing. Reads no file but, where the data differ, their lists.
