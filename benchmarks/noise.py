@@ -1,4 +1,4 @@
-"""Whether `exp diff` is right about "better, or noise?": false alarms and power where the truth is known, and its time.
+"""Whether `exp diff` is right about "better, or noise?": false alarms and power where the truth is known.
 
     uv run python benchmarks/noise.py
 
