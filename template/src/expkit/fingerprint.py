@@ -101,16 +101,17 @@ class Fingerprint:
 
     def _function(self, function: FunctionType) -> Iterator[str]:
         code, file = function.__code__, own_path(function.__code__.co_filename)
-        yield from map(self.of, (function.__defaults__, function.__kwdefaults__, *_held(function)))
+        yield from map(self.of, _cells(function))
+        if file or code.co_filename.startswith("<"):
+            own = {name: value for name, value in vars(function).items() if name != "__wrapped__"}
+            yield from map(self.of, (function.__defaults__, function.__kwdefaults__, own))
         if file and not self._follow:
             yield f"{file} {code.co_qualname} {code.co_firstlineno}"
         elif file in EXECUTED and code in _inner(EXECUTED[file][1]):
             yield from [code.co_name, *self._standing(file, code.co_firstlineno)]
         elif file or code.co_filename.startswith("<"):  # made by `exec`, or its module was executed again since
             yield from map(str, [(each.co_name, each.co_code, each.co_names) for each in _inner(code)])
-            yield from [
-                self.of(constant) for each in _inner(code) for constant in each.co_consts if constant is not each
-            ]
+            yield from [self.of(constant) for each in _inner(code) for constant in each.co_consts]
         else:
             yield f"{function.__globals__.get('__name__')}.{code.co_qualname}"
 
@@ -119,7 +120,8 @@ class Fingerprint:
         if self._follow and (file := home(kind)):
             yield self._named(file, kind.__qualname__.partition(".")[0], ())
             methods = [getattr(each, "__func__", each) for each in vars(kind).values()]
-            yield from [self.of(each) for each in methods if isinstance(each, FunctionType) and each.__closure__]
+            own = [each for each in methods if isinstance(each, FunctionType) and each.__code__.co_filename == file]
+            yield from [self.of(each) for each in own if each.__closure__]
 
     def _standing(self, file: str, line: int) -> Iterator[str]:
         """Of the function that begins in a line: of the statement around it, when that is a definition."""
@@ -180,9 +182,8 @@ def home(kind: type) -> str | None:
     return own_path(file) if file else None
 
 
-def _held(function: FunctionType) -> Iterator[Any]:
-    """What a function holds: its attributes, and the values around it."""
-    yield {name: value for name, value in vars(function).items() if name != "__wrapped__"}
+def _cells(function: FunctionType) -> Iterator[Any]:
+    """The values around a function."""
     for cell in function.__closure__ or ():
         with suppress(ValueError):  # not yet filled
             yield cell.cell_contents
