@@ -66,7 +66,8 @@ def _as_loaded(module: ModuleType, file: str) -> bytes:
     """What a module was loaded from without a `Loader`: what its file holds, unless that may have changed since."""
     if module not in _seen:
         try:
-            content = _read(file) if os.stat(file).st_ctime <= STARTED else None
+            found = os.stat(file)
+            content = _read(file) if max(found.st_mtime, found.st_ctime) <= STARTED else None
         except OSError:
             content = None
         if content is None:
