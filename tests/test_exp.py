@@ -556,11 +556,12 @@ def test_check(clone: Path) -> None:
     assert "did you mean learning_rate?" in lines["typo"]
     assert "exp.train.epoch" in lines["type"]
     assert "exp.fold must be from 0 to 4" in lines["value"]
-    assert "has the name '001-larger-lr' as 001 has" in lines["same"] and "as same has" in lines["001"]
+    assert "exp/001.yaml has the name '001-larger-lr' too" in lines["same"] and "exp/same.yaml has" in lines["001"]
     assert "syntax.yaml, line 2" in lines["syntax"]
     assert "Could not load 'exp/nothing'" in lines["load"]
-    for name in ("child", "header", "002", "default"):
+    for name in ("child", "002", "default"):
         assert lines[name].endswith("ok"), name
+    assert lines["header"].endswith("ok, the same configuration as default")
     assert "No module named 'nothing_such'" in printed
     assert BASELINE not in only and "1 of 1 parameter sets are fine" in only
     assert "did you mean 001-baseline?" in mistyped

@@ -132,7 +132,7 @@ TAKEN = [
     NAME + "train:\n  precision: fp16\n",
     NAME + "train:\n  precision: Precision.fp16\n",
     NAME + "train:\n  <<: {epoch: 3}\n",
-    NAME + "runtime:\n  probe: none\n  tags: [1, true, a]\n",
+    NAME + "runtime:\n  probe: none\n  tags: [1, a]\n",
     NAME + "model:\n  channels: 16\n",
     NAME + VIT + "model:\n  depth: 3\n",
     NAME + "defaults:\n- override /model@model: vit\nmodel:\n  depth: 3\n",
@@ -330,19 +330,20 @@ ALIKE = {
     "path": "1|-1|+1|0|1.5|1e-3|.5|1_000|1_0.5|0x10|0b11|017|1:30|.inf|-.inf|.nan|yes|off|!!int '1'",
     "number_or_text": "yes|off",
     "shares": "{1: 1}",
+    "text": "yes|off|1_0.5|.5",
 }
 
 
 def test_every_type_takes_what_hydra_takes() -> None:
     """Each kind of field with each kind of value."""
-    validator, kinds = Draft7Validator(of_keys(described(Kinds))), OmegaConf.structured(Kinds)
+    validator, kinds = Draft7Validator(of_keys(described(Kinds))), OmegaConf.create({"exp": Kinds})
     wrong = []
     for value in VALUES:
         text = f"name: {value}\n"
         for_hydra, for_editor = OmegaConf.to_container(OmegaConf.load(io.StringIO(text))), read(text)
         for name in Kinds.__dataclass_fields__:
             try:
-                OmegaConf.merge(kinds, {name: for_hydra["name"]})  # type: ignore[call-overload, index]
+                OmegaConf.merge(kinds, {"exp": {name: for_hydra["name"]}})  # type: ignore[call-overload, index]
                 is_taken = True
             except Exception:
                 is_taken = False

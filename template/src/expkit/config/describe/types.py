@@ -21,18 +21,20 @@ TEXTS = r"\$\{|^\?\?\?$"
 _INT = r"^\s*[-+]?(0b)?\d[\d_:]*\s*$"
 _FLOAT = r"^\s*[-+]?\.?(\d[\d_:]*\.?[\d_]*([eE][-+]?\d+)?|[iI][nN][fF]([iI][nN][iI][tT][yY])?|[nN][aA][nN])\s*$"
 _WORDS = "|".join("".join(f"[{one}{one.upper()}]" for one in word) for word in "y n yes no on off true false".split())
-_BOOL = rf"{_INT}|^({_WORDS})$"
+_BOOL = rf"^\s*([-+]?0|\+?1)\s*$|^({_WORDS})$"
 
 _SIMPLE: Mapping[Any, Schema] = {
     type(None): {"type": ["null"]},
     bool: {
         "type": ["boolean", "integer", "string"],
+        "minimum": 0,
+        "maximum": 1,
         "pattern": f"{_BOOL}|{TEXTS}",
         "errorMessage": "Not true or false.",
     },
     int: {"type": ["integer", "string"], "pattern": f"{_INT}|{TEXTS}", "errorMessage": "Not a whole number."},
     float: {"type": ["number", "string"], "pattern": f"{_FLOAT}|{TEXTS}", "errorMessage": "Not a number."},
-    str: {"type": ["string", "number", "boolean"], "errorMessage": "Not a text."},
+    str: {"type": ["string", "integer"], "errorMessage": "Not a text."},
     Path: {"type": ["string", "number"], "errorMessage": "Not a path."},
 }
 
