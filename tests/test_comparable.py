@@ -313,6 +313,7 @@ def test_a_score_over_the_folds_everywhere(root: Path) -> None:
         runs = [expkit.load_run(f"/{name}").record.score() for name in ("a,", "b,")]
         assert all(run and run.value == run.mean != run.over_rows for run in runs)
         found = compared("/a,", "/b,")
+        assert "better_by" in found["rows"], found
         assert runs[0] and runs[1] and found["rows"]["better_by"] == pytest.approx(runs[1].value - runs[0].value)
         made = json.loads(exp("blend", "/a,", "/b,", "--name", "two", "--json"))
         scores = expkit.load_run("two").record.score()
