@@ -186,6 +186,8 @@ def test_another_direction_or_metric(price: Path, old: str, new: str, mark: str)
     assert marks() == {"a": (), "b": (), "c": (mark,)}
     assert versus_best()["c"] == "not comparable"
     assert compared("/a", "/c")["verdict"] == "not comparable"
+    assert "metric changed since: the same command scores it again" in exp("show", "/c")
+    assert "metric changed since" not in exp("show", "/a")
     score(price, "c")
     assert marks() == {"a": (), "b": (), "c": ()}
     assert compared("/a", "/c")["verdict"] in ("worse", "could be noise")

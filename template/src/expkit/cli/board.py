@@ -87,8 +87,9 @@ def board(
 ) -> None:
     """List every run with its score, best first.
 
-    The score is that of all out-of-fold rows. Runs with missing folds come after the complete ones. What you should
-    know about a score stands beside it, such as "mixed code" or "other folds".
+    The score is that of all out-of-fold rows, or the mean of the folds, as the experiment says. Runs with missing folds
+    come after the complete ones. What you should know about a score stands beside it, such as "mixed code" or "other
+    folds".
 
     Examples:
       exp board                            # every run, best first

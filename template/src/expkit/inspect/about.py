@@ -13,7 +13,7 @@ from expkit.inspect.learning import last_curves
 from expkit.inspect.loaded import LoadedRun
 from expkit.record import SUBMISSION, FoldRecord, RunRecord, Score, read_run
 from expkit.train.changes import changed_code, changed_data
-from expkit.train.scores import made_by
+from expkit.train.scores import is_current
 
 MANY_RANKS = r"world_size ([2-9]|\d\d+)"
 
@@ -98,7 +98,7 @@ def changed_since(run: RunRecord) -> list[str]:
         return []
     loaded = _loaded(run.scored_by)
     marks = _runs_changed(run) if run.recipe else _sources_changed(run, parts[0], loaded)
-    if loaded and run.cv and run.cv["made_by"] != made_by(loaded.experiment):
+    if loaded and run.cv and not is_current(loaded.experiment, run):
         marks.append("metric changed since: the same command scores it again")
     return marks
 
