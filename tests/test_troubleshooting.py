@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import expkit
 from expkit import modules
 from expkit.cli import app
+from expkit.config import load
 
 __all__ = ["train"]  # a fixture
 PAGE = ROOT / "docs/troubleshooting.md"
@@ -98,6 +99,7 @@ def make(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 
         def made(body: str = GOOD, old: str = "\n", new: str = "\n") -> str:
             modules.forget(folder.name)
+            load._load.cache_clear()
             (folder / "train.py").write_text(TRAIN.replace("BODY", body.replace("\n", "\n    ")).replace(old, new))
             return folder.name
 
