@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import Any
 
 import pytest
 from commands import command
+from damage import make_special, unprivileged
+from experiments import own_experiment
 from helpers import results
+from test_exp import exp
 
 import expkit
 from expkit import files, inputs, record
@@ -29,7 +33,14 @@ def write(file: Path, text: str, age: float = 100) -> Path:
     return file
 
 
+def later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has been written until now was written a minute ago."""
+    now = time.time
+    monkeypatch.setattr(inputs.time, "time", lambda: now() + 60)
+
+
 def test_what_has_not_changed_is_not_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    later(monkeypatch)
     for number in range(5):
         write(root / f"input/part/{number}.csv", f"{number}")
     read: list[str] = []
@@ -52,6 +63,114 @@ def test_a_file_that_has_just_been_written_is_read_each_time(root: Path) -> None
     file.write_text("2")
     os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
     assert inputs.take()[0] != first
+
+
+def test_a_file_that_is_edited_in_place_with_its_old_time_is_read_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The size and mtime are the same; ctime tells."""
+    later(monkeypatch)
+    file = write(root / "input/train.csv", "1")
+    first, about = inputs.take()[0], file.stat()
+    assert inputs.take(keep=False)[0] == first
+    while file.stat().st_ctime_ns == about.st_ctime_ns:  # within a tick of the clock
+        file.write_text("2")
+        os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (about.st_size, about.st_mtime_ns)
+    assert inputs.take()[0] != first
+
+
+def test_the_name_of_a_file_is_part_of_the_data(root: Path) -> None:
+    """Two files that change places are other data, and so is one of another name."""
+    one, other = write(root / "input/a.csv", "1"), write(root / "input/b.csv", "2")
+    first = inputs.take()[0]
+    one.rename(root / "input/c.csv")
+    renamed = inputs.take()[0]
+    other.rename(one)
+    (root / "input/c.csv").rename(other)
+    assert len({first, renamed, inputs.take()[0]}) == 3
+
+
+def test_a_download_that_is_renamed_while_it_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(root / "input/a.csv", "1")
+    for number in range(3):
+        write(root / f"input/{number}.csv.part", f"{number}")
+    original = files.file_hash
+
+    def hashed(file: Path) -> str:
+        for part in sorted(root.glob("input/*.part"))[:1]:  # one more is done
+            part.rename(part.with_suffix(""))
+        return original(file)
+
+    monkeypatch.setattr(inputs, "file_hash", hashed)
+    assert sorted(inputs.take()[1]) == ["0.csv", "1.csv", "2.csv", "a.csv"]
+
+
+def test_a_file_that_changes_while_it_is_read_is_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = write(root / "input/a.csv", "1")
+    original, changes = files.file_hash, ["22"]
+
+    def hashed(path: Path) -> str:
+        found = original(path)
+        if changes:
+            file.write_text(changes.pop())
+        return found
+
+    monkeypatch.setattr(inputs, "file_hash", hashed)
+    assert inputs.take()[1] == {"a.csv": [2, original(file)]}
+
+
+def test_files_that_never_stay(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, and not the data of a moment."""
+    write(root / "input/0", "1")
+
+    def hashed(path: Path) -> str:
+        path.rename(path.with_name(f"{int(path.name) + 1}"))
+        return files.file_hash(path)
+
+    monkeypatch.setattr(inputs, "file_hash", hashed)
+    with pytest.raises(expkit.Error, match="has gone while input/ was read, .* wait until they stay, or name"):
+        inputs.take()
+
+
+@pytest.mark.parametrize("kind", ["unreadable", "pipe", "socket", "device"])
+def test_a_file_that_cannot_be_read(root: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line for a training that reads it; a mark for a run that has."""
+    write(root / "input/train.csv", "1")
+    write(root / "input/0.csv", "1")
+    with own_experiment({"train.py": NAMES_ITS_DATA}) as folder:
+        expkit.run(folder.name, overrides=["exp.fold=[0]"])
+        make_special(kind, root / "input/train.csv")
+        with unprivileged():
+            assert "train.csv cannot be read" in exp("show", folder.name)
+            with pytest.raises(expkit.Error, match=r"train.csv cannot be read: .*: mend it, or name what"):
+                expkit.run(folder.name, overrides=["exp.fold=[1]"])
+
+
+NAMES_ITS_DATA = """
+import expkit
+
+def score(oof):
+    return 1.0
+
+def train(exp, fold):
+    fold.save_oof({"id": [fold.number], "prediction": [1.0]})
+    fold.finish()
+
+experiment = expkit.Experiment(train, expkit.Config, metric=score, inputs=["train.csv"], own_split=True)
+"""
+
+
+def test_a_cache_of_hashes_that_cannot_be_written(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Then all is read again, and nothing fails."""
+    write(root / "input/train.csv", "1")
+    (root / "output").mkdir()
+    (root / "output/.cache").touch()
+    os.utime(root / "input/train.csv", (1, 1))
+    with pytest.MonkeyPatch.context() as patch:
+        later(patch)
+        assert list(inputs.take()[1]) == ["train.csv"]
+    assert "will be read again next time: cannot write" in capsys.readouterr().err
 
 
 def test_data_outside_of_input(root: Path, tmp_path: Path) -> None:

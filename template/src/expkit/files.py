@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
 import re
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-_READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+from expkit.errors import Error, one_line, warn
+from expkit.paths import shown
+
+LARGEST = 64 * 2**20  # bytes of a file that is read whole; nothing of ours is a tenth of it, but lists of files
+LISTS = 2**30  # bytes of a list of the files of input/, a hundred a file
 TEMPORARY = re.compile(r"\..+\.(json|yaml|csv|txt|version)\.\d+")  # what `write_text` writes first
 DEEPEST = 200  # levels of JSON; nothing that is ours has ten
 _SEAL = b',\n  "checksum": "'
@@ -51,14 +57,39 @@ def write_json(file: Path, content: Mapping[str, Any]) -> str:
     return checksum
 
 
-def read_json(file: str | Path) -> dict[str, Any] | None:
+def regular(path: str, flags: int) -> int:
+    """Open a file: the `opener` of every `open` of what may lie there by then. It never waits, and reads no device.
+
+    Raises:
+        OSError: it cannot be opened, or is a folder, a pipe, a socket or a device.
+    """
+    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is not a file", path)
+    return handle
+
+
+def read_bytes(file: str | Path, largest: int = LARGEST) -> bytes:
+    """The content of a file that is not too large to be one of ours.
+
+    Raises:
+        OSError: as of `regular`, or it is larger.
+    """
+    with open(file, "rb", buffering=0, opener=regular) as stream:
+        if os.fstat(stream.fileno()).st_size > largest:
+            raise OSError(errno.EFBIG, f"it is larger than {largest // 2**20} MiB", str(file))
+        return stream.read()
+
+
+def read_json(file: str | Path, largest: int = LARGEST) -> dict[str, Any] | None:
     """The content of a file that `write_json` wrote; None when there is none.
 
     Raises:
-        Broken: it is not as it was written.
+        Broken: it is not as it was written, or cannot be read.
     """
     try:
-        data = _content(file)
+        data = read_bytes(file, largest)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -75,6 +106,17 @@ def read_json(file: str | Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else {}
 
 
+def listed(folder: str | Path) -> list[str]:
+    """The names in a folder, in order; [] when there is none, and, with a warning, when it cannot be read."""
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        warn(f"{shown(Path(folder))} cannot be read: {error.strerror}")
+        return []
+
+
 def first_line(file: str | Path) -> str:
     """What a file that a person may read says on its first line; "" when there is none."""
     return (first_lines(file) or [""])[0]
@@ -83,10 +125,12 @@ def first_line(file: str | Path) -> str:
 def first_lines(file: str | Path) -> list[str]:
     """The lines at the beginning of such a file; [] when there is none."""
     try:
-        with open(file, encoding="utf-8", errors="replace") as stream:
+        with open(file, encoding="utf-8", errors="replace", opener=regular) as stream:
             return [line.strip() for line in stream.read(4096).splitlines() if line.strip()] or ["unknown"]
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        return [f"{os.path.basename(file)} cannot be read: {error.strerror}"]
 
 
 def _finite(text: str) -> float:
@@ -108,21 +152,22 @@ def _is_flat(content: Any) -> bool:
     return not level
 
 
-def _content(file: str | Path) -> bytes:
-    """The bytes of a file; of a pipe that nobody writes into, none: it is not waited for."""
-    handle = os.open(file, _READ)
-    try:
-        data = part = os.read(handle, 2**16)
-        while len(part) == 2**16:
-            part = os.read(handle, 2**16)
-            data += part
-        return data
-    finally:
-        os.close(handle)
-
-
 def _checksum(body: bytes) -> str:
     return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        Error: something else lies in its place.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if one_line(error) is not None:  # no space, no access
+            raise
+        raise Error(f"cannot make the folder {shown(folder)}: {error.strerror}: move what is in its place") from error
 
 
 def to_disk(path: Path) -> None:
@@ -145,22 +190,22 @@ def remove(path: Path) -> None:
 
 
 def tree_to_disk(folder: Path) -> list[Path]:
-    """Flush a folder with everything in it, or a file; the files, in order."""
+    """Flush a folder with everything in it, or a file; the files, in order; no pipe, socket, or link to nothing."""
     files: list[Path] = []
     if folder.is_file():
         to_disk(folder)
         return [folder]
     for path, _, names in os.walk(folder):
-        for name in sorted(names):
-            to_disk(Path(path, name))
-            files.append(Path(path, name))
+        for file in (Path(path, name) for name in names if os.path.isfile(f"{path}/{name}")):
+            to_disk(file)
+            files.append(file)
         to_disk(Path(path))
     return sorted(files)
 
 
 def file_hash(file: Path) -> str:
     """A hash of a file's content, at the speed of the disk."""
-    with open(file, "rb") as stream:
+    with open(file, "rb", opener=regular) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

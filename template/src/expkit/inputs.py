@@ -6,16 +6,21 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from expkit.errors import Error
-from expkit.files import Broken, file_hash, read_json, write_json
+from expkit.errors import Error, warn
+from expkit.files import LISTS, Broken, file_hash, read_json, write_json
 from expkit.paths import input_dir, output_dir, shown
 
 Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
 CACHE = "cache"  # below input/: what trainings make and share; data of those that have read it
+ATTEMPTS = 10  # to read all files that are listed, while some come and go
+READS = 3  # of a file that changes while it is read, at most
 STILL = 2.0  # seconds: a file that has changed later than this before it was read may change again unseen
+
+_NAME = "name what the experiment reads, expkit.Experiment(..., inputs=[...])"
 
 
 def take(named: Sequence[str] | None = None, keep: bool = True, cached: Iterable[str] = ()) -> tuple[str, Manifest]:
@@ -27,30 +32,75 @@ def take(named: Sequence[str] | None = None, keep: bool = True, cached: Iterable
         cached: files of the cache, by their names below input/; one may be gone.
 
     Raises:
-        Error: one that is named is not there.
+        Error: one that is named is not there, or one cannot be read.
     """
     cache_file = output_dir() / ".cache" / "inputs.json"
     try:
-        known = (read_json(cache_file) or {})["files"]
+        known = (read_json(cache_file, LISTS) or {})["files"]
         known = known if isinstance(known, dict) else {}
     except (Broken, KeyError):
         known = {}
-    found: Manifest = {}
-    cache: dict[str, list[object]] = {}
-    now = time.time()
-    others = [(name, str(input_dir() / name)) for name in cached if (input_dir() / name).is_file()]
-    for name, path in [*files_of(named), *others]:
-        about = os.stat(path)
-        state = [about.st_size, about.st_mtime_ns, about.st_ino]
-        seen = known.get(path)
-        content = seen[3] if isinstance(seen, list) and seen[:3] == state and len(seen) == 4 else file_hash(Path(path))
-        found[name] = [about.st_size, content]
-        if now - about.st_mtime > STILL:
-            cache[path] = [*state, content]
-    if keep and any(known.get(path) != state for path, state in cache.items()):
-        cache_file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(cache_file, {"files": known | cache})
+    names, kept = list(cached), dict[str, list[Any]]()
+    for attempt in range(ATTEMPTS):
+        try:
+            found = _hashed([*files_of(named), *_of_cache(names)], known, kept)
+            break
+        except OSError as error:
+            where = shown(Path(error.filename or input_dir()))
+            if not isinstance(error, FileNotFoundError):
+                raise Error(f"{where} cannot be read: {error.strerror}: mend it, or {_NAME}") from error
+            time.sleep(0.01 * attempt)  # it has gone since it was listed: a download gets another name when it is done
+    else:
+        raise Error(f"{where} has gone while input/ was read, as others before: wait until they stay, or {_NAME}")
+    if keep and any(known.get(path) != state for path, state in kept.items()):
+        try:
+            cache_file.parent.mkdir(parents=True, exist_ok=True)
+            write_json(cache_file, {"files": known | kept})
+        except OSError as error:
+            warn(f"input/ will be read again next time: cannot write {shown(cache_file)}: {error.strerror}")
     return digest(found), found
+
+
+def _of_cache(names: Iterable[str]) -> list[tuple[str, str]]:
+    return [(name, str(input_dir() / name)) for name in names if (input_dir() / name).is_file()]
+
+
+def _hashed(listed: Iterable[tuple[str, str]], known: Mapping[str, Any], kept: dict[str, list[Any]]) -> Manifest:
+    """The content of files, by their names; `kept` gets what to remember of each, by its path.
+
+    Args:
+        known: what is remembered of them from another time.
+    """
+    found: Manifest = {}
+    now = time.time()
+    for name, path in listed:
+        about = _about(path, kept.get(path) or known.get(path))
+        found[name] = [about[0], about[-1]]
+        if now - max(about[1], about[2]) / 1e9 > STILL:
+            kept[path] = about
+    return found
+
+
+def _about(path: str, seen: object) -> list[Any]:
+    """The state of a file, and the hash of its content; one that changes while it is read is read again.
+
+    Args:
+        seen: the same, as remembered.
+    """
+    state = _state(path)
+    if isinstance(seen, list) and seen[:-1] == state and isinstance(seen[-1], str):
+        return seen
+    for _ in range(READS):
+        before, content, state = state, file_hash(Path(path)), _state(path)
+        if state == before:
+            break
+    return [*before, content]
+
+
+def _state(path: str) -> list[int]:
+    """What is other when the content is: ctime also where somebody has put the old mtime back."""
+    about = os.stat(path)
+    return [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
 
 
 def digest(manifest: Manifest) -> str:
@@ -105,14 +155,14 @@ def _walk(top: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[s
 
     Left out is what is hidden, links that lead nowhere, and a folder that nobody may read, as a volume's lost+found.
     """
-    about = os.stat(top)
-    if (here := (about.st_dev, about.st_ino)) in seen:
-        return
-    seen.add(here)
     try:
+        about = os.stat(top)
+        if (here := (about.st_dev, about.st_ino)) in seen:
+            return
+        seen.add(here)
         with os.scandir(top) as entries:
             found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    except PermissionError:
+    except (PermissionError, FileNotFoundError):
         return
     for entry in found:
         if os.path.isfile(entry) if entry.is_symlink() else entry.is_file():  # a link may lead to itself

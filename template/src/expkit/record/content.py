@@ -91,10 +91,10 @@ def fits_cv(content: dict[str, Any]) -> bool:
     )
 
 
-def read_checked(file: str, fits: Fits, problems: list[str]) -> dict[str, Any] | None:
+def read_checked(file: str, fits: Fits, problems: list[str], largest: int = files.LARGEST) -> dict[str, Any] | None:
     """The content of a file of a run; None when there is none, or when it does not fit, which is a problem."""
     try:
-        content = files.read_json(file)
+        content = files.read_json(file, largest)
         if content is None or fits(content):
             return content
         reason = "its values do not fit"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from expkit import codehash, inputs
+from expkit.errors import Error
 from expkit.paths import output_dir
 from expkit.record import FoldRecord, read_data
 
@@ -35,7 +36,10 @@ def data_since(trained_with: str | None, named: Sequence[str] | None) -> list[st
     if trained_with is None:
         return []
     before = read_data(output_dir(), trained_with)
-    digest, now = inputs.take(named, keep=False, cached=filter(inputs.is_cached, before or ()))
+    try:
+        digest, now = inputs.take(named, keep=False, cached=filter(inputs.is_cached, before or ()))
+    except Error as error:
+        return [str(error)]
     if digest == trained_with:
         return []
     return inputs.changes(before, now) if before is not None else ["nobody knows which files"]
