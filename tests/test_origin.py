@@ -300,6 +300,17 @@ def test_a_snapshot_before_the_first_commit(tmp_path: Path) -> None:
     assert git(tmp_path, "ls-tree", "-r", "--name-only", taken["snapshot"]) == "train.py\n"
 
 
+def test_a_project_in_a_path_with_a_line_break(tmp_path: Path) -> None:
+    folder = tmp_path / "a\nb" / "project"
+    folder.mkdir(parents=True)
+    git(folder.parent, "init", "-q")
+    (folder / "train.py").write_text("pass")
+    for place in (folder, folder.parent):
+        taken = snapshot.take(place)
+        assert taken is not None
+        assert git(folder.parent, "ls-tree", "-r", "--name-only", taken["snapshot"]) == "project/train.py\n"
+
+
 @pytest.mark.parametrize("lacking", ["git", "repository"])
 def test_without_git(
     root: Path, tmp_path: Path, lacking: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -340,6 +351,38 @@ def test_folds_of_different_code_are_made_again_each_with_its_own(sweeping: Proj
 
 
 # Secrets
+
+
+SECRET = [".env", ".env.local", ".env.example.local", "kaggle.json", ".netrc", "_netrc", "server.PEM", "id_rsa"]
+SECRET += ["id_ed25519", "id_rsa.bak", "deeper/.env/bin/activate"]
+NO_SECRET = [".env.example", "env.py", "kaggle.py", "id_rsa.pub", "id.txt", "pem.py", "train.py"]
+
+
+@pytest.mark.parametrize("place", ["", "src/package", "inner", "inner/deep"])
+def test_secrets_are_in_no_snapshot(tmp_path: Path, place: str) -> None:
+    """Wherever they lie, and whatever .gitignore says; also in another repository inside this one."""
+    git(tmp_path, "init", "-q")
+    if place.startswith("inner"):
+        (tmp_path / "inner").mkdir()
+        git(tmp_path / "inner", "init", "-q")
+    for name in (*SECRET, *NO_SECRET):
+        file = tmp_path / place / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("a secret?")
+    taken = snapshot.take(tmp_path)
+    assert taken is not None
+    kept = git(tmp_path, "ls-tree", "-r", "--name-only", taken["snapshot"]).splitlines()
+    assert kept == sorted(str(Path(place, name)) for name in NO_SECRET)
+
+
+def test_a_secret_that_git_tracks_stays_as_it_was_committed(repository: Path) -> None:
+    """It is in the user's own history; what has changed in it since is not."""
+    (repository / ".env").write_text("committed")
+    git(repository, "add", "-f", ".env")
+    git(repository, "commit", "-q", "-m", "chore: an env file")
+    (repository / ".env").write_text("secret")
+    taken = snapshot.take(repository)
+    assert taken is not None and git(repository, "show", f"{taken['snapshot']}:.env") == "committed"
 
 
 @pytest.fixture

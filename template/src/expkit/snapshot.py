@@ -1,13 +1,15 @@
 """The exact code of a run, as a git commit on a hidden ref.
 
-The commit holds the working tree, tracked and untracked files, without notes/ and what git ignores. It is made with
-an index of its own: the user's index, stash, branch and files stay as they are, and no hook runs. It has no parent and
-a fixed date, so that equal trees are one commit in every clone. `git push origin 'refs/expkit/*'` shares snapshots.
+The commit holds the working tree, tracked and untracked files, without notes/, secrets and what git ignores. It is made
+with an index of its own: the user's index, stash, branch and files stay as they are, and no hook runs. It has no parent
+and a fixed date, so that equal trees are one commit in every clone. `git push origin 'refs/expkit/*'` shares snapshots.
+A secret that the user's own git tracks stays as it was committed or staged; what has changed in it since is left out.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -21,6 +23,8 @@ from expkit.paths import shown
 
 REFS = "refs/expkit"
 ATTEMPTS = 3
+# Names of files, and of folders, that hold passwords, tokens or private keys, in lower case.
+SECRETS = r"\.env|\.env\.(?!example$).*|kaggle\.json|[._]netrc|.*\.pem|id_(rsa|dsa|ecdsa|ed25519)(?!.*\.pub$).*"
 LARGEST_FILE = 50 * 2**20  # bytes; a larger untracked file is data that git should ignore, and is left out
 
 _QUIET = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.safecrlf=false"]
@@ -54,7 +58,7 @@ def git(folder: Path, *arguments: str, index: str | None = None, stdin: bytes = 
     if done.returncode != 0:
         message = done.stderr.decode(errors="replace")
         raise subprocess.CalledProcessError(done.returncode, ["git", *arguments], stderr=message)
-    return done.stdout.decode(errors="surrogateescape").rstrip("\n")  # a file name may be any bytes
+    return done.stdout.decode(errors="surrogateescape").removesuffix("\n")  # a file name may be any bytes
 
 
 def take(folder: Path) -> Snapshot | None:
@@ -66,11 +70,12 @@ def take(folder: Path) -> Snapshot | None:
         or an error.
     """
     try:
-        place = git(folder, "rev-parse", "--path-format=absolute", "--show-toplevel", "--git-path", "index")
-        root, _, index = place.partition("\n")
+        place = git(folder, "rev-parse", "--path-format=absolute", "--show-cdup", "--git-path", "index")
+        up, _, index = place.partition("\n")  # "../", which has no line break as a path may have
+        root = Path(os.path.realpath(folder / up))
         with _own_index(index) as own:
-            _add_all(Path(root), folder, own)
-            return _commit(Path(root), git(Path(root), "write-tree", index=own))
+            _add_all(root, folder.resolve(), own)
+            return _commit(root, git(root, "write-tree", index=own))
     except subprocess.CalledProcessError as error:
         reason = (error.stderr.strip().splitlines() or ["git fails"])[0]
         if "not a git repository" in reason:
@@ -134,21 +139,29 @@ def _add_all(root: Path, folder: Path, index: str) -> None:
     for flag in ("--no-assume-unchanged", "--no-skip-worktree") if flagged else ():
         git(root, "update-index", flag, "-z", "--stdin", index=index, stdin=flagged.encode(errors="surrogateescape"))
     own = os.path.relpath(folder, root)
-    never = [os.path.normpath(os.path.join(own, name)) for name in ("output", "notes", ".env")]
+    never = [os.path.normpath(os.path.join(own, name)) for name in ("output", "notes")]
     changed = [*new, *(name for tag, name in known if tag != "H")]
-    if not all(_is_in(name, never) for name in changed):
-        left_out = "".join(f":(exclude,top,literal){name}\0" for name in [*never, *_too_large(root, new)])
+    secret = list(filter(is_secret, changed))
+    inner = [name[:-1] for name in new if name.endswith("/")]  # other repositories
+    if not all(_is_in(name, never) for name in set(changed).difference(secret)):
+        left_out = [*never, *secret, *inner, *_too_large(root, new)]
+        paths = "".join([".\0", *(f":(exclude,top,literal){name}\0" for name in left_out)])
         add = ["add", "--all", "--pathspec-from-file=-", "--pathspec-file-nul"]
         for attempt in range(ATTEMPTS):
             try:
-                git(root, *add, index=index, stdin=f".\0{left_out}".encode(errors="surrogateescape"))
+                git(root, *add, index=index, stdin=paths.encode(errors="surrogateescape"))
                 break
             except subprocess.CalledProcessError:  # a file was there when git listed it, and then no more
                 if attempt == ATTEMPTS - 1:
                     raise
     links = [line.partition("\t")[2] for line in lines if line[2:].startswith("160000")]
-    for link in dict.fromkeys([*links, *(name[:-1] for name in new if name.endswith("/"))]):
+    for link in dict.fromkeys([*links, *inner]):
         _add_inner(root, link, index)
+
+
+def is_secret(path: str) -> bool:
+    """Whether a file holds passwords, tokens or private keys, by its name or that of a folder above it."""
+    return any(re.fullmatch(SECRETS, name) for name in path.lower().split("/"))
 
 
 def _is_in(path: str, folders: Iterable[str]) -> bool:
@@ -168,7 +181,7 @@ def _add_inner(root: Path, name: str, index: str) -> None:
     lines = [f"0 {'0' * 40}\t{name}\0"]
     for file in filter(None, files):
         path = inner / file
-        if path.is_file() and _size(path) <= LARGEST_FILE:
+        if path.is_file() and _size(path) <= LARGEST_FILE and not is_secret(f"{name}/{file}"):
             mode = "100755" if os.access(path, os.X_OK) else "100644"
             blob = git(root, "hash-object", "-w", "--no-filters", "--", str(path))
             lines.append(f"{mode} {blob}\t{name}/{file}\0")

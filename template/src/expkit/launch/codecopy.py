@@ -143,7 +143,8 @@ def _copied(project: Path, experiment: str, folder: Path) -> Path:
 def _code_files(project: Path, experiment: str) -> Iterator[Path]:
     folders = (project / "experiments" / experiment, project / "src", project / "conf")
     for file in [project / "pyproject.toml", *(file for folder in folders for file in sorted(folder.rglob("*")))]:
-        if file.is_file() and "__pycache__" not in file.parts and file.stat().st_size <= snapshot.LARGEST_FILE:
+        is_left_out = "__pycache__" in file.parts or snapshot.is_secret(file.relative_to(project).as_posix())
+        if not is_left_out and file.is_file() and file.stat().st_size <= snapshot.LARGEST_FILE:
             yield file
 
 
