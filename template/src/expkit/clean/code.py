@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from expkit import snapshot
 from expkit.clean.leftover import REMOVED, Leftover, away, folders, size
 from expkit.errors import warn
-from expkit.files import is_locked
+from expkit.files import is_locked, read_bytes
 from expkit.launch.codecopy import changing, copies, is_used
-from expkit.paths import code_root
+from expkit.paths import code_root, shown
 from expkit.record import ORIGIN, RESULT, SUBMISSIONS
 
 _COMMIT = re.compile(rb'"([0-9a-f]{40}|[0-9a-f]{64})"')
@@ -53,8 +52,13 @@ def snapshots(output: Path) -> Iterator[Leftover]:
     patterns = [f"*/*/*/{RESULT}", f"*/*/*/{ORIGIN}", f"{SUBMISSIONS}/*.json"]
     named: set[str] = set()
     for file in (file for place in places for pattern in patterns for file in place.glob(pattern)):
-        with suppress(FileNotFoundError):  # removed meanwhile; one that cannot be read ends the command
-            named.update(match.decode() for match in _COMMIT.findall(file.read_bytes()))
+        try:
+            named.update(match.decode() for match in _COMMIT.findall(read_bytes(file)))
+        except FileNotFoundError:  # removed meanwhile
+            continue
+        except OSError as error:
+            warn(f"no snapshot is removed, as {shown(file)} may name one, and cannot be read: {error.strerror}")
+            return
     copied = tuple(copy.name for place in places for copy in copies(place).glob("*"))
     for ref, commit in snapshot.refs(code_root()).items():
         if commit not in named and not commit.startswith(copied):

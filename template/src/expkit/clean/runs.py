@@ -160,7 +160,4 @@ def _remove_run(versions: Versions) -> bool:
 def _take(versions: Versions, version: Path, stack: ExitStack) -> bool:
     """Take all locks of a version until `stack` closes, of folds that nobody has begun, too; whether it has all."""
     info: Any = record.read_run_info(version) or {"n_folds": 0}
-    try:
-        return not versions.take(version, stack, map(record.fold_name, [None, *range(info["n_folds"])]))
-    except OSError:  # more folds than files that can be open, or files of another user
-        return False
+    return not versions.take(version, stack, map(record.fold_name, [None, *range(info["n_folds"])]))

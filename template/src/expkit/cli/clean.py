@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from expkit.cli.shared import as_json_text
-from expkit.errors import warn
+from expkit.errors import Error, warn
 from expkit.inspect.board import MOST_ROWS
 from expkit.inspect.words import new_console, text
 from expkit.paths import output_dir, shown
@@ -74,8 +74,8 @@ def clean(
         for leftover, about in zip(leftovers if yes else [], found[kind], strict=False):
             try:
                 about["removed"] = leftover.remove()
-            except OSError as error:
-                warn(f"cannot remove {leftover.what}: {error.strerror}")
+            except (OSError, Error) as error:
+                warn(f"cannot remove {leftover.what}: {getattr(error, 'strerror', None) or error}")
                 is_whole = False
     sums = {kind: _sum([each for each in listed if each["removed"] or not yes]) for kind, listed in found.items()}
     if as_json:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from expkit import codehash, record, snapshot, tables
+from expkit import codehash, files, record, snapshot, tables
 from expkit.combine.computed import Computed, computed
 from expkit.combine.source import choose
 from expkit.config.load import load_experiment
@@ -150,7 +150,7 @@ def _write(
 ) -> RunRecord:
     """Write a blend as a new version of its run, which counts when it is whole."""
     first, experiment = runs[0], made.loaded.experiment
-    versions.parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(versions.parent)
     about: dict[str, Any] = {
         "experiment": BLENDS,
         "run": versions.run,

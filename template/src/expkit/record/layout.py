@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from expkit import files
+from expkit.errors import warn
+from expkit.paths import shown
 
 CONFIG, RUN, CV = "config.yaml", "run.json", "cv.json"
 RESULT, ORIGIN, OOF, TEST = "result.json", "origin.json", "oof.npz", "test.npz"
@@ -64,9 +66,23 @@ def install(folder: Path) -> None:
 def forget_deleted(parent: Path, run: str) -> None:
     """Remove a pointer to a version that somebody has deleted: a new one of its number would count at once."""
     pointed = _pointed(parent, run)
-    if pointed is not None and pointed not in map(version_number, versions(parent, run)):
+    try:
+        if pointed is not None:
+            version_folder(parent, run, pointed).lstat()
+    except FileNotFoundError:
         _pointer(parent, run).unlink()
         files.to_disk(parent)
+
+
+def pointer_problem(folder: Path) -> str:
+    """Why another version may count than the one that was to, of the run of which one lies in `folder`; "" if not."""
+    parent, match = folder.parent, VERSION.fullmatch(folder.name)
+    if match is None or not os.path.lexists(_pointer(parent, match["run"])):
+        return ""
+    pointed = _pointed(parent, match["run"])
+    if pointed is None:
+        return f"broken {_pointer(parent, match['run']).name}"
+    return "" if version_folder(parent, match["run"], pointed).is_dir() else f"version {pointed} is gone, and counted"
 
 
 def _pointer(parent: Path, run: str) -> Path:
@@ -76,7 +92,7 @@ def _pointer(parent: Path, run: str) -> Path:
 def _pointed(parent: Path, run: str) -> int | None:
     """The number in the pointer of a run; None: there is none that fits."""
     try:
-        text = _pointer(parent, run).read_text(encoding="utf-8").strip()
+        text = files.read_bytes(_pointer(parent, run)).decode().strip()
     except (OSError, ValueError):
         return None
     return int(text[:9]) if text.isascii() and text.isdecimal() else None
@@ -95,26 +111,35 @@ def counting_among(parent: Path, run: str, folders: list[Path]) -> Path | None:
 
 
 def grouped(parent: Path) -> dict[str, list[Path]]:
-    """The folders of an experiment, by the name of the run."""
+    """The folders of an experiment, by the name of the run; {}, with a warning, where it cannot be read.
+
+    A link that leads nowhere, or in a circle, is a run that cannot be read.
+    """
     found: dict[str, list[Path]] = {}
     try:
         with os.scandir(parent) as entries:
             for entry in entries:
                 match = VERSION.fullmatch(entry.name)
-                if match and not entry.name.startswith(".") and entry.is_dir():
+                if match and not entry.name.startswith(".") and _is_folder(entry):
                     found.setdefault(match["run"], []).append(Path(entry.path))
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
+    except OSError as error:
+        warn(f"{shown(parent)} cannot be read: {error.strerror}")
     return found
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or was one: the disk that a link leads to may be away."""
+    try:
+        return entry.is_dir() or (entry.is_symlink() and not entry.is_file())
+    except OSError:
+        return True
 
 
 def run_folders(output: Path) -> Iterator[Path]:
     """The version that counts of every run under `output`, in order; not those of exp.debug=true."""
-    try:
-        experiments = sorted(os.listdir(output))
-    except OSError:
-        return
-    for experiment in experiments:
+    for experiment in files.listed(output):
         if experiment not in NOT_EXPERIMENTS and not experiment.startswith("."):
             parent = output / experiment
             for run, folders in sorted(grouped(parent).items()):

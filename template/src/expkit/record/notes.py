@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from expkit.config.parameter_sets import name_of
-from expkit.errors import require, warn
+from expkit.errors import Error, require, warn
+from expkit.files import listed, make_folder, read_bytes, regular
 from expkit.paths import code_root, notes_dir, output_dir, shown
 from expkit.record.content import is_number
 
 VERDICTS = ("kept", "dropped")
+LARGEST = 16 * 2**20  # bytes of a file: a hundred thousand notes
 TEXTS = ("run", "set", "time", "id", "text", "hypothesis", "verdict", "origin")
 
 
@@ -63,12 +65,18 @@ def read_notes(folder: Path | None = None) -> dict[str, Notes]:
     """
     found: dict[str, list[dict[str, Any]]] = {}
     folder = folder or notes_dir()
-    for file in sorted(folder.glob("*.jsonl")):
-        for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").split("\n"), start=1):
-            if line := _line(text):
-                found.setdefault(f"{file.stem}/{_run_of(file.stem, line)}", []).append(line)
-            elif text.strip():
-                warn(f"{shown(file)}, line {number} is not a note, and is left out")
+    for file in (folder / name for name in listed(folder) if name.endswith(".jsonl")):
+        try:
+            texts = read_bytes(file, LARGEST).decode(errors="replace").split("\n")
+        except OSError as error:
+            warn(f"{shown(file)} cannot be read, and is left out: {error.strerror}")
+            continue
+        lines = [_line(text) for text in texts]
+        for line in filter(None, lines):
+            found.setdefault(f"{file.stem}/{_run_of(file.stem, line)}", []).append(line)
+        if bad := [number for number, text in enumerate(texts, start=1) if text.strip() and not lines[number - 1]]:
+            more = f", as are {len(bad) - 1} more" if len(bad) > 1 else ""
+            warn(f"{shown(file)}, line {bad[0]} is not a note, and is left out{more}")
     # a merge of two branches may have mixed the lines
     return {title: Notes(title, tuple(sorted(lines, key=lambda line: line["time"]))) for title, lines in found.items()}
 
@@ -91,20 +99,23 @@ def add_note(title: str, about: Mapping[str, Any], folder: Path | None = None) -
         folder: with the files; None: the project's.
 
     Raises:
-        Error: one of them does not fit; nothing is written.
+        Error: one of them does not fit, or the file cannot be written; nothing is written.
     """
     experiment, _, run = title.partition("/")
     line = {"run": run, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **about}
     require(_fits(line), f"{title}: this cannot be noted: {dict(about)}")
     file = (folder or notes_dir()) / f"{experiment}.jsonl"
-    file.parent.mkdir(exist_ok=True)
+    make_folder(file.parent)
     text = json.dumps(line, ensure_ascii=not _is_plain(line), allow_nan=False) + "\n"
-    with open(file, "ab+") as stream:  # at the end, also when two processes add at the same time
-        if stream.tell() and _last_byte(file) != b"\n":  # somebody has edited it
-            text = "\n" + text
-        stream.write(text.encode())
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with open(file, "ab+", opener=regular) as stream:  # at the end, also when two processes add at the same time
+            if stream.tell() and _last_byte(file) != b"\n":  # somebody has edited it
+                text = "\n" + text
+            stream.write(text.encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise Error(f"cannot write {shown(file)}: {error.strerror}") from error
     return line
 
 

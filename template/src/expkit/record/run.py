@@ -13,7 +13,7 @@ from typing import Any
 from expkit import files
 from expkit.record.content import fits_cv, fits_run, is_number, read_checked
 from expkit.record.fold import FoldRecord, read_fold
-from expkit.record.layout import CONFIG, CV, FOLD, PRUNED, RESULT, RUN, VERSION, fold_name
+from expkit.record.layout import CONFIG, CV, FOLD, PRUNED, RESULT, RUN, VERSION, fold_name, pointer_problem
 from expkit.record.recipe import Recipe, recipe_of
 
 
@@ -209,6 +209,7 @@ def read_run(folder: Path) -> RunRecord:
     """The version of a run in `folder`."""
     path, problems = str(folder), list[str]()
     info = read_checked(f"{path}/{RUN}", fits_run, problems)
+    problems += filter(None, [pointer_problem(folder)])
     number = VERSION.fullmatch(folder.name)
     name = number["run"] if number else folder.name
     folds: dict[int, FoldRecord] = {}

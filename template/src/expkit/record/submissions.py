@@ -20,9 +20,12 @@ def write_submission(output: Path, title: str, text: str, about: Mapping[str, An
 
     Returns:
         the CSV file.
+
+    Raises:
+        Error: output/submissions is no folder.
     """
     folder = output / SUBMISSIONS
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     content = hashlib.sha256(text.encode()).hexdigest()
     file = folder / f"{title}_{content[:8]}.csv"
     files.write_text(file, text)

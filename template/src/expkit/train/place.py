@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -98,8 +99,8 @@ class Place:
         """Whether a folder holds this configuration, or, empty, may take it."""
         run = record.read_run(folder)
         if run.info is None:
-            found = [path.name for path in folder.iterdir() if not path.name.startswith(".")]
-            if set(found) <= {record.CONFIG}:  # a kill between making it and describing it
+            is_empty = not run.problems and {name for name in os.listdir(folder) if name[0] != "."} <= {record.CONFIG}
+            if is_empty:  # a kill between making it and describing it
                 return False
             what = next(iter(run.problems), "it has no run.json")
             raise Error(
@@ -265,6 +266,7 @@ def _require_writable(folder: Path) -> None:
     probe = folder / f".{secrets.token_hex(4)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        os.listdir(folder)  # a version that nobody can see would be trained again
         probe.touch()
         probe.unlink()
     except OSError as error:

@@ -51,7 +51,10 @@ class Versions:
         record.forget_deleted(self.parent, self.run)
         number = max((record.version_number(folder) for folder in self.newest_first()), default=0) + 1
         folder = record.version_folder(self.parent, self.run, number)
-        folder.mkdir()
+        try:
+            folder.mkdir()
+        except FileExistsError as error:
+            raise Error(f"{shown(folder)} is in the place of a run, and is no folder of one: move it") from error
         self.describe(folder, about, config)
         return folder
 
@@ -76,8 +79,11 @@ class Versions:
         from filelock import FileLock
 
         folder = self.parent / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / name)
+        files.make_folder(folder)
+        file = folder / name
+        if os.path.lexists(file) and (file.is_symlink() or not os.path.isfile(file)):
+            raise Error(f"{shown(file)} is no file, and no lock: remove it")
+        return FileLock(file)
 
     def held(self, version: Path) -> list[str]:
         """The parts of a version that a process trains now."""
@@ -97,10 +103,10 @@ class Versions:
         found = sorted(os.listdir(folder)) if folder.is_dir() else []
         others = []
         for name in dict.fromkeys([*(name.removeprefix(prefix) for name in found if name.startswith(prefix)), *more]):
-            lock = self.part(version, name)
             try:
+                lock = self.part(version, name)
                 lock.acquire(blocking=False)
-            except Timeout:
+            except (Timeout, OSError, Error):  # of another user, or no lock at all: nobody can tell
                 others.append(name)
             else:
                 stack.callback(lock.release)
