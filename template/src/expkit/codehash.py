@@ -14,6 +14,7 @@ from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 from expkit.errors import warn
+from expkit.files import regular
 from expkit.modules import STARTED, Loader, own_path
 from expkit.paths import code_root, shown
 from expkit.syntax import Statement, statements
@@ -123,7 +124,7 @@ def changed_since(files: Digests, unused: Unused | None = None) -> list[str]:
 
 def _read(file: str) -> bytes | None:
     try:
-        with open(file, "rb") as stream:
+        with open(file, "rb", opener=regular) as stream:
             return stream.read()
     except OSError:
         return None

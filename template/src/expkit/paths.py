@@ -50,7 +50,7 @@ def notes_dir() -> Path:
 
 def experiment_names() -> list[str]:
     """The folders in `experiments/` that have a `train.py`, in order."""
-    return sorted(file.parent.name for file in (code_root() / "experiments").glob("*/train.py"))
+    return sorted(file.parent.name for file in (code_root() / "experiments").glob("*/train.py") if os.path.isfile(file))
 
 
 def experiment_dir(name: str) -> Path:

@@ -6,13 +6,13 @@ import csv
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from expkit.errors import Error, require
-from expkit.files import Broken
+from expkit.files import Broken, regular
 
 if TYPE_CHECKING:
     import numpy
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 CSV_ROWS = 10_000
 PLAIN = {bool, int, float, str, type(None)}
 BLOCK = 4096  # rows
+UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, MemoryError, RuntimeError)
 WIDEST = 2**30  # bytes of a column of text; a longer text is no id and no label
 
 
@@ -241,33 +242,27 @@ def load(file: Path, only: str | None = None) -> Columns:
     import numpy
 
     try:
-        with numpy.load(file, allow_pickle=False) as stream:
-            return {name: stream[name] for name in stream.files if only in (None, name)}
+        with open(file, "rb", opener=regular) as stream, numpy.load(stream, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files if only in (None, name)}
     except FileNotFoundError:
         raise
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        MemoryError,
-        NotImplementedError,
-    ) as error:
-        raise Broken(str(error)) from error
-    except (zipfile.BadZipFile, zlib.error, SyntaxError, RuntimeError) as error:
+    except (*UNREADABLE, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
         raise Broken(str(error)) from error
 
 
-def write_csv(file: Path | TextIO, table: Mapping[str, Any]) -> None:
-    """Write columns as text, `flat`."""
+def write_csv(file: Path | TextIO, table: Mapping[str, Any], as_cell: Callable[[Any], Any] | None = None) -> None:
+    """Write columns as text, `flat`.
+
+    Args:
+        as_cell: makes a cell of a value or of the name of a column, for people; None: they stay exactly as they are.
+    """
     columns = flat(table)
     rows = max(map(len, columns.values()), default=0)
     with nullcontext(file) if not isinstance(file, Path) else open(file, "w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(columns)
+        writer.writerow(map(as_cell, columns) if as_cell else columns)
         for start in range(0, rows, CSV_ROWS):  # as Python's own objects, a few at a time
             parts = [column[start : start + CSV_ROWS] for column in columns.values()]
             values = [(part.astype(str) if part.dtype.kind == "M" else part).tolist() for part in parts]
-            writer.writerows(zip(*values, strict=True))
+            lines = zip(*values, strict=True)
+            writer.writerows((map(as_cell, line) for line in lines) if as_cell else lines)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.live import Live
 
-from expkit.cli.shared import as_json_text
-from expkit.errors import plain, require
+from expkit.cli.shared import as_cell, as_json_text
+from expkit.errors import require
 from expkit.inspect import beside
 from expkit.inspect.board import MOST_ROWS, Row, read_board
 from expkit.inspect.curve import position
@@ -156,17 +158,13 @@ def _nothing(runs: list[Row], is_filtered: bool, failed: bool) -> str:
 
 
 def _csv(rows: list[Row]) -> str:
-    table = [{plain(name): _cell(value) for name, value in row.values().items()} for row in rows]
+    table = [{as_cell(name): as_cell(value) for name, value in row.values().items()} for row in rows]
     names = list(dict.fromkeys(name for line in table for name in line))
     stream = io.StringIO()
     writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(table)
     return stream.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    return plain(value) if isinstance(value, str | list | dict) else value
 
 
 def _markdown(rows: list[Row], chosen: Sequence[str] | None) -> str:
@@ -198,7 +196,8 @@ def _under_way(row: Row) -> list[str]:
         return []
     marks = []
     for history in sorted(row.folder.glob(f"*/{HISTORY}")):
-        ended = any(history.with_name(name).exists() for name in (RESULT, FAILED))
-        if not ended and time.time() - history.stat().st_mtime < 600:
-            marks.append(f"{history.parent.name} in {position(history) or 'training'}")
+        with suppress(OSError):
+            ended = any(os.path.lexists(history.with_name(name)) for name in (RESULT, FAILED))
+            if not ended and time.time() - history.stat().st_mtime < 600:
+                marks.append(f"{history.parent.name} in {position(history) or 'training'}")
     return marks

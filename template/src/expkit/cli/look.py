@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from expkit.cli.shared import RUN_HELP, Run, as_json_text
+from expkit.cli.shared import RUN_HELP, Run, as_cell, as_json_text
 from expkit.errors import require
 from expkit.inspect.about import about_run
 from expkit.inspect.find import find_run, run_names
@@ -106,7 +106,7 @@ def oof(
     if as_json:
         print(as_json_text({name: column.tolist() for name, column in table.items()}))
     else:
-        write_csv(sys.stdout, table)
+        write_csv(sys.stdout, table, as_cell)
 
 
 def reproduce(

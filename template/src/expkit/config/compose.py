@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from expkit.config import compat
 from expkit.config.load import Loaded, load_experiment, own_store
 from expkit.config.messages import raise_readable
-from expkit.config.parameter_sets import chosen, written_name
+from expkit.config.parameter_sets import chosen, require_files, written_name
 from expkit.config.values import Config, check, container, flat, name_folds
 from expkit.errors import Error, require
 from expkit.paths import output_dir
@@ -158,11 +158,15 @@ def composed(loaded: Loaded, overrides: Sequence[str]) -> DictConfig:
 def composer(loaded: Loaded) -> Iterator[Callable[[Sequence[str]], DictConfig]]:
     """A function that composes the config.yaml of an experiment; for many of its parameter sets."""
 
+    def compose_one(overrides: Sequence[str]) -> DictConfig:
+        require_files(loaded.folder, overrides)
+        return compose("config", [as_hydra_takes(override, loaded) for override in overrides])
+
     hydra_of_caller = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
         with registered(loaded), compat.initialize_dir(loaded.folder):
-            yield lambda overrides: compose("config", [as_hydra_takes(override, loaded) for override in overrides])
+            yield compose_one
     finally:
         GlobalHydra.instance().hydra = hydra_of_caller
 

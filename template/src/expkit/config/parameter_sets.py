@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from expkit.errors import Error, NotFound
+from expkit.errors import Error, NotFound, require
+from expkit.files import read_bytes
 from expkit.paths import shown
 
 DEFAULT = "default"  # config.yaml alone
@@ -26,6 +28,12 @@ def chosen(overrides: Sequence[str]) -> str:
     return names[-1].removesuffix(".yaml") if names else DEFAULT
 
 
+def require_files(folder: Path, overrides: Sequence[str]) -> None:
+    """Raise an `Error` when what a command line composes is a folder, a pipe or a device: Hydra would wait for it."""
+    for file in (_file(folder, name) for name in (DEFAULT, chosen(overrides))):
+        require(not os.path.lexists(file) or os.path.isfile(file), f"{shown(file)} is not a file, or leads to none")
+
+
 def name_of(folder: Path, parameter_set: str) -> str | None:
     """The `name` that the file of a parameter set gives, as it is written: 003 is no number; None: it gives none.
 
@@ -34,7 +42,7 @@ def name_of(folder: Path, parameter_set: str) -> str | None:
     """
     file = _file(folder, parameter_set)
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_bytes(file).decode()
         is_whole = parameter_set == DEFAULT or re.match(r"(\s*#.*\n)*\s*#\s*@package\s+_global_", text)
         node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):  # the concern of whoever wants to run it
@@ -77,7 +85,7 @@ def refuse_shared_name(folder: Path, parameter_set: str | None, name: str) -> No
     for other in parameter_sets(folder):
         file = _file(folder, other)
         try:
-            may_be = other != parameter_set and name in file.read_text(encoding="utf-8")  # most need no parser
+            may_be = other != parameter_set and name in read_bytes(file).decode()  # most need no parser
         except (OSError, ValueError):
             continue
         if not may_be or name_of(folder, other) != name:

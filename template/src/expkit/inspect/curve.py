@@ -6,13 +6,14 @@ import csv
 import os
 from pathlib import Path
 
+from expkit.files import regular
 from expkit.train.history import axis_of, number_of
 
 
 def read_history(file: Path) -> dict[str, list[float | None]]:
     """The columns of a history.csv; {} when there is none, or it is broken."""
     try:
-        with open(file, newline="", encoding="utf-8") as stream:
+        with open(file, newline="", encoding="utf-8", opener=regular) as stream:
             header, *rows = csv.reader(stream)
     except (OSError, ValueError, csv.Error):
         return {}
@@ -33,9 +34,13 @@ def rows_of(history: dict[str, list[float | None]], axis: str) -> dict[str, list
 
 
 def position(file: Path) -> str:
-    """How far a training is that writes this history.csv: "epoch 3", "epoch 3, step 1200"; "" if nothing says it."""
-    with open(file, "rb") as stream:
-        header = stream.readline()
+    """How far a training is that writes this history.csv: "epoch 3", "epoch 3, step 1200"; "" if nothing says it.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with open(file, "rb", opener=regular) as stream:
+        header = stream.readline(2**16)
         start = max(len(header), stream.seek(0, os.SEEK_END) - 2**16)  # its end alone: one of steps is long
         stream.seek(start)
         rows = stream.read().decode(errors="replace").splitlines()[1 if start > len(header) else 0 :]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def find_run(name: str, output: Path | None = None) -> Path:
         Error: more than one has; the message lists them.
     """
     output = output or output_dir()
-    if (Path(name) / "run.json").is_file():
+    if os.path.isfile(os.path.join(name, "run.json")):
         return Path(name).resolve()
     folders = {_title(folder): folder for folder in run_folders(output)}
     if name in folders:

@@ -19,7 +19,7 @@ from expkit.config.compose import as_hydra_takes, composed, registered, typed
 from expkit.config.experiment import Experiment
 from expkit.config.load import Loaded, load_experiment
 from expkit.config.messages import as_error, keys_named
-from expkit.config.parameter_sets import chosen, refuse_shared_name
+from expkit.config.parameter_sets import chosen, refuse_shared_name, require_files
 from expkit.config.values import Config, check, name_folds
 from expkit.errors import CAUGHT, Error, escape_unprintable, interrupted, report, require, terminable
 from expkit.fingerprint import Fingerprint
@@ -79,6 +79,7 @@ def _run(train: Path, experiment: Experiment) -> BaseException | None:
     parser, args, unknown = compat.parse([as_hydra_takes(argument, loaded) for argument in sys.argv[1:]])
     if unknown:
         raise Error(_without_dashes(unknown[0], loaded))
+    require_files(loaded.folder, args.overrides)
     job = Job(loaded.name, [train.name, *sys.argv[1:]], secrets.token_hex(4))
     if not _only_looks(args) and world.leads():
         from expkit.config.describe import schema

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from expkit import tables
 from expkit.config.values import METHOD, ExpConfig, SplitMethod
 from expkit.errors import Error, require
+from expkit.files import regular
 from expkit.paths import input_dir, shown
 from expkit.train.predictions import note_valid_ids
 
@@ -217,7 +218,7 @@ def _numbers(exp: ExpConfig, ids: numpy.ndarray) -> numpy.ndarray:
 def _read(file: Path, id: str, column: str, is_number: bool) -> dict[Any, int]:
     """The number of the fold by id."""
     try:
-        with open(file, newline="", encoding="utf-8-sig") as stream:
+        with open(file, newline="", encoding="utf-8-sig", opener=regular) as stream:
             lines = csv.reader(stream)
             names = next(lines, [])
             for name in (id, column):

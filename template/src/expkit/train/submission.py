@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from expkit import tables
 from expkit.errors import Error, require, warn
+from expkit.files import regular
 from expkit.inputs import files_of
 from expkit.paths import shown
 from expkit.train.predictions import PROBABILITY, class_columns
@@ -122,7 +124,7 @@ def find_sample(named: Sequence[str] | None, what: str, table: Columns, is_said:
     """
     files = [Path(path) for _, path in files_of(named or None)]
     found = [path for path in files if path.name == SAMPLE]
-    found = found or sorted({path.with_name(SAMPLE) for path in files if path.with_name(SAMPLE).is_file()})
+    found = found or sorted({path.with_name(SAMPLE) for path in files if os.path.isfile(path.with_name(SAMPLE))})
     samples = [_read(file) for file in found]
     if named is not None and not named:
         ids = next(iter(table.values()))
@@ -138,7 +140,7 @@ def find_sample(named: Sequence[str] | None, what: str, table: Columns, is_said:
 
 def _read(file: Path) -> Sample:
     try:
-        with open(file, newline="", encoding="utf-8-sig") as stream:
+        with open(file, newline="", encoding="utf-8-sig", opener=regular) as stream:
             rows = csv.reader(stream)
             header = next(rows)
             lines = [row for row in rows if row]
