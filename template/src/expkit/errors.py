@@ -74,7 +74,7 @@ def plain(text: object) -> str:
 
 def escape_unprintable() -> None:
     """From now on, stdout shows a character that its encoding lacks as an escape, as stderr does, and fails no more."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):  # as in C
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
@@ -113,6 +113,8 @@ def one_line(error: BaseException) -> str | None:
         return f"nobody reads the output any more, and the command stops: {AGAIN}"
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
         return plain(f"cannot write {error.filename or 'a file'}: {error.strerror}")
+    if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
+        return plain(f"no file can be called {error.object} in this locale: set PYTHONUTF8=1, or LC_ALL=C.UTF-8")
     if isinstance(error, PermissionError):
         return plain(f"no access to {error.filename or 'a file'}: {error.strerror}")
     return None
