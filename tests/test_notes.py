@@ -95,7 +95,7 @@ def test_a_line_that_is_no_note_is_said_and_left_out(notes: Path, capsys: pytest
     )
     add_note("001-one/a", {"text": "after an edit"})
     assert read_notes()["001-one/a"].texts == ["fine", "after an edit"]
-    assert capsys.readouterr().err.count("is not a note, and is left out") == 4
+    assert ", line 2 is not a note, and is left out, as are 3 more\n" in capsys.readouterr().err
 
 
 def _add(number: int, folder: Path) -> None:

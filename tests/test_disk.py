@@ -1,0 +1,211 @@
+"""One bad entry hides no other, costs no work, and is said in one line: in output/, notes/ and on the way to stdout."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import time
+from pathlib import Path
+
+import pytest
+from commands import command
+from conftest import Project, call
+from damage import make_special, unprivileged
+from experiments import own_experiment
+from helpers import counting, results
+from light import LIGHT
+from test_exp import exp, refused
+
+import expkit
+from expkit import files, record, tables
+from expkit.config.check import check_all
+from expkit.errors import escape_unprintable, one_line
+
+BAD = ["loop", "dangling", "pipe", "socket", "device", "unreadable", "other"]
+
+
+# One bad entry
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_entry_beside_runs(root: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The other runs are on the board, and their folds are not trained again."""
+    command("exp.fold=[0]", "exp.train.x=1").train()
+    command("exp.fold=[0]", "exp.train.x=2").train()
+    command("exp.fold=[0]", "exp.train.x=2", "overwrite=true").train()
+    folder = root / "output" / LIGHT
+    (folder / "light,exp.train.x=0").mkdir()
+    (folder / "light,exp.train.x=0/file").touch()
+    make_special(kind, folder / "light,exp.train.x=0")
+    before = results(root, "light,exp.train.x=2")
+    with unprivileged():
+        rows = {row.run: row for row in expkit.read_board()}
+        assert {"light,exp.train.x=1", "light,exp.train.x=2"} <= rows.keys()
+        for x in (1, 2):
+            command("exp.fold=[0]", f"exp.train.x={x}").train()
+    assert capsys.readouterr().out.count("fold 0 is done") == 2
+    assert results(root, "light,exp.train.x=2") == before
+    assert counting(root, "light,exp.train.x=2").name.endswith("@2"), "the pointer is there"
+    if kind in ("loop", "dangling", "unreadable"):  # it may have been a run
+        assert "cannot be read" in str(rows["light,exp.train.x=0"].marks)
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_entry_in_the_place_of_a_run(root: Path, kind: str) -> None:
+    """A command of this run is refused in one line."""
+    place = root / "output" / LIGHT / "light"
+    place.mkdir(parents=True)
+    make_special(kind, place)
+    with unprivileged(), pytest.raises(expkit.Error, match=r"light.* (cannot be read|in the place of a run)"):
+        command("exp.fold=[0]").train()
+
+
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("name", [".locks", ".locks/light", ".locks/light@1.fold0"])
+def test_a_bad_lock(root: Path, kind: str, name: str) -> None:
+    command("exp.fold=[0]").train()
+    make_special(kind, root / "output" / LIGHT / name)
+    with unprivileged():
+        try:
+            command("exp.fold=[0,1]").train()
+        except (expkit.Error, PermissionError) as error:
+            assert name.rpartition("/")[2] in str(error)  # noqa: PT017
+        assert "nothing to clean" in exp("clean")
+        assert [row.folds_done >= 1 for row in expkit.read_board()] == [True]
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_pointer_that_cannot_be_read(root: Path, kind: str) -> None:
+    """Another version may count than the one that was to: a mark says so."""
+    command("exp.fold=[0]").train()
+    command("exp.fold=[0]", "overwrite=true").train()
+    make_special(kind, root / "output" / LIGHT / ".light.version")
+    with unprivileged():
+        [row] = expkit.read_board()
+    assert "broken .light.version" in row.marks
+
+
+def test_a_large_file_is_read_at_once(root: Path) -> None:
+    command("exp.fold=[0]").train()
+    result = root / "output" / LIGHT / "light/fold0/result.json"
+    result.write_bytes(b'{"a": "' + b"x" * 50_000_000)
+    start = time.process_time()
+    [row] = expkit.read_board()
+    assert "broken fold0/result.json (cut off or edited)" in row.marks and time.process_time() - start < 2
+    os.truncate(result, files.LARGEST + 1)
+    [row] = expkit.read_board()
+    assert "broken fold0/result.json (it is larger than 64 MiB)" in row.marks
+
+
+# Notes, blends, submissions
+
+
+@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("name", [".", f"{LIGHT}.jsonl"])
+def test_notes_that_are_no_file(
+    root: Path, notes: Path, kind: str, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command("exp.fold=[0]").train()
+    record.add_note(f"{LIGHT}/light", {"text": "gone"})
+    record.add_note("001-baseline/other", {"text": "there"})
+    make_special(kind, notes / name)
+    with unprivileged():
+        assert [row.note for row in expkit.read_board()] == [None]
+        printed = exp("note")
+        if name != ".":
+            assert "there" in printed, "it hides no other"
+        if kind != "dangling" or name != ".":  # a folder that a link leads to nowhere: there are no notes
+            assert "cannot be read" in capsys.readouterr().err + printed
+        if kind == "dangling":
+            return
+        assert f"{notes.name}" in refused("note", "light", "more") if kind != "unreadable" else True
+
+
+@pytest.mark.parametrize("kind", ["loop", "dangling", "pipe", "other"])
+def test_folders_of_what_is_made_that_are_files(root: Path, kind: str) -> None:
+    for name in ("submissions", "blends"):
+        (root / "output" / name).mkdir(parents=True)
+        make_special(kind, root / "output" / name)
+    for x in (1, 2):
+        command("exp.fold=[0]", "exp.n_folds=1", f"exp.train.x={x}").train()
+        command("exp.mode=sub", "exp.n_folds=1", f"exp.train.x={x}").train()
+    one, other = (row.run for row in expkit.read_board())
+    assert "submissions" in refused("submit", one, "--from", "full")
+    assert "blends" in refused("blend", one, other)
+
+
+@pytest.mark.parametrize("kind", ["loop", "dangling", "pipe", "device", "socket", "other"])
+def test_a_parameter_set_that_is_no_file(kind: str) -> None:
+    """It is refused, and the others compose."""
+    with own_experiment({"train.py": TRAIN}) as folder:
+        (folder / "exp").mkdir()
+        for name in ("001", "002"):
+            (folder / f"exp/{name}.yaml").write_text(f"# @package exp\nname: of-{name}\n")
+        make_special(kind, folder / "exp/002.yaml")
+        found = {one.parameter_set: one.problem for one in check_all([folder.name])}
+        assert found.pop("002") and not any(found.values()), found
+        for overrides, named in ((["exp=002"], "002.yaml"), (["exp=001"], "config.yaml")):
+            if named == "config.yaml":
+                make_special(kind, folder / "config.yaml")
+            with pytest.raises(expkit.Error, match=f"{named} is not a file, or leads to none"):
+                expkit.load_config(folder.name, overrides)
+
+
+TRAIN = """
+import expkit
+
+experiment = expkit.Experiment(print, expkit.Config, metric=max)
+"""
+
+
+# What goes out
+
+
+def test_predictions_as_csv_are_text(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No escape reaches a terminal, and no spreadsheet calculates; a number, and a submission, stay as they are."""
+    ids = ["=1+1", "+x", "-x", "@x", "\t=1", "\r=1", "-0.5", "+1e3", "\x1b]52;c;aGk=\x07", "plain", "ü"]
+    shown = ["'=1+1", "'+x", "'-x", "'@x", "�=1", "�=1", "-0.5", "+1e3", "�]52;c;aGk=�", "plain", "ü"]
+    table = {"id": ids, "=name\x1b[2J": [-1.5] * len(ids), "prediction": [1.0] * len(ids)}
+    command("exp.fold=[0]", "exp.n_folds=1", during=lambda fold: None).train()
+    monkeypatch.setattr(expkit.LoadedRun, "oof", tables.columns(table, "a table"))
+    rows = list(csv.reader(io.StringIO(exp("oof", "light"))))
+    assert [row[0] for row in rows[1:]] == shown and rows[0] == ["id", "'=name�[2J", "prediction"]
+    assert {row[1] for row in rows[1:]} == {"-1.5"}, "a number is no formula"
+    assert "\x1b" not in exp("oof", "light", "--json")
+    stream = io.StringIO()
+    tables.write_csv(stream, tables.columns(table, "a submission"))
+    rows = list(csv.reader(io.StringIO(stream.getvalue().replace("\r", "CR"))))
+    assert [row[0].replace("CR", "\r") for row in rows[1:]] == ids
+
+
+def test_the_board_as_csv_has_no_formula(root: Path) -> None:
+    expkit.run(LIGHT, overrides=["exp.fold=[0]", "exp.train.anything='=1+1'"])
+    [name] = [row.run for row in expkit.read_board()]
+    counting(root, name).rename(root / "output" / LIGHT / "=SUM(1)")
+    [row] = csv.DictReader(io.StringIO(exp("board", "--csv")))
+    assert (row["run"], row["exp.train.anything"], row["score"]) == ("'=SUM(1)", "'=1+1", "10.0")
+
+
+def test_stdout_of_the_c_locale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is ASCII, and not strict; nor can files have other names."""
+    for errors in ("strict", "surrogateescape"):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors=errors)
+        monkeypatch.setattr("sys.stdout", stream)
+        escape_unprintable()
+        print("0.9 ± 0.1", flush=True)
+        assert stream.buffer.getvalue() == b"0.9 \\xb1 0.1\n"  # type: ignore[attr-defined]
+    monkeypatch.setattr("sys.getfilesystemencoding", lambda: "ascii")
+    with pytest.raises(UnicodeEncodeError) as caught:
+        "ü".encode("ascii")
+    assert one_line(caught.value) == "no file can be called ü in this locale: set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
+
+
+@pytest.mark.slow
+def test_a_locale_without_unicode(project: Project, root: Path) -> None:
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    project.train("exp.fold=[0,1]", "exp.train.epoch=2", "exp.n_folds=2", root=root, **plain)
+    environment = project.environment(PROJECT_ROOT=str(root), **plain)
+    command = project.python.with_name("exp")
+    for arguments in (["board"], ["board", "--md"], ["show", "baseline"], ["oof", "baseline"], ["note"], ["clean"]):
+        assert call(command, *arguments, cwd=project.folder, env=environment).stdout
