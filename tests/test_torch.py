@@ -69,6 +69,16 @@ def test_a_vision_transformer(network: Project, root: Path) -> None:
     assert (wrong.returncode, wrong.stderr) == (3, "error: model=vitt: there is no model vitt; did you mean vit?\n")
 
 
+def test_a_label_that_is_none_of_the_classes(network: Project, root: Path) -> None:
+    """It trains no network on another class."""
+    code = "import numpy as np, model; model.CLASSES = np.array(['owl', 'gull']); print(model.as_labels(np.array({})))"
+    folder = network.folder / "experiments/001-baseline"
+    labels = call(network.python, "-c", code.format(["gull", "owl"]), cwd=folder, env=network.environment())
+    assert labels.stdout == "tensor([1, 0])\n", "in any order"
+    wrong = call(network.python, "-c", code.format(["dove", "owl"]), cwd=folder, env=network.environment(), check=False)
+    assert "targets such as [\"'dove'\"] are none of CLASSES in model.py, which are ['owl', 'gull']" in wrong.stderr
+
+
 def epochs(fold: Path) -> int:
     """How many its history has."""
     file = fold / record.HISTORY
