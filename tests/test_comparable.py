@@ -235,10 +235,15 @@ def test_a_copied_run(quick: Path) -> None:
     assert rows[f"{LIGHT}/{original}"].marks == ("other target",), "what most runs have, without the copies"
     shutil.rmtree(output.with_name("009-copied"))
     assert mark in exp("show", "copy1")
-    shutil.rmtree(output / "copy2")
-    (output / original).rename(output / "away")
-    shutil.rmtree(output / "away")
-    assert {row.run: row.marks for row in read_board()}["copy1"] == (), "the original is gone: it has another name now"
+    trained("a", "exp.train.x=2", "overwrite=true")
+    assert {row.run: row.marks for row in read_board()}["copy1"] == (), "the run of that folder is another one now"
+
+
+def test_a_folder_with_a_new_name_is_no_copy(quick: Path) -> None:
+    trained("a")
+    output = quick / "output" / LIGHT
+    (output / run("a")).rename(output / "renamed")
+    assert marks() == {"a": ()}
 
 
 @pytest.mark.parametrize("name", ["../light", "x/y", "", ".."])
