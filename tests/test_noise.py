@@ -165,6 +165,8 @@ def test_which_rows_are_worse_than_the_best() -> None:
     assert said(low, high) == ["best", "worse"]
     assert said(row(best), row(near, metric="auc"), row(near, split="b")) == ["best", "best", "not comparable"]
     assert said(row(best), replace(row(near), fold_scores={1: 0.7})) == ["best", None], "one fold in common"
+    by_score = [replace(row(far), score=0.9), replace(row(best), score=0.8)]  # of all rows, such as AUC
+    assert [one.versus_best for one in against_best(by_score)] == ["best", "could be noise"], "its folds are better"
     holdout = row([0.9], ratio=None)
     assert said(holdout, row([0.5], ratio=None)) == ["best", None], "one fold says nothing of how scores vary"
 
@@ -369,16 +371,16 @@ def test_rows_of_a_group_stay_together(metric: Any, groups: int) -> None:
 
 
 def test_groups_of_any_size() -> None:
-    """The width is that of the means of groups, as theory has it for a ratio."""
+    """A group of one row says as little as a row: the width is that of rows, which are independent here."""
     random = numpy.random.default_rng(2)
-    sizes = random.integers(1, 60, size=500)
-    group = numpy.repeat(numpy.arange(500), sizes)
-    right = [(random.random(500) < share)[group] for share in (0.5, 0.6)]
-    ids, target = numpy.arange(len(group)), numpy.ones(len(group), bool)
-    tables = [{"id": ids, "target": target, "prediction": one} for one in right]
+    group = numpy.repeat(numpy.arange(40), [1] * 10 + [300] * 30)
+    old, new = (random.random((2, len(group))).T < (0.5, 0.6)).T
+    tables = [
+        {"id": numpy.arange(len(group)), "target": numpy.ones(len(group), bool), "prediction": one}
+        for one in (old, new)
+    ]
     found = Jackknife("accuracy", accuracy, [(tables[0], tables[1])], 1, group).interval()
-    totals = numpy.bincount(group, right[1].astype(float) - right[0]) - found.better_by * sizes
-    assert half_width(found) == pytest.approx(2 * math.sqrt((totals**2).sum()) / len(group), rel=0.3)
+    assert half_width(found) == pytest.approx(2 * (new * 1.0 - old).std() / math.sqrt(len(group)), rel=0.3)
 
 
 def test_what_cannot_be_compared_by_rows() -> None:
