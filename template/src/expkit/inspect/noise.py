@@ -112,12 +112,11 @@ def scatter(scores: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, int
     }
     most = WILD * statistics.median(own.values())
     found: dict[str, tuple[float, int]] = {}
-    for is_wild in (False, True):
+    for is_wild in {variance > most for variance in own.values()}:
         names = [name for name, variance in own.items() if (variance > most) == is_wild]
-        if names:
-            freedom = max(1, len(names) - (not is_wild)) * (len(parts) - 1)
-            variance = statistics.fmean(own[name] for name in names) * count / (count - 1)
-            found |= dict.fromkeys(names, (variance, freedom))
+        freedom = max(1, len(names) - (not is_wild)) * (len(parts) - 1)
+        variance = statistics.fmean(own[name] for name in names) * count / (count - 1)
+        found |= dict.fromkeys(names, (variance, freedom))
     return found
 
 
