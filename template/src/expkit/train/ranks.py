@@ -111,23 +111,21 @@ class Ranks:
         while "end" not in (told := json.loads(self._store.get(str(self._told)))):
             self._told += 1
             with tempfile.TemporaryDirectory(prefix="expkit-rank-") as folder, _silent():
-                checkpoint = Path(told["checkpoint"]) if told["checkpoint"] else None
-                yield FollowedFold(told, Path(folder), checkpoint, self, debug)
+                yield FollowedFold(told, Path(folder), self, debug)
         self._store.set(f"left{self.rank}", "")
 
 
 class FollowedFold(Fold):
     """The fold as the processes see it that only train: what they log and save goes nowhere."""
 
-    def __init__(
-        self, told: Mapping[str, Any], folder: Path, checkpoint: Path | None, ranks: Ranks, debug: bool
-    ) -> None:
+    def __init__(self, told: Mapping[str, Any], folder: Path, ranks: Ranks, debug: bool) -> None:
         number = told["fold"]
         self.number, self.name, self.title = number, record.fold_name(number), record.fold_title(number)
         self.folder, self.finished, self.found = folder, None, Found(**told["found"])
         self.rank, self.world_size = ranks.rank, ranks.size
         self.cache = Cache(folder, debug)
-        self.checkpoint = FollowedCheckpoint(folder, checkpoint)
+        self.checkpoint = FollowedCheckpoint(folder, dict)
+        self.checkpoint.file = Path(told["checkpoint"]) if told["checkpoint"] else None
 
     @property
     def wandb(self) -> None:
@@ -158,10 +156,6 @@ class FollowedFold(Fold):
 
 class FollowedCheckpoint(Checkpoint):
     """Finds what rank 0 has found, and saves nothing."""
-
-    def __init__(self, folder: Path, file: Path | None) -> None:
-        super().__init__(folder, dict)
-        self.file = file
 
     def save(self, write: Any, every: float = 0) -> bool:
         return False
