@@ -427,6 +427,17 @@ def test_a_checkpoint_may_be_a_folder(tmp_path: Path) -> None:
             Checkpoint(copy, dict).find()
 
 
+@pytest.mark.parametrize("other", [1, 511, 512, 1024 * 128], ids=["beside", "row", "column", "part"])
+def test_two_words_that_changed_places_are_seen(tmp_path: Path, other: int) -> None:
+    state = os.urandom(2**21)
+    file = saved(tmp_path, lambda file: file.write_bytes(state)).file
+    assert file is not None
+    first, second = state[:8], state[8 * other : 8 * other + 8]
+    file.write_bytes(second + state[8 : 8 * other] + first + state[8 * other + 8 :])
+    with pytest.raises(files.Broken):
+        Checkpoint(tmp_path, dict).find()
+
+
 def test_a_write_that_leaves_nothing_is_one_line(tmp_path: Path) -> None:
     """numpy.save adds .npy to a name."""
     with pytest.raises(expkit.Error, match=r"write\(file\) has left nothing at .*checkpoint/state1"):
