@@ -340,6 +340,35 @@ def test_a_score_over_the_folds_everywhere(root: Path) -> None:
             exp("blend", "/a,", "/b,", "--name", "other")
 
 
+LEVELS = """
+import numpy as np
+
+
+def predicted(kind, rows, noise, seed):
+    random = np.random.default_rng(seed)
+    target = random.integers(2, size=len(rows))
+    levels = 0.1 * target + seed if noise < 0.25 else target + random.normal(0, 1, len(rows))
+    return {"id": rows, "target": target, "prediction": levels}
+"""
+
+
+def test_weights_are_fitted_to_the_score(root: Path) -> None:
+    """One run ranks the rows of each fold, at another level in each; the other run ranks all, and less well."""
+    text = files("risk")
+    text["model.py"] += LEVELS
+    option = "    train,\n    Config,"
+    with own_experiment(text) as folder:
+        found = []
+        for new in (f'{option}\n    score_over="folds",', option):
+            (folder / "train.py").write_text(text["train.py"].replace(option, new))
+            load_experiment(folder.name, again=True)
+            for name, noise in (("a", 0.2), ("b", 0.3)):
+                expkit.run(folder.name, overrides=[f"exp.name={name}", f"exp.train.noise={noise}"])
+            made = json.loads(exp("blend", "/a,", "/b,", "--method", "hill", "--name", "hill", "--json"))
+            found.append(list(made["weights"].values()))
+        assert found[0] == [1.0, 0.0] and found[1][1] > 0.5, "made again, since the score is another one"
+
+
 # Seeds
 
 
