@@ -436,7 +436,8 @@ def test_jobs_at_once_print_whole_lines(
     (root / "control/together").write_text("2")
     reader, writer = os.openpty() if is_terminal else os.pipe()
     old, text = "    time.sleep(float", "x" * 97
-    new = f'    for _ in range({lines}):\n        print(f"<{{fold}} {{sys.stdout.isatty()}} {text}>")\n{old}'
+    line = f"<{{fold}} {{sys.stdout.isatty()}} {text}>"
+    new = f'    for _ in range({lines}):\n        print(f"{line}")\n        time.sleep(0.002)\n{old}'
     with edited(light / "model.py", old, new):
         process = start(sweeping, root, "-m", "exp.fold=[0],[1]", LOCAL, TWO, stdout=writer)
         os.close(writer)
