@@ -12,7 +12,6 @@ from helpers import load
 
 import expkit
 from expkit.inspect.learning import last_curves
-from expkit.inspect.panels import learning_curve
 
 EPOCHS = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": 0.25} for epoch in range(1, 5)]
 STEPS = [{"step": step, "loss": 10.0, "rate": 0.5} for step in range(100, 1100, 100)]
@@ -38,9 +37,8 @@ def test_a_curve_over_its_own_axis(
     curve = last_curves(run)
     assert (curve is not None) == bool(metric)
     if curve is not None:
-        heading, *_, ends = learning_curve(curve, 80).plain.splitlines()
-        assert heading.startswith(f"{metric} by {axis} ")
-        assert ends.strip(" └─").split()[:1] + ends.split()[-1:] == [str(first), str(last)]
+        points = curve["folds"]["0"]
+        assert (curve["metric"], curve["axis"], points[0][0], points[-1][0]) == (metric, axis, first, last)
     assert run.history(0)["loss"] == [row.get("loss") for row in rows]
     for kind in ("epoch", "step"):
         mine = [row for row in rows if kind in row]

@@ -1,9 +1,10 @@
-"""Which curves of a run show how it has learned, and which of their values are the better ones."""
+"""Learning curves of a run: which of its metrics shows how it has learned, and a sparkline of it for each fold."""
 
 from __future__ import annotations
 
 import math
 import re
+from statistics import fmean
 from typing import Any
 
 from expkit.config.experiment import sounds_like_error
@@ -15,6 +16,8 @@ from expkit.train.history import AXES
 Point = tuple[float, float]
 
 MOST = 2000  # points of a curve: more are not seen
+WIDEST = 60  # characters of a sparkline
+LEVELS, ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 # What a name says when a higher value is better.
 _GAINS = (
     r"(^|_)(acc|accuracy|auc|auroc|auprc|ap|map|f1|precision|recall|sensitivity|specificity|r2|kappa|mcc|dice|m?iou|"
@@ -41,6 +44,36 @@ def last_curves(run: LoadedRun) -> dict[str, Any] | None:
         "greater_is_better": direction(metric, run.record),
         "folds": {fold: thinned(points) for fold, points in curves.items() if points},
     }
+
+
+def sparklines(curve: dict[str, Any] | None, width: int, ascii_only: bool = False) -> list[str]:
+    """The curves that `last_curves` has found, a line per fold, all over the same range; [] when there are none.
+
+    Args:
+        width: of the terminal, in characters.
+        ascii_only: whether the terminal has no other characters.
+    """
+    if curve is None:
+        return []
+    folds, better, levels = curve["folds"], curve["greater_is_better"], ASCII_LEVELS if ascii_only else LEVELS
+    values = [y for points in folds.values() for _, y in points]
+    low, high = min(values), max(values)
+    labels = {fold: f"fold {fold}: {_best_and_last(points, better)}  " for fold, points in folds.items()}
+    margin = max(map(len, labels.values()))
+    size = math.ceil(max(map(len, folds.values())) / max(1, min(WIDEST, width - margin)))  # points per character
+    lines = [f"{curve['metric']} by {curve['axis']}: {low:#.4g} ({levels[0]}) to {high:#.4g} ({levels[-1]})"]
+    for fold, points in folds.items():
+        means = [fmean(y for _, y in points[first : first + size]) for first in range(0, len(points), size)]
+        drawn = "".join(levels[round((mean - low) / (high - low or 1) * (len(levels) - 1))] for mean in means)
+        lines.append(f"{labels[fold]:{margin}}{drawn}")
+    return lines
+
+
+def _best_and_last(points: list[Point], better: bool | None) -> str:
+    marked = {"last": points[-1]}
+    if better is not None:
+        marked = {"best": (max if better else min)(points, key=lambda point: point[1]), **marked}
+    return ", ".join(f"{name} {y:#.4g} at {x:.15g}" for name, (x, y) in marked.items())
 
 
 def direction(name: str, run: RunRecord) -> bool | None:

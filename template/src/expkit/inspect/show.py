@@ -11,9 +11,9 @@ from rich.table import Table
 from expkit.errors import plain
 from expkit.inspect.about import about_run
 from expkit.inspect.blends import show_recipe
+from expkit.inspect.learning import sparklines
 from expkit.inspect.loaded import LoadedRun
 from expkit.inspect.notes import worded
-from expkit.inspect.panels import learning_curve
 from expkit.inspect.words import duration, score_text, text
 from expkit.paths import shown
 from expkit.train.say import submission_of
@@ -46,8 +46,8 @@ def show_run(console: Console, folder: Path) -> None:
     width = max(map(len, about["config"]), default=0)
     for key, value in about["config"].items():
         console.print(text(f"{key:{width}}  ", "dim"), text(value), sep="", soft_wrap=True)
-    if curve := learning_curve(about["curve"], console.width, console.options.ascii_only):
-        console.print(curve, no_wrap=True, overflow="ellipsis")
+    for line in sparklines(about["curve"], console.width, console.options.ascii_only):
+        console.print(text(line), no_wrap=True, overflow="ellipsis")
 
 
 def _folds(metrics: list[str], folds: dict[str, Any]) -> Table:

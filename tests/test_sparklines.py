@@ -1,0 +1,156 @@
+"""The learning curves at the end of `exp show`: a sparkline per fold."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from commands import command
+from conftest import call
+from light import LIGHT
+from test_exp import clone, environment_of, exp
+
+import expkit
+from expkit.inspect.learning import direction, last_curves, sparklines, thinned
+
+__all__ = ["clone"]  # a fixture
+Points = list[tuple[float, float]]
+
+
+def lines(*folds: Points, better: bool | None = True, width: int = 80, ascii_only: bool = False) -> list[str]:
+    """The heading, and a line per fold, none of them wider than the terminal."""
+    points = {str(number): fold for number, fold in enumerate(folds)}
+    curve = {"axis": "epoch", "metric": "accuracy", "greater_is_better": better, "folds": points}
+    printed = sparklines(curve, width, ascii_only)
+    assert all(len(line) <= width for line in printed)
+    return printed
+
+
+def test_a_line_per_fold_over_the_same_range() -> None:
+    """The best and the last value of each, and where; a fold that has ended early has a shorter line."""
+    rising = [(epoch, epoch / 8) for epoch in range(1, 9)]
+    assert lines(rising, [*rising[4:], (9, 0.25)][:3], [(3, 0.5)]) == [
+        "accuracy by epoch: 0.1250 (▁) to 1.000 (█)",
+        "fold 0: best 1.000 at 8, last 1.000 at 8    ▁▂▃▄▅▆▇█",
+        "fold 1: best 0.8750 at 7, last 0.8750 at 7  ▅▆▇",
+        "fold 2: best 0.5000 at 3, last 0.5000 at 3  ▄",
+    ]
+    assert lines(rising, ascii_only=True)[1].endswith("  _.-:=+*#") and lines(rising, ascii_only=True)[0].isascii()
+    assert sparklines(None, 80) == []
+
+
+@pytest.mark.parametrize("width", [60, 80, 250])
+def test_many_points_fit_the_terminal(width: int) -> None:
+    """A character is the mean of several points."""
+    [_, line] = lines([(step, float(step)) for step in range(10_000)], width=width)
+    drawn = line.rpartition(" ")[2]
+    assert drawn == "".join(sorted(drawn)) and set(drawn) == set("▁▂▃▄▅▆▇█") and len(drawn) <= 60
+
+
+def test_the_best_is_by_the_direction_and_the_first_of_equals() -> None:
+    points = [(1, 3.0), (2, 1.0), (3, 4.0), (4, 1.0), (5, 4.0), (6, 2.0)]
+    for better, label in ((True, "best 4.000 at 3, "), (False, "best 1.000 at 2, "), (None, "")):
+        assert lines(points, better=better)[1].startswith(f"fold 0: {label}last 2.000 at 6  ")
+
+
+@pytest.mark.parametrize(
+    "values", [[1e-9, 3e-9], [-3.0, -1.0], [-1e-5, 2e3], [0.0, 5e-324], [-9e299, 9e299], [0.5, 0.5]], ids=str
+)
+def test_values_of_every_size(values: list[float]) -> None:
+    heading, line = lines([*enumerate(values)])
+    assert f"{values[0]:#.4g} (▁) to {values[-1]:#.4g} (█)" in heading
+    assert line.endswith("▁▁" if values[0] == values[1] else "▁█")
+
+
+@pytest.mark.parametrize(
+    ("name", "higher"),
+    [
+        ("valid_rmsle", False),  # the run's own metric, of which a lower value is better
+        ("valid/rmsle", False),
+        ("valid_accuracy", True),
+        ("val/AUC", True),
+        ("valid_loss", False),
+        ("train loss step", False),
+        ("learning_rate", None),
+        ("neg_log_loss", None),
+        ("glossary", None),
+    ],
+)
+def test_the_direction_is_in_the_name(name: str, higher: bool | None) -> None:
+    """The run's own metric first, then what a name says; else nobody knows."""
+    run: Any = SimpleNamespace(metric="rmsle", greater_is_better=False)
+    assert direction(name, run) is higher
+    run = SimpleNamespace(metric="loss", greater_is_better=True)  # whatever its name says
+    assert direction("valid_loss", run) is True
+
+
+def test_folds_of_different_lengths_from_the_disk(root: Path) -> None:
+    """Over steps that begin late, with blanks in between, and a fold that has one point."""
+    logged = {0: range(500, 2001, 100), 1: range(500, 1201, 100), 2: [800]}
+
+    def log(fold: expkit.Fold) -> None:
+        assert fold.number is not None
+        for step in logged[fold.number]:
+            fold.log({"step": step, "loss": None if step == 600 else 1000 / step, "note": "none"})
+
+    command("exp.fold=[0,1,2]", during=log).train()
+    curve = last_curves(expkit.load_run("light"))
+    assert curve is not None and (curve["metric"], curve["greater_is_better"]) == ("loss", False)
+    assert curve["folds"]["1"] == [(step, 1000 / step) for step in logged[1] if step != 600]
+    printed = exp("show", "light")
+    assert "\nloss by step: 0.5000 (▁) to 2.000 (█)\n" in printed
+    assert re.findall(r"fold (\d): best \S+ at (\d+), last \S+ at \d+ +[▁-█]+\n", printed) == [
+        ("0", "2000"),
+        ("1", "1200"),
+        ("2", "800"),
+    ]
+
+
+@pytest.mark.parametrize("peak", [0, 1, 4999, 7777, 9999])
+def test_of_many_steps_the_extremes_stay(peak: int) -> None:
+    """Of a plateau, the first step: that is where the best is."""
+    points = [(step, 0.5 + (step % 7) / 100) for step in range(10_000)]
+    points[peak] = (peak, 5.0)
+    points[(peak + 5000) % 10_000] = ((peak + 5000) % 10_000, -5.0)
+    kept = thinned(points)
+    assert len(kept) <= 2000 and kept == sorted(set(kept)) and set(kept) <= set(points)
+    assert {points[0], points[-1], points[peak]} <= set(kept) and min(y for _, y in kept) == -5.0
+    plateau = thinned([(step, float(min(step, 3001))) for step in range(10_000)])
+    assert next(x for x, y in plateau if y == 3001) == 3001
+
+
+@pytest.mark.parametrize("name", ["[red]loss[/red]", "実験" * 30 + "🎉", "bad\x1b[31m\n\u202e", ":smile:"])
+def test_odd_names_are_printed_as_they_are(root: Path, name: str) -> None:
+    """Not as markup, and they control no terminal."""
+    points = [{"epoch": epoch, name: epoch / 4} for epoch in range(1, 5)]
+    command("exp.fold=[0,1,2,3,4]", during=lambda fold: [fold.log(row) for row in points]).train()
+    printed = exp("show", "light").splitlines()
+    heading, *folds = printed[-6:]
+    assert heading.startswith(re.sub(r"[\x1b\u202e]", "�", name).replace("\n", " ") + " by epoch: ")
+    assert [line[:6] for line in folds] == [f"fold {fold}" for fold in range(5)]
+
+
+def test_a_terminal_without_utf_8(clone: Path, root: Path) -> None:
+    """Nothing falls: curves of ASCII, other characters as escapes, and JSON that says the same."""
+    (clone / f"experiments/{LIGHT}/model.py").open("a").write(
+        "\n\nact_as_before = act\n\n\ndef act(folder, fold, x):\n    act_as_before(folder, fold, x)\n"
+        "    for epoch in range(1, 6):\n        fold.log({'epoch': epoch, '実験é🎉_loss': 1 / epoch})\n"
+    )
+    environment = environment_of(clone, PROJECT_ROOT=str(root), PYTHONIOENCODING="ascii")
+    train = [sys.executable, f"experiments/{LIGHT}/train.py", "exp.fold=[0,1]"]
+    assert "quality 10.0000 \\xb1 0.0000" in call(*train, cwd=clone, env=environment).stdout
+    command_line = [sys.executable, "-m", "expkit.cli"]
+    shown = call(*command_line, "show", "light", cwd=clone, env=environment).stdout
+    assert shown.isascii() and "CV quality 10.0000 \\xb1 0.0000" in shown
+    assert "\\u5b9f\\u9a13\\xe9\\U0001f389_loss by epoch: 0.2000 (_) to 1.000 (#)" in shown
+    assert re.search(r"fold 1: best 0.2000 at 5, last 0.2000 at 5 +#[_.:=+*-]*_\n", shown)
+    assert call(*command_line, "board", cwd=clone, env=environment).stdout.isascii()
+    as_json = [*command_line, "show", "light", "--json"]
+    ascii_only = call(*as_json, cwd=clone, env=environment).stdout
+    whole = call(*as_json, cwd=clone, env=environment | {"PYTHONIOENCODING": "utf-8"}).stdout
+    assert ascii_only.isascii() and "実験é🎉_loss" in whole and json.loads(ascii_only) == json.loads(whole)
