@@ -179,14 +179,6 @@ def test_predictions_as_csv_are_text(root: Path, monkeypatch: pytest.MonkeyPatch
     assert [row[0].replace("CR", "\r") for row in rows[1:]] == ids
 
 
-def test_the_board_as_csv_has_no_formula(root: Path) -> None:
-    expkit.run(LIGHT, overrides=["exp.fold=[0]", "exp.train.anything='=1+1'"])
-    [name] = [row.run for row in expkit.read_board()]
-    counting(root, name).rename(root / "output" / LIGHT / "=SUM(1)")
-    [row] = csv.DictReader(io.StringIO(exp("board", "--csv")))
-    assert (row["run"], row["exp.train.anything"], row["score"]) == ("'=SUM(1)", "'=1+1", "10.0")
-
-
 def test_stdout_of_the_c_locale(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is ASCII, and not strict; nor can files have other names."""
     for errors in ("strict", "surrogateescape"):

@@ -152,7 +152,7 @@ def test_sort_filter_last(shop: Path) -> None:
     for heading, column in {"time": "seconds", "folds": "folds_done"}.items():  # as the table has it
         assert board("--sort", f"-{heading}") == board("--sort", f"-{column}") != board()
     assert "no run has a key lernrate" in refused("board", "--filter", "lernrate>1")
-    assert "give only one of --json" in refused("board", "--json", "--csv")
+    assert "give only one of --json" in refused("board", "--json", "--md")
 
 
 def test_seeds_as_one_row(shop: Path) -> None:
@@ -184,9 +184,8 @@ def test_seeds_of_one_name_are_one_row(root: Path) -> None:
 
 
 def test_board_for_other_programs(shop: Path) -> None:
-    table = list(csv.DictReader(io.StringIO(exp("board", "--csv"))))
-    assert [row["run"] for row in table] == [row["run"] for row in board()]
-    assert float(table[0]["exp.train.learning_rate"]) == 0.003
+    table = board()
+    assert table[0]["exp.train.learning_rate"] == 0.003
     markdown = exp("board", "--md").splitlines()
     assert markdown[1].startswith("| ---") and len(markdown) == 2 + len(table)
 

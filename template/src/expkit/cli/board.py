@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.live import Live
 
-from expkit.cli.shared import as_cell, as_json_text
+from expkit.cli.shared import as_json_text
 from expkit.errors import require
 from expkit.inspect import beside
 from expkit.inspect.board import MOST_ROWS, Row, read_board
@@ -79,9 +77,6 @@ def board(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON: all rows, with the configuration of each run.")
     ] = False,
-    as_csv: Annotated[
-        bool, typer.Option("--csv", help="Print CSV: all rows, with the configuration of each run.")
-    ] = False,
     as_markdown: Annotated[bool, typer.Option("--md", help="Print a Markdown table of all rows.")] = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Show which folds are in training, and refresh until you press Ctrl-C.")
@@ -99,9 +94,9 @@ def board(
       exp board --last 10 --columns learning_rate,exp.seed
       exp board --sort -seconds            # the slowest first
       exp board --noise                    # which runs are as good as the best?
-      exp board --csv > board.csv          # for a spreadsheet
+      exp board --json > board.json        # for a program
     """
-    require(sum([as_json, as_csv, as_markdown, watch]) <= 1, "give only one of --json, --csv, --md and --watch")
+    require(sum([as_json, as_markdown, watch]) <= 1, "give only one of --json, --md and --watch")
 
     def rows(runs: list[Row]) -> list[Row]:
         found = filtered(
@@ -128,8 +123,6 @@ def board(
     keys = chosen(found)
     if as_json:
         print(as_json_text([row.values() for row in found]))
-    elif as_csv:
-        print(_csv(found), end="")
     elif as_markdown:
         print(_markdown(found, keys))
     else:
@@ -155,16 +148,6 @@ def _nothing(runs: list[Row], is_filtered: bool, failed: bool) -> str:
     if not runs:
         return f"no runs yet in {shown(output_dir())}: uv run python experiments/001-baseline/train.py"
     return "no run meets the filter" if is_filtered else "no run has failed" if failed else "no run has a result"
-
-
-def _csv(rows: list[Row]) -> str:
-    table = [{as_cell(name): as_cell(value) for name, value in row.values().items()} for row in rows]
-    names = list(dict.fromkeys(name for line in table for name in line))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    return stream.getvalue()
 
 
 def _markdown(rows: list[Row], chosen: Sequence[str] | None) -> str:

@@ -31,7 +31,7 @@ def as_cell(value: Any) -> Any:
 
     A spreadsheet takes text that begins with = + - or @, and is no number, for a formula: such text gets a ' before it.
     """
-    if not isinstance(value, str | list | dict):
+    if not isinstance(value, str):
         return value
     cell = plain(value)
     return f"'{cell}" if cell[:1] in FORMULA and number_of(cell) is None else cell
