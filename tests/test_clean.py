@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,13 +27,14 @@ from test_overwrite import folders, tree
 from typer.testing import CliRunner
 
 import expkit
+from expkit import clean as cleaning
 from expkit import record
-from expkit.clean import KINDS, leftover
+from expkit.clean import KINDS
 from expkit.cli import app
 from expkit.launch import codecopy
 
 __all__ = ["clone"]  # a fixture
-HOUR, MONTH = 3600, 30 * 86400
+MONTH = 30 * 86400
 
 
 def clean(*arguments: str) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def test_nothing_that_counts_goes(shop: Path) -> None:
     """Whatever is wrong with it: a result and a checkpoint are work, and a folder that is not ours is not ours."""
     before = tree(shop)
     assert listed() == {}
-    assert "there is nothing to clean: superseded, failed, debug, checkpoints, temporary, code" in exp("clean", "--yes")
+    assert "there is nothing to clean: superseded, failed, debug" in exp("clean", "--yes")
     assert tree(shop) == before
     runs = {row.run for row in expkit.read_board()}
     assert {
@@ -329,38 +329,34 @@ def test_nobody_begins_a_fold_while_a_run_is_removed(root: Path, monkeypatch: py
     """Not one that nobody has begun before, either; it waits, and then finds that the folder is gone."""
     fail(root)
     [found] = KINDS["failed"](root / "output")
-    begun = []
+    begun, away = [], cleaning._away
 
-    def watched(path: Path) -> None:
+    def watched(path: Path) -> bool:
         for part in ("fold0", "fold4", "full"):
             with suppress(Timeout):
                 FileLock(root / f"output/{LIGHT}/.locks/light@1.{part}").acquire(blocking=False)
                 begun.append(part)
-        leftover.away(path)
+        return away(path)
 
-    monkeypatch.setattr("expkit.clean.runs.away", watched)
+    monkeypatch.setattr(cleaning, "_away", watched)
     assert found.remove() and begun == []
 
 
-def test_no_other_version_counts_when_a_run_is_removed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_other_version_counts_when_a_run_is_removed(root: Path) -> None:
     """The version that counts goes last: an old one must not be on the board in its place, not even for a moment."""
     command("exp.fold=[0,1]").train()
-    first = counting(root)
+    first, second = counting(root), root / f"output/{LIGHT}/light@2"
     with held(first, "fold0"):
         command("exp.fold=[0,1]", "overwrite=true").train()
-    for fold in (0, 1):
-        shutil.rmtree(counting(root) / f"fold{fold}")
-    assert listed() == {"superseded": ["light"], "failed": ["light@2"]}
-    [found] = KINDS["failed"](root / "output")
-    seen = []
-
-    def watched(path: Path) -> None:
-        leftover.away(path)
-        seen.append(record.counting(root / "output" / LIGHT, "light"))
-
-    monkeypatch.setattr("expkit.clean.runs.away", watched)
-    assert found.remove()
-    assert seen == [root / f"output/{LIGHT}/light@2", None]
+        for fold in (0, 1):
+            shutil.rmtree(second / f"fold{fold}")
+        fail(root, "overwrite=true")
+    assert listed() == {"superseded": ["light"], "failed": ["light@3", "light@2"]}
+    new, found = KINDS["failed"](root / "output")
+    assert not found.remove() and record.counting(root / "output" / LIGHT, "light") == second, "both are there"
+    assert new.remove() and not found.remove() and folders(root) == ["light", "light@2"]
+    removed = clean("--yes")
+    assert removed["superseded"]["count"] == removed["failed"]["count"] == 1
     assert [path.name for path in (root / f"output/{LIGHT}").iterdir()] == [".locks"], "no pointer to what is gone"
     assert command("exp.fold=[0]").train() == 10.0 and folders(root) == ["light"]
 
@@ -401,11 +397,12 @@ def test_an_interruption_leaves_no_half_run(root: Path, monkeypatch: pytest.Monk
     [half] = (root / f"output/{LIGHT}").glob(".removed-*")
     assert command("exp.fold=[0,1]").train() == 10.0
     before = tree(counting(root))
-    [rest] = clean("temporary", "--yes")["temporary"]["items"]
+    assert listed() == {"failed": [half.name]}
+    [rest] = clean("--yes")["failed"]["items"]
     assert rest["removed"] and not half.exists() and tree(counting(root)) == before
 
 
-# Debug runs, checkpoints, temporary files
+# Debug runs
 
 
 def test_debug_runs(root: Path) -> None:
@@ -423,50 +420,6 @@ def test_debug_runs(root: Path) -> None:
     assert (place / "light/cv.json").exists()
 
 
-def test_checkpoints_of_what_is_done(root: Path) -> None:
-    """Not of what goes on from it; and nothing that is not ours."""
-
-    def save(fold: expkit.Fold) -> None:
-        fold.checkpoint.save(lambda file: file.write_text("state"))
-        if fold.number == 1:
-            raise ValueError("stopped")
-
-    with pytest.raises(expkit.Error):
-        command("exp.fold=[0,1]", during=save).train()
-    run = counting(root)
-    assert not (run / "fold0/checkpoint").exists() and (run / "fold1/checkpoint").exists() and listed() == {}
-    shutil.copytree(run / "fold1/checkpoint", run / "fold0/checkpoint")
-    assert listed() == {"checkpoints": ["checkpoint"]}
-    (run / "fold0/checkpoint/weights.pt").touch()  # not of ours
-    assert listed() == {}
-    (run / "fold0/checkpoint/weights.pt").unlink()
-    [found] = KINDS["checkpoints"](root / "output")
-    with held(run, "fold1"):
-        assert not found.remove()
-    assert found.remove() and list(results(root)) == [0] and (run / "fold1/checkpoint/about.json").exists()
-
-
-def test_temporary_files_of_killed_processes(root: Path) -> None:
-    """An hour old, and with a name that only we give; none that a fold lists as its own."""
-    command("exp.fold=[0]", during=lambda fold: (fold.folder / ".own.json.7").touch()).train()
-    run = counting(root)
-    ours = [run / ".run.json.12", run / "fold0/.result.json.12", run.parent / "..light.version.12"]
-    ours += [root / "output/.data/.0123.json.12"]
-    others = [run / ".run.json.old", run / "run.json.12", root / "output/.notes.2024", run / "fold0/.own.json.7"]
-    for file in (*ours, *others):
-        file.touch()
-    (run / ".link.json.12").symlink_to(root / "input")
-    assert listed() == {}
-    for file in (*ours, *others):
-        os.utime(file, (time.time() - HOUR - 60,) * 2)
-    assert {each["what"] for each in clean()["temporary"]["items"]} == set(map(str, ours))
-    [found] = [each for each in KINDS["temporary"](root / "output") if each.what == str(ours[0])]
-    ours[0].write_text("another process writes it")
-    assert not found.remove()
-    assert clean("--yes")["temporary"]["count"] == len(ours) - 1
-    assert all(file.exists() for file in others) and list(results(root)) == [0]
-
-
 # Copies of the code
 
 
@@ -478,48 +431,38 @@ def test_copies_of_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kept while a sweep is under way; when it was ended before its jobs, until they cannot wait any more."""
     one, two = codecopy.copy_code(LIGHT), codecopy.copy_code(LIGHT)
     [name] = copies(root)
-    assert listed() == {}
     one.leave(jobs_may_wait=False)
-    assert listed() == {}, "another sweep has the same copy"
+    assert copies(root) == [name], "another sweep has the same copy"
     two.leave(jobs_may_wait=True)
-    assert listed() == {}
     now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + MONTH - 60)
-    assert listed() == {}
-    monkeypatch.setattr(time, "time", lambda: now + MONTH + 60)
-    assert listed() == {"code": [name]}
-    [found] = KINDS["code"](root / "output")
-    three = codecopy.copy_code(LIGHT)
-    assert not found.remove() and copies(root) == [name]
-    three.leave(jobs_may_wait=False)
-    assert clean("--yes")["code"]["bytes"] > 10_000 and copies(root) == []
+    for later, stays in ((MONTH - 60, True), (MONTH + 60, False)):
+        monkeypatch.setattr(time, "time", lambda later=later: now + later)
+        assert codecopy.is_used(root / "output/multirun/.code" / name) == stays
+        (root / "output/multirun/.code" / name / "old").touch()
+        three = codecopy.copy_code(LIGHT)
+        assert (three.folder / "old").exists() == stays
+        three.leave(jobs_may_wait=False)
+        assert copies(root) == [name] * stays
     assert not list((root / "output/multirun/.code/.used").iterdir())
-    codecopy.copy_code(LIGHT).leave(jobs_may_wait=False)
-    assert copies(root) == [name] and (root / f"output/multirun/.code/{name}/src/expkit/cli/__init__.py").exists()
 
 
 def test_a_sweep_longer_than_a_month(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = codecopy.copy_code(LIGHT)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 2 * MONTH)
-    assert listed() == {}
+    codecopy.copy_code(LIGHT).leave(jobs_may_wait=False)
+    assert len(copies(root)) == 1
     copy.leave(jobs_may_wait=False)
-    assert list(listed()) == ["code"]
+    assert copies(root) == []
 
 
 def test_half_a_copy(root: Path) -> None:
-    codecopy.copy_code(LIGHT).leave(jobs_may_wait=False)
-    [name] = copies(root)
+    """Of a command that was killed: the next sweep removes it, but not what is no copy."""
     place = root / "output/multirun/.code"
-    (place / name).rename(place / f".{name}.123")
-    assert listed() == {"code": [f".{name}.123"]}
-    [found] = KINDS["code"](root / "output")
-    with ThreadPoolExecutor(1) as pool:
-        with codecopy.changing(place):
-            removed = pool.submit(found.remove)
-            time.sleep(0.3)
-            assert not removed.done() and (place / f".{name}.123").exists(), "somebody makes a copy"
-        assert removed.result(30) and not (place / f".{name}.123").exists()
+    (place / ".0123.7/src").mkdir(parents=True)
+    (place / "link").symlink_to(root / "input", target_is_directory=True)
+    codecopy.copy_code(LIGHT).leave(jobs_may_wait=False)
+    assert sorted(path.name for path in place.iterdir()) == [".lock", ".used", "link"] and (root / "input").is_dir()
 
 
 @pytest.mark.parametrize(
@@ -531,18 +474,18 @@ def test_the_copy_of_a_sweep(sweeping: Project, root: Path, launcher: str, how: 
     (root / "control/gate0").touch()
     process = start(sweeping, root, "-m", f"hydra/launcher={launcher}", "exp.seed=1,2", "exp.fold=[0]")
     wait_for((root / "control/came0").exists, process)
-    assert listed("code") == {} and len(copies(root)) == 1
+    assert len(copies(root)) == 1
     process.send_signal(how)
     process.wait()
     (root / "control/gate0").unlink()
-    assert listed("code") == ({} if stays else {"code": copies(root)})
+    assert len(copies(root)) == stays
 
 
 def test_the_copy_of_a_sweep_that_is_over(sweeping: Project, root: Path) -> None:
     (root / "control/fail1").touch()
     failed = sweeping.train("-m", "exp.seed=1,2", "exp.fold=[0],[1]", experiment=LIGHT, root=root, check=False)
     assert failed.returncode == 1
-    assert listed("code") == {"code": copies(root)} and len(copies(root)) == 1
+    assert copies(root) == []
 
 
 # Snapshots
@@ -595,7 +538,7 @@ def test_snapshots_that_nothing_refers_to(clone: Path, root: Path) -> None:
     (output / "submissions").mkdir()
     (output / "submissions/a.json").write_text(json.dumps({"made_of": [{"git": {"snapshot": made["submission"]}}]}))
     shutil.rmtree(output / LIGHT / "submitted")
-    copy = "from expkit.launch import codecopy as c; c.copy_code('002-light').leave(False)"
+    copy = "from expkit.launch import codecopy as c; c.copy_code('002-light').leave(True)"
     snapshot_of("copy", lambda: in_root(clone, root, "-c", copy))
     assert len(set(made.values())) == 9 == len(snapshots(clone))
 
@@ -611,8 +554,9 @@ def test_snapshots_that_nothing_refers_to(clone: Path, root: Path) -> None:
         assert cleaned("snapshots", "--yes")["snapshots"]["count"] == 0, "a training may be about to name it"
     assert cleaned("snapshots", "--yes")["snapshots"]["count"] == 1
     assert snapshots(clone) == set(made.values()) - {made["deleted"]}
-    found = cleaned("code", "superseded", "snapshots", "--yes")
-    assert {kind: about["count"] for kind, about in found.items()} == {"superseded": 1, "code": 1, "snapshots": 2}
+    shutil.rmtree(output / "multirun/.code")
+    found = cleaned("superseded", "snapshots", "--yes")
+    assert {kind: about["count"] for kind, about in found.items()} == {"superseded": 1, "snapshots": 2}
     assert snapshots(clone) == set(made.values()) - {made["deleted"], made["copy"], made["old version"]}
     assert tree(clone / "experiments").keys() == own.keys()
 
@@ -646,9 +590,8 @@ def test_symbolic_links_lead_nowhere(root: Path, tmp_path: Path) -> None:
     fail(root, "exp.name=a")
     fail(root, "exp.name=b")
     command("exp.debug=true").train()
-    codecopy.copy_code(LIGHT).leave(jobs_may_wait=False)
-    assert set(listed()) == {"failed", "debug", "code"}
-    for name, place in {"version": f"{LIGHT}/a", "debug": "debug", "multirun": "multirun"}.items():
+    assert set(listed()) == {"failed", "debug"}
+    for name, place in {"version": f"{LIGHT}/a", "debug": "debug"}.items():
         elsewhere.mkdir(exist_ok=True)
         (output / place).rename(elsewhere / name)
         (output / place).symlink_to(elsewhere / name, target_is_directory=True)
@@ -671,7 +614,7 @@ def test_symbolic_links_lead_nowhere(root: Path, tmp_path: Path) -> None:
 
 def test_what_is_printed(root: Path) -> None:
     """What, how much, why; and what was not removed, as it is in use by now."""
-    assert exp("clean") == "there is nothing to clean: superseded, failed, debug, checkpoints, temporary, code\n"
+    assert exp("clean") == "there is nothing to clean: superseded, failed, debug\n"
     fail(root, "exp.name=a")
     command("exp.debug=true").train()
     printed = exp("clean")

@@ -181,15 +181,15 @@ class Copied(Project):
 
 @pytest.mark.slow
 def test_an_uncommitted_edit_takes_part(sweeping: Project, root: Path, light: Path) -> None:
-    """What is trained is the working tree as it stands; an equal one is copied once."""
+    """What is trained is the working tree as it stands; an equal one has the same copy."""
     with edited(light / "model.py", "as submitted", "not committed"):
         for fold in ("[0],[1]", "[2],[3]"):
             sweeping.train("-m", f"exp.fold={fold}", LOCAL, TWO, experiment=LIGHT, root=root)
     done = results(root)
     assert {result["values"]["secret"] for result in done.values()} == {"not committed"}
     assert {result["git"]["dirty"] for result in done.values()} == {True}
-    [copy] = (root / "output/multirun/.code").glob("[!.]*")
-    assert {Path(result["values"]["file"]).parents[2] for result in done.values()} == {copy}
+    [copy] = {Path(result["values"]["file"]).parents[2] for result in done.values()}
+    assert copy.parent == root / "output/multirun/.code" and not copy.exists()
 
 
 # Where the results land
@@ -465,7 +465,7 @@ def test_a_sweep_that_is_refused_leaves_no_code(sweeping: Project, root: Path) -
     sweeping.train("-m", "exp.nope=1,2", experiment=LIGHT, root=root, check=False)
     assert len([path for path in copies.glob("[!.]*")]) == 1
     (root / "control/gate0").unlink()
-    assert process.wait(60) == 0 and len(list(copies.glob("[!.]*"))) == 1
+    assert process.wait(60) == 0 and not list(copies.glob("[!.]*"))
 
 
 # overwrite=true

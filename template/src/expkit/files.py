@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import shutil
 import stat
 from collections.abc import Mapping
@@ -19,7 +18,6 @@ from expkit.paths import shown
 
 LARGEST = 64 * 2**20  # bytes of a file that is read whole; nothing of ours is a tenth of it, but lists of files
 LISTS = 2**30  # bytes of a list of the files of input/, a hundred a file
-TEMPORARY = re.compile(r"\..+\.(json|yaml|csv|txt|version)\.\d+")  # what `write_text` writes first
 DEEPEST = 200  # levels of JSON; nothing that is ours has ten
 _SEAL = b',\n  "checksum": "'
 

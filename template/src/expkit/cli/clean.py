@@ -24,9 +24,6 @@ class Kind(Enum):
     superseded = "superseded"
     failed = "failed"
     debug = "debug"
-    checkpoints = "checkpoints"
-    temporary = "temporary"
-    code = "code"
     snapshots = "snapshots"
 
 
@@ -47,10 +44,6 @@ def clean(
       superseded   versions of a run that overwrite=true has replaced
       failed       runs in which nothing is done: no fold and no checkpoint
       debug        runs of exp.debug=true
-      checkpoints  checkpoints of folds that are done
-      temporary    files that a killed process left half written
-      code         copies of the code for sweeps that are over; after 30 days,
-                   for a sweep that was killed while its jobs may wait for Slurm
       snapshots    git refs to code that nothing in output/ refers to. Other
                    folders of PROJECT_ROOT are not looked at. The space is free
                    after the next `git gc`.

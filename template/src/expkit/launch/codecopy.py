@@ -1,8 +1,9 @@
 """The code of a sweep: a copy of the project as it is when the sweep is started, in `output/multirun/.code/`.
 
 Jobs that start later, in other processes, import it; an edit does not reach them. Its files are read-only. While a
-sweep is under way, `.code/.used/` has a file for it that its command locks. When the command is killed, or interrupted
-after it has submitted jobs, the file stays: they may still wait in a queue.
+sweep is under way, `.code/.used/` has a file for it that its command locks. When it is over, the copy goes. When the
+command is killed, or interrupted after it has submitted jobs, both stay: they may still wait in a queue. A sweep that
+begins a month later removes them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,16 +41,15 @@ class CodeCopy:
     git: snapshot.Snapshot | None
     use: BaseFileLock
 
-    def leave(self, jobs_may_wait: bool, is_refused: bool = False) -> None:
-        """The sweep is over; so are its jobs, or some may still wait in a queue; or it has begun none."""
-        from expkit.clean.code import remove_copy
-
-        if not jobs_may_wait:
-            os.unlink(self.use.lock_file)
-        self.use.release()
-        if is_refused and not jobs_may_wait:
-            used = Path(self.use.lock_file)
-            remove_copy(used.parents[1] / used.name.partition(".")[0])
+    def leave(self, jobs_may_wait: bool) -> None:
+        """The sweep is over; so are its jobs, or some may still wait in a queue."""
+        place = Path(self.use.lock_file).parents[1]
+        with changing(place):
+            if not jobs_may_wait:
+                os.unlink(self.use.lock_file)
+            self.use.release()
+            with suppress(OSError):  # the next sweep tries again
+                _remove_unused(place)
 
 
 def expose(copy: Path) -> None:
@@ -83,6 +83,7 @@ def copy_code(experiment: str) -> CodeCopy:
         (place / ".used").mkdir(parents=True, exist_ok=True)
         place = place.resolve()
         with changing(place):
+            _remove_unused(place)
             folder = _checked_out(project, taken["snapshot"], place) if taken else _copied(project, experiment, place)
             name = folder.relative_to(place).parts[0]
             use = FileLock(place / ".used" / f"{name}.{int(time.time())}.{secrets.token_hex(4)}")
@@ -113,6 +114,17 @@ def is_used(copy: Path) -> bool:
         if not started.isdecimal() or time.time() - int(started) < LONGEST_WAIT or is_locked(file):
             return True
     return False
+
+
+def _remove_unused(place: Path) -> None:
+    """Remove the copies that no sweep uses, and what killed commands have left half done. With `changing`."""
+    for copy in place.iterdir():
+        if copy.name in (".used", ".lock") or copy.is_symlink() or is_used(copy):
+            continue
+        half = copy if copy.name.startswith(".") else copy.rename(place / f".{copy.name}.{os.getpid()}")
+        shutil.rmtree(half, ignore_errors=True)
+        for file in (place / ".used").glob(f"{copy.name}.*"):
+            file.unlink(missing_ok=True)
 
 
 def _checked_out(project: Path, commit: str, folder: Path) -> Path:

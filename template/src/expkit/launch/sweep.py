@@ -59,7 +59,7 @@ def sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argpa
         hide(copy.folder)
         all_ended = failure is None or isinstance(failure, JobFailed | NoScore)
         jobs_may_wait = "submitit" in sys.modules and not all_ended
-        copy.leave(jobs_may_wait, is_refused=isinstance(failure, Error) and failure.exit_code == Error.exit_code)
+        copy.leave(jobs_may_wait)
     return end_of_sweep(loaded, failure)
 
 
