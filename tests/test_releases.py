@@ -135,11 +135,11 @@ def test_experiments_of_every_release_run(updated: list[Updated], project: Proje
 
 
 def exported(init: str) -> set[str]:
-    """`__all__` in the source of a package."""
+    """The public names in the source of `expkit/__init__.py`."""
     for statement in ast.parse(init).body:
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "__all__":
-            return set(ast.literal_eval(statement.value))
-    raise AssertionError("there is no __all__")
+        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "_NAMES":
+            return {name for names in ast.literal_eval(statement.value).values() for name in names}
+    raise AssertionError("there is no _NAMES")
 
 
 def names_used(source: str) -> set[str]:

@@ -8,14 +8,14 @@ import hashlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
 
 from expkit.errors import warn
 from expkit.files import regular
-from expkit.modules import STARTED, Loader, own_path
+from expkit.modules import SOURCES, STARTED, own_path
 from expkit.paths import code_root, shown
 from expkit.syntax import Statement, statements
 
@@ -24,8 +24,6 @@ IGNORED = ("config.yaml", "exp", "__pycache__")  # beside train.py: no code; con
 UNKNOWN = b'raise ImportError("edited after it was loaded by its path: nobody knows what ran")\n'
 
 Digests = dict[str, list[str]]  # path from the project's root: hash of the bytes, hash of what they mean to Python
-
-_seen: WeakKeyDictionary[ModuleType, bytes] = WeakKeyDictionary()
 
 
 class Unused(NamedTuple):
@@ -55,26 +53,21 @@ def loaded_sources(experiment: str) -> dict[str, bytes]:
         if path is None or path.startswith(plugins) or (path.startswith(experiments) and not path.startswith(own)):
             continue
         loader = getattr(getattr(module, "__spec__", None), "loader", None)
-        if not isinstance(loader, Loader):
-            path = str(getattr(loader, "archive", path))  # a zip file
-        source = loader.source if isinstance(loader, Loader) else _as_loaded(module, path)
-        if source is not None:
-            sources[Path(path).relative_to(root).as_posix()] = source
+        path = str(getattr(loader, "archive", path))  # a zip file
+        if module not in SOURCES:
+            SOURCES[module] = _of_unseen(path)
+        sources[Path(path).relative_to(root).as_posix()] = SOURCES[module]
     return sources
 
 
-def _as_loaded(module: ModuleType, file: str) -> bytes:
-    """What a module was loaded from without a `Loader`: what its file holds, unless that may have changed since."""
-    if module not in _seen:
-        try:
-            found = os.stat(file)
-            content = _read(file) if max(found.st_mtime, found.st_ctime) <= STARTED else None
-        except OSError:
-            content = None
-        if content is None:
-            warn(f"{shown(Path(file))} was loaded by its path and may have changed since: import it by its name")
-        _seen[module] = UNKNOWN if content is None else content
-    return _seen[module]
+def _of_unseen(file: str) -> bytes:
+    """What a module was loaded from by its path: what the file holds, unless that may have changed since."""
+    with suppress(OSError):
+        found = os.stat(file)
+        if max(found.st_mtime, found.st_ctime) <= STARTED and (content := _read(file)) is not None:
+            return content
+    warn(f"{shown(Path(file))} was loaded by its path and may have changed since: import it by its name")
+    return UNKNOWN
 
 
 def files_beside(experiment: str) -> dict[str, bytes]:

@@ -93,9 +93,9 @@ def report(error: BaseException) -> int:
         1: failed; 2: refused, nothing was begun; 3: not found; 130: Ctrl-C; 143: SIGTERM.
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    if interrupted(error) and not full:
+    if (stop := interruption(error)) and not full:
         print(f"{described(error)}: {AGAIN}", file=sys.stderr)
-        return 143 if isinstance(interruption(error), Terminated) else 130
+        return 143 if isinstance(stop, Terminated) else 130
     message = one_line(error)
     if message is not None and not full:
         print(f"error: {message}", file=sys.stderr)
@@ -128,13 +128,8 @@ def described(error: BaseException) -> str:
     return plain(text.strip())[:1000]
 
 
-def interrupted(error: BaseException) -> bool:
-    """Whether `error` comes from Ctrl-C or SIGTERM, perhaps through a library that raised something else."""
-    return interruption(error) is not None
-
-
 def interruption(error: BaseException) -> BaseException | None:
-    """The Ctrl-C or SIGTERM that `error` comes from."""
+    """The Ctrl-C or SIGTERM that `error` comes from, perhaps through a library that raised something else."""
     return next((cause for cause in chain(error) if isinstance(cause, KeyboardInterrupt | Terminated)), None)
 
 

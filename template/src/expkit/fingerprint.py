@@ -28,15 +28,11 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
 class Fingerprint:
     """Hashes values, and collects what of the project they use.
 
-    Args:
-        follow: hash what functions and classes of the project do, with all that they use; else only where they stand.
-
     Attributes:
         used: file to the names at its top that the values use.
     """
 
-    def __init__(self, follow: bool = True) -> None:
-        self._follow = follow
+    def __init__(self) -> None:
         self.used: dict[str, set[str]] = {}
         self._known: dict[Any, tuple[Any, str]] = {}  # with the object, so that no other one gets its id
 
@@ -105,9 +101,7 @@ class Fingerprint:
         if file or code.co_filename.startswith("<"):
             own = {name: value for name, value in vars(function).items() if name != "__wrapped__"}
             yield from map(self.of, (function.__defaults__, function.__kwdefaults__, own))
-        if file and not self._follow:
-            yield f"{file} {code.co_qualname} {code.co_firstlineno}"
-        elif file in EXECUTED and code in _inner(EXECUTED[file][1]):
+        if file in EXECUTED and code in _inner(EXECUTED[file][1]):
             yield from [code.co_name, *self._standing(file, code.co_firstlineno)]
         elif file or code.co_filename.startswith("<"):  # made by `exec`, or its module was executed again since
             yield from map(str, [(each.co_name, each.co_code, each.co_names) for each in _inner(code)])
@@ -116,8 +110,8 @@ class Fingerprint:
             yield f"{function.__globals__.get('__name__')}.{code.co_qualname}"
 
     def _class(self, kind: type) -> Iterator[str]:
-        yield _name(kind) if self._follow else f"{home(kind)} {_name(kind)}"
-        if self._follow and (file := home(kind)):
+        yield _name(kind)
+        if file := home(kind):
             yield self._named(file, kind.__qualname__.partition(".")[0], ())
             methods = [getattr(each, "__func__", each) for each in vars(kind).values()]
             own = [each for each in methods if isinstance(each, FunctionType) and each.__code__.co_filename == file]

@@ -20,27 +20,28 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from expkit.paths import code_root, experiment_dir
 
 PACKAGE = "expkit.experiments"
 EXECUTED: dict[str, tuple[bytes, CodeType]] = {}  # file: what this process has last executed of it
+SOURCES: WeakKeyDictionary[ModuleType, bytes] = WeakKeyDictionary()  # what each module of the project was executed from
 STARTED = time.time()  # a file that has not changed since is as it was when this process loaded it
 
 _ROOT = str(code_root()) + os.sep
 _NOT_OWN = tuple(os.path.join(_ROOT, *part) for part in ((".venv", ""), ("src", "expkit", "")))
-_early: dict[str, ModuleType] = {}  # loaded before expkit could see their source
 
 
 def watch() -> None:
-    """Load what is imported from the project with a `Loader`, from now on."""
+    """Load what is imported from the project with a `Loader`, from now on; what is loaded is as its file is now."""
     sys.path_hooks.insert(0, _finder)
     for folder in [folder for folder in sys.path_importer_cache if own_path(folder)]:
         del sys.path_importer_cache[folder]
-    for name, module in sys.modules.items():
+    for module in [*sys.modules.values()]:
         loader = getattr(getattr(module, "__spec__", None), "loader", None)
-        if type(loader) is importlib.machinery.SourceFileLoader and name != "__main__" and own_path(loader.path):
-            _early[name] = module
+        if type(loader) is importlib.machinery.SourceFileLoader and (path := own_path(loader.path)):
+            _keep(module, path, loader.get_data(path))
 
 
 def own_path(path: str) -> str | None:
@@ -65,13 +66,11 @@ def _finder(folder: str) -> importlib.machinery.FileFinder:
     return machinery.FileFinder(path, *kinds, (machinery.SourcelessFileLoader, machinery.BYTECODE_SUFFIXES))
 
 
-def _drop_early() -> None:
-    """Let what was imported before `watch` be imported anew; an object that holds it keeps it."""
-    while _early:
-        early, module = _early.popitem()
-        if sys.modules.get(early) is module and not getattr(module.__spec__, "_initializing", False):
-            for name in [name for name in sys.modules if f"{name}.".startswith(f"{early}.")]:
-                del sys.modules[name]
+def _keep(module: ModuleType, path: str, source: bytes) -> CodeType:
+    """Remember what a module is executed from; its code."""
+    code = compile(source, path, "exec", dont_inherit=True)
+    SOURCES[module], EXECUTED[path] = source, (source, code)
+    return code
 
 
 def load(experiment: str, module: str = "train") -> ModuleType:
@@ -82,7 +81,6 @@ def load(experiment: str, module: str = "train") -> ModuleType:
         ModuleNotFoundError: it has no such module.
     """
     experiment_dir(experiment)
-    _drop_early()
     return importlib.import_module(f"{PACKAGE}.{experiment}.{module}")
 
 
@@ -110,18 +108,10 @@ def named_plainly(experiment: str) -> Iterator[None]:
 
 
 class Loader(importlib.machinery.SourceFileLoader):
-    """Keeps the source that it has executed, and lets the modules of an experiment import from beside them.
-
-    Attributes:
-        source: the bytes that ran.
-    """
-
-    source: bytes | None = None
+    """Keeps the source that it has executed, and lets the modules of an experiment import from beside them."""
 
     def exec_module(self, module: ModuleType) -> None:
-        self.source = self.get_data(self.path)
-        code = compile(self.source, self.path, "exec", dont_inherit=True)
-        EXECUTED[self.path] = self.source, code
+        code = _keep(module, self.path, self.get_data(self.path))
         parts = module.__name__.split(".")
         if module.__name__.startswith(f"{PACKAGE}."):
             own = _importer(".".join(parts[:3]), code_root() / "experiments" / parts[2])

@@ -158,23 +158,9 @@ def digests(ids: numpy.ndarray) -> numpy.ndarray:
 
 
 def _are_unique(numbers: numpy.ndarray) -> bool:
-    """Whether all digests differ, in a third of the time that sorting takes: each goes into a slot of a table, where
-    the last one stays; those that have lost their slot are compared with it, and go on to another table."""
     import numpy
 
-    while len(numbers):
-        bits = len(numbers).bit_length() + 1
-        slots = (numbers >> numpy.uint64(64 - bits)).view(numpy.int64)
-        rows = numpy.arange(len(numbers), dtype=numpy.min_scalar_type(len(numbers)))
-        table = numpy.empty(2**bits, rows.dtype)
-        table[slots] = rows
-        winners = table[slots]
-        lost = winners != rows
-        others = numbers[lost]
-        if (others == numbers[winners[lost]]).any():
-            return False
-        numbers = others * numpy.uint64(0x9E3779B97F4A7C15)  # odd, so they still differ, and have other slots
-    return True
+    return is_ascending(numpy.sort(numbers))
 
 
 def fingerprint(ids: numpy.ndarray) -> str:

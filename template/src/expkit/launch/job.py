@@ -20,7 +20,7 @@ from expkit.config.compose import print_config, typed
 from expkit.config.load import load_experiment
 from expkit.config.parameter_sets import DEFAULT, refuse_shared_name
 from expkit.config.values import Mode
-from expkit.errors import Error, Failed, interrupted, one_line, report, require
+from expkit.errors import Error, Failed, interruption, one_line, report, require
 from expkit.paths import code_root, project_root, shown
 from expkit.train import world
 
@@ -67,7 +67,7 @@ class Job:
             try:
                 return self._run(cfg)
             except Exception as error:
-                if interrupted(error):
+                if interruption(error):
                     raise KeyboardInterrupt from error
                 if HydraConfig.get().mode is RunMode.MULTIRUN:
                     raise self._reported(error) from None

@@ -21,7 +21,7 @@ from expkit.config.load import Loaded, load_experiment
 from expkit.config.messages import as_error, keys_named
 from expkit.config.parameter_sets import chosen, refuse_shared_name, require_files
 from expkit.config.values import Config, check, name_folds
-from expkit.errors import CAUGHT, Error, escape_unprintable, interrupted, report, require, terminable
+from expkit.errors import CAUGHT, Error, escape_unprintable, interruption, report, require, terminable
 from expkit.fingerprint import Fingerprint
 from expkit.launch import devices
 from expkit.launch.job import Job
@@ -94,13 +94,13 @@ def _run(train: Path, experiment: Experiment) -> BaseException | None:
         with registered(loaded, manual=_manual(loaded, args.overrides) if args.help else None):
             compat.run(loaded.folder, parser, args, job)
     except CAUGHT as error:
-        return error if interrupted(error) else as_error(error)
+        return error if interruption(error) else as_error(error)
     return job.failure
 
 
 def _parts(experiment: Experiment) -> list[str]:
-    """Where the parts of an experiment stand, and what they hold."""
-    return [Fingerprint(follow=False).of(getattr(experiment, item.name, None)) for item in fields(Experiment)]
+    """What the parts of an experiment do, and what they hold."""
+    return [Fingerprint().of(getattr(experiment, item.name, None)) for item in fields(Experiment)]
 
 
 def _without_dashes(flag: str, loaded: Loaded) -> str:

@@ -17,7 +17,7 @@ from expkit.config import compat
 from expkit.config.compose import registered
 from expkit.config.load import Loaded
 from expkit.config.messages import as_error
-from expkit.errors import AGAIN, CAUGHT, Error, Failed, interrupted, require, warn
+from expkit.errors import AGAIN, CAUGHT, Error, Failed, interruption, require, warn
 from expkit.launch import devices
 from expkit.launch.codecopy import copy_code, expose, hide
 from expkit.launch.job import NOTE, Job, JobFailed
@@ -65,7 +65,7 @@ def sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argpa
 
 def _readable(error: BaseException, copy: Path, project: Path) -> BaseException:
     """An error of composing or launching as one line, with the project's paths in place of the copy's."""
-    if interrupted(error):
+    if interruption(error):
         return error
     found = as_error(error)
     if type(found).__name__ == "TerminatedWorkerError":  # joblib

@@ -21,112 +21,59 @@ Everything else reads and writes a run through this room. Nothing here raises fo
 not fit is a problem, and what has a problem does not count. Nothing that is read is executed.
 """
 
-from expkit.record.data import read_data, write_data
-from expkit.record.fold import FoldRecord, fail_fold, read_fold, score_result, write_result
-from expkit.record.layout import (
-    BLENDS,
-    CHECKPOINT,
-    CONFIG,
-    CV,
-    FAILED,
-    FOLD,
-    HISTORY,
-    LOG,
-    NOT_EXPERIMENTS,
-    OOF,
-    ORIGIN,
-    PRUNED,
-    RESULT,
-    RUN,
-    SUBMISSION,
-    SUBMISSIONS,
-    TEST,
-    THEN,
-    VERSION,
-    counting,
-    counting_among,
-    fold_name,
-    fold_title,
-    forget_deleted,
-    grouped,
-    install,
-    run_folders,
-    version_folder,
-    version_number,
-    versions,
-)
-from expkit.record.marks import COPY, marks_of, parent_marks
-from expkit.record.notes import Notes, add_note, read_notes
-from expkit.record.recipe import Parent, Recipe
-from expkit.record.run import (
-    RunRecord,
-    Score,
-    describe_again,
-    deviation,
-    forget_cv,
-    prune_run,
-    read_run,
-    read_run_info,
-    write_cv,
-    write_run,
-)
-from expkit.record.submissions import write_submission
-
-__all__ = [
-    "BLENDS",
-    "CHECKPOINT",
-    "CONFIG",
-    "COPY",
-    "CV",
-    "FAILED",
-    "FOLD",
-    "FoldRecord",
-    "HISTORY",
-    "LOG",
-    "NOT_EXPERIMENTS",
-    "OOF",
-    "Notes",
-    "ORIGIN",
-    "PRUNED",
-    "Parent",
-    "RESULT",
-    "RUN",
-    "Recipe",
-    "RunRecord",
-    "SUBMISSION",
-    "SUBMISSIONS",
-    "Score",
-    "TEST",
-    "THEN",
-    "VERSION",
-    "add_note",
-    "counting",
-    "counting_among",
-    "describe_again",
-    "deviation",
-    "fail_fold",
-    "fold_name",
-    "fold_title",
-    "forget_cv",
-    "forget_deleted",
-    "grouped",
-    "install",
-    "marks_of",
-    "parent_marks",
-    "prune_run",
-    "read_data",
-    "read_fold",
-    "read_notes",
-    "read_run",
-    "read_run_info",
-    "run_folders",
-    "score_result",
-    "version_folder",
-    "version_number",
-    "versions",
-    "write_cv",
-    "write_data",
-    "write_result",
-    "write_run",
-    "write_submission",
-]
+from expkit.record.data import read_data as read_data
+from expkit.record.data import write_data as write_data
+from expkit.record.fold import FoldRecord as FoldRecord
+from expkit.record.fold import fail_fold as fail_fold
+from expkit.record.fold import read_fold as read_fold
+from expkit.record.fold import score_result as score_result
+from expkit.record.fold import write_result as write_result
+from expkit.record.layout import BLENDS as BLENDS
+from expkit.record.layout import CHECKPOINT as CHECKPOINT
+from expkit.record.layout import CONFIG as CONFIG
+from expkit.record.layout import CV as CV
+from expkit.record.layout import FAILED as FAILED
+from expkit.record.layout import FOLD as FOLD
+from expkit.record.layout import HISTORY as HISTORY
+from expkit.record.layout import LOG as LOG
+from expkit.record.layout import NOT_EXPERIMENTS as NOT_EXPERIMENTS
+from expkit.record.layout import OOF as OOF
+from expkit.record.layout import ORIGIN as ORIGIN
+from expkit.record.layout import PRUNED as PRUNED
+from expkit.record.layout import RESULT as RESULT
+from expkit.record.layout import RUN as RUN
+from expkit.record.layout import SUBMISSION as SUBMISSION
+from expkit.record.layout import SUBMISSIONS as SUBMISSIONS
+from expkit.record.layout import TEST as TEST
+from expkit.record.layout import THEN as THEN
+from expkit.record.layout import VERSION as VERSION
+from expkit.record.layout import counting as counting
+from expkit.record.layout import counting_among as counting_among
+from expkit.record.layout import fold_name as fold_name
+from expkit.record.layout import fold_title as fold_title
+from expkit.record.layout import forget_deleted as forget_deleted
+from expkit.record.layout import grouped as grouped
+from expkit.record.layout import install as install
+from expkit.record.layout import run_folders as run_folders
+from expkit.record.layout import version_folder as version_folder
+from expkit.record.layout import version_number as version_number
+from expkit.record.layout import versions as versions
+from expkit.record.marks import COPY as COPY
+from expkit.record.marks import marks_of as marks_of
+from expkit.record.marks import parent_marks as parent_marks
+from expkit.record.notes import Notes as Notes
+from expkit.record.notes import add_note as add_note
+from expkit.record.notes import read_notes as read_notes
+from expkit.record.recipe import Parent as Parent
+from expkit.record.recipe import Recipe as Recipe
+from expkit.record.run import RunRecord as RunRecord
+from expkit.record.run import Score as Score
+from expkit.record.run import describe_again as describe_again
+from expkit.record.run import deviation as deviation
+from expkit.record.run import forget_cv as forget_cv
+from expkit.record.run import prune_run as prune_run
+from expkit.record.run import read_run as read_run
+from expkit.record.run import read_run_info as read_run_info
+from expkit.record.run import write_cv as write_cv
+from expkit.record.run import write_run as write_run
+from expkit.record.submissions import write_submission as write_submission

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from expkit import record
-from expkit.errors import Error, Failed, described, interrupted, require
+from expkit.errors import Error, Failed, described, interruption, require
 from expkit.train import world
 from expkit.train.cache import Cache
 from expkit.train.checkpoint import Checkpoint
@@ -90,7 +90,7 @@ class Ranks:
         signal.signal(signal.SIGTERM, lambda *_: None)  # torchrun's, for the same failure: first, this one is told
         said = json.dumps([self.rank, described(own), "".join(traceback.format_exception(own))])
         try:
-            if interrupted(own) and not self._store.check([FAILED]):
+            if interruption(own) and not self._store.check([FAILED]):
                 return own
             rank, reason, trace = json.loads(self._store.compare_set(FAILED, "", said))  # the first one stays
         except RuntimeError:  # the place where they meet is gone, too

@@ -18,7 +18,7 @@ from expkit.errors import (
     Error,
     Failed,
     described,
-    interrupted,
+    interruption,
     is_unread,
     report,
     require,
@@ -218,7 +218,7 @@ class Run:
             print(f"{done.title}  {describe(done, self._done.score(done))}", flush=True)
         if failure is None:
             return
-        if not isinstance(failure, Exception) or interrupted(failure):
+        if not isinstance(failure, Exception) or interruption(failure):
             raise failure
         self.place.require_current()  # a folder that somebody has deleted explains any failure
         goes_on = len(self._numbers()) > 1 and self._ranks.size == 1  # other ranks would be in another fold

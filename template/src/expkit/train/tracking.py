@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from expkit.errors import interrupted, warn
+from expkit.errors import interruption, warn
 from expkit.paths import code_root, output_dir, shown
 from expkit.record import fold_name
 from expkit.train.parts import close, rows_before
@@ -225,7 +225,7 @@ def _attempt(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
     try:
         return call(), None
     except Exception as error:  # whatever W&B raises: tracking is not worth a training
-        if interrupted(error):
+        if interruption(error):
             raise
         return None, error
 
