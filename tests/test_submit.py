@@ -242,7 +242,7 @@ def test_k_values_a_row_are_the_columns_of_the_sample(root: Path) -> None:
     ],
 )
 def test_which_columns_are_meant(header: str, names: list[str], found: list[str] | None) -> None:
-    asked = Sample(Path("sample.csv"), header.split(","), [[] for _ in header.split(",")])
+    asked = Sample(Path("sample.csv"), {name: [] for name in header.split(",")})
     types = {name: numpy.dtype(float) for name in names}
     if found is None:
         with pytest.raises(expkit.Error, match="sample.csv has the column [ac], and the test predictions have"):
@@ -298,7 +298,7 @@ TIMES = {
 @pytest.mark.parametrize("wanted", TIMES.values(), ids=list(TIMES))
 def test_times_are_found_by_their_value(unit: str, wanted: list[str]) -> None:
     """And written as the sample has them."""
-    asked = Sample(Path("sample.csv"), ["date", "y"], [wanted, ["0"] * 3])
+    asked = Sample(Path("sample.csv"), {"date": wanted, "y": ["0"] * 3})
     ids = numpy.array(wanted, dtype="datetime64").astype(f"datetime64[{unit}]")
     if (ids != numpy.array(wanted, dtype="datetime64")).any():
         with pytest.raises(expkit.Error, match="rows of sample.csv are missing, such as date 2020"):
@@ -309,7 +309,7 @@ def test_times_are_found_by_their_value(unit: str, wanted: list[str]) -> None:
 
 
 def test_a_sample_with_an_id_twice_has_an_order_of_its_own() -> None:
-    asked = Sample(Path("sample.csv"), ["id", "y"], [["1", "1", "2"], ["0"] * 3])
+    asked = Sample(Path("sample.csv"), {"id": ["1", "1", "2"], "y": ["0"] * 3})
     table = {"id": numpy.array([1, 1, 2]), "y": numpy.arange(3)}
     assert fitted(table, "x", asked)["y"].tolist() == [0, 1, 2]
     with pytest.raises(expkit.Error, match="x: sample.csv has ids more than once: put the rows in its order"):
@@ -318,7 +318,7 @@ def test_a_sample_with_an_id_twice_has_an_order_of_its_own() -> None:
 
 def test_an_id_twice_among_many_is_found_at_once() -> None:
     ids = [f"row{number}" for number in range(40_000)]
-    asked = Sample(Path("sample.csv"), ["id", "y"], [ids, ["0"] * len(ids)])
+    asked = Sample(Path("sample.csv"), {"id": ids, "y": ["0"] * len(ids)})
     table = {"id": numpy.array([*ids[:-1], ids[-2]]), "y": numpy.zeros(len(ids))}
     started = time.process_time()
     with pytest.raises(expkit.Error, match="x: the id row39998 is there more than once"):

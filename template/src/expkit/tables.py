@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from expkit.errors import Error, require
 from expkit.files import Broken, regular
+from expkit.paths import shown
 
 if TYPE_CHECKING:
     import numpy
@@ -234,6 +235,22 @@ def load(file: Path, only: str | None = None) -> Columns:
         raise
     except (*UNREADABLE, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
         raise Broken(str(error)) from error
+
+
+def read_csv(file: Path) -> dict[str, list[str]]:
+    """The columns of a CSV file with a header, as text.
+
+    Raises:
+        Error: it cannot be read, or a line is too short.
+    """
+    try:
+        with open(file, newline="", encoding="utf-8-sig", opener=regular) as stream:
+            header, *rows = [row for row in csv.reader(stream) if row] or [[]]
+    except (OSError, ValueError, csv.Error) as error:  # also what is no UTF-8
+        raise Error(f"{shown(file)} cannot be read: {error}") from error
+    require(bool(header), f"{shown(file)} is empty")
+    require(all(len(row) >= len(header) for row in rows), f"{shown(file)}: a line has fewer columns than the first")
+    return {name: [row[place] for row in rows] for place, name in enumerate(header)}
 
 
 def write_csv(file: Path | TextIO, table: Mapping[str, Any], as_cell: Callable[[Any], Any] | None = None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,8 +14,7 @@ from expkit import record, tables
 from expkit.combine.mean import Mean
 from expkit.combine.source import Source, mean_of
 from expkit.config.load import load_experiment
-from expkit.errors import Error, require
-from expkit.files import regular
+from expkit.errors import require
 from expkit.paths import output_dir, shown
 from expkit.record import SUBMISSION
 from expkit.train.submission import Sample, find_sample, fitted
@@ -101,14 +99,8 @@ def _as_it_is(source: Source) -> tuple[Columns, dict[str, str]]:
     """The submission that the training on all rows has written."""
     import numpy
 
-    file = source.parts[0].folder / SUBMISSION
-    try:
-        with open(file, newline="", encoding="utf-8", opener=regular) as stream:
-            header, *rows = csv.reader(stream)
-        table = {name: numpy.array([row[place] for row in rows]) for place, name in enumerate(header)}
-    except (OSError, ValueError, IndexError, csv.Error) as error:
-        raise Error(f"{shown(file)} cannot be read: {error or 'it is empty'}") from error
-    return table, {name: name for name in header}
+    columns = tables.read_csv(source.parts[0].folder / SUBMISSION)
+    return {name: numpy.array(column) for name, column in columns.items()}, {name: name for name in columns}
 
 
 def _columns(mean: Mean, sample: Sample | None, what: str) -> tuple[Columns, dict[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from expkit import tables
 from expkit.config.values import METHOD, ExpConfig, SplitMethod
 from expkit.errors import Error, require
-from expkit.files import regular
 from expkit.paths import input_dir, shown
 from expkit.train.predictions import note_valid_ids
 
@@ -217,20 +215,14 @@ def _numbers(exp: ExpConfig, ids: numpy.ndarray) -> numpy.ndarray:
 
 def _read(file: Path, id: str, column: str, is_number: bool) -> dict[Any, int]:
     """The number of the fold by id."""
+    require(file.exists(), f"there is no {shown(file)}, which exp.split.file names")
+    columns = tables.read_csv(file)
+    for name in (id, column):
+        require(name in columns, f"{shown(file)}: there is no column {name}; there are {', '.join(columns)}")
     try:
-        with open(file, newline="", encoding="utf-8-sig", opener=regular) as stream:
-            lines = csv.reader(stream)
-            names = next(lines, [])
-            for name in (id, column):
-                require(name in names, f"{shown(file)}: there is no column {name}; there are {', '.join(names)}")
-            places = names.index(id), names.index(column)
-            pairs = [(line[places[0]], line[places[1]]) for line in lines if line]
+        pairs = zip(columns[id], columns[column], strict=True)
         read = [(int(each) if is_number else each, int(number)) for each, number in pairs]
-    except FileNotFoundError:
-        raise Error(f"there is no {shown(file)}, which exp.split.file names") from None
-    except IndexError:
-        raise Error(f"{shown(file)}: a line has fewer columns than the first") from None
-    except (ValueError, csv.Error) as error:  # also what is no UTF-8
+    except ValueError as error:
         raise Error(
             f"{shown(file)}: {error}: {column} must hold whole numbers, and {id} the ids of the rows"
         ) from error

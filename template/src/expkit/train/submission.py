@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import tables
 from expkit.errors import Error, require, warn
-from expkit.files import regular
 from expkit.inputs import files_of
 from expkit.paths import shown
 from expkit.train.predictions import PROBABILITY, class_columns
@@ -29,17 +28,19 @@ class Sample:
     """What a competition asks for: a sample submission.
 
     Attributes:
-        header: the names of the columns; the first is the id.
-        rows: the values, by column, as text.
+        columns: name to values, as text; the first is the id.
     """
 
     file: Path
-    header: list[str]
-    rows: list[list[str]]
+    columns: dict[str, list[str]]
+
+    @property
+    def header(self) -> list[str]:
+        return list(self.columns)
 
     @property
     def ids(self) -> list[str]:
-        return self.rows[0]
+        return self.columns[self.header[0]]
 
     def is_for(self, ids: numpy.ndarray) -> bool:
         """Whether most of its rows are among ids, (n,), if zeros before a number do not count."""
@@ -74,9 +75,14 @@ class Sample:
 
     def _keys(self, ids: numpy.ndarray) -> tuple[list[str], list[str]]:
         """What ids and those of the sample are compared by: their text; a time has one, however it is written."""
-        if ids.dtype.kind != "M":
-            return [str(value) for value in ids.tolist()], self.ids
-        return [_time(text) for text in ids.astype(str).tolist()], [_time(text) for text in self.ids]
+        import numpy
+
+        if ids.dtype.kind == "M":
+            with suppress(ValueError):  # the sample has no times
+                wanted = numpy.array(self.ids, "datetime64")
+                kind = numpy.promote_types(ids.dtype, wanted.dtype)
+                return ids.astype(kind).astype(str).tolist(), wanted.astype(kind).astype(str).tolist()
+        return [str(value) for value in ids.tolist()], self.ids
 
     def columns_of(self, types: Mapping[str, numpy.dtype[Any]], what: str) -> dict[str, str]:
         """Which column of the test predictions is each column of the sample but the first.
@@ -94,13 +100,13 @@ class Sample:
         series = _series(names, len(wanted))
         if not all(found.values()) and {one for one in found.values() if one} <= set(series):
             found = dict(zip(wanted, series, strict=False)) or found
-        for place, name in enumerate(wanted, start=1):
+        for name in wanted:
             require(
                 bool(found.get(name)),
                 f"{what}: {shown(self.file)} has the column {name}, and the test predictions have {', '.join(names)}: "
                 f"give fold.save_test a column {name}",
             )
-            shares = filter(_is_share, self.rows[place])
+            shares = filter(_is_share, self.columns[name])
             if types[found[name]].kind != "f" and class_columns(names) and (share := next(shares, None)):
                 raise Error(
                     f"{what}: {shown(self.file)} has numbers such as {share} in {name}, and the predictions are "
@@ -125,7 +131,7 @@ def find_sample(named: Sequence[str] | None, what: str, table: Columns, is_said:
     files = [Path(path) for _, path in files_of(named or None)]
     found = [path for path in files if path.name == SAMPLE]
     found = found or sorted({path.with_name(SAMPLE) for path in files if os.path.isfile(path.with_name(SAMPLE))})
-    samples = [_read(file) for file in found]
+    samples = [Sample(file, tables.read_csv(file)) for file in found]
     if named is not None and not named:
         ids = next(iter(table.values()))
         others, samples = samples, [one for one in samples if one.header == list(table) or one.is_for(ids)]
@@ -136,17 +142,6 @@ def find_sample(named: Sequence[str] | None, what: str, table: Columns, is_said:
         f"{what}: there are {len(samples)} files {SAMPLE}: name the data, expkit.Experiment(..., inputs=[...])",
     )
     return samples[0] if samples else None
-
-
-def _read(file: Path) -> Sample:
-    try:
-        with open(file, newline="", encoding="utf-8-sig", opener=regular) as stream:
-            rows = csv.reader(stream)
-            header = next(rows)
-            lines = [row for row in rows if row]
-            return Sample(file, header, [[row[place] for row in lines] for place in range(len(header))])
-    except (OSError, UnicodeDecodeError, csv.Error, StopIteration, IndexError) as error:
-        raise Error(f"{shown(file)} cannot be read: {error or 'it is empty'}") from error
 
 
 def fitted(table: Columns, what: str, sample: Sample | None) -> Columns:
@@ -194,15 +189,6 @@ def check_test(table: Columns, what: str, named: Sequence[str] | None, debug: bo
         return str(error)
     sample.columns_of({name: column.dtype for name, column in tables.flat(table).items() if name != "id"}, what)
     return ""
-
-
-def _time(text: str) -> str:
-    """A time as text without what is zero at its end: 2020-01-01 for 2020-01-01T00:00:00.000."""
-    day, _, time = text.replace("T", " ").partition(" ")
-    time = time.rstrip("0").rstrip(".") if "." in time else time
-    while time.endswith(":00"):
-        time = time.removesuffix(":00")
-    return f"{day}{'-01-01'[len(day) - 4 :]} {'' if time == '00' else time}".rstrip()
 
 
 def _series(names: Sequence[str], count: int) -> list[str]:
