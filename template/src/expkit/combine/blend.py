@@ -90,7 +90,7 @@ def blend(runs: Sequence[RunRecord], method: str, name: str | None = None) -> Bl
         {str(part): weights for part, weights in made.blended.by_part.items()},
         made.blended.flattering,
         made.blended.fitted_on,
-        scores.made_by(loaded.experiment),
+        loaded.experiment.made_by,
     )
     run = _write(versions, recipe, config, made, runs, started)
     return Blend(run, best, True, made.notes)

@@ -17,7 +17,6 @@ from expkit.combine.source import choose, mean_of
 from expkit.config.load import Loaded, load_experiment
 from expkit.errors import Error, require
 from expkit.record import OOF, TEST, FoldRecord, RunRecord, parent_marks
-from expkit.train import scores
 
 if TYPE_CHECKING:
     import numpy
@@ -62,7 +61,7 @@ def computed(runs: Sequence[RunRecord], method: str) -> Computed:
     ]
     if members.other_folds:
         notes.append(f"{', '.join(members.other_folds)}: other folds than {runs[0].title}, whose folds the blend has")
-    metric, own = runs[0].metric or "", scores.made_by(loaded.experiment)
+    metric, own = runs[0].metric or "", loaded.experiment.made_by
     known = [(run.title, (run.cv or {}).get("made_by", own).get(metric)) for run in runs]
     if others := [title for title, what in known if what != own.get(metric)]:
         notes.append(f"{', '.join(others)}: scored by another {metric} than {loaded.name} has now")
@@ -128,7 +127,7 @@ def again(run: RunRecord) -> tuple[list[str], list[str]]:
     elif (run.full is None) != (made.test is None):
         differences.append("test predictions: they are there only " + ("now" if run.full is None else "in the record"))
     reasons = parent_marks(run)
-    if recipe.made_by != scores.made_by(made.loaded.experiment):
+    if recipe.made_by != made.loaded.experiment.made_by:
         reasons.append(f"the metric of {recipe.scored_by} has changed")
     return differences, reasons or ["nothing that is recorded differs: other packages, or another processor"]
 

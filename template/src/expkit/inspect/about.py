@@ -12,7 +12,7 @@ from expkit.inspect.board import COLUMNS
 from expkit.inspect.learning import last_curves
 from expkit.inspect.loaded import LoadedRun
 from expkit.record import SUBMISSION, FoldRecord, RunRecord, Score, read_run
-from expkit.train.changes import changed_code, changed_data
+from expkit.train.changes import changes_since
 from expkit.train.scores import is_current
 
 MANY_RANKS = r"world_size ([2-9]|\d\d+)"
@@ -114,12 +114,8 @@ def _sources_changed(run: RunRecord, part: FoldRecord, loaded: Loaded | None) ->
     file = fold_file(flat(run.info["config"])) if run.info else ""
     named = loaded.experiment.data(file) if loaded else None
     marks = []
-    for what, changed in (
-        ("code", changed_code(part, loaded.unused if loaded else None)),
-        ("data", changed_data(part, named)),
-    ):
-        if changed:
-            marks.append(f"{what} changed since ({', '.join(changed[:3])}{', ...' if len(changed) > 3 else ''})")
+    for what, names in changes_since(part, loaded.unused if loaded else None, named).items():
+        marks.append(f"{what} changed since ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
     return marks
 
 

@@ -12,7 +12,6 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from expkit.codehash import same_code
-from expkit.errors import warn
 from expkit.files import is_locked
 from expkit.study.report import Outcome
 from expkit.study.storage import folder
@@ -39,7 +38,6 @@ class Trials:
         self._alive = FileLock(self._commands / self._id)
         self._asking = FileLock(self._commands / ".lock")
         self._mine: set[int] = set()
-        self._has_warned = False
 
     def __enter__(self) -> Trials:
         self._alive.acquire()
@@ -113,24 +111,12 @@ class Trials:
         self._mine.discard(trial.number)
         if outcome is not None and outcome.code is not None:
             trial.set_user_attr(CODE, outcome.code)
-            self._warn_of_other_code(trial.number, outcome.code)
         try:
             self.study.tell(trial, outcome.score if outcome else None, state)
         except RuntimeError as error:
             if "`Study.stop`" not in str(error):  # GridSampler's, at the last point of the grid
                 raise
         return state
-
-    def _warn_of_other_code(self, number: int, code: list[str]) -> None:
-        """Once: a later trial of this command has the same code."""
-        others = [] if self._has_warned else of_other_code(self.study, code)
-        if others:
-            self._has_warned = True
-            some = f"{', '.join(map(str, others[:3]))}{', ...' if len(others) > 3 else ''}"
-            warn(
-                f"the code has changed: trial {number} was trained with other code than {some} of this study; "
-                "hydra.sweeper.study_name=... begins another one"
-            )
 
 
 def of_other_code(study: Study, code: list[str]) -> list[int]:

@@ -22,17 +22,26 @@ def changed_code(fold: FoldRecord, unused: codehash.Unused | None) -> list[str]:
     return codehash.changed_since(code, unused)
 
 
-def changed_data(fold: FoldRecord, named: Sequence[str] | None) -> list[str]:
-    """How the data of the experiment differ from those that it was trained with, a line a file. Writes nothing.
+def changes_since(
+    fold: FoldRecord, unused: codehash.Unused | None, named: Sequence[str] | None
+) -> dict[str, list[str]]:
+    """What has changed since a fold was trained: "code" and "data", each with its files; {}: nothing.
 
     Args:
-        named: what of `input/` the training reads now, as `Experiment.data` says.
+        unused: as of `changed_code`.
+        named: as of `data_since`.
     """
-    return data_since(fold.result["data"] if fold.result else None, named)
+    data = data_since(fold.result["data"] if fold.result else None, named)
+    return {what: names for what, names in (("code", changed_code(fold, unused)), ("data", data)) if names}
 
 
 def data_since(trained_with: str | None, named: Sequence[str] | None) -> list[str]:
-    """As `changed_data`, of the data with this fingerprint; None: it is not known, and nothing has changed."""
+    """How the data of the experiment differ from those with this fingerprint, a line a file. Writes nothing.
+
+    Args:
+        trained_with: None: it is not known, and nothing has changed.
+        named: what of `input/` the training reads now, as `Experiment.data` says.
+    """
     if trained_with is None:
         return []
     before = read_data(output_dir(), trained_with)

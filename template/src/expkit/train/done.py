@@ -8,7 +8,7 @@ from expkit.errors import warn
 from expkit.paths import shown
 from expkit.record import FoldRecord
 from expkit.train import scores
-from expkit.train.changes import changed_code, changed_data
+from expkit.train.changes import changes_since
 from expkit.train.place import Place
 from expkit.train.say import describe
 
@@ -37,11 +37,8 @@ class Done:
                 warn(f"{shown(fold.folder)}: {fold.problem}; it counts as missing")
             return False
         print(f"{fold.title} is done: {describe(fold, self.score(fold))}", flush=True)
-        for what, changed in (
-            ("code", changed_code(fold, self._loaded.unused)),
-            ("data", changed_data(fold, self._place.inputs)),
-        ):
-            if changed and what not in self._said:
+        for what, changed in changes_since(fold, self._loaded.unused, self._place.inputs).items():
+            if what not in self._said:
                 self._said.add(what)
                 warn(
                     f"the {what} has changed since {fold.title} ({', '.join(changed[:3])}); folds of this "
@@ -56,7 +53,7 @@ class Done:
         run = record.read_run(self._place.folder)
         if run.cv is None:
             return metric, (fold.result or {}).get("scores", {}).get(metric)
-        if fold.number is None or run.cv["made_by"] != scores.made_by(self._loaded.experiment):
+        if fold.number is None or run.cv["made_by"] != self._loaded.experiment.made_by:
             return metric, None
         return metric, run.cv["scores"][metric]["folds"].get(str(fold.number))
 

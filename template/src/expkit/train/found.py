@@ -9,7 +9,7 @@ from typing import Any
 from expkit.errors import require
 from expkit.paths import shown
 from expkit.record import marks_of, read_run
-from expkit.train.changes import changed_code, changed_data
+from expkit.train.changes import changes_since
 from expkit.train.place import Place
 
 
@@ -54,7 +54,7 @@ def found_by_folds(place: Place, inputs: Sequence[str] | None, number: int | Non
         there = f"{len(run.done)} of {run.n_folds} folds are trained" if run else "no fold is trained"
         return Found({}, f"{there}: train all of them first, exp.mode=cv exp.fold=null")
     first = next(iter(run.done.values()))
-    changed = changed_code(first, place.loaded.unused) or changed_data(first, inputs)
+    changed = [name for names in changes_since(first, place.loaded.unused, inputs).values() for name in names]
     marks = marks_of(run)
     if marks or changed:
         why = ", ".join(marks) or f"changed since: {', '.join(changed[:3])}"

@@ -96,7 +96,7 @@ def plain_value(value: Any, what: str) -> Any:
 
 def scores(experiment: Experiment, predictions: Columns) -> dict[str, float]:
     """Every metric of an experiment. Errors as of `score`."""
-    made_by(experiment)  # before one of them changes what it holds
+    _ = experiment.made_by  # before one of them changes what it holds
     return {name: score(name, metric, predictions) for name, metric in experiment.metrics.items()}
 
 
@@ -110,7 +110,7 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> RunRecor
     if not run.done or is_current(experiment, run):
         return run
     before = run.cv["made_by"] if run.cv is not None else {}
-    changed = [name for name, what in made_by(experiment).items() if before.get(name, what) != what]
+    changed = [name for name, what in experiment.made_by.items() if before.get(name, what) != what]
     with versions.locked():  # whoever comes last sees every fold
         run = record.read_run(folder)
         try:
@@ -131,14 +131,9 @@ def is_current(experiment: Experiment, run: RunRecord) -> bool:
 
 def _about(experiment: Experiment) -> dict[str, Any]:
     """How an experiment scores its runs."""
-    made = made_by(experiment)
+    made = experiment.made_by
     about = {"metric": next(iter(made)), "greater_is_better": experiment.greater_is_better, "made_by": made}
     return about | {"score_over": experiment.score_over}
-
-
-def made_by(experiment: Experiment) -> dict[str, str]:
-    """What the metrics of an experiment do, as hashes by name, by `fingerprint.Fingerprint`."""
-    return experiment.made_by
 
 
 def _summary(experiment: Experiment, run: RunRecord) -> dict[str, Any]:
