@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import is_dataclass
 from enum import Enum
 
+from expkit.modules import SOURCES
+
 # Notes for tools, in comments.
 _TOOLS = re.compile(r"\s*#?\s*\b(noqa|type:|pyright:|mypy:|pylint:|ruff:|fmt:|pragma:).*")
 
@@ -33,11 +35,10 @@ class Module:
 
 def module(name: str) -> Module:
     """A module as it was executed; an empty one when it has no source."""
-    loaded = sys.modules.get(name)
-    source = getattr(getattr(loaded, "__loader__", None), "source", None)
     try:
-        return _parsed(source.decode() if isinstance(source, bytes) else inspect.getsource(loaded))  # type: ignore[arg-type]
-    except (OSError, TypeError, SyntaxError, ValueError):
+        loaded = sys.modules[name]
+        return _parsed(SOURCES[loaded].decode() if loaded in SOURCES else inspect.getsource(loaded))
+    except (KeyError, OSError, TypeError, SyntaxError, ValueError):
         return _parsed("")
 
 
