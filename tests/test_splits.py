@@ -177,7 +177,7 @@ def test_text_ids_stay_text(root: Path) -> None:
         ("id,fold\n1,0\n2,1\n3,2\n4,3\n", "fold 3 is not one: exp.n_folds=3 takes 0 to 2"),
         ("id,fold\n1,0\n2,1\n3,2\n4,-2\n", "fold -2 is not one"),
         ("id,part\n1,0\n", "there is no column fold; there are id, part"),
-        ("", "there is no column id"),
+        ("", "folds.csv is empty"),
         ("id,fold\n1,0\n2\n", "a line has fewer columns than the first"),
         ("id,fold\n1,a\n", "invalid literal for int() with base 10: 'a'"),
         ("id,fold\none,0\n", "'one'"),

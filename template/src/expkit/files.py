@@ -43,12 +43,16 @@ def write_text(file: Path, text: str) -> None:
 def write_json(file: Path, content: Mapping[str, Any]) -> str:
     """Write a JSON file whole or not at all, and seal it: its last key is a checksum of all before it.
 
+    Args:
+        content: a checksum in it, of a file that was read, is left out.
+
     Returns:
         The checksum.
 
     Raises:
         ValueError: a number is nan or inf, which is no JSON.
     """
+    content = {key: value for key, value in content.items() if key != "checksum"}
     text = json.dumps(content, indent=2, ensure_ascii=True, allow_nan=False)
     checksum = _checksum(text.encode())
     write_text(file, f'{text[:-2]}{_SEAL.decode()}{checksum}"\n}}\n')

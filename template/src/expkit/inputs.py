@@ -41,12 +41,14 @@ def take(named: Sequence[str] | None = None, keep: bool = True, cached: Iterable
     except (Broken, KeyError):
         known = {}
     names, kept = list(cached), dict[str, list[Any]]()
+    folder = input_dir()
     for attempt in range(ATTEMPTS):
         try:
-            found = _hashed([*files_of(named), *_of_cache(names)], known, kept)
+            also = [(name, str(folder / name)) for name in names if (folder / name).is_file()]
+            found = _hashed([*files_of(named), *also], known, kept)
             break
         except OSError as error:
-            where = shown(Path(error.filename or input_dir()))
+            where = shown(Path(error.filename or folder))
             if not isinstance(error, FileNotFoundError):
                 raise Error(f"{where} cannot be read: {error.strerror}: mend it, or {_NAME}") from error
             time.sleep(0.01 * attempt)  # it has gone since it was listed: a download gets another name when it is done
@@ -59,10 +61,6 @@ def take(named: Sequence[str] | None = None, keep: bool = True, cached: Iterable
         except OSError as error:
             warn(f"input/ will be read again next time: cannot write {shown(cache_file)}: {error.strerror}")
     return digest(found), found
-
-
-def _of_cache(names: Iterable[str]) -> list[tuple[str, str]]:
-    return [(name, str(input_dir() / name)) for name in names if (input_dir() / name).is_file()]
 
 
 def _hashed(listed: Iterable[tuple[str, str]], known: Mapping[str, Any], kept: dict[str, list[Any]]) -> Manifest:

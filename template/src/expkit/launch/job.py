@@ -153,7 +153,6 @@ class Job:
                 known = files.read_json(file) or {}
             except files.Broken:
                 known = {}
-            known.pop("checksum", None)
             files.write_json(file, known | values)
 
     def _reported(self, error: Exception) -> JobFailed:

@@ -154,5 +154,4 @@ def fail_fold(folder: Path, reason: str) -> None:
 def score_result(fold: FoldRecord, scores: Mapping[str, float]) -> None:
     """Give a fold that is trained and has no score its scores."""
     assert fold.unscored is not None
-    content = {key: value for key, value in fold.unscored.items() if key != "checksum"}
-    files.write_json(fold.folder / RESULT, content | {"scores": dict(scores)})
+    files.write_json(fold.folder / RESULT, fold.unscored | {"scores": dict(scores)})

@@ -106,28 +106,18 @@ def add_note(title: str, about: Mapping[str, Any], folder: Path | None = None) -
     require(_fits(line), f"{title}: this cannot be noted: {dict(about)}")
     file = (folder or notes_dir()) / f"{experiment}.jsonl"
     make_folder(file.parent)
-    text = json.dumps(line, ensure_ascii=not _is_plain(line), allow_nan=False) + "\n"
+    text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         with open(file, "ab+", opener=regular) as stream:  # at the end, also when two processes add at the same time
-            if stream.tell() and _last_byte(file) != b"\n":  # somebody has edited it
+            stream.seek(max(stream.tell() - 1, 0))
+            if stream.read(1) not in (b"", b"\n"):  # somebody has edited it
                 text = "\n" + text
-            stream.write(text.encode())
+            stream.write(text.encode(errors="backslashreplace"))  # half a character is no UTF-8: as JSON escapes it
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
         raise Error(f"cannot write {shown(file)}: {error.strerror}") from error
     return line
-
-
-def _is_plain(line: Mapping[str, Any]) -> bool:
-    """Whether a file can hold its text as it is; half a character is no UTF-8."""
-    return not any(0xD800 <= ord(character) <= 0xDFFF for character in json.dumps(line, ensure_ascii=False))
-
-
-def _last_byte(file: Path) -> bytes:
-    with open(file, "rb") as stream:
-        stream.seek(-1, os.SEEK_END)
-        return stream.read(1)
 
 
 def _line(text: str) -> dict[str, Any] | None:

@@ -254,7 +254,7 @@ def write_run(folder: Path, info: Mapping[str, Any], config: str) -> None:
 
 def describe_again(folder: Path, info: Mapping[str, Any]) -> None:
     """Write the `run.json` of a version anew."""
-    files.write_json(folder / RUN, {key: value for key, value in info.items() if key != "checksum"})
+    files.write_json(folder / RUN, info)
 
 
 def prune_run(folder: Path, where: str, asked: Iterable[int]) -> None:

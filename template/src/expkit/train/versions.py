@@ -208,14 +208,10 @@ def _keep(fold: FoldRecord, version: Path, run_id: str) -> None:
     shutil.copytree(fold.folder, scratch, copy_function=_link)
     if fold.result is not None:
         (scratch / record.RESULT).unlink()
-        files.write_json(scratch / record.RESULT, _unsealed(fold.result) | {"run": run_id})
+        files.write_json(scratch / record.RESULT, fold.result | {"run": run_id})
     files.tree_to_disk(scratch)
     scratch.rename(target)
     files.to_disk(version)
-
-
-def _unsealed(content: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in content.items() if key != "checksum"}
 
 
 def _same_configuration(old: RunRecord, new: RunRecord) -> bool:
