@@ -101,7 +101,7 @@ def amended(folder: Path, snapshot: Snapshot, loaded: Mapping[str, bytes]) -> Sn
     present = {name: about.split()[2] for about, _, name in (line.partition("\t") for line in listed if line)}
     other: list[str] = []
     for path, content in loaded.items():
-        blob = _blob(folder, f"{prefix}{path}", content)
+        blob = git(folder, "hash-object", "-w", "--path", f"{prefix}{path}", "--stdin", stdin=content)
         if present.get(f"{prefix}{path}") != blob:
             other.append(f"100644 {blob}\t{prefix}{path}\0")
     if not other:  # by now, `exp clean snapshots` may have taken its ref away, as no run had it
@@ -113,10 +113,6 @@ def amended(folder: Path, snapshot: Snapshot, loaded: Mapping[str, bytes]) -> Sn
         git(folder, "read-tree", snapshot["snapshot"], index=own)
         git(folder, "update-index", "-z", "--index-info", index=own, stdin="".join(other).encode())
         return _commit(folder, git(folder, "write-tree", index=own))
-
-
-def _blob(folder: Path, path: str, content: bytes) -> str:
-    return git(folder, "hash-object", "-w", "--path", path, "--stdin", stdin=content)
 
 
 @contextmanager

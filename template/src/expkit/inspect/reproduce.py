@@ -19,8 +19,8 @@ from typing import Any
 
 from expkit import inputs
 from expkit.combine.computed import again as computed_again
+from expkit.combine.rows import predictions
 from expkit.errors import Error, Failed, require, terminable
-from expkit.files import Broken
 from expkit.inspect.find import find_run
 from expkit.paths import code_root, output_dir, project_root, shown
 from expkit.record import FoldRecord, RunRecord, marks_of, read_data, read_run, run_folders
@@ -170,10 +170,7 @@ def _compare(old: FoldRecord, new: FoldRecord, metric: str) -> Iterator[str]:
     before, after = (fold.result["scores"].get(metric) for fold in (old, new) if fold.result)
     if before != after and after is not None:
         yield f"{old.title}: {metric} {before} → {after}"
-    try:
-        one, other = old.predictions(), new.predictions()
-    except (Broken, FileNotFoundError) as error:
-        raise Error(f"{old.title}: its predictions cannot be read: {error}") from error
+    one, other = predictions(old), predictions(new)
     if list(one) != list(other) or len(next(iter(one.values()))) != len(next(iter(other.values()))):
         yield f"{old.title}: other columns or rows: {_shape(one)} → {_shape(other)}"
         return

@@ -48,9 +48,8 @@ class Done:
 
     def score(self, fold: FoldRecord) -> tuple[str, float | None]:
         """The name of the metric that decides, and its score of a fold; None while that is to be computed again."""
-        assert self._place.folder is not None
         metric = next(iter(self._loaded.experiment.metrics))
-        run = record.read_run(self._place.folder)
+        run = record.read_run(self._place.version)
         if run.cv is None:
             return metric, (fold.result or {}).get("scores", {}).get(metric)
         if fold.number is None or run.cv["made_by"] != self._loaded.experiment.made_by:
@@ -59,7 +58,7 @@ class Done:
 
     def _score_again(self, fold: FoldRecord) -> FoldRecord:
         """A fold whose metric has failed is trained already: its predictions are scored now."""
-        assert fold.unscored is not None and self._place.folder is not None
+        assert fold.unscored is not None
         found = scores.scores(self._loaded.experiment, fold.predictions())
         record.score_result(fold, found)
-        return record.read_fold(self._place.folder, fold.number, self._place.id)
+        return record.read_fold(self._place.version, fold.number, self._place.id)

@@ -57,9 +57,8 @@ class Fold:
     rank = 0
 
     def __init__(self, work: Work, number: int | None, track: Callable[[str | None], Tracker]) -> None:
-        assert work.place.folder is not None
         self.number, self.name, self.title = number, record.fold_name(number), record.fold_title(number)
-        self.folder = work.place.folder / self.name
+        self.folder = work.place.version / self.name
         self.finished: dict[str, Any] | None = None
         self.world_size = work.world_size
         self._work = work

@@ -64,6 +64,12 @@ class Place:
         info = record.read_run_info(folder) if folder is not None else None
         self.folder, self.id = folder, str(info["id"]) if info else ""
 
+    @property
+    def version(self) -> Path:
+        """`folder`, once there is one."""
+        assert self.folder is not None
+        return self.folder
+
     # Which version
 
     def _differences(self, info: dict[str, Any]) -> list[str]:
@@ -144,10 +150,9 @@ class Place:
         """
         changes = self._changes_since(about)
         if changes and not self.config.resume:
-            assert self.folder is not None
             what = " and ".join(f"the {what} ({', '.join(files[:3])})" for what, files in changes.items())
             raise Error(
-                f"{shown(self.folder / name)} has a checkpoint of {about['seconds']:.0f} s of training, from before "
+                f"{shown(self.version / name)} has a checkpoint of {about['seconds']:.0f} s of training, from before "
                 f"{what} changed: resume=true goes on with it, and the run is marked; overwrite=true begins again, in "
                 "a new version"
             )
@@ -177,12 +182,11 @@ class Place:
             self._use(self._existing())
             if self.folder is None:
                 self._use(self._made())
-            assert self.folder is not None
             if takes_over:  # there is nothing that could be lost: it counts at once
-                record.install(self.folder)
+                record.install(self.version)
                 self.versions.clean()
                 self.replaces = False
-            self._note_command(self.folder)
+            self._note_command(self.version)
 
     def _made(self) -> Path:
         base = self.versions.counting()
@@ -244,14 +248,12 @@ class Place:
 
     def is_removed(self) -> bool:
         """Whether the version of this command is gone, as `exp clean` removes one in which nothing is done."""
-        assert self.folder is not None
-        info = record.read_run_info(self.folder)
+        info = record.read_run_info(self.version)
         return info is None or info["id"] != self.id
 
     def require_current(self) -> None:
         """Raise an `Error` when the version of this command can no longer count."""
-        assert self.folder is not None
-        self.versions.require_current(self.folder, self.id)
+        self.versions.require_current(self.version, self.id)
 
 
 def _require_writable(folder: Path) -> None:

@@ -174,21 +174,19 @@ class Run:
         """The first of the folds that nobody trains, locked; when each is taken, the first, after its holder."""
         from filelock import Timeout
 
-        assert self.place.folder is not None
         for number in missing:
-            lock = self.place.versions.part(self.place.folder, record.fold_name(number))
+            lock = self.place.versions.part(self.place.version, record.fold_name(number))
             try:
                 lock.acquire(blocking=False)
                 return number, lock
             except Timeout:
                 continue
         print(f"waiting for {record.fold_title(missing[0])}, which another process trains", flush=True)
-        lock = self.place.versions.part(self.place.folder, record.fold_name(missing[0]))
+        lock = self.place.versions.part(self.place.version, record.fold_name(missing[0]))
         lock.acquire()
         return missing[0], lock
 
     def _train(self, number: int | None) -> None:
-        assert self.place.folder is not None
         track = functools.partial(self._tracking.start, number, self.place.id, list(self.exp.runtime.tags))
         failure: BaseException | None = None
         fold = None
@@ -237,14 +235,13 @@ class Run:
         if self.failed:
             old = "; the old results stay until then" if self.place.replaces else ""
             raise Failed(f"failed: {', '.join(self.failed)}; the same command trains what is missing{old}")
-        assert self.place.folder is not None
         if self.pruned is not None:
-            record.prune_run(self.place.folder, self.pruned, self.exp.fold or [])
+            record.prune_run(self.place.version, self.pruned, self.exp.fold or [])
         if self.place.replaces and self.command.installs:
-            run = self.place.versions.put_in_place(self.place.folder, self.update_scores)
+            run = self.place.versions.put_in_place(self.place.version, self.update_scores)
         else:
             self.place.require_current()
-            run = self.update_scores(self.place.folder)
+            run = self.update_scores(self.place.version)
         score = run.score()
         if self.pruned is not None:
             print(f"pruned {self.pruned}: other trials of the study were better so far", flush=True)
@@ -253,7 +250,7 @@ class Run:
             print(submission_of(run.full))
         elif score is not None:
             print(say_score(run))
-        print(f"results: {shown(self.place.folder)}", flush=True)
+        print(f"results: {shown(self.place.version)}", flush=True)
         if self.exp.mode is Mode.sub or score is None or self.pruned is not None:
             return None
         asked = self.exp.fold or []  # a study compares the same folds, whatever else has been trained
