@@ -48,8 +48,8 @@ def submit(sources: Sequence[Source], title: str, marks: Mapping[str, Sequence[s
 
     Columns are found by name. The sample's first column is "id", whatever it is called. Another column of the sample is
     in this order the column of that name; probability_<name>; when the sample asks for one alone, "prediction", or the
-    only column there is; when it asks for k, the k values of (n, k) predictions, in its order. Without a sample: "id"
-    and "prediction", or all there are. The rows have the sample's order.
+    only column there is; when it asks for k, the k values of an (n, k) "prediction", in its order. Without a sample:
+    "id" and "prediction", or all there are. The rows have the sample's order.
 
     Args:
         title: begins the name of the file.

@@ -97,9 +97,10 @@ class Sample:
         others = ["prediction", *(names if len(names) == 1 else [])] if len(wanted) == 1 else []
         candidates = {name: [name, f"{PROBABILITY}_{name}", *others] for name in wanted}
         found = {name: next(filter(types.__contains__, each), "") for name, each in candidates.items()}
-        series = _series(names, len(wanted))
-        if not all(found.values()) and {one for one in found.values() if one} <= set(series):
-            found = dict(zip(wanted, series, strict=False)) or found
+        series = [f"prediction_{place}" for place in range(len(wanted))]  # of (n, k) predictions
+        is_series = set(filter(None, found.values())) <= set(series) <= set(names)
+        if is_series and not all(found.values()) and f"prediction_{len(wanted)}" not in names:
+            found = dict(zip(wanted, series, strict=True))
         for name in wanted:
             require(
                 bool(found.get(name)),
@@ -189,16 +190,6 @@ def check_test(table: Columns, what: str, named: Sequence[str] | None, debug: bo
         return str(error)
     sample.columns_of({name: column.dtype for name, column in tables.flat(table).items() if name != "id"}, what)
     return ""
-
-
-def _series(names: Sequence[str], count: int) -> list[str]:
-    """The columns that hold `count` values a row, name_0, name_1, ...: of "prediction", or the only ones; else []."""
-    stems = [name.removesuffix("_0") for name in names if name.endswith("_0") and count > 1]
-    all_series = {
-        stem: [f"{stem}_{place}" for place in range(count)] for stem in stems if f"{stem}_{count}" not in names
-    }
-    whole = {stem: series for stem, series in all_series.items() if set(series) <= set(names)}
-    return whole.get("prediction") or (next(iter(whole.values())) if len(whole) == 1 else [])
 
 
 def _is_share(text: str) -> bool:
