@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy  # noqa: F401  # before a test forgets what it has imported
 import pytest
 from conftest import Project, call
 from experiments import own_experiment
@@ -18,6 +19,7 @@ from light import CONFIG, LIGHT, edited, wait_for
 import expkit
 from expkit import codehash, modules
 from expkit.config.load import load_experiment
+from expkit.inspect.compare import compare
 
 PACKAGE = "digits_co_experiments"
 TRAIN = """
@@ -35,7 +37,7 @@ def train(exp, fold):
     fold.finish()
 
 
-experiment = expkit.Experiment(train, expkit.Config, metric=quality)
+experiment = expkit.Experiment(train, expkit.Config, metric=quality, own_split=True)
 
 if __name__ == "__main__":
     expkit.main(experiment)
@@ -128,6 +130,56 @@ def test_a_module_that_is_loaded_by_its_path(
         assert "loaded.py was loaded by its path and may have changed" in capsys.readouterr().err
         path = f"experiments/{name}/loaded.py"
         assert codehash.changed_since(codehash.digests({path: codehash.UNKNOWN})) == [path]
+
+
+READS = "import json\nfrom pathlib import Path\nHERE = Path(__file__).parent\n"
+
+
+def test_a_file_beside_train_py_is_what_was_read_of_it(root: Path) -> None:
+    """Not what lies there when a fold ends, nor what a training, or a library, writes there."""
+    table = f"{READS}K = json.loads((HERE / 'table.json').read_text())"
+    log = "K + 0 * (HERE / 'log').open('a').write('x')"
+    with imported(table, prediction=f"float({log})") as (name, folder):
+        (folder / "table.json").write_text("1")
+        (folder / "log").write_text("of before")
+        load_experiment(name)
+        (folder / "table.json").write_text("500")
+        expkit.run(name, overrides=["exp.fold=[0]"])
+        load_experiment(name, again=True)
+        expkit.run(name, overrides=["exp.fold=[0,1]"])
+        [row] = expkit.read_board()
+        assert row.fold_scores == {0: 1.0, 1: 500.0} and "mixed code" in row.marks
+        (folder / "table.json").write_text("7")
+        expkit.run(name, overrides=["exp.fold=[0,1,2]", "overwrite=true"])
+        [row] = expkit.read_board()
+        assert set(row.fold_scores.values()) == {500.0} and "mixed code" not in row.marks
+
+
+def test_a_file_that_is_read_again_after_an_edit_has_both_contents(root: Path) -> None:
+    with imported(READS, prediction="float((HERE / 'table.json').read_text())") as (name, folder):
+        for fold, text in enumerate(("1", "2")):
+            (folder / "table.json").write_text(text)
+            expkit.run(name, overrides=[f"exp.fold=[{fold}]"])
+        [row] = expkit.read_board()
+        assert row.fold_scores == {0: 1.0, 1: 2.0} and "mixed code" in row.marks
+
+
+def test_a_constant_of_a_metric_that_is_read_from_a_file(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another value is another metric: the same command scores again, and until then nothing compares."""
+    with imported(f"{READS}K = json.loads((HERE / 'k.json').read_text())") as (name, folder):
+        train = folder / "train.py"
+        train.write_text(train.read_text().replace('oof["prediction"].mean()', 'K * oof["prediction"].mean()'))
+        (folder / "k.json").write_text("1")
+        expkit.run(name, overrides=["exp.name=old"])
+        (folder / "k.json").write_text("9")
+        load_experiment(name, again=True)
+        expkit.run(name, overrides=["exp.name=new"])
+        found = compare([(expkit.load_run("old").folder, expkit.load_run("new").folder)])["comparison"]
+        assert found["verdict"] == "not comparable"
+        capsys.readouterr()
+        expkit.run(name, overrides=["exp.name=old"])
+        assert "scores computed again" in "".join(capsys.readouterr())
+        assert {row.score for row in expkit.read_board()} == {9.0}
 
 
 def test_a_zip_file_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,8 +97,10 @@ def test_code_that_is_edited_while_a_process_waits(sweeping: Project, root: Path
 def test_folds_of_different_code_are_marked(
     root: Path, name: str, old: str, new: str, mixes: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A comment, a docstring, a parameter that is new are no different code; a table beside train.py is code."""
+    """A comment, a docstring, a parameter that is new are no different code; a table that it reads is code."""
     with own_experiment({"table.json": "1"}, copy_of=LIGHT) as folder:
+        model = (folder / "model.py").read_text()
+        (folder / "model.py").write_text(f"{model}\nTABLE = Path(__file__).with_name('table.json').read_text()\n")
         expkit.run(folder.name, overrides=["exp.fold=[0]"])
         with edited(folder / name, old, new):
             load_experiment(folder.name, again=True)

@@ -601,9 +601,9 @@ def test_new_files_name_their_schema(named: Path) -> None:
 
 def test_it_is_no_code(named: Path) -> None:
     """No file of the experiment that a fold records."""
-    before = codehash.files_beside(named.name)
+    before = codehash.files_read(named.name)
     check(named)
-    assert len(list(named.rglob("exp.json"))) == 1 and codehash.files_beside(named.name) == before
+    assert len(list(named.rglob("exp.json"))) == 1 and codehash.files_read(named.name) == before
 
 
 def test_a_new_experiment_and_two_branches(tmp_path: Path) -> None:

@@ -15,12 +15,11 @@ from typing import NamedTuple
 
 from expkit.errors import warn
 from expkit.files import regular
-from expkit.modules import SOURCES, STARTED, own_path
+from expkit.modules import READ, SOURCES, STARTED, own_path
 from expkit.paths import code_root, shown
 from expkit.syntax import Statement, statements
 
 SCHEMAS = ".schema"  # beside train.py: what editors know of its configuration, made from its classes
-IGNORED = ("config.yaml", "exp", "__pycache__")  # beside train.py: no code; configuration is compared by its values
 UNKNOWN = b'raise ImportError("edited after it was loaded by its path: nobody knows what ran")\n'
 
 Digests = dict[str, list[str]]  # path from the project's root: hash of the bytes, hash of what they mean to Python
@@ -70,16 +69,15 @@ def _of_unseen(file: str) -> bytes:
     return UNKNOWN
 
 
-def files_beside(experiment: str) -> dict[str, bytes]:
-    """The files beside train.py that are no Python, such as a table of constants, by their path from the root."""
-    root, found = code_root(), {}
-    for path, folders, names in os.walk(root / "experiments" / experiment):
-        folders[:] = [name for name in folders if name not in IGNORED and not name.startswith(".")]
-        for name in names:
-            known = name.endswith((".py", ".pyc", ".md", ".ipynb")) or name in IGNORED or name.startswith(".")
-            if not known and (content := _read(os.path.join(path, name))) is not None:
-                found[Path(path, name).relative_to(root).as_posix()] = content
-    return found
+def files_read(experiment: str) -> dict[str, bytes]:
+    """The files beside train.py that are no Python and that this process has read, by their path from the root.
+
+    One that was read with several contents has all of them. What a training writes there, or a library, is no code.
+    """
+    root = code_root()
+    own = os.path.join(root, "experiments", experiment) + os.sep
+    found = {file: contents for file, contents in READ.items() if file.startswith(own)}
+    return {Path(file).relative_to(root).as_posix(): b"\0".join(contents) for file, contents in found.items()}
 
 
 def digests(sources: Mapping[str, bytes], unused: Unused | None = None) -> Digests:

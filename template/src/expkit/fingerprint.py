@@ -18,7 +18,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from expkit import syntax
-from expkit.modules import EXECUTED, Loader, own_path
+from expkit.modules import EXECUTED, SOURCES, Loader, own_path
 from expkit.paths import code_root
 from expkit.syntax import Statement
 
@@ -151,6 +151,14 @@ class Fingerprint:
             elif name in one.binds and one.runs:
                 self._use(file, [name])
                 yield self.of_code(file, one.node)
+                yield from self._data(file, name)
+
+    def _data(self, file: str, name: str) -> Iterator[str]:
+        """Of the value that a name at the top of a file has, such as a constant that was read from another file."""
+        modules = [module for module in SOURCES if getattr(module, "__file__", None) == file]
+        values = [vars(module)[name] for module in modules if name in vars(module)]
+        if values and _is_data(values[0]):
+            yield self.of(values[0])
 
     def _imported(self, file: str, node: ast.stmt, name: str, dotted: Sequence[str], bound: str = "") -> Iterator[str]:
         """Of a name that is imported; of a library, the name alone."""
@@ -164,6 +172,18 @@ class Fingerprint:
             if inner := _module_file(file, level, module):
                 self._use(file, [bound])
                 yield from [self._named(inner, each, dotted) for each in wanted]
+
+
+def _is_data(value: Any) -> bool:
+    """Whether a value is the same wherever the project lies: numbers, texts but for paths of it, arrays, and these in
+    lists and dicts."""
+    if isinstance(value, dict):
+        return all(_is_data(each) for pair in value.items() for each in pair)
+    if isinstance(value, list | tuple | set | frozenset):
+        return all(map(_is_data, value))
+    if isinstance(value, str):
+        return str(code_root()) not in value
+    return type(value) in _PLAIN or type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "dtype")
 
 
 def _name(kind: type) -> str:

@@ -14,34 +14,64 @@ import importlib
 import importlib.machinery
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from expkit.files import regular
 from expkit.paths import code_root, experiment_dir
 
 PACKAGE = "expkit.experiments"
 EXECUTED: dict[str, tuple[bytes, CodeType]] = {}  # file: what this process has last executed of it
 SOURCES: WeakKeyDictionary[ModuleType, bytes] = WeakKeyDictionary()  # what each module of the project was executed from
 STARTED = time.time()  # a file that has not changed since is as it was when this process loaded it
+READ: dict[str, list[bytes]] = {}  # file beside a train.py that is no Python: what this process has read of it
+NO_CODE = ("config.yaml", "exp", "__pycache__")  # beside train.py: configuration is compared by its values
 
+_looking = threading.local()
+_early: list[ModuleType] = []  # loaded before their source could be seen: they are loaded again for an experiment
 _ROOT = str(code_root()) + os.sep
 _NOT_OWN = tuple(os.path.join(_ROOT, *part) for part in ((".venv", ""), ("src", "expkit", "")))
 
 
 def watch() -> None:
-    """Load what is imported from the project with a `Loader`, from now on; what is loaded is as its file is now."""
+    """See what the project's code imports, by a `Loader`, and which files beside a train.py it reads, from now on."""
     sys.path_hooks.insert(0, _finder)
+    sys.addaudithook(_see)
     for folder in [folder for folder in sys.path_importer_cache if own_path(folder)]:
         del sys.path_importer_cache[folder]
     for module in [*sys.modules.values()]:
         loader = getattr(getattr(module, "__spec__", None), "loader", None)
-        if type(loader) is importlib.machinery.SourceFileLoader and (path := own_path(loader.path)):
-            _keep(module, path, loader.get_data(path))
+        if type(loader) is importlib.machinery.SourceFileLoader and own_path(loader.path):
+            _early.append(module)
+
+
+def _see(event: str, arguments: tuple[Any, ...]) -> None:
+    """Keep what is read of a file beside a train.py that is no Python, such as a table of constants, as it is then."""
+    if event != "open" or not isinstance(arguments[0], str) or arguments[2] & (os.O_WRONLY | os.O_RDWR):
+        return
+    path = os.path.abspath(arguments[0])
+    if not path.startswith(f"{_ROOT}experiments{os.sep}") or getattr(_looking, "now", False):
+        return
+    parts = path.removeprefix(_ROOT).split(os.sep)[2:]
+    if not parts or parts[0] in NO_CODE or path.endswith((".py", ".pyc", ".md", ".ipynb")) or _is_hidden(parts):
+        return
+    _looking.now = True
+    try:
+        with suppress(OSError), open(path, "rb", opener=regular) as stream:
+            if (content := stream.read()) not in READ.setdefault(path, []):
+                READ[path].append(content)
+    finally:
+        _looking.now = False
+
+
+def _is_hidden(parts: Sequence[str]) -> bool:
+    return any(part.startswith(".") for part in parts)
 
 
 def own_path(path: str) -> str | None:
@@ -81,6 +111,10 @@ def load(experiment: str, module: str = "train") -> ModuleType:
         ModuleNotFoundError: it has no such module.
     """
     experiment_dir(experiment)
+    for early in [each for each in _early if not getattr(each.__spec__, "_initializing", False)]:
+        _early.remove(early)
+        if early.__name__ != "__main__" and sys.modules.get(early.__name__) is early:
+            del sys.modules[early.__name__]  # whoever holds it keeps it
     return importlib.import_module(f"{PACKAGE}.{experiment}.{module}")
 
 
@@ -90,6 +124,8 @@ def forget(experiment: str) -> None:
         del sys.modules[name]
     for file in [file for file in EXECUTED if file.startswith(f"{_ROOT}experiments{os.sep}{experiment}{os.sep}")]:
         del EXECUTED[file]
+    for file in [file for file in READ if file.startswith(f"{_ROOT}experiments{os.sep}{experiment}{os.sep}")]:
+        del READ[file]
     importlib.invalidate_caches()
 
 

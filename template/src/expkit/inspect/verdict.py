@@ -86,6 +86,10 @@ class _NotComparable(Error):
     """Runs have other targets, or were scored by different functions of one name, as far as anyone knows."""
 
 
+class _OtherScore(Error):
+    """The metric, as it is now, gives another score than the one that is recorded."""
+
+
 def _jackknife(pairs: Pairs, folds: Sequence[Sequence[int]]) -> Jackknife:
     """The out-of-fold rows of runs, in one order, with the metric of the experiment, which gives the recorded scores.
 
@@ -97,17 +101,27 @@ def _jackknife(pairs: Pairs, folds: Sequence[Sequence[int]]) -> Jackknife:
     """
     import numpy
 
-    first = pairs[0][0]
+    first, runs = pairs[0][0], [run for pair in pairs for run in pair]
     aligned: list[Columns] = []
+    tables: list[Columns] = []
+    problems: list[Error] = []
+    are_alike = len({run.made_by for run in runs}) == 1
     try:
         name, metric = _metric(first)
-        tables = [_scored(run, each, name, metric) for pair, each in zip(pairs, folds, strict=True) for run in pair]
     except Error as error:
-        if len({run.made_by for pair in pairs for run in pair}) == 1:
-            raise
-        raise _NotComparable(f"{first.metric} may not be the same function in all runs: {error}") from error
+        problems = [error] * len(runs)
+    else:
+        for run, each in zip(runs, [each for each in folds for _ in range(2)], strict=True):
+            try:
+                tables.append(_scored(run, each, name, metric))
+            except _OtherScore as error:
+                problems.append(error)
+    if problems and are_alike and len(problems) == len(runs):  # the metric has changed since, for all of them
+        raise problems[0]
+    if problems:
+        raise _NotComparable(f"{first.metric} may not be the same function in all runs: {problems[0]}")
     rows = Rows(tables[0]["id"], first.title)
-    for run, table in zip([run for pair in pairs for run in pair], tables, strict=True):
+    for run, table in zip(runs, tables, strict=True):
         places = rows.places_in(table["id"], run.title)
         aligned.append(table if places is None else {key: column[places] for key, column in table.items()})
         try:
@@ -144,11 +158,11 @@ def _scored(run: RunRecord, folds: Sequence[int], name: str, metric: Metric) -> 
     is_in = numpy.isin(table["fold"], folds)
     table = table if is_in.all() else {key: column[is_in] for key, column in table.items()}
     for fold, value in fold_scores(name, metric, table).items():
-        require(
-            math.isclose(value, recorded.folds[fold], rel_tol=1e-6, abs_tol=1e-9),
-            f"{name} now gives {value:.6g} for {fold_title(fold)} of {run.title}, but {recorded.folds[fold]:.6g} is "
-            "recorded: repeat the command of the run to score it again",
-        )
+        if not math.isclose(value, recorded.folds[fold], rel_tol=1e-6, abs_tol=1e-9):
+            raise _OtherScore(
+                f"{name} now gives {value:.6g} for {fold_title(fold)} of {run.title}, but {recorded.folds[fold]:.6g} "
+                "is recorded: repeat the command of the run to score it again"
+            )
     if run.score_over != "folds":
         del table["fold"]
     return table

@@ -68,7 +68,6 @@ class Fold:
         self._target: str | None = None
         self._environments: list[str] = []  # of the processes before this one
         self._earlier: list[dict[str, Any]] = []  # code and data of those of them that had others
-        self._beside = codehash.files_beside(work.loaded.name)
         self._data: str | None = None
         self._manifest: inputs.Manifest = {}
         self.cache = Cache(self.folder, work.debug)
@@ -110,7 +109,7 @@ class Fold:
 
     def _so_far(self) -> dict[str, Any]:
         """What a checkpoint remembers beside the state."""
-        sources = codehash.loaded_sources(self._work.loaded.name) | self._beside
+        sources = codehash.loaded_sources(self._work.loaded.name) | codehash.files_read(self._work.loaded.name)
         self._history.to_disk()
         return {
             "rows": self._history.rows,
@@ -309,7 +308,7 @@ class Fold:
     def _write(self, found: dict[str, float], kept: dict[str, Any]) -> None:
         work = self._work
         sources = codehash.loaded_sources(work.loaded.name)
-        code = codehash.digests(sources | self._beside, work.loaded.unused)
+        code = codehash.digests(sources | codehash.files_read(work.loaded.name), work.loaded.unused)
         if self._git is not None and not work.command.is_copy:
             self._git = snapshot.amended(code_root(), self._git, sources)
         if self.cache.read:
