@@ -181,10 +181,15 @@ def test_a_fold_that_goes_on_keeps_its_axes(sweeping: Project, root: Path) -> No
     """Also when what comes first now came second then."""
     before = [{"step": 1, "loss": 0.5}, {"epoch": 1, "loss": 0.4}, "checkpoint"]
     log_rows(sweeping, root, *before, "stop", {"epoch": 2, "loss": 0.3}, {"step": 2, "loss": 0.2})
-    _, run = offline_runs(root)
+    [run] = offline_runs(root)
     axes, points = logged(sweeping, run)
     assert axes == {"loss": "step", "loss_epoch": "epoch"}
-    assert points == [{"epoch": 2, "loss_epoch": 0.3}, {"step": 2, "loss": 0.2}]
+    assert points == [
+        {"step": 1, "loss": 0.5},
+        {"epoch": 1, "loss_epoch": 0.4},
+        {"epoch": 2, "loss_epoch": 0.3},
+        {"step": 2, "loss": 0.2},
+    ]
 
 
 def test_a_value_that_wandb_refuses_costs_that_value(sweeping: Project, root: Path) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 
 from expkit.errors import plain, warn
 from expkit.train.history import AXES
-from expkit.train.parts import ROW
 
 # Columns of W&B and of ours: what is logged under such a name would be dropped or overwritten without a word.
-OWN_NAMES = ("", "_step", "_runtime", "_timestamp", "_wandb", ROW)
+OWN_NAMES = ("", "_step", "_runtime", "_timestamp", "_wandb")
 
 
 class Points:
@@ -25,33 +24,23 @@ class Points:
 
     Args:
         run: the `wandb.Run`.
-        rows: how many rows of the history it has already: those of the first calls of `log`, which go nowhere.
     """
 
-    def __init__(self, run: Any, rows: int = 0) -> None:
-        self._run, self._known, self._row = run, rows, 0
+    def __init__(self, run: Any) -> None:
+        self._run = run
         self._names: dict[tuple[str, str | None], str] = {}
         self._drawn: dict[str, bool] = {}  # whether it has an axis in W&B
         self._refused: set[str] = set()
 
-    @property
-    def rows(self) -> int:
-        """How many rows of the history the W&B run has."""
-        return max(self._row, self._known)
-
     def log(self, row: Mapping[str, Any], axis: str | None) -> None:
         """A row of the history, over `axis`, a name among the row's; None: over the number of the row."""
-        self._row += 1
-        named = {self._name(name, axis): value for name, value in row.items()}
-        if self._row <= self._known:
-            return
-        values = self._without_own(named)
+        values = self._without_own({self._name(name, axis): value for name, value in row.items()})
         if axis is not None:
             values = {name: value for name, value in values.items() if name in AXES or self._has_axis(name, axis)}
-        if values and self._problem(functools.partial(self._run.log, values | {ROW: self._row})):
+        if values and self._problem(functools.partial(self._run.log, values)):
             part = functools.partial(self._run.log, commit=False)  # of one point
             if [name for name, value in values.items() if self._takes(name, functools.partial(part, {name: value}))]:
-                self._run.log({ROW: self._row}, commit=True)
+                self._run.log({}, commit=True)
 
     def summarize(self, values: Mapping[str, Any]) -> None:
         """Final values, beside the last ones of the metrics."""

@@ -19,7 +19,6 @@ from typing import Any
 from expkit.errors import interruption, warn
 from expkit.paths import code_root, output_dir, shown
 from expkit.record import fold_name
-from expkit.train.parts import close, rows_before
 from expkit.train.points import Points, brief
 
 # Seconds to wait for the server: at the start of a fold, and for the uploads at its end. What is not uploaded by then
@@ -81,38 +80,31 @@ class Tracking:
 
         Args:
             number: of the fold; None: all rows.
-            wandb_id: of the training that goes on; None: one begins, with an id of its own.
+            wandb_id: of the W&B run, at the server, of the training that goes on; None: a new one, as always offline.
         """
         fold = fold_name(number)
         mode = "disabled" if self.debug else _SERVER.mode(os.environ.get("WANDB_MODE"))
-        training = f"{run_id}-{fold}-"
-        wandb_id = wandb_id or f"{training}{secrets.token_hex(2)}"
         if mode == "disabled" or _SERVER.hangs:
             return Tracker(None, wandb_id)
         directory = os.environ.get("WANDB_DIR") or str(output_dir())
+        _set_aside(Path(directory, "wandb"), f"{run_id}-{fold}-")
+        new_id = f"{run_id}-{fold}-{secrets.token_hex(2)}"
         arguments = {
             "project": os.environ.get("WANDB_PROJECT") or _project_of_pyproject(),
             "group": self.group,
             "name": f"{self.group}/{fold}",
-            "id": wandb_id,
-            "resume": "allow",  # offline, too: `wandb sync` then adds the points to those that are there
             "config": self.config | {"fold": fold if number is None else number},
             "tags": tags,
             "dir": directory,
         }
-        run = None
         if mode == "online":
-            run = _opened(**arguments, mode="online", settings=_settings(silent=False))
-            if run is None:
-                _SERVER.answers, mode = False, "offline"
-        if run is None:
-            if mode == "offline":
-                self._say_offline(directory)
-            run = _opened(**arguments, mode=mode, settings=_settings(silent=True))
-        rows, error = _attempt(functools.partial(rows_before, run, training)) if run is not None else (0, None)
-        if error is not None:
-            warn(f"W&B gets all rows of history.csv again, as it is not known which it has ({brief(error)})")
-        return Tracker(run, wandb_id, rows or 0)
+            online = arguments | {"id": wandb_id or new_id, "resume": "allow", "mode": mode}
+            if (run := _opened(**online, settings=_settings(silent=False))) is not None:
+                return Tracker(run, online["id"])
+            _SERVER.answers, mode = False, "offline"
+        if mode == "offline":
+            self._say_offline(directory)
+        return Tracker(_opened(**arguments, id=new_id, mode=mode, settings=_settings(silent=True)), None)
 
     def _say_offline(self, directory: str) -> None:
         if not self._said_offline:
@@ -130,17 +122,14 @@ class Tracker:
 
     W&B is called from a thread, for a service of its that hangs makes each call hang.
 
-    Args:
-        rows: as of `Points`.
-
     Attributes:
         run: the `wandb.Run`; None when W&B is disabled or has failed.
-        id: of the W&B run, there or not.
+        id: of the W&B run at the server with which the training would go on; None: there is none.
     """
 
-    def __init__(self, run: Any, wandb_id: str, rows: int = 0) -> None:
+    def __init__(self, run: Any, wandb_id: str | None) -> None:
         self.run, self.id = run, wandb_id
-        self._points = Points(run, rows)
+        self._points = Points(run)
         self._calls: queue.Queue[Callable[[], Any] | None] = queue.Queue(MOST_WAITING)
         self._since = math.inf  # when the present call began, `time.monotonic()`
         self._thread = threading.Thread(target=self._call_all, daemon=True)
@@ -169,7 +158,7 @@ class Tracker:
     def finish(self, failed: bool) -> None:
         """Close the W&B run, and wait for its uploads."""
         if (run := self.run) is not None:
-            self._send(lambda: close(run, self._points.rows, failed))
+            self._send(lambda: run.finish(exit_code=int(failed)))
         if self._thread.is_alive():
             self._send(None)
             self._wait()
@@ -197,6 +186,16 @@ class Tracker:
         self.run = None
         _SERVER.hangs = True
         _kill_service()
+
+
+def _set_aside(folder: Path, training: str) -> None:
+    """Rename what earlier processes of a training have left offline: the one that goes on has all their rows.
+
+    At half a row, which a killed process leaves, `wandb sync` ends, and uploads no other run either (wandb 0.31).
+    """
+    with contextlib.suppress(OSError):
+        for part in folder.glob(f"offline-run-*-{training}*"):
+            part.rename(part.with_name(f"interrupted-{part.name}"))
 
 
 def _opened(**arguments: Any) -> Any:
