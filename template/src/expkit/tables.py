@@ -211,6 +211,17 @@ def common(one: numpy.ndarray, other: numpy.ndarray) -> list[Any]:
     return [each for each in other.tolist() if each in known]
 
 
+def differing(one: Columns, other: Columns) -> numpy.ndarray:
+    """Which rows of two tables with the same columns, in one order, are not the same, (n,)."""
+    import numpy
+
+    found = numpy.zeros(len(next(iter(one.values()))), bool)
+    for name in one:
+        unequal = one[name] != other[name]
+        found |= unequal.any(axis=1) if unequal.ndim == 2 else unequal
+    return found
+
+
 def save(file: Path, table: Columns) -> None:
     """Write a table; equal tables make equal bytes."""
     import numpy

@@ -17,6 +17,7 @@ from expkit.combine.source import choose, mean_of
 from expkit.config.load import Loaded, load_experiment
 from expkit.errors import Error, require
 from expkit.record import OOF, TEST, FoldRecord, RunRecord, parent_marks
+from expkit.tables import differing
 
 if TYPE_CHECKING:
     import numpy
@@ -65,13 +66,11 @@ def computed(runs: Sequence[RunRecord], method: str) -> Computed:
     known = [(run.title, (run.cv or {}).get("made_by", own).get(metric)) for run in runs]
     if others := [title for title, what in known if what != own.get(metric)]:
         notes.append(f"{', '.join(others)}: scored by another {metric} than {loaded.name} has now")
-    test, problem = None, ""
+    test = None
     try:
         test = _test(runs, method, made.weights)
     except Error as error:
-        problem = str(error)
-    if problem:
-        notes.append(f"no test predictions: {problem}")
+        notes.append(f"no test predictions: {error}")
     found = Computed(loaded, made, members.folds, {}, test, notes)
     names = list(loaded.experiment.metrics)
     for number in sorted(runs[0].done):
@@ -133,15 +132,10 @@ def again(run: RunRecord) -> tuple[list[str], list[str]]:
 
 
 def _compare(fold: FoldRecord, name: str, new: Columns) -> list[str]:
-    import numpy
-
     old = predictions(fold, name)
     if list(old) != list(new) or len(old["id"]) != len(new["id"]):
         return [f"{fold.title}: other columns or rows"]
-    differs = numpy.zeros(len(old["id"]), bool)
-    for column in old:
-        unequal = old[column] != new[column]
-        differs |= unequal.any(axis=1) if unequal.ndim == 2 else unequal
+    differs = differing(old, new)
     return [f"{fold.title}: {differs.sum()} of {len(differs)} rows differ"] if differs.any() else []
 
 

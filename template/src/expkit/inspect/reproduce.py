@@ -25,6 +25,7 @@ from expkit.inspect.find import find_run
 from expkit.paths import code_root, output_dir, project_root, shown
 from expkit.record import FoldRecord, RunRecord, marks_of, read_data, read_run, run_folders
 from expkit.snapshot import git
+from expkit.tables import differing
 
 ENTRY = "expkit.launch.again"  # trains a configuration from its values; run with the code of the snapshot
 
@@ -164,8 +165,6 @@ def _interpreter(code: Path, fold: FoldRecord) -> list[str]:
 
 def _compare(old: FoldRecord, new: FoldRecord, metric: str) -> Iterator[str]:
     """What differs between a fold and the same fold trained again."""
-    import numpy
-
     assert old.result is not None and new.result is not None
     before, after = (fold.result["scores"].get(metric) for fold in (old, new) if fold.result)
     if before != after and after is not None:
@@ -174,10 +173,7 @@ def _compare(old: FoldRecord, new: FoldRecord, metric: str) -> Iterator[str]:
     if list(one) != list(other) or len(next(iter(one.values()))) != len(next(iter(other.values()))):
         yield f"{old.title}: other columns or rows: {_shape(one)} → {_shape(other)}"
         return
-    differs = numpy.zeros(len(next(iter(one.values()))), bool)
-    for name in one:
-        unequal = one[name] != other[name]
-        differs |= unequal.any(axis=1) if unequal.ndim == 2 else unequal
+    differs = differing(one, other)
     if differs.any():
         yield f"{old.title}: {differs.sum()} of {len(differs)} rows of the out-of-fold predictions differ"
 
