@@ -11,6 +11,7 @@ from expkit.files import Broken
 from expkit.paths import shown
 from expkit.record import OOF, FoldRecord, RunRecord
 from expkit.tables import digests
+from expkit.train.predictions import require_same_kind
 
 if TYPE_CHECKING:
     import numpy
@@ -71,9 +72,7 @@ class Rows:
         """
         import numpy
 
-        kinds = {self.ids.dtype.kind, others.dtype.kind}
-        if len(kinds) > 1 and kinds != set("iu"):
-            raise Error(f"{title}: the ids are {others.dtype}, and those of {self.title} are {self.ids.dtype}")
+        require_same_kind(others, self.ids, title, f"of {self.title}")
         if numpy.array_equal(self.ids, others):
             return None
         if len(others) != len(self.ids):
