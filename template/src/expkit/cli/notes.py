@@ -51,7 +51,7 @@ def note(
     Examples:
       exp note 001/002 --hypothesis "a larger model scores higher"
       exp note 001/002 "no better, and slower" --dropped
-      exp note 001/002 --lb 0.81              # a score on the leaderboard; --no-lb takes it back
+      exp note 001/002 --lb 0.81              # --no-lb takes it back
       exp note                                # all notes
       exp board --filter verdict=dropped      # the runs with this verdict
     """
