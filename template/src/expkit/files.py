@@ -10,6 +10,7 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,13 @@ def read_json(file: str | Path, largest: int = LARGEST) -> dict[str, Any] | None
     if data.count(b"[") + data.count(b"{") > DEEPEST and not _is_flat(content):
         raise Broken("nested too deeply")
     return content if isinstance(content, dict) else {}
+
+
+def read_if_whole(file: str | Path, largest: int = LARGEST) -> dict[str, Any]:
+    """As `read_json`, of a file that can be done without: {} also when it is broken."""
+    with suppress(Broken):
+        return read_json(file, largest) or {}
+    return {}
 
 
 def listed(folder: str | Path) -> list[str]:

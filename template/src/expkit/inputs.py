@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from expkit.errors import Error, warn
-from expkit.files import LISTS, Broken, file_hash, read_json, write_json
+from expkit.files import LISTS, file_hash, read_if_whole, write_json
 from expkit.paths import input_dir, output_dir, shown
 
 Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
@@ -35,11 +35,8 @@ def take(named: Sequence[str] | None = None, keep: bool = True, cached: Iterable
         Error: one that is named is not there, or one cannot be read.
     """
     cache_file = output_dir() / ".cache" / "inputs.json"
-    try:
-        known = (read_json(cache_file, LISTS) or {})["files"]
-        known = known if isinstance(known, dict) else {}
-    except (Broken, KeyError):
-        known = {}
+    known = read_if_whole(cache_file, LISTS).get("files")
+    known = known if isinstance(known, dict) else {}
     names, kept = list(cached), dict[str, list[Any]]()
     folder = input_dir()
     for attempt in range(ATTEMPTS):

@@ -149,11 +149,7 @@ class Job:
         hydra = HydraConfig.get()
         if hydra.mode is RunMode.MULTIRUN and world.leads():
             file = Path(hydra.runtime.output_dir) / NOTE
-            try:
-                known = files.read_json(file) or {}
-            except files.Broken:
-                known = {}
-            files.write_json(file, known | values)
+            files.write_json(file, files.read_if_whole(file) | values)
 
     def _reported(self, error: Exception) -> JobFailed:
         """Say on stderr why a job of a sweep has failed; what to raise for the sweeper."""

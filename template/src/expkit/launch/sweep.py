@@ -90,7 +90,7 @@ def end_of_sweep(loaded: Loaded, failure: BaseException | None) -> BaseException
     folder, Launching.folder = Launching.folder, None
     if folder is None:  # not composed yet
         return failure
-    notes = [note for file in sorted(folder.glob(f"*/{NOTE}"), key=_number) if (note := _read(file))]
+    notes = [note for file in sorted(folder.glob(f"*/{NOTE}"), key=_number) if (note := files.read_if_whole(file))]
     failed = [str(note["failed"]) for note in notes if "failed" in note]
     broken = {note["run"] for note in notes if "run" in note and ("failed" in note or not note.get("whole", True))}
     runs = []
@@ -120,13 +120,6 @@ def _put_in_place(loaded: Loaded, folder: Path) -> Error | None:
 
 def _number(file: Path) -> tuple[int, Path]:
     return len(file.parent.name), file
-
-
-def _read(file: Path) -> dict[str, Any] | None:
-    try:
-        return files.read_json(file)
-    except files.Broken:
-        return None
 
 
 def _print_board(found: list[record.RunRecord]) -> None:
