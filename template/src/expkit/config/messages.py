@@ -108,7 +108,8 @@ def _of_config(error: BaseException, groups: Groups) -> str:
     if isinstance(origin, MissingMandatoryValue):
         return f"{where}{key} has no value: give it one in config.yaml, in exp/ or on the command line"
     if isinstance(origin, ConfigKeyError | ConfigAttributeError):
-        return f"{where}there is no key {key}{_instead_of_key(origin, groups)}"
+        written = re.match(r"Could not override '([^']+)'", text)
+        return f"{where}there is no key {key}{_instead_of_key(written[1] if written else str(key), origin, groups)}"
     message = _joined(origin.msg or str(origin))
     if found := re.search(r"\w+ is not a subclass of (\w+)\. value: (.*)", message):
         return where + _no_keys(str(key) if override else "", found[1], found[2], groups)
@@ -137,8 +138,12 @@ def _joined(text: str) -> str:
     return " ".join(line for line in lines if line and not line.startswith(footnotes))
 
 
-def _instead_of_key(origin: OmegaConfBaseException, groups: Groups) -> str:
-    """The end of a sentence about an unknown key."""
+def _instead_of_key(written: str, origin: OmegaConfBaseException, groups: Groups) -> str:
+    """The end of a sentence about an unknown key.
+
+    Args:
+        written: the key, as on the command line.
+    """
     schema, key = origin.object_type, str(origin.full_key)
     parent, _, name = key.rpartition(".")
     if schema is dict and parent:
@@ -150,10 +155,11 @@ def _instead_of_key(origin: OmegaConfBaseException, groups: Groups) -> str:
         if schema in classes.values() and has:
             return f": {name} belongs to {' and '.join(has)}: {_choose(group, parent, has[0])}"
     root = origin.parent_node._get_root() if origin.parent_node is not None else {}
-    if found := keys_named(name, root):
-        if found == [key]:
-            return " with dots: each of its parts is a key on a line of its own, the inner ones indented"
-        return f"; did you mean {' or '.join(found)}?"
+    for elsewhere in (written, name):
+        if found := keys_named(elsewhere, root):
+            if found == [key]:
+                return " with dots: each of its parts is a key on a line of its own, the inner ones indented"
+            return f"; did you mean {' or '.join(found)}?"
     return _instead(name, [field.name for field in fields(schema)] if is_dataclass(schema) else [])
 
 
