@@ -128,7 +128,7 @@ def train(exp, fold):
     fold.finish()
 
 
-experiment = expkit.Experiment(train, Config, metric=quality, greater_is_better=True)
+experiment = expkit.Experiment(train, Config, metric=quality, greater_is_better=True, own_split=True)
 
 if __name__ == "__main__":
     expkit.main(experiment)
