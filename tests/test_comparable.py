@@ -26,15 +26,15 @@ from expkit.inspect.paired import against_best
 from expkit.record import describe_again
 
 
-def saves(target: float = 1.0, rows: int = 4, ids: int = 0) -> Callable[[expkit.Fold], None]:
-    """Lets each fold leave out four rows, or fewer: from ids on, each with a target."""
+def saves(target: float = 1.0, rows: int = 4, ids: int = 0, column: str = "target") -> Callable[[expkit.Fold], None]:
+    """Lets each fold leave out four rows, or fewer: from ids on, each with a target, in a column."""
 
     def during(fold: expkit.Fold) -> None:
         save, first = fold.save_oof, ids + 4 * (fold.number or 0)
 
         def save_oof(columns: Any) -> None:
             prediction = numpy.full(rows, columns["prediction"][0]) * (1 + 0.01 * first)
-            save({"id": numpy.arange(first, first + rows), "target": [target] * rows, "prediction": prediction})
+            save({"id": numpy.arange(first, first + rows), column: [target] * rows, "prediction": prediction})
 
         fold.save_oof = save_oof  # type: ignore[method-assign]
 
@@ -62,11 +62,12 @@ def quick(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
-def test_another_target(quick: Path) -> None:
+@pytest.mark.parametrize("column", ["target", "truth"])
+def test_another_target(quick: Path, column: str) -> None:
     """It leads the board: it is marked, is not the best that others are compared with, and diff has no verdict."""
     for name, x in (("a", 2), ("b", 3)):
-        trained(name, f"exp.train.x={x}")
-    trained("tenth", "exp.train.x=1", target=0.1)
+        trained(name, f"exp.train.x={x}", column=column)
+    trained("tenth", "exp.train.x=1", target=0.1, column=column)
     assert marks() == {"a": (), "b": (), "tenth": ("other target",)}
     assert with_other_rows(read_board())[-1].score == max(row.score or 0 for row in read_board())
     assert versus_best() == {"a": "best", "b": "worse", "tenth": "not comparable"}
@@ -75,7 +76,7 @@ def test_another_target(quick: Path) -> None:
     assert found["reason"] == f"other target: the targets of {LIGHT}/{run('tenth')} are not those of {LIGHT}/{run('a')}"
     assert f"\nverdict: not comparable: {found['reason']}\n" in exp("diff", "/a", "/tenth")
     assert compared("/a", "/b")["verdict"] == "worse"
-    trained("begun", "exp.fold=[3]", target=0.1)
+    trained("begun", "exp.fold=[3]", target=0.1, column=column)
     assert marks()["begun"] == ("partial", "other target")
 
 
@@ -108,6 +109,9 @@ def test_what_a_target_is() -> None:
     found = [of(target=one) for one in [target, *others]] + [of(target_b=target), tables.target_hash({"id": order})]
     assert len(set(found)) == len(found) and found[-1] is None
     assert of(target=(ids % 3).astype(str)) == of(target=(ids % 3).astype("U9"))
+    assert tables.targets(["id", "target", "prediction", "weight"]) == ["target"]
+    assert tables.targets(["id", "truth", "prediction", "probability_a", "fold", "event"]) == ["event", "truth"]
+    assert tables.targets(["id", "time", "risk"]) == [], "which of them is predicted, nobody knows"
 
 
 def test_fewer_rows(quick: Path) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -177,9 +178,14 @@ def _fingerprint(dtype: numpy.dtype[Any], numbers: numpy.ndarray) -> str:
     return hashlib.sha256(f"{kind} {both}".encode()).hexdigest()[:16]
 
 
-def is_target(name: str) -> bool:
-    """Whether a column of out-of-fold predictions holds what is predicted: "target", or "target_<what>"."""
-    return name == "target" or name.startswith("target_")
+def targets(names: Iterable[str]) -> list[str]:
+    """The columns of out-of-fold predictions that hold what is predicted: "target" and "target_<what>".
+
+    Without them, where columns are called after predictions or probabilities, all columns but those and the id.
+    """
+    named = [name for name in sorted(names) if name not in ("id", "fold")]
+    others = [name for name in named if not name.startswith(("pred", "prob"))]
+    return [name for name in named if re.match("target(_|$)", name)] or (others if others != named else [])
 
 
 def comparable(target: numpy.ndarray) -> numpy.ndarray:
@@ -191,7 +197,7 @@ def target_hash(table: Columns) -> str | None:
     """A hash of the targets of each id, in whatever order the rows are; None: the table has no target."""
     import numpy
 
-    names = sorted(filter(is_target, table))
+    names = targets(table)
     numbers = digests(table["id"])
     for name in names:
         for column in numpy.atleast_2d(comparable(table[name]).T):

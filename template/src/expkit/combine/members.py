@@ -16,7 +16,7 @@ from expkit.combine.columns import may_be_labels, most_likely
 from expkit.combine.rows import Rows, out_of_fold
 from expkit.errors import Error, require
 from expkit.record import RunRecord, marks_of
-from expkit.tables import comparable, flat, is_target
+from expkit.tables import comparable, flat, targets
 
 if TYPE_CHECKING:
     import numpy
@@ -152,8 +152,8 @@ def _likeliest(table: Columns) -> numpy.ndarray | None:
 
 
 def require_same_targets(first: RunRecord, run: RunRecord, table: Columns, other: Columns) -> None:
-    """Raise an `Error` when a column "target", or one that begins with "target_", is another in two aligned tables."""
-    for name in filter(is_target, {**table, **other}):
+    """Raise an `Error` when a column of `tables.targets` is another in two aligned tables."""
+    for name in targets({**table, **other}):
         for one, columns in ((first, table), (run, other)):
             require(name in columns, f"{one.title} has no {name} in its out-of-fold predictions, as others have")
         differ = comparable(table[name]) != comparable(other[name])
