@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 from commands import command
-from conftest import Project, call
+from conftest import Project, background, call
 from helpers import counting, results, scores_and_predictions, start
 from light import LIGHT, wait_for
 
@@ -381,12 +381,16 @@ def test_a_full_disk(project: Project, small_disk: Path, wandb_mode: str) -> Non
     assert before.items() <= after.items() and after
 
 
-STOPPED = {signal.SIGINT: (130, "stopped"), signal.SIGTERM: (143, "stopped by SIGTERM")}
+STOPPED = {
+    signal.SIGINT: (130, "stopped"),
+    signal.SIGTERM: (143, "stopped by SIGTERM"),
+    signal.SIGHUP: (129, "stopped by SIGHUP"),
+}
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["a new run", "overwriting"])
 @pytest.mark.parametrize("how", STOPPED)
-def test_ctrl_c_and_sigterm(shared_sweeping: Project, root: Path, how: signal.Signals, again: bool) -> None:
+def test_ctrl_c_and_signals(shared_sweeping: Project, root: Path, how: signal.Signals, again: bool) -> None:
     """One line, the fold says that it was stopped, and nothing half-written counts as a result."""
     if again:
         command("exp.fold=[0,1]").train()
@@ -402,8 +406,30 @@ def test_ctrl_c_and_sigterm(shared_sweeping: Project, root: Path, how: signal.Si
     stopped = record.read_run(root / (f"{RUN}@2" if again else RUN))
     log = (stopped.folds[1].folder / record.LOG).read_text()
     assert stopped.failed == {1: reason}
-    assert ("Terminated" if how is signal.SIGTERM else "KeyboardInterrupt") in log
+    assert ("KeyboardInterrupt" if how is signal.SIGINT else "Terminated") in log
     assert list(results(root)) == ([0, 1] if again else [0])
+
+
+@pytest.mark.parametrize("ignored", [False, True], ids=["", "nohup"])
+def test_a_closed_terminal(shared_sweeping: Project, root: Path, ignored: bool) -> None:
+    """What is printed then goes nowhere and is no error; with nohup, the training goes on."""
+    (root / "control/gate1").touch()
+    terminal, own = os.openpty()
+    steps = "import fcntl, os, signal, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    steps += "signal.signal(signal.SIGHUP, signal.SIG_IGN); " if ignored else ""
+    steps += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    arguments = [shared_sweeping.python, "-c", steps, f"experiments/{LIGHT}/train.py", "exp.fold=[0,1]"]
+    environment = shared_sweeping.environment(PROJECT_ROOT=str(root), WANDB_MODE="disabled")
+    out = subprocess.DEVNULL if ignored else own
+    process = background(*arguments, cwd=shared_sweeping.folder, env=environment, stdin=own, stdout=out, stderr=out)
+    os.close(own)
+    wait_for(lambda: (root / "control/came1").exists(), process)
+    os.close(terminal)
+    if ignored:
+        time.sleep(0.2)
+        (root / "control/gate1").unlink()
+    assert process.wait(10) == (0 if ignored else 129)
+    assert record.read_run(counting(root)).failed == ({} if ignored else {1: "stopped by SIGHUP"})
 
 
 @pytest.mark.slow

@@ -45,7 +45,8 @@ class Failed(Error):
 
 
 class Terminated(SystemExit):
-    """SIGTERM has come. No KeyboardInterrupt, after which scikit-learn, for one, calls its training finished."""
+    """SIGTERM or SIGHUP has come; the code is 128 and its number. No KeyboardInterrupt, after which scikit-learn, for
+    one, calls its training finished."""
 
 
 CAUGHT = (Exception, KeyboardInterrupt, Terminated)  # what a command reports
@@ -90,12 +91,12 @@ def report(error: BaseException) -> int:
     experiment's own code. HYDRA_FULL_ERROR=1 shows the traceback of everything.
 
     Returns:
-        1: failed; 2: refused, nothing was begun; 3: not found; 130: Ctrl-C; 143: SIGTERM.
+        1: failed; 2: refused, nothing was begun; 3: not found; 130: Ctrl-C; 143: SIGTERM; 129: SIGHUP.
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     if (stop := interruption(error)) and not full:
         print(f"{described(error)}: {AGAIN}", file=sys.stderr)
-        return 143 if isinstance(stop, Terminated) else 130
+        return int(stop.code or 0) if isinstance(stop, Terminated) else 130
     message = one_line(error)
     if message is not None and not full:
         print(f"error: {message}", file=sys.stderr)
@@ -123,19 +124,21 @@ def one_line(error: BaseException) -> str | None:
 def described(error: BaseException) -> str:
     """Why something has failed, on one line, for a file: as `one_line`, or the name and the message of a bug."""
     if stop := interruption(error):
-        return "stopped by SIGTERM" if isinstance(stop, Terminated) else "stopped"
+        return f"stopped by {signal.Signals(int(stop.code) - 128).name}" if isinstance(stop, Terminated) else "stopped"
     text = one_line(error) or f"{type(error).__name__}: {error}"
     return plain(text.strip())[:1000]
 
 
 def interruption(error: BaseException) -> BaseException | None:
-    """The Ctrl-C or SIGTERM that `error` comes from, perhaps through a library that raised something else."""
+    """The Ctrl-C, SIGTERM or SIGHUP that `error` comes from, perhaps through a library that raised something else."""
     return next((cause for cause in chain(error) if isinstance(cause, KeyboardInterrupt | Terminated)), None)
 
 
 @contextmanager
 def terminable(before: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Meanwhile, SIGTERM raises `Terminated`, once; what else handles it, as submitit does, stays.
+    """Meanwhile, SIGTERM and SIGHUP (a closed terminal) raise `Terminated`, once.
+
+    What else handles one of them stays, such as submitit, or nohup, which lets SIGHUP be ignored.
 
     Args:
         before: is called first.
@@ -147,18 +150,30 @@ def terminable(before: Callable[[], object] = lambda: None) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
-        signal.signal(number, lambda *_: None)  # what started this process may send it as well
+        for each in free:  # what started this process may send it as well
+            signal.signal(each, lambda *_: None)
+        _leave_closed_terminal()
         before()
-        raise Terminated(143)
+        raise Terminated(128 + number)
 
-    is_free = is_main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    if is_free:
-        signal.signal(signal.SIGTERM, terminate)
+    known = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)} if is_main else set()
+    free = [each for each in known if signal.getsignal(each) is signal.SIG_DFL]
+    for each in free:
+        signal.signal(each, terminate)
     try:
         yield
     finally:
-        if is_free:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for each in free:
+            signal.signal(each, signal.SIG_DFL)
+
+
+def _leave_closed_terminal() -> None:
+    """Nothing more can be printed there, and each attempt would be another error."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:

@@ -79,7 +79,7 @@ def use_one_gpu(sweep_dir: Path, job: int) -> None:
 
 
 def end_jobs() -> None:
-    """SIGTERM has come: pass it on to the processes of hydra/launcher=local, which joblib would kill at once."""
+    """SIGTERM or SIGHUP has come: stop the processes of hydra/launcher=local, which joblib would kill at once."""
     loky = sys.modules.get("joblib.externals.loky.reusable_executor")
     if loky is not None and (executor := loky._executor) is not None:
         for process in [*(executor._processes or ())]:

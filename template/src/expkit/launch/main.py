@@ -43,7 +43,8 @@ def main(experiment: Experiment) -> None:
 
     Raises:
         SystemExit: with 1 when a training has failed, 2 when the command is refused, 3 when it names a parameter set
-            that does not exist, 130 after Ctrl-C, 143 after SIGTERM.
+            that does not exist, 130 after Ctrl-C, 143 after SIGTERM, 129 after
+            SIGHUP.
     """
     frame = inspect.currentframe()
     caller = frame.f_back if frame is not None else None
