@@ -356,8 +356,19 @@ def test_folds_of_different_code_are_made_again_each_with_its_own(sweeping: Proj
 
 
 SECRET = [".env", ".env.local", ".env.example.local", "kaggle.json", ".netrc", "_netrc", "server.PEM", "id_rsa"]
-SECRET += ["id_ed25519", "id_rsa.bak", "deeper/.env/bin/activate"]
-NO_SECRET = [".env.example", "env.py", "kaggle.py", "id_rsa.pub", "id.txt", "pem.py", "train.py"]
+SECRET += ["id_ed25519", "id_rsa.bak", "deeper/.env/bin/activate", ".envrc", "credentials.json", "token.json"]
+SECRET += ["server.key", "secrets.yaml", "secrets.toml", ".aws/config", "credentials"]
+NO_SECRET = [
+    ".env.example",
+    "env.py",
+    "kaggle.py",
+    "id_rsa.pub",
+    "id.txt",
+    "pem.py",
+    "secrets.py",
+    "tokenizer.json",
+    "train.py",
+]
 
 
 @pytest.mark.parametrize("place", ["", "src/package", "inner", "inner/deep"])

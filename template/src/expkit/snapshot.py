@@ -24,7 +24,8 @@ from expkit.paths import shown
 REFS = "refs/expkit"
 ATTEMPTS = 3
 # Names of files, and of folders, that hold passwords, tokens or private keys, in lower case.
-SECRETS = r"\.env|\.env\.(?!example$).*|kaggle\.json|[._]netrc|.*\.pem|id_(rsa|dsa|ecdsa|ed25519)(?!.*\.pub$).*"
+SECRETS = r"\.env(rc)?|\.env\.(?!example$).*|(kaggle|token)\.json|credentials(\.json)?|secrets\.(?!py$).*|\.aws|"
+SECRETS += r"[._]netrc|.*\.(pem|key)|id_(rsa|dsa|ecdsa|ed25519)(?!.*\.pub$).*"
 LARGEST_FILE = 50 * 2**20  # bytes; a larger untracked file is data that git should ignore, and is left out
 
 _QUIET = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.safecrlf=false"]
