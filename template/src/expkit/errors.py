@@ -48,6 +48,8 @@ class Terminated(SystemExit):
     """SIGTERM or SIGHUP has come; the code is 128 and its number. No KeyboardInterrupt, after which scikit-learn, for
     one, calls its training finished."""
 
+    code: int
+
 
 CAUGHT = (Exception, KeyboardInterrupt, Terminated)  # what a command reports
 
@@ -96,7 +98,7 @@ def report(error: BaseException) -> int:
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     if (stop := interruption(error)) and not full:
         print(f"{described(error)}: {AGAIN}", file=sys.stderr)
-        return int(stop.code or 0) if isinstance(stop, Terminated) else 130
+        return stop.code if isinstance(stop, Terminated) else 130
     message = one_line(error)
     if message is not None and not full:
         print(f"error: {message}", file=sys.stderr)
@@ -124,7 +126,7 @@ def one_line(error: BaseException) -> str | None:
 def described(error: BaseException) -> str:
     """Why something has failed, on one line, for a file: as `one_line`, or the name and the message of a bug."""
     if stop := interruption(error):
-        return f"stopped by {signal.Signals(int(stop.code) - 128).name}" if isinstance(stop, Terminated) else "stopped"
+        return f"stopped by {signal.Signals(stop.code - 128).name}" if isinstance(stop, Terminated) else "stopped"
     text = one_line(error) or f"{type(error).__name__}: {error}"
     return plain(text.strip())[:1000]
 
