@@ -23,7 +23,7 @@ from expkit import files, paths, record
 from expkit.record import CHECKPOINT
 from expkit.train import fold as fold_module
 from expkit.train import origin
-from expkit.train.checkpoint import ABOUT, Checkpoint
+from expkit.train.checkpoint import ABOUT, Checkpoint, unfinished
 from expkit.train.fold import OF_ITS_END, Fold
 
 # A random walk: its end depends on every step, and on the state of its generator. "stop": the epoch before which it is
@@ -306,6 +306,7 @@ def test_the_checkpoint_goes_after_the_result(
     assert "fold 0 goes on after" in printed and "epoch" not in printed
     result = record.read_run(fold.parent).done[0].result
     assert result is not None and (fold / CHECKPOINT / ABOUT).exists()
+    assert unfinished(fold.parent) == {}, "there is nothing to go on with"
     assert not [name for name in result["files"] if CHECKPOINT in name]
     expkit.run(walk, overrides=["exp.fold=[0]"])
     assert "fold 0 is done" in capsys.readouterr().out
@@ -402,6 +403,68 @@ def test_the_first_save_after_going_on_leaves_the_one_before(tmp_path: Path, err
     with pytest.raises(type(error)):
         checkpoint.save(fails)
     assert tree(tmp_path) == before and Checkpoint(tmp_path, dict).find()
+
+
+def test_a_state_that_does_not_reach_the_disk_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some disks say only at the end that they are full."""
+    checkpoint = saved(tmp_path, lambda file: file.write_bytes(b"whole"))
+    before = tree(tmp_path)
+    monkeypatch.setattr(files, "tree_to_disk", no_space)
+    assert not checkpoint.save(lambda file: file.write_bytes(b"other"))
+    assert tree(tmp_path) == before and Checkpoint(tmp_path, dict).find()
+
+
+def test_a_save_that_is_interrupted_at_its_end_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C while the one before is removed: nobody may take away the new one."""
+    checkpoint = saved(tmp_path, lambda file: file.write_bytes(b"whole"))
+    remove = files.remove
+
+    def interrupt(path: Path) -> None:
+        if path == checkpoint.folder / "state1":
+            raise KeyboardInterrupt
+        remove(path)
+
+    monkeypatch.setattr(files, "remove", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(lambda file: file.write_bytes(b"other"))
+    found = Checkpoint(tmp_path, dict)
+    assert found.find() and found.file is not None and found.file.read_bytes() == b"other"
+
+
+def test_a_checkpoint_counts_when_it_is_on_the_disk(walk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its state, and the rows that were logged before it: this reads the calls, as no test can cut the power."""
+    flushed: set[str] = set()
+    counted: list[set[str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def note_fsync(handle: int) -> None:
+        flushed.add(Path(os.readlink(f"/proc/self/fd/{handle}")).name)
+        fsync(handle)
+
+    def note_name(source: Path, target: Path) -> None:
+        if Path(target).name == ABOUT:
+            counted.append(set(flushed))
+            flushed.clear()
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(os, "replace", note_name)
+    interrupted(walk, 4)
+    assert len(counted) == 3
+    assert all({f"state{number}", record.HISTORY} <= names for number, names in enumerate(counted, start=1))
+
+
+@pytest.mark.parametrize("distance", [1, 512])
+def test_words_that_changed_places_are_seen(tmp_path: Path, distance: int) -> None:
+    """Beside each other, and in one column of the table that is summed up."""
+    checkpoint = saved(tmp_path, lambda file: file.write_bytes(random.Random(0).randbytes(2**14)))
+    assert checkpoint.file is not None
+    content = bytearray(checkpoint.file.read_bytes())
+    there = slice(8 * distance, 8 * distance + 8)
+    content[:8], content[there] = content[there], content[:8]
+    checkpoint.file.write_bytes(content)
+    with pytest.raises(files.Broken, match="cut off or edited"):
+        Checkpoint(tmp_path, dict).find()
 
 
 def test_a_checkpoint_may_be_a_folder(tmp_path: Path) -> None:

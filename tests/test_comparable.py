@@ -23,6 +23,7 @@ from expkit.config.load import load_experiment
 from expkit.inspect.beside import grouped_by_seed, with_other_rows
 from expkit.inspect.board import read_board
 from expkit.inspect.paired import against_best
+from expkit.inspect.verdict import verdict
 from expkit.record import describe_again
 
 
@@ -298,6 +299,9 @@ def test_only_the_seed_differs(root: Path) -> None:
 def test_identical_predictions(price: Path) -> None:
     """In whatever order of the rows; a blend of them says so, too."""
     assert compared("/a", "/b")["verdict"] == "identical"
+    score(price, "c")
+    a, b, c = (expkit.load_run(f"/{name}").record for name in "abc")
+    assert verdict([(a, b), (a, c)])["verdict"] != "identical", "one of two seeds"
     row = '{"id": ids, "target": truth(rows), "prediction": truth(rows) + random.normal(0, noise, len(rows))}'
     backwards = f"{{name: column[::-1] for name, column in {row}.items()}}"
     with edited(price / "model.py", row, backwards):

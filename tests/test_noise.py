@@ -25,9 +25,10 @@ from expkit.cli import app
 from expkit.config.load import load_experiment
 from expkit.inspect.beside import grouped_by_seed
 from expkit.inspect.board import Row, read_board
-from expkit.inspect.jackknife import Jackknife
+from expkit.inspect.jackknife import TRIALS, Jackknife
 from expkit.inspect.noise import Interval, Runs, corrected_t, ratio_of_rows, scatter, t_quantile, together
 from expkit.inspect.paired import against_best, over_folds
+from expkit.inspect.verdict import verdict
 
 Table = dict[str, numpy.ndarray]
 
@@ -352,6 +353,19 @@ def test_what_is_no_mean_is_not_taken_for_one() -> None:
         assert jackknife._if_mean(jackknife._difference(None)) is None
 
 
+def test_the_parts_that_are_not_tried_count() -> None:
+    """A mean over the rows of the parts that are tried, and no mean over the others."""
+    old, new = classes(2000)
+    late = old["id"][Jackknife("", accuracy, [(old, new)], 1)._part >= TRIALS]
+
+    def metric(table: Table) -> float:
+        wrong, is_late = table["prediction"] != table["target"], numpy.isin(table["id"], late)
+        return float((wrong & ~is_late).sum() + (wrong & is_late).sum() ** 0.5) / len(wrong)
+
+    jackknife = Jackknife("metric", metric, [(old, new)], -1)
+    assert jackknife._if_mean(jackknife._difference(None)) is None
+
+
 @pytest.mark.parametrize("groups", [400, 4000])
 @pytest.mark.parametrize("metric", [accuracy, rmse])
 def test_rows_of_a_group_stay_together(metric: Any, groups: int) -> None:
@@ -591,6 +605,9 @@ def test_other_targets_other_data_other_groups(quick: Path) -> None:
             expkit.run(folder.name, overrides=[f"exp.name=s{seed}", f"exp.seed={seed}", "exp.train.fails=true"])
         assert compared("s0", "s1")["verdict"] == "not comparable"
         assert compared("s0", "s1")["reason"].startswith("other target: ")
+        runs = [expkit.load_run(f"s{seed}").record for seed in (0, 1, 2)]
+        found = verdict([(runs[0], runs[2]), (runs[1], runs[1])])
+        assert found["verdict"] == "not comparable" and "has another target than" in found["reason"], "of another seed"
         assert compared("s2", "s3")["rows"]["reason"] == "the column group is not the same in all of the runs"
         assert compared("s2", "s4")["rows"]["groups"] == 30
         assert "(300 rows in 30 groups, 95 %" in exp("diff", "s2", "s4")

@@ -175,6 +175,7 @@ def test_a_version_never_counts_after_a_later_one(root: Path, monkeypatch: pytes
     monkeypatch.setattr(Run, "update_scores", late)
     command("exp.fold=[0]", "overwrite=true", x=10).train()
     assert folders(root) == ["light@3"] and predictions(counting(root)) == {0: 10.0}
+    assert record.read_run(counting(root)).problems == (), "nothing says that another one is to count"
 
 
 def test_a_run_without_a_result_is_taken_over(root: Path) -> None:

@@ -221,6 +221,15 @@ def test_another_metric_needs_no_training(make: Make, root: Path) -> None:
     assert trained(root) == ["fold0", "fold1"]
 
 
+def test_scores_of_the_metric_before_are_not_those_of_one_that_fails(make: Make) -> None:
+    """It is edited, and has no score: what the folds had then stays, and is marked as not of all rows."""
+    name = make()
+    assert expkit.run(name) == 0.75
+    assert "is nan" in refused(make("def accuracy(oof):\n    return math.nan\n", name=name))
+    [row] = expkit.read_board()
+    assert (row.made_by, row.marks) == (None, ("mean of folds",))
+
+
 AUC = """
 def auc(oof):
     hits, misses = (oof["prediction"][oof["target"] == each] for each in (1, 0))
