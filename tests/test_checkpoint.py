@@ -249,6 +249,17 @@ def test_overwrite_keeps_the_checkpoints_of_folds_that_are_not_asked_for(
     assert [path.name for path in (paths.output_dir() / walk).glob("light*")] == ["light@2"]
 
 
+def test_overwrite_keeps_its_own_checkpoint(walk: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Not the one of the same fold in the run that it replaces."""
+    interrupted(walk, 4)
+    interrupted(walk, 9, "overwrite=true", version="light@2")
+    expkit.run(walk, overrides=["exp.fold=[1]", "overwrite=true"])
+    capsys.readouterr()
+    expkit.run(walk, overrides=["exp.fold=[0]"])
+    printed = capsys.readouterr().out
+    assert "epoch 8/12" not in printed and "epoch 9/12" in printed
+
+
 def test_another_configuration_does_not_end_a_checkpoint(walk: str) -> None:
     """config.yaml is edited: refused as with results, with what would be lost; overwrite=true keeps it to the end."""
     fold = interrupted(walk, 6)

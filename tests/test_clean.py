@@ -552,6 +552,9 @@ def test_snapshots_that_nothing_refers_to(clone: Path, root: Path) -> None:
     assert len(snapshots(clone)) == 9
     with held(output / LIGHT / "run", "fold2"):
         assert cleaned("snapshots", "--yes")["snapshots"]["count"] == 0, "a training may be about to name it"
+    (output / "submissions/b.json").mkdir()
+    assert cleaned("snapshots", "--yes")["snapshots"]["count"] == 0, "what cannot be read may name it"
+    (output / "submissions/b.json").rmdir()
     assert cleaned("snapshots", "--yes")["snapshots"]["count"] == 1
     assert snapshots(clone) == set(made.values()) - {made["deleted"]}
     shutil.rmtree(output / "multirun/.code")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from commands import command
 from conftest import Project, call
-from damage import make_special, unprivileged
+from damage import at_once, make_special, unprivileged
 from experiments import own_experiment
 from helpers import counting, results
 from light import LIGHT
@@ -81,7 +81,7 @@ def test_a_pointer_that_cannot_be_read(root: Path, kind: str) -> None:
     command("exp.fold=[0]").train()
     command("exp.fold=[0]", "overwrite=true").train()
     make_special(kind, root / "output" / LIGHT / ".light.version")
-    with unprivileged():
+    with unprivileged(), at_once("the board"):
         [row] = expkit.read_board()
     assert "broken .light.version" in row.marks
 

@@ -19,6 +19,7 @@ import expkit
 from expkit import record
 from expkit.config.experiment import metric_name
 from expkit.config.load import load_experiment
+from expkit.fingerprint import Fingerprint
 
 TRAIN = """
 import functools
@@ -219,6 +220,15 @@ def test_another_metric_needs_no_training(make: Make, root: Path) -> None:
     assert expkit.run(make(at, options="metric=functools.partial(top, k=3)", name=name)) == 3.0
     assert expkit.run(make(at, options="metric=functools.partial(top, k=4)", name=name)) == 4.0
     assert trained(root) == ["fold0", "fold1"]
+
+
+def test_a_metric_of_a_module_that_is_loaded_again(make: Make) -> None:
+    """Who still holds the function of before, as a notebook does, scores by that."""
+    name = make()
+    before = load_experiment(name).experiment.metric
+    make("def accuracy(oof):\n    return 0.5\n", name=name)
+    after = load_experiment(name).experiment.metric
+    assert Fingerprint().of(before) != Fingerprint().of(after)
 
 
 def test_scores_of_the_metric_before_are_not_those_of_one_that_fails(make: Make) -> None:
