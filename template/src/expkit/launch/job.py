@@ -156,7 +156,7 @@ class Job:
         overrides = " ".join(_overrides())
         message = one_line(error)
         if message is not None and self.code is not None:  # as the project has it, not as the copy that runs
-            message = message.replace(str(self.code), self.project)
+            message = message.replace(shown(self.code), self.project).replace(str(self.code), self.project)
         report(error if message is None else Error(f"{overrides}: {message}").with_traceback(error.__traceback__))
         self._note(failed=f"{overrides}{_log()}")
         return JobFailed(message or f"{type(error).__name__}: {error}")

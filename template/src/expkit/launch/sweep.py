@@ -21,7 +21,7 @@ from expkit.errors import AGAIN, CAUGHT, Error, Failed, interruption, require, w
 from expkit.launch import devices
 from expkit.launch.codecopy import copy_code, expose, hide
 from expkit.launch.job import NOTE, Job, JobFailed
-from expkit.paths import code_root, output_dir
+from expkit.paths import code_root, output_dir, shown
 from expkit.study.name import NoScore, register_study
 from expkit.train import scores
 from expkit.train.versions import Versions
@@ -74,7 +74,8 @@ def _readable(error: BaseException, copy: Path, project: Path) -> BaseException:
         line = str(found).splitlines()[0].rstrip(" .:")
         return Error(line if line.startswith("sbatch") else f"{line}: {AGAIN}")
     if type(found) is Error:
-        return Error(str(found).replace(str(copy), str(project))).with_traceback(found.__traceback__)
+        message = str(found).replace(shown(copy), str(project)).replace(str(copy), str(project))
+        return Error(message).with_traceback(found.__traceback__)
     return found
 
 
