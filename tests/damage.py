@@ -155,8 +155,9 @@ def mutate(root: Path, seed: int) -> str:
         folder.symlink_to(elsewhere)
     elif kind == "pointer":
         run = chance.choice([one for one in folders if one.parents[1] == root / "output" and one.name[:1] != "."])
-        name = f".{run.name.partition('@')[0]}.version"
-        run.with_name(name).write_text(chance.choice(POINTERS), encoding="latin-1", errors="replace")
+        pointer = run.with_name(f".{run.name.partition('@')[0]}.version")
+        pointer.unlink(missing_ok=True)
+        pointer.write_text(chance.choice(POINTERS), encoding="latin-1", errors="replace")
         return ""
     elif kind in SPECIAL:
         make_special(kind, path)

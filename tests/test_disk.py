@@ -62,6 +62,37 @@ def test_a_bad_entry_in_the_place_of_a_run(root: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", BAD)
+def test_a_bad_entry_in_the_place_of_a_fold(root: Path, kind: str) -> None:
+    """Another fold is found done, and a finished one that cannot be read is not trained again."""
+    command("exp.fold=[0,1]").train()
+    fold = root / "output" / LIGHT / "light/fold0"
+    before = results(root)
+    make_special(kind, fold)
+    with unprivileged():
+        [row] = expkit.read_board()
+        assert row.folds_done == 1 and "partial" in row.marks
+        if kind == "dangling":  # it is made where the link leads
+            command("exp.fold=[0]").train()
+            return
+        with pytest.raises(expkit.Error, match=r"light/fold0|/dev/zero"):
+            command("exp.fold=[0]").train()
+    if kind == "unreadable":
+        fold.chmod(0o700)
+        assert results(root) == before
+
+
+def test_a_finished_fold_whose_result_may_not_be_read(root: Path) -> None:
+    command("exp.fold=[0,1]").train()
+    result = root / "output" / LIGHT / "light/fold0/result.json"
+    result.chmod(0)
+    with unprivileged():
+        with pytest.raises(expkit.Error, match=r"result.json cannot be read: Permission denied: its fold may be done"):
+            command("exp.fold=[0,1]").train()
+    result.chmod(0o600)
+    command("exp.fold=[0,1]").train()
+
+
+@pytest.mark.parametrize("kind", BAD)
 @pytest.mark.parametrize("name", [".locks", ".locks/light", ".locks/light@1.fold0"])
 def test_a_bad_lock(root: Path, kind: str, name: str) -> None:
     command("exp.fold=[0]").train()

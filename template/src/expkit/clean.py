@@ -87,7 +87,7 @@ def snapshots(output: Path) -> Iterator[Leftover]:
 
     A training names its snapshot when a fold is done: none goes while one is under way.
     """
-    places = [output, *({(code_root() / "output").resolve()} - {output})]
+    places = [output, *({Path(os.path.realpath(code_root() / "output"))} - {output})]
     if busy := next((lock for place in places for lock in place.glob("*/.locks/*@*") if is_locked(lock)), None):
         warn(f"no snapshot is removed while a training is under way: {busy.parents[1].name}/{busy.name}")
         return
@@ -137,7 +137,7 @@ def _runs(output: Path) -> Iterator[tuple[Versions, list[Path], Path]]:
 def _folders(parent: Path) -> list[Path]:
     """The folders in `parent`, in order, but for symbolic links; [] when it cannot be read, or a link leads there."""
     try:
-        if parent.resolve() != parent:
+        if os.path.realpath(parent) != str(parent):
             return []
         with os.scandir(parent) as entries:
             return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -55,7 +56,7 @@ def clean(
     """
     from expkit.clean import KINDS
 
-    output = output_dir().resolve()
+    output = Path(os.path.realpath(output_dir()))  # unlike resolve(), it takes a link in a circle
     chosen = [kind.value for kind in Kind if (kind in kinds if kinds else kind is not Kind.snapshots)]
     found: dict[str, list[dict[str, Any]]] = {}
     is_whole = True

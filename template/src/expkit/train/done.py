@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from expkit import record
+import errno
+from pathlib import Path
+
+from expkit import files, record
 from expkit.config.load import Loaded
-from expkit.errors import warn
+from expkit.errors import Error, warn
 from expkit.paths import shown
 from expkit.record import FoldRecord
 from expkit.train import scores
@@ -34,6 +37,7 @@ class Done:
             fold = self._score_again(fold)
         if fold.result is None:
             if fold.problem:
+                _require_readable(fold.folder / record.RESULT)
                 warn(f"{shown(fold.folder)}: {fold.problem}; it counts as missing")
             return False
         print(f"{fold.title} is done: {describe(fold, self.score(fold))}", flush=True)
@@ -62,3 +66,12 @@ class Done:
         found = scores.scores(self._loaded.experiment, fold.predictions())
         record.score_result(fold, found)
         return record.read_fold(self._place.version, fold.number, self._place.id)
+
+
+def _require_readable(result: Path) -> None:
+    """Raise an `Error` when a result is there and the disk or its mode keeps it from us: the fold may well be done."""
+    try:
+        files.read_bytes(result)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE):
+            raise Error(f"{shown(result)} cannot be read: {error.strerror}: its fold may be done; mend that") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -85,7 +86,7 @@ class Fold:
 
     def _begin(self) -> dict[str, Any]:
         """Go on from a checkpoint that fits, and return what it remembers; else begin with an empty folder, and {}."""
-        self.folder.resolve().mkdir(parents=True, exist_ok=True)  # where a symbolic link leads, if it is one
+        files.make_folder(Path(os.path.realpath(self.folder)))  # where a symbolic link leads, if it is one
         try:
             about = self.checkpoint.find()
         except Broken as problem:
