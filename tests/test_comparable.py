@@ -249,6 +249,14 @@ def test_a_folder_with_a_new_name_is_no_copy(quick: Path) -> None:
     output = quick / "output" / LIGHT
     (output / run("a")).rename(output / "renamed")
     assert marks() == {"a": ()}
+    shutil.copytree(output / "renamed", output / "copied")
+    trained("b", "exp.train.x=2")
+    assert {row.run: row.marks for row in read_board()} == {
+        "copied": (),
+        "renamed": (f"copy of {LIGHT}/copied",),
+        run("b"): (),
+    }
+    assert {row.run: row.versus_best for row in against_best(read_board())}["renamed"] == "not comparable"
 
 
 @pytest.mark.parametrize("name", ["../light", "x/y", "", ".."])

@@ -168,11 +168,19 @@ COLUMNS = (
 def read_board(output: Path | None = None) -> list[Row]:
     """Every run, in the order of the folders, without debug runs. Runs are read from the disk, nothing is written.
 
+    Of the copies of a run that has another name now, or is gone, the first is the run, and the others are its copies.
+
     Args:
         output: the folder with the results; None: that of the project.
     """
     noted = read_notes()
-    return [row_of(read_run(folder), noted) for folder in run_folders(output or output_dir())]
+    rows = [row_of(read_run(folder), noted) for folder in run_folders(output or output_dir())]
+    first = {row.id: row.name for row in reversed(rows) if not row.differs}
+    for place, row in enumerate(rows):
+        if row.id and not row.differs and first[row.id] != row.name:
+            mark = f"{COPY}{first[row.id]}"
+            rows[place] = replace(row, marks=(*row.marks, mark), differs=(mark,))
+    return rows
 
 
 def row_of(run: RunRecord, noted: Mapping[str, Notes] | None = None) -> Row:
