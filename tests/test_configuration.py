@@ -124,7 +124,7 @@ def test_a_number_is_not_true(typed: str, write: Write, value: str) -> None:
     """On the command line, in a list, in a file, and in what a run has recorded."""
     for key, override in (("flip", value), ("maybe", value), ("flags[0]", f"[{value}]")):
         name = key.partition("[")[0]
-        message = rf"exp.train.{name}(\[0\])?: must be true or false, not {value.strip(chr(39))}"
+        message = rf"exp.train.{name}(\[0\])? must be true or false, not {value.strip(chr(39))}"
         with pytest.raises(Error, match=message):
             expkit.load_config(typed, [f"exp.train.{name}={override}"])
         write("001", f"name: '001'\ntrain:\n  {name}: {override}\n")
@@ -133,7 +133,7 @@ def test_a_number_is_not_true(typed: str, write: Write, value: str) -> None:
     loaded = load_experiment(typed)
     recorded = container(expkit.load_config(typed))
     recorded["exp"]["train"]["flip"] = 3
-    with pytest.raises(Error, match="exp.train.flip: must be true or false, not 3"):
+    with pytest.raises(Error, match="exp.train.flip must be true or false, not 3"):
         from_values(loaded, recorded | {"choices": {"model": "cnn"}})
 
 
@@ -163,7 +163,7 @@ def test_a_text_is_what_was_written(typed: str, write: Write, written: str, read
         (["train.learning_rate=0.1"], "did you mean exp.train.learning_rate?"),
         (["seed=1"], "did you mean exp.seed or exp.split.seed?"),
         (["debug=true"], "did you mean exp.debug?"),
-        (["exp.train.Learning_Rate=0.1"], "did you mean learning_rate?"),
+        (["exp.train.Learning_Rate=0.1"], "did you mean exp.train.learning_rate?"),
         (["--learning_rate", "0.1"], "KEY=VALUE without dashes, as in exp.train.learning_rate=0.1"),
         (["--learning-rate=0.1"], "KEY=VALUE without dashes, as in exp.train.learning_rate=0.1"),
         (["--exp.train.learning_rate=0.1"], "KEY=VALUE without dashes, as in exp.train.learning_rate=0.1"),

@@ -149,6 +149,7 @@ def test_sort_filter_last(shop: Path) -> None:
     assert board("--sort", "-seed")[-1]["seed"] is None, "rows without a value come last"
     assert len(board("--last", "2")) == 2
     assert "did you mean score?" in refused("board", "--sort", "scroe")
+    assert refused("board", "010-m") == "exp board takes no name of a run: exp board --filter 010-m"
     for heading, column in {"time": "seconds", "folds": "folds_done"}.items():  # as the table has it
         assert board("--sort", f"-{heading}") == board("--sort", f"-{column}") != board()
     assert "no run has a key lernrate" in refused("board", "--filter", "lernrate>1")
@@ -551,7 +552,7 @@ def test_check(clone: Path) -> None:
     (second / "train.py").write_text("import nothing_such\n")
     [(printed, _), (only, _), (_, mistyped)] = in_clone(clone, ["check"], ["check", LIGHT], ["check", "001-baselin"])
     lines = {line.split()[1]: line.rstrip() for line in printed.splitlines() if line.startswith(BASELINE)}
-    assert "did you mean learning_rate?" in lines["typo"]
+    assert "did you mean exp.train.learning_rate?" in lines["typo"]
     assert "exp.train.epoch" in lines["type"]
     assert "exp.fold must be from 0 to 4" in lines["value"]
     assert "exp/001.yaml has the name '001-larger-lr' too" in lines["same"] and "exp/same.yaml has" in lines["001"]

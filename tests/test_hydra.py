@@ -80,7 +80,7 @@ def test_commands_and_mistakes_with_hydra_1_4(newer: Project, root: Path) -> Non
     exp, environment = newer.python.with_name("exp"), newer.environment(PYTHONWARNINGS="default")
     assert "are fine" in quiet(call(exp, "check", cwd=newer.folder, env=environment)).stdout
     for argument, code, message in (
-        ("exp.train.epohc=3", 2, "there is no key exp.train.epohc; did you mean epoch?"),
+        ("exp.train.epohc=3", 2, "there is no key exp.train.epohc; did you mean exp.train.epoch?"),
         ("exp=nope", 3, "exp=nope: there is no exp/nope.yaml; there are 001, 002"),
         ("exp.fold=0,1", 2, "exp.fold=0,1: a list is written 'exp.fold=[0,1]'; a sweep over several values takes -m"),
     ):

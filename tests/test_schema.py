@@ -684,7 +684,7 @@ def test_help_of_a_mistake_is_one_line(named: Path) -> None:
     config = named / "config.yaml"
     with edited(config, "- schema\n", ""):
         assert "config.yaml must begin with" in train(named, "--help", check=False).stderr.splitlines()[-1]
-    assert "there is no key exp.sed; did you mean seed?" in train(named, "--help", "exp.sed=3", check=False).stderr
+    assert "there is no key exp.sed; did you mean exp.seed?" in train(named, "--help", "exp.sed=3", check=False).stderr
     config.write_text(config.read_text() + "hydra:\n  help:\n    template: my own\n")
     assert train(named, "--help").stdout == "my own\n"
 

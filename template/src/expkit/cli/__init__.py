@@ -47,7 +47,8 @@ for command in (
     look.reproduce,
     clean.clean,
 ):
-    app.command(cls=Command, **manual(command.__doc__))(command)
+    extra = {"allow_extra_args": command is board.board}  # it says what to type
+    app.command(cls=Command, context_settings=extra, **manual(command.__doc__))(command)
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ console = new_console()
 
 
 def board(
+    context: typer.Context,
     sort: Annotated[
         str,
         typer.Option(
@@ -96,6 +97,7 @@ def board(
       exp board --noise                    # which runs are as good as the best?
       exp board --json > board.json        # for a program
     """
+    require(not context.args, f"exp board takes no name of a run: exp board --filter {' '.join(context.args[:1])}")
     require(sum([as_json, as_markdown, watch]) <= 1, "give only one of --json, --md and --watch")
 
     def rows(runs: list[Row]) -> list[Row]:

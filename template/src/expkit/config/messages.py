@@ -119,7 +119,9 @@ def _of_config(error: BaseException, groups: Groups) -> str:
         last = origin.parent_node.n_folds - 1 if key == "exp.fold" and origin.parent_node is not None else None
         which = "" if last is None else f" of folds from 0 to {last} (exp.n_folds - 1)"
         return f"{where}{key} must be a list{which}, as in '{key}=[0]'"
-    return f"{where}{key}: {message}" if key else f"{where}{message}"
+    if found := re.match(r"Value (.*) of type '\w+' could not be converted to (Integer|Float)", message):
+        message = f"must be {'a whole' if found[2] == 'Integer' else 'a'} number, not {found[1]}"
+    return f"{where}{key}{'' if message.startswith('must be ') else ':'} {message}" if key else f"{where}{message}"
 
 
 def _deepest(error: BaseException) -> OmegaConfBaseException | None:
@@ -160,7 +162,8 @@ def _instead_of_key(written: str, origin: OmegaConfBaseException, groups: Groups
             if found == [key]:
                 return " with dots: each of its parts is a key on a line of its own, the inner ones indented"
             return f"; did you mean {' or '.join(found)}?"
-    return _instead(name, [field.name for field in fields(schema)] if is_dataclass(schema) else [])
+    names = [field.name for field in fields(schema)] if is_dataclass(schema) else []
+    return _instead(name, names, f"{parent}." if parent else "")
 
 
 def keys_named(name: str, config: Any) -> list[str]:
@@ -185,9 +188,9 @@ def _no_keys(key: str, schema: str, value: str, groups: Groups) -> str:
     return f"{value!r} stands where the keys of {schema} belong: indent them, each as 'KEY: VALUE' with a space"
 
 
-def _instead(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown `name`: the nearest known one, or all of them."""
+def _instead(name: str, known: Iterable[str], above: str = "") -> str:
+    """The end of a sentence about an unknown `name`: the nearest known one, with what is `above` it, or all of them."""
     lower = {each.lower(): each for each in known}
     if near := difflib.get_close_matches(name.lower(), lower, n=1):
-        return f"; did you mean {lower[near[0]]}?"
+        return f"; did you mean {above}{lower[near[0]]}?"
     return f"; there are {', '.join(lower.values())}" if lower else ""
