@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 
 import typer
@@ -62,7 +63,9 @@ def note(
             bool(word) and not any(c.isspace() or c in "#," for c in word),
             f"--tag must be one word, without # and comma, not {word!r}",
         )
-    about: dict[str, Any] = {"text": text, "hypothesis": hypothesis, "leaderboard": leaderboard, "tags": tag}
+    said = [text, hypothesis, *(tag or [])]  # in the C locale, letters have come as single bytes
+    text, hypothesis, *tags = (each and os.fsencode(each).decode(errors="replace") for each in said)
+    about: dict[str, Any] = {"text": text, "hypothesis": hypothesis, "leaderboard": leaderboard, "tags": tags}
     about["verdict"] = "kept" if kept else "dropped" if dropped else None
     about = {key: value for key, value in about.items() if value not in (None, [], "")}
     if no_leaderboard:
