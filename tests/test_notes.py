@@ -180,6 +180,12 @@ def test_a_note_stays_with_its_parameter_set(root: Path, notes: Path) -> None:
         exp("note", one, "as good")
         (folder / "exp/001.yaml").write_text("name: another\n")
         assert noted(one)["runs"][0]["origin"] == f"{folder.name}/config.yaml", "what is trained keeps its notes"
+        file.write_text(text.replace('name: "002"', "name: 002-next"))
+        assert read_notes()[f"{two}-larger"].last("hypothesis") == "larger is better", "it was trained under this name"
+        exp("note", two, "--hypothesis", "the next one is better")
+        assert noted(two)["runs"][0]["run"] == f"{two}-next"
+        assert read_notes()[f"{two}-next"].last("hypothesis") == "the next one is better"
+        shutil.rmtree(root / "output")
         file.unlink()
         assert read_notes()[two].last("hypothesis") == "larger is better", "as it was noted"
 
@@ -203,3 +209,11 @@ def test_a_note_may_hold_any_text(notes: Path) -> None:
     for text in ("a\u2028b", "a\x85b", "a\nb\x0cc", "a\udcffb"):
         add_note("001-one/a", {"text": text})
     assert read_notes()["001-one/a"].texts == ["a\u2028b", "a\x85b", "a\nb\x0cc", "a\udcffb"]
+
+
+def test_a_note_in_the_c_locale(root: Path, notes: Path) -> None:
+    """Python takes bytes that its locale lacks as half characters."""
+    text, tag = ("größer".encode().decode("ascii", "surrogateescape"), "ü".encode().decode("ascii", "surrogateescape"))
+    exp("note", LIGHT, text, "--hypothesis", text, "--tag", tag)
+    [line] = read_notes()[f"{LIGHT}/"].lines
+    assert (line["text"], line["hypothesis"], line["tags"]) == ("größer", "größer", ["ü"])

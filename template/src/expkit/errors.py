@@ -158,8 +158,8 @@ def terminable(before: Callable[[], object] = lambda: None) -> Iterator[None]:
         before()
         raise Terminated(128 + number)
 
-    known = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)} if is_main else set()
-    free = [each for each in known if signal.getsignal(each) is signal.SIG_DFL]
+    known = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    free = [each for each in known if is_main and signal.getsignal(each) is signal.SIG_DFL]
     for each in free:
         signal.signal(each, terminate)
     try:

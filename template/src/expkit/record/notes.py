@@ -11,9 +11,10 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from expkit.errors import Error, require, warn
 from expkit.files import listed, make_folder, read_bytes, regular
 from expkit.paths import code_root, notes_dir, output_dir, shown
 from expkit.record.content import is_number
+from expkit.record.layout import run_folders
+from expkit.record.run import read_run_info
 
 VERDICTS = ("kept", "dropped")
 LARGEST = 16 * 2**20  # bytes of a file: a hundred thousand notes
@@ -64,7 +67,7 @@ def read_notes(folder: Path | None = None) -> dict[str, Notes]:
         folder: with the files; None: the project's.
     """
     found: dict[str, list[dict[str, Any]]] = {}
-    folder = folder or notes_dir()
+    folder, trained = folder or notes_dir(), functools.cache(_trained)
     for file in (folder / name for name in listed(folder) if name.endswith(".jsonl")):
         try:
             texts = read_bytes(file, LARGEST).decode(errors="replace").split("\n")
@@ -73,7 +76,7 @@ def read_notes(folder: Path | None = None) -> dict[str, Notes]:
             continue
         lines = [_line(text) for text in texts]
         for line in filter(None, lines):
-            found.setdefault(f"{file.stem}/{_run_of(file.stem, line)}", []).append(line)
+            found.setdefault(f"{file.stem}/{_run_of(file.stem, line, trained)}", []).append(line)
         if bad := [number for number, text in enumerate(texts, start=1) if text.strip() and not lines[number - 1]]:
             more = f", as are {len(bad) - 1} more" if len(bad) > 1 else ""
             warn(f"{shown(file)}, line {bad[0]} is not a note, and is left out{more}")
@@ -81,12 +84,22 @@ def read_notes(folder: Path | None = None) -> dict[str, Notes]:
     return {title: Notes(title, tuple(sorted(lines, key=lambda line: line["time"]))) for title, lines in found.items()}
 
 
-def _run_of(experiment: str, line: Mapping[str, Any]) -> str:
-    """The run that a line is about: of a parameter set that was not trained, the `name` in its file is edited often."""
+def _run_of(experiment: str, line: Mapping[str, Any], trained: Callable[[str], list[dict[str, Any]]]) -> str:
+    """The run that a line is about. The `name` in the file of a parameter set is edited often: it is the first run that
+    was trained with the set since, or the name as it is now."""
     run = str(line["run"])
     if "set" not in line or os.path.exists(output_dir() / experiment / run):
         return run
+    since = [info for info in trained(experiment) if info["set"] == line["set"] and info["started"] >= line["time"]]
+    if since:
+        return str(min(since, key=itemgetter("started"))["run"])
     return name_of(code_root() / "experiments" / experiment, line["set"]) or run
+
+
+def _trained(experiment: str) -> list[dict[str, Any]]:
+    """The run.json of each run of an experiment that was trained with a parameter set as it is."""
+    folders = (folder for folder in run_folders(output_dir()) if folder.parent.name == experiment)
+    return [info for info in map(read_run_info, folders) if info and info.get("set")]
 
 
 def add_note(title: str, about: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from expkit import codehash, record
 from expkit.config.experiment import metric_name
 from expkit.config.load import Loaded
+from expkit.config.parameter_sets import name_of
 from expkit.config.same import differences
 from expkit.config.values import Config, Mode, container, flat, fold_file
 from expkit.errors import Error, require, warn
@@ -31,6 +32,7 @@ class Place:
         config: its configuration.
         run: the name of the run.
         command: the id of the command; the jobs of a sweep have one.
+        parameter_set: that the command names.
 
     Raises:
         Error: what is there is of another configuration, or nobody knows of which.
@@ -42,8 +44,9 @@ class Place:
         replaces: whether this version is to take the place of one that counts now.
     """
 
-    def __init__(self, loaded: Loaded, config: Config, run: str, command: str) -> None:
+    def __init__(self, loaded: Loaded, config: Config, run: str, command: str, parameter_set: str) -> None:
         self.loaded, self.config, self.run, self.command = loaded, config, run, command
+        self._set = parameter_set if name_of(loaded.folder, parameter_set) == run else None
         require(
             loaded.name not in (*record.NOT_EXPERIMENTS, record.BLENDS),
             f"experiments/{loaded.name}: the name is taken by a folder of output/; rename the experiment",
@@ -196,6 +199,7 @@ class Place:
         about = {
             "experiment": self.loaded.name,
             "run": self.run,
+            "set": self._set,
             "metric": metric_name(self.loaded.experiment.metric),
             "greater_is_better": self.loaded.experiment.greater_is_better,
             "n_folds": self.config.exp.n_folds,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from expkit import record
 from expkit.config.load import Loaded
+from expkit.config.parameter_sets import chosen
 from expkit.config.same import alike, recorded
 from expkit.config.values import Config, Mode, container
 from expkit.errors import (
@@ -68,7 +69,7 @@ class Run:
         self.loaded, self.exp, self.command = loaded, config.exp, command
         self._ranks = Ranks(loaded.experiment.distributed)
         self.name = run_name(config, overrides)
-        self.place = Place(loaded, config, self.name, command.id)
+        self.place = Place(loaded, config, self.name, command.id, chosen(overrides))
         self.failed: list[str] = []
         self.pruned: str | None = None
         self._done = Done(loaded, self.place)

@@ -60,7 +60,7 @@ class Versions:
 
     def describe(self, folder: Path, about: Mapping[str, Any], config: str) -> None:
         """Write what a version is. With `locked`."""
-        started = datetime.now(UTC).isoformat(timespec="seconds")
+        started = datetime.now(UTC).isoformat(timespec="milliseconds")
         record.write_run(folder, {"id": secrets.token_hex(4), "started": started, **about}, config)
 
     # Locks
