@@ -1,6 +1,7 @@
 """One rendered project for all tests and all workers, made with the real tools: a tagged git repository, copier, uv.
 
-`import expkit` in a test is the expkit of that project; `root` gives a test data and results of its own.
+`import expkit` in a test is that of this working tree, for the project of `_make_light`; `root` gives a test data and
+results of its own.
 """
 
 from __future__ import annotations
@@ -59,7 +60,16 @@ def data_arguments(answers: dict[str, object]) -> list[str]:
 
 def clean_environment() -> dict[str, str]:
     """The environment of a user without an account: no W&B variable, no PROJECT_ROOT, no Python settings of ours."""
-    ours = ("WANDB_", "PYTHONDONTWRITEBYTECODE", "PROJECT_ROOT", "VIRTUAL_ENV", "PYTHONPATH", "HYDRA_", "UV_PROJECT")
+    ours = (
+        "WANDB_",
+        "PYTHONDONTWRITEBYTECODE",
+        "PROJECT_ROOT",
+        "VIRTUAL_ENV",
+        "PYTHONPATH",
+        "EXPKIT_",
+        "HYDRA_",
+        "UV_PROJECT",
+    )
     looks = ("COLUMNS", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS")  # rich and typer heed them
     return {key: value for key, value in os.environ.items() if not key.startswith(ours + looks)}
 
@@ -94,6 +104,7 @@ def _make_template(folder: Path) -> None:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
+    call(folder / ".ci/build-wheel", folder, cwd=folder)  # of the working tree, also before it is built there
     commit_all(folder)
     call("git", "tag", "v0.1.0", cwd=folder)
 
@@ -103,12 +114,11 @@ def _make_project(folder: Path) -> None:
     copier("copy", "-q", "--defaults", *data_arguments(ANSWERS), template, folder, cwd=folder.parent)
     call("uv", "sync", "-q", cwd=folder, env=clean_environment())
     _compile(folder, "expkit.cli, hydra.main, sklearn.neural_network, wandb")
-    call(folder / ".venv/bin/python", "-m", "compileall", "-q", "src", cwd=folder, env=clean_environment())
     commit_all(folder)
 
 
 def _make_light(folder: Path) -> None:
-    """The project with the experiment of light.py, and no environment: what tests import expkit from."""
+    """The project with the experiment of light.py, and no environment: that of expkit in the tests' own process."""
     clone(once("project", _make_project), folder)
     add_light(folder)
     commit_all(folder)
@@ -137,24 +147,23 @@ def share_bytecode(source: Path, folder: Path, part: str = ".venv/lib") -> None:
 
 
 def clone(source: Path, folder: Path) -> Path:
-    """A clone of a project. Its files have the times of the original, so that Python takes the bytecode of these."""
+    """A clone of a project."""
     folder.mkdir(parents=True, exist_ok=True)
     call("git", "clone", "-q", source, ".", cwd=folder)
-    for file in (folder / "src").rglob("*.py"):
-        shutil.copystat(source / file.relative_to(folder), file)
-    share_bytecode(source, folder, "src")
     return folder
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Import expkit from the rendered project; hear Ctrl-C, also when a shell has started pytest in the background."""
+    """Let expkit work for the rendered project; hear Ctrl-C, also when a shell has started pytest in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     is_worker = hasattr(config, "workerinput")
     if not is_worker:
         os.environ[RUN] = secrets.token_hex(4)
     if is_worker or not getattr(config.option, "numprocesses", None):
-        sys.path.insert(0, str(once("light", _make_light) / "src"))
+        light = once("light", _make_light)
+        os.environ["EXPKIT_ROOT"] = str(light)
+        sys.path.insert(0, str(light / "src"))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -11,6 +11,7 @@ import tomllib
 import unicodedata
 import warnings
 from pathlib import Path
+from zipfile import ZipFile
 
 import copier
 import pytest
@@ -118,6 +119,8 @@ def refusal(answers: dict[str, object]) -> str | None:
 
 def parse(file: Path) -> object:
     """What a file says, read strictly as what its name promises; text is UTF-8."""
+    if file.suffix == ".whl":
+        return ZipFile(file).namelist()
     text = file.read_text(encoding="utf-8")
     match file.suffix:
         case ".toml":
@@ -234,7 +237,7 @@ def odd(request: pytest.FixtureRequest, plain: Path, tmp_path_factory: pytest.Te
 
 def test_odd_answers_show_their_configuration(odd: Path, project: Project) -> None:
     answers = yaml.safe_load((odd / ".copier-answers.yml").read_text(encoding="utf-8"))
-    environment = project.environment(PYTHONPATH=str(odd / "src"))
+    environment = project.environment(EXPKIT_ROOT=str(odd), PYTHONPATH=str(odd / "src"))
     train = odd / "experiments" / "001-baseline" / "train.py"
     shown = yaml.safe_load(call(project.python, train, "show_config=true", cwd=odd, env=environment).stdout)
     assert shown["exp"]["n_folds"] == int(answers["n_folds"])

@@ -145,7 +145,7 @@ def test_not_in_experiments(project: Project, tmp_path: Path) -> None:
     """In a process of its own, with the installed expkit; and a train.py of another project."""
     for place, complaint in (
         ("experiments/group/001-baseline", "an experiment is a train.py in a folder of experiments/"),
-        ("experiments/001-baseline", "are of different projects"),
+        ("experiments/001-baseline", "is no experiment of the project"),
     ):
         folder = tmp_path / place
         shutil.copytree(project.folder / "experiments/001-baseline", folder)

@@ -75,7 +75,7 @@ sys.stdin.read()
 @contextmanager
 def held(version: Path, part: str) -> Iterator[None]:
     """While another process has the lock of a part of a version."""
-    environment = os.environ | {"PYTHONPATH": str(expkit.code_root() / "src")}
+    environment = os.environ | {"EXPKIT_ROOT": str(expkit.code_root()), "PYTHONPATH": str(expkit.code_root() / "src")}
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     process = background(sys.executable, "-c", HOLDS, version, part, env=environment, **pipes)
     assert process.stdout.readline() == "holds\n"

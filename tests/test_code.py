@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import numpy  # noqa: F401  # before a test forgets what it has imported
 import pytest
@@ -199,8 +200,18 @@ def test_what_is_no_code_of_the_project() -> None:
     root = expkit.code_root()
     own = [root / "src/mine/a.py", root / "experiments/001/train.py", root / "lib"]
     assert [modules.own_path(str(path)) for path in own] == list(map(str, own))
-    others = [root / ".venv/bin", root / "src/expkit/run.py", root / "env/lib/site-packages/a.py", root.parent / "a.py"]
+    library = Path(expkit.__file__).parent / "run.py"
+    others = [root / ".venv/bin", library, root / "env/lib/site-packages/a.py", root.parent / "a.py"]
     assert not any(modules.own_path(str(path)) for path in others)
+
+
+def test_a_module_that_names_no_whole_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch.ops does: it is no file of the folder that the command is typed in."""
+    monkeypatch.chdir(expkit.code_root())
+    module = ModuleType("own_ops")
+    module.__file__ = "_ops.py"
+    monkeypatch.setitem(sys.modules, "own_ops", module)
+    assert "_ops.py" not in codehash.loaded_sources(LIGHT)
 
 
 def test_a_project_behind_a_link(tmp_path: Path) -> None:

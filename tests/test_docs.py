@@ -35,7 +35,7 @@ def test_commands(
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_lines_of_the_baseline(page: Path) -> None:
     """A block of "py" shows lines of the scikit-learn baseline, in their order."""
-    baseline = ROOT / "template/experiments/{% if framework == 'sklearn' %}001-baseline{% endif %}"
+    baseline = ROOT / "expkit/src/expkit/baselines/sklearn"
     code = [line.split("#")[0].strip() for line in (baseline / "train.py").read_text().splitlines()]
     for block in blocks(page, "py"):
         rest = iter(code)
@@ -57,7 +57,7 @@ def test_links(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_messages(page: Path) -> None:
     """An error or a warning that a page shows is one that the project prints."""
-    assert messages_not_printed(page, ROOT / "template") == []
+    assert messages_not_printed(page, ROOT / "expkit") == []
 
 
 def test_a_message_that_is_never_printed_is_found(tmp_path: Path) -> None:

@@ -232,7 +232,7 @@ def test_watch(root: Path) -> None:
     fold.mkdir()
     (fold / "history.csv").write_text("epoch,loss\n")
     environment = clean_environment() | {"PROJECT_ROOT": str(root), "TERM": "xterm", "COLUMNS": "140"}
-    environment["PYTHONPATH"] = str(expkit.code_root() / "src")
+    environment["EXPKIT_ROOT"] = str(expkit.code_root())
     terminal, child = pty.openpty()
     watching = background(
         sys.executable, "-m", "expkit.cli", "board", "--watch", stdout=child, stderr=child, env=environment
@@ -320,7 +320,11 @@ def clone(tmp_path: Path) -> Path:
 
 
 def environment_of(clone: Path, **variables: str) -> dict[str, str]:
-    return clean_environment() | {"PYTHONPATH": str(clone / "src"), "WANDB_MODE": "disabled"} | variables
+    return (
+        clean_environment()
+        | {"EXPKIT_ROOT": str(clone), "PYTHONPATH": str(clone / "src"), "WANDB_MODE": "disabled"}
+        | variables
+    )
 
 
 IN_CLONE = """
@@ -524,7 +528,7 @@ def test_the_baseline_of_another_framework(clone: Path) -> None:
     assert "there is no baseline for the framework 'cobol'; there are " in unknown and "torch" in unknown
     assert "--framework begins a new experiment: give it without --from" in both
     pyproject = clone / "pyproject.toml"
-    pyproject.write_text(pyproject.read_text().replace('    "typer', '    "Torch==2.13.0",\n    "typer'))
+    pyproject.write_text(pyproject.read_text().replace('    "expkit', '    "Torch==2.13.0",\n    "expkit'))
     [(printed, error)] = in_clone(clone, ["new", "second", "--framework", "torch"])
     assert error == "" and "uv add" not in printed
 

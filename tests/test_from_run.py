@@ -25,7 +25,7 @@ from expkit.config import from_run
 from expkit.config.describe import schema
 from expkit.config.from_run import parameter_set_from_run
 from expkit.config.load import load_experiment
-from expkit.config.new import SKELETONS
+from expkit.config.new import BASELINES
 from expkit.config.same import same
 from expkit.config.values import container
 from expkit.inspect.find import find_run
@@ -294,7 +294,7 @@ def test_the_class_that_was_chosen(kinds: Path) -> None:
 
 def test_a_network_of_the_torch_baseline(root: Path) -> None:
     """`model=vit`, as the baseline's own exp/002.yaml says it."""
-    files = {name: (SKELETONS / f"torch/{name}.txt").read_text() for name in ("config.yaml", "train.py")}
+    files = {name: (BASELINES / f"torch/{name}").read_text() for name in ("config.yaml", "train.py")}
     with own_experiment(files) as folder:
         changed = ["model=vit", "exp.model.depth=6", "exp.train.learning_rate=1e-05", "exp.train.precision=bf16"]
         values = container(expkit.load_config(folder.name, changed).exp)

@@ -192,7 +192,7 @@ def test_pictures_in_folders(network: Project, tmp_path: Path) -> None:
     call("git", "clone", "-q", network.folder, made.folder, cwd=tmp_path)
     shutil.copytree(made.folder / "experiments/001-baseline", made.folder / "experiments/004-before")
     draw(made.folder / "input/birds")
-    shell = shell_of(made, network.python, PYTHONPATH=str(made.folder / "src"))
+    shell = shell_of(made, network.python, EXPKIT_ROOT=str(made.folder), PYTHONPATH=str(made.folder / "src"))
 
     def quickly(script: str) -> str:
         return shell(re.sub(r"uv add .*", "", script).replace("'exp.fold=[0,1,2,3,4]'", "'exp.fold=[0,1]'"))

@@ -73,7 +73,11 @@ def test_the_examples_run(tmp_path: Path) -> None:
     for file in folder.glob("experiments/001-baseline/exp/*.yaml"):
         file.write_text(file.read_text().replace("epoch: 40", "epoch: 5"))
     commit_all(folder)
-    environment = clean_environment() | {"PYTHONPATH": str(folder / "src"), "WANDB_MODE": "disabled"}
+    environment = clean_environment() | {
+        "EXPKIT_ROOT": str(folder),
+        "PYTHONPATH": str(folder / "src"),
+        "WANDB_MODE": "disabled",
+    }
     train = [sys.executable, "experiments/001-baseline/train.py", "-m", "exp=001,002", "exp.fold=null"]
     call(*train, cwd=folder, env=environment)
     lines = list(dict.fromkeys(shlex.join(words) for command in MANUALS for words in examples(command)))

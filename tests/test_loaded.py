@@ -84,7 +84,9 @@ def test_a_model_of_the_experiments_own_class_in_a_fresh_process(project: Projec
     with own_experiment(with_models("Constant(fold.number + 0.5)")) as folder:
         expkit.run(folder.name)
         script = f"import expkit; run = expkit.load_run('{folder.name}'); print(run.model(2).value, run.model(2))"
-        environment = project.environment(PROJECT_ROOT=str(root), PYTHONPATH=str(expkit.code_root() / "src"))
+        environment = project.environment(
+            PROJECT_ROOT=str(root), EXPKIT_ROOT=str(expkit.code_root()), PYTHONPATH=str(expkit.code_root() / "src")
+        )
         printed = call(project.python, "-c", script, cwd=folder, env=environment).stdout
     assert printed.startswith("2.5 <expkit.experiments.")
 

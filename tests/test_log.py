@@ -141,8 +141,7 @@ def test_epochs_and_steps_have_a_bar_each(root: Path, monkeypatch: pytest.Monkey
 def test_a_killed_process_leaves_every_row(root: Path, rows: int) -> None:
     """Epochs, steps, and a column that comes late."""
     code = f"""
-import os, signal, sys
-sys.path.insert(0, {str(expkit.code_root() / "src")!r})
+import os, signal
 from pathlib import Path
 from expkit.train.history import History
 history = History(Path("history.csv"))

@@ -34,15 +34,15 @@ def test_an_updated_project_is_in_order_and_trains(
     copier("copy", "-q", "--defaults", *answers, template, folder, cwd=tmp_path)
     commit_all(folder)
     before = files_of(folder, *YOURS)
-    append(template / "template", "README.md.jinja", "src/expkit/__init__.py", line="# of v0.2.0")
+    append(template / "template", "README.md.jinja", "conf/README.md", line="# of v0.2.0")
     release(template, "v0.2.0")
     copier("update", "-q", "--defaults", cwd=folder)
     assert not unmerged(folder) and files_of(folder, *YOURS) == before
-    assert (folder / "src/expkit/__init__.py").read_text().endswith("# of v0.2.0\n")
+    assert (folder / "conf/README.md").read_text().endswith("# of v0.2.0\n")
     assert f"n_folds: '{n_folds}'" in (folder / ".copier-answers.yml").read_text()
     if n_folds == 2:  # no line of code depends on it
         is_in_order(theirs, folder, framework)
-    environment = theirs.environment(PYTHONPATH=str(folder / "src"))
+    environment = theirs.environment(EXPKIT_ROOT=str(folder), PYTHONPATH=str(folder / "src"))
     tests = call(theirs.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=folder, env=environment)
     assert "5 passed" in tests.stdout
     trains(theirs, folder, root, framework, n_folds)
@@ -50,7 +50,7 @@ def test_an_updated_project_is_in_order_and_trains(
 
 def is_in_order(theirs: Project, folder: Path, framework: str) -> None:
     """Formatted, lint-clean, typed. Their environment, this folder's expkit."""
-    environment = theirs.environment(PYTHONPATH=str(folder / "src"))
+    environment = theirs.environment(EXPKIT_ROOT=str(folder), PYTHONPATH=str(folder / "src"))
     for arguments in (["check"], ["format", "--check"]):
         call("ruff", *arguments, "--no-cache", cwd=folder)
     types = ["--strict", "--allow-untyped-defs", "--ignore-missing-imports", "--disable-error-code=import-untyped"]
@@ -63,7 +63,12 @@ def is_in_order(theirs: Project, folder: Path, framework: str) -> None:
 
 def trains(theirs: Project, folder: Path, root: Path, framework: str, n_folds: int) -> None:
     """All folds, complete and without a mark; two of them again, with the same bytes."""
-    here = {"PYTHONPATH": str(folder / "src"), "PROJECT_ROOT": str(root), "WANDB_MODE": "disabled"}
+    here = {
+        "EXPKIT_ROOT": str(folder),
+        "PYTHONPATH": str(folder / "src"),
+        "PROJECT_ROOT": str(root),
+        "WANDB_MODE": "disabled",
+    }
     train = [theirs.python, "experiments/001-baseline/train.py", *FAST[framework]]
     call(*train, "exp.fold=null", cwd=folder, env=theirs.environment(**here))
     call(*train, "exp.fold=[0,1]", "exp.name=two", cwd=folder, env=theirs.environment(**here))

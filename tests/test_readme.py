@@ -83,7 +83,7 @@ def test_ten_rows_name_peers() -> None:
 
 
 def test_the_runs_that_are_named_exist(folder: Path) -> None:
-    sets = "template/experiments/*sklearn*/exp/*.yaml" if folder == ROOT else "experiments/001-baseline/exp/*.yaml"
+    sets = "expkit/src/expkit/baselines/sklearn/exp/*.yaml" if folder == ROOT else "experiments/001-baseline/exp/*.yaml"
     names = {yaml.safe_load(file.read_text())["name"] for file in folder.glob(sets)}
     for subcommand, count in (("diff", 2), ("note", 1), ("submit", 1)):
         [line] = [line for line in commands(folder / "README.md") if f"exp {subcommand} " in line]

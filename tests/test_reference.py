@@ -18,7 +18,7 @@ from expkit.cli import app
 from expkit.config.values import flat
 from expkit.launch.main import main
 
-SOURCE = ROOT / "template/src/expkit"
+SOURCE = ROOT / "expkit/src/expkit"
 PAGES = {page.stem: page.read_text() for page in (ROOT / "docs").glob("*.md")}
 COMMANDS: dict[str, Any] = get_command(app).commands
 

@@ -112,7 +112,7 @@ def test_two_copies_are_alike(releases: Releases, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_no_shared_file_is_gone(updated: list[Updated]) -> None:
     """copier would remove it, edited or not."""
-    may_go = (*YOURS, "src/expkit/", "tests/")
+    may_go = (*YOURS, "vendor/", "tests/")
     for project in updated:
         shared = {name for name in project.before if not name.startswith(may_go)}
         assert shared <= files_of(project.folder).keys(), f"since {project.tag}"
@@ -124,7 +124,9 @@ def test_experiments_of_every_release_run(updated: list[Updated], project: Proje
     for old in updated:
         trains = sorted((old.folder / "experiments").glob("*/train.py"))
         assert trains
-        environment = project.environment(PYTHONPATH=str(old.folder / "src"), WANDB_MODE="disabled")
+        environment = project.environment(
+            EXPKIT_ROOT=str(old.folder), PYTHONPATH=str(old.folder / "src"), WANDB_MODE="disabled"
+        )
         for train in trains:
             for arguments in RUNS:
                 call(project.python, train, *arguments, cwd=old.folder, env=environment)
@@ -157,9 +159,9 @@ def version(text: str) -> tuple[int, ...]:
 
 def test_public_names_are_listed_with_the_release_that_introduced_them(releases: Releases) -> None:
     listed = dict(re.findall(r"^\| `(\w+)` \| (\d+\.\d+\.\d+) \|$", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.M))
-    package = "template/src/expkit/__init__.py"
+    package = "expkit/src/expkit/__init__.py"
     assert listed.keys() == exported((ROOT / package).read_text()), "the table in CONTRIBUTING.md and expkit.__all__"
-    for file in (ROOT / "template" / "experiments").rglob("*.py"):
+    for file in (ROOT / "expkit/src/expkit/baselines").rglob("*.py"):
         assert names_used(file.read_text()) <= listed.keys(), file
 
     this = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]

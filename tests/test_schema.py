@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from check_jsonschema.parsers.yaml import construct_yaml_implementation, impl2loader
-from conftest import GIT, ROOT, background, call, clean_environment, commit_all
+from conftest import GIT, background, call, clean_environment, commit_all
 from conftest import clone as clone_of
 from experiments import own_experiment
 from helpers import HEAVY, imported
@@ -35,19 +35,17 @@ from expkit.config.describe.keys import Described, described
 from expkit.config.describe.source import comments
 from expkit.config.describe.types import of_keys
 from expkit.config.load import load_experiment
-from expkit.config.new import SKELETONS
+from expkit.config.new import BASELINES
 
-FRAMEWORKS = sorted(folder.name for folder in SKELETONS.iterdir())
+FRAMEWORKS = sorted(folder.name for folder in BASELINES.iterdir())
 
 
 @contextmanager
 def baseline(framework: str) -> Iterator[Path]:
     """The baseline of a framework, with its schemas; nothing heavy is imported."""
-    skeleton = SKELETONS / framework
-    with own_experiment({name: (skeleton / f"{name}.txt").read_text() for name in ("train.py", "config.yaml")}) as own:
-        (own / "exp").mkdir()
-        for file in skeleton.glob("exp/*"):
-            shutil.copy(file, own / "exp" / file.stem)
+    files = BASELINES / framework
+    with own_experiment({name: (files / name).read_text() for name in ("train.py", "config.yaml")}) as own:
+        shutil.copytree(files / "exp", own / "exp")
         schema.write(load_experiment(own.name))
         yield own
 
@@ -83,10 +81,9 @@ def refused(folder: Path, name: str, text: str) -> str | None:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_baselines_are_as_their_schemas_say(framework: str) -> None:
     """The first line of each file names the schema that lies there, made by this expkit (else: .ci/make-schemas)."""
-    template = ROOT / "template/experiments" / f"{{% if framework == '{framework}' %}}001-baseline{{% endif %}}"
     with baseline(framework) as folder:
         for name in (schema.CONFIG, schema.PARAMETER_SET):
-            assert (folder / ".schema" / name).read_text() == (template / ".schema" / name).read_text()
+            assert (folder / ".schema" / name).read_text() == (BASELINES / framework / ".schema" / name).read_text()
         named: dict[Path, list[Path]] = {}
         for file in [folder / "config.yaml", *folder.glob("exp/*.yaml")]:
             first = file.read_text().splitlines()[0]
@@ -522,7 +519,11 @@ def named(root: Path) -> Iterator[Path]:
 
 def train(folder: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Its train.py, in a process of its own."""
-    environment = clean_environment() | {"PYTHONPATH": str(expkit.code_root() / "src"), "WANDB_MODE": "disabled"}
+    environment = clean_environment() | {
+        "EXPKIT_ROOT": str(expkit.code_root()),
+        "PYTHONPATH": str(expkit.code_root() / "src"),
+        "WANDB_MODE": "disabled",
+    }
     environment |= {"PROJECT_ROOT": str(folder / ".root"), "PYTHONPROFILEIMPORTTIME": "1"}
     (folder / ".root").mkdir(exist_ok=True)
     return call(sys.executable, folder / "train.py", *arguments, cwd=folder, env=environment, check=check)
@@ -609,7 +610,11 @@ def test_it_is_no_code(named: Path) -> None:
 def test_a_new_experiment_and_two_branches(tmp_path: Path) -> None:
     """A copy has schemas of its own. Those of two branches merge, and the next command makes them from the classes."""
     clone = clone_of(expkit.code_root(), tmp_path / "clone")
-    environment = clean_environment() | {"PYTHONPATH": str(clone / "src"), "WANDB_MODE": "disabled"}
+    environment = clean_environment() | {
+        "EXPKIT_ROOT": str(clone),
+        "PYTHONPATH": str(clone / "src"),
+        "WANDB_MODE": "disabled",
+    }
 
     def run(*arguments: str) -> str:
         return call(sys.executable, "-m", "expkit.cli", *arguments, cwd=clone, env=environment).stdout
@@ -638,7 +643,11 @@ def test_a_new_experiment_and_two_branches(tmp_path: Path) -> None:
 def test_code_that_differs_in_schemas_alone_is_the_same(tmp_path: Path, root: Path) -> None:
     """In those of the experiment, and of another one."""
     clone = clone_of(expkit.code_root(), tmp_path / "clone")
-    environment = clean_environment() | {"PYTHONPATH": str(clone / "src"), "WANDB_MODE": "disabled"}
+    environment = clean_environment() | {
+        "EXPKIT_ROOT": str(clone),
+        "PYTHONPATH": str(clone / "src"),
+        "WANDB_MODE": "disabled",
+    }
     environment["PROJECT_ROOT"] = str(root)
     for name, changed in (("one", LIGHT), ("two", "001-baseline"), ("three", LIGHT)):
         call(sys.executable, f"experiments/{LIGHT}/train.py", f"exp.name={name}", cwd=clone, env=environment)

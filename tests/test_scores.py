@@ -441,8 +441,7 @@ def test_a_metric_is_the_same_in_each_process(make: Make, project: Project) -> N
     """Whatever it holds: a lock, a file, itself; whatever its comments, docstrings and layout; in any experiment."""
     name = make(ODD, options="metric=odd")
     line = f"import expkit; print(expkit.load_experiment({name!r}).experiment.made_by)"
-    source = str(expkit.code_root() / "src")
-    environments = [{"PYTHONPATH": source, "PYTHONHASHSEED": seed} for seed in ("1", "2")]
+    environments = [{"EXPKIT_ROOT": str(expkit.code_root()), "PYTHONHASHSEED": seed} for seed in ("1", "2")]
     found = {call(project.python, "-c", line, cwd=project.folder, env=each).stdout for each in environments}
     assert found == {f"{load_experiment(name).experiment.made_by}\n"}
     commented = ODD.replace("return n ==", "# a comment\n    return  n ==").replace("(n):", '(n):\n    """Text."""')

@@ -368,7 +368,7 @@ def test_another_split_is_another_run(root: Path) -> None:
     with pytest.raises(expkit.Error, match="exp.split.seed: 42 → 3"):
         run = command()
         run.exp.split.seed = 3
-        type(run.place)(run.loaded, run.place.config, run.name, "x")
+        type(run.place)(run.loaded, run.place.config, run.name, "x", "default")
 
 
 def test_the_result_holds_the_fingerprint(root: Path) -> None:

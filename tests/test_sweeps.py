@@ -28,7 +28,7 @@ def test_code_here_and_data_there(shared_sweeping: Project, root: Path, tmp_path
     code = tmp_path / "remote"
     call("git", "clone", "-q", shared_sweeping.folder, code, cwd=tmp_path)
     environment = shared_sweeping.environment(
-        PROJECT_ROOT=str(root), PYTHONPATH=str(code / "src"), WANDB_MODE="offline"
+        PROJECT_ROOT=str(root), EXPKIT_ROOT=str(code), PYTHONPATH=str(code / "src"), WANDB_MODE="offline"
     )
     train = code / "experiments" / LIGHT / "train.py"
     call(shared_sweeping.python, train, "exp.fold=[0,1]", cwd=tmp_path, env=environment)

@@ -134,7 +134,7 @@ def test_project_root(train: Command, root: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_no_uv_run() -> None:
     file = expkit.code_root() / "experiments/001-baseline/train.py"
-    done = call(sys.executable, file, cwd=ROOT, env=clean_environment(), check=False)
+    done = call(sys.executable, "-S", file, cwd=ROOT, env=clean_environment(), check=False)  # without its packages
     on_the_page(done.stderr.splitlines()[-1])
 
 
@@ -257,7 +257,7 @@ def test_no_pandas(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_takes_a_second_process_or_a_server(part: str) -> None:
     """Provoked elsewhere: here, it is in the code as it is on the page."""
-    assert any(part in file.read_text() for file in (ROOT / "template/src").rglob("*.py"))
+    assert any(part in file.read_text() for file in (ROOT / "expkit/src").rglob("*.py"))
     [message] = [message for message in messages() if part in message]
     PROVOKED.add(message)
 

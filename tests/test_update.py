@@ -18,10 +18,10 @@ from conftest import ROOT, Completed, call, clean_environment, commit_all, copie
 from copier import run_copy
 
 YOURS = ("experiments", "input", "output", "notebooks", "src/my_experiments", "src/digits_co_experiments")
-SKELETON = "src/expkit/skeletons/sklearn"  # which includes the files of the baseline
 SHARED = "src/{{ shared_package }}"
 BASELINE = "experiments/001-baseline"
-IN_TEMPLATE = "experiments/{% if framework == 'sklearn' %}001-baseline{% endif %}"
+IN_TEMPLATE = "experiments/001-baseline"
+BASELINES = "expkit/src/expkit/baselines/sklearn"  # whose files the template includes
 LAUNCHERS = "conf/hydra/launcher"
 GUIDE = (ROOT / "docs/updating.md").read_text()
 OLDEST_COPIER = yaml.safe_load((ROOT / "copier.yml").read_text())["_min_copier_version"]
@@ -99,22 +99,20 @@ NOTEBOOKS = {f"notebooks/{name}.ipynb": "{}\n" for name in ("edited", "deleted",
 def change_everything(template: Path) -> None:
     """v0.3.0 of the template: changes, renames, removes and adds, above all in the files that the user touched."""
     tree = template / "template"
-    append(tree, f"{IN_TEMPLATE}/train.py", f"{IN_TEMPLATE}/config.yaml.jinja", line="# of the template")
-    append(
-        tree, f"{IN_TEMPLATE}/exp/001.yaml", f"{IN_TEMPLATE}/exp/002.yaml", "input/README.md", line="# of the template"
-    )
-    (tree / IN_TEMPLATE / "model.py").rename(tree / IN_TEMPLATE / "network.py")
-    replace(tree / SKELETON / "model.py.txt.jinja", "/model.py", "/network.py")
+    baseline = ("train.py", "config.yaml", "exp/001.yaml", "exp/002.yaml")
+    append(template / BASELINES, *baseline, line="# of the template")
+    append(tree, "input/README.md", line="# of the template")
+    (tree / IN_TEMPLATE / "model.py.jinja").rename(tree / IN_TEMPLATE / "network.py.jinja")
     write(tree, {"experiments/002-mine/train.py": "# of the template\n", "experiments/003-new/train.py": "# new\n"})
     append(tree, *(name for name in NOTEBOOKS if "untouched" not in name), line="[]")
     (tree / "notebooks" / "untouched.ipynb").unlink()
     write(tree, {"notebooks/added.ipynb": "[]\n", "notebooks/new.ipynb": "[]\n"})
     append(tree, *PRESETS, line="# of the template")
     write(tree, {f"{LAUNCHERS}/both.yaml": "# of the template\n", f"{LAUNCHERS}/new.yaml": "# new\n"})
-    theirs = ["src/expkit/paths.py", "src/hydra_plugins/expkit_sweeper.py"]
-    append(tree, "README.md.jinja", *theirs, f"{SHARED}/__init__.py", line="# of the template")
+    append(tree, "README.md.jinja", "tests/test_experiments.py", f"{SHARED}/__init__.py", line="# of the template")
+    call(".ci/build-wheel", template, cwd=template)
     write(tree, {f"{SHARED}/features.py": "# of the template\n", f"{SHARED}/new.py": "# new\n"})
-    replace(tree / "pyproject.toml.jinja", '"rich>=13.7"', '"rich>=13.8"')
+    replace(tree / "pyproject.toml.jinja", '"pytest>=8"', '"pytest>=8.3"')
 
 
 def work(folder: Path) -> None:
@@ -143,9 +141,9 @@ def work(folder: Path) -> None:
         f"{LAUNCHERS}/added.yaml": "# mine\n",
         f"{LAUNCHERS}/both.yaml": "# mine\n",
     }
-    write(folder, own | {"src/expkit/mine.py": "mine = 1\n", "docs/mine.md": "mine\n"})
+    write(folder, own | {"vendor/mine.txt": "mine\n", "docs/mine.md": "mine\n"})
     replace(folder / "README.md", "Machine-learning experiments", "My machine-learning experiments")
-    replace(folder / "pyproject.toml", '    "filelock', '    "einops",\n    "filelock')
+    call("uv", "add", "--frozen", "-q", "einops", "torch", cwd=folder)  # on both sides of the line of expkit
     commit_all(folder, "feat: my work")
     ignored = {"output/001-baseline/baseline/fold0/result.json": "{}\n", "input/train.csv": "1\n", ".env": "A=1\n"}
     write(folder, ignored)
@@ -183,7 +181,8 @@ def test_experiments_data_results_and_notebooks_are_as_they_were(updated: tuple[
     yours = {name: content for name, content in before.items() if name.startswith(YOURS)}
     assert len(yours) > 20
     assert files_of(project, *YOURS) == yours
-    assert before.keys() <= files_of(project).keys(), "no file is gone"
+    gone = before.keys() - files_of(project).keys()
+    assert all(name.startswith("vendor/expkit-") for name in gone), "no file is gone but the old wheel"
 
 
 def test_shared_files_are_merged(updated: tuple[Path, Files]) -> None:
@@ -200,10 +199,11 @@ def test_shared_files_are_merged(updated: tuple[Path, Files]) -> None:
     assert "\nMy machine-learning experiments" in readme
     assert readme.endswith("# of the template\n")
     pyproject = (project / "pyproject.toml").read_text()
-    assert '"einops"' in pyproject and '"rich>=13.8"' in pyproject
-    for name in ("src/expkit/paths.py", "src/hydra_plugins/expkit_sweeper.py"):
-        assert (project / name).read_text().endswith("# of the template\n")
-    for name in ("src/expkit/mine.py", "docs/mine.md", ".env"):
+    assert '"einops"' in pyproject and '"pytest>=8.3"' in pyproject
+    assert (project / "tests/test_experiments.py").read_text().endswith("# of the template\n")
+    [wheel] = (project / "vendor").glob("*.whl")
+    assert wheel.name not in before and f'"vendor/{wheel.name}"' in pyproject, "the old one is gone"
+    for name in ("vendor/mine.txt", "docs/mine.md", ".env"):
         assert (project / name).read_bytes() == before[name]
 
     assert unmerged(project) == {f"{LAUNCHERS}/both.yaml"}, "the one file that both sides wrote"
@@ -269,9 +269,8 @@ def test_a_deleted_baseline_stays_deleted_and_a_renamed_one_does_not_follow(temp
     commit_all(kept)
     before = files_of(kept, *YOURS)
     (template / "template" / IN_TEMPLATE).rename(template / "template" / "experiments" / "001-digits")
-    for file in (template / "template" / SKELETON).rglob("*.jinja"):
-        replace(file, IN_TEMPLATE, "experiments/001-digits")
-    append(template / "template", "experiments/001-digits/model.py", "README.md.jinja", line="# of the template")
+    append(template / BASELINES, "model.py", line="# of the template")
+    append(template / "template", "README.md.jinja", line="# of the template")
     release(template, "v0.2.0")
     for project in (deleted, kept):
         copier("update", "--defaults", cwd=project)
@@ -295,10 +294,10 @@ def test_recopy_keeps_every_file_of_the_user(template: Path, tmp_path: Path) -> 
     after = files_of(project)
     yours = {name for name in before if name.startswith(YOURS)}
     assert {name: after[name] for name in yours} == {name: before[name] for name in yours}
-    assert before.keys() <= after.keys()
+    assert {name for name in before if not name.startswith("vendor/expkit-")} <= after.keys()
     assert f"{BASELINE}/exp/002.yaml" in after
     assert b"einops" not in after["pyproject.toml"]
-    assert after["src/expkit/paths.py"].endswith(b"# of the template\n")
+    assert after["tests/test_experiments.py"].endswith(b"# of the template\n")
 
 
 @pytest.mark.slow
@@ -439,7 +438,8 @@ def test_a_tightened_validator_strands_no_project(template: Path, tmp_path: Path
 
     replace(questions, "n_folds", "folds")
     replace(questions, 'default: "5"', 'default: "{{ [n_folds | default(5) | int, 9] | min }}"')
-    replace(template / "template" / IN_TEMPLATE / "config.yaml.jinja", "{{ n_folds }}", "{{ folds }}")
+    replace(template / "template" / IN_TEMPLATE / "config.yaml.jinja", "~ n_folds", "~ folds")
+    replace(template / "template" / "pyproject.toml.jinja", "{{ n_folds }}", "{{ folds }}")
     release(template, "v0.3.0")
     copier("update", "--defaults", cwd=project)
     assert answers_of(project)["folds"] == "9"
@@ -507,15 +507,16 @@ def test_into_a_repository_that_exists(template: Path, theirs: Path) -> None:
     after = files_of(theirs)
     assert {name: after[name] for name in before} == before
     assert status(theirs).count("??") == len(status(theirs).splitlines()), "only new files"
-    assert {"src/expkit/__init__.py", "experiments/001-baseline/model.py", ".copier-answers.yml"} <= after.keys()
+    assert {"tests/test_experiments.py", "experiments/001-baseline/model.py", ".copier-answers.yml"} <= after.keys()
 
     commit_all(theirs)
-    append(template / "template", "README.md.jinja", "src/expkit/paths.py", "conf/README.md", line="# of the template")
-    append(template / "template", f"{IN_TEMPLATE}/train.py", line="# of the template")
+    mine = ("README.md.jinja", f"{LAUNCHERS}/local.yaml", "conf/README.md")
+    append(template / "template", *mine, line="# of the template")
+    append(template / BASELINES, "train.py", line="# of the template")
     release(template, "v0.2.0")
     copier("update", "--defaults", cwd=theirs)
     updated = files_of(theirs)
-    assert updated["src/expkit/paths.py"].endswith(b"# of the template\n")
+    assert updated[f"{LAUNCHERS}/local.yaml"].endswith(b"# of the template\n")
     for name, content in before.items():
         if name in unmerged(theirs):
             assert set(content.splitlines()) <= set(updated[name].splitlines()), "a conflict shows theirs"

@@ -98,10 +98,13 @@ class Training:
 
     def __init__(self, name: str, root: Path, home: Path) -> None:
         self.name, self.root = name, root
-        source = str(paths.code_root() / "src")
-        self.code = f"import sys; sys.path.insert(0, {source!r}); import expkit\n"
+        self.code = "import sys; import expkit\n"
         self.train = f"expkit.run({name!r}, overrides=sys.argv[1:])"
-        self.environment = clean_environment() | {"HOME": str(home), "PROJECT_ROOT": str(root)}
+        self.environment = clean_environment() | {
+            "HOME": str(home),
+            "PROJECT_ROOT": str(root),
+            "EXPKIT_ROOT": str(paths.code_root()),
+        }
 
     def start(self, *overrides: str, **variables: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-c", self.code + self.train, "exp.fold=[0]", *overrides]

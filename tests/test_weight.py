@@ -7,16 +7,18 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import Project, call, clean_environment, copier
+from conftest import ROOT, Project, call, clean_environment, copier
 
-NEEDED = "filelock hydra-core numpy omegaconf python-dotenv rich scikit-learn typer wandb"
+NEEDED = "filelock hydra-core numpy omegaconf python-dotenv pyyaml rich scikit-learn typer wandb"
 # Packages and MiB: 46 and 277, 58 and 402 when this was written.
 MOST = {"sklearn": (50, 300), "lightgbm": (62, 430)}
 
 
 def test_the_packages_that_a_project_asks_for(project: Project) -> None:
     """A new one, or one that went, is a decision: it stands here, too."""
-    asked = tomllib.loads((project.folder / "pyproject.toml").read_text())["project"]["dependencies"]
+    files = (project.folder / "pyproject.toml", ROOT / "expkit/pyproject.toml")
+    of_project, asked = (tomllib.loads(file.read_text())["project"]["dependencies"] for file in files)
+    assert [re.split(r"[<>=; ]", each)[0] for each in of_project] == ["expkit"]
     assert sorted({re.split(r"[<>=; ]", each)[0] for each in asked}) == NEEDED.split()
 
 

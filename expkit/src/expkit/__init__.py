@@ -1,0 +1,74 @@
+"""What the experiments of a project share: configuration, runs and tracking."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from expkit.paths import settle
+
+if TYPE_CHECKING:
+    from expkit.config.compose import load_config as load_config
+    from expkit.config.experiment import Experiment as Experiment
+    from expkit.config.load import load_experiment as load_experiment
+    from expkit.config.values import Config as Config
+    from expkit.config.values import ExpConfig as ExpConfig
+    from expkit.config.values import Mode as Mode
+    from expkit.config.values import RuntimeConfig as RuntimeConfig
+    from expkit.config.values import SplitConfig as SplitConfig
+    from expkit.config.values import SplitMethod as SplitMethod
+    from expkit.errors import Error as Error
+    from expkit.errors import require as require
+    from expkit.inspect.board import Row as Row
+    from expkit.inspect.board import read_board as read_board
+    from expkit.inspect.frame import curves as curves
+    from expkit.inspect.frame import mistakes as mistakes
+    from expkit.inspect.frame import oof as oof
+    from expkit.inspect.frame import runs as runs
+    from expkit.inspect.loaded import LoadedRun as LoadedRun
+    from expkit.inspect.loaded import load_run as load_run
+    from expkit.inspect.reproduce import Reproduction as Reproduction
+    from expkit.inspect.reproduce import reproduce as reproduce
+    from expkit.launch.main import main as main
+    from expkit.launch.main import run as run
+    from expkit.paths import code_root as code_root
+    from expkit.paths import input_dir as input_dir
+    from expkit.paths import output_dir as output_dir
+    from expkit.paths import project_root as project_root
+    from expkit.train.fold import Fold as Fold
+    from expkit.train.splits import split as split
+
+# Each is imported when it is first used: a board needs no Hydra, and a training no board.
+_NAMES = {
+    "config.compose": ["load_config"],
+    "config.experiment": ["Experiment"],
+    "config.load": ["load_experiment"],
+    "config.values": ["Config", "ExpConfig", "Mode", "RuntimeConfig", "SplitConfig", "SplitMethod"],
+    "errors": ["Error", "require"],
+    "inspect.board": ["Row", "read_board"],
+    "inspect.frame": ["curves", "mistakes", "oof", "runs"],
+    "inspect.loaded": ["LoadedRun", "load_run"],
+    "inspect.reproduce": ["Reproduction", "reproduce"],
+    "launch.main": ["main", "run"],
+    "paths": ["code_root", "input_dir", "output_dir", "project_root"],
+    "train.fold": ["Fold"],
+    "train.splits": ["split"],
+}
+_MODULES = {name: f"expkit.{module}" for module, names in _NAMES.items() for name in names}
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'expkit' has no attribute {name!r}")
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+if settle():
+    from expkit.modules import watch
+
+    watch()

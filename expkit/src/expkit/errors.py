@@ -1,0 +1,219 @@
+"""One line for a mistake that its user can fix; a whole traceback for a bug."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import select
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+AGAIN = "finished folds are kept, and the same command trains what is missing"
+CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+OF_LIBRARIES = (f"hydra{os.sep}", f"omegaconf{os.sep}", "contextlib.py")  # files between ours and the experiment's
+
+
+# Characters that control a terminal or turn its text around, and halves of characters, which nothing prints.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+class Error(Exception):
+    """Something that the user can fix. The message is one line: what is wrong, which key or file, what to do.
+
+    On the command line, it is printed without a traceback, and the exit code is 2: nothing was begun.
+    """
+
+    exit_code = 2
+
+
+class NotFound(Error):
+    """There is no such run, experiment or parameter set."""
+
+    exit_code = 3
+
+
+class Failed(Error):
+    """What was asked for was begun, and has failed: a training, a job of a sweep."""
+
+    exit_code = 1
+
+
+class Terminated(SystemExit):
+    """SIGTERM or SIGHUP has come; the code is 128 and its number. No KeyboardInterrupt, after which scikit-learn, for
+    one, calls its training finished."""
+
+    code: int
+
+
+CAUGHT = (Exception, KeyboardInterrupt, Terminated)  # what a command reports
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise an `Error` unless a condition is true.
+
+        expkit.require(0 < rate < 1, f"exp.train.rate must be between 0 and 1, not {rate}")
+
+    Args:
+        condition: what must be true.
+        message: one line: which key or file, what it must be, what it is.
+
+    Raises:
+        Error: `condition` is false.
+    """
+    if not condition:
+        raise Error(message)
+
+
+def plain(text: object) -> str:
+    """`text` without the characters that control a terminal; a line break becomes a space."""
+    return CONTROL.sub("�", str(text).replace("\n", " "))
+
+
+def escape_unprintable() -> None:
+    """From now on, stdout shows a character that its encoding lacks as an escape, as stderr does, and fails no more."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):  # as in C
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def warn(message: str) -> None:
+    """Print one line on stderr: something is not as wished, and the work goes on."""
+    print(f"warning: {plain(message)}", file=sys.stderr, flush=True)
+
+
+def report(error: BaseException) -> int:
+    """Say on stderr why a command ends, and return its exit code.
+
+    An `Error`, a full disk and Ctrl-C are one line; anything else is a bug, and its traceback begins at the
+    experiment's own code. HYDRA_FULL_ERROR=1 shows the traceback of everything.
+
+    Returns:
+        1: failed; 2: refused, nothing was begun; 3: not found; 130: Ctrl-C; 143: SIGTERM; 129: SIGHUP.
+    """
+    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    if (stop := interruption(error)) and not full:
+        print(f"{described(error)}: {AGAIN}", file=sys.stderr)
+        return stop.code if isinstance(stop, Terminated) else 130
+    message = one_line(error)
+    if message is not None and not full:
+        print(f"error: {message}", file=sys.stderr)
+    else:
+        trace = error.__traceback__
+        traceback.print_exception(error.with_traceback(trace if full else _own_frames(trace)))
+    return error.exit_code if isinstance(error, Error) else 1
+
+
+def one_line(error: BaseException) -> str | None:
+    """What to tell the person who can fix `error`, on one line; None when it is a bug."""
+    if isinstance(error, Error):
+        return "\n".join(map(plain, str(error).splitlines()))
+    if is_unread(error):
+        return f"nobody reads the output any more, and the command stops: {AGAIN}"
+    if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+        return plain(f"cannot write {error.filename or 'a file'}: {error.strerror}")
+    if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
+        return plain(f"no file can be called {error.object} in this locale: set PYTHONUTF8=1, or LC_ALL=C.UTF-8")
+    if isinstance(error, PermissionError):
+        return plain(f"no access to {error.filename or 'a file'}: {error.strerror}")
+    return None
+
+
+def described(error: BaseException) -> str:
+    """Why something has failed, on one line, for a file: as `one_line`, or the name and the message of a bug."""
+    if stop := interruption(error):
+        return f"stopped by {signal.Signals(stop.code - 128).name}" if isinstance(stop, Terminated) else "stopped"
+    text = one_line(error) or f"{type(error).__name__}: {error}"
+    return plain(text.strip())[:1000]
+
+
+def interruption(error: BaseException) -> BaseException | None:
+    """The Ctrl-C, SIGTERM or SIGHUP that `error` comes from, perhaps through a library that raised something else."""
+    return next((cause for cause in chain(error) if isinstance(cause, KeyboardInterrupt | Terminated)), None)
+
+
+@contextmanager
+def terminable(before: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Meanwhile, SIGTERM and SIGHUP (a closed terminal) raise `Terminated`, once.
+
+    What else handles one of them stays, such as submitit, or nohup, which lets SIGHUP be ignored.
+
+    Args:
+        before: is called first.
+    """
+    own, is_main = os.getpid(), threading.current_thread() is threading.main_thread()
+
+    def terminate(number: int, _: object) -> None:
+        if os.getpid() != own:  # a process of the training's own, such as one that loads data: as ever
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        for each in free:  # what started this process may send it as well
+            signal.signal(each, lambda *_: None)
+        _leave_closed_terminal()
+        before()
+        raise Terminated(128 + number)
+
+    known = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    free = [each for each in known if is_main and signal.getsignal(each) is signal.SIG_DFL]
+    for each in free:
+        signal.signal(each, terminate)
+    try:
+        yield
+    finally:
+        for each in free:
+            signal.signal(each, signal.SIG_DFL)
+
+
+def _leave_closed_terminal() -> None:
+    """Nothing more can be printed there, and each attempt would be another error."""
+    for descriptor in (1, 2):
+        try:
+            os.write(descriptor, b"")
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """`error` and what it comes from, each once: `raise cause from error` makes a circle."""
+    cause: BaseException | None = error
+    seen: set[int] = set()
+    while cause is not None and id(cause) not in seen:
+        yield cause
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+
+
+def is_unread(error: BaseException) -> bool:
+    """Whether `error` says that nobody reads our output any more: a broken pipe of a training's own is a bug."""
+    if not isinstance(error, BrokenPipeError):
+        return False
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), select.POLLOUT)
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (OSError, ValueError):
+        return True
+
+
+def _own_frames(trace: TracebackType | None) -> TracebackType | None:
+    """`trace` from the first frame on that is the experiment's, below those that lead to it; else whole."""
+    package = os.path.dirname(os.path.abspath(__file__)) + os.sep
+    frame, is_below = trace, False
+    while frame is not None:
+        file = frame.tb_frame.f_code.co_filename
+        if file.startswith(package):
+            is_below = True
+        elif is_below and not any(f"{os.sep}{library}" in file for library in OF_LIBRARIES):
+            return frame if os.path.isfile(file) else frame.tb_next or frame
+        frame = frame.tb_next
+    return trace

@@ -1,0 +1,186 @@
+"""The modules of an experiment, each experiment in a package of its own.
+
+Each experiment is a package of its own, `expkit.experiments.<folder>`: what its train.py imports from beside it is a
+module of that package. So two experiments with a `model.py` never see each other's, an `import` in a function finds
+its own folder whenever it runs, and classes can be pickled in one process and loaded in another.
+
+Whatever a process imports from the project, by whatever name, is loaded by a `Loader`, which keeps the source that ran.
+"""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import importlib
+import importlib.machinery
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import CodeType, ModuleType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from expkit.files import regular
+from expkit.paths import code_root, experiment_dir
+
+PACKAGE = "expkit.experiments"
+EXECUTED: dict[str, tuple[bytes, CodeType]] = {}  # file: what this process has last executed of it
+SOURCES: WeakKeyDictionary[ModuleType, bytes] = WeakKeyDictionary()  # what each module of the project was executed from
+STARTED = time.time()  # a file that has not changed since is as it was when this process loaded it
+READ: dict[str, list[bytes]] = {}  # file beside a train.py that is no Python: what this process has read of it
+NO_CODE = ("config.yaml", "exp", "__pycache__")  # beside train.py: configuration is compared by its values
+
+_EXPKIT = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_looking = threading.local()
+_early: list[ModuleType] = []  # loaded before their source could be seen: they are loaded again for an experiment
+
+
+def watch() -> None:
+    """See what the project's code imports, by a `Loader`, and which files beside a train.py it reads, from now on."""
+    sys.path_hooks.insert(0, _finder)
+    sys.addaudithook(_see)
+    for folder in [folder for folder in sys.path_importer_cache if own_path(folder)]:
+        del sys.path_importer_cache[folder]
+    for module in [*sys.modules.values()]:
+        loader = getattr(getattr(module, "__spec__", None), "loader", None)
+        if type(loader) is importlib.machinery.SourceFileLoader and own_path(loader.path):
+            _early.append(module)
+
+
+def _see(event: str, arguments: tuple[Any, ...]) -> None:
+    """Keep what is read of a file beside a train.py that is no Python, such as a table of constants, as it is then."""
+    if event != "open" or not isinstance(arguments[0], str) or arguments[2] & (os.O_WRONLY | os.O_RDWR):
+        return
+    path = os.path.abspath(arguments[0])
+    if not path.startswith(f"{_root()}experiments{os.sep}") or getattr(_looking, "now", False):
+        return
+    parts = path.removeprefix(_root()).split(os.sep)[2:]
+    if not parts or parts[0] in NO_CODE or path.endswith((".py", ".pyc", ".md", ".ipynb")) or _is_hidden(parts):
+        return
+    _looking.now = True
+    try:
+        with suppress(OSError), open(path, "rb", opener=regular) as stream:
+            if (content := stream.read()) not in READ.setdefault(path, []):
+                READ[path].append(content)
+    finally:
+        _looking.now = False
+
+
+def _is_hidden(parts: Sequence[str]) -> bool:
+    return any(part.startswith(".") for part in parts)
+
+
+@functools.cache
+def _root() -> str:
+    return str(code_root()) + os.sep
+
+
+def own_path(path: str) -> str | None:
+    """Where a file or folder of the project's own code lies, links resolved where needed; None: it is not."""
+    if "site-packages" in path:
+        return None
+    for found in (os.path.abspath, os.path.realpath):
+        whole = found(path)
+        if f"{whole}{os.sep}".startswith(_root()):
+            return None if f"{whole}{os.sep}".startswith((f"{_root()}.venv{os.sep}", _EXPKIT)) else whole
+        if path.startswith(sys.base_prefix):
+            return None
+    return None
+
+
+def _finder(folder: str) -> importlib.machinery.FileFinder:
+    path = own_path(folder)
+    if path is None or not os.path.isdir(path):
+        raise ImportError(f"not a folder of the project: {folder}")
+    machinery = importlib.machinery
+    kinds = [(machinery.ExtensionFileLoader, machinery.EXTENSION_SUFFIXES), (Loader, machinery.SOURCE_SUFFIXES)]
+    return machinery.FileFinder(path, *kinds, (machinery.SourcelessFileLoader, machinery.BYTECODE_SUFFIXES))
+
+
+def _keep(module: ModuleType, path: str, source: bytes) -> CodeType:
+    """Remember what a module is executed from; its code."""
+    code = compile(source, path, "exec", dont_inherit=True)
+    SOURCES[module], EXECUTED[path] = source, (source, code)
+    return code
+
+
+def load(experiment: str, module: str = "train") -> ModuleType:
+    """A module of an experiment, by the name of its folder.
+
+    Raises:
+        Error: there is no such experiment.
+        ModuleNotFoundError: it has no such module.
+    """
+    experiment_dir(experiment)
+    for early in [each for each in _early if not getattr(each.__spec__, "_initializing", False)]:
+        _early.remove(early)
+        if early.__name__ != "__main__" and sys.modules.get(early.__name__) is early:
+            del sys.modules[early.__name__]  # whoever holds it keeps it
+    return importlib.import_module(f"{PACKAGE}.{experiment}.{module}")
+
+
+def forget(experiment: str) -> None:
+    """Let the next `load` read the files of an experiment again, as they are then."""
+    for name in [name for name in sys.modules if name.startswith(f"{PACKAGE}.{experiment}")]:
+        del sys.modules[name]
+    for file in [file for file in EXECUTED if file.startswith(f"{_root()}experiments{os.sep}{experiment}{os.sep}")]:
+        del EXECUTED[file]
+    for file in [file for file in READ if file.startswith(f"{_root()}experiments{os.sep}{experiment}{os.sep}")]:
+        del READ[file]
+    importlib.invalidate_caches()
+
+
+@contextmanager
+def named_plainly(experiment: str) -> Iterator[None]:
+    """For a while, names in texts find modules beside train.py, too: `_target_: model.Network`, those in a pickle."""
+    folder = str(experiment_dir(experiment))
+    if folder in sys.path:
+        yield
+        return
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+class Loader(importlib.machinery.SourceFileLoader):
+    """Keeps the source that it has executed, and lets the modules of an experiment import from beside them."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        code = _keep(module, self.path, self.get_data(self.path))
+        parts = module.__name__.split(".")
+        if module.__name__.startswith(f"{PACKAGE}."):
+            own = _importer(".".join(parts[:3]), code_root() / "experiments" / parts[2])
+            module.__dict__["__builtins__"] = vars(builtins) | {"__import__": own}
+        exec(code, module.__dict__)
+
+
+def _importer(package: str, folder: Path) -> Any:
+    """The `__import__` of the modules of one experiment: the names beside train.py first, as in a script."""
+
+    def import_(
+        name: str,
+        globals: Mapping[str, object] | None = None,
+        locals: Mapping[str, object] | None = None,
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        first = name.partition(".")[0]
+        if level or not _is_beside(folder, first):
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        module = builtins.__import__(f"{package}.{name}", globals, locals, fromlist or ("__name__",), 0)
+        return module if fromlist else sys.modules[f"{package}.{first}"]
+
+    return import_
+
+
+def _is_beside(folder: Path, name: str) -> bool:
+    path = os.path.join(folder, name)
+    if os.path.isfile(f"{path}.py"):
+        return True
+    return os.path.isdir(path) and any(entry.endswith(".py") for entry in os.listdir(path))
