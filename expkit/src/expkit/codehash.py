@@ -47,8 +47,9 @@ def loaded_sources(experiment: str) -> dict[str, bytes]:
     sources: dict[str, bytes] = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
-        is_file = isinstance(file, str) and os.path.isabs(file)  # torch.ops says "_ops.py"
-        path = own_path(file) if is_file and name not in ("__main__", "__mp_main__") else None
+        if not isinstance(file, str) or not os.path.isabs(file):  # torch.ops says "_ops.py"
+            continue
+        path = own_path(file) if name not in ("__main__", "__mp_main__") else None
         if path is None or (path.startswith(experiments) and not path.startswith(own)):
             continue
         loader = getattr(getattr(module, "__spec__", None), "loader", None)
