@@ -19,7 +19,7 @@ from helpers import results, start
 from light import CONFIG, LIGHT, edited, wait_for
 
 import expkit
-from expkit import codehash, modules
+from expkit import codehash, files, modules
 from expkit.config.load import load_experiment
 from expkit.inspect.compare import compare
 
@@ -165,6 +165,23 @@ def test_a_file_that_is_read_again_after_an_edit_has_both_contents(root: Path) -
             expkit.run(name, overrides=[f"exp.fold=[{fold}]"])
         [row] = expkit.read_board()
         assert row.fold_scores == {0: 1.0, 1: 2.0} and "mixed code" in row.marks
+
+
+def test_a_large_file_is_kept_as_a_hash_and_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights beside train.py take neither memory nor time again, and an edit is seen."""
+    monkeypatch.setattr("expkit.files.LARGEST_TABLE", 10)
+    with imported("") as (name, folder):
+        weights, read = folder / "weights.bin", []
+        monkeypatch.setattr(modules, "code_bytes", lambda file: read.append(file) or files.code_bytes(file))
+        weights.write_bytes(b"0" * 100)
+        for _ in range(3):
+            weights.read_bytes()
+        [(path, content)] = codehash.files_read(name).items()
+        assert read == [str(weights)] and len(content) == 32
+        digests = codehash.digests({path: content})
+        assert codehash.changed_since(digests) == []
+        weights.write_bytes(b"1" * 100)
+        assert codehash.changed_since(digests) == [path]
 
 
 def test_a_constant_of_a_metric_that_is_read_from_a_file(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ import pickle
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,8 @@ def test_a_configuration_is_pickled_and_loaded_in_a_fresh_process(project: Proje
     loaded = subprocess.run([project.python, "-c", program], input=config, env=environment, capture_output=True)
     assert loaded.stdout == b"3.0\n", loaded.stderr.decode()
 
+
+WHERE = "import expkit; print(expkit.code_root(), flush=True)"
 
 # Several experiments in one process
 
@@ -266,3 +269,32 @@ def test_hydras_own_hints_are_shown(several: Project, project: Project, root: Pa
     done = run(several, project, root, train, "model=one", check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert "Did you mean to override model@exp.train.model?" in done.stderr
+
+
+def test_a_command_that_a_training_starts_works_in_its_own_folder(project: Project, tmp_path: Path) -> None:
+    """It is not lent the project of the process that starts it; a folder that has been deleted is one line."""
+    other = tmp_path / "other"
+    (other / "experiments/007-other").mkdir(parents=True)
+    (other / "experiments/007-other/train.py").touch()
+    (other / "pyproject.toml").write_text("[tool.expkit] # of another project\n")
+    show = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {WHERE!r}], cwd=sys.argv[1])"
+    first = f"{WHERE}; {show}"
+    done = call(project.python, "-c", first, other, cwd=project.folder, env=project.environment())
+    assert done.stdout.splitlines() == [str(project.folder), str(other)]
+    gone = f"import os; os.mkdir('gone'); os.chdir('gone'); os.rmdir('../gone'); {WHERE}"
+    assert call(project.python, "-c", gone, cwd=tmp_path, env=project.environment()).stdout == f"{project.folder}\n"
+
+
+def test_a_process_that_is_spawned_finds_the_project(own_project: Callable[[], Project], tmp_path: Path) -> None:
+    """As the workers of a DataLoader are, wherever the command is typed."""
+    project = own_project()
+    train = project.folder / "experiments/001-baseline/train.py"
+    spawn = "import multiprocessing\n\nif __name__ == '__main__':\n"
+    spawn += "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+    spawn += "        print(pool.apply(expkit.code_root))\n"
+    train.write_text(f"import expkit\n{spawn}")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "pyproject.toml").write_text("[tool.expkit]\n")
+    done = call(project.python, train, cwd=other, env=project.environment())
+    assert done.stdout == f"{project.folder}\n"

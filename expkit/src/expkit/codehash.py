@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 from expkit.errors import warn
-from expkit.files import regular
+from expkit.files import code_bytes
 from expkit.modules import READ, SOURCES, STARTED, own_path
 from expkit.paths import code_root, shown
 from expkit.syntax import Statement, statements
@@ -78,7 +78,8 @@ def files_read(experiment: str) -> dict[str, bytes]:
     root = code_root()
     own = os.path.join(root, "experiments", experiment) + os.sep
     found = {file: contents for file, contents in READ.items() if file.startswith(own)}
-    return {Path(file).relative_to(root).as_posix(): b"\0".join(contents) for file, contents in found.items()}
+    different = {file: dict.fromkeys(contents.values()) for file, contents in found.items()}
+    return {Path(file).relative_to(root).as_posix(): b"\0".join(each) for file, each in different.items()}
 
 
 def digests(sources: Mapping[str, bytes], unused: Unused | None = None) -> Digests:
@@ -116,8 +117,7 @@ def changed_since(files: Digests, unused: Unused | None = None) -> list[str]:
 
 def _read(file: str) -> bytes | None:
     try:
-        with open(file, "rb", opener=regular) as stream:
-            return stream.read()
+        return code_bytes(file)
     except OSError:
         return None
 

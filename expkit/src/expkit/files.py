@@ -18,6 +18,7 @@ from expkit.errors import Error, one_line, warn
 from expkit.paths import shown
 
 LARGEST = 64 * 2**20  # bytes of a file that is read whole; nothing of ours is a tenth of it, but lists of files
+LARGEST_TABLE = 2**20  # bytes of a table of constants; a larger file is data that lies among the code
 LISTS = 2**30  # bytes of a list of the files of input/, a hundred a file
 DEEPEST = 200  # levels of JSON; nothing that is ours has ten
 _SEAL = b',\n  "checksum": "'
@@ -71,6 +72,18 @@ def regular(path: str, flags: int) -> int:
         os.close(handle)
         raise OSError(errno.EINVAL, "it is not a file", path)
     return handle
+
+
+def code_bytes(file: str) -> bytes:
+    """What counts of a file as code: its content; of a large one that is no Python, such as weights, a hash of it.
+
+    Raises:
+        OSError: it cannot be read, or is no file.
+    """
+    with open(file, "rb", opener=regular) as stream:
+        if file.endswith(".py") or os.fstat(stream.fileno()).st_size <= LARGEST_TABLE:
+            return stream.read()
+        return hashlib.file_digest(stream, "sha256").digest()
 
 
 def read_bytes(file: str | Path, largest: int = LARGEST) -> bytes:

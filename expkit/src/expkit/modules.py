@@ -24,14 +24,14 @@ from types import CodeType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from expkit.files import regular
+from expkit.files import code_bytes
 from expkit.paths import code_root, experiment_dir
 
 PACKAGE = "expkit.experiments"
 EXECUTED: dict[str, tuple[bytes, CodeType]] = {}  # file: what this process has last executed of it
 SOURCES: WeakKeyDictionary[ModuleType, bytes] = WeakKeyDictionary()  # what each module of the project was executed from
 STARTED = time.time()  # a file that has not changed since is as it was when this process loaded it
-READ: dict[str, list[bytes]] = {}  # file beside a train.py that is no Python: what this process has read of it
+READ: dict[str, dict[tuple[int, ...], bytes]] = {}  # file beside a train.py, no Python: state when read to content
 NO_CODE = ("config.yaml", "exp", "__pycache__")  # beside train.py: configuration is compared by its values
 
 _EXPKIT = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -53,19 +53,24 @@ def watch() -> None:
 
 def _see(event: str, arguments: tuple[Any, ...]) -> None:
     """Keep what is read of a file beside a train.py that is no Python, such as a table of constants, as it is then."""
-    if event != "open" or not isinstance(arguments[0], str) or arguments[2] & (os.O_WRONLY | os.O_RDWR):
+    if event != "open" or len(arguments) != 3 or getattr(_looking, "now", False):
         return
-    path = os.path.abspath(arguments[0])
-    if not path.startswith(f"{_root()}experiments{os.sep}") or getattr(_looking, "now", False):
+    name, _, flags = arguments
+    if not isinstance(name, str) or not isinstance(flags, int) or flags & (os.O_WRONLY | os.O_RDWR):
+        return
+    path = os.path.abspath(name)
+    if not path.startswith(f"{_root()}experiments{os.sep}"):
         return
     parts = path.removeprefix(_root()).split(os.sep)[2:]
     if not parts or parts[0] in NO_CODE or path.endswith((".py", ".pyc", ".md", ".ipynb")) or _is_hidden(parts):
         return
     _looking.now = True
     try:
-        with suppress(OSError), open(path, "rb", opener=regular) as stream:
-            if (content := stream.read()) not in READ.setdefault(path, []):
-                READ[path].append(content)
+        with suppress(OSError):
+            about = os.stat(path)
+            state = (about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
+            if state not in READ.get(path, {}):
+                READ.setdefault(path, {})[state] = code_bytes(path)
     finally:
         _looking.now = False
 

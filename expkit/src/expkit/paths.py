@@ -13,7 +13,7 @@ from typing import Any
 
 from expkit.errors import Error, NotFound
 
-ROOT = "EXPKIT_ROOT"  # an environment variable: `code_root`, for processes that this one starts
+ROOT = "EXPKIT_ROOT"  # an environment variable: the `code_root` of a process that works with a copy of the code
 MARK = "[tool.expkit]"  # a line in the pyproject.toml of a project
 
 
@@ -21,23 +21,30 @@ MARK = "[tool.expkit]"  # a line in the pyproject.toml of a project
 def code_root() -> Path:
     """The folder of the project's code, with `experiments/` and a `pyproject.toml` that has a line `[tool.expkit]`.
 
-    It is looked for above the script that runs (a train.py), then in the variable EXPKIT_ROOT, which a process sets for
-    those that it starts, then above the working directory, and above the environment of this Python (.venv).
+    The variable EXPKIT_ROOT names it where a sweep or `exp reproduce` has made a copy. Else it is looked for above the
+    script that runs (a train.py), above the working directory, and above the environment of this Python (.venv).
 
     Raises:
         Error: there is none.
     """
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    places = [Path.cwd(), Path(sys.prefix)]
-    if script is not None and not Path(script).resolve().is_relative_to(Path(sys.prefix).resolve()):
-        if (root := _root_above(Path(script).resolve())) is not None:
-            return root
     if named := os.environ.get(ROOT):
         return Path(named)
-    for place in places:
-        if (root := _root_above(place.resolve())) is not None:
+    prefix = Path(sys.prefix).resolve()
+    mains = [sys.modules.get(name) for name in ("__mp_main__", "__main__")]  # the first, where multiprocessing spawns
+    scripts = [Path(file).resolve() for main in mains if (file := getattr(main, "__file__", None))]
+    here = [Path.cwd()] if _is_there(".") else []
+    for place in [*(script for script in scripts if not script.is_relative_to(prefix)), *here, prefix]:
+        if (root := _root_above(place)) is not None:
             return root
-    raise Error(f"{Path.cwd()} is in no project: a project has a pyproject.toml with a line {MARK}")
+    raise Error(f"{here[0] if here else 'this folder'} is in no project, whose pyproject.toml has a line {MARK}")
+
+
+def _is_there(folder: str) -> bool:
+    """Whether a folder has not been deleted, as a working directory may be."""
+    try:
+        return bool(os.path.abspath(folder))
+    except FileNotFoundError:
+        return False
 
 
 def _root_above(place: Path) -> Path | None:
@@ -142,9 +149,7 @@ def shown(path: Path) -> str:
 
 
 def settle() -> bool:
-    """Where there is a project: let processes that this one starts find it, and set what its `.env` says.
-
-    A variable that is set already wins.
+    """Where there is a project, set what its `.env` says; a variable that is set already wins.
 
     Returns:
         whether there is one; else, whatever needs it says so.
@@ -153,7 +158,6 @@ def settle() -> bool:
         root = code_root()
     except Error:
         return False
-    os.environ[ROOT] = str(root)
     if (root / ".env").is_file():
         from dotenv import load_dotenv
 

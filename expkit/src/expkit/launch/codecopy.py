@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 
+_OWN_ROOT = os.environ.get(ROOT)  # of this process
 LONGEST_WAIT = 30 * 86400  # seconds that a job is expected to wait in a queue and to run, at most
 
 
@@ -63,7 +64,10 @@ def expose(copy: Path) -> None:
 def hide(copy: Path) -> None:
     """Undo `expose`: what this process imports is the project, whose code is loaded."""
     source = str(copy / "src")
-    os.environ[ROOT] = str(code_root())
+    if _OWN_ROOT is None:
+        del os.environ[ROOT]
+    else:
+        os.environ[ROOT] = _OWN_ROOT
     sys.path.remove(source)
     rest = os.environ["PYTHONPATH"].removeprefix(source).removeprefix(os.pathsep)
     os.environ["PYTHONPATH"] = rest
