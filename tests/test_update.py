@@ -534,3 +534,22 @@ def test_into_a_repository_that_exists_without_a_word(template: Path, theirs: Pa
     assert "--overwrite" in done.stderr
     after = files_of(theirs)
     assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.slow
+def test_the_library_alone_in_a_repository_that_exists(template_repository: Path, tmp_path: Path) -> None:
+    """The five lines of the guide make a project with an experiment that trains; nothing but them is there."""
+    part = GUIDE.partition("## In a repository that you have\n")[2]
+    lines = part.split("```")[1].splitlines()[1:]
+    assert len(lines) == 5
+    write(
+        tmp_path / "theirs",
+        {"pyproject.toml": '[project]\nname = "theirs"\nversion = "3"\nrequires-python = ">=3.11"\n'},
+    )
+    commit_all(tmp_path / "theirs")
+    script = "\n".join(lines).replace(".../vendor", str(template_repository / "template/vendor"))
+    train = "uv run python experiments/001-baseline/train.py 'exp.fold=[0,1]' && uv run exp board"
+    environment = clean_environment() | {"WANDB_MODE": "disabled"}
+    done = call("bash", "-euc", f"{script}\n{train}", cwd=tmp_path / "theirs", env=environment)
+    assert "made experiments/001-baseline" in done.stdout and "001-baseline/baseline" in done.stdout.splitlines()[-1]
+    assert "?? output" not in status(tmp_path / "theirs")

@@ -18,6 +18,7 @@ from expkit.config.load import load_experiment
 from expkit.config.messages import describe
 from expkit.config.parameter_sets import DEFAULT, refuse_shared_name
 from expkit.errors import Error, require
+from expkit.files import listed
 from expkit.paths import code_root, experiment_dir, experiment_names, full_name, settings, shown
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_-]*"
@@ -84,7 +85,7 @@ def _baseline(framework: str) -> Path:
 def _free_folder(name: str) -> Path:
     """The folder of a new experiment, with a number and a name that no other has."""
     root = code_root() / "experiments"
-    taken = [folder.name for folder in root.iterdir()]
+    taken = listed(root)
     numbers = {int(match[1]): other for other in taken if (match := re.match(r"(\d+)-", other))}
     numbered = re.match(r"(\d+)-.", name)
     folder = root / (name if numbered else f"{max(numbers, default=0) + 1:03d}-{name}")
