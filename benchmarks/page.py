@@ -23,9 +23,7 @@ import copier
 from playwright.sync_api import Browser, sync_playwright
 from run import ROOT, copied_run
 
-sys.path.insert(0, str(ROOT / "template" / "src"))
-
-from expkit import record  # noqa: E402
+from expkit import record
 
 PORT = 27180
 EMPTY = """

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,8 +21,6 @@ from typing import Any
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"
-sys.path.insert(0, str(Path(__file__).parents[1] / "template" / "src"))
-
 import numpy  # noqa: E402
 import optuna  # noqa: E402
 from sklearn.datasets import load_digits  # noqa: E402

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from measure import Place, Result
+from measure import ROOT, Place, Result
 
 TORCH, LIGHTNING = "2.13.0", "2.6.6"
 TRAININGS = Path(__file__).with_name("torch_trainings.py")
@@ -69,7 +69,7 @@ class Training:
     """
 
     def __init__(self, python: Path, project: Path, root: Path, loop: str, overrides: list[str]) -> None:
-        path = os.pathsep.join(filter(None, [str(project / "src"), os.environ.get("PYTHONPATH")]))
+        path = os.pathsep.join(filter(None, [str(ROOT / "expkit/src"), os.environ.get("PYTHONPATH")]))
         variables = os.environ | {"PYTHONPATH": path, "PROJECT_ROOT": str(root), "WANDB_MODE": "disabled"}
         root.mkdir()
         self._errors = open(root / "errors", "w+")
