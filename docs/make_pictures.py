@@ -30,9 +30,9 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from expkit import read_board
-from expkit.inspect.find import find_run
+from expkit.find import find_run
 from expkit.inspect.order import ordered
-from expkit.inspect.show import show_run
+from expkit.show import show_run
 from expkit.inspect.table import board_table
 
 for name in ("board", "show"):

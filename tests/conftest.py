@@ -174,7 +174,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The notes of the commands in this process: the code, where they lie otherwise, is shared by all tests."""
-    monkeypatch.setattr("expkit.record.notes.notes_dir", lambda: tmp_path / "notes")
+    monkeypatch.setattr("expkit.notes.notes_dir", lambda: tmp_path / "notes")
     return tmp_path / "notes"
 
 

@@ -11,7 +11,7 @@ from conftest import Project, call
 from helpers import load
 
 import expkit
-from expkit.inspect.learning import last_curves
+from expkit.show import last_curves
 
 EPOCHS = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": 0.25} for epoch in range(1, 5)]
 STEPS = [{"step": step, "loss": 10.0, "rate": 0.5} for step in range(100, 1100, 100)]

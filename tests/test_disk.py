@@ -18,9 +18,10 @@ from light import LIGHT
 from test_exp import exp, refused
 
 import expkit
-from expkit import files, record, tables
+from expkit import files, tables
 from expkit.config.check import check_all
 from expkit.errors import escape_unprintable, one_line
+from expkit.notes import add_note
 
 BAD = ["loop", "dangling", "pipe", "socket", "device", "unreadable", "other"]
 
@@ -138,8 +139,8 @@ def test_notes_that_are_no_file(
     root: Path, notes: Path, kind: str, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command("exp.fold=[0]").train()
-    record.add_note(f"{LIGHT}/light", {"text": "gone"})
-    record.add_note("001-baseline/other", {"text": "there"})
+    add_note(f"{LIGHT}/light", {"text": "gone"})
+    add_note("001-baseline/other", {"text": "there"})
     make_special(kind, notes / name)
     with unprivileged():
         assert [row.note for row in expkit.read_board()] == [None]

@@ -14,7 +14,7 @@ from helpers import counting
 import expkit
 from expkit import record
 from expkit.errors import Error
-from expkit.inspect.about import about_run
+from expkit.show import about_run
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import expkit
 from expkit import record
 from expkit.config.load import load_experiment
 from expkit.config.values import flat
-from expkit.inspect.about import changed_since
+from expkit.show import changed_since
 from expkit.train.origin import Command
 from expkit.train.run import Run
 

@@ -14,7 +14,7 @@ from several import files
 from test_page import WIDE
 
 import expkit
-from expkit.inspect import charts, page
+from expkit import page
 
 EPOCHS = [{"epoch": epoch, "value": 1 / epoch, "late": epoch if epoch == 3 else None} for epoch in (1, 2, 3)]
 STEPS = [{"step": step, "rate": 0.5} for step in (100, 200)]
@@ -36,9 +36,9 @@ def test_curves(root: Path) -> None:
     expected += [(light, 0, "step", 200, "rate", 0.5), (other, 0, "row", 1, "loss", 3)]
     expected += [(light, 1, "epoch", epoch, "value", 1 / epoch) for epoch in (1, 2)]
     assert sorted(rows) == sorted(expected) and found["value"].dtype == float
-    means = charts.mean_of_folds(found[found["name"] == "value"])
+    means = page.mean_of_folds(found[found["name"] == "value"])
     assert means[["x", "fold", "value"]].values.tolist() == [[1, "mean", 1.0], [2, "mean", 0.5]]
-    [(name, axis, drawn)] = charts.curves_to_draw(found[found["name"] == "value"], 2)
+    [(name, axis, drawn)] = page.curves_to_draw(found[found["name"] == "value"], 2)
     assert (name, axis) == ("value", "epoch (1 of 2 drawn)")
     assert drawn[drawn["fold"] == "0"]["x"].tolist() == [1, 3]
     with pytest.raises(expkit.Error, match="takes a list of runs"):
@@ -62,7 +62,7 @@ def test_mistakes(root: Path) -> None:
         assert classes["id"].tolist() == oof["id"][order].tolist() and 0 < is_wrong.sum() < len(oof["id"])
         assert classes["confidence"].tolist() == confidence[order].tolist()
         pairs = list(zip(oof["target"].tolist(), oof["prediction"].tolist(), strict=True))
-        counts = charts.confusion(classes)
+        counts = page.confusion(classes)
         expected = {pair: pairs.count(pair) for pair in pairs}
         assert (
             dict(zip(zip(counts["target"], counts["prediction"], strict=True), counts["rows"], strict=True)) == expected
@@ -94,19 +94,19 @@ def test_mistakes(root: Path) -> None:
     ],
 )
 def test_numbers_or_classes(target: list[object], prediction: list[object], are_numbers: bool) -> None:
-    from expkit.inspect.frame import _are_numbers
+    from expkit.frames import _are_numbers
 
     assert _are_numbers(numpy.array(target), numpy.array(prediction)) == are_numbers
 
 
 def test_the_board_to_be_read(root: Path) -> None:
     """Arrows, and the parameters that differ: within an experiment, or between two that both have it."""
-    assert charts.labelled_board().empty
+    assert page.labelled_board().empty
     with own_experiment(files("price")) as price, own_experiment(files("species")) as species:
         expkit.run(price.name)
         expkit.run(price.name, overrides=["exp.train.noise=0.5", "exp.fold=[0]"])
         expkit.run(species.name)
-        board = charts.labelled_board().set_index("name")
+        board = page.labelled_board().set_index("name")
     assert [column for column in board if column.startswith("exp.")] == ["exp.train.noise"]
     assert board["metric"].to_dict() == {
         f"{price.name}/light": "rmse ↓",
@@ -115,7 +115,7 @@ def test_the_board_to_be_read(root: Path) -> None:
     }
     assert board.loc[f"{price.name}/light,exp.train.noise=0.5", ["folds", "marks"]].tolist() == ["1/3", "partial"]
     frame = pandas.DataFrame({"name": ["a/1", "a/2", "b/1"], "p": [1, 1, None], "q": [1, None, 1], "r": [1, 1, 2]})
-    assert charts.differing(frame, ["p", "q", "r"]) == ["q", "r"]
+    assert page.differing(frame, ["p", "q", "r"]) == ["q", "r"]
 
 
 @pytest.mark.parametrize(
@@ -123,20 +123,20 @@ def test_the_board_to_be_read(root: Path) -> None:
     [
         ([1.0, 10.0, 100.0], ["1", "10", "100"], [0, 0.5, 1], True),
         ([1.0, 3.0, 9.0], ["1", "3", "9"], [0, 0.25, 1], False),
-        ([0.0, 100.0, None], ["0", "100", "none"], [0, 1, charts.ABSENT], False),
-        (["b", None, "a"], ["b", "none", "a"], [1, charts.ABSENT, 0], False),
-        ([2.0, 2.0, None], ["2", "2", "none"], [0, 0, charts.ABSENT], False),
+        ([0.0, 100.0, None], ["0", "100", "none"], [0, 1, page.ABSENT], False),
+        (["b", None, "a"], ["b", "none", "a"], [1, page.ABSENT, 0], False),
+        ([2.0, 2.0, None], ["2", "2", "none"], [0, 0, page.ABSENT], False),
     ],
 )
 def test_an_axis(values: list[object], texts: list[str], heights: list[float], is_log: bool) -> None:
-    axis = charts.axis_of(pandas.Series(values))
+    axis = page.axis_of(pandas.Series(values))
     assert (axis.texts.tolist(), axis.heights.tolist(), axis.is_log) == (texts, pytest.approx(heights), is_log)
     assert axis.absent == values.count(None)
     assert axis.ticks.values.tolist() == [list(tick) for tick in sorted(set(zip(heights, texts, strict=True)))]
 
 
 def test_an_axis_of_many_values_names_its_ends() -> None:
-    ticks = charts.axis_of(pandas.Series([None, *map(float, range(9))])).ticks
+    ticks = page.axis_of(pandas.Series([None, *map(float, range(9))])).ticks
     assert ticks["text"].tolist() == ["none", "0", "8"]
 
 

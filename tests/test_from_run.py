@@ -28,7 +28,7 @@ from expkit.config.load import load_experiment
 from expkit.config.new import BASELINES
 from expkit.config.same import same
 from expkit.config.values import container
-from expkit.inspect.find import find_run
+from expkit.find import find_run
 from expkit.paths import code_root
 
 CONFIG = """

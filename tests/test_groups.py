@@ -10,7 +10,7 @@ from experiments import own_experiment
 
 import expkit
 from expkit.config.check import check_experiment
-from expkit.inspect.find import find_run
+from expkit.find import find_run
 from expkit.record import read_run
 
 CONFIG = "defaults:\n- schema\n- model@exp.model: deep\n- _self_\n- exp: default\n\nexp:\n  name: nets\n"

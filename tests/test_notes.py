@@ -18,7 +18,7 @@ from test_exp import exp
 
 import expkit
 from expkit.errors import Error, NotFound
-from expkit.record import add_note, read_notes
+from expkit.notes import add_note, read_notes
 
 
 def noted(*arguments: str) -> dict[str, Any]:

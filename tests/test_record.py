@@ -27,7 +27,7 @@ from light import LIGHT
 from typer.main import get_command
 
 import expkit
-from expkit import record
+from expkit import notes, record
 from expkit.cli import app
 from expkit.combine.blend import blend
 from expkit.errors import one_line
@@ -73,7 +73,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("WANDB_MODE", "disabled")
         patch.setenv("SECRET", SECRET)
         patch.setenv("PROJECT_ROOT", str(root))
-        patch.setattr("expkit.record.notes.notes_dir", lambda: root / "notes")
+        patch.setattr("expkit.notes.notes_dir", lambda: root / "notes")
         patch.setattr("expkit.inputs.STILL", -1)
         for overrides in (["exp.n_folds=3"], ["exp.n_folds=3", "exp.mode=sub"], ["exp.n_folds=3", "exp.seed=1"]):
             expkit.run(folder.name, overrides=overrides)
@@ -88,8 +88,8 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         expkit.run(LIGHT, overrides=["exp.train.x=4", "overwrite=true"])
         (root / "old").rename(replaced)  # as if somebody had still worked in it
         record.prune_run(root / f"output/{LIGHT}/light", "after 2 of 5 folds", range(5))
-        record.add_note(f"{LIGHT}/light", {"text": "a note", "leaderboard": 0.5, "tags": ["word"]}, root / "notes")
-        record.add_note(f"{folder.name}/{folder.name}", {"hypothesis": "better"}, root / "notes")
+        notes.add_note(f"{LIGHT}/light", {"text": "a note", "leaderboard": 0.5, "tags": ["word"]}, root / "notes")
+        notes.add_note(f"{folder.name}/{folder.name}", {"hypothesis": "better"}, root / "notes")
         COMMAND.main(["submit", "light,exp.n_folds=3,exp.seed=1"], prog_name="exp", standalone_mode=False)
         shutil.rmtree(root / "control")
         yield root
@@ -232,7 +232,7 @@ def damaged(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     root = tmp_path / "root"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PROJECT_ROOT", str(root))
-    monkeypatch.setattr("expkit.record.notes.notes_dir", lambda: root / "notes")
+    monkeypatch.setattr("expkit.notes.notes_dir", lambda: root / "notes")
 
     def make() -> Path:
         for path in list(tmp_path.iterdir()):

@@ -101,7 +101,7 @@ MAKERS = {
     "record/content.py": ("read_checked",),
     "inspect/beside.py": ("_marked", "_as_one"),
     "inspect/board.py": ("_of_before",),
-    "inspect/about.py": ("changed_since", "_sources_changed"),
+    "show.py": ("changed_since", "_sources_changed"),
 }
 NO_MARKS = {"its values do not fit", "its keys do not fit", " seeds", " more"}  # of `broken run.json (...)`; a column
 

@@ -16,7 +16,7 @@ from light import LIGHT
 from test_exp import clone, environment_of, exp
 
 import expkit
-from expkit.inspect.learning import direction, last_curves, sparklines, thinned
+from expkit.show import direction, last_curves, sparklines, thinned
 
 __all__ = ["clone"]  # a fixture
 Points = list[tuple[float, float]]

@@ -18,7 +18,7 @@ from light import LIGHT, edited, wait_for
 from test_exp import exp
 
 import expkit
-from expkit import record
+from expkit import notes, record
 from expkit.cli.board import _under_way
 from expkit.inspect.board import row_of
 from expkit.inspect.order import ordered
@@ -245,7 +245,7 @@ def test_a_pruned_run_comes_last_however_good_it_is(sweeping: Project, root: Pat
     record.prune_run(best, "after 1 of 2 folds", [0, 1])
     expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.fold=[0]"])  # nothing that the study wanted
     expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.mode=sub"])
-    rows = ordered([row_of(run, record.read_notes()) for run in runs(root)])
+    rows = ordered([row_of(run, notes.read_notes()) for run in runs(root)])
     for row in rows:
         (row.folder / "fold1").mkdir()
         (row.folder / "fold1" / record.HISTORY).write_text("epoch,loss\n4,0.5\n")

@@ -17,7 +17,7 @@ from expkit.errors import Error, Failed
 from expkit.inspect.board import Row
 from expkit.inspect.paired import against_best
 from expkit.inspect.table import board_table, columns, hidden_keys
-from expkit.record import Notes
+from expkit.notes import Notes
 
 
 def row(name: str, score: float | None = 0.5, notes: dict[str, Any] | None = None, **values: Any) -> Row:

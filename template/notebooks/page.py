@@ -18,7 +18,7 @@ with app.setup:
     import pandas as pd
 
     import expkit
-    from expkit.inspect import charts, page
+    from expkit import page
 
     alt.data_transformers.disable_max_rows()
     # The most that are drawn; a note says if there are more.
@@ -35,7 +35,7 @@ def curves(ticked):
     if len(ticked) > MOST_RUNS:
         notes.append(f"Drawn are the first {MOST_RUNS} of {len(ticked)} ticked runs.")
     views, is_mean = [], alt.datum.fold == "mean"
-    for name, axis, table in charts.curves_to_draw(logged, MOST_POINTS):
+    for name, axis, table in page.curves_to_draw(logged, MOST_POINTS):
         table = table[["x", "value", "run", "fold"]].set_axis(["x", "y", "color", "fold"], axis=1)
         lines = alt.Chart(table, width=270, height=210).mark_line()
         lines = lines.encode(
@@ -54,15 +54,15 @@ def curves(ticked):
 def scores(board, metric, parameters, ticked):
     """The score of every run against each parameter; then a line for each run through all of these to its score."""
     rows = board[board["metric"] == metric].dropna(subset="score")
-    parameters = charts.differing(rows, parameters)
+    parameters = page.differing(rows, parameters)
     if not parameters:
         return [f"Runs with a score in {metric}: {len(rows)}. They differ in none of these parameters."]
-    rows = charts.with_color(rows, ticked[:MOST_RUNS])
+    rows = page.with_color(rows, ticked[:MOST_RUNS])
     rank = rows["score"].rank(method="max", pct=True, ascending=metric.endswith("↑"))
     rows["shade"] = np.maximum(rank**6 / 2, min(0.3, 30 / len(rows)))
     rows[metric] = rows["score"]
-    axes = {column: charts.axis_of(rows[column]) for column in [*parameters, metric]}
-    table = charts.with_axes(rows[["name", "score", "std", "folds", "marks", "color", "shade"]], axes.values())
+    axes = {column: page.axis_of(rows[column]) for column in [*parameters, metric]}
+    table = page.with_axes(rows[["name", "score", "std", "folds", "marks", "color", "shade"]], axes.values())
     color = page.color_of(ticked[:MOST_RUNS])
     points = [point(table, place, title, axes[title], metric, color) for place, title in enumerate(parameters)]
     lines = page.parallel(table, axes, color)
@@ -123,7 +123,7 @@ def classes(rows):
     worst = wrong.head(10).round({"confidence": 4})
     listed = "those of which it was most sure" if "confidence" in rows else f"the first {len(worst)}"
     about = f", {len(wrong)} of them wrong. Listed are {listed}."
-    counts = charts.confusion(rows)
+    counts = page.confusion(rows)
     if counts[["target", "prediction"]].nunique().max() > MOST_CLASSES:
         about += f" Of many classes, only the {MOST_CLASSES} pairs that are confused most often:"
         return about, counts[counts["wrong"] > 0].drop(columns="wrong").head(MOST_CLASSES), worst
@@ -136,7 +136,7 @@ def classes(rows):
 @app.cell
 def _():
     file, named = page.command_line() if mo.app_meta().mode == "script" else (None, [])
-    board = charts.labelled_board()
+    board = page.labelled_board()
     page.stop_without_runs(board)
     best = board["name"][board["score"].notna()].head(3).tolist()
     table = page.board_table(board, named or best)

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from expkit.config.values import SplitMethod as SplitMethod
     from expkit.errors import Error as Error
     from expkit.errors import require as require
+    from expkit.frames import LoadedRun as LoadedRun
+    from expkit.frames import curves as curves
+    from expkit.frames import load_run as load_run
+    from expkit.frames import mistakes as mistakes
+    from expkit.frames import oof as oof
+    from expkit.frames import runs as runs
     from expkit.inspect.board import Row as Row
     from expkit.inspect.board import read_board as read_board
-    from expkit.inspect.frame import curves as curves
-    from expkit.inspect.frame import mistakes as mistakes
-    from expkit.inspect.frame import oof as oof
-    from expkit.inspect.frame import runs as runs
-    from expkit.inspect.loaded import LoadedRun as LoadedRun
-    from expkit.inspect.loaded import load_run as load_run
     from expkit.inspect.reproduce import Reproduction as Reproduction
     from expkit.inspect.reproduce import reproduce as reproduce
     from expkit.launch.main import main as main
@@ -44,8 +44,7 @@ _NAMES = {
     "config.values": ["Config", "ExpConfig", "Mode", "RuntimeConfig", "SplitConfig", "SplitMethod"],
     "errors": ["Error", "require"],
     "inspect.board": ["Row", "read_board"],
-    "inspect.frame": ["curves", "mistakes", "oof", "runs"],
-    "inspect.loaded": ["LoadedRun", "load_run"],
+    "frames": ["LoadedRun", "curves", "load_run", "mistakes", "oof", "runs"],
     "inspect.reproduce": ["Reproduction", "reproduce"],
     "launch.main": ["main", "run"],
     "paths": ["code_root", "input_dir", "output_dir", "project_root"],

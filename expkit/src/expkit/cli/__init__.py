@@ -27,7 +27,7 @@ import sys
 
 import typer
 
-from expkit.cli import begin, board, clean, combine, look, notes
+from expkit.cli import begin, board, combine, results
 from expkit.cli.manual import Command, Group, manual
 from expkit.errors import CAUGHT, escape_unprintable, report
 
@@ -38,14 +38,14 @@ for command in (
     begin.new,
     begin.check,
     board.board,
-    look.show,
-    look.diff,
-    notes.note,
+    results.show,
+    results.diff,
+    results.note,
     combine.submit,
     combine.blend,
-    look.oof,
-    look.reproduce,
-    clean.clean,
+    results.oof,
+    results.reproduce,
+    results.clean,
 ):
     extra = {"allow_extra_args": command is board.board}  # it says what to type
     app.command(cls=Command, context_settings=extra, **manual(command.__doc__))(command)

@@ -13,11 +13,12 @@ from rich.text import Text
 from expkit.cli.shared import as_json_text
 from expkit.config.parameter_sets import parameter_sets
 from expkit.errors import Error, require, warn
+from expkit.find import find_run, run_names
 from expkit.inspect.board import MOST_ROWS
-from expkit.inspect.find import find_run, run_names
 from expkit.inspect.words import new_console
+from expkit.notes import add_note
 from expkit.paths import experiment_dir, experiment_names, full_name, shown
-from expkit.record import add_note, read_run
+from expkit.record import read_run
 
 console = new_console()
 

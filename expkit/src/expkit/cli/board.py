@@ -14,9 +14,9 @@ from rich.live import Live
 
 from expkit.cli.shared import as_json_text
 from expkit.errors import require
+from expkit.frames import position
 from expkit.inspect import beside
 from expkit.inspect.board import MOST_ROWS, Row, read_board
-from expkit.inspect.curve import position
 from expkit.inspect.order import filtered, key_of, ordered
 from expkit.inspect.paired import against_best
 from expkit.inspect.table import board_table, columns, hidden_keys

@@ -9,13 +9,12 @@ import typer
 
 from expkit.cli.shared import Runs, as_json_text
 from expkit.errors import warn
-from expkit.inspect.about import changed_since
+from expkit.find import find_run
 from expkit.inspect.beside import find_seeds
-from expkit.inspect.blends import about_recipe, show_recipe
-from expkit.inspect.find import find_run
 from expkit.inspect.words import new_console, score_text, text
 from expkit.paths import shown
 from expkit.record import RunRecord, marks_of, read_run
+from expkit.show import about_recipe, changed_since, show_recipe
 
 console = new_console()
 

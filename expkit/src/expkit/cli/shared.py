@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from expkit.errors import CONTROL, plain
-from expkit.inspect.find import run_names
+from expkit.find import run_names
 from expkit.train.history import number_of
 
 RUN_HELP = "<experiment>/<run>, a folder, or any part of the name that no other run has."

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from expkit.errors import Error
+from expkit.find import find_run
 from expkit.inspect.board import Row, read_board
-from expkit.inspect.find import find_run
-from expkit.record import Notes, RunRecord, deviation, read_data
+from expkit.notes import Notes
+from expkit.record import RunRecord, deviation, read_data
 
 NOT_COMPARABLE = "not comparable"
 

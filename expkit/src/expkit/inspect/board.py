@@ -11,8 +11,9 @@ from typing import Any
 
 from expkit.config.values import SplitMethod, flat
 from expkit.inspect.noise import ratio_of_rows
+from expkit.notes import Notes, read_notes
 from expkit.paths import output_dir
-from expkit.record import COPY, Notes, RunRecord, marks_of, read_notes, read_run, run_folders
+from expkit.record import COPY, RunRecord, marks_of, read_run, run_folders
 
 MOST_ROWS = 50  # that a person reads; a file or another program gets all
 

@@ -16,12 +16,12 @@ from expkit import inputs
 from expkit.codehash import SCHEMAS
 from expkit.config.same import is_compared, same
 from expkit.inspect.beside import have_other_folds
-from expkit.inspect.blends import about_recipe
 from expkit.inspect.board import row_of
 from expkit.inspect.verdict import verdict, worded
 from expkit.inspect.words import text
 from expkit.paths import code_root, output_dir
 from expkit.record import RunRecord, read_data, read_run
+from expkit.show import about_recipe
 from expkit.snapshot import git
 
 

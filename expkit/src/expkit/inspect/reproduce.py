@@ -21,7 +21,7 @@ from expkit import inputs
 from expkit.combine.computed import again as computed_again
 from expkit.combine.rows import predictions
 from expkit.errors import Error, Failed, require, terminable
-from expkit.inspect.find import find_run
+from expkit.find import find_run
 from expkit.paths import ROOT, code_root, output_dir, project_root, shown
 from expkit.record import FoldRecord, RunRecord, marks_of, read_data, read_run, run_folders
 from expkit.snapshot import git

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from expkit.config.same import is_compared
 from expkit.errors import plain
+from expkit.find import short_names
 from expkit.inspect.board import COLUMNS, Row
-from expkit.inspect.find import short_names
 from expkit.inspect.order import HEADINGS
 from expkit.inspect.words import duration, score_text
 

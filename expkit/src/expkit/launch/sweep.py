@@ -21,6 +21,7 @@ from expkit.errors import AGAIN, CAUGHT, Error, Failed, interruption, require, w
 from expkit.launch import devices
 from expkit.launch.codecopy import copy_code, expose, hide
 from expkit.launch.job import NOTE, Job, JobFailed
+from expkit.notes import read_notes
 from expkit.paths import code_root, output_dir, shown
 from expkit.study.name import NoScore, register_study
 from expkit.train import scores
@@ -130,7 +131,7 @@ def _print_board(found: list[record.RunRecord]) -> None:
     from expkit.inspect.table import board_table
     from expkit.inspect.words import new_console
 
-    noted = record.read_notes()
+    noted = read_notes()
     rows = ordered(with_other_rows([row_of(run, noted) for run in found]))
     if not rows:
         return

@@ -61,9 +61,6 @@ from expkit.record.layout import versions as versions
 from expkit.record.marks import COPY as COPY
 from expkit.record.marks import marks_of as marks_of
 from expkit.record.marks import parent_marks as parent_marks
-from expkit.record.notes import Notes as Notes
-from expkit.record.notes import add_note as add_note
-from expkit.record.notes import read_notes as read_notes
 from expkit.record.recipe import Parent as Parent
 from expkit.record.recipe import Recipe as Recipe
 from expkit.record.run import RunRecord as RunRecord

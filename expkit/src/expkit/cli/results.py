@@ -1,0 +1,316 @@
+"""The commands of `exp` for what came of a training: show, diff, oof, reproduce, note, clean."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from expkit.cli.shared import RUN_HELP, Run, as_cell, as_json_text
+from expkit.errors import Error, require, warn
+from expkit.find import find_run, run_names
+from expkit.frames import LoadedRun
+from expkit.inspect.board import MOST_ROWS, read_board
+from expkit.inspect.words import new_console, text
+from expkit.notes import (
+    Notes,
+    about_notes,
+    add_note,
+    agreement,
+    parameter_set_of,
+    read_notes,
+    say_agreement,
+    show_notes,
+    titled,
+)
+from expkit.paths import output_dir, shown
+from expkit.show import about_run, show_run
+
+console = new_console()
+
+
+def show(
+    run: Run,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, with the numbers of the learning curve.")
+    ] = False,
+) -> None:
+    """Show one run: configuration, folds, learning curve.
+
+    Also what was noted on it, the command that trained it, and what has changed since.
+
+    Examples:
+      exp show 001-larger-lr           # a part of the name is enough
+      exp show 001-baseline/001-larger-lr --json
+    """
+    folder = find_run(run)
+    if as_json:
+        print(as_json_text(about_run(LoadedRun(folder))))
+    else:
+        show_run(console, folder)
+
+
+def diff(
+    old: Annotated[str, typer.Argument(metavar="OLD", help=f"A run: {RUN_HELP}", autocompletion=run_names)],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The run to compare it with.", autocompletion=run_names)],
+    seeds: Annotated[
+        bool, typer.Option("--seeds", help="Compare all seeds of both: the runs that differ only in their seed.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with a key for each part.")] = False,
+) -> None:
+    """Compare two runs: is NEW better than OLD, or is it noise?
+
+    Shows what differs in configuration, scores, packages, data and code. The verdict is "better", "worse" or "could be
+    noise", at 95 %. Two tests have to agree: one over the scores of the folds (corrected resampled t-test), and one
+    over the out-of-fold rows (jackknife). One training of each is never enough: train several folds or seeds.
+
+    It judges this pair alone. To pick the best of many runs, use exp board --noise.
+
+    Examples:
+      exp diff 001-larger-lr 002-larger-model
+      exp diff 001-larger-lr 002-larger-model --seeds
+    """
+    from expkit.inspect.compare import compare, show_diff
+    from expkit.inspect.paired import paired_by_seed
+
+    pairs = paired_by_seed(old, new) if seeds else [(find_run(old), find_run(new))]
+    found = compare(pairs, color=not as_json)
+    if as_json:
+        print(as_json_text(found))
+    else:
+        show_diff(console, found)
+
+
+def oof(
+    run: Run,
+    test: Annotated[
+        bool,
+        typer.Option("--test", help="Print the predictions of the test set instead, which fold.save_test has kept."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list for each column.")] = False,
+) -> None:
+    """Print the out-of-fold predictions of a run as CSV.
+
+    One line per row of the data, in the order of the ids: what the models predict that were not trained on the row.
+
+    Examples:
+      exp oof 001-larger-lr > oof.csv
+      exp oof 001-larger-lr --test > test.csv
+    """
+    import numpy
+
+    from expkit.tables import write_csv
+
+    loaded = LoadedRun(find_run(run))
+    if test:
+        folds: list[int | None] = [None] if loaded.record.recipe else [*loaded.folds]  # a blend has one for all folds
+        parts = [(number, loaded.test(number)) for number in folds]
+        names = list(parts[0][1]) if parts else []
+        table = {name: numpy.concatenate([part[name] for _, part in parts]) for name in names}
+        if parts and folds != [None]:
+            table["fold"] = numpy.concatenate([numpy.full(len(part["id"]), number) for number, part in parts])
+    else:
+        table = loaded.oof
+    require(bool(table), f"{shown(loaded.folder)} has no finished fold")
+    if as_json:
+        print(as_json_text({name: column.tolist() for name, column in table.items()}))
+    else:
+        write_csv(sys.stdout, table, as_cell)
+
+
+def reproduce(
+    run: Run,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: what differs, and the likely reasons.")] = False,
+) -> None:
+    """Train a run again from its snapshot, and compare.
+
+    Trains the finished folds again, with the code of their snapshot and the recorded configuration. Prints "identical",
+    or what differs and the likely reasons. The run stays as it is. The exit code is 1 when something differs.
+
+    Examples:
+      exp reproduce 001-larger-lr      # takes as long as the training did
+    """
+    from expkit.inspect.reproduce import reproduce as train_again
+
+    folder = find_run(run)
+    with console.status(f"training {folder.parent.name}/{folder.name} again"):
+        again = train_again(folder)
+    if as_json:
+        print(as_json_text({"identical": again.identical, **asdict(again)}))
+    else:
+        console.print(str(again), markup=False)
+    raise typer.Exit(0 if again.identical else 1)
+
+
+def note(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN",
+            help=f"{RUN_HELP} Or a parameter set that is not trained yet, such as 001/002; or an experiment. By "
+            "default, all notes are shown.",
+            autocompletion=run_names,
+        ),
+    ] = None,
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="What you think of it.")] = None,
+    hypothesis: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What you expect, before it is trained.")
+    ] = None,
+    kept: Annotated[bool, typer.Option("--kept", help="Your verdict: it is worth keeping.")] = False,
+    dropped: Annotated[bool, typer.Option("--dropped", help="Your verdict: it is not.")] = False,
+    leaderboard: Annotated[
+        float | None, typer.Option("--lb", metavar="SCORE", help="The score on the leaderboard, a number.")
+    ] = None,
+    no_leaderboard: Annotated[bool, typer.Option("--no-lb", help="Take the leaderboard score back.")] = False,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WORD", help="A word to filter the board by. May be given several times."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Note what you expect of a run, and what came of it.
+
+    Without anything to note, shows what was noted, also on runs that are deleted. With three leaderboard scores or
+    more, it also says how well the CV scores agree with them. Notes are kept in notes/, which belongs in git.
+
+    Examples:
+      exp note 001/002 --hypothesis "a larger model scores higher"
+      exp note 001/002 "no better, and slower" --dropped
+      exp note 001/002 --lb 0.81              # --no-lb takes it back
+      exp note                                # all notes
+      exp board --filter verdict=dropped      # the runs with this verdict
+    """
+    require(not (kept and dropped), "give only one of --kept and --dropped")
+    require(leaderboard is None or not no_leaderboard, "give only one of --lb and --no-lb")
+    for word in tag or []:
+        require(
+            bool(word) and not any(c.isspace() or c in "#," for c in word),
+            f"--tag must be one word, without # and comma, not {word!r}",
+        )
+    said = [text, hypothesis, *(tag or [])]  # in the C locale, letters have come as single bytes
+    text, hypothesis, *tags = (each and os.fsencode(each).decode(errors="replace") for each in said)
+    about: dict[str, Any] = {"text": text, "hypothesis": hypothesis, "leaderboard": leaderboard, "tags": tags}
+    about["verdict"] = "kept" if kept else "dropped" if dropped else None
+    about = {key: value for key, value in about.items() if value not in (None, [], "")}
+    if no_leaderboard:
+        about["leaderboard"] = None
+    title = titled(run) if run is not None else None
+    rows = {row.name: row for row in read_board()}
+    if about and title:
+        row = rows.get(title)
+        if row is not None and row.score is not None:
+            about |= {"id": row.id, "scores": {row.metric: row.score}}
+        elif row is None and (parameter_set := parameter_set_of(title)) is not None:
+            about["set"] = parameter_set
+        add_note(title, about)
+    found = read_notes()
+    chosen = [found.get(title, Notes(title))] if title else list(found.values())
+    if as_json:
+        listed = [about_notes(each, rows.get(each.title)) for each in chosen]
+        print(as_json_text({"runs": listed, "leaderboard": agreement(found.values(), rows)}))
+        return
+    for each in chosen:
+        show_notes(console, each, rows.get(each.title))
+    if not any(each.lines for each in chosen):
+        console.print('nothing is noted yet: exp note RUN "..."', markup=False)
+    say_agreement(console, agreement(found.values(), rows))
+
+
+class Kind(Enum):
+    """What may go, in the order in which it goes."""
+
+    superseded = "superseded"
+    failed = "failed"
+    debug = "debug"
+    snapshots = "snapshots"
+
+
+def clean(
+    kinds: Annotated[
+        list[Kind] | None,
+        typer.Argument(metavar="KIND", hidden=True),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove it. Without this option, nothing is changed.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: each thing, by kind.")] = False,
+) -> None:
+    """List what can go from output/, and remove it with --yes.
+
+    KIND is one of those below; by default, all of them but snapshots. A finished fold of a run that counts is never
+    removed, nor is anything that a process is working with.
+
+    Kinds, in the order in which they go:
+      superseded   versions of a run that overwrite=true has replaced
+      failed       runs in which nothing is done: no fold and no checkpoint
+      debug        runs of exp.debug=true
+      snapshots    git refs to code that nothing in output/ refers to. Other
+                   folders of PROJECT_ROOT are not looked at. The space is free
+                   after the next `git gc`.
+
+    Examples:
+      exp clean                       # list it, with the size of each kind
+      exp clean --yes                 # remove it
+      exp clean debug failed --yes    # remove these kinds alone
+    """
+    from expkit.clean import KINDS
+
+    output = Path(os.path.realpath(output_dir()))  # unlike resolve(), it takes a link in a circle
+    chosen = [kind.value for kind in Kind if (kind in kinds if kinds else kind is not Kind.snapshots)]
+    found: dict[str, list[dict[str, Any]]] = {}
+    is_whole = True
+    for kind in chosen:
+        leftovers = list(KINDS[kind](output))
+        found[kind] = [
+            {"what": each.what, "why": each.why, "bytes": each.bytes, "removed": False} for each in leftovers
+        ]
+        for leftover, about in zip(leftovers if yes else [], found[kind], strict=False):
+            try:
+                about["removed"] = leftover.remove()
+            except (OSError, Error) as error:
+                warn(f"cannot remove {leftover.what}: {getattr(error, 'strerror', None) or error}")
+                is_whole = False
+    sums = {kind: _sum([each for each in listed if each["removed"] or not yes]) for kind, listed in found.items()}
+    if as_json:
+        kinds_found = {kind: {**sums[kind], "items": listed} for kind, listed in found.items()}
+        print(as_json_text({"removes": yes, "kinds": kinds_found}))
+    else:
+        _show(found, sums, yes)
+        if not yes and any(found.values()):
+            named = " ".join(kind.value for kind in kinds or [])
+            console.print(f"nothing is removed yet: exp clean {named}{' ' if named else ''}--yes", markup=False)
+    raise typer.Exit(0 if is_whole else 1)
+
+
+def _sum(listed: list[dict[str, Any]]) -> dict[str, int]:
+    return {"count": len(listed), "bytes": sum(each["bytes"] or 0 for each in listed)}
+
+
+def _show(found: dict[str, list[dict[str, Any]]], sums: dict[str, dict[str, int]], yes: bool) -> None:
+    """What there is of each kind, or what has become of it, and how much each kind frees."""
+    table = Table("kind", "what", "size", "", box=None, pad_edge=False)
+    rows = [(kind, each) for kind, listed in found.items() for each in listed]
+    for kind, each in rows[:MOST_ROWS]:
+        what = each["what"] if kind == Kind.snapshots.value else shown(Path(each["what"]))
+        state = each["why"] if not yes else "removed" if each["removed"] else "kept"
+        table.add_row(kind, text(what), _size(each["bytes"]), state)
+    if rows:
+        console.print(table)
+    if len(rows) > MOST_ROWS:
+        console.print(f"{len(rows) - MOST_ROWS} more: --json has all", markup=False)
+    for kind in found if rows else ():
+        frees = "git frees their space later" if kind == Kind.snapshots.value else _size(sums[kind]["bytes"])
+        console.print(f"{kind}: {sums[kind]['count']}, {frees}" if found[kind] else f"{kind}: none", markup=False)
+    if not rows:
+        console.print(f"there is nothing to clean: {', '.join(found)}", markup=False)
+
+
+def _size(size: int | None) -> str:
+    if size is None:
+        return ""
+    power = min((len(str(size)) - 1) // 3, 4)
+    return f"{size} B" if not power else f"{size / 1000**power:.1f} {'kMGT'[power - 1]}B"
