@@ -15,11 +15,11 @@ from several import files
 from typer.testing import CliRunner
 
 import expkit
+from expkit import ensemble as weights
 from expkit import record
 from expkit.cli import app
-from expkit.combine import weights
-from expkit.combine.blending import ranks
 from expkit.config.load import load_experiment
+from expkit.ensemble import ranks
 
 NOISES = (0.3, 0.5, 0.9)
 

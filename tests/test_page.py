@@ -25,7 +25,7 @@ from several import files
 
 import expkit
 from expkit import record
-from expkit.combine.blend import blend
+from expkit.ensemble import blend
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")]

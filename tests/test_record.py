@@ -29,7 +29,7 @@ from typer.main import get_command
 import expkit
 from expkit import notes, record
 from expkit.cli import app
-from expkit.combine.blend import blend
+from expkit.ensemble import blend
 from expkit.errors import one_line
 from expkit.inspect.board import Row
 

@@ -20,8 +20,7 @@ from helpers import counting, results
 from light import LIGHT
 
 import expkit
-from expkit import codehash, record, tables
-from expkit.combine import rows
+from expkit import codehash, record, submission, tables
 from expkit.config.load import load_experiment
 from expkit.inspect.beside import grouped_by_seed, with_other_rows
 from expkit.train.run import Run
@@ -284,8 +283,8 @@ def test_ids_of_one_digest_are_not_one_id(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(tables, "digests", lambda ids: np.full(len(ids), 7, np.uint64))
     tables.require_unique(np.array(["c", "b", "a"]), "ids")
     assert tables.common(np.array(["c", "b"]), np.array(["a", "b"])) == ["b"]
-    monkeypatch.setattr(rows, "digests", tables.digests)
-    places = rows.Rows(np.array(["c", "b", "a"]), "one").places_in(np.array(["b", "a", "c"]), "other")
+    monkeypatch.setattr(submission, "digests", tables.digests)
+    places = submission.Rows(np.array(["c", "b", "a"]), "one").places_in(np.array(["b", "a", "c"]), "other")
     assert places is not None and list(places) == [2, 0, 1]
 
 

@@ -18,9 +18,7 @@ from typer.testing import CliRunner
 import expkit
 from expkit import record
 from expkit.cli import app
-from expkit.combine.columns import most_likely
-from expkit.combine.mean import Mean
-from expkit.train.submission import Sample, fitted
+from expkit.submission import Mean, Sample, fitted, most_likely
 
 
 @pytest.fixture(scope="module")

@@ -43,8 +43,8 @@ def main() -> None:
 
     import expkit
     from expkit import paths, record, tables
-    from expkit.combine.blend import blend
     from expkit.config.load import load_experiment
+    from expkit.ensemble import blend
     from expkit.train import scores
     from expkit.train.predictions import checked
     from expkit.train.versions import Versions

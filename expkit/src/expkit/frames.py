@@ -12,9 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from expkit import modules
-from expkit.combine.columns import is_probability, may_be_labels
-from expkit.combine.members import LABEL, require_same_targets
-from expkit.combine.rows import Rows, out_of_fold, predictions
+from expkit.ensemble import LABEL, require_same_targets
 from expkit.errors import Error, require
 from expkit.files import regular
 from expkit.find import find_run
@@ -23,6 +21,7 @@ from expkit.inspect.board import COLUMNS, Row, read_board, row_of
 from expkit.inspect.order import ordered
 from expkit.paths import shown
 from expkit.record import HISTORY, TEST, FoldRecord, RunRecord, marks_of, read_run
+from expkit.submission import Rows, is_probability, may_be_labels, out_of_fold, predictions
 from expkit.tables import flat, is_ascending
 from expkit.train.history import AXES, axis_of, number_of
 

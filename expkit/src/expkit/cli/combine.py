@@ -52,8 +52,8 @@ def submit(
       exp submit 001-larger-lr 002-larger-model     # the mean of two runs
       exp submit 001-larger-lr --seeds              # the mean of all its seeds
     """
-    from expkit.combine.source import choose, title_of
-    from expkit.combine.submission import submit as write
+    from expkit.submission import choose, title_of
+    from expkit.submission import submit as write
 
     named = [folder for name in runs for folder in (find_seeds(name) if seeds else [find_run(name)])]
     found = [read_run(folder) for folder in dict.fromkeys(named)]
@@ -110,7 +110,7 @@ def blend(
       exp blend 001-larger-lr 002-larger-model --method hill --name best-two
       exp submit best-two    # a blend is a run like any other
     """
-    from expkit.combine.blend import blend as make
+    from expkit.ensemble import blend as make
 
     found = [read_run(folder) for folder in map(find_run, runs)]
     for run in found:

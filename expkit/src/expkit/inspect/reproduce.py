@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from expkit import inputs
-from expkit.combine.computed import again as computed_again
-from expkit.combine.rows import predictions
+from expkit.ensemble import again as computed_again
 from expkit.errors import Error, Failed, require, terminable
 from expkit.find import find_run
 from expkit.paths import ROOT, code_root, output_dir, project_root, shown
 from expkit.record import FoldRecord, RunRecord, marks_of, read_data, read_run, run_folders
 from expkit.snapshot import git
+from expkit.submission import predictions
 from expkit.tables import differing
 
 ENTRY = "expkit.launch.again"  # trains a configuration from its values; run with the code of the snapshot

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from expkit.combine.members import require_same_targets
-from expkit.combine.rows import Rows, out_of_fold
 from expkit.config.load import load_experiment
+from expkit.ensemble import require_same_targets
 from expkit.errors import Error, require
 from expkit.inspect.beside import NOT_COMPARABLE
 from expkit.inspect.board import row_of
@@ -18,6 +17,7 @@ from expkit.inspect.jackknife import Jackknife
 from expkit.inspect.noise import NOISE, Interval, together
 from expkit.inspect.paired import folds_of, over_folds, require_comparable, require_same_data
 from expkit.record import RunRecord, fold_title
+from expkit.submission import Rows, out_of_fold
 from expkit.train.scores import fold_scores, mean_of_folds
 
 if TYPE_CHECKING:

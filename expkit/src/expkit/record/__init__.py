@@ -73,4 +73,3 @@ from expkit.record.run import read_run as read_run
 from expkit.record.run import read_run_info as read_run_info
 from expkit.record.run import write_cv as write_cv
 from expkit.record.run import write_run as write_run
-from expkit.record.submissions import write_submission as write_submission

@@ -1,1 +1,0 @@
-"""From the predictions of several folds or runs to one."""
