@@ -19,10 +19,9 @@ from conftest import background
 from experiments import own_experiment
 
 import expkit
-from expkit import files, paths, record
+from expkit import files, paths, record, rundir
 from expkit.record import CHECKPOINT
 from expkit.train import fold as fold_module
-from expkit.train import origin
 from expkit.train.checkpoint import ABOUT, Checkpoint, unfinished
 from expkit.train.fold import OF_ITS_END, Fold
 
@@ -524,7 +523,7 @@ def test_another_device_is_marked(walk: str, monkeypatch: pytest.MonkeyPatch, re
         interrupted(walk, 4)
     else:
         expkit.run(walk, overrides=["exp.fold=[0]"])
-    for module in (origin, fold_module):
+    for module in (rundir, fold_module):
         monkeypatch.setattr(module, "environment", lambda: {"device": "another"})
     expkit.run(walk, overrides=[f"exp.fold=[{int(not resumed)}]"])
     [row] = expkit.read_board()

@@ -18,7 +18,7 @@ from expkit.config.load import load_experiment
 from expkit.config.values import container
 from expkit.errors import Error
 from expkit.record import read_run
-from expkit.train.names import run_name
+from expkit.rundir import run_name
 
 CONFIG = "defaults:\n- schema\n- model@exp.model: cnn\n- _self_\n- exp: default\n\nexp:\n  name: typed\n"
 TRAIN = """

@@ -22,7 +22,7 @@ from expkit.config import compat
 from expkit.config.compose import from_values
 from expkit.config.load import load_experiment
 from expkit.config.values import container, restored
-from expkit.train.names import run_name
+from expkit.rundir import run_name
 
 QUICK = "exp.train.epoch=2"
 BASELINE = "output/001-baseline"

@@ -20,8 +20,8 @@ import expkit
 from expkit import record
 from expkit.config.load import load_experiment
 from expkit.config.values import flat
+from expkit.rundir import Command
 from expkit.show import changed_since
-from expkit.train.origin import Command
 from expkit.train.run import Run
 
 

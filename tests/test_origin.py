@@ -321,7 +321,7 @@ def test_without_git(
     if lacking == "git":
         monkeypatch.setenv("PATH", str(tmp_path))
     else:
-        monkeypatch.setattr("expkit.train.work.code_root", lambda: tmp_path)
+        monkeypatch.setattr("expkit.rundir.code_root", lambda: tmp_path)
     command("exp.fold=[0,1]").train()
     assert [result["git"] for result in results(root).values()] == [None, None]
     errors = capsys.readouterr().err

@@ -152,7 +152,7 @@ def test_an_unfinished_version_of_other_code_does_not_go_on(root: Path, monkeypa
     with pytest.raises(expkit.Error, match="failed: fold 1"):
         command("exp.fold=[0,1]", "overwrite=true").train()
     (root / "control/fail1").unlink()
-    monkeypatch.setattr("expkit.train.place.changed_code", lambda *_: ["model.py"])
+    monkeypatch.setattr("expkit.rundir.changed_code", lambda *_: ["model.py"])
     trained: list[int | None] = []
     command("exp.fold=[0,1]", "overwrite=true", during=lambda fold: trained.append(fold.number)).train()
     assert trained == [0, 1] and folders(root) == ["light@3"]

@@ -45,9 +45,9 @@ def main() -> None:
     from expkit import paths, record, tables
     from expkit.config.load import load_experiment
     from expkit.ensemble import blend
+    from expkit.rundir import Versions
     from expkit.train import scores
     from expkit.train.predictions import checked
-    from expkit.train.versions import Versions
 
     folder = paths.code_root() / "experiments/090-rows"
     folder.mkdir(exist_ok=True)

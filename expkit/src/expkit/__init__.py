@@ -3,7 +3,7 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from expkit.paths import settle
+from expkit.project import settle
 
 if TYPE_CHECKING:
     from expkit.config.compose import load_config as load_config
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from expkit.inspect.reproduce import reproduce as reproduce
     from expkit.launch.main import main as main
     from expkit.launch.main import run as run
-    from expkit.paths import code_root as code_root
-    from expkit.paths import input_dir as input_dir
-    from expkit.paths import output_dir as output_dir
-    from expkit.paths import project_root as project_root
+    from expkit.project import code_root as code_root
+    from expkit.project import input_dir as input_dir
+    from expkit.project import output_dir as output_dir
+    from expkit.project import project_root as project_root
     from expkit.train.fold import Fold as Fold
     from expkit.train.splits import split as split
 
@@ -47,7 +47,7 @@ _NAMES = {
     "frames": ["LoadedRun", "curves", "load_run", "mistakes", "oof", "runs"],
     "inspect.reproduce": ["Reproduction", "reproduce"],
     "launch.main": ["main", "run"],
-    "paths": ["code_root", "input_dir", "output_dir", "project_root"],
+    "project": ["code_root", "input_dir", "output_dir", "project_root"],
     "train.fold": ["Fold"],
     "train.splits": ["split"],
 }

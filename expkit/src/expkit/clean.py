@@ -25,7 +25,7 @@ from expkit.files import is_locked, read_bytes
 from expkit.launch.codecopy import copies
 from expkit.paths import code_root, shown
 from expkit.record import CHECKPOINT, FOLD, NOT_EXPERIMENTS, ORIGIN, RESULT, SUBMISSIONS
-from expkit.train.versions import Versions
+from expkit.rundir import Versions
 
 REMOVED = ".removed-"  # begins the name of what is being removed
 _COMMIT = re.compile(rb'"([0-9a-f]{40}|[0-9a-f]{64})"')
@@ -196,7 +196,7 @@ def _is_before(version: Path, counting: Path) -> bool:
 
 def _has_failed(versions: Versions, version: Path) -> bool:
     """Whether nothing is done in a version, and no other one would count in its place."""
-    is_needed = versions.counting() == version and versions.newest_first() != [version]
+    is_needed = versions.current() == version and versions.newest_first() != [version]
     return not is_needed and not versions.is_superseded(version) and holds_nothing(version)
 
 

@@ -22,12 +22,11 @@ from expkit.config.load import Loaded, load_experiment
 from expkit.errors import Error, require
 from expkit.paths import code_root, output_dir
 from expkit.record import BLENDS, OOF, TEST, FoldRecord, Parent, Recipe, RunRecord, marks_of, parent_marks
+from expkit.rundir import Versions, environment_text, origin
 from expkit.submission import Mean, Rows, choose, may_be_labels, mean_of, most_likely, out_of_fold, predictions
 from expkit.tables import comparable, differing, flat, targets
 from expkit.train import scores
-from expkit.train.origin import environment_text, origin
 from expkit.train.scores import mean_of_folds, score
-from expkit.train.versions import Versions
 
 if TYPE_CHECKING:
     import numpy
@@ -552,7 +551,7 @@ def blend(runs: Sequence[RunRecord], method: str, name: str | None = None) -> Bl
     config = {"blend": {"method": method, "runs": [run.title for run in runs]}}
     loaded = load_experiment(runs[0].scored_by)
     best = _best(runs, next(iter(loaded.experiment.metrics)), loaded.experiment.greater_is_better)
-    there = versions.counting()
+    there = versions.current()
     old = record.read_run(there) if there else None
     if old is not None and old.info is not None and old.info["config"] != config:
         raise Error(f"{old.title} is there already, with other runs or another method: give this blend another --name")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from expkit.errors import Error, one_line, warn
-from expkit.paths import shown
+from expkit.project import shown
 
 LARGEST = 64 * 2**20  # bytes of a file that is read whole; nothing of ours is a tenth of it, but lists of files
 LARGEST_TABLE = 2**20  # bytes of a table of constants; a larger file is data that lies among the code

@@ -26,11 +26,9 @@ from expkit.errors import Error, NotFound, require, warn
 from expkit.files import listed, make_folder, read_bytes, regular
 from expkit.find import find_run
 from expkit.inspect.words import score_text, text
-from expkit.paths import code_root, experiment_dir, experiment_names, full_name, notes_dir, output_dir, shown
-from expkit.record import read_run
-from expkit.record.content import is_number
-from expkit.record.layout import run_folders
-from expkit.record.run import read_run_info
+from expkit.project import code_root, experiment_dir, experiment_names, full_name, notes_dir, output_dir, shown
+from expkit.store import read_run, read_run_info, run_folders
+from expkit.store.records import is_number
 
 if TYPE_CHECKING:
     from expkit.inspect.board import Row

@@ -21,7 +21,7 @@ from expkit.inspect.words import duration, score_text, text
 from expkit.notes import worded
 from expkit.paths import shown
 from expkit.record import SUBMISSION, FoldRecord, Recipe, RunRecord, Score, read_run
-from expkit.train.changes import changes_since
+from expkit.rundir import changes_since
 from expkit.train.history import AXES
 from expkit.train.say import submission_of
 from expkit.train.scores import is_current

@@ -22,7 +22,7 @@ from expkit.files import Broken
 from expkit.inputs import files_of
 from expkit.paths import output_dir, shown
 from expkit.record import OOF, SUBMISSION, TEST, FoldRecord, RunRecord
-from expkit.record.layout import SUBMISSIONS
+from expkit.store import SUBMISSIONS
 from expkit.tables import digests, flat
 from expkit.train.predictions import PROBABILITY, class_columns, require_same_kind
 

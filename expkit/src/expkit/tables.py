@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from expkit.errors import Error, require
 from expkit.files import Broken, regular
-from expkit.paths import shown
+from expkit.project import shown
 
 if TYPE_CHECKING:
     import numpy

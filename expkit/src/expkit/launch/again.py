@@ -12,7 +12,7 @@ from expkit.config.compose import from_values
 from expkit.config.load import load_experiment
 from expkit.config.values import Mode, restored
 from expkit.errors import CAUGHT, report
-from expkit.train.origin import Command
+from expkit.rundir import Command
 from expkit.train.run import Run
 
 

@@ -103,7 +103,7 @@ class Job:
             if world.leads():
                 print_config(config)
             return None
-        from expkit.train.origin import Command
+        from expkit.rundir import Command
         from expkit.train.run import Run  # not needed to show a configuration
 
         hydra = HydraConfig.get()

@@ -163,7 +163,7 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
     Raises:
         Error: as on the command line, where it is one line.
     """
-    from expkit.train.origin import Command
+    from expkit.rundir import Command
     from expkit.train.run import Run
 
     loaded = load_experiment(experiment)

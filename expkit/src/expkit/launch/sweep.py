@@ -23,9 +23,9 @@ from expkit.launch.codecopy import copy_code, expose, hide
 from expkit.launch.job import NOTE, Job, JobFailed
 from expkit.notes import read_notes
 from expkit.paths import code_root, output_dir, shown
+from expkit.rundir import Versions
 from expkit.study.name import NoScore, register_study
 from expkit.train import scores
-from expkit.train.versions import Versions
 
 
 class Launching(Callback):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from expkit import files
-from expkit.record.content import read_checked
+from expkit.store.records import read_checked
 
 
 def write_data(output: Path, digest: str, manifest: Mapping[str, Any]) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from expkit.codehash import same_code
-from expkit.record.layout import THEN, counting
-from expkit.record.run import RunRecord, read_run, read_run_info
+from expkit.store import THEN, Run, current, read_run, read_run_info
 
 COPY = "copy of "
 
 
-def marks_of(run: RunRecord) -> tuple[str, ...]:
+def marks_of(run: Run) -> tuple[str, ...]:
     """What is missing, mixed, broken, failed or copied; of a blend, also what has become of its runs."""
     return (*own_marks(run), *parent_marks(run))
 
 
-def own_marks(run: RunRecord) -> tuple[str, ...]:
+def own_marks(run: Run) -> tuple[str, ...]:
     """As `marks_of`, without those of the runs that a blend is made of."""
     marks = [] if run.info or run.problems else ["no run.json"]
     if run.failed and not run.done:
@@ -39,7 +38,7 @@ def own_marks(run: RunRecord) -> tuple[str, ...]:
     return (*marks, *run.problems)
 
 
-def _mixed_packages(run: RunRecord) -> list[str]:
+def _mixed_packages(run: Run) -> list[str]:
     """Which packages had several versions; one that only some folds had beside them is no difference."""
     versions = {name: each for name, each in run.packages().items() if not name.endswith("-experiments")}  # the project
     mixed = [f"{name} {each}" for name, each in versions.items() if ", " in each and name != "expkit"]
@@ -47,18 +46,18 @@ def _mixed_packages(run: RunRecord) -> list[str]:
     return [f"mixed packages ({'; '.join(mixed[:3])}{more})"] if mixed else []
 
 
-def _original(run: RunRecord) -> str | None:
+def _original(run: Run) -> str | None:
     """The run whose folder was copied to make this one; None: it is no copy, but perhaps a folder with a new name."""
     experiment, name = (run.info[key] if run.info else "" for key in ("experiment", "run"))
     title = f"{experiment}/{name}"
     if run.info is None or title == run.title or title.count("/") > 1:
         return None
-    folder = counting(run.folder.parents[1] / experiment, name)
+    folder = current(run.folder.parents[1] / experiment, name)
     there = read_run_info(folder) if folder is not None else None
     return title if there and there["id"] == run.info["id"] else None
 
 
-def parent_marks(run: RunRecord) -> list[str]:
+def parent_marks(run: Run) -> list[str]:
     """What has become of the runs that a blend is made of, and of theirs: gone, replaced, changed, or marked."""
     marks: list[str] = []
     waiting, seen = [run], {run.folder}

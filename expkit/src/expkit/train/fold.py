@@ -16,15 +16,13 @@ from expkit.errors import Error, require, warn
 from expkit.files import Broken
 from expkit.paths import code_root, output_dir
 from expkit.progress import Progress
+from expkit.rundir import Found, Work, environment, environment_text, found_by_folds, origin
 from expkit.submission import check_test, find_sample, fitted
 from expkit.train.cache import Cache
 from expkit.train.checkpoint import Checkpoint
-from expkit.train.found import Found, found_by_folds
 from expkit.train.history import History, axis_of
-from expkit.train.origin import environment, environment_text, origin
 from expkit.train.predictions import checked, require_other_ids
 from expkit.train.scores import as_number, plain_value, scores
-from expkit.train.work import Work
 
 if TYPE_CHECKING:
     from expkit.train.tracking import Tracker

@@ -22,11 +22,11 @@ from typing import Any
 
 from expkit import record
 from expkit.errors import Error, Failed, described, interruption, require
+from expkit.rundir import Found
 from expkit.train import world
 from expkit.train.cache import Cache
 from expkit.train.checkpoint import Checkpoint
 from expkit.train.fold import Fold
-from expkit.train.found import Found
 
 FAILED = "failed"  # in the store: what the first rank has failed with
 FOREVER = timedelta(days=365)

@@ -29,18 +29,14 @@ from expkit.errors import (
 from expkit.modules import named_plainly
 from expkit.paths import shown
 from expkit.record import RunRecord
+from expkit.rundir import Command, Done, RunDir, Work, run_name
 from expkit.train import scores
-from expkit.train.done import Done
 from expkit.train.fold import Fold
 from expkit.train.log import Log
-from expkit.train.names import run_name
-from expkit.train.origin import Command
-from expkit.train.place import Place
 from expkit.train.pruning import Pruned, Reports
 from expkit.train.ranks import Ranks
 from expkit.train.say import describe, say_score, submission_of
 from expkit.train.tracking import Tracking
-from expkit.train.work import Work
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -69,7 +65,7 @@ class Run:
         self.loaded, self.exp, self.command = loaded, config.exp, command
         self._ranks = Ranks(loaded.experiment.distributed)
         self.name = run_name(config, overrides)
-        self.place = Place(loaded, config, self.name, command.id, chosen(overrides))
+        self.place = RunDir(loaded, config, self.name, command.id, chosen(overrides))
         self.failed: list[str] = []
         self.pruned: str | None = None
         self._done = Done(loaded, self.place)

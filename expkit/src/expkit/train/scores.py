@@ -15,12 +15,12 @@ from expkit.errors import Error
 from expkit.files import Broken
 from expkit.paths import shown
 from expkit.record import FoldRecord, RunRecord
-from expkit.train.versions import Versions
 
 if TYPE_CHECKING:
     import numpy
 
     from expkit.config.experiment import Metric
+    from expkit.rundir import Versions
     from expkit.tables import Columns
 
 

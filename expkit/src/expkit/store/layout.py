@@ -9,7 +9,7 @@ from pathlib import Path
 
 from expkit import files
 from expkit.errors import warn
-from expkit.paths import shown
+from expkit.project import shown
 
 CONFIG, RUN, CV = "config.yaml", "run.json", "cv.json"
 RESULT, ORIGIN, OOF, TEST = "result.json", "origin.json", "oof.npz", "test.npz"
@@ -51,9 +51,9 @@ def versions(parent: Path, run: str) -> list[Path]:
     return sorted(grouped(parent).get(run, []), key=version_number)
 
 
-def counting(parent: Path, run: str) -> Path | None:
+def current(parent: Path, run: str) -> Path | None:
     """The version of a run that counts; None: there is none yet."""
-    return counting_among(parent, run, grouped(parent).get(run, []))
+    return current_among(parent, run, grouped(parent).get(run, []))
 
 
 def install(folder: Path) -> None:
@@ -98,8 +98,8 @@ def _pointed(parent: Path, run: str) -> int | None:
     return int(text[:9]) if text.isascii() and text.isdecimal() else None
 
 
-def counting_among(parent: Path, run: str, folders: list[Path]) -> Path | None:
-    """As `counting`, with the versions of the run at hand."""
+def current_among(parent: Path, run: str, folders: list[Path]) -> Path | None:
+    """As `current`, with the versions of the run at hand."""
     numbers = {version_number(folder): folder for folder in folders}
     if not numbers:
         return None
@@ -143,5 +143,5 @@ def run_folders(output: Path) -> Iterator[Path]:
         if experiment not in NOT_EXPERIMENTS and not experiment.startswith("."):
             parent = output / experiment
             for run, folders in sorted(grouped(parent).items()):
-                if (folder := counting_among(parent, run, folders)) is not None:
+                if (folder := current_among(parent, run, folders)) is not None:
                     yield folder

@@ -1,0 +1,165 @@
+"""Where the project is: its code, its data and its results."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import os
+import re
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from expkit.errors import Error, NotFound
+
+ROOT = "EXPKIT_ROOT"  # an environment variable: the `code_root` of a process that works with a copy of the code
+MARK = "[tool.expkit]"  # a line in the pyproject.toml of a project
+
+
+@functools.cache
+def code_root() -> Path:
+    """The folder of the project's code, with `experiments/` and a `pyproject.toml` that has a line `[tool.expkit]`.
+
+    The variable EXPKIT_ROOT names it where a sweep or `exp reproduce` has made a copy. Else it is looked for above the
+    script that runs (a train.py), above the working directory, and above the environment of this Python (.venv).
+
+    Raises:
+        Error: there is none.
+    """
+    if named := os.environ.get(ROOT):
+        return Path(named)
+    prefix = Path(sys.prefix).resolve()
+    mains = [sys.modules.get(name) for name in ("__mp_main__", "__main__")]  # the first, where multiprocessing spawns
+    scripts = [Path(file).resolve() for main in mains if (file := getattr(main, "__file__", None))]
+    here = [Path.cwd()] if _is_there(".") else []
+    for place in [*(script for script in scripts if not script.is_relative_to(prefix)), *here, prefix]:
+        if (root := _root_above(place)) is not None:
+            return root
+    raise Error(f"{here[0] if here else 'this folder'} is in no project, whose pyproject.toml has a line {MARK}")
+
+
+def _is_there(folder: str) -> bool:
+    """Whether a folder has not been deleted, as a working directory may be."""
+    try:
+        return bool(os.path.abspath(folder))
+    except FileNotFoundError:
+        return False
+
+
+def _root_above(place: Path) -> Path | None:
+    for folder in place.parents if place.is_file() else (place, *place.parents):
+        try:
+            text = (folder / "pyproject.toml").read_text(encoding="utf-8")
+            if any(line.partition("#")[0].strip() == MARK for line in text.splitlines()):
+                return folder
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def settings() -> dict[str, Any]:
+    """What `[tool.expkit]` in the project's pyproject.toml says.
+
+    Raises:
+        Error: it cannot be read.
+    """
+    file = code_root() / "pyproject.toml"
+    try:
+        with open(file, "rb") as stream:
+            return dict(tomllib.load(stream)["tool"]["expkit"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise Error(f"{shown(file)} cannot be read: {error}") from error
+
+
+def project_root() -> Path:
+    """The folder with `input/` and `output/`.
+
+    Returns:
+        the folder that the environment variable PROJECT_ROOT names, if it is set (a remote volume, for example); else
+        `code_root()`.
+
+    Raises:
+        Error: PROJECT_ROOT is set and is not a folder.
+    """
+    if named := os.environ.get("PROJECT_ROOT"):
+        root = Path(named).expanduser()
+        if not root.is_dir():
+            raise Error(f"PROJECT_ROOT is not a folder: {named}: create it, or unset the variable")
+        return root.resolve()
+    return code_root()
+
+
+def input_dir() -> Path:
+    """The folder of the data, `input/` in `project_root()`. Errors as of `project_root`."""
+    return project_root() / "input"
+
+
+def output_dir() -> Path:
+    """The folder of the results, `output/` in `project_root()`. Errors as of `project_root`."""
+    return project_root() / "output"
+
+
+def notes_dir() -> Path:
+    """The folder of the notes on runs: with the code, in git."""
+    return code_root() / "notes"
+
+
+def experiment_names() -> list[str]:
+    """The folders in `experiments/` that have a `train.py`, in order."""
+    return sorted(file.parent.name for file in (code_root() / "experiments").glob("*/train.py") if os.path.isfile(file))
+
+
+def experiment_dir(name: str) -> Path:
+    """The folder of an experiment.
+
+    Raises:
+        NotFound: there is none of this name; the message has the nearest, or all.
+    """
+    folder = code_root() / "experiments" / name
+    known = experiment_names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise NotFound(f"there is no experiment {name!r} in {shown(code_root() / 'experiments')}; {hint}")
+    return folder
+
+
+def full_name(name: str) -> str:
+    """The experiment that `002` or `larger-model` means, 002-larger-model; any other name stays as it is.
+
+    Raises:
+        Error: it may be several.
+    """
+    known = experiment_names()
+    found = [each for each in known if name in each.split("-", 1) and re.match(r"\d+-", each)]
+    if name in known or not found:
+        return name
+    if len(found) > 1:
+        raise Error(f"{name} may be {', '.join(found)}: give the whole name")
+    return found[0]
+
+
+def shown(path: Path) -> str:
+    """`path` as a person would type it here: absolute, or relative to the working directory when that is shorter."""
+    try:
+        return min(str(path), os.path.relpath(path), key=len)
+    except (ValueError, FileNotFoundError):  # another drive, on Windows; the working directory has been deleted
+        return str(path)
+
+
+def settle() -> bool:
+    """Where there is a project, set what its `.env` says; a variable that is set already wins.
+
+    Returns:
+        whether there is one; else, whatever needs it says so.
+    """
+    try:
+        root = code_root()
+    except Error:
+        return False
+    if (root / ".env").is_file():
+        from dotenv import load_dotenv
+
+        load_dotenv(root / ".env")
+    return True

@@ -1,0 +1,810 @@
+"""The folder of a run that a command works in: which version, what is done in it, and who holds it."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import hashlib
+import json
+import os
+import platform
+import re
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, is_dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
+
+from expkit import codehash, files, inputs, store
+from expkit import snapshot as snapshots
+from expkit.config.experiment import metric_name
+from expkit.config.load import Loaded
+from expkit.config.parameter_sets import name_of
+from expkit.config.same import differences, is_compared, same
+from expkit.config.values import Config, Mode, container, flat, fold_file
+from expkit.errors import Error, require, warn
+from expkit.project import code_root, output_dir, shown
+from expkit.record.data import read_data
+from expkit.record.marks import marks_of
+from expkit.store import FoldRecord, Run
+from expkit.train import scores
+from expkit.train.checkpoint import unfinished
+from expkit.train.predictions import ValidIds
+from expkit.train.pruning import Reports, Trial
+from expkit.train.say import describe
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+
+def changed_code(fold: FoldRecord, unused: codehash.Unused | None) -> list[str]:
+    """The files that its process had loaded, and that are others now.
+
+    Args:
+        unused: the names in them that train nothing, as `Loaded.unused`.
+    """
+    code = fold.origin().get("code")
+    if not isinstance(code, dict) or not all(isinstance(pair, list) and len(pair) == 2 for pair in code.values()):
+        return []
+    return codehash.changed_since(code, unused)
+
+
+def changes_since(
+    fold: FoldRecord, unused: codehash.Unused | None, named: Sequence[str] | None
+) -> dict[str, list[str]]:
+    """What has changed since a fold was trained: "code" and "data", each with its files; {}: nothing.
+
+    Args:
+        unused: as of `changed_code`.
+        named: as of `data_since`.
+    """
+    data = data_since(fold.result["data"] if fold.result else None, named)
+    return {what: names for what, names in (("code", changed_code(fold, unused)), ("data", data)) if names}
+
+
+def data_since(trained_with: str | None, named: Sequence[str] | None) -> list[str]:
+    """How the data of the experiment differ from those with this fingerprint, a line a file. Writes nothing.
+
+    Args:
+        trained_with: None: it is not known, and nothing has changed.
+        named: what of `input/` the training reads now, as `Experiment.data` says.
+    """
+    if trained_with is None:
+        return []
+    before = read_data(output_dir(), trained_with)
+    try:
+        digest, now = inputs.take(named, keep=False, cached=filter(inputs.is_cached, before or ()))
+    except Error as error:
+        return [str(error)]
+    if digest == trained_with:
+        return []
+    return inputs.changes(before, now) if before is not None else ["nobody knows which files"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a run is trained for: a command line, a job of a sweep, a call from Python.
+
+    Attributes:
+        line: as it was typed; [] from Python.
+        id: the same in every job of a sweep.
+        is_copy: whether the code is a sweep's copy of the project, which nobody edits.
+        git: the snapshot of that copy.
+        installs: whether a run that replaces another counts as soon as it is whole; a sweep waits for all its jobs.
+        trial: of the study that the run is trained for, if any.
+    """
+
+    line: list[str] = field(default_factory=list)
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
+    is_copy: bool = False
+    git: snapshots.Snapshot | None = None
+    installs: bool = True
+    trial: Trial | None = None
+
+
+def origin(command: list[str], overrides: list[str]) -> dict[str, Any]:
+    """Who made a fold, and with what, as JSON has it."""
+    return {
+        "command": command,
+        "overrides": overrides,
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": _packages(),
+        "environment": environment(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """What may change the last digits of a result: the device, its threads, the number of processes that train.
+
+    Asked after the training, and of PyTorch only where it has been imported: other libraries say nothing.
+    """
+    found: dict[str, Any] = {"device": "cpu", "threads": None, "world_size": int(os.environ.get("WORLD_SIZE") or 1)}
+    if torch := sys.modules.get("torch"):
+        found["threads"] = torch.get_num_threads()
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            found |= {"device": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    return found
+
+
+def environment_text(found: dict[str, Any]) -> str:
+    """An environment on one line: equal ones are equal texts."""
+    return ", ".join(f"{key} {value}" for key, value in found.items() if value is not None)
+
+
+@functools.cache
+def _packages() -> dict[str, str]:
+    """The versions of the installed packages; read once a process, as a sweep may make many runs in it."""
+    packages = ((package.name, package.version) for package in metadata.distributions() if package.name)
+    return dict(sorted(packages))
+
+
+LONGEST = 120  # characters
+MOST_BYTES = 200  # of a file name; a system takes 255, and files beside it have longer names
+
+
+def run_name(config: Any, overrides: Sequence[str]) -> str:
+    """The name of the folder of a run, as in "001-larger-lr,exp.train.learning_rate=0.01".
+
+    Each key that is overridden, with its value in the configuration: `l2=1` and `l2=1.0` are one run. Safe as a file
+    name, and with a hash in place of what would be too long.
+
+    Args:
+        config: the configuration, as dataclasses.
+        overrides: of the command line, as Hydra takes them.
+    """
+    parsed = OverridesParser.create().parse_overrides(list(overrides)) if overrides else []
+    values, pairs = flat(config), dict[str, str]()
+    for override in parsed:
+        for key, given in _given(override).items():
+            value = values.get(key.lstrip("~"), given)
+            is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+            pairs[key] = f"{value:.0f}" if is_whole and _takes_floats(config, key) else _text(value)
+    plain = "".join(f",{key}={value}" for key, value in sorted(pairs.items()))
+    safe = re.sub(r"[^\w.,=+-]+", "_", plain)
+    name: str = config.exp.name
+    full = name + safe
+    if safe == plain and len(full) <= LONGEST and len(full.encode()) <= MOST_BYTES:
+        return full
+    digest = hashlib.sha256((name + plain).encode()).hexdigest()[:8]
+    room = full[: LONGEST - 9].encode()[: MOST_BYTES - 9].decode(errors="ignore")
+    return f"{room.rstrip('.')}-{digest}"
+
+
+def _given(override: Override) -> dict[str, Any]:
+    """What an override says, by key; each key of a dict is one: exp.split={seed: 1} is exp.split.seed=1."""
+    key, value = override.key_or_group, override.value()
+    if key == "exp" or not is_compared(key):
+        return {}
+    if override.package not in (None, "", f"exp.{key}"):  # that is where a choice of ours always is
+        key = f"{key}_at_{override.package}".replace("@", "_at_")  # two packages of one group are two choices
+    given = {f"{key}.{name}": inner for name, inner in flat(value).items()} if isinstance(value, dict) else {}
+    sign = "~" if override.is_delete() else ""
+    return {sign + name: one for name, one in (given or {key: value}).items()}
+
+
+def _takes_floats(config: Any, key: str) -> bool:
+    """Whether a field can hold no int: 1.0 is as clear as 1 then."""
+    *above, name = key.split(".")
+    for part in above:
+        config = getattr(config, part, None)
+    return is_dataclass(config) and get_type_hints(type(config)).get(name) in (float, float | None)
+
+
+def _text(value: Any) -> str:
+    """A plain value as a text that no other value has: "1" in quotes is no number."""
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and re.fullmatch(r"(?!(-?\d+(\.\d+)?(e[+-]?\d+)?|null|True|False)$)[\w.+-]*", value):
+        return value
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+class Versions:
+    """All versions of one run.
+
+    Args:
+        parent: the folder of the experiment's results.
+        run: the name of the run.
+    """
+
+    def __init__(self, parent: Path, run: str) -> None:
+        self.parent, self.run = parent, run
+
+    def current(self) -> Path | None:
+        """The version that counts; None: there is none yet."""
+        return store.current(self.parent, self.run)
+
+    def newest_first(self) -> list[Path]:
+        return store.versions(self.parent, self.run)[::-1]
+
+    def make(self, about: Mapping[str, Any], config: str) -> Path:
+        """A new version, after all others. With `locked`."""
+        store.forget_deleted(self.parent, self.run)
+        number = max((store.version_number(folder) for folder in self.newest_first()), default=0) + 1
+        folder = store.version_folder(self.parent, self.run, number)
+        try:
+            folder.mkdir()
+        except FileExistsError as error:
+            raise Error(f"{shown(folder)} is in the place of a run, and is no folder of one: move it") from error
+        self.describe(folder, about, config)
+        return folder
+
+    def describe(self, folder: Path, about: Mapping[str, Any], config: str) -> None:
+        """Write what a version is. With `locked`."""
+        started = datetime.now(UTC).isoformat(timespec="milliseconds")
+        store.write_run(folder, {"id": secrets.token_hex(4), "started": started, **about}, config)
+
+    # Locks
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """While one decides which version counts, or writes what all folds share."""
+        with self._lock(self.run):
+            yield
+
+    def part(self, version: Path, name: str) -> BaseFileLock:
+        """The lock of a fold in a version; the system frees it when its holder dies."""
+        return self._lock(f"{self.run}@{store.version_number(version)}.{name}")
+
+    def _lock(self, name: str) -> BaseFileLock:
+        from filelock import FileLock
+
+        folder = self.parent / ".locks"
+        files.make_folder(folder)
+        file = folder / name
+        if os.path.lexists(file) and (file.is_symlink() or not os.path.isfile(file)):
+            raise Error(f"{shown(file)} is no file, and no lock: remove it")
+        return FileLock(file)
+
+    def held(self, version: Path) -> list[str]:
+        """The parts of a version that a process trains now."""
+        with ExitStack() as stack:
+            return self.take(version, stack)
+
+    def take(self, version: Path, stack: ExitStack, more: Iterable[str] = ()) -> list[str]:
+        """Take every lock of a version that is free, until `stack` closes; the names of the others.
+
+        Args:
+            more: parts that nobody may have locked yet.
+        """
+        from filelock import Timeout
+
+        prefix = f"{self.run}@{store.version_number(version)}."
+        folder = self.parent / ".locks"
+        found = sorted(os.listdir(folder)) if folder.is_dir() else []
+        others = []
+        for name in dict.fromkeys([*(name.removeprefix(prefix) for name in found if name.startswith(prefix)), *more]):
+            try:
+                lock = self.part(version, name)
+                lock.acquire(blocking=False)
+            except (Timeout, OSError, Error):  # of another user, or no lock at all: nobody can tell
+                others.append(name)
+            else:
+                stack.callback(lock.release)
+        return others
+
+    # Which version counts
+
+    def is_superseded(self, version: Path) -> bool:
+        """Whether a later version counts."""
+        counting = self.current()
+        return counting is not None and store.version_number(counting) > store.version_number(version)
+
+    def require_current(self, version: Path, run_id: str) -> None:
+        """Raise an `Error` when what is trained in a version could no longer count."""
+        if self.is_superseded(version):
+            raise Error(
+                f"{shown(version)} has been replaced by another command (overwrite=true) while this one trained"
+            )
+        info = store.read_run_info(version)
+        if info is None or info["id"] != run_id:
+            raise Error(f"{shown(version)} has been removed or replaced while this command trained: run it again")
+
+    def put_in_place(self, version: Path, score: Callable[[Path], Run]) -> Run:
+        """Let a new version count, with the folds of the old one that were not asked for; delete the old one.
+
+        Waits for other processes that train in the new version.
+
+        Args:
+            score: brings the scores of a version up to date.
+
+        Raises:
+            Error: a later version counts already.
+        """
+        while True:
+            with self.locked():
+                others = self.held(version)
+                if not others:
+                    counting = self.current()
+                    if self.is_superseded(version):
+                        raise Error(f"{shown(version)} has been replaced by another command (overwrite=true)")
+                    if counting is not None and counting != version:
+                        others = self._keep_folds(store.read_run(counting), store.read_run(version))
+            if not others:
+                break
+            print(f"waiting for {', '.join(others)}, which another process trains", flush=True)
+            with self.part(version, others[0]):
+                pass
+        scored = score(version)
+        with self.locked():
+            if self.current() != version and not self.is_superseded(version):
+                store.install(version)
+            self.clean()
+        return scored
+
+    def clean(self, is_debug: bool = False) -> None:
+        """Delete the versions that are superseded, or all of a debug run, where nobody trains. With `locked`."""
+        for version in self.newest_first():
+            with ExitStack() as stack:
+                if (is_debug or self.is_superseded(version)) and not self.take(version, stack):
+                    shutil.rmtree(version, ignore_errors=True)
+
+    def _keep_folds(self, old: Run, new: Run) -> list[str]:
+        """Give a new version the folds of the old one that it lacks, when both have the same configuration: those that
+        are done, and those that can go on from a checkpoint.
+
+        Returns:
+            the parts that another process has begun to train meanwhile.
+        """
+        from filelock import Timeout
+
+        if old.info is None or new.info is None or not _same_configuration(old, new):
+            return []
+        others = []
+        saved = unfinished(old.folder).keys() - {*self.held(old.folder)}
+        for fold in [*old.folds.values(), *([old.full] if old.full else [])]:
+            name = store.fold_name(fold.number)
+            if fold.result is None and (name not in saved or (new.folder / name).exists()):
+                continue
+            lock = self.part(new.folder, name)
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                others.append(name)
+                continue
+            with lock:
+                lock.release()
+                if store.read_fold(new.folder, fold.number, new.info["id"]).result is None:
+                    _keep(fold, new.folder, new.info["id"])
+        return others
+
+
+def _keep(fold: FoldRecord, version: Path, run_id: str) -> None:
+    """Put a fold into another version, whole or not at all."""
+    target = version / store.fold_name(fold.number)
+    scratch = version / f".{target.name}"
+    for leftover in (scratch, target):
+        if leftover.exists():
+            shutil.rmtree(leftover)
+    shutil.copytree(fold.folder, scratch, copy_function=_link)
+    if fold.result is not None:
+        (scratch / store.RESULT).unlink()
+        files.write_json(scratch / store.RESULT, fold.result | {"run": run_id})
+    files.tree_to_disk(scratch)
+    scratch.rename(target)
+    files.to_disk(version)
+
+
+def _same_configuration(old: Run, new: Run) -> bool:
+    assert old.info is not None and new.info is not None
+    if new.info.get("same_as") == old.info["id"]:  # compared when the new one was made, by its dataclasses
+        return True
+    one, other = flat(old.info["config"]), flat(new.info["config"])
+    return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one if key != "exp.fold")
+
+
+def _link(source: str, target: str) -> None:
+    """A finished fold never changes: a second name for its files costs no space. A copy where the disk has no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+class RunDir:
+    """The version of a run that a command works in. Constructing one writes nothing.
+
+    Args:
+        loaded: the experiment.
+        config: its configuration.
+        run: the name of the run.
+        command: the id of the command; the jobs of a sweep have one.
+        parameter_set: that the command names.
+
+    Raises:
+        Error: what is there is of another configuration, or nobody knows of which.
+
+    Attributes:
+        folder: the version; None until there is one.
+        id: of the version; its W&B ids begin with it. "" until there is one.
+        inputs: what of `input/` the training reads, as `Experiment.data` says.
+        replaces: whether this version is to take the place of one that counts now.
+    """
+
+    def __init__(self, loaded: Loaded, config: Config, run: str, command: str, parameter_set: str) -> None:
+        self.loaded, self.config, self.run, self.command = loaded, config, run, command
+        self._set = parameter_set if name_of(loaded.folder, parameter_set) == run else None
+        require(
+            loaded.name not in (*store.NOT_EXPERIMENTS, store.BLENDS),
+            f"experiments/{loaded.name}: the name is taken by a folder of output/; rename the experiment",
+        )
+        self.debug = config.exp.debug
+        self._choices = loaded.experiment.choices(config)
+        self.inputs = loaded.experiment.data(fold_file(flat({"exp": container(config.exp)})))
+        output = output_dir() / "debug" if self.debug else output_dir()
+        self.versions = Versions(output / loaded.name, run)
+        base = None if self.debug else self.versions.current()
+        self._base = store.version_number(base) if base else 0
+        self.replaces = base is not None and (config.overwrite or self._is_abandoned(base))
+        self.folder: Path | None = None
+        self.id = ""
+        self._use(self._existing())
+
+    def _use(self, folder: Path | None) -> None:
+        info = store.read_run_info(folder) if folder is not None else None
+        self.folder, self.id = folder, str(info["id"]) if info else ""
+
+    @property
+    def version(self) -> Path:
+        """`folder`, once there is one."""
+        assert self.folder is not None
+        return self.folder
+
+    # Which version
+
+    def _differences(self, info: dict[str, Any]) -> list[str]:
+        """How the configuration differs from that of a version."""
+        return differences(info["config"], self.config, self._choices)
+
+    def _is_abandoned(self, folder: Path) -> bool:
+        """Whether a version of another configuration has nothing that could be lost: no result, no checkpoint, nobody
+        at work."""
+        run = store.read_run(folder)
+        if run.info is None or run.problems or not self._differences(run.info):
+            return False
+        parts = [*run.folds.values(), *([run.full] if run.full else [])]
+        has_work = any(part.result for part in parts) or unfinished(folder)
+        return not has_work and not self.versions.held(folder)
+
+    def _existing(self) -> Path | None:
+        """The version to go on with; None: one is to be made."""
+        if self.debug:
+            return None
+        if not self.replaces:
+            counting = self.versions.current()
+            return counting if counting is not None and self._holds_this(counting) else None
+        for folder in self.versions.newest_first():
+            info = store.read_run_info(folder)
+            later = store.version_number(folder) > self._base
+            mine = info is not None and (later or self.command in info["commands"])
+            if mine and info and not self._differences(info) and self._is_of_this_code(folder):
+                return folder
+        return None
+
+    def _holds_this(self, folder: Path) -> bool:
+        """Whether a folder holds this configuration, or, empty, may take it."""
+        run = store.read_run(folder)
+        if run.info is None:
+            is_empty = not run.problems and {name for name in os.listdir(folder) if name[0] != "."} <= {store.CONFIG}
+            if is_empty:  # a kill between making it and describing it
+                return False
+            what = next(iter(run.problems), "it has no run.json")
+            raise Error(
+                f"{shown(folder)}: {what}, so the configuration of its results is not known: move it, or overwrite=true"
+            )
+        if changes := self._differences(run.info):
+            saved = [f"{name} ({about['seconds']:.0f} s of training)" for name, about in unfinished(folder).items()]
+            raise Error(
+                f"{shown(folder)} holds another configuration ({'; '.join(changes)}): "
+                "give this one a parameter set and a name of its own (exp/NNN.yaml), "
+                "or replace the old run with overwrite=true"
+                + (f", which ends with the checkpoints of {', '.join(saved)}" if saved else "")
+            )
+        return True
+
+    def _is_of_this_code(self, folder: Path) -> bool:
+        """Whether an unfinished version goes on: its folds are of the code as it is, or somebody is at work there."""
+        run = store.read_run(folder)
+        done = [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
+        is_other = any(changed_code(fold, self.loaded.unused) for fold in done)
+        if not is_other and not self.config.resume:
+            is_other = any(map(self._changes_since, unfinished(folder).values()))
+        return not is_other or bool(self.versions.held(folder))
+
+    # Whether it goes on from a checkpoint
+
+    def _changes_since(self, about: Mapping[str, Any]) -> dict[str, list[str]]:
+        """What has changed since a checkpoint was saved: "code" and "data", each with its files; {} when it fits."""
+        code = codehash.changed_since(about["code"], self.loaded.unused)
+        data = data_since(about["data"], self.inputs)
+        return ({"code": code} if code else {}) | ({"data": data} if data else {})
+
+    def changes_to_mark(self, name: str, about: Mapping[str, Any]) -> dict[str, list[str]]:
+        """What has changed since the checkpoint of the fold `name` was saved, when the command goes on in spite of it.
+
+        Args:
+            about: what the checkpoint remembers.
+
+        Raises:
+            Error: something has changed, and resume=true is not there.
+        """
+        changes = self._changes_since(about)
+        if changes and not self.config.resume:
+            what = " and ".join(f"the {what} ({', '.join(files[:3])})" for what, files in changes.items())
+            raise Error(
+                f"{shown(self.version / name)} has a checkpoint of {about['seconds']:.0f} s of training, from before "
+                f"{what} changed: resume=true goes on with it, and the run is marked; overwrite=true begins again, in "
+                "a new version"
+            )
+        return changes
+
+    def require_resumable(self, numbers: Sequence[int | None]) -> None:
+        """As `changes_to_mark`, for folds that a command is about to train; not those that another process trains."""
+        if self.folder is not None and (saved := unfinished(self.folder)):
+            names = {*map(store.fold_name, numbers)} - {*self.versions.held(self.folder)}
+            for name in saved.keys() & names:
+                self.changes_to_mark(name, saved[name])
+
+    # Making it
+
+    def prepare(self) -> None:
+        """Make the version that this command works in, unless it is there.
+
+        Raises:
+            Error: the folder cannot be written, or holds another configuration by now.
+        """
+        _require_writable(self.versions.parent)
+        with self.versions.locked():
+            self.versions.clean(self.debug)
+            base, takes_over = self.versions.current(), self.replaces and not self.config.overwrite
+            if takes_over and (base is None or not self._is_abandoned(base)):  # somebody has begun to train in it
+                self.replaces = takes_over = False
+            self._use(self._existing())
+            if self.folder is None:
+                self._use(self._made())
+            if takes_over:  # there is nothing that could be lost: it counts at once
+                store.install(self.version)
+                self.versions.clean()
+                self.replaces = False
+            self._note_command(self.version)
+
+    def _made(self) -> Path:
+        base = self.versions.current()
+        before = store.read_run_info(base) if base else None
+        alike = before is not None and not self._differences(before)
+        values = container(self.config)
+        about = {
+            "experiment": self.loaded.name,
+            "run": self.run,
+            "set": self._set,
+            "metric": metric_name(self.loaded.experiment.metric),
+            "greater_is_better": self.loaded.experiment.greater_is_better,
+            "n_folds": self.config.exp.n_folds,
+            "config": {"exp": values["exp"]} | ({"choices": self._choices} if self._choices else {}),
+            "commands": [self.command],
+            "same_as": before["id"] if before and alike else None,
+        }
+        if base is not None and self.replaces and not alike:
+            self._warn_of_loss(base)
+        text = OmegaConf.to_yaml(values)
+        if base is not None and not self.replaces and before is None:  # an empty folder
+            self.versions.describe(base, about, text)
+            return base
+        return self.versions.make(about, text)
+
+    def _warn_of_loss(self, base: Path) -> None:
+        """Say that more results of the old configuration go than there will be of the new one."""
+        exp, old = self.config.exp, store.read_run(base).done
+        asked = [None] if exp.mode is Mode.sub else exp.fold or []
+        if len(old) > len(asked) or (old and exp.mode is Mode.sub):
+            new = ", ".join(map(store.fold_title, asked))
+            warn(
+                f"{len(old)} folds of the old configuration are removed when {new} of the new one is done; "
+                "Ctrl-C keeps them"
+            )
+
+    def _note_command(self, folder: Path) -> None:
+        """Remember that this command works on a version that replaces another: its late jobs find it in place."""
+        info = store.read_run_info(folder)
+        if self.replaces and info is not None and self.command not in info["commands"]:
+            store.describe_again(folder, info | {"commands": [*info["commands"], self.command]})
+
+    # What is in it
+
+    def fold(self, number: int | None) -> FoldRecord | None:
+        """A fold as it lies on the disk; None while there is no folder for it."""
+        return None if self.folder is None else store.read_fold(self.folder, number, self.id)
+
+    def done_folds(self) -> dict[int, FoldRecord]:
+        """The folds that are done, of whichever command."""
+        return {} if self.folder is None else store.read_run(self.folder).done
+
+    def cross_validated(self) -> Path | None:
+        """The version with the folds of this configuration: the one to be replaced, while the new one has none."""
+        if self.folder is None or self.done_folds():
+            return self.folder
+        info, base = store.read_run_info(self.folder), self.versions.current()
+        before = store.read_run_info(base) if base else None
+        return base if info and before and info["same_as"] == before["id"] else self.folder
+
+    def is_removed(self) -> bool:
+        """Whether the version of this command is gone, as `exp clean` removes one in which nothing is done."""
+        info = store.read_run_info(self.version)
+        return info is None or info["id"] != self.id
+
+    def require_current(self) -> None:
+        """Raise an `Error` when the version of this command can no longer count."""
+        self.versions.require_current(self.version, self.id)
+
+
+def _require_writable(folder: Path) -> None:
+    """Make `folder`.
+
+    Raises:
+        Error: it cannot be made or written.
+    """
+    above = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not above.is_dir():
+        raise Error(f"cannot write {folder}: {above} is not a folder")
+    probe = folder / f".{secrets.token_hex(4)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.listdir(folder)  # a version that nobody can see would be trained again
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise Error(f"cannot write {folder}: {error.strerror}") from error
+
+
+class Done:
+    """The folds of a run that are done.
+
+    Args:
+        loaded: the experiment.
+        run_dir: where they lie.
+    """
+
+    def __init__(self, loaded: Loaded, run_dir: RunDir) -> None:
+        self._loaded, self._run_dir = loaded, run_dir
+        self._said: set[str] = set()
+
+    def say(self, number: int | None) -> bool:
+        """Whether a fold is done; if so, says it, and, once each, that the code or the data has changed since."""
+        fold = self._run_dir.fold(number)
+        if fold is None or self._run_dir.debug:
+            return False
+        if fold.unscored is not None:
+            fold = self._score_again(fold)
+        if fold.result is None:
+            if fold.problem:
+                _require_readable(fold.folder / store.RESULT)
+                warn(f"{shown(fold.folder)}: {fold.problem}; it counts as missing")
+            return False
+        print(f"{fold.title} is done: {describe(fold, self.score(fold))}", flush=True)
+        for what, changed in changes_since(fold, self._loaded.unused, self._run_dir.inputs).items():
+            if what not in self._said:
+                self._said.add(what)
+                warn(
+                    f"the {what} has changed since {fold.title} ({', '.join(changed[:3])}); folds of this "
+                    "run that are trained from now on are marked; exp.fold=null overwrite=true trains all of them again"
+                )
+        return True
+
+    def score(self, fold: FoldRecord) -> tuple[str, float | None]:
+        """The name of the metric that decides, and its score of a fold; None while that is to be computed again."""
+        metric = next(iter(self._loaded.experiment.metrics))
+        run = store.read_run(self._run_dir.version)
+        if run.cv is None:
+            return metric, (fold.result or {}).get("scores", {}).get(metric)
+        if fold.number is None or run.cv["made_by"] != self._loaded.experiment.made_by:
+            return metric, None
+        return metric, run.cv["scores"][metric]["folds"].get(str(fold.number))
+
+    def _score_again(self, fold: FoldRecord) -> FoldRecord:
+        """A fold whose metric has failed is trained already: its predictions are scored now."""
+        assert fold.unscored is not None
+        found = scores.scores(self._loaded.experiment, fold.predictions())
+        store.score_result(fold, found)
+        return store.read_fold(self._run_dir.version, fold.number, self._run_dir.id)
+
+
+def _require_readable(result: Path) -> None:
+    """Raise an `Error` when a result is there and the disk or its mode keeps it from us: the fold may well be done."""
+    try:
+        files.read_bytes(result)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE):
+            raise Error(f"{shown(result)} cannot be read: {error.strerror}: its fold may be done; mend that") from error
+
+
+@dataclass(frozen=True)
+class Found:
+    """The values that the folds of a run have recorded.
+
+    Attributes:
+        values: of each name, one a fold, in the order of the folds.
+        problem: why there are none, as the end of a sentence; "" when there are.
+    """
+
+    values: dict[str, list[Any]]
+    problem: str = ""
+
+    def of(self, name: str) -> list[Any]:
+        """The values of a name.
+
+        Raises:
+            Error: there are none that can be relied on.
+        """
+        require(not self.problem, f"fold.cv({name!r}): {self.problem}")
+        there = ", ".join(self.values) or "no value"
+        require(name in self.values, f"fold.cv({name!r}): the folds have recorded {there} with fold.finish(...)")
+        return list(self.values[name])
+
+
+def found_by_folds(run_dir: RunDir, inputs: Sequence[str] | None, number: int | None) -> Found:
+    """What the folds of the run in `run_dir` have recorded.
+
+    Args:
+        inputs: what of `input/` the training reads now.
+        number: of the training that asks; None: that on all rows.
+    """
+    if number is not None:
+        return Found({}, "only the training on all rows, exp.mode=sub, may ask what the folds found")
+    if run_dir.debug:
+        return Found({}, "exp.debug=true has no cross-validation: use a fixed value if exp.debug")
+    folder = run_dir.cross_validated()
+    run = store.read_run(folder) if folder else None
+    if run is None or not run.is_complete:
+        there = f"{len(run.done)} of {run.n_folds} folds are trained" if run else "no fold is trained"
+        return Found({}, f"{there}: train all of them first, exp.mode=cv exp.fold=null")
+    first = next(iter(run.done.values()))
+    changed = [name for names in changes_since(first, run_dir.loaded.unused, inputs).values() for name in names]
+    marks = marks_of(run)
+    if marks or changed:
+        why = ", ".join(marks) or f"changed since: {', '.join(changed[:3])}"
+        return Found({}, f"{shown(run.folder)}: {why}: train its folds again first, overwrite=true exp.fold=null")
+    results = [fold.result["values"] for fold in run.done.values() if fold.result]
+    names = [name for name in results[0] if all(name in one for one in results)]
+    return Found({name: [one[name] for one in results] for name in names})
+
+
+@dataclass
+class Work:
+    """What the folds of a run have in common."""
+
+    loaded: Loaded
+    place: RunDir
+    command: Command
+    overrides: list[str]
+    debug: bool
+    reports: Reports
+    world_size: int = 1
+    has_git: bool = True
+    valid_ids: ValidIds = field(default_factory=ValidIds)
+    said: set[str] = field(default_factory=set)
+
+    def warn_once(self, what: str, message: str) -> None:
+        """Warn, unless a fold of this run has already done so about `what`."""
+        if what not in self.said:
+            self.said.add(what)
+            warn(message)
+
+    def snapshot(self) -> snapshots.Snapshot | None:
+        """The code as it is now; a sweep's copy has its own. None for debug runs, and without git."""
+        if self.debug or self.command.is_copy or not self.has_git:
+            return None if self.debug else self.command.git
+        found = snapshots.take(code_root())
+        self.has_git = found is not None  # said once
+        return found

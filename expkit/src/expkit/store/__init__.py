@@ -1,0 +1,692 @@
+"""The files of a run: their names, what each holds, what "done" means, what the score is, and what is broken.
+
+    output/<experiment>/<run>/      a version of the run; <run>@2, <run>@3, ... are later ones, made by overwrite=true
+        config.yaml                 the configuration, for people
+        run.json                    the configuration and the metric, for programs
+        fold0/result.json           written last: the fold is done; lists the files that belong to it
+        fold0/origin.json           how the fold was made: command, code, packages, machine
+        fold0/oof.npz               out-of-fold predictions
+        fold0/history.csv, train.log, model.*
+        fold0/failed.txt        why the last training of a fold has failed, until the next one
+        fold0/checkpoint/       the last state of a training that is under way
+        full/                       exp.mode=sub: the same, trained on all rows, with submission.csv
+        pruned.txt                  where a study has ended the run early, until it is trained to its end
+        cv.json                     every score, made from the predictions of the folds; can be deleted and made again
+    output/<experiment>/.<run>.version      which version counts; none: the lowest
+    output/blends/<run>/                    a run that is a blend of others: `exp blend`
+    output/submissions/<name>.csv, .json    what `exp submit` has made, and of which runs
+    notes/<experiment>.jsonl                what a person thinks of its runs: `exp note`
+
+Everything else reads and writes a run through this room. Nothing here raises for what it finds on the disk: what does
+not fit is a problem, and what has a problem does not count. Nothing that is read is executed.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import os
+import stat
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expkit import files, tables
+from expkit.errors import Error, require
+from expkit.files import Broken
+from expkit.project import shown
+from expkit.store.layout import BLENDS as BLENDS
+from expkit.store.layout import CHECKPOINT as CHECKPOINT
+from expkit.store.layout import CONFIG as CONFIG
+from expkit.store.layout import CV as CV
+from expkit.store.layout import FAILED as FAILED
+from expkit.store.layout import FOLD as FOLD
+from expkit.store.layout import HISTORY as HISTORY
+from expkit.store.layout import LOG as LOG
+from expkit.store.layout import NOT_EXPERIMENTS as NOT_EXPERIMENTS
+from expkit.store.layout import OOF as OOF
+from expkit.store.layout import ORIGIN as ORIGIN
+from expkit.store.layout import PRUNED as PRUNED
+from expkit.store.layout import RESULT as RESULT
+from expkit.store.layout import RUN as RUN
+from expkit.store.layout import SUBMISSION as SUBMISSION
+from expkit.store.layout import SUBMISSIONS as SUBMISSIONS
+from expkit.store.layout import TEST as TEST
+from expkit.store.layout import THEN as THEN
+from expkit.store.layout import VERSION as VERSION
+from expkit.store.layout import current as current
+from expkit.store.layout import current_among as current_among
+from expkit.store.layout import fold_name as fold_name
+from expkit.store.layout import fold_title as fold_title
+from expkit.store.layout import forget_deleted as forget_deleted
+from expkit.store.layout import grouped as grouped
+from expkit.store.layout import install as install
+from expkit.store.layout import pointer_problem as pointer_problem
+from expkit.store.layout import run_folders as run_folders
+from expkit.store.layout import version_folder as version_folder
+from expkit.store.layout import version_number as version_number
+from expkit.store.layout import versions as versions
+from expkit.store.records import Parent as Parent
+from expkit.store.records import Recipe as Recipe
+from expkit.store.records import fits_cv, fits_result, fits_run, is_number, read_checked, recipe_of
+
+if TYPE_CHECKING:
+    from expkit.tables import Columns
+
+
+@dataclass(frozen=True)
+class FoldRecord:
+    """A fold as it lies on the disk; `number` is None for the training on all rows.
+
+    Attributes:
+        result: the content of its `result.json`; None: the fold is not done.
+        problem: what is wrong with it, "" when nothing is.
+        unscored: as `result`, of a fold that is trained and has no score: a metric has failed.
+        failure: why its last training has failed, one line; "" when it has not, or is done.
+    """
+
+    path: str
+    number: int | None
+    result: dict[str, Any] | None
+    problem: str = ""
+    unscored: dict[str, Any] | None = None
+    failure: str = ""
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.path)
+
+    @property
+    def title(self) -> str:
+        return fold_title(self.number)
+
+    @property
+    def checksum(self) -> str:
+        """Of the result: another one is another training."""
+        return str(self.result["checksum"]) if self.result else ""
+
+    def origin(self) -> dict[str, Any]:
+        """How it was made: command, host, python, packages, code (path to hashes); {} when nobody knows."""
+        return read_checked(f"{self.path}/{ORIGIN}", lambda _: True, []) or {}
+
+    def predictions(self, name: str = OOF, only: str | None = None) -> Columns:
+        """Its out-of-fold (or, with TEST, test) predictions, by column; or one column of them.
+
+        Raises:
+            Broken: they are not as the fold left them.
+            FileNotFoundError: it has none.
+        """
+        table = tables.load(self.folder / name, only)
+        if name == OOF and self.result is not None and any(len(one) != self.result["rows"] for one in table.values()):
+            raise Broken(f"{name} does not have the {self.result['rows']} rows that it had")
+        return table
+
+    def table(self, name: str = OOF, columns: Iterable[str] | None = None) -> Columns:
+        """As `predictions`, for a person: all columns, or some.
+
+        Raises:
+            Error: it has none, or they are broken.
+        """
+        try:
+            if columns is None:
+                return self.predictions(name)
+            return {one: self.predictions(name, one)[one] for one in columns}
+        except (Broken, FileNotFoundError, KeyError) as error:
+            run = shown(self.folder.parent)
+            raise Error(f"the predictions of {self.title} of {run} cannot be read: {error}") from error
+
+    def history(self) -> dict[str, list[float | None]]:
+        """The columns of its history.csv; {} when there is none, or it is broken."""
+        try:
+            with open(f"{self.path}/{HISTORY}", newline="", encoding="utf-8", opener=files.regular) as stream:
+                header, *rows = csv.reader(stream)
+        except (OSError, ValueError, csv.Error):
+            return {}
+        return {
+            name: [number_of(row[index]) if index < len(row) else None for row in rows]
+            for index, name in enumerate(header)
+        }
+
+
+AXES = ("epoch", "step")  # what the rows of a history count
+
+
+def axis_of(names: Iterable[str]) -> str | None:
+    """Over what a row counts that has values of these names: epochs before steps; None: it has neither."""
+    return next((axis for axis in AXES if axis in names), None)
+
+
+def number_of(text: str) -> float | None:
+    """The number that a cell of a history.csv holds, an int where it is written as one; None: it holds none."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None
+
+
+def rows_of(history: dict[str, list[float | None]], axis: str) -> dict[str, list[float | None]]:
+    """The rows of a history that count over `axis`, and the columns that have a number in them."""
+    table = zip(*history.values(), strict=True)
+    kinds = [axis_of([name for name, value in zip(history, row, strict=True) if value is not None]) for row in table]
+    columns = {
+        name: [value for value, kind in zip(column, kinds, strict=True) if kind == axis]
+        for name, column in history.items()
+    }
+    return {name: column for name, column in columns.items() if any(value is not None for value in column)}
+
+
+def read_fold(folder: Path, number: int | None, run_id: str, copies: Mapping[str, Any] | None = None) -> FoldRecord:
+    """The fold `number` of the version of a run in `folder`.
+
+    Args:
+        copies: the results that its `cv.json` was made from; one whose file is as it was then need not be read again.
+    """
+    path = f"{folder}/{fold_name(number)}"
+    problems: list[str] = []
+    result = _copied(f"{path}/{RESULT}", (copies or {}).get(str(number)))
+    if result is None:
+        result = read_checked(f"{path}/{RESULT}", fits_result, problems)
+    if result is not None:
+        if result["fold"] != number or type(result["fold"]) is not type(number) or result["run"] != run_id:
+            problems.append(f"{fold_name(number)} is of another run or fold")
+        elif problem := _changed_file(path, result["files"]):
+            problems.append(f"{fold_name(number)}/{problem}")
+        elif number is not None and not result["scores"]:
+            return FoldRecord(path, number, None, f"{fold_name(number)} has no score", result)
+    is_done = result is not None and not problems
+    failure = "" if is_done else files.first_line(f"{path}/{FAILED}")
+    return FoldRecord(path, number, result if is_done else None, "; ".join(problems), failure=failure)
+
+
+def _copied(file: str, copy: Any) -> dict[str, Any] | None:
+    try:
+        about = os.stat(file)
+        is_same = copy["state"] == [about.st_size, about.st_mtime_ns] and fits_result(copy["result"])
+        return dict(copy["result"]) if is_same else None
+    except (OSError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _changed_file(path: str, listed: Mapping[str, Any]) -> str | None:
+    """What is wrong with the files of a fold that is done."""
+    for name, state in listed.items():
+        if type(state) is not list or len(state) != 3 or not _is_inside(name):
+            return f"{name} does not fit"
+        try:
+            about = os.stat(f"{path}/{name}")
+        except (OSError, ValueError):
+            return f"{name} is missing"
+        if about.st_size != state[0] or not stat.S_ISREG(about.st_mode):
+            return f"{name} is cut off or changed"
+        if state[2] and about.st_mtime_ns != state[1]:  # copied, or changed: only the content tells
+            try:
+                if files.file_hash(Path(path, name)) != state[2]:
+                    return f"{name} has been changed"
+            except OSError:
+                return f"{name} cannot be read"
+    return None
+
+
+def _is_inside(name: str) -> bool:
+    """Whether a path leads to a file of the fold, and not out of its folder."""
+    if os.name == "nt" and (":" in name or "\\" in name):
+        return False
+    return name[:1] not in ("/", "") and (".." not in name or ".." not in name.split("/"))
+
+
+def write_result(folder: Path, result: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
+    """Mark the fold in `folder` as done: flush its files, then write the result that lists them.
+
+    Args:
+        result: with "target", as from `tables.target_hash`; "files" and "packages", a hash of those of `origin`, are
+            added.
+    """
+    files.write_json(folder / ORIGIN, origin)
+    listed = {}
+    for file in files.tree_to_disk(folder):
+        if file == folder / LOG or folder / CHECKPOINT in file.parents:  # more may be printed; it goes after the result
+            continue
+        about = file.stat()
+        keeps = file.suffix in (".npz", ".csv", ".json")
+        name = file.relative_to(folder).as_posix()
+        listed[name] = [about.st_size, about.st_mtime_ns, files.file_hash(file) if keeps else None]
+    packages = hashlib.sha256(repr(sorted(origin["packages"].items())).encode()).hexdigest()[:16]
+    files.write_json(folder / RESULT, dict(result) | {"packages": packages, "files": listed})
+
+
+def fail_fold(folder: Path, reason: str) -> None:
+    """Keep why the training of the fold in `folder` has failed; its next training removes it."""
+    files.write_text(folder / FAILED, f"{reason}\n")
+
+
+def score_result(fold: FoldRecord, scores: Mapping[str, float]) -> None:
+    """Give a fold that is trained and has no score its scores."""
+    assert fold.unscored is not None
+    files.write_json(fold.folder / RESULT, fold.unscored | {"scores": dict(scores)})
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric of a run.
+
+    Attributes:
+        value: over all out-of-fold rows or the mean of the folds, as the experiment says; while folds are missing, the
+            mean over those that are done.
+        std: standard deviation of the folds' scores (n - 1).
+        folds: the score of each fold.
+        over_rows: over all out-of-fold rows; None: not known.
+        mean: of the folds' scores.
+    """
+
+    value: float
+    std: float | None
+    folds: dict[int, float]
+    over_rows: float | None
+    mean: float
+
+    @property
+    def other(self) -> str:
+        """The number that is not the score, in words; "" where it is the same to four digits, or not known."""
+        if self.over_rows is None or f"{self.over_rows:.4f}" == f"{self.mean:.4f}":
+            return ""
+        if self.value == self.mean:
+            return f"over all rows {self.over_rows:.4f}"
+        return f"mean of folds {self.mean:.4f}"
+
+
+class Values(dict[str, Any]):
+    """A configuration as it was recorded: `config.exp.train.learning_rate` or `config["exp"]["train"]`."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            value = self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+        return Values(value) if isinstance(value, dict) else value
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run as it lies on the disk: one version of it, whole, partial or broken.
+
+    Board, `exp show`, `exp diff` and notebooks are views of it. Predictions and curves are read when asked for.
+
+    Attributes:
+        folder: of the version, a Path.
+        experiment, name: the names of its folders below output/.
+        info: the content of its `run.json`; None when there is none that fits.
+        folds: every fold that has a folder; `.result` says which are done.
+        cv: the content of `cv.json`, when it is of just these folds.
+        problems: what is broken.
+        pruned: where a study has ended the run, such as "after 1 of 5 folds"; "": it has not.
+    """
+
+    folder: Path
+    experiment: str
+    name: str
+    info: dict[str, Any] | None
+    folds: dict[int, FoldRecord]
+    cv: dict[str, Any] | None
+    problems: tuple[str, ...] = field(default=())
+    pruned: str = ""
+
+    @property
+    def title(self) -> str:
+        """What the run is called: "<experiment>/<run>"."""
+        return f"{self.experiment}/{self.name}"
+
+    @functools.cached_property
+    def recipe(self) -> Recipe | None:
+        """How a blend was made; None: the run is no blend."""
+        return recipe_of(self.info) if self.info else None
+
+    @property
+    def scored_by(self) -> str:
+        """The experiment whose metrics the scores are of."""
+        return self.recipe.scored_by if self.recipe else self.experiment
+
+    @functools.cached_property
+    def full(self) -> FoldRecord | None:
+        """The training on all rows, exp.mode=sub; None: there is none."""
+        if self.info is None or not (self.folder / fold_name(None)).exists():
+            return None
+        return read_fold(self.folder, None, self.info["id"])
+
+    @functools.cached_property
+    def done(self) -> dict[int, FoldRecord]:
+        """The folds that are done, and belong to the run."""
+        return {number: fold for number, fold in self.folds.items() if fold.result is not None}
+
+    @property
+    def failed(self) -> dict[int, str]:
+        """Why each fold has failed whose last training has, on one line."""
+        return {number: fold.failure for number, fold in self.folds.items() if fold.failure}
+
+    @property
+    def n_folds(self) -> int | None:
+        return self.info["n_folds"] if self.info else None
+
+    @property
+    def is_complete(self) -> bool:
+        return self.n_folds is not None and len(self.done) == self.n_folds
+
+    @property
+    def metric(self) -> str | None:
+        """The metric that decides."""
+        about = self.cv or self.info
+        return about["metric"] if about else None
+
+    @property
+    def greater_is_better(self) -> bool:
+        about = self.cv or self.info
+        return about["greater_is_better"] if about else True
+
+    @property
+    def score_over(self) -> str | None:
+        """What the scores are taken over, "rows" or "folds", as `Experiment.score_over`; None: not known."""
+        return self.cv["score_over"] if self.cv else None
+
+    @property
+    def made_by(self) -> str | None:
+        """What the metric that decides did, as a hash, and over what; None: not known."""
+        return f"{self.cv['made_by'].get(self.metric)} over {self.score_over}" if self.cv else None
+
+    def score(self, metric: str | None = None) -> Score | None:
+        """A metric, by default the one that decides; None: not known."""
+        metric = metric or self.metric
+        if metric is None or not self.done:
+            return None
+        if self.cv is not None and metric in self.cv["scores"]:
+            found = self.cv["scores"][metric]
+            value = found["mean"] if found["all"] is None or self.score_over == "folds" else found["all"]
+            folds = {int(number): score for number, score in found["folds"].items()}
+            return Score(float(value), found["std"], folds, found["all"], found["mean"])
+        results = {number: fold.result for number, fold in self.done.items() if fold.result}
+        scores = {number: result["scores"][metric] for number, result in results.items() if metric in result["scores"]}
+        if len(scores) != len(results):
+            return None
+        mean = statistics.fmean(scores.values())
+        return Score(mean, deviation(list(scores.values())), scores, None, mean)
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of all metrics, the one that decides first."""
+        results = [fold.result for fold in self.done.values() if fold.result]
+        names = list(self.cv["scores"]) if self.cv else [name for result in results for name in result["scores"]]
+        return list(dict.fromkeys([*([self.metric] if self.metric in names else []), *names]))
+
+    @property
+    def test_scores(self) -> dict[str, float]:
+        """The mean of each value that every fold has recorded under a name as "test_accuracy"."""
+        values = [fold.result["values"] for fold in self.done.values() if fold.result]
+        names = [name for name in (values[0] if values else {}) if name.startswith("test_")]
+        found = {name: [each.get(name) for each in values] for name in names}
+        return {name: statistics.fmean(numbers) for name, numbers in found.items() if all(map(is_number, numbers))}
+
+    @property
+    def rows(self) -> int:
+        """How many rows the score covers."""
+        return sum(fold.result["rows"] for fold in self.done.values() if fold.result)
+
+    @functools.cached_property
+    def valid_ids(self) -> dict[int, str]:
+        """Which rows each fold that is done has left out, as a hash of their ids."""
+        return {number: fold.result["left_out"] for number, fold in self.done.items() if fold.result}
+
+    @property
+    def left_out(self) -> dict[int, str]:  # until everything says valid_ids
+        return self.valid_ids
+
+    def packages(self) -> dict[str, str]:
+        """The version of each package that its folds were trained with, as origin.json says; of several: "1.0, 1.1"."""
+        found: dict[str, set[str]] = {}
+        for fold in self.done.values():
+            packages = fold.origin().get("packages")
+            for name, version in packages.items() if isinstance(packages, dict) else ():
+                found.setdefault(name, set()).add(str(version))
+        return {name: ", ".join(sorted(versions)) for name, versions in found.items()}
+
+    @property
+    def seconds(self) -> float:
+        return float(sum(fold.result["seconds"] for fold in self.done.values() if fold.result))
+
+    @property
+    def finished(self) -> str | None:
+        """When the last fold was done, ISO 8601 in UTC."""
+        return max((fold.result["finished"] for fold in self.done.values() if fold.result), default=None)
+
+    @property
+    def git(self) -> dict[str, Any] | None:
+        """The snapshot of the first fold that is done, or of the training on all rows."""
+        parts = [*self.done.values(), *([self.full] if self.full else [])] if not self.done else self.done.values()
+        return next((fold.result["git"] for fold in parts if fold.result), None)
+
+    @property
+    def checksums(self) -> tuple[str, ...]:
+        """Of the folds that are done: other ones are another training."""
+        return tuple(fold.checksum for fold in self.done.values())
+
+    @property
+    def id(self) -> str | None:
+        """Of the version; None: not known."""
+        return self.info["id"] if self.info else None
+
+    @property
+    def config(self) -> Values:
+        """As it was recorded: `config.exp.train.learning_rate`. Enums are their names; {} when it is not known."""
+        return Values(self.info["config"] if self.info else {})
+
+    @property
+    def seed(self) -> int | str | None:
+        """exp.seed; None: not known."""
+        exp = self.config.get("exp")
+        seed = exp.get("seed") if isinstance(exp, dict) else None
+        return seed if isinstance(seed, int | str) else None
+
+    @property
+    def commit(self) -> str | None:
+        """The first digits of the git commit, with * when the working tree differed from it; None: not known."""
+        git = self.git
+        return f"{git['commit'][:7]}{'*' if git['dirty'] else ''}" if git and git["commit"] else None
+
+    @property
+    def failure(self) -> str | None:
+        """Why the last training of a fold has failed, one line; if several have, of the first fold."""
+        return next(iter(self.failed.values()), None)
+
+    @property
+    def targets(self) -> dict[int, str | None]:
+        """A hash of the targets of the rows that each fold that is done has left out; None: none were saved."""
+        return {number: fold.result["target"] for number, fold in self.done.items() if fold.result}
+
+    @property
+    def data(self) -> frozenset[str | None]:
+        """Hashes of the files of input/ that the folds have been trained with."""
+        return frozenset(fold.result["data"] for fold in self.done.values() if fold.result)
+
+    @property
+    def split(self) -> str | None:
+        """Which rows all folds leave out, as one hash: equal ones are equal folds. None while folds are missing."""
+        if not self.is_complete:
+            return None
+        return hashlib.sha256(repr(sorted(self.valid_ids.items())).encode()).hexdigest()[:16]
+
+    # What its folds have left behind
+
+    def fold(self, number: int | None) -> FoldRecord:
+        """A fold that is done.
+
+        Args:
+            number: its number; None: the training on all rows.
+
+        Raises:
+            Error: it is not done.
+        """
+        fold = self.full if number is None else self.folds.get(number)
+        if fold is None or fold.result is None:
+            what = "the training on all data" if number is None else f"fold {number}"
+            raise Error(f"{what} of {shown(self.folder)} is not done; these folds are: {list(self.done)}")
+        return fold
+
+    def result(self, fold: int | None) -> dict[str, Any]:
+        """What a fold has recorded: "scores", "values", "seconds", "git", ... Errors as of `fold`.
+
+        Args:
+            fold: its number; None: the training on all rows.
+        """
+        return dict(self.fold(fold).result or {})
+
+    def history(self, fold: int | None, axis: str | None = None) -> dict[str, list[float | None]]:
+        """The learning curve of a fold: {"epoch": [1, ...], "train_loss": [...], ...}, one entry per `fold.log`.
+
+        A blank is None. {} for a fold that has logged nothing.
+
+        Args:
+            fold: its number; None: the training on all rows.
+            axis: "epoch" or "step": only the rows of this axis, and the columns that have a number in them. None: every
+                row, in the order in which they were logged.
+
+        Raises:
+            Error: the fold is not done, or there is no such axis.
+        """
+        require(axis in (None, *AXES), f"history(fold, axis={axis!r}): axis must be {' or '.join(AXES)}, or None")
+        history = self.fold(fold).history()
+        return history if axis is None else rows_of(history, axis)
+
+    def test(self, fold: int | None) -> Columns:
+        """The predictions of the test set that a fold has saved with `fold.save_test`: a dict of NumPy arrays.
+
+        Args:
+            fold: its number; None: the training on all rows, or, of a blend, its one prediction.
+
+        Raises:
+            Error: the fold is not done, or has none.
+        """
+        return self.fold(fold).table(TEST)
+
+    @functools.cached_property
+    def oof(self) -> Columns:
+        """Out-of-fold predictions of all folds that are done: a dict of NumPy arrays, in the order of the ids.
+
+        The columns that every fold has saved ("id", "target", "prediction", ...), each (n,) or (n, k), and "fold",
+        (n,). {} while no fold is done.
+
+        Raises:
+            Error: they cannot be read.
+        """
+        import numpy
+
+        table = self.fold_by_fold()
+        if not table or tables.is_ascending(table["id"]):
+            return table
+        order = numpy.argsort(table["id"], kind="stable")
+        return {name: column[order] for name, column in table.items()}
+
+    def fold_by_fold(self, columns: Iterable[str] | None = None) -> Columns:
+        """As `oof`, fold by fold.
+
+        Args:
+            columns: which; None: all that every fold has, and "fold".
+        """
+        import numpy
+
+        parts = {number: fold.table(columns=columns) for number, fold in self.done.items()}
+        if not parts:
+            return {}
+        names = [name for name in next(iter(parts.values())) if all(name in part for part in parts.values())]
+        table = {name: numpy.concatenate([part[name] for part in parts.values()]) for name in names}
+        if columns is None:
+            table["fold"] = numpy.concatenate([numpy.full(len(part["id"]), number) for number, part in parts.items()])
+        return table
+
+
+RunRecord = Run  # until everything says Run
+
+
+def deviation(scores: list[float]) -> float | None:
+    """Standard deviation (n - 1); None of a single score."""
+    return statistics.stdev(scores) if len(scores) > 1 else None
+
+
+def read_run(folder: Path) -> Run:
+    """The version of a run in `folder`."""
+    path, problems = str(folder), list[str]()
+    info = read_checked(f"{path}/{RUN}", fits_run, problems)
+    problems += filter(None, [pointer_problem(folder)])
+    number = VERSION.fullmatch(folder.name)
+    name = number["run"] if number else folder.name
+    folds: dict[int, FoldRecord] = {}
+    try:
+        found = sorted(os.listdir(path))
+    except OSError as error:
+        return Run(folder, folder.parent.name, name, None, {}, None, (f"cannot be read: {error.strerror}",))
+    cv = read_checked(f"{path}/{CV}", fits_cv, problems)
+    for entry in found:
+        if (match := FOLD.fullmatch(entry)) and info is not None:
+            fold = read_fold(folder, int(match[1]), info["id"], cv["folds"] if cv else None)
+            problems += [fold.problem] * bool(fold.problem)
+            if int(match[1]) < info["n_folds"]:
+                folds[int(match[1])] = fold
+            elif fold.result is not None:
+                problems.append(f"{entry} is not one of {info['n_folds']} folds")
+    folds = dict(sorted(folds.items()))
+    if cv is not None and not _is_of(cv, {number: fold for number, fold in folds.items() if fold.result is not None}):
+        cv = None
+    pruned = _pruned(path, folds) if PRUNED in found else ""
+    return Run(folder, folder.parent.name, name, info, folds, cv, tuple(problems), pruned)
+
+
+def read_run_info(folder: Path) -> dict[str, Any] | None:
+    """The `run.json` of a version alone; None when there is none that fits."""
+    return read_checked(f"{folder}/{RUN}", fits_run, [])
+
+
+def _is_of(cv: Mapping[str, Any], done: Mapping[int, FoldRecord]) -> bool:
+    """Whether a `cv.json` was made from just these folds."""
+    numbers = {str(number) for number in done}
+    if cv["folds"].keys() != numbers or any(one["folds"].keys() != numbers for one in cv["scores"].values()):
+        return False
+    return all(cv["folds"][str(number)]["result"]["checksum"] == fold.checksum for number, fold in done.items())
+
+
+def write_run(folder: Path, info: Mapping[str, Any], config: str) -> None:
+    """Write what a version of a run is. `config` is YAML, for people."""
+    files.write_text(folder / CONFIG, config)
+    files.write_json(folder / RUN, info)
+
+
+def describe_again(folder: Path, info: Mapping[str, Any]) -> None:
+    """Write the `run.json` of a version anew."""
+    files.write_json(folder / RUN, info)
+
+
+def prune_run(folder: Path, where: str, asked: Iterable[int]) -> None:
+    """Keep where a study has ended the run in `folder`; it counts as pruned until all folds `asked` for are done."""
+    files.write_text(folder / PRUNED, f"{where}\n{' '.join(map(str, asked))}\n")
+
+
+def _pruned(folder: str, folds: Mapping[int, FoldRecord]) -> str:
+    """Where a study has ended a run; "": it has not, or all that it wanted is done since."""
+    where, *asked = files.first_lines(f"{folder}/{PRUNED}") or [""]
+    wanted = [int(number) for line in asked[:1] for number in line.split() if number.isdecimal()]
+    is_done = bool(wanted) and all(number in folds and folds[number].result is not None for number in wanted)
+    return "" if is_done else where
+
+
+def forget_cv(folder: Path) -> None:
+    """Take the scores of a version away: they can be made again."""
+    (folder / CV).unlink(missing_ok=True)
+
+
+def write_cv(folder: Path, summary: Mapping[str, Any], done: Mapping[int, FoldRecord]) -> None:
+    """Write the scores that were computed from the predictions of the folds `done`."""
+    made_from = {}
+    for number, fold in done.items():
+        about = (fold.folder / RESULT).stat()
+        made_from[str(number)] = {"state": [about.st_size, about.st_mtime_ns], "result": fold.result}
+    files.write_json(folder / CV, dict(summary) | {"folds": made_from})
