@@ -23,10 +23,16 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"
 import numpy  # noqa: E402
 
-from expkit.inspect.board import Row  # noqa: E402
-from expkit.inspect.jackknife import Jackknife  # noqa: E402
-from expkit.inspect.noise import NOISE, WORSE, corrected_t, t_quantile, together  # noqa: E402
-from expkit.inspect.paired import against_best, over_folds  # noqa: E402
+from expkit.board import Row  # noqa: E402
+from expkit.compare import against_best, over_folds  # noqa: E402
+from expkit.noise import (  # noqa: E402
+    NOISE,
+    WORSE,
+    Jackknife,  # noqa: E402
+    corrected_t,
+    t_quantile,
+    together,
+)
 
 Model = Callable[..., Any]
 OLD, NEW = slice(0, 10), slice(5, 15)

@@ -31,9 +31,9 @@ from pathlib import Path
 from rich.console import Console
 from expkit import read_board
 from expkit.find import find_run
-from expkit.inspect.order import ordered
+from expkit.board import ordered
 from expkit.show import show_run
-from expkit.inspect.table import board_table
+from expkit.board import board_table
 
 for name in ("board", "show"):
     width = 128 if name == "board" else 96

@@ -20,8 +20,8 @@ from light import CONFIG, LIGHT, edited, wait_for
 
 import expkit
 from expkit import codehash, files, modules
+from expkit.compare import compare
 from expkit.config.load import load_experiment
-from expkit.inspect.compare import compare
 
 PACKAGE = "digits_co_experiments"
 TRAIN = """

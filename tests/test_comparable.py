@@ -19,11 +19,9 @@ from test_noise import compared
 
 import expkit
 from expkit import tables
+from expkit.board import read_board
+from expkit.compare import against_best, grouped_by_seed, verdict, with_other_rows
 from expkit.config.load import load_experiment
-from expkit.inspect.beside import grouped_by_seed, with_other_rows
-from expkit.inspect.board import read_board
-from expkit.inspect.paired import against_best
-from expkit.inspect.verdict import verdict
 from expkit.record import describe_again
 
 

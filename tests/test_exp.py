@@ -26,9 +26,9 @@ from light import LIGHT, edited
 from typer.testing import CliRunner
 
 import expkit
+from expkit.board import Row
 from expkit.cli import app
-from expkit.inspect.beside import grouped_by_seed
-from expkit.inspect.board import Row
+from expkit.compare import grouped_by_seed
 
 BASELINE = "001-baseline"
 QUICK = "exp.train.epoch=3"

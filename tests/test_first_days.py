@@ -191,8 +191,7 @@ def test_nothing_is_a_configuration_without_keys() -> None:
 
 
 def test_a_column_of_the_board_by_the_name_of_its_metric(root: Path) -> None:
-    from expkit.inspect.board import read_board
-    from expkit.inspect.order import filtered, ordered
+    from expkit.board import filtered, ordered, read_board
 
     command("exp.fold=[0]").train()
     assert len(filtered(read_board(), ["quality>9"])) == 1 and not filtered(read_board(), ["quality>11"])

@@ -20,7 +20,7 @@ from test_exp import exp
 
 import expkit
 from expkit import files, inputs, record
-from expkit.inspect.beside import with_other_rows
+from expkit.compare import with_other_rows
 from expkit.train.cache import Cache
 
 

@@ -10,7 +10,7 @@ from conftest import ANSWERS, Project, call, clean_environment, commit_all, copi
 from helpers import scores_and_predictions
 
 from expkit import record
-from expkit.inspect.board import read_board
+from expkit.board import read_board
 
 pytestmark = pytest.mark.slow
 FOLDS = "exp.fold=[0,1,2,3,4]"

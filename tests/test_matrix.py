@@ -11,7 +11,7 @@ from test_lightgbm import boosting
 from test_torch import network
 from test_update import append, files_of, release, unmerged
 
-from expkit.inspect.board import read_board
+from expkit.board import read_board
 
 pytestmark = pytest.mark.slow
 __all__ = ["boosting", "network"]  # fixtures

@@ -21,14 +21,11 @@ from several import files
 from typer.testing import CliRunner
 
 import expkit
+from expkit.board import Row, read_board
 from expkit.cli import app
+from expkit.compare import against_best, grouped_by_seed, over_folds, verdict
 from expkit.config.load import load_experiment
-from expkit.inspect.beside import grouped_by_seed
-from expkit.inspect.board import Row, read_board
-from expkit.inspect.jackknife import TRIALS, Jackknife
-from expkit.inspect.noise import Interval, Runs, corrected_t, ratio_of_rows, scatter, t_quantile, together
-from expkit.inspect.paired import against_best, over_folds
-from expkit.inspect.verdict import verdict
+from expkit.noise import TRIALS, Interval, Jackknife, Runs, corrected_t, ratio_of_rows, scatter, t_quantile, together
 
 Table = dict[str, numpy.ndarray]
 

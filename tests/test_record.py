@@ -28,10 +28,10 @@ from typer.main import get_command
 
 import expkit
 from expkit import notes, record
+from expkit.board import Row
 from expkit.cli import app
 from expkit.ensemble import blend
 from expkit.errors import one_line
-from expkit.inspect.board import Row
 
 SECRET = "hunter2-of-the-environment"
 

@@ -99,8 +99,8 @@ MAKERS = {
     "record/run.py": ("read_run",),
     "record/fold.py": ("read_fold", "_changed_file"),
     "record/content.py": ("read_checked",),
-    "inspect/beside.py": ("_marked", "_as_one"),
-    "inspect/board.py": ("_of_before",),
+    "compare.py": ("_marked", "_as_one"),
+    "board.py": ("_of_before",),
     "show.py": ("changed_since", "_sources_changed"),
 }
 NO_MARKS = {"its values do not fit", "its keys do not fit", " seeds", " more"}  # of `broken run.json (...)`; a column
@@ -121,7 +121,7 @@ def test_every_mark_is_in_the_table(file: str, function: str) -> None:
 
 
 def test_every_mark_of_runs_that_do_not_compare_is_in_the_table() -> None:
-    tree = ast.parse((SOURCE / "inspect/beside.py").read_text())
+    tree = ast.parse((SOURCE / "compare.py").read_text())
     [found] = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "unlike"]
     keys = [node.slice for node in ast.walk(found) if isinstance(node, ast.Subscript)]
     marks = {key.value for key in keys if isinstance(key, ast.Constant)}

@@ -169,7 +169,7 @@ def test_scores_are_sorted_by_the_direction_that_is_said(make: Make) -> None:
         metric = f"def rmse(oof):\n    return {value}\n"
         make_one = make(metric, options="metric=rmse, greater_is_better=False")
         expkit.run(make_one)
-    from expkit.inspect.order import ordered
+    from expkit.board import ordered
 
     assert [row.score for row in ordered(expkit.read_board())] == [1, 2, 3]
     assert [row.score for row in ordered(expkit.read_board(), "-score")] == [3, 2, 1]

@@ -21,8 +21,8 @@ from light import LIGHT
 
 import expkit
 from expkit import codehash, record, submission, tables
+from expkit.compare import grouped_by_seed, with_other_rows
 from expkit.config.load import load_experiment
-from expkit.inspect.beside import grouped_by_seed, with_other_rows
 from expkit.train.run import Run
 
 N = 120

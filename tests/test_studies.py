@@ -19,9 +19,8 @@ from test_exp import exp
 
 import expkit
 from expkit import notes, record
-from expkit.cli.board import _under_way
-from expkit.inspect.board import row_of
-from expkit.inspect.order import ordered
+from expkit.board import ordered, row_of
+from expkit.cli.results import _under_way
 from expkit.study import options
 from expkit.study.report import Outcome
 from expkit.study.space import Space

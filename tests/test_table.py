@@ -13,10 +13,9 @@ from rich.console import Console
 from test_exp import exp
 
 import expkit
+from expkit.board import Row, board_table, columns, hidden_keys
+from expkit.compare import against_best
 from expkit.errors import Error, Failed
-from expkit.inspect.board import Row
-from expkit.inspect.paired import against_best
-from expkit.inspect.table import board_table, columns, hidden_keys
 from expkit.notes import Notes
 
 

@@ -19,7 +19,7 @@ from helpers import load
 from light import edited
 
 from expkit import record, tables
-from expkit.inspect.board import read_board
+from expkit.board import read_board
 
 pytestmark = pytest.mark.slow
 

@@ -50,8 +50,8 @@ def main() -> None:
 
     import expkit
     from expkit import paths, record
+    from expkit.compare import verdict
     from expkit.config.load import load_experiment
-    from expkit.inspect.verdict import verdict
 
     found = {}
     for number, name in enumerate(("auc", "map5"), 91):

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 from expkit.project import settle
 
 if TYPE_CHECKING:
+    from expkit.board import Row as Row
+    from expkit.board import read_board as read_board
     from expkit.config.compose import load_config as load_config
     from expkit.config.experiment import Experiment as Experiment
     from expkit.config.load import load_experiment as load_experiment
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from expkit.frames import mistakes as mistakes
     from expkit.frames import oof as oof
     from expkit.frames import runs as runs
-    from expkit.inspect.board import Row as Row
-    from expkit.inspect.board import read_board as read_board
     from expkit.inspect.reproduce import Reproduction as Reproduction
     from expkit.inspect.reproduce import reproduce as reproduce
     from expkit.launch.main import main as main
@@ -43,7 +43,7 @@ _NAMES = {
     "config.load": ["load_experiment"],
     "config.values": ["Config", "ExpConfig", "Mode", "RuntimeConfig", "SplitConfig", "SplitMethod"],
     "errors": ["Error", "require"],
-    "inspect.board": ["Row", "read_board"],
+    "board": ["Row", "read_board"],
     "frames": ["LoadedRun", "curves", "load_run", "mistakes", "oof", "runs"],
     "inspect.reproduce": ["Reproduction", "reproduce"],
     "launch.main": ["main", "run"],

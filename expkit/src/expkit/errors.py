@@ -14,6 +14,11 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
 
 AGAIN = "finished folds are kept, and the same command trains what is missing"
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -217,3 +222,36 @@ def _own_frames(trace: TracebackType | None) -> TracebackType | None:
             return frame if os.path.isfile(file) else frame.tb_next or frame
         frame = frame.tb_next
     return trace
+
+
+# What a reader at the terminal sees
+
+
+def new_console() -> Console:
+    """For stdout, as wide as the terminal; a file has room for whole lines."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 200)
+
+
+def text(content: object, style: str = "") -> Text:
+    """What a file says, without what would control the terminal."""
+    from rich.text import Text
+
+    return Text(plain(content), style)
+
+
+def score_text(score: float | None, std: float | None = None) -> str:
+    """A score, and its deviation, as the board has them."""
+    if score is None:
+        return ""
+    number = f"{score:.4f}" if abs(score) < 1e6 else f"{score:.6g}"
+    return number if std is None else f"{number} ± {std:.4f}" if std < 1e6 else f"{number} ± {std:.6g}"
+
+
+def duration(seconds: float) -> str:
+    """A time as a person says it."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -12,13 +12,12 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from expkit import modules
+from expkit.board import COLUMNS, Row, ordered, read_board, row_of
+from expkit.compare import with_other_rows
 from expkit.ensemble import LABEL, require_same_targets
 from expkit.errors import Error, require
 from expkit.files import regular
 from expkit.find import find_run
-from expkit.inspect.beside import with_other_rows
-from expkit.inspect.board import COLUMNS, Row, read_board, row_of
-from expkit.inspect.order import ordered
 from expkit.paths import shown
 from expkit.record import HISTORY, TEST, FoldRecord, RunRecord, marks_of, read_run
 from expkit.submission import Rows, is_probability, may_be_labels, out_of_fold, predictions

@@ -22,16 +22,15 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from expkit.config.parameter_sets import name_of, parameter_sets
-from expkit.errors import Error, NotFound, require, warn
+from expkit.errors import Error, NotFound, require, score_text, text, warn
 from expkit.files import listed, make_folder, read_bytes, regular
 from expkit.find import find_run
-from expkit.inspect.words import score_text, text
 from expkit.project import code_root, experiment_dir, experiment_names, full_name, notes_dir, output_dir, shown
 from expkit.store import read_run, read_run_info, run_folders
 from expkit.store.records import is_number
 
 if TYPE_CHECKING:
-    from expkit.inspect.board import Row
+    from expkit.board import Row
 
 VERDICTS = ("kept", "dropped")
 LARGEST = 16 * 2**20  # bytes of a file: a hundred thousand notes

@@ -14,11 +14,10 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
+from expkit.board import ordered, read_board
+from expkit.compare import with_other_rows
 from expkit.errors import Error
 from expkit.frames import frame_of, load_run
-from expkit.inspect.beside import with_other_rows
-from expkit.inspect.board import read_board
-from expkit.inspect.order import ordered
 
 if TYPE_CHECKING:
     import altair

@@ -11,13 +11,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from expkit.board import COLUMNS
 from expkit.config.experiment import sounds_like_error
 from expkit.config.load import Loaded, load_experiment
 from expkit.config.values import flat, fold_file
-from expkit.errors import plain
+from expkit.errors import duration, plain, score_text, text
 from expkit.frames import LoadedRun, rows_of
-from expkit.inspect.board import COLUMNS
-from expkit.inspect.words import duration, score_text, text
 from expkit.notes import worded
 from expkit.paths import shown
 from expkit.record import SUBMISSION, FoldRecord, Recipe, RunRecord, Score, read_run

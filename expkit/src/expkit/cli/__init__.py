@@ -27,7 +27,7 @@ import sys
 
 import typer
 
-from expkit.cli import begin, board, combine, results
+from expkit.cli import begin, combine, results
 from expkit.cli.manual import Command, Group, manual
 from expkit.errors import CAUGHT, escape_unprintable, report
 
@@ -37,7 +37,7 @@ app = typer.Typer(
 for command in (
     begin.new,
     begin.check,
-    board.board,
+    results.board,
     results.show,
     results.diff,
     results.note,
@@ -47,7 +47,7 @@ for command in (
     results.reproduce,
     results.clean,
 ):
-    extra = {"allow_extra_args": command is board.board}  # it says what to type
+    extra = {"allow_extra_args": command is results.board}  # it says what to type
     app.command(cls=Command, context_settings=extra, **manual(command.__doc__))(command)
 
 

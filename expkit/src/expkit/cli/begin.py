@@ -10,12 +10,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from expkit.board import MOST_ROWS
 from expkit.cli.shared import as_json_text
 from expkit.config.parameter_sets import parameter_sets
-from expkit.errors import Error, require, warn
+from expkit.errors import Error, new_console, require, warn
 from expkit.find import find_run, run_names
-from expkit.inspect.board import MOST_ROWS
-from expkit.inspect.words import new_console
 from expkit.notes import add_note
 from expkit.paths import experiment_dir, experiment_names, full_name, shown
 from expkit.record import read_run

@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from expkit.cli.shared import Runs, as_json_text
-from expkit.errors import warn
+from expkit.compare import find_seeds
+from expkit.errors import new_console, score_text, text, warn
 from expkit.find import find_run
-from expkit.inspect.beside import find_seeds
-from expkit.inspect.words import new_console, score_text, text
 from expkit.paths import shown
 from expkit.record import RunRecord, marks_of, read_run
 from expkit.show import about_recipe, changed_since, show_recipe

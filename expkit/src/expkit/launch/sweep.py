@@ -125,11 +125,9 @@ def _number(file: Path) -> tuple[int, Path]:
 
 
 def _print_board(found: list[record.RunRecord]) -> None:
-    from expkit.inspect.beside import with_other_rows
-    from expkit.inspect.board import MOST_ROWS, row_of
-    from expkit.inspect.order import ordered
-    from expkit.inspect.table import board_table
-    from expkit.inspect.words import new_console
+    from expkit.board import MOST_ROWS, board_table, ordered, row_of
+    from expkit.compare import with_other_rows
+    from expkit.errors import new_console
 
     noted = read_notes()
     rows = ordered(with_other_rows([row_of(run, noted) for run in found]))
