@@ -11,7 +11,7 @@ from pathlib import Path
 
 from light import CONFIG
 
-from expkit import modules, paths
+from expkit import code, paths
 
 _numbers = itertools.count()
 
@@ -40,5 +40,5 @@ def own_experiment(
             (folder / name).write_text(text)
         yield folder
     finally:
-        modules.forget(folder.name)
+        code.forget(folder.name)
         shutil.rmtree(folder)

@@ -28,10 +28,9 @@ from typer.testing import CliRunner
 
 import expkit
 from expkit import clean as cleaning
-from expkit import record
+from expkit import record, snapshot
 from expkit.clean import KINDS
 from expkit.cli import app
-from expkit.launch import codecopy
 
 __all__ = ["clone"]  # a fixture
 MONTH = 30 * 86400
@@ -429,7 +428,7 @@ def copies(root: Path) -> list[str]:
 
 def test_copies_of_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kept while a sweep is under way; when it was ended before its jobs, until they cannot wait any more."""
-    one, two = codecopy.copy_code(LIGHT), codecopy.copy_code(LIGHT)
+    one, two = snapshot.copy_code(LIGHT), snapshot.copy_code(LIGHT)
     [name] = copies(root)
     one.leave(jobs_may_wait=False)
     assert copies(root) == [name], "another sweep has the same copy"
@@ -437,9 +436,9 @@ def test_copies_of_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
     for later, stays in ((MONTH - 60, True), (MONTH + 60, False)):
         monkeypatch.setattr(time, "time", lambda later=later: now + later)
-        assert codecopy.is_used(root / "output/multirun/.code" / name) == stays
+        assert snapshot.is_used(root / "output/multirun/.code" / name) == stays
         (root / "output/multirun/.code" / name / "old").touch()
-        three = codecopy.copy_code(LIGHT)
+        three = snapshot.copy_code(LIGHT)
         assert (three.folder / "old").exists() == stays
         three.leave(jobs_may_wait=False)
         assert copies(root) == [name] * stays
@@ -447,10 +446,10 @@ def test_copies_of_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_sweep_longer_than_a_month(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = codecopy.copy_code(LIGHT)
+    copy = snapshot.copy_code(LIGHT)
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now + 2 * MONTH)
-    codecopy.copy_code(LIGHT).leave(jobs_may_wait=False)
+    snapshot.copy_code(LIGHT).leave(jobs_may_wait=False)
     assert len(copies(root)) == 1
     copy.leave(jobs_may_wait=False)
     assert copies(root) == []
@@ -461,7 +460,7 @@ def test_half_a_copy(root: Path) -> None:
     place = root / "output/multirun/.code"
     (place / ".0123.7/src").mkdir(parents=True)
     (place / "link").symlink_to(root / "input", target_is_directory=True)
-    codecopy.copy_code(LIGHT).leave(jobs_may_wait=False)
+    snapshot.copy_code(LIGHT).leave(jobs_may_wait=False)
     assert sorted(path.name for path in place.iterdir()) == [".lock", ".used", "link"] and (root / "input").is_dir()
 
 
@@ -538,7 +537,7 @@ def test_snapshots_that_nothing_refers_to(clone: Path, root: Path) -> None:
     (output / "submissions").mkdir()
     (output / "submissions/a.json").write_text(json.dumps({"made_of": [{"git": {"snapshot": made["submission"]}}]}))
     shutil.rmtree(output / LIGHT / "submitted")
-    copy = "from expkit.launch import codecopy as c; c.copy_code('002-light').leave(True)"
+    copy = "from expkit import snapshot as c; c.copy_code('002-light').leave(True)"
     snapshot_of("copy", lambda: in_root(clone, root, "-c", copy))
     assert len(set(made.values())) == 9 == len(snapshots(clone))
 

@@ -19,9 +19,10 @@ from helpers import results, start
 from light import CONFIG, LIGHT, edited, wait_for
 
 import expkit
-from expkit import codehash, files, modules
+from expkit import code, files
 from expkit.compare import compare
 from expkit.config.load import load_experiment
+from expkit.fingerprint import changed_since, file_hashes
 
 PACKAGE = "digits_co_experiments"
 TRAIN = """
@@ -60,7 +61,7 @@ def imported(imports: str, prediction: str = "1.0", **files: str) -> Iterator[tu
 
 def recorded(experiment: str) -> dict[str, bytes]:
     load_experiment(experiment)
-    return {path.rpartition("/")[2]: source for path, source in codehash.loaded_sources(experiment).items()}
+    return {path.rpartition("/")[2]: source for path, source in code.loaded_sources(experiment).items()}
 
 
 def test_a_package_that_is_imported_above_expkit(sweeping: Project, root: Path) -> None:
@@ -122,17 +123,17 @@ def test_a_module_that_is_loaded_by_its_path(
 ) -> None:
     """It is what its file holds, while that cannot have changed since; else nobody knows, and that is said."""
     with imported(BY_PATH, loaded="K = 1\n") as (name, folder):
-        monkeypatch.setattr(codehash, "STARTED", time.time() + 60)
+        monkeypatch.setattr(code, "STARTED", time.time() + 60)
         assert recorded(name)["loaded.py"] == b"K = 1\n"
         (folder / "loaded.py").write_text("K = 2\n")
         assert recorded(name)["loaded.py"] == b"K = 1\n"
         load_experiment(name, again=True)
-        monkeypatch.setattr(codehash, "STARTED", time.time() - 60)
+        monkeypatch.setattr(code, "STARTED", time.time() - 60)
         os.utime(folder / "loaded.py", (1, 1))  # an editor that puts the old time back
-        assert recorded(name)["loaded.py"] == codehash.UNKNOWN
+        assert recorded(name)["loaded.py"] == code.UNKNOWN
         assert "loaded.py was loaded by its path and may have changed" in capsys.readouterr().err
         path = f"experiments/{name}/loaded.py"
-        assert codehash.changed_since(codehash.digests({path: codehash.UNKNOWN})) == [path]
+        assert changed_since(file_hashes({path: code.UNKNOWN})) == [path]
 
 
 READS = "import json\nfrom pathlib import Path\nHERE = Path(__file__).parent\n"
@@ -172,16 +173,16 @@ def test_a_large_file_is_kept_as_a_hash_and_read_once(monkeypatch: pytest.Monkey
     monkeypatch.setattr("expkit.files.LARGEST_TABLE", 10)
     with imported("") as (name, folder):
         weights, read = folder / "weights.bin", []
-        monkeypatch.setattr(modules, "code_bytes", lambda file: read.append(file) or files.code_bytes(file))
+        monkeypatch.setattr(code, "code_bytes", lambda file: read.append(file) or files.code_bytes(file))
         weights.write_bytes(b"0" * 100)
         for _ in range(3):
             weights.read_bytes()
-        [(path, content)] = codehash.files_read(name).items()
+        [(path, content)] = code.files_read(name).items()
         assert read == [str(weights)] and len(content) == 32
-        digests = codehash.digests({path: content})
-        assert codehash.changed_since(digests) == []
+        digests = file_hashes({path: content})
+        assert changed_since(digests) == []
         weights.write_bytes(b"1" * 100)
-        assert codehash.changed_since(digests) == [path]
+        assert changed_since(digests) == [path]
 
 
 def test_a_constant_of_a_metric_that_is_read_from_a_file(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,7 +205,7 @@ def test_a_constant_of_a_metric_that_is_read_from_a_file(root: Path, capsys: pyt
 
 def test_a_zip_file_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = "import sys\nfrom pathlib import Path\nsys.path.insert(0, str(Path(__file__).parent / 'lib.zip'))\n"
-    monkeypatch.setattr(codehash, "STARTED", time.time() + 60)
+    monkeypatch.setattr(code, "STARTED", time.time() + 60)
     with imported("") as (name, folder):
         with zipfile.ZipFile(folder / "lib.zip", "w") as archive:
             archive.writestr("own_zipped.py", "K = 1\n")
@@ -216,10 +217,10 @@ def test_what_is_no_code_of_the_project() -> None:
     """Neither expkit, nor a library, whatever its folder is called, nor what another project has."""
     root = expkit.code_root()
     own = [root / "src/mine/a.py", root / "experiments/001/train.py", root / "lib"]
-    assert [modules.own_path(str(path)) for path in own] == list(map(str, own))
+    assert [code.own_path(str(path)) for path in own] == list(map(str, own))
     library = Path(expkit.__file__).parent / "run.py"
     others = [root / ".venv/bin", library, root / "env/lib/site-packages/a.py", root.parent / "a.py"]
-    assert not any(modules.own_path(str(path)) for path in others)
+    assert not any(code.own_path(str(path)) for path in others)
 
 
 def test_a_module_that_names_no_whole_path(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,10 +229,10 @@ def test_a_module_that_names_no_whole_path(monkeypatch: pytest.MonkeyPatch) -> N
     module = ModuleType("own_ops")
     module.__file__ = "_ops.py"
     monkeypatch.setitem(sys.modules, "own_ops", module)
-    assert "_ops.py" not in codehash.loaded_sources(LIGHT)
+    assert "_ops.py" not in code.loaded_sources(LIGHT)
 
 
 def test_a_project_behind_a_link(tmp_path: Path) -> None:
     """Its modules are the project's, by whichever path they are found."""
     (tmp_path / "link").symlink_to(expkit.code_root())
-    assert modules.own_path(str(tmp_path / "link/src/mine")) == str(expkit.code_root() / "src/mine")
+    assert code.own_path(str(tmp_path / "link/src/mine")) == str(expkit.code_root() / "src/mine")

@@ -19,9 +19,9 @@ from helpers import results
 from test_exp import exp
 
 import expkit
-from expkit import files, inputs, record
+from expkit import data, files
 from expkit.compare import with_other_rows
-from expkit.train.cache import Cache
+from expkit.data import Cache
 
 
 def write(file: Path, text: str, age: float = 100) -> Path:
@@ -36,7 +36,7 @@ def write(file: Path, text: str, age: float = 100) -> Path:
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
     """What has been written until now was written a minute ago."""
     now = time.time
-    monkeypatch.setattr(inputs.time, "time", lambda: now() + 60)
+    monkeypatch.setattr(data.time, "time", lambda: now() + 60)
 
 
 def test_what_has_not_changed_is_not_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,14 +45,14 @@ def test_what_has_not_changed_is_not_read_again(root: Path, monkeypatch: pytest.
         write(root / f"input/part/{number}.csv", f"{number}")
     read: list[str] = []
     original = files.file_hash
-    monkeypatch.setattr(inputs, "file_hash", lambda file: (read.append(file.name), original(file))[1])
-    first, found = inputs.take()
+    monkeypatch.setattr(data, "file_hash", lambda file: (read.append(file.name), original(file))[1])
+    first, found = data.hash_inputs()
     assert sorted(found) == [f"part/{number}.csv" for number in range(5)] and len(read) == 5
-    assert inputs.take()[0] == first and len(read) == 5
+    assert data.hash_inputs()[0] == first and len(read) == 5
     write(root / "input/part/3.csv", "x", age=50)
-    second, now = inputs.take()
+    second, now = data.hash_inputs()
     assert second != first and len(read) == 6
-    assert inputs.changes(found, now) == ["part/3.csv: other content"]
+    assert data.changed_files(found, now) == ["part/3.csv: other content"]
 
 
 def test_a_file_that_has_just_been_written_is_read_each_time(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,10 +60,10 @@ def test_a_file_that_has_just_been_written_is_read_each_time(root: Path, monkeyp
     file = write(root / "input/train.csv", "1", age=0)
     about = file.stat()
     state = [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
-    monkeypatch.setattr(inputs, "_state", lambda path: state)
-    first = inputs.take()[0]
+    monkeypatch.setattr(data, "_state", lambda path: state)
+    first = data.hash_inputs()[0]
     file.write_text("2")
-    assert inputs.take()[0] != first
+    assert data.hash_inputs()[0] != first
 
 
 def test_a_file_that_is_edited_in_place_with_its_old_time_is_read_again(
@@ -72,24 +72,24 @@ def test_a_file_that_is_edited_in_place_with_its_old_time_is_read_again(
     """The size and mtime are the same; ctime tells."""
     later(monkeypatch)
     file = write(root / "input/train.csv", "1")
-    first, about = inputs.take()[0], file.stat()
-    assert inputs.take(keep=False)[0] == first
+    first, about = data.hash_inputs()[0], file.stat()
+    assert data.hash_inputs(keep=False)[0] == first
     while file.stat().st_ctime_ns == about.st_ctime_ns:  # within a tick of the clock
         file.write_text("2")
         os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
     assert (file.stat().st_size, file.stat().st_mtime_ns) == (about.st_size, about.st_mtime_ns)
-    assert inputs.take()[0] != first
+    assert data.hash_inputs()[0] != first
 
 
 def test_the_name_of_a_file_is_part_of_the_data(root: Path) -> None:
     """Two files that change places are other data, and so is one of another name."""
     one, other = write(root / "input/a.csv", "1"), write(root / "input/b.csv", "2")
-    first = inputs.take()[0]
+    first = data.hash_inputs()[0]
     one.rename(root / "input/c.csv")
-    renamed = inputs.take()[0]
+    renamed = data.hash_inputs()[0]
     other.rename(one)
     (root / "input/c.csv").rename(other)
-    assert len({first, renamed, inputs.take()[0]}) == 3
+    assert len({first, renamed, data.hash_inputs()[0]}) == 3
 
 
 def test_a_download_that_is_renamed_while_it_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,8 +103,8 @@ def test_a_download_that_is_renamed_while_it_is_read(root: Path, monkeypatch: py
             part.rename(part.with_suffix(""))
         return original(file)
 
-    monkeypatch.setattr(inputs, "file_hash", hashed)
-    assert sorted(inputs.take()[1]) == ["0.csv", "1.csv", "2.csv", "a.csv"]
+    monkeypatch.setattr(data, "file_hash", hashed)
+    assert sorted(data.hash_inputs()[1]) == ["0.csv", "1.csv", "2.csv", "a.csv"]
 
 
 def test_a_file_that_changes_while_it_is_read_is_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,8 +117,8 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(root: Path, monkeypa
             file.write_text(changes.pop())
         return found
 
-    monkeypatch.setattr(inputs, "file_hash", hashed)
-    assert inputs.take()[1] == {"a.csv": [2, original(file)]}
+    monkeypatch.setattr(data, "file_hash", hashed)
+    assert data.hash_inputs()[1] == {"a.csv": [2, original(file)]}
 
 
 def test_files_that_never_stay(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,9 +129,9 @@ def test_files_that_never_stay(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
         path.rename(path.with_name(f"{int(path.name) + 1}"))
         return files.file_hash(path)
 
-    monkeypatch.setattr(inputs, "file_hash", hashed)
+    monkeypatch.setattr(data, "file_hash", hashed)
     with pytest.raises(expkit.Error, match="has gone while input/ was read, .* wait until they stay, or name"):
-        inputs.take()
+        data.hash_inputs()
 
 
 @pytest.mark.parametrize("kind", ["unreadable", "pipe", "socket", "device"])
@@ -170,7 +170,7 @@ def test_a_cache_of_hashes_that_cannot_be_written(root: Path, capsys: pytest.Cap
     os.utime(root / "input/train.csv", (1, 1))
     with pytest.MonkeyPatch.context() as patch:
         later(patch)
-        assert list(inputs.take()[1]) == ["train.csv"]
+        assert list(data.hash_inputs()[1]) == ["train.csv"]
     assert "will be read again next time: cannot write" in capsys.readouterr().err
 
 
@@ -179,16 +179,16 @@ def test_data_outside_of_input(root: Path, tmp_path: Path) -> None:
     elsewhere = write(tmp_path / "volume/big/rows.bin", "1")
     write(root / "input/other/rows.csv", "2")
     named = [str(elsewhere.parents[1]), "other/*.csv"]
-    digest, found = inputs.take(named)
+    digest, found = data.hash_inputs(named)
     assert sorted(found) == sorted([elsewhere.as_posix(), "other/rows.csv"])
     write(root / "input/third/rows.csv", "3")
-    assert inputs.take(named)[0] == digest
+    assert data.hash_inputs(named)[0] == digest
     write(elsewhere, "4", age=10)
-    assert inputs.take(named)[0] != digest
-    assert inputs.take([]) == (inputs.digest({}), {})
-    assert inputs.take(["."]) == inputs.take([""]) == inputs.take()
+    assert data.hash_inputs(named)[0] != digest
+    assert data.hash_inputs([]) == (data.manifest_hash({}), {})
+    assert data.hash_inputs(["."]) == data.hash_inputs([""]) == data.hash_inputs()
     with pytest.raises(expkit.Error, match="there is no .*nothing.csv, which inputs=.* in expkit.Experiment names"):
-        inputs.take(["nothing.csv"])
+        data.hash_inputs(["nothing.csv"])
 
 
 def test_links_that_lead_in_a_circle(root: Path, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_links_that_lead_in_a_circle(root: Path, tmp_path: Path) -> None:
     write(root / "input/deep/er/.hidden/rows.csv", "1")
     write(root / "input/deep/er/rows.csv", "1")
     write(root / "input/z.csv", "1")
-    assert list(inputs.take()[1]) == ["z.csv", "deep/er/rows.csv", "volume/rows.csv"]
+    assert list(data.hash_inputs()[1]) == ["z.csv", "deep/er/rows.csv", "volume/rows.csv"]
 
 
 def test_a_folder_that_may_not_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,17 +215,17 @@ def test_a_folder_that_may_not_be_read(root: Path, monkeypatch: pytest.MonkeyPat
         return original(path)
 
     monkeypatch.setattr(os, "scandir", refusing)
-    assert list(inputs.take()[1]) == ["train.csv"]
+    assert list(data.hash_inputs()[1]) == ["train.csv"]
 
 
 def test_no_folder_of_data(root: Path) -> None:
     shutil.rmtree(root / "input")
-    assert inputs.take()[1] == {}
+    assert data.hash_inputs()[1] == {}
 
 
 def test_a_look_writes_nothing(root: Path) -> None:
     write(root / "input/train.csv", "1")
-    inputs.take(keep=False)
+    data.hash_inputs(keep=False)
     assert not (root / "output").exists()
 
 
@@ -251,7 +251,7 @@ def test_a_file_of_the_cache_is_made_once_and_named_in_the_record(root: Path) ->
     assert made == ["tfidf.npz"]
     of_run = [results(root, f"light,exp.train.x={x}")[0]["data"] for x in (1, 2, 3)]
     assert of_run[0] == of_run[1] != of_run[2], "it is data of those that have read it"
-    files_of_run = [record.read_data(root / "output", digest) or {} for digest in of_run]
+    files_of_run = [data.read_manifest(root / "output", digest) or {} for digest in of_run]
     assert list(files_of_run[0]) == ["train.csv", "cache/tfidf.npz"] and list(files_of_run[2]) == ["train.csv"]
     assert all("mixed data" not in row.marks for row in expkit.read_board())
     assert [path.name for path in (root / "input/cache").iterdir() if path.suffix != ".lock"] == ["tfidf.npz"]

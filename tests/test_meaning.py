@@ -9,8 +9,8 @@ from experiments import own_experiment
 from light import LIGHT
 
 import expkit
-from expkit import codehash
-from expkit.codehash import Unused, changed_since, digest, digests, same_code
+from expkit import fingerprint
+from expkit.fingerprint import Unused, changed_since, code_hash, file_hashes, same_code
 
 PATH, RULES = "experiments/009-x/train.py", "src/rules.py"
 METRICS = {PATH: frozenset({"score", "scaled", "LIMIT", "rules"}), RULES: frozenset({"clip"})}
@@ -81,7 +81,7 @@ def clip(value):
 
 def is_same(source: str, clip: str = CLIP, before: str = SOURCE) -> bool:
     both = [{PATH: before.encode(), RULES: CLIP.encode()}, {PATH: source.encode(), RULES: clip.encode()}]
-    return same_code(*(digest(digests(sources, UNUSED)) for sources in both))
+    return same_code(*(code_hash(file_hashes(sources, UNUSED)) for sources in both))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_file_that_only_metrics_use() -> None:
 def test_a_file_that_is_gone_has_changed() -> None:
     with own_experiment(copy_of=LIGHT) as folder:
         paths = [f"experiments/{folder.name}/{name}" for name in ("model.py", "shape.py", "train.py")]
-        code = digests({path: (expkit.code_root() / path).read_bytes() for path in paths})
+        code = file_hashes({path: (expkit.code_root() / path).read_bytes() for path in paths})
         assert changed_since(code) == []
         (folder / "shape.py").unlink()
         assert changed_since(code) == [paths[1]]
@@ -170,11 +170,11 @@ def test_a_file_that_is_gone_has_changed() -> None:
 def test_another_version_of_python_is_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
     """But for files of the same bytes: the syntax tree of one source differs between versions."""
     commented = SOURCE.replace("STEPS = 10", "STEPS = 10  # passes")
-    one = digest(digests({PATH: SOURCE.encode()}))
-    codehash._meaning.cache_clear()
+    one = code_hash(file_hashes({PATH: SOURCE.encode()}))
+    fingerprint._meaning.cache_clear()
     monkeypatch.setattr(sys, "version_info", (3, 99, 0, "final", 0))
     try:
-        assert same_code(one, digest(digests({PATH: SOURCE.encode()})))
-        assert not same_code(one, digest(digests({PATH: commented.encode()})))
+        assert same_code(one, code_hash(file_hashes({PATH: SOURCE.encode()})))
+        assert not same_code(one, code_hash(file_hashes({PATH: commented.encode()})))
     finally:
-        codehash._meaning.cache_clear()
+        fingerprint._meaning.cache_clear()

@@ -74,7 +74,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("SECRET", SECRET)
         patch.setenv("PROJECT_ROOT", str(root))
         patch.setattr("expkit.notes.notes_dir", lambda: root / "notes")
-        patch.setattr("expkit.inputs.STILL", -1)
+        patch.setattr("expkit.data.STILL", -1)
         for overrides in (["exp.n_folds=3"], ["exp.n_folds=3", "exp.mode=sub"], ["exp.n_folds=3", "exp.seed=1"]):
             expkit.run(folder.name, overrides=overrides)
         for overrides in (["exp.fold=[0,1]"], ["exp.train.x=3"], ["exp.train.x=2"]):

@@ -12,7 +12,7 @@ from conftest import ANSWERS, ROOT, Project, call, clone, copier, data_arguments
 from light import edited
 from pytest_copie.plugin import Copie
 
-from expkit.codehash import SCHEMAS
+from expkit.code import SCHEMAS
 from expkit.config.new import BASELINES, NEEDS
 
 

@@ -27,7 +27,7 @@ from test_exp import exp
 from test_groups import TRAIN as NETS
 
 import expkit
-from expkit import codehash
+from expkit import code
 from expkit.config.check import check_experiment
 from expkit.config.describe import schema
 from expkit.config.describe.bounds import bounds
@@ -602,9 +602,9 @@ def test_new_files_name_their_schema(named: Path) -> None:
 
 def test_it_is_no_code(named: Path) -> None:
     """No file of the experiment that a fold records."""
-    before = codehash.files_read(named.name)
+    before = code.files_read(named.name)
     check(named)
-    assert len(list(named.rglob("exp.json"))) == 1 and codehash.files_read(named.name) == before
+    assert len(list(named.rglob("exp.json"))) == 1 and code.files_read(named.name) == before
 
 
 def test_a_new_experiment_and_two_branches(tmp_path: Path) -> None:

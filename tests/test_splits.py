@@ -20,9 +20,10 @@ from helpers import counting, results
 from light import LIGHT
 
 import expkit
-from expkit import codehash, record, submission, tables
+from expkit import fingerprint, record, submission, tables
 from expkit.compare import grouped_by_seed, with_other_rows
 from expkit.config.load import load_experiment
+from expkit.data import read_manifest
 from expkit.train.run import Run
 
 N = 120
@@ -200,7 +201,7 @@ def test_the_file_is_part_of_the_data(project: Project, root: Path) -> None:
     oof = record.read_run(run).folds[0].predictions()
     assert len(oof["id"]) > 600 and set(oof["id"] % 2) == {0}
     trained_with = results(root, run.name, "001-baseline")[0]["data"]
-    assert list(record.read_data(root / "output", trained_with) or {}) == ["folds.csv"]
+    assert list(read_manifest(root / "output", trained_with) or {}) == ["folds.csv"]
 
     exp = [project.folder / ".venv" / "bin" / "exp", "show", run.name]
     shown = call(*exp, cwd=project.folder, env=project.environment(PROJECT_ROOT=str(root))).stdout
@@ -383,6 +384,7 @@ TRAIN = """
 import threading
 
 import expkit
+from expkit.data import read_manifest
 import numpy as np
 
 
@@ -474,9 +476,9 @@ def test_an_experiment_that_splits_by_itself(train_rows: Callable[..., str]) -> 
     """It says so once, and is held to nothing; that it says so is no change of its code."""
     assert train_rows("save(fold, valid()[:3])", ", own_split=True") == ""
     assert train_rows("save(fold, ids[:3])", ", own_split=True", "exp.name=again") == ""
-    unused = codehash.Unused({}, {})
+    unused = fingerprint.Unused({}, {})
     texts = [TRAIN.format(body="    pass", options=options).encode() for options in ("", ", own_split=True")]
-    one, other = (codehash.digests({"train.py": text}, unused)["train.py"] for text in texts)
+    one, other = (fingerprint.file_hashes({"train.py": text}, unused)["train.py"] for text in texts)
     assert one[0] != other[0] and one[1] == other[1]
 
 

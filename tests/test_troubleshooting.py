@@ -17,7 +17,7 @@ from test_bad_input import Command, train
 from typer.testing import CliRunner
 
 import expkit
-from expkit import modules
+from expkit import code
 from expkit.cli import app
 from expkit.config import load
 
@@ -98,7 +98,7 @@ def make(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     with own_experiment({"train.py": TRAIN, "config.yaml": CONFIG}) as folder:
 
         def made(body: str = GOOD, old: str = "\n", new: str = "\n") -> str:
-            modules.forget(folder.name)
+            code.forget(folder.name)
             load._load.cache_clear()
             (folder / "train.py").write_text(TRAIN.replace("BODY", body.replace("\n", "\n    ")).replace(old, new))
             return folder.name

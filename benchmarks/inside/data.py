@@ -15,7 +15,7 @@ def main() -> None:
     args = arguments("--megabytes")
     root = Path(tempfile.mkdtemp(dir="output")).resolve()
     os.environ["PROJECT_ROOT"] = str(root)
-    from expkit import inputs
+    from expkit.data import hash_inputs
 
     many = root / "input/many"
     many.mkdir(parents=True)
@@ -24,14 +24,14 @@ def main() -> None:
     old = time.time() - 100
     for file in many.iterdir():
         os.utime(file, (old, old))
-    inputs.take()
+    hash_inputs()
 
     def plain_stat() -> None:
         for path, _, names in os.walk(root / "input"):
             for name in names:
                 os.stat(os.path.join(path, name))
 
-    unchanged = in_turns((lambda: inputs.take(), plain_stat), args.repeat)
+    unchanged = in_turns((lambda: hash_inputs(), plain_stat), args.repeat)
     large = root / "large.bin"
     with open(large, "wb") as stream:
         block = os.urandom(2**20)
@@ -42,7 +42,7 @@ def main() -> None:
     def new() -> None:
         age = old - next(ages)
         os.utime(large, (age, age))
-        inputs.take([str(large)])
+        hash_inputs([str(large)])
 
     def plain_hash() -> None:
         with open(large, "rb") as stream:

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from expkit.frames import mistakes as mistakes
     from expkit.frames import oof as oof
     from expkit.frames import runs as runs
-    from expkit.inspect.reproduce import Reproduction as Reproduction
-    from expkit.inspect.reproduce import reproduce as reproduce
     from expkit.launch.main import main as main
     from expkit.launch.main import run as run
     from expkit.project import code_root as code_root
     from expkit.project import input_dir as input_dir
     from expkit.project import output_dir as output_dir
     from expkit.project import project_root as project_root
+    from expkit.reproduction import Reproduction as Reproduction
+    from expkit.reproduction import reproduce as reproduce
     from expkit.train.fold import Fold as Fold
     from expkit.train.splits import split as split
 
@@ -45,7 +45,7 @@ _NAMES = {
     "errors": ["Error", "require"],
     "board": ["Row", "read_board"],
     "frames": ["LoadedRun", "curves", "load_run", "mistakes", "oof", "runs"],
-    "inspect.reproduce": ["Reproduction", "reproduce"],
+    "reproduction": ["Reproduction", "reproduce"],
     "launch.main": ["main", "run"],
     "project": ["code_root", "input_dir", "output_dir", "project_root"],
     "train.fold": ["Fold"],
@@ -68,6 +68,6 @@ def __dir__() -> list[str]:
 
 
 if settle():
-    from expkit.modules import watch
+    from expkit.code import watch
 
     watch()

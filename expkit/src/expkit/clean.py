@@ -22,7 +22,6 @@ from typing import Any
 from expkit import record, snapshot
 from expkit.errors import warn
 from expkit.files import is_locked, read_bytes
-from expkit.launch.codecopy import copies
 from expkit.paths import code_root, shown
 from expkit.record import CHECKPOINT, FOLD, NOT_EXPERIMENTS, ORIGIN, RESULT, SUBMISSIONS
 from expkit.rundir import Versions
@@ -101,7 +100,7 @@ def snapshots(output: Path) -> Iterator[Leftover]:
         except OSError as error:
             warn(f"no snapshot is removed, as {shown(file)} may name one, and cannot be read: {error.strerror}")
             return
-    copied = tuple(copy.name for place in places for copy in copies(place).glob("*"))
+    copied = tuple(copy.name for place in places for copy in snapshot.copies(place).glob("*"))
     for ref, commit in snapshot.refs(code_root()).items():
         if commit not in named and not commit.startswith(copied):
             yield Leftover(ref, "nothing refers to it", None, partial(_forget, ref, commit))

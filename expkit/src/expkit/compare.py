@@ -17,18 +17,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from expkit import inputs
 from expkit.board import Row, ordered, read_board, row_of
-from expkit.codehash import SCHEMAS
+from expkit.code import SCHEMAS
 from expkit.config.load import load_experiment
 from expkit.config.same import is_compared, same
+from expkit.data import changed_files, read_manifest
 from expkit.ensemble import require_same_targets
 from expkit.errors import Error, require, text
 from expkit.find import find_run
 from expkit.noise import NOISE, PAIR, WORSE, Interval, Jackknife, Runs, corrected_t, scatter, together
 from expkit.notes import Notes
 from expkit.project import code_root, output_dir
-from expkit.record import RunRecord, deviation, fold_title, read_data, read_run
+from expkit.record import RunRecord, deviation, fold_title, read_run
 from expkit.snapshot import git
 from expkit.submission import Rows, out_of_fold
 from expkit.train.scores import fold_scores, mean_of_folds
@@ -121,10 +121,10 @@ def _data(old: RunRecord, new: RunRecord) -> dict[str, Any]:
         return {"same": None, "changes": []}
     if digests[0] == digests[1]:
         return {"same": True, "changes": []}
-    manifests = [read_data(output_dir(), side[0]) if side else None for side in digests]
+    manifests = [read_manifest(output_dir(), side[0]) if side else None for side in digests]
     if manifests[0] is None or manifests[1] is None:
         return {"same": False, "changes": None}
-    return {"same": False, "changes": inputs.changes(manifests[0], manifests[1])}
+    return {"same": False, "changes": changed_files(manifests[0], manifests[1])}
 
 
 def _code(old: RunRecord, new: RunRecord, color: bool) -> dict[str, Any]:
@@ -315,7 +315,7 @@ def have_other_data(one: Row, other: Row) -> bool:
 
 @functools.lru_cache(maxsize=256)
 def _files(output: Path, digest: str) -> dict[str, list[Any]]:
-    return read_data(output, digest) or {}
+    return read_manifest(output, digest) or {}
 
 
 def have_other_folds(one: Row | RunRecord, other: Row | RunRecord) -> bool:

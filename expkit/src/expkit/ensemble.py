@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from expkit import codehash, files, record, snapshot, tables
+from expkit import files, record, snapshot, tables
 from expkit.config.experiment import Experiment
 from expkit.config.load import Loaded, load_experiment
 from expkit.errors import Error, require
+from expkit.fingerprint import code_hash
 from expkit.paths import code_root, output_dir
 from expkit.record import BLENDS, OOF, TEST, FoldRecord, Parent, Recipe, RunRecord, marks_of, parent_marks
 from expkit.rundir import Versions, environment_text, origin
@@ -683,6 +684,6 @@ def _result(folder: Path, runs: Sequence[RunRecord]) -> dict[str, Any]:
         "values": {},
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": snapshot.take(code_root()),
-        "code": codehash.digest({}),
+        "code": code_hash({}),
         "data": data.pop() if len(data) == 1 else None,
     }

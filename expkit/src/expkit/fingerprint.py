@@ -1,28 +1,257 @@
-"""What a metric does, as a hash: its code as it ran, what of the project that uses, and the values that it holds.
+"""What code means, as hashes: whether what trains, or what a metric does, is the same as before.
 
-Two processes find the same hash, and so do two experiments with the same metric. Comments, docstrings and layout are no
-part of it, nor is the file that a function stands in. What a library has is known by its name.
+Comments, docstrings and layout are no part of it. Two processes find the same hash, and so do two experiments with the
+same metric. What a library has is known by its name.
 """
 
 from __future__ import annotations
 
 import ast
 import copyreg
+import functools
 import hashlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
-from expkit import syntax
-from expkit.modules import EXECUTED, SOURCES, Loader, own_path
+from expkit.code import EXECUTED, SOURCES, Loader, own_path, read_code
 from expkit.paths import code_root
-from expkit.syntax import Statement
 
-_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
+FREE = ("expkit", "typing")  # however these are imported, the code means the same
+_DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_PLAIN = _DEFINITIONS | ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Import | ast.ImportFrom
+
+
+@dataclass(frozen=True, eq=False)
+class Statement:
+    """A statement at the top of a module, without docstrings; names of expkit and typing are written out.
+
+    Attributes:
+        binds: the names that it defines, or whose objects it changes.
+        uses: the names and attributes that stand in it; of the one that makes the experiment, without its metrics.
+        metrics: of the one that makes the experiment: the expressions that are its metrics.
+        runs: whether a training runs it; not what makes and starts the experiment.
+    """
+
+    node: ast.stmt
+    binds: frozenset[str]
+    uses: frozenset[str]
+    metrics: tuple[ast.expr, ...] = ()
+    runs: bool = True
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it does nothing but define names."""
+        return isinstance(self.node, _PLAIN)
+
+
+@functools.cache
+def statements(source: bytes) -> tuple[Statement, ...] | None:
+    """The statements of a module, in order; None: it is no Python."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return None
+    aliases: dict[str, str] = {}
+    body = [part for part in tree.body if not _is_free(part, aliases)]
+    return tuple(_statement(node) for part in body if (node := _WrittenOut(aliases).visit(part)) is not None)
+
+
+def names(node: ast.AST) -> tuple[set[str], set[str], list[tuple[ast.Import | ast.ImportFrom, str]]]:
+    """The plain names in a piece of code, those behind a dot, and those that it imports."""
+    inner = list(ast.walk(node))
+    imports = [each for each in inner if isinstance(each, ast.Import | ast.ImportFrom)]
+    return (
+        {each.id for each in inner if isinstance(each, ast.Name)},
+        {each.attr for each in inner if isinstance(each, ast.Attribute)},
+        [(each, alias.name) for each in imports for alias in each.names],
+    )
+
+
+def first_line(node: Any) -> int:
+    """The first line of a definition, as its code object has it: that of its first decorator."""
+    return min(int(each.lineno) for each in (node, *getattr(node, "decorator_list", ())))
+
+
+def _words(node: ast.AST) -> set[str]:
+    plain, dotted, imported = names(node)
+    return plain | dotted | {part for _, name in imported for part in name.split(".")}
+
+
+def _is_free(part: ast.stmt, aliases: dict[str, str]) -> bool:
+    """Whether a statement imports only names that are written out elsewhere; puts them into `aliases`."""
+    if isinstance(part, ast.Import) and all(alias.name in FREE for alias in part.names):
+        aliases |= {alias.asname or alias.name: alias.name for alias in part.names}
+        return True
+    if isinstance(part, ast.ImportFrom) and part.module in FREE and part.level == 0 and part.names[0].name != "*":
+        aliases |= {alias.asname or alias.name: f"{part.module}.{alias.name}" for alias in part.names}
+        return True
+    return False
+
+
+class _WrittenOut(ast.NodeTransformer):
+    """Writes `ek.Experiment` and `E` as `expkit.Experiment`, and takes docstrings away."""
+
+    def __init__(self, aliases: dict[str, str]) -> None:
+        self.aliases = aliases
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        if node.id not in self.aliases or not isinstance(node.ctx, ast.Load):
+            return node
+        return ast.copy_location(ast.parse(self.aliases[node.id], mode="eval").body, node)
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+
+def _statement(node: ast.stmt) -> Statement:
+    binds = frozenset(_binds(node))
+    if isinstance(node, ast.If) and ast.unparse(node.test) in ("__name__ == '__main__'", "'__main__' == __name__"):
+        return Statement(node, binds, frozenset(), runs=False)
+    call = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+    if isinstance(call, ast.Call) and ast.unparse(call.func) in ("expkit.Experiment", "Experiment"):
+        metrics = [*call.args[2:3], *call.args[4:5]]
+        metrics += [each.value for each in call.keywords if each.arg in ("metric", "other_metrics")]
+        rest = [part for part in (*call.args, *(each.value for each in call.keywords)) if part not in metrics]
+        return Statement(node, binds, frozenset().union(*map(_words, rest)), tuple(metrics), runs=False)
+    return Statement(node, binds, frozenset(_words(node)))
+
+
+def _binds(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, _DEFINITIONS):
+        yield node.name
+        return
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
+        return
+    if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):  # X = ..., X[...] = ..., X.attribute = ...
+        yield from _base(node)
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):  # X.append(...)
+        yield from _base(node.value)
+    for child in ast.iter_child_nodes(node):
+        yield from _binds(child)
+
+
+def _base(node: ast.AST) -> Iterator[str]:
+    while not isinstance(node, ast.Name):
+        inner = getattr(node, "func", getattr(node, "value", None))
+        if inner is None:
+            return
+        node = inner
+    yield node.id
+
+
+FileHashes = dict[str, list[str]]  # path from the project's root: hash of the bytes, hash of what they mean to Python
+
+
+class Unused(NamedTuple):
+    """The names at the top of files that train nothing, by the path of the file from the project's root.
+
+    Attributes:
+        configs: classes of the configuration: the values of their fields are compared instead.
+        metrics: metrics, and what they use; it trains nothing unless something else uses it, too.
+    """
+
+    configs: Mapping[str, frozenset[str]]
+    metrics: Mapping[str, frozenset[str]]
+
+
+def file_hashes(sources: Mapping[str, bytes], unused: Unused | None = None) -> FileHashes:
+    """Two hashes a file: of its bytes, and of what they mean: without comments, docstrings, layout.
+
+    Args:
+        sources: path to content.
+        unused: what is no part of the meaning. A file of which nothing is left, but imports, means "".
+    """
+    configs, metrics = (unused or Unused({}, {})).configs, _only_of_metrics(sources, unused)
+    return {
+        path: [_hash(_lines(source)), _meaning(path, source, configs.get(path), metrics.get(path))]
+        for path, source in sorted(sources.items())
+    }
+
+
+def code_hash(files: FileHashes) -> list[str]:
+    """Two hashes of all files together, for `same_code`."""
+    both = ([(path, pair[which]) for path, pair in sorted(files.items()) if pair[which]] for which in (0, 1))
+    return [_hash(repr(found).encode()) for found in both]
+
+
+def same_code(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two pairs of hashes are of the same code: the same bytes, or the same meaning."""
+    return one[0] == other[0] or one[1] == other[1]
+
+
+def changed_since(files: FileHashes, unused: Unused | None = None) -> list[str]:
+    """The files among these that are now others than those that were loaded, or gone."""
+    root = code_root()
+    now = {path: source for path in files if (source := read_code(str(root / path))) is not None}
+    present = file_hashes(now, unused)
+    return [path for path, pair in files.items() if not same_code(pair, present.get(path, ["gone", ""]))]
+
+
+def _lines(source: bytes) -> bytes:
+    """A checkout on Windows has other line ends."""
+    return source.replace(b"\r\n", b"\n")
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _only_of_metrics(sources: Mapping[str, bytes], unused: Unused | None) -> dict[str, frozenset[str]]:
+    """The names, by file, that metrics use and no other statement of any file does, whoever's attribute it names."""
+    left = {path: names for path, names in (unused.metrics if unused else {}).items() if path in sources}
+    parsed = {path: statements(source) or () for path, source in sources.items() if left and path.endswith(".py")}
+    while True:
+        training = [
+            one for path, each in parsed.items() for one in each if not _is_left_out(one, left.get(path, frozenset()))
+        ]
+        used = frozenset().union(*(one.uses for one in training))
+        if not any(names & used for names in left.values()):
+            return left
+        left = {path: names - used for path, names in left.items()}
+
+
+def _is_left_out(statement: Statement, names: frozenset[str]) -> bool:
+    return statement.runs and bool(statement.binds) and statement.is_plain and statement.binds <= names
+
+
+@functools.cache  # each checkpoint asks again, and a parse takes longer than the save
+def _meaning(path: str, source: bytes, configs: frozenset[str] | None, metrics: frozenset[str] | None) -> str:
+    """A hash of the syntax tree."""
+    found = statements(source) if path.endswith(".py") else None
+    if found is None:
+        return _hash(_lines(source))
+    body = [one.node for one in found if one.runs and not _is_left_out(one, metrics or frozenset())]
+    if metrics and all(isinstance(node, ast.Import | ast.ImportFrom) for node in body):
+        return ""
+    parts = [_without_fields(node) if getattr(node, "name", "") in (configs or ()) else node for node in body]
+    version = f"{sys.version_info[0]}.{sys.version_info[1]}"  # the tree differs between versions
+    return _hash(f"{version} {list(map(ast.dump, parts))}".encode())
+
+
+def _without_fields(node: ast.stmt) -> ast.stmt:
+    if not isinstance(node, ast.ClassDef):
+        return node
+    body = [inner for inner in node.body if not _is_field(inner)]
+    return ast.ClassDef(**{name: value for name, value in ast.iter_fields(node)} | {"body": body})
+
+
+def _is_field(part: ast.stmt) -> bool:
+    """A field, whose value is in the configuration; not a ClassVar, which is a constant of the code."""
+    if not isinstance(part, ast.AnnAssign):
+        return isinstance(part, ast.FunctionDef) and part.name == "__post_init__"
+    annotation = part.annotation
+    text = str(annotation.value) if isinstance(annotation, ast.Constant) else ast.unparse(annotation)
+    return text.partition("[")[0].rpartition(".")[2] not in ("ClassVar", "InitVar")
+
+
+_VALUES = (type(None), bool, int, float, complex, str, bytes, type(...))
 
 
 class Fingerprint:
@@ -38,7 +267,7 @@ class Fingerprint:
 
     def of(self, value: Any) -> str:
         """A hash of a value: of a function or a class by its code, of an array by its content."""
-        if type(value) in _PLAIN:
+        if type(value) in _VALUES:
             return repr(value)
         return self._once(id(value), value, lambda: [_name(type(value)), *self._parts(value)])
 
@@ -120,15 +349,15 @@ class Fingerprint:
     def _standing(self, file: str, line: int) -> Iterator[str]:
         """Of the function that begins in a line: of the statement around it, when that is a definition."""
         for one in _statements(file):
-            if syntax.first_line(one.node) <= line <= (one.node.end_lineno or 0):
+            if first_line(one.node) <= line <= (one.node.end_lineno or 0):
                 self._use(file, one.binds if one.runs else ())
                 kinds = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef
                 inner = [each for each in ast.walk(one.node) if isinstance(each, kinds)]
-                inner = [each for each in inner if syntax.first_line(each) == line]
+                inner = [each for each in inner if first_line(each) == line]
                 yield from [self.of_code(file, each) for each in ([one.node] if hasattr(one.node, "name") else inner)]
 
     def _uses(self, file: str, node: ast.AST) -> Iterator[str]:
-        plain, dotted, imported = syntax.names(node)
+        plain, dotted, imported = names(node)
         for name in sorted(plain):
             yield self._named(file, name, tuple(sorted(dotted)))
         for each, name in imported:
@@ -183,7 +412,7 @@ def _is_data(value: Any) -> bool:
         return all(map(_is_data, value))
     if isinstance(value, str):
         return str(code_root()) not in value
-    return type(value) in _PLAIN or type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "dtype")
+    return type(value) in _VALUES or type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "dtype")
 
 
 def _name(kind: type) -> str:
@@ -214,7 +443,7 @@ def _inner(code: CodeType) -> Iterator[CodeType]:
 def _statements(file: str) -> Sequence[Statement]:
     """Of a file of the project, as it was executed, or else as it is now."""
     try:
-        return syntax.statements(EXECUTED[file][0] if file in EXECUTED else Path(file).read_bytes()) or ()
+        return statements(EXECUTED[file][0] if file in EXECUTED else Path(file).read_bytes()) or ()
     except OSError:
         return ()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from expkit import modules
+from expkit import code
 from expkit.board import COLUMNS, Row, ordered, read_board, row_of
 from expkit.compare import with_other_rows
 from expkit.ensemble import LABEL, require_same_targets
@@ -199,7 +199,7 @@ class LoadedRun:
             raise Error(
                 f"experiments/{self.folder.parent.name}/model.py needs a function load(file) that returns a saved model"
             )
-        with modules.named_plainly(self.folder.parent.name):
+        with code.named_plainly(self.folder.parent.name):
             return load(files[0])
 
     def module(self, name: str) -> ModuleType:
@@ -211,7 +211,7 @@ class LoadedRun:
         Raises:
             ModuleNotFoundError: the experiment has no such module.
         """
-        return modules.load(self.folder.parent.name, name)
+        return code.load(self.folder.parent.name, name)
 
     def predict(self, X: numpy.ndarray, folds: list[int] | None = None) -> numpy.ndarray:
         """Predict new rows with the models of the folds: the mean of what they predict; of labels, the most frequent.

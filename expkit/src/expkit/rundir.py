@@ -25,16 +25,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-from expkit import codehash, files, inputs, store
+from expkit import files, store
 from expkit import snapshot as snapshots
 from expkit.config.experiment import metric_name
 from expkit.config.load import Loaded
 from expkit.config.parameter_sets import name_of
 from expkit.config.same import differences, is_compared, same
 from expkit.config.values import Config, Mode, container, flat, fold_file
+from expkit.data import changed_files, hash_inputs, is_cached, read_manifest
 from expkit.errors import Error, require, warn
+from expkit.fingerprint import Unused, changed_since
 from expkit.project import code_root, output_dir, shown
-from expkit.record.data import read_data
 from expkit.record.marks import marks_of
 from expkit.store import FoldRecord, Run
 from expkit.train import scores
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 
-def changed_code(fold: FoldRecord, unused: codehash.Unused | None) -> list[str]:
+def changed_code(fold: FoldRecord, unused: Unused | None) -> list[str]:
     """The files that its process had loaded, and that are others now.
 
     Args:
@@ -56,12 +57,10 @@ def changed_code(fold: FoldRecord, unused: codehash.Unused | None) -> list[str]:
     code = fold.origin().get("code")
     if not isinstance(code, dict) or not all(isinstance(pair, list) and len(pair) == 2 for pair in code.values()):
         return []
-    return codehash.changed_since(code, unused)
+    return changed_since(code, unused)
 
 
-def changes_since(
-    fold: FoldRecord, unused: codehash.Unused | None, named: Sequence[str] | None
-) -> dict[str, list[str]]:
+def changes_since(fold: FoldRecord, unused: Unused | None, named: Sequence[str] | None) -> dict[str, list[str]]:
     """What has changed since a fold was trained: "code" and "data", each with its files; {}: nothing.
 
     Args:
@@ -81,14 +80,14 @@ def data_since(trained_with: str | None, named: Sequence[str] | None) -> list[st
     """
     if trained_with is None:
         return []
-    before = read_data(output_dir(), trained_with)
+    before = read_manifest(output_dir(), trained_with)
     try:
-        digest, now = inputs.take(named, keep=False, cached=filter(inputs.is_cached, before or ()))
+        digest, now = hash_inputs(named, keep=False, cached=filter(is_cached, before or ()))
     except Error as error:
         return [str(error)]
     if digest == trained_with:
         return []
-    return inputs.changes(before, now) if before is not None else ["nobody knows which files"]
+    return changed_files(before, now) if before is not None else ["nobody knows which files"]
 
 
 @dataclass(frozen=True)
@@ -527,7 +526,7 @@ class RunDir:
 
     def _changes_since(self, about: Mapping[str, Any]) -> dict[str, list[str]]:
         """What has changed since a checkpoint was saved: "code" and "data", each with its files; {} when it fits."""
-        code = codehash.changed_since(about["code"], self.loaded.unused)
+        code = changed_since(about["code"], self.loaded.unused)
         data = data_since(about["data"], self.inputs)
         return ({"code": code} if code else {}) | ({"data": data} if data else {})
 

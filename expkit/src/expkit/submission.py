@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import files, record, tables
-from expkit.codehash import same_code
 from expkit.config.load import load_experiment
+from expkit.data import input_files
 from expkit.errors import Error, require, warn
 from expkit.files import Broken
-from expkit.inputs import files_of
+from expkit.fingerprint import same_code
 from expkit.paths import output_dir, shown
 from expkit.record import OOF, SUBMISSION, TEST, FoldRecord, RunRecord
 from expkit.store import SUBMISSIONS
@@ -163,7 +163,7 @@ def find_sample(named: Sequence[str] | None, what: str, table: Columns, is_said:
     Raises:
         Error: there is more than one, or it cannot be read.
     """
-    files = [Path(path) for _, path in files_of(named or None)]
+    files = [Path(path) for _, path in input_files(named or None)]
     found = [path for path in files if path.name == SAMPLE]
     found = found or sorted({path.with_name(SAMPLE) for path in files if os.path.isfile(path.with_name(SAMPLE))})
     samples = [Sample(file, tables.read_csv(file)) for file in found]

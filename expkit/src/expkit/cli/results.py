@@ -301,7 +301,7 @@ def reproduce(
     Examples:
       exp reproduce 001-larger-lr      # takes as long as the training did
     """
-    from expkit.inspect.reproduce import reproduce as train_again
+    from expkit.reproduction import reproduce as train_again
 
     folder = find_run(run)
     with console.status(f"training {folder.parent.name}/{folder.name} again"):

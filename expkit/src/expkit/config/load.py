@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from expkit import codehash, modules
+from expkit import code
 from expkit.config.experiment import Experiment
 from expkit.errors import Error
-from expkit.fingerprint import Fingerprint, home
+from expkit.fingerprint import Fingerprint, Unused, home
 from expkit.paths import code_root, experiment_dir, shown
 
 
@@ -35,7 +35,7 @@ class Loaded:
         return code_root() / "experiments" / self.name
 
     @functools.cached_property
-    def unused(self) -> codehash.Unused:
+    def unused(self) -> Unused:
         """The names in the project's files that train nothing."""
         choices = [one for classes in self.experiment.groups.values() for one in classes.values()]
         bases = [base for one in choices for base in one.__mro__[1:-1]]
@@ -47,7 +47,7 @@ class Loaded:
         for metric in self.experiment.metrics.values():
             metrics.of(metric)
         metrics.of_metrics(str(self.folder / "train.py"))
-        return codehash.Unused(_by_path(configs), _by_path(metrics.used, configs))
+        return Unused(_by_path(configs), _by_path(metrics.used, configs))
 
 
 def _by_path(found: Mapping[str, set[str]], without: Mapping[str, set[str]] = {}) -> dict[str, frozenset[str]]:
@@ -84,7 +84,7 @@ def load_experiment(name: str, again: bool = False) -> Loaded:
         Error: there is no such experiment, or its train.py does not define exactly one.
     """
     if again:
-        modules.forget(name)
+        code.forget(name)
         _load.cache_clear()
     return _load(experiment_dir(name))
 
@@ -92,7 +92,7 @@ def load_experiment(name: str, again: bool = False) -> Loaded:
 @functools.lru_cache(maxsize=512)
 def _load(folder: Path) -> Loaded:
     with own_store({}, of_hydra=True) as store:  # as __main__, train.py may have stored the same: Hydra 1.5 refuses it
-        module = modules.load(folder.name)
+        module = code.load(folder.name)
     found = {id(value): value for value in vars(module).values() if isinstance(value, Experiment)}
     if len(found) != 1:
         raise Error(

@@ -81,7 +81,7 @@ class Job:
         here = self.launched_by == os.getpid()
         set_full_error(self.full_error)
         if here and self.code is not None:
-            from expkit.launch.codecopy import expose, hide
+            from expkit.snapshot import expose, hide
 
             hide(self.code)
         try:

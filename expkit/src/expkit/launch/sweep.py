@@ -19,11 +19,11 @@ from expkit.config.load import Loaded
 from expkit.config.messages import as_error
 from expkit.errors import AGAIN, CAUGHT, Error, Failed, interruption, require, warn
 from expkit.launch import devices
-from expkit.launch.codecopy import copy_code, expose, hide
 from expkit.launch.job import NOTE, Job, JobFailed
 from expkit.notes import read_notes
 from expkit.paths import code_root, output_dir, shown
 from expkit.rundir import Versions
+from expkit.snapshot import copy_code, expose, hide
 from expkit.study.name import NoScore, register_study
 from expkit.train import scores
 

@@ -1,7 +1,5 @@
 """On its way out, into expkit.store, and the rooms of the notes, the marks, the data and the submissions."""
 
-from expkit.record.data import read_data as read_data
-from expkit.record.data import write_data as write_data
 from expkit.record.marks import COPY as COPY
 from expkit.record.marks import marks_of as marks_of
 from expkit.record.marks import parent_marks as parent_marks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from expkit.codehash import same_code
+from expkit.fingerprint import same_code
 from expkit.store import THEN, Run, current, read_run, read_run_info
 
 COPY = "copy of "

@@ -15,7 +15,7 @@ class Outcome:
     Attributes:
         score: None of a run that has been pruned.
         steps: step to score, as it was reported.
-        code: what trained it, as the two hashes of `codehash.digest`; None: no fold of it is done.
+        code: what trained it, as the two hashes of `code_hash`; None: no fold of it is done.
     """
 
     score: float | None

@@ -11,8 +11,8 @@ from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from expkit.codehash import same_code
 from expkit.files import is_locked
+from expkit.fingerprint import same_code
 from expkit.study.report import Outcome
 from expkit.study.storage import folder
 

@@ -11,14 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit import codehash, files, inputs, record, snapshot, tables
+from expkit import files, record, snapshot, tables
+from expkit.code import files_read, loaded_sources
+from expkit.data import Cache, Manifest, hash_inputs, manifest_hash, write_manifest
 from expkit.errors import Error, require, warn
 from expkit.files import Broken
+from expkit.fingerprint import code_hash, file_hashes
 from expkit.paths import code_root, output_dir
 from expkit.progress import Progress
 from expkit.rundir import Found, Work, environment, environment_text, found_by_folds, origin
 from expkit.submission import check_test, find_sample, fitted
-from expkit.train.cache import Cache
 from expkit.train.checkpoint import Checkpoint
 from expkit.train.history import History, axis_of
 from expkit.train.predictions import checked, require_other_ids
@@ -68,12 +70,12 @@ class Fold:
         self._environments: list[str] = []  # of the processes before this one
         self._earlier: list[dict[str, Any]] = []  # code and data of those of them that had others
         self._data: str | None = None
-        self._manifest: inputs.Manifest = {}
+        self._manifest: Manifest = {}
         self.cache = Cache(self.folder, work.debug)
         self._git = work.snapshot()
         if not work.debug:
-            self._data, self._manifest = inputs.take(work.place.inputs)
-            record.write_data(output_dir(), self._data, self._manifest)
+            self._data, self._manifest = hash_inputs(work.place.inputs)
+            write_manifest(output_dir(), self._data, self._manifest)
         self.checkpoint = Checkpoint(self.folder, self._so_far)
         self._history = History(self.folder / record.HISTORY)
         about = self._begin()
@@ -101,14 +103,14 @@ class Fold:
         for name in OF_ITS_END:  # which was not reached
             files.remove(self.folder / name)
         self._resumed, self._environments = about["resumed"] + 1, about["environments"]
-        before = {"code": codehash.digest(about["code"]), "data": about["data"]}
+        before = {"code": code_hash(about["code"]), "data": about["data"]}
         self._earlier = [*about.get("earlier", []), *([{what: before[what] for what in changes}] if changes else [])]
         print(f"{self.title} goes on after {about['seconds']:.0f} s of training", flush=True)
         return about
 
     def _so_far(self) -> dict[str, Any]:
         """What a checkpoint remembers beside the state."""
-        sources = codehash.loaded_sources(self._work.loaded.name) | codehash.files_read(self._work.loaded.name)
+        sources = loaded_sources(self._work.loaded.name) | files_read(self._work.loaded.name)
         self._history.to_disk()
         return {
             "rows": self._history.rows,
@@ -117,7 +119,7 @@ class Fold:
             "environments": [*self._environments, environment_text(environment())],
             "earlier": self._earlier,
             "wandb": self._tracker.id,
-            "code": codehash.digests(sources, self._work.loaded.unused),
+            "code": file_hashes(sources, self._work.loaded.unused),
             "data": self._data,
         }
 
@@ -306,14 +308,14 @@ class Fold:
 
     def _write(self, found: dict[str, float], kept: dict[str, Any]) -> None:
         work = self._work
-        sources = codehash.loaded_sources(work.loaded.name)
-        code = codehash.digests(sources | codehash.files_read(work.loaded.name), work.loaded.unused)
+        sources = loaded_sources(work.loaded.name)
+        code = file_hashes(sources | files_read(work.loaded.name), work.loaded.unused)
         if self._git is not None and not work.command.is_copy:
             self._git = snapshot.amended(code_root(), self._git, sources)
         if self.cache.read:
-            self._manifest |= inputs.take([], cached=self.cache.read)[1]
-            self._data = inputs.digest(self._manifest)
-            record.write_data(output_dir(), self._data, self._manifest)
+            self._manifest |= hash_inputs([], cached=self.cache.read)[1]
+            self._data = manifest_hash(self._manifest)
+            write_manifest(output_dir(), self._data, self._manifest)
         about = origin(work.command.line, work.overrides)
         result = {
             "fold": self.number,
@@ -327,7 +329,7 @@ class Fold:
             "started": self._started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "git": self._git,
-            "code": codehash.digest(code),
+            "code": code_hash(code),
             "data": self._data,
             "environment": record.THEN.join(
                 dict.fromkeys([*self._environments, environment_text(about["environment"])])

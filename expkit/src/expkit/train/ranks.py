@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from expkit import record
+from expkit.data import Cache
 from expkit.errors import Error, Failed, described, interruption, require
 from expkit.rundir import Found
 from expkit.train import world
-from expkit.train.cache import Cache
 from expkit.train.checkpoint import Checkpoint
 from expkit.train.fold import Fold
 

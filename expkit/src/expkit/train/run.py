@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expkit import record
+from expkit.code import named_plainly
 from expkit.config.load import Loaded
 from expkit.config.parameter_sets import chosen
 from expkit.config.same import alike, recorded
@@ -26,7 +27,6 @@ from expkit.errors import (
     terminable,
     warn,
 )
-from expkit.modules import named_plainly
 from expkit.paths import shown
 from expkit.record import RunRecord
 from expkit.rundir import Command, Done, RunDir, Work, run_name
@@ -106,7 +106,7 @@ class Run:
 
     @property
     def code(self) -> list[str] | None:
-        """What trained the first of its folds that is done, as the two hashes of `codehash.digest`."""
+        """What trained the first of its folds that is done, as the two hashes of `code_hash`."""
         done = self.place.done_folds().values()
         return next((fold.result["code"] for fold in done if fold.result), None)
 

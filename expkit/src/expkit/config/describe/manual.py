@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from expkit import modules
+from expkit import code
 from expkit.config.describe.choices import Place, places
 from expkit.config.describe.keys import described, worded
 from expkit.config.load import Loaded
@@ -30,7 +30,7 @@ def manual(loaded: Loaded, config: DictConfig) -> str:
     Args:
         config: as it is composed for this command.
     """
-    about = (modules.load(loaded.name).__doc__ or loaded.name).strip()
+    about = (code.load(loaded.name).__doc__ or loaded.name).strip()
     sets = parameter_sets(loaded.folder)[1:]
     some = sets if len(sets) <= 20 else [*sets[:3], "...", sets[-1]]
     rows = [("exp=NAME", f"a parameter set, a file in exp/: {', '.join(some)}")] if sets else []

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from expkit import files
-from expkit.codehash import SCHEMAS
+from expkit.code import SCHEMAS
 from expkit.config.describe import choices
 from expkit.config.describe.keys import described
 from expkit.config.describe.types import Schema, of_keys

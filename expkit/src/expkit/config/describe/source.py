@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import is_dataclass
 from enum import Enum
 
-from expkit.modules import SOURCES
+from expkit.code import SOURCES
 
 # Notes for tools, in comments.
 _TOOLS = re.compile(r"\s*#?\s*\b(noqa|type:|pyright:|mypy:|pylint:|ruff:|fmt:|pragma:).*")

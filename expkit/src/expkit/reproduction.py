@@ -17,17 +17,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from expkit import inputs
+from expkit.data import changed_files, read_manifest
 from expkit.ensemble import again as computed_again
-from expkit.errors import Error, Failed, require, terminable
+from expkit.errors import CAUGHT, Error, Failed, report, require, terminable
 from expkit.find import find_run
 from expkit.paths import ROOT, code_root, output_dir, project_root, shown
-from expkit.record import FoldRecord, RunRecord, marks_of, read_data, read_run, run_folders
+from expkit.record import FoldRecord, RunRecord, marks_of, read_run, run_folders
 from expkit.snapshot import git
 from expkit.submission import predictions
 from expkit.tables import differing
 
-ENTRY = "expkit.launch.again"  # trains a configuration from its values; run with the code of the snapshot
+ENTRY = "expkit.reproduction"  # as a module: trains a configuration from its values, with the code of the snapshot
 
 
 @dataclass(frozen=True)
@@ -193,9 +193,9 @@ def _reasons(old: FoldRecord, new: FoldRecord) -> list[str]:
     one, other = old.origin(), new.origin()
     reasons = []
     if old.result["data"] and old.result["data"] != new.result["data"]:
-        before = read_data(output_dir(), old.result["data"])
-        after = read_data(new.folder.parents[2], new.result["data"] or "")
-        names = inputs.changes(before, after) if before is not None and after is not None else []
+        before = read_manifest(output_dir(), old.result["data"])
+        after = read_manifest(new.folder.parents[2], new.result["data"] or "")
+        names = changed_files(before, after) if before is not None and after is not None else []
         reasons.append(f"the data has changed since: {', '.join(names[:5]) or 'other files'}")
     if old.result["environment"] != new.result["environment"]:
         environments = f"{old.result['environment']} → {new.result['environment']}"
@@ -210,3 +210,28 @@ def _reasons(old: FoldRecord, new: FoldRecord) -> list[str]:
         if changed:
             reasons.append(f"other packages: {', '.join(changed)}")
     return reasons or ["nothing that is recorded differs: the training itself is not deterministic"]
+
+
+def main() -> None:
+    """Train a configuration from its recorded values, not from a command line, in this process.
+
+    stdin has {"experiment": ..., "values": {"exp": {...}}, "folds": [0, 1]}.
+    """
+    from expkit.config.compose import from_values
+    from expkit.config.load import load_experiment
+    from expkit.config.values import Mode, restored
+    from expkit.rundir import Command
+    from expkit.train.run import Run
+
+    asked = json.load(sys.stdin)
+    try:
+        loaded = load_experiment(asked["experiment"])
+        config = from_values(loaded, restored(asked["values"]))
+        config.exp.fold, config.exp.mode, config.exp.debug = asked["folds"], Mode.cv, False
+        Run(loaded, config, (), Command()).train()
+    except CAUGHT as error:
+        sys.exit(report(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from expkit.errors import Error, warn
+from expkit import files
+from expkit.errors import Error, require, warn
 from expkit.files import LISTS, file_hash, read_if_whole, write_json
 from expkit.paths import input_dir, output_dir, shown
+from expkit.store.records import read_checked
 
 Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
 CACHE = "cache"  # below input/: what trainings make and share; data of those that have read it
@@ -23,7 +27,9 @@ STILL = 2.0  # seconds: a file that has changed later than this before it was re
 _NAME = "name what the experiment reads, expkit.Experiment(..., inputs=[...])"
 
 
-def take(named: Sequence[str] | None = None, keep: bool = True, cached: Iterable[str] = ()) -> tuple[str, Manifest]:
+def hash_inputs(
+    named: Sequence[str] | None = None, keep: bool = True, cached: Iterable[str] = ()
+) -> tuple[str, Manifest]:
     """A fingerprint of the data, and the files behind it. A file that is as it was last time is not read again.
 
     Args:
@@ -42,7 +48,7 @@ def take(named: Sequence[str] | None = None, keep: bool = True, cached: Iterable
     for attempt in range(ATTEMPTS):
         try:
             also = [(name, str(folder / name)) for name in names if (folder / name).is_file()]
-            found = _hashed([*files_of(named), *also], known, kept)
+            found = _hashed([*input_files(named), *also], known, kept)
             break
         except OSError as error:
             where = shown(Path(error.filename or folder))
@@ -57,7 +63,7 @@ def take(named: Sequence[str] | None = None, keep: bool = True, cached: Iterable
             write_json(cache_file, {"files": known | kept})
         except OSError as error:
             warn(f"input/ will be read again next time: cannot write {shown(cache_file)}: {error.strerror}")
-    return digest(found), found
+    return manifest_hash(found), found
 
 
 def _hashed(listed: Iterable[tuple[str, str]], known: Mapping[str, Any], kept: dict[str, list[Any]]) -> Manifest:
@@ -98,12 +104,12 @@ def _state(path: str) -> list[int]:
     return [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
 
 
-def digest(manifest: Manifest) -> str:
+def manifest_hash(manifest: Manifest) -> str:
     """One hash of all files."""
     return hashlib.sha256(json.dumps(sorted(manifest.items())).encode()).hexdigest()[:16]
 
 
-def changes(old: Manifest, new: Manifest) -> list[str]:
+def changed_files(old: Manifest, new: Manifest) -> list[str]:
     """How the files differ, a line each."""
     lines = []
     for name in sorted(old | new):
@@ -125,8 +131,8 @@ def is_cached(name: str) -> bool:
     return name.startswith(f"{CACHE}/")
 
 
-def files_of(named: Sequence[str] | None) -> Iterator[tuple[str, str]]:
-    """The files of the data, by their names, and where they are; as in `take`."""
+def input_files(named: Sequence[str] | None) -> Iterator[tuple[str, str]]:
+    """The files of the data, by their names, and where they are; as in `hash_inputs`."""
     folder = input_dir()
     if named is None:
         everything = _walk(str(folder), "", set()) if folder.is_dir() else ()
@@ -134,7 +140,7 @@ def files_of(named: Sequence[str] | None) -> Iterator[tuple[str, str]]:
     for pattern in named or ():
         where = Path(pattern)
         if where == Path("."):
-            yield from files_of(None)
+            yield from input_files(None)
             continue
         base = Path(where.anchor) if where.is_absolute() else folder
         matched = sorted(base.glob(str(where.relative_to(base) if where.is_absolute() else where)))
@@ -165,3 +171,84 @@ def _walk(top: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[s
     for entry in found:
         if os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():
             yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)
+
+
+def write_manifest(output: Path, digest: str, manifest: Mapping[str, Any]) -> None:
+    """Keep which files a fingerprint stands for; once for all runs."""
+    file = output / ".data" / f"{digest}.json"
+    if not file.exists():
+        files.make_folder(file.parent)
+        files.write_json(file, {"files": manifest})
+
+
+def read_manifest(output: Path, digest: str) -> dict[str, list[Any]] | None:
+    """The files behind a fingerprint: path to bytes and hash; None when nobody knows them any more."""
+    if not re.fullmatch(r"[0-9a-f]{16}", digest):
+        return None
+    file = output / ".data" / f"{digest}.json"
+    content = read_checked(str(file), lambda content: _is_manifest(content["files"]), [], files.LISTS)
+    return content["files"] if content else None
+
+
+def _is_manifest(value: Any) -> bool:
+    return type(value) is dict and all(type(one) is list and len(one) == 2 for one in value.values())
+
+
+class Cache:
+    """Files in `input/cache/` that experiments share. A call returns the path of one, and makes it if it is missing.
+
+        features = fold.cache("tfidf-v1.npz", lambda file: numpy.savez(file, features=tfidf(texts)))
+
+    Args:
+        debug: keep the files in the folder of the fold: a debug run makes them of a few rows.
+
+    Attributes:
+        read: the files that were asked for, by their names below input/; empty in a debug run.
+    """
+
+    def __init__(self, fold: Path, debug: bool) -> None:
+        self._folder = fold / CACHE if debug else input_dir() / CACHE
+        self._debug = debug
+        self.read: set[str] = set()
+
+    def __call__(self, name: str, make: Callable[[Path], object]) -> Path:
+        """The file `input/cache/<name>`. The first training that asks for it makes it; others wait until it is there.
+
+        Its content is part of the record of the data. It is never made again: when the code or the data that it is made
+        of change, give it another name.
+
+        Args:
+            name: of the file, such as "tfidf-v1.npz".
+            make: is called with a path, and writes the file there.
+
+        Returns:
+            the path of the file.
+
+        Raises:
+            Error: `name` is not the name of a file, or `make` writes no file.
+        """
+        from filelock import FileLock
+
+        require(
+            re.fullmatch(r"\w[\w.+-]*", name) is not None,
+            f"fold.cache: a name has letters, digits and . _ + -, and begins with a letter or digit, not {name!r}",
+        )
+        file = self._folder / name
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self._folder / f".{name}.lock"):
+            if not file.exists():
+                self._make(file, make)
+        if not self._debug:
+            self.read.add(f"{CACHE}/{name}")
+        return file
+
+    def _make(self, file: Path, make: Callable[[Path], object]) -> None:
+        """Whole or not at all, under its own name: NumPy and pandas look at the end of a name."""
+        with tempfile.TemporaryDirectory(prefix=".making-", dir=self._folder) as folder:
+            made = Path(folder, file.name)
+            make(made)
+            if not made.is_file():
+                raise Error(f"fold.cache({file.name!r}, make): make(file) must write {shown(file)}, and did not")
+            files.to_disk(made)
+            os.replace(made, file)
+            files.to_disk(self._folder)

@@ -24,8 +24,9 @@ from types import CodeType, ModuleType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from expkit.errors import warn
 from expkit.files import code_bytes
-from expkit.paths import code_root, experiment_dir
+from expkit.paths import code_root, experiment_dir, shown
 
 PACKAGE = "expkit.experiments"
 EXECUTED: dict[str, tuple[bytes, CodeType]] = {}  # file: what this process has last executed of it
@@ -33,6 +34,8 @@ SOURCES: WeakKeyDictionary[ModuleType, bytes] = WeakKeyDictionary()  # what each
 STARTED = time.time()  # a file that has not changed since is as it was when this process loaded it
 READ: dict[str, dict[tuple[int, ...], bytes]] = {}  # file beside a train.py, no Python: state when read to content
 NO_CODE = ("config.yaml", "exp", "__pycache__")  # beside train.py: configuration is compared by its values
+SCHEMAS = ".schema"  # beside train.py: what editors know of its configuration, made from its classes
+UNKNOWN = b'raise ImportError("edited after it was loaded by its path: nobody knows what ran")\n'
 
 _EXPKIT = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _looking = threading.local()
@@ -41,6 +44,8 @@ _early: list[ModuleType] = []  # loaded before their source could be seen: they 
 
 def watch() -> None:
     """See what the project's code imports, by a `Loader`, and which files beside a train.py it reads, from now on."""
+    package = sys.modules[PACKAGE] = sys.modules["expkit"].__dict__["experiments"] = ModuleType(PACKAGE)
+    package.__path__ = [str(code_root() / "experiments")]
     sys.path_hooks.insert(0, _finder)
     sys.addaudithook(_see)
     for folder in [folder for folder in sys.path_importer_cache if own_path(folder)]:
@@ -189,3 +194,55 @@ def _is_beside(folder: Path, name: str) -> bool:
     if os.path.isfile(f"{path}.py"):
         return True
     return os.path.isdir(path) and any(entry.endswith(".py") for entry in os.listdir(path))
+
+
+def loaded_sources(experiment: str) -> dict[str, bytes]:
+    """The project's own files that this process has imported, as they were executed, by their path from its root.
+
+    Not those of other experiments, and not expkit: a run does not change with an update of the template.
+    """
+    root = code_root()
+    experiments, own = (os.path.join(root, "experiments", *name) + os.sep for name in ((), (experiment,)))
+    sources: dict[str, bytes] = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
+        if not isinstance(file, str) or not os.path.isabs(file):  # torch.ops says "_ops.py"
+            continue
+        path = own_path(file) if name not in ("__main__", "__mp_main__") else None
+        if path is None or (path.startswith(experiments) and not path.startswith(own)):
+            continue
+        loader = getattr(getattr(module, "__spec__", None), "loader", None)
+        path = str(getattr(loader, "archive", path))  # a zip file
+        if module not in SOURCES:
+            SOURCES[module] = _of_unseen(path)
+        sources[Path(path).relative_to(root).as_posix()] = SOURCES[module]
+    return sources
+
+
+def _of_unseen(file: str) -> bytes:
+    """What a module was loaded from by its path: what the file holds, unless that may have changed since."""
+    with suppress(OSError):
+        found = os.stat(file)
+        if max(found.st_mtime, found.st_ctime) <= STARTED and (content := read_code(file)) is not None:
+            return content
+    warn(f"{shown(Path(file))} was loaded by its path and may have changed since: import it by its name")
+    return UNKNOWN
+
+
+def files_read(experiment: str) -> dict[str, bytes]:
+    """The files beside train.py that are no Python and that this process has read, by their path from the root.
+
+    One that was read with several contents has all of them. What a training writes there, or a library, is no code.
+    """
+    root = code_root()
+    own = os.path.join(root, "experiments", experiment) + os.sep
+    found = {file: contents for file, contents in READ.items() if file.startswith(own)}
+    different = {file: dict.fromkeys(contents.values()) for file, contents in found.items()}
+    return {Path(file).relative_to(root).as_posix(): b"\0".join(each) for file, each in different.items()}
+
+
+def read_code(file: str) -> bytes | None:
+    try:
+        return code_bytes(file)
+    except OSError:
+        return None
