@@ -29,11 +29,8 @@ from sklearn.model_selection import StratifiedKFold  # noqa: E402
 from sklearn.neural_network import MLPClassifier  # noqa: E402
 from sklearn.svm import SVC  # noqa: E402
 
-from expkit.study import options  # noqa: E402
-from expkit.study.report import Reference  # noqa: E402
-from expkit.study.space import Space  # noqa: E402
-from expkit.study.storage import opened  # noqa: E402
-from expkit.study.trials import Trials  # noqa: E402
+from expkit import study as options  # noqa: E402
+from expkit.study import Reference, Space, Trials, opened  # noqa: E402
 from expkit.train.pruning import STEPS, Pruned, Reports  # noqa: E402
 
 FOLDS, EPOCHS = 5, 20

@@ -25,6 +25,7 @@ from filelock import FileLock
 from light import add_light
 
 ROOT = Path(__file__).parents[1]
+EXP = ("-c", "from expkit.cli import main; main()")  # after python: the command exp
 GIT = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
 ANSWERS = {"project_name": "Digits & Co", "wandb_project": "digits", "n_folds": 5}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Completed, call, commit_all
+from conftest import EXP, Completed, call, commit_all
 from light import CONFIG
 from test_exp import clone, environment_of
 from test_help import RUN_ALL
@@ -77,7 +77,7 @@ class Agent:
         return call(sys.executable, *command, cwd=self.project, env=environment_of(self.project), check=False)
 
     def exp(self, *arguments: str) -> Any:
-        done = self.run("-m", "expkit.cli", *arguments, "--json")
+        done = self.run(*EXP, *arguments, "--json")
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from commands import Background, command
-from conftest import Project, background, call
+from conftest import EXP, Project, background, call
 from experiments import own_experiment
 from filelock import FileLock, Timeout
 from helpers import counting, results, start
@@ -542,9 +542,7 @@ def test_snapshots_that_nothing_refers_to(clone: Path, root: Path) -> None:
     assert len(set(made.values())) == 9 == len(snapshots(clone))
 
     def cleaned(*arguments: str) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(in_root(clone, root, "-m", "expkit.cli", "clean", *arguments, "--json"))[
-            "kinds"
-        ]
+        content: dict[str, Any] = json.loads(in_root(clone, root, *EXP, "clean", *arguments, "--json"))["kinds"]
         return content
 
     assert "snapshots" not in cleaned() and cleaned("snapshots")["snapshots"]["count"] == 1
@@ -580,7 +578,7 @@ def test_a_snapshot_that_goes_during_a_training_comes_back(clone: Path, root: Pa
 
 def test_without_a_repository_there_are_no_snapshots(clone: Path, root: Path) -> None:
     shutil.rmtree(clone / ".git")
-    assert '"count": 0' in in_root(clone, root, "-m", "expkit.cli", "clean", "snapshots", "--json")
+    assert '"count": 0' in in_root(clone, root, *EXP, "clean", "snapshots", "--json")
 
 
 # Wherever it is called

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Project, background, call, clean_environment
+from conftest import EXP, Project, background, call, clean_environment
 from conftest import clone as clone_of
 from experiments import own_experiment
 from helpers import HEAVY, counting, imported, load
@@ -234,9 +234,7 @@ def test_watch(root: Path) -> None:
     environment = clean_environment() | {"PROJECT_ROOT": str(root), "TERM": "xterm", "COLUMNS": "140"}
     environment["EXPKIT_ROOT"] = str(expkit.code_root())
     terminal, child = pty.openpty()
-    watching = background(
-        sys.executable, "-m", "expkit.cli", "board", "--watch", stdout=child, stderr=child, env=environment
-    )
+    watching = background(sys.executable, *EXP, "board", "--watch", stdout=child, stderr=child, env=environment)
     os.close(child)
     screen = ""
     deadline = time.monotonic() + 60
@@ -351,7 +349,7 @@ def test_diff_of_code(clone: Path, root: Path) -> None:
     (clone / f"experiments/{LIGHT}/model.py").open("a").write("\n# another thought\n")
     (clone / "README.md").write_text("new words\n")
     call(*train, "exp.name=after", cwd=clone, env=environment)
-    done = call(sys.executable, "-m", "expkit.cli", "diff", "before", "after", cwd=clone, env=environment)
+    done = call(sys.executable, *EXP, "diff", "before", "after", cwd=clone, env=environment)
     assert "+# another thought" in done.stdout
     assert "README.md" in done.stdout and "new words" not in done.stdout
 
@@ -503,9 +501,7 @@ def test_a_parameter_set_that_does_not_compose_is_left_out(clone: Path) -> None:
     folder = clone / f"experiments/{BASELINE}/exp"
     (folder / "003.yaml").write_text("name: old\ntrain: {dropout: 0.5}\n")
     (folder / "004.yaml").write_text("name: [x\n")
-    done = call(
-        sys.executable, "-m", "expkit.cli", "new", "next", "--from", "001", cwd=clone, env=environment_of(clone)
-    )
+    done = call(sys.executable, *EXP, "new", "next", "--from", "001", cwd=clone, env=environment_of(clone))
     assert {file.stem for file in (clone / "experiments/003-next/exp").iterdir()} == {"001", "002"}
     said = done.stderr.splitlines()
     assert said[0].startswith("warning: left out the parameter set 003: exp/003.yaml: there is no key")
@@ -535,7 +531,7 @@ def test_the_baseline_of_another_framework(clone: Path) -> None:
 
 def test_check(clone: Path) -> None:
     """One line a problem, for every kind of it; nothing heavy is imported."""
-    check = [sys.executable, "-m", "expkit.cli", "check"]
+    check = [sys.executable, *EXP, "check"]
     done = call(*check, cwd=clone, env=environment_of(clone, PYTHONPROFILEIMPORTTIME="1"))
     assert "4 of 4 parameter sets are fine" in done.stdout
     assert imported(done.stderr).isdisjoint(set(HEAVY) - {"rich"})

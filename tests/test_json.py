@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from commands import command
-from conftest import call
+from conftest import EXP, call
 from helpers import counting, load
 from light import LIGHT
 from test_exp import clone, environment_of, exp
@@ -149,7 +149,7 @@ def test_the_code_in_a_diff_has_no_colours(clone: Path, root: Path) -> None:
         call(*train, cwd=clone, env=environment)
         (clone / f"experiments/{LIGHT}/model.py").open("a").write("\n# another thought\n")
         (clone / "README.md").write_text("new words\n")
-    diff = [sys.executable, "-m", "expkit.cli", "diff", "before", "after", "--json"]
+    diff = [sys.executable, *EXP, "diff", "before", "after", "--json"]
     code = json.loads(call(*diff, cwd=clone, env=environment).stdout)["code"]
     assert code["same"] is False and "\n+# another thought" in code["experiment"]
     assert "README.md" in code["other_files"] and "README.md" not in code["experiment"]

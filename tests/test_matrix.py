@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ANSWERS, Project, call, commit_all, copier, data_arguments
+from conftest import ANSWERS, EXP, Project, call, commit_all, copier, data_arguments
 from test_lightgbm import boosting
 from test_torch import network
 from test_update import append, files_of, release, unmerged
@@ -76,5 +76,5 @@ def trains(theirs: Project, folder: Path, root: Path, framework: str, n_folds: i
     two = rows.pop("two")
     [row] = rows.values()
     assert (row.folds_done, row.n_folds, row.marks) == (n_folds, n_folds, ())
-    again = [theirs.python, "-m", "expkit.cli", "reproduce", two.folder.name]
+    again = [theirs.python, *EXP, "reproduce", two.folder.name]
     assert call(*again, cwd=folder, env=theirs.environment(**here)).stdout == "identical\n"

@@ -16,7 +16,7 @@ from expkit import errors, record
 from expkit.clean import KINDS
 from expkit.cli import app
 from expkit.config.values import flat
-from expkit.launch.main import main
+from expkit.launch import main
 
 SOURCE = ROOT / "expkit/src/expkit"
 PAGES = {page.stem: page.read_text() for page in (ROOT / "docs").glob("*.md")}

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from check_jsonschema.parsers.yaml import construct_yaml_implementation, impl2loader
-from conftest import GIT, background, call, clean_environment, commit_all
+from conftest import EXP, GIT, background, call, clean_environment, commit_all
 from conftest import clone as clone_of
 from experiments import own_experiment
 from helpers import HEAVY, imported
@@ -617,7 +617,7 @@ def test_a_new_experiment_and_two_branches(tmp_path: Path) -> None:
     }
 
     def run(*arguments: str) -> str:
-        return call(sys.executable, "-m", "expkit.cli", *arguments, cwd=clone, env=environment).stdout
+        return call(sys.executable, *EXP, *arguments, cwd=clone, env=environment).stdout
 
     def git(*arguments: str, check: bool = True) -> str:
         return call(*GIT, *arguments, cwd=clone, check=check).stdout
@@ -654,7 +654,7 @@ def test_code_that_differs_in_schemas_alone_is_the_same(tmp_path: Path, root: Pa
         (clone / f"experiments/{changed}/.schema").mkdir(exist_ok=True)
         (clone / f"experiments/{changed}/.schema/config.json").write_text(name)
     for other in ("two", "three"):
-        done = call(sys.executable, "-m", "expkit.cli", "diff", "one", other, "--json", cwd=clone, env=environment)
+        done = call(sys.executable, *EXP, "diff", "one", other, "--json", cwd=clone, env=environment)
         assert json.loads(done.stdout)["code"] == {"same": True, "experiment": "", "other_files": ""}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from commands import command
-from conftest import call
+from conftest import EXP, call
 from light import LIGHT
 from test_exp import clone, environment_of, exp
 
@@ -144,7 +144,7 @@ def test_a_terminal_without_utf_8(clone: Path, root: Path) -> None:
     environment = environment_of(clone, PROJECT_ROOT=str(root), PYTHONIOENCODING="ascii")
     train = [sys.executable, f"experiments/{LIGHT}/train.py", "exp.fold=[0,1]"]
     assert "quality 10.0000 \\xb1 0.0000" in call(*train, cwd=clone, env=environment).stdout
-    command_line = [sys.executable, "-m", "expkit.cli"]
+    command_line = [sys.executable, *EXP]
     shown = call(*command_line, "show", "light", cwd=clone, env=environment).stdout
     assert shown.isascii() and "CV quality 10.0000 \\xb1 0.0000" in shown
     assert "\\u5b9f\\u9a13\\xe9\\U0001f389_loss by epoch: 0.2000 (_) to 1.000 (#)" in shown

@@ -19,13 +19,10 @@ from test_exp import exp
 
 import expkit
 from expkit import notes, record
+from expkit import study as options
 from expkit.board import ordered, row_of
 from expkit.cli.results import _under_way
-from expkit.study import options
-from expkit.study.report import Outcome
-from expkit.study.space import Space
-from expkit.study.storage import opened
-from expkit.study.trials import LOST, MOST_LOST, Trials, of_other_code
+from expkit.study import LOST, MOST_LOST, Outcome, Space, Trials, of_other_code, opened
 from expkit.train.pruning import Pruned, Reports
 
 # The score is 10 - log10(x)²: the best is 10, at x = 1; above 50 the training fails.

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from expkit.frames import mistakes as mistakes
     from expkit.frames import oof as oof
     from expkit.frames import runs as runs
-    from expkit.launch.main import main as main
-    from expkit.launch.main import run as run
+    from expkit.launch import main as main
+    from expkit.launch import run as run
     from expkit.project import code_root as code_root
     from expkit.project import input_dir as input_dir
     from expkit.project import output_dir as output_dir
@@ -46,7 +46,7 @@ _NAMES = {
     "board": ["Row", "read_board"],
     "frames": ["LoadedRun", "curves", "load_run", "mistakes", "oof", "runs"],
     "reproduction": ["Reproduction", "reproduce"],
-    "launch.main": ["main", "run"],
+    "launch": ["main", "run"],
     "project": ["code_root", "input_dir", "output_dir", "project_root"],
     "train.fold": ["Fold"],
     "train.splits": ["split"],

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from expkit.config.compat import store
-from expkit.errors import Error
-from expkit.study import options
-
-if TYPE_CHECKING:
-    from expkit.study.search import Search
+from expkit.errors import require
+from expkit.study import PRUNERS, SAMPLERS, SWEEPER, Search
 
 
 class OptunaSweeper(Sweeper):
@@ -27,12 +25,8 @@ class OptunaSweeper(Sweeper):
         """As Hydra calls it, once."""
         from hydra.core.plugins import Plugins
 
-        try:
-            from expkit.study.search import Search
-        except ModuleNotFoundError as error:
-            if error.name != "optuna":
-                raise
-            raise Error("hydra/sweeper=optuna is not installed: uv sync --inexact --extra optuna") from error
+        missing = "hydra/sweeper=optuna is not installed: uv sync --inexact --extra optuna"
+        require(find_spec("optuna") is not None, missing)
         launcher = Plugins.instance().instantiate_launcher(
             config=config, hydra_context=hydra_context, task_function=task_function
         )
@@ -43,8 +37,8 @@ class OptunaSweeper(Sweeper):
         self._search.run(arguments)
 
 
-for name, choices in {"sampler": options.SAMPLERS, "pruner": options.PRUNERS}.items():
+for name, choices in {"sampler": SAMPLERS, "pruner": PRUNERS}.items():
     for choice, values in choices.items():
         store(choice, values, f"hydra/sweeper/{name}")
 target = {"_target_": f"{OptunaSweeper.__module__}.{OptunaSweeper.__name__}", "_recursive_": False}
-store("optuna", target | options.SWEEPER, "hydra/sweeper")
+store("optuna", target | SWEEPER, "hydra/sweeper")

@@ -23,20 +23,81 @@ Examples:
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
 import sys
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from expkit.cli import begin, combine, results
-from expkit.cli.manual import Command, Group, manual
-from expkit.errors import CAUGHT, escape_unprintable, report
+from expkit.errors import CAUGHT, CONTROL, escape_unprintable, plain, report
+from expkit.find import run_names
+from expkit.train.history import number_of
+
+RUN_HELP = "<experiment>/<run>, a folder, or any part of the name that no other run has."
+Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=run_names)]
+Runs = Annotated[list[str], typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=run_names)]
+FORMULA = ("=", "+", "-", "@")
+
+
+def as_json_text(content: Any) -> str:
+    """As other programs read it; what would control a terminal, or what stdout cannot print, is escaped."""
+    is_utf = str(sys.stdout.encoding).lower().startswith("utf")
+    printed = json.dumps(content, indent=2, ensure_ascii=not is_utf, allow_nan=False, default=str)
+    return re.sub(CONTROL, lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", printed)
+
+
+def as_cell(value: Any) -> Any:
+    """A value as CSV for people has it: nothing that controls a terminal, and no text that a spreadsheet calculates.
+
+    A spreadsheet takes text that begins with = + - or @, and is no number, for a formula: such text gets a ' before it.
+    """
+    if not isinstance(value, str):
+        return value
+    cell = plain(value)
+    return f"'{cell}" if cell[:1] in FORMULA and number_of(cell) is None else cell
+
+
+class _Manual:
+    """Prints the epilog as it is written, below a heading."""
+
+    epilog: str | None
+
+    def format_epilog(self, _: Any, formatter: Any) -> None:
+        if self.epilog:
+            with formatter.section("Examples"):
+                for line in self.epilog.splitlines():
+                    formatter.write(f"{line}\n")
+
+
+class Command(_Manual, TyperCommand):
+    """A command with examples."""
+
+
+class Group(_Manual, TyperGroup):
+    """A group of commands with examples."""
+
+
+def manual(docstring: str | None) -> dict[str, Any]:
+    """The help of a command, from its docstring: `help`; and `epilog`, what stands below "Examples:".
+
+    A paragraph with a line that begins with spaces is a table: its lines stay as they are.
+    """
+    text, _, examples = inspect.cleandoc(docstring or "").partition("\n\nExamples:\n")
+    paragraphs = [f"\b\n{part}" if "\n  " in part else part for part in text.split("\n\n")]
+    return {"help": "\n\n".join(paragraphs), "epilog": examples}
+
+
+from expkit.cli import combine, results, work  # noqa: E402 - they import what is above
 
 app = typer.Typer(
     cls=Group, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, **manual(__doc__)
 )
 for command in (
-    begin.new,
-    begin.check,
+    work.new,
+    work.check,
     results.board,
     results.show,
     results.diff,
@@ -44,7 +105,7 @@ for command in (
     combine.submit,
     combine.blend,
     results.oof,
-    results.reproduce,
+    work.reproduce,
     results.clean,
 ):
     extra = {"allow_extra_args": command is results.board}  # it says what to type

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from expkit.cli.shared import Runs, as_json_text
+from expkit.cli import Runs, as_json_text
 from expkit.compare import find_seeds
 from expkit.errors import new_console, score_text, text, warn
 from expkit.find import find_run

@@ -1,4 +1,4 @@
-"""The commands of `exp` for what came of a training: board, show, diff, oof, reproduce, note, clean."""
+"""The commands of `exp` for what came of a training: board, show, diff, oof, note, clean."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 
 from expkit.board import MOST_ROWS, Row, board_table, columns, filtered, hidden_keys, key_of, ordered, read_board
-from expkit.cli.shared import RUN_HELP, Run, as_cell, as_json_text
+from expkit.cli import RUN_HELP, Run, as_cell, as_json_text
 from expkit.compare import against_best, grouped_by_seed, with_other_rows
 from expkit.errors import Error, new_console, require, text, warn
 from expkit.find import find_run, run_names
@@ -287,30 +287,6 @@ def oof(
         print(as_json_text({name: column.tolist() for name, column in table.items()}))
     else:
         write_csv(sys.stdout, table, as_cell)
-
-
-def reproduce(
-    run: Run,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: what differs, and the likely reasons.")] = False,
-) -> None:
-    """Train a run again from its snapshot, and compare.
-
-    Trains the finished folds again, with the code of their snapshot and the recorded configuration. Prints "identical",
-    or what differs and the likely reasons. The run stays as it is. The exit code is 1 when something differs.
-
-    Examples:
-      exp reproduce 001-larger-lr      # takes as long as the training did
-    """
-    from expkit.reproduction import reproduce as train_again
-
-    folder = find_run(run)
-    with console.status(f"training {folder.parent.name}/{folder.name} again"):
-        again = train_again(folder)
-    if as_json:
-        print(as_json_text({"identical": again.identical, **asdict(again)}))
-    else:
-        console.print(str(again), markup=False)
-    raise typer.Exit(0 if again.identical else 1)
 
 
 def note(

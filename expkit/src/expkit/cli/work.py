@@ -1,4 +1,4 @@
-"""The commands of `exp` that begin: a new experiment or parameter set, and whether all of them compose."""
+"""The commands of `exp` that work with configurations: new, check, and reproduce, which trains a run again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from expkit.board import MOST_ROWS
-from expkit.cli.shared import as_json_text
+from expkit.cli import Run, as_json_text
 from expkit.config.parameter_sets import parameter_sets
 from expkit.errors import Error, new_console, require, warn
 from expkit.find import find_run, run_names
@@ -159,3 +159,27 @@ def check(
         console.print(table)
     console.print(f"{len(found) - len(bad)} of {len(found)} parameter sets are fine", markup=False)
     raise typer.Exit(1 if bad else 0)
+
+
+def reproduce(
+    run: Run,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: what differs, and the likely reasons.")] = False,
+) -> None:
+    """Train a run again from its snapshot, and compare.
+
+    Trains the finished folds again, with the code of their snapshot and the recorded configuration. Prints "identical",
+    or what differs and the likely reasons. The run stays as it is. The exit code is 1 when something differs.
+
+    Examples:
+      exp reproduce 001-larger-lr      # takes as long as the training did
+    """
+    from expkit.reproduction import reproduce as train_again
+
+    folder = find_run(run)
+    with console.status(f"training {folder.parent.name}/{folder.name} again"):
+        again = train_again(folder)
+    if as_json:
+        print(as_json_text({"identical": again.identical, **asdict(again)}))
+    else:
+        console.print(str(again), markup=False)
+    raise typer.Exit(0 if again.identical else 1)

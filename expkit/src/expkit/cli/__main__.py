@@ -1,5 +1,0 @@
-"""`python -m expkit.cli` is `exp`."""
-
-from expkit.cli import main
-
-main()
