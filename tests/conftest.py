@@ -1,7 +1,8 @@
-"""One rendered project for all tests and all workers, made with the real tools: a tagged git repository, copier, uv.
+"""What all tests share: a project for expkit in this process, and rendered projects with an environment of their own.
 
-`import expkit` in a test is that of this working tree, for the project of `_make_light`; `root` gives a test data and
-results of its own.
+`import expkit` in a test is that of this working tree, for the project of `_make_plain`, which nothing has rendered;
+`root` gives a test data and results of its own. `project` is rendered once, for all workers, with the real tools: a
+tagged git repository, copier, uv.
 """
 
 from __future__ import annotations
@@ -118,15 +119,33 @@ def _make_project(folder: Path) -> None:
     commit_all(folder)
 
 
-def _make_light(folder: Path) -> None:
-    """The project with the experiment of light.py, and no environment: that of expkit in the tests' own process."""
-    clone(once("project", _make_project), folder)
+PLAIN = """
+[project]
+name = "digits-co"
+version = "0.1.0"
+dependencies = ["expkit"]
+
+[tool.expkit]
+n_folds = 5
+wandb_project = "digits"
+"""
+
+
+def _make_plain(folder: Path) -> None:
+    """The project of expkit in the tests' own process: a baseline, the experiment of light.py, no environment."""
+    (folder / "pyproject.toml").write_text(PLAIN.lstrip())
+    shutil.copy2(ROOT / "template/.gitignore", folder)
+    shutil.copytree(ROOT / "template/conf", folder / "conf")
+    baseline = ROOT / "expkit/src/expkit/baselines/sklearn"
+    shutil.copytree(baseline, folder / "experiments/001-baseline", ignore=shutil.ignore_patterns("__pycache__"))
     add_light(folder)
     commit_all(folder)
 
 
 def _make_sweeping(folder: Path) -> None:
-    clone(once("light", _make_light), folder)
+    clone(once("project", _make_project), folder)
+    add_light(folder)
+    commit_all(folder)
     call("uv", "sync", "-q", "--all-extras", cwd=folder, env=clean_environment())
     share_bytecode(once("project", _make_project), folder)
     _compile(folder, "joblib.externals.loky, optuna.storages, submitit")
@@ -162,9 +181,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if not is_worker:
         os.environ[RUN] = secrets.token_hex(4)
     if is_worker or not getattr(config.option, "numprocesses", None):
-        light = once("light", _make_light)
-        os.environ["EXPKIT_ROOT"] = str(light)
-        sys.path.insert(0, str(light / "src"))
+        os.environ["EXPKIT_ROOT"] = str(once("plain", _make_plain))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

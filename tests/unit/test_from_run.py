@@ -11,7 +11,6 @@ from unittest.mock import Mock
 
 import pytest
 import yaml
-from conftest import Project
 from experiments import own_experiment
 from helpers import counting, scores_and_predictions
 from hypothesis import HealthCheck, given, settings
@@ -408,14 +407,3 @@ def test_a_blend_and_a_broken_run_have_no_parameters(kinds: Path) -> None:
     broken = replace(blend, info=None, problems=("broken run.json (no JSON)",))
     with pytest.raises(expkit.Error, match=r"the configuration of .*/recorded is not known: broken run.json"):
         parameter_set_from_run(kinds.name, "004", broken)
-
-
-def test_a_trial_of_a_study(light: Path, shared_sweeping: Project, root: Path) -> None:
-    """By its name; trained as a parameter set, it predicts the same."""
-    search = ["-m", "hydra/sweeper=optuna", "exp.train.x=tag(log,interval(0.01,40))", "hydra.sweeper.n_trials=2"]
-    shared_sweeping.train(*search, "exp.fold=[0]", experiment=LIGHT, root=root)
-    trials = sorted(path.name for path in (root / "output" / LIGHT).glob("light,*"))
-    made(light, trials[0])
-    expkit.run(light.name, overrides=["exp=004", "exp.fold=[0]"])
-    again = scores_and_predictions(counting(root, "004", light.name))
-    assert len(trials) == 2 and again == scores_and_predictions(counting(root, trials[0])) != {}

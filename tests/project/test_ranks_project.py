@@ -6,20 +6,14 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from conftest import Project, background, call, clean_environment, own_copy, share_bytecode
-from damage import at_once
-from test_torch import network
 
 import expkit
 from expkit import record
-from expkit.errors import Failed, Terminated
 from expkit.train.ranks import Ranks
-
-__all__ = ["network"]  # the fixture
 
 # Each rank adds its number; what comes out is the sum over both. "fail<rank>" in control/: that rank fails in fold 1.
 # On all rows, each rank asks what the folds have found.
@@ -240,41 +234,3 @@ def two() -> Iterator[tuple[Ranks, Ranks]]:
         one.rank, one.size, one._store = rank, 2, store
     yield made
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def test_rank_0_ends_when_the_others_have_left(two: tuple[Ranks, Ranks]) -> None:
-    """Its process may be where they meet: one that still asks what is next would fail."""
-    leader, other = two
-    with ThreadPoolExecutor(1) as pool:
-        end = pool.submit(leader.end)
-        with pytest.raises(TimeoutError):
-            end.result(0.5)
-        other._store.set("left1", "")
-        end.result(10)
-
-
-def test_rank_0_does_not_wait_for_one_that_has_failed(two: tuple[Ranks, Ranks]) -> None:
-    leader, other = two
-    other.failure(ValueError("planted"))
-    with at_once("rank 0", 1), pytest.raises(Failed, match="rank 1: ValueError: planted"):
-        leader.end()
-
-
-@pytest.mark.parametrize("later", [RuntimeError("Connection closed by peer"), KeyboardInterrupt(), Terminated(143)])
-def test_the_first_failure_is_the_one_to_tell(two: tuple[Ranks, Ranks], later: BaseException) -> None:
-    """Also when torchrun ends rank 0 for it."""
-    leader, other = two
-    assert leader.failure(later) is later if isinstance(later, KeyboardInterrupt | Terminated) else True
-    first = ValueError("planted")
-    assert other.failure(first) is first
-    told = leader.failure(later)
-    assert str(told) == "rank 1: ValueError: planted" and "ValueError: planted" in told.__notes__[0]
-    assert other.failure(first) is first
-
-
-def test_ranks_without_a_meeting_place(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes of srun would each take folds of their own."""
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
-    with pytest.raises(expkit.Error, match="2 processes train together .* is not prepared"):
-        expkit.run("002-light", overrides=["exp.fold=[0]"])
-    assert not (root / "output").exists()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import Project, call
+from conftest import call
 from experiments import own_experiment
 from light import LIGHT
 
@@ -139,21 +139,6 @@ def test_a_flag_that_is_none_is_no_short_one(train: Command, root: Path) -> None
     """--exp is not --experimental-rerun, which would train the base values."""
     for arguments in (["--exp", "001"], ["--exp=001"], ["--e", "exp=001"]):
         assert_refused(train(*arguments, "show_config=true"), f"there is no flag {arguments[0]}: a value", root)
-
-
-def test_not_in_experiments(project: Project, tmp_path: Path) -> None:
-    """In a process of its own, with the installed expkit; and a train.py of another project."""
-    for place, complaint in (
-        ("experiments/group/001-baseline", "an experiment is a train.py in a folder of experiments/"),
-        ("experiments/001-baseline", "is no experiment of the project"),
-    ):
-        folder = tmp_path / place
-        shutil.copytree(project.folder / "experiments/001-baseline", folder)
-        before = files(tmp_path)
-        done = call(project.python, folder / "train.py", cwd=tmp_path, env=project.environment(), check=False)
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-        assert complaint in done.stderr
-        assert [file for file in files(tmp_path) if "__pycache__" not in file] == before
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from commands import command
-from conftest import call, commit_all
 from experiments import own_experiment
 from helpers import counting
 from light import LIGHT
@@ -114,20 +113,6 @@ def test_processes_that_note_at_the_same_time(tmp_path: Path) -> None:
         process.join()
     texts = read_notes(tmp_path)["001-one/a"].texts
     assert sorted(text.split(" x")[0] for text in texts) == sorted(f"{a} {b}" for a in range(4) for b in range(50))
-
-
-def test_branches_that_both_note_merge_by_themselves(tmp_path: Path, template_repository: Path) -> None:
-    shutil.copy(template_repository / "template/.gitattributes", tmp_path)
-    add_note("001-one/a", {"text": "before"}, tmp_path / "notes")
-    commit_all(tmp_path)
-    call("git", "checkout", "-qb", "other", cwd=tmp_path)
-    add_note("001-one/a", {"text": "there"}, tmp_path / "notes")
-    commit_all(tmp_path)
-    call("git", "checkout", "-q", "main", cwd=tmp_path)
-    add_note("001-one/a", {"text": "here", "verdict": "kept"}, tmp_path / "notes")
-    commit_all(tmp_path)
-    call("git", "-c", "user.name=a", "-c", "user.email=a@b", "merge", "-q", "other", cwd=tmp_path)
-    assert read_notes(tmp_path / "notes")["001-one/a"].texts == ["before", "there", "here"], "by their time"
 
 
 def test_cv_and_the_leaderboard(root: Path, notes: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from commands import command
-from conftest import Project
 from light import LIGHT
 
 import expkit
@@ -15,13 +14,6 @@ def test_a_single_split_is_complete(root: Path) -> None:
     expkit.run(LIGHT, overrides=["exp.n_folds=1"])
     [row] = expkit.read_board()
     assert (row.folds_done, row.n_folds, row.score, row.std, row.marks) == (1, 1, 10.0, None, ())
-
-
-def test_the_baseline_leaves_out_the_share_that_is_asked_for(project: Project, root: Path) -> None:
-    project.train("exp.n_folds=1", "exp.split.holdout=0.3", "exp.train.epoch=1", root=root, WANDB_MODE="disabled")
-    [row] = expkit.read_board()
-    assert (row.rows, row.marks) == (432, ())  # of 1437
-    project.train("exp.n_folds=1", "exp.debug=true", root=root, WANDB_MODE="disabled")
 
 
 def test_a_test_score_is_a_column(root: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -16,13 +15,13 @@ from typing import Any
 
 import pytest
 from commands import Background, command
-from conftest import EXP, Project, background, call
+from conftest import EXP, background, call
 from experiments import own_experiment
 from filelock import FileLock, Timeout
-from helpers import counting, results, start
-from light import LIGHT, edited, wait_for
+from helpers import counting, results
+from light import LIGHT, edited
 from several import files as several
-from test_exp import clone, environment_of, exp
+from test_exp import environment_of, exp
 from test_overwrite import folders, tree
 from typer.testing import CliRunner
 
@@ -32,7 +31,6 @@ from expkit import record, snapshot
 from expkit.clean import KINDS
 from expkit.cli import app
 
-__all__ = ["clone"]  # a fixture
 MONTH = 30 * 86400
 
 
@@ -197,17 +195,6 @@ def test_a_run_that_a_process_trains_is_kept(root: Path) -> None:
     with held(counting(root), "fold3"):
         assert not found.remove() and counting(root).is_dir()
     assert found.remove() and not found.remove() and folders(root) == []
-
-
-def test_a_training_in_another_terminal_is_not_harmed(sweeping: Project, root: Path) -> None:
-    (root / "control/gate0").touch()
-    process = start(sweeping, root, "exp.fold=[0]")
-    wait_for((root / "control/came0").exists, process)
-    assert listed() == {} and clean("--yes")["failed"]["count"] == 0
-    (root / "control/gate0").unlink()
-    printed, _ = process.communicate(timeout=60)
-    assert process.returncode == 0 and "quality 10.0000" in printed
-    assert list(results(root)) == [0]
 
 
 @pytest.mark.parametrize("moment", ["prepared", "between folds"])
@@ -462,29 +449,6 @@ def test_half_a_copy(root: Path) -> None:
     (place / "link").symlink_to(root / "input", target_is_directory=True)
     snapshot.copy_code(LIGHT).leave(jobs_may_wait=False)
     assert sorted(path.name for path in place.iterdir()) == [".lock", ".used", "link"] and (root / "input").is_dir()
-
-
-@pytest.mark.parametrize(
-    ("launcher", "how", "stays"),
-    [("basic", signal.SIGINT, False), ("basic", signal.SIGKILL, True), ("submitit_local", signal.SIGINT, True)],
-)
-def test_the_copy_of_a_sweep(sweeping: Project, root: Path, launcher: str, how: signal.Signals, stays: bool) -> None:
-    """Kept while it runs; and after an interruption, when jobs may wait for submitit, or nobody can tell."""
-    (root / "control/gate0").touch()
-    process = start(sweeping, root, "-m", f"hydra/launcher={launcher}", "exp.seed=1,2", "exp.fold=[0]")
-    wait_for((root / "control/came0").exists, process)
-    assert len(copies(root)) == 1
-    process.send_signal(how)
-    process.wait()
-    (root / "control/gate0").unlink()
-    assert len(copies(root)) == stays
-
-
-def test_the_copy_of_a_sweep_that_is_over(sweeping: Project, root: Path) -> None:
-    (root / "control/fail1").touch()
-    failed = sweeping.train("-m", "exp.seed=1,2", "exp.fold=[0],[1]", experiment=LIGHT, root=root, check=False)
-    assert failed.returncode == 1
-    assert copies(root) == []
 
 
 # Snapshots

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from commands import command
-from conftest import Project, call
 from damage import at_once, make_special, unprivileged
 from experiments import own_experiment
 from helpers import counting, results
@@ -223,13 +222,3 @@ def test_stdout_of_the_c_locale(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnicodeEncodeError) as caught:
         "ü".encode("ascii")
     assert one_line(caught.value) == "no file can be called ü in this locale: set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
-
-
-@pytest.mark.slow
-def test_a_locale_without_unicode(project: Project, root: Path) -> None:
-    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
-    project.train("exp.fold=[0,1]", "exp.train.epoch=2", "exp.n_folds=2", root=root, **plain)
-    environment = project.environment(PROJECT_ROOT=str(root), **plain)
-    command = project.python.with_name("exp")
-    for arguments in (["board"], ["board", "--md"], ["show", "baseline"], ["oof", "baseline"], ["note"], ["clean"]):
-        assert call(command, *arguments, cwd=project.folder, env=environment).stdout

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy
 import pandas
 import pytest
-from conftest import Project, call
 from experiments import own_experiment
 from several import files
 
@@ -77,18 +76,6 @@ def test_models_that_cannot_predict_together(root: Path, values: str, message: s
         expkit.run(folder.name)
         with pytest.raises(expkit.Error, match=message):
             expkit.load_run(folder.name).predict(numpy.zeros((2, 1)))
-
-
-def test_a_model_of_the_experiments_own_class_in_a_fresh_process(project: Project, root: Path) -> None:
-    """A pickle names the class's module, which nobody has imported there."""
-    with own_experiment(with_models("Constant(fold.number + 0.5)")) as folder:
-        expkit.run(folder.name)
-        script = f"import expkit; run = expkit.load_run('{folder.name}'); print(run.model(2).value, run.model(2))"
-        environment = project.environment(
-            PROJECT_ROOT=str(root), EXPKIT_ROOT=str(expkit.code_root()), PYTHONPATH=str(expkit.code_root() / "src")
-        )
-        printed = call(project.python, "-c", script, cwd=folder, env=environment).stdout
-    assert printed.startswith("2.5 <expkit.experiments.")
 
 
 def test_predictions_side_by_side(root: Path) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 from commands import command
-from conftest import Project, call
-from helpers import load
 
 import expkit
 from expkit.show import last_curves
@@ -46,27 +43,3 @@ def test_a_curve_over_its_own_axis(
         assert run.history(0, axis=kind) == {name: [row.get(name) for row in mine] for name in names}
     with pytest.raises(expkit.Error, match="axis must be epoch or step, or None"):
         run.history(0, axis="epochs")
-
-
-@pytest.mark.slow
-def test_the_notebook_draws_epochs_apart_from_steps(project: Project, root: Path, tmp_path: Path) -> None:
-    """The cells of compare.ipynb that draw learning curves, and what matplotlib has drawn."""
-    rows = [*EPOCHS[:2], *STEPS, *EPOCHS[2:]]  # the last column is one of steps
-    command("exp.fold=[0]", during=lambda fold: [fold.log(row) for row in rows]).train()
-    command("exp.fold=[0]", "exp.name=steps", during=lambda fold: [fold.log(row) for row in STEPS]).train()
-    cells = [cell for cell in load(project.folder / "notebooks/compare.ipynb")["cells"] if cell["cell_type"] == "code"]
-    code = "\n".join("".join(cell["source"]) for cell in cells[:2])
-    code += """
-import json
-drawn = [[axis.get_xlabel(), axis.get_title(), [list(line.get_xdata()) for line in axis.lines]] for axis in axes[0]]
-print(json.dumps(drawn))
-"""
-    variables = {
-        "UV_PROJECT_ENVIRONMENT": str(tmp_path / "environment"),
-        "MPLBACKEND": "agg",
-        "PROJECT_ROOT": str(root),
-    }
-    python = ["uv", "run", "-q", "--group", "notebook", "python", "-c", code]
-    printed = call(*python, cwd=project.folder, env=project.environment(**variables)).stdout
-    lines = [[1.0, 2.0, 3.0, 4.0]] * 2  # the fold, and the mean of all
-    assert json.loads(printed.splitlines()[-1]) == [["epoch", "loss", lines], ["epoch", "accuracy", lines]]

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import EXP, Project, background, call, clean_environment
+from conftest import EXP, background, call, clean_environment
 from conftest import clone as clone_of
 from experiments import own_experiment
 from helpers import HEAVY, counting, imported, load
@@ -575,14 +575,6 @@ def test_help_and_completion(shop: Path) -> None:
     assert f"{BASELINE}/{BEST}" in CliRunner().invoke(app, env=completing, prog_name="exp").output
 
 
-def test_the_installed_command(project: Project, root: Path) -> None:
-    """An error is one line on stderr; nothing that a pipe closed early leaves a traceback."""
-    environment = project.environment(PROJECT_ROOT=str(root))
-    done = call(project.python.with_name("exp"), "show", "x", cwd=project.folder, env=environment, check=False)
-    assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr.startswith("error: there are no runs") and done.stderr.count("\n") == 1
-
-
 # From Python
 
 
@@ -615,38 +607,6 @@ def test_runs_without_pandas(root: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(expkit.Error, match="expkit.runs needs pandas"):
         expkit.runs()
-
-
-RUNS = """
-import expkit
-
-board = expkit.runs()
-assert board.iloc[0]["run"] == "001-larger-lr" and board["score"].iloc[0] > 0.97
-assert board["finished"].dt.tz is not None
-assert {"experiment", "score", "std", "seed", "exp.train.learning_rate"} <= set(board.columns)
-"""
-
-
-@pytest.mark.slow
-def test_notebook_and_runs(shop: Path, project: Project, tmp_path: Path) -> None:
-    """Runs top to bottom, with real runs and with none; it is stored without outputs. The board is a DataFrame."""
-    notebook = project.folder / "notebooks/compare.ipynb"
-    assert not [cell for cell in load(notebook)["cells"] if cell.get("outputs")]
-    execute = ["jupyter", "nbconvert", "--to", "notebook", "--execute", "--stdout", "--log-level=ERROR", str(notebook)]
-    environment = project.environment(UV_PROJECT_ENVIRONMENT=str(tmp_path / "environment"), PROJECT_ROOT=str(shop))
-    with_notebook = ["uv", "run", "-q", "--group", "notebook"]
-
-    def outputs(root: Path) -> list[dict[str, Any]]:
-        printed = call(*with_notebook, *execute, cwd=project.folder, env=environment | {"PROJECT_ROOT": str(root)})
-        found = [output for cell in json.loads(printed.stdout)["cells"] for output in cell.get("outputs", [])]
-        assert not [output for output in found if output["output_type"] == "error"]
-        return found
-
-    assert len([output for output in outputs(shop) if "image/png" in output.get("data", {})]) == 3
-    (tmp_path / "empty").mkdir()
-    text = "".join("".join(output.get("text", "")) for output in outputs(tmp_path / "empty"))
-    assert "No runs yet. Train the baseline first" in text
-    call(*with_notebook, "python", "-c", RUNS, cwd=project.folder, env=environment)
 
 
 # What is told to agents

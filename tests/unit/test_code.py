@@ -13,10 +13,8 @@ from types import ModuleType
 
 import numpy  # noqa: F401  # before a test forgets what it has imported
 import pytest
-from conftest import Project, call
 from experiments import own_experiment
-from helpers import results, start
-from light import CONFIG, LIGHT, edited, wait_for
+from light import CONFIG, LIGHT
 
 import expkit
 from expkit import code, files
@@ -24,7 +22,6 @@ from expkit.compare import compare
 from expkit.config.load import load_experiment
 from expkit.fingerprint import changed_since, file_hashes
 
-PACKAGE = "digits_co_experiments"
 TRAIN = """
 {imports}
 
@@ -62,35 +59,6 @@ def imported(imports: str, prediction: str = "1.0", **files: str) -> Iterator[tu
 def recorded(experiment: str) -> dict[str, bytes]:
     load_experiment(experiment)
     return {path.rpartition("/")[2]: source for path, source in code.loaded_sources(experiment).items()}
-
-
-def test_a_package_that_is_imported_above_expkit(sweeping: Project, root: Path) -> None:
-    """Edited during fold 0: the hashes and the snapshot of fold 0 have what ran, and fold 1 is marked."""
-    shared = sweeping.folder / f"src/{PACKAGE}/features.py"
-    train = sweeping.folder / "experiments" / LIGHT / "train.py"
-    shared.write_text("K = 1\n")
-    try:
-        with (
-            edited(train, "from dataclasses import", f"from {PACKAGE} import features\nfrom dataclasses import"),
-            edited(train, "[shape.of(exp.train.x)]", "[float(features.K)]"),
-        ):
-            (root / "control/gate0").touch()
-            first = start(sweeping, root, "exp.fold=[0]")
-            wait_for(lambda: (root / "control/came0").exists(), first)
-            shared.write_text("K = 500\n")
-            (root / "control/gate0").unlink()
-            printed = first.communicate(timeout=60)
-            assert first.returncode == 0, printed
-            done = sweeping.train("exp.fold=[0,1]", experiment=LIGHT, root=root, WANDB_MODE="disabled")
-    finally:
-        shared.unlink()
-    assert f"the code has changed since fold 0 (src/{PACKAGE}/features.py)" in done.stderr
-    assert [row.marks for row in expkit.read_board()] == [("partial", "mixed code")]
-    for fold, k in ((0, 1), (1, 500)):
-        result = results(root)[fold]
-        assert result["scores"] == {"quality": k}
-        path = f"{result['git']['snapshot']}:src/{PACKAGE}/features.py"
-        assert call("git", "show", path, cwd=sweeping.folder).stdout == f"K = {k}\n"
 
 
 @pytest.mark.parametrize("is_package", [False, True])

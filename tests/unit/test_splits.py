@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,16 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import command
-from conftest import Project, call
 from experiments import own_experiment
 from helpers import counting, results
 from light import LIGHT
 
 import expkit
-from expkit import fingerprint, record, submission, tables
+from expkit import fingerprint, submission, tables
 from expkit.compare import grouped_by_seed, with_other_rows
 from expkit.config.load import load_experiment
-from expkit.data import read_manifest
 from expkit.train.run import Run
 
 N = 120
@@ -191,28 +188,6 @@ def test_a_file_that_does_not_fit(root: Path, text: str | None, mentions: str) -
     assert mentions in message and "folds.csv" in message
 
 
-def test_the_file_is_part_of_the_data(project: Project, root: Path) -> None:
-    """Of an experiment, too, that says that it reads nothing else."""
-    ids = np.arange(1797)
-    fold_file(root, "id,fold\n" + "".join(f"{each},{each % 2}\n" for each in ids))
-    options = ["exp.split.method=column", "exp.split.file=folds.csv", "exp.n_folds=2", "exp.train.epoch=1"]
-    project.train(*options, "exp.fold=[0]", root=root, WANDB_MODE="disabled")
-    [run] = (root / "output" / "001-baseline").glob("baseline*")
-    oof = record.read_run(run).folds[0].predictions()
-    assert len(oof["id"]) > 600 and set(oof["id"] % 2) == {0}
-    trained_with = results(root, run.name, "001-baseline")[0]["data"]
-    assert list(read_manifest(root / "output", trained_with) or {}) == ["folds.csv"]
-
-    exp = [project.folder / ".venv" / "bin" / "exp", "show", run.name]
-    shown = call(*exp, cwd=project.folder, env=project.environment(PROJECT_ROOT=str(root))).stdout
-    assert "changed since" not in shown
-    (root / "input" / "folds.csv").write_text("id,fold\n" + "".join(f"{each},{(each + 1) % 2}\n" for each in ids))
-    shown = call(*exp, cwd=project.folder, env=project.environment(PROJECT_ROOT=str(root))).stdout
-    assert "data changed since (folds.csv: other content)" in shown
-    warned = project.train(*options, "exp.fold=[0]", root=root, WANDB_MODE="disabled").stderr
-    assert "the data has changed since fold 0 (folds.csv: other content)" in warned
-
-
 # What does not fit
 
 
@@ -327,23 +302,6 @@ def test_ten_folds_are_others_than_five(root: Path) -> None:
     command("exp.train.x=1").train()
     command("exp.train.x=2", n_folds=3).train()  # the ids of its three folds are those of the first three
     assert marked() == {"1": [False], "2": [True]}
-
-
-def test_the_cli_says_so(four_runs: Path, project: Project) -> None:
-    def exp(*arguments: str) -> str:
-        command = [project.folder / ".venv" / "bin" / "exp", *arguments]
-        return call(*command, cwd=project.folder, env=project.environment(PROJECT_ROOT=str(four_runs))).stdout
-
-    lines = [line.rstrip() for line in exp("board").splitlines()]
-    assert [line.endswith("other folds") for line in lines[1:]] == [False, False, True, True]
-    rows = {row["run"][-1]: row for row in json.loads(exp("board", "--json"))}
-    assert rows["1"]["split"] == rows["2"]["split"] != rows["4"]["split"]
-    assert (rows["2"]["marks"], rows["4"]["marks"]) == ("", "other folds")
-    said = "verdict: not comparable: other folds: the folds of "
-    assert said in exp("diff", "x=1", "x=4") and said in exp("diff", "x=8", "x=1")
-    assert said not in exp("diff", "x=1", "x=2")
-    [alone] = json.loads(exp("board", "--json", "--filter", "x=4"))
-    assert alone["marks"] == ""
 
 
 def test_seeds_of_other_folds_are_no_average(root: Path) -> None:
