@@ -86,12 +86,12 @@ def test_five_folds(five_folds: tuple[Path, str]) -> None:
     hits = sum((table["target"] == table["prediction"]).sum() for table in tables)
     scores = [fold.result["scores"]["accuracy"] for fold in run.done.values() if fold.result]
     mean = sum(scores) / 5
-    found = run.score()
+    found = run.score_of()
     assert found is not None and run.cv is not None
     assert found.value == pytest.approx(hits / 1437) and found.value >= 0.97
     assert found.std == pytest.approx((sum((score - mean) ** 2 for score in scores) / 4) ** 0.5)
     assert run.cv["scores"]["accuracy"]["mean"] == pytest.approx(mean)
-    assert (run.metric, run.rows, run.is_complete, record.marks_of(run)) == ("accuracy", 1437, True, ())
+    assert (run.metric, run.rows, run.is_complete, run.marks) == ("accuracy", 1437, True, ())
     other = f" ({found.other})" if found.other else ""
     assert f"CV accuracy {found.value:.4f} ± {found.std:.4f}{other}  5/5 folds" in printed
 
@@ -136,8 +136,8 @@ def test_folds_add_up(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         for folds in selections:
             expkit.run("001-baseline", overrides=["exp.debug=false", QUICK, f"exp.fold={folds}"])
         run = record.read_run(counting(tmp_path / where, f"baseline,{QUICK}", "001-baseline"))
-        kept[where] = scores_and_predictions(run.folder), run.score()
-        assert record.marks_of(run) == ("partial",)
+        kept[where] = scores_and_predictions(run.folder), run.score_of()
+        assert run.marks == ("partial",)
     assert kept["once"] == kept["later"]
 
 

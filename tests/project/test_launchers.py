@@ -62,8 +62,8 @@ def test_folds_in_parallel_are_the_folds_of_one_process(sweeping: Project, tmp_p
     one, many = (counting(tmp_path / root, name, "001-baseline") for root in ("one", "many"))
     assert len(scores_and_predictions(one)) == 5
     assert scores_and_predictions(many) == scores_and_predictions(one)
-    score = record.read_run(many).score()
-    assert score is not None and score == record.read_run(one).score()
+    score = record.read_run(many).score_of()
+    assert score is not None and score == record.read_run(one).score_of()
     last = done.stdout.splitlines()[-1]
     assert last.split()[:3] == [f"001-baseline/{name}", f"{score.value:.4f}", "±"]
     assert " 5/5 " in last
@@ -106,7 +106,7 @@ def test_jobs_in_other_processes_import_the_copy(sweeping: Project, root: Path, 
         assert (result["git"]["commit"], result["git"]["dirty"]) == (head, False)
         name = f"{result['git']['snapshot']}:experiments/{LIGHT}/model.py"
         assert "as submitted" in call("git", "show", name, cwd=sweeping.folder).stdout
-    assert "mixed code" not in record.marks_of(record.read_run(counting(root)))
+    assert "mixed code" not in record.read_run(counting(root)).marks
     assert not (root / f"output/{LIGHT}/edited").exists()
 
 
@@ -138,7 +138,7 @@ def test_jobs_in_this_process_use_the_code_that_is_loaded(
         assert result["values"]["environment"]["HYDRA_FULL_ERROR"] is None
         name = f"{result['git']['snapshot']}:experiments/{LIGHT}/model.py"
         assert "as submitted" in call("git", "show", name, cwd=sweeping.folder).stdout
-    assert "mixed code" not in record.marks_of(record.read_run(counting(root)))
+    assert "mixed code" not in record.read_run(counting(root)).marks
     assert printed.splitlines()[-1] == "after: None None []"
 
 
@@ -298,7 +298,7 @@ def test_the_summary_is_right_when_all_finish_in_one_instant(sweeping: Project, 
     ended = [result["values"]["ended"] for result in results(root).values()]
     assert max(ended) - min(ended) < 0.5
     run = record.read_run(counting(root))
-    assert run.is_complete and run.cv is not None and record.marks_of(run) == ()
+    assert run.is_complete and run.cv is not None and run.marks == ()
     assert printed.splitlines()[-1].split()[1:5] == ["10.0000", "±", "0.0000", "5/5"]
 
 

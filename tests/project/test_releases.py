@@ -131,7 +131,7 @@ def test_experiments_of_every_release_run(updated: list[Updated], project: Proje
             for arguments in RUNS:
                 call(project.python, train, *arguments, cwd=old.folder, env=environment)
             [run] = (record.read_run(folder) for folder in record.run_folders(old.folder / "output"))
-            assert run.name.startswith("001") and run.score() is not None and not run.problems
+            assert run.name.startswith("001") and run.score_of() is not None and not run.problems
             assert list((old.folder / "output/debug" / train.parent.name).rglob("submission.csv"))
             shutil.rmtree(old.folder / "output")
 

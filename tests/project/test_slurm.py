@@ -115,7 +115,7 @@ def test_an_edit_does_not_reach_a_queued_job(sweeping: Project, cluster: dict[st
         assert values["environment"]["OMP_NUM_THREADS"] == "1"
         name = f"{result['git']['snapshot']}:experiments/{LIGHT}/model.py"
         assert "as submitted" in call("git", "show", name, cwd=sweeping.folder).stdout
-    assert "mixed code" not in record.marks_of(record.read_run(counting(root)))
+    assert "mixed code" not in record.read_run(counting(root)).marks
 
 
 def test_scancel_then_the_same_command(sweeping: Project, cluster: dict[str, str], root: Path) -> None:

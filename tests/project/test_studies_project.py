@@ -62,7 +62,7 @@ def test_a_study_looks_for_the_highest_score(sweeping: Project, root: Path) -> N
     assert [state for state, _, _ in done] == ["COMPLETE"] * 3
     scores = [score for _, _, score in done if score is not None]
     assert best(root) == max(scores)
-    assert sorted(score.value for run in runs(root) if (score := run.score())) == sorted(scores)
+    assert sorted(score.value for run in runs(root) if (score := run.score_of())) == sorted(scores)
     assert all("x=" in run.name for run in runs(root))
     assert printed.count(" 1/5  ") == 3
 
@@ -199,13 +199,13 @@ def test_a_pruner_ends_bad_trials_early(sweeping: Project, root: Path) -> None:
     found = by_state(root)
     assert set(states) == {"COMPLETE", "PRUNED"} and len(states) == 8
     assert (len(found["complete"]), len(found["pruned"])) == (states.count("COMPLETE"), states.count("PRUNED"))
-    assert all(record.marks_of(run) == ("pruned",) and list(run.done) == [0] for run in found["pruned"])
+    assert all(run.marks == ("pruned",) and list(run.done) == [0] for run in found["pruned"])
     assert all(run.pruned == "after 1 of 5 folds" for run in found["pruned"])
     assert "pruned after 1 of 5 folds" in exp("show", str(found["pruned"][0].folder)).splitlines()
     assert printed.count("pruned after 1 of 5 folds") == states.count("PRUNED")
     assert f"study: {states.count('COMPLETE')} complete, {states.count('PRUNED')} pruned; the best has" in printed
-    worst = max(score.value for run in found["pruned"] if (score := run.score()))
-    assert worst < max(score.value for run in found["complete"] if (score := run.score()))
+    worst = max(score.value for run in found["pruned"] if (score := run.score_of()))
+    assert worst < max(score.value for run in found["complete"] if (score := run.score_of()))
 
     sweeping.train(*ALL_FOLDS, *MEDIAN, up_to(9), experiment=LIGHT, root=root)
     assert len(trials(root)) == 9 and [state for state, _, _ in trials(root)][:8] == states
@@ -214,7 +214,7 @@ def test_a_pruner_ends_bad_trials_early(sweeping: Project, root: Path) -> None:
     x = run.info["config"]["exp"]["train"]["x"] if run.info else None
     expkit.run(LIGHT, overrides=[f"exp.train.x={x}"])
     again = record.read_run(run.folder)
-    assert again.is_complete and record.marks_of(again) == ()
+    assert again.is_complete and again.marks == ()
 
 
 def test_a_pruned_run_comes_last_however_good_it_is(sweeping: Project, root: Path) -> None:
@@ -235,7 +235,7 @@ def test_a_pruned_run_comes_last_however_good_it_is(sweeping: Project, root: Pat
     assert [row.marks for row in rows] == [("partial",), ("partial",), ("pruned",)]
     (best / "fold1" / record.HISTORY).unlink()
     expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.fold=[0,1]"])
-    assert record.marks_of(record.read_run(best)) == ("partial",)
+    assert record.read_run(best).marks == ("partial",)
 
 
 EPOCHS = """    import model
@@ -257,7 +257,7 @@ def test_a_pruner_ends_a_trial_within_a_fold(sweeping: Project, root: Path, wher
     pruned = by_state(root)["pruned"]
     assert len(pruned) == states.count("PRUNED")
     assert {run.pruned for run in pruned} == {"in fold 0, after 10% of its training"}
-    assert all(not run.done and record.marks_of(run) == ("pruned",) for run in pruned)
+    assert all(not run.done and run.marks == ("pruned",) for run in pruned)
     assert printed.count("pruned in fold 0") == len(pruned)
     steps = call_sqlite(root, "SELECT DISTINCT step FROM trial_intermediate_values ORDER BY step")
     assert steps == [(step,) for step in range(1, 51)]

@@ -176,7 +176,7 @@ def test_what_differs_and_nothing_else(light: Path, root: Path) -> None:
     expkit.run(light.name, overrides=command_line)
     run = "light,exp.seed=3,exp.train.x=1e-05"
     text = made(light, run)
-    score = record.read_run(find_run(run)).score()
+    score = record.read_run(find_run(run)).score_of()
     assert score is not None
     about = f"# From {light.name}/{run}: quality {score.value:.6g}, 2 of 5 folds. Only what differs from config.yaml."
     assert text == f"{schema.FIRST_LINE}{about}\n" + 'name: "004"\n\nseed: 3\n\ntrain:\n  x: 1.0e-05\n'
@@ -194,7 +194,7 @@ def test_training_it_gives_the_same_predictions(light: Path, root: Path) -> None
     score = expkit.run(light.name, overrides=["exp=004"])
     again = counting(root, "004", light.name)
     assert scores_and_predictions(again) == scores_and_predictions(run) and len(scores_and_predictions(run)) == 3
-    whole = record.read_run(run).score()
+    whole = record.read_run(run).score_of()
     assert whole is not None and score == whole.value
 
 

@@ -148,7 +148,7 @@ def test_a_training_that_is_killed_at_any_moment(root: Path, quick: None, reques
         assert train() == 10.0
         assert {number: (counting(root) / f"fold{number}").stat().st_mtime_ns for number in done} == changed
         assert scores_and_predictions(counting(root)) == expected
-        assert record.marks_of(look(counting(root))) == ("partial",)
+        assert look(counting(root)).marks == ("partial",)
     assert numbers == {0, 1, 2, 3}
 
 

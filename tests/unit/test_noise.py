@@ -512,7 +512,7 @@ def test_better_or_worse(price: Path) -> None:
     assert list(good.record.done[0].predictions()["id"]) == list(bad.record.done[0].predictions()["id"])[::-1]
     assert good.row.score is not None and bad.row.score is not None
     assert (found["metric"], found["greater_is_better"], found["verdict"]) == ("rmse", False, "worse")
-    scores = [run.record.score() for run in (good, bad)]
+    scores = [run.record.score_of() for run in (good, bad)]
     differences = [scores[0].folds[fold] - scores[1].folds[fold] for fold in range(3) if scores[0] and scores[1]]
     assert found["folds"] == vars(corrected_t(differences, 1 / 2)) | {"folds": [0, 1, 2], "seeds": []}
     rows = found["rows"]

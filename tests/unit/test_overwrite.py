@@ -120,7 +120,7 @@ def test_folds_that_are_not_asked_for_are_kept_without_a_copy(root: Path) -> Non
 
     command("exp.fold=[0]", "overwrite=true").train()
     second = record.read_run(counting(root))
-    assert (second.is_complete, record.marks_of(second), second.score()) == (True, (), first.score())
+    assert (second.is_complete, second.marks, second.score_of()) == (True, (), first.score_of())
     assert second.folder != first.folder and folders(root) == [second.folder.name]
     now = {fold.number: (fold.folder / record.OOF).stat().st_ino for fold in second.done.values()}
     assert {number for number in now if now[number] == places[number]} == {1, 2, 3, 4}
@@ -333,7 +333,7 @@ def test_fewer_folds_with_overwrite_while_a_fold_trains(root: Path) -> None:
         with pytest.raises(expkit.Error, match="has been replaced"):
             late.finish()
     run = record.read_run(counting(root))
-    assert (len(run.done), run.n_folds, record.marks_of(run)) == (2, 2, ())
+    assert (len(run.done), run.n_folds, run.marks) == (2, 2, ())
 
 
 @pytest.mark.parametrize("folds", ["[0]", "[0,1]"])

@@ -12,11 +12,12 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 import expkit
-from expkit import errors, record
+from expkit import errors
 from expkit.clean import KINDS
 from expkit.cli import app
 from expkit.config.values import flat
 from expkit.launch import main
+from expkit.store.marks import COPY
 
 SOURCE = ROOT / "expkit/src/expkit"
 PAGES = {page.stem: page.read_text() for page in (ROOT / "docs").glob("*.md")}
@@ -95,7 +96,7 @@ def test_everything_that_a_fold_has_is_in_the_page_for_python() -> None:
 
 # Which functions make the marks of the board and of `exp show`.
 MAKERS = {
-    "record/marks.py": ("own_marks", "parent_marks", "_mixed_packages"),
+    "store/marks.py": ("own_marks", "parent_marks", "_mixed_packages"),
     "record/run.py": ("read_run",),
     "record/fold.py": ("read_fold", "_changed_file"),
     "record/content.py": ("read_checked",),
@@ -126,5 +127,5 @@ def test_every_mark_of_runs_that_do_not_compare_is_in_the_table() -> None:
     keys = [node.slice for node in ast.walk(found) if isinstance(node, ast.Subscript)]
     marks = {key.value for key in keys if isinstance(key, ast.Constant)}
     assert marks == {"other direction", "no common fold", "other target"}
-    for mark in [*marks, "other folds", "1150 of 1437 rows", f"{record.COPY}RUN"]:
+    for mark in [*marks, "other folds", "1150 of 1437 rows", f"{COPY}RUN"]:
         assert f"`{mark}`" in PAGES["results"], mark

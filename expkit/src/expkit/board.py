@@ -23,7 +23,8 @@ from expkit.find import short_names
 from expkit.noise import ratio_of_rows
 from expkit.notes import Notes, read_notes
 from expkit.project import output_dir
-from expkit.record import COPY, RunRecord, marks_of, read_run, run_folders
+from expkit.store import RunRecord, read_run, run_folders
+from expkit.store.marks import COPY
 
 MOST_ROWS = 50  # that a person reads; a file or another program gets all
 
@@ -205,7 +206,7 @@ def row_of(run: RunRecord, noted: Mapping[str, Notes] | None = None) -> Row:
     recorded = run.info["config"] if run.info else {}
     exp = recorded.get("exp")
     seed = exp.get("seed") if isinstance(exp, dict) else None
-    marks = marks_of(run)
+    marks = run.marks
     row = Row(
         run.experiment,
         run.name,
@@ -227,10 +228,10 @@ def row_of(run: RunRecord, noted: Mapping[str, Notes] | None = None) -> Row:
         id=run.info["id"] if run.info else None,
         differs=tuple(mark for mark in marks if mark.startswith(COPY)),
     )
-    score = run.score()
+    score = run.score_of()
     if score is None:
         return row
-    others = {metric: found.value for metric in run.metrics if metric != run.metric and (found := run.score(metric))}
+    others = {metric: found.value for metric in run.metrics if metric != run.metric and (found := run.score_of(metric))}
     others |= run.test_scores
     git = run.git
     commit = f"{git['commit'][:7]}{'*' if git['dirty'] else ''}" if git and git["commit"] else None

@@ -95,7 +95,7 @@ def _machine(origin: dict[str, Any]) -> dict[str, Any]:
 def _scores(old: RunRecord, new: RunRecord) -> dict[str, Any] | None:
     """The scores fold by fold, and "CV"; "both" is the mean over the folds that both have, when one has others too."""
     metric = old.metric or new.metric
-    found = [run.score(metric) for run in (old, new)]
+    found = [run.score_of(metric) for run in (old, new)]
     sides: list[dict[str, float]] = []
     for score in found:
         sides.append({str(number): value for number, value in score.folds.items()} if score else {})
@@ -524,7 +524,7 @@ def _scored(run: RunRecord, folds: Sequence[int], name: str, metric: Metric) -> 
     """The out-of-fold predictions of some folds, of which the metric gives the scores that are recorded."""
     import numpy
 
-    table, recorded = out_of_fold(run), run.score()
+    table, recorded = out_of_fold(run), run.score_of()
     assert recorded is not None
     is_in = numpy.isin(table["fold"], folds)
     table = table if is_in.all() else {key: column[is_in] for key, column in table.items()}

@@ -22,7 +22,7 @@ from expkit.config.load import Loaded, load_experiment
 from expkit.errors import Error, require
 from expkit.fingerprint import code_hash
 from expkit.paths import code_root, output_dir
-from expkit.record import BLENDS, OOF, TEST, FoldRecord, Parent, Recipe, RunRecord, marks_of, parent_marks
+from expkit.record import BLENDS, OOF, TEST, FoldRecord, Parent, Recipe, RunRecord
 from expkit.rundir import Versions, environment_text, origin
 from expkit.submission import Mean, Rows, choose, may_be_labels, mean_of, most_likely, out_of_fold, predictions
 from expkit.tables import comparable, differing, flat, targets
@@ -186,7 +186,7 @@ def members_of(runs: Sequence[RunRecord]) -> Members:
     for run in runs:
         require(
             run.is_complete,
-            f"{run.title}: {', '.join(marks_of(run))}: a blend needs every fold: train them with exp.fold=null",
+            f"{run.title}: {', '.join(run.marks)}: a blend needs every fold: train them with exp.fold=null",
         )
         sides = [(one.metric, one.greater_is_better, one.score_over) for one in (first, run)]
         worded = [
@@ -492,7 +492,7 @@ def again(run: RunRecord) -> tuple[list[str], list[str]]:
         differences += _compare(run.full, TEST, made.test)
     elif (run.full is None) != (made.test is None):
         differences.append("test predictions: they are there only " + ("now" if run.full is None else "in the record"))
-    reasons = parent_marks(run)
+    reasons = list(run.marks)
     if recipe.made_by != made.loaded.experiment.made_by:
         reasons.append(f"the metric of {recipe.scored_by} has changed")
     return differences, reasons or ["nothing that is recorded differs: other packages, or another processor"]
@@ -591,7 +591,7 @@ def _best(runs: Sequence[RunRecord], metric: str, greater_is_better: bool | None
     Raises:
         Error: the runs were scored by another metric.
     """
-    scored = {run.title: run.score(metric) for run in runs}
+    scored = {run.title: run.score_of(metric) for run in runs}
     lacking = [title for title, score in scored.items() if score is None]
     require(
         not lacking

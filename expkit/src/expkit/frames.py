@@ -19,7 +19,7 @@ from expkit.errors import Error, require
 from expkit.files import regular
 from expkit.find import find_run
 from expkit.paths import shown
-from expkit.record import HISTORY, TEST, FoldRecord, RunRecord, marks_of, read_run
+from expkit.record import HISTORY, TEST, FoldRecord, RunRecord, read_run
 from expkit.submission import Rows, is_probability, may_be_labels, out_of_fold, predictions
 from expkit.tables import flat, is_ascending
 from expkit.train.history import AXES, axis_of, number_of
@@ -116,7 +116,7 @@ class LoadedRun:
         """
         info = self.record.info
         if info is None:
-            raise Error(f"{shown(self.folder)}: {', '.join(marks_of(self.record))}: its configuration is not known")
+            raise Error(f"{shown(self.folder)}: {', '.join(self.record.marks)}: its configuration is not known")
         return Values(info["config"])
 
     @property

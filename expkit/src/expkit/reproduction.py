@@ -22,7 +22,7 @@ from expkit.ensemble import again as computed_again
 from expkit.errors import CAUGHT, Error, Failed, report, require, terminable
 from expkit.find import find_run
 from expkit.paths import ROOT, code_root, output_dir, project_root, shown
-from expkit.record import FoldRecord, RunRecord, marks_of, read_run, run_folders
+from expkit.record import FoldRecord, RunRecord, read_run, run_folders
 from expkit.snapshot import git
 from expkit.submission import predictions
 from expkit.tables import differing
@@ -80,7 +80,7 @@ def reproduce(run: str | Path) -> Reproduction:
                 assert fold.number is not None
                 other = again.folds.get(fold.number)
                 if other is None or other.result is None:
-                    raise Error(f"{fold.title} has not been trained again: {', '.join(marks_of(again))}")
+                    raise Error(f"{fold.title} has not been trained again: {', '.join(again.marks)}")
                 lines = list(_compare(fold, other, found.metric or ""))
                 differences += lines
                 reasons += _reasons(fold, other) if lines else []

@@ -36,7 +36,6 @@ from expkit.data import changed_files, hash_inputs, is_cached, read_manifest
 from expkit.errors import Error, require, warn
 from expkit.fingerprint import Unused, changed_since
 from expkit.project import code_root, output_dir, shown
-from expkit.record.marks import marks_of
 from expkit.store import FoldRecord, Run
 from expkit.train import scores
 from expkit.train.checkpoint import unfinished
@@ -770,9 +769,8 @@ def found_by_folds(run_dir: RunDir, inputs: Sequence[str] | None, number: int | 
         return Found({}, f"{there}: train all of them first, exp.mode=cv exp.fold=null")
     first = next(iter(run.done.values()))
     changed = [name for names in changes_since(first, run_dir.loaded.unused, inputs).values() for name in names]
-    marks = marks_of(run)
-    if marks or changed:
-        why = ", ".join(marks) or f"changed since: {', '.join(changed[:3])}"
+    if run.marks or changed:
+        why = ", ".join(run.marks) or f"changed since: {', '.join(changed[:3])}"
         return Found({}, f"{shown(run.folder)}: {why}: train its folds again first, overwrite=true exp.fold=null")
     results = [fold.result["values"] for fold in run.done.values() if fold.result]
     names = [name for name in results[0] if all(name in one for one in results)]

@@ -33,7 +33,7 @@ def show_run(console: Console, folder: Path) -> None:
     console.print(text(run.title, "bold"), text(f"  {shown(folder)}", "dim"), soft_wrap=True)
     for metric, found in about["scores"].items():
         scored = f"CV {metric} {score_text(found['score'], found['std'])}"
-        scored += f" ({score.other})" if (score := run.score(metric)) and score.other else ""
+        scored += f" ({score.other})" if (score := run.score_of(metric)) and score.other else ""
         done = f"{about['folds_done']}/{about['n_folds']} folds, {about['rows']} rows"
         console.print(text(f"{scored}  {done}"), soft_wrap=True)
     if about["marks"]:
@@ -95,7 +95,7 @@ def about_run(run: LoadedRun) -> dict[str, Any]:
         training on all rows and "blend" what a blend is made of, each None when there is none.
     """
     record, row = run.record, run.row
-    scores = {metric: score for metric in record.metrics if (score := record.score(metric))}
+    scores = {metric: score for metric in record.metrics if (score := record.score_of(metric))}
     folds = {
         str(number): {
             "scores": {metric: score.folds[number] for metric, score in scores.items() if number in score.folds},
@@ -205,7 +205,7 @@ def about_recipe(recipe: Recipe) -> dict[str, Any]:
 
 def show_recipe(console: Console, run: RunRecord) -> None:
     """Print the runs of a blend with their weights, and how good these are."""
-    recipe, score = run.recipe, run.score()
+    recipe, score = run.recipe, run.score_of()
     if recipe is None:
         return
     table = Table("weight", "run", box=None, pad_edge=False, header_style="bold")

@@ -483,7 +483,7 @@ class Source:
 
     def about(self, marks: Sequence[str]) -> dict[str, Any]:
         """What it is, as JSON has it."""
-        score, info = self.run.score(), self.run.info or {}
+        score, info = self.run.score_of(), self.run.info or {}
         return {
             "run": self.run.title,
             "version": record.version_number(self.run.folder),

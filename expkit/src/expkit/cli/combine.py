@@ -12,7 +12,7 @@ from expkit.compare import find_seeds
 from expkit.errors import new_console, score_text, text, warn
 from expkit.find import find_run
 from expkit.paths import shown
-from expkit.record import RunRecord, marks_of, read_run
+from expkit.record import RunRecord, read_run
 from expkit.show import about_recipe, changed_since, show_recipe
 
 console = new_console()
@@ -66,7 +66,7 @@ def submit(
         print(as_json_text({"path": str(made.file), **made.about}))
         return
     for source in sources:
-        score = source.run.score()
+        score = source.run.score_of()
         scored = f"  CV {source.run.metric} {score_text(score.value, score.std)}" if score else "  no CV score"
         console.print(text(f"{source}{scored}"), soft_wrap=True)
     for name, how in made.columns.items():
@@ -116,7 +116,7 @@ def blend(
         for mark in _marked(run):
             warn(f"{run.title}: {mark}")
     made = make(found, method.value, name)
-    recipe, score, best = made.run.recipe, made.run.score(), made.best.score(made.run.metric)
+    recipe, score, best = made.run.recipe, made.run.score_of(), made.best.score_of(made.run.metric)
     assert recipe is not None and score is not None and best is not None
     for note in made.notes:
         warn(note)
@@ -135,4 +135,4 @@ def blend(
 
 
 def _marked(run: RunRecord) -> list[str]:
-    return [*marks_of(run), *changed_since(run)]
+    return [*run.marks, *changed_since(run)]

@@ -119,7 +119,7 @@ def _changed(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
 
 def _text(name: str, run: RunRecord, groups: Mapping[str, tuple[str, str]], values: dict[str, Any]) -> str:
     """The file, as one that a person has written."""
-    score = run.score()
+    score = run.score_of()
     scored = f": {run.metric} {score.value:.6g}, {len(run.done)} of {run.n_folds} folds" if score else ""
     lines = [schema.FIRST_LINE.strip(), f"# From {plain(run.title + scored)}. Only what differs from config.yaml."]
     if groups:

@@ -1,8 +1,5 @@
 """On its way out, into expkit.store, and the rooms of the notes, the marks, the data and the submissions."""
 
-from expkit.record.marks import COPY as COPY
-from expkit.record.marks import marks_of as marks_of
-from expkit.record.marks import parent_marks as parent_marks
 from expkit.store import BLENDS as BLENDS
 from expkit.store import CHECKPOINT as CHECKPOINT
 from expkit.store import CONFIG as CONFIG

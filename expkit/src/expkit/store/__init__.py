@@ -396,7 +396,41 @@ class Run:
         """What the metric that decides did, as a hash, and over what; None: not known."""
         return f"{self.cv['made_by'].get(self.metric)} over {self.score_over}" if self.cv else None
 
-    def score(self, metric: str | None = None) -> Score | None:
+    @functools.cached_property
+    def marks(self) -> tuple[str, ...]:
+        """What to know of its score: what is missing, mixed, broken, failed or copied; of a blend, of its runs, too."""
+        from expkit.store.marks import own_marks, parent_marks
+
+        return (*own_marks(self), *parent_marks(self))
+
+    @functools.cached_property
+    def _score(self) -> Score | None:
+        return self.score_of()
+
+    @property
+    def score(self) -> float | None:
+        """The CV score, as `Score.value`; None: not known."""
+        return self._score.value if self._score else None
+
+    @property
+    def std(self) -> float | None:
+        """Standard deviation of the scores of the folds (n - 1)."""
+        return self._score.std if self._score else None
+
+    @property
+    def fold_scores(self) -> dict[int, float]:
+        """The score of each fold that is done."""
+        return self._score.folds if self._score else {}
+
+    @property
+    def other_scores(self) -> dict[str, float]:
+        """The scores of the other metrics, then `test_scores`."""
+        if self._score is None:
+            return {}
+        others = {name: score.value for name in self.metrics if name != self.metric and (score := self.score_of(name))}
+        return others | self.test_scores
+
+    def score_of(self, metric: str | None = None) -> Score | None:
         """A metric, by default the one that decides; None: not known."""
         metric = metric or self.metric
         if metric is None or not self.done:

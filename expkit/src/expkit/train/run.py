@@ -239,7 +239,7 @@ class Run:
         else:
             self.place.require_current()
             run = self.update_scores(self.place.version)
-        score = run.score()
+        score = run.score_of()
         if self.pruned is not None:
             print(f"pruned {self.pruned}: other trials of the study were better so far", flush=True)
         elif self.exp.mode is Mode.sub:

@@ -29,11 +29,11 @@ def say_score(run: RunRecord) -> str:
     """The scores of a run on one line: the metric that decides, and the others."""
     parts = []
     for metric in run.metrics:
-        score = run.score(metric)
+        score = run.score_of(metric)
         if score is not None:
             deviation = "" if score.std is None else f" ± {score.std:.4f}"
             parts.append(f"{metric} {score.value:.4f}{deviation}{f' ({score.other})' if score.other else ''}")
-    marks = [mark for mark in record.marks_of(run) if mark.startswith("mixed")]
+    marks = [mark for mark in run.marks if mark.startswith("mixed")]
     kind = "hold-out" if run.n_folds == 1 else "CV"
     noted = f"  ({', '.join(marks)})" if marks else ""
     return f"{kind} {'  '.join(parts)}  {len(run.done)}/{run.n_folds} folds{noted}"

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from expkit.fingerprint import same_code
+from collections.abc import Sequence
+
 from expkit.store import THEN, Run, current, read_run, read_run_info
 
 COPY = "copy of "
 
 
-def marks_of(run: Run) -> tuple[str, ...]:
-    """What is missing, mixed, broken, failed or copied; of a blend, also what has become of its runs."""
-    return (*own_marks(run), *parent_marks(run))
-
-
 def own_marks(run: Run) -> tuple[str, ...]:
-    """As `marks_of`, without those of the runs that a blend is made of."""
+    """What is missing, mixed, broken, failed or copied."""
     marks = [] if run.info or run.problems else ["no run.json"]
     if run.failed and not run.done:
         marks.append("failed")
@@ -24,7 +20,7 @@ def own_marks(run: Run) -> tuple[str, ...]:
         marks.append("mean of folds")
     results = [fold.result for fold in run.done.values() if fold.result]
     earlier = {what for result in results for one in result.get("earlier", []) for what in one}  # of resumed folds
-    if "code" in earlier or any(not same_code(result["code"], results[0]["code"]) for result in results):
+    if "code" in earlier or any(_is_other(result["code"], results[0]["code"]) for result in results):
         marks.append("mixed code")
     if "data" in earlier or len({result["data"] for result in results}) > 1:
         marks.append("mixed data")
@@ -36,6 +32,11 @@ def own_marks(run: Run) -> tuple[str, ...]:
     if (original := _original(run)) is not None:
         marks.append(f"{COPY}{original}")
     return (*marks, *run.problems)
+
+
+def _is_other(code: Sequence[str], first: Sequence[str]) -> bool:
+    """Whether neither the bytes nor the meaning of the code are the same."""
+    return all(one != other for one, other in zip(code, first, strict=False))
 
 
 def _mixed_packages(run: Run) -> list[str]:
