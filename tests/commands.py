@@ -13,7 +13,7 @@ from typing import Any
 from light import LIGHT
 
 import expkit
-from expkit.config.load import load_experiment
+from expkit.config import load_experiment
 from expkit.train.run import Command, Run
 
 SECONDS = 30  # a command that takes longer hangs

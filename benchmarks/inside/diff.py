@@ -51,7 +51,7 @@ def main() -> None:
     import expkit
     from expkit import paths, record
     from expkit.compare import verdict
-    from expkit.config.load import load_experiment
+    from expkit.config import load_experiment
 
     found = {}
     for number, name in enumerate(("auc", "map5"), 91):

@@ -43,7 +43,7 @@ def main() -> None:
 
     import expkit
     from expkit import paths, record, tables
-    from expkit.config.load import load_experiment
+    from expkit.config import load_experiment
     from expkit.ensemble import blend
     from expkit.rundir import Versions
     from expkit.train import scores

@@ -17,11 +17,9 @@ from helpers import HEAVY, counting, imported, results, scores_and_predictions, 
 from light import CONFIG, LIGHT, TRAIN
 
 import expkit
-from expkit import record
-from expkit.config import compat
-from expkit.config.compose import from_values
-from expkit.config.load import load_experiment
-from expkit.config.values import container, restored
+from expkit import compose, record
+from expkit.compose import from_values
+from expkit.config import container, load_experiment, restored
 from expkit.rundir import run_name
 
 QUICK = "exp.train.epoch=2"
@@ -220,7 +218,7 @@ def test_sweep(project: Project, root: Path) -> None:
 )
 def test_flags_stand_anywhere(arguments: list[str]) -> None:
     """Hydra's parser alone takes no override after a flag that comes after another override."""
-    _, args, _ = compat.parse(arguments)
+    _, args, _ = compose.parse_flags(arguments)
     assert args.multirun and args.overrides == ["exp=001", "exp.seed=1,2"]
 
 
@@ -378,7 +376,7 @@ def test_every_type_that_omegaconf_knows(root: Path) -> None:
 
 def test_a_config_that_names_no_parameter_set(root: Path) -> None:
     """`- exp: default` may be missing; then no parameter set can be chosen, and `exp check` says so."""
-    from expkit.config.check import check_all
+    from expkit.new import check_all
 
     with own_experiment({"config.yaml": CONFIG.replace("- exp: default\n", "")}, copy_of=LIGHT) as folder:
         (folder / "exp").mkdir()

@@ -126,7 +126,7 @@ def test_what_an_experiment_registers_itself(newer: Project, root: Path, launche
 def test_what_goes_away_stands_in_one_module() -> None:
     old = re.compile(r"version_base|register_new_resolver|hydra\._internal|ConfigStore\.instance\(\)\.store\(")
     files = [file for file in (ROOT / "expkit").rglob("*.py") if old.search(file.read_text())]
-    assert {file.name for file in files} == {"compat.py"}
+    assert {file.name for file in files} == {"compose.py"}
 
 
 def test_an_unknown_hydra_is_one_line(

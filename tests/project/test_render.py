@@ -13,7 +13,7 @@ from light import edited
 from pytest_copie.plugin import Copie
 
 from expkit.code import SCHEMAS
-from expkit.config.new import BASELINES, NEEDS
+from expkit.new import BASELINES, NEEDS
 
 
 def test_smoke(copie: Copie, project: Project) -> None:

@@ -11,7 +11,7 @@ from conftest import Project, call
 from experiments import own_experiment
 
 import expkit
-from expkit.config.load import load_experiment
+from expkit.config import load_experiment
 
 TRAIN = """
 import functools

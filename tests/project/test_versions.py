@@ -125,7 +125,7 @@ def test_argparse_of_python_3_14_is_no_obstacle(project: Project, tmp_path: Path
     alone = "import hydra; hydra.main(version_base=None)(print)()"
     fallen = call(project.python, "-c", alone, cwd=tmp_path, env=environment, check=False)
     if fallen.returncode == 0:
-        pytest.skip("Hydra copes by itself now: _lazy_help in expkit/config/compat.py can go")
+        pytest.skip("Hydra copes by itself now: _lazy_help in expkit/compose.py can go")
     assert "TypeError" in fallen.stderr
     shown = project.train("show_config=true", PYTHONPATH=str(tmp_path)).stdout
     assert "n_folds: 5" in shown

@@ -16,7 +16,7 @@ from experiments import own_experiment
 from light import LIGHT
 
 import expkit
-from expkit.config.load import load_experiment
+from expkit.config import load_experiment
 
 
 def files(folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ import expkit
 from expkit import ensemble as weights
 from expkit import record
 from expkit.cli import app
-from expkit.config.load import load_experiment
+from expkit.config import load_experiment
 from expkit.ensemble import ranks
 
 NOISES = (0.3, 0.5, 0.9)

@@ -19,7 +19,7 @@ from light import CONFIG, LIGHT
 import expkit
 from expkit import code, files
 from expkit.compare import compare
-from expkit.config.load import load_experiment
+from expkit.config import load_experiment
 from expkit.fingerprint import changed_since, file_hashes
 
 TRAIN = """

@@ -21,7 +21,7 @@ import expkit
 from expkit import tables
 from expkit.board import read_board
 from expkit.compare import against_best, grouped_by_seed, verdict, with_other_rows
-from expkit.config.load import load_experiment
+from expkit.config import load_experiment
 from expkit.record import describe_again
 
 

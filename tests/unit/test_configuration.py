@@ -12,11 +12,10 @@ from test_bad_input import Command, assert_refused, train
 from test_exp import exp
 
 import expkit
-from expkit.config.check import check_experiment
-from expkit.config.compose import as_hydra_takes, from_values
-from expkit.config.load import load_experiment
-from expkit.config.values import container
+from expkit.compose import as_hydra_takes, from_values
+from expkit.config import container, load_experiment
 from expkit.errors import Error
+from expkit.new import check_experiment
 from expkit.record import read_run
 from expkit.rundir import run_name
 

@@ -18,8 +18,8 @@ from test_exp import exp, refused
 
 import expkit
 from expkit import files, tables
-from expkit.config.check import check_all
 from expkit.errors import escape_unprintable, one_line
+from expkit.new import check_all
 from expkit.notes import add_note
 
 BAD = ["loop", "dangling", "pipe", "socket", "device", "unreadable", "other"]

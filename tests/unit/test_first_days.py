@@ -16,8 +16,7 @@ from typer.testing import CliRunner
 
 import expkit
 from expkit import record
-from expkit.config.load import load_experiment
-from expkit.config.values import flat
+from expkit.config import flat, load_experiment
 from expkit.rundir import Command
 from expkit.show import changed_since
 from expkit.train.run import Run

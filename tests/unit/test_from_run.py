@@ -19,15 +19,10 @@ from light import LIGHT, edited
 from test_exp import exp, refused
 
 import expkit
-from expkit import record
-from expkit.config import from_run
-from expkit.config.describe import schema
-from expkit.config.from_run import parameter_set_from_run
-from expkit.config.load import load_experiment
-from expkit.config.new import BASELINES
-from expkit.config.same import same
-from expkit.config.values import container
+from expkit import new, record, schema
+from expkit.config import container, load_experiment, same
 from expkit.find import find_run
+from expkit.new import BASELINES, parameter_set_from_run
 from expkit.paths import code_root
 
 CONFIG = """
@@ -386,7 +381,7 @@ def test_what_no_longer_composes_is_refused(kinds: Path) -> None:
         assert refused("new", f"{kinds.name}/004", "--from", "rate=0.5").endswith("004.yaml: too high: 0.5")
     load_experiment(kinds.name, again=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(from_run, "differences", Mock(side_effect=KeyboardInterrupt))
+        patch.setattr(new, "differences", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             parameter_set_from_run(kinds.name, "004", record.read_run(find_run("rate=0.5")))
     assert not [file for file in kinds.rglob("*") if "004" in file.name]

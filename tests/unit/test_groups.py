@@ -9,8 +9,8 @@ import pytest
 from experiments import own_experiment
 
 import expkit
-from expkit.config.check import check_experiment
 from expkit.find import find_run
+from expkit.new import check_experiment
 from expkit.record import read_run
 
 CONFIG = "defaults:\n- schema\n- model@exp.model: deep\n- _self_\n- exp: default\n\nexp:\n  name: nets\n"
@@ -117,8 +117,8 @@ def test_two_classes_with_the_same_fields_are_two_configurations(nets: str) -> N
 
 def test_made_again_from_its_values(nets: str) -> None:
     """The class is part of the record: no command line is needed."""
-    from expkit.config.compose import from_values
-    from expkit.config.load import load_experiment
+    from expkit.compose import from_values
+    from expkit.config import load_experiment
 
     expkit.run(nets, overrides=["exp=001", "model=wide"])
     info = read_run(find_run("model=wide")).info

@@ -24,7 +24,7 @@ import expkit
 from expkit.board import Row, read_board
 from expkit.cli import app
 from expkit.compare import against_best, grouped_by_seed, over_folds, verdict
-from expkit.config.load import load_experiment
+from expkit.config import load_experiment
 from expkit.noise import TRIALS, Interval, Jackknife, Runs, corrected_t, ratio_of_rows, scatter, t_quantile, together
 
 Table = dict[str, numpy.ndarray]

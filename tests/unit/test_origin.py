@@ -16,7 +16,7 @@ from light import LIGHT, edited
 
 import expkit
 from expkit import snapshot
-from expkit.config.load import load_experiment
+from expkit.config import load_experiment
 
 HOOKS = "pre-commit post-commit post-index-change reference-transaction post-checkout pre-auto-gc".split()
 

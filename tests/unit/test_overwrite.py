@@ -12,7 +12,7 @@ from light import LIGHT, wait_for
 
 import expkit
 from expkit import record
-from expkit.config.values import flat
+from expkit.config import flat
 from expkit.train.run import Run
 
 RUN = f"output/{LIGHT}/light"

@@ -15,7 +15,7 @@ import expkit
 from expkit import errors
 from expkit.clean import KINDS
 from expkit.cli import app
-from expkit.config.values import flat
+from expkit.config import flat
 from expkit.launch import main
 from expkit.store.marks import COPY
 

@@ -27,15 +27,10 @@ from test_exp import exp
 from test_groups import TRAIN as NETS
 
 import expkit
-from expkit import code
-from expkit.config.check import check_experiment
-from expkit.config.describe import schema
-from expkit.config.describe.bounds import bounds
-from expkit.config.describe.keys import Described, described
-from expkit.config.describe.source import comments
-from expkit.config.describe.types import of_keys
-from expkit.config.load import load_experiment
-from expkit.config.new import BASELINES
+from expkit import code, schema
+from expkit.config import load_experiment
+from expkit.new import BASELINES, check_experiment
+from expkit.schema import Described, bounds, comments, described, of_keys
 
 FRAMEWORKS = sorted(folder.name for folder in BASELINES.iterdir())
 

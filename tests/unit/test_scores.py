@@ -16,8 +16,7 @@ from test_exp import exp
 
 import expkit
 from expkit import record
-from expkit.config.experiment import metric_name
-from expkit.config.load import load_experiment
+from expkit.config import load_experiment, metric_name
 from expkit.fingerprint import Fingerprint
 
 TRAIN = """

@@ -20,7 +20,7 @@ from light import LIGHT
 import expkit
 from expkit import fingerprint, submission, tables
 from expkit.compare import grouped_by_seed, with_other_rows
-from expkit.config.load import load_experiment
+from expkit.config import load_experiment
 from expkit.train.run import Run
 
 N = 120

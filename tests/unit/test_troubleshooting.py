@@ -17,9 +17,8 @@ from test_bad_input import Command, train
 from typer.testing import CliRunner
 
 import expkit
-from expkit import code
+from expkit import code, config
 from expkit.cli import app
-from expkit.config import load
 
 __all__ = ["train"]  # a fixture
 PAGE = ROOT / "docs/troubleshooting.md"
@@ -99,7 +98,7 @@ def make(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
 
         def made(body: str = GOOD, old: str = "\n", new: str = "\n") -> str:
             code.forget(folder.name)
-            load._load.cache_clear()
+            config._load.cache_clear()
             (folder / "train.py").write_text(TRAIN.replace("BODY", body.replace("\n", "\n    ")).replace(old, new))
             return folder.name
 

@@ -8,15 +8,15 @@ from expkit.project import settle
 if TYPE_CHECKING:
     from expkit.board import Row as Row
     from expkit.board import read_board as read_board
-    from expkit.config.compose import load_config as load_config
-    from expkit.config.experiment import Experiment as Experiment
-    from expkit.config.load import load_experiment as load_experiment
-    from expkit.config.values import Config as Config
-    from expkit.config.values import ExpConfig as ExpConfig
-    from expkit.config.values import Mode as Mode
-    from expkit.config.values import RuntimeConfig as RuntimeConfig
-    from expkit.config.values import SplitConfig as SplitConfig
-    from expkit.config.values import SplitMethod as SplitMethod
+    from expkit.compose import load_config as load_config
+    from expkit.config import Config as Config
+    from expkit.config import ExpConfig as ExpConfig
+    from expkit.config import Experiment as Experiment
+    from expkit.config import Mode as Mode
+    from expkit.config import RuntimeConfig as RuntimeConfig
+    from expkit.config import SplitConfig as SplitConfig
+    from expkit.config import SplitMethod as SplitMethod
+    from expkit.config import load_experiment as load_experiment
     from expkit.errors import Error as Error
     from expkit.errors import require as require
     from expkit.frames import LoadedRun as LoadedRun
@@ -38,10 +38,17 @@ if TYPE_CHECKING:
 
 # Each is imported when it is first used: a board needs no Hydra, and a training no board.
 _NAMES = {
-    "config.compose": ["load_config"],
-    "config.experiment": ["Experiment"],
-    "config.load": ["load_experiment"],
-    "config.values": ["Config", "ExpConfig", "Mode", "RuntimeConfig", "SplitConfig", "SplitMethod"],
+    "compose": ["load_config"],
+    "config": [
+        "Config",
+        "ExpConfig",
+        "Experiment",
+        "Mode",
+        "RuntimeConfig",
+        "SplitConfig",
+        "SplitMethod",
+        "load_experiment",
+    ],
     "errors": ["Error", "require"],
     "board": ["Row", "read_board"],
     "frames": ["LoadedRun", "curves", "load_run", "mistakes", "oof", "runs"],

@@ -16,8 +16,7 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from expkit.config.same import is_compared
-from expkit.config.values import SplitMethod, flat
+from expkit.config import SplitMethod, flat, is_compared
 from expkit.errors import Error, duration, plain, score_text
 from expkit.find import short_names
 from expkit.noise import ratio_of_rows

@@ -19,8 +19,7 @@ from rich.text import Text
 
 from expkit.board import Row, ordered, read_board, row_of
 from expkit.code import SCHEMAS
-from expkit.config.load import load_experiment
-from expkit.config.same import is_compared, same
+from expkit.config import is_compared, load_experiment, same
 from expkit.data import changed_files, read_manifest
 from expkit.ensemble import require_same_targets
 from expkit.errors import Error, require, text
@@ -34,7 +33,7 @@ from expkit.submission import Rows, out_of_fold
 from expkit.train.scores import fold_scores, mean_of_folds
 
 if TYPE_CHECKING:
-    from expkit.config.experiment import Metric
+    from expkit.config import Metric
     from expkit.tables import Columns
 
     Pairs = Sequence[tuple[RunRecord, RunRecord]]

@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from expkit import files, record, snapshot, tables
-from expkit.config.experiment import Experiment
-from expkit.config.load import Loaded, load_experiment
+from expkit.config import Experiment, Loaded, load_experiment
 from expkit.errors import Error, require
 from expkit.fingerprint import code_hash
 from expkit.paths import code_root, output_dir

@@ -27,14 +27,34 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from expkit import files, record
-from expkit.config import compat
-from expkit.config.compat import FULL_ERROR, own_checks, register_resolver, set_full_error
-from expkit.config.compose import as_hydra_takes, composed, print_config, registered, typed
-from expkit.config.experiment import Experiment
-from expkit.config.load import Loaded, load_experiment
-from expkit.config.messages import as_error, keys_named
-from expkit.config.parameter_sets import DEFAULT, chosen, refuse_shared_name, require_files
-from expkit.config.values import Config, Mode, check, name_folds
+from expkit.compose import (
+    FULL_ERROR,
+    as_error,
+    as_hydra_takes,
+    composed,
+    keys_named,
+    own_checks,
+    parse_flags,
+    print_config,
+    register_resolver,
+    registered,
+    run_hydra,
+    set_full_error,
+    typed,
+)
+from expkit.config import (
+    DEFAULT,
+    Config,
+    Experiment,
+    Loaded,
+    Mode,
+    check,
+    chosen,
+    load_experiment,
+    name_folds,
+    refuse_shared_name,
+    require_files,
+)
 from expkit.errors import (
     AGAIN,
     CAUGHT,
@@ -109,13 +129,13 @@ def _run(train: Path, experiment: Experiment) -> BaseException | None:
         f"expkit.main is given another experiment than {shown(train)} defines, and jobs would not see it: change that "
         "one, experiment = expkit.Experiment(...)",
     )
-    parser, args, unknown = compat.parse([as_hydra_takes(argument, loaded) for argument in sys.argv[1:]])
+    parser, args, unknown = parse_flags([as_hydra_takes(argument, loaded) for argument in sys.argv[1:]])
     if unknown:
         raise Error(_without_dashes(unknown[0], loaded))
     require_files(loaded.folder, args.overrides)
     job = Job(loaded.name, [train.name, *sys.argv[1:]], secrets.token_hex(4))
     if not _only_looks(args) and world.leads():
-        from expkit.config.describe import schema
+        from expkit import schema
 
         schema.keep(loaded)
     if _is_sweep(args, loaded):
@@ -124,7 +144,7 @@ def _run(train: Path, experiment: Experiment) -> BaseException | None:
         return sweep(loaded, job, parser, args)
     try:
         with registered(loaded, manual=_manual(loaded, args.overrides) if args.help else None):
-            compat.run(loaded.folder, parser, args, job)
+            run_hydra(loaded.folder, parser, args, job)
     except CAUGHT as error:
         return error if interruption(error) else as_error(error)
     return job.failure
@@ -145,7 +165,7 @@ def _without_dashes(flag: str, loaded: Loaded) -> str:
 
 
 def _manual(loaded: Loaded, overrides: Sequence[str]) -> str:
-    from expkit.config.describe.manual import manual  # not needed to train
+    from expkit.schema import manual  # not needed to train
 
     config = composed(loaded, overrides)
     kind = OmegaConf.get_type(config)
@@ -382,7 +402,7 @@ def sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argpa
     try:
         with registered(loaded, callback=f"{Launching.__module__}.{Launching.__name__}"):
             register_study(loaded.name, bool(loaded.experiment.greater_is_better))
-            compat.run(copy.folder / "experiments" / loaded.name, parser, args, job)
+            run_hydra(copy.folder / "experiments" / loaded.name, parser, args, job)
     except CAUGHT as error:
         failure = _readable(error, copy.folder, code_root())
     finally:

@@ -28,7 +28,7 @@ from expkit.train.scores import score
 if TYPE_CHECKING:
     import numpy
 
-    from expkit.config.experiment import Metric
+    from expkit.config import Metric
     from expkit.tables import Columns
 
     Pairs = Sequence[tuple[Columns, Columns]]

@@ -217,9 +217,8 @@ def main() -> None:
 
     stdin has {"experiment": ..., "values": {"exp": {...}}, "folds": [0, 1]}.
     """
-    from expkit.config.compose import from_values
-    from expkit.config.load import load_experiment
-    from expkit.config.values import Mode, restored
+    from expkit.compose import from_values
+    from expkit.config import Mode, load_experiment, restored
     from expkit.rundir import Command
     from expkit.train.run import Run
 

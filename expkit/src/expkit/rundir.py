@@ -27,11 +27,19 @@ from omegaconf import OmegaConf
 
 from expkit import files, store
 from expkit import snapshot as snapshots
-from expkit.config.experiment import metric_name
-from expkit.config.load import Loaded
-from expkit.config.parameter_sets import name_of
-from expkit.config.same import differences, is_compared, same
-from expkit.config.values import Config, Mode, container, flat, fold_file
+from expkit.config import (
+    Config,
+    Loaded,
+    Mode,
+    container,
+    differences,
+    flat,
+    fold_file,
+    is_compared,
+    metric_name,
+    name_of,
+    same,
+)
 from expkit.data import changed_files, hash_inputs, is_cached, read_manifest
 from expkit.errors import Error, require, warn
 from expkit.fingerprint import Unused, changed_since

@@ -12,9 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from expkit.board import COLUMNS
-from expkit.config.experiment import sounds_like_error
-from expkit.config.load import Loaded, load_experiment
-from expkit.config.values import flat, fold_file
+from expkit.config import Loaded, flat, fold_file, load_experiment, sounds_like_error
 from expkit.errors import duration, plain, score_text, text
 from expkit.frames import LoadedRun, rows_of
 from expkit.notes import worded

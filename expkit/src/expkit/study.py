@@ -23,8 +23,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from expkit.config.compat import register_resolver
-from expkit.config.values import container
+from expkit.compose import register_resolver
+from expkit.config import container
 from expkit.errors import Error, Failed, require, warn
 from expkit.files import is_locked
 from expkit.fingerprint import same_code

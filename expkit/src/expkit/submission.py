@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import files, record, tables
-from expkit.config.load import load_experiment
+from expkit.config import load_experiment
 from expkit.data import input_files
 from expkit.errors import Error, require, warn
 from expkit.files import Broken

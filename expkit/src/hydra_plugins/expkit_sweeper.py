@@ -9,7 +9,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from expkit.config.compat import store
+from expkit.compose import store_config
 from expkit.errors import require
 from expkit.study import PRUNERS, SAMPLERS, SWEEPER, Search
 
@@ -39,6 +39,6 @@ class OptunaSweeper(Sweeper):
 
 for name, choices in {"sampler": SAMPLERS, "pruner": PRUNERS}.items():
     for choice, values in choices.items():
-        store(choice, values, f"hydra/sweeper/{name}")
+        store_config(choice, values, f"hydra/sweeper/{name}")
 target = {"_target_": f"{OptunaSweeper.__module__}.{OptunaSweeper.__name__}", "_recursive_": False}
-store("optuna", target | SWEEPER, "hydra/sweeper")
+store_config("optuna", target | SWEEPER, "hydra/sweeper")

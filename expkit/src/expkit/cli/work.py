@@ -12,7 +12,7 @@ from rich.text import Text
 
 from expkit.board import MOST_ROWS
 from expkit.cli import Run, as_json_text
-from expkit.config.parameter_sets import parameter_sets
+from expkit.config import parameter_sets
 from expkit.errors import Error, new_console, require, warn
 from expkit.find import find_run, run_names
 from expkit.notes import add_note
@@ -67,7 +67,7 @@ def new(
       exp new 001/003 --from 001              # a copy of a parameter set
       exp new 001/004 --from 001-larger-lr    # a parameter set from a run
     """
-    from expkit.config.new import missing_packages
+    from expkit.new import missing_packages
 
     experiment, slash, parameter_set = name.partition("/")
     require(
@@ -96,7 +96,7 @@ def new(
 
 
 def _experiment(name: str, source: str | None, framework: str | None) -> tuple[Path, list[dict[str, Any]]]:
-    from expkit.config.new import new_experiment
+    from expkit.new import new_experiment
 
     last = next(reversed(experiment_names()), "")
     made, left_out = new_experiment(name, source, framework)
@@ -106,8 +106,7 @@ def _experiment(name: str, source: str | None, framework: str | None) -> tuple[P
 
 
 def _parameter_set(experiment: str, name: str, source: str | None) -> Path:
-    from expkit.config.from_run import parameter_set_from_run
-    from expkit.config.new import new_parameter_set
+    from expkit.new import new_parameter_set, parameter_set_from_run
 
     known = parameter_sets(experiment_dir(experiment))[1:]
     if source is None or source in known:
@@ -142,7 +141,7 @@ def check(
       exp check        # all experiments
       exp check 001    # 001-baseline alone
     """
-    from expkit.config.check import check_all
+    from expkit.new import check_all
 
     found = check_all([full_name(name) for name in experiments or []] or None)
     bad = [checked for checked in found if checked.problem]

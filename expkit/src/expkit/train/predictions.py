@@ -14,7 +14,7 @@ from expkit.record import FoldRecord
 if TYPE_CHECKING:
     import numpy
 
-    from expkit.config.values import ExpConfig
+    from expkit.config import ExpConfig
 
 PROBABILITY = "probability"
 

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING
 
 from expkit import record
 from expkit.code import named_plainly
-from expkit.config.load import Loaded
-from expkit.config.parameter_sets import chosen
-from expkit.config.same import alike, recorded
-from expkit.config.values import Config, Mode, container
+from expkit.config import Config, Loaded, Mode, alike, chosen, container, recorded
 from expkit.errors import (
     CANNOT_WRITE,
     Error,

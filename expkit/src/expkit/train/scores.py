@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import record, tables
-from expkit.config.experiment import Experiment
+from expkit.config import Experiment
 from expkit.errors import Error
 from expkit.files import Broken
 from expkit.paths import shown
@@ -19,7 +19,7 @@ from expkit.record import FoldRecord, RunRecord
 if TYPE_CHECKING:
     import numpy
 
-    from expkit.config.experiment import Metric
+    from expkit.config import Metric
     from expkit.rundir import Versions
     from expkit.tables import Columns
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import tables
-from expkit.config.values import METHOD, ExpConfig, SplitMethod
+from expkit.config import METHOD, ExpConfig, SplitMethod
 from expkit.errors import Error, require
 from expkit.paths import input_dir, shown
 from expkit.train.predictions import note_valid_ids

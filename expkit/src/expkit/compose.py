@@ -1,0 +1,574 @@
+"""Composing a configuration: dataclasses, config.yaml, a parameter set, the command line; each overrides the former.
+
+What Hydra and OmegaConf say about one that cannot be composed becomes one line here, with the next step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import re
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import fields, is_dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import hydra
+import yaml
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.config_store import ConfigNode, ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import BooleanNode, DictConfig, OmegaConf, StringNode, ValidationError, open_dict
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from expkit.config import (
+    Config,
+    Loaded,
+    check,
+    chosen,
+    container,
+    flat,
+    load_experiment,
+    name_folds,
+    own_store,
+    require_files,
+    written_name,
+)
+from expkit.errors import Error, NotFound, chain, described, require
+from expkit.paths import output_dir, shown
+
+# Hydra 1.3 and 1.4
+
+# 1.4 keeps the functions of hydra._internal.utils, and their arguments (1.4.0rc3); a later one is to be looked at.
+TESTED = ("1.3", "1.4")
+
+
+def series() -> str:
+    """Which Hydra is installed, as "1.3".
+
+    Raises:
+        Error: one that expkit does not know.
+    """
+    found = ".".join(hydra.__version__.split(".")[:2])
+    require(
+        found in TESTED,
+        f"hydra-core {hydra.__version__} is installed, but this expkit works only with {' and '.join(TESTED)}: "
+        "`uv sync` installs one of these, `copier update` may bring an expkit that works with yours",
+    )
+    return found
+
+
+_to_bool, _to_text = BooleanNode._validate_and_convert_impl, StringNode._validate_and_convert_impl
+
+
+def _strictly_bool(node: BooleanNode, value: Any) -> bool:
+    """OmegaConf takes every whole number but 0 for true."""
+    try:
+        if type(value) is int and value not in (0, 1):
+            raise ValueError
+        return _to_bool(node, value)  # a number in quotes comes back here
+    except ValueError:
+        raise ValidationError("must be true or false, not $VALUE") from None
+
+
+def _strictly_text(node: StringNode, value: Any) -> str:
+    """YAML reads `no`, `1.10` and `1e3` as something else, and OmegaConf writes "False", "1.1" and "1000.0"."""
+    if isinstance(value, bool | float):
+        key = node._get_full_key(None)
+        if key.startswith("exp.") and key != "exp.name":  # of the name, `written_name` knows what was written
+            raise ValidationError("is a text, and YAML reads it as $VALUE ($VALUE_TYPE): put it in quotes")
+    return _to_text(node, value)
+
+
+BooleanNode._validate_and_convert_impl = _strictly_bool  # type: ignore[assignment, method-assign]
+StringNode._validate_and_convert_impl = _strictly_text  # type: ignore[assignment, method-assign]
+
+
+def parse_flags(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Namespace, list[str]]:
+    """Hydra's own parser, what it makes of a command line, flags and overrides in any order, and unknown flags.
+
+    Raises:
+        SystemExit: argparse has refused it, and has said why.
+        Error: an unknown Hydra.
+    """
+    with _lazy_help():
+        from hydra._internal import utils
+
+        parser = utils.get_args_parser()
+        parser.allow_abbrev = False  # else --exp is --experimental-rerun, and says nothing
+        return parser, *parser.parse_known_intermixed_args(arguments)
+
+
+def run_hydra(
+    folder: Path, parser: argparse.ArgumentParser, args: argparse.Namespace, task: Callable[[Any], Any]
+) -> None:
+    """What `hydra.main` does with the config.yaml in `folder`; an error is raised, and not printed.
+
+    Raises:
+        Exception: of composing or launching, or of the task.
+    """
+    from hydra._internal import utils
+
+    with _full_error("1"), _trusted():
+        utils._run_hydra(
+            args=args, args_parser=parser, task_function=task, config_path=str(folder), config_name="config"
+        )
+
+
+def initialize_dir(folder: Path) -> AbstractContextManager[None]:
+    """Let `hydra.compose` find the config.yaml in `folder`.
+
+    Raises:
+        Error: an unknown Hydra.
+    """
+    # 1.3 warns without a version_base, 1.4 with one
+    base: dict[str, Any] = {"version_base": None} if series() == "1.3" else {}
+    known: AbstractContextManager[None] = hydra.initialize_config_dir(str(folder), **base)
+    return known
+
+
+def store_config(name: str, node: Any, group: str | None = None) -> None:
+    """Give a configuration a name for the defaults of others; in place of an earlier one of that name."""
+    replace: dict[str, Any] = {} if series() == "1.3" else {"replace": True}
+    ConfigStore.instance().store(name=name, node=node, group=group, **replace)
+
+
+def register_resolver(name: str, function: Callable[..., Any]) -> None:
+    """Let a configuration say ${name:}; in place of an earlier function of that name."""
+    # OmegaConf 2.3, which Hydra 1.3 takes, has another register_resolver, an old one
+    new = "register_new_resolver" if series() == "1.3" else "register_resolver"
+    getattr(OmegaConf, new)(name, function, replace=True)
+
+
+def _trusted() -> AbstractContextManager[Any]:
+    """Hydra 1.4 wants to hear that a config.yaml may name classes (callbacks, logging): it is code, as train.py is."""
+    if series() == "1.3":
+        return nullcontext()
+    utils: Any = import_module("hydra.utils")
+    trusted: AbstractContextManager[Any] = utils.execution_whitelist(utils.UNSAFE_DISABLE_EXECUTION_CHECKS)
+    return trusted
+
+
+def own_checks() -> AbstractContextManager[Any]:
+    """What a training instantiates by itself is checked as Hydra does by default, and not `_trusted`."""
+    if series() == "1.3":
+        return nullcontext()
+    utils: Any = import_module("hydra.utils")
+    default: AbstractContextManager[Any] = utils.execution_whitelist(None, reset=True)
+    return default
+
+
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+@contextmanager
+def _full_error(value: str | None) -> Iterator[None]:
+    """Hydra raises its errors while this variable is set; else it prints several lines, and leaves."""
+    before = os.environ.get(FULL_ERROR)
+    set_full_error(value)
+    try:
+        yield
+    finally:
+        set_full_error(before)
+
+
+def set_full_error(value: str | None) -> None:
+    """Set the variable, or take it away."""
+    if value is None:
+        os.environ.pop(FULL_ERROR, None)
+    else:
+        os.environ[FULL_ERROR] = value
+
+
+@contextmanager
+def _lazy_help() -> Iterator[None]:
+    """Python 3.14 looks into every help text, and Hydra before 1.4 has one that is no text (hydra issue 3121)."""
+    check = getattr(argparse.ArgumentParser, "_check_help", None)
+    if series() != "1.3" or check is None:
+        yield
+        return
+    argparse.ArgumentParser._check_help = lambda parser, action: (  # type: ignore[attr-defined]
+        check(parser, action) if isinstance(action.help, str) else None
+    )
+    try:
+        yield
+    finally:
+        argparse.ArgumentParser._check_help = check  # type: ignore[attr-defined]
+
+
+# Messages
+
+Groups = Mapping[str, Mapping[str, type]]  # as of `Experiment.groups`
+
+OF_FLAGS = {"_run_hydra", "_get_rerun_conf", "_get_rerun_overrides"}  # Hydra's functions that look at flags
+
+
+def as_error(error: BaseException, groups: Groups | None = None) -> BaseException:
+    """An `Error` with one line for what its user can fix; `error` itself for anything else, which is a bug."""
+    own = next((cause for cause in chain(error) if isinstance(cause, Error)), None)
+    if own is not None:
+        return own
+    message = _message(error, groups or {})
+    if message is None:
+        return error
+    is_choice = isinstance(error, MissingConfigException) and ": there is no " in message
+    return NotFound(message) if is_choice else Error(message)
+
+
+def raise_readable(error: BaseException, groups: Groups | None = None) -> NoReturn:
+    """Raise what `as_error` makes of an error; a bug keeps its cause, which `raise ... from` would replace."""
+    found = as_error(error, groups)
+    if found is error or found in chain(error):
+        raise found
+    raise found from error
+
+
+def describe(error: BaseException, groups: Groups | None = None) -> str:
+    """One line about any error."""
+    return described(as_error(error, groups))
+
+
+def _message(error: BaseException, groups: Groups) -> str | None:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark, hint = error.problem_mark, ""
+        if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
+            hint = " (is the indentation right, with spaces, and a space after each colon?)"
+        return f"{shown(Path(mark.name))}, line {mark.line + 1}: {error.problem}{hint}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _missing(error, error.missing_cfg_file)
+    if isinstance(error, OverrideParseException):
+        form = "it is KEY=VALUE without spaces, quoted, as in 'exp.fold=[0,1]'"
+        if text := re.match(r"[\w.]+=([^\[{]*[='\"].*)", error.override or ""):
+            form = f"a text such as {text[1]} has quotes of its own, as in 'KEY=\"a=b\"'"
+        return f"cannot read {error.override!r} on the command line: {form}"
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _of_config(error, groups)
+    functions = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+    if type(error) is ValueError and OF_FLAGS.intersection(functions[-1:]):
+        return str(error)
+    if isinstance(error, RecursionError) and "_create_defaults_tree_impl" in functions:
+        return "a YAML file has itself in its defaults: name another one there"
+    if type(error) is ValueError and "_create_defaults_list" in functions:
+        return f"{error}: the defaults of a YAML file are names; quote one like '001'"
+    if isinstance(error, AssertionError | AttributeError) and "_apply_overrides_to_config" in functions:
+        return "a key that is null has no sub-keys: set them in exp/NNN.yaml, not on the command line"
+    return None
+
+
+def _missing(error: MissingConfigException, missing: str) -> str | None:
+    """A file that `defaults` or a choice on the command line names, and that is not there."""
+    for prefix, extra in (
+        ("hydra/launcher/submitit_", "slurm"),
+        ("hydra/launcher/joblib", "local"),
+    ):
+        if missing.startswith(prefix):
+            return f"{missing} is not installed: uv sync --inexact --extra {extra}"
+    if error.options is None:
+        return _of_config(error, {})
+    group, _, name = missing.rpartition("/")
+    if group.startswith("exp/exp"):
+        return f"exp={missing[4:]}: there is no such name: it is without folder and .yaml, as in exp={Path(name).stem}"
+    options = [option for option in error.options if option != "default"]
+    missing = f"{group}/{name}.yaml" if group == "exp" or "/" in group else f"{group} {name}"  # a class has no file
+    return f"{group}={name}: there is no {missing}{_instead(name, options)}"
+
+
+def _of_config(error: BaseException, groups: Groups) -> str:
+    text = str(error)
+    file = re.match(r"In '(?P<name>[^']*)'", text)
+    where = f"{file['name']}.yaml: " if file else ""
+    if ambiguous := re.match(r"Ambiguous value for argument '(?P<override>.*)'", text):
+        return f"{ambiguous['override']}: a list is written 'exp.fold=[0,1]'; a sweep over several values takes -m"
+    origin = _deepest(error)
+    if origin is None:  # Hydra's own words, with its hints
+        return where + _joined(re.sub(r"^(In '[^']*': )+", "", text.strip()))
+    override = re.match(r"Error merging override (?P<key>[^=\s]+)", text)
+    key = origin.full_key or (override["key"] if override else file["name"] if file else origin.key)
+    if isinstance(origin, MissingMandatoryValue):
+        return f"{where}{key} has no value: give it one in config.yaml, in exp/ or on the command line"
+    if isinstance(origin, ConfigKeyError | ConfigAttributeError):
+        written = re.match(r"Could not override '([^']+)'", text)
+        return f"{where}there is no key {key}{_instead_of_key(written[1] if written else str(key), origin, groups)}"
+    message = _joined(origin.msg or str(origin))
+    if found := re.search(r"\w+ is not a subclass of (\w+)\. value: (.*)", message):
+        return where + _no_keys(str(key) if override else "", found[1], found[2], groups)
+    if "is not Optional" in message:
+        return f"{where}{key} " + ("cannot be null" if override else "is empty: indent the keys that stand below it")
+    if "is not a ListConfig" in message:
+        last = origin.parent_node.n_folds - 1 if key == "exp.fold" and origin.parent_node is not None else None
+        which = "" if last is None else f" of folds from 0 to {last} (exp.n_folds - 1)"
+        return f"{where}{key} must be a list{which}, as in '{key}=[0]'"
+    if found := re.match(r"Value (.*) of type '\w+' could not be converted to (Integer|Float)", message):
+        message = f"must be {'a whole' if found[2] == 'Integer' else 'a'} number, not {found[1]}"
+    return f"{where}{key}{'' if message.startswith('must be ') else ':'} {message}" if key else f"{where}{message}"
+
+
+def _deepest(error: BaseException) -> OmegaConfBaseException | None:
+    """The error of OmegaConf's that `error` goes back to, and that knows its key."""
+    found = None
+    for cause in chain(error):
+        if isinstance(cause, OmegaConfBaseException) and (found is None or cause.full_key):
+            found = cause
+    return found
+
+
+def _joined(text: str) -> str:
+    """`text` on one line, without OmegaConf's footnotes."""
+    footnotes = ("full_key:", "object_type=", "reference_type=", "See https:")
+    lines = (line.strip() for line in text.splitlines())
+    return " ".join(line for line in lines if line and not line.startswith(footnotes))
+
+
+def _instead_of_key(written: str, origin: OmegaConfBaseException, groups: Groups) -> str:
+    """The end of a sentence about an unknown key.
+
+    Args:
+        written: the key, as on the command line.
+    """
+    schema, key = origin.object_type, str(origin.full_key)
+    parent, _, name = key.rpartition(".")
+    if schema is dict and parent:
+        return f"; to add it, write '+{key}=...'"
+    if key == "exp.exp":
+        return ": the keys of a parameter set are those below 'exp:', which it leaves out"
+    for group, classes in groups.items():
+        has = [choice for choice, one in classes.items() if name in {field.name for field in fields(one)}]
+        if schema in classes.values() and has:
+            return f": {name} belongs to {' and '.join(has)}: {_choose(group, parent, has[0])}"
+    root = origin.parent_node._get_root() if origin.parent_node is not None else {}
+    for elsewhere in (written, name):
+        if found := keys_named(elsewhere, root):
+            if found == [key]:
+                return " with dots: each of its parts is a key on a line of its own, the inner ones indented"
+            return f"; did you mean {' or '.join(found)}?"
+    names = [field.name for field in fields(schema)] if is_dataclass(schema) else []
+    return _instead(name, names, f"{parent}." if parent else "")
+
+
+def keys_named(name: str, config: Any) -> list[str]:
+    """The keys of a configuration that end with `name`, as exp.train.learning_rate does with learning_rate."""
+    values = OmegaConf.to_container(config.exp, resolve=False) if "exp" in config else {}
+    ends = (re.match(rf"(.+\.)?{re.escape(name)}(?=\.|$)", key) for key in flat({"exp": values}))
+    return sorted({end[0] for end in ends if end}, key=lambda key: (len(key), key))
+
+
+def _choose(group: str, key: str, choice: str) -> str:
+    at = group if key in ("", f"exp.{group}") else f"{group}@{key}"
+    in_file = f"'- override /{at.replace('@exp.', '@')}: {choice}' in the defaults of exp/NNN.yaml"
+    return f"choose with {at}={choice}, or {in_file}"
+
+
+def _no_keys(key: str, schema: str, value: str, groups: Groups) -> str:
+    """What to say of a value that stands where the keys of a class belong; `key` is "" in a file."""
+    for group in [group for group, classes in groups.items() if value in classes]:
+        return f"{key or group} takes no value of its own: {_choose(group, key, value)}"
+    if key:
+        return f"{key} takes no value of its own: give one to its keys, as in {key}.KEY=VALUE"
+    return f"{value!r} stands where the keys of {schema} belong: indent them, each as 'KEY: VALUE' with a space"
+
+
+def _instead(name: str, known: Iterable[str], above: str = "") -> str:
+    """The end of a sentence about an unknown `name`: the nearest known one, with what is `above` it, or all of them."""
+    lower = {each.lower(): each for each in known}
+    if near := difflib.get_close_matches(name.lower(), lower, n=1):
+        return f"; did you mean {above}{lower[near[0]]}?"
+    return f"; there are {', '.join(lower.values())}" if lower else ""
+
+
+# Composing
+
+
+class PresetsPath(SearchPathPlugin):
+    """Lets Hydra find the project's presets, conf/, from every experiment; and from a copy, those of the copy."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        for element in list(search_path.get_path()):
+            folder = Path(str(element.path).removeprefix("file://"))
+            if element.provider == "main" and folder.parent.name == "experiments":
+                presets = folder.parents[1] / "conf"
+                if presets.is_dir():
+                    search_path.append("expkit", f"file://{presets}")
+
+
+# What Hydra says about itself; its own default lets the root logger say whatever any library logs.
+_OF_HYDRA = {"level": "INFO", "handlers": ["console"], "propagate": False}
+_LOGGING = {
+    "version": 1,
+    "formatters": {"simple": {"format": "[%(asctime)s][HYDRA] %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "simple", "stream": "ext://sys.stdout"}},
+    "loggers": {"hydra": _OF_HYDRA, "hydra_plugins": _OF_HYDRA},
+    "root": {"level": "INFO"},
+    "disable_existing_loggers": False,
+}
+
+
+@contextmanager
+def registered(loaded: Loaded, callback: str | None = None, manual: str | None = None) -> Iterator[None]:
+    """Hydra knows what the config.yaml of an experiment names: its classes, and the settings that all have.
+
+    What one experiment registers, another never sees.
+
+    Args:
+        callback: the class that Hydra tells of the jobs of a sweep.
+        manual: what `--help` prints.
+    """
+    Plugins.instance().register(PresetsPath)
+    with own_store(loaded.store) as repository:
+        store_config("schema", loaded.experiment.Config)
+        store_config("default", {}, group="exp")
+        store_config("expkit", _LOGGING, group="hydra/hydra_logging")
+        for group, choices in loaded.experiment.groups.items():
+            for name, schema in choices.items():
+                store_config(name, schema, group)
+        repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded, callback, manual)
+        try:
+            yield
+        except Exception as error:
+            raise_readable(error, loaded.experiment.groups)
+
+
+def _settings(known: ConfigNode, loaded: Loaded, callback: str | None, manual: str | None) -> ConfigNode:
+    """Hydra's own settings: a run leaves nothing in the working directory; a config.yaml may set others."""
+    node = known.node.copy()
+    with open_dict(node):
+        node.output_subdir = None
+        node.run.dir = "."
+        # %f: two may start in one second
+        node.sweep.dir = f"{_escaped(output_dir())}/multirun/${{now:%Y-%m-%d_%H-%M-%S-%f}}"
+        node.job.chdir = False
+        node.job.name = loaded.name
+        if callback is not None:
+            node.callbacks = {"expkit": {"_target_": callback}}
+        if manual is not None:
+            node.help.template = _escaped(manual.replace("$", "$$"))
+        for name, choice in {"job_logging": "none", "hydra_logging": "expkit"}.items():
+            node.defaults = [{name: choice} if name in entry else entry for entry in node.defaults]
+    return replace(known, node=node)
+
+
+def _escaped(text: Path | str) -> str:
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", str(text))
+
+
+def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str]) -> Any:
+    """The composed configuration as an object of the experiment's own class, its values checked.
+
+    Args:
+        overrides: that it was composed with.
+
+    Raises:
+        Error: a value is refused, or is still `???`.
+    """
+    schema = loaded.experiment.Config
+    try:
+        if "exp" in cfg and re.match(r"[\d.+-]|True|False", str(cfg.exp.name)):
+            cfg.exp.name = written_name(loaded.folder, chosen(overrides), str(cfg.exp.name))
+        config = OmegaConf.to_object(cfg)
+    except Exception as error:
+        raise_readable(error)
+    if not isinstance(config, schema):
+        raise Error("config.yaml must begin with 'defaults: [schema, _self_, exp: default]', in this order")
+    require(isinstance(config, Config), f"class {schema.__name__} in train.py must derive from expkit.Config")
+    assert isinstance(config, Config)
+    check(config.exp)
+    name_folds(config.exp)
+    known = flat(config)
+    for key in flat(container(cfg)):
+        require(key in known, f"there is no key {key}: a new key needs a field in the dataclasses of train.py")
+    return config
+
+
+def load_config(experiment: str, overrides: Sequence[str] = ()) -> Any:
+    """Compose the configuration of an experiment, from any working directory, also in a notebook.
+
+    Args:
+        experiment: the name of a folder in `experiments/`, such as "001-baseline".
+        overrides: as on the command line, such as ["exp=001", "exp.fold=[0]"].
+
+    Returns:
+        A `Config` object of the experiment's `train.py`, with all values checked.
+
+    Raises:
+        Error: there is no such experiment, the configuration cannot be composed, or a value is refused.
+    """
+    loaded = load_experiment(experiment)
+    return typed(composed(loaded, overrides), loaded, overrides)
+
+
+def composed(loaded: Loaded, overrides: Sequence[str]) -> DictConfig:
+    """Compose the config.yaml of an experiment as the command line would; the state of Hydra stays as it was.
+
+    Raises:
+        Error: it cannot be composed.
+    """
+    with composer(loaded) as compose_one:
+        return compose_one(overrides)
+
+
+@contextmanager
+def composer(loaded: Loaded) -> Iterator[Callable[[Sequence[str]], DictConfig]]:
+    """A function that composes the config.yaml of an experiment; for many of its parameter sets."""
+
+    def compose_one(overrides: Sequence[str]) -> DictConfig:
+        require_files(loaded.folder, overrides)
+        return hydra.compose("config", [as_hydra_takes(override, loaded) for override in overrides])
+
+    hydra_of_caller = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with registered(loaded), initialize_dir(loaded.folder):
+            yield compose_one
+    finally:
+        GlobalHydra.instance().hydra = hydra_of_caller
+
+
+def from_values(loaded: Loaded, values: dict[str, Any]) -> Any:
+    """The configuration of a run from the values that it has recorded, whatever config.yaml says now.
+
+    Raises:
+        Error: a class of the configuration no longer takes them.
+    """
+    try:
+        merged = OmegaConf.structured(loaded.experiment.Config)
+        classes = {name: one for group in loaded.experiment.groups.values() for name, one in group.items()}
+        for key, choice in values.get("choices", {}).items():
+            OmegaConf.update(merged.exp, key, OmegaConf.structured(classes[choice]))
+        merged = OmegaConf.merge(merged, {"exp": values["exp"]})
+    except Exception as error:
+        raise_readable(error)
+    assert isinstance(merged, DictConfig)
+    return typed(merged, loaded, ())
+
+
+def print_config(config: object) -> None:
+    """Print a configuration as YAML, and nothing else, on stdout."""
+    print(OmegaConf.to_yaml(container(config)), end="")
+
+
+def as_hydra_takes(override: str, loaded: Loaded) -> str:
+    """An override as Hydra takes it.
+
+    It reads `exp=100`, `exp=1e3` or `exp=true` as no text, which names no file. And a choice between classes is made at
+    its key, `exp.<group>`: Hydra would have its user write `model@exp.model=vit`.
+    """
+    group, is_choice, value = override.partition("=")
+    if is_choice and loaded.experiment.stands_in_exp(group):
+        return f"{group}@exp.{group}={value}"
+    if not override.startswith("exp="):
+        return override
+    names = override.removeprefix("exp=").split(",")
+    return "exp=" + ",".join(name if _is_text(name) else f"'{name}'" for name in names)
+
+
+def _is_text(name: str) -> bool:
+    """Whether Hydra reads `name` as text, or as something that is no plain name, as `glob(*)`."""
+    is_plain = re.fullmatch(r"[\w.+-]+", name) is not None
+    return not is_plain or isinstance(OverridesParser.create().parse_override(f"exp={name}").value(), str)

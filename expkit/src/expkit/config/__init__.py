@@ -1,1 +1,0 @@
-"""From dataclasses and YAML to one typed object."""
