@@ -16,7 +16,7 @@ from conftest import Project, call
 from helpers import counting, load, results, scores_and_predictions, start
 from light import LIGHT, edited, wait_for
 from test_checkpoint import TRAIN
-from test_studies import trials
+from test_studies_project import trials
 
 from expkit import record
 
