@@ -30,8 +30,8 @@ from sklearn.neural_network import MLPClassifier  # noqa: E402
 from sklearn.svm import SVC  # noqa: E402
 
 from expkit import study as options  # noqa: E402
+from expkit.fold import STEPS, Pruned, Reports  # noqa: E402
 from expkit.study import Reference, Space, Trials, opened  # noqa: E402
-from expkit.train.pruning import STEPS, Pruned, Reports  # noqa: E402
 
 FOLDS, EPOCHS = 5, 20
 X, Y = load_digits(return_X_y=True)

@@ -14,7 +14,7 @@ from light import LIGHT
 
 import expkit
 from expkit.config import load_experiment
-from expkit.train.run import Command, Run
+from expkit.runner import Command, Run
 
 SECONDS = 30  # a command that takes longer hangs
 

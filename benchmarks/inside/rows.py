@@ -42,12 +42,11 @@ def main() -> None:
     import numpy
 
     import expkit
-    from expkit import paths, record, tables
+    from expkit import paths, record, scores, tables
     from expkit.config import load_experiment
     from expkit.ensemble import blend
     from expkit.rundir import Versions
-    from expkit.train import scores
-    from expkit.train.predictions import checked
+    from expkit.scores import checked
 
     folder = paths.code_root() / "experiments/090-rows"
     folder.mkdir(exist_ok=True)

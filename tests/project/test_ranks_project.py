@@ -13,7 +13,7 @@ from conftest import Project, background, call, clean_environment, own_copy, sha
 
 import expkit
 from expkit import record
-from expkit.train.ranks import Ranks
+from expkit.distributed import Ranks
 
 # Each rank adds its number; what comes out is the sum over both. "fail<rank>" in control/: that rank fails in fold 1.
 # On all rows, each rank asks what the folds have found.

@@ -223,7 +223,7 @@ def test_a_value_that_wandb_refuses_costs_that_value(sweeping: Project, root: Pa
 REFUSED = """
 import threading
 
-from expkit.train.tracking import Tracking
+from expkit.tracking import Tracking
 tracker = Tracking("002-light", "light", {}, debug=False).start(0, "0a1b2c3d", [])
 run = tracker.run
 for epoch in (1, 2):

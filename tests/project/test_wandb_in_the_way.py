@@ -36,7 +36,7 @@ NONSENSE = [
 ]
 # One fold's W&B run, from its start to its end, without a training.
 SCRIPT = """
-from expkit.train.tracking import Tracking
+from expkit.tracking import Tracking
 tracker = Tracking("002-light", "light", {"seed": 1}, debug=False).start(0, "0a1b2c3d", [])
 tracker.log({"epoch": 1, "loss": 0.5}, "epoch")
 tracker.summarize({"score": 1.0})

@@ -335,7 +335,7 @@ def test_a_fold_that_fails(training: Training, server: Server) -> None:
 @pytest.mark.slow
 def test_a_server_that_goes_away(training: Training, server: Server) -> None:
     """The training ends well; the line that is printed brings to another server what the first has not got."""
-    training.code += "from expkit.train import tracking; tracking.FINISH_TIMEOUT = 5\n"
+    training.code += "from expkit import tracking; tracking.FINISH_TIMEOUT = 5\n"
     process = training.until(4, "exp.fold=[0,1]", **server.environment, **FAST)
     wait_for(lambda: any(len(points(run)) == 8 for run in server.runs.values()), process)
     server.die()

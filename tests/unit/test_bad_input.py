@@ -244,7 +244,7 @@ def test_a_bug_keeps_its_traceback(train: Command, root: Path, monkeypatch: pyte
     assert done.code == 1
     assert "Traceback" in done.err and "ValueError: planted" in done.err
     assert f"{LIGHT}/train.py" in done.err and f"{LIGHT}/model.py" in done.err
-    assert "/hydra/" not in done.err and "expkit/train" not in done.err
+    assert "/hydra/" not in done.err and "src/expkit" not in done.err
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     assert "Traceback" in train("exp.train.epoch=0").err
     assert os.environ["HYDRA_FULL_ERROR"] == "1"

@@ -20,10 +20,10 @@ from experiments import own_experiment
 
 import expkit
 from expkit import files, paths, record, rundir
+from expkit import fold as fold_module
+from expkit.checkpoint import ABOUT, Checkpoint, unfinished
+from expkit.fold import OF_ITS_END, Fold
 from expkit.record import CHECKPOINT
-from expkit.train import fold as fold_module
-from expkit.train.checkpoint import ABOUT, Checkpoint, unfinished
-from expkit.train.fold import OF_ITS_END, Fold
 
 # A random walk: its end depends on every step, and on the state of its generator. "stop": the epoch before which it is
 # interrupted. A column comes late.

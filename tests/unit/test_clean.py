@@ -528,12 +528,12 @@ def test_snapshots_that_nothing_refers_to(clone: Path, root: Path) -> None:
 def test_a_snapshot_that_goes_during_a_training_comes_back(clone: Path, root: Path) -> None:
     """It has begun after `exp clean` has looked: what its result names is never collected."""
     forgets = (
-        "import expkit.train.scores as s, subprocess as p; old = s.scores\n"
+        "import expkit.scores as s, subprocess as p; old = s.scores\n"
         "def scores(*a):\n"
         "    for ref in p.run(['git', 'for-each-ref', '--format=%(refname)', 'refs/expkit'], "
         "capture_output=True, text=True).stdout.split(): p.run(['git', 'update-ref', '-d', ref], check=True)\n"
         "    return old(*a)\n"
-        "import expkit.train.fold as f; f.scores = scores\n"
+        "import expkit.fold as f; f.scores = scores\n"
     )
     in_root(clone, root, "-c", forgets + SCRIPT, LIGHT, "exp.fold=[0]")
     [result] = results(root).values()

@@ -130,7 +130,7 @@ def test_fewer_rows(quick: Path) -> None:
 def test_ties_are_decided_by_the_older_run(quick: Path) -> None:
     trained("b", "exp.train.x=2", ids=1000)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("expkit.train.fold.datetime", Later)
+        patch.setattr("expkit.fold.datetime", Later)
         trained("a", "exp.train.x=1")
     assert marks() == {"b": (), "a": ("other folds",)}
 

@@ -18,8 +18,8 @@ import expkit
 from expkit import record
 from expkit.config import flat, load_experiment
 from expkit.rundir import Command
+from expkit.runner import Run
 from expkit.show import changed_since
-from expkit.train.run import Run
 
 
 def with_metric(metric: Any, *overrides: str, **more: Any) -> Run:

@@ -25,7 +25,7 @@ from light import LIGHT
 
 import expkit
 from expkit import files, record, snapshot
-from expkit.train.tracking import Tracker
+from expkit.tracking import Tracker
 
 RUN = f"output/{LIGHT}/light"
 CHANGES = ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.truncate", "shutil.copyfile")

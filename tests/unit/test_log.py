@@ -120,7 +120,7 @@ def test_steps_do_not_fill_the_log(root: Path, monkeypatch: pytest.MonkeyPatch) 
     command("exp.fold=[0]", during=train_with_steps).train()
     assert log(root, 0) == FIRST + EPOCHS + LAST
     assert (counting(root) / "fold0" / record.HISTORY).read_text().count("\n") == 1 + 130 + 2
-    monkeypatch.setattr("expkit.progress.EVERY", 0)  # the ten seconds have passed each time
+    monkeypatch.setattr("expkit.history.EVERY", 0)  # the ten seconds have passed each time
     command("exp.fold=[1]", during=train_with_steps).train()
     assert log(root, 1).count("step") == 2 * 130
 
@@ -143,7 +143,7 @@ def test_a_killed_process_leaves_every_row(root: Path, rows: int) -> None:
     code = f"""
 import os, signal
 from pathlib import Path
-from expkit.train.history import History
+from expkit.history import History
 history = History(Path("history.csv"))
 for step in range(1, {rows} + 1):
     history.add({{"step": step, "loss": 0.5}})

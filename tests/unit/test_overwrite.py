@@ -13,7 +13,7 @@ from light import LIGHT, wait_for
 import expkit
 from expkit import record
 from expkit.config import flat
-from expkit.train.run import Run
+from expkit.runner import Run
 
 RUN = f"output/{LIGHT}/light"
 

@@ -14,8 +14,8 @@ from conftest import Project, background, call, clean_environment, own_copy, sha
 from damage import at_once
 
 import expkit
+from expkit.distributed import Ranks
 from expkit.errors import Failed, Terminated
-from expkit.train.ranks import Ranks
 
 # Each rank adds its number; what comes out is the sum over both. "fail<rank>" in control/: that rank fails in fold 1.
 # On all rows, each rank asks what the folds have found.

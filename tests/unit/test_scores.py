@@ -459,7 +459,7 @@ def test_a_row_that_two_folds_leave_out(make: Make, root: Path) -> None:
 
 def test_two_folds_at_once_with_the_same_rows(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither process saw the predictions of the other: there is no score of all rows, and the board says so."""
-    monkeypatch.setattr("expkit.train.fold.require_other_ids", lambda *_: None)
+    monkeypatch.setattr("expkit.fold.require_other_ids", lambda *_: None)
     with pytest.raises(expkit.Error, match="2 ids are there more than once, such as 0"):
         expkit.run(make(body=GOOD.replace("10 * n", "7 * 0")))
     [row] = expkit.read_board()

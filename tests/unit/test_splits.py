@@ -21,7 +21,7 @@ import expkit
 from expkit import fingerprint, submission, tables
 from expkit.compare import grouped_by_seed, with_other_rows
 from expkit.config import load_experiment
-from expkit.train.run import Run
+from expkit.runner import Run
 
 N = 120
 ID = np.arange(N)

@@ -15,8 +15,8 @@ from light import LIGHT
 import expkit
 from expkit import record
 from expkit import study as options
+from expkit.fold import Pruned, Reports
 from expkit.study import LOST, MOST_LOST, Outcome, Space, Trials, of_other_code, opened
-from expkit.train.pruning import Pruned, Reports
 
 
 def trials(root: Path) -> list[tuple[str, float | None, float | None]]:

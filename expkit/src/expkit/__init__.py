@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from expkit.config import load_experiment as load_experiment
     from expkit.errors import Error as Error
     from expkit.errors import require as require
+    from expkit.fold import Fold as Fold
     from expkit.frames import LoadedRun as LoadedRun
     from expkit.frames import curves as curves
     from expkit.frames import load_run as load_run
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
     from expkit.project import project_root as project_root
     from expkit.reproduction import Reproduction as Reproduction
     from expkit.reproduction import reproduce as reproduce
-    from expkit.train.fold import Fold as Fold
-    from expkit.train.splits import split as split
+    from expkit.splits import split as split
 
 # Each is imported when it is first used: a board needs no Hydra, and a training no board.
 _NAMES = {
@@ -55,8 +55,8 @@ _NAMES = {
     "reproduction": ["Reproduction", "reproduce"],
     "launch": ["main", "run"],
     "project": ["code_root", "input_dir", "output_dir", "project_root"],
-    "train.fold": ["Fold"],
-    "train.splits": ["split"],
+    "fold": ["Fold"],
+    "splits": ["split"],
 }
 _MODULES = {name: f"expkit.{module}" for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_MODULES)

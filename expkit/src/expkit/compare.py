@@ -28,9 +28,9 @@ from expkit.noise import NOISE, PAIR, WORSE, Interval, Jackknife, Runs, correcte
 from expkit.notes import Notes
 from expkit.project import code_root, output_dir
 from expkit.record import RunRecord, deviation, fold_title, read_run
+from expkit.scores import fold_scores, mean_of_folds
 from expkit.snapshot import git
 from expkit.submission import Rows, out_of_fold
-from expkit.train.scores import fold_scores, mean_of_folds
 
 if TYPE_CHECKING:
     from expkit.config import Metric

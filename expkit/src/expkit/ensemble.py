@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from expkit import files, record, snapshot, tables
+from expkit import files, record, scores, snapshot, tables
 from expkit.config import Experiment, Loaded, load_experiment
 from expkit.errors import Error, require
 from expkit.fingerprint import code_hash
 from expkit.paths import code_root, output_dir
 from expkit.record import BLENDS, OOF, TEST, FoldRecord, Parent, Recipe, RunRecord
 from expkit.rundir import Versions, environment_text, origin
+from expkit.scores import mean_of_folds, score
 from expkit.submission import Mean, Rows, choose, may_be_labels, mean_of, most_likely, out_of_fold, predictions
 from expkit.tables import comparable, differing, flat, targets
-from expkit.train import scores
-from expkit.train.scores import mean_of_folds, score
 
 if TYPE_CHECKING:
     import numpy

@@ -18,11 +18,11 @@ from expkit.ensemble import LABEL, require_same_targets
 from expkit.errors import Error, require
 from expkit.files import regular
 from expkit.find import find_run
+from expkit.history import AXES, axis_of, number_of
 from expkit.paths import shown
 from expkit.record import HISTORY, TEST, FoldRecord, RunRecord, read_run
 from expkit.submission import Rows, is_probability, may_be_labels, out_of_fold, predictions
 from expkit.tables import flat, is_ascending
-from expkit.train.history import AXES, axis_of, number_of
 
 if TYPE_CHECKING:
     import numpy

@@ -26,7 +26,8 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from expkit import files, record
+from expkit import distributed, files, record, scores
+from expkit.checkpoint import Checkpoint
 from expkit.compose import (
     FULL_ERROR,
     as_error,
@@ -71,11 +72,9 @@ from expkit.errors import (
 from expkit.fingerprint import Fingerprint
 from expkit.paths import code_root, output_dir, project_root, shown
 from expkit.rundir import Command, Versions
+from expkit.runner import Run
 from expkit.snapshot import copy_code, expose, hide
 from expkit.study import NoScore, register_study
-from expkit.train import scores, world
-from expkit.train.checkpoint import Checkpoint
-from expkit.train.run import Run
 
 if TYPE_CHECKING:
     from expkit.snapshot import Snapshot
@@ -134,12 +133,12 @@ def _run(train: Path, experiment: Experiment) -> BaseException | None:
         raise Error(_without_dashes(unknown[0], loaded))
     require_files(loaded.folder, args.overrides)
     job = Job(loaded.name, [train.name, *sys.argv[1:]], secrets.token_hex(4))
-    if not _only_looks(args) and world.leads():
+    if not _only_looks(args) and distributed.leads():
         from expkit import schema
 
         schema.keep(loaded)
     if _is_sweep(args, loaded):
-        require(world.size() == 1, "-m trains many runs, and torchrun one: start torchrun for each of them")
+        require(distributed.world_size() == 1, "-m trains many runs, and torchrun one: start torchrun for each of them")
 
         return sweep(loaded, job, parser, args)
     try:
@@ -300,7 +299,7 @@ class Job:
         loaded = load_experiment(self.experiment)
         config = typed(cfg, loaded, _overrides())
         if config.show_config:
-            if world.leads():
+            if distributed.leads():
                 print_config(config)
             return None
 
@@ -343,7 +342,7 @@ class Job:
     def _note(self, **values: Any) -> None:
         """Keep what a job of a sweep says about itself in its folder, for the command that launched it."""
         hydra = HydraConfig.get()
-        if hydra.mode is RunMode.MULTIRUN and world.leads():
+        if hydra.mode is RunMode.MULTIRUN and distributed.leads():
             file = Path(hydra.runtime.output_dir) / NOTE
             files.write_json(file, files.read_if_whole(file) | values)
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from expkit.errors import Error, require
+from expkit.scores import score
 from expkit.tables import digests
-from expkit.train.scores import score
 
 if TYPE_CHECKING:
     import numpy

@@ -220,7 +220,7 @@ def main() -> None:
     from expkit.compose import from_values
     from expkit.config import Mode, load_experiment, restored
     from expkit.rundir import Command
-    from expkit.train.run import Run
+    from expkit.runner import Run
 
     asked = json.load(sys.stdin)
     try:

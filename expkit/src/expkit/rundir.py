@@ -25,8 +25,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-from expkit import files, store
+from expkit import files, scores, store
 from expkit import snapshot as snapshots
+from expkit.checkpoint import unfinished
 from expkit.config import (
     Config,
     Loaded,
@@ -44,15 +45,13 @@ from expkit.data import changed_files, hash_inputs, is_cached, read_manifest
 from expkit.errors import Error, require, warn
 from expkit.fingerprint import Unused, changed_since
 from expkit.project import code_root, output_dir, shown
+from expkit.scores import ValidIds, fold_summary
 from expkit.store import FoldRecord, Run
-from expkit.train import scores
-from expkit.train.checkpoint import unfinished
-from expkit.train.predictions import ValidIds
-from expkit.train.pruning import Reports, Trial
-from expkit.train.say import describe
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
+
+    from expkit.fold import Reports, Trial
 
 
 def changed_code(fold: FoldRecord, unused: Unused | None) -> list[str]:
@@ -698,7 +697,7 @@ class Done:
                 _require_readable(fold.folder / store.RESULT)
                 warn(f"{shown(fold.folder)}: {fold.problem}; it counts as missing")
             return False
-        print(f"{fold.title} is done: {describe(fold, self.score(fold))}", flush=True)
+        print(f"{fold.title} is done: {fold_summary(fold, self.score(fold))}", flush=True)
         for what, changed in changes_since(fold, self._loaded.unused, self._run_dir.inputs).items():
             if what not in self._said:
                 self._said.add(what)

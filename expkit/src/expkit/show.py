@@ -15,13 +15,12 @@ from expkit.board import COLUMNS
 from expkit.config import Loaded, flat, fold_file, load_experiment, sounds_like_error
 from expkit.errors import duration, plain, score_text, text
 from expkit.frames import LoadedRun, rows_of
+from expkit.history import AXES
 from expkit.notes import worded
 from expkit.paths import shown
 from expkit.record import SUBMISSION, FoldRecord, Recipe, RunRecord, Score, read_run
 from expkit.rundir import changes_since
-from expkit.train.history import AXES
-from expkit.train.say import submission_of
-from expkit.train.scores import is_current
+from expkit.scores import is_current, submission_summary
 
 
 def show_run(console: Console, folder: Path) -> None:
@@ -45,7 +44,7 @@ def show_run(console: Console, folder: Path) -> None:
         console.print(_folds(run.metrics, about["folds"]))
     show_recipe(console, run)
     if about["full"] and run.full:
-        console.print(text(submission_of(run.full)), soft_wrap=True)
+        console.print(text(submission_summary(run.full)), soft_wrap=True)
     for title, content in _origin_lines(about["origin"]) if about["origin"] else ():
         console.print(text(f"{title:8}", "dim"), text(content), soft_wrap=True)
     width = max(map(len, about["config"]), default=0)

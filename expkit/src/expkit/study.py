@@ -28,8 +28,8 @@ from expkit.config import container
 from expkit.errors import Error, Failed, require, warn
 from expkit.files import is_locked
 from expkit.fingerprint import same_code
+from expkit.fold import STEPS
 from expkit.paths import output_dir, shown
-from expkit.train.pruning import STEPS
 
 if TYPE_CHECKING:
     import optuna
@@ -268,7 +268,7 @@ class Reference:
 
 
 class RunningTrial:
-    """A trial that reports the score of a run while it trains; see `expkit.train.pruning.Trial`."""
+    """A trial that reports the score of a run while it trains; see `expkit.fold.Trial`."""
 
     def __init__(self, study: Reference, number: int) -> None:
         self._reference, self._number = study, number

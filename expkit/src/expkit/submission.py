@@ -22,9 +22,9 @@ from expkit.files import Broken
 from expkit.fingerprint import same_code
 from expkit.paths import output_dir, shown
 from expkit.record import OOF, SUBMISSION, TEST, FoldRecord, RunRecord
+from expkit.scores import PROBABILITY, class_columns, require_same_kind
 from expkit.store import SUBMISSIONS
 from expkit.tables import digests, flat
-from expkit.train.predictions import PROBABILITY, class_columns, require_same_kind
 
 if TYPE_CHECKING:
     import numpy

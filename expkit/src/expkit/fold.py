@@ -5,29 +5,28 @@ from __future__ import annotations
 import functools
 import math
 import os
+import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from expkit import files, record, snapshot, tables
+from expkit.checkpoint import Checkpoint
 from expkit.code import files_read, loaded_sources
 from expkit.data import Cache, Manifest, hash_inputs, manifest_hash, write_manifest
 from expkit.errors import Error, require, warn
 from expkit.files import Broken
 from expkit.fingerprint import code_hash, file_hashes
+from expkit.history import History, Progress, axis_of
 from expkit.paths import code_root, output_dir
-from expkit.progress import Progress
 from expkit.rundir import Found, Work, environment, environment_text, found_by_folds, origin
+from expkit.scores import as_number, checked, plain_value, require_other_ids, scores
 from expkit.submission import check_test, find_sample, fitted
-from expkit.train.checkpoint import Checkpoint
-from expkit.train.history import History, axis_of
-from expkit.train.predictions import checked, require_other_ids
-from expkit.train.scores import as_number, plain_value, scores
 
 if TYPE_CHECKING:
-    from expkit.train.tracking import Tracker
+    from expkit.tracking import Tracker
 
 
 # What a fold writes when it ends: a training that goes on has not come so far.
@@ -352,3 +351,54 @@ class Fold:
             self._progress.close()
         finally:
             self._tracker.finish(failed)
+
+
+STEPS = 10  # of a fold: a pruner compares the trials of a study at the same step
+
+
+class Trial(Protocol):
+    """The trial of a study that a run is."""
+
+    def report(self, step: int, score: float) -> bool:
+        """Say how good the run is after so many steps. Returns: whether it is to end."""
+
+
+class Pruned(Exception):
+    """The pruner of the study ends this run; `train` lets it pass."""
+
+
+class Reports:
+    """The scores of one run on their way to its study.
+
+    Args:
+        trial: None: nobody searches, and nothing is reported.
+        folds: how many are asked for.
+    """
+
+    def __init__(self, trial: Trial | None, folds: int) -> None:
+        self._trial, self._folds = trial, folds
+        self._scores: list[float] = []
+
+    def after_folds(self, scores: Sequence[float]) -> bool:
+        """Report the folds that are done, each as the mean so far; whether those that are missing are to be left out.
+
+        Args:
+            scores: of the folds that are done, in the order in which they are asked for.
+        """
+        is_bad = False
+        if self._trial is not None:
+            for count in range(len(self._scores) + 1, len(scores) + 1):
+                is_bad = self._trial.report(count * STEPS, statistics.fmean(scores[:count]))
+        self._scores = list(scores)
+        return is_bad and len(scores) < self._folds
+
+    def during_fold(self, score: float, progress: float) -> None:
+        """Report a part of a fold.
+
+        Raises:
+            Pruned: the run is to end.
+        """
+        part = min(int(progress * STEPS + 1e-9), STEPS - 1)  # the last one is the fold's own
+        step = len(self._scores) * STEPS + part
+        if self._trial is not None and part > 0 and self._trial.report(step, statistics.fmean([*self._scores, score])):
+            raise Pruned(f"after {part / STEPS:.0%} of its training")

@@ -1,4 +1,4 @@
-"""A run: one experiment with one configuration. Trains the folds that are missing, and says the score."""
+"""A run: one experiment with one configuration. Trains the folds that are missing, and prints the score."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expkit import record
+from expkit import record, scores
 from expkit.code import named_plainly
 from expkit.config import Config, Loaded, Mode, alike, chosen, container, recorded
+from expkit.distributed import Ranks
 from expkit.errors import (
     CANNOT_WRITE,
     Error,
@@ -24,16 +25,13 @@ from expkit.errors import (
     terminable,
     warn,
 )
+from expkit.fold import Fold, Pruned, Reports
+from expkit.history import Log
 from expkit.paths import shown
 from expkit.record import RunRecord
 from expkit.rundir import Command, Done, RunDir, Work, run_name
-from expkit.train import scores
-from expkit.train.fold import Fold
-from expkit.train.log import Log
-from expkit.train.pruning import Pruned, Reports
-from expkit.train.ranks import Ranks
-from expkit.train.say import describe, say_score, submission_of
-from expkit.train.tracking import Tracking
+from expkit.scores import fold_summary, run_summary, submission_summary
+from expkit.tracking import Tracking
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -207,7 +205,7 @@ class Run:
         if failure is None and self.pruned is None:
             done = self.place.fold(number)
             assert done is not None and done.result is not None, done
-            print(f"{done.title}  {describe(done, self._done.score(done))}", flush=True)
+            print(f"{done.title}  {fold_summary(done, self._done.score(done))}", flush=True)
         if failure is None:
             return
         if not isinstance(failure, Exception) or interruption(failure):
@@ -241,9 +239,9 @@ class Run:
             print(f"pruned {self.pruned}: other trials of the study were better so far", flush=True)
         elif self.exp.mode is Mode.sub:
             assert run.full is not None and run.full.result is not None
-            print(submission_of(run.full))
+            print(submission_summary(run.full))
         elif score is not None:
-            print(say_score(run))
+            print(run_summary(run))
         print(f"results: {shown(self.place.version)}", flush=True)
         if self.exp.mode is Mode.sub or score is None or self.pruned is not None:
             return None

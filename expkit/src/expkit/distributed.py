@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import tempfile
 import time
 import traceback
@@ -21,12 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from expkit import record
+from expkit.checkpoint import Checkpoint
 from expkit.data import Cache
 from expkit.errors import Error, Failed, described, interruption, require
+from expkit.fold import Fold
 from expkit.rundir import Found
-from expkit.train import world
-from expkit.train.checkpoint import Checkpoint
-from expkit.train.fold import Fold
 
 FAILED = "failed"  # in the store: what the first rank has failed with
 FOREVER = timedelta(days=365)
@@ -45,11 +45,11 @@ class Ranks:
 
     def __init__(self, distributed: bool) -> None:
         require(
-            world.size() == 1 or distributed,
-            f"{world.size()} processes train together (torchrun, srun), and this experiment is not prepared for that: "
+            world_size() == 1 or distributed,
+            f"{world_size()} processes train together (torchrun, srun), and this experiment is not prepared for that: "
             "say expkit.Experiment(..., distributed=True) when its train() is",
         )
-        world.as_torchrun_does()
+        as_torchrun_does()
         self.rank, self.size = int(os.environ.get("RANK") or 0), int(os.environ.get("WORLD_SIZE") or 1)
         self._store: Any = None
         self._told = 0
@@ -182,3 +182,34 @@ def _store(rank: int) -> Any:
     is_there = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     store = TCPStore(host, port if is_there else port + 1, is_master=rank == 0 and not is_there, timeout=FOREVER)
     return PrefixStore(f"expkit/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{next(_RUNS)}", store)
+
+
+_SIZES = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")  # what tells a process how many it is one of: torchrun's, srun's
+
+
+def world_size() -> int:
+    """How many processes train together; 1: this one alone."""
+    return max(int(os.environ.get(name) or 1) for name in _SIZES)
+
+
+def leads() -> bool:
+    """Whether this process owns the run, prints and writes; the others only train."""
+    return world_size() == 1 or (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") == "0"
+
+
+def as_torchrun_does() -> None:
+    """Give the tasks of srun the variables with which the processes of PyTorch find each other."""
+    if world_size() == 1 or "WORLD_SIZE" in os.environ:
+        return
+    host = "127.0.0.1"
+    if os.environ.get("SLURM_STEP_NUM_NODES", "1") != "1":
+        nodes = ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
+        host = subprocess.run(nodes, capture_output=True, text=True, check=True).stdout.split()[0]
+    step = int(os.environ.get("SLURM_JOB_ID", "0")) * 16 + int(os.environ.get("SLURM_STEP_ID", "0"))
+    os.environ |= {
+        "MASTER_ADDR": host,
+        "MASTER_PORT": str(20_000 + step * 2 % 10_000),  # and the next one: see _store
+        "WORLD_SIZE": str(world_size()),
+        "RANK": os.environ["SLURM_PROCID"],
+        "LOCAL_RANK": os.environ["SLURM_LOCALID"],
+    }

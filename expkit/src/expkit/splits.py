@@ -13,12 +13,13 @@ from expkit import tables
 from expkit.config import METHOD, ExpConfig, SplitMethod
 from expkit.errors import Error, require
 from expkit.paths import input_dir, shown
-from expkit.train.predictions import note_valid_ids
+from expkit.scores import note_valid_ids
 
 if TYPE_CHECKING:
     import numpy
 
     Rows = tuple[numpy.ndarray, numpy.ndarray]
+
 
 BY_CLASS = (SplitMethod.stratified, SplitMethod.stratified_group)
 BY_GROUP = (SplitMethod.group, SplitMethod.stratified_group)

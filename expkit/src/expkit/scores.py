@@ -1,4 +1,4 @@
-"""Scores from predictions: of a fold when it is trained, of a run from its folds; never anything that is no number."""
+"""Predictions, what they must be, and the scores from them: of a fold when it is trained, of a run from its folds."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import json
 import math
 import numbers
 import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import record, tables
 from expkit.config import Experiment
-from expkit.errors import Error
+from expkit.errors import Error, require
 from expkit.files import Broken
 from expkit.paths import shown
 from expkit.record import FoldRecord, RunRecord
@@ -19,7 +21,7 @@ from expkit.record import FoldRecord, RunRecord
 if TYPE_CHECKING:
     import numpy
 
-    from expkit.config import Metric
+    from expkit.config import ExpConfig, Metric
     from expkit.rundir import Versions
     from expkit.tables import Columns
 
@@ -180,3 +182,158 @@ def _together(parts: list[Columns]) -> Columns:
     if any(set(part) != set(names) for part in parts):
         raise Error(f"the out-of-fold predictions do not have the same columns in every fold: {', '.join(names)}")
     return {name: numpy.concatenate([part[name] for part in parts]) for name in names}
+
+
+PROBABILITY = "probability"
+
+
+def class_columns(names: Sequence[str]) -> list[str]:
+    """The columns with the probability of a class each; [] when there are not two."""
+    found = [name for name in names if name.startswith(f"{PROBABILITY}_")]
+    return found if len(found) > 1 else []
+
+
+def checked(columns: Mapping[str, Any], what: str) -> tuple[tables.Columns, str]:
+    """Predictions as they are stored, a row for each id; and the fingerprint of the ids.
+
+    Args:
+        columns: "id" and others, each (n,).
+        what: they are, for messages.
+
+    Raises:
+        Error: there is no id, or one twice; lengths that differ; a shape such as (n, 1); nan, inf.
+    """
+    table = tables.columns(columns, what)
+    if "id" not in table:
+        raise Error(
+            f"{what}: there is no column id, which says what row a prediction is for; there are {', '.join(table)}"
+        )
+    tables.require_finite(table, what)
+    return table, tables.require_unique(table["id"], what)
+
+
+def require_same_kind(ids: numpy.ndarray, others: numpy.ndarray, what: str, whose: str) -> None:
+    """Raise an `Error` unless both are whole numbers, or both are of one kind: the id 1 is another than "1"."""
+    require(
+        others.dtype.kind == ids.dtype.kind or {others.dtype.kind, ids.dtype.kind} <= set("iu"),
+        f"{what}: the ids are {ids.dtype}, and those {whose} are {others.dtype}",
+    )
+
+
+def require_other_ids(ids: Any, done: Mapping[int, FoldRecord], what: str) -> None:
+    """No row may be left out twice: its score would count twice, and one of the two has trained on it.
+
+    Args:
+        ids: of the rows that a fold leaves out, (n,).
+        done: the other folds that are done.
+
+    Raises:
+        Error: an id is in another fold, too, or is of another type there.
+    """
+    for number, other in done.items():
+        try:
+            known = other.predictions(only="id")["id"]
+        except (Broken, FileNotFoundError, KeyError):
+            continue
+        require_same_kind(ids, known, what, f"of fold {number}")
+        both = tables.common(known, ids)
+        require(
+            len(both) == 0,
+            f"{what}: {len(both)} ids are in fold {number} too, such as {both[:1]}: a row may be in one fold only",
+        )
+
+
+class ValidIds:
+    """The ids that `expkit.split` has left out while a run trains: those that have to be predicted."""
+
+    def __init__(self) -> None:
+        self._calls: dict[int, dict[str, numpy.ndarray]] = {}  # by fold and fingerprint
+
+    @contextmanager
+    def noted(self, exp: ExpConfig) -> Iterator[None]:
+        """For a while, note what `expkit.split(exp, ...)` leaves out."""
+        _TRAININGS[id(exp)] = self
+        try:
+            yield
+        finally:
+            del _TRAININGS[id(exp)]
+
+    def add(self, fold: int, ids: numpy.ndarray) -> None:
+        """Note the ids of one call of `expkit.split`, (n,)."""
+        self._calls.setdefault(fold, {})[tables.fingerprint(ids)] = ids
+
+    def require_all(self, fold: int, ids: numpy.ndarray, what: str) -> None:
+        """Require predictions of exactly the rows of one call, or of all calls together.
+
+        Args:
+            ids: of the predictions of a fold, (n,), each once.
+            what: they are, for messages.
+
+        Raises:
+            Error: `expkit.split` was not called; rows are missing; others are there.
+        """
+        import numpy
+
+        calls = list(self._calls.get(fold, {}).values())
+        require(
+            bool(calls),
+            f"{what}: nobody knows which rows must be predicted: call expkit.split(exp, fold.number, id=...) in "
+            "train(), or say expkit.Experiment(..., own_split=True) if the experiment splits by itself",
+        )
+        if tables.fingerprint(ids) in self._calls[fold]:
+            return
+        require_same_kind(ids, calls[0], what, "given to expkit.split")
+        choices = [*calls, numpy.concatenate(calls)]
+        differences = [(numpy.setdiff1d(one, ids), numpy.setdiff1d(ids, one)) for one in choices]
+        missing, others = min(differences, key=lambda pair: len(pair[0]) + len(pair[1]))
+        require(
+            len(missing) == 0,
+            f"{what}: {len(missing)} rows that expkit.split left out are not predicted, such as {missing[:1]}, and "
+            f"{len(others)} others are (a DataLoader with drop_last? predictions of other processes not gathered?)",
+        )
+        require(
+            len(others) == 0,
+            f"{what}: {len(others)} rows are predicted that expkit.split did not leave out, such as {others[:1]}",
+        )
+
+
+_TRAININGS: dict[int, ValidIds] = {}  # of this process, by the identity of `exp`: threads have no context in common
+
+
+def note_valid_ids(exp: ExpConfig, fold: int, ids: numpy.ndarray) -> None:
+    """Tell the training that got `exp`, or the only one that runs, which ids a fold leaves out."""
+    training = _TRAININGS.get(id(exp)) or (next(iter(_TRAININGS.values())) if len(_TRAININGS) == 1 else None)
+    if training is not None:
+        training.add(fold, ids)
+
+
+def fold_summary(fold: record.FoldRecord, score: tuple[str, float | None]) -> str:
+    """A finished fold on one line, with the metric that decides."""
+    assert fold.result is not None
+    metric, value = score
+    scored = "trained" if value is None else f"{metric} {value:.4f}"
+    best = fold.result["values"].get("best_epoch")
+    epoch = f"  best epoch {best}" if best is not None and fold.number is not None else ""
+    return f"{scored}{epoch}  {fold.result['seconds']:.1f} s"
+
+
+def submission_summary(fold: record.FoldRecord) -> str:
+    """What exp.mode=sub has made, on one line."""
+    assert fold.result is not None
+    if record.SUBMISSION in fold.result["files"]:
+        return f"predictions of the test set: {shown(fold.folder / record.SUBMISSION)}"
+    return f"trained on all rows, without fold.save_submission(...): {shown(fold.folder)}"
+
+
+def run_summary(run: RunRecord) -> str:
+    """The scores of a run on one line: the metric that decides, and the others."""
+    parts = []
+    for metric in run.metrics:
+        score = run.score_of(metric)
+        if score is not None:
+            deviation = "" if score.std is None else f" ± {score.std:.4f}"
+            parts.append(f"{metric} {score.value:.4f}{deviation}{f' ({score.other})' if score.other else ''}")
+    marks = [mark for mark in run.marks if mark.startswith("mixed")]
+    kind = "hold-out" if run.n_folds == 1 else "CV"
+    noted = f"  ({', '.join(marks)})" if marks else ""
+    return f"{kind} {'  '.join(parts)}  {len(run.done)}/{run.n_folds} folds{noted}"

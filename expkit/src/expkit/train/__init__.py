@@ -1,1 +1,0 @@
-"""From a configuration to results on the disk."""
