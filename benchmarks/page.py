@@ -23,7 +23,7 @@ import copier
 from playwright.sync_api import Browser, sync_playwright
 from run import ROOT, copied_run
 
-from expkit import record
+from expkit import store
 
 PORT = 27180
 EMPTY = """
@@ -46,11 +46,11 @@ def make_runs(project: Path, count: int, environment: dict[str, str]) -> None:
     for number in range(1, count):
         folder = run.with_name(f"run{number:05d}")
         copied_run(run, folder)
-        info = record.read_run_info(folder)
+        info = store.read_run_info(folder)
         assert info is not None
         info["config"]["exp"]["train"] |= {"learning_rate": draw.random() / 100, "batch_size": draw.choice([16, 32])}
         (folder / "run.json").unlink()  # it is the file of both
-        record.describe_again(folder, info)
+        store.describe_again(folder, info)
 
 
 def opened(browser: Browser, address: str, selector: str = ROW) -> float:

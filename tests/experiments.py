@@ -11,7 +11,7 @@ from pathlib import Path
 
 from light import CONFIG
 
-from expkit import code, paths
+from expkit import code, project
 
 _numbers = itertools.count()
 
@@ -28,7 +28,7 @@ def own_experiment(
         at: the project; None: the one that expkit is imported from.
     """
     worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-    folder = (at or paths.code_root()) / "experiments" / f"9{next(_numbers):02d}-{worker}"
+    folder = (at or project.code_root()) / "experiments" / f"9{next(_numbers):02d}-{worker}"
     folder.mkdir()
     (folder / ".gitignore").write_text("*\n")  # first: a snapshot may be taken at any time
     try:

@@ -10,7 +10,7 @@ from typing import Any
 from conftest import Project, background
 from light import LIGHT
 
-from expkit import record
+from expkit import store
 
 HEAVY = ("wandb", "numpy", "sklearn", "scipy", "torch", "rich", "pandas", "joblib")
 
@@ -23,23 +23,23 @@ def load(file: Path) -> dict[str, Any]:
 
 def counting(root: Path, run: str = "light", experiment: str = LIGHT) -> Path:
     """The folder of the version of a run that counts."""
-    folder = record.counting(root / "output" / experiment, run)
+    folder = store.current(root / "output" / experiment, run)
     assert folder is not None, f"there is no run {run} in {root}/output/{experiment}"
     return folder
 
 
 def results(root: Path, run: str = "light", experiment: str = LIGHT) -> dict[int, dict[str, Any]]:
     """The result.json of each fold that is done, in the version that counts; {} while there is no run."""
-    folder = record.counting(root / "output" / experiment, run)
-    done = record.read_run(folder).done if folder is not None else {}
+    folder = store.current(root / "output" / experiment, run)
+    done = store.read_run(folder).done if folder is not None else {}
     return {number: fold.result for number, fold in done.items() if fold.result is not None}
 
 
 def scores_and_predictions(folder: Path) -> dict[int, tuple[dict[str, float], bytes]]:
     """The scores of each fold that is done in a version of a run, and the bytes of its predictions."""
-    done = record.read_run(folder).done
+    done = store.read_run(folder).done
     return {
-        number: (fold.result["scores"], (fold.folder / record.OOF).read_bytes())
+        number: (fold.result["scores"], (fold.folder / store.OOF).read_bytes())
         for number, fold in done.items()
         if fold.result is not None
     }

@@ -49,23 +49,23 @@ def main() -> None:
     os.environ["PROJECT_ROOT"] = str(scratch.resolve())
 
     import expkit
-    from expkit import paths, record
+    from expkit import project, store
     from expkit.compare import verdict
     from expkit.config import load_experiment
 
     found = {}
     for number, name in enumerate(("auc", "map5"), 91):
         experiment = f"{number:03d}-{name}"
-        folder = paths.code_root() / "experiments" / experiment
+        folder = project.code_root() / "experiments" / experiment
         folder.mkdir(exist_ok=True)
         (folder / "config.yaml").write_text(CONFIG)
         (folder / "train.py").write_text(EXPERIMENT.format(rows=ROWS, metric=name))
         for seed in (1, 2):
             expkit.run(experiment, overrides=[f"exp.seed={seed}"])
-        old, new = [record.read_run(one) for one in record.run_folders(paths.output_dir()) if name in str(one)]
+        old, new = [store.read_run(one) for one in store.run_folders(project.output_dir()) if name in str(one)]
         metric, table = load_experiment(experiment).experiment.metrics[name], expkit.load_run(old.folder).oof
 
-        def compare(pair: tuple[record.RunRecord, record.RunRecord] = (old, new)) -> None:
+        def compare(pair: tuple[store.Run, store.Run] = (old, new)) -> None:
             assert "low" in verdict([pair])["rows"]
 
         def floor(metric: object = metric, table: object = table) -> None:

@@ -42,20 +42,20 @@ def main() -> None:
     import numpy
 
     import expkit
-    from expkit import paths, record, scores, tables
+    from expkit import project, scores, store, tables
     from expkit.config import load_experiment
     from expkit.ensemble import blend
     from expkit.rundir import Versions
     from expkit.scores import checked
 
-    folder = paths.code_root() / "experiments/090-rows"
+    folder = project.code_root() / "experiments/090-rows"
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(CONFIG)
     (folder / "train.py").write_text(EXPERIMENT.format(rows=rows))
     for seed in (1, 2):
         expkit.run("090-rows", overrides=[f"exp.seed={seed}"])
     loaded = load_experiment("090-rows")
-    runs = [record.read_run(one) for one in record.run_folders(paths.output_dir())]
+    runs = [store.read_run(one) for one in store.run_folders(project.output_dir())]
     table = tables.load(runs[0].folder / "fold0/oof.npz")
     many = {name: numpy.concatenate([column] * 5) for name, column in table.items()}
     many["id"] = numpy.array([f"row{number:07d}" for number in range(len(many["target"]))])
@@ -67,7 +67,7 @@ def main() -> None:
     def save() -> None:
         tables.save(mine, checked(many, "")[0])
 
-    def plain_load(run: record.RunRecord) -> list[dict[str, Any]]:
+    def plain_load(run: store.Run) -> list[dict[str, Any]]:
         parts = []
         for number in run.done:
             with numpy.load(run.folder / f"fold{number}/oof.npz") as stream:
@@ -78,7 +78,7 @@ def main() -> None:
         return {name: numpy.concatenate([part[name] for part in parts]) for name in parts[0]}
 
     def score() -> None:
-        record.forget_cv(runs[0].folder)
+        store.forget_cv(runs[0].folder)
         scores.update(loaded.experiment, Versions(runs[0].folder.parent, runs[0].name), runs[0].folder)
 
     def plain_score() -> None:

@@ -55,9 +55,9 @@ def main() -> None:
     import wandb
 
     import expkit
-    from expkit import paths
+    from expkit import project
 
-    folder = paths.code_root() / "experiments/091-steps"
+    folder = project.code_root() / "experiments/091-steps"
     folder.mkdir(exist_ok=True)
     (folder / "config.yaml").write_text(CONFIG)
     (folder / "train.py").write_text(EXPERIMENT)

@@ -17,7 +17,7 @@ from helpers import HEAVY, counting, imported, results, scores_and_predictions, 
 from light import CONFIG, LIGHT, TRAIN
 
 import expkit
-from expkit import compose, record
+from expkit import compose, store
 from expkit.compose import from_values
 from expkit.config import container, load_experiment, restored
 from expkit.rundir import run_name
@@ -35,7 +35,7 @@ def files(folder: Path) -> list[str]:
     return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
 
 
-def shown(path: Path, cwd: Path) -> str:
+def display_path(path: Path, cwd: Path) -> str:
     """A path as a command shows it that was started in `cwd`."""
     return min(str(path), os.path.relpath(path, cwd), key=len)
 
@@ -50,7 +50,7 @@ def test_base_values(project: Project, tmp_path: Path) -> None:
     result = results(tmp_path, "baseline", "001-baseline")[0]
     score = result["scores"]["accuracy"]
     assert f"CV accuracy {score:.4f}  1/5 folds" in printed
-    assert f"results: {shown(run, project.folder)}\n" in printed
+    assert f"results: {display_path(run, project.folder)}\n" in printed
     assert score > 0.9
     names = ["history.csv", "model.joblib", "oof.npz", "origin.json", "result.json", "test.npz", "train.log"]
     assert files(run) == ["config.yaml", "cv.json", *(f"fold0/{name}" for name in names), "run.json"]
@@ -73,7 +73,7 @@ def five_folds(project: Project, tmp_path_factory: pytest.TempPathFactory) -> tu
 def test_five_folds(five_folds: tuple[Path, str]) -> None:
     """0.97 of the rows, each predicted once; the CV score is that of all rows, with the deviation of the folds."""
     root, printed = five_folds
-    run = record.read_run(counting(root, "001-larger-lr", "001-baseline"))
+    run = store.read_run(counting(root, "001-larger-lr", "001-baseline"))
     tables = [fold.predictions() for fold in run.done.values()]
     ids = [each for table in tables for each in table["id"].tolist()]
     assert len(ids) == len(set(ids)) == 1437
@@ -112,9 +112,9 @@ def test_submission(project: Project, five_folds: tuple[Path, str]) -> None:
     """exp.mode=sub trains on every training row and predicts the 360 rows that no fold has."""
     root, _ = five_folds
     printed = project.train("exp=001", "exp.mode=sub", root=root, WANDB_MODE="disabled").stdout
-    run = record.read_run(counting(root, "001-larger-lr", "001-baseline"))
+    run = store.read_run(counting(root, "001-larger-lr", "001-baseline"))
     submission = rows(run.folder / "full/submission.csv")
-    assert shown(run.folder / "full/submission.csv", project.folder) in printed
+    assert display_path(run.folder / "full/submission.csv", project.folder) in printed
     assert list(submission[0]) == ["id", "prediction"]
     assert len(submission) == 360
     known = {str(each) for fold in run.done.values() for each in fold.predictions()["id"]}
@@ -133,7 +133,7 @@ def test_folds_add_up(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("PROJECT_ROOT", str(tmp_path / where))
         for folds in selections:
             expkit.run("001-baseline", overrides=["exp.debug=false", QUICK, f"exp.fold={folds}"])
-        run = record.read_run(counting(tmp_path / where, f"baseline,{QUICK}", "001-baseline"))
+        run = store.read_run(counting(tmp_path / where, f"baseline,{QUICK}", "001-baseline"))
         kept[where] = scores_and_predictions(run.folder), run.score_of()
         assert run.marks == ("partial",)
     assert kept["once"] == kept["later"]
@@ -144,7 +144,7 @@ def test_debug(project: Project, tmp_path: Path) -> None:
     arguments = ["exp=001", "exp.fold=[0,1,2,3,4]", "exp.debug=true"]
     printed = project.train(*arguments, root=tmp_path, WANDB_MODE="offline").stdout
     assert "epoch 1/1" in printed
-    run = record.read_run(tmp_path / "output/debug/001-baseline/001-larger-lr")
+    run = store.read_run(tmp_path / "output/debug/001-baseline/001-larger-lr")
     assert list(run.done) == [0] and run.rows < 50
     assert [path.name for path in (tmp_path / "output").iterdir()] == ["debug"]
 

@@ -12,7 +12,7 @@ from conftest import Project
 from experiments import own_experiment
 from helpers import counting
 
-from expkit import record
+from expkit import store
 
 
 def quality(oof: Any) -> float:
@@ -61,7 +61,7 @@ def test_a_line_of_a_library_appears_once(project: Project, root: Path) -> None:
     with own_experiment({"train.py": LOGS}, at=project.folder) as folder:
         done = project.train("exp.fold=[0]", experiment=folder.name, root=root, WANDB_MODE="disabled")
     printed = (done.stdout + done.stderr).splitlines()
-    log = (counting(root, "light", folder.name) / "fold0" / record.LOG).read_text().splitlines()
+    log = (counting(root, "light", folder.name) / "fold0" / store.LOG).read_text().splitlines()
     for line in ("from early", "from late", "from plain", "it says"):
         assert (printed.count(line), log.count(line)) == (1, 1), (line, printed, log)
     assert "HYDRA" not in done.stdout + done.stderr

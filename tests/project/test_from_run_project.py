@@ -14,7 +14,7 @@ from light import LIGHT
 from test_exp import exp
 
 import expkit
-from expkit import record
+from expkit import store
 from expkit.find import find_run
 
 CONFIG = """
@@ -152,16 +152,16 @@ def made(folder: Path, run: str, name: str = "004") -> str:
 
 
 def recorded(run: str) -> dict[str, Any]:
-    info = record.read_run_info(find_run(run))
+    info = store.read_run_info(find_run(run))
     assert info is not None
     return info
 
 
-def of(experiment: str, config: dict[str, Any], **more: Any) -> record.RunRecord:
+def of(experiment: str, config: dict[str, Any], **more: Any) -> store.Run:
     """A run that has recorded a configuration, and nothing else."""
     info = {"id": "0" * 8, "metric": "quality", "greater_is_better": True, "n_folds": 2}
     info |= {"config": {"choices": {"model": "cnn", "train.net": "deep"}} | config, **more}
-    return record.RunRecord(Path("nowhere"), experiment, "recorded", info, {}, None)
+    return store.Run(Path("nowhere"), experiment, "recorded", info, {}, None)
 
 
 def test_a_trial_of_a_study(light: Path, shared_sweeping: Project, root: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from test_lightgbm import boosting
 from test_torch import network
 
-from expkit import record
+from expkit import store
 
 pytestmark = pytest.mark.slow
 __all__ = ["boosting", "network"]  # the fixtures
@@ -157,7 +157,7 @@ def test_a_table_in_a_project_of_another_framework(
     [add] = re.findall(r"^ *(uv add .*)$", shell("exp new try --framework lightgbm"), flags=re.M)
     shell(f"{add}; rm -r experiments/002-try")
     printed = follow("A table", shell, made.folder)
-    scores = [record.read_run(each.folder / "output/002-houses/houses").cv["scores"]["rmse"] for each in (shop, made)]
+    scores = [store.read_run(each.folder / "output/002-houses/houses").cv["scores"]["rmse"] for each in (shop, made)]
     assert scores[0] == scores[1] and "5/5 folds" in printed
 
 

@@ -13,7 +13,7 @@ from helpers import counting, results, scores_and_predictions
 from light import LIGHT, add_light, edited
 
 import expkit
-from expkit import record
+from expkit import store
 
 PINS = ROOT / "tests/hydra-1.4.txt"
 BASELINE = "001-baseline"
@@ -70,7 +70,7 @@ def test_a_study_with_hydra_1_4(newer: Project, root: Path) -> None:
         "hydra.sweeper.n_trials=8",
     ]
     quiet(newer.train("-m", *search, *where, experiment=LIGHT, root=root, PYTHONWARNINGS="default"))
-    found = [record.read_run(folder) for folder in record.run_folders(root / "output")]
+    found = [store.read_run(folder) for folder in store.run_folders(root / "output")]
     assert len(found) == 8 and {run.is_complete for run in found if not run.pruned} == {True}
     assert any(run.pruned for run in found)
 

@@ -1,6 +1,6 @@
 """`kill -9`, Ctrl-C, full disks, damaged files: what is done stays whole, and nothing half done counts.
 
-After a kill, a test first looks at the disk, through `expkit.record`, and only then runs a command again.
+After a kill, a test first looks at the disk, through `expkit.store`, and only then runs a command again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from conftest import Project, background, call
 from helpers import counting, results, scores_and_predictions, start
 from light import LIGHT, wait_for
 
-from expkit import record
+from expkit import store
 from expkit.errors import AGAIN
 
 RUN = f"output/{LIGHT}/light"
@@ -88,7 +88,7 @@ def test_kill_the_baseline_at_any_moment(project: Project, tmp_path: Path, reque
                 process.wait(random.uniform(0.3, duration))
             process.kill()
             process.communicate()
-            run = record.read_run(root / "output/001-baseline" / name)
+            run = store.read_run(root / "output/001-baseline" / name)
             assert not (root / "output/001-baseline").exists() or run.problems in ((), ("cannot be read",))
             assert scores_and_predictions(run.folder).items() <= expected.items()
         project.train(*arguments, root=root, WANDB_MODE="disabled")
@@ -154,8 +154,8 @@ def test_ctrl_c_and_signals(shared_sweeping: Project, root: Path, how: signal.Si
     code, reason = STOPPED[how]
     assert (process.returncode, errors) == (code, f"{reason}: {AGAIN}\n")
     assert counting(root) == root / RUN
-    stopped = record.read_run(root / (f"{RUN}@2" if again else RUN))
-    log = (stopped.folds[1].folder / record.LOG).read_text()
+    stopped = store.read_run(root / (f"{RUN}@2" if again else RUN))
+    log = (stopped.folds[1].folder / store.LOG).read_text()
     assert stopped.failed == {1: reason}
     assert ("KeyboardInterrupt" if how is signal.SIGINT else "Terminated") in log
     assert list(results(root)) == ([0, 1] if again else [0])
@@ -180,7 +180,7 @@ def test_a_closed_terminal(shared_sweeping: Project, root: Path, ignored: bool) 
         time.sleep(0.2)
         (root / "control/gate1").unlink()
     assert process.wait(10) == (0 if ignored else 129)
-    assert record.read_run(counting(root)).failed == ({} if ignored else {1: "stopped by SIGHUP"})
+    assert store.read_run(counting(root)).failed == ({} if ignored else {1: "stopped by SIGHUP"})
 
 
 @pytest.mark.slow

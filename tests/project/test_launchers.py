@@ -19,7 +19,7 @@ from light import LIGHT, edited, wait_for
 from test_kills_project import STOPPED
 
 import expkit
-from expkit import record
+from expkit import store
 
 LOCAL = "hydra/launcher=local"
 FOLDS = "exp.fold=[0],[1],[2],[3],[4]"
@@ -62,8 +62,8 @@ def test_folds_in_parallel_are_the_folds_of_one_process(sweeping: Project, tmp_p
     one, many = (counting(tmp_path / root, name, "001-baseline") for root in ("one", "many"))
     assert len(scores_and_predictions(one)) == 5
     assert scores_and_predictions(many) == scores_and_predictions(one)
-    score = record.read_run(many).score_of()
-    assert score is not None and score == record.read_run(one).score_of()
+    score = store.read_run(many).score_of()
+    assert score is not None and score == store.read_run(one).score_of()
     last = done.stdout.splitlines()[-1]
     assert last.split()[:3] == [f"001-baseline/{name}", f"{score.value:.4f}", "±"]
     assert " 5/5 " in last
@@ -106,7 +106,7 @@ def test_jobs_in_other_processes_import_the_copy(sweeping: Project, root: Path, 
         assert (result["git"]["commit"], result["git"]["dirty"]) == (head, False)
         name = f"{result['git']['snapshot']}:experiments/{LIGHT}/model.py"
         assert "as submitted" in call("git", "show", name, cwd=sweeping.folder).stdout
-    assert "mixed code" not in record.read_run(counting(root)).marks
+    assert "mixed code" not in store.read_run(counting(root)).marks
     assert not (root / f"output/{LIGHT}/edited").exists()
 
 
@@ -138,7 +138,7 @@ def test_jobs_in_this_process_use_the_code_that_is_loaded(
         assert result["values"]["environment"]["HYDRA_FULL_ERROR"] is None
         name = f"{result['git']['snapshot']}:experiments/{LIGHT}/model.py"
         assert "as submitted" in call("git", "show", name, cwd=sweeping.folder).stdout
-    assert "mixed code" not in record.read_run(counting(root)).marks
+    assert "mixed code" not in store.read_run(counting(root)).marks
     assert printed.splitlines()[-1] == "after: None None []"
 
 
@@ -297,7 +297,7 @@ def test_the_summary_is_right_when_all_finish_in_one_instant(sweeping: Project, 
     printed = sweeping.train(*arguments, experiment=LIGHT, root=root).stdout
     ended = [result["values"]["ended"] for result in results(root).values()]
     assert max(ended) - min(ended) < 0.5
-    run = record.read_run(counting(root))
+    run = store.read_run(counting(root))
     assert run.is_complete and run.cv is not None and run.marks == ()
     assert printed.splitlines()[-1].split()[1:5] == ["10.0000", "±", "0.0000", "5/5"]
 
@@ -421,7 +421,7 @@ def test_no_process_outlives_its_command(sweeping: Project, root: Path, how: sig
         assert process.returncode == code
         assert f"{reason}: finished folds are kept" in errors.splitlines()[-1]
     if how is not signal.SIGINT:
-        assert record.read_run(counting(root)).failed[1] == "stopped by SIGTERM"
+        assert store.read_run(counting(root)).failed[1] == "stopped by SIGTERM"
 
 
 @pytest.mark.parametrize(("is_terminal", "lines"), [(False, 300), (True, 5)], ids=["pipe", "terminal"])
@@ -491,7 +491,7 @@ def test_the_old_run_counts_until_every_job_is_done(
         process = start(sweeping, root, "-m", "exp.name=run", *arguments)
         wait_for(lambda: came(root, 1).exists(), process)
         if LOCAL not in arguments:  # then fold 0 is done
-            assert sorted(record.read_run(root / f"output/{LIGHT}/run@2").done) == [0]
+            assert sorted(store.read_run(root / f"output/{LIGHT}/run@2").done) == [0]
         assert results(root, "run") == before
         (root / "control/fail1").touch()
         process.kill()

@@ -9,7 +9,7 @@ import pytest
 from conftest import ANSWERS, Project, call, clean_environment, commit_all, copier, data_arguments, once
 from helpers import scores_and_predictions
 
-from expkit import record
+from expkit import store
 from expkit.board import read_board
 
 pytestmark = pytest.mark.slow
@@ -53,7 +53,7 @@ def test_what_a_fold_leaves(boosting: Project, root: Path) -> None:
     """Text ids, the importance of each column as numbers and as a picture, the trees, the test predictions."""
     train(boosting, root)
     [row] = read_board()
-    fold = record.read_run(row.folder).done[0]
+    fold = store.read_run(row.folder).done[0]
     assert fold.result is not None
     made = {"oof.npz", "test.npz", "model.txt", "importance.csv", "importance.png", "history.csv"}
     assert made <= fold.result["files"].keys()
@@ -72,7 +72,7 @@ def test_the_training_on_all_rows_has_as_many_rounds_as_the_folds(boosting: Proj
     assert not list(root.glob("output/*/*/full/result.json"))
     train(boosting, root, *run, "exp.fold=null")
     train(boosting, root, *run, "exp.mode=sub")
-    found = record.read_run(read_board()[0].folder)
+    found = store.read_run(read_board()[0].folder)
     assert found.full is not None and found.full.result is not None
     rounds = [fold.result["values"]["rounds"] for fold in found.done.values() if fold.result]
     assert rounds[0] != rounds[1] and found.full.result["values"] == {"rounds": round(sum(rounds) / 2)}

@@ -13,7 +13,7 @@ from helpers import counting, results, start
 from light import LIGHT, edited, wait_for
 
 import expkit
-from expkit import record
+from expkit import store
 
 KEY = "0123456789" * 4
 
@@ -31,7 +31,7 @@ def test_what_is_recorded_of_a_fold(sweeping: Project, root: Path) -> None:
     idea.write_text("untracked")
     sweeping.train("exp.train.x=1", "exp.fold=[3]", root=root, experiment=LIGHT, WANDB_MODE="disabled")
     idea.unlink()
-    run = record.read_run(counting(root, "light,exp.train.x=1"))
+    run = store.read_run(counting(root, "light,exp.train.x=1"))
     origin, result = run.done[3].origin(), run.done[3].result
     assert origin["command"] == ["train.py", "exp.train.x=1", "exp.fold=[3]"]
     assert origin["overrides"] == ["exp.train.x=1", "exp.fold=[3]"]
@@ -44,7 +44,7 @@ def test_what_is_recorded_of_a_fold(sweeping: Project, root: Path) -> None:
     tree = git(sweeping.folder, "ls-tree", "-r", "--name-only", "-z", result["git"]["snapshot"]).split("\0")
     assert {"an idea.txt", f"experiments/{LIGHT}/train.py"} <= set(tree)
     assert not [name for name in tree if name.startswith((".venv", "output/0"))]
-    written = yaml.safe_load((run.folder / record.CONFIG).read_text())
+    written = yaml.safe_load((run.folder / store.CONFIG).read_text())
     assert (written["exp"]["fold"], written["exp"]["train"]["x"]) == ([3], 1.0)
 
 
@@ -90,7 +90,7 @@ def test_a_module_that_experiments_share_is_code(sweeping: Project, root: Path) 
                 sweeping.train(f"exp.fold=[{fold}]", root=root, experiment=LIGHT, WANDB_MODE="disabled")
     finally:
         shared.unlink()
-    assert "src/features.py" in record.read_run(counting(root)).done[0].origin()["code"]
+    assert "src/features.py" in store.read_run(counting(root)).done[0].origin()["code"]
     [row] = expkit.read_board()
     assert "mixed code" in row.marks
 

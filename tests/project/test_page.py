@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from several import files
 
 import expkit
-from expkit import record
+from expkit import store
 from expkit.ensemble import blend
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -113,10 +113,10 @@ def copy_run(run: Path, name: str, **values: object) -> Path:
     """A run of another name and with other parameters, as whole as the original and without its space."""
     folder = run.with_name(name)
     shutil.copytree(run, folder, copy_function=os.link)
-    info = json.loads((folder / record.RUN).read_text())
+    info = json.loads((folder / store.RUN).read_text())
     info["config"]["exp"]["train"] |= values
-    (folder / record.RUN).unlink()  # it is the file of both
-    record.describe_again(folder, info)
+    (folder / store.RUN).unlink()  # it is the file of both
+    store.describe_again(folder, info)
     return folder
 
 

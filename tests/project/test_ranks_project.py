@@ -12,7 +12,7 @@ import pytest
 from conftest import Project, background, call, clean_environment, own_copy, share_bytecode
 
 import expkit
-from expkit import record
+from expkit import store
 from expkit.distributed import Ranks
 
 # Each rank adds its number; what comes out is the sum over both. "fail<rank>" in control/: that rank fails in fold 1.
@@ -133,7 +133,7 @@ def test_both_ranks_train_the_same_fold(cluster: Project, root: Path) -> None:
     assert printed.count("CV total") == 1
     [row] = expkit.read_board()
     assert (row.score, row.folds_done) == (13.0, 2)  # (1 + 2) and (11 + 12)
-    run = record.read_run(row.folder)
+    run = store.read_run(row.folder)
     assert all(fold.result and "world_size 2" in fold.result["environment"] for fold in run.done.values())
     again, errors = (process := torchrun(cluster, root, "exp.fold=[0,1]")).communicate(timeout=120)
     assert process.returncode == 0, errors
@@ -196,7 +196,7 @@ def test_a_failure_on_any_rank_ends_all(cluster: Project, root: Path, rank: int)
     assert rank == 0 or f"error: {said}\n" in errors, errors
     [row] = expkit.read_board()
     assert (row.score, row.folds_done, row.failure) == (3.0, 1, said)
-    log = (row.folder / "fold1" / record.LOG).read_text()
+    log = (row.folder / "fold1" / store.LOG).read_text()
     assert 'raise ValueError("planted")' in log
     assert not list((root / "control").glob("came2*"))
 

@@ -15,7 +15,7 @@ from conftest import ROOT, Project, call, clean_environment, commit_all, copier
 from copier import run_copy
 from test_update import YOURS, Files, append, files_of, status, unmerged
 
-from expkit import record
+from expkit import store
 
 # The extremes of what is allowed: what a release accepts, every later one must accept.
 ANSWERS = {
@@ -130,7 +130,7 @@ def test_experiments_of_every_release_run(updated: list[Updated], project: Proje
         for train in trains:
             for arguments in RUNS:
                 call(project.python, train, *arguments, cwd=old.folder, env=environment)
-            [run] = (record.read_run(folder) for folder in record.run_folders(old.folder / "output"))
+            [run] = (store.read_run(folder) for folder in store.run_folders(old.folder / "output"))
             assert run.name.startswith("001") and run.score_of() is not None and not run.problems
             assert list((old.folder / "output/debug" / train.parent.name).rglob("submission.csv"))
             shutil.rmtree(old.folder / "output")

@@ -18,7 +18,7 @@ from light import LIGHT, edited, wait_for
 from test_checkpoint import TRAIN
 from test_studies_project import trials
 
-from expkit import record
+from expkit import store
 
 pytestmark = pytest.mark.slow
 QUICK = "exp.train.epoch=2"
@@ -115,7 +115,7 @@ def test_an_edit_does_not_reach_a_queued_job(sweeping: Project, cluster: dict[st
         assert values["environment"]["OMP_NUM_THREADS"] == "1"
         name = f"{result['git']['snapshot']}:experiments/{LIGHT}/model.py"
         assert "as submitted" in call("git", "show", name, cwd=sweeping.folder).stdout
-    assert "mixed code" not in record.read_run(counting(root)).marks
+    assert "mixed code" not in store.read_run(counting(root)).marks
 
 
 def test_scancel_then_the_same_command(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
@@ -213,9 +213,9 @@ def test_time_limit(sweeping: Project, cluster: dict[str, str], root: Path) -> N
     after = results(root, "long", folder.name)
     assert list(before) == [0] and after[0] == before[0]
     assert int(after[1]["values"]["restarts"]) >= 1
-    fold = record.read_run(counting(root, "long", folder.name)).folds[1]
+    fold = store.read_run(counting(root, "long", folder.name)).folds[1]
     assert fold.origin()["resumed"] >= 1
-    epochs = [line.split(",")[0] for line in (fold.folder / record.HISTORY).read_text().splitlines()[1:]]
+    epochs = [line.split(",")[0] for line in (fold.folder / store.HISTORY).read_text().splitlines()[1:]]
     assert epochs == [str(epoch) for epoch in range(1, 13)]
 
 

@@ -13,7 +13,7 @@ from conftest import Project, call
 from helpers import results
 
 import expkit
-from expkit import record
+from expkit import store
 from expkit.data import read_manifest
 
 N = 120
@@ -55,7 +55,7 @@ def test_the_file_is_part_of_the_data(project: Project, root: Path) -> None:
     options = ["exp.split.method=column", "exp.split.file=folds.csv", "exp.n_folds=2", "exp.train.epoch=1"]
     project.train(*options, "exp.fold=[0]", root=root, WANDB_MODE="disabled")
     [run] = (root / "output" / "001-baseline").glob("baseline*")
-    oof = record.read_run(run).folds[0].predictions()
+    oof = store.read_run(run).folds[0].predictions()
     assert len(oof["id"]) > 600 and set(oof["id"] % 2) == {0}
     trained_with = results(root, run.name, "001-baseline")[0]["data"]
     assert list(read_manifest(root / "output", trained_with) or {}) == ["folds.csv"]

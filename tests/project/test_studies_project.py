@@ -16,7 +16,7 @@ from light import LIGHT, edited, wait_for
 from test_exp import exp
 
 import expkit
-from expkit import notes, record
+from expkit import notes, store
 from expkit import study as options
 from expkit.board import ordered, row_of
 from expkit.cli.results import _under_way
@@ -51,8 +51,8 @@ def best(root: Path) -> float:
     return float(found)
 
 
-def runs(root: Path) -> list[record.RunRecord]:
-    return [record.read_run(folder) for folder in record.run_folders(root / "output")]
+def runs(root: Path) -> list[store.Run]:
+    return [store.read_run(folder) for folder in store.run_folders(root / "output")]
 
 
 def test_a_study_looks_for_the_highest_score(sweeping: Project, root: Path) -> None:
@@ -186,7 +186,7 @@ ALL_FOLDS = ["-m", "hydra/sweeper=optuna", SEARCH]
 MEDIAN = ["hydra.sweeper.pruner=median", "hydra.sweeper.sampler.seed=1"]
 
 
-def by_state(root: Path) -> dict[str, list[record.RunRecord]]:
+def by_state(root: Path) -> dict[str, list[store.Run]]:
     """The runs that are complete, and those that are pruned."""
     found = runs(root)
     return {"pruned": [run for run in found if run.pruned], "complete": [run for run in found if run.is_complete]}
@@ -213,7 +213,7 @@ def test_a_pruner_ends_bad_trials_early(sweeping: Project, root: Path) -> None:
     run = found["pruned"][0]  # somebody wants to know it all the same
     x = run.info["config"]["exp"]["train"]["x"] if run.info else None
     expkit.run(LIGHT, overrides=[f"exp.train.x={x}"])
-    again = record.read_run(run.folder)
+    again = store.read_run(run.folder)
     assert again.is_complete and again.marks == ()
 
 
@@ -221,21 +221,21 @@ def test_a_pruned_run_comes_last_however_good_it_is(sweeping: Project, root: Pat
     """Also after runs that lack folds."""
     for x in (0.1, 0.5, 1.0):
         expkit.run(LIGHT, overrides=[f"exp.train.x={x}", "exp.fold=[0]"])
-    best = record.counting(root / "output" / LIGHT, "light,exp.train.x=1")
+    best = store.current(root / "output" / LIGHT, "light,exp.train.x=1")
     assert best is not None
-    record.prune_run(best, "after 1 of 2 folds", [0, 1])
+    store.prune_run(best, "after 1 of 2 folds", [0, 1])
     expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.fold=[0]"])  # nothing that the study wanted
     expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.mode=sub"])
     rows = ordered([row_of(run, notes.read_notes()) for run in runs(root)])
     for row in rows:
         (row.folder / "fold1").mkdir()
-        (row.folder / "fold1" / record.HISTORY).write_text("epoch,loss\n4,0.5\n")
+        (row.folder / "fold1" / store.HISTORY).write_text("epoch,loss\n4,0.5\n")
     assert [_under_way(row) for row in rows] == [["fold1 in epoch 5"], ["fold1 in epoch 5"], []]  # exp board --watch
     assert [row.config["exp.train.x"] for row in rows] == [0.5, 0.1, 1.0]
     assert [row.marks for row in rows] == [("partial",), ("partial",), ("pruned",)]
-    (best / "fold1" / record.HISTORY).unlink()
+    (best / "fold1" / store.HISTORY).unlink()
     expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.fold=[0,1]"])
-    assert record.read_run(best).marks == ("partial",)
+    assert store.read_run(best).marks == ("partial",)
 
 
 EPOCHS = """    import model

@@ -9,7 +9,7 @@ from conftest import ROOT, Project, call
 from helpers import counting, results
 from light import LIGHT
 
-from expkit import record
+from expkit import store
 
 
 def test_a_folder_that_hydra_cannot_sweep_in_is_said_in_one_line(shared_sweeping: Project, tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_code_here_and_data_there(shared_sweeping: Project, root: Path, tmp_path
     here = tmp_path / "here"
     here.mkdir()
     call("cp", "-r", f"{root}/output", here, cwd=tmp_path)  # the times of the files are others
-    assert record.read_run(counting(here)).score_of() == record.read_run(counting(root)).score_of()
+    assert store.read_run(counting(here)).score_of() == store.read_run(counting(root)).score_of()
     synced = sorted(here.glob("output/wandb/offline-run-*"))[-1]
     shown = call(
         shared_sweeping.folder / ".venv/bin/wandb", "leet", "inspect", "--summary", synced, cwd=ROOT, env=environment

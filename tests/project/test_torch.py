@@ -18,7 +18,7 @@ from conftest import ANSWERS, Project, background, call, clean_environment, comm
 from helpers import load
 from light import edited
 
-from expkit import record, tables
+from expkit import store, tables
 from expkit.board import read_board
 
 pytestmark = pytest.mark.slow
@@ -81,13 +81,13 @@ def test_a_label_that_is_none_of_the_classes(network: Project, root: Path) -> No
 
 def epochs(fold: Path) -> int:
     """How many its history has."""
-    file = fold / record.HISTORY
+    file = fold / store.HISTORY
     return max(0, file.read_text().count("\n") - 1) if file.exists() else 0
 
 
 def test_kills_change_no_byte(network: Project, root: Path) -> None:
     """`kill -9` in the middle of a fold, several times: the same predictions and history as without."""
-    files = [record.OOF, record.HISTORY]
+    files = [store.OOF, store.HISTORY]
     model = network.folder / "experiments/001-baseline/train.py"
     text = model.read_text()
     model.write_text(text.replace("every=30", "every=0"))
@@ -108,7 +108,7 @@ def test_kills_change_no_byte(network: Project, root: Path) -> None:
             kills += process.wait() != 0
         train(network, root, *arguments)
         assert {name: (fold / name).read_bytes() for name in files} == expected
-        assert load(fold / record.ORIGIN)["resumed"] > 0 and kills >= 2
+        assert load(fold / store.ORIGIN)["resumed"] > 0 and kills >= 2
     finally:
         model.write_text(text)
 
@@ -127,7 +127,7 @@ def test_a_long_epoch_shows_its_steps(network: Project, root: Path) -> None:
             assert done.returncode == 130, done.stderr
         train(network, root, *arguments)
     whole, history = (
-        next((root / "output/001-baseline").glob(f"{name},*/fold0")) / record.HISTORY for name in ("whole", "baseline")
+        next((root / "output/001-baseline").glob(f"{name},*/fold0")) / store.HISTORY for name in ("whole", "baseline")
     )
     assert history.read_bytes() == whole.read_bytes()
     header, *rows = [line.split(",") for line in history.read_text().splitlines()]
@@ -209,7 +209,7 @@ def test_two_processes_give_what_one_gives(network: Project, root: Path, model: 
     assert printed.count("CV accuracy") == 1
     one, two = (next((root / "output/001-baseline").glob(f"{name},*")) for name in ("one", "two"))
     for fold in ("fold0", "fold1"):
-        a, b = (tables.load(run / fold / record.OOF) for run in (one, two))
+        a, b = (tables.load(run / fold / store.OOF) for run in (one, two))
         assert a["id"].tolist() == b["id"].tolist()
         differences = [abs(a[f"probability_{digit}"] - b[f"probability_{digit}"]).max() for digit in range(10)]
         assert max(differences) < 1e-3, differences
@@ -231,9 +231,9 @@ def test_two_processes_go_on_after_a_kill(network: Project, root: Path) -> None:
         while process.poll() is None and epochs(fold) < 4:
             time.sleep(0.01)
         kill_all(process)
-        assert not (fold / record.RESULT).exists()
+        assert not (fold / store.RESULT).exists()
         assert "goes on after" in finished(torchrun(network, root, *arguments))
-        for name in (record.OOF, record.HISTORY):
+        for name in (store.OOF, store.HISTORY):
             assert (fold / name).read_bytes() == (whole / name).read_bytes()
     finally:
         script.write_text(text)
@@ -254,7 +254,7 @@ def test_ctrl_c_ends_two_processes(network: Project, root: Path) -> None:
     for one in [*children, process]:  # as the terminal does
         one.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
-    assert process.returncode != 0 and not (fold / record.RESULT).exists()
+    assert process.returncode != 0 and not (fold / store.RESULT).exists()
     assert not psutil.wait_procs(children, timeout=20)[1]
 
 
@@ -287,5 +287,5 @@ def test_several_tasks_of_slurm(network: Project, root: Path) -> None:
         call(*by_hand, cwd=root, env=environment)
     [row] = read_board()
     assert (row.folds_done, row.marks) == (3, ("partial",))
-    folds = record.read_run(row.folder).done.values()
+    folds = store.read_run(row.folder).done.values()
     assert all(fold.result and "world_size 2" in fold.result["environment"] for fold in folds)

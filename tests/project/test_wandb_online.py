@@ -20,7 +20,7 @@ from helpers import counting, results
 from light import wait_for
 from wandb_server import KEY, Run, Server, serve
 
-from expkit import paths
+from expkit import project
 
 OLD_KEY = "0123456789abcdef" * 2 + "01234567"
 FAST = {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds; W&B sends what has come every 15
@@ -103,7 +103,7 @@ class Training:
         self.environment = clean_environment() | {
             "HOME": str(home),
             "PROJECT_ROOT": str(root),
-            "EXPKIT_ROOT": str(paths.code_root()),
+            "EXPKIT_ROOT": str(project.code_root()),
         }
 
     def start(self, *overrides: str, **variables: str) -> subprocess.Popen[str]:

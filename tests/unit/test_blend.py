@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import expkit
 from expkit import ensemble as weights
-from expkit import record
+from expkit import store
 from expkit.cli import app
 from expkit.config import load_experiment
 from expkit.ensemble import ranks
@@ -185,7 +185,7 @@ def test_a_blend_is_a_run(market: dict[str, list[str]]) -> None:
     assert all(name in shown for name in market["price"]) and "too good, with weights fitted on all folds" in shown
     recipe = run.record.recipe
     assert recipe is not None and [parent.run for parent in recipe.parents] == market["price"]
-    ids = [record.read_run_info(expkit.load_run(name).folder) for name in market["price"]]
+    ids = [store.read_run_info(expkit.load_run(name).folder) for name in market["price"]]
     assert [parent.id for parent in recipe.parents] == [info["id"] for info in ids if info]
     other, _ = blend(*market["price"][:2])
     difference = exp("diff", other.row.name, "best-prices")

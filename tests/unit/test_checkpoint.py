@@ -19,11 +19,11 @@ from conftest import background
 from experiments import own_experiment
 
 import expkit
-from expkit import files, paths, record, rundir
+from expkit import files, project, rundir, store
 from expkit import fold as fold_module
 from expkit.checkpoint import ABOUT, Checkpoint, unfinished
 from expkit.fold import OF_ITS_END, Fold
-from expkit.record import CHECKPOINT
+from expkit.store import CHECKPOINT
 
 # A random walk: its end depends on every step, and on the state of its generator. "stop": the epoch before which it is
 # interrupted. A column comes late.
@@ -83,7 +83,7 @@ experiment = expkit.Experiment(train, Config, metric=position, own_split=True)
 if __name__ == "__main__":
     expkit.main(experiment)
 """
-FILES = [record.OOF, record.HISTORY]
+FILES = [store.OOF, store.HISTORY]
 
 
 @pytest.fixture
@@ -96,12 +96,12 @@ def walk(root: Path) -> Iterator[str]:
 def whole(name: str, *overrides: str) -> dict[str, bytes]:
     """The files of fold 0 of a run that nothing interrupts."""
     expkit.run(name, overrides=["exp.fold=[0]", "exp.name=whole", *overrides])
-    [fold] = (paths.output_dir() / name).glob("whole*/fold0")
+    [fold] = (project.output_dir() / name).glob("whole*/fold0")
     return {file: (fold / file).read_bytes() for file in FILES}
 
 
 def stop_before(epoch: int | None) -> None:
-    file = paths.project_root() / "control/stop"
+    file = project.project_root() / "control/stop"
     file.unlink(missing_ok=True)
     if epoch is not None:
         file.write_text(str(epoch))
@@ -113,7 +113,7 @@ def interrupted(name: str, epoch: int, *overrides: str, version: str = "light") 
     with pytest.raises(KeyboardInterrupt):
         expkit.run(name, overrides=["exp.fold=[0]", *overrides])
     stop_before(None)
-    return paths.output_dir() / name / version / "fold0"
+    return project.output_dir() / name / version / "fold0"
 
 
 def test_goes_on_where_it_was(walk: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,7 +121,7 @@ def test_goes_on_where_it_was(walk: str, capsys: pytest.CaptureFixture[str]) -> 
     expected = whole(walk)
     fold = interrupted(walk, 4)
     interrupted(walk, 9)
-    with open(fold / record.HISTORY, "a") as stream:
+    with open(fold / store.HISTORY, "a") as stream:
         stream.write("9,0.5,1.0\n10,")  # logged after the checkpoint, and cut off
     capsys.readouterr()
     expkit.run(walk, overrides=["exp.fold=[0]"])
@@ -130,7 +130,7 @@ def test_goes_on_where_it_was(walk: str, capsys: pytest.CaptureFixture[str]) -> 
     assert "epoch 8/" not in printed and "epoch 9/12" in printed
     assert {file: (fold / file).read_bytes() for file in FILES} == expected
     assert not (fold / CHECKPOINT).exists()
-    assert record.read_run(fold.parent).folds[0].origin()["resumed"] == 2
+    assert store.read_run(fold.parent).folds[0].origin()["resumed"] == 2
 
 
 @pytest.mark.parametrize("damage", ["state", "swapped", "about", "gone"])
@@ -160,12 +160,12 @@ def test_a_damaged_checkpoint_is_said(walk: str, damage: str, capsys: pytest.Cap
 def test_a_history_that_lacks_rows_costs_no_training(walk: str, capsys: pytest.CaptureFixture[str]) -> None:
     expected = whole(walk)
     fold = interrupted(walk, 6)
-    (fold / record.HISTORY).write_text("epoch,mean\n1,0.5\n")
+    (fold / store.HISTORY).write_text("epoch,mean\n1,0.5\n")
     capsys.readouterr()
     expkit.run(walk, overrides=["exp.fold=[0]"])
     assert "history.csv lacks rows from before the checkpoint" in capsys.readouterr().err
-    assert (fold / record.OOF).read_bytes() == expected[record.OOF]
-    assert [line[0] for line in (fold / record.HISTORY).read_text().splitlines()] == [*"e167891", "1", "1"]
+    assert (fold / store.OOF).read_bytes() == expected[store.OOF]
+    assert [line[0] for line in (fold / store.HISTORY).read_text().splitlines()] == [*"e167891", "1", "1"]
 
 
 CHANGES = {"code": ("experiments/{}/train.py", "mixed code"), "data": ("train.csv is new", "mixed data")}
@@ -174,9 +174,9 @@ CHANGES = {"code": ("experiments/{}/train.py", "mixed code"), "data": ("train.cs
 def change(name: str, what: str) -> None:
     """The code, or the data, are others from now on."""
     if what == "data":
-        (paths.project_root() / "input/train.csv").write_text(os.urandom(8).hex())
+        (project.project_root() / "input/train.csv").write_text(os.urandom(8).hex())
         return
-    train = paths.code_root() / "experiments" / name / "train.py"
+    train = project.code_root() / "experiments" / name / "train.py"
     train.write_text(train.read_text().replace("normal(size=50)", "normal(size=50) * 1.1"))
     expkit.load_experiment(name, again=True)
 
@@ -245,7 +245,7 @@ def test_overwrite_keeps_the_checkpoints_of_folds_that_are_not_asked_for(
     expkit.run(walk, overrides=["exp.fold=[0,1]"])
     printed = capsys.readouterr().out
     assert "fold 0 goes on after" in printed and "fold 1 is done" in printed
-    assert [path.name for path in (paths.output_dir() / walk).glob("light*")] == ["light@2"]
+    assert [path.name for path in (project.output_dir() / walk).glob("light*")] == ["light@2"]
 
 
 def test_overwrite_keeps_its_own_checkpoint(walk: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,7 +276,7 @@ def test_another_configuration_does_not_end_a_checkpoint(walk: str) -> None:
     assert tree(fold.parent) == before
     stop_before(None)
     expkit.run(walk, config)
-    assert not fold.exists() and (fold.parents[1] / "light@2/fold0" / record.RESULT).exists()
+    assert not fold.exists() and (fold.parents[1] / "light@2/fold0" / store.RESULT).exists()
 
 
 def test_the_files_of_a_training_stay(walk: str) -> None:
@@ -285,9 +285,9 @@ def test_the_files_of_a_training_stay(walk: str) -> None:
     for name in OF_ITS_END:
         (fold / name).write_text("half")
     interrupted(walk, 8)
-    assert not [name for name in OF_ITS_END if name != record.FAILED and (fold / name).exists()]
+    assert not [name for name in OF_ITS_END if name != store.FAILED and (fold / name).exists()]
     expkit.run(walk, overrides=["exp.fold=[0]"])
-    listed = record.read_run(fold.parent).done[0].result
+    listed = store.read_run(fold.parent).done[0].result
     assert listed is not None and {f"epochs/{epoch}.txt" for epoch in range(1, 13)} <= listed["files"].keys()
 
 
@@ -296,16 +296,16 @@ def test_without_a_checkpoint_a_fold_begins_empty(walk: str) -> None:
     (fold / "left.txt").touch()
     (fold / "epochs").mkdir()
     interrupted(walk, 1)
-    assert {path.name for path in fold.iterdir()} == {record.LOG, record.FAILED}
+    assert {path.name for path in fold.iterdir()} == {store.LOG, store.FAILED}
 
 
 def test_the_checkpoint_goes_after_the_result(
     walk: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The result cannot be written: the training is not lost. Killed between both: a leftover that no result lists."""
-    fold = paths.output_dir() / walk / "light/fold0"
+    fold = project.output_dir() / walk / "light/fold0"
     with monkeypatch.context() as patch:
-        patch.setattr(record, "write_result", lambda *_: 1 / 0)
+        patch.setattr(store, "write_result", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             expkit.run(walk, overrides=["exp.fold=[0]"])
     capsys.readouterr()
@@ -314,7 +314,7 @@ def test_the_checkpoint_goes_after_the_result(
         expkit.run(walk, overrides=["exp.fold=[0]"])
     printed = capsys.readouterr().out
     assert "fold 0 goes on after" in printed and "epoch" not in printed
-    result = record.read_run(fold.parent).done[0].result
+    result = store.read_run(fold.parent).done[0].result
     assert result is not None and (fold / CHECKPOINT / ABOUT).exists()
     assert unfinished(fold.parent) == {}, "there is nothing to go on with"
     assert not [name for name in result["files"] if CHECKPOINT in name]
@@ -327,7 +327,7 @@ def test_a_folder_elsewhere(walk: str, tmp_path: Path, linked: str) -> None:
     """A symbolic link to another disk stays one; what it leads to is emptied only without a checkpoint."""
     expected = whole(walk)
     interrupted(walk, 1)
-    link, target = paths.output_dir() / walk / linked, tmp_path / "disk"
+    link, target = project.output_dir() / walk / linked, tmp_path / "disk"
     link.rename(target)
     link.symlink_to(target)
     (link / "left.txt").touch()
@@ -336,7 +336,7 @@ def test_a_folder_elsewhere(walk: str, tmp_path: Path, linked: str) -> None:
     fold = interrupted(walk, 8)
     expkit.run(walk, overrides=["exp.fold=[0]"])
     assert link.is_symlink() and {file: (fold / file).read_bytes() for file in FILES} == expected
-    assert record.read_run(fold.parent).folds[0].origin()["resumed"] == 2
+    assert store.read_run(fold.parent).folds[0].origin()["resumed"] == 2
 
 
 def test_the_seconds_of_all_processes_are_added_up(walk: str) -> None:
@@ -346,7 +346,7 @@ def test_the_seconds_of_all_processes_are_added_up(walk: str) -> None:
     interrupted(walk, 8)
     assert float(str(record_of(fold)["seconds"])) > 1000
     expkit.run(walk, overrides=["exp.fold=[0]"])
-    result = record.read_run(fold.parent).done[0].result
+    result = store.read_run(fold.parent).done[0].result
     assert result is not None and result["seconds"] > 1000
 
 
@@ -461,7 +461,7 @@ def test_a_checkpoint_counts_when_it_is_on_the_disk(walk: str, monkeypatch: pyte
     monkeypatch.setattr(os, "replace", note_name)
     interrupted(walk, 4)
     assert len(counted) == 3
-    assert all({f"state{number}", record.HISTORY} <= names for number, names in enumerate(counted, start=1))
+    assert all({f"state{number}", store.HISTORY} <= names for number, names in enumerate(counted, start=1))
 
 
 @pytest.mark.parametrize("distance", [1, 512])
@@ -551,7 +551,7 @@ def test_the_baseline_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch, epoch
     stop = 0
     expkit.run("001-baseline", overrides=overrides)
     whole, fold = (next((root / "output/001-baseline").glob(f"{name},*/fold0")) for name in ("whole", "baseline"))
-    assert record.read_run(fold.parent).folds[0].origin()["resumed"] == 1
+    assert store.read_run(fold.parent).folds[0].origin()["resumed"] == 1
     assert {file: (fold / file).read_bytes() for file in FILES} == {file: (whole / file).read_bytes() for file in FILES}
 
 
@@ -577,7 +577,7 @@ def test_ten_kills(walk: str, root: Path) -> None:
     ]
     pause = "exp.train.pause=0.6"
     dice = random.Random(1)
-    fold = paths.output_dir() / walk / "light,exp.train.epochs=20,exp.train.pause=0.6/fold0"
+    fold = project.output_dir() / walk / "light,exp.train.epochs=20,exp.train.pause=0.6/fold0"
     kills = 0
     for _ in range(10):
         process = background(*command, pause, env=dict(os.environ), stdout=subprocess.DEVNULL)
@@ -587,7 +587,7 @@ def test_ten_kills(walk: str, root: Path) -> None:
             process.kill()
             process.wait()
             kills += 1
-        if (fold / record.RESULT).exists():
+        if (fold / store.RESULT).exists():
             break
         if (fold / CHECKPOINT / ABOUT).exists():
             about = files.read_json(fold / CHECKPOINT / ABOUT)

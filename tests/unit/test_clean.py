@@ -27,7 +27,7 @@ from typer.testing import CliRunner
 
 import expkit
 from expkit import clean as cleaning
-from expkit import record, snapshot
+from expkit import snapshot, store
 from expkit.clean import KINDS
 from expkit.cli import app
 
@@ -151,7 +151,7 @@ def test_what_cannot_be_read_is_no_failed_run(root: Path, monkeypatch: pytest.Mo
     lstat = Path.lstat
 
     def unwilling(path: Path) -> os.stat_result:
-        if path.name == record.RESULT:
+        if path.name == store.RESULT:
             raise PermissionError(13, "no")
         return lstat(path)
 
@@ -339,7 +339,7 @@ def test_no_other_version_counts_when_a_run_is_removed(root: Path) -> None:
         fail(root, "overwrite=true")
     assert listed() == {"superseded": ["light"], "failed": ["light@3", "light@2"]}
     new, found = KINDS["failed"](root / "output")
-    assert not found.remove() and record.counting(root / "output" / LIGHT, "light") == second, "both are there"
+    assert not found.remove() and store.current(root / "output" / LIGHT, "light") == second, "both are there"
     assert new.remove() and not found.remove() and folders(root) == ["light", "light@2"]
     removed = clean("--yes")
     assert removed["superseded"]["count"] == removed["failed"]["count"] == 1

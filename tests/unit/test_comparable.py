@@ -22,7 +22,7 @@ from expkit import tables
 from expkit.board import read_board
 from expkit.compare import against_best, grouped_by_seed, verdict, with_other_rows
 from expkit.config import load_experiment
-from expkit.record import describe_again
+from expkit.store import describe_again
 
 
 def saves(target: float = 1.0, rows: int = 4, ids: int = 0, column: str = "target") -> Callable[[expkit.Fold], None]:

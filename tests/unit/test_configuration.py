@@ -16,8 +16,8 @@ from expkit.compose import as_hydra_takes, from_values
 from expkit.config import container, load_experiment
 from expkit.errors import Error
 from expkit.new import check_experiment
-from expkit.record import read_run
 from expkit.rundir import run_name
+from expkit.store import read_run
 
 CONFIG = "defaults:\n- schema\n- model@exp.model: cnn\n- _self_\n- exp: default\n\nexp:\n  name: typed\n"
 TRAIN = """

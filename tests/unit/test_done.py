@@ -12,7 +12,7 @@ from commands import command
 from helpers import counting
 
 import expkit
-from expkit import record
+from expkit import store
 from expkit.errors import Error
 from expkit.show import about_run
 
@@ -113,7 +113,7 @@ def test_names_that_are_no_folds(run: Path) -> None:
         shutil.copytree(run / "fold1", run / name)
     [row] = expkit.read_board()
     assert row.folds_done == 3 and row.score == 10.0
-    assert list(record.read_run(run).folds) == [0, 1, 2]
+    assert list(store.read_run(run).folds) == [0, 1, 2]
 
 
 def test_a_fold_that_has_failed_says_why_until_it_is_trained_again(root: Path) -> None:

@@ -15,7 +15,7 @@ from light import LIGHT
 from typer.testing import CliRunner
 
 import expkit
-from expkit import record
+from expkit import store
 from expkit.config import flat, load_experiment
 from expkit.rundir import Command
 from expkit.runner import Run
@@ -60,14 +60,14 @@ def test_a_changed_metric_shows_no_old_score(root: Path, capsys: pytest.CaptureF
 
     with_metric(other, "exp.fold=[0,1]").train()
     assert "quality" not in capsys.readouterr().out
-    assert any("metric changed since" in mark for mark in changed_since(record.read_run(counting(root))))
+    assert any("metric changed since" in mark for mark in changed_since(store.read_run(counting(root))))
 
     def broken(oof: Any) -> float:
         return float("nan")
 
     with pytest.raises(expkit.Error, match="the metric broken is nan over 1 rows"):
         with_metric(broken, "exp.fold=[0,1]").train()
-    assert record.read_run(counting(root)).cv is None
+    assert store.read_run(counting(root)).cv is None
 
 
 def test_inputs_name_the_sample_submission(root: Path) -> None:
@@ -91,7 +91,7 @@ def test_inputs_name_the_sample_submission(root: Path) -> None:
 def test_logging_is_in_the_log(root: Path, handler: logging.Handler) -> None:
     before = list(logging.root.handlers)
     command("exp.fold=[0]", during=lambda fold: logging.getLogger("mylib").warning("from a library")).train()
-    assert "from a library" in (counting(root) / "fold0" / record.LOG).read_text()
+    assert "from a library" in (counting(root) / "fold0" / store.LOG).read_text()
     assert logging.root.handlers == before and handler in before
 
 

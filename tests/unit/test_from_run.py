@@ -19,11 +19,11 @@ from light import LIGHT, edited
 from test_exp import exp, refused
 
 import expkit
-from expkit import new, record, schema
+from expkit import new, schema, store
 from expkit.config import container, load_experiment, same
 from expkit.find import find_run
 from expkit.new import BASELINES, parameter_set_from_run
-from expkit.paths import code_root
+from expkit.project import code_root
 
 CONFIG = """
 defaults:
@@ -160,7 +160,7 @@ def made(folder: Path, run: str, name: str = "004") -> str:
 
 
 def recorded(run: str) -> dict[str, Any]:
-    info = record.read_run_info(find_run(run))
+    info = store.read_run_info(find_run(run))
     assert info is not None
     return info
 
@@ -171,7 +171,7 @@ def test_what_differs_and_nothing_else(light: Path, root: Path) -> None:
     expkit.run(light.name, overrides=command_line)
     run = "light,exp.seed=3,exp.train.x=1e-05"
     text = made(light, run)
-    score = record.read_run(find_run(run)).score_of()
+    score = store.read_run(find_run(run)).score_of()
     assert score is not None
     about = f"# From {light.name}/{run}: quality {score.value:.6g}, 2 of 5 folds. Only what differs from config.yaml."
     assert text == f"{schema.FIRST_LINE}{about}\n" + 'name: "004"\n\nseed: 3\n\ntrain:\n  x: 1.0e-05\n'
@@ -189,7 +189,7 @@ def test_training_it_gives_the_same_predictions(light: Path, root: Path) -> None
     score = expkit.run(light.name, overrides=["exp=004"])
     again = counting(root, "004", light.name)
     assert scores_and_predictions(again) == scores_and_predictions(run) and len(scores_and_predictions(run)) == 3
-    whole = record.read_run(run).score_of()
+    whole = store.read_run(run).score_of()
     assert whole is not None and score == whole.value
 
 
@@ -260,11 +260,11 @@ def test_any_value_comes_back(kinds: Path, values: list[Any], text: str, rate: f
         file.unlink()
 
 
-def of(experiment: str, config: dict[str, Any], **more: Any) -> record.RunRecord:
+def of(experiment: str, config: dict[str, Any], **more: Any) -> store.Run:
     """A run that has recorded a configuration, and nothing else."""
     info = {"id": "0" * 8, "metric": "quality", "greater_is_better": True, "n_folds": 2}
     info |= {"config": {"choices": {"model": "cnn", "train.net": "deep"}} | config, **more}
-    return record.RunRecord(Path("nowhere"), experiment, "recorded", info, {}, None)
+    return store.Run(Path("nowhere"), experiment, "recorded", info, {}, None)
 
 
 def test_the_class_that_was_chosen(kinds: Path) -> None:
@@ -383,7 +383,7 @@ def test_what_no_longer_composes_is_refused(kinds: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(new, "differences", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            parameter_set_from_run(kinds.name, "004", record.read_run(find_run("rate=0.5")))
+            parameter_set_from_run(kinds.name, "004", store.read_run(find_run("rate=0.5")))
     assert not [file for file in kinds.rglob("*") if "004" in file.name]
 
 

@@ -11,7 +11,7 @@ from experiments import own_experiment
 import expkit
 from expkit.find import find_run
 from expkit.new import check_experiment
-from expkit.record import read_run
+from expkit.store import read_run
 
 CONFIG = "defaults:\n- schema\n- model@exp.model: deep\n- _self_\n- exp: default\n\nexp:\n  name: nets\n"
 TRAIN = """

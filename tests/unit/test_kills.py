@@ -1,6 +1,6 @@
 """`kill -9`, Ctrl-C, full disks, damaged files: what is done stays whole, and nothing half done counts.
 
-After a kill, a test first looks at the disk, through `expkit.record`, and only then runs a command again.
+After a kill, a test first looks at the disk, through `expkit.store`, and only then runs a command again.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from helpers import counting, results, scores_and_predictions
 from light import LIGHT
 
 import expkit
-from expkit import files, record, snapshot
+from expkit import files, snapshot, store
 from expkit.tracking import Tracker
 
 RUN = f"output/{LIGHT}/light"
 CHANGES = ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.truncate", "shutil.copyfile")
 
 
-def look(folder: Path) -> record.RunRecord:
+def look(folder: Path) -> store.Run:
     """A version of a run as a kill has left it: each fold that is done has all its files, whole."""
-    run = record.read_run(folder)
+    run = store.read_run(folder)
     assert run.problems == ()
     for fold in [*run.done.values(), *([run.full] if run.full and run.full.result else [])]:
         assert fold.result is not None
-        assert record.ORIGIN in fold.result["files"]
-        assert (record.SUBMISSION if fold.number is None else record.OOF) in fold.result["files"]
+        assert store.ORIGIN in fold.result["files"]
+        assert (store.SUBMISSION if fold.number is None else store.OOF) in fold.result["files"]
         for name, (size, _, content) in fold.result["files"].items():
             assert (fold.folder / name).stat().st_size == size
             assert content == files.file_hash(fold.folder / name)
@@ -140,7 +140,7 @@ def test_a_training_that_is_killed_at_any_moment(root: Path, quick: None, reques
     for moment in moments(request, train, restore):
         restore()
         assert killed(moment, train)
-        folder = record.counting(root / "output" / LIGHT, "light")
+        folder = store.current(root / "output" / LIGHT, "light")
         done = scores_and_predictions(folder) if folder and look(folder) else {}
         assert done.items() <= expected.items()
         numbers.add(len(done))
@@ -168,7 +168,7 @@ def test_overwriting_that_is_killed_at_any_moment(
         old.restore()
         assert killed(moment, train)
         run = look(counting(root))
-        assert list(record.run_folders(root / "output")) == [run.folder]
+        assert list(store.run_folders(root / "output")) == [run.folder]
         assert list(run.done) == [0, 1, 2] and run.cv is not None
         counted.add(run.folder.name)
         pids = {number: result["values"]["pid"] for number, result in results(root).items()}
@@ -220,10 +220,10 @@ def test_a_result_gets_its_name_when_its_files_are_on_the_disk(root: Path, monke
 
     new = counting(root)
     fold = new / "fold0"
-    assert {str(fold / record.OOF), str(fold / record.ORIGIN)} <= flushed_before(fold / record.RESULT)
-    assert str(fold) in named[str(fold / record.RESULT)], "the names of the files"
+    assert {str(fold / store.OOF), str(fold / store.ORIGIN)} <= flushed_before(fold / store.RESULT)
+    assert str(fold) in named[str(fold / store.RESULT)], "the names of the files"
     kept = named[str(new / "fold1")]  # a folder, that gets its name whole
-    for name in (record.OOF, record.ORIGIN, record.RESULT):
+    for name in (store.OOF, store.ORIGIN, store.RESULT):
         assert str(new / ".fold1" / name) in kept
     pointer = new.parent / ".light.version"
     for path in (new, pointer.parent, fold):
@@ -371,14 +371,14 @@ def test_who_no_longer_reads_has_no_failed_training(root: Path, monkeypatch: pyt
         patch.setattr(sys, "stdout", stream)
         with pytest.raises(BrokenPipeError):
             command("exp.fold=[0]", during=lambda fold: print("an epoch")).train()
-    assert not (root / RUN / "fold0" / record.FAILED).exists()
+    assert not (root / RUN / "fold0" / store.FAILED).exists()
 
     def own_pipe(fold: expkit.Fold) -> None:
         raise BrokenPipeError("of a process that loads data")
 
     with pytest.raises(BrokenPipeError):
         command("exp.fold=[0]", during=own_pipe).train()
-    assert (root / RUN / "fold0" / record.FAILED).read_text() == "BrokenPipeError: of a process that loads data\n"
+    assert (root / RUN / "fold0" / store.FAILED).read_text() == "BrokenPipeError: of a process that loads data\n"
 
 
 # Two terminals

@@ -19,11 +19,11 @@ from commands import command
 from helpers import counting
 
 import expkit
-from expkit import record
+from expkit import store
 
 
 def log(root: Path, fold: int) -> str:
-    return (counting(root) / f"fold{fold}" / record.LOG).read_text()
+    return (counting(root) / f"fold{fold}" / store.LOG).read_text()
 
 
 def test_what_is_printed_is_kept(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,7 +48,7 @@ def test_what_is_printed_is_kept(root: Path, capsys: pytest.CaptureFixture[str])
     assert log(root, 0) == "hello from fold 0\nlook here\nfold 0  epoch 1/2  loss 0.2500\ngoodbye\n"
     printed = capsys.readouterr()
     assert "hello from fold 0" in printed.out and "look here" in printed.err
-    assert len(record.read_run(counting(root)).done) == 2
+    assert len(store.read_run(counting(root)).done) == 2
 
 
 def test_the_first_nan_is_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,7 +119,7 @@ def test_steps_do_not_fill_the_log(root: Path, monkeypatch: pytest.MonkeyPatch) 
     """A line an epoch, and of the steps one every ten seconds and the last one; the history has them all."""
     command("exp.fold=[0]", during=train_with_steps).train()
     assert log(root, 0) == FIRST + EPOCHS + LAST
-    assert (counting(root) / "fold0" / record.HISTORY).read_text().count("\n") == 1 + 130 + 2
+    assert (counting(root) / "fold0" / store.HISTORY).read_text().count("\n") == 1 + 130 + 2
     monkeypatch.setattr("expkit.history.EVERY", 0)  # the ten seconds have passed each time
     command("exp.fold=[1]", during=train_with_steps).train()
     assert log(root, 1).count("step") == 2 * 130

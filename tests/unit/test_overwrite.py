@@ -11,7 +11,7 @@ from helpers import counting, results
 from light import LIGHT, wait_for
 
 import expkit
-from expkit import record
+from expkit import store
 from expkit.config import flat
 from expkit.runner import Run
 
@@ -30,7 +30,7 @@ def folders(root: Path) -> list[str]:
 
 
 def predictions(folder: Path) -> dict[int, float]:
-    return {number: fold.predictions()["prediction"][0] for number, fold in record.read_run(folder).done.items()}
+    return {number: fold.predictions()["prediction"][0] for number, fold in store.read_run(folder).done.items()}
 
 
 # One command after the other
@@ -62,7 +62,7 @@ def test_another_configuration_is_refused_and_touches_nothing(root: Path) -> Non
 
 def test_every_key_is_compared_but_those_that_change_no_result(root: Path) -> None:
     command("exp.fold=[0]").train()
-    info = record.read_run_info(root / RUN)
+    info = store.read_run_info(root / RUN)
     assert info is not None
     for key in flat(info["config"]):
         values = copy.deepcopy(info["config"])
@@ -71,7 +71,7 @@ def test_every_key_is_compared_but_those_that_change_no_result(root: Path) -> No
         for name in above:
             branch = branch[name]
         branch[last] = "another"
-        record.describe_again(root / RUN, info | {"config": values})
+        store.describe_again(root / RUN, info | {"config": values})
         if key in ("exp.name", "exp.fold", "exp.debug", "exp.mode", "exp.runtime.tags"):
             assert command("exp.fold=[0]").train() == 10.0
         else:
@@ -82,10 +82,10 @@ def test_every_key_is_compared_but_those_that_change_no_result(root: Path) -> No
 def test_a_parameter_that_is_new_locks_nothing_at_its_default(root: Path) -> None:
     """The dataclass has a field that the recorded configuration lacks."""
     command("exp.fold=[0]").train()
-    info = record.read_run_info(root / RUN)
+    info = store.read_run_info(root / RUN)
     assert info is not None
     train = {"anything": None}  # as if x, 0.0 by default, were new
-    record.describe_again(root / RUN, info | {"config": {"exp": info["config"]["exp"] | {"train": train}}})
+    store.describe_again(root / RUN, info | {"config": {"exp": info["config"]["exp"] | {"train": train}}})
     assert command("exp.fold=[0,1]").train() == 10.0
     assert list(results(root)) == [0, 1]
     with pytest.raises(expkit.Error, match=r"exp\.train\.x: \(not set\) → 10"):
@@ -114,18 +114,18 @@ def test_folds_that_are_not_asked_for_are_kept_without_a_copy(root: Path) -> Non
     """With overwrite=true and the same configuration; so is the training on all rows."""
     command().train()
     command("exp.mode=sub").train()
-    first = record.read_run(counting(root))
-    places = {fold.number: (fold.folder / record.OOF).stat().st_ino for fold in first.done.values()}
-    model = (first.folder / "full" / record.SUBMISSION).stat().st_ino
+    first = store.read_run(counting(root))
+    places = {fold.number: (fold.folder / store.OOF).stat().st_ino for fold in first.done.values()}
+    model = (first.folder / "full" / store.SUBMISSION).stat().st_ino
 
     command("exp.fold=[0]", "overwrite=true").train()
-    second = record.read_run(counting(root))
+    second = store.read_run(counting(root))
     assert (second.is_complete, second.marks, second.score_of()) == (True, (), first.score_of())
     assert second.folder != first.folder and folders(root) == [second.folder.name]
-    now = {fold.number: (fold.folder / record.OOF).stat().st_ino for fold in second.done.values()}
+    now = {fold.number: (fold.folder / store.OOF).stat().st_ino for fold in second.done.values()}
     assert {number for number in now if now[number] == places[number]} == {1, 2, 3, 4}
     assert second.full is not None and second.full.result is not None
-    assert (second.folder / "full" / record.SUBMISSION).stat().st_ino == model
+    assert (second.folder / "full" / store.SUBMISSION).stat().st_ino == model
 
 
 def test_a_fold_that_fails_while_overwriting_keeps_the_old_run(root: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_version_never_counts_after_a_later_one(root: Path, monkeypatch: pytes
     command("exp.fold=[0]").train()
     update = Run.update_scores
 
-    def late(self: Run, folder: Path) -> record.RunRecord:
+    def late(self: Run, folder: Path) -> store.Run:
         scored = update(self, folder)
         monkeypatch.undo()
         monkeypatch.setenv("PROJECT_ROOT", str(root))
@@ -175,7 +175,7 @@ def test_a_version_never_counts_after_a_later_one(root: Path, monkeypatch: pytes
     monkeypatch.setattr(Run, "update_scores", late)
     command("exp.fold=[0]", "overwrite=true", x=10).train()
     assert folders(root) == ["light@3"] and predictions(counting(root)) == {0: 10.0}
-    assert record.read_run(counting(root)).problems == (), "nothing says that another one is to count"
+    assert store.read_run(counting(root)).problems == (), "nothing says that another one is to count"
 
 
 def test_a_run_without_a_result_is_taken_over(root: Path) -> None:
@@ -241,7 +241,7 @@ def test_the_old_run_counts_until_the_new_one_is_whole(root: Path) -> None:
     command("exp.fold=[0,1,2]").train()
     before = tree(root / RUN)
     with Background("exp.fold=[0,1,2]", "overwrite=true", x=10, stays_in=2) as new:
-        assert len(record.read_run(new.folder).done) == 2
+        assert len(store.read_run(new.folder).done) == 2
         assert counting(root) == root / RUN
         assert tree(root / RUN) == before
         [row] = expkit.read_board()
@@ -291,12 +291,12 @@ def test_who_trains_in_a_replaced_run_is_told_in_one_line(
     command("exp.fold=[0]").train()
     with Background(f"exp.fold={folds}", stays_in=1) as late:
         command("exp.fold=[0]", "overwrite=true").train()
-        assert (late.folder / "fold1").is_dir() and record.read_run_info(late.folder) is not None
+        assert (late.folder / "fold1").is_dir() and store.read_run_info(late.folder) is not None
         assert counting(root) == root / f"{RUN}@2"
         with pytest.raises(expkit.Error, match=r"light has been replaced by another command \(overwrite=true\)"):
             late.finish()
     assert capsys.readouterr().err == "", "the error is all"
-    assert not (late.folder / "fold1" / record.RESULT).exists()
+    assert not (late.folder / "fold1" / store.RESULT).exists()
     command("exp.fold=[0,1]").train()
     assert folders(root) == ["light@2"] and list(results(root)) == [0, 1]
 
@@ -332,7 +332,7 @@ def test_fewer_folds_with_overwrite_while_a_fold_trains(root: Path) -> None:
         assert late.folder.is_dir()
         with pytest.raises(expkit.Error, match="has been replaced"):
             late.finish()
-    run = record.read_run(counting(root))
+    run = store.read_run(counting(root))
     assert (len(run.done), run.n_folds, run.marks) == (2, 2, ())
 
 

@@ -27,7 +27,7 @@ from light import LIGHT
 from typer.main import get_command
 
 import expkit
-from expkit import notes, record
+from expkit import notes, store
 from expkit.board import Row
 from expkit.cli import app
 from expkit.ensemble import blend
@@ -79,7 +79,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             expkit.run(folder.name, overrides=overrides)
         for overrides in (["exp.fold=[0,1]"], ["exp.train.x=3"], ["exp.train.x=2"]):
             expkit.run(LIGHT, overrides=overrides)
-        blend([record.read_run(root / f"output/{LIGHT}/light,exp.train.x={x}") for x in (2, 3)], "hill", "both")
+        blend([store.read_run(root / f"output/{LIGHT}/light,exp.train.x={x}") for x in (2, 3)], "hill", "both")
         with pytest.raises(ValueError, match="planted"):
             expkit.run(LIGHT, overrides=["exp.train.x=51", "exp.fold=[0]"])
         replaced = root / f"output/{LIGHT}/light,exp.train.x=4"
@@ -87,7 +87,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shutil.copytree(replaced, root / "old")
         expkit.run(LIGHT, overrides=["exp.train.x=4", "overwrite=true"])
         (root / "old").rename(replaced)  # as if somebody had still worked in it
-        record.prune_run(root / f"output/{LIGHT}/light", "after 2 of 5 folds", range(5))
+        store.prune_run(root / f"output/{LIGHT}/light", "after 2 of 5 folds", range(5))
         notes.add_note(f"{LIGHT}/light", {"text": "a note", "leaderboard": 0.5, "tags": ["word"]}, root / "notes")
         notes.add_note(f"{folder.name}/{folder.name}", {"hypothesis": "better"}, root / "notes")
         COMMAND.main(["submit", "light,exp.n_folds=3,exp.seed=1"], prog_name="exp", standalone_mode=False)

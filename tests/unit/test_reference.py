@@ -97,9 +97,8 @@ def test_everything_that_a_fold_has_is_in_the_page_for_python() -> None:
 # Which functions make the marks of the board and of `exp show`.
 MAKERS = {
     "store/marks.py": ("own_marks", "parent_marks", "_mixed_packages"),
-    "record/run.py": ("read_run",),
-    "record/fold.py": ("read_fold", "_changed_file"),
-    "record/content.py": ("read_checked",),
+    "store/__init__.py": ("read_run", "read_fold", "_changed_file"),
+    "store/records.py": ("read_checked",),
     "compare.py": ("_marked", "_as_one"),
     "board.py": ("_of_before",),
     "show.py": ("changed_since", "_sources_changed"),

@@ -15,7 +15,7 @@ from experiments import own_experiment
 from test_exp import exp
 
 import expkit
-from expkit import record
+from expkit import store
 from expkit.config import load_experiment, metric_name
 from expkit.fingerprint import Fingerprint
 
@@ -540,7 +540,7 @@ def test_more_values_of_a_fold(make: Make, root: Path) -> None:
     """NumPy's numbers become Python's; what JSON does not hold is refused with its name."""
     finish = "fold.finish(best_epoch=np.int64(5), rate=np.float32(0.5), whole=np.float64(2), text='a', more=[1, None])"
     expkit.run(make(body=GOOD.replace("fold.finish()", finish)))
-    values = json.loads((next((root / "output").glob("*/light/fold0")) / record.RESULT).read_text())["values"]
+    values = json.loads((next((root / "output").glob("*/light/fold0")) / store.RESULT).read_text())["values"]
     assert values == {"best_epoch": 5, "rate": 0.5, "whole": 2.0, "text": "a", "more": [1, None]}
     assert [type(values[name]) for name in ("best_epoch", "rate", "whole")] == [int, float, float]
     for bad in ("math.nan", "np.float64('inf')", "np.zeros(3)", "{1, 2}", "object()"):

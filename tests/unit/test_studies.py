@@ -13,7 +13,7 @@ from experiments import own_experiment
 from light import LIGHT
 
 import expkit
-from expkit import record
+from expkit import store
 from expkit import study as options
 from expkit.fold import Pruned, Reports
 from expkit.study import LOST, MOST_LOST, Outcome, Space, Trials, of_other_code, opened
@@ -39,8 +39,8 @@ def best(root: Path) -> float:
     return float(found)
 
 
-def runs(root: Path) -> list[record.RunRecord]:
-    return [record.read_run(folder) for folder in record.run_folders(root / "output")]
+def runs(root: Path) -> list[store.Run]:
+    return [store.read_run(folder) for folder in store.run_folders(root / "output")]
 
 
 def test_two_commands_of_a_study_with_other_code(root: Path) -> None:

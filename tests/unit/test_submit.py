@@ -16,7 +16,7 @@ from several import files
 from typer.testing import CliRunner
 
 import expkit
-from expkit import record
+from expkit import store
 from expkit.cli import app
 from expkit.submission import Mean, Sample, fitted, most_likely
 
@@ -50,13 +50,13 @@ def refused(*arguments: str) -> str:
     with pytest.raises(expkit.Error) as caught:
         exp("submit", *arguments)
     assert "\n" not in str(caught.value)
-    assert not list((expkit.output_dir() / record.SUBMISSIONS).glob("*"))
+    assert not list((expkit.output_dir() / store.SUBMISSIONS).glob("*"))
     return str(caught.value)
 
 
 def train(experiment: str, *overrides: str) -> expkit.LoadedRun:
     expkit.run(experiment, overrides=overrides)
-    [folder] = [path for path in record.run_folders(expkit.output_dir()) if _fits(path, overrides)]
+    [folder] = [path for path in store.run_folders(expkit.output_dir()) if _fits(path, overrides)]
     return expkit.load_run(folder)
 
 
@@ -80,7 +80,7 @@ def test_the_mean_of_the_folds(experiments: dict[str, str], root: Path) -> None:
     means = numpy.mean([table["prediction"] for table in tables], axis=0)[::-1]
     assert numpy.allclose([float(row["SalePrice"]) for row in rows], means, rtol=1e-12)
     [source] = made["runs"]
-    info = record.read_run_info(run.folder)
+    info = store.read_run_info(run.folder)
     assert info and (source["run"], source["id"], source["from"]) == (run.row.name, info["id"], "folds")
     assert (source["folds"], source["score"], source["version"]) == ([0, 1, 2], run.row.score, 1)
     assert made["sample"] == "sample_submission.csv" and made["columns"] == {"SalePrice": "mean of prediction"}

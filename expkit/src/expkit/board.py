@@ -17,12 +17,12 @@ from rich.table import Table
 from rich.text import Text
 
 from expkit.config import SplitMethod, flat, is_compared
-from expkit.errors import Error, duration, plain, score_text
+from expkit.errors import Error, duration, score_text, strip_control
 from expkit.find import short_names
 from expkit.noise import ratio_of_rows
 from expkit.notes import Notes, read_notes
 from expkit.project import output_dir
-from expkit.store import RunRecord, read_run, run_folders
+from expkit.store import Run, read_run, run_folders
 from expkit.store.marks import COPY
 
 MOST_ROWS = 50  # that a person reads; a file or another program gets all
@@ -50,7 +50,7 @@ class Row:
         recorded: the configuration, {"exp": {"seed": 42, ...}}.
         left_out: by the number of the fold, a hash of the ids that it has left out.
         targets: the same, a hash of their targets; None: none were saved.
-        made_by: what the metric did, as `RunRecord.made_by`; None: not known.
+        made_by: what the metric did, as `Run.made_by`; None: not known.
         data: hashes of the files of input/ that the folds have been trained with.
         failure: why the last training of a fold has failed, one line; if several have, of the first fold.
         notes: what was noted on the run; empty for grouped runs.
@@ -194,7 +194,7 @@ def read_board(output: Path | None = None) -> list[Row]:
     return rows
 
 
-def row_of(run: RunRecord, noted: Mapping[str, Notes] | None = None) -> Row:
+def row_of(run: Run, noted: Mapping[str, Notes] | None = None) -> Row:
     """A run as a row of the board.
 
     Args:
@@ -247,14 +247,14 @@ def row_of(run: RunRecord, noted: Mapping[str, Notes] | None = None) -> Row:
     )
 
 
-def _of_before(notes: Notes, run: RunRecord) -> list[str]:
+def _of_before(notes: Notes, run: Run) -> list[str]:
     """Whether a verdict or a leaderboard score is of a version that another one has replaced."""
     lines = [line for line in map(notes.last_line, ("verdict", "leaderboard")) if line and "id" in line]
     is_old = run.info is not None and any(line["id"] != run.info["id"] for line in lines)
     return ["noted on an earlier version"] if is_old else []
 
 
-def _ratio(run: RunRecord, exp: Any) -> float | None:
+def _ratio(run: Run, exp: Any) -> float | None:
     if run.n_folds is None or run.n_folds < 2:
         return None
     split = exp.get("split") if isinstance(exp, dict) else None
@@ -421,7 +421,10 @@ def columns(rows: list[Row], chosen: Sequence[str] | None = None, width: int | N
         Column("why", _reasons(rows), 1, wraps=True),
     ]
     shown = [column for column in found if any(column.cells)]
-    return [Column(plain(one.heading), list(map(plain, one.cells)), one.worth, one.wraps, one.right) for one in shown]
+    return [
+        Column(strip_control(one.heading), list(map(strip_control, one.cells)), one.worth, one.wraps, one.right)
+        for one in shown
+    ]
 
 
 def _reasons(rows: list[Row]) -> list[str]:
@@ -465,7 +468,7 @@ def _value(row: Row, key: str) -> str:
     value: Any = row.value(key)
     if value is None:
         return "" if key not in row.config else "null"
-    text = f"{value:.6g}" if isinstance(value, float) else plain(value)
+    text = f"{value:.6g}" if isinstance(value, float) else strip_control(value)
     return text if len(text) <= NARROW else f"{text[: NARROW - 1]}…"
 
 

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 from expkit import files
 from expkit.errors import chain, described, require, warn
 from expkit.files import Broken
-from expkit.paths import shown
-from expkit.record import CHECKPOINT, RESULT
+from expkit.project import display_path
+from expkit.store import CHECKPOINT, RESULT
 
 ABOUT = "about.json"
 _KEYS = {"state", "bytes", "sum", "rows", "seconds", "resumed", "environments", "code", "data"}
@@ -92,7 +92,7 @@ class Checkpoint:
 
     def _commit(self, state: Path) -> None:
         """Let what was written be the checkpoint."""
-        require(state.exists(), f"fold.checkpoint.save(write): write(file) has left nothing at {shown(state)}")
+        require(state.exists(), f"fold.checkpoint.save(write): write(file) has left nothing at {display_path(state)}")
         with ThreadPoolExecutor(1) as meanwhile:
             flushed = meanwhile.submit(files.tree_to_disk, state)
             about = {"state": state.name} | _content(state) | self._progress()

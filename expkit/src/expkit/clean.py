@@ -19,12 +19,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from expkit import record, snapshot
+from expkit import snapshot, store
 from expkit.errors import warn
 from expkit.files import is_locked, read_bytes
-from expkit.paths import code_root, shown
-from expkit.record import CHECKPOINT, FOLD, NOT_EXPERIMENTS, ORIGIN, RESULT, SUBMISSIONS
+from expkit.project import code_root, display_path
 from expkit.rundir import Versions
+from expkit.store import CHECKPOINT, FOLD, NOT_EXPERIMENTS, ORIGIN, RESULT, SUBMISSIONS
 
 REMOVED = ".removed-"  # begins the name of what is being removed
 _COMMIT = re.compile(rb'"([0-9a-f]{40}|[0-9a-f]{64})"')
@@ -75,7 +75,7 @@ def failed(output: Path) -> Iterator[Leftover]:
 def debug(output: Path) -> Iterator[Leftover]:
     """What exp.debug=true has left."""
     for parent in _folders(output / "debug"):
-        for run, found in sorted(record.grouped(parent).items()):
+        for run, found in sorted(store.grouped(parent).items()):
             for version in found:
                 if not version.is_symlink():
                     yield from _left(Versions(parent, run), version, "a debug run", Path.is_dir)
@@ -98,7 +98,7 @@ def snapshots(output: Path) -> Iterator[Leftover]:
         except FileNotFoundError:  # removed meanwhile
             continue
         except OSError as error:
-            warn(f"no snapshot is removed, as {shown(file)} may name one, and cannot be read: {error.strerror}")
+            warn(f"no snapshot is removed, as {display_path(file)} may name one, and cannot be read: {error.strerror}")
             return
     copied = tuple(copy.name for place in places for copy in snapshot.copies(place).glob("*"))
     for ref, commit in snapshot.refs(code_root()).items():
@@ -127,10 +127,10 @@ def _experiments(output: Path) -> list[Path]:
 def _runs(output: Path) -> Iterator[tuple[Versions, list[Path], Path]]:
     """Every run with its versions, and the one that counts; not one that a symbolic link leads to."""
     for parent in _experiments(output):
-        for run, found in sorted(record.grouped(parent).items()):
-            counting = record.counting_among(parent, run, found)
+        for run, found in sorted(store.grouped(parent).items()):
+            counting = store.current_among(parent, run, found)
             if counting is not None and not any(version.is_symlink() for version in found):
-                yield Versions(parent, run), sorted(found, key=record.version_number), counting
+                yield Versions(parent, run), sorted(found, key=store.version_number), counting
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -171,10 +171,10 @@ def holds_nothing(version: Path) -> bool:
     A result counts whatever is wrong with it, and so does a checkpoint, from which the same command goes on. What
     cannot be read, or has no `run.json` that fits, may hold anything.
     """
-    if record.read_run_info(version) is None:
+    if store.read_run_info(version) is None:
         return False
     try:
-        parts = [name for name in os.listdir(version) if FOLD.fullmatch(name) or name == record.fold_name(None)]
+        parts = [name for name in os.listdir(version) if FOLD.fullmatch(name) or name == store.fold_name(None)]
         return not any(_may_be(version / part / name) for part in parts for name in (RESULT, CHECKPOINT))
     except OSError:
         return False
@@ -190,7 +190,7 @@ def _may_be(path: Path) -> bool:
 
 
 def _is_before(version: Path, counting: Path) -> bool:
-    return record.version_number(version) < record.version_number(counting)
+    return store.version_number(version) < store.version_number(counting)
 
 
 def _has_failed(versions: Versions, version: Path) -> bool:
@@ -204,12 +204,12 @@ def _has_failed(versions: Versions, version: Path) -> bool:
 
 def _remove(versions: Versions, version: Path, may_go: Callable[[Path], bool]) -> bool:
     """Remove a version: looks again, with all locks that a training of it could take, of folds not begun, too."""
-    info: Any = record.read_run_info(version) or {"n_folds": 0}
-    parts = map(record.fold_name, [None, *range(info["n_folds"])])
+    info: Any = store.read_run_info(version) or {"n_folds": 0}
+    parts = map(store.fold_name, [None, *range(info["n_folds"])])
     with versions.locked(), ExitStack() as stack:
         goes = not versions.take(version, stack, parts) and may_go(version) and _away(version)
         if goes:
-            record.forget_deleted(versions.parent, versions.run)
+            store.forget_deleted(versions.parent, versions.run)
     return goes
 
 

@@ -26,7 +26,7 @@ from weakref import WeakKeyDictionary
 
 from expkit.errors import warn
 from expkit.files import code_bytes
-from expkit.paths import code_root, experiment_dir, shown
+from expkit.project import code_root, display_path, experiment_dir
 
 PACKAGE = "expkit.experiments"
 EXECUTED: dict[str, tuple[bytes, CodeType]] = {}  # file: what this process has last executed of it
@@ -225,7 +225,7 @@ def _of_unseen(file: str) -> bytes:
         found = os.stat(file)
         if max(found.st_mtime, found.st_ctime) <= STARTED and (content := read_code(file)) is not None:
             return content
-    warn(f"{shown(Path(file))} was loaded by its path and may have changed since: import it by its name")
+    warn(f"{display_path(Path(file))} was loaded by its path and may have changed since: import it by its name")
     return UNKNOWN
 
 

@@ -27,16 +27,16 @@ from expkit.find import find_run
 from expkit.noise import NOISE, PAIR, WORSE, Interval, Jackknife, Runs, corrected_t, scatter, together
 from expkit.notes import Notes
 from expkit.project import code_root, output_dir
-from expkit.record import RunRecord, deviation, fold_title, read_run
 from expkit.scores import fold_scores, mean_of_folds
 from expkit.snapshot import git
+from expkit.store import Run, deviation, fold_title, read_run
 from expkit.submission import Rows, out_of_fold
 
 if TYPE_CHECKING:
     from expkit.config import Metric
     from expkit.tables import Columns
 
-    Pairs = Sequence[tuple[RunRecord, RunRecord]]
+    Pairs = Sequence[tuple[Run, Run]]
 
 
 def compare(pairs: Sequence[tuple[Path, Path]], color: bool = False) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _machine(origin: dict[str, Any]) -> dict[str, Any]:
     return about | {key: value for key, value in _dict(origin.get("environment")).items() if value is not None}
 
 
-def _scores(old: RunRecord, new: RunRecord) -> dict[str, Any] | None:
+def _scores(old: Run, new: Run) -> dict[str, Any] | None:
     """The scores fold by fold, and "CV"; "both" is the mean over the folds that both have, when one has others too."""
     metric = old.metric or new.metric
     found = [run.score_of(metric) for run in (old, new)]
@@ -110,7 +110,7 @@ def _scores(old: RunRecord, new: RunRecord) -> dict[str, Any] | None:
     return {"metric": metric, "folds": {fold: _both(sides[0], sides[1], fold) for fold in folds}, **whole}
 
 
-def _data(old: RunRecord, new: RunRecord) -> dict[str, Any]:
+def _data(old: Run, new: Run) -> dict[str, Any]:
     """Whether both have the same data, and how the files differ; None where nobody knows, or nothing is trained."""
     digests = [
         sorted({fold.result["data"] for fold in run.done.values() if fold.result and fold.result["data"]})
@@ -126,7 +126,7 @@ def _data(old: RunRecord, new: RunRecord) -> dict[str, Any]:
     return {"same": False, "changes": changed_files(manifests[0], manifests[1])}
 
 
-def _code(old: RunRecord, new: RunRecord, color: bool) -> dict[str, Any]:
+def _code(old: Run, new: Run, color: bool) -> dict[str, Any]:
     """The difference of two snapshots: the experiment's folder line by line, the rest as a list of files.
 
     "same" is None where nobody knows, and "reason" says why.
@@ -317,7 +317,7 @@ def _files(output: Path, digest: str) -> dict[str, list[Any]]:
     return read_manifest(output, digest) or {}
 
 
-def have_other_folds(one: Row | RunRecord, other: Row | RunRecord) -> bool:
+def have_other_folds(one: Row | Run, other: Row | Run) -> bool:
     """Whether a fold of one number leaves out other rows in the two; while folds are missing, those that both have."""
     if one.left_out == other.left_out:
         return False
@@ -506,7 +506,7 @@ def _jackknife(pairs: Pairs, folds: Sequence[Sequence[int]]) -> Jackknife:
     return Jackknife(name, metric, list(zip(aligned[::2], aligned[1::2], strict=True)), sign, groups)
 
 
-def _metric(run: RunRecord) -> tuple[str, Metric]:
+def _metric(run: Run) -> tuple[str, Metric]:
     """The metric that decides, as the code of the experiment has it now."""
     try:
         metrics = load_experiment(run.scored_by).experiment.metrics
@@ -519,7 +519,7 @@ def _metric(run: RunRecord) -> tuple[str, Metric]:
     return name, metrics[name]
 
 
-def _scored(run: RunRecord, folds: Sequence[int], name: str, metric: Metric) -> Columns:
+def _scored(run: Run, folds: Sequence[int], name: str, metric: Metric) -> Columns:
     """The out-of-fold predictions of some folds, of which the metric gives the scores that are recorded."""
     import numpy
 

@@ -43,7 +43,7 @@ from expkit.config import (
     written_name,
 )
 from expkit.errors import Error, NotFound, chain, described, require
-from expkit.paths import output_dir, shown
+from expkit.project import display_path, output_dir
 
 # Hydra 1.3 and 1.4
 
@@ -241,7 +241,7 @@ def _message(error: BaseException, groups: Groups) -> str | None:
         mark, hint = error.problem_mark, ""
         if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
             hint = " (is the indentation right, with spaces, and a space after each colon?)"
-        return f"{shown(Path(mark.name))}, line {mark.line + 1}: {error.problem}{hint}"
+        return f"{display_path(Path(mark.name))}, line {mark.line + 1}: {error.problem}{hint}"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing(error, error.missing_cfg_file)
     if isinstance(error, OverrideParseException):

@@ -21,7 +21,7 @@ from expkit import code
 from expkit.errors import Error, NotFound, report, require
 from expkit.files import read_bytes
 from expkit.fingerprint import Fingerprint, Unused, home
-from expkit.paths import code_root, experiment_dir, output_dir, shown
+from expkit.project import code_root, display_path, experiment_dir, output_dir
 
 # The classes that every configuration builds on
 
@@ -439,7 +439,7 @@ def _load(folder: Path) -> Loaded:
     found = {id(value): value for value in vars(module).values() if isinstance(value, Experiment)}
     if len(found) != 1:
         raise Error(
-            f"{shown(folder / 'train.py')} must define one experiment, and defines {len(found)}: end it with "
+            f"{display_path(folder / 'train.py')} must define one experiment, and defines {len(found)}: end it with "
             "experiment = expkit.Experiment(train, Config, metric=...)"
         )
     return Loaded(folder.name, next(iter(found.values())), store)
@@ -499,7 +499,9 @@ def chosen(overrides: Sequence[str]) -> str:
 def require_files(folder: Path, overrides: Sequence[str]) -> None:
     """Raise an `Error` when what a command line composes is a folder, a pipe or a device: Hydra would wait for it."""
     for file in (_file(folder, name) for name in (DEFAULT, chosen(overrides))):
-        require(not os.path.lexists(file) or os.path.isfile(file), f"{shown(file)} is not a file, or leads to none")
+        require(
+            not os.path.lexists(file) or os.path.isfile(file), f"{display_path(file)} is not a file, or leads to none"
+        )
 
 
 def name_of(folder: Path, parameter_set: str) -> str | None:
@@ -565,8 +567,8 @@ def refuse_shared_name(folder: Path, parameter_set: str | None, name: str) -> No
                 raise NotFound(f"exp={parameter_set}: without .yaml, exp={other}")
             mine = _file(folder, parameter_set)
             raise Error(
-                f"{shown(file)} has the name {name!r} too, and would share the output folder with {shown(mine)}: "
-                "give one of them another name"
+                f"{display_path(file)} has the name {name!r} too, and would share the output folder with "
+                f"{display_path(mine)}: give one of them another name"
             )
 
 
@@ -606,12 +608,12 @@ def differences(old: Mapping[str, Any], config: object, choices: Mapping[str, st
 
 def recorded(experiment: str) -> dict[str, Any]:
     """The configurations of the runs of an experiment, by "<experiment>/<run>"."""
-    from expkit import record
+    from expkit import store
 
     parent = output_dir() / experiment
-    found = [record.counting_among(parent, run, folders) for run, folders in sorted(record.grouped(parent).items())]
+    found = [store.current_among(parent, run, folders) for run, folders in sorted(store.grouped(parent).items())]
     folders = [folder for folder in found if folder is not None]
-    infos = {folder.name.partition("@")[0]: record.read_run_info(folder) for folder in folders}
+    infos = {folder.name.partition("@")[0]: store.read_run_info(folder) for folder in folders}
     return {f"{experiment}/{run}": info["config"] for run, info in infos.items() if info}
 
 

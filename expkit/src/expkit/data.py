@@ -15,7 +15,7 @@ from typing import Any
 from expkit import files
 from expkit.errors import Error, require, warn
 from expkit.files import LISTS, file_hash, read_if_whole, write_json
-from expkit.paths import input_dir, output_dir, shown
+from expkit.project import display_path, input_dir, output_dir
 from expkit.store.records import read_checked
 
 Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
@@ -51,7 +51,7 @@ def hash_inputs(
             found = _hashed([*input_files(named), *also], known, kept)
             break
         except OSError as error:
-            where = shown(Path(error.filename or folder))
+            where = display_path(Path(error.filename or folder))
             if not isinstance(error, FileNotFoundError):
                 raise Error(f"{where} cannot be read: {error.strerror}: mend it, or {_NAME}") from error
             time.sleep(0.01 * attempt)  # it has gone since it was listed: a download gets another name when it is done
@@ -62,7 +62,7 @@ def hash_inputs(
             cache_file.parent.mkdir(parents=True, exist_ok=True)
             write_json(cache_file, {"files": known | kept})
         except OSError as error:
-            warn(f"input/ will be read again next time: cannot write {shown(cache_file)}: {error.strerror}")
+            warn(f"input/ will be read again next time: cannot write {display_path(cache_file)}: {error.strerror}")
     return manifest_hash(found), found
 
 
@@ -145,7 +145,7 @@ def input_files(named: Sequence[str] | None) -> Iterator[tuple[str, str]]:
         base = Path(where.anchor) if where.is_absolute() else folder
         matched = sorted(base.glob(str(where.relative_to(base) if where.is_absolute() else where)))
         if not matched:
-            raise Error(f"there is no {shown(base / where)}, which inputs=[...] in expkit.Experiment names")
+            raise Error(f"there is no {display_path(base / where)}, which inputs=[...] in expkit.Experiment names")
         for path in matched:
             name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
             yield from _walk(str(path), f"{name}/", set()) if path.is_dir() else [(name, str(path))]
@@ -248,7 +248,7 @@ class Cache:
             made = Path(folder, file.name)
             make(made)
             if not made.is_file():
-                raise Error(f"fold.cache({file.name!r}, make): make(file) must write {shown(file)}, and did not")
+                raise Error(f"fold.cache({file.name!r}, make): make(file) must write {display_path(file)}, and did not")
             files.to_disk(made)
             os.replace(made, file)
             files.to_disk(self._folder)

@@ -21,7 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from expkit import record
+from expkit import store
 from expkit.checkpoint import Checkpoint
 from expkit.data import Cache
 from expkit.errors import Error, Failed, described, interruption, require
@@ -120,7 +120,7 @@ class FollowedFold(Fold):
 
     def __init__(self, told: Mapping[str, Any], folder: Path, ranks: Ranks, debug: bool) -> None:
         number = told["fold"]
-        self.number, self.name, self.title = number, record.fold_name(number), record.fold_title(number)
+        self.number, self.name, self.title = number, store.fold_name(number), store.fold_title(number)
         self.folder, self.finished, self.found = folder, None, Found(**told["found"])
         self.rank, self.world_size = ranks.rank, ranks.size
         self.cache = Cache(folder, debug)
@@ -140,7 +140,7 @@ class FollowedFold(Fold):
     def save_test(self, columns: Mapping[str, Any]) -> None: ...
 
     def save_submission(self, columns: Mapping[str, Any]) -> Path:
-        return self.folder / record.SUBMISSION
+        return self.folder / store.SUBMISSION
 
     def cv(self, name: str) -> list[Any]:
         try:

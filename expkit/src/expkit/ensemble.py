@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from expkit import files, record, scores, snapshot, tables
+from expkit import files, scores, snapshot, store, tables
 from expkit.config import Experiment, Loaded, load_experiment
 from expkit.errors import Error, require
 from expkit.fingerprint import code_hash
-from expkit.paths import code_root, output_dir
-from expkit.record import BLENDS, OOF, TEST, FoldRecord, Parent, Recipe, RunRecord
+from expkit.project import code_root, output_dir
 from expkit.rundir import Versions, environment_text, origin
 from expkit.scores import mean_of_folds, score
+from expkit.store import BLENDS, OOF, TEST, FoldRecord, Parent, Recipe, Run
 from expkit.submission import Mean, Rows, choose, may_be_labels, mean_of, most_likely, out_of_fold, predictions
 from expkit.tables import comparable, differing, flat, targets
 
@@ -126,7 +126,7 @@ class Members:
         other_folds: the runs that leave out other rows together than the first.
     """
 
-    runs: Sequence[RunRecord]
+    runs: Sequence[Run]
     rows: Rows
     folds: numpy.ndarray
     kept: Columns
@@ -171,7 +171,7 @@ class Members:
         return table
 
 
-def members_of(runs: Sequence[RunRecord]) -> Members:
+def members_of(runs: Sequence[Run]) -> Members:
     """Read the out-of-fold predictions of runs once, and see what they have in common.
 
     Raises:
@@ -237,7 +237,7 @@ def _likeliest(table: Columns) -> numpy.ndarray | None:
         return None
 
 
-def require_same_targets(first: RunRecord, run: RunRecord, table: Columns, other: Columns) -> None:
+def require_same_targets(first: Run, run: Run, table: Columns, other: Columns) -> None:
     """Raise an `Error` when a column of `tables.targets` is another in two aligned tables."""
     for name in targets({**table, **other}):
         for one, columns in ((first, table), (run, other)):
@@ -412,7 +412,7 @@ class Computed:
         return {name: column[self.folds == number] for name, column in self.blended.table.items()}
 
 
-def computed(runs: Sequence[RunRecord], method: str) -> Computed:
+def computed(runs: Sequence[Run], method: str) -> Computed:
     """Compute a blend of runs. Writes nothing.
 
     Raises:
@@ -445,7 +445,7 @@ def computed(runs: Sequence[RunRecord], method: str) -> Computed:
     return found
 
 
-def _test(runs: Sequence[RunRecord], method: str, weights: Sequence[float]) -> Columns:
+def _test(runs: Sequence[Run], method: str, weights: Sequence[float]) -> Columns:
     """The test predictions of the runs, blended: each number that all have; a label is the likeliest class."""
     total = Mean()
     label = None
@@ -465,7 +465,7 @@ def _test(runs: Sequence[RunRecord], method: str, weights: Sequence[float]) -> C
     return table
 
 
-def again(run: RunRecord) -> tuple[list[str], list[str]]:
+def again(run: Run) -> tuple[list[str], list[str]]:
     """Compute a blend again from its runs as they are now. Writes nothing.
 
     Returns:
@@ -480,7 +480,7 @@ def again(run: RunRecord) -> tuple[list[str], list[str]]:
     recipe, folders = run.recipe, [parent.folder(run.folder.parents[1]) for parent in run.recipe.parents]
     gone = [parent.run for parent, folder in zip(recipe.parents, folders, strict=True) if folder is None]
     require(not gone, f"{run.title} cannot be made again: {', '.join(gone)} is gone")
-    made = computed([record.read_run(folder) for folder in folders if folder is not None], recipe.method)
+    made = computed([store.read_run(folder) for folder in folders if folder is not None], recipe.method)
     differences = []
     if not numpy.allclose(made.blended.weights, recipe.weights, rtol=0, atol=1e-9):
         differences.append(f"weights {_worded(recipe.weights)} → {_worded(made.blended.weights)}")
@@ -522,13 +522,13 @@ class Blend:
         notes: what to know about it.
     """
 
-    run: RunRecord
-    best: RunRecord
+    run: Run
+    best: Run
     is_new: bool
     notes: list[str]
 
 
-def blend(runs: Sequence[RunRecord], method: str, name: str | None = None) -> Blend:
+def blend(runs: Sequence[Run], method: str, name: str | None = None) -> Blend:
     """Make a blend of runs: compute it and write it, unless it is there.
 
     Args:
@@ -551,7 +551,7 @@ def blend(runs: Sequence[RunRecord], method: str, name: str | None = None) -> Bl
     loaded = load_experiment(runs[0].scored_by)
     best = _best(runs, next(iter(loaded.experiment.metrics)), loaded.experiment.greater_is_better)
     there = versions.current()
-    old = record.read_run(there) if there else None
+    old = store.read_run(there) if there else None
     if old is not None and old.info is not None and old.info["config"] != config:
         raise Error(f"{old.title} is there already, with other runs or another method: give this blend another --name")
     parents = parents_of(runs)
@@ -574,7 +574,7 @@ def blend(runs: Sequence[RunRecord], method: str, name: str | None = None) -> Bl
     return Blend(run, best, True, made.notes)
 
 
-def _name(runs: Sequence[RunRecord], method: str) -> str:
+def _name(runs: Sequence[Run], method: str) -> str:
     names = [run.name if run.experiment == runs[0].experiment else run.title.replace("/", "_") for run in runs]
     names[0] = runs[0].title.replace("/", "_")
     whole = f"{method}_{'+'.join(names)}"
@@ -583,7 +583,7 @@ def _name(runs: Sequence[RunRecord], method: str) -> str:
     return f"{method}_{names[0][:70]}+{len(runs) - 1}-more_{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
 
 
-def _best(runs: Sequence[RunRecord], metric: str, greater_is_better: bool | None) -> RunRecord:
+def _best(runs: Sequence[Run], metric: str, greater_is_better: bool | None) -> Run:
     """The run with the best score of the metric, as the experiment has it now.
 
     Raises:
@@ -598,14 +598,14 @@ def _best(runs: Sequence[RunRecord], metric: str, greater_is_better: bool | None
         "repeat the command that trained it, to score it again",
     )
 
-    def goodness(run: RunRecord) -> float:
+    def goodness(run: Run) -> float:
         score = scored[run.title]
         return 0.0 if score is None else score.value if greater_is_better else -score.value
 
     return max(runs, key=goodness)
 
 
-def parents_of(runs: Sequence[RunRecord]) -> list[Parent]:
+def parents_of(runs: Sequence[Run]) -> list[Parent]:
     """Runs as they are now, as a blend remembers them."""
     found = []
     for run in runs:
@@ -613,7 +613,7 @@ def parents_of(runs: Sequence[RunRecord]) -> list[Parent]:
             test = tuple(part.checksum for part in choose(run, None, partial=False).parts)
         except Error:
             test = ()
-        number = record.version_number(run.folder)
+        number = store.version_number(run.folder)
         found.append(Parent(run.title, number, str((run.info or {}).get("id")), run.checksums, test))
     return found
 
@@ -623,9 +623,9 @@ def _write(
     recipe: Recipe,
     config: Mapping[str, Any],
     made: Computed,
-    runs: Sequence[RunRecord],
+    runs: Sequence[Run],
     started: float,
-) -> RunRecord:
+) -> Run:
     """Write a blend as a new version of its run, which counts when it is whole."""
     first, experiment = runs[0], made.loaded.experiment
     files.make_folder(versions.parent)
@@ -649,7 +649,7 @@ def _write(
             parts[None] = made.test
         result = _result(folder, runs)
         for number, table in parts.items():
-            path = folder / record.fold_name(number)
+            path = folder / store.fold_name(number)
             path.mkdir()
             tables.save(path / (TEST if number is None else OOF), table)
             own = {
@@ -664,17 +664,17 @@ def _write(
             maker = origin(["exp", *sys.argv[1:]], [])
             own["environment"] = environment_text(maker["environment"])
             maker |= {"code": {}, "data": result["data"], "git": result["git"]}
-            record.write_result(path, result | own, maker)
+            store.write_result(path, result | own, maker)
         run = scores.update(experiment, versions, folder)
     with versions.locked():
-        record.install(folder)
+        store.install(folder)
         versions.clean()
     return run
 
 
-def _result(folder: Path, runs: Sequence[RunRecord]) -> dict[str, Any]:
+def _result(folder: Path, runs: Sequence[Run]) -> dict[str, Any]:
     """What the results of all folds of a blend have in common."""
-    info = record.read_run_info(folder)
+    info = store.read_run_info(folder)
     assert info is not None
     data = {fold.result["data"] for run in runs for fold in run.done.values() if fold.result}
     return {

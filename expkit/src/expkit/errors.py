@@ -78,7 +78,7 @@ def require(condition: bool, message: str) -> None:
         raise Error(message)
 
 
-def plain(text: object) -> str:
+def strip_control(text: object) -> str:
     """`text` without the characters that control a terminal; a line break becomes a space."""
     return CONTROL.sub("�", str(text).replace("\n", " "))
 
@@ -91,7 +91,7 @@ def escape_unprintable() -> None:
 
 def warn(message: str) -> None:
     """Print one line on stderr: something is not as wished, and the work goes on."""
-    print(f"warning: {plain(message)}", file=sys.stderr, flush=True)
+    print(f"warning: {strip_control(message)}", file=sys.stderr, flush=True)
 
 
 def report(error: BaseException) -> int:
@@ -119,15 +119,17 @@ def report(error: BaseException) -> int:
 def one_line(error: BaseException) -> str | None:
     """What to tell the person who can fix `error`, on one line; None when it is a bug."""
     if isinstance(error, Error):
-        return "\n".join(map(plain, str(error).splitlines()))
+        return "\n".join(map(strip_control, str(error).splitlines()))
     if is_unread(error):
         return f"nobody reads the output any more, and the command stops: {AGAIN}"
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
-        return plain(f"cannot write {error.filename or 'a file'}: {error.strerror}")
+        return strip_control(f"cannot write {error.filename or 'a file'}: {error.strerror}")
     if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
-        return plain(f"no file can be called {error.object} in this locale: set PYTHONUTF8=1, or LC_ALL=C.UTF-8")
+        return strip_control(
+            f"no file can be called {error.object} in this locale: set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
+        )
     if isinstance(error, PermissionError):
-        return plain(f"no access to {error.filename or 'a file'}: {error.strerror}")
+        return strip_control(f"no access to {error.filename or 'a file'}: {error.strerror}")
     return None
 
 
@@ -136,7 +138,7 @@ def described(error: BaseException) -> str:
     if stop := interruption(error):
         return f"stopped by {signal.Signals(stop.code - 128).name}" if isinstance(stop, Terminated) else "stopped"
     text = one_line(error) or f"{type(error).__name__}: {error}"
-    return plain(text.strip())[:1000]
+    return strip_control(text.strip())[:1000]
 
 
 def interruption(error: BaseException) -> BaseException | None:
@@ -238,7 +240,7 @@ def text(content: object, style: str = "") -> Text:
     """What a file says, without what would control the terminal."""
     from rich.text import Text
 
-    return Text(plain(content), style)
+    return Text(strip_control(content), style)
 
 
 def score_text(score: float | None, std: float | None = None) -> str:

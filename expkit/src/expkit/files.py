@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from expkit.errors import Error, one_line, warn
-from expkit.project import shown
+from expkit.project import display_path
 
 LARGEST = 64 * 2**20  # bytes of a file that is read whole; nothing of ours is a tenth of it, but lists of files
 LARGEST_TABLE = 2**20  # bytes of a table of constants; a larger file is data that lies among the code
@@ -136,7 +136,7 @@ def listed(folder: str | Path) -> list[str]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        warn(f"{shown(Path(folder))} cannot be read: {error.strerror}")
+        warn(f"{display_path(Path(folder))} cannot be read: {error.strerror}")
         return []
 
 
@@ -190,7 +190,9 @@ def make_folder(folder: Path) -> None:
     except OSError as error:
         if one_line(error) is not None:  # no space, no access
             raise
-        raise Error(f"cannot make the folder {shown(folder)}: {error.strerror}: move what is in its place") from error
+        raise Error(
+            f"cannot make the folder {display_path(folder)}: {error.strerror}: move what is in its place"
+        ) from error
 
 
 def to_disk(path: Path) -> None:

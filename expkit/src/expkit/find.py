@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from expkit.errors import Error, NotFound
-from expkit.paths import output_dir, shown
-from expkit.record import run_folders
+from expkit.project import display_path, output_dir
+from expkit.store import run_folders
 
 LONGEST = 24  # characters of a run that is shown whole
 
@@ -42,7 +42,7 @@ def find_run(name: str, output: Path | None = None) -> Path:
     if len(found) == 1:
         return folders[found[0]]
     if not folders:
-        raise NotFound(f"there are no runs in {shown(output)}")
+        raise NotFound(f"there are no runs in {display_path(output)}")
     if not found:
         near = difflib.get_close_matches(name, folders, n=3, cutoff=0.4)
         raise NotFound(f"no run is called {name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))

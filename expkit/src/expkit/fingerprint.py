@@ -20,7 +20,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from expkit.code import EXECUTED, SOURCES, Loader, own_path, read_code
-from expkit.paths import code_root
+from expkit.project import code_root
 
 FREE = ("expkit", "typing")  # however these are imported, the code means the same
 _DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from expkit import files, record, snapshot, tables
+from expkit import files, snapshot, store, tables
 from expkit.checkpoint import Checkpoint
 from expkit.code import files_read, loaded_sources
 from expkit.data import Cache, Manifest, hash_inputs, manifest_hash, write_manifest
@@ -20,7 +20,7 @@ from expkit.errors import Error, require, warn
 from expkit.files import Broken
 from expkit.fingerprint import code_hash, file_hashes
 from expkit.history import History, Progress, axis_of
-from expkit.paths import code_root, output_dir
+from expkit.project import code_root, output_dir
 from expkit.rundir import Found, Work, environment, environment_text, found_by_folds, origin
 from expkit.scores import as_number, checked, plain_value, require_other_ids, scores
 from expkit.submission import check_test, find_sample, fitted
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 # What a fold writes when it ends: a training that goes on has not come so far.
-OF_ITS_END = (record.OOF, record.TEST, record.SUBMISSION, record.ORIGIN, record.RESULT, record.FAILED)
+OF_ITS_END = (store.OOF, store.TEST, store.SUBMISSION, store.ORIGIN, store.RESULT, store.FAILED)
 
 
 class Fold:
@@ -57,7 +57,7 @@ class Fold:
     rank = 0
 
     def __init__(self, work: Work, number: int | None, track: Callable[[str | None], Tracker]) -> None:
-        self.number, self.name, self.title = number, record.fold_name(number), record.fold_title(number)
+        self.number, self.name, self.title = number, store.fold_name(number), store.fold_title(number)
         self.folder = work.place.version / self.name
         self.finished: dict[str, Any] | None = None
         self.world_size = work.world_size
@@ -76,7 +76,7 @@ class Fold:
             self._data, self._manifest = hash_inputs(work.place.inputs)
             write_manifest(output_dir(), self._data, self._manifest)
         self.checkpoint = Checkpoint(self.folder, self._so_far)
-        self._history = History(self.folder / record.HISTORY)
+        self._history = History(self.folder / store.HISTORY)
         about = self._begin()
         self._tracker = track(about.get("wandb"))
         self._clock = time.monotonic() - about.get("seconds", 0)
@@ -98,7 +98,7 @@ class Fold:
             return {}
         changes = self._work.place.changes_to_mark(self.name, about)
         if not self._history.cut(about["rows"]):
-            warn(f"{self.title}: {record.HISTORY} lacks rows from before the checkpoint; they stay missing")
+            warn(f"{self.title}: {store.HISTORY} lacks rows from before the checkpoint; they stay missing")
         for name in OF_ITS_END:  # which was not reached
             files.remove(self.folder / name)
         self._resumed, self._environments = about["resumed"] + 1, about["environments"]
@@ -203,7 +203,7 @@ class Fold:
             Error: there is no "id"; an id is there twice, here or in another fold; rows are missing, or others than
                 those left out; lengths differ; a shape such as (n, 1); nan or inf.
         """
-        what = f"{self.title}, {record.OOF}"
+        what = f"{self.title}, {store.OOF}"
         table, left_out = checked(columns, what)
         if self.number is not None:
             if not self._work.loaded.experiment.own_split:
@@ -211,7 +211,7 @@ class Fold:
             done = self._work.place.done_folds()
             require_other_ids(table["id"], {number: one for number, one in done.items() if number != self.number}, what)
         self._rows, self._left_out, self._target = len(table["id"]), left_out, tables.target_hash(table)
-        tables.save(self.folder / record.OOF, table)
+        tables.save(self.folder / store.OOF, table)
 
     def save_test(self, columns: Mapping[str, Any]) -> None:
         """Save this fold's predictions of the test set, for `exp submit` and `exp blend`.
@@ -222,11 +222,11 @@ class Fold:
         Raises:
             Error: as of `save_oof`.
         """
-        what, work = f"{self.title}, {record.TEST}", self._work
+        what, work = f"{self.title}, {store.TEST}", self._work
         table, _ = checked(columns, what)
         if problem := check_test(table, what, work.loaded.experiment.inputs, work.debug):
-            work.warn_once(record.TEST, f"{problem}; `exp submit` will refuse these predictions")
-        tables.save(self.folder / record.TEST, table)
+            work.warn_once(store.TEST, f"{problem}; `exp submit` will refuse these predictions")
+        tables.save(self.folder / store.TEST, table)
 
     def save_submission(self, columns: Mapping[str, Any]) -> Path:
         """Write `submission.csv`. If there is an `input/**/sample_submission.csv`, it must fit that.
@@ -242,13 +242,13 @@ class Fold:
         Raises:
             Error: other columns or ids than in the sample, an id twice; nan or inf. Nothing is written then.
         """
-        what = f"{self.title}, {record.SUBMISSION}"
+        what = f"{self.title}, {store.SUBMISSION}"
         table = tables.columns(columns, what)
         tables.require_finite(table, what)
         table = tables.flat(table)
         table = fitted(table, what, find_sample(self._work.loaded.experiment.inputs, what, table))
-        tables.write_csv(self.folder / record.SUBMISSION, table)
-        return self.folder / record.SUBMISSION
+        tables.write_csv(self.folder / store.SUBMISSION, table)
+        return self.folder / store.SUBMISSION
 
     def cv(self, name: str) -> list[Any]:
         """What the folds of this run have recorded, for the training on all rows.
@@ -294,7 +294,7 @@ class Fold:
         if self.number is not None:
             require(self._rows > 0, f"{self.title}: train.py calls fold.finish() before fold.save_oof(...)")
             try:
-                found = scores(experiment, tables.load(self.folder / record.OOF))
+                found = scores(experiment, tables.load(self.folder / store.OOF))
             except Error as error:  # the training is kept: the same command scores it, when the metric is fixed
                 failure = error
         self._write(found, kept)
@@ -330,13 +330,13 @@ class Fold:
             "git": self._git,
             "code": code_hash(code),
             "data": self._data,
-            "environment": record.THEN.join(
+            "environment": store.THEN.join(
                 dict.fromkeys([*self._environments, environment_text(about["environment"])])
             ),
         }
         result |= {"earlier": self._earlier} if self._earlier else {}
         made = {"code": code, "data": self._data, "git": self._git, "resumed": self._resumed}
-        record.write_result(self.folder, result, about | made)
+        store.write_result(self.folder, result, about | made)
 
     def close(self, failed: bool, pruned: bool = False) -> None:
         """End the progress bar and the W&B run; expkit calls it.

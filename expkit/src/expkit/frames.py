@@ -19,8 +19,8 @@ from expkit.errors import Error, require
 from expkit.files import regular
 from expkit.find import find_run
 from expkit.history import AXES, axis_of, number_of
-from expkit.paths import shown
-from expkit.record import HISTORY, TEST, FoldRecord, RunRecord, read_run
+from expkit.project import display_path
+from expkit.store import HISTORY, TEST, FoldRecord, Run, read_run
 from expkit.submission import Rows, is_probability, may_be_labels, out_of_fold, predictions
 from expkit.tables import flat, is_ascending
 
@@ -98,7 +98,7 @@ class LoadedRun:
     folder: Path
 
     @property
-    def record(self) -> RunRecord:
+    def record(self) -> Run:
         """The run as it lies on the disk now."""
         return read_run(self.folder)
 
@@ -116,7 +116,7 @@ class LoadedRun:
         """
         info = self.record.info
         if info is None:
-            raise Error(f"{shown(self.folder)}: {', '.join(self.record.marks)}: its configuration is not known")
+            raise Error(f"{display_path(self.folder)}: {', '.join(self.record.marks)}: its configuration is not known")
         return Values(info["config"])
 
     @property
@@ -193,7 +193,7 @@ class LoadedRun:
         """
         folder = self._part(fold).folder
         files = sorted(folder.glob("model.*"))
-        require(len(files) == 1, f"{shown(folder)} must have one file model.*, and has {len(files)}")
+        require(len(files) == 1, f"{display_path(folder)} must have one file model.*, and has {len(files)}")
         load = getattr(self.module("model"), "load", None)
         if not callable(load):
             raise Error(
@@ -230,15 +230,19 @@ class LoadedRun:
         import numpy
 
         chosen = self.folds if folds is None else folds
-        require(bool(chosen), f"{shown(self.folder)} has no finished fold")
+        require(bool(chosen), f"{display_path(self.folder)} has no finished fold")
         models = [self.model(fold) for fold in chosen]
         how = "predict_proba" if all(hasattr(model, "predict_proba") for model in models) else "predict"
         if lacking := [type(model).__name__ for model in models if not callable(getattr(model, how, None))]:
-            raise Error(f"{shown(self.folder)}: load(file) in model.py returns a {lacking[0]}, which has no predict(X)")
+            raise Error(
+                f"{display_path(self.folder)}: load(file) in model.py returns a {lacking[0]}, which has no predict(X)"
+            )
         parts = [numpy.asarray(getattr(model, how)(X)) for model in models]
         classes = [list(getattr(model, "classes_", ())) for model in models] if how == "predict_proba" else [[]]
         if any(part.shape != parts[0].shape for part in parts) or any(one != classes[0] for one in classes):
-            raise Error(f"{shown(self.folder)}: the models of the folds do not predict the same classes or columns")
+            raise Error(
+                f"{display_path(self.folder)}: the models of the folds do not predict the same classes or columns"
+            )
         if any(not may_be_labels("", part) for part in parts) or how == "predict_proba":
             return numpy.asarray(numpy.mean(parts, axis=0))
         labels, places = numpy.unique(numpy.stack(parts), return_inverse=True)
@@ -251,7 +255,7 @@ class LoadedRun:
         part = run.full if fold is None else run.folds.get(fold)
         if part is None or part.result is None:
             what = "the training on all data" if fold is None else f"fold {fold}"
-            raise Error(f"{what} of {shown(self.folder)} is not done; these folds are: {list(run.done)}")
+            raise Error(f"{what} of {display_path(self.folder)} is not done; these folds are: {list(run.done)}")
         return part
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from expkit.errors import plain
+from expkit.errors import strip_control
 from expkit.files import remove, to_disk, write_text
 from expkit.scores import as_number
 
@@ -49,7 +49,7 @@ class History:
         Returns:
             the numbers of the row: tensors and NumPy's own as Python's; what is no number, as text.
         """
-        named = {plain(name): value for name, value in metrics.items()}
+        named = {strip_control(name): value for name, value in metrics.items()}
         row = {name: _plain(value) for name, value in named.items() if value is not None}
         if not named.keys() <= self.columns.keys():
             self._widen(named)
@@ -100,7 +100,7 @@ def _line(values: list[Any]) -> str:
 def _plain(value: Any) -> float | str:
     number = as_number(value)
     if number is None:
-        return plain(value)
+        return strip_control(value)
     if number.is_integer() and _is_int(value):
         return int(value.item() if hasattr(value, "item") else value)  # all its digits
     return number

@@ -26,7 +26,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from expkit import distributed, files, record, scores
+from expkit import distributed, files, scores, store
 from expkit.checkpoint import Checkpoint
 from expkit.compose import (
     FULL_ERROR,
@@ -70,7 +70,7 @@ from expkit.errors import (
     warn,
 )
 from expkit.fingerprint import Fingerprint
-from expkit.paths import code_root, output_dir, project_root, shown
+from expkit.project import code_root, display_path, output_dir, project_root
 from expkit.rundir import Command, Versions
 from expkit.runner import Run
 from expkit.snapshot import copy_code, expose, hide
@@ -115,18 +115,19 @@ def _run(train: Path, experiment: Experiment) -> BaseException | None:
     """Do what the command line says; what it fails with."""
     require(
         train.parents[1].name == "experiments" and train.name == "train.py",
-        f"{shown(train)}: an experiment is a train.py in a folder of experiments/, such as experiments/001-baseline",
+        f"{display_path(train)}: an experiment is a train.py in a folder of experiments/, "
+        "such as experiments/001-baseline",
     )
     require(
         train.parents[2] == code_root(),
-        f"{shown(train)} is no experiment of the project {shown(code_root())}",
+        f"{display_path(train)} is no experiment of the project {display_path(code_root())}",
     )
     project_root()
     loaded = load_experiment(train.parent.name)
     require(
         _parts(experiment) == _parts(loaded.experiment),
-        f"expkit.main is given another experiment than {shown(train)} defines, and jobs would not see it: change that "
-        "one, experiment = expkit.Experiment(...)",
+        f"expkit.main is given another experiment than {display_path(train)} defines, and jobs would not see it: "
+        "change that one, experiment = expkit.Experiment(...)",
     )
     parser, args, unknown = parse_flags([as_hydra_takes(argument, loaded) for argument in sys.argv[1:]])
     if unknown:
@@ -351,7 +352,7 @@ class Job:
         overrides = " ".join(_overrides())
         message = one_line(error)
         if message is not None and self.code is not None:  # as the project has it, not as the copy that runs
-            message = message.replace(shown(self.code), self.project).replace(str(self.code), self.project)
+            message = message.replace(display_path(self.code), self.project).replace(str(self.code), self.project)
         report(error if message is None else Error(f"{overrides}: {message}").with_traceback(error.__traceback__))
         self._note(failed=f"{overrides}{_log()}")
         return JobFailed(message or f"{type(error).__name__}: {error}")
@@ -371,7 +372,7 @@ def _log() -> str:
     import submitit
 
     try:
-        return f" (its log: {shown(submitit.JobEnvironment().paths.stdout)})"
+        return f" (its log: {display_path(submitit.JobEnvironment().paths.stdout)})"
     except RuntimeError:  # not in one of its jobs
         return ""
 
@@ -423,7 +424,7 @@ def _readable(error: BaseException, copy: Path, project: Path) -> BaseException:
         line = str(found).splitlines()[0].rstrip(" .:")
         return Error(line if line.startswith("sbatch") else f"{line}: {AGAIN}")
     if type(found) is Error:
-        message = str(found).replace(shown(copy), str(project)).replace(str(copy), str(project))
+        message = str(found).replace(display_path(copy), str(project)).replace(str(copy), str(project))
         return Error(message).with_traceback(found.__traceback__)
     return found
 
@@ -450,7 +451,7 @@ def end_of_sweep(loaded: Loaded, failure: BaseException | None) -> BaseException
         if replaces and is_whole:
             failure = _put_in_place(loaded, Path(run)) or failure
         runs.append(Path(run))
-    _print_board([record.read_run(run) for run in runs if run.is_dir()])
+    _print_board([store.read_run(run) for run in runs if run.is_dir()])
     if failed and failure is None:
         warn(f"failed: {', '.join(failed)}")
     elif failed and isinstance(failure, JobFailed | NoScore):
@@ -459,7 +460,7 @@ def end_of_sweep(loaded: Loaded, failure: BaseException | None) -> BaseException
 
 
 def _put_in_place(loaded: Loaded, folder: Path) -> Error | None:
-    run = record.read_run(folder)
+    run = store.read_run(folder)
     versions = Versions(folder.parent, run.name)
     try:
         versions.put_in_place(folder, lambda version: scores.update(loaded.experiment, versions, version))
@@ -472,7 +473,7 @@ def _number(file: Path) -> tuple[int, Path]:
     return len(file.parent.name), file
 
 
-def _print_board(found: list[record.RunRecord]) -> None:
+def _print_board(found: list[store.Run]) -> None:
     from expkit.board import MOST_ROWS, board_table, ordered, row_of
     from expkit.compare import with_other_rows
     from expkit.errors import new_console

@@ -36,10 +36,10 @@ from expkit.config import (
     restored,
     same,
 )
-from expkit.errors import Error, plain, require
+from expkit.errors import Error, require, strip_control
 from expkit.files import listed
-from expkit.paths import code_root, experiment_dir, experiment_names, full_name, settings, shown
-from expkit.record import RunRecord
+from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, settings
+from expkit.store import Run
 
 # Checking
 
@@ -150,13 +150,13 @@ def new_experiment(name: str, source: str | None = None, framework: str | None =
             (folder / "exp" / f"{checked.parameter_set}.yaml").unlink()
     except Exception as error:
         shutil.rmtree(folder)
-        raise Error(f"{shown(origin)} cannot be copied: {describe(error)}") from error
+        raise Error(f"{display_path(origin)} cannot be copied: {describe(error)}") from error
     return folder, left_out
 
 
 def _source(name: str | None) -> Path:
     existing = experiment_names()
-    require(bool(existing), f"there is no experiment in {shown(code_root() / 'experiments')} to copy")
+    require(bool(existing), f"there is no experiment in {display_path(code_root() / 'experiments')} to copy")
     return experiment_dir(full_name(name) if name else existing[-1])
 
 
@@ -222,7 +222,7 @@ def _set(file: Path, keys: list[str], value: str) -> None:
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
         node = next((inner for name, inner in pairs if name.value == key), None)
         if node is None:
-            raise Error(f"{shown(file)} has no {'.'.join(keys)}: set it there")
+            raise Error(f"{display_path(file)} has no {'.'.join(keys)}: set it there")
     file.write_text(text[: node.start_mark.index] + value + text[node.end_mark.index :], encoding="utf-8")
 
 
@@ -252,7 +252,7 @@ def new_parameter_set(experiment: str, name: str, source: str | None = None) -> 
         _compose(experiment, [f"exp={name}"])
     except Exception as error:
         file.unlink()
-        raise Error(f"cannot make {shown(file)}: {describe(error)}") from error
+        raise Error(f"cannot make {display_path(file)}: {describe(error)}") from error
     if schema.FIRST_LINE in text:
         schema.write(load_experiment(experiment))
     return file
@@ -271,7 +271,7 @@ def free_file(experiment: str, name: str) -> Path:
     )
     folder = experiment_dir(experiment)
     file = folder / "exp" / f"{name}.yaml"
-    require(not file.exists(), f"{shown(file)} is there already")
+    require(not file.exists(), f"{display_path(file)} is there already")
     refuse_shared_name(folder, name, name)
     return file
 
@@ -279,7 +279,7 @@ def free_file(experiment: str, name: str) -> Path:
 # From a run
 
 
-def parameter_set_from_run(experiment: str, name: str, run: RunRecord) -> Path:
+def parameter_set_from_run(experiment: str, name: str, run: Run) -> Path:
     """Write `exp/<name>.yaml` of an experiment: with it, the experiment has the configuration of a run.
 
     Args:
@@ -315,12 +315,12 @@ def parameter_set_from_run(experiment: str, name: str, run: RunRecord) -> Path:
         known = flat({"exp": _with_defaults(values["exp"], made.exp)})
         extra = {key: value for key, value in flat(made).items() if is_compared(key) and key not in known}
         lines += [f"{key}: (not set) → {value}" for key, value in extra.items()]
-        require(not lines, f"it would differ from {run.title}: {'; '.join(map(plain, lines[:5]))}")
+        require(not lines, f"it would differ from {run.title}: {'; '.join(map(strip_control, lines[:5]))}")
     except BaseException as error:
         file.unlink(missing_ok=True)
         if not isinstance(error, Exception):
             raise
-        raise Error(f"cannot make {shown(file)}: {describe(error)}") from error
+        raise Error(f"cannot make {display_path(file)}: {describe(error)}") from error
     schema.write(loaded)
     return file
 
@@ -374,11 +374,14 @@ def _changed(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _text(name: str, run: RunRecord, groups: Mapping[str, tuple[str, str]], values: dict[str, Any]) -> str:
+def _text(name: str, run: Run, groups: Mapping[str, tuple[str, str]], values: dict[str, Any]) -> str:
     """The file, as one that a person has written."""
     score = run.score_of()
     scored = f": {run.metric} {score.value:.6g}, {len(run.done)} of {run.n_folds} folds" if score else ""
-    lines = [schema.FIRST_LINE.strip(), f"# From {plain(run.title + scored)}. Only what differs from config.yaml."]
+    lines = [
+        schema.FIRST_LINE.strip(),
+        f"# From {strip_control(run.title + scored)}. Only what differs from config.yaml.",
+    ]
     if groups:
         places = {key: group if key == group else f"{group}@{key}" for key, (group, _) in groups.items()}
         lines += ["defaults:", *(f"- override /{places[key]}: {choice}" for key, (_, choice) in groups.items()), ""]

@@ -25,7 +25,7 @@ from expkit.config import name_of, parameter_sets
 from expkit.errors import Error, NotFound, require, score_text, text, warn
 from expkit.files import listed, make_folder, read_bytes, regular
 from expkit.find import find_run
-from expkit.project import code_root, experiment_dir, experiment_names, full_name, notes_dir, output_dir, shown
+from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, notes_dir, output_dir
 from expkit.store import read_run, read_run_info, run_folders
 from expkit.store.records import is_number
 
@@ -78,14 +78,14 @@ def read_notes(folder: Path | None = None) -> dict[str, Notes]:
         try:
             texts = read_bytes(file, LARGEST).decode(errors="replace").split("\n")
         except OSError as error:
-            warn(f"{shown(file)} cannot be read, and is left out: {error.strerror}")
+            warn(f"{display_path(file)} cannot be read, and is left out: {error.strerror}")
             continue
         lines = [_line(text) for text in texts]
         for line in filter(None, lines):
             found.setdefault(f"{file.stem}/{_run_of(file.stem, line, trained)}", []).append(line)
         if bad := [number for number, text in enumerate(texts, start=1) if text.strip() and not lines[number - 1]]:
             more = f", as are {len(bad) - 1} more" if len(bad) > 1 else ""
-            warn(f"{shown(file)}, line {bad[0]} is not a note, and is left out{more}")
+            warn(f"{display_path(file)}, line {bad[0]} is not a note, and is left out{more}")
     # a merge of two branches may have mixed the lines
     return {title: Notes(title, tuple(sorted(lines, key=lambda line: line["time"]))) for title, lines in found.items()}
 
@@ -135,7 +135,7 @@ def add_note(title: str, about: Mapping[str, Any], folder: Path | None = None) -
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        raise Error(f"cannot write {shown(file)}: {error.strerror}") from error
+        raise Error(f"cannot write {display_path(file)}: {error.strerror}") from error
     return line
 
 

@@ -202,7 +202,7 @@ def stop_without_runs(board: pandas.DataFrame) -> None:
     marimo.stop(board.empty, marimo.md(f"# Runs\n\n{NO_RUNS}\n\nThen reload this page."))
 
 
-def shown(title: str, parts: Iterable[Any]) -> Any:
+def display_path(title: str, parts: Iterable[Any]) -> Any:
     """Texts, tables, charts, and whatever marimo shows by itself, under a title; as marimo's own object."""
     import marimo
     import pandas

@@ -69,7 +69,7 @@ def settings() -> dict[str, Any]:
         with open(file, "rb") as stream:
             return dict(tomllib.load(stream)["tool"]["expkit"])
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise Error(f"{shown(file)} cannot be read: {error}") from error
+        raise Error(f"{display_path(file)} cannot be read: {error}") from error
 
 
 def project_root() -> Path:
@@ -121,7 +121,7 @@ def experiment_dir(name: str) -> Path:
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        raise NotFound(f"there is no experiment {name!r} in {shown(code_root() / 'experiments')}; {hint}")
+        raise NotFound(f"there is no experiment {name!r} in {display_path(code_root() / 'experiments')}; {hint}")
     return folder
 
 
@@ -140,7 +140,7 @@ def full_name(name: str) -> str:
     return found[0]
 
 
-def shown(path: Path) -> str:
+def display_path(path: Path) -> str:
     """`path` as a person would type it here: absolute, or relative to the working directory when that is shorter."""
     try:
         return min(str(path), os.path.relpath(path), key=len)

@@ -21,9 +21,9 @@ from expkit.data import changed_files, read_manifest
 from expkit.ensemble import again as computed_again
 from expkit.errors import CAUGHT, Error, Failed, report, require, terminable
 from expkit.find import find_run
-from expkit.paths import ROOT, code_root, output_dir, project_root, shown
-from expkit.record import FoldRecord, RunRecord, read_run, run_folders
+from expkit.project import ROOT, code_root, display_path, output_dir, project_root
 from expkit.snapshot import git
+from expkit.store import FoldRecord, Run, read_run, run_folders
 from expkit.submission import predictions
 from expkit.tables import differing
 
@@ -69,7 +69,7 @@ def reproduce(run: str | Path) -> Reproduction:
         Error: there is no such run, it has no finished fold or no snapshot, or the training fails.
     """
     found = read_run(find_run(str(run)))
-    require(bool(found.done) and found.info is not None, f"{shown(found.folder)} has no finished fold")
+    require(bool(found.done) and found.info is not None, f"{display_path(found.folder)} has no finished fold")
     if found.recipe:
         return Reproduction(list(found.done), *computed_again(found))
     differences: list[str] = []
@@ -109,7 +109,7 @@ def _python(fold: FoldRecord) -> str:
 
 
 @contextmanager
-def _trained_again(folds: list[FoldRecord], run: RunRecord) -> Iterator[RunRecord]:
+def _trained_again(folds: list[FoldRecord], run: Run) -> Iterator[Run]:
     """The run in which these folds are trained again."""
     first = folds[0]
     assert first.result is not None and run.info is not None

@@ -44,7 +44,7 @@ from expkit.config import (
 from expkit.data import changed_files, hash_inputs, is_cached, read_manifest
 from expkit.errors import Error, require, warn
 from expkit.fingerprint import Unused, changed_since
-from expkit.project import code_root, output_dir, shown
+from expkit.project import code_root, display_path, output_dir
 from expkit.scores import ValidIds, fold_summary
 from expkit.store import FoldRecord, Run
 
@@ -242,7 +242,7 @@ class Versions:
         try:
             folder.mkdir()
         except FileExistsError as error:
-            raise Error(f"{shown(folder)} is in the place of a run, and is no folder of one: move it") from error
+            raise Error(f"{display_path(folder)} is in the place of a run, and is no folder of one: move it") from error
         self.describe(folder, about, config)
         return folder
 
@@ -270,7 +270,7 @@ class Versions:
         files.make_folder(folder)
         file = folder / name
         if os.path.lexists(file) and (file.is_symlink() or not os.path.isfile(file)):
-            raise Error(f"{shown(file)} is no file, and no lock: remove it")
+            raise Error(f"{display_path(file)} is no file, and no lock: remove it")
         return FileLock(file)
 
     def held(self, version: Path) -> list[str]:
@@ -311,11 +311,13 @@ class Versions:
         """Raise an `Error` when what is trained in a version could no longer count."""
         if self.is_superseded(version):
             raise Error(
-                f"{shown(version)} has been replaced by another command (overwrite=true) while this one trained"
+                f"{display_path(version)} has been replaced by another command (overwrite=true) while this one trained"
             )
         info = store.read_run_info(version)
         if info is None or info["id"] != run_id:
-            raise Error(f"{shown(version)} has been removed or replaced while this command trained: run it again")
+            raise Error(
+                f"{display_path(version)} has been removed or replaced while this command trained: run it again"
+            )
 
     def put_in_place(self, version: Path, score: Callable[[Path], Run]) -> Run:
         """Let a new version count, with the folds of the old one that were not asked for; delete the old one.
@@ -334,7 +336,7 @@ class Versions:
                 if not others:
                     counting = self.current()
                     if self.is_superseded(version):
-                        raise Error(f"{shown(version)} has been replaced by another command (overwrite=true)")
+                        raise Error(f"{display_path(version)} has been replaced by another command (overwrite=true)")
                     if counting is not None and counting != version:
                         others = self._keep_folds(store.read_run(counting), store.read_run(version))
             if not others:
@@ -507,12 +509,13 @@ class RunDir:
                 return False
             what = next(iter(run.problems), "it has no run.json")
             raise Error(
-                f"{shown(folder)}: {what}, so the configuration of its results is not known: move it, or overwrite=true"
+                f"{display_path(folder)}: {what}, so the configuration of its results is not known: move it, "
+                "or overwrite=true"
             )
         if changes := self._differences(run.info):
             saved = [f"{name} ({about['seconds']:.0f} s of training)" for name, about in unfinished(folder).items()]
             raise Error(
-                f"{shown(folder)} holds another configuration ({'; '.join(changes)}): "
+                f"{display_path(folder)} holds another configuration ({'; '.join(changes)}): "
                 "give this one a parameter set and a name of its own (exp/NNN.yaml), "
                 "or replace the old run with overwrite=true"
                 + (f", which ends with the checkpoints of {', '.join(saved)}" if saved else "")
@@ -549,9 +552,9 @@ class RunDir:
         if changes and not self.config.resume:
             what = " and ".join(f"the {what} ({', '.join(files[:3])})" for what, files in changes.items())
             raise Error(
-                f"{shown(self.version / name)} has a checkpoint of {about['seconds']:.0f} s of training, from before "
-                f"{what} changed: resume=true goes on with it, and the run is marked; overwrite=true begins again, in "
-                "a new version"
+                f"{display_path(self.version / name)} has a checkpoint of {about['seconds']:.0f} s of training, "
+                f"from before {what} changed: resume=true goes on with it, and the run is marked; "
+                "overwrite=true begins again, in a new version"
             )
         return changes
 
@@ -695,7 +698,7 @@ class Done:
         if fold.result is None:
             if fold.problem:
                 _require_readable(fold.folder / store.RESULT)
-                warn(f"{shown(fold.folder)}: {fold.problem}; it counts as missing")
+                warn(f"{display_path(fold.folder)}: {fold.problem}; it counts as missing")
             return False
         print(f"{fold.title} is done: {fold_summary(fold, self.score(fold))}", flush=True)
         for what, changed in changes_since(fold, self._loaded.unused, self._run_dir.inputs).items():
@@ -731,7 +734,9 @@ def _require_readable(result: Path) -> None:
         files.read_bytes(result)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE):
-            raise Error(f"{shown(result)} cannot be read: {error.strerror}: its fold may be done; mend that") from error
+            raise Error(
+                f"{display_path(result)} cannot be read: {error.strerror}: its fold may be done; mend that"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -778,7 +783,9 @@ def found_by_folds(run_dir: RunDir, inputs: Sequence[str] | None, number: int | 
     changed = [name for names in changes_since(first, run_dir.loaded.unused, inputs).values() for name in names]
     if run.marks or changed:
         why = ", ".join(run.marks) or f"changed since: {', '.join(changed[:3])}"
-        return Found({}, f"{shown(run.folder)}: {why}: train its folds again first, overwrite=true exp.fold=null")
+        return Found(
+            {}, f"{display_path(run.folder)}: {why}: train its folds again first, overwrite=true exp.fold=null"
+        )
     results = [fold.result["values"] for fold in run.done.values() if fold.result]
     names = [name for name in results[0] if all(name in one for one in results)]
     return Found({name: [one[name] for one in results] for name in names})

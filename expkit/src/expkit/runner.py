@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expkit import record, scores
+from expkit import scores, store
 from expkit.code import named_plainly
 from expkit.config import Config, Loaded, Mode, alike, chosen, container, recorded
 from expkit.distributed import Ranks
@@ -27,8 +27,7 @@ from expkit.errors import (
 )
 from expkit.fold import Fold, Pruned, Reports
 from expkit.history import Log
-from expkit.paths import shown
-from expkit.record import RunRecord
+from expkit.project import display_path
 from expkit.rundir import Command, Done, RunDir, Work, run_name
 from expkit.scores import fold_summary, run_summary, submission_summary
 from expkit.tracking import Tracking
@@ -137,7 +136,7 @@ class Run:
                 continue
             for other in missing[: missing.index(number)]:
                 if other not in said:
-                    print(f"{record.fold_title(other)} is being trained by another process", flush=True)
+                    print(f"{store.fold_title(other)} is being trained by another process", flush=True)
                     said.add(other)
             missing.remove(number)
             try:
@@ -167,14 +166,14 @@ class Run:
         from filelock import Timeout
 
         for number in missing:
-            lock = self.place.versions.part(self.place.version, record.fold_name(number))
+            lock = self.place.versions.part(self.place.version, store.fold_name(number))
             try:
                 lock.acquire(blocking=False)
                 return number, lock
             except Timeout:
                 continue
-        print(f"waiting for {record.fold_title(missing[0])}, which another process trains", flush=True)
-        lock = self.place.versions.part(self.place.version, record.fold_name(missing[0]))
+        print(f"waiting for {store.fold_title(missing[0])}, which another process trains", flush=True)
+        lock = self.place.versions.part(self.place.version, store.fold_name(missing[0]))
         lock.acquire()
         return missing[0], lock
 
@@ -185,7 +184,7 @@ class Run:
         try:
             fold = Fold(self._work, number, track)
             self._ranks.tell(fold)
-            with Log(fold.folder / record.LOG), named_plainly(self.loaded.name), self._work.valid_ids.noted(self.exp):
+            with Log(fold.folder / store.LOG), named_plainly(self.loaded.name), self._work.valid_ids.noted(self.exp):
                 try:
                     self.loaded.experiment.train(self.exp, fold)
                     require(fold.finished is not None, f"{fold.title}: train.py ends without fold.finish()")
@@ -200,7 +199,7 @@ class Run:
         if fold is not None:
             if failure is not None and not is_unread(failure):
                 with suppress(OSError):  # the disk is full, or somebody has deleted the folder
-                    record.fail_fold(fold.folder, described(failure))
+                    store.fail_fold(fold.folder, described(failure))
             fold.close(failed=failure is not None, pruned=self.pruned is not None)
         if failure is None and self.pruned is None:
             done = self.place.fold(number)
@@ -216,9 +215,9 @@ class Run:
             if isinstance(failure, Error):
                 raise Failed(str(failure)) from failure
             raise failure
-        print(f"{record.fold_title(number)}  failed", flush=True)
+        print(f"{store.fold_title(number)}  failed", flush=True)
         report(failure)
-        self.failed.append(record.fold_title(number))
+        self.failed.append(store.fold_title(number))
 
     # The score
 
@@ -228,7 +227,7 @@ class Run:
             old = "; the old results stay until then" if self.place.replaces else ""
             raise Failed(f"failed: {', '.join(self.failed)}; the same command trains what is missing{old}")
         if self.pruned is not None:
-            record.prune_run(self.place.version, self.pruned, self.exp.fold or [])
+            store.prune_run(self.place.version, self.pruned, self.exp.fold or [])
         if self.place.replaces and self.command.installs:
             run = self.place.versions.put_in_place(self.place.version, self.update_scores)
         else:
@@ -242,13 +241,13 @@ class Run:
             print(submission_summary(run.full))
         elif score is not None:
             print(run_summary(run))
-        print(f"results: {shown(self.place.version)}", flush=True)
+        print(f"results: {display_path(self.place.version)}", flush=True)
         if self.exp.mode is Mode.sub or score is None or self.pruned is not None:
             return None
         asked = self.exp.fold or []  # a study compares the same folds, whatever else has been trained
         is_all = set(asked) == set(score.folds)
         return score.value if is_all else statistics.fmean(score.folds[fold] for fold in asked)
 
-    def update_scores(self, folder: Path) -> RunRecord:
+    def update_scores(self, folder: Path) -> store.Run:
         """Bring the scores of a version up to date."""
         return scores.update(self.loaded.experiment, self.place.versions, folder)

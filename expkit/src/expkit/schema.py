@@ -32,7 +32,7 @@ from expkit.code import SCHEMAS, SOURCES
 from expkit.config import Config, Loaded, container, parameter_sets
 from expkit.errors import described as as_line
 from expkit.errors import warn
-from expkit.paths import code_root
+from expkit.project import code_root
 
 # Comments
 

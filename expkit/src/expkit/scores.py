@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit import record, tables
+from expkit import store, tables
 from expkit.config import Experiment
 from expkit.errors import Error, require
 from expkit.files import Broken
-from expkit.paths import shown
-from expkit.record import FoldRecord, RunRecord
+from expkit.project import display_path
+from expkit.store import FoldRecord, Run
 
 if TYPE_CHECKING:
     import numpy
@@ -102,31 +102,31 @@ def scores(experiment: Experiment, predictions: Columns) -> dict[str, float]:
     return {name: score(name, metric, predictions) for name, metric in experiment.metrics.items()}
 
 
-def update(experiment: Experiment, versions: Versions, folder: Path) -> RunRecord:
+def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
     """Bring the `cv.json` of a version up to date: with the folds that are done, and with the metrics as they are now.
 
     Raises:
         Error: a metric fails; predictions are missing.
     """
-    run = record.read_run(folder)
+    run = store.read_run(folder)
     if not run.done or is_current(experiment, run):
         return run
     before = run.cv["made_by"] if run.cv is not None else {}
     changed = [name for name, what in experiment.made_by.items() if before.get(name, what) != what]
     with versions.locked():  # whoever comes last sees every fold
-        run = record.read_run(folder)
+        run = store.read_run(folder)
         try:
             summary = _summary(experiment, run)
         except Error:
-            record.forget_cv(folder)  # those of another metric are no longer shown as this one's
+            store.forget_cv(folder)  # those of another metric are no longer shown as this one's
             raise
-        record.write_cv(folder, summary | _about(experiment), run.done)
+        store.write_cv(folder, summary | _about(experiment), run.done)
     if changed:
         print(f"scores computed again: the metric {', '.join(changed)} has changed", flush=True)
-    return record.read_run(folder)
+    return store.read_run(folder)
 
 
-def is_current(experiment: Experiment, run: RunRecord) -> bool:
+def is_current(experiment: Experiment, run: Run) -> bool:
     """Whether the scores of a run are what the experiment would compute now."""
     return run.cv is not None and all(run.cv[key] == value for key, value in _about(experiment).items())
 
@@ -138,7 +138,7 @@ def _about(experiment: Experiment) -> dict[str, Any]:
     return about | {"score_over": experiment.score_over}
 
 
-def _summary(experiment: Experiment, run: RunRecord) -> dict[str, Any]:
+def _summary(experiment: Experiment, run: Run) -> dict[str, Any]:
     parts = {number: _predictions(fold) for number, fold in run.done.items()}
     whole = _together(list(parts.values())) if run.is_complete else {}
     _require_each_row_once(run, [part["id"] for part in parts.values()], whole.get("id"))
@@ -149,7 +149,7 @@ def _summary(experiment: Experiment, run: RunRecord) -> dict[str, Any]:
             name: {
                 "all": together.get(name),
                 "mean": statistics.fmean(each[name] for each in by_fold.values()),
-                "std": record.deviation([each[name] for each in by_fold.values()]),
+                "std": store.deviation([each[name] for each in by_fold.values()]),
                 "folds": {str(number): each[name] for number, each in by_fold.items()},
             }
             for name in experiment.metrics
@@ -158,21 +158,21 @@ def _summary(experiment: Experiment, run: RunRecord) -> dict[str, Any]:
     }
 
 
-def _require_each_row_once(run: RunRecord, ids: list[numpy.ndarray], together: numpy.ndarray | None) -> None:
+def _require_each_row_once(run: Run, ids: list[numpy.ndarray], together: numpy.ndarray | None) -> None:
     """Two processes may have trained two folds at once, so that neither saw the rows of the other."""
     import numpy
 
     kinds = {one.dtype.kind for one in ids}
     if len(ids) > 1 and (len(kinds) == 1 or kinds == set("iu")):
         together = numpy.concatenate(ids) if together is None else together
-        tables.require_unique(together, f"{shown(run.folder)}, the out-of-fold rows of all folds")
+        tables.require_unique(together, f"{display_path(run.folder)}, the out-of-fold rows of all folds")
 
 
 def _predictions(fold: FoldRecord) -> Columns:
     try:
         return fold.predictions()
     except (Broken, FileNotFoundError) as error:
-        raise Error(f"{shown(fold.folder / record.OOF)}: {error}") from error
+        raise Error(f"{display_path(fold.folder / store.OOF)}: {error}") from error
 
 
 def _together(parts: list[Columns]) -> Columns:
@@ -307,7 +307,7 @@ def note_valid_ids(exp: ExpConfig, fold: int, ids: numpy.ndarray) -> None:
         training.add(fold, ids)
 
 
-def fold_summary(fold: record.FoldRecord, score: tuple[str, float | None]) -> str:
+def fold_summary(fold: store.FoldRecord, score: tuple[str, float | None]) -> str:
     """A finished fold on one line, with the metric that decides."""
     assert fold.result is not None
     metric, value = score
@@ -317,15 +317,15 @@ def fold_summary(fold: record.FoldRecord, score: tuple[str, float | None]) -> st
     return f"{scored}{epoch}  {fold.result['seconds']:.1f} s"
 
 
-def submission_summary(fold: record.FoldRecord) -> str:
+def submission_summary(fold: store.FoldRecord) -> str:
     """What exp.mode=sub has made, on one line."""
     assert fold.result is not None
-    if record.SUBMISSION in fold.result["files"]:
-        return f"predictions of the test set: {shown(fold.folder / record.SUBMISSION)}"
-    return f"trained on all rows, without fold.save_submission(...): {shown(fold.folder)}"
+    if store.SUBMISSION in fold.result["files"]:
+        return f"predictions of the test set: {display_path(fold.folder / store.SUBMISSION)}"
+    return f"trained on all rows, without fold.save_submission(...): {display_path(fold.folder)}"
 
 
-def run_summary(run: RunRecord) -> str:
+def run_summary(run: Run) -> str:
     """The scores of a run on one line: the metric that decides, and the others."""
     parts = []
     for metric in run.metrics:

@@ -13,21 +13,21 @@ from rich.table import Table
 
 from expkit.board import COLUMNS
 from expkit.config import Loaded, flat, fold_file, load_experiment, sounds_like_error
-from expkit.errors import duration, plain, score_text, text
+from expkit.errors import duration, score_text, strip_control, text
 from expkit.frames import LoadedRun, rows_of
 from expkit.history import AXES
 from expkit.notes import worded
-from expkit.paths import shown
-from expkit.record import SUBMISSION, FoldRecord, Recipe, RunRecord, Score, read_run
+from expkit.project import display_path
 from expkit.rundir import changes_since
 from expkit.scores import is_current, submission_summary
+from expkit.store import SUBMISSION, FoldRecord, Recipe, Run, Score, read_run
 
 
 def show_run(console: Console, folder: Path) -> None:
     """Print one run: score, folds, configuration, origin, learning curve."""
     loaded = LoadedRun(folder)
     run, about = loaded.record, about_run(loaded)
-    console.print(text(run.title, "bold"), text(f"  {shown(folder)}", "dim"), soft_wrap=True)
+    console.print(text(run.title, "bold"), text(f"  {display_path(folder)}", "dim"), soft_wrap=True)
     for metric, found in about["scores"].items():
         scored = f"CV {metric} {score_text(found['score'], found['std'])}"
         scored += f" ({score.other})" if (score := run.score_of(metric)) and score.other else ""
@@ -57,7 +57,7 @@ def show_run(console: Console, folder: Path) -> None:
 def _folds(metrics: list[str], folds: dict[str, Any]) -> Table:
     names = list(dict.fromkeys(name for fold in folds.values() for name in fold["values"]))
     headings = ["fold", *metrics, *(name.replace("_", " ") for name in names), "rows", "time", "finished"]
-    table = Table(*map(plain, headings), box=None, pad_edge=False, header_style="bold")
+    table = Table(*map(strip_control, headings), box=None, pad_edge=False, header_style="bold")
     for number, fold in folds.items():
         scores = [score_text(fold["scores"].get(metric)) for metric in metrics]
         values = [fold["values"].get(name, "") for name in names]
@@ -122,17 +122,17 @@ def _numbers(score: Score) -> dict[str, float | None]:
     return {"score": score.value, "std": score.std, "over_rows": score.over_rows, "mean_of_folds": score.mean}
 
 
-def _parts(run: RunRecord) -> list[FoldRecord]:
+def _parts(run: Run) -> list[FoldRecord]:
     """The folds that are done, and the training on all rows."""
     return [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
 
 
-def _failed(run: RunRecord) -> dict[str, str]:
+def _failed(run: Run) -> dict[str, str]:
     parts = [*run.folds.values(), *([run.full] if run.full else [])]
     return {part.folder.name: part.failure for part in parts if part.failure}
 
 
-def _full(run: RunRecord) -> dict[str, Any] | None:
+def _full(run: Run) -> dict[str, Any] | None:
     if run.full is None or run.full.result is None or run.recipe:
         return None
     file = str(run.full.folder / SUBMISSION) if SUBMISSION in run.full.result["files"] else None
@@ -140,7 +140,7 @@ def _full(run: RunRecord) -> dict[str, Any] | None:
     return {"folder": str(run.full.folder), "submission": file, **about}
 
 
-def _origin(run: RunRecord) -> dict[str, Any] | None:
+def _origin(run: Run) -> dict[str, Any] | None:
     """How a run was made; None: nothing is done."""
     parts = _parts(run)
     if not parts:
@@ -157,7 +157,7 @@ def _origin(run: RunRecord) -> dict[str, Any] | None:
     return {"command": command, "git": run.git, "python": python, "platform": platform, "on": environments}
 
 
-def changed_since(run: RunRecord) -> list[str]:
+def changed_since(run: Run) -> list[str]:
     """What has changed in the project since a run was trained: "code changed since (model.py)", ..."""
     parts = _parts(run)
     if not parts:
@@ -169,14 +169,14 @@ def changed_since(run: RunRecord) -> list[str]:
     return marks
 
 
-def _runs_changed(run: RunRecord) -> list[str]:
+def _runs_changed(run: Run) -> list[str]:
     """The same of the runs that a blend is made of."""
     assert run.recipe is not None
     parents = {parent.run: parent.folder(run.folder.parents[1]) for parent in run.recipe.parents}
     return [f"{name}: {mark}" for name, folder in parents.items() if folder for mark in changed_since(read_run(folder))]
 
 
-def _sources_changed(run: RunRecord, part: FoldRecord, loaded: Loaded | None) -> list[str]:
+def _sources_changed(run: Run, part: FoldRecord, loaded: Loaded | None) -> list[str]:
     file = fold_file(flat(run.info["config"])) if run.info else ""
     named = loaded.experiment.data(file) if loaded else None
     marks = []
@@ -200,7 +200,7 @@ def about_recipe(recipe: Recipe) -> dict[str, Any]:
     return about | {"fitted_on": recipe.fitted_on, "flattering": recipe.flattering}
 
 
-def show_recipe(console: Console, run: RunRecord) -> None:
+def show_recipe(console: Console, run: Run) -> None:
     """Print the runs of a blend with their weights, and how good these are."""
     recipe, score = run.recipe, run.score_of()
     if recipe is None:
@@ -285,7 +285,7 @@ def _best_and_last(points: list[Point], better: bool | None) -> str:
     return ", ".join(f"{name} {y:#.4g} at {x:.15g}" for name, (x, y) in marked.items())
 
 
-def direction(name: str, run: RunRecord) -> bool | None:
+def direction(name: str, run: Run) -> bool | None:
     """Whether a higher value of a column of history.csv is better; None: its name does not say it.
 
     A name with the run's own metric in it, as valid_rmse, has the direction of that.

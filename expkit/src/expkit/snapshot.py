@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from expkit.errors import Error, warn
 from expkit.files import is_locked
-from expkit.paths import ROOT, code_root, output_dir, shown
+from expkit.project import ROOT, code_root, display_path, output_dir
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -95,7 +95,7 @@ def take(folder: Path) -> Snapshot | None:
     except subprocess.CalledProcessError as error:
         reason = (error.stderr.strip().splitlines() or ["git fails"])[0]
         if "not a git repository" in reason:
-            reason = f"{shown(folder)} is in no git repository; `git init` makes it one"
+            reason = f"{display_path(folder)} is in no git repository; `git init` makes it one"
     except FileNotFoundError:
         reason = "git is not installed"
     except OSError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from expkit import tables
 from expkit.config import METHOD, ExpConfig, SplitMethod
 from expkit.errors import Error, require
-from expkit.paths import input_dir, shown
+from expkit.project import display_path, input_dir
 from expkit.scores import note_valid_ids
 
 if TYPE_CHECKING:
@@ -205,30 +205,30 @@ def _numbers(exp: ExpConfig, ids: numpy.ndarray) -> numpy.ndarray:
     wrong = set(range(exp.n_folds)) ^ (set(known.values()) - {-1})
     require(
         not wrong,
-        f"{shown(file)}: fold {min(wrong, default=0)} "
+        f"{display_path(file)}: fold {min(wrong, default=0)} "
         + ("has no row" if min(wrong, default=0) in range(exp.n_folds) else "is not one")
         + f": exp.n_folds={exp.n_folds} takes 0 to {exp.n_folds - 1}, and -1 for rows that are always trained on",
     )
     missing = [each for each in ids.tolist() if each not in known]
-    require(not missing, f"{shown(file)}: {len(missing)} of {len(ids)} ids have no fold, such as {missing[:1]}")
+    require(not missing, f"{display_path(file)}: {len(missing)} of {len(ids)} ids have no fold, such as {missing[:1]}")
     return numpy.array([known[each] for each in ids.tolist()])
 
 
 def _read(file: Path, id: str, column: str, is_number: bool) -> dict[Any, int]:
     """The number of the fold by id."""
-    require(file.exists(), f"there is no {shown(file)}, which exp.split.file names")
+    require(file.exists(), f"there is no {display_path(file)}, which exp.split.file names")
     columns = tables.read_csv(file)
     for name in (id, column):
-        require(name in columns, f"{shown(file)}: there is no column {name}; there are {', '.join(columns)}")
+        require(name in columns, f"{display_path(file)}: there is no column {name}; there are {', '.join(columns)}")
     try:
         pairs = zip(columns[id], columns[column], strict=True)
         read = [(int(each) if is_number else each, int(number)) for each, number in pairs]
     except ValueError as error:
         raise Error(
-            f"{shown(file)}: {error}: {column} must hold whole numbers, and {id} the ids of the rows"
+            f"{display_path(file)}: {error}: {column} must hold whole numbers, and {id} the ids of the rows"
         ) from error
     known = dict(read)
     if len(known) < len(read):
         twice = next(each for each, count in Counter(each for each, _ in read).items() if count > 1)
-        raise Error(f"{shown(file)}: the id {twice} is there twice")
+        raise Error(f"{display_path(file)}: the id {twice} is there twice")
     return known

@@ -29,7 +29,7 @@ from expkit.errors import Error, Failed, require, warn
 from expkit.files import is_locked
 from expkit.fingerprint import same_code
 from expkit.fold import STEPS
-from expkit.paths import output_dir, shown
+from expkit.project import display_path, output_dir
 
 if TYPE_CHECKING:
     import optuna
@@ -220,9 +220,9 @@ def opened(storage: str) -> Any:
     except RuntimeError as error:
         if "optuna storage upgrade" not in str(error):
             raise Error(f"hydra.sweeper.storage={storage}: {_line(error)}") from error
-        url = storage if is_url else f"sqlite:///{shown(file)}"
+        url = storage if is_url else f"sqlite:///{display_path(file)}"
         raise Error(
-            f"{storage if is_url else shown(file)} was made by an older Optuna; this command upgrades it: "
+            f"{storage if is_url else display_path(file)} was made by an older Optuna; this command upgrades it: "
             f"uv run optuna storage upgrade --storage '{url}'"
         ) from error
     except Exception as error:  # of SQLAlchemy's and of databases' many

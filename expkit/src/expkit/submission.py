@@ -14,16 +14,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit import files, record, tables
+from expkit import files, store, tables
 from expkit.config import load_experiment
 from expkit.data import input_files
 from expkit.errors import Error, require, warn
 from expkit.files import Broken
 from expkit.fingerprint import same_code
-from expkit.paths import output_dir, shown
-from expkit.record import OOF, SUBMISSION, TEST, FoldRecord, RunRecord
+from expkit.project import display_path, output_dir
 from expkit.scores import PROBABILITY, class_columns, require_same_kind
-from expkit.store import SUBMISSIONS
+from expkit.store import OOF, SUBMISSION, SUBMISSIONS, TEST, FoldRecord, Run
 from expkit.tables import digests, flat
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ class Sample:
         own, wanted = self._keys(ids)
         if own == wanted:
             return numpy.arange(len(own))
-        name, id = shown(self.file), self.header[0]
+        name, id = display_path(self.file), self.header[0]
         place_of = {key: place for place, key in enumerate(own)}
         twice = next((key for place, key in enumerate(own) if place_of[key] != place), None)
         require(twice is None, f"{what}: the {id} {twice} is there more than once")
@@ -138,13 +137,13 @@ class Sample:
         for name in wanted:
             require(
                 bool(found.get(name)),
-                f"{what}: {shown(self.file)} has the column {name}, and the test predictions have {', '.join(names)}: "
-                f"give fold.save_test a column {name}",
+                f"{what}: {display_path(self.file)} has the column {name}, and the test predictions have "
+                f"{', '.join(names)}: give fold.save_test a column {name}",
             )
             shares = filter(_is_share, self.columns[name])
             if types[found[name]].kind != "f" and class_columns(names) and (share := next(shares, None)):
                 raise Error(
-                    f"{what}: {shown(self.file)} has numbers such as {share} in {name}, and the predictions are "
+                    f"{what}: {display_path(self.file)} has numbers such as {share} in {name}, and the predictions are "
                     f"labels: give fold.save_test a column {name} with the number"
                 )
         return found
@@ -171,7 +170,7 @@ def find_sample(named: Sequence[str] | None, what: str, table: Columns, is_said:
         ids = next(iter(table.values()))
         others, samples = samples, [one for one in samples if one.header == list(table) or one.is_for(ids)]
         if others and not samples and is_said:
-            warn(f"{what} is not held against {shown(others[0].file)}, which has other columns and rows")
+            warn(f"{what} is not held against {display_path(others[0].file)}, which has other columns and rows")
     require(
         len(samples) < 2,
         f"{what}: there are {len(samples)} files {SAMPLE}: name the data, expkit.Experiment(..., inputs=[...])",
@@ -189,7 +188,7 @@ def fitted(table: Columns, what: str, sample: Sample | None) -> Columns:
 
     if sample is None:
         return table
-    columns, name = list(table), shown(sample.file)
+    columns, name = list(table), display_path(sample.file)
     require(
         columns == sample.header,
         f"{what}: the columns are {', '.join(columns)}, but {name} has {', '.join(sample.header)}",
@@ -288,11 +287,11 @@ def predictions(fold: FoldRecord, name: str = OOF, columns: Iterable[str] | None
             return fold.predictions(name)
         return {one: fold.predictions(name, one)[one] for one in columns}
     except (Broken, FileNotFoundError, KeyError) as error:
-        place = shown(fold.folder.parent)
+        place = display_path(fold.folder.parent)
         raise Error(f"the predictions of {fold.title} of {place} cannot be read: {error}") from error
 
 
-def out_of_fold(run: RunRecord, columns: Iterable[str] | None = None) -> Columns:
+def out_of_fold(run: Run, columns: Iterable[str] | None = None) -> Columns:
     """Out-of-fold predictions of all folds that are done, fold by fold.
 
     Args:
@@ -453,7 +452,7 @@ class Source:
         parts: the folds whose test predictions are averaged, or that training.
     """
 
-    run: RunRecord
+    run: Run
     kind: str
     parts: list[FoldRecord]
 
@@ -461,7 +460,7 @@ class Source:
         if self.run.recipe and self.kind == FULL:
             return f"{self.run.title}: blend of the test predictions of {len(self.run.recipe.parents)} runs"
         if self.kind == FULL:
-            return f"{self.run.title}: trained on all rows, {record.fold_name(None)}/{self.file}"
+            return f"{self.run.title}: trained on all rows, {store.fold_name(None)}/{self.file}"
         numbers = ", ".join(str(fold.number) for fold in self.parts)
         folds = f"folds {numbers}" if len(self.parts) > 1 else f"fold {numbers}"
         return f"{self.run.title}: mean of the test predictions of {folds}"
@@ -486,7 +485,7 @@ class Source:
         score, info = self.run.score_of(), self.run.info or {}
         return {
             "run": self.run.title,
-            "version": record.version_number(self.run.folder),
+            "version": store.version_number(self.run.folder),
             "id": info.get("id"),
             "from": self.kind,
             "folds": [fold.number for fold in self.parts] if self.kind == FOLDS else [],
@@ -499,7 +498,7 @@ class Source:
         }
 
 
-def choose(run: RunRecord, kind: str | None, partial: bool) -> Source:
+def choose(run: Run, kind: str | None, partial: bool) -> Source:
     """What of a run goes into a submission.
 
     Args:
@@ -633,7 +632,9 @@ def _sample(sources: Sequence[Source], what: str, table: Columns) -> Sample | No
             named = None
         if sample := find_sample(named, what, table):
             found[sample.file] = sample
-    require(len(found) < 2, f"{what}: the runs have different sample submissions: {', '.join(map(shown, found))}")
+    require(
+        len(found) < 2, f"{what}: the runs have different sample submissions: {', '.join(map(display_path, found))}"
+    )
     return next(iter(found.values()), None)
 
 

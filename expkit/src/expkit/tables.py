@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from expkit.errors import Error, require
 from expkit.files import Broken, regular
-from expkit.project import shown
+from expkit.project import display_path
 
 if TYPE_CHECKING:
     import numpy
@@ -264,9 +264,11 @@ def read_csv(file: Path) -> dict[str, list[str]]:
         with open(file, newline="", encoding="utf-8-sig", opener=regular) as stream:
             header, *rows = [row for row in csv.reader(stream) if row] or [[]]
     except (OSError, ValueError, csv.Error) as error:  # also what is no UTF-8
-        raise Error(f"{shown(file)} cannot be read: {error}") from error
-    require(bool(header), f"{shown(file)} is empty")
-    require(all(len(row) >= len(header) for row in rows), f"{shown(file)}: a line has fewer columns than the first")
+        raise Error(f"{display_path(file)} cannot be read: {error}") from error
+    require(bool(header), f"{display_path(file)} is empty")
+    require(
+        all(len(row) >= len(header) for row in rows), f"{display_path(file)}: a line has fewer columns than the first"
+    )
     return {name: [row[place] for row in rows] for place, name in enumerate(header)}
 
 

@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from expkit.errors import Error, interruption, plain, warn
+from expkit.errors import Error, interruption, strip_control, warn
 from expkit.history import AXES
-from expkit.paths import output_dir, settings, shown
-from expkit.record import fold_name
+from expkit.project import display_path, output_dir, settings
+from expkit.store import fold_name
 
 # Seconds to wait for the server: at the start of a fold, and for the uploads at its end. What is not uploaded by then
 # stays on disk, for `wandb sync`.
@@ -108,7 +108,7 @@ class Tracking:
 
     def _say_offline(self, directory: str) -> None:
         if not self._said_offline:
-            folder = shown(Path(directory) / "wandb")
+            folder = display_path(Path(directory) / "wandb")
             print(
                 f"W&B is offline: look now with `uv run wandb leet {folder}/latest-run`, "
                 f"upload later with `uv run wandb sync {folder}/offline-run-*`",
@@ -233,7 +233,7 @@ def _tell(error: Exception, run: Any = None) -> None:
     """Say that W&B has failed, and remember what it means for the next folds."""
     later = ""
     if isinstance(error, TimeoutError) and run is not None:  # of the uploads, at the end: on the disk is everything
-        later = f"; upload it later with `uv run wandb sync --include-online {shown(Path(run.sync_dir))}`"
+        later = f"; upload it later with `uv run wandb sync --include-online {display_path(Path(run.sync_dir))}`"
     warn(f"W&B failed ({brief(error)}); the training goes on, its metrics are in history.csv{later}")
     if isinstance(error, TimeoutError):
         _SERVER.answers = False
@@ -356,9 +356,9 @@ class Points:
     def _refuse(self, name: str, why: str) -> None:
         if name not in self._refused:
             self._refused.add(name)
-            warn(f"W&B does not take {plain(name)!r} ({why}); it is kept only on the disk")
+            warn(f"W&B does not take {strip_control(name)!r} ({why}); it is kept only on the disk")
 
 
 def brief(error: Exception) -> str:
     """What an error says, on one line: pydantic takes several."""
-    return plain(" ".join(str(error).split()) or type(error).__name__)[:200]
+    return strip_control(" ".join(str(error).split()) or type(error).__name__)[:200]

@@ -32,7 +32,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from expkit.errors import CAUGHT, CONTROL, escape_unprintable, plain, report
+from expkit.errors import CAUGHT, CONTROL, escape_unprintable, report, strip_control
 from expkit.find import run_names
 from expkit.history import number_of
 
@@ -56,7 +56,7 @@ def as_cell(value: Any) -> Any:
     """
     if not isinstance(value, str):
         return value
-    cell = plain(value)
+    cell = strip_control(value)
     return f"'{cell}" if cell[:1] in FORMULA and number_of(cell) is None else cell
 
 

@@ -11,9 +11,9 @@ from expkit.cli import Runs, as_json_text
 from expkit.compare import find_seeds
 from expkit.errors import new_console, score_text, text, warn
 from expkit.find import find_run
-from expkit.paths import shown
-from expkit.record import RunRecord, read_run
+from expkit.project import display_path
 from expkit.show import about_recipe, changed_since, show_recipe
+from expkit.store import Run, read_run
 
 console = new_console()
 
@@ -71,9 +71,11 @@ def submit(
         console.print(text(f"{source}{scored}"), soft_wrap=True)
     for name, how in made.columns.items():
         console.print(text(f"{name}: {how}"), soft_wrap=True)
-    fits = f"fits {shown(made.sample)}" if made.sample else "there is no sample_submission.csv to hold it against"
+    fits = (
+        f"fits {display_path(made.sample)}" if made.sample else "there is no sample_submission.csv to hold it against"
+    )
     console.print(text(f"{made.about['rows']} rows; {fits}"), soft_wrap=True)
-    console.print(text(f"wrote {shown(made.file)}"), soft_wrap=True)
+    console.print(text(f"wrote {display_path(made.file)}"), soft_wrap=True)
 
 
 class Method(Enum):
@@ -131,8 +133,8 @@ def blend(
     better = score.value > best.value if made.run.greater_is_better else score.value < best.value
     verdict = "better than" if better else "no better than"
     console.print(text(f"{verdict} the best of its runs, {made.best.title}: {score_text(best.value, best.std)}"))
-    console.print(text(f"results: {shown(made.run.folder)}"), soft_wrap=True)
+    console.print(text(f"results: {display_path(made.run.folder)}"), soft_wrap=True)
 
 
-def _marked(run: RunRecord) -> list[str]:
+def _marked(run: Run) -> list[str]:
     return [*run.marks, *changed_since(run)]

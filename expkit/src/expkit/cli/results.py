@@ -33,9 +33,9 @@ from expkit.notes import (
     show_notes,
     titled,
 )
-from expkit.project import output_dir, shown
-from expkit.record import FAILED, HISTORY, RESULT
+from expkit.project import display_path, output_dir
 from expkit.show import about_run, show_run
+from expkit.store import FAILED, HISTORY, RESULT
 
 console = new_console()
 
@@ -161,7 +161,7 @@ def board(
 def _nothing(runs: list[Row], is_filtered: bool, failed: bool) -> str:
     """Why there is no row."""
     if not runs:
-        return f"no runs yet in {shown(output_dir())}: uv run python experiments/001-baseline/train.py"
+        return f"no runs yet in {display_path(output_dir())}: uv run python experiments/001-baseline/train.py"
     return "no run meets the filter" if is_filtered else "no run has failed" if failed else "no run has a result"
 
 
@@ -282,7 +282,7 @@ def oof(
             table["fold"] = numpy.concatenate([numpy.full(len(part["id"]), number) for number, part in parts])
     else:
         table = loaded.oof
-    require(bool(table), f"{shown(loaded.folder)} has no finished fold")
+    require(bool(table), f"{display_path(loaded.folder)} has no finished fold")
     if as_json:
         print(as_json_text({name: column.tolist() for name, column in table.items()}))
     else:
@@ -436,7 +436,7 @@ def _show(found: dict[str, list[dict[str, Any]]], sums: dict[str, dict[str, int]
     table = Table("kind", "what", "size", "", box=None, pad_edge=False)
     rows = [(kind, each) for kind, listed in found.items() for each in listed]
     for kind, each in rows[:MOST_ROWS]:
-        what = each["what"] if kind == Kind.snapshots.value else shown(Path(each["what"]))
+        what = each["what"] if kind == Kind.snapshots.value else display_path(Path(each["what"]))
         state = each["why"] if not yes else "removed" if each["removed"] else "kept"
         table.add_row(kind, text(what), _size(each["bytes"]), state)
     if rows:

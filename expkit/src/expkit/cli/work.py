@@ -16,8 +16,8 @@ from expkit.config import parameter_sets
 from expkit.errors import Error, new_console, require, warn
 from expkit.find import find_run, run_names
 from expkit.notes import add_note
-from expkit.paths import experiment_dir, experiment_names, full_name, shown
-from expkit.record import read_run
+from expkit.project import display_path, experiment_dir, experiment_names, full_name
+from expkit.store import read_run
 
 console = new_console()
 
@@ -82,15 +82,17 @@ def new(
         made, about["left_out"] = _experiment(name, source, framework)
         about["needs"] = missing_packages(framework) if framework else []
         train, options = made / "train.py", ""
-    commands = [f"uv run python {shown(train)}{options} {last}" for last in ("show_config=true", "exp.debug=true")]
+    commands = [
+        f"uv run python {display_path(train)}{options} {last}" for last in ("show_config=true", "exp.debug=true")
+    ]
     if about["needs"]:
         commands.insert(0, f"uv add {' '.join(map(repr, about['needs']))}")
     if as_json:
-        print(as_json_text({"path": shown(made), **about, "next": commands}))
+        print(as_json_text({"path": display_path(made), **about, "next": commands}))
         return
     for left_out in about["left_out"]:
         warn(f"left out the parameter set {left_out['parameter_set']}: {left_out['problem']}")
-    console.print(f"made {shown(made)}; next:", markup=False)
+    console.print(f"made {display_path(made)}; next:", markup=False)
     for command in commands:
         console.print(f"  {command}", markup=False, soft_wrap=True)
 

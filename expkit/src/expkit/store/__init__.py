@@ -37,7 +37,7 @@ from typing import TYPE_CHECKING, Any
 from expkit import files, tables
 from expkit.errors import Error, require
 from expkit.files import Broken
-from expkit.project import shown
+from expkit.project import display_path
 from expkit.store.layout import BLENDS as BLENDS
 from expkit.store.layout import CHECKPOINT as CHECKPOINT
 from expkit.store.layout import CONFIG as CONFIG
@@ -135,7 +135,7 @@ class FoldRecord:
                 return self.predictions(name)
             return {one: self.predictions(name, one)[one] for one in columns}
         except (Broken, FileNotFoundError, KeyError) as error:
-            run = shown(self.folder.parent)
+            run = display_path(self.folder.parent)
             raise Error(f"the predictions of {self.title} of {run} cannot be read: {error}") from error
 
     def history(self) -> dict[str, list[float | None]]:
@@ -564,7 +564,7 @@ class Run:
         fold = self.full if number is None else self.folds.get(number)
         if fold is None or fold.result is None:
             what = "the training on all data" if number is None else f"fold {number}"
-            raise Error(f"{what} of {shown(self.folder)} is not done; these folds are: {list(self.done)}")
+            raise Error(f"{what} of {display_path(self.folder)} is not done; these folds are: {list(self.done)}")
         return fold
 
     def result(self, fold: int | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from expkit import files
 from expkit.errors import warn
-from expkit.project import shown
+from expkit.project import display_path
 
 CONFIG, RUN, CV = "config.yaml", "run.json", "cv.json"
 RESULT, ORIGIN, OOF, TEST = "result.json", "origin.json", "oof.npz", "test.npz"
@@ -125,7 +125,7 @@ def grouped(parent: Path) -> dict[str, list[Path]]:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
-        warn(f"{shown(parent)} cannot be read: {error.strerror}")
+        warn(f"{display_path(parent)} cannot be read: {error.strerror}")
     return found
 
 
