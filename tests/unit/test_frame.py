@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy
 import pandas
@@ -115,3 +118,19 @@ def test_the_board_to_be_read(root: Path) -> None:
     assert board.loc[f"{price.name}/light,exp.train.noise=0.5", ["folds", "marks"]].tolist() == ["1/3", "partial"]
     frame = pandas.DataFrame({"name": ["a/1", "a/2", "b/1"], "p": [1, 1, None], "q": [1, None, 1], "r": [1, 1, 2]})
     assert page.differing(frame, ["p", "q", "r"]) == ["q", "r"]
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "title"),
+    [
+        ([1.0, 3.0, 10.0], "log", "p"),
+        ([1.0, 3.0, 9.0], "linear", "p"),
+        ([0.0, 100.0, None], "linear", "p (1 runs have none)"),
+        (["b", "none", "a"], None, "p"),
+        ([True, False], None, "p"),
+    ],
+)
+def test_an_axis(monkeypatch: pytest.MonkeyPatch, values: list[object], kind: str | None, title: str) -> None:
+    monkeypatch.setitem(sys.modules, "altair", SimpleNamespace(X=lambda *_, **options: options, Scale=dict))
+    axis: Any = page.x_axis(pandas.Series(values), "p")
+    assert (axis.get("scale", {}).get("type"), axis["title"]) == (kind, title)

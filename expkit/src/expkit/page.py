@@ -281,6 +281,6 @@ def command_line() -> tuple[Path, list[str]]:
         file = Path(sys.argv[1])
         if not file.parent.is_dir():
             raise Error(f"{file}: there is no such folder")
-        return file, [load_run(run).record.title for run in sys.argv[2:]]
+        return file, [load_run(run).title for run in sys.argv[2:]]
     except Error as error:
         sys.exit(f"error: {error}")

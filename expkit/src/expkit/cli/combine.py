@@ -12,7 +12,7 @@ from expkit.compare import find_seeds
 from expkit.errors import new_console, score_text, text, warn
 from expkit.find import find_run
 from expkit.project import display_path
-from expkit.show import about_recipe, changed_since, show_recipe
+from expkit.show import blend_metadata, changed_since, show_blend
 from expkit.store import Run, read_run
 
 console = new_console()
@@ -125,11 +125,11 @@ def blend(
     if as_json:
         about = {"run": made.run.title, "folder": made.run.folder, "metric": made.run.metric, "score": score.value}
         about |= {"best_run": made.best.title, "best_score": best.value}
-        print(as_json_text(about | about_recipe(recipe)))
+        print(as_json_text(about | blend_metadata(recipe)))
         return
     if not made.is_new:
         console.print(text(f"{made.run.title} is done"), soft_wrap=True)
-    show_recipe(console, made.run)
+    show_blend(console, made.run)
     better = score.value > best.value if made.run.greater_is_better else score.value < best.value
     verdict = "better than" if better else "no better than"
     console.print(text(f"{verdict} the best of its runs, {made.best.title}: {score_text(best.value, best.std)}"))
