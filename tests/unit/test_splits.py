@@ -18,7 +18,7 @@ from helpers import counting, results
 from light import LIGHT
 
 import expkit
-from expkit import fingerprint, submission, tables
+from expkit import fingerprint, tables
 from expkit.compare import grouped_by_seed, with_other_rows
 from expkit.config import load_experiment
 from expkit.runner import Run
@@ -259,9 +259,8 @@ def test_ids_of_one_digest_are_not_one_id(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(tables, "digests", lambda ids: np.full(len(ids), 7, np.uint64))
     tables.require_unique(np.array(["c", "b", "a"]), "ids")
     assert tables.common(np.array(["c", "b"]), np.array(["a", "b"])) == ["b"]
-    monkeypatch.setattr(submission, "digests", tables.digests)
-    places = submission.Rows(np.array(["c", "b", "a"]), "one").places_in(np.array(["b", "a", "c"]), "other")
-    assert places is not None and list(places) == [2, 0, 1]
+    table = {"id": np.array(["b", "a", "c"]), "y": np.arange(3)}
+    assert tables.aligned(table, np.array(["c", "b", "a"]), "one", "other")["y"].tolist() == [2, 0, 1]
 
 
 def with_ids(first: int) -> Any:

@@ -21,7 +21,6 @@ from expkit.board import Row, ordered, read_board, row_of
 from expkit.code import SCHEMAS
 from expkit.config import is_compared, load_experiment, same
 from expkit.data import changed_files, read_manifest
-from expkit.ensemble import require_same_targets
 from expkit.errors import Error, require, text
 from expkit.find import find_run
 from expkit.noise import NOISE, PAIR, WORSE, Interval, Jackknife, Runs, corrected_t, scatter, together
@@ -30,7 +29,7 @@ from expkit.project import code_root, output_dir
 from expkit.scores import fold_scores, mean_of_folds
 from expkit.snapshot import git
 from expkit.store import Run, deviation, fold_title, read_run
-from expkit.submission import Rows, out_of_fold
+from expkit.tables import aligned, require_same_targets
 
 if TYPE_CHECKING:
     from expkit.config import Metric
@@ -48,7 +47,7 @@ def compare(pairs: Sequence[tuple[Path, Path]], color: bool = False) -> dict[str
         pairs: the two; more pairs, of other seeds, count for the comparison alone.
         color: colour the difference of the code as git does for a terminal.
     """
-    from expkit.show import blend_metadata
+    from expkit.show import about_recipe
 
     records = [(read_run(old), read_run(new)) for old, new in pairs]
     runs = records[0]
@@ -59,7 +58,7 @@ def compare(pairs: Sequence[tuple[Path, Path]], color: bool = False) -> dict[str
     found: dict[str, Any] = {
         **dict(zip(("old", "new"), sides, strict=True)),
         "config": _changes(rows[0].config, rows[1].config),
-        "weights": _changes(*(blend_metadata(run.recipe)["weights"] if run.recipe else {} for run in runs)),
+        "weights": _changes(*(about_recipe(run.recipe)["weights"] if run.recipe else {} for run in runs)),
         "scores": _scores(*runs),
         "other_folds": have_other_folds(*runs),
         "comparison": verdict(records),
@@ -472,7 +471,7 @@ def _jackknife(pairs: Pairs, folds: Sequence[Sequence[int]]) -> Jackknife:
     import numpy
 
     first, runs = pairs[0][0], [run for pair in pairs for run in pair]
-    aligned: list[Columns] = []
+    matched: list[Columns] = []
     tables: list[Columns] = []
     problems: list[Error] = []
     are_alike = len({run.made_by for run in runs}) == 1
@@ -490,20 +489,18 @@ def _jackknife(pairs: Pairs, folds: Sequence[Sequence[int]]) -> Jackknife:
         raise problems[0]
     if problems:
         raise _NotComparable(f"{first.metric} may not be the same function in all runs: {problems[0]}")
-    rows = Rows(tables[0]["id"], first.title)
     for run, table in zip(runs, tables, strict=True):
-        places = rows.places_in(table["id"], run.title)
-        aligned.append(table if places is None else {key: column[places] for key, column in table.items()})
+        matched.append(aligned(table, tables[0]["id"], run.title, first.title))
         try:
-            require_same_targets(first, run, aligned[0], aligned[-1])
+            require_same_targets(matched[-1], matched[0], run.title, first.title)
         except Error as error:
             raise _NotComparable(str(error)) from error
-    groups = aligned[0].get(GROUP) if all(GROUP in table for table in aligned) else None
-    if groups is not None and not all(numpy.array_equal(groups, table[GROUP]) for table in aligned):
+    groups = matched[0].get(GROUP) if all(GROUP in table for table in matched) else None
+    if groups is not None and not all(numpy.array_equal(groups, table[GROUP]) for table in matched):
         raise Error(f"the column {GROUP} is not the same in all of the runs")
     sign = 1 if first.greater_is_better else -1
     metric = functools.partial(mean_of_folds, name, metric) if first.score_over == "folds" else metric
-    return Jackknife(name, metric, list(zip(aligned[::2], aligned[1::2], strict=True)), sign, groups)
+    return Jackknife(name, metric, list(zip(matched[::2], matched[1::2], strict=True)), sign, groups)
 
 
 def _metric(run: Run) -> tuple[str, Metric]:
@@ -523,7 +520,7 @@ def _scored(run: Run, folds: Sequence[int], name: str, metric: Metric) -> Column
     """The out-of-fold predictions of some folds, of which the metric gives the scores that are recorded."""
     import numpy
 
-    table, recorded = out_of_fold(run), run.score_of()
+    table, recorded = run.fold_by_fold(), run.score_of()
     assert recorded is not None
     is_in = numpy.isin(table["fold"], folds)
     table = table if is_in.all() else {key: column[is_in] for key, column in table.items()}

@@ -247,7 +247,8 @@ class Fold:
         tables.require_finite(table, what)
         table = tables.flat(table)
         table = fitted(table, what, find_sample(self._work.loaded.experiment.inputs, what, table))
-        tables.write_csv(self.folder / store.SUBMISSION, table)
+        with open(self.folder / store.SUBMISSION, "w", newline="", encoding="utf-8") as stream:
+            tables.write_csv(stream, table)
         return self.folder / store.SUBMISSION
 
     def cv(self, name: str) -> list[Any]:

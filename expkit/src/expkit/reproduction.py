@@ -24,7 +24,6 @@ from expkit.find import find_run
 from expkit.project import ROOT, code_root, display_path, output_dir, project_root
 from expkit.snapshot import git
 from expkit.store import FoldRecord, Run, read_run, run_folders
-from expkit.submission import predictions
 from expkit.tables import differing
 
 ENTRY = "expkit.reproduction"  # as a module: trains a configuration from its values, with the code of the snapshot
@@ -174,7 +173,7 @@ def _compare(old: FoldRecord, new: FoldRecord, metric: str) -> Iterator[str]:
     before, after = (fold.result["scores"].get(metric) for fold in (old, new) if fold.result)
     if before != after and after is not None:
         yield f"{old.title}: {metric} {before} → {after}"
-    one, other = predictions(old), predictions(new)
+    one, other = old.table(), new.table()
     if list(one) != list(other) or len(next(iter(one.values()))) != len(next(iter(other.values()))):
         yield f"{old.title}: other columns or rows: {_shape(one)} → {_shape(other)}"
         return

@@ -212,14 +212,6 @@ def checked(columns: Mapping[str, Any], what: str) -> tuple[tables.Columns, str]
     return table, tables.require_unique(table["id"], what)
 
 
-def require_same_kind(ids: numpy.ndarray, others: numpy.ndarray, what: str, whose: str) -> None:
-    """Raise an `Error` unless both are whole numbers, or both are of one kind: the id 1 is another than "1"."""
-    require(
-        others.dtype.kind == ids.dtype.kind or {others.dtype.kind, ids.dtype.kind} <= set("iu"),
-        f"{what}: the ids are {ids.dtype}, and those {whose} are {others.dtype}",
-    )
-
-
 def require_other_ids(ids: Any, done: Mapping[int, FoldRecord], what: str) -> None:
     """No row may be left out twice: its score would count twice, and one of the two has trained on it.
 
@@ -235,7 +227,7 @@ def require_other_ids(ids: Any, done: Mapping[int, FoldRecord], what: str) -> No
             known = other.predictions(only="id")["id"]
         except (Broken, FileNotFoundError, KeyError):
             continue
-        require_same_kind(ids, known, what, f"of fold {number}")
+        tables.require_same_kind(ids, known, what, f"of fold {number}")
         both = tables.common(known, ids)
         require(
             len(both) == 0,
@@ -282,7 +274,7 @@ class ValidIds:
         )
         if tables.fingerprint(ids) in self._calls[fold]:
             return
-        require_same_kind(ids, calls[0], what, "given to expkit.split")
+        tables.require_same_kind(ids, calls[0], what, "given to expkit.split")
         choices = [*calls, numpy.concatenate(calls)]
         differences = [(numpy.setdiff1d(one, ids), numpy.setdiff1d(ids, one)) for one in choices]
         missing, others = min(differences, key=lambda pair: len(pair[0]) + len(pair[1]))

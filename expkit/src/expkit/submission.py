@@ -1,15 +1,16 @@
-"""Submissions: which test predictions, their mean, and the order and columns of the sample submission."""
+"""Submissions: the mean of test predictions, with the columns and in the order of the sample submission."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import os
+import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,42 +19,300 @@ from expkit import files, store, tables
 from expkit.config import load_experiment
 from expkit.data import input_files
 from expkit.errors import Error, require, warn
-from expkit.files import Broken
 from expkit.fingerprint import same_code
 from expkit.project import display_path, output_dir
-from expkit.scores import PROBABILITY, class_columns, require_same_kind
-from expkit.store import OOF, SUBMISSION, SUBMISSIONS, TEST, FoldRecord, Run
-from expkit.tables import digests, flat
+from expkit.scores import PROBABILITY, class_columns
+from expkit.store import SUBMISSION, TEST, FoldRecord, Run
 
 if TYPE_CHECKING:
     import numpy
 
     from expkit.tables import Columns
 
+SAMPLE = "sample_submission.csv"
+LABEL = "prediction"
+LONGEST = 140  # characters of what a submission is called
+FOLDS, FULL = "folds", "full"
 
-def write_submission(output: Path, title: str, text: str, about: Mapping[str, Any]) -> Path:
-    """Write a submission, and a JSON file that says what it is made of. The same one again is the same file.
+# Averaging
+
+
+def is_probability(name: str) -> bool:
+    return name == PROBABILITY or name.startswith(f"{PROBABILITY}_")
+
+
+def may_be_labels(name: str, column: numpy.ndarray) -> bool:
+    """Whether a column holds no numbers to average: text, integers, truth values; or whole numbers alone."""
+    import numpy
+
+    if column.dtype.kind != "f":
+        return True
+    return not is_probability(name) and bool((column == numpy.floor(column)).all())
+
+
+def most_likely(table: Columns, dtype: numpy.dtype[Any], what: str) -> numpy.ndarray:
+    """The class of the highest probability in each row, the first of equal ones.
 
     Args:
-        title: begins its name; a hash of the content ends it, so that another content never takes its place.
-        text: the CSV file.
-
-    Returns:
-        the CSV file.
+        table: columns, among them probability_<class>, (n,).
+        dtype: of the labels: the class 3 is a number, "3" a text.
+        what: the column of labels, for the messages.
 
     Raises:
-        Error: output/submissions is no folder.
+        Error: there are no probabilities, or <class> is no such label.
     """
-    folder = output / SUBMISSIONS
-    files.make_folder(folder)
-    content = hashlib.sha256(text.encode()).hexdigest()
-    file = folder / f"{title}_{content[:8]}.csv"
-    files.write_text(file, text)
-    files.write_json(file.with_suffix(".json"), {"file": file.name, "sha256": content, **about})
-    return file
+    import numpy
+
+    numbers = tables.flat(table)
+    names = class_columns(list(numbers))
+    if not names:
+        raise Error(f"{what} holds labels, which have no mean: save columns {PROBABILITY}_<class>, too")
+    texts = [name.removeprefix(f"{PROBABILITY}_") for name in names]
+    try:
+        labels = numpy.array([text == "True" for text in texts]) if dtype.kind == "b" else numpy.array(texts)
+        labels = labels if dtype.kind == "U" else labels.astype(dtype)
+    except (ValueError, OverflowError):
+        labels = numpy.array([], dtype)
+    if [str(label) for label in labels.tolist()] != texts:
+        raise Error(f"{what} holds {dtype}, but {names[0]} and the like name other classes: {', '.join(texts[:3])}")
+    return labels[numpy.argmax([numbers[name] for name in names], axis=0)]
 
 
-SAMPLE = "sample_submission.csv"
+class Average:
+    """The weighted mean of tables of predictions with the same rows, added one at a time; only the sum is kept.
+
+    Numbers are averaged, labels never. A number is a floating-point column; one that holds whole numbers alone, in
+    every table, counts as labels, unless it is a probability. What is the same in all tables stays as it is. Where
+    labels differ, the label is the class of the highest averaged probability, from the columns probability_<class>.
+
+    Args:
+        is_lenient: leave out columns that not every table has, or has with another type. False: raise an `Error`.
+        is_rank: average the ranks of numbers, above 0 to 1, in their place. Ranks are no probabilities: no label
+            follows.
+
+    Attributes:
+        first: the first table.
+        differing: the columns that are not the same in all tables.
+        numbers: the columns that are numbers.
+    """
+
+    def __init__(self, is_lenient: bool = False, is_rank: bool = False) -> None:
+        self.is_lenient, self.is_rank = is_lenient, is_rank
+        self.first: Columns = {}
+        self.differing: set[str] = set()
+        self.numbers: set[str] = set()
+        self._sums: Columns = {}
+        self._title = ""
+
+    def add(self, table: Columns, what: str, weight: float | numpy.ndarray) -> None:
+        """Add a table with the column "id".
+
+        Args:
+            what: names it in messages.
+            weight: one, or one per row of the first table, (n,). Those of all tables have the sum 1.
+
+        Raises:
+            Error: it has other ids, columns or types than the first.
+        """
+        import numpy
+
+        if not self.first:
+            self.first, self._title = dict(table), what
+        table = tables.aligned(table, self.first["id"], what, self._title) | {"id": self.first["id"]}
+        kinds, known = ({name: column.dtype.kind for name, column in each.items()} for each in (table, self.first))
+        if kinds != known and not self.is_lenient:
+            own, first = (
+                ", ".join(f"{name} ({column.dtype})" for name, column in each.items()) for each in (table, self.first)
+            )
+            raise Error(f"{what} has the columns {own}, but {self._title} has {first}")
+        for name in known:
+            if kinds.get(name) != known[name]:
+                del self.first[name]
+                continue
+            column = table[name]
+            if column.shape != self.first[name].shape:
+                raise Error(f"{what} has {name} with another number of values than {self._title}")
+            if not numpy.array_equal(column, self.first[name]):
+                self.differing.add(name)
+            if not may_be_labels(name, column):
+                self.numbers.add(name)
+            if column.dtype.kind == "f":
+                values = ranks(column) if self.is_rank else column.astype(float)
+                weights = weight if isinstance(weight, float) or column.ndim == 1 else weight[:, None]
+                self._sums[name] = self._sums.get(name, 0.0) + weights * values
+
+    @property
+    def averaged(self) -> list[str]:
+        """The columns that are numbers, and not the same in all tables."""
+        return [name for name in self.first if name in self.numbers & self.differing]
+
+    def column(self, name: str) -> tuple[numpy.ndarray, str]:
+        """A column, and how it was made: a mean, what all tables agree on, or the likeliest class.
+
+        Raises:
+            Error: the tables have different labels, and no probabilities.
+        """
+        if name not in self.differing:
+            return self.first[name], name
+        if name in self.numbers:
+            return self._sums[name], f"mean of {name}"
+        labels = sorted(self.differing.intersection(self.first) - self.numbers)
+        require(
+            name == LABEL or len(labels) == 1,
+            f"labels differ in the columns {', '.join(labels)}: they may differ in only one",
+        )
+        require(not self.is_rank, f"{name} holds labels, which have no ranks")
+        numbers = {other: self.column(other)[0] for other in self.first if other in self.numbers}
+        return most_likely(numbers, self.first[name].dtype, name), "class of the highest mean probability"
+
+    def table(self) -> Columns:
+        """All columns, without labels that differ and follow from no probabilities."""
+        found: Columns = {}
+        for name in self.first:
+            with suppress(Error):
+                found[name] = self.column(name)[0]
+        return found
+
+
+def ranks(column: numpy.ndarray) -> numpy.ndarray:
+    """The rank of each value, above 0 to 1; equal values have the mean of their ranks."""
+    import numpy
+    from scipy.stats import rankdata
+
+    return numpy.asarray(rankdata(column, axis=0) / len(column))
+
+
+# What of a run is submitted
+
+
+@dataclass(frozen=True)
+class Source:
+    """Selects the test predictions of a run to submit.
+
+    Attributes:
+        parts: the folds whose test predictions are averaged, or the training on all rows.
+    """
+
+    run: Run
+    parts: list[FoldRecord]
+
+    @property
+    def kind(self) -> str:
+        """ "folds" or "full"."""
+        return FULL if self.parts[0].number is None else FOLDS
+
+    @property
+    def file(self) -> str:
+        """The name of the file with the predictions."""
+        return TEST if _has(self.parts[0], TEST) else SUBMISSION
+
+    def __str__(self) -> str:
+        if self.run.recipe:
+            made = f"blend of the test predictions of {len(self.run.recipe.parents)} runs"
+        elif self.kind == FULL:
+            made = f"trained on all rows, {store.fold_name(None)}/{self.file}"
+        else:
+            numbers = ", ".join(str(fold.number) for fold in self.parts)
+            made = f"mean of the test predictions of fold{'s' * (len(self.parts) > 1)} {numbers}"
+        return f"{self.run.title}: {made}"
+
+    @property
+    def marks(self) -> list[str]:
+        """How the training on all rows differs from the folds, whose score the run has."""
+        first = next(iter(self.run.done.values()), None)
+        if self.kind != FULL or first is None or first.result is None or self.parts[0].result is None:
+            return []
+        one, other = first.result, self.parts[0].result
+        differ = {"code": not same_code(one["code"], other["code"]), "data": one["data"] != other["data"]}
+        return [f"trained on all rows with other {what} than the folds" for what, differs in differ.items() if differs]
+
+    def metadata(self, marks: Sequence[str]) -> dict[str, Any]:
+        """What it is, as JSON has it."""
+        return {
+            "run": self.run.title,
+            "version": store.version_number(self.run.folder),
+            "id": self.run.id,
+            "from": self.kind,
+            "folds": [fold.number for fold in self.parts] if self.kind == FOLDS else [],
+            "results": [fold.checksum for fold in self.parts],
+            "metric": self.run.metric,
+            "score": self.run.score,
+            "std": self.run.std,
+            "marks": list(marks),
+            "git": self.parts[0].result["git"] if self.parts[0].result else None,
+        }
+
+
+def choose(run: Run, kind: str | None, partial: bool = False) -> Source:
+    """What of a run goes into a submission.
+
+    Args:
+        kind: "folds" or "full"; None: the folds when every one has test predictions, else the training on all rows.
+        partial: be content with the folds that have some.
+
+    Raises:
+        Error: there is none; the message says what to do.
+    """
+    tested = [fold for fold in run.done.values() if _has(fold, TEST)]
+    is_whole = run.is_complete and len(tested) == run.n_folds
+    if kind != FULL and (is_whole or (partial and tested)):
+        return Source(run, tested)
+    if kind != FOLDS and run.full is not None and (_has(run.full, TEST) or _has(run.full, SUBMISSION)):
+        return Source(run, [run.full])
+    if run.recipe:
+        problem = "is a blend without test predictions: repeat `exp blend` when all of its runs have them"
+    elif kind == FULL:
+        problem = "has no test predictions of a training on all rows: train it with exp.mode=sub"
+    elif tested:
+        what = f"{len(tested)} of {run.n_folds} folds have test predictions"
+        raise Error(f"{run.title}: {what}: train the others (exp.fold=null), or --partial takes the mean of these")
+    else:
+        problem = (
+            "has no test predictions: call fold.save_test(...) in train.py and train the folds again "
+            "(overwrite=true), or train on all rows (exp.mode=sub)"
+        )
+    raise Error(f"{run.title} {problem}")
+
+
+def _has(fold: FoldRecord, name: str) -> bool:
+    return fold.result is not None and name in fold.result["files"]
+
+
+def mean_of(sources: Sequence[Source]) -> Average:
+    """The mean of the test predictions of the parts of each source, and then of the sources.
+
+    Raises:
+        Error: a training on all rows has none, or they do not fit each other.
+    """
+    mean = Average()
+    for source in sources:
+        for fold in source.parts:
+            title = f"{source.run.title}, {fold.title}"
+            require(
+                source.file == TEST,
+                f"{title} has no test predictions to average: call fold.save_test(...) with exp.mode=sub, too",
+            )
+            mean.add(tables.flat(fold.table(TEST)), title, 1 / len(sources) / len(source.parts))
+    return mean
+
+
+def title_of(sources: Sequence[Source], is_seeds: bool = False) -> str:
+    """What a submission is called, from what it is made of."""
+    runs = sorted((source.run for source in sources), key=lambda run: len(run.name) if is_seeds else 0)
+    title = f"{joined_title(runs[:1])}_{len(runs)}-seeds" if is_seeds else joined_title(runs)
+    kinds = {source.kind for source in sources}
+    return f"{title[: LONGEST - 10]}_{kinds.pop() if len(kinds) == 1 else 'mixed'}"
+
+
+def joined_title(runs: Sequence[Run], longest: int = LONGEST) -> str:
+    """Titles of runs in the name of a file or a folder."""
+    first, *others = [run.title.replace("/", "_") for run in runs]
+    others = [other.removeprefix(f"{runs[0].experiment}_") for other in others]
+    title = "+".join([first, *others])
+    return title if len(title) <= longest or not others else f"{first}+{len(others)}-more"
+
+
+# What a competition asks for
 
 
 @dataclass(frozen=True)
@@ -94,8 +353,8 @@ class Sample:
             return numpy.arange(len(own))
         name, id = display_path(self.file), self.header[0]
         place_of = {key: place for place, key in enumerate(own)}
-        twice = next((key for place, key in enumerate(own) if place_of[key] != place), None)
-        require(twice is None, f"{what}: the {id} {twice} is there more than once")
+        if len(place_of) < len(own):
+            raise Error(f"{what}: the {id} {Counter(own).most_common(1)[0][0]} is there more than once")
         if missing := [text for text, key in zip(self.ids, wanted, strict=True) if key not in place_of]:
             is_number = any((text.lstrip("0") or "0") in place_of for text in missing)
             hint = f' (read ids as text, with their zeros: dtype={{"{id}": str}})' if is_number else ""
@@ -120,6 +379,9 @@ class Sample:
     def columns_of(self, types: Mapping[str, numpy.dtype[Any]], what: str) -> dict[str, str]:
         """Which column of the test predictions is each column of the sample but the first.
 
+        In this order: the column of that name; probability_<name>; when the sample asks for one alone, "prediction", or
+        the only column there is; when it asks for k, the k values of an (n, k) "prediction", in its order.
+
         Args:
             types: of the columns of the predictions, by name.
 
@@ -127,23 +389,24 @@ class Sample:
             Error: there is none; or it holds labels, and the sample has numbers between whole ones.
         """
         wanted, names = self.header[1:], list(types)
-        others = ["prediction", *(names if len(names) == 1 else [])] if len(wanted) == 1 else []
+        others = [LABEL, *(names if len(names) == 1 else [])] if len(wanted) == 1 else []
         candidates = {name: [name, f"{PROBABILITY}_{name}", *others] for name in wanted}
         found = {name: next(filter(types.__contains__, each), "") for name, each in candidates.items()}
-        series = [f"prediction_{place}" for place in range(len(wanted))]  # of (n, k) predictions
+        series = [f"{LABEL}_{place}" for place in range(len(wanted))]  # of (n, k) predictions
         is_series = set(filter(None, found.values())) <= set(series) <= set(names)
-        if is_series and not all(found.values()) and f"prediction_{len(wanted)}" not in names:
+        if is_series and not all(found.values()) and f"{LABEL}_{len(wanted)}" not in names:
             found = dict(zip(wanted, series, strict=True))
-        for name in wanted:
+        file = display_path(self.file)
+        for name, mine in found.items():
             require(
-                bool(found.get(name)),
-                f"{what}: {display_path(self.file)} has the column {name}, and the test predictions have "
-                f"{', '.join(names)}: give fold.save_test a column {name}",
+                bool(mine),
+                f"{what}: {file} has the column {name}, and the test predictions have {', '.join(names)}: "
+                f"give fold.save_test a column {name}",
             )
-            shares = filter(_is_share, self.columns[name])
-            if types[found[name]].kind != "f" and class_columns(names) and (share := next(shares, None)):
+            shares = (text for text in self.columns[name] if re.fullmatch(r"[-+]?\d*\.\d*[1-9]\d*", text.strip()))
+            if types[mine].kind != "f" and class_columns(names) and (share := next(shares, None)):
                 raise Error(
-                    f"{what}: {display_path(self.file)} has numbers such as {share} in {name}, and the predictions are "
+                    f"{what}: {file} has numbers such as {share} in {name}, and the predictions are "
                     f"labels: give fold.save_test a column {name} with the number"
                 )
         return found
@@ -162,9 +425,9 @@ def find_sample(named: Sequence[str] | None, what: str, table: Columns, is_said:
     Raises:
         Error: there is more than one, or it cannot be read.
     """
-    files = [Path(path) for _, path in input_files(named or None)]
-    found = [path for path in files if path.name == SAMPLE]
-    found = found or sorted({path.with_name(SAMPLE) for path in files if os.path.isfile(path.with_name(SAMPLE))})
+    listed = [Path(path) for _, path in input_files(named or None)]
+    found = [path for path in listed if path.name == SAMPLE]
+    found = found or sorted({path.with_name(SAMPLE) for path in listed if os.path.isfile(path.with_name(SAMPLE))})
     samples = [Sample(file, tables.read_csv(file)) for file in found]
     if named is not None and not named:
         ids = next(iter(table.values()))
@@ -225,402 +488,62 @@ def check_test(table: Columns, what: str, named: Sequence[str] | None, debug: bo
     return ""
 
 
-def _is_share(text: str) -> bool:
-    """Whether a text is a number between whole ones, as a probability is."""
-    try:
-        return not float(text).is_integer()
-    except (ValueError, OverflowError):
-        return False
+# exp submit
 
 
-def is_probability(name: str) -> bool:
-    return name == PROBABILITY or name.startswith(f"{PROBABILITY}_")
-
-
-def may_be_labels(name: str, column: numpy.ndarray) -> bool:
-    """Whether a column holds no numbers to average: text, integers, truth values; or whole numbers alone."""
-    import numpy
-
-    if column.dtype.kind != "f":
-        return True
-    return not is_probability(name) and bool((column == numpy.floor(column)).all())
-
-
-def most_likely(numbers: Mapping[str, numpy.ndarray], dtype: numpy.dtype[Any], what: str) -> numpy.ndarray:
-    """The class of the highest probability in each row, the first of equal ones.
-
-    Args:
-        numbers: columns, among them probability_<class>, (n,).
-        dtype: of the labels: the class 3 is a number, "3" a text.
-
-    Raises:
-        Error: there are no probabilities, or <class> is no such label.
-    """
-    import numpy
-
-    names = class_columns(list(numbers))
-    if not names:
-        raise Error(f"{what} holds labels, which have no mean: save columns {PROBABILITY}_<class>, too")
-    texts = [name.removeprefix(f"{PROBABILITY}_") for name in names]
-    try:
-        labels = numpy.array([text == "True" for text in texts]) if dtype.kind == "b" else numpy.array(texts)
-        labels = labels if dtype.kind == "U" else labels.astype(dtype)
-    except (ValueError, OverflowError):
-        labels = numpy.array([], dtype)
-    if [str(label) for label in labels.tolist()] != texts:
-        raise Error(f"{what} holds {dtype}, but {names[0]} and the like name other classes: {', '.join(texts[:3])}")
-    highest, place = numbers[names[0]].copy(), numpy.zeros(len(numbers[names[0]]), numpy.intp)
-    for number, name in enumerate(names[1:], start=1):  # a column at a time: many classes of many rows are large
-        above = numbers[name] > highest
-        highest[above], place[above] = numbers[name][above], number
-    return numpy.asarray(labels[place])
-
-
-def predictions(fold: FoldRecord, name: str = OOF, columns: Iterable[str] | None = None) -> Columns:
-    """The predictions that a fold has saved; all columns, or some.
-
-    Raises:
-        Error: there are none, or they are broken.
-    """
-    try:
-        if columns is None:
-            return fold.predictions(name)
-        return {one: fold.predictions(name, one)[one] for one in columns}
-    except (Broken, FileNotFoundError, KeyError) as error:
-        place = display_path(fold.folder.parent)
-        raise Error(f"the predictions of {fold.title} of {place} cannot be read: {error}") from error
-
-
-def out_of_fold(run: Run, columns: Iterable[str] | None = None) -> Columns:
-    """Out-of-fold predictions of all folds that are done, fold by fold.
-
-    Args:
-        columns: which; None: all that every fold has, and "fold".
-    """
-    import numpy
-
-    parts = {number: predictions(fold, columns=columns) for number, fold in run.done.items()}
-    if not parts:
-        return {}
-    names = [name for name in next(iter(parts.values())) if all(name in part for part in parts.values())]
-    table = {name: numpy.concatenate([part[name] for part in parts.values()]) for name in names}
-    if columns is not None:
-        return table
-    table["fold"] = numpy.concatenate([numpy.full(len(part["id"]), number) for number, part in parts.items()])
-    return table
-
-
-class Rows:
-    """Rows by their ids: finds them in other tables.
-
-    Args:
-        ids: each once, (n,).
-        title: the table that they are of, for messages.
-    """
-
-    def __init__(self, ids: numpy.ndarray, title: str) -> None:
-        self.ids, self.title = ids, title
-
-    def places_in(self, others: numpy.ndarray, title: str) -> numpy.ndarray | None:
-        """Where each of these rows stands among others, as indices (n,); None when both are in the same order.
-
-        Raises:
-            Error: the ids are not the same, or of another type.
-        """
-        import numpy
-
-        require_same_kind(others, self.ids, title, f"of {self.title}")
-        if numpy.array_equal(self.ids, others):
-            return None
-        if len(others) != len(self.ids):
-            raise self._other(others, title)
-        places = numpy.empty(len(others), numpy.intp)
-        places[self._order] = numpy.argsort(digests(others), kind="stable")
-        if not numpy.array_equal(others[places], self.ids):  # other rows; or two ids of one digest
-            places[numpy.argsort(self.ids, kind="stable")] = numpy.argsort(others, kind="stable")
-            if not numpy.array_equal(others[places], self.ids):
-                raise self._other(others, title)
-        return places
-
-    @functools.cached_property
-    def _order(self) -> numpy.ndarray:
-        import numpy
-
-        return numpy.argsort(digests(self.ids), kind="stable")
-
-    def _other(self, others: numpy.ndarray, title: str) -> Error:
-        import numpy
-
-        missing, extra = numpy.setdiff1d(self.ids, others), numpy.setdiff1d(others, self.ids)
-        example = f"{missing[0]}, which it lacks" if len(missing) else f"{extra[0]}, which it has alone"
-        return Error(
-            f"{title} has other rows than {self.title}: {len(missing)} fewer and {len(extra)} more, such as {example}"
-        )
-
-
-@dataclass
-class Mean:
-    """Adds up tables of predictions, one at a time. Nothing of a table but its sum is kept.
-
-    Attributes:
-        rows: of the first table.
-    """
-
-    rows: Rows | None = None
-    _first: Columns = field(default_factory=dict)
-    _sums: Columns = field(default_factory=dict)
-    _weight: float = 0.0
-    _is_number: set[str] = field(default_factory=set)
-    _differs: set[str] = field(default_factory=set)
-
-    def add(self, table: Columns, what: str, weight: float = 1.0) -> None:
-        """Add a table with the column "id"; `what` names it in messages.
-
-        Raises:
-            Error: it has other ids or columns than the first.
-        """
-        import numpy
-
-        table = flat(table)
-        ids = table.pop("id")
-        if self.rows is None:
-            self.rows, self._first = Rows(ids, what), table
-        if table.keys() != self._first.keys():
-            raise Error(
-                f"{what} has the columns {', '.join(table)}, but {self.rows.title} has {', '.join(self._first)}"
-            )
-        place = self.rows.places_in(ids, what)
-        for name, column in table.items():
-            if column.dtype.kind != self._first[name].dtype.kind:
-                raise Error(f"{what}: {name} holds {column.dtype}, but in {self.rows.title} {self._first[name].dtype}")
-            rows = column if place is None else column[place]
-            if not may_be_labels(name, column):
-                self._is_number.add(name)
-            if name not in self._differs and not numpy.array_equal(rows, self._first[name]):
-                self._differs.add(name)
-            if column.dtype.kind == "f":
-                self._sums[name] = self._sums.get(name, 0.0) + weight * rows.astype(float)
-        self._weight += weight
-
-    @property
-    def ids(self) -> numpy.ndarray:
-        """Of the rows, (n,)."""
-        assert self.rows is not None
-        return self.rows.ids
-
-    @property
-    def numbers(self) -> Columns:
-        """The means of the columns that are numbers, (n,)."""
-        return {name: total / self._weight for name, total in self._sums.items() if name in self._is_number}
-
-    def column(self, name: str) -> tuple[numpy.ndarray, str]:
-        """A column, and how it was made: a mean, the labels that all parts agree on, or the likeliest class.
-
-        Raises:
-            Error: the parts have different labels, and no probabilities.
-        """
-        if name not in self._differs:
-            return self._first[name], name
-        if name in self._is_number:
-            return self._sums[name] / self._weight, f"mean of {name}"
-        labels = [other for other in self._differs if other not in self._is_number]
-        require(
-            len(labels) == 1, f"labels differ in the columns {', '.join(sorted(labels))}: they may differ in only one"
-        )
-        return most_likely(self.numbers, self._first[name].dtype, name), "class of the highest mean probability"
-
-    def dtype(self, name: str) -> numpy.dtype[Any]:
-        """The type of a column."""
-        return self._first[name].dtype
-
-    @property
-    def names(self) -> list[str]:
-        """The columns but "id"."""
-        return list(self._first)
-
-
-LONGEST = 140  # characters of what a submission is called
-FOLDS, FULL = "folds", "full"
-
-
-@dataclass(frozen=True)
-class Source:
-    """What of a run goes into a submission.
-
-    Attributes:
-        kind: "folds", or "full": the training on all rows.
-        parts: the folds whose test predictions are averaged, or that training.
-    """
-
-    run: Run
-    kind: str
-    parts: list[FoldRecord]
-
-    def __str__(self) -> str:
-        if self.run.recipe and self.kind == FULL:
-            return f"{self.run.title}: blend of the test predictions of {len(self.run.recipe.parents)} runs"
-        if self.kind == FULL:
-            return f"{self.run.title}: trained on all rows, {store.fold_name(None)}/{self.file}"
-        numbers = ", ".join(str(fold.number) for fold in self.parts)
-        folds = f"folds {numbers}" if len(self.parts) > 1 else f"fold {numbers}"
-        return f"{self.run.title}: mean of the test predictions of {folds}"
-
-    @property
-    def file(self) -> str:
-        """The name of the file with the predictions."""
-        return SUBMISSION if _lacks(TEST, self.parts[0]) else TEST
-
-    @property
-    def marks(self) -> list[str]:
-        """How the training on all rows differs from the folds, whose score the run has."""
-        first = next(iter(self.run.done.values()), None)
-        if self.kind != FULL or first is None or first.result is None or self.parts[0].result is None:
-            return []
-        one, other = first.result, self.parts[0].result
-        differ = {"code": not same_code(one["code"], other["code"]), "data": one["data"] != other["data"]}
-        return [f"trained on all rows with other {what} than the folds" for what, differs in differ.items() if differs]
-
-    def about(self, marks: Sequence[str]) -> dict[str, Any]:
-        """What it is, as JSON has it."""
-        score, info = self.run.score_of(), self.run.info or {}
-        return {
-            "run": self.run.title,
-            "version": store.version_number(self.run.folder),
-            "id": info.get("id"),
-            "from": self.kind,
-            "folds": [fold.number for fold in self.parts] if self.kind == FOLDS else [],
-            "results": [fold.checksum for fold in self.parts],
-            "metric": self.run.metric,
-            "score": score.value if score else None,
-            "std": score.std if score else None,
-            "marks": list(marks),
-            "git": self.parts[0].result["git"] if self.parts[0].result else None,
-        }
-
-
-def choose(run: Run, kind: str | None, partial: bool) -> Source:
-    """What of a run goes into a submission.
-
-    Args:
-        kind: "folds" or "full"; None: the folds when every one has test predictions, else the training on all rows.
-        partial: be content with the folds that have some.
-
-    Raises:
-        Error: there is none; the message says what to do.
-    """
-    tested = [fold for fold in run.done.values() if not _lacks(TEST, fold)]
-    is_whole = run.is_complete and len(tested) == run.n_folds
-    full = run.full if run.full and not (_lacks(TEST, run.full) and _lacks(SUBMISSION, run.full)) else None
-    if kind != FULL and (is_whole or (partial and tested)):
-        return Source(run, FOLDS, tested)
-    if kind != FOLDS and full is not None:
-        return Source(run, FULL, [full])
-    if run.recipe:
-        raise Error(
-            f"{run.title} is a blend without test predictions: repeat `exp blend` when all of its runs have them"
-        )
-    if kind == FULL:
-        raise Error(f"{run.title} has no test predictions of a training on all rows: train it with exp.mode=sub")
-    if tested:
-        what = f"{len(tested)} of {run.n_folds} folds have test predictions"
-        raise Error(f"{run.title}: {what}: train the others (exp.fold=null), or --partial takes the mean of these")
-    raise Error(
-        f"{run.title} has no test predictions: call fold.save_test(...) in train.py and train the folds again "
-        "(overwrite=true), or train on all rows (exp.mode=sub)"
-    )
-
-
-def _lacks(name: str, fold: FoldRecord) -> bool:
-    return fold.result is None or name not in fold.result["files"]
-
-
-def mean_of(sources: Sequence[Source]) -> Mean:
-    """The test predictions of the parts of each source, and then of the sources."""
-    mean = Mean()
-    for source in sources:
-        for fold in source.parts:
-            title = f"{source.run.title}, {fold.title}"
-            require(
-                source.file == TEST,
-                f"{title} has no test predictions to average: call fold.save_test(...) with exp.mode=sub, too",
-            )
-            mean.add(predictions(fold, TEST), title, 1 / len(source.parts))
-    return mean
-
-
-def title_of(sources: Sequence[Source], is_seeds: bool = False) -> str:
-    """What a submission is called, from what it is made of."""
-    runs = sorted((source.run for source in sources), key=lambda run: len(run.name)) if is_seeds else []
-    runs = runs or [source.run for source in sources]
-    title = runs[0].title.replace("/", "_")
-    others = [run.name if run.experiment == runs[0].experiment else run.title.replace("/", "_") for run in runs[1:]]
-    if is_seeds:
-        title += f"_{len(runs)}-seeds"
-    elif len("+".join([title, *others])) <= LONGEST:
-        title = "+".join([title, *others])
-    elif others:
-        title += f"+{len(others)}-more"
-    kinds = {source.kind for source in sources}
-    return f"{title[: LONGEST - 10]}_{kinds.pop() if len(kinds) == 1 else 'mixed'}"
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A submission that has been written.
-
-    Attributes:
-        file: the CSV file; what it is made of stands in the JSON file beside it.
-        columns: how each column was made, by its name.
-        sample: the sample submission that it fits; None: there is none.
-        about: the content of the JSON file.
-    """
-
-    file: Path
-    sources: list[Source]
-    columns: dict[str, str]
-    sample: Path | None
-    about: dict[str, Any]
-
-
-def submit(sources: Sequence[Source], title: str, marks: Mapping[str, Sequence[str]]) -> Submission:
+def submit(sources: Sequence[Source], title: str, marks: Mapping[str, Sequence[str]]) -> tuple[Path, dict[str, Any]]:
     """Write the mean of test predictions as a submission: of the folds of each run, then of the runs.
 
-    Numbers are averaged. Where the folds have different labels, the class of the highest mean probability is taken.
-
-    Columns are found by name. The sample's first column is "id", whatever it is called. Another column of the sample is
-    in this order the column of that name; probability_<name>; when the sample asks for one alone, "prediction", or the
-    only column there is; when it asks for k, the k values of an (n, k) "prediction", in its order. Without a sample:
-    "id" and "prediction", or all there are. The rows have the sample's order.
+    Columns are averaged as `Average` says, and found by name as `Sample.columns_of` says; the sample's first column is
+    "id", whatever it is called. Without a sample: "id" and "prediction", or all there are.
 
     Args:
-        title: begins the name of the file.
+        title: begins the name of the file; a hash of the content ends it, so that the same submission is the same file.
         marks: what to know about each run, by its title; kept in the JSON file.
+
+    Returns:
+        the CSV file, and the content of the JSON file beside it, which says what it is made of.
 
     Raises:
         Error: the predictions do not fit each other or the sample; nothing is written.
     """
+    import numpy
+
     what = "the submission"
-    if len(sources) == 1 and sources[0].file == SUBMISSION:
-        table, made = _as_it_is(sources[0])
-        sample = _sample(sources, what, table)
+    if len(sources) == 1 and sources[0].file == SUBMISSION:  # of the training on all rows: as it is
+        columns = tables.read_csv(sources[0].parts[0].folder / SUBMISSION)
+        table: Columns = {name: numpy.array(column) for name, column in columns.items()}
+        sample, made = _sample(sources, what, table), {name: name for name in columns}
     else:
         mean = mean_of(sources)
-        sample = _sample(sources, what, {"id": mean.ids})
-        table, made = _columns(mean, sample, what)
+        table = {"id": mean.first["id"]}
+        names = [name for name in mean.first if name != "id"]
+        sample, meant = _sample(sources, what, table), {name: name for name in ([LABEL] if LABEL in names else names)}
+        if sample is not None:
+            table = {sample.header[0]: mean.first["id"]}
+            meant = sample.columns_of({name: mean.first[name].dtype for name in names}, what)
+        found = {name: mean.column(one) for name, one in meant.items()}
+        table |= {name: column for name, (column, _) in found.items()}
+        made = {name: how for name, (_, how) in found.items()}
     tables.require_finite(table, what)
     table = fitted(table, what, sample)
     stream = io.StringIO(newline="")
     tables.write_csv(stream, table)
+    content = hashlib.sha256(stream.getvalue().encode()).hexdigest()
+    folder = output_dir() / store.SUBMISSIONS
+    file = folder / f"{title}_{content[:8]}.csv"
     about = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv[1:],
         "rows": len(next(iter(table.values()))),
         "columns": made,
         "sample": None if sample is None else sample.file.name,
-        "runs": [source.about(marks.get(source.run.title, ())) for source in sources],
+        "runs": [source.metadata(marks.get(source.run.title, ())) for source in sources],
     }
-    file = write_submission(output_dir(), title, stream.getvalue(), about)
-    return Submission(file, list(sources), made, sample.file if sample else None, about)
+    files.make_folder(folder)
+    files.write_text(file, stream.getvalue())
+    files.write_json(file.with_suffix(".json"), {"file": file.name, "sha256": content, **about})
+    return file, about
 
 
 def _sample(sources: Sequence[Source], what: str, table: Columns) -> Sample | None:
@@ -632,25 +555,6 @@ def _sample(sources: Sequence[Source], what: str, table: Columns) -> Sample | No
             named = None
         if sample := find_sample(named, what, table):
             found[sample.file] = sample
-    require(
-        len(found) < 2, f"{what}: the runs have different sample submissions: {', '.join(map(display_path, found))}"
-    )
+    samples = ", ".join(map(display_path, found))
+    require(len(found) < 2, f"{what}: the runs have different sample submissions: {samples}")
     return next(iter(found.values()), None)
-
-
-def _as_it_is(source: Source) -> tuple[Columns, dict[str, str]]:
-    """The submission that the training on all rows has written."""
-    import numpy
-
-    columns = tables.read_csv(source.parts[0].folder / SUBMISSION)
-    return {name: numpy.array(column) for name, column in columns.items()}, {name: name for name in columns}
-
-
-def _columns(mean: Mean, sample: Sample | None, what: str) -> tuple[Columns, dict[str, str]]:
-    """The columns of a submission, and how each was made."""
-    if sample is None:
-        first, meant = "id", {name: name for name in (["prediction"] if "prediction" in mean.names else mean.names)}
-    else:
-        first, meant = sample.header[0], sample.columns_of({name: mean.dtype(name) for name in mean.names}, what)
-    found = {name: mean.column(one) for name, one in meant.items()}
-    return {first: mean.ids} | {name: one for name, (one, _) in found.items()}, {n: m for n, (_, m) in found.items()}

@@ -1,4 +1,4 @@
-"""Predictions: named columns with exact types, in NumPy's own format; a million rows take a moment."""
+"""Tables of predictions: named NumPy columns, one entry per row; their checks, their files, the same rows in two."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -21,9 +20,8 @@ if TYPE_CHECKING:
 
     Columns = dict[str, numpy.ndarray]
 
-CSV_ROWS = 10_000
+CSV_ROWS = 10_000  # that are Python objects at a time
 PLAIN = {bool, int, float, str, type(None)}
-BLOCK = 4096  # rows
 UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, MemoryError, RuntimeError)
 WIDEST = 2**30  # bytes of a column of text; a longer text is no id and no label
 
@@ -126,13 +124,20 @@ def require_unique(ids: numpy.ndarray, what: str) -> str:
 
     require(ids.ndim == 1, f"{what}: the ids have the shape {ids.shape}: one per row")
     numbers = digests(ids)
-    if not is_ascending(ids) and not _are_unique(numbers):
+    if not is_ascending(ids) and not is_ascending(numpy.sort(numbers)):
         found, counts = numpy.unique(ids, return_counts=True)
-        twice = counts > 1
-        if twice.any():
-            first = found[twice][0]
-            raise Error(f"{what}: {int(twice.sum())} ids are there more than once, such as {first}")
+        twice = found[counts > 1]
+        if len(twice):
+            raise Error(f"{what}: {len(twice)} ids are there more than once, such as {twice[0]}")
     return _fingerprint(ids.dtype, numbers)
+
+
+def require_same_kind(ids: numpy.ndarray, others: numpy.ndarray, what: str, whose: str) -> None:
+    """Raise an `Error` unless both are whole numbers, or both are of one kind: the id 1 is another than "1"."""
+    require(
+        others.dtype.kind == ids.dtype.kind or {others.dtype.kind, ids.dtype.kind} <= set("iu"),
+        f"{what}: the ids are {ids.dtype}, and those {whose} are {others.dtype}",
+    )
 
 
 def digests(ids: numpy.ndarray) -> numpy.ndarray:
@@ -147,9 +152,7 @@ def digests(ids: numpy.ndarray) -> numpy.ndarray:
         code = numpy.dtype({"U": "u4", "S": "u1"}[ids.dtype.kind]).newbyteorder(ids.dtype.byteorder)
         letters = numpy.ascontiguousarray(ids).view(code).reshape(len(ids), -1)
         keys = numpy.random.default_rng(0).integers(2**64, size=letters.shape[1], dtype=numpy.uint64)
-        found = numpy.empty(len(ids), numpy.uint64)
-        for start in range(0, len(ids), BLOCK):  # as much as the cache of a core takes
-            numpy.matmul(letters[start : start + BLOCK], keys, out=found[start : start + BLOCK])
+        found = numpy.einsum("ij,j->i", letters, keys)
     elif ids.dtype.kind == "f":
         found = (ids.astype(numpy.float64) + 0.0).view(numpy.uint64)  # -0.0 is 0.0
     else:
@@ -157,12 +160,6 @@ def digests(ids: numpy.ndarray) -> numpy.ndarray:
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         found = (found ^ (found >> numpy.uint64(shift))) * numpy.uint64(factor)
     return found ^ (found >> numpy.uint64(31))
-
-
-def _are_unique(numbers: numpy.ndarray) -> bool:
-    import numpy
-
-    return is_ascending(numpy.sort(numbers))
 
 
 def fingerprint(ids: numpy.ndarray) -> str:
@@ -198,23 +195,59 @@ def target_hash(table: Columns) -> str | None:
     import numpy
 
     names = targets(table)
+    if not names:
+        return None
     numbers = digests(table["id"])
     for name in names:
         for column in numpy.atleast_2d(comparable(table[name]).T):
             numbers = digests(numbers * numpy.uint64(0x9E3779B97F4A7C15) ^ digests(column))
-    return (
-        hashlib.sha256(f"{names} {_fingerprint(numbers.dtype, numbers)}".encode()).hexdigest()[:16] if names else None
-    )
+    return hashlib.sha256(f"{names} {_fingerprint(numbers.dtype, numbers)}".encode()).hexdigest()[:16]
 
 
 def common(one: numpy.ndarray, other: numpy.ndarray) -> list[Any]:
     """The ids that are in both; each of the two has none twice."""
     import numpy
 
-    if _are_unique(numpy.concatenate([digests(one), digests(other)])):
+    if not len(numpy.intersect1d(digests(one), digests(other))):
         return []
-    known = set(one.tolist())
-    return [each for each in other.tolist() if each in known]
+    return numpy.intersect1d(one, other).tolist()
+
+
+def aligned(table: Columns, ids: numpy.ndarray, what: str, other: str) -> Columns:
+    """A table with its rows in the order of `ids`, (n,), each there once.
+
+    Args:
+        what, other: the table, and the one that has `ids`, for the messages.
+
+    Raises:
+        Error: the table has other ids, one twice, or ids of another type.
+    """
+    import numpy
+
+    own = table["id"]
+    require_same_kind(own, ids, what, f"of {other}")
+    if numpy.array_equal(own, ids):
+        return table
+    for key in (digests, numpy.asarray) if len(own) == len(ids) else ():  # the ids themselves, if two have one digest
+        places = numpy.empty(len(ids), numpy.intp)
+        places[numpy.argsort(key(ids), kind="stable")] = numpy.argsort(key(own), kind="stable")
+        if numpy.array_equal(own[places], ids):
+            return {name: column[places] for name, column in table.items()}
+    fewer, more = numpy.setdiff1d(ids, own), numpy.setdiff1d(own, ids)
+    examples = [*(f"{one}, which it lacks" for one in fewer[:1]), *(f"{one}, which it has alone" for one in more[:1])]
+    example = examples[0] if examples else "an id that is there twice"
+    raise Error(f"{what} has other rows than {other}: {len(fewer)} fewer and {len(more)} more, such as {example}")
+
+
+def require_same_targets(table: Columns, first: Columns, what: str, other: str) -> None:
+    """Raise an `Error` when a column of `targets` is another in two tables with the same rows in one order."""
+    for name in targets({**first, **table}):
+        for one, columns in ((other, first), (what, table)):
+            require(name in columns, f"{one} has no {name} in its out-of-fold predictions, as others have")
+        differ = differing({name: comparable(table[name])}, {name: comparable(first[name])})
+        if rows := int(differ.sum()):
+            example = first["id"][differ.argmax()]
+            raise Error(f"{what} has another {name} than {other} in {rows} rows, such as id {example}")
 
 
 def differing(one: Columns, other: Columns) -> numpy.ndarray:
@@ -272,19 +305,16 @@ def read_csv(file: Path) -> dict[str, list[str]]:
     return {name: [row[place] for row in rows] for place, name in enumerate(header)}
 
 
-def write_csv(file: Path | TextIO, table: Mapping[str, Any], as_cell: Callable[[Any], Any] | None = None) -> None:
+def write_csv(stream: TextIO, table: Mapping[str, Any], as_cell: Callable[[Any], Any] = lambda cell: cell) -> None:
     """Write columns as text, `flat`.
 
     Args:
-        as_cell: makes a cell of a value or of the name of a column, for people; None: they stay exactly as they are.
+        as_cell: makes a cell of a value or of the name of a column, for people. By default they stay as they are.
     """
     columns = flat(table)
-    rows = max(map(len, columns.values()), default=0)
-    with nullcontext(file) if not isinstance(file, Path) else open(file, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(map(as_cell, columns) if as_cell else columns)
-        for start in range(0, rows, CSV_ROWS):  # as Python's own objects, a few at a time
-            parts = [column[start : start + CSV_ROWS] for column in columns.values()]
-            values = [(part.astype(str) if part.dtype.kind == "M" else part).tolist() for part in parts]
-            lines = zip(*values, strict=True)
-            writer.writerows((map(as_cell, line) for line in lines) if as_cell else lines)
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(map(as_cell, columns))
+    for start in range(0, max(map(len, columns.values()), default=0), CSV_ROWS):
+        parts = [column[start : start + CSV_ROWS] for column in columns.values()]
+        values = [(part.astype(str) if part.dtype.kind == "M" else part).tolist() for part in parts]
+        writer.writerows(map(as_cell, line) for line in zip(*values, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated
 
@@ -12,15 +13,14 @@ from expkit.compare import find_seeds
 from expkit.errors import new_console, score_text, text, warn
 from expkit.find import find_run
 from expkit.project import display_path
-from expkit.show import blend_metadata, changed_since, show_blend
+from expkit.show import about_recipe, changed_since, show_recipe
 from expkit.store import Run, read_run
 
 console = new_console()
 
 
-class Part(Enum):
-    folds = "folds"
-    full = "full"
+Part = Enum("Part", {"folds": "folds", "full": "full"})
+Method = Enum("Method", {"mean": "mean", "rank": "rank", "hill": "hill", "fit": "fit"})
 
 
 def submit(
@@ -57,32 +57,21 @@ def submit(
     named = [folder for name in runs for folder in (find_seeds(name) if seeds else [find_run(name)])]
     found = [read_run(folder) for folder in dict.fromkeys(named)]
     sources = [choose(run, part.value if part else None, partial) for run in found]
-    marks = {source.run.title: [*_marked(source.run), *source.marks] for source in sources}
-    for title, known in marks.items():
-        for mark in known:
-            warn(f"{title}: {mark}")
-    made = write(sources, title_of(sources, is_seeds=seeds and len(runs) == 1 and len(found) > 1), marks)
+    marks = {source.run.title: _warned(source.run, source.marks) for source in sources}
+    is_seeds = seeds and len(runs) == 1 and len(found) > 1
+    file, made = write(sources, title_of(sources, is_seeds), marks)
     if as_json:
-        print(as_json_text({"path": str(made.file), **made.about}))
+        print(as_json_text({"path": str(file), **made}))
         return
     for source in sources:
-        score = source.run.score_of()
-        scored = f"  CV {source.run.metric} {score_text(score.value, score.std)}" if score else "  no CV score"
-        console.print(text(f"{source}{scored}"), soft_wrap=True)
-    for name, how in made.columns.items():
-        console.print(text(f"{name}: {how}"), soft_wrap=True)
-    fits = (
-        f"fits {display_path(made.sample)}" if made.sample else "there is no sample_submission.csv to hold it against"
-    )
-    console.print(text(f"{made.about['rows']} rows; {fits}"), soft_wrap=True)
-    console.print(text(f"wrote {display_path(made.file)}"), soft_wrap=True)
-
-
-class Method(Enum):
-    mean = "mean"
-    rank = "rank"
-    hill = "hill"
-    fit = "fit"
+        run = source.run
+        scored = "no CV score" if run.score is None else f"CV {run.metric} {score_text(run.score, run.std)}"
+        _print(f"{source}  {scored}")
+    for name, how in made["columns"].items():
+        _print(f"{name}: {how}")
+    fits = f"fits {made['sample']}" if made["sample"] else "there is no sample_submission.csv to hold it against"
+    _print(f"{made['rows']} rows; {fits}")
+    _print(f"wrote {display_path(file)}")
 
 
 def blend(
@@ -115,26 +104,33 @@ def blend(
 
     found = [read_run(folder) for folder in map(find_run, runs)]
     for run in found:
-        for mark in _marked(run):
-            warn(f"{run.title}: {mark}")
-    made = make(found, method.value, name)
-    recipe, score, best = made.run.recipe, made.run.score_of(), made.best.score_of(made.run.metric)
-    assert recipe is not None and score is not None and best is not None
-    for note in made.notes:
+        _warned(run)
+    made, best, notes = make(found, method.value, name)
+    recipe, score, best_score = made.recipe, made.score, best.score_of(made.metric)
+    assert recipe is not None and score is not None and best_score is not None
+    for note in notes or ():
         warn(note)
     if as_json:
-        about = {"run": made.run.title, "folder": made.run.folder, "metric": made.run.metric, "score": score.value}
-        about |= {"best_run": made.best.title, "best_score": best.value}
-        print(as_json_text(about | blend_metadata(recipe)))
+        about = {"run": made.title, "folder": made.folder, "metric": made.metric, "score": score}
+        about |= {"best_run": best.title, "best_score": best_score.value}
+        print(as_json_text(about | about_recipe(recipe)))
         return
-    if not made.is_new:
-        console.print(text(f"{made.run.title} is done"), soft_wrap=True)
-    show_blend(console, made.run)
-    better = score.value > best.value if made.run.greater_is_better else score.value < best.value
-    verdict = "better than" if better else "no better than"
-    console.print(text(f"{verdict} the best of its runs, {made.best.title}: {score_text(best.value, best.std)}"))
-    console.print(text(f"results: {display_path(made.run.folder)}"), soft_wrap=True)
+    if notes is None:
+        _print(f"{made.title} is done")
+    show_recipe(console, made)
+    is_better = score > best_score.value if made.greater_is_better else score < best_score.value
+    scored = score_text(best_score.value, best_score.std)
+    _print(f"{'better' if is_better else 'no better'} than the best of its runs, {best.title}: {scored}")
+    _print(f"results: {display_path(made.folder)}")
 
 
-def _marked(run: Run) -> list[str]:
-    return [*run.marks, *changed_since(run)]
+def _warned(run: Run, more: Sequence[str] = ()) -> list[str]:
+    """What to know about a run, as it has been printed."""
+    marks = [*run.marks, *changed_since(run), *more]
+    for mark in marks:
+        warn(f"{run.title}: {mark}")
+    return marks
+
+
+def _print(line: str) -> None:
+    console.print(text(line), soft_wrap=True)
