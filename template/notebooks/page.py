@@ -14,7 +14,6 @@ app = marimo.App(width="full", app_title="Runs")
 with app.setup:
     import altair as alt
     import marimo as mo
-    import numpy as np
     import pandas as pd
 
     import expkit
@@ -52,37 +51,30 @@ def curves(ticked):
 
 @app.function
 def scores(board, metric, parameters, ticked):
-    """The score of every run against each parameter; then a line for each run through all of these to its score."""
+    """The score of every run against each parameter."""
     rows = board[board["metric"] == metric].dropna(subset="score")
     parameters = page.differing(rows, parameters)
     if not parameters:
         return [f"Runs with a score in {metric}: {len(rows)}. They differ in none of these parameters."]
-    rows = page.with_color(rows, ticked[:MOST_RUNS])
-    rank = rows["score"].rank(method="max", pct=True, ascending=metric.endswith("↑"))
-    rows["shade"] = np.maximum(rank**6 / 2, min(0.3, 30 / len(rows)))
-    rows[metric] = rows["score"]
-    axes = {column: page.axis_of(rows[column]) for column in [*parameters, metric]}
-    table = page.with_axes(rows[["name", "score", "std", "folds", "marks", "color", "shade"]], axes.values())
-    color = page.color_of(ticked[:MOST_RUNS])
-    points = [point(table, place, title, axes[title], metric, color) for place, title in enumerate(parameters)]
-    lines = page.parallel(table, axes, color)
-    note = f"Runs with a score in {metric}: {len(rows)}. Grey are those not ticked, a triangle is one with a mark. "
-    note += "In the chart of lines, each is a run: the better its score, the darker."
-    return [note, page.grid([alt.concat(*points, columns=3), lines], 1)]
+    rows, color = page.with_color(rows, ticked[:MOST_RUNS]), page.color_of(ticked[:MOST_RUNS])
+    note = f"Runs with a score in {metric}: {len(rows)}. Grey are those not ticked, a triangle is one with a mark."
+    return [note, page.grid([against(rows, parameter, metric, color) for parameter in parameters])]
 
 
 @app.function
-def point(table, place, title, axis, metric, color):
+def against(rows, parameter, metric, color):
     """The score of every run against one parameter."""
+    values = rows[parameter] if page.is_number(rows[parameter]) else rows[parameter].fillna("none")
+    table = rows[["name", "score", "std", "folds", "marks", "color"]].assign(x=values)
     chart = alt.Chart(table, width=270, height=210).mark_point(filled=True)
     return chart.encode(
-        page.x_of(place, title, axis),
+        page.x_axis(values, parameter),
         alt.Y("score:Q", title=metric, scale=alt.Scale(zero=False, padding=10)),
         color,
         opacity=alt.condition(page.IS_OTHER, alt.value(0.4), alt.value(1)),
         size=alt.condition(page.IS_OTHER, alt.value(25), alt.value(90)),
         shape=alt.condition("datum.marks", alt.value("triangle-up"), alt.value("circle")),
-        tooltip=["name", "score", "std", alt.Tooltip(f"text{place}:N", title=title), "folds", "marks"],
+        tooltip=["name", "score", "std", alt.Tooltip("x", title=parameter), "folds", "marks"],
     )
 
 
@@ -144,7 +136,7 @@ def _():
     axes = mo.ui.multiselect(parameters, value=parameters[:6], full_width=True)
     facts = f"{len(board)} runs, {board['score'].isna().sum()} of them without a score. "
     facts += "↑: higher is better, ↓: lower is better. The charts show the ticked runs."
-    page.shown("Runs", [facts, table])
+    page.section("Runs", [facts, table])
     return axes, board, facts, file, table
 
 
@@ -153,7 +145,7 @@ def _(table):
     ticked = table.value["name"].tolist()
     curve_parts = curves(ticked)
     whose = mo.ui.dropdown(ticked, value=ticked[0] if ticked else None, full_width=True)
-    page.shown("Learning curves", curve_parts)
+    page.section("Learning curves", curve_parts)
     return curve_parts, ticked, whose
 
 
@@ -161,14 +153,14 @@ def _(table):
 def _(axes, board, ticked):
     metrics = board["metric"].dropna().unique()
     score_parts = [part for metric in metrics for part in scores(board, metric, axes.value, ticked)]
-    page.shown("Score and parameters", [axes, *score_parts])
+    page.section("Score and parameters", [axes, *score_parts])
     return (score_parts,)
 
 
 @app.cell
 def _(whose):
     error_parts = errors(whose.value) if whose.value else ["Tick a run."]
-    page.shown("Where the out-of-fold rows err", [whose, *error_parts])
+    page.section("Where the out-of-fold rows err", [whose, *error_parts])
     return
 
 
@@ -180,7 +172,7 @@ def _(board, curve_parts, facts, file, score_parts, ticked):
         return page.html_page("Runs", sections | {"Where the out-of-fold rows err": wrong}, ticked)
 
     if file:
-        page.write_page(file, whole())
+        file.write_text(whole(), encoding="utf-8")
     mo.download(whole, "page.html", "text/html", label="This page as one file")
     return
 

@@ -47,7 +47,7 @@ def test_a_model_of_the_experiments_own_class_in_a_fresh_process(project: Projec
     """A pickle names the class's module, which nobody has imported there."""
     with own_experiment(with_models("Constant(fold.number + 0.5)")) as folder:
         expkit.run(folder.name)
-        script = f"import expkit; run = expkit.load_run('{folder.name}'); print(run.model(2).value, run.model(2))"
+        script = f"import expkit; model = expkit.load_model('{folder.name}', 2); print(model.value, model)"
         environment = project.environment(
             PROJECT_ROOT=str(root), EXPKIT_ROOT=str(expkit.code_root()), PYTHONPATH=str(expkit.code_root() / "src")
         )

@@ -52,7 +52,7 @@ def exp(*arguments: str, code: int = 0) -> str:
     return result.stdout
 
 
-def blend(*arguments: str) -> tuple[expkit.LoadedRun, dict[str, Any]]:
+def blend(*arguments: str) -> tuple[expkit.Run, dict[str, Any]]:
     """The blend as a run, and what the command says of it."""
     made = json.loads(exp("blend", "--json", *arguments))
     return expkit.load_run(made["run"]), made
@@ -78,8 +78,8 @@ def test_the_mean(market: dict[str, list[str]]) -> None:
     assert numpy.allclose(run.oof["prediction"], columns(market["price"]).mean(axis=0))
     assert list(made["weights"].values()) == pytest.approx([1 / 3] * 3) and made["flattering"] is None
     error = run.oof["prediction"] - run.oof["target"]
-    assert run.row.score == pytest.approx(float((error**2).mean() ** 0.5)) == made["score"]
-    assert not run.row.greater_is_better and run.row.metric == "rmse" and run.row.marks == ()
+    assert run.score == pytest.approx(float((error**2).mean() ** 0.5)) == made["score"]
+    assert not run.greater_is_better and run.metric == "rmse" and run.marks == ()
     assert made["best_run"] == market["price"][0], "the lowest error"
     test = [
         numpy.mean([expkit.load_run(name).test(fold)["prediction"] for fold in range(3)], axis=0)
@@ -103,7 +103,7 @@ def test_probabilities_are_blended_and_give_the_class(market: dict[str, list[str
     assert len(names) == 3 and all(numpy.allclose(run.oof[name], means[name]) for name in names)
     best = [max(names, key=lambda name: means[name][row]).removeprefix("probability_") for row in range(300)]
     assert run.oof["prediction"].tolist() == best
-    assert run.row.score == made["score"] == numpy.mean(run.oof["prediction"] == run.oof["target"])
+    assert run.score == made["score"] == numpy.mean(run.oof["prediction"] == run.oof["target"])
     assert set(run.test(None)) == {"id", "prediction", *names}
 
 
@@ -122,9 +122,9 @@ def test_weights_are_scored_by_rows_that_they_are_not_fitted_on(
     for found in (list(made["weights"].values()), *made["by_part"].values()):
         assert min(found) >= 0 and sum(found) == pytest.approx(1)
     experiment = expkit.load_experiment(market[kind][0].partition("/")[0]).experiment
-    assert made["score"] == run.row.score == pytest.approx(experiment.metric(oof))
-    sign = 1 if run.row.greater_is_better else -1
-    scores = [expkit.load_run(name).row.score for name in market[kind]]
+    assert made["score"] == run.score == pytest.approx(experiment.metric(oof))
+    sign = 1 if run.greater_is_better else -1
+    scores = [expkit.load_run(name).score for name in market[kind]]
     assert sign * made["flattering"] >= max(sign * score for score in scores if score is not None)
     by_all = numpy.array(list(made["weights"].values()))
     tests = [[expkit.load_run(name).test(fold)[column] for fold in range(3)] for name in market[kind]]
@@ -182,12 +182,12 @@ def test_a_blend_is_a_run(market: dict[str, list[str]]) -> None:
     assert row.score == made["score"] and "best-prices" in exp("board")
     shown = exp("show", "best-prices")
     assert all(name in shown for name in market["price"]) and "too good, with weights fitted on all folds" in shown
-    recipe = run.record.recipe
+    recipe = run.recipe
     assert recipe is not None and [parent.run for parent in recipe.parents] == market["price"]
     ids = [store.read_run_info(expkit.load_run(name).folder) for name in market["price"]]
     assert [parent.id for parent in recipe.parents] == [info["id"] for info in ids if info]
     other, _ = blend(*market["price"][:2])
-    difference = exp("diff", other.row.name, "best-prices")
+    difference = exp("diff", other.title, "best-prices")
     assert "blend.method" in difference and "mean" in difference and "hill" in difference and "weights" in difference
     assert "a blend has none of its own" in difference
     assert exp("reproduce", "best-prices").strip() == "identical"
@@ -205,47 +205,50 @@ def test_the_same_command_again_finds_it_done(market: dict[str, list[str]]) -> N
     assert "is done" in exp("blend", *market["risk"], "--method", "fit")
     assert {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")} == before
     (first.folder / "fold1/result.json").unlink()
-    assert "partial" in expkit.load_run(first.folder).row.marks
+    assert "partial" in expkit.load_run(first.folder).marks
     again, _ = blend(*market["risk"], "--method", "fit")
-    assert again.row.marks == () and not first.folder.exists(), "made anew, beside the broken one"
+    assert again.marks == () and not first.folder.exists(), "made anew, beside the broken one"
 
 
 def test_a_blend_of_blends(market: dict[str, list[str]]) -> None:
     one, _ = blend(*market["price"][:2])
-    run, _ = blend(one.row.name, market["price"][2])
+    run, _ = blend(one.title, market["price"][2])
     expected = [0.25, 0.25, 0.5] @ columns(market["price"])
     assert numpy.allclose(run.oof["prediction"], expected)
-    assert run.test(None)["prediction"].shape == (40,) and exp("reproduce", run.row.name).strip() == "identical"
+    assert run.test(None)["prediction"].shape == (40,) and exp("reproduce", run.title).strip() == "identical"
 
 
 def test_a_blend_whose_runs_have_changed_is_marked(root: Path) -> None:
+    def marks(run: expkit.Run) -> tuple[str, ...]:
+        return expkit.load_run(run.folder).marks
+
     with own_experiment(files("price")) as folder:
         name = folder.name
         for seed in range(2):
             expkit.run(name, overrides=[f"exp.seed={seed}"])
         run, _ = blend(f"{name}/light,exp.seed=0", f"{name}/light,exp.seed=1", "--name", "both")
         top, _ = blend("blends/both", f"{name}/light,exp.seed=0", "--name", "top")
-        assert run.row.marks == () and top.row.marks == ()
+        assert marks(run) == () and marks(top) == ()
         expkit.run(name, overrides=["exp.seed=1", "overwrite=true"])
-        assert run.row.marks == (f"{name}/light,exp.seed=1 has been replaced",)
-        assert top.row.marks == run.row.marks, "and of what it is made of, in turn"
+        assert marks(run) == (f"{name}/light,exp.seed=1 has been replaced",)
+        assert marks(top) == marks(run), "and of what it is made of, in turn"
         assert "has been replaced" in exp("show", "both")
         assert exp("reproduce", "both").strip() == "identical", "the same training again"
         renewed, _ = blend(f"{name}/light,exp.seed=0", f"{name}/light,exp.seed=1", "--name", "both")
-        assert renewed.row.marks == () and renewed.folder != run.folder
-        assert any("blends/both has been replaced" in mark for mark in top.row.marks)
+        assert marks(renewed) == () and renewed.folder != run.folder
+        assert any("blends/both has been replaced" in mark for mark in marks(top))
         fold = expkit.load_run(f"{name}/light,exp.seed=0").folder / "fold1"
         oof = (fold / "oof.npz").read_bytes()
         (fold / "oof.npz").write_bytes(b"")
-        assert any("has changed" in mark for mark in renewed.row.marks)
+        assert any("has changed" in mark for mark in marks(renewed))
         with pytest.raises(expkit.Error, match="partial.*: a blend needs every fold"):
             exp("reproduce", "both")
         (fold / "oof.npz").write_bytes(oof)
-        assert renewed.row.marks == ()
+        assert marks(renewed) == ()
         (root / "input/x.csv").write_text("1")
         expkit.run(name, overrides=["exp.seed=1", "overwrite=true", "exp.fold=[0]"])
         made, _ = blend(f"{name}/light,exp.seed=0", f"{name}/light,exp.seed=1", "--name", "mixed")
-        assert made.row.marks == (f"{name}/light,exp.seed=1: mixed data",), "a run's own mark is the blend's, too"
+        assert marks(made) == (f"{name}/light,exp.seed=1: mixed data",), "a run's own mark is the blend's, too"
         assert "data changed since (x.csv is new" in exp("show", "mixed")
 
 
@@ -263,7 +266,7 @@ def test_reproduce_says_what_differs(root: Path) -> None:
         printed = exp("reproduce", "both", code=1)
     assert "weights" in printed and "fold 0: 100 of 100 rows differ" in printed and "all data: 40 of 40 rows" in printed
     assert f"{names[1]} has been replaced" in printed
-    assert run.row.marks
+    assert run.marks
 
 
 # What does not fit
@@ -310,7 +313,7 @@ def test_rows_targets_and_folds_that_differ(root: Path, capfd: pytest.CaptureFix
         mean, _ = blend(name, two)
         assert numpy.allclose(mean.oof["prediction"], columns([name, two]).mean(axis=0)), "aligned by the id"
         made, _ = blend(name, two, "--method", "hill", "--name", "folds")
-    assert made.row.n_folds == 3
+    assert made.n_folds == 3
     expected = expkit.load_run(name).oof
     assert made.oof["id"].tolist() == expected["id"].tolist() and made.oof["fold"].tolist() == expected["fold"].tolist()
 
@@ -322,7 +325,7 @@ def test_a_single_split(root: Path) -> None:
             expkit.run(folder.name, overrides=["exp.n_folds=1", f"exp.seed={seed}"])
         names = [row.name for row in expkit.read_board()]
         run, made = blend(*names, "--method", "hill")
-    assert (run.row.n_folds, run.row.folds_done, len(made["by_part"])) == (1, 1, 5)
+    assert (run.n_folds, len(run.done), len(made["by_part"])) == (1, 1, 5)
 
 
 def test_probabilities_in_one_column(root: Path) -> None:

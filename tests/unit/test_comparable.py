@@ -306,7 +306,7 @@ def test_identical_predictions(price: Path) -> None:
     """In whatever order of the rows; a blend of them says so, too."""
     assert compared("/a", "/b")["verdict"] == "identical"
     score(price, "c")
-    a, b, c = (expkit.load_run(f"/{name}").record for name in "abc")
+    a, b, c = (expkit.load_run(f"/{name}") for name in "abc")
     assert verdict([(a, b), (a, c)])["verdict"] != "identical", "one of two seeds"
     row = '{"id": ids, "target": truth(rows), "prediction": truth(rows) + random.normal(0, noise, len(rows))}'
     backwards = f"{{name: column[::-1] for name, column in {row}.items()}}"
@@ -331,13 +331,13 @@ def test_a_score_over_the_folds_everywhere(root: Path) -> None:
     with own_experiment(text) as folder:
         for name, noise in (("a", 0.2), ("b", 0.3)):
             expkit.run(folder.name, overrides=[f"exp.name={name}", f"exp.train.noise={noise}", f"exp.seed={len(name)}"])
-        runs = [expkit.load_run(f"/{name}").record.score_of() for name in ("a,", "b,")]
+        runs = [expkit.load_run(f"/{name}").score_of() for name in ("a,", "b,")]
         assert all(run and run.value == run.mean != run.over_rows for run in runs)
         found = compared("/a,", "/b,")
         assert "better_by" in found["rows"], found
         assert runs[0] and runs[1] and found["rows"]["better_by"] == pytest.approx(runs[1].value - runs[0].value)
         made = json.loads(exp("blend", "/a,", "/b,", "--name", "two", "--json"))
-        scores = expkit.load_run("two").record.score_of()
+        scores = expkit.load_run("two").score_of()
         assert scores and made["score"] == scores.value == scores.mean != scores.over_rows
         assert compared("/a,", "two")["rows"]["better_by"] == pytest.approx(scores.value - runs[0].value)
         made = json.loads(exp("blend", "/a,", "/b,", "--method", "hill", "--name", "hill", "--json"))

@@ -8,7 +8,7 @@ import pytest
 from commands import command
 
 import expkit
-from expkit.show import last_curves
+from expkit.show import last_curve
 
 EPOCHS = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": 0.25} for epoch in range(1, 5)]
 STEPS = [{"step": step, "loss": 10.0, "rate": 0.5} for step in range(100, 1100, 100)]
@@ -31,7 +31,7 @@ def test_a_curve_over_its_own_axis(
     """`exp show` draws epochs, else steps, else rows, and never mixes them; `history` gives each for itself."""
     command("exp.fold=[0]", during=lambda fold: [fold.log(row) for row in rows]).train()
     run = expkit.load_run("light")
-    curve = last_curves(run)
+    curve = last_curve(run)
     assert (curve is not None) == bool(metric)
     if curve is not None:
         points = curve["folds"]["0"]

@@ -199,7 +199,7 @@ def test_predictions_as_csv_are_text(root: Path, monkeypatch: pytest.MonkeyPatch
     shown = ["'=1+1", "'+x", "'-x", "'@x", "�=1", "�=1", "-0.5", "+1e3", "�]52;c;aGk=�", "plain", "ü"]
     table = {"id": ids, "=name\x1b[2J": [-1.5] * len(ids), "prediction": [1.0] * len(ids)}
     command("exp.fold=[0]", "exp.n_folds=1", during=lambda fold: None).train()
-    monkeypatch.setattr(expkit.LoadedRun, "oof", tables.columns(table, "a table"))
+    monkeypatch.setattr(expkit.Run, "oof", tables.columns(table, "a table"))
     rows = list(csv.reader(io.StringIO(exp("oof", "light"))))
     assert [row[0] for row in rows[1:]] == shown and rows[0] == ["id", "'=name�[2J", "prediction"]
     assert {row[1] for row in rows[1:]} == {"-1.5"}, "a number is no formula"

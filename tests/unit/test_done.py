@@ -14,7 +14,7 @@ from helpers import counting
 import expkit
 from expkit import store
 from expkit.errors import Error
-from expkit.show import about_run
+from expkit.show import run_metadata
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_fold_that_is_not_as_it_was_left(run: Path, name: str, damage: Callabl
     [row] = expkit.read_board()
     assert row.folds_done == 2 and row.score == 10.0
     assert row.marks[0] == "partial" and any("fold1" in mark for mark in row.marks[1:])
-    assert expkit.load_run(run).folds == [0, 2]
+    assert expkit.load_run(run).done.keys() == {0, 2}
     trained: list[int | None] = []
     command("exp.n_folds=3", during=lambda fold: trained.append(fold.number)).train()
     assert trained == [1]
@@ -125,7 +125,7 @@ def test_a_fold_that_has_failed_says_why_until_it_is_trained_again(root: Path) -
         command("exp.n_folds=3").train()
     [row] = expkit.read_board()
     assert (row.score, row.folds_done, row.marks) == (None, 0, ("failed",))
-    about = about_run(expkit.load_run("light"))
+    about = run_metadata(expkit.load_run("light"))
     assert about["failed"] == {f"fold{number}": "ValueError: planted" for number in range(3)}
 
     (control / "fail0").unlink()
@@ -142,4 +142,4 @@ def test_a_fold_that_has_failed_says_why_until_it_is_trained_again(root: Path) -
     (control / "fail2").unlink()
     command("exp.n_folds=3").train()
     [row] = expkit.read_board()
-    assert (row.folds_done, row.marks, about_run(expkit.load_run("light"))["failed"]) == (3, (), {})
+    assert (row.folds_done, row.marks, run_metadata(expkit.load_run("light"))["failed"]) == (3, (), {})

@@ -583,19 +583,19 @@ def test_load_run(shop: Path) -> None:
 
     run = expkit.load_run(BEST)
     assert run.config.exp.train.learning_rate == 3e-3
-    assert run.folds == [0, 1, 2, 3, 4]
+    assert list(run.done) == [0, 1, 2, 3, 4]
     assert len(run.history(2)["valid_accuracy"]) == 40
     oof = run.oof
-    assert len(oof["id"]) == 1437 == len(set(oof["id"])) and set(oof["fold"]) == set(run.folds)
+    assert len(oof["id"]) == 1437 == len(set(oof["id"])) and set(oof["fold"]) == set(run.done)
     assert oof["id"].dtype.kind == "i" and list(oof["id"]) == sorted(oof["id"])
-    assert np.mean(oof["target"] == oof["prediction"]) == run.row.score
+    assert np.mean(oof["target"] == oof["prediction"]) == run.score
     assert run.result(1)["fold"] == 1 and len(run.test(1)["prediction"]) == 360
-    X = run.module("model").load_data().test_X[:3]
-    assert run.model(0).predict_proba(X).shape == (3, 10)
-    assert np.allclose(run.predict(X), np.mean([run.model(fold).predict_proba(X) for fold in run.folds], axis=0))
+    X = expkit.load_module(BASELINE, "model").load_data().test_X[:3]
+    predicted = [expkit.load_model(run, fold).predict_proba(X) for fold in run.done]
+    assert predicted[0].shape == (3, 10) and np.allclose(expkit.predict(run, X), np.mean(predicted, axis=0))
     mistakes: dict[str, Callable[[], object]] = {
         "fold 9 of": lambda: run.history(9),
-        "the training on all data of": lambda: run.model(None),
+        "the training on all data of": lambda: expkit.load_model(run, None),
         "larger may be": lambda: expkit.load_run("larger"),
     }
     for message, mistake in mistakes.items():
@@ -605,7 +605,7 @@ def test_load_run(shop: Path) -> None:
 
 def test_runs_without_pandas(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(expkit.Error, match="expkit.runs needs pandas"):
+    with pytest.raises(expkit.Error, match="this needs pandas"):
         expkit.runs()
 
 

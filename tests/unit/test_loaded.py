@@ -60,7 +60,7 @@ def with_models(values: str) -> dict[str, str]:
 def test_predict(root: Path, values: str, expected: list[object]) -> None:
     with own_experiment(with_models(values)) as folder:
         expkit.run(folder.name)
-        found = expkit.load_run(folder.name).predict(numpy.zeros((2, 1)))
+        found = expkit.predict(folder.name, numpy.zeros((2, 1)))
     assert found.tolist() == expected
 
 
@@ -75,7 +75,7 @@ def test_models_that_cannot_predict_together(root: Path, values: str, message: s
     with own_experiment(with_models(values)) as folder:
         expkit.run(folder.name)
         with pytest.raises(expkit.Error, match=message):
-            expkit.load_run(folder.name).predict(numpy.zeros((2, 1)))
+            expkit.predict(folder.name, numpy.zeros((2, 1)))
 
 
 def test_predictions_side_by_side(root: Path) -> None:
@@ -102,7 +102,7 @@ def test_predictions_side_by_side(root: Path) -> None:
         assert list(classes.columns) == ["id", "target", "fold", *expected]
         assert isinstance(classes, pandas.DataFrame)
         for wrong, message in (
-            ([one, first], "the ids are int64, and those of"),
+            ([one, first], "has other ids than"),
             (one, "takes a list of runs"),
             ([], "this one is empty"),
         ):

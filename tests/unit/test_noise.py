@@ -509,14 +509,14 @@ def test_better_or_worse(price: Path) -> None:
     run, before = names(), files_in(expkit.output_dir())
     found = compared(run["good"], run["bad"])
     good, bad = [expkit.load_run(run[name]) for name in ("good", "bad")]
-    assert list(good.record.done[0].predictions()["id"]) == list(bad.record.done[0].predictions()["id"])[::-1]
-    assert good.row.score is not None and bad.row.score is not None
+    assert list(good.done[0].predictions()["id"]) == list(bad.done[0].predictions()["id"])[::-1]
+    assert good.score is not None and bad.score is not None
     assert (found["metric"], found["greater_is_better"], found["verdict"]) == ("rmse", False, "worse")
-    scores = [run.record.score_of() for run in (good, bad)]
+    scores = [run.score_of() for run in (good, bad)]
     differences = [scores[0].folds[fold] - scores[1].folds[fold] for fold in range(3) if scores[0] and scores[1]]
     assert found["folds"] == vars(corrected_t(differences, 1 / 2)) | {"folds": [0, 1, 2], "seeds": []}
     rows = found["rows"]
-    assert rows["better_by"] == pytest.approx(good.row.score - bad.row.score)
+    assert rows["better_by"] == pytest.approx(good.score - bad.score)
     assert rows["low"] < rows["better_by"] < rows["high"] < 0
     about = {"rows": 300, "groups": None, "parts": 20}
     assert {name: rows[name] for name in about} == about
@@ -602,7 +602,7 @@ def test_other_targets_other_data_other_groups(quick: Path) -> None:
             expkit.run(folder.name, overrides=[f"exp.name=s{seed}", f"exp.seed={seed}", "exp.train.fails=true"])
         assert compared("s0", "s1")["verdict"] == "not comparable"
         assert compared("s0", "s1")["reason"].startswith("other target: ")
-        runs = [expkit.load_run(f"s{seed}").record for seed in (0, 1, 2)]
+        runs = [expkit.load_run(f"s{seed}") for seed in (0, 1, 2)]
         found = verdict([(runs[0], runs[2]), (runs[1], runs[1])])
         assert found["verdict"] == "not comparable" and "has another target than" in found["reason"], "of another seed"
         assert compared("s2", "s3")["rows"]["reason"] == "the column group is not the same in all of the runs"

@@ -151,7 +151,7 @@ def commands(one: str, other: str) -> list[list[str]]:
 
 def parts(row: Row) -> list[Callable[[], Any]]:
     """What a program reads of a run."""
-    run = expkit.LoadedRun(row.folder)
+    run = expkit.load_run(row.folder)
     return [
         lambda: run.config.exp.name,
         lambda: [run.test(fold) for fold in run.folds],
@@ -180,7 +180,7 @@ class Reader:
 
     def __init__(self, sample: Path) -> None:
         self.known = {row.name: row for row in expkit.read_board(sample / "output")}
-        self.oof = {row.name: expkit.LoadedRun(row.folder).oof for row in self.known.values()}
+        self.oof = {row.name: expkit.load_run(row.folder).oof for row in self.known.values()}
         self._turn = 0
 
     def read(self, is_forged: bool = False, count: int = 100) -> None:
@@ -194,7 +194,7 @@ class Reader:
         changed = [row for row in rows if row.name not in self.known or values(row) != values(self.known[row.name])]
         for row in [] if is_forged else changed:
             is_marked = row.marks or warnings.getvalue()
-            table = {} if is_marked else expkit.LoadedRun(row.folder).oof
+            table = {} if is_marked else expkit.load_run(row.folder).oof
             assert is_marked or row.score is None or row.score == TRUTH[str(row.metric)](table), row
             assert is_marked or row.name not in self.known, (row, self.known[row.name])
         first = (changed or rows or [None])[self._turn % len(changed or rows or [None])]
@@ -218,7 +218,7 @@ class Reader:
             except (expkit.Error, AttributeError) as error:  # AttributeError: the configuration has no such key
                 assert isinstance(error, expkit.Error) or str(error) in ("exp", "name"), error
         if first.name in self.known and not first.marks and not is_forged:
-            oof = expkit.LoadedRun(first.folder).oof
+            oof = expkit.load_run(first.folder).oof
             assert oof.keys() == self.oof[first.name].keys()
             assert all((oof[name] == column).all() for name, column in self.oof[first.name].items()), first
 
@@ -340,7 +340,7 @@ def test_a_planted_pickle_is_not_loaded(sample: Path, run_of: Path, root: Path) 
                 reseal(result, fold=1, files=listed | {name: [about.st_size, about.st_mtime_ns, None]})
             Reader(sample).read(is_forged=True)
             with pytest.raises((expkit.Error, ValueError)):
-                expkit.load_run("light,exp.train.x=3").model(1)
+                expkit.load_model("light,exp.train.x=3", 1)
     assert not (root / "pwned").exists()
 
 

@@ -101,7 +101,7 @@ MAKERS = {
     "store/records.py": ("read_checked",),
     "compare.py": ("_marked", "_as_one"),
     "board.py": ("_of_before",),
-    "show.py": ("changed_since", "_sources_changed"),
+    "show.py": ("changed_since",),
 }
 NO_MARKS = {"its values do not fit", "its keys do not fit", " seeds", " more"}  # of `broken run.json (...)`; a column
 

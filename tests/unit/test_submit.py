@@ -54,7 +54,7 @@ def refused(*arguments: str) -> str:
     return str(caught.value)
 
 
-def train(experiment: str, *overrides: str) -> expkit.LoadedRun:
+def train(experiment: str, *overrides: str) -> expkit.Run:
     expkit.run(experiment, overrides=overrides)
     [folder] = [path for path in store.run_folders(expkit.output_dir()) if _fits(path, overrides)]
     return expkit.load_run(folder)
@@ -75,20 +75,20 @@ def test_the_mean_of_the_folds(experiments: dict[str, str], root: Path) -> None:
     tables = [run.test(fold) for fold in range(3)]
     ids = tables[0]["id"][::-1].tolist()
     sample(root, "HouseId,SalePrice", ids)
-    rows, made = submit(run.row.name)
+    rows, made = submit(run.title)
     assert [row["HouseId"] for row in rows] == ids, "in the order of the sample"
     means = numpy.mean([table["prediction"] for table in tables], axis=0)[::-1]
     assert numpy.allclose([float(row["SalePrice"]) for row in rows], means, rtol=1e-12)
     [source] = made["runs"]
     info = store.read_run_info(run.folder)
-    assert info and (source["run"], source["id"], source["from"]) == (run.row.name, info["id"], "folds")
-    assert (source["folds"], source["score"], source["version"]) == ([0, 1, 2], run.row.score, 1)
+    assert info and (source["run"], source["id"], source["from"]) == (run.title, info["id"], "folds")
+    assert (source["folds"], source["score"], source["version"]) == ([0, 1, 2], run.score, 1)
     assert made["sample"] == "sample_submission.csv" and made["columns"] == {"SalePrice": "mean of prediction"}
-    assert Path(made["path"]).name.startswith(run.row.name.replace("/", "_")), "its name leads back to the run"
-    assert submit(run.row.name)[1]["path"] == made["path"], "the same again is the same file"
+    assert Path(made["path"]).name.startswith(run.title.replace("/", "_")), "its name leads back to the run"
+    assert submit(run.title)[1]["path"] == made["path"], "the same again is the same file"
     assert len(list((root / "output/submissions").iterdir())) == 2
-    assert [row.name for row in expkit.read_board()] == [run.row.name], "a submission is no run"
-    printed = exp("submit", run.row.name)
+    assert [row.name for row in expkit.read_board()] == [run.title], "a submission is no run"
+    printed = exp("submit", run.title)
     assert "mean of the test predictions of folds 0, 1, 2" in printed and "fits " in printed
 
 
@@ -100,26 +100,26 @@ def test_labels_are_the_classes_of_the_highest_mean_probability(experiments: dic
     best = [max(names, key=lambda name: means[name][row]).removeprefix("probability_") for row in range(40)]
     assert any(not numpy.array_equal(table["prediction"], best) for table in tables), "the folds do not agree"
     sample(root, "id,species", tables[0]["id"], "cat")
-    rows, made = submit(run.row.name)
+    rows, made = submit(run.title)
     assert [row["species"] for row in rows] == best
     assert made["columns"] == {"species": "class of the highest mean probability"}
     sample(root, "id,yak,cat,dog", tables[0]["id"], "0.3,0.3,0.4")
-    rows, _ = submit(run.row.name)
+    rows, _ = submit(run.title)
     for name in ("yak", "cat", "dog"):
         assert [float(row[name]) for row in rows] == pytest.approx(means[f"probability_{name}"].tolist()), "by its name"
     (root / "input/sample_submission.csv").unlink()
-    rows, made = submit(run.row.name)
+    rows, made = submit(run.title)
     assert list(rows[0]) == ["id", "prediction"] and made["sample"] is None
-    assert "no sample_submission.csv" in exp("submit", run.row.name)
+    assert "no sample_submission.csv" in exp("submit", run.title)
 
 
 def test_a_sample_with_a_probability_gets_no_labels(experiments: dict[str, str], root: Path) -> None:
     run = train(experiments["species"])
     sample(root, "id,species", run.test(0)["id"], "0.5")
-    assert "numbers such as 0.5 in species, and the predictions are labels" in refused(run.row.name)
+    assert "numbers such as 0.5 in species, and the predictions are labels" in refused(run.title)
     risk = train(experiments["risk"], "exp.train.noise=0.5")
     sample(root, "id,Risk", risk.test(0)["id"], "0.5")
-    rows, _ = submit(risk.row.name)
+    rows, _ = submit(risk.title)
     means = numpy.mean([risk.test(fold)["prediction"] for fold in range(3)], axis=0)
     assert numpy.allclose([float(row["Risk"]) for row in rows], means)
 
@@ -127,25 +127,25 @@ def test_a_sample_with_a_probability_gets_no_labels(experiments: dict[str, str],
 def test_several_runs(experiments: dict[str, str], root: Path) -> None:
     one = train(experiments["price"])
     other = train(experiments["price"], "exp.n_folds=2", "exp.train.noise=0.9")
-    rows, made = submit(one.row.name, other.row.name)
-    by_run = [numpy.mean([run.test(fold)["prediction"] for fold in run.folds], axis=0) for run in (one, other)]
+    rows, made = submit(one.title, other.title)
+    by_run = [numpy.mean([run.test(fold)["prediction"] for fold in run.done], axis=0) for run in (one, other)]
     assert numpy.allclose([float(row["prediction"]) for row in rows], numpy.mean(by_run, axis=0)), "a run counts once"
-    assert [source["run"] for source in made["runs"]] == [one.row.name, other.row.name]
-    assert other.row.run in Path(made["path"]).name
+    assert [source["run"] for source in made["runs"]] == [one.title, other.title]
+    assert other.name in Path(made["path"]).name
     risk = train(experiments["risk"], "exp.train.noise=0.5")
     with pytest.raises(expkit.Error, match="the ids are int64, and those of .* are <U7"):
-        exp("submit", one.row.name, risk.row.name)
+        exp("submit", one.title, risk.title)
 
 
 def test_trained_on_all_rows(experiments: dict[str, str], root: Path) -> None:
     run = train(experiments["price"], "exp.mode=sub", "exp.train.noise=0.4")
-    assert "has no test predictions: call fold.save_test" in refused(run.row.name, "--from", "folds")
-    rows, made = submit(run.row.name)
+    assert "has no test predictions: call fold.save_test" in refused(run.title, "--from", "folds")
+    rows, made = submit(run.title)
     assert [float(row["prediction"]) for row in rows] == run.test(None)["prediction"].tolist()
     assert made["runs"][0]["from"] == "full" and made["runs"][0]["score"] is None
     train(experiments["price"], "exp.train.noise=0.4")
-    assert submit(run.row.name)[1]["runs"][0]["from"] == "folds", "the folds, when all have test predictions"
-    assert submit(run.row.name, "--from", "full")[1]["path"] == made["path"]
+    assert submit(run.title)[1]["runs"][0]["from"] == "folds", "the folds, when all have test predictions"
+    assert submit(run.title, "--from", "full")[1]["path"] == made["path"]
 
 
 def test_the_submission_of_the_training_on_all_rows(root: Path) -> None:
@@ -153,35 +153,35 @@ def test_the_submission_of_the_training_on_all_rows(root: Path) -> None:
     more = "fold.number is None and fold.save_submission({'id': ['a', 'b'], 'y': [0.1, 2]})"
     with own_experiment(files("price", more)) as folder:
         run = train(folder.name, "exp.train.test=False", "exp.fold=[0]")
-        assert "has no test predictions: call fold.save_test(...)" in refused(run.row.name)
+        assert "has no test predictions: call fold.save_test(...)" in refused(run.title)
         train(folder.name, "exp.train.test=False", "exp.mode=sub")
-        rows, _ = submit(run.row.name)
+        rows, _ = submit(run.title)
         assert rows == [{"id": "a", "y": "0.1"}, {"id": "b", "y": "2.0"}]
         other = train(folder.name, "exp.train.test=False", "exp.mode=sub", "exp.seed=1")
         with pytest.raises(expkit.Error, match="call fold.save_test"):
-            exp("submit", run.row.name, other.row.name)
+            exp("submit", run.title, other.title)
         sample(root, "id,y", ["a", "c"])
         with pytest.raises(expkit.Error, match="1 rows of .* are missing, such as id c"):
-            exp("submit", run.row.name)
+            exp("submit", run.title)
 
 
 def test_marks_are_said_and_missing_folds_are_refused(
     experiments: dict[str, str], root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = train(experiments["price"], "exp.fold=[0,2]")
-    assert "2 of 3 folds have test predictions" in refused(run.row.name)
-    assert "has no test predictions of a training on all rows" in refused(run.row.name, "--from", "full")
-    _, made = submit(run.row.name, "--partial")
+    assert "2 of 3 folds have test predictions" in refused(run.title)
+    assert "has no test predictions of a training on all rows" in refused(run.title, "--from", "full")
+    _, made = submit(run.title, "--partial")
     assert made["runs"][0]["folds"] == [0, 2] and "partial" in made["runs"][0]["marks"]
     (root / "input/more.csv").write_text("1")
     train(experiments["price"])
-    result = CliRunner().invoke(app, ["submit", run.row.name])
+    result = CliRunner().invoke(app, ["submit", run.title])
     assert "warning: " in result.stderr and "mixed data" in result.stderr, result.output
     (root / "input/more.csv").write_text("2")
     train(experiments["price"], "exp.mode=sub")
     assert (
         "trained on all rows with other data than the folds"
-        in (submit(run.row.name, "--from", "full")[1]["runs"][0]["marks"])
+        in (submit(run.title, "--from", "full")[1]["runs"][0]["marks"])
     )
 
 
@@ -189,11 +189,11 @@ def test_what_does_not_fit_the_sample(experiments: dict[str, str], root: Path) -
     run = train(experiments["price"])
     ids = run.test(0)["id"]
     sample(root, "id,a,b", ids, "0,0")
-    assert "has the column a, and the test predictions have prediction" in refused(run.row.name)
+    assert "has the column a, and the test predictions have prediction" in refused(run.title)
     sample(root, "id,y", [*ids[:-1], "other"])
-    assert "1 rows of" in refused(run.row.name)
+    assert "1 rows of" in refused(run.title)
     sample(root, "id,y", ids[:-1])
-    assert "1 rows are not in" in refused(run.row.name)
+    assert "1 rows are not in" in refused(run.title)
 
 
 TESTED = "exp.train.test=False"  # what several.py tests is not saved, but this
@@ -210,7 +210,7 @@ def test_k_values_a_row_are_the_columns_of_the_sample(root: Path) -> None:
     with own_experiment(files("price", f"import numpy; {saves}")) as one:
         sample(root, "id,red,green,blue", [5, 9], "0,0,0")
         run = train(one.name, TESTED, "exp.n_folds=2")
-        rows, made = submit(run.row.name)
+        rows, made = submit(run.title)
     assert rows == [
         {"id": "5", "red": "5.0", "green": "6.0", "blue": "7.0"},
         {"id": "9", "red": "2.0", "green": "3.0", "blue": "4.0"},
@@ -280,8 +280,8 @@ def test_a_sample_of_other_rows_is_said_once(root: Path, capfd: pytest.CaptureFi
         sample(root, "id,y", ids)
         run = train(folder.name, TESTED)
         printed = capfd.readouterr().err
-        assert len(run.folds) == 3 and printed.count("`exp submit` will refuse these predictions") == 1
-        assert "rows of" in refused(run.row.name)
+        assert len(run.done) == 3 and printed.count("`exp submit` will refuse these predictions") == 1
+        assert "rows of" in refused(run.title)
 
 
 TIMES = {
@@ -404,7 +404,7 @@ def test_the_training_on_all_rows_asks_the_folds(root: Path) -> None:
         train(folder.name)
         assert sub() == "[100, 110, 120]"
         assert sub("overwrite=true") == "[100, 110, 120]", "of the version that it replaces"
-        assert len(expkit.load_run(folder.name).folds) == 3
+        assert len(expkit.load_run(folder.name).done) == 3
         (root / "input/new.csv").write_text("1")
         with pytest.raises(expkit.Error, match="changed since: new.csv is new: train its folds again"):
             sub("overwrite=true")

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from expkit.errors import Error as Error
     from expkit.errors import require as require
     from expkit.fold import Fold as Fold
-    from expkit.frames import LoadedRun as LoadedRun
     from expkit.frames import curves as curves
+    from expkit.frames import load_model as load_model
+    from expkit.frames import load_module as load_module
     from expkit.frames import load_run as load_run
     from expkit.frames import mistakes as mistakes
     from expkit.frames import oof as oof
+    from expkit.frames import predict as predict
     from expkit.frames import runs as runs
     from expkit.launch import main as main
     from expkit.launch import run as run
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from expkit.reproduction import Reproduction as Reproduction
     from expkit.reproduction import reproduce as reproduce
     from expkit.splits import split as split
+    from expkit.store import Run as Run
 
 # Each is imported when it is first used: a board needs no Hydra, and a training no board.
 _NAMES = {
@@ -51,10 +54,11 @@ _NAMES = {
     ],
     "errors": ["Error", "require"],
     "board": ["Row", "read_board"],
-    "frames": ["LoadedRun", "curves", "load_run", "mistakes", "oof", "runs"],
+    "frames": ["curves", "load_model", "load_module", "load_run", "mistakes", "oof", "predict", "runs"],
     "reproduction": ["Reproduction", "reproduce"],
     "launch": ["main", "run"],
     "project": ["code_root", "input_dir", "output_dir", "project_root"],
+    "store": ["Run"],
     "fold": ["Fold"],
     "splits": ["split"],
 }

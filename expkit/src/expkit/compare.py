@@ -47,7 +47,7 @@ def compare(pairs: Sequence[tuple[Path, Path]], color: bool = False) -> dict[str
         pairs: the two; more pairs, of other seeds, count for the comparison alone.
         color: colour the difference of the code as git does for a terminal.
     """
-    from expkit.show import about_recipe
+    from expkit.show import blend_metadata
 
     records = [(read_run(old), read_run(new)) for old, new in pairs]
     runs = records[0]
@@ -58,7 +58,7 @@ def compare(pairs: Sequence[tuple[Path, Path]], color: bool = False) -> dict[str
     found: dict[str, Any] = {
         **dict(zip(("old", "new"), sides, strict=True)),
         "config": _changes(rows[0].config, rows[1].config),
-        "weights": _changes(*(about_recipe(run.recipe)["weights"] if run.recipe else {} for run in runs)),
+        "weights": _changes(*(blend_metadata(run.recipe)["weights"] if run.recipe else {} for run in runs)),
         "scores": _scores(*runs),
         "other_folds": have_other_folds(*runs),
         "comparison": verdict(records),

@@ -13,7 +13,7 @@ from expkit.compare import find_seeds
 from expkit.errors import new_console, score_text, text, warn
 from expkit.find import find_run
 from expkit.project import display_path
-from expkit.show import about_recipe, changed_since, show_recipe
+from expkit.show import blend_metadata, changed_since, show_blend
 from expkit.store import Run, read_run
 
 console = new_console()
@@ -113,11 +113,11 @@ def blend(
     if as_json:
         about = {"run": made.title, "folder": made.folder, "metric": made.metric, "score": score}
         about |= {"best_run": best.title, "best_score": best_score.value}
-        print(as_json_text(about | about_recipe(recipe)))
+        print(as_json_text(about | blend_metadata(recipe)))
         return
     if notes is None:
         _print(f"{made.title} is done")
-    show_recipe(console, made)
+    show_blend(console, made)
     is_better = score > best_score.value if made.greater_is_better else score < best_score.value
     scored = score_text(best_score.value, best_score.std)
     _print(f"{'better' if is_better else 'no better'} than the best of its runs, {best.title}: {scored}")

@@ -21,7 +21,7 @@ from expkit.cli import RUN_HELP, Run, as_cell, as_json_text
 from expkit.compare import against_best, grouped_by_seed, with_other_rows
 from expkit.errors import Error, new_console, require, text, warn
 from expkit.find import find_run, run_names
-from expkit.frames import LoadedRun, position
+from expkit.frames import load_run, position
 from expkit.notes import (
     Notes,
     about_notes,
@@ -34,7 +34,7 @@ from expkit.notes import (
     titled,
 )
 from expkit.project import display_path, output_dir
-from expkit.show import about_run, show_run
+from expkit.show import run_metadata, show_run
 from expkit.store import FAILED, HISTORY, RESULT
 
 console = new_console()
@@ -215,11 +215,11 @@ def show(
       exp show 001-larger-lr           # a part of the name is enough
       exp show 001-baseline/001-larger-lr --json
     """
-    folder = find_run(run)
+    found = load_run(run)
     if as_json:
-        print(as_json_text(about_run(LoadedRun(folder))))
+        print(as_json_text(run_metadata(found)))
     else:
-        show_run(console, folder)
+        show_run(console, found)
 
 
 def diff(
@@ -272,17 +272,16 @@ def oof(
 
     from expkit.tables import write_csv
 
-    loaded = LoadedRun(find_run(run))
-    if test:
-        folds: list[int | None] = [None] if loaded.record.recipe else [*loaded.folds]  # a blend has one for all folds
-        parts = [(number, loaded.test(number)) for number in folds]
-        names = list(parts[0][1]) if parts else []
-        table = {name: numpy.concatenate([part[name] for _, part in parts]) for name in names}
-        if parts and folds != [None]:
-            table["fold"] = numpy.concatenate([numpy.full(len(part["id"]), number) for number, part in parts])
+    found = load_run(run)
+    require(bool(found.done), f"{display_path(found.folder)} has no finished fold")
+    if not test:
+        table = found.oof
+    elif found.recipe:  # a blend has one for all folds
+        table = found.test(None)
     else:
-        table = loaded.oof
-    require(bool(table), f"{display_path(loaded.folder)} has no finished fold")
+        parts = {number: found.test(number) for number in found.done}
+        table = {name: numpy.concatenate([part[name] for part in parts.values()]) for name in found.test(min(parts))}
+        table["fold"] = numpy.concatenate([numpy.full(len(part["id"]), number) for number, part in parts.items()])
     if as_json:
         print(as_json_text({name: column.tolist() for name, column in table.items()}))
     else:
