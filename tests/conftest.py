@@ -123,7 +123,9 @@ PLAIN = """
 [project]
 name = "digits-co"
 version = "0.1.0"
-dependencies = ["expkit"]
+dependencies = [
+    "expkit",
+]
 
 [tool.expkit]
 n_folds = 5
@@ -134,7 +136,8 @@ wandb_project = "digits"
 def _make_plain(folder: Path) -> None:
     """The project of expkit in the tests' own process: a baseline, the experiment of light.py, no environment."""
     (folder / "pyproject.toml").write_text(PLAIN.lstrip())
-    shutil.copy2(ROOT / "template/.gitignore", folder)
+    for name in (".gitignore", ".gitattributes"):
+        shutil.copy2(ROOT / "template" / name, folder)
     shutil.copytree(ROOT / "template/conf", folder / "conf")
     baseline = ROOT / "expkit/src/expkit/baselines/sklearn"
     shutil.copytree(baseline, folder / "experiments/001-baseline", ignore=shutil.ignore_patterns("__pycache__"))
@@ -143,7 +146,7 @@ def _make_plain(folder: Path) -> None:
 
 
 def _make_sweeping(folder: Path) -> None:
-    clone(once("project", _make_project), folder)
+    clone_of(once("project", _make_project), folder)
     add_light(folder)
     commit_all(folder)
     call("uv", "sync", "-q", "--all-extras", cwd=folder, env=clean_environment())
@@ -166,7 +169,7 @@ def share_bytecode(source: Path, folder: Path, part: str = ".venv/lib") -> None:
                 os.link(compiled, here)
 
 
-def clone(source: Path, folder: Path) -> Path:
+def clone_of(source: Path, folder: Path) -> Path:
     """A clone of a project."""
     folder.mkdir(parents=True, exist_ok=True)
     call("git", "clone", "-q", source, ".", cwd=folder)
@@ -257,7 +260,7 @@ def shared_sweeping(home: Path) -> Project:
 
 def own_copy(project: Project, folder: Path) -> Project:
     """A clone of a project that may be changed, with the environment of the original: only expkit is its own."""
-    clone(project.folder, folder)
+    clone_of(project.folder, folder)
     call(
         "uv",
         "sync",
@@ -298,6 +301,12 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("PROJECT_ROOT", str(tmp_path / "root"))
     return tmp_path / "root"
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The project of expkit in this process, as a repository that a test may change; see `helpers.in_clone`."""
+    return clone_of(Path(os.environ["EXPKIT_ROOT"]), tmp_path / "clone")
 
 
 STARTED: list[subprocess.Popen[Any]] = []

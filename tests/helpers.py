@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from conftest import Project, background
+import pytest
+from conftest import Project, background, call, clean_environment
 from light import LIGHT
+from typer.testing import CliRunner
 
+import expkit
 from expkit import store
+from expkit.cli import app
 
 HEAVY = ("wandb", "numpy", "sklearn", "scipy", "torch", "rich", "pandas", "joblib")
 
@@ -63,3 +68,46 @@ def start(
     environment = project.environment(**{"PROJECT_ROOT": str(root), "WANDB_MODE": "disabled"} | variables)
     options = {"stdout": stdout, "stderr": subprocess.PIPE, "text": True}
     return background(project.python, *command, cwd=project.folder, env=environment, **options)
+
+
+def exp(*arguments: str) -> str:
+    """What the command prints, in this process."""
+    result = CliRunner().invoke(app, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refused(*arguments: str) -> str:
+    """The one line of an error."""
+    with pytest.raises(expkit.Error) as caught:
+        exp(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def environment_of(clone: Path, **variables: str) -> dict[str, str]:
+    return (
+        clean_environment()
+        | {"EXPKIT_ROOT": str(clone), "PYTHONPATH": str(clone / "src"), "WANDB_MODE": "disabled"}
+        | variables
+    )
+
+
+IN_CLONE = """
+import json, sys
+from typer.testing import CliRunner
+import pytest
+import expkit
+from expkit.cli import app
+for arguments in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(app, arguments)
+    print(json.dumps([result.output, "" if isinstance(result.exception, SystemExit) else str(result.exception or "")]))
+"""
+
+
+def in_clone(clone: Path, *commands: list[str]) -> list[tuple[str, str]]:
+    """What each command of `exp` prints, and the error that ends it; in the project `clone`."""
+    done = call(sys.executable, "-c", IN_CLONE, json.dumps(commands), cwd=clone, env=environment_of(clone))
+    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]

@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 from conftest import EXP, Completed, call, commit_all
+from helpers import environment_of
 from light import CONFIG
-from test_exp import clone, environment_of
 from test_help import RUN_ALL
 
-__all__ = ["clone"]  # a fixture
 TRAIN = '''"""Predictions with an error of size x of their own, and the same noise in every run. Lower is better."""
 
 from dataclasses import dataclass, field

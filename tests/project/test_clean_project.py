@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 from conftest import Project
-from helpers import results, start
+from helpers import exp, results, start
 from light import LIGHT, wait_for
-from test_exp import exp
 
 
 def clean(*arguments: str) -> dict[str, Any]:

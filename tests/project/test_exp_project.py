@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project, call, clean_environment
-from conftest import clone as clone_of
-from helpers import load
-from typer.testing import CliRunner
+from conftest import Project, call
+from helpers import exp, load
 
 import expkit
-from expkit.cli import app
 
 BASELINE = "001-baseline"
 QUICK = "exp.train.epoch=3"
@@ -53,15 +49,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root
 
 
-def exp(*arguments: str) -> str:
-    """What the command prints, in this process."""
-    result = CliRunner().invoke(app, list(arguments))
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 def board(*arguments: str) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = json.loads(exp("board", "--json", *arguments))
     return content
@@ -71,36 +58,6 @@ def board(*arguments: str) -> list[dict[str, Any]]:
 
 
 # One run, two runs
-
-
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    """The project as a repository that a test may change; its commands run with `in_clone`."""
-    return clone_of(expkit.code_root(), tmp_path / "clone")
-
-
-def environment_of(clone: Path, **variables: str) -> dict[str, str]:
-    return (
-        clean_environment()
-        | {"EXPKIT_ROOT": str(clone), "PYTHONPATH": str(clone / "src"), "WANDB_MODE": "disabled"}
-        | variables
-    )
-
-
-IN_CLONE = """
-import json, sys
-from typer.testing import CliRunner
-from expkit.cli import app
-for arguments in json.loads(sys.argv[1]):
-    result = CliRunner().invoke(app, arguments)
-    print(json.dumps([result.output, "" if isinstance(result.exception, SystemExit) else str(result.exception or "")]))
-"""
-
-
-def in_clone(clone: Path, *commands: list[str]) -> list[tuple[str, str]]:
-    """What each command of `exp` prints, and the error that ends it; in the project `clone`."""
-    done = call(sys.executable, "-c", IN_CLONE, json.dumps(commands), cwd=clone, env=environment_of(clone))
-    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
 # New ones, and the check of all

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from conftest import Project
 from experiments import own_experiment
-from helpers import counting, scores_and_predictions
+from helpers import counting, exp, scores_and_predictions
 from light import LIGHT
-from test_exp import exp
 
 import expkit
 from expkit import store

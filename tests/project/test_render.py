@@ -8,7 +8,7 @@ from zipfile import ZipFile
 
 import pytest
 import yaml
-from conftest import ANSWERS, ROOT, Project, call, clone, copier, data_arguments
+from conftest import ANSWERS, ROOT, Project, call, clone_of, copier, data_arguments
 from light import edited
 from pytest_copie.plugin import Copie
 
@@ -153,7 +153,7 @@ def test_rendered_tests_pass(project: Project) -> None:
 def test_an_experiment_whose_data_are_missing_is_skipped(project: Project, tmp_path: Path) -> None:
     """In a fresh clone: a line names what is missing. Its parameter sets are checked all the same, and another
     FileNotFoundError is no excuse."""
-    folder = clone(project.folder, tmp_path / "project")
+    folder = clone_of(project.folder, tmp_path / "project")
     model = folder / "experiments/001-baseline/model.py"
     load = "X, y = load_digits(return_X_y=True)"
     test = [project.python, "-m", "pytest", "-q", "-rs"]

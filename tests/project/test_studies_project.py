@@ -11,9 +11,8 @@ import psutil
 import pytest
 import yaml
 from conftest import Project, call, clean_environment
-from helpers import start
+from helpers import exp, start
 from light import LIGHT, edited, wait_for
-from test_exp import exp
 
 import expkit
 from expkit import notes, store

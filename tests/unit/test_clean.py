@@ -18,10 +18,9 @@ from commands import Background, command
 from conftest import EXP, background, call
 from experiments import own_experiment
 from filelock import FileLock, Timeout
-from helpers import counting, results
+from helpers import counting, environment_of, exp, results
 from light import LIGHT, edited
 from several import files as several
-from test_exp import environment_of, exp
 from test_overwrite import folders, tree
 from typer.testing import CliRunner
 

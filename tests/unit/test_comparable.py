@@ -12,9 +12,9 @@ import numpy
 import pytest
 from commands import command
 from experiments import own_experiment
+from helpers import exp
 from light import LIGHT, edited
 from several import files
-from test_exp import exp
 from test_noise import compared
 
 import expkit

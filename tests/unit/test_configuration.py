@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from experiments import own_experiment
+from helpers import exp
 from test_bad_input import Command, assert_refused, train
-from test_exp import exp
 
 import expkit
 from expkit.compose import as_hydra_takes, from_values

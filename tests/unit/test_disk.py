@@ -12,9 +12,8 @@ import pytest
 from commands import command
 from damage import at_once, make_special, unprivileged
 from experiments import own_experiment
-from helpers import counting, results
+from helpers import counting, exp, refused, results
 from light import LIGHT
-from test_exp import exp, refused
 
 import expkit
 from expkit import files, tables

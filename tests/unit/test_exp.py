@@ -18,10 +18,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import EXP, background, call, clean_environment
-from conftest import clone as clone_of
+from conftest import EXP, ROOT, background, call, clean_environment
 from experiments import own_experiment
-from helpers import HEAVY, counting, imported, load
+from helpers import HEAVY, counting, environment_of, exp, imported, in_clone, load, refused
 from light import LIGHT, edited
 from typer.testing import CliRunner
 
@@ -65,26 +64,9 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root
 
 
-def exp(*arguments: str) -> str:
-    """What the command prints, in this process."""
-    result = CliRunner().invoke(app, list(arguments))
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 def board(*arguments: str) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = json.loads(exp("board", "--json", *arguments))
     return content
-
-
-def refused(*arguments: str) -> str:
-    """The one line of an error."""
-    with pytest.raises(expkit.Error) as caught:
-        exp(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 # The board
@@ -309,36 +291,6 @@ def test_diff_names_the_files_of_the_data_that_differ(root: Path) -> None:
         expkit.run(LIGHT, overrides=[f"exp.name={name}", "exp.fold=[0]"])
     assert "train.csv: 4 → 8 bytes" in exp("diff", "a", "b")
     assert "bytes" not in exp("diff", "a", "a")
-
-
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    """The project as a repository that a test may change; its commands run with `in_clone`."""
-    return clone_of(expkit.code_root(), tmp_path / "clone")
-
-
-def environment_of(clone: Path, **variables: str) -> dict[str, str]:
-    return (
-        clean_environment()
-        | {"EXPKIT_ROOT": str(clone), "PYTHONPATH": str(clone / "src"), "WANDB_MODE": "disabled"}
-        | variables
-    )
-
-
-IN_CLONE = """
-import json, sys
-from typer.testing import CliRunner
-from expkit.cli import app
-for arguments in json.loads(sys.argv[1]):
-    result = CliRunner().invoke(app, arguments)
-    print(json.dumps([result.output, "" if isinstance(result.exception, SystemExit) else str(result.exception or "")]))
-"""
-
-
-def in_clone(clone: Path, *commands: list[str]) -> list[tuple[str, str]]:
-    """What each command of `exp` prints, and the error that ends it; in the project `clone`."""
-    done = call(sys.executable, "-c", IN_CLONE, json.dumps(commands), cwd=clone, env=environment_of(clone))
-    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
 
 
 def test_diff_of_code(clone: Path, root: Path) -> None:
@@ -613,7 +565,7 @@ def test_runs_without_pandas(root: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_skill_is_well_formed() -> None:
-    text = (expkit.code_root() / ".claude/skills/experiment-setup/SKILL.md").read_text()
+    text = (ROOT / "template/.claude/skills/experiment-setup/SKILL.md").read_text()
     head = yaml.safe_load(text.split("---\n")[1])
     assert head["name"] == "experiment-setup"
     for trigger in ("hydra", "実験管理", "config.yaml", "exp/*.yaml"):

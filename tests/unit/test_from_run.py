@@ -12,11 +12,10 @@ from unittest.mock import Mock
 import pytest
 import yaml
 from experiments import own_experiment
-from helpers import counting, scores_and_predictions
+from helpers import counting, exp, refused, scores_and_predictions
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from light import LIGHT, edited
-from test_exp import exp, refused
 
 import expkit
 from expkit import new, schema, store

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import call, clean_environment, clone, commit_all
+from conftest import call, clean_environment, clone_of, commit_all
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -69,7 +69,7 @@ def test_a_manual(command: list[str]) -> None:
 
 def test_the_examples_run(tmp_path: Path) -> None:
     """In a project with the two runs that they name."""
-    folder = clone(expkit.code_root(), tmp_path / "clone")
+    folder = clone_of(expkit.code_root(), tmp_path / "clone")
     for file in folder.glob("experiments/001-baseline/exp/*.yaml"):
         file.write_text(file.read_text().replace("epoch: 40", "epoch: 5"))
     commit_all(folder)

@@ -15,8 +15,7 @@ import pytest
 from commands import command
 from damage import make_special, unprivileged
 from experiments import own_experiment
-from helpers import results
-from test_exp import exp
+from helpers import exp, results
 
 import expkit
 from expkit import data, files

@@ -13,15 +13,13 @@ from typing import Any
 import pytest
 from commands import command
 from conftest import EXP, call
-from helpers import counting, load
+from helpers import counting, environment_of, exp, load
 from light import LIGHT
-from test_exp import clone, environment_of, exp
 from typer.testing import CliRunner
 
 import expkit
 from expkit.cli import app
 
-__all__ = ["clone"]  # a fixture
 NAN = float("nan")
 
 

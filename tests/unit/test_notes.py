@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 from commands import command
 from experiments import own_experiment
-from helpers import counting
+from helpers import counting, exp
 from light import LIGHT
-from test_exp import exp
 
 import expkit
 from expkit.errors import Error, NotFound

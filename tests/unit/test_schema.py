@@ -16,14 +16,12 @@ from typing import Any
 
 import pytest
 from check_jsonschema.parsers.yaml import construct_yaml_implementation, impl2loader
-from conftest import EXP, GIT, background, call, clean_environment, commit_all
-from conftest import clone as clone_of
+from conftest import EXP, GIT, background, call, clean_environment, clone_of, commit_all
 from experiments import own_experiment
-from helpers import HEAVY, imported
+from helpers import HEAVY, exp, imported
 from jsonschema import Draft7Validator
 from light import CONFIG, LIGHT, edited
 from omegaconf import MISSING, OmegaConf
-from test_exp import exp
 from test_groups import TRAIN as NETS
 
 import expkit

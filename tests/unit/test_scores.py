@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from experiments import own_experiment
-from test_exp import exp
+from helpers import exp
 
 import expkit
 from expkit import store

@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 from commands import command
 from conftest import EXP, call
+from helpers import environment_of, exp
 from light import LIGHT
-from test_exp import clone, environment_of, exp
 
 import expkit
 from expkit.show import direction, last_curve, run_metadata, sparklines
 
-__all__ = ["clone"]  # a fixture
 Points = list[tuple[float, float]]
 
 

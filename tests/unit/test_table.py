@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from commands import command
+from helpers import exp
 from rich.console import Console
-from test_exp import exp
 
 import expkit
 from expkit.board import Row, board_table, columns, hidden_keys
