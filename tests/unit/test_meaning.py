@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-
 import pytest
 from experiments import own_experiment
 from light import LIGHT
 
 import expkit
-from expkit import fingerprint
-from expkit.fingerprint import Unused, changed_since, code_hash, file_hashes, same_code
+from expkit.fingerprint import changed_since, code_hash, file_hashes, same_code
 
 PATH, RULES = "experiments/009-x/train.py", "src/rules.py"
-METRICS = {PATH: frozenset({"score", "scaled", "LIMIT", "rules"}), RULES: frozenset({"clip"})}
-UNUSED = Unused({PATH: frozenset({"TrainConfig"})}, METRICS)
+FIELDS = ("rate", "more", "kind", "__post_init__")
+IGNORED = {PATH: frozenset({"experiment", *(f"TrainConfig.{name}" for name in FIELDS)})}
 SOURCE = '''
 """A title."""
 from dataclasses import dataclass
@@ -81,7 +78,7 @@ def clip(value):
 
 def is_same(source: str, clip: str = CLIP, before: str = SOURCE) -> bool:
     both = [{PATH: before.encode(), RULES: CLIP.encode()}, {PATH: source.encode(), RULES: clip.encode()}]
-    return same_code(*(code_hash(file_hashes(sources, UNUSED)) for sources in both))
+    return same_code(*(code_hash(file_hashes(sources, IGNORED)) for sources in both))
 
 
 @pytest.mark.parametrize(
@@ -100,16 +97,11 @@ def is_same(source: str, clip: str = CLIP, before: str = SOURCE) -> bool:
         ("import rules\n", ""),
         ('"a"\n', '"b"\n'),
         ("VarianceKind", "Variant"),
-        ("import expkit\n", ""),
-        ("expkit", "ek"),
-        ("import expkit\n", "from expkit import Experiment as E, main, require\n"),
         ("experiment =", "experiment: expkit.Experiment ="),
     ],
 )
 def test_the_same_training(old: str, new: str) -> None:
-    changed = SOURCE.replace(old, new).replace("import ek", "import expkit as ek")
-    if " E," in new:
-        changed = changed.replace("expkit.Experiment", "E").replace("expkit.", "")
+    changed = SOURCE.replace(old, new)
     assert changed != SOURCE
     assert is_same(changed)
 
@@ -132,14 +124,6 @@ def test_another_training(old: str, new: str) -> None:
     assert not is_same(SOURCE.replace(old, new))
 
 
-@pytest.mark.parametrize("alias", ["import typing as t", "from typing import ClassVar as Var"])
-def test_a_constant_of_a_class_by_another_name(alias: str) -> None:
-    word = "t.ClassVar" if alias.endswith(" t") else "Var"
-    before = SOURCE.replace("from typing import ClassVar", alias).replace("ClassVar[", f"{word}[")
-    assert is_same(before)
-    assert not is_same(before.replace("[int] = 3", "[int] = 4"), before=before)
-
-
 @pytest.mark.parametrize(
     ("name", "old", "new"),
     [("score", "min(", "max("), ("scaled", "values / 2", "values / 3"), ("LIMIT", "LIMIT = 5", "LIMIT = 6")],
@@ -153,7 +137,7 @@ def test_what_the_training_uses_too(name: str, old: str, new: str) -> None:
 def test_a_file_that_only_metrics_use() -> None:
     """And a helper in it that another file uses."""
     assert is_same(SOURCE, clip=CLIP.replace("1)", "2)"))
-    assert is_same(SOURCE, clip=f"LIMIT = 3\n{CLIP}") is False  # who knows what that is for
+    assert is_same(SOURCE, clip=f"OTHER = 3\n{CLIP}") is False  # who knows what that is for
     using = SOURCE.replace("return exp.train.rate", "return rules.clip(exp.train.rate)")
     assert not is_same(using, clip=CLIP.replace("1)", "2)"), before=using)
 
@@ -165,16 +149,3 @@ def test_a_file_that_is_gone_has_changed() -> None:
         assert changed_since(code) == []
         (folder / "shape.py").unlink()
         assert changed_since(code) == [paths[1]]
-
-
-def test_another_version_of_python_is_other_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for files of the same bytes: the syntax tree of one source differs between versions."""
-    commented = SOURCE.replace("STEPS = 10", "STEPS = 10  # passes")
-    one = code_hash(file_hashes({PATH: SOURCE.encode()}))
-    fingerprint._meaning.cache_clear()
-    monkeypatch.setattr(sys, "version_info", (3, 99, 0, "final", 0))
-    try:
-        assert same_code(one, code_hash(file_hashes({PATH: SOURCE.encode()})))
-        assert not same_code(one, code_hash(file_hashes({PATH: commented.encode()})))
-    finally:
-        fingerprint._meaning.cache_clear()

@@ -17,7 +17,7 @@ from helpers import exp
 import expkit
 from expkit import store
 from expkit.config import load_experiment, metric_name
-from expkit.fingerprint import Fingerprint
+from expkit.fingerprint import metric_hash
 
 TRAIN = """
 import functools
@@ -226,7 +226,7 @@ def test_a_metric_of_a_module_that_is_loaded_again(make: Make) -> None:
     before = load_experiment(name).experiment.metric
     make("def accuracy(oof):\n    return 0.5\n", name=name)
     after = load_experiment(name).experiment.metric
-    assert Fingerprint().of(before) != Fingerprint().of(after)
+    assert metric_hash(before) != metric_hash(after)
 
 
 def test_scores_of_the_metric_before_are_not_those_of_one_that_fails(make: Make) -> None:
@@ -320,8 +320,19 @@ def helped(oof):
 
 
 helped.extra = 0.25
+
+
+def late(oof):
+    import only_here
+
+    return only_here.ONLY + random.normal() * 0 + rules.SHARED.limit
+
+
+random = np.random.default_rng(0)
 """
 RULES = """
+import threading
+
 import deep
 
 THIRD = 1 / 3
@@ -333,6 +344,16 @@ def half(x):
 
 def base():
     return 2.0
+
+
+class Holder:
+    lock = threading.Lock()
+
+    def __init__(self, limit):
+        self.limit, self.own = limit, threading.Lock()
+
+
+SHARED = Holder(6.0)
 """
 DEEP = "K = 1.0\n"
 
@@ -355,6 +376,8 @@ DEEP = "K = 1.0\n"
         ("helped", "rules.py", "1 / 3", "1 / 4"),
         ("helped", "rules.py", "return 2.0", "return 4.0"),
         ("helped", "deep.py", "1.0", "2.0"),
+        ("late", "only_here.py", "1.0", "2.0"),
+        ("late", "rules.py", "6.0", "7.0"),
     ],
 )
 def test_what_a_metric_uses_needs_no_training(
@@ -365,7 +388,10 @@ def test_what_a_metric_uses_needs_no_training(
     folder = expkit.code_root() / "experiments" / name
     (folder / "rules.py").write_text(RULES)
     (folder / "deep.py").write_text(DEEP)
+    (folder / "only_here.py").write_text("ONLY = 1.0\n")
     before = expkit.run(name)
+    known = load_experiment(name).experiment.made_by
+    assert load_experiment(name, again=True).experiment.made_by == known, "also before it has been called"
     assert "scores computed again" not in capsys.readouterr().out
     text = (folder / file).read_text()
     assert text.count(old) == 1

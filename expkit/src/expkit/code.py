@@ -181,7 +181,7 @@ def _importer(package: str, folder: Path) -> Any:
         level: int = 0,
     ) -> ModuleType:
         first = name.partition(".")[0]
-        if level or not _is_beside(folder, first):
+        if level or not is_beside(folder, first):
             return builtins.__import__(name, globals, locals, fromlist or (), level)
         module = builtins.__import__(f"{package}.{name}", globals, locals, fromlist or ("__name__",), 0)
         return module if fromlist else sys.modules[f"{package}.{first}"]
@@ -189,7 +189,8 @@ def _importer(package: str, folder: Path) -> Any:
     return import_
 
 
-def _is_beside(folder: Path, name: str) -> bool:
+def is_beside(folder: Path, name: str) -> bool:
+    """Whether a module or package of this name lies in a folder."""
     path = os.path.join(folder, name)
     if os.path.isfile(f"{path}.py"):
         return True
@@ -246,3 +247,9 @@ def read_code(file: str) -> bytes | None:
         return code_bytes(file)
     except OSError:
         return None
+
+
+def home(kind: type) -> str | None:
+    """The file of the project that a class is from."""
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
+    return own_path(file) if file else None

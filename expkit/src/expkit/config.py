@@ -20,7 +20,7 @@ import yaml
 from expkit import code
 from expkit.errors import Error, NotFound, report, require
 from expkit.files import read_bytes
-from expkit.fingerprint import Fingerprint, Unused, home
+from expkit.fingerprint import Ignored, metric_hash
 from expkit.project import code_root, display_path, experiment_dir, output_dir
 
 # The classes that every configuration builds on
@@ -334,7 +334,7 @@ class Experiment:
     @functools.cached_property
     def made_by(self) -> dict[str, str]:
         """What the metrics do, as hashes by name, as they were when this was first asked."""
-        return {name: Fingerprint().of(metric) for name, metric in self.metrics.items()}
+        return {name: metric_hash(metric) for name, metric in self.metrics.items()}
 
 
 def sounds_like_error(name: str) -> bool:
@@ -378,27 +378,17 @@ class Loaded:
         return code_root() / "experiments" / self.name
 
     @functools.cached_property
-    def unused(self) -> Unused:
-        """The names in the project's files that train nothing."""
+    def ignored(self) -> Ignored:
+        """The names in the project's files that mean nothing for a training, or whose values are compared instead."""
+        module = code.load(self.name)
+        names = {str(module.__file__): {key for key, value in vars(module).items() if value is self.experiment}}
         choices = [one for classes in self.experiment.groups.values() for one in classes.values()]
         bases = [base for one in choices for base in one.__mro__[1:-1]]
-        configs: dict[str, set[str]] = {}
         for kind in [found for root in (self.experiment.Config, *choices, *bases) for found in _config_classes(root)]:
-            if file := home(kind):
-                configs.setdefault(file, set()).add(kind.__name__)
-        metrics = Fingerprint()
-        for metric in self.experiment.metrics.values():
-            metrics.of(metric)
-        metrics.of_metrics(str(self.folder / "train.py"))
-        return Unused(_by_path(configs), _by_path(metrics.used, configs))
-
-
-def _by_path(found: Mapping[str, set[str]], without: Mapping[str, set[str]] = {}) -> dict[str, frozenset[str]]:
-    root = code_root()
-    return {
-        Path(file).relative_to(root).as_posix(): frozenset(names) - without.get(file, set())
-        for file, names in found.items()
-    }
+            if file := code.home(kind):
+                own = [*(item.name for item in fields(kind)), "__post_init__"]
+                names.setdefault(file, set()).update(f"{kind.__name__}.{name}" for name in own)
+        return {Path(file).relative_to(code_root()).as_posix(): frozenset(found) for file, found in names.items()}
 
 
 def _config_classes(root: type) -> list[Any]:

@@ -1,7 +1,7 @@
-"""What code means, as hashes: whether what trains, or what a metric does, is the same as before.
+"""What code means, as hashes: whether it trains the same as before, and whether a metric is the same.
 
-Comments, docstrings and layout are no part of it. Two processes find the same hash, and so do two experiments with the
-same metric. What a library has is known by its name.
+Comments, docstrings and layout mean nothing. A hash is the same in each process and on each machine, and so is that of
+one metric in two experiments. What a library has is known by its name; packages are recorded with each fold.
 """
 
 from __future__ import annotations
@@ -10,169 +10,51 @@ import ast
 import copyreg
 import functools
 import hashlib
+import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.machinery import PathFinder
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
-from expkit.code import EXECUTED, SOURCES, Loader, own_path, read_code
+from expkit.code import EXECUTED, SOURCES, home, is_beside, own_path, read_code
 from expkit.project import code_root
 
-FREE = ("expkit", "typing")  # however these are imported, the code means the same
-_DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-_PLAIN = _DEFINITIONS | ast.Assign | ast.AnnAssign | ast.AugAssign | ast.Import | ast.ImportFrom
-
-
-@dataclass(frozen=True, eq=False)
-class Statement:
-    """A statement at the top of a module, without docstrings; names of expkit and typing are written out.
-
-    Attributes:
-        binds: the names that it defines, or whose objects it changes.
-        uses: the names and attributes that stand in it; of the one that makes the experiment, without its metrics.
-        metrics: of the one that makes the experiment: the expressions that are its metrics.
-        runs: whether a training runs it; not what makes and starts the experiment.
-    """
-
-    node: ast.stmt
-    binds: frozenset[str]
-    uses: frozenset[str]
-    metrics: tuple[ast.expr, ...] = ()
-    runs: bool = True
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether it does nothing but define names."""
-        return isinstance(self.node, _PLAIN)
-
-
-@functools.cache
-def statements(source: bytes) -> tuple[Statement, ...] | None:
-    """The statements of a module, in order; None: it is no Python."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return None
-    aliases: dict[str, str] = {}
-    body = [part for part in tree.body if not _is_free(part, aliases)]
-    return tuple(_statement(node) for part in body if (node := _WrittenOut(aliases).visit(part)) is not None)
-
-
-def names(node: ast.AST) -> tuple[set[str], set[str], list[tuple[ast.Import | ast.ImportFrom, str]]]:
-    """The plain names in a piece of code, those behind a dot, and those that it imports."""
-    inner = list(ast.walk(node))
-    imports = [each for each in inner if isinstance(each, ast.Import | ast.ImportFrom)]
-    return (
-        {each.id for each in inner if isinstance(each, ast.Name)},
-        {each.attr for each in inner if isinstance(each, ast.Attribute)},
-        [(each, alias.name) for each in imports for alias in each.names],
-    )
-
-
-def first_line(node: Any) -> int:
-    """The first line of a definition, as its code object has it: that of its first decorator."""
-    return min(int(each.lineno) for each in (node, *getattr(node, "decorator_list", ())))
-
-
-def _words(node: ast.AST) -> set[str]:
-    plain, dotted, imported = names(node)
-    return plain | dotted | {part for _, name in imported for part in name.split(".")}
-
-
-def _is_free(part: ast.stmt, aliases: dict[str, str]) -> bool:
-    """Whether a statement imports only names that are written out elsewhere; puts them into `aliases`."""
-    if isinstance(part, ast.Import) and all(alias.name in FREE for alias in part.names):
-        aliases |= {alias.asname or alias.name: alias.name for alias in part.names}
-        return True
-    if isinstance(part, ast.ImportFrom) and part.module in FREE and part.level == 0 and part.names[0].name != "*":
-        aliases |= {alias.asname or alias.name: f"{part.module}.{alias.name}" for alias in part.names}
-        return True
-    return False
-
-
-class _WrittenOut(ast.NodeTransformer):
-    """Writes `ek.Experiment` and `E` as `expkit.Experiment`, and takes docstrings away."""
-
-    def __init__(self, aliases: dict[str, str]) -> None:
-        self.aliases = aliases
-
-    def visit_Name(self, node: ast.Name) -> ast.expr:
-        if node.id not in self.aliases or not isinstance(node.ctx, ast.Load):
-            return node
-        return ast.copy_location(ast.parse(self.aliases[node.id], mode="eval").body, node)
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
-
-
-def _statement(node: ast.stmt) -> Statement:
-    binds = frozenset(_binds(node))
-    if isinstance(node, ast.If) and ast.unparse(node.test) in ("__name__ == '__main__'", "'__main__' == __name__"):
-        return Statement(node, binds, frozenset(), runs=False)
-    call = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-    if isinstance(call, ast.Call) and ast.unparse(call.func) in ("expkit.Experiment", "Experiment"):
-        metrics = [*call.args[2:3], *call.args[4:5]]
-        metrics += [each.value for each in call.keywords if each.arg in ("metric", "other_metrics")]
-        rest = [part for part in (*call.args, *(each.value for each in call.keywords)) if part not in metrics]
-        return Statement(node, binds, frozenset().union(*map(_words, rest)), tuple(metrics), runs=False)
-    return Statement(node, binds, frozenset(_words(node)))
-
-
-def _binds(node: ast.AST) -> Iterator[str]:
-    if isinstance(node, _DEFINITIONS):
-        yield node.name
-        return
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        yield from (alias.asname or alias.name.partition(".")[0] for alias in node.names)
-        return
-    if isinstance(getattr(node, "ctx", None), ast.Store | ast.Del):  # X = ..., X[...] = ..., X.attribute = ...
-        yield from _base(node)
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):  # X.append(...)
-        yield from _base(node.value)
-    for child in ast.iter_child_nodes(node):
-        yield from _binds(child)
-
-
-def _base(node: ast.AST) -> Iterator[str]:
-    while not isinstance(node, ast.Name):
-        inner = getattr(node, "func", getattr(node, "value", None))
-        if inner is None:
-            return
-        node = inner
-    yield node.id
-
-
 FileHashes = dict[str, list[str]]  # path from the project's root: hash of the bytes, hash of what they mean to Python
+Ignored = Mapping[str, frozenset[str]]  # path from the root: names in it whose values are compared otherwise
+
+_IMPORTS = ast.Import | ast.ImportFrom
+_DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_ASSIGNMENTS = ast.Assign | ast.AnnAssign | ast.AugAssign
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
 
 
-class Unused(NamedTuple):
-    """The names at the top of files that train nothing, by the path of the file from the project's root.
-
-    Attributes:
-        configs: classes of the configuration: the values of their fields are compared instead.
-        metrics: metrics, and what they use; it trains nothing unless something else uses it, too.
-    """
-
-    configs: Mapping[str, frozenset[str]]
-    metrics: Mapping[str, frozenset[str]]
+# What trains
 
 
-def file_hashes(sources: Mapping[str, bytes], unused: Unused | None = None) -> FileHashes:
-    """Two hashes a file: of its bytes, and of what they mean: without comments, docstrings, layout.
+def file_hashes(sources: Mapping[str, bytes], ignored: Ignored | None = None) -> FileHashes:
+    """Two hashes a file: of its bytes, and of what it means for a training.
+
+    A definition that metrics need, and nothing that trains names, means nothing: scores are computed again instead.
 
     Args:
         sources: path to content.
-        unused: what is no part of the meaning. A file of which nothing is left, but imports, means "".
+        ignored: by path, names that mean nothing: "experiment", the variable that holds the experiment of a train.py,
+            and "TrainConfig.rate", a field of its configuration.
     """
-    configs, metrics = (unused or Unused({}, {})).configs, _only_of_metrics(sources, unused)
-    return {
-        path: [_hash(_lines(source)), _meaning(path, source, configs.get(path), metrics.get(path))]
-        for path, source in sorted(sources.items())
-    }
+    ignored = ignored or {}
+    parsed = {path: statements(source) for path, source in sources.items() if path.endswith(".py")}
+    own = {name for path in sources for name in PurePosixPath(path).with_suffix("").parts}
+    parts = {path: _parts(found, ignored.get(path, frozenset()), own) for path, found in parsed.items() if found}
+    metrics = _names_of_metrics(list(parts.values()))
+    hashes = {}
+    for path, source in sorted(sources.items()):
+        lines = source.replace(b"\r\n", b"\n")  # a checkout on Windows has other line ends
+        meaning = _meaning(parts[path], ignored.get(path, frozenset()), metrics) if path in parts else _hash(lines)
+        hashes[path] = [_hash(lines), meaning]
+    return hashes
 
 
 def code_hash(files: FileHashes) -> list[str]:
@@ -186,104 +68,178 @@ def same_code(one: Sequence[str], other: Sequence[str]) -> bool:
     return one[0] == other[0] or one[1] == other[1]
 
 
-def changed_since(files: FileHashes, unused: Unused | None = None) -> list[str]:
-    """The files among these that are now others than those that were loaded, or gone."""
+def changed_since(files: FileHashes, ignored: Ignored | None = None) -> list[str]:
+    """The files among these that have another meaning now than when they were loaded, or are gone."""
     root = code_root()
     now = {path: source for path in files if (source := read_code(str(root / path))) is not None}
-    present = file_hashes(now, unused)
+    present = file_hashes(now, ignored)
     return [path for path, pair in files.items() if not same_code(pair, present.get(path, ["gone", ""]))]
 
 
-def _lines(source: bytes) -> bytes:
-    """A checkout on Windows has other line ends."""
-    return source.replace(b"\r\n", b"\n")
+@dataclass(frozen=True, eq=False)
+class Statement:
+    """A statement at the top of a module, without docstrings.
+
+    Attributes:
+        binds: the names that it defines, or whose objects it changes.
+        uses: the names and attributes in it.
+    """
+
+    node: ast.stmt
+    binds: frozenset[str]
+    uses: frozenset[str]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A file in parts.
+
+    Attributes:
+        statements: those that a training runs.
+        optional: those among them that only bind names, of no library: nothing is lost without them if none is used.
+        roots: the names in what makes the experiment, but its metrics.
+        metrics: the names in its metrics.
+    """
+
+    statements: list[Statement]
+    optional: set[Statement]
+    roots: frozenset[str]
+    metrics: frozenset[str]
+
+
+@functools.cache
+def statements(source: bytes) -> tuple[Statement, ...] | None:
+    """The statements of a module, in order; None: it is no Python."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return None
+    return tuple(Statement(node, frozenset(_binds(node)), _words(node)) for node in _WithoutTexts().visit(tree).body)
+
+
+class _WithoutTexts(ast.NodeTransformer):
+    """Takes docstrings, and other constants that stand alone, away."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+
+def _binds(node: ast.stmt) -> set[str]:
+    """The names that a statement defines, or may change the objects of: `X[0] = 1`, `X.append(1)`."""
+    if isinstance(node, _DEFINITIONS):
+        return {node.name}
+    if isinstance(node, _IMPORTS):
+        return {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+    changed: list[Any] = node.targets if isinstance(node, ast.Assign) else [node]
+    changed = [node.target] if isinstance(node, ast.AnnAssign | ast.AugAssign) else changed
+    return {each.id for target in changed for each in ast.walk(target) if isinstance(each, ast.Name)}
+
+
+def _words(*nodes: ast.AST) -> frozenset[str]:
+    """The names in pieces of code, those behind a dot, and those that it imports."""
+    found: set[str] = set()
+    for node in (inner for each in nodes for inner in ast.walk(each)):
+        name = node.name if isinstance(node, ast.alias) else getattr(node, "id", getattr(node, "attr", ""))
+        found.update(name.split("."))
+    return frozenset(found)
+
+
+def _parts(found: Sequence[Statement], ignored: frozenset[str], own: set[str]) -> _Parts:
+    kept, roots, metrics = [], frozenset[str](), frozenset[str]()
+    for one in found:
+        call = getattr(one.node, "value", None)
+        if isinstance(one.node, ast.If) and ast.unparse(one.node.test) == "__name__ == '__main__'":
+            continue
+        if one.binds & ignored and isinstance(call, ast.Call):  # experiment = expkit.Experiment(...)
+            chosen = [*call.args[2:3], *call.args[4:5]]
+            chosen += [each.value for each in call.keywords if each.arg in ("metric", "other_metrics")]
+            if chosen:
+                values = [*call.args, *(each.value for each in call.keywords)]
+                roots = _words(*(each for each in values if each not in chosen))
+                metrics = _words(*chosen)
+                continue
+        kept.append(one)
+    return _Parts(kept, {one for one in kept if one.binds and _is_optional(one.node, own)}, roots, metrics)
+
+
+def _is_optional(node: ast.stmt, own: set[str]) -> bool:
+    if not isinstance(node, _IMPORTS):
+        return isinstance(node, _DEFINITIONS | _ASSIGNMENTS)
+    return getattr(node, "level", 0) > 0 or _first_name(node) in own
+
+
+def _first_name(node: ast.Import | ast.ImportFrom) -> str:
+    return (getattr(node, "module", None) or node.names[0].name).partition(".")[0]
+
+
+def _names_of_metrics(files: Sequence[_Parts]) -> frozenset[str]:
+    """The names that metrics use, and what they use, but nothing that trains: whichever file or object it is of."""
+    every = [one for each in files for one in each.statements]
+    optional: set[Statement] = set().union(*(each.optional for each in files))
+    found: set[str] = set().union(*(each.metrics for each in files))
+    while more := {name for one in every if one.binds & found for name in one.uses} - found:
+        found |= more
+    roots = set().union(*(each.roots for each in files))
+    while used := found & roots.union(*(one.uses for one in every if not (one in optional and one.binds <= found))):
+        found -= used
+    return frozenset(found)
+
+
+def _meaning(parts: _Parts, ignored: frozenset[str], metrics: frozenset[str]) -> str:
+    """A hash; "": only metrics use the file."""
+    left = [one for one in parts.statements if not (one in parts.optional and one.binds <= metrics)]
+    if len(left) < len(parts.statements) and all(isinstance(one.node, _IMPORTS) for one in left):
+        return ""
+    return _hash("\n".join(_text(one, ignored) for one in left).encode(errors="replace"))
+
+
+@functools.cache  # each checkpoint asks again
+def _text(one: Statement, ignored: frozenset[str]) -> str:
+    """A statement as text; of a class of the configuration, without its fields."""
+    node = one.node
+    if isinstance(node, ast.ClassDef):
+        body = [each for each in node.body if not any(f"{node.name}.{name}" in ignored for name in _names(each))]
+        node = ast.ClassDef(**{name: value for name, value in ast.iter_fields(node)} | {"body": body})
+    return ast.unparse(node)
+
+
+def _names(part: ast.stmt) -> list[str]:
+    """What a part of a class defines: a field, or a method."""
+    target = part.target if isinstance(part, ast.AnnAssign) else None
+    return [target.id] if isinstance(target, ast.Name) else [getattr(part, "name", "")]
 
 
 def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _only_of_metrics(sources: Mapping[str, bytes], unused: Unused | None) -> dict[str, frozenset[str]]:
-    """The names, by file, that metrics use and no other statement of any file does, whoever's attribute it names."""
-    left = {path: names for path, names in (unused.metrics if unused else {}).items() if path in sources}
-    parsed = {path: statements(source) or () for path, source in sources.items() if left and path.endswith(".py")}
-    while True:
-        training = [
-            one for path, each in parsed.items() for one in each if not _is_left_out(one, left.get(path, frozenset()))
-        ]
-        used = frozenset().union(*(one.uses for one in training))
-        if not any(names & used for names in left.values()):
-            return left
-        left = {path: names - used for path, names in left.items()}
+# What a metric does
 
 
-def _is_left_out(statement: Statement, names: frozenset[str]) -> bool:
-    return statement.runs and bool(statement.binds) and statement.is_plain and statement.binds <= names
+def metric_hash(metric: Any) -> str:
+    """A hash of what a metric does: its code as it ran, the values that it holds, and what of the project it uses.
 
-
-@functools.cache  # each checkpoint asks again, and a parse takes longer than the save
-def _meaning(path: str, source: bytes, configs: frozenset[str] | None, metrics: frozenset[str] | None) -> str:
-    """A hash of the syntax tree."""
-    found = statements(source) if path.endswith(".py") else None
-    if found is None:
-        return _hash(_lines(source))
-    body = [one.node for one in found if one.runs and not _is_left_out(one, metrics or frozenset())]
-    if metrics and all(isinstance(node, ast.Import | ast.ImportFrom) for node in body):
-        return ""
-    parts = [_without_fields(node) if getattr(node, "name", "") in (configs or ()) else node for node in body]
-    version = f"{sys.version_info[0]}.{sys.version_info[1]}"  # the tree differs between versions
-    return _hash(f"{version} {list(map(ast.dump, parts))}".encode())
-
-
-def _without_fields(node: ast.stmt) -> ast.stmt:
-    if not isinstance(node, ast.ClassDef):
-        return node
-    body = [inner for inner in node.body if not _is_field(inner)]
-    return ast.ClassDef(**{name: value for name, value in ast.iter_fields(node)} | {"body": body})
-
-
-def _is_field(part: ast.stmt) -> bool:
-    """A field, whose value is in the configuration; not a ClassVar, which is a constant of the code."""
-    if not isinstance(part, ast.AnnAssign):
-        return isinstance(part, ast.FunctionDef) and part.name == "__post_init__"
-    annotation = part.annotation
-    text = str(annotation.value) if isinstance(annotation, ast.Constant) else ast.unparse(annotation)
-    return text.partition("[")[0].rpartition(".")[2] not in ("ClassVar", "InitVar")
-
-
-_VALUES = (type(None), bool, int, float, complex, str, bytes, type(...))
-
-
-class Fingerprint:
-    """Hashes values, and collects what of the project they use.
-
-    Attributes:
-        used: file to the names at its top that the values use.
+    A module of the project that a function imports when it is called is imported now.
     """
+    return _Values().of(metric)
+
+
+class _Values:
+    """Hashes values, also circular ones: of a function or a class by its code, of an array by its content."""
 
     def __init__(self) -> None:
-        self.used: dict[str, set[str]] = {}
         self._known: dict[Any, tuple[Any, str]] = {}  # with the object, so that no other one gets its id
 
     def of(self, value: Any) -> str:
-        """A hash of a value: of a function or a class by its code, of an array by its content."""
-        if type(value) in _VALUES:
+        if type(value) in _PLAIN:
             return repr(value)
-        return self._once(id(value), value, lambda: [_name(type(value)), *self._parts(value)])
+        return self._once(value, (), lambda: [_name(type(value)), *self._parts(value)])
 
-    def of_code(self, file: str, node: ast.AST) -> str:
-        """A hash of a piece of a file, and of what of the project it names."""
-        return self._once(id(node), node, lambda: [ast.unparse(node), *self._uses(file, node)])
-
-    def of_metrics(self, train: str) -> None:
-        """Of the metrics that a train.py names where it makes its experiment."""
-        for expression in [each for one in _statements(train) for each in one.metrics]:
-            self.of_code(train, expression)
-
-    def _once(self, key: Any, value: Any, parts: Callable[[], Iterable[str]]) -> str:
+    def _once(self, value: Any, names: Sequence[str], parts: Callable[[], Iterable[str]]) -> str:
+        key = (id(value), *names)
         if key not in self._known:
             self._known[key] = value, "a circle"
-            self._known[key] = value, hashlib.sha256(repr(list(parts())).encode(errors="replace")).hexdigest()[:16]
+            self._known[key] = value, _hash(repr(list(parts())).encode(errors="replace"))
         return self._known[key][1]
 
     def _parts(self, value: Any) -> Iterable[str]:
@@ -326,81 +282,67 @@ class Fingerprint:
 
     def _function(self, function: FunctionType) -> Iterator[str]:
         code, file = function.__code__, own_path(function.__code__.co_filename)
-        yield from map(self.of, _cells(function))
-        if file or code.co_filename.startswith("<"):
-            own = {name: value for name, value in vars(function).items() if name != "__wrapped__"}
-            yield from map(self.of, (function.__defaults__, function.__kwdefaults__, own))
-        if file in EXECUTED and code in _inner(EXECUTED[file][1]):
-            yield from [code.co_name, *self._standing(file, code.co_firstlineno)]
-        elif file or code.co_filename.startswith("<"):  # made by `exec`, or its module was executed again since
-            yield from map(str, [(each.co_name, each.co_code, each.co_names) for each in _inner(code)])
-            yield from [self.of(constant) for each in _inner(code) for constant in each.co_consts]
-        else:
+        for cell in function.__closure__ or ():
+            with suppress(ValueError):  # not yet filled
+                yield self.of(cell.cell_contents)
+        if not file and not code.co_filename.startswith("<"):
             yield f"{function.__globals__.get('__name__')}.{code.co_qualname}"
+            return
+        own = {name: value for name, value in vars(function).items() if name != "__wrapped__"}
+        yield from map(self.of, (function.__defaults__, function.__kwdefaults__, own))
+        if file in EXECUTED and code in _inner(EXECUTED[file][1]):
+            yield code.co_name
+            yield from [self._source(node, function.__globals__) for node in _standing(file, code.co_firstlineno)]
+        else:  # made by `exec`, or its module has been executed again since
+            for each in _inner(code):
+                yield from (each.co_name, str(each.co_code), str(each.co_names))
+                yield from map(self.of, each.co_consts)
+                yield from self._named(set(each.co_names), set(each.co_names), function.__globals__)
 
     def _class(self, kind: type) -> Iterator[str]:
         yield _name(kind)
         if file := home(kind):
-            yield self._named(file, kind.__qualname__.partition(".")[0], ())
+            yield from self._defined(sys.modules[kind.__module__], kind.__qualname__.partition(".")[0])
             methods = [getattr(each, "__func__", each) for each in vars(kind).values()]
             own = [each for each in methods if isinstance(each, FunctionType) and each.__code__.co_filename == file]
-            yield from [self.of(each) for each in own if each.__closure__]
+            yield from map(self.of, own)
 
-    def _standing(self, file: str, line: int) -> Iterator[str]:
-        """Of the function that begins in a line: of the statement around it, when that is a definition."""
-        for one in _statements(file):
-            if first_line(one.node) <= line <= (one.node.end_lineno or 0):
-                self._use(file, one.binds if one.runs else ())
-                kinds = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef
-                inner = [each for each in ast.walk(one.node) if isinstance(each, kinds)]
-                inner = [each for each in inner if first_line(each) == line]
-                yield from [self.of_code(file, each) for each in ([one.node] if hasattr(one.node, "name") else inner)]
+    def _defined(self, module: ModuleType, name: str) -> Iterator[str]:
+        """The statements of a module that define a name."""
+        source = SOURCES.get(module) or read_code(str(getattr(module, "__file__", ""))) or b""
+        for one in statements(source) or ():
+            if name in one.binds and not isinstance(one.node, _IMPORTS):
+                yield self._source(one.node, vars(module))
 
-    def _uses(self, file: str, node: ast.AST) -> Iterator[str]:
-        plain, dotted, imported = names(node)
-        for name in sorted(plain):
-            yield self._named(file, name, tuple(sorted(dotted)))
-        for each, name in imported:
-            yield from self._imported(file, each, name, tuple(sorted(dotted)))
+    def _source(self, node: ast.AST, namespace: Mapping[str, Any]) -> str:
+        """Of a piece of code, with what its names mean in the module where it stands."""
+        inner = list(ast.walk(node))
+        plain = {each.id for each in inner if isinstance(each, ast.Name)}
+        dotted = {each.attr for each in inner if isinstance(each, ast.Attribute)}
+        imported = _imported([each for each in inner if isinstance(each, _IMPORTS)], namespace)
 
-    def _use(self, file: str, names: Iterable[str]) -> None:
-        self.used.setdefault(file, set()).update(names)
+        def parts() -> Iterator[str]:
+            yield ast.unparse(node)
+            yield from self._named(plain, dotted, namespace)
+            yield from self._named(imported.keys(), dotted, imported)
 
-    def _named(self, file: str, name: str, dotted: Sequence[str]) -> str:
-        """Of what a name at the top of a file is; if it is a module, of what the names behind a dot may be in it."""
-        return f"{name}: {self._once((file, name, dotted), None, lambda: self._bound(file, name, dotted))}"
+        return self._once(node, (), parts)
 
-    def _bound(self, file: str, name: str, dotted: Sequence[str]) -> Iterator[str]:
-        for one in _statements(file):
-            if isinstance(one.node, ast.Import | ast.ImportFrom):
-                for alias in one.node.names:
-                    if name == (alias.asname or alias.name.partition(".")[0]) or alias.name == "*":
-                        imported = name if alias.name == "*" else alias.name
-                        yield from self._imported(file, one.node, imported, dotted, name)
-            elif name in one.binds and one.runs:
-                self._use(file, [name])
-                yield self.of_code(file, one.node)
-                yield from self._data(file, name)
-
-    def _data(self, file: str, name: str) -> Iterator[str]:
-        """Of the value that a name at the top of a file has, such as a constant that was read from another file."""
-        modules = [module for module in SOURCES if getattr(module, "__file__", None) == file]
-        values = [vars(module)[name] for module in modules if name in vars(module)]
-        if values and _is_data(values[0]):
-            yield self.of(values[0])
-
-    def _imported(self, file: str, node: ast.stmt, name: str, dotted: Sequence[str], bound: str = "") -> Iterator[str]:
-        """Of a name that is imported; of a library, the name alone."""
-        level, parts = 0, name.split(".")
-        targets = [(".".join(parts[: end + 1]), dotted) for end in range(len(parts))]
-        if isinstance(node, ast.ImportFrom):
-            level, targets = node.level, [(node.module or "__init__", (name,))]
-            targets += [(f"{node.module}.{name}" if node.module else name, dotted)]
-        yield targets[-1][0]
-        for module, wanted in targets:
-            if inner := _module_file(file, level, module):
-                self._use(file, [bound])
-                yield from [self._named(inner, each, dotted) for each in wanted]
+    def _named(self, names: Iterable[str], dotted: set[str], namespace: Mapping[str, Any]) -> Iterator[str]:
+        """What names mean in a module; of a module of the project, what those behind a dot mean in it."""
+        for name in sorted(set(names) & namespace.keys()):
+            value = namespace[name]
+            if isinstance(value, ModuleType) and own_path(getattr(value, "__file__", None) or ""):
+                inner = functools.partial(self._named, dotted, dotted, vars(value))
+                yield f"{name}: {self._once(value, sorted(dotted), inner)}"
+            elif isinstance(value, FunctionType | type | ModuleType) or _is_data(value):
+                yield f"{name}: {self.of(value)}"
+            else:  # it may change while it is used, as a generator of random numbers: known by what defines it
+                homes = [
+                    (module, key) for module in list(SOURCES) for key in vars(module) if vars(module)[key] is value
+                ]
+                found = {each for module, key in homes for each in self._defined(module, key)}
+                yield f"{name}: {sorted(found) or self.of(value)}"
 
 
 def _is_data(value: Any) -> bool:
@@ -412,24 +354,11 @@ def _is_data(value: Any) -> bool:
         return all(map(_is_data, value))
     if isinstance(value, str):
         return str(code_root()) not in value
-    return type(value) in _VALUES or type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "dtype")
+    return type(value) in _PLAIN or hasattr(value, "__array__")
 
 
 def _name(kind: type) -> str:
     return kind.__qualname__ if home(kind) else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def home(kind: type) -> str | None:
-    """The file of the project that a class is from."""
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    return own_path(file) if file else None
-
-
-def _cells(function: FunctionType) -> Iterator[Any]:
-    """The values around a function."""
-    for cell in function.__closure__ or ():
-        with suppress(ValueError):  # not yet filled
-            yield cell.cell_contents
 
 
 def _inner(code: CodeType) -> Iterator[CodeType]:
@@ -440,23 +369,35 @@ def _inner(code: CodeType) -> Iterator[CodeType]:
             yield from _inner(constant)
 
 
-def _statements(file: str) -> Sequence[Statement]:
-    """Of a file of the project, as it was executed, or else as it is now."""
-    try:
-        return statements(EXECUTED[file][0] if file in EXECUTED else Path(file).read_bytes()) or ()
-    except OSError:
-        return ()
+def _standing(file: str, line: int) -> Sequence[ast.AST]:
+    """What defines the function that begins in a line of a file: the definition at the top around it, or a lambda."""
+    kinds = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef
+    for one in statements(EXECUTED[file][0]) or ():
+        if _first_line(one.node) <= line <= (one.node.end_lineno or 0):
+            inner = [each for each in ast.walk(one.node) if isinstance(each, kinds) and _first_line(each) == line]
+            return [one.node] if isinstance(one.node, _DEFINITIONS) else inner
+    return []
 
 
-def _module_file(file: str, level: int, module: str) -> str | None:
-    """Where an import in a file of the project finds a module of the project; nothing is executed."""
-    experiments, folders = code_root() / "experiments", Path(file).parents
-    near = [folders[level - 1]] if level else [each for each in folders if each.parent == experiments]
-    for path in [*([str(each)] for each in near), *([] if level else [None])]:
-        loader: Any = None
-        for part in module.split("."):
-            spec = PathFinder.find_spec(part, path)
-            path, loader = (list(spec.submodule_search_locations or ()), spec.loader) if spec else ([], None)
-        if isinstance(loader, Loader):
-            return loader.path
-    return None
+def _first_line(node: Any) -> int:
+    """The first line of a definition, as its code object has it: that of its first decorator."""
+    return min(int(each.lineno) for each in (node, *getattr(node, "decorator_list", ())))
+
+
+def _imported(nodes: Sequence[ast.Import | ast.ImportFrom], namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """What imports of the project's modules give, in a module with this namespace; not those of libraries."""
+    scope = {name: namespace.get(name) for name in ("__builtins__", "__name__", "__package__")}
+    folder = Path(str(namespace.get("__file__"))).parent
+    for node in nodes:
+        if getattr(node, "level", 0) or is_beside(folder, _first_name(node)) or _is_own(_first_name(node)):
+            with suppress(Exception):  # the metric will say so
+                exec(compile(ast.Module([node], []), "<import>", "exec"), scope)
+    return {name: value for name, value in scope.items() if not name.startswith("__")}
+
+
+def _is_own(name: str) -> bool:
+    """Whether a name is that of a module of the project."""
+    with suppress(ImportError, ValueError):
+        spec = importlib.util.find_spec(name)
+        return bool(spec and own_path([spec.origin or "", *(spec.submodule_search_locations or ())][-1]))
+    return False

@@ -118,7 +118,7 @@ class Fold:
             "environments": [*self._environments, environment_text(environment())],
             "earlier": self._earlier,
             "wandb": self._tracker.id,
-            "code": file_hashes(sources, self._work.loaded.unused),
+            "code": file_hashes(sources, self._work.loaded.ignored),
             "data": self._data,
         }
 
@@ -309,7 +309,7 @@ class Fold:
     def _write(self, found: dict[str, float], kept: dict[str, Any]) -> None:
         work = self._work
         sources = loaded_sources(work.loaded.name)
-        code = file_hashes(sources | files_read(work.loaded.name), work.loaded.unused)
+        code = file_hashes(sources | files_read(work.loaded.name), work.loaded.ignored)
         if self._git is not None and not work.command.is_copy:
             self._git = snapshot.amended(code_root(), self._git, sources)
         if self.cache.read:

@@ -11,9 +11,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,6 @@ from expkit.errors import (
     terminable,
     warn,
 )
-from expkit.fingerprint import Fingerprint
 from expkit.project import code_root, display_path, output_dir, project_root
 from expkit.rundir import Command, Versions
 from expkit.runner import Run
@@ -104,14 +103,14 @@ def main(experiment: Experiment) -> None:
     escape_unprintable()
     with terminable(before=end_jobs):
         try:
-            failure = _run(Path(caller.f_globals["__file__"]).resolve(), experiment)
+            failure = _run(Path(caller.f_globals["__file__"]).resolve(), experiment, caller.f_globals)
         except CAUGHT as error:
             failure = error
         if failure is not None:
             sys.exit(report(failure))
 
 
-def _run(train: Path, experiment: Experiment) -> BaseException | None:
+def _run(train: Path, experiment: Experiment, names: Mapping[str, Any]) -> BaseException | None:
     """Do what the command line says; what it fails with."""
     require(
         train.parents[1].name == "experiments" and train.name == "train.py",
@@ -125,7 +124,7 @@ def _run(train: Path, experiment: Experiment) -> BaseException | None:
     project_root()
     loaded = load_experiment(train.parent.name)
     require(
-        _parts(experiment) == _parts(loaded.experiment),
+        isinstance(experiment, Experiment) and any(value is experiment for value in names.values()),
         f"expkit.main is given another experiment than {display_path(train)} defines, and jobs would not see it: "
         "change that one, experiment = expkit.Experiment(...)",
     )
@@ -148,11 +147,6 @@ def _run(train: Path, experiment: Experiment) -> BaseException | None:
     except CAUGHT as error:
         return error if interruption(error) else as_error(error)
     return job.failure
-
-
-def _parts(experiment: Experiment) -> list[str]:
-    """What the parts of an experiment do, and what they hold."""
-    return [Fingerprint().of(getattr(experiment, item.name, None)) for item in fields(Experiment)]
 
 
 def _without_dashes(flag: str, loaded: Loaded) -> str:

@@ -43,7 +43,7 @@ from expkit.config import (
 )
 from expkit.data import changed_files, hash_inputs, is_cached, read_manifest
 from expkit.errors import Error, require, warn
-from expkit.fingerprint import Unused, changed_since
+from expkit.fingerprint import Ignored, changed_since
 from expkit.project import code_root, display_path, output_dir
 from expkit.scores import ValidIds, fold_summary
 from expkit.store import FoldRecord, Run
@@ -54,27 +54,27 @@ if TYPE_CHECKING:
     from expkit.fold import Reports, Trial
 
 
-def changed_code(fold: FoldRecord, unused: Unused | None) -> list[str]:
+def changed_code(fold: FoldRecord, ignored: Ignored | None) -> list[str]:
     """The files that its process had loaded, and that are others now.
 
     Args:
-        unused: the names in them that train nothing, as `Loaded.unused`.
+        ignored: the names in them that train nothing, as `Loaded.ignored`.
     """
     code = fold.origin().get("code")
     if not isinstance(code, dict) or not all(isinstance(pair, list) and len(pair) == 2 for pair in code.values()):
         return []
-    return changed_since(code, unused)
+    return changed_since(code, ignored)
 
 
-def changes_since(fold: FoldRecord, unused: Unused | None, named: Sequence[str] | None) -> dict[str, list[str]]:
+def changes_since(fold: FoldRecord, ignored: Ignored | None, named: Sequence[str] | None) -> dict[str, list[str]]:
     """What has changed since a fold was trained: "code" and "data", each with its files; {}: nothing.
 
     Args:
-        unused: as of `changed_code`.
+        ignored: as of `changed_code`.
         named: as of `data_since`.
     """
     data = data_since(fold.result["data"] if fold.result else None, named)
-    return {what: names for what, names in (("code", changed_code(fold, unused)), ("data", data)) if names}
+    return {what: names for what, names in (("code", changed_code(fold, ignored)), ("data", data)) if names}
 
 
 def data_since(trained_with: str | None, named: Sequence[str] | None) -> list[str]:
@@ -526,7 +526,7 @@ class RunDir:
         """Whether an unfinished version goes on: its folds are of the code as it is, or somebody is at work there."""
         run = store.read_run(folder)
         done = [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
-        is_other = any(changed_code(fold, self.loaded.unused) for fold in done)
+        is_other = any(changed_code(fold, self.loaded.ignored) for fold in done)
         if not is_other and not self.config.resume:
             is_other = any(map(self._changes_since, unfinished(folder).values()))
         return not is_other or bool(self.versions.held(folder))
@@ -535,7 +535,7 @@ class RunDir:
 
     def _changes_since(self, about: Mapping[str, Any]) -> dict[str, list[str]]:
         """What has changed since a checkpoint was saved: "code" and "data", each with its files; {} when it fits."""
-        code = changed_since(about["code"], self.loaded.unused)
+        code = changed_since(about["code"], self.loaded.ignored)
         data = data_since(about["data"], self.inputs)
         return ({"code": code} if code else {}) | ({"data": data} if data else {})
 
@@ -701,7 +701,7 @@ class Done:
                 warn(f"{display_path(fold.folder)}: {fold.problem}; it counts as missing")
             return False
         print(f"{fold.title} is done: {fold_summary(fold, self.score(fold))}", flush=True)
-        for what, changed in changes_since(fold, self._loaded.unused, self._run_dir.inputs).items():
+        for what, changed in changes_since(fold, self._loaded.ignored, self._run_dir.inputs).items():
             if what not in self._said:
                 self._said.add(what)
                 warn(
@@ -780,7 +780,7 @@ def found_by_folds(run_dir: RunDir, inputs: Sequence[str] | None, number: int | 
         there = f"{len(run.done)} of {run.n_folds} folds are trained" if run else "no fold is trained"
         return Found({}, f"{there}: train all of them first, exp.mode=cv exp.fold=null")
     first = next(iter(run.done.values()))
-    changed = [name for names in changes_since(first, run_dir.loaded.unused, inputs).values() for name in names]
+    changed = [name for names in changes_since(first, run_dir.loaded.ignored, inputs).values() for name in names]
     if run.marks or changed:
         why = ", ".join(run.marks) or f"changed since: {', '.join(changed[:3])}"
         return Found(

@@ -125,7 +125,7 @@ def changed_since(run: Run) -> list[str]:
             marks += [f"{name}: {mark}" for mark in changed_since(read_run(folder))] if folder else []
     else:
         inputs = loaded.experiment.data(fold_file(flat(run.config))) if loaded else None
-        for what, names in changes_since(parts[0], loaded.unused if loaded else None, inputs).items():
+        for what, names in changes_since(parts[0], loaded.ignored if loaded else None, inputs).items():
             marks.append(f"{what} changed since ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
     if loaded and run.cv and not is_current(loaded.experiment, run):
         marks.append("metric changed since: the same command scores it again")
