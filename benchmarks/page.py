@@ -50,7 +50,7 @@ def make_runs(project: Path, count: int, environment: dict[str, str]) -> None:
         assert info is not None
         info["config"]["exp"]["train"] |= {"learning_rate": draw.random() / 100, "batch_size": draw.choice([16, 32])}
         (folder / "run.json").unlink()  # it is the file of both
-        store.describe_again(folder, info)
+        store.write_run_info(folder, info)
 
 
 def opened(browser: Browser, address: str, selector: str = ROW) -> float:

@@ -45,8 +45,8 @@ def main() -> None:
     from expkit import project, scores, store, tables
     from expkit.config import load_experiment
     from expkit.ensemble import blend
-    from expkit.rundir import Versions
     from expkit.scores import checked
+    from expkit.store import Versions
 
     folder = project.code_root() / "experiments/090-rows"
     folder.mkdir(exist_ok=True)

@@ -116,7 +116,7 @@ def copy_run(run: Path, name: str, **values: object) -> Path:
     info = json.loads((folder / store.RUN).read_text())
     info["config"]["exp"]["train"] |= values
     (folder / store.RUN).unlink()  # it is the file of both
-    store.describe_again(folder, info)
+    store.write_run_info(folder, info)
     return folder
 
 

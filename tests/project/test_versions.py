@@ -42,7 +42,7 @@ if not hasattr(argparse.ArgumentParser, "_check_help"):
 FORKS = """
 import os, time
 from pathlib import Path
-from expkit.rundir import Versions
+from expkit.store import Versions
 
 Versions(Path("results"), "run").part(Path("run"), "fold0").acquire()
 if child := os.fork():
@@ -53,7 +53,7 @@ time.sleep(60)
 """
 LOCKS = """
 from pathlib import Path
-from expkit.rundir import Versions
+from expkit.store import Versions
 
 Versions(Path("results"), "run").part(Path("run"), "fold0").acquire(blocking=False)
 """

@@ -58,7 +58,7 @@ def fail(root: Path, *overrides: str, **values: Any) -> None:
 HOLDS = """
 import sys
 from pathlib import Path
-from expkit.rundir import Versions
+from expkit.store import Versions
 
 version, part = Path(sys.argv[1]), sys.argv[2]
 lock = Versions(version.parent, version.name.partition("@")[0]).part(version, part)

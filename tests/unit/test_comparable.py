@@ -22,7 +22,7 @@ from expkit import tables
 from expkit.board import read_board
 from expkit.compare import against_best, grouped_by_seed, verdict, with_other_rows
 from expkit.config import load_experiment
-from expkit.store import describe_again
+from expkit.store import write_run_info
 
 
 def saves(target: float = 1.0, rows: int = 4, ids: int = 0, column: str = "target") -> Callable[[expkit.Fold], None]:
@@ -264,7 +264,7 @@ def test_a_foreign_record_leads_nowhere(quick: Path, name: str) -> None:
     folder = quick / "output" / LIGHT / run("a")
     info = json.loads((folder / "run.json").read_text())
     for key in ("experiment", "run"):
-        describe_again(folder, info | {key: name})
+        write_run_info(folder, info | {key: name})
         assert [row.marks for row in read_board()] == [("partial",)]
 
 

@@ -71,7 +71,7 @@ def test_every_key_is_compared_but_those_that_change_no_result(root: Path) -> No
         for name in above:
             branch = branch[name]
         branch[last] = "another"
-        store.describe_again(root / RUN, info | {"config": values})
+        store.write_run_info(root / RUN, info | {"config": values})
         if key in ("exp.name", "exp.fold", "exp.debug", "exp.mode", "exp.runtime.tags"):
             assert command("exp.fold=[0]").train() == 10.0
         else:
@@ -85,7 +85,7 @@ def test_a_parameter_that_is_new_locks_nothing_at_its_default(root: Path) -> Non
     info = store.read_run_info(root / RUN)
     assert info is not None
     train = {"anything": None}  # as if x, 0.0 by default, were new
-    store.describe_again(root / RUN, info | {"config": {"exp": info["config"]["exp"] | {"train": train}}})
+    store.write_run_info(root / RUN, info | {"config": {"exp": info["config"]["exp"] | {"train": train}}})
     assert command("exp.fold=[0,1]").train() == 10.0
     assert list(results(root)) == [0, 1]
     with pytest.raises(expkit.Error, match=r"exp\.train\.x: \(not set\) → 10"):

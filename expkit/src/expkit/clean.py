@@ -23,8 +23,7 @@ from expkit import snapshot, store
 from expkit.errors import warn
 from expkit.files import is_locked, read_bytes
 from expkit.project import code_root, display_path
-from expkit.rundir import Versions
-from expkit.store import CHECKPOINT, FOLD, NOT_EXPERIMENTS, ORIGIN, RESULT, SUBMISSIONS
+from expkit.store import CHECKPOINT, FOLD, NOT_EXPERIMENTS, ORIGIN, RESULT, SUBMISSIONS, Versions
 
 REMOVED = ".removed-"  # begins the name of what is being removed
 _COMMIT = re.compile(rb'"([0-9a-f]{40}|[0-9a-f]{64})"')
@@ -75,10 +74,10 @@ def failed(output: Path) -> Iterator[Leftover]:
 def debug(output: Path) -> Iterator[Leftover]:
     """What exp.debug=true has left."""
     for parent in _folders(output / "debug"):
-        for run, found in sorted(store.grouped(parent).items()):
+        for versions, found in store.runs_of(parent):
             for version in found:
                 if not version.is_symlink():
-                    yield from _left(Versions(parent, run), version, "a debug run", Path.is_dir)
+                    yield from _left(versions, version, "a debug run", Path.is_dir)
 
 
 def snapshots(output: Path) -> Iterator[Leftover]:
@@ -127,10 +126,10 @@ def _experiments(output: Path) -> list[Path]:
 def _runs(output: Path) -> Iterator[tuple[Versions, list[Path], Path]]:
     """Every run with its versions, and the one that counts; not one that a symbolic link leads to."""
     for parent in _experiments(output):
-        for run, found in sorted(store.grouped(parent).items()):
-            counting = store.current_among(parent, run, found)
+        for versions, found in store.runs_of(parent):
+            counting = versions.current(found)
             if counting is not None and not any(version.is_symlink() for version in found):
-                yield Versions(parent, run), sorted(found, key=store.version_number), counting
+                yield versions, found, counting
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -195,7 +194,7 @@ def _is_before(version: Path, counting: Path) -> bool:
 
 def _has_failed(versions: Versions, version: Path) -> bool:
     """Whether nothing is done in a version, and no other one would count in its place."""
-    is_needed = versions.current() == version and versions.newest_first() != [version]
+    is_needed = versions.current() == version and versions.all() != [version]
     return not is_needed and not versions.is_superseded(version) and holds_nothing(version)
 
 
@@ -209,7 +208,7 @@ def _remove(versions: Versions, version: Path, may_go: Callable[[Path], bool]) -
     with versions.locked(), ExitStack() as stack:
         goes = not versions.take(version, stack, parts) and may_go(version) and _away(version)
         if goes:
-            store.forget_deleted(versions.parent, versions.run)
+            versions.forget_deleted()
     return goes
 
 

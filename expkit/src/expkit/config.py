@@ -600,10 +600,8 @@ def recorded(experiment: str) -> dict[str, Any]:
     """The configurations of the runs of an experiment, by "<experiment>/<run>"."""
     from expkit import store
 
-    parent = output_dir() / experiment
-    found = [store.current_among(parent, run, folders) for run, folders in sorted(store.grouped(parent).items())]
-    folders = [folder for folder in found if folder is not None]
-    infos = {folder.name.partition("@")[0]: store.read_run_info(folder) for folder in folders}
+    found = {runs.run: runs.current(versions) for runs, versions in store.runs_of(output_dir() / experiment)}
+    infos = {run: store.read_run_info(folder) for run, folder in found.items() if folder is not None}
     return {f"{experiment}/{run}": info["config"] for run, info in infos.items() if info}
 
 

@@ -16,7 +16,7 @@ from expkit import files
 from expkit.errors import Error, require, warn
 from expkit.files import LISTS, file_hash, read_if_whole, write_json
 from expkit.project import display_path, input_dir, output_dir
-from expkit.store.records import read_checked
+from expkit.store.records import DataFiles, read_checked
 
 Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
 CACHE = "cache"  # below input/: what trainings make and share; data of those that have read it
@@ -186,12 +186,8 @@ def read_manifest(output: Path, digest: str) -> dict[str, list[Any]] | None:
     if not re.fullmatch(r"[0-9a-f]{16}", digest):
         return None
     file = output / ".data" / f"{digest}.json"
-    content = read_checked(str(file), lambda content: _is_manifest(content["files"]), [], files.LISTS)
+    content = read_checked(file, DataFiles, [], files.LISTS)
     return content["files"] if content else None
-
-
-def _is_manifest(value: Any) -> bool:
-    return type(value) is dict and all(type(one) is list and len(one) == 2 for one in value.values())
 
 
 class Cache:

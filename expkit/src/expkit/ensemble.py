@@ -24,8 +24,8 @@ from expkit.config import Experiment, load_experiment
 from expkit.errors import Error, require
 from expkit.fingerprint import code_hash
 from expkit.project import code_root, output_dir
-from expkit.rundir import Versions, environment_text, origin
-from expkit.store import BLENDS, OOF, TEST, Parent, Recipe, Run
+from expkit.rundir import environment_text, origin
+from expkit.store import BLENDS, OOF, TEST, Parent, Recipe, Run, Versions
 from expkit.store.marks import parent_marks
 from expkit.submission import LABEL, Average, choose, joined_title, mean_of, most_likely
 
@@ -271,7 +271,7 @@ def again(run: Run) -> tuple[list[str], list[str]]:
     import numpy
 
     assert run.recipe is not None
-    recipe, folders = run.recipe, [parent.folder(run.folder.parents[1]) for parent in run.recipe.parents]
+    recipe, folders = run.recipe, [store.folder_of(run.folder.parents[1], parent.run) for parent in run.recipe.parents]
     gone = [parent.run for parent, folder in zip(recipe.parents, folders, strict=True) if folder is None]
     require(not gone, f"{run.title} cannot be made again: {', '.join(gone)} is gone")
     runs = [store.read_run(folder) for folder in folders if folder is not None]
@@ -350,7 +350,9 @@ def blend(runs: Sequence[Run], method: str, name: str | None = None) -> tuple[Ru
     made = blended(runs, method)
     if others := [run.title for run in runs if set(run.valid_ids.values()) != set(runs[0].valid_ids.values())]:
         made.notes.append(f"{', '.join(others)}: other folds than {runs[0].title}, whose folds the blend has")
-    known = [(run.cv or {}).get("made_by", {}).get(metric, experiment.made_by[metric]) for run in runs]
+    known = [
+        (run.cv["made_by"] if run.cv else experiment.made_by).get(metric, experiment.made_by[metric]) for run in runs
+    ]
     if others := [run.title for run, what in zip(runs, known, strict=True) if what != experiment.made_by[metric]]:
         made.notes.append(f"{', '.join(others)}: scored by another {metric} than {runs[0].scored_by} has now")
     recipe = Recipe(
@@ -448,6 +450,6 @@ def _write(
             store.write_result(path, result, maker)
         run = scores.update(experiment, versions, folder)
     with versions.locked():
-        store.install(folder)
+        versions.install(folder)
         versions.clean()
     return run

@@ -140,13 +140,8 @@ def listed(folder: str | Path) -> list[str]:
         return []
 
 
-def first_line(file: str | Path) -> str:
-    """What a file that a person may read says on its first line; "" when there is none."""
-    return (first_lines(file) or [""])[0]
-
-
 def first_lines(file: str | Path) -> list[str]:
-    """The lines at the beginning of such a file; [] when there is none."""
+    """The lines at the beginning of a file that a person may read; [] when there is none."""
     try:
         with open(file, encoding="utf-8", errors="replace", opener=regular) as stream:
             return [line.strip() for line in stream.read(4096).splitlines() if line.strip()] or ["unknown"]

@@ -70,9 +70,10 @@ from expkit.errors import (
     warn,
 )
 from expkit.project import code_root, display_path, output_dir, project_root
-from expkit.rundir import Command, Versions
+from expkit.rundir import Command, put_in_place
 from expkit.runner import Run
 from expkit.snapshot import copy_code, expose, hide
+from expkit.store import Versions
 from expkit.study import NoScore, register_study
 
 if TYPE_CHECKING:
@@ -457,7 +458,7 @@ def _put_in_place(loaded: Loaded, folder: Path) -> Error | None:
     run = store.read_run(folder)
     versions = Versions(folder.parent, run.name)
     try:
-        versions.put_in_place(folder, lambda version: scores.update(loaded.experiment, versions, version))
+        put_in_place(versions, folder, lambda version: scores.update(loaded.experiment, versions, version))
     except Error as error:
         return error
     return None

@@ -26,7 +26,7 @@ from expkit.errors import Error, NotFound, require, score_text, text, warn
 from expkit.files import listed, make_folder, read_bytes, regular
 from expkit.find import find_run
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, notes_dir, output_dir
-from expkit.store import read_run, read_run_info, run_folders
+from expkit.store import RunInfo, read_run, read_run_info, run_folders
 from expkit.store.records import is_number
 
 if TYPE_CHECKING:
@@ -90,19 +90,19 @@ def read_notes(folder: Path | None = None) -> dict[str, Notes]:
     return {title: Notes(title, tuple(sorted(lines, key=lambda line: line["time"]))) for title, lines in found.items()}
 
 
-def _run_of(experiment: str, line: Mapping[str, Any], trained: Callable[[str], list[dict[str, Any]]]) -> str:
+def _run_of(experiment: str, line: Mapping[str, Any], trained: Callable[[str], list[RunInfo]]) -> str:
     """The run that a line is about. The `name` in the file of a parameter set is edited often: it is the first run that
     was trained with the set since, or the name as it is now."""
     run = str(line["run"])
     if "set" not in line or os.path.exists(output_dir() / experiment / run):
         return run
-    since = [info for info in trained(experiment) if info["set"] == line["set"] and info["started"] >= line["time"]]
+    since = [info for info in trained(experiment) if info.get("set") == line["set"] and info["started"] >= line["time"]]
     if since:
         return str(min(since, key=itemgetter("started"))["run"])
     return name_of(code_root() / "experiments" / experiment, line["set"]) or run
 
 
-def _trained(experiment: str) -> list[dict[str, Any]]:
+def _trained(experiment: str) -> list[RunInfo]:
     """The run.json of each run of an experiment that was trained with a parameter set as it is."""
     folders = (folder for folder in run_folders(output_dir()) if folder.parent.name == experiment)
     return [info for info in map(read_run_info, folders) if info and info.get("set")]

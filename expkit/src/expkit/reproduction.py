@@ -111,7 +111,7 @@ def _python(fold: FoldRecord) -> str:
 def _trained_again(folds: list[FoldRecord], run: Run) -> Iterator[Run]:
     """The run in which these folds are trained again."""
     first = folds[0]
-    assert first.result is not None and run.info is not None
+    assert first.result is not None and first.result["git"] is not None and run.info is not None
     require(
         re.fullmatch(r"[\w.+-]+", run.experiment) is not None, f"{run.experiment!r} is not the name of an experiment"
     )

@@ -13,13 +13,11 @@ import secrets
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, is_dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -46,38 +44,24 @@ from expkit.errors import Error, require, warn
 from expkit.fingerprint import Ignored, changed_since
 from expkit.project import code_root, display_path, output_dir
 from expkit.scores import ValidIds, fold_summary
-from expkit.store import FoldRecord, Run
+from expkit.store import FoldRecord, Run, RunInfo, Versions
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
-
     from expkit.fold import Reports, Trial
 
 
-def changed_code(fold: FoldRecord, ignored: Ignored | None) -> list[str]:
-    """The files that its process had loaded, and that are others now.
+def changed_code(code: Any, ignored: Ignored | None) -> list[str]:
+    """The files that a process had loaded, and that are others now.
 
     Args:
+        code: their hashes, by path, as a checkpoint or `origin.json` has them; [] when they do not fit.
         ignored: the names in them that train nothing, as `Loaded.ignored`.
     """
-    code = fold.origin().get("code")
-    if not isinstance(code, dict) or not all(isinstance(pair, list) and len(pair) == 2 for pair in code.values()):
-        return []
-    return changed_since(code, ignored)
+    fits = isinstance(code, dict) and all(isinstance(pair, list) and len(pair) == 2 for pair in code.values())
+    return changed_since(code, ignored) if fits else []
 
 
-def changes_since(fold: FoldRecord, ignored: Ignored | None, named: Sequence[str] | None) -> dict[str, list[str]]:
-    """What has changed since a fold was trained: "code" and "data", each with its files; {}: nothing.
-
-    Args:
-        ignored: as of `changed_code`.
-        named: as of `data_since`.
-    """
-    data = data_since(fold.result["data"] if fold.result else None, named)
-    return {what: names for what, names in (("code", changed_code(fold, ignored)), ("data", data)) if names}
-
-
-def data_since(trained_with: str | None, named: Sequence[str] | None) -> list[str]:
+def changed_data(trained_with: str | None, named: Sequence[str] | None) -> list[str]:
     """How the data of the experiment differ from those with this fingerprint, a line a file. Writes nothing.
 
     Args:
@@ -94,6 +78,22 @@ def data_since(trained_with: str | None, named: Sequence[str] | None) -> list[st
     if digest == trained_with:
         return []
     return changed_files(before, now) if before is not None else ["nobody knows which files"]
+
+
+def changes_since(fold: FoldRecord, ignored: Ignored | None, named: Sequence[str] | None) -> dict[str, list[str]]:
+    """What has changed in the project since a fold was trained: "code" and "data", each with its files; {}: nothing.
+
+    Args:
+        ignored: as of `changed_code`.
+        named: as of `changed_data`.
+    """
+    data = fold.result["data"] if fold.result else None
+    return _changes(fold.origin().get("code"), data, ignored, named)
+
+
+def _changes(code: Any, data: str | None, ignored: Ignored | None, named: Sequence[str] | None) -> dict[str, list[str]]:
+    found = {"code": changed_code(code, ignored), "data": changed_data(data, named)}
+    return {what: names for what, names in found.items() if names}
 
 
 @dataclass(frozen=True)
@@ -170,19 +170,15 @@ def run_name(config: Any, overrides: Sequence[str]) -> str:
         overrides: of the command line, as Hydra takes them.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides)) if overrides else []
-    values, pairs = flat(config), dict[str, str]()
-    for override in parsed:
-        for key, given in _given(override).items():
-            value = values.get(key.lstrip("~"), given)
-            is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
-            pairs[key] = f"{value:.0f}" if is_whole and _takes_floats(config, key) else _text(value)
-    plain = "".join(f",{key}={value}" for key, value in sorted(pairs.items()))
-    safe = re.sub(r"[^\w.,=+-]+", "_", plain)
+    values = flat(config)
+    pairs = {key: _text(values.get(key.lstrip("~"), given)) for one in parsed for key, given in _given(one).items()}
+    wanted = "".join(f",{key}={value}" for key, value in sorted(pairs.items()))
+    safe = re.sub(r"[^\w.,=+-]+", "_", wanted)
     name: str = config.exp.name
     full = name + safe
-    if safe == plain and len(full) <= LONGEST and len(full.encode()) <= MOST_BYTES:
+    if safe == wanted and len(full) <= LONGEST and len(full.encode()) <= MOST_BYTES:
         return full
-    digest = hashlib.sha256((name + plain).encode()).hexdigest()[:8]
+    digest = hashlib.sha256((name + wanted).encode()).hexdigest()[:8]
     room = full[: LONGEST - 9].encode()[: MOST_BYTES - 9].decode(errors="ignore")
     return f"{room.rstrip('.')}-{digest}"
 
@@ -199,216 +195,102 @@ def _given(override: Override) -> dict[str, Any]:
     return {sign + name: one for name, one in (given or {key: value}).items()}
 
 
-def _takes_floats(config: Any, key: str) -> bool:
-    """Whether a field can hold no int: 1.0 is as clear as 1 then."""
-    *above, name = key.split(".")
-    for part in above:
-        config = getattr(config, part, None)
-    return is_dataclass(config) and get_type_hints(type(config)).get(name) in (float, float | None)
-
-
 def _text(value: Any) -> str:
-    """A plain value as a text that no other value has: "1" in quotes is no number."""
+    """A value as a text that no other value has, but for a whole float: 1.0 is 1. "1" in quotes is no number."""
     if isinstance(value, bool):
         return str(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return f"{value:.0f}"
     if isinstance(value, str) and re.fullmatch(r"(?!(-?\d+(\.\d+)?(e[+-]?\d+)?|null|True|False)$)[\w.+-]*", value):
         return value
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
-class Versions:
-    """All versions of one run.
+# A version takes the place of another
+
+
+def put_in_place(versions: Versions, version: Path, score: Callable[[Path], Run]) -> Run:
+    """Let a new version count, with the folds of the old one that were not asked for; delete the old one.
+
+    Waits for other processes that train in the new version.
 
     Args:
-        parent: the folder of the experiment's results.
-        run: the name of the run.
+        score: brings the scores of a version up to date.
+
+    Raises:
+        Error: a later version counts already.
     """
-
-    def __init__(self, parent: Path, run: str) -> None:
-        self.parent, self.run = parent, run
-
-    def current(self) -> Path | None:
-        """The version that counts; None: there is none yet."""
-        return store.current(self.parent, self.run)
-
-    def newest_first(self) -> list[Path]:
-        return store.versions(self.parent, self.run)[::-1]
-
-    def make(self, about: Mapping[str, Any], config: str) -> Path:
-        """A new version, after all others. With `locked`."""
-        store.forget_deleted(self.parent, self.run)
-        number = max((store.version_number(folder) for folder in self.newest_first()), default=0) + 1
-        folder = store.version_folder(self.parent, self.run, number)
-        try:
-            folder.mkdir()
-        except FileExistsError as error:
-            raise Error(f"{display_path(folder)} is in the place of a run, and is no folder of one: move it") from error
-        self.describe(folder, about, config)
-        return folder
-
-    def describe(self, folder: Path, about: Mapping[str, Any], config: str) -> None:
-        """Write what a version is. With `locked`."""
-        started = datetime.now(UTC).isoformat(timespec="milliseconds")
-        store.write_run(folder, {"id": secrets.token_hex(4), "started": started, **about}, config)
-
-    # Locks
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """While one decides which version counts, or writes what all folds share."""
-        with self._lock(self.run):
-            yield
-
-    def part(self, version: Path, name: str) -> BaseFileLock:
-        """The lock of a fold in a version; the system frees it when its holder dies."""
-        return self._lock(f"{self.run}@{store.version_number(version)}.{name}")
-
-    def _lock(self, name: str) -> BaseFileLock:
-        from filelock import FileLock
-
-        folder = self.parent / ".locks"
-        files.make_folder(folder)
-        file = folder / name
-        if os.path.lexists(file) and (file.is_symlink() or not os.path.isfile(file)):
-            raise Error(f"{display_path(file)} is no file, and no lock: remove it")
-        return FileLock(file)
-
-    def held(self, version: Path) -> list[str]:
-        """The parts of a version that a process trains now."""
-        with ExitStack() as stack:
-            return self.take(version, stack)
-
-    def take(self, version: Path, stack: ExitStack, more: Iterable[str] = ()) -> list[str]:
-        """Take every lock of a version that is free, until `stack` closes; the names of the others.
-
-        Args:
-            more: parts that nobody may have locked yet.
-        """
-        from filelock import Timeout
-
-        prefix = f"{self.run}@{store.version_number(version)}."
-        folder = self.parent / ".locks"
-        found = sorted(os.listdir(folder)) if folder.is_dir() else []
-        others = []
-        for name in dict.fromkeys([*(name.removeprefix(prefix) for name in found if name.startswith(prefix)), *more]):
-            try:
-                lock = self.part(version, name)
-                lock.acquire(blocking=False)
-            except (Timeout, OSError, Error):  # of another user, or no lock at all: nobody can tell
-                others.append(name)
-            else:
-                stack.callback(lock.release)
-        return others
-
-    # Which version counts
-
-    def is_superseded(self, version: Path) -> bool:
-        """Whether a later version counts."""
-        counting = self.current()
-        return counting is not None and store.version_number(counting) > store.version_number(version)
-
-    def require_current(self, version: Path, run_id: str) -> None:
-        """Raise an `Error` when what is trained in a version could no longer count."""
-        if self.is_superseded(version):
-            raise Error(
-                f"{display_path(version)} has been replaced by another command (overwrite=true) while this one trained"
-            )
-        info = store.read_run_info(version)
-        if info is None or info["id"] != run_id:
-            raise Error(
-                f"{display_path(version)} has been removed or replaced while this command trained: run it again"
-            )
-
-    def put_in_place(self, version: Path, score: Callable[[Path], Run]) -> Run:
-        """Let a new version count, with the folds of the old one that were not asked for; delete the old one.
-
-        Waits for other processes that train in the new version.
-
-        Args:
-            score: brings the scores of a version up to date.
-
-        Raises:
-            Error: a later version counts already.
-        """
-        while True:
-            with self.locked():
-                others = self.held(version)
-                if not others:
-                    counting = self.current()
-                    if self.is_superseded(version):
-                        raise Error(f"{display_path(version)} has been replaced by another command (overwrite=true)")
-                    if counting is not None and counting != version:
-                        others = self._keep_folds(store.read_run(counting), store.read_run(version))
+    while True:
+        with versions.locked():
+            others = versions.held(version)
             if not others:
-                break
-            print(f"waiting for {', '.join(others)}, which another process trains", flush=True)
-            with self.part(version, others[0]):
-                pass
-        scored = score(version)
-        with self.locked():
-            if self.current() != version and not self.is_superseded(version):
-                store.install(version)
-            self.clean()
-        return scored
+                current = versions.current()
+                if versions.is_superseded(version):
+                    raise Error(f"{display_path(version)} has been replaced by another command (overwrite=true)")
+                if current is not None and current != version:
+                    others = _keep_folds(versions, store.read_run(current), store.read_run(version))
+        if not others:
+            break
+        print(f"waiting for {', '.join(others)}, which another process trains", flush=True)
+        with versions.part(version, others[0]):
+            pass
+    scored = score(version)
+    with versions.locked():
+        if versions.current() != version and not versions.is_superseded(version):
+            versions.install(version)
+        versions.clean()
+    return scored
 
-    def clean(self, is_debug: bool = False) -> None:
-        """Delete the versions that are superseded, or all of a debug run, where nobody trains. With `locked`."""
-        for version in self.newest_first():
-            with ExitStack() as stack:
-                if (is_debug or self.is_superseded(version)) and not self.take(version, stack):
-                    shutil.rmtree(version, ignore_errors=True)
 
-    def _keep_folds(self, old: Run, new: Run) -> list[str]:
-        """Give a new version the folds of the old one that it lacks, when both have the same configuration: those that
-        are done, and those that can go on from a checkpoint.
+def _keep_folds(versions: Versions, old: Run, new: Run) -> list[str]:
+    """Give a new version the folds of the old one that it lacks, when both have the same configuration: those that
+    are done, and those that can go on from a checkpoint.
 
-        Returns:
-            the parts that another process has begun to train meanwhile.
-        """
-        from filelock import Timeout
+    Returns:
+        the parts that another process has begun to train meanwhile.
+    """
+    from filelock import Timeout
 
-        if old.info is None or new.info is None or not _same_configuration(old, new):
-            return []
-        others = []
-        saved = unfinished(old.folder).keys() - {*self.held(old.folder)}
-        for fold in [*old.folds.values(), *([old.full] if old.full else [])]:
-            name = store.fold_name(fold.number)
-            if fold.result is None and (name not in saved or (new.folder / name).exists()):
-                continue
-            lock = self.part(new.folder, name)
-            try:
-                lock.acquire(blocking=False)
-            except Timeout:
-                others.append(name)
-                continue
-            with lock:
-                lock.release()
-                if store.read_fold(new.folder, fold.number, new.info["id"]).result is None:
-                    _keep(fold, new.folder, new.info["id"])
-        return others
+    if old.info is None or new.info is None or not _same_configuration(old.info, new.info):
+        return []
+    others = []
+    saved = unfinished(old.folder).keys() - {*versions.held(old.folder)}
+    for fold in [*old.folds.values(), *([old.full] if old.full else [])]:
+        name = store.fold_name(fold.number)
+        if fold.result is None and (name not in saved or (new.folder / name).exists()):
+            continue
+        lock = versions.part(new.folder, name)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            others.append(name)
+            continue
+        with lock:
+            lock.release()
+            if store.read_fold(new.folder, fold.number, new.info["id"]).result is None:
+                _keep(fold, new.folder, new.info["id"])
+    return others
 
 
 def _keep(fold: FoldRecord, version: Path, run_id: str) -> None:
     """Put a fold into another version, whole or not at all."""
     target = version / store.fold_name(fold.number)
     scratch = version / f".{target.name}"
-    for leftover in (scratch, target):
-        if leftover.exists():
-            shutil.rmtree(leftover)
+    files.remove(scratch)
+    files.remove(target)
     shutil.copytree(fold.folder, scratch, copy_function=_link)
     if fold.result is not None:
         (scratch / store.RESULT).unlink()
-        files.write_json(scratch / store.RESULT, fold.result | {"run": run_id})
+        files.write_json(scratch / store.RESULT, {**fold.result, "run": run_id})
     files.tree_to_disk(scratch)
     scratch.rename(target)
     files.to_disk(version)
 
 
-def _same_configuration(old: Run, new: Run) -> bool:
-    assert old.info is not None and new.info is not None
-    if new.info.get("same_as") == old.info["id"]:  # compared when the new one was made, by its dataclasses
+def _same_configuration(old: RunInfo, new: RunInfo) -> bool:
+    if new.get("same_as") == old["id"]:  # compared when the new one was made, by its dataclasses
         return True
-    one, other = flat(old.info["config"]), flat(new.info["config"])
+    one, other = flat(old["config"]), flat(new["config"])
     return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one if key != "exp.fold")
 
 
@@ -471,7 +353,7 @@ class RunDir:
 
     # Which version
 
-    def _differences(self, info: dict[str, Any]) -> list[str]:
+    def _differences(self, info: RunInfo) -> list[str]:
         """How the configuration differs from that of a version."""
         return differences(info["config"], self.config, self._choices)
 
@@ -492,7 +374,7 @@ class RunDir:
         if not self.replaces:
             counting = self.versions.current()
             return counting if counting is not None and self._holds_this(counting) else None
-        for folder in self.versions.newest_first():
+        for folder in reversed(self.versions.all()):
             info = store.read_run_info(folder)
             later = store.version_number(folder) > self._base
             mine = info is not None and (later or self.command in info["commands"])
@@ -526,7 +408,7 @@ class RunDir:
         """Whether an unfinished version goes on: its folds are of the code as it is, or somebody is at work there."""
         run = store.read_run(folder)
         done = [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
-        is_other = any(changed_code(fold, self.loaded.ignored) for fold in done)
+        is_other = any(changed_code(fold.origin().get("code"), self.loaded.ignored) for fold in done)
         if not is_other and not self.config.resume:
             is_other = any(map(self._changes_since, unfinished(folder).values()))
         return not is_other or bool(self.versions.held(folder))
@@ -534,10 +416,8 @@ class RunDir:
     # Whether it goes on from a checkpoint
 
     def _changes_since(self, about: Mapping[str, Any]) -> dict[str, list[str]]:
-        """What has changed since a checkpoint was saved: "code" and "data", each with its files; {} when it fits."""
-        code = changed_since(about["code"], self.loaded.ignored)
-        data = data_since(about["data"], self.inputs)
-        return ({"code": code} if code else {}) | ({"data": data} if data else {})
+        """What has changed since a checkpoint was saved, as `changes_since`."""
+        return _changes(about["code"], about["data"], self.loaded.ignored, self.inputs)
 
     def changes_to_mark(self, name: str, about: Mapping[str, Any]) -> dict[str, list[str]]:
         """What has changed since the checkpoint of the fold `name` was saved, when the command goes on in spite of it.
@@ -583,7 +463,7 @@ class RunDir:
             if self.folder is None:
                 self._use(self._made())
             if takes_over:  # there is nothing that could be lost: it counts at once
-                store.install(self.version)
+                self.versions.install(self.version)
                 self.versions.clean()
                 self.replaces = False
             self._note_command(self.version)
@@ -607,10 +487,8 @@ class RunDir:
         if base is not None and self.replaces and not alike:
             self._warn_of_loss(base)
         text = OmegaConf.to_yaml(values)
-        if base is not None and not self.replaces and before is None:  # an empty folder
-            self.versions.describe(base, about, text)
-            return base
-        return self.versions.make(about, text)
+        empty = base if not self.replaces and before is None else None
+        return self.versions.make(about, text, empty)
 
     def _warn_of_loss(self, base: Path) -> None:
         """Say that more results of the old configuration go than there will be of the new one."""
@@ -627,7 +505,7 @@ class RunDir:
         """Remember that this command works on a version that replaces another: its late jobs find it in place."""
         info = store.read_run_info(folder)
         if self.replaces and info is not None and self.command not in info["commands"]:
-            store.describe_again(folder, info | {"commands": [*info["commands"], self.command]})
+            store.write_run_info(folder, {**info, "commands": [*info["commands"], self.command]})
 
     # What is in it
 
@@ -645,7 +523,7 @@ class RunDir:
             return self.folder
         info, base = store.read_run_info(self.folder), self.versions.current()
         before = store.read_run_info(base) if base else None
-        return base if info and before and info["same_as"] == before["id"] else self.folder
+        return base if info and before and info.get("same_as") == before["id"] else self.folder
 
     def is_removed(self) -> bool:
         """Whether the version of this command is gone, as `exp clean` removes one in which nothing is done."""
@@ -715,7 +593,7 @@ class Done:
         metric = next(iter(self._loaded.experiment.metrics))
         run = store.read_run(self._run_dir.version)
         if run.cv is None:
-            return metric, (fold.result or {}).get("scores", {}).get(metric)
+            return metric, fold.result["scores"].get(metric) if fold.result else None
         if fold.number is None or run.cv["made_by"] != self._loaded.experiment.made_by:
             return metric, None
         return metric, run.cv["scores"][metric]["folds"].get(str(fold.number))
@@ -786,9 +664,9 @@ def found_by_folds(run_dir: RunDir, inputs: Sequence[str] | None, number: int | 
         return Found(
             {}, f"{display_path(run.folder)}: {why}: train its folds again first, overwrite=true exp.fold=null"
         )
-    results = [fold.result["values"] for fold in run.done.values() if fold.result]
-    names = [name for name in results[0] if all(name in one for one in results)]
-    return Found({name: [one[name] for one in results] for name in names})
+    values = [result["values"] for result in run.results.values()]
+    names = [name for name in values[0] if all(name in one for one in values)]
+    return Found({name: [one[name] for one in values] for name in names})
 
 
 @dataclass

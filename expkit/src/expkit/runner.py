@@ -28,7 +28,7 @@ from expkit.errors import (
 from expkit.fold import Fold, Pruned, Reports
 from expkit.history import Log
 from expkit.project import display_path
-from expkit.rundir import Command, Done, RunDir, Work, run_name
+from expkit.rundir import Command, Done, RunDir, Work, put_in_place, run_name
 from expkit.scores import fold_summary, run_summary, submission_summary
 from expkit.tracking import Tracking
 
@@ -229,7 +229,7 @@ class Run:
         if self.pruned is not None:
             store.prune_run(self.place.version, self.pruned, self.exp.fold or [])
         if self.place.replaces and self.command.installs:
-            run = self.place.versions.put_in_place(self.place.version, self.update_scores)
+            run = put_in_place(self.place.versions, self.place.version, self.update_scores)
         else:
             self.place.require_current()
             run = self.update_scores(self.place.version)

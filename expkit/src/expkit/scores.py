@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy
 
     from expkit.config import ExpConfig, Metric
-    from expkit.rundir import Versions
+    from expkit.store import Versions
     from expkit.tables import Columns
 
 
@@ -128,7 +128,7 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
 
 def is_current(experiment: Experiment, run: Run) -> bool:
     """Whether the scores of a run are what the experiment would compute now."""
-    return run.cv is not None and all(run.cv[key] == value for key, value in _about(experiment).items())
+    return run.cv is not None and {**run.cv, **_about(experiment)} == run.cv
 
 
 def _about(experiment: Experiment) -> dict[str, Any]:

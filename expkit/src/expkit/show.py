@@ -19,7 +19,7 @@ from expkit.notes import worded
 from expkit.project import display_path
 from expkit.rundir import changes_since
 from expkit.scores import is_current
-from expkit.store import SUBMISSION, FoldRecord, Recipe, Run, read_run
+from expkit.store import SUBMISSION, FoldRecord, Recipe, Run, folder_of, read_run
 
 MOST = 2000  # points of a curve in JSON
 WIDEST = 60  # characters of a sparkline
@@ -120,7 +120,7 @@ def changed_since(run: Run) -> list[str]:
         loaded = None
     marks = []
     if run.recipe:
-        parents = {parent.run: parent.folder(run.folder.parents[1]) for parent in run.recipe.parents}
+        parents = {parent.run: folder_of(run.folder.parents[1], parent.run) for parent in run.recipe.parents}
         for name, folder in parents.items():
             marks += [f"{name}: {mark}" for mark in changed_since(read_run(folder))] if folder else []
     else:

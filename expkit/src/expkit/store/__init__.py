@@ -30,7 +30,7 @@ import os
 import stat
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,40 +38,40 @@ from expkit import files, tables
 from expkit.errors import Error, require
 from expkit.files import Broken
 from expkit.project import display_path
-from expkit.store.layout import BLENDS as BLENDS
-from expkit.store.layout import CHECKPOINT as CHECKPOINT
-from expkit.store.layout import CONFIG as CONFIG
-from expkit.store.layout import CV as CV
-from expkit.store.layout import FAILED as FAILED
-from expkit.store.layout import FOLD as FOLD
-from expkit.store.layout import HISTORY as HISTORY
-from expkit.store.layout import LOG as LOG
-from expkit.store.layout import NOT_EXPERIMENTS as NOT_EXPERIMENTS
-from expkit.store.layout import OOF as OOF
-from expkit.store.layout import ORIGIN as ORIGIN
-from expkit.store.layout import PRUNED as PRUNED
-from expkit.store.layout import RESULT as RESULT
-from expkit.store.layout import RUN as RUN
-from expkit.store.layout import SUBMISSION as SUBMISSION
-from expkit.store.layout import SUBMISSIONS as SUBMISSIONS
-from expkit.store.layout import TEST as TEST
-from expkit.store.layout import THEN as THEN
-from expkit.store.layout import VERSION as VERSION
-from expkit.store.layout import current as current
-from expkit.store.layout import current_among as current_among
-from expkit.store.layout import fold_name as fold_name
-from expkit.store.layout import fold_title as fold_title
-from expkit.store.layout import forget_deleted as forget_deleted
-from expkit.store.layout import grouped as grouped
-from expkit.store.layout import install as install
-from expkit.store.layout import pointer_problem as pointer_problem
-from expkit.store.layout import run_folders as run_folders
-from expkit.store.layout import version_folder as version_folder
-from expkit.store.layout import version_number as version_number
-from expkit.store.layout import versions as versions
+from expkit.store.records import CHECKPOINT as CHECKPOINT
+from expkit.store.records import CONFIG as CONFIG
+from expkit.store.records import CV as CV
+from expkit.store.records import FAILED as FAILED
+from expkit.store.records import FOLD as FOLD
+from expkit.store.records import HISTORY as HISTORY
+from expkit.store.records import LOG as LOG
+from expkit.store.records import OOF as OOF
+from expkit.store.records import ORIGIN as ORIGIN
+from expkit.store.records import PRUNED as PRUNED
+from expkit.store.records import RESULT as RESULT
+from expkit.store.records import RUN as RUN
+from expkit.store.records import SUBMISSION as SUBMISSION
+from expkit.store.records import TEST as TEST
+from expkit.store.records import THEN as THEN
+from expkit.store.records import CrossValidation, Git, recipe_of
 from expkit.store.records import Parent as Parent
 from expkit.store.records import Recipe as Recipe
-from expkit.store.records import fits_cv, fits_result, fits_run, is_number, read_checked, recipe_of
+from expkit.store.records import Result as Result
+from expkit.store.records import RunInfo as RunInfo
+from expkit.store.records import fold_name as fold_name
+from expkit.store.records import fold_title as fold_title
+from expkit.store.records import is_number as is_number
+from expkit.store.records import read_checked as read_checked
+from expkit.store.records import read_run_info as read_run_info
+from expkit.store.versions import BLENDS as BLENDS
+from expkit.store.versions import NOT_EXPERIMENTS as NOT_EXPERIMENTS
+from expkit.store.versions import SUBMISSIONS as SUBMISSIONS
+from expkit.store.versions import Versions as Versions
+from expkit.store.versions import current as current
+from expkit.store.versions import folder_of as folder_of
+from expkit.store.versions import run_folders as run_folders
+from expkit.store.versions import runs_of as runs_of
+from expkit.store.versions import version_number as version_number
 
 if TYPE_CHECKING:
     from expkit.tables import Columns
@@ -90,9 +90,9 @@ class FoldRecord:
 
     path: str
     number: int | None
-    result: dict[str, Any] | None
+    result: Result | None
     problem: str = ""
-    unscored: dict[str, Any] | None = None
+    unscored: Result | None = None
     failure: str = ""
 
     @property
@@ -106,11 +106,11 @@ class FoldRecord:
     @property
     def checksum(self) -> str:
         """Of the result: another one is another training."""
-        return str(self.result["checksum"]) if self.result else ""
+        return self.result["checksum"] if self.result else ""
 
     def origin(self) -> dict[str, Any]:
         """How it was made: command, host, python, packages, code (path to hashes); {} when nobody knows."""
-        return read_checked(f"{self.path}/{ORIGIN}", lambda _: True, []) or {}
+        return files.read_if_whole(f"{self.path}/{ORIGIN}")
 
     def predictions(self, name: str = OOF, only: str | None = None) -> Columns:
         """Its out-of-fold (or, with TEST, test) predictions, by column; or one column of them.
@@ -180,36 +180,21 @@ def rows_of(history: dict[str, list[float | None]], axis: str) -> dict[str, list
     return {name: column for name, column in columns.items() if any(value is not None for value in column)}
 
 
-def read_fold(folder: Path, number: int | None, run_id: str, copies: Mapping[str, Any] | None = None) -> FoldRecord:
-    """The fold `number` of the version of a run in `folder`.
-
-    Args:
-        copies: the results that its `cv.json` was made from; one whose file is as it was then need not be read again.
-    """
-    path = f"{folder}/{fold_name(number)}"
-    problems: list[str] = []
-    result = _copied(f"{path}/{RESULT}", (copies or {}).get(str(number)))
-    if result is None:
-        result = read_checked(f"{path}/{RESULT}", fits_result, problems)
+def read_fold(folder: Path, number: int | None, run_id: str) -> FoldRecord:
+    """The fold `number` of the version of a run in `folder`."""
+    name, problems = fold_name(number), list[str]()
+    path = f"{folder}/{name}"
+    result = read_checked(f"{path}/{RESULT}", Result, problems)
     if result is not None:
-        if result["fold"] != number or type(result["fold"]) is not type(number) or result["run"] != run_id:
-            problems.append(f"{fold_name(number)} is of another run or fold")
+        if result["fold"] != number or result["run"] != run_id:
+            problems.append(f"{name} is of another run or fold")
         elif problem := _changed_file(path, result["files"]):
-            problems.append(f"{fold_name(number)}/{problem}")
+            problems.append(f"{name}/{problem}")
         elif number is not None and not result["scores"]:
-            return FoldRecord(path, number, None, f"{fold_name(number)} has no score", result)
+            return FoldRecord(path, number, None, f"{name} has no score", result)
     is_done = result is not None and not problems
-    failure = "" if is_done else files.first_line(f"{path}/{FAILED}")
+    failure = "" if is_done else next(iter(files.first_lines(f"{path}/{FAILED}")), "")
     return FoldRecord(path, number, result if is_done else None, "; ".join(problems), failure=failure)
-
-
-def _copied(file: str, copy: Any) -> dict[str, Any] | None:
-    try:
-        about = os.stat(file)
-        is_same = copy["state"] == [about.st_size, about.st_mtime_ns] and fits_result(copy["result"])
-        return dict(copy["result"]) if is_same else None
-    except (OSError, LookupError, TypeError, AttributeError):
-        return None
 
 
 def _changed_file(path: str, listed: Mapping[str, Any]) -> str | None:
@@ -267,7 +252,7 @@ def fail_fold(folder: Path, reason: str) -> None:
 def score_result(fold: FoldRecord, scores: Mapping[str, float]) -> None:
     """Give a fold that is trained and has no score its scores."""
     assert fold.unscored is not None
-    files.write_json(fold.folder / RESULT, fold.unscored | {"scores": dict(scores)})
+    files.write_json(fold.folder / RESULT, {**fold.unscored, "scores": dict(scores)})
 
 
 @dataclass(frozen=True)
@@ -329,10 +314,10 @@ class Run:
     folder: Path
     experiment: str
     name: str
-    info: dict[str, Any] | None
+    info: RunInfo | None
     folds: dict[int, FoldRecord]
-    cv: dict[str, Any] | None
-    problems: tuple[str, ...] = field(default=())
+    cv: CrossValidation | None
+    problems: tuple[str, ...] = ()
     pruned: str = ""
 
     @property
@@ -361,6 +346,11 @@ class Run:
     def done(self) -> dict[int, FoldRecord]:
         """The folds that are done, and belong to the run."""
         return {number: fold for number, fold in self.folds.items() if fold.result is not None}
+
+    @functools.cached_property
+    def results(self) -> dict[int, Result]:
+        """What each of them has recorded."""
+        return {number: fold.result for number, fold in self.folds.items() if fold.result is not None}
 
     @property
     def failed(self) -> dict[int, str]:
@@ -394,7 +384,7 @@ class Run:
     @property
     def made_by(self) -> str | None:
         """What the metric that decides did, as a hash, and over what; None: not known."""
-        return f"{self.cv['made_by'].get(self.metric)} over {self.score_over}" if self.cv else None
+        return f"{self.cv['made_by'].get(self.cv['metric'])} over {self.score_over}" if self.cv else None
 
     @functools.cached_property
     def marks(self) -> tuple[str, ...]:
@@ -440,9 +430,10 @@ class Run:
             value = found["mean"] if found["all"] is None or self.score_over == "folds" else found["all"]
             folds = {int(number): score for number, score in found["folds"].items()}
             return Score(float(value), found["std"], folds, found["all"], found["mean"])
-        results = {number: fold.result for number, fold in self.done.items() if fold.result}
-        scores = {number: result["scores"][metric] for number, result in results.items() if metric in result["scores"]}
-        if len(scores) != len(results):
+        scores = {
+            number: result["scores"][metric] for number, result in self.results.items() if metric in result["scores"]
+        }
+        if len(scores) != len(self.results):
             return None
         mean = statistics.fmean(scores.values())
         return Score(mean, deviation(list(scores.values())), scores, None, mean)
@@ -450,27 +441,27 @@ class Run:
     @property
     def metrics(self) -> list[str]:
         """The names of all metrics, the one that decides first."""
-        results = [fold.result for fold in self.done.values() if fold.result]
-        names = list(self.cv["scores"]) if self.cv else [name for result in results for name in result["scores"]]
+        every = [self.cv["scores"]] if self.cv else [result["scores"] for result in self.results.values()]
+        names = [name for scores in every for name in scores]
         return list(dict.fromkeys([*([self.metric] if self.metric in names else []), *names]))
 
     @property
     def test_scores(self) -> dict[str, float]:
         """The mean of each value that every fold has recorded under a name as "test_accuracy"."""
-        values = [fold.result["values"] for fold in self.done.values() if fold.result]
+        values = [result["values"] for result in self.results.values()]
         names = [name for name in (values[0] if values else {}) if name.startswith("test_")]
-        found = {name: [each.get(name) for each in values] for name in names}
-        return {name: statistics.fmean(numbers) for name, numbers in found.items() if all(map(is_number, numbers))}
+        known = [name for name in names if all(is_number(each.get(name)) for each in values)]
+        return {name: statistics.fmean(each[name] for each in values) for name in known}
 
     @property
     def rows(self) -> int:
         """How many rows the score covers."""
-        return sum(fold.result["rows"] for fold in self.done.values() if fold.result)
+        return sum(result["rows"] for result in self.results.values())
 
     @functools.cached_property
     def valid_ids(self) -> dict[int, str]:
         """Which rows each fold that is done has left out, as a hash of their ids."""
-        return {number: fold.result["left_out"] for number, fold in self.done.items() if fold.result}
+        return {number: result["left_out"] for number, result in self.results.items()}
 
     @property
     def left_out(self) -> dict[int, str]:  # until everything says valid_ids
@@ -487,18 +478,18 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        return float(sum(fold.result["seconds"] for fold in self.done.values() if fold.result))
+        return float(sum(result["seconds"] for result in self.results.values()))
 
     @property
     def finished(self) -> str | None:
         """When the last fold was done, ISO 8601 in UTC."""
-        return max((fold.result["finished"] for fold in self.done.values() if fold.result), default=None)
+        return max((result["finished"] for result in self.results.values()), default=None)
 
     @property
-    def git(self) -> dict[str, Any] | None:
+    def git(self) -> Git | None:
         """The snapshot of the first fold that is done, or of the training on all rows."""
-        parts = [*self.done.values(), *([self.full] if self.full else [])] if not self.done else self.done.values()
-        return next((fold.result["git"] for fold in parts if fold.result), None)
+        full = self.full.result if not self.results and self.full else None
+        return next((result["git"] for result in (*self.results.values(), full) if result), None)
 
     @property
     def checksums(self) -> tuple[str, ...]:
@@ -536,12 +527,12 @@ class Run:
     @property
     def targets(self) -> dict[int, str | None]:
         """A hash of the targets of the rows that each fold that is done has left out; None: none were saved."""
-        return {number: fold.result["target"] for number, fold in self.done.items() if fold.result}
+        return {number: result["target"] for number, result in self.results.items()}
 
     @property
     def data(self) -> frozenset[str | None]:
         """Hashes of the files of input/ that the folds have been trained with."""
-        return frozenset(fold.result["data"] for fold in self.done.values() if fold.result)
+        return frozenset(result["data"] for result in self.results.values())
 
     @property
     def split(self) -> str | None:
@@ -649,52 +640,39 @@ def deviation(scores: list[float]) -> float | None:
 
 def read_run(folder: Path) -> Run:
     """The version of a run in `folder`."""
-    path, problems = str(folder), list[str]()
-    info = read_checked(f"{path}/{RUN}", fits_run, problems)
-    problems += filter(None, [pointer_problem(folder)])
-    number = VERSION.fullmatch(folder.name)
-    name = number["run"] if number else folder.name
-    folds: dict[int, FoldRecord] = {}
+    path, problems, versions = str(folder), list[str](), Versions.of(folder)
+    info = read_checked(f"{path}/{RUN}", RunInfo, problems)
+    problems += filter(None, [versions.problem()])
     try:
         found = sorted(os.listdir(path))
     except OSError as error:
-        return Run(folder, folder.parent.name, name, None, {}, None, (f"cannot be read: {error.strerror}",))
-    cv = read_checked(f"{path}/{CV}", fits_cv, problems)
+        return Run(folder, folder.parent.name, versions.run, None, {}, None, (f"cannot be read: {error.strerror}",))
+    folds: dict[int, FoldRecord] = {}
     for entry in found:
         if (match := FOLD.fullmatch(entry)) and info is not None:
-            fold = read_fold(folder, int(match[1]), info["id"], cv["folds"] if cv else None)
+            fold = read_fold(folder, int(match[1]), info["id"])
             problems += [fold.problem] * bool(fold.problem)
             if int(match[1]) < info["n_folds"]:
                 folds[int(match[1])] = fold
             elif fold.result is not None:
                 problems.append(f"{entry} is not one of {info['n_folds']} folds")
     folds = dict(sorted(folds.items()))
-    if cv is not None and not _is_of(cv, {number: fold for number, fold in folds.items() if fold.result is not None}):
+    cv = read_checked(f"{path}/{CV}", CrossValidation, problems)
+    if cv is not None and not _is_of(cv, folds.values()):
         cv = None
     pruned = _pruned(path, folds) if PRUNED in found else ""
-    return Run(folder, folder.parent.name, name, info, folds, cv, tuple(problems), pruned)
+    return Run(folder, folder.parent.name, versions.run, info, folds, cv, tuple(problems), pruned)
 
 
-def read_run_info(folder: Path) -> dict[str, Any] | None:
-    """The `run.json` of a version alone; None when there is none that fits."""
-    return read_checked(f"{folder}/{RUN}", fits_run, [])
-
-
-def _is_of(cv: Mapping[str, Any], done: Mapping[int, FoldRecord]) -> bool:
-    """Whether a `cv.json` was made from just these folds."""
-    numbers = {str(number) for number in done}
-    if cv["folds"].keys() != numbers or any(one["folds"].keys() != numbers for one in cv["scores"].values()):
+def _is_of(cv: CrossValidation, folds: Iterable[FoldRecord]) -> bool:
+    """Whether a `cv.json` was made from just these folds, of those that are done."""
+    made = {name: one if isinstance(one, str) else one["result"]["checksum"] for name, one in cv["folds"].items()}
+    if any(score["folds"].keys() != made.keys() for score in cv["scores"].values()) or cv["metric"] not in cv["scores"]:
         return False
-    return all(cv["folds"][str(number)]["result"]["checksum"] == fold.checksum for number, fold in done.items())
+    return made == {str(fold.number): fold.checksum for fold in folds if fold.result is not None}
 
 
-def write_run(folder: Path, info: Mapping[str, Any], config: str) -> None:
-    """Write what a version of a run is. `config` is YAML, for people."""
-    files.write_text(folder / CONFIG, config)
-    files.write_json(folder / RUN, info)
-
-
-def describe_again(folder: Path, info: Mapping[str, Any]) -> None:
+def write_run_info(folder: Path, info: Mapping[str, Any]) -> None:
     """Write the `run.json` of a version anew."""
     files.write_json(folder / RUN, info)
 
@@ -719,8 +697,4 @@ def forget_cv(folder: Path) -> None:
 
 def write_cv(folder: Path, summary: Mapping[str, Any], done: Mapping[int, FoldRecord]) -> None:
     """Write the scores that were computed from the predictions of the folds `done`."""
-    made_from = {}
-    for number, fold in done.items():
-        about = (fold.folder / RESULT).stat()
-        made_from[str(number)] = {"state": [about.st_size, about.st_mtime_ns], "result": fold.result}
-    files.write_json(folder / CV, dict(summary) | {"folds": made_from})
+    files.write_json(folder / CV, {**summary, "folds": {str(number): fold.checksum for number, fold in done.items()}})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from expkit.store import THEN, Run, current, read_run, read_run_info
+from expkit.store import THEN, Run, folder_of, read_run, read_run_info
 
 COPY = "copy of "
 
@@ -18,7 +18,7 @@ def own_marks(run: Run) -> tuple[str, ...]:
         marks += ["pruned" if run.pruned else "partial", *(f"fold {number} failed" for number in run.failed)]
     elif run.done and run.n_folds and run.cv is None and run.n_folds > 1:
         marks.append("mean of folds")
-    results = [fold.result for fold in run.done.values() if fold.result]
+    results = list(run.results.values())
     earlier = {what for result in results for one in result.get("earlier", []) for what in one}  # of resumed folds
     if "code" in earlier or any(_is_other(result["code"], results[0]["code"]) for result in results):
         marks.append("mixed code")
@@ -49,11 +49,10 @@ def _mixed_packages(run: Run) -> list[str]:
 
 def _original(run: Run) -> str | None:
     """The run whose folder was copied to make this one; None: it is no copy, but perhaps a folder with a new name."""
-    experiment, name = (run.info[key] if run.info else "" for key in ("experiment", "run"))
-    title = f"{experiment}/{name}"
+    title = f"{run.info['experiment']}/{run.info['run']}" if run.info else ""
     if run.info is None or title == run.title or title.count("/") > 1:
         return None
-    folder = current(run.folder.parents[1] / experiment, name)
+    folder = folder_of(run.folder.parents[1], title)
     there = read_run_info(folder) if folder is not None else None
     return title if there and there["id"] == run.info["id"] else None
 
@@ -65,7 +64,7 @@ def parent_marks(run: Run) -> list[str]:
     while waiting:
         blend = waiting.pop()
         for parent in blend.recipe.parents if blend.recipe else ():
-            folder = parent.folder(blend.folder.parents[1])
+            folder = folder_of(blend.folder.parents[1], parent.run)
             now = read_run(folder) if folder is not None else None
             if now is None or now.info is None:
                 marks.append(f"{parent.run} is gone")

@@ -1,0 +1,251 @@
+"""The versions of a run: which one counts, who holds what, and where the runs lie.
+
+A process writes only into the version that it works in, and nobody moves or deletes that while it does. overwrite=true
+makes a new version beside the old one. When it is whole, one small file says that it counts from now on; a kill before
+or after that leaves a whole run. Versions only go forward. A superseded one goes when nobody holds its locks.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from expkit import files
+from expkit.errors import Error, warn
+from expkit.project import display_path
+from expkit.store.records import CONFIG, RUN, read_run_info
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+SUBMISSIONS, BLENDS = "submissions", "blends"
+NOT_EXPERIMENTS = ("debug", "multirun", "wandb", SUBMISSIONS)  # folders of output/ that hold no runs of an experiment
+_VERSION = re.compile(r"(?P<run>[^@]+)(?:@(?P<number>[2-9]|[1-9][0-9]{1,5}))?")
+
+
+def version_number(folder: Path) -> int:
+    """Which version lies in `folder`, from 1 on."""
+    match = _VERSION.fullmatch(folder.name)
+    return int(match["number"] or 1) if match else 1
+
+
+class Versions:
+    """All versions of one run.
+
+    Args:
+        parent: the folder of the experiment's results.
+        run: the name of the run.
+    """
+
+    def __init__(self, parent: Path, run: str) -> None:
+        self.parent, self.run = parent, run
+
+    @classmethod
+    def of(cls, folder: Path) -> Versions:
+        """The versions of the run of which one lies in `folder`."""
+        match = _VERSION.fullmatch(folder.name)
+        return cls(folder.parent, match["run"] if match else folder.name)
+
+    def all(self) -> list[Path]:
+        """Those that have a folder now, the oldest first."""
+        return next((found for versions, found in runs_of(self.parent) if versions.run == self.run), [])
+
+    def folder(self, number: int) -> Path:
+        """Where the version `number` lies, from 1 on."""
+        return self.parent / (self.run if number == 1 else f"{self.run}@{number}")
+
+    # Which version counts
+
+    @property
+    def _pointer(self) -> Path:
+        return self.parent / f".{self.run}.version"
+
+    def _pointed(self) -> int | None:
+        """The number in the pointer; None: there is none that fits."""
+        try:
+            text = files.read_bytes(self._pointer).decode().strip()
+        except (OSError, ValueError):
+            return None
+        return int(text[:9]) if text.isascii() and text.isdecimal() else None
+
+    def current(self, found: list[Path] | None = None) -> Path | None:
+        """The version that counts: what the pointer says, else the lowest; None: there is none yet.
+
+        Args:
+            found: as from `all`, which it is when it is None.
+        """
+        found = self.all() if found is None else found
+        if not found or (len(found) == 1 and version_number(found[0]) == 1):
+            return found[0] if found else None
+        pointed = self._pointed()
+        return next((folder for folder in found if version_number(folder) == pointed), found[0])
+
+    def install(self, version: Path) -> None:
+        """Let a version count from now on. A step: before it and after it, the run is whole."""
+        files.write_text(self._pointer, f"{version_number(version)}\n")
+
+    def forget_deleted(self) -> None:
+        """Remove a pointer to a version that somebody has deleted: a new one of its number would count at once."""
+        pointed = self._pointed()
+        if pointed is not None and not os.path.lexists(self.folder(pointed)):
+            self._pointer.unlink()
+            files.to_disk(self.parent)
+
+    def problem(self) -> str:
+        """Why another version may count than the one that was to; "" if not."""
+        if not os.path.lexists(self._pointer):
+            return ""
+        pointed = self._pointed()
+        if pointed is None:
+            return f"broken {self._pointer.name}"
+        return "" if self.folder(pointed).is_dir() else f"version {pointed} is gone, and counted"
+
+    def is_superseded(self, version: Path) -> bool:
+        """Whether a later version counts."""
+        current = self.current()
+        return current is not None and version_number(current) > version_number(version)
+
+    def require_current(self, version: Path, run_id: str) -> None:
+        """Raise an `Error` when what is trained in a version could no longer count."""
+        if self.is_superseded(version):
+            raise Error(
+                f"{display_path(version)} has been replaced by another command (overwrite=true) while this one trained"
+            )
+        info = read_run_info(version)
+        if info is None or info["id"] != run_id:
+            raise Error(
+                f"{display_path(version)} has been removed or replaced while this command trained: run it again"
+            )
+
+    # Making and removing them
+
+    def make(self, about: Mapping[str, Any], config: str, folder: Path | None = None) -> Path:
+        """A new version, after all others. With `locked`.
+
+        Args:
+            about: its `run.json`, but for the id and the time.
+            config: its configuration, as YAML, for people.
+            folder: an empty one to take instead.
+        """
+        if folder is None:
+            self.forget_deleted()
+            folder = self.folder(max(map(version_number, self.all()), default=0) + 1)
+            try:
+                folder.mkdir()
+            except FileExistsError as error:
+                where = display_path(folder)
+                raise Error(f"{where} is in the place of a run, and is no folder of one: move it") from error
+        files.write_text(folder / CONFIG, config)
+        started = datetime.now(UTC).isoformat(timespec="milliseconds")
+        files.write_json(folder / RUN, {"id": secrets.token_hex(4), "started": started, **about})
+        return folder
+
+    def clean(self, is_debug: bool = False) -> None:
+        """Delete the versions that are superseded, or all of a debug run, where nobody trains. With `locked`."""
+        for version in reversed(self.all()):
+            with ExitStack() as stack:
+                if (is_debug or self.is_superseded(version)) and not self.take(version, stack):
+                    shutil.rmtree(version, ignore_errors=True)
+
+    # Locks
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """While one decides which version counts, or writes what all folds share."""
+        with self._lock(self.run):
+            yield
+
+    def part(self, version: Path, name: str) -> BaseFileLock:
+        """The lock of a fold in a version; the system frees it when its holder dies."""
+        return self._lock(f"{self.run}@{version_number(version)}.{name}")
+
+    def _lock(self, name: str) -> BaseFileLock:
+        from filelock import FileLock
+
+        file = self.parent / ".locks" / name
+        files.make_folder(file.parent)
+        if os.path.lexists(file) and (file.is_symlink() or not os.path.isfile(file)):
+            raise Error(f"{display_path(file)} is no file, and no lock: remove it")
+        return FileLock(file)
+
+    def held(self, version: Path) -> list[str]:
+        """The parts of a version that a process trains now."""
+        with ExitStack() as stack:
+            return self.take(version, stack)
+
+    def take(self, version: Path, stack: ExitStack, more: Iterable[str] = ()) -> list[str]:
+        """Take every lock of a version that is free, until `stack` closes; the names of the others.
+
+        Args:
+            more: parts that nobody may have locked yet.
+        """
+        from filelock import Timeout
+
+        prefix = f"{self.run}@{version_number(version)}."
+        folder = self.parent / ".locks"
+        found = sorted(os.listdir(folder)) if folder.is_dir() else []
+        others = []
+        for name in dict.fromkeys([*(name.removeprefix(prefix) for name in found if name.startswith(prefix)), *more]):
+            try:
+                lock = self.part(version, name)
+                lock.acquire(blocking=False)
+            except (Timeout, OSError, Error):  # of another user, or no lock at all: nobody can tell
+                others.append(name)
+            else:
+                stack.callback(lock.release)
+        return others
+
+
+# Where the runs lie
+
+
+def current(parent: Path, run: str) -> Path | None:
+    """The version of a run that counts, below the folder of its experiment; None: there is none yet."""
+    return Versions(parent, run).current()
+
+
+def folder_of(output: Path, title: str) -> Path | None:
+    """The version that counts of the run "<experiment>/<run>"; None: there is none."""
+    experiment, _, run = title.partition("/")
+    return current(output / experiment, run)
+
+
+def runs_of(parent: Path) -> list[tuple[Versions, list[Path]]]:
+    """The runs of an experiment, in order, each with its versions; [], with a warning, where it cannot be read.
+
+    A link that leads nowhere, or in a circle, is a run that cannot be read.
+    """
+    found: dict[str, list[Path]] = {}
+    try:
+        with os.scandir(parent) as entries:
+            for entry in entries:
+                match = _VERSION.fullmatch(entry.name)
+                if match and not entry.name.startswith(".") and _is_folder(entry):
+                    found.setdefault(match["run"], []).append(Path(entry.path))
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        warn(f"{display_path(parent)} cannot be read: {error.strerror}")
+    return [(Versions(parent, run), sorted(folders, key=version_number)) for run, folders in sorted(found.items())]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder, or was one: the disk that a link leads to may be away."""
+    try:
+        return entry.is_dir() or (entry.is_symlink() and not entry.is_file())
+    except OSError:
+        return True
+
+
+def run_folders(output: Path) -> Iterator[Path]:
+    """The version that counts of every run under `output`, in order; not those of exp.debug=true."""
+    for experiment in files.listed(output):
+        if experiment not in NOT_EXPERIMENTS and not experiment.startswith("."):
+            yield from filter(None, (run.current(found) for run, found in runs_of(output / experiment)))
