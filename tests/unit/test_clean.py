@@ -8,26 +8,25 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import Background, command
-from conftest import EXP, background, call
+from conftest import background
 from experiments import own_experiment
 from filelock import FileLock, Timeout
-from helpers import counting, environment_of, exp, results
-from light import LIGHT, edited
+from helpers import counting, exp, results
+from light import LIGHT
 from several import files as several
 from test_overwrite import folders, tree
 from typer.testing import CliRunner
 
 import expkit
-from expkit import clean as cleaning
 from expkit import snapshot, store
-from expkit.clean import KINDS
+from expkit.clean import leftovers
 from expkit.cli import app
 
 MONTH = 30 * 86400
@@ -147,14 +146,14 @@ def test_what_cannot_be_read_is_no_failed_run(root: Path, monkeypatch: pytest.Mo
     """A disk that does not answer hides results; they are there all the same."""
     fail(root)
     assert listed() == {"failed": ["light"]}
-    lstat = Path.lstat
+    listdir = os.listdir
 
-    def unwilling(path: Path) -> os.stat_result:
-        if path.name == store.RESULT:
+    def unwilling(path: Any) -> list[str]:
+        if Path(path).name == "fold0":
             raise PermissionError(13, "no")
-        return lstat(path)
+        return listdir(path)
 
-    monkeypatch.setattr(Path, "lstat", unwilling)
+    monkeypatch.setattr(os, "listdir", unwilling)
     assert listed() == {}
 
 
@@ -190,7 +189,7 @@ def test_a_run_that_a_process_trains_is_kept(root: Path) -> None:
     for part in ("fold1", "fold4", "full"):
         with held(counting(root), part):
             assert listed() == {}
-    [found] = KINDS["failed"](root / "output")
+    [found] = leftovers("failed", root / "output")
     with held(counting(root), "fold3"):
         assert not found.remove() and counting(root).is_dir()
     assert found.remove() and not found.remove() and folders(root) == []
@@ -200,7 +199,7 @@ def test_a_run_that_a_process_trains_is_kept(root: Path) -> None:
 def test_a_training_that_starts_meanwhile_is_not_harmed(root: Path, moment: str) -> None:
     """It has prepared its folder, or one fold of it has failed, and has no lock: it makes the folder again."""
     fail(root)
-    [found] = KINDS["failed"](root / "output")
+    [found] = leftovers("failed", root / "output")
     (root / "control/fail0").touch()
     run = command("exp.fold=[0,1]")
     free, calls = run._free, []
@@ -258,9 +257,9 @@ def test_a_version_that_has_been_replaced(root: Path) -> None:
     [found] = clean("superseded")["superseded"]["items"]
     shared = [path.stat().st_size for path in (first / "fold1").iterdir() if path.stat().st_nlink == 2]
     everything = sum(path.stat().st_size for path in first.rglob("*") if path.is_file())
-    assert (found["what"], found["why"]) == (str(first), "light@2 counts")
+    assert (found["what"], found["why"]) == (str(first), "a later version counts")
     assert sum(shared) > 0 and found["bytes"] == everything - sum(shared)
-    [old] = KINDS["superseded"](root / "output")
+    [old] = leftovers("superseded", root / "output")
     with held(first, "fold3"):
         assert not old.remove()
     second = root / f"output/{LIGHT}/light@2"
@@ -277,7 +276,7 @@ def test_a_new_version_that_failed(root: Path) -> None:
     command("exp.fold=[0,1]").train()
     fail(root, "overwrite=true")
     assert folders(root) == ["light", "light@2"] and listed() == {"failed": ["light@2"]}
-    [found] = KINDS["failed"](root / "output")
+    [found] = leftovers("failed", root / "output")
     with held(root / f"output/{LIGHT}/light@2", "fold1"):
         assert listed() == {} and not found.remove()
     assert clean("--yes")["failed"]["count"] == 1 and folders(root) == ["light"]
@@ -302,7 +301,7 @@ def test_what_has_come_into_use_since_it_was_listed(root: Path) -> None:
     fail(root, "exp.name=first")
     command("exp.fold=[0,1]").train()
     fail(root, "overwrite=true")
-    first, new = KINDS["failed"](root / "output")
+    first, new = leftovers("failed", root / "output")
     command("exp.fold=[0]", "exp.name=first").train()
     command("exp.fold=[0,1]", "overwrite=true").train()
     before = tree(root)
@@ -313,17 +312,17 @@ def test_what_has_come_into_use_since_it_was_listed(root: Path) -> None:
 def test_nobody_begins_a_fold_while_a_run_is_removed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not one that nobody has begun before, either; it waits, and then finds that the folder is gone."""
     fail(root)
-    [found] = KINDS["failed"](root / "output")
-    begun, away = [], cleaning._away
+    [found] = leftovers("failed", root / "output")
+    begun, rename = [], Path.rename
 
-    def watched(path: Path) -> bool:
+    def watched(path: Path, target: Path) -> Path:
         for part in ("fold0", "fold4", "full"):
             with suppress(Timeout):
                 FileLock(root / f"output/{LIGHT}/.locks/light@1.{part}").acquire(blocking=False)
                 begun.append(part)
-        return away(path)
+        return rename(path, target)
 
-    monkeypatch.setattr(cleaning, "_away", watched)
+    monkeypatch.setattr(Path, "rename", watched)
     assert found.remove() and begun == []
 
 
@@ -337,7 +336,7 @@ def test_no_other_version_counts_when_a_run_is_removed(root: Path) -> None:
             shutil.rmtree(second / f"fold{fold}")
         fail(root, "overwrite=true")
     assert listed() == {"superseded": ["light"], "failed": ["light@3", "light@2"]}
-    new, found = KINDS["failed"](root / "output")
+    new, found = leftovers("failed", root / "output")
     assert not found.remove() and store.current(root / "output" / LIGHT, "light") == second, "both are there"
     assert new.remove() and not found.remove() and folders(root) == ["light", "light@2"]
     removed = clean("--yes")
@@ -366,11 +365,11 @@ def test_a_blend_that_is_being_made(root: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_an_interruption_leaves_no_half_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The name is free at once, and the next `exp clean` goes on with the rest."""
+    """The name is free at once, and the next one that removes a run of the experiment goes on with the rest."""
     fail(root)
-    [found] = KINDS["failed"](root / "output")
+    [found] = leftovers("failed", root / "output")
 
-    def interrupted(path: Path) -> None:
+    def interrupted(path: Path, ignore_errors: bool) -> None:
         (path / "run.json").unlink()
         raise KeyboardInterrupt
 
@@ -382,9 +381,9 @@ def test_an_interruption_leaves_no_half_run(root: Path, monkeypatch: pytest.Monk
     [half] = (root / f"output/{LIGHT}").glob(".removed-*")
     assert command("exp.fold=[0,1]").train() == 10.0
     before = tree(counting(root))
-    assert listed() == {"failed": [half.name]}
-    [rest] = clean("--yes")["failed"]["items"]
-    assert rest["removed"] and not half.exists() and tree(counting(root)) == before
+    fail(root, "exp.name=other")
+    assert clean("--yes")["failed"]["count"] == 1
+    assert not half.exists() and folders(root) == ["light"] and tree(counting(root)) == before
 
 
 # Debug runs
@@ -450,100 +449,6 @@ def test_half_a_copy(root: Path) -> None:
     assert sorted(path.name for path in place.iterdir()) == [".lock", ".used", "link"] and (root / "input").is_dir()
 
 
-# Snapshots
-
-
-SCRIPT = """
-import sys
-import expkit
-expkit.run(sys.argv[1], overrides=sys.argv[2:])
-"""
-
-
-def snapshots(folder: Path) -> set[str]:
-    printed = call("git", "for-each-ref", "--format=%(objectname)", "refs/expkit", cwd=folder).stdout
-    return set(printed.split())
-
-
-def in_root(clone: Path, root: Path | None, *command: str, check: bool = True) -> str:
-    variables = {"PROJECT_ROOT": str(root)} if root else {}
-    return call(sys.executable, *command, cwd=clone, env=environment_of(clone, **variables), check=check).stdout
-
-
-def test_snapshots_that_nothing_refers_to(clone: Path, root: Path) -> None:
-    """Only when named. Runs, old versions, submissions, copies of code keep theirs; wherever output/ is."""
-    shape = clone / f"experiments/{LIGHT}/shape.py"
-    own = tree(clone / "experiments")
-    made: dict[str, str] = {}
-
-    def snapshot_of(what: str, do: Callable[[], object]) -> None:
-        with edited(shape, "import math", f"import math  # {what}"):
-            before = snapshots(clone)
-            do()
-            [made[what]] = snapshots(clone) - before
-
-    def train(*overrides: str, where: Path | None = root) -> None:
-        in_root(clone, where, "-c", SCRIPT, LIGHT, "exp.fold=[0]", *overrides)
-
-    output = root / "output"
-    snapshot_of("run", lambda: train("exp.name=run"))
-    snapshot_of("deleted", lambda: train("exp.name=deleted"))
-    shutil.rmtree(output / LIGHT / "deleted")
-    snapshot_of("full", lambda: train("exp.name=full", "exp.mode=sub"))
-    snapshot_of("old version", lambda: train("exp.name=versions"))
-    with held(output / LIGHT / "versions", "fold1"):
-        snapshot_of("new version", lambda: train("exp.name=versions", "overwrite=true"))
-    snapshot_of("damaged", lambda: train("exp.name=damaged"))
-    (output / LIGHT / "damaged/fold0/oof.npz").write_text("")
-    snapshot_of("elsewhere", lambda: train("exp.name=elsewhere", where=None))
-    snapshot_of("submission", lambda: train("exp.name=submitted"))
-    (output / "submissions").mkdir()
-    (output / "submissions/a.json").write_text(json.dumps({"made_of": [{"git": {"snapshot": made["submission"]}}]}))
-    shutil.rmtree(output / LIGHT / "submitted")
-    copy = "from expkit import snapshot as c; c.copy_code('002-light').leave(True)"
-    snapshot_of("copy", lambda: in_root(clone, root, "-c", copy))
-    assert len(set(made.values())) == 9 == len(snapshots(clone))
-
-    def cleaned(*arguments: str) -> dict[str, Any]:
-        content: dict[str, Any] = json.loads(in_root(clone, root, *EXP, "clean", *arguments, "--json"))["kinds"]
-        return content
-
-    assert "snapshots" not in cleaned() and cleaned("snapshots")["snapshots"]["count"] == 1
-    assert len(snapshots(clone)) == 9
-    with held(output / LIGHT / "run", "fold2"):
-        assert cleaned("snapshots", "--yes")["snapshots"]["count"] == 0, "a training may be about to name it"
-    (output / "submissions/b.json").mkdir()
-    assert cleaned("snapshots", "--yes")["snapshots"]["count"] == 0, "what cannot be read may name it"
-    (output / "submissions/b.json").rmdir()
-    assert cleaned("snapshots", "--yes")["snapshots"]["count"] == 1
-    assert snapshots(clone) == set(made.values()) - {made["deleted"]}
-    shutil.rmtree(output / "multirun/.code")
-    found = cleaned("superseded", "snapshots", "--yes")
-    assert {kind: about["count"] for kind, about in found.items()} == {"superseded": 1, "snapshots": 2}
-    assert snapshots(clone) == set(made.values()) - {made["deleted"], made["copy"], made["old version"]}
-    assert tree(clone / "experiments").keys() == own.keys()
-
-
-def test_a_snapshot_that_goes_during_a_training_comes_back(clone: Path, root: Path) -> None:
-    """It has begun after `exp clean` has looked: what its result names is never collected."""
-    forgets = (
-        "import expkit.scores as s, subprocess as p; old = s.scores\n"
-        "def scores(*a):\n"
-        "    for ref in p.run(['git', 'for-each-ref', '--format=%(refname)', 'refs/expkit'], "
-        "capture_output=True, text=True).stdout.split(): p.run(['git', 'update-ref', '-d', ref], check=True)\n"
-        "    return old(*a)\n"
-        "import expkit.fold as f; f.scores = scores\n"
-    )
-    in_root(clone, root, "-c", forgets + SCRIPT, LIGHT, "exp.fold=[0]")
-    [result] = results(root).values()
-    assert snapshots(clone) == {result["git"]["snapshot"]}
-
-
-def test_without_a_repository_there_are_no_snapshots(clone: Path, root: Path) -> None:
-    shutil.rmtree(clone / ".git")
-    assert '"count": 0' in in_root(clone, root, *EXP, "clean", "snapshots", "--json")
-
-
 # Wherever it is called
 
 
@@ -585,12 +490,11 @@ def test_what_is_printed(root: Path) -> None:
     assert [line for line in printed.splitlines() if line.startswith("failed ")][0].split()[
         -3:
     ] == "nothing is done".split()
-    assert "failed: 1, " in printed and "debug: 1, " in printed and "superseded: none" in printed
+    assert "failed: 1, " in printed and "debug: 1, " in printed and "superseded: 0, 0 B" in printed
     printed = exp("clean", "--yes")
     assert printed.count("removed\n") == 2 and "nothing is removed" not in printed
     made = CliRunner().invoke(app, ["clean", "everything"])
     assert made.exit_code == 2 and "everything" in made.output
-    assert "PROJECT_ROOT" in exp("clean", "--help") and "git gc" in exp("clean", "--help")
 
 
 def test_what_cannot_be_removed_is_said(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,7 @@ def commands(one: str, other: str) -> list[list[str]]:
     found = [["board", *options.split()] for options in boards]
     found += [["show", one], ["show", one, "--json"], ["diff", one, other], ["diff", other, one, "--json"]]
     found += [["diff", one, other, "--seeds"], ["oof", one], ["oof", one, "--json"], ["oof", one, "--test"]]
-    found += [["note"], ["note", "--json"], ["note", one], ["clean"], ["clean", "snapshots", "superseded", "--json"]]
+    found += [["note"], ["note", "--json"], ["note", one], ["clean"], ["clean", "superseded", "--json"]]
     found += [["submit", one], ["submit", one, other, "--json"], ["blend", one, other, "--json"]]
     return found
 

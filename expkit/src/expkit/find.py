@@ -26,28 +26,25 @@ def find_run(name: str, output: Path | None = None) -> Path:
         Error: more than one has; the message lists them.
     """
     output = output or output_dir()
+    folders = {_title(folder): folder for folder in run_folders(output)}
     if os.path.isfile(os.path.join(name, "run.json")):
         return Path(name).resolve()
-    folders = {_title(folder): folder for folder in run_folders(output)}
-    if name in folders:
-        return folders[name]
     if Path(name) in folders.values():  # one without a run.json
         return Path(name)
-    experiment, slash, run = name.rpartition("/")
-    near = [title for title in folders if not slash or _is_experiment(experiment, title)]
-    found = [title for title in near if run in _names(title)]
-    if slash and not found:
-        found = [title for title in near if run in title.rpartition("/")[2]]
-    found = found or [title for title in folders if name in title]
-    if len(found) == 1:
-        return folders[found[0]]
+    if name in folders:
+        return folders[name]
+    names = {title: _names(title) for title in folders}
+    matches = [title for title in folders if name in names[title]]
+    matches = matches or [title for title in folders if any(name in each for each in names[title])]
+    if len(matches) == 1:
+        return folders[matches[0]]
     if not folders:
         raise NotFound(f"there are no runs in {display_path(output)}")
-    if not found:
+    if not matches:
         near = difflib.get_close_matches(name, folders, n=3, cutoff=0.4)
         raise NotFound(f"no run is called {name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
-    more = f" and {len(found) - 8} more" if len(found) > 8 else ""
-    raise Error(f"{name} may be {', '.join(sorted(found)[:8])}{more}: give more of the name")
+    more = f" and {len(matches) - 8} more" if len(matches) > 8 else ""
+    raise Error(f"{name} may be {', '.join(sorted(matches)[:8])}{more}: give more of the name")
 
 
 def run_names(incomplete: str) -> list[str]:
@@ -61,12 +58,10 @@ def short_names(titles: Iterable[str]) -> dict[str, str]:
     "001-baseline/larger-lr" is 001/larger-lr, "001-baseline/baseline,exp.train.learning_rate=0.001,exp.seed=7" is
     something like 001/baseline~3f2a1.
     """
-    titles = list(titles)
-    experiments = {title.rpartition("/")[0] for title in titles}
-    numbers = [name.partition("-")[0] for name in experiments]
+    pairs = {title: title.rsplit("/", 1) for title in titles}
+    numbers = [experiment.partition("-")[0] for experiment in {experiment for experiment, _ in pairs.values()}]
     found = {}
-    for title in titles:
-        experiment, _, run = title.rpartition("/")
+    for title, (experiment, run) in pairs.items():
         number = experiment.partition("-")[0]
         is_clear = number.isdecimal() and numbers.count(number) == 1
         found[title] = f"{number if is_clear else experiment}/{_short(run)}"
@@ -77,15 +72,12 @@ def _title(folder: Path) -> str:
     return f"{folder.parent.name}/{folder.name.partition('@')[0]}"
 
 
-def _is_experiment(name: str, title: str) -> bool:
-    full = title.rpartition("/")[0]
-    number, _, rest = full.partition("-")
-    return name in (full, number, rest)
-
-
-def _names(title: str) -> tuple[str, str]:
-    run = title.rpartition("/")[2]
-    return run, _short(run)
+def _names(title: str) -> list[str]:
+    """What a run may be called: its name, whole or short; alone, or after the experiment, its number, or its words."""
+    experiment, _, run = title.rpartition("/")
+    number, _, words = experiment.partition("-")
+    runs = (run, _short(run))
+    return [*runs, *(f"{one}/{each}" for one in (experiment, number, words) for each in runs)]
 
 
 def _short(run: str) -> str:

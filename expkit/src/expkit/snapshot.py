@@ -212,24 +212,6 @@ def _commit(root: Path, tree: str) -> Snapshot:
     return {"commit": commit, "dirty": committed != tree, "snapshot": snapshot}
 
 
-def refs(folder: Path) -> dict[str, str]:
-    """Every snapshot in the repository that `folder` lies in: ref to commit; {} without a repository."""
-    try:
-        found = git(folder, "for-each-ref", "--format=%(refname) %(objectname)", REFS)
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-    return dict(line.split() for line in found.splitlines())
-
-
-def forget(folder: Path, ref: str, commit: str) -> None:
-    """Take a snapshot away; git frees its space when it collects garbage.
-
-    Raises:
-        subprocess.CalledProcessError: it is another one by now, or gone.
-    """
-    git(folder, "update-ref", "-d", ref, commit)
-
-
 def check_out(folder: Path, commit: str, path: str, destination: Path) -> None:
     """Write the files of a snapshot into an empty folder; the repository's own working tree and index stay as they are.
 

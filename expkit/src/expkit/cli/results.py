@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.table import Table
 
 from expkit.board import MOST_ROWS, Row, board_table, columns, filtered, hidden_keys, key_of, ordered, read_board
+from expkit.clean import leftovers
 from expkit.cli import RUN_HELP, Run, as_cell, as_json_text
 from expkit.compare import against_best, grouped_by_seed, with_other_rows
 from expkit.errors import Error, new_console, require, text, warn
@@ -363,94 +364,67 @@ def note(
 
 
 class Kind(Enum):
-    """What may go, in the order in which it goes."""
-
     superseded = "superseded"
     failed = "failed"
     debug = "debug"
-    snapshots = "snapshots"
 
 
 def clean(
-    kinds: Annotated[
-        list[Kind] | None,
-        typer.Argument(metavar="KIND", hidden=True),
-    ] = None,
+    kinds: Annotated[list[Kind] | None, typer.Argument(metavar="KIND", hidden=True)] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it. Without this option, nothing is changed.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: each thing, by kind.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: each folder, by kind.")] = False,
 ) -> None:
     """List what can go from output/, and remove it with --yes.
 
-    KIND is one of those below; by default, all of them but snapshots. A finished fold of a run that counts is never
-    removed, nor is anything that a process is working with.
+    KIND is one of those below; by default, all of them. A finished fold of a run that counts is never removed, nor is
+    anything that a process is working with.
 
     Kinds, in the order in which they go:
       superseded   versions of a run that overwrite=true has replaced
       failed       runs in which nothing is done: no fold and no checkpoint
       debug        runs of exp.debug=true
-      snapshots    git refs to code that nothing in output/ refers to. Other
-                   folders of PROJECT_ROOT are not looked at. The space is free
-                   after the next `git gc`.
 
     Examples:
       exp clean                       # list it, with the size of each kind
       exp clean --yes                 # remove it
       exp clean debug failed --yes    # remove these kinds alone
     """
-    from expkit.clean import KINDS
-
     output = Path(os.path.realpath(output_dir()))  # unlike resolve(), it takes a link in a circle
-    chosen = [kind.value for kind in Kind if (kind in kinds if kinds else kind is not Kind.snapshots)]
     found: dict[str, list[dict[str, Any]]] = {}
     is_whole = True
-    for kind in chosen:
-        leftovers = list(KINDS[kind](output))
-        found[kind] = [
-            {"what": each.what, "why": each.why, "bytes": each.bytes, "removed": False} for each in leftovers
-        ]
-        for leftover, about in zip(leftovers if yes else [], found[kind], strict=False):
+    for kind in [kind.value for kind in Kind if not kinds or kind in kinds]:
+        found[kind] = []
+        for leftover in list(leftovers(kind, output)):
+            about = {"what": str(leftover.folder), "why": leftover.why, "bytes": leftover.bytes, "removed": False}
             try:
-                about["removed"] = leftover.remove()
+                about["removed"] = yes and leftover.remove()
             except (OSError, Error) as error:
-                warn(f"cannot remove {leftover.what}: {getattr(error, 'strerror', None) or error}")
+                warn(f"cannot remove {leftover.folder}: {getattr(error, 'strerror', None) or error}")
                 is_whole = False
-    sums = {kind: _sum([each for each in listed if each["removed"] or not yes]) for kind, listed in found.items()}
+            found[kind].append(about)
+    sums: dict[str, dict[str, int]] = {}
+    for kind, every in found.items():
+        sizes = [each["bytes"] for each in every if each["removed"] or not yes]
+        sums[kind] = {"count": len(sizes), "bytes": sum(sizes)}
     if as_json:
-        kinds_found = {kind: {**sums[kind], "items": listed} for kind, listed in found.items()}
-        print(as_json_text({"removes": yes, "kinds": kinds_found}))
+        print(as_json_text({"removes": yes, "kinds": {kind: {**sums[kind], "items": found[kind]} for kind in found}}))
+    elif not any(found.values()):
+        console.print(f"there is nothing to clean: {', '.join(found)}", markup=False)
     else:
-        _show(found, sums, yes)
-        if not yes and any(found.values()):
-            named = " ".join(kind.value for kind in kinds or [])
-            console.print(f"nothing is removed yet: exp clean {named}{' ' if named else ''}--yes", markup=False)
+        table = Table("kind", "what", "size", "", box=None, pad_edge=False)
+        for kind, every in found.items():
+            for each in every:
+                state = each["why"] if not yes else "removed" if each["removed"] else "kept"
+                table.add_row(kind, text(display_path(Path(each["what"]))), _size(each["bytes"]), state)
+        console.print(table)
+        for kind, whole in sums.items():
+            console.print(f"{kind}: {whole['count']}, {_size(whole['bytes'])}", markup=False)
+        if not yes:
+            named = "".join(f"{kind.value} " for kind in kinds or [])
+            console.print(f"nothing is removed yet: exp clean {named}--yes", markup=False)
     raise typer.Exit(0 if is_whole else 1)
 
 
-def _sum(listed: list[dict[str, Any]]) -> dict[str, int]:
-    return {"count": len(listed), "bytes": sum(each["bytes"] or 0 for each in listed)}
-
-
-def _show(found: dict[str, list[dict[str, Any]]], sums: dict[str, dict[str, int]], yes: bool) -> None:
-    """What there is of each kind, or what has become of it, and how much each kind frees."""
-    table = Table("kind", "what", "size", "", box=None, pad_edge=False)
-    rows = [(kind, each) for kind, listed in found.items() for each in listed]
-    for kind, each in rows[:MOST_ROWS]:
-        what = each["what"] if kind == Kind.snapshots.value else display_path(Path(each["what"]))
-        state = each["why"] if not yes else "removed" if each["removed"] else "kept"
-        table.add_row(kind, text(what), _size(each["bytes"]), state)
-    if rows:
-        console.print(table)
-    if len(rows) > MOST_ROWS:
-        console.print(f"{len(rows) - MOST_ROWS} more: --json has all", markup=False)
-    for kind in found if rows else ():
-        frees = "git frees their space later" if kind == Kind.snapshots.value else _size(sums[kind]["bytes"])
-        console.print(f"{kind}: {sums[kind]['count']}, {frees}" if found[kind] else f"{kind}: none", markup=False)
-    if not rows:
-        console.print(f"there is nothing to clean: {', '.join(found)}", markup=False)
-
-
-def _size(size: int | None) -> str:
-    if size is None:
-        return ""
+def _size(size: int) -> str:
     power = min((len(str(size)) - 1) // 3, 4)
     return f"{size} B" if not power else f"{size / 1000**power:.1f} {'kMGT'[power - 1]}B"
