@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -11,10 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import psutil
 import pytest
-from conftest import Completed, Project, background, call
-from light import wait_for
+from conftest import Completed, Project, call
 
 KEY = "0123456789" * 4
 NONSENSE = [
@@ -134,24 +131,3 @@ def test_a_server_that_is_none(tried: Tried, roots: dict[str, Path], behaviour: 
     assert_trained(done)
     assert "warning: W&B" in done.stderr
     assert list((roots[behaviour] / "output/wandb").glob("offline-run-*"))
-
-
-@pytest.mark.slow
-def test_a_service_that_hangs_costs_one_wait(project: Project, root: Path) -> None:
-    """wandb-core is stopped in the middle: the folds finish, and one line says that W&B does not answer."""
-    train = project.folder / "experiments/001-baseline/train.py"
-    environment = project.environment(PROJECT_ROOT=str(root), WANDB_MODE="offline")
-    pipe = subprocess.PIPE
-    command = [project.python, train, "exp.train.epoch=400", "exp.fold=[0,1]"]
-    process = background(*command, env=environment, stdout=pipe, stderr=pipe, text=True)
-    history = root / "output/001-baseline/baseline,exp.train.epoch=400/fold0/history.csv"
-    wait_for(lambda: history.exists() and history.read_text().count("\n") > 20, process)
-    services = [each for each in psutil.Process(process.pid).children(recursive=True) if "wandb-core" in each.name()]
-    assert services
-    for service in services:
-        service.suspend()
-    printed, errors = process.communicate(timeout=150)
-    assert process.returncode == 0, errors
-    assert errors.count("warning: W&B") == 1 and "W&B does not answer" in errors
-    assert "2/5 folds" in printed
-    assert not any(service.is_running() and service.status() != psutil.STATUS_ZOMBIE for service in services)

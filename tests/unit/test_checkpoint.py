@@ -21,7 +21,7 @@ from experiments import own_experiment
 import expkit
 from expkit import files, project, rundir, store
 from expkit import fold as fold_module
-from expkit.checkpoint import ABOUT, Checkpoint, unfinished
+from expkit.checkpoint import METADATA, Checkpoint, unfinished
 from expkit.fold import OF_ITS_END, Fold
 from expkit.store import CHECKPOINT
 
@@ -148,7 +148,7 @@ def test_a_damaged_checkpoint_is_said(walk: str, damage: str, capsys: pytest.Cap
     elif damage == "gone":
         state.unlink()
     else:
-        (fold / CHECKPOINT / ABOUT).write_text("{}")
+        (fold / CHECKPOINT / METADATA).write_text("{}")
     capsys.readouterr()
     expkit.run(walk, overrides=["exp.fold=[0]"])
     printed = capsys.readouterr()
@@ -227,7 +227,7 @@ def test_overwrite_begins_again_beside_the_checkpoint(walk: str, what: str) -> N
     before = tree(fold)
     change(walk, what)
     second = interrupted(walk, 4, "overwrite=true", version="light@2")
-    assert tree(fold) == before and (second / CHECKPOINT / ABOUT).exists()
+    assert tree(fold) == before and (second / CHECKPOINT / METADATA).exists()
     change(walk, what)
     third = interrupted(walk, 5, "overwrite=true", version="light@3")
     expkit.run(walk, overrides=["exp.fold=[0]", "overwrite=true"])
@@ -315,7 +315,7 @@ def test_the_checkpoint_goes_after_the_result(
     printed = capsys.readouterr().out
     assert "fold 0 goes on after" in printed and "epoch" not in printed
     result = store.read_run(fold.parent).done[0].result
-    assert result is not None and (fold / CHECKPOINT / ABOUT).exists()
+    assert result is not None and (fold / CHECKPOINT / METADATA).exists()
     assert unfinished(fold.parent) == {}, "there is nothing to go on with"
     assert not [name for name in result["files"] if CHECKPOINT in name]
     expkit.run(walk, overrides=["exp.fold=[0]"])
@@ -342,7 +342,7 @@ def test_a_folder_elsewhere(walk: str, tmp_path: Path, linked: str) -> None:
 def test_the_seconds_of_all_processes_are_added_up(walk: str) -> None:
     fold = interrupted(walk, 4)
     about = {key: value for key, value in record_of(fold).items() if key != "checksum"}
-    files.write_json(fold / CHECKPOINT / ABOUT, about | {"seconds": 1000})
+    files.write_json(fold / CHECKPOINT / METADATA, about | {"seconds": 1000})
     interrupted(walk, 8)
     assert float(str(record_of(fold)["seconds"])) > 1000
     expkit.run(walk, overrides=["exp.fold=[0]"])
@@ -452,7 +452,7 @@ def test_a_checkpoint_counts_when_it_is_on_the_disk(walk: str, monkeypatch: pyte
         fsync(handle)
 
     def note_name(source: Path, target: Path) -> None:
-        if Path(target).name == ABOUT:
+        if Path(target).name == METADATA:
             counted.append(set(flushed))
             flushed.clear()
         replace(source, target)
@@ -489,7 +489,7 @@ def test_a_checkpoint_may_be_a_folder(tmp_path: Path) -> None:
     checkpoint = saved(tmp_path, write)
     assert checkpoint.file is not None and (checkpoint.file / "weights").read_text() == "one"
     assert checkpoint.save(lambda state: write(state, "two"))
-    assert {*tree(tmp_path / CHECKPOINT)} == {ABOUT, "state3/optimizer/state", "state3/weights"}
+    assert {*tree(tmp_path / CHECKPOINT)} == {METADATA, "state3/optimizer/state", "state3/weights"}
     for damage in ("rename", "edit"):
         copy = tmp_path / damage
         shutil.copytree(tmp_path / CHECKPOINT, copy / CHECKPOINT)
@@ -556,7 +556,7 @@ def test_the_baseline_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch, epoch
 
 
 def record_of(fold: Path) -> dict[str, object]:
-    content = files.read_json(fold / CHECKPOINT / ABOUT)
+    content = files.read_json(fold / CHECKPOINT / METADATA)
     assert content is not None
     return content
 
@@ -589,8 +589,8 @@ def test_ten_kills(walk: str, root: Path) -> None:
             kills += 1
         if (fold / store.RESULT).exists():
             break
-        if (fold / CHECKPOINT / ABOUT).exists():
-            about = files.read_json(fold / CHECKPOINT / ABOUT)
+        if (fold / CHECKPOINT / METADATA).exists():
+            about = files.read_json(fold / CHECKPOINT / METADATA)
             assert about is not None and (fold / CHECKPOINT / str(about["state"])).stat().st_size == about["bytes"]
     assert kills >= 7
     subprocess.run([*command, pause], check=True, env=dict(os.environ), stdout=subprocess.DEVNULL)

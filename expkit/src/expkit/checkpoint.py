@@ -19,7 +19,7 @@ from expkit.files import Broken
 from expkit.project import display_path
 from expkit.store import CHECKPOINT, RESULT
 
-ABOUT = "about.json"
+METADATA = "metadata.json"
 _KEYS = {"state", "bytes", "sum", "rows", "seconds", "resumed", "environments", "code", "data"}
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL = 2**20  # bytes: a disk with less space is full, whatever the library that writes makes of its error
@@ -78,10 +78,10 @@ class Checkpoint:
             write(state)
             self._commit(state)
         except BaseException as error:
-            is_saved, has_room = False, not isinstance(error, Exception) or not self._is_full(error)
-            if self._state() != state.name:
+            is_saved, is_full = False, isinstance(error, Exception) and self._is_full(error)
+            if files.read_if_whole(self.folder / METADATA).get("state") != state.name:
                 files.remove(state)
-            if has_room:
+            if not is_full:
                 raise
             warn(f"no checkpoint is saved ({described(error)}); the training goes on, and the last one stays")
         self._saved = time.monotonic()
@@ -95,9 +95,9 @@ class Checkpoint:
         require(state.exists(), f"fold.checkpoint.save(write): write(file) has left nothing at {display_path(state)}")
         with ThreadPoolExecutor(1) as meanwhile:
             flushed = meanwhile.submit(files.tree_to_disk, state)
-            about = {"state": state.name} | _content(state) | self._progress()
+            metadata = {"state": state.name} | _content(state) | self._progress()
         flushed.result()
-        files.write_json(self.folder / ABOUT, about)  # from here on, this one counts
+        files.write_json(self.folder / METADATA, metadata)  # from here on, this one counts
         self.file, self._number = state, self._number + 1
         for other in self.folder.glob("state*"):
             if other != state:
@@ -109,40 +109,34 @@ class Checkpoint:
             return True
         return self.folder.exists() and shutil.disk_usage(self.folder).free < _FULL
 
-    def _state(self) -> str:
-        """The name of the state that counts; "" when none does."""
-        with suppress(Broken):
-            return str(self.about().get("state", ""))
-        return ""
-
-    def about(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What the last checkpoint remembers, also of an earlier process; {} when there is none.
 
         Raises:
             Broken: nobody can read it.
         """
-        about = files.read_json(self.folder / ABOUT) or {}
-        if about and not about.keys() >= _KEYS:
+        metadata = files.read_json(self.folder / METADATA) or {}
+        if metadata and not metadata.keys() >= _KEYS:
             raise Broken("its keys do not fit")
-        return about
+        return metadata
 
     def find(self) -> dict[str, Any]:
-        """As `about`, when the state is as it was saved; `file` is that state from now on.
+        """As `metadata`, when the state is as it was saved; `file` is that state from now on.
 
         Raises:
             Broken: it is not.
         """
-        about = self.about()
-        if about:
-            state = self.folder / os.path.basename(str(about["state"]))
+        metadata = self.metadata()
+        if metadata:
+            state = self.folder / os.path.basename(str(metadata["state"]))
             try:
                 number, content = int(state.name.removeprefix("state")), _content(state)
             except (OSError, ValueError) as error:
                 raise Broken(str(error)) from error
-            if any(about[key] != value for key, value in content.items()):
+            if not metadata.items() >= content.items():
                 raise Broken("cut off or edited")
             self.file, self._number = state, number
-        return about
+        return metadata
 
     def remove(self) -> None:
         """The fold is done, or begins again."""
@@ -153,31 +147,17 @@ class Checkpoint:
 def unfinished(version: Path) -> dict[str, dict[str, Any]]:
     """The folds of a version that can go on from a checkpoint, by the name of their folder, and what it remembers."""
     found: dict[str, dict[str, Any]] = {}
-    for file in sorted(version.glob(f"*/{CHECKPOINT}/{ABOUT}")):
+    for file in sorted(version.glob(f"*/{CHECKPOINT}/{METADATA}")):
         fold = file.parents[1]
         with suppress(Broken):
-            if not (fold / RESULT).exists() and (about := Checkpoint(fold, dict).about()):
-                found[fold.name] = about
+            if not (fold / RESULT).exists() and (metadata := Checkpoint(fold, dict).metadata()):
+                found[fold.name] = metadata
     return found
 
 
 def _content(state: Path) -> dict[str, Any]:
-    """How many bytes a file has, or all files of a folder, and a checksum of them and their names.
-
-    A checksum of a table of 64-bit words, a MiB at a time, from its sums by row and by column: it sees damage, and what
-    has changed places, in a tenth of the time of a cryptographic hash.
-    """
-    import numpy
-
-    total, digest, part = 0, hashlib.blake2b(digest_size=16), bytearray(2**20)
-    for file in sorted(path for path in state.rglob("*") if path.is_file()) if state.is_dir() else [state]:
-        size, name = file.stat().st_size, file.relative_to(state).as_posix()
-        digest.update(f"{name}\0{size}\0".encode(errors="surrogateescape"))
-        total += size
-        with open(file, "rb") as stream:
-            while count := stream.readinto(part):
-                part[count:] = bytes(len(part) - count)  # the last part is shorter
-                words = numpy.frombuffer(part, "<u8").reshape(256, -1)
-                digest.update(words.sum(axis=0))
-                digest.update(words.sum(axis=1))
-    return {"bytes": total, "sum": digest.hexdigest()}
+    """How many bytes a file has, or all files of a folder, and a hash of them and their names."""
+    found = sorted(path for path in state.rglob("*") if path.is_file()) if state.is_dir() else [state]
+    hashes = "".join(f"{file.relative_to(state).as_posix()}\0{files.file_hash(file)}\n" for file in found)
+    digest = hashlib.sha256(hashes.encode(errors="surrogateescape")).hexdigest()
+    return {"bytes": sum(file.stat().st_size for file in found), "sum": digest}

@@ -19,10 +19,11 @@ from expkit.data import Cache, Manifest, hash_inputs, manifest_hash, write_manif
 from expkit.errors import Error, require, warn
 from expkit.files import Broken
 from expkit.fingerprint import code_hash, file_hashes
-from expkit.history import History, Progress, axis_of
+from expkit.history import History, Progress
 from expkit.project import code_root, output_dir
 from expkit.rundir import Found, Work, environment, environment_text, found_by_folds, origin
 from expkit.scores import as_number, checked, plain_value, require_other_ids, scores
+from expkit.store import axis_of
 from expkit.submission import check_test, find_sample, fitted
 
 if TYPE_CHECKING:

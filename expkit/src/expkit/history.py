@@ -1,4 +1,4 @@
-"""What a training says while it runs: history.csv, train.log, and the progress bars on a terminal."""
+"""What a training shows and keeps while it runs: history.csv, train.log, and progress bars on a terminal."""
 
 from __future__ import annotations
 
@@ -13,35 +13,30 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from expkit import files
 from expkit.errors import strip_control
-from expkit.files import remove, to_disk, write_text
 from expkit.scores import as_number
+from expkit.store import number_of
 
 if TYPE_CHECKING:
     import rich.progress
 
-
-AXES = ("epoch", "step")
-
-
-def axis_of(names: Iterable[str]) -> str | None:
-    """Over what a row counts that has values of these names: epochs before steps; None: it has neither."""
-    return next((axis for axis in AXES if axis in names), None)
+EVERY = 10  # seconds between two lines about steps: 100,000 of them would fill train.log
+LONGEST = 1000  # characters of a text that is logged in place of a number
 
 
 class History:
-    """Writes history.csv; every row is on the disk's side of this process when `add` returns.
+    """Writes history.csv. Each row has left this process when `add` returns.
 
-    Rows of epochs and of steps stand in one file, in the order of logging; `axis_of` says which is which.
+    Rows of epochs and of steps stand in one file, in the order of logging; `store.axis_of` says which is which.
 
     Args:
         file: is made with the first row.
     """
 
     def __init__(self, file: Path) -> None:
-        self.file = file
-        self.columns: dict[str, None] = {}
-        self.rows = 0
+        self.file, self.rows = file, 0
+        self.columns: list[str] = []
 
     def add(self, metrics: Mapping[Any, Any]) -> dict[str, float | str]:
         """Add a row; a value that is None stays blank.
@@ -50,124 +45,98 @@ class History:
             the numbers of the row: tensors and NumPy's own as Python's; what is no number, as text.
         """
         named = {strip_control(name): value for name, value in metrics.items()}
-        row = {name: _plain(value) for name, value in named.items() if value is not None}
-        if not named.keys() <= self.columns.keys():
-            self._widen(named)
+        row = {name: _number_or_text(value) for name, value in named.items() if value is not None}
+        if new := [name for name in named if name not in self.columns]:
+            rows = self._read()
+            self.columns += new
+            self._write(rows)
         # Opened for each row: 20 microseconds, and what lies there is cut, renamed or deleted as by any program.
-        with open(self.file, "a", encoding="utf-8", newline="\n") as stream:
-            stream.write(_line([row.get(name, "") for name in self.columns]))
+        with open(self.file, "a", encoding="utf-8", newline="") as stream:
+            self._writer(stream).writerow(row)
         self.rows += 1
         return row
 
-    def _widen(self, names: Iterable[str]) -> None:
-        before = len(self.columns)
-        self.columns |= dict.fromkeys(names)
-        rows = self.file.read_text(encoding="utf-8").splitlines()[1:] if before else []
-        padding = "," * (len(self.columns) - before)
-        write_text(self.file, _line(list(self.columns)) + "".join(f"{row}{padding}\n" for row in rows))
-
     def cut(self, rows: int) -> bool:
         """Go on after the first `rows` rows of the file that an interrupted training has left; whether it has them."""
-        text = self.file.read_text(encoding="utf-8", errors="replace") if self.file.is_file() else ""
-        lines = text.splitlines()[: rows + 1]
-        if rows == 0 or len(lines) < 2:
-            remove(self.file)
-            return rows == 0
-        self.columns, self.rows = dict.fromkeys(next(csv.reader(lines[:1]))), len(lines) - 1
-        write_text(self.file, "".join(f"{line}\n" for line in lines))
+        kept = self._read()[:rows]
+        if kept:
+            self._write(kept)
+        else:
+            files.remove(self.file)
+            self.columns = []
+        self.rows = len(kept)
         return self.rows == rows
 
     def kept(self) -> Iterator[dict[str, float | str]]:
         """The rows that `cut` has left, as `add` has returned them."""
-        if self.rows:
-            with open(self.file, newline="", encoding="utf-8") as stream:
-                for row in csv.DictReader(stream):
-                    read = {name: (number_of(text), text) for name, text in row.items() if text}
-                    yield {name: text if number is None else number for name, (number, text) in read.items()}
+        for row in self._read():
+            numbers = {name: (number_of(text), text) for name, text in row.items() if text}
+            yield {name: text if number is None else number for name, (number, text) in numbers.items()}
 
     def to_disk(self) -> None:
         """Wait until the rows so far would survive a power cut."""
         if self.file.exists():
-            to_disk(self.file)
+            files.to_disk(self.file)
 
-
-def _line(values: list[Any]) -> str:
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerow(values)
-    return stream.getvalue()
-
-
-def _plain(value: Any) -> float | str:
-    number = as_number(value)
-    if number is None:
-        return strip_control(value)
-    if number.is_integer() and _is_int(value):
-        return int(value.item() if hasattr(value, "item") else value)  # all its digits
-    return number
-
-
-def number_of(text: str) -> float | None:
-    """The number that a cell of a history.csv holds, an int where it is written as one; None: it holds none."""
-    for kind in (int, float):
+    def _read(self) -> list[dict[str, str]]:
+        """The rows of the file; its header becomes `columns`."""
         try:
-            return kind(text)
-        except ValueError:
-            continue
-    return None
+            with open(self.file, encoding="utf-8", errors="replace", newline="") as stream:
+                reader = csv.DictReader(stream)
+                rows = list(reader)
+        except (FileNotFoundError, csv.Error):
+            return []
+        self.columns = list(reader.fieldnames or [])
+        return rows
+
+    def _write(self, rows: Iterable[Mapping[str, str]]) -> None:
+        text = io.StringIO()
+        writer = self._writer(text)
+        writer.writeheader()
+        writer.writerows(rows)
+        files.write_text(self.file, text.getvalue())
+
+    def _writer(self, stream: TextIO) -> csv.DictWriter[str]:
+        return csv.DictWriter(stream, self.columns, extrasaction="ignore", lineterminator="\n")
 
 
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) or str(getattr(value, "dtype", "")).replace("torch.", "").startswith(("int", "uint"))
+def _number_or_text(value: Any) -> float | str:
+    number = as_number(value)
+    return strip_control(value)[:LONGEST] if number is None else number
 
 
 class Log:
-    """Copies what is printed by Python code meanwhile into a file; a training that goes on adds to it.
+    """Copies what Python code prints, and the traceback of what fails, into a file; a training that goes on adds to it.
 
     Args:
         file: is made at once.
     """
 
     def __init__(self, file: Path) -> None:
-        self._stream = open(file, "a", encoding="utf-8", errors="replace", newline="\n")
-        self._handler = Records(self._stream)
+        self._file = open(file, "a", encoding="utf-8", errors="replace", newline="\n")
         self._tees: list[tuple[str, Tee, TextIO]] = []
 
     def __enter__(self) -> Log:
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
-            tee = Tee(stream, self._stream)
+            tee = Tee(stream, self._file)
             self._tees.append((name, tee, stream))
             setattr(sys, name, tee)
-        logging.root.addHandler(self._handler)
+            _move_handlers(stream, tee)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         for name, tee, stream in self._tees:
             if getattr(sys, name) is tee:
                 setattr(sys, name, stream)
-        logging.root.removeHandler(self._handler)
+            _move_handlers(tee, stream)
         if error is not None:
-            traceback.print_exception(error, file=self._stream)
-        self._stream.close()
-
-
-class Records(logging.StreamHandler[TextIO]):
-    """Writes what libraries log into the log, and on stderr where no handler of theirs shows it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """As of any handler."""
-        logger: logging.Logger | None = logging.getLogger(record.name)
-        others: list[logging.Handler] = []
-        while logger is not None:
-            others += [one for one in logger.handlers if one is not self]
-            logger = logger.parent
-        shown = [one for one in others if not isinstance(one, logging.NullHandler | logging.FileHandler)]
-        if not any(isinstance(getattr(one, "stream", None), Tee) for one in shown):  # it is in the log by that
-            print(self.format(record), file=self.stream if shown else sys.stderr, flush=True)
+            traceback.print_exception(error, file=self._file)
+        self._file.close()
 
 
 class Tee:
-    """A stream that also writes into a log."""
+    """A stream that also writes into a log, while that is open."""
 
     def __init__(self, stream: TextIO, log: TextIO) -> None:
         self.stream, self.log = stream, log
@@ -183,11 +152,16 @@ class Tee:
         return getattr(self.stream, name)
 
 
-EVERY = 10  # seconds from one line to the next that is about a step: 100,000 of them fill no train.log
+def _move_handlers(old: Any, new: Any) -> None:
+    """Let the handlers of `logging` that write to one stream write to another, as a library keeps the first one."""
+    for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
+        for handler in getattr(logger, "handlers", []):
+            if isinstance(handler, logging.StreamHandler) and handler.stream is old:
+                handler.setStream(new)
 
 
 class Progress:
-    """The epochs and steps of one training, as they pass: a bar for each kind.
+    """The epochs and steps of one training, as they pass: on a terminal a bar for each kind, else and in the log lines.
 
     Args:
         title: what is trained, such as "fold 0".
@@ -197,85 +171,78 @@ class Progress:
         self.title = title
         self._bars: rich.progress.Progress | None = None
         self._tasks: dict[str | None, rich.progress.TaskID] = {}
-        self._tee: Any = None
+        self._tee: Any = None  # stdout, while there are bars
         self._printed = -math.inf  # when the last line was, `time.monotonic()`
-        self._waits: tuple[str | None, Mapping[str, float | str], int | None] | None = None  # for a line
+        self._waiting: tuple[str | None, Mapping[str, float | str], int | None] | None = None  # for a line
 
     def show(self, axis: str | None, row: Mapping[str, float | str], total: int | None) -> None:
         """Show that the epoch or step `row[axis]`, of `total`, is done, and its metrics."""
-        if sys.stdout.isatty():
+        if isinstance(sys.stdout, Tee) and sys.stdout.isatty():
             self._move(axis, row, total)
         if axis == "step" and time.monotonic() - self._printed < EVERY:
-            self._waits = (axis, row, total)
+            self._waiting = (axis, row, total)
         else:
             self._print(axis, row, total)
 
     def _print(self, axis: str | None, row: Mapping[str, float | str], total: int | None) -> None:
-        self._printed, self._waits = time.monotonic(), None
+        self._printed, self._waiting = time.monotonic(), None
         where = "" if axis is None else f"  {axis} {row[axis]}{f'/{total}' if total else ''}"
-        line = f"{self.title}{where}  {_worded(row, axis)}"
+        line = f"{self.title}{where}  {_format_metrics(row, axis)}"
         if self._bars is None:
             print(line, flush=True)
-        elif self._tee is not None and not self._tee.log.closed:
+        elif not self._tee.log.closed:
             self._tee.log.write(f"{line}\n")
 
     def _move(self, axis: str | None, row: Mapping[str, float | str], total: int | None) -> None:
         if self._bars is None:
-            self._bars = self._started()
-        done = row.get(axis) if axis else None
-        values = _worded(row, axis)
-        if axis not in self._tasks:  # where the first row stands is no speed
-            first = done if isinstance(done, int | float) else 1
-            title = f"{self.title}  {axis or ''}"
-            self._tasks[axis] = self._bars.add_task(title, total=total, completed=int(first), values=values)
-        elif isinstance(done, int | float):
-            self._bars.update(self._tasks[axis], completed=done, total=total, values=values)
-        else:
-            self._bars.update(self._tasks[axis], advance=1, total=total, values=values)
+            self._bars = self._start()
+        done, values = row.get(axis) if axis else None, _format_metrics(row, axis)
+        where: dict[str, Any] = {"completed": done} if isinstance(done, int | float) else {"advance": 1}
+        if axis in self._tasks:
+            self._bars.update(self._tasks[axis], total=total, values=values, **where)
+        else:  # where the first row stands is no speed
+            title, first = f"{self.title}  {axis or ''}", int(where.get("completed", 1))
+            self._tasks[axis] = self._bars.add_task(title, total=total, completed=first, values=values)
 
-    def _started(self) -> rich.progress.Progress:
+    def _start(self) -> rich.progress.Progress:
         """Bars below what else is printed; they are not in the log."""
         from rich.console import Console
         from rich.file_proxy import FileProxy
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
         from rich.table import Column
 
-        self._tee = sys.stdout if hasattr(sys.stdout, "log") else None
-        console = Console(file=self._tee.stream if self._tee else sys.stdout)
+        self._tee = sys.stdout
+        console = Console(file=self._tee.stream)
+        rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # of the line; what does not fit is cut off
         bars = Progress(
             TextColumn("{task.description}", markup=False),
             MofNCompleteColumn(),
             BarColumn(max(10, min(40, (console.width - 60) // 2))),
             TimeRemainingColumn(),
-            TextColumn(
-                "{task.fields[values]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
-            ),
+            TextColumn("{task.fields[values]}", markup=False, table_column=rest),
             console=console,
-            expand=True,  # the metrics have the rest of the line, and what does not fit is cut off
+            expand=True,
             transient=True,
-            redirect_stdout=self._tee is None,
-            redirect_stderr=self._tee is None,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         bars.start()
-        if self._tee is not None:
-            self._tee.stream = FileProxy(console, self._tee.stream)
+        self._tee.stream = FileProxy(console, self._tee.stream)
         return bars
 
     def close(self) -> None:
         """Take the bars away."""
-        if self._waits is not None:
-            self._print(*self._waits)
+        if self._waiting is not None:
+            self._print(*self._waiting)
         if self._bars is not None:
             self._bars.stop()
-            self._bars, self._tasks = None, {}
-        if self._tee is not None:
             self._tee.stream.flush()
             self._tee.stream = self._tee.stream.rich_proxied_file
-            self._tee = None
+            self._bars, self._tasks = None, {}
 
 
-def _worded(row: Mapping[str, float | str], axis: str | None) -> str:
-    """The metrics of a row."""
+def _format_metrics(row: Mapping[str, float | str], axis: str | None) -> str:
+    """The metrics of a row, for a line."""
     parts = []
     for name, value in row.items():
         if isinstance(value, float):

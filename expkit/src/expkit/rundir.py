@@ -43,7 +43,8 @@ from expkit.data import changed_files, hash_inputs, is_cached, read_manifest
 from expkit.errors import Error, require, warn
 from expkit.fingerprint import Ignored, changed_since
 from expkit.project import code_root, display_path, output_dir
-from expkit.scores import ValidIds, fold_summary
+from expkit.scores import fold_summary
+from expkit.splits import ValidIds
 from expkit.store import FoldRecord, Run, RunInfo, Versions
 
 if TYPE_CHECKING:

@@ -6,8 +6,7 @@ import json
 import math
 import numbers
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,7 @@ from expkit.project import display_path
 from expkit.store import FoldRecord, Run
 
 if TYPE_CHECKING:
-    import numpy
-
-    from expkit.config import ExpConfig, Metric
+    from expkit.config import Metric
     from expkit.store import Versions
     from expkit.tables import Columns
 
@@ -67,7 +64,7 @@ def mean_of_folds(name: str, metric: Metric, predictions: Columns) -> float:
 
 
 def as_number(value: Any) -> float | None:
-    """A float of what is one number: of Python, NumPy, a tensor; None for anything else."""
+    """An int or a float of what is one number: of Python, NumPy, a tensor; None of anything else."""
     if hasattr(value, "item") and getattr(value, "size", 1) == 1 or hasattr(value, "numel"):
         try:
             value = value.item()
@@ -76,9 +73,10 @@ def as_number(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
         return math.inf  # an integer beyond any float
+    return int(value) if isinstance(value, numbers.Integral) else number
 
 
 def plain_value(value: Any, what: str) -> Any:
@@ -88,10 +86,8 @@ def plain_value(value: Any, what: str) -> Any:
         Error: nan, inf, or what JSON does not hold.
     """
     number = as_number(value)
-    if number is not None and type(value) not in (int, float):
-        value = int(number) if number.is_integer() and "int" in str(getattr(value, "dtype", "")) else number
     try:
-        return json.loads(json.dumps(value, allow_nan=False))
+        return json.loads(json.dumps(value if number is None else number, allow_nan=False))
     except (ValueError, TypeError) as error:
         raise Error(f"{what}: it must be a finite number, or what JSON can hold, not {value!r}") from error
 
@@ -120,7 +116,7 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
         except Error:
             store.forget_cv(folder)  # those of another metric are no longer shown as this one's
             raise
-        store.write_cv(folder, summary | _about(experiment), run.done)
+        store.write_cv(folder, summary | _rule(experiment), run.done)
     if changed:
         print(f"scores computed again: the metric {', '.join(changed)} has changed", flush=True)
     return store.read_run(folder)
@@ -128,26 +124,28 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
 
 def is_current(experiment: Experiment, run: Run) -> bool:
     """Whether the scores of a run are what the experiment would compute now."""
-    return run.cv is not None and {**run.cv, **_about(experiment)} == run.cv
+    return run.cv is not None and {**run.cv, **_rule(experiment)} == run.cv
 
 
-def _about(experiment: Experiment) -> dict[str, Any]:
+def _rule(experiment: Experiment) -> dict[str, Any]:
     """How an experiment scores its runs."""
-    made = experiment.made_by
-    about = {"metric": next(iter(made)), "greater_is_better": experiment.greater_is_better, "made_by": made}
-    return about | {"score_over": experiment.score_over}
+    return {
+        "metric": next(iter(experiment.made_by)),
+        "greater_is_better": experiment.greater_is_better,
+        "made_by": experiment.made_by,
+        "score_over": experiment.score_over,
+    }
 
 
 def _summary(experiment: Experiment, run: Run) -> dict[str, Any]:
-    parts = {number: _predictions(fold) for number, fold in run.done.items()}
-    whole = _together(list(parts.values())) if run.is_complete else {}
-    _require_each_row_once(run, [part["id"] for part in parts.values()], whole.get("id"))
+    parts = {number: fold.table() for number, fold in run.done.items()}
+    whole = _together(run, list(parts.values()))
     by_fold = {number: scores(experiment, part) for number, part in parts.items()}
-    together = scores(experiment, whole) if whole else {}
+    over_all = scores(experiment, whole) if run.is_complete else {}
     return {
         "scores": {
             name: {
-                "all": together.get(name),
+                "all": over_all.get(name),
                 "mean": statistics.fmean(each[name] for each in by_fold.values()),
                 "std": store.deviation([each[name] for each in by_fold.values()]),
                 "folds": {str(number): each[name] for number, each in by_fold.items()},
@@ -158,30 +156,18 @@ def _summary(experiment: Experiment, run: Run) -> dict[str, Any]:
     }
 
 
-def _require_each_row_once(run: Run, ids: list[numpy.ndarray], together: numpy.ndarray | None) -> None:
-    """Two processes may have trained two folds at once, so that neither saw the rows of the other."""
+def _together(run: Run, parts: list[Columns]) -> Columns:
+    """The predictions of all folds, each row once: two processes that train two folds do not see each other's rows."""
     import numpy
 
-    kinds = {one.dtype.kind for one in ids}
-    if len(ids) > 1 and (len(kinds) == 1 or kinds == set("iu")):
-        together = numpy.concatenate(ids) if together is None else together
-        tables.require_unique(together, f"{display_path(run.folder)}, the out-of-fold rows of all folds")
-
-
-def _predictions(fold: FoldRecord) -> Columns:
-    try:
-        return fold.predictions()
-    except (Broken, FileNotFoundError) as error:
-        raise Error(f"{display_path(fold.folder / store.OOF)}: {error}") from error
-
-
-def _together(parts: list[Columns]) -> Columns:
-    import numpy
-
-    names = list(parts[0])
-    if any(set(part) != set(names) for part in parts):
-        raise Error(f"the out-of-fold predictions do not have the same columns in every fold: {', '.join(names)}")
-    return {name: numpy.concatenate([part[name] for part in parts]) for name in names}
+    names, what = list(parts[0]), f"{display_path(run.folder)}, the out-of-fold rows of all folds"
+    require(
+        all(set(part) == set(names) for part in parts),
+        f"{what} do not have the same columns in every fold: {', '.join(names)}",
+    )
+    whole = {name: numpy.concatenate([part[name] for part in parts]) for name in names}
+    tables.require_unique(whole["id"], what)
+    return whole
 
 
 PROBABILITY = "probability"
@@ -233,70 +219,6 @@ def require_other_ids(ids: Any, done: Mapping[int, FoldRecord], what: str) -> No
             len(both) == 0,
             f"{what}: {len(both)} ids are in fold {number} too, such as {both[:1]}: a row may be in one fold only",
         )
-
-
-class ValidIds:
-    """The ids that `expkit.split` has left out while a run trains: those that have to be predicted."""
-
-    def __init__(self) -> None:
-        self._calls: dict[int, dict[str, numpy.ndarray]] = {}  # by fold and fingerprint
-
-    @contextmanager
-    def noted(self, exp: ExpConfig) -> Iterator[None]:
-        """For a while, note what `expkit.split(exp, ...)` leaves out."""
-        _TRAININGS[id(exp)] = self
-        try:
-            yield
-        finally:
-            del _TRAININGS[id(exp)]
-
-    def add(self, fold: int, ids: numpy.ndarray) -> None:
-        """Note the ids of one call of `expkit.split`, (n,)."""
-        self._calls.setdefault(fold, {})[tables.fingerprint(ids)] = ids
-
-    def require_all(self, fold: int, ids: numpy.ndarray, what: str) -> None:
-        """Require predictions of exactly the rows of one call, or of all calls together.
-
-        Args:
-            ids: of the predictions of a fold, (n,), each once.
-            what: they are, for messages.
-
-        Raises:
-            Error: `expkit.split` was not called; rows are missing; others are there.
-        """
-        import numpy
-
-        calls = list(self._calls.get(fold, {}).values())
-        require(
-            bool(calls),
-            f"{what}: nobody knows which rows must be predicted: call expkit.split(exp, fold.number, id=...) in "
-            "train(), or say expkit.Experiment(..., own_split=True) if the experiment splits by itself",
-        )
-        if tables.fingerprint(ids) in self._calls[fold]:
-            return
-        tables.require_same_kind(ids, calls[0], what, "given to expkit.split")
-        choices = [*calls, numpy.concatenate(calls)]
-        differences = [(numpy.setdiff1d(one, ids), numpy.setdiff1d(ids, one)) for one in choices]
-        missing, others = min(differences, key=lambda pair: len(pair[0]) + len(pair[1]))
-        require(
-            len(missing) == 0,
-            f"{what}: {len(missing)} rows that expkit.split left out are not predicted, such as {missing[:1]}, and "
-            f"{len(others)} others are (a DataLoader with drop_last? predictions of other processes not gathered?)",
-        )
-        require(
-            len(others) == 0,
-            f"{what}: {len(others)} rows are predicted that expkit.split did not leave out, such as {others[:1]}",
-        )
-
-
-_TRAININGS: dict[int, ValidIds] = {}  # of this process, by the identity of `exp`: threads have no context in common
-
-
-def note_valid_ids(exp: ExpConfig, fold: int, ids: numpy.ndarray) -> None:
-    """Tell the training that got `exp`, or the only one that runs, which ids a fold leaves out."""
-    training = _TRAININGS.get(id(exp)) or (next(iter(_TRAININGS.values())) if len(_TRAININGS) == 1 else None)
-    if training is not None:
-        training.add(fold, ids)
 
 
 def fold_summary(fold: store.FoldRecord, score: tuple[str, float | None]) -> str:

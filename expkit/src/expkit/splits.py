@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import tables
 from expkit.config import METHOD, ExpConfig, SplitMethod
 from expkit.errors import Error, require
 from expkit.project import display_path, input_dir
-from expkit.scores import note_valid_ids
 
 if TYPE_CHECKING:
     import numpy
@@ -53,19 +52,19 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
     """
     import numpy
 
-    given = {"id": id, "y": y, "groups": groups, "time": time if time is None else _dates_as_text(time)}
+    method = exp.split.method
+    given = {"id": id, "y": y, "groups": groups, "time": _moments(time) if method is SplitMethod.time else None}
     table = tables.columns({name: values for name, values in given.items() if values is not None}, "expkit.split")
     rows = numpy.arange(len(table["id"]))
     if fold is None:
         return rows, rows[:0]
     require(0 <= fold < exp.n_folds, f"there is no fold {fold}: exp.n_folds is {exp.n_folds}")
     tables.require_unique(table["id"], "expkit.split")
-    method = exp.split.method
     if method is SplitMethod.column:
         numbers = _numbers(exp, table["id"])
         fit, valid = rows[numbers != fold], rows[numbers == fold]
     elif method is SplitMethod.time:
-        fit, valid = _by_time(exp, fold, _times(_needed(table, "time", method)))
+        fit, valid = _by_time(exp, fold, _needed(table, "time", method))
     else:
         fit, valid = _by_chance(exp, fold, table)
     require(
@@ -73,7 +72,7 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
         f"{METHOD}={method.name}: fold {fold} leaves out {len(valid)} of {len(rows)} rows",
     )
     fit, valid = numpy.sort(fit), numpy.sort(valid)
-    note_valid_ids(exp, fold, table["id"][valid])
+    _note_valid_ids(exp, fold, table["id"][valid])
     return fit, valid
 
 
@@ -171,28 +170,23 @@ def _by_time(exp: ExpConfig, fold: int, time: numpy.ndarray) -> Rows:
     return numpy.flatnonzero(moments <= fit[-1]), numpy.flatnonzero((moments >= valid[0]) & (moments <= valid[-1]))
 
 
-def _dates_as_text(time: Any) -> Any:
-    """Dates that are Python's own objects, or those of pandas with a time zone."""
+def _moments(time: Any) -> Any:
+    """Times that sort as they follow each other: dates, and text as ISO 8601 has it, become seconds."""
     import numpy
 
     array = numpy.asarray(time)
-    is_dates = array.dtype == object and all(isinstance(each, date) for each in array.flat)
-    return numpy.array([each.isoformat() for each in array.flat]) if is_dates else time
-
-
-def _times(time: numpy.ndarray) -> numpy.ndarray:
-    """Times that sort as they follow each other; text is read as ISO 8601 has it."""
-    import numpy
-
-    if time.dtype.kind not in "US":
+    if array.ndim != 1 or array.dtype.kind not in "OSU":
         return time
-    texts = time.astype(str).tolist()
+    array = array.astype(str) if array.dtype.kind == "S" else array
+    texts = [one.isoformat() if isinstance(one, date) else one for one in array.tolist()]
+    if not all(isinstance(one, str) for one in texts):
+        return time
     try:
-        read = [datetime.fromisoformat(text) for text in texts]
+        moments = [datetime.fromisoformat(text) for text in texts]
     except ValueError as error:
         raise Error(f"expkit.split, column time: {error}: use numbers, dates, or text as 2026-01-31") from error
-    require(len({one.tzinfo is None for one in read}) == 1, "expkit.split, column time: only some have a time zone")
-    return numpy.array([(one if one.tzinfo else one.replace(tzinfo=UTC)).timestamp() for one in read])
+    require(len({one.tzinfo is None for one in moments}) == 1, "expkit.split, column time: only some have a time zone")
+    return [(one if one.tzinfo else one.replace(tzinfo=UTC)).timestamp() for one in moments]
 
 
 def _numbers(exp: ExpConfig, ids: numpy.ndarray) -> numpy.ndarray:
@@ -201,34 +195,91 @@ def _numbers(exp: ExpConfig, ids: numpy.ndarray) -> numpy.ndarray:
 
     require(ids.dtype.kind in "iuU", f"{METHOD}=column: ids must be whole numbers or text, not {ids.dtype}")
     file = input_dir() / exp.split.file
-    known = _read(file, exp.split.id, exp.split.column, is_number=ids.dtype.kind != "U")
-    wrong = set(range(exp.n_folds)) ^ (set(known.values()) - {-1})
-    require(
-        not wrong,
-        f"{display_path(file)}: fold {min(wrong, default=0)} "
-        + ("has no row" if min(wrong, default=0) in range(exp.n_folds) else "is not one")
-        + f": exp.n_folds={exp.n_folds} takes 0 to {exp.n_folds - 1}, and -1 for rows that are always trained on",
-    )
+    what = display_path(file)
+    require(file.exists(), f"there is no {what}, which exp.split.file names")
+    columns = tables.read_csv(file)
+    for name in (exp.split.id, exp.split.column):
+        require(name in columns, f"{what}: there is no column {name}; there are {', '.join(columns)}")
+    try:
+        keys = columns[exp.split.id] if ids.dtype.kind == "U" else list(map(int, columns[exp.split.id]))
+        numbers = list(map(int, columns[exp.split.column]))
+    except ValueError as error:
+        raise Error(
+            f"{what}: {error}: {exp.split.column} must hold whole numbers, and {exp.split.id} the ids of the rows"
+        ) from error
+    if twice := [key for key, count in Counter(keys).items() if count > 1]:
+        raise Error(f"{what}: the id {twice[0]} is there twice")
+    if wrong := sorted(set(range(exp.n_folds)) ^ (set(numbers) - {-1})):
+        problem = "has no row" if wrong[0] in range(exp.n_folds) else "is not one"
+        raise Error(
+            f"{what}: fold {wrong[0]} {problem}: exp.n_folds={exp.n_folds} takes 0 to {exp.n_folds - 1}, and -1 for "
+            "rows that are always trained on"
+        )
+    known = dict(zip(keys, numbers, strict=True))
     missing = [each for each in ids.tolist() if each not in known]
-    require(not missing, f"{display_path(file)}: {len(missing)} of {len(ids)} ids have no fold, such as {missing[:1]}")
+    require(not missing, f"{what}: {len(missing)} of {len(ids)} ids have no fold, such as {missing[:1]}")
     return numpy.array([known[each] for each in ids.tolist()])
 
 
-def _read(file: Path, id: str, column: str, is_number: bool) -> dict[Any, int]:
-    """The number of the fold by id."""
-    require(file.exists(), f"there is no {display_path(file)}, which exp.split.file names")
-    columns = tables.read_csv(file)
-    for name in (id, column):
-        require(name in columns, f"{display_path(file)}: there is no column {name}; there are {', '.join(columns)}")
-    try:
-        pairs = zip(columns[id], columns[column], strict=True)
-        read = [(int(each) if is_number else each, int(number)) for each, number in pairs]
-    except ValueError as error:
-        raise Error(
-            f"{display_path(file)}: {error}: {column} must hold whole numbers, and {id} the ids of the rows"
-        ) from error
-    known = dict(read)
-    if len(known) < len(read):
-        twice = next(each for each, count in Counter(each for each, _ in read).items() if count > 1)
-        raise Error(f"{display_path(file)}: the id {twice} is there twice")
-    return known
+class ValidIds:
+    """The ids that `expkit.split` has left out while a run trains: those that have to be predicted."""
+
+    def __init__(self) -> None:
+        self._calls: dict[int, dict[str, numpy.ndarray]] = {}  # by fold and fingerprint
+
+    @contextmanager
+    def noted(self, exp: ExpConfig) -> Iterator[None]:
+        """For a while, note what `expkit.split(exp, ...)` leaves out."""
+        _TRAININGS[id(exp)] = self
+        try:
+            yield
+        finally:
+            del _TRAININGS[id(exp)]
+
+    def add(self, fold: int, ids: numpy.ndarray) -> None:
+        """Note the ids of one call of `expkit.split`, (n,)."""
+        self._calls.setdefault(fold, {})[tables.fingerprint(ids)] = ids
+
+    def require_all(self, fold: int, ids: numpy.ndarray, what: str) -> None:
+        """Require predictions of exactly the rows of one call, or of all calls together.
+
+        Args:
+            ids: of the predictions of a fold, (n,), each once.
+            what: they are, for messages.
+
+        Raises:
+            Error: `expkit.split` was not called; rows are missing; others are there.
+        """
+        import numpy
+
+        calls = list(self._calls.get(fold, {}).values())
+        require(
+            bool(calls),
+            f"{what}: nobody knows which rows must be predicted: call expkit.split(exp, fold.number, id=...) in "
+            "train(), or say expkit.Experiment(..., own_split=True) if the experiment splits by itself",
+        )
+        if tables.fingerprint(ids) in self._calls[fold]:
+            return
+        tables.require_same_kind(ids, calls[0], what, "given to expkit.split")
+        choices = [*calls, numpy.concatenate(calls)]
+        differences = [(numpy.setdiff1d(one, ids), numpy.setdiff1d(ids, one)) for one in choices]
+        missing, others = min(differences, key=lambda pair: len(pair[0]) + len(pair[1]))
+        require(
+            len(missing) == 0,
+            f"{what}: {len(missing)} rows that expkit.split left out are not predicted, such as {missing[:1]}, and "
+            f"{len(others)} others are (a DataLoader with drop_last? predictions of other processes not gathered?)",
+        )
+        require(
+            len(others) == 0,
+            f"{what}: {len(others)} rows are predicted that expkit.split did not leave out, such as {others[:1]}",
+        )
+
+
+_TRAININGS: dict[int, ValidIds] = {}  # of this process, by the identity of `exp`: threads have no context in common
+
+
+def _note_valid_ids(exp: ExpConfig, fold: int, ids: numpy.ndarray) -> None:
+    """Tell the training that got `exp`, or the only one that runs, which ids a fold leaves out."""
+    training = _TRAININGS.get(id(exp)) or (next(iter(_TRAININGS.values())) if len(_TRAININGS) == 1 else None)
+    if training is not None:
+        training.add(fold, ids)
