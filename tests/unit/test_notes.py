@@ -193,11 +193,3 @@ def test_a_note_may_hold_any_text(notes: Path) -> None:
     for text in ("a\u2028b", "a\x85b", "a\nb\x0cc", "a\udcffb"):
         add_note("001-one/a", {"text": text})
     assert read_notes()["001-one/a"].texts == ["a\u2028b", "a\x85b", "a\nb\x0cc", "a\udcffb"]
-
-
-def test_a_note_in_the_c_locale(root: Path, notes: Path) -> None:
-    """Python takes bytes that its locale lacks as half characters."""
-    text, tag = ("größer".encode().decode("ascii", "surrogateescape"), "ü".encode().decode("ascii", "surrogateescape"))
-    exp("note", LIGHT, text, "--hypothesis", text, "--tag", tag)
-    [line] = read_notes()[f"{LIGHT}/"].lines
-    assert (line["text"], line["hypothesis"], line["tags"]) == ("größer", "größer", ["ü"])

@@ -11,13 +11,13 @@ from __future__ import annotations
 import functools
 import json
 import os
-import statistics
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from statistics import correlation
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from rich.console import Console
 
@@ -26,15 +26,29 @@ from expkit.errors import Error, NotFound, require, score_text, text, warn
 from expkit.files import listed, make_folder, read_bytes, regular
 from expkit.find import find_run
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, notes_dir, output_dir
-from expkit.store import RunInfo, read_run, read_run_info, run_folders
-from expkit.store.records import is_number
+from expkit.store import read_run, read_run_info, run_folders
+from expkit.store.records import Number, RunInfo, checker
 
 if TYPE_CHECKING:
     from expkit.board import Row
 
-VERDICTS = ("kept", "dropped")
 LARGEST = 16 * 2**20  # bytes of a file: a hundred thousand notes
-TEXTS = ("run", "set", "time", "id", "text", "hypothesis", "verdict", "origin")
+
+
+class Line(TypedDict):
+    """One line of a file."""
+
+    run: str  # "" for the experiment as a whole
+    time: str  # ISO 8601 in UTC
+    id: NotRequired[str]  # of the version of the run
+    scores: NotRequired[dict[str, Number]]  # the CV score of that time, by metric
+    set: NotRequired[str]  # the parameter set that is to be trained, a file in exp/
+    origin: NotRequired[str]  # what an experiment or a parameter set was made from
+    hypothesis: NotRequired[str]
+    verdict: NotRequired[Literal["kept", "dropped"]]
+    leaderboard: NotRequired[Number | None]  # None: it is taken back
+    tags: NotRequired[list[str]]
+    text: NotRequired[str]
 
 
 @dataclass(frozen=True)
@@ -43,7 +57,7 @@ class Notes:
 
     Attributes:
         title: "<experiment>/<run>".
-        lines: as they were written, the oldest first.
+        lines: dicts as `Line`, the oldest first.
     """
 
     title: str
@@ -64,6 +78,9 @@ class Notes:
     @functools.cached_property
     def texts(self) -> list[str]:
         return [line["text"] for line in self.lines if "text" in line]
+
+
+# The files
 
 
 def read_notes(folder: Path | None = None) -> dict[str, Notes]:
@@ -87,7 +104,15 @@ def read_notes(folder: Path | None = None) -> dict[str, Notes]:
             more = f", as are {len(bad) - 1} more" if len(bad) > 1 else ""
             warn(f"{display_path(file)}, line {bad[0]} is not a note, and is left out{more}")
     # a merge of two branches may have mixed the lines
-    return {title: Notes(title, tuple(sorted(lines, key=lambda line: line["time"]))) for title, lines in found.items()}
+    return {title: Notes(title, tuple(sorted(lines, key=itemgetter("time")))) for title, lines in found.items()}
+
+
+def _line(text: str) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return line if checker(Line)(line) else None
 
 
 def _run_of(experiment: str, line: Mapping[str, Any], trained: Callable[[str], list[RunInfo]]) -> str:
@@ -98,7 +123,7 @@ def _run_of(experiment: str, line: Mapping[str, Any], trained: Callable[[str], l
         return run
     since = [info for info in trained(experiment) if info.get("set") == line["set"] and info["started"] >= line["time"]]
     if since:
-        return str(min(since, key=itemgetter("started"))["run"])
+        return min(since, key=itemgetter("started"))["run"]
     return name_of(code_root() / "experiments" / experiment, line["set"]) or run
 
 
@@ -108,21 +133,19 @@ def _trained(experiment: str) -> list[RunInfo]:
     return [info for info in map(read_run_info, folders) if info and info.get("set")]
 
 
-def add_note(title: str, about: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
-    """Add a line about a run, or, where `title` ends in "/", about an experiment; the line.
+def add_note(title: str, said: Mapping[str, Any], folder: Path | None = None) -> None:
+    """Add a line about a run, or, where `title` ends in "/", about an experiment.
 
     Args:
-        about: "text", "hypothesis", "verdict" (kept, dropped), "leaderboard" (a number), "tags" (a list), "origin", and
-            of a run that is there, its "id" and "scores", the CV score by metric; else the "set" that is to be trained,
-            the name of a file in exp/; only what there is to say. "leaderboard": None takes the score back.
+        said: what `Line` has beside "run" and "time"; only what there is to say.
         folder: with the files; None: the project's.
 
     Raises:
-        Error: one of them does not fit, or the file cannot be written; nothing is written.
+        Error: something of it does not fit, or the file cannot be written; nothing is written.
     """
     experiment, _, run = title.partition("/")
-    line = {"run": run, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **about}
-    require(_fits(line), f"{title}: this cannot be noted: {dict(about)}")
+    line = {"run": run, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **said}
+    require(checker(Line)(line), f"{title}: this cannot be noted: {dict(said)}")
     file = (folder or notes_dir()) / f"{experiment}.jsonl"
     make_folder(file.parent)
     text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
@@ -136,29 +159,9 @@ def add_note(title: str, about: Mapping[str, Any], folder: Path | None = None) -
             os.fsync(stream.fileno())
     except OSError as error:
         raise Error(f"cannot write {display_path(file)}: {error.strerror}") from error
-    return line
 
 
-def _line(text: str) -> dict[str, Any] | None:
-    try:
-        line = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return line if _fits(line) else None
-
-
-def _fits(line: Any) -> bool:
-    return (
-        type(line) is dict
-        and {"run", "time"} <= line.keys()
-        and all(type(line[key]) is str for key in TEXTS if key in line)
-        and line.get("verdict", "kept") in VERDICTS
-        and (line.get("leaderboard") is None or is_number(line["leaderboard"]))
-        and type(line.get("tags", [])) is list
-        and all(type(tag) is str for tag in line.get("tags", []))
-        and type(line.get("scores", {})) is dict
-        and all(map(is_number, line.get("scores", {}).values()))
-    )
+# What a note is about
 
 
 def titled(name: str) -> str:
@@ -172,44 +175,74 @@ def titled(name: str) -> str:
         NotFound: it is none of these.
         Error: it may be several.
     """
-    experiment, slash, rest = name.partition("/")
+    experiment, slash, run = name.partition("/")
     experiment = full_name(experiment)
     is_experiment = experiment in experiment_names()
-    if is_experiment and not slash and (name == experiment or name.isdecimal()):
+    if is_experiment and name in (experiment, experiment.partition("-")[0]):
         return f"{experiment}/"
     if is_experiment and slash:
-        written = _names(experiment)
-        is_name = rest in written.values() or (output_dir() / experiment / rest).is_dir()
-        chosen = rest if is_name else written.get(rest)
-        if chosen is not None:
+        names = _set_names(experiment)
+        is_name = run in names.values() or (output_dir() / experiment / run).is_dir()
+        if chosen := run if is_name else names.get(run):
             return f"{experiment}/{chosen}"
     try:
         return read_run(find_run(name)).title
     except NotFound as error:
-        title = f"{experiment}/{rest}"
+        title = f"{experiment}/{run}"
         if title in read_notes() or (is_experiment and not slash):
             return title
         raise NotFound(f"{error}; a note is on a run, a parameter set such as 001/002, or an experiment") from None
 
 
-def _names(experiment: str) -> dict[str, str | None]:
+def context_of(title: str, row: Row | None) -> dict[str, Any]:
+    """What a line keeps of its run: the id and the CV score; of one that is not there, its parameter set, if any."""
+    if row is not None:
+        return {} if row.score is None else {"id": row.id, "scores": {row.metric: row.score}}
+    experiment, _, run = title.partition("/")
+    return next(({"set": each} for each, name in _set_names(experiment).items() if name == run), {})
+
+
+def _set_names(experiment: str) -> dict[str, str | None]:
+    """The names that the parameter sets of an experiment give to their runs; {} when it is gone."""
+    if experiment not in experiment_names():
+        return {}
     folder = experiment_dir(experiment)
     return {each: name_of(folder, each) for each in parameter_sets(folder)}
 
 
-def parameter_set_of(title: str) -> str | None:
-    """The parameter set that has the name of a run; None: there is none."""
-    experiment, _, run = title.partition("/")
-    names = _names(experiment) if experiment in experiment_names() else {}
-    return next((each for each, name in names.items() if name == run), None)
+# For a program and for a person
 
 
-def about_notes(notes: Notes, row: Row | None) -> dict[str, Any]:
+def notes_metadata(notes: Notes, row: Row | None) -> dict[str, Any]:
     """What is noted on one run, as JSON has it; the scores are those of now or, when it is deleted, as noted last."""
     scores = {row.metric: row.score} if row and row.score is not None else notes.last("scores") or {}
-    keys = ("verdict", "leaderboard", "hypothesis", "origin")
-    said = {key: notes.last(key) for key in keys} | {"tags": notes.tags, "scores": scores}
-    return {"run": notes.title, "exists": row is not None, **said, "notes": list(notes.lines)}
+    said = {key: notes.last(key) for key in ("verdict", "leaderboard", "hypothesis", "origin")}
+    about = {"run": notes.title, "exists": row is not None, **said, "tags": notes.tags}
+    return {**about, "scores": scores, "notes": list(notes.lines)}
+
+
+def show_notes(console: Console, notes: Notes, row: Row | None) -> None:
+    """Print the notes of one run."""
+    about = notes_metadata(notes, row)
+    parts = [f"CV {metric} {score_text(score)}" for metric, score in about["scores"].items()]
+    if about["leaderboard"] is not None:
+        parts.append(f"leaderboard {score_text(about['leaderboard'])}")
+    parts += [*filter(None, [about["verdict"]]), *(f"#{tag}" for tag in notes.tags)]
+    if row is None and not notes.title.endswith("/"):
+        is_planned = notes.last("set") is not None and notes.last("id") is None
+        parts.append("not trained yet" if is_planned else "not there")
+    console.print(text(notes.title.rstrip("/"), "bold"), text("  ".join(parts)), soft_wrap=True)
+    for line in map(format_note, notes.lines):
+        console.print(text(f"  {line}"), soft_wrap=True)
+
+
+def format_note(line: Mapping[str, Any]) -> str:
+    """One line of notes, for a reader."""
+    said = {key: line[key] for key in ("origin", "hypothesis", "verdict", "leaderboard") if key in line}
+    parts = [f"{key}: {'taken back' if value is None else value}" for key, value in said.items()]
+    parts += [line["text"]] if "text" in line else []
+    parts += [" ".join(f"#{tag}" for tag in line["tags"])] if "tags" in line else []
+    return f"{line['time'][:16].replace('T', ' ')}  {'; '.join(parts)}"
 
 
 def agreement(notes: Iterable[Notes], rows: Mapping[str, Row]) -> dict[str, Any]:
@@ -219,64 +252,30 @@ def agreement(notes: Iterable[Notes], rows: Mapping[str, Row]) -> dict[str, Any]
     """
     pairs: dict[str, list[tuple[float, float]]] = {}
     for each in notes:
-        line = each.last_line("leaderboard") or {}
-        scores = {} if line.get("leaderboard") is None else _scores(line, rows.get(each.title))
-        for metric, score in scores.items():
-            pairs.setdefault(metric, []).append((score, line["leaderboard"]))
-    return {metric: _correlations(found) for metric, found in pairs.items() if len(found) >= 3}
+        line, row = each.last_line("leaderboard") or {}, rows.get(each.title)
+        if line.get("leaderboard") is not None:  # it may have been noted before there was a CV score
+            scores = line.get("scores") or (context_of(each.title, row).get("scores", {}) if row else {})
+            for metric, score in scores.items():
+                pairs.setdefault(metric, []).append((score, line["leaderboard"]))
+    return {metric: _correlations(*zip(*found, strict=True)) for metric, found in pairs.items() if len(found) >= 3}
 
 
-def _scores(line: Mapping[str, Any], row: Row | None) -> dict[str, float]:
-    """The CV score when a line was noted; it may have been noted before there was one."""
-    return line.get("scores") or ({row.metric: row.score} if row and row.metric and row.score is not None else {})
-
-
-def _correlations(pairs: list[tuple[float, float]]) -> dict[str, Any]:
-    left, right = ([pair[side] for pair in pairs] for side in (0, 1))
+def _correlations(left: tuple[float, ...], right: tuple[float, ...]) -> dict[str, Any]:
     if len(set(left)) == 1 or len(set(right)) == 1:
-        return {"runs": len(pairs), "pearson": None, "spearman": None}
-    ranked = statistics.correlation(_ranks(left), _ranks(right))
-    return {"runs": len(pairs), "pearson": statistics.correlation(left, right), "spearman": ranked}
+        return {"runs": len(left), "pearson": None, "spearman": None}
+    ranked = correlation(_ranks(left), _ranks(right))
+    return {"runs": len(left), "pearson": correlation(left, right), "spearman": ranked}
 
 
-def _ranks(values: list[float]) -> list[float]:
+def _ranks(values: tuple[float, ...]) -> list[float]:
     """From 1 on; equal values have the mean of their ranks."""
     ordered = sorted(values)
     return [ordered.index(value) + (ordered.count(value) + 1) / 2 for value in values]
 
 
-# For a reader
-
-
-def say_agreement(console: Console, found: Mapping[str, Any]) -> None:
-    """Print what `agreement` has found, a line for each metric."""
-    for metric, about in found.items():
-        if about["pearson"] is None:
-            said = "no correlation, as one of the two is the same for all"
-        else:
-            said = f"correlation {about['pearson']:.2f}, of ranks {about['spearman']:.2f}"
-        console.print(text(f"CV {metric} and leaderboard of {about['runs']} runs: {said}"), soft_wrap=True)
-
-
-def show_notes(console: Console, notes: Notes, row: Row | None) -> None:
-    """Print the notes of one run."""
-    about = about_notes(notes, row)
-    parts = [f"CV {metric} {score_text(score)}" for metric, score in about["scores"].items()]
-    if about["leaderboard"] is not None:
-        parts.append(f"leaderboard {score_text(about['leaderboard'])}")
-    parts += [*filter(None, [about["verdict"]]), *(f"#{tag}" for tag in notes.tags)]
-    if row is None and not notes.title.endswith("/"):
-        is_planned = notes.last("set") is not None and notes.last("id") is None
-        parts.append("not trained yet" if is_planned else "not there")
-    console.print(text(notes.title.rstrip("/"), "bold"), text("  ".join(parts)), soft_wrap=True)
-    for line in map(worded, notes.lines):
-        console.print(text(f"  {line}"), soft_wrap=True)
-
-
-def worded(line: Mapping[str, Any]) -> str:
-    """One line of notes, for a reader."""
-    said = {key: line[key] for key in ("origin", "hypothesis", "verdict", "leaderboard") if key in line}
-    named = [f"{key}: {'taken back' if value is None else value}" for key, value in said.items()]
-    tags = [" ".join(f"#{tag}" for tag in line["tags"])] if "tags" in line else []
-    parts = [*named, *([line["text"]] if "text" in line else []), *tags]
-    return f"{line['time'][:16].replace('T', ' ')}  {'; '.join(parts)}"
+def format_agreement(metric: str, found: Mapping[str, Any]) -> str:
+    """What `agreement` has found of a metric, for a reader."""
+    said = "no correlation, as one of the two is the same for all"
+    if found["pearson"] is not None:
+        said = f"correlation {found['pearson']:.2f}, of ranks {found['spearman']:.2f}"
+    return f"CV {metric} and leaderboard of {found['runs']} runs: {said}"

@@ -15,7 +15,7 @@ from expkit.board import COLUMNS, row_of
 from expkit.config import flat, fold_file, load_experiment, sounds_like_error
 from expkit.errors import duration, score_text, strip_control, text
 from expkit.frames import Points, points_of
-from expkit.notes import worded
+from expkit.notes import format_note
 from expkit.project import display_path
 from expkit.rundir import changes_since
 from expkit.scores import is_current
@@ -151,7 +151,7 @@ def show_run(console: Console, run: Run) -> None:
     if about["marks"]:
         line(", ".join(f"pruned {run.pruned}" if mark == "pruned" else mark for mark in about["marks"]), "yellow")
     for noted in about["notes"]:
-        line(worded(noted))
+        line(format_note(noted))
     for name, reason in about["failed"].items():
         line(f"{name} failed: {reason}", "red")
     if about["folds"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,12 +26,12 @@ from expkit.find import find_run, run_names
 from expkit.frames import load_run, position
 from expkit.notes import (
     Notes,
-    about_notes,
     add_note,
     agreement,
-    parameter_set_of,
+    context_of,
+    format_agreement,
+    notes_metadata,
     read_notes,
-    say_agreement,
     show_notes,
     titled,
 )
@@ -330,37 +331,30 @@ def note(
     require(not (kept and dropped), "give only one of --kept and --dropped")
     require(leaderboard is None or not no_leaderboard, "give only one of --lb and --no-lb")
     for word in tag or []:
-        require(
-            bool(word) and not any(c.isspace() or c in "#," for c in word),
-            f"--tag must be one word, without # and comma, not {word!r}",
-        )
-    said = [text, hypothesis, *(tag or [])]  # in the C locale, letters have come as single bytes
-    text, hypothesis, *tags = (each and os.fsencode(each).decode(errors="replace") for each in said)
-    about: dict[str, Any] = {"text": text, "hypothesis": hypothesis, "leaderboard": leaderboard, "tags": tags}
-    about["verdict"] = "kept" if kept else "dropped" if dropped else None
-    about = {key: value for key, value in about.items() if value not in (None, [], "")}
+        is_word = re.fullmatch(r"[^\s#,]+", word) is not None
+        require(is_word, f"--tag must be one word, without # and comma, not {word!r}")
+    verdict = "kept" if kept else "dropped" if dropped else None
+    given = {"text": text, "hypothesis": hypothesis, "verdict": verdict, "leaderboard": leaderboard, "tags": tag}
+    said: dict[str, Any] = {key: value for key, value in given.items() if value not in (None, [], "")}
     if no_leaderboard:
-        about["leaderboard"] = None
+        said["leaderboard"] = None
     title = titled(run) if run is not None else None
     rows = {row.name: row for row in read_board()}
-    if about and title:
-        row = rows.get(title)
-        if row is not None and row.score is not None:
-            about |= {"id": row.id, "scores": {row.metric: row.score}}
-        elif row is None and (parameter_set := parameter_set_of(title)) is not None:
-            about["set"] = parameter_set
-        add_note(title, about)
+    if said and title:
+        add_note(title, said | context_of(title, rows.get(title)))
     found = read_notes()
     chosen = [found.get(title, Notes(title))] if title else list(found.values())
+    agreements = agreement(found.values(), rows)
     if as_json:
-        listed = [about_notes(each, rows.get(each.title)) for each in chosen]
-        print(as_json_text({"runs": listed, "leaderboard": agreement(found.values(), rows)}))
+        listed = [notes_metadata(each, rows.get(each.title)) for each in chosen]
+        print(as_json_text({"runs": listed, "leaderboard": agreements}))
         return
     for each in chosen:
         show_notes(console, each, rows.get(each.title))
     if not any(each.lines for each in chosen):
         console.print('nothing is noted yet: exp note RUN "..."', markup=False)
-    say_agreement(console, agreement(found.values(), rows))
+    for metric, about in agreements.items():
+        console.print(format_agreement(metric, about), markup=False, soft_wrap=True)
 
 
 class Kind(Enum):
