@@ -27,7 +27,7 @@ from expkit.project import code_root, output_dir
 from expkit.rundir import environment_text, origin
 from expkit.store import BLENDS, OOF, TEST, Parent, Recipe, Run, Versions
 from expkit.store.marks import parent_marks
-from expkit.submission import LABEL, Average, choose, joined_title, mean_of, most_likely
+from expkit.submission import LABEL, Average, choose, mean_of, most_likely, title_of
 
 if TYPE_CHECKING:
     import numpy
@@ -85,24 +85,22 @@ def fit(members: int, loss: Loss) -> numpy.ndarray:
         positive = numpy.clip(weights, 0, None)
         return positive / positive.sum() if positive.sum() > 0 else equal
 
-    equal = numpy.full(members, 1 / members)
+    best = equal = numpy.full(members, 1 / members)
     candidates = [equal, *numpy.eye(members)]
     losses = [loss(one) for one in candidates]
     scale = max(losses) - min(losses) or 1.0
-    start = equal
     for step in STEPS:
         found = minimize(
             lambda weights: loss(normal(weights)) / scale,
-            start,
+            best,
             method="SLSQP",
             bounds=[(0, 1)] * members,
             constraints=[{"type": "eq", "fun": lambda weights: weights.sum() - 1}],
             options={"eps": step, "ftol": 1e-7, "maxiter": 12},
         )
         candidates.append(normal(found.x))
-        losses.append(loss(candidates[-1]))
-        start = candidates[int(numpy.argmin(losses))]
-    return start
+        best = min(candidates, key=loss)
+    return best
 
 
 FITTED = {"hill": hill, "fit": fit}
@@ -118,19 +116,12 @@ class Blended:
 
     Attributes:
         table: id, target, fold, ... and what is predicted; each row by weights that were fitted on other folds.
-        weights: fitted on all folds, for the test set: (runs,), with the sum 1.
-        by_part: those that the rows of each fold were predicted by.
-        in_sample: the score by `weights` of the rows that they are fitted on; None where no weights are fitted.
-        fitted_on: how many rows the weights are fitted on; None where none are fitted.
         test: the predictions of the test set; None: not every run has some.
         notes: what to know about it.
     """
 
+    recipe: Recipe
     table: Columns
-    weights: list[float]
-    by_part: dict[int, list[float]]
-    in_sample: float | None = None
-    fitted_on: int | None = None
     test: Columns | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -141,25 +132,24 @@ class Blended:
 
 
 def blended(runs: Sequence[Run], method: str) -> Blended:
-    """Blend runs that are alike. Writes nothing.
+    """Blend runs. Writes nothing.
 
     Args:
         method: one of `METHODS`.
 
     Raises:
-        Error: their rows or targets differ, there is nothing to blend, or a metric fails on what a blend has.
+        Error: the runs do not fit each other, there is nothing to blend, or a metric fails on what a blend has.
     """
     import numpy
 
-    experiment = load_experiment(runs[0].scored_by).experiment
-    rows, random, equal = runs[0].rows, numpy.random.default_rng(0), numpy.full(len(runs), 1 / len(runs))
+    _require_alike(runs)
+    experiment, rows = load_experiment(runs[0].scored_by).experiment, runs[0].rows
+    random, weights = numpy.random.default_rng(0), numpy.full(len(runs), 1 / len(runs))
     picked = numpy.arange(rows) if rows <= FIT_ROWS else numpy.sort(random.choice(rows, FIT_ROWS, replace=False))
-    average = Average(is_lenient=True, is_rank=method == RANK)
-    samples: list[Columns] = []
+    average, samples = Average(is_rank=method == RANK), []
     for run, table in zip(runs, _tables(runs), strict=True):
         average.add(table, run.title, 1 / len(runs))
-        if method in FITTED:
-            samples.append({name: column[picked] for name, column in table.items() if column.dtype.kind == "f"})
+        samples.append({name: column[picked] for name, column in table.items() if column.dtype.kind == "f"})
     titles = " and ".join(run.title for run in runs)
     require(bool(average.differing), f"the out-of-fold predictions of {titles} are the same: there is nothing to blend")
     if not average.averaged:
@@ -167,28 +157,64 @@ def blended(runs: Sequence[Run], method: str) -> Blended:
             f"{runs[0].title} and the others have no column of numbers that differs between them: save "
             f"probability_<class> with fold.save_oof; there are {', '.join(average.first)}"
         )
-    table = average.table()
-    _require_scores(experiment, table)
-    parts, part_of = numpy.unique(table["fold"], return_inverse=True)
-    if method not in FITTED:
-        made = Blended(table, equal.tolist(), {int(part): equal.tolist() for part in parts})
-    else:
+    _require_scores(experiment, average.table())
+    parts, part_of = numpy.unique(average.first["fold"], return_inverse=True)
+    by_part, fitting = [weights] * len(parts), None
+    if method in FITTED:
         if len(parts) == 1:
             parts, part_of = numpy.arange(PARTS), random.permutation(rows) % PARTS
         fitting = _Fitting(average, samples, picked, experiment)
         weights = fitting.weights(method, part_of[picked] >= 0)
-        by_part = numpy.array([fitting.weights(method, part_of[picked] != part) for part in range(len(parts))])
-        average = Average(is_lenient=True)
-        for run, one, weight in zip(runs, _tables(runs), by_part[part_of].T, strict=True):
-            average.add(one, run.title, weight)
-        made = Blended(average.table(), weights.tolist(), dict(zip(parts.tolist(), by_part.tolist(), strict=True)))
-        made.in_sample, made.fitted_on = fitting.score(weights), len(picked)
-        _require_scores(experiment, made.table)
+        by_part = [fitting.weights(method, part_of[picked] != part) for part in range(len(parts))]
+        average = Average()
+        for run, table, weight in zip(runs, _tables(runs), numpy.array(by_part)[part_of].T, strict=True):
+            average.add(table, run.title, weight)
+    recipe = Recipe(
+        method=method,
+        scored_by=runs[0].scored_by,
+        parents=tuple(map(_parent, runs)),
+        weights=tuple(weights.tolist()),
+        by_part={str(part): one.tolist() for part, one in zip(parts, by_part, strict=True)},
+        flattering=fitting.score(weights) if fitting else None,
+        fitted_on=len(picked) if fitting else None,
+        made_by=experiment.made_by,
+    )
+    made = Blended(recipe, average.table())
+    total = Average(is_rank=method == RANK)
     try:
-        made.test = _test(runs, method, made.weights)
+        for run, one in zip(runs, recipe.weights, strict=True):
+            total.add(mean_of([choose(run, None)]).table(), run.title, one)
+        require(bool(total.numbers), f"{runs[0].title} has no number in its test predictions")
+        made.test = total.table()
     except Error as error:
         made.notes.append(f"no test predictions: {error}")
+    if others := [run.title for run in runs if set(run.valid_ids.values()) != set(runs[0].valid_ids.values())]:
+        made.notes.append(f"{', '.join(others)}: other folds than {runs[0].title}, whose folds the blend has")
+    if len({run.made_by for run in runs}) > 1:
+        made.notes.append(f"not all runs were scored by the same function {runs[0].metric}")
     return made
+
+
+def _require_alike(runs: Sequence[Run]) -> None:
+    """Raise an `Error` unless runs are complete, and have one metric and direction."""
+    require(len(runs) > 1, "a blend needs two runs or more")
+    sides = []
+    for run in runs:
+        if not run.is_complete:
+            marks = ", ".join(run.marks)
+            raise Error(f"{run.title}: {marks}: a blend needs every fold: train them with exp.fold=null")
+        over = ", the mean of folds" if run.score_over == "folds" else ""
+        sides.append(f"{run.metric}{over}, {'higher' if run.greater_is_better else 'lower'} is better")
+        require(sides[-1] == sides[0], f"{run.title} has the metric {sides[-1]}, but {runs[0].title} has {sides[0]}")
+
+
+def _parent(run: Run) -> Parent:
+    """A run as it is now, as a blend remembers it."""
+    try:
+        test = tuple(part.checksum for part in choose(run, None).parts)
+    except Error:
+        test = ()
+    return Parent(run.title, store.version_number(run.folder), str(run.id), run.checksums, test)
 
 
 def _tables(runs: Sequence[Run]) -> Iterator[Columns]:
@@ -250,15 +276,6 @@ class _Fitting:
         return found / found.sum()
 
 
-def _test(runs: Sequence[Run], method: str, weights: Sequence[float]) -> Columns:
-    """The test predictions of the runs, blended."""
-    total = Average(is_rank=method == RANK)
-    for run, weight in zip(runs, weights, strict=True):
-        total.add(mean_of([choose(run, None)]).table(), run.title, weight)
-    require(bool(total.numbers), f"{runs[0].title} has no number in its test predictions")
-    return total.table()
-
-
 def again(run: Run) -> tuple[list[str], list[str]]:
     """Compute a blend again from its runs as they are now. Writes nothing.
 
@@ -274,12 +291,10 @@ def again(run: Run) -> tuple[list[str], list[str]]:
     recipe, folders = run.recipe, [store.folder_of(run.folder.parents[1], parent.run) for parent in run.recipe.parents]
     gone = [parent.run for parent, folder in zip(recipe.parents, folders, strict=True) if folder is None]
     require(not gone, f"{run.title} cannot be made again: {', '.join(gone)} is gone")
-    runs = [store.read_run(folder) for folder in folders if folder is not None]
-    _require_alike(runs)
-    made = blended(runs, recipe.method)
+    made = blended([store.read_run(folder) for folder in folders if folder is not None], recipe.method)
     differences = []
-    if not numpy.allclose(made.weights, recipe.weights, rtol=0, atol=1e-9):
-        old, new = (", ".join(f"{weight:.4f}" for weight in each) for each in (recipe.weights, made.weights))
+    if not numpy.allclose(made.recipe.weights, recipe.weights, rtol=0, atol=1e-9):
+        old, new = (", ".join(f"{weight:.4f}" for weight in one.weights) for one in (recipe, made.recipe))
         differences.append(f"weights {old} → {new}")
     pairs = [(fold, OOF, made.fold(number)) for number, fold in run.done.items()]
     if run.full is not None and made.test is not None:
@@ -293,7 +308,7 @@ def again(run: Run) -> tuple[list[str], list[str]]:
         elif (differs := tables.differing(before, table)).any():
             differences.append(f"{fold.title}: {differs.sum()} of {len(differs)} rows differ")
     reasons = parent_marks(run)
-    if recipe.made_by != load_experiment(recipe.scored_by).experiment.made_by:
+    if recipe.made_by != made.recipe.made_by:
         reasons.append(f"the metric of {recipe.scored_by} has changed")
     return differences, reasons or ["nothing that is recorded differs: other packages, or another processor"]
 
@@ -319,9 +334,9 @@ def blend(runs: Sequence[Run], method: str, name: str | None = None) -> tuple[Ru
     if twice := [title for title in dict.fromkeys(titles) if titles.count(title) > 1]:
         raise Error(f"{', '.join(twice)} is named twice: name each run once")
     if name is None:
-        name = f"{method}_{joined_title(runs, LONGEST)}"
+        name = f"{method}_{title_of(runs, LONGEST)}"
         if name.endswith("-more"):
-            name = f"{name[:LONGEST]}_{hashlib.sha256(repr(titles).encode()).hexdigest()[:8]}"
+            name += f"_{hashlib.sha256(repr(titles).encode()).hexdigest()[:8]}"
     require(
         re.fullmatch(r"\w[\w.+,=-]*", name) is not None and len(name) <= 200,
         f"--name must have letters, digits and . _ + - , = only, and begin with a letter or digit, not {name!r}",
@@ -342,29 +357,11 @@ def blend(runs: Sequence[Run], method: str, name: str | None = None) -> tuple[Ru
     old = store.read_run(there) if there else None
     if old is not None and old.info is not None and old.info["config"] != config:
         raise Error(f"{old.title} is there already, with other runs or another method: give this blend another --name")
-    parents = tuple(map(_parent, runs))
-    is_same = old is not None and old.recipe is not None and old.recipe.parents == parents and old.is_complete
-    if old is not None and is_same and scores.is_current(experiment, old):
-        return old, best, None
+    if old is not None and old.recipe is not None and old.is_complete and scores.is_current(experiment, old):
+        if old.recipe.parents == tuple(map(_parent, runs)):
+            return old, best, None
     started = time.monotonic()
     made = blended(runs, method)
-    if others := [run.title for run in runs if set(run.valid_ids.values()) != set(runs[0].valid_ids.values())]:
-        made.notes.append(f"{', '.join(others)}: other folds than {runs[0].title}, whose folds the blend has")
-    known = [
-        (run.cv["made_by"] if run.cv else experiment.made_by).get(metric, experiment.made_by[metric]) for run in runs
-    ]
-    if others := [run.title for run, what in zip(runs, known, strict=True) if what != experiment.made_by[metric]]:
-        made.notes.append(f"{', '.join(others)}: scored by another {metric} than {runs[0].scored_by} has now")
-    recipe = Recipe(
-        method=method,
-        scored_by=runs[0].scored_by,
-        parents=parents,
-        weights=tuple(made.weights),
-        by_part={str(part): weights for part, weights in made.by_part.items()},
-        flattering=made.in_sample,
-        fitted_on=made.fitted_on,
-        made_by=experiment.made_by,
-    )
     about: dict[str, Any] = {
         "experiment": BLENDS,
         "run": name,
@@ -374,33 +371,9 @@ def blend(runs: Sequence[Run], method: str, name: str | None = None) -> tuple[Ru
         "config": config,
         "commands": [],
         "same_as": None,
-        "blend": asdict(recipe),
+        "blend": asdict(made.recipe),
     }
     return _write(versions, about, made, runs, experiment, started), best, made.notes
-
-
-def _require_alike(runs: Sequence[Run]) -> None:
-    """Raise an `Error` unless runs are complete, and have one metric and direction."""
-    require(len(runs) > 1, "a blend needs two runs or more")
-    for run in runs:
-        marks = ", ".join(run.marks)
-        require(run.is_complete, f"{run.title}: {marks}: a blend needs every fold: train them with exp.fold=null")
-    sides = [
-        f"{run.metric}{', the mean of folds' if run.score_over == 'folds' else ''}, "
-        f"{'higher' if run.greater_is_better else 'lower'} is better"
-        for run in runs
-    ]
-    for run, side in zip(runs, sides, strict=True):
-        require(side == sides[0], f"{run.title} has the metric {side}, but {runs[0].title} has {sides[0]}")
-
-
-def _parent(run: Run) -> Parent:
-    """A run as it is now, as a blend remembers it."""
-    try:
-        test = tuple(part.checksum for part in choose(run, None).parts)
-    except Error:
-        test = ()
-    return Parent(run.title, store.version_number(run.folder), str(run.id), run.checksums, test)
 
 
 def _write(
@@ -418,21 +391,18 @@ def _write(
     maker |= {"code": {}, "data": data.pop() if len(data) == 1 else None, "git": snapshot.take(code_root())}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     parts: dict[int | None, Columns] = {number: made.fold(number) for number in runs[0].done}
-    if made.test is not None:
-        parts[None] = made.test
+    parts |= {None: made.test} if made.test is not None else {}
     with ExitStack() as stack:
         with versions.locked():
             folder = versions.make(about, yaml.safe_dump(about["config"], sort_keys=False, allow_unicode=True))
             stack.enter_context(versions.part(folder, "blend"))  # before `exp clean` can see that it is empty
-        info = store.read_run_info(folder)
-        assert info is not None
+        run_id = store.read_run(folder).id
         for number, table in parts.items():
-            path = folder / store.fold_name(number)
+            is_test, path = number is None, folder / store.fold_name(number)
             path.mkdir()
-            is_test = number is None
             tables.save(path / (TEST if is_test else OOF), table)
             result = {
-                "run": info["id"],
+                "run": run_id,
                 "fold": number,
                 "scores": {} if is_test else scores.scores(experiment, table),
                 "values": {},
@@ -440,7 +410,7 @@ def _write(
                 "left_out": "" if is_test else tables.fingerprint(table["id"]),
                 "target": tables.target_hash(table),
                 "started": now,
-                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "finished": now,
                 "seconds": round((time.monotonic() - started) / len(parts), 3),
                 "environment": environment_text(maker["environment"]),
                 "code": code_hash({}),

@@ -244,9 +244,7 @@ class Fold:
             Error: other columns or ids than in the sample, an id twice; nan or inf. Nothing is written then.
         """
         what = f"{self.title}, {store.SUBMISSION}"
-        table = tables.columns(columns, what)
-        tables.require_finite(table, what)
-        table = tables.flat(table)
+        table = tables.flat(tables.columns(columns, what))
         table = fitted(table, what, find_sample(self._work.loaded.experiment.inputs, what, table))
         with open(self.folder / store.SUBMISSION, "w", newline="", encoding="utf-8") as stream:
             tables.write_csv(stream, table)

@@ -86,18 +86,17 @@ class Average:
     labels differ, the label is the class of the highest averaged probability, from the columns probability_<class>.
 
     Args:
-        is_lenient: leave out columns that not every table has, or has with another type. False: raise an `Error`.
         is_rank: average the ranks of numbers, above 0 to 1, in their place. Ranks are no probabilities: no label
             follows.
 
     Attributes:
-        first: the first table.
+        first: the columns of the first table that every other has, too, with values of the same kind.
         differing: the columns that are not the same in all tables.
         numbers: the columns that are numbers.
     """
 
-    def __init__(self, is_lenient: bool = False, is_rank: bool = False) -> None:
-        self.is_lenient, self.is_rank = is_lenient, is_rank
+    def __init__(self, is_rank: bool = False) -> None:
+        self.is_rank = is_rank
         self.first: Columns = {}
         self.differing: set[str] = set()
         self.numbers: set[str] = set()
@@ -112,34 +111,32 @@ class Average:
             weight: one, or one per row of the first table, (n,). Those of all tables have the sum 1.
 
         Raises:
-            Error: it has other ids, columns or types than the first.
+            Error: it has other ids, or no column as the first has, or one with another number of values.
         """
         import numpy
 
         if not self.first:
             self.first, self._title = dict(table), what
-        table = tables.aligned(table, self.first["id"], what, self._title) | {"id": self.first["id"]}
-        kinds, known = ({name: column.dtype.kind for name, column in each.items()} for each in (table, self.first))
-        if kinds != known and not self.is_lenient:
-            own, first = (
-                ", ".join(f"{name} ({column.dtype})" for name, column in each.items()) for each in (table, self.first)
-            )
-            raise Error(f"{what} has the columns {own}, but {self._title} has {first}")
-        for name in known:
-            if kinds.get(name) != known[name]:
+        known = {name: column for name, column in self.first.items() if name != "id"}
+        table = tables.aligned(table, self.first["id"], what, self._title)
+        for name, column in known.items():
+            own = table.get(name)
+            if own is None or own.dtype.kind != column.dtype.kind:
                 del self.first[name]
                 continue
-            column = table[name]
-            if column.shape != self.first[name].shape:
+            if own.shape != column.shape:
                 raise Error(f"{what} has {name} with another number of values than {self._title}")
-            if not numpy.array_equal(column, self.first[name]):
+            if not numpy.array_equal(own, column):
                 self.differing.add(name)
-            if not may_be_labels(name, column):
+            if not may_be_labels(name, own):
                 self.numbers.add(name)
-            if column.dtype.kind == "f":
-                values = ranks(column) if self.is_rank else column.astype(float)
-                weights = weight if isinstance(weight, float) or column.ndim == 1 else weight[:, None]
+            if own.dtype.kind == "f":
+                values = ranks(own) if self.is_rank else own.astype(float)
+                weights = weight if isinstance(weight, float) or own.ndim == 1 else weight[:, None]
                 self._sums[name] = self._sums.get(name, 0.0) + weights * values
+        if len(self.first) == 1:
+            mine, first = (", ".join(f"{name} ({one.dtype})" for name, one in each.items()) for each in (table, known))
+            raise Error(f"{what} has no column as {self._title} has: {mine}, and {first}")
 
     @property
     def averaged(self) -> list[str]:
@@ -296,20 +293,11 @@ def mean_of(sources: Sequence[Source]) -> Average:
     return mean
 
 
-def title_of(sources: Sequence[Source], is_seeds: bool = False) -> str:
-    """What a submission is called, from what it is made of."""
-    runs = sorted((source.run for source in sources), key=lambda run: len(run.name) if is_seeds else 0)
-    title = f"{joined_title(runs[:1])}_{len(runs)}-seeds" if is_seeds else joined_title(runs)
-    kinds = {source.kind for source in sources}
-    return f"{title[: LONGEST - 10]}_{kinds.pop() if len(kinds) == 1 else 'mixed'}"
-
-
-def joined_title(runs: Sequence[Run], longest: int = LONGEST) -> str:
-    """Titles of runs in the name of a file or a folder."""
+def title_of(runs: Sequence[Run], longest: int = LONGEST) -> str:
+    """Runs in the name of a file or a folder; their experiment once, if it is the same."""
     first, *others = [run.title.replace("/", "_") for run in runs]
-    others = [other.removeprefix(f"{runs[0].experiment}_") for other in others]
-    title = "+".join([first, *others])
-    return title if len(title) <= longest or not others else f"{first}+{len(others)}-more"
+    title = "+".join([first, *(other.removeprefix(f"{runs[0].experiment}_") for other in others)])
+    return title if len(title) <= longest else f"{first[: longest - 10]}{f'+{len(others)}-more' if others else ''}"
 
 
 # What a competition asks for
@@ -359,9 +347,8 @@ class Sample:
             is_number = any((text.lstrip("0") or "0") in place_of for text in missing)
             hint = f' (read ids as text, with their zeros: dtype={{"{id}": str}})' if is_number else ""
             raise Error(f"{what}: {len(missing)} rows of {name} are missing, such as {id} {missing[0]}{hint}")
-        known = set(wanted)
-        if extra := [key for key in own if key not in known]:
-            raise Error(f"{what}: {len(extra)} rows are not in {name}, such as {id} {extra[0]}")
+        if extra := list(place_of.keys() - set(wanted)):
+            raise Error(f"{what}: {len(extra)} rows are not in {name}, such as {id} {min(extra)}")
         require(len(own) == len(wanted), f"{what}: {name} has ids more than once: put the rows in its order")
         return numpy.array([place_of[key] for key in wanted])
 
@@ -445,19 +432,19 @@ def fitted(table: Columns, what: str, sample: Sample | None) -> Columns:
     """A submission as the sample has it: with its rows in this order, and the ids written as there.
 
     Raises:
-        Error: other columns or ids than in the sample, or an id twice.
+        Error: nan or inf; other columns or ids than in the sample, or an id twice.
     """
     import numpy
 
+    tables.require_finite(table, what)
     if sample is None:
         return table
-    columns, name = list(table), display_path(sample.file)
-    require(
-        columns == sample.header,
-        f"{what}: the columns are {', '.join(columns)}, but {name} has {', '.join(sample.header)}",
-    )
-    places = sample.places_in(table[columns[0]], what)
-    return {columns[0]: numpy.array(sample.ids)} | {name: table[name][places] for name in columns[1:]}
+    id, *others = columns = list(table)
+    if columns != sample.header:
+        name = display_path(sample.file)
+        raise Error(f"{what}: the columns are {', '.join(columns)}, but {name} has {', '.join(sample.header)}")
+    places = sample.places_in(table[id], what)
+    return {id: numpy.array(sample.ids)} | {name: table[name][places] for name in others}
 
 
 def check_test(table: Columns, what: str, named: Sequence[str] | None, debug: bool) -> str:
@@ -491,70 +478,65 @@ def check_test(table: Columns, what: str, named: Sequence[str] | None, debug: bo
 # exp submit
 
 
-def submit(sources: Sequence[Source], title: str, marks: Mapping[str, Sequence[str]]) -> tuple[Path, dict[str, Any]]:
+def submit(sources: Sequence[Source], marks: Sequence[Sequence[str]], is_seeds: bool) -> tuple[Path, dict[str, Any]]:
     """Write the mean of test predictions as a submission: of the folds of each run, then of the runs.
 
     Columns are averaged as `Average` says, and found by name as `Sample.columns_of` says; the sample's first column is
-    "id", whatever it is called. Without a sample: "id" and "prediction", or all there are.
+    "id", whatever it is called. Without a sample: "id" and "prediction", or all there are. The sample is looked for
+    among the data of the first run.
 
     Args:
-        title: begins the name of the file; a hash of the content ends it, so that the same submission is the same file.
-        marks: what to know about each run, by its title; kept in the JSON file.
+        marks: what to know about each run; kept in the JSON file.
+        is_seeds: whether the runs differ only in their seed, and are named so.
 
     Returns:
-        the CSV file, and the content of the JSON file beside it, which says what it is made of.
+        the CSV file, and the content of the JSON file beside it, which says what it is made of. A hash of its content
+        ends the name of the file: the same submission is the same file.
 
     Raises:
         Error: the predictions do not fit each other or the sample; nothing is written.
     """
     import numpy
 
-    what = "the submission"
+    what, runs = "the submission", [source.run for source in sources]
+    try:
+        named = load_experiment(runs[0].scored_by).experiment.inputs
+    except Exception:  # it is gone or broken: its predictions are there all the same
+        named = None
     if len(sources) == 1 and sources[0].file == SUBMISSION:  # of the training on all rows: as it is
         columns = tables.read_csv(sources[0].parts[0].folder / SUBMISSION)
         table: Columns = {name: numpy.array(column) for name, column in columns.items()}
-        sample, made = _sample(sources, what, table), {name: name for name in columns}
+        sample, made = find_sample(named, what, table), {name: name for name in columns}
     else:
         mean = mean_of(sources)
-        table = {"id": mean.first["id"]}
-        names = [name for name in mean.first if name != "id"]
-        sample, meant = _sample(sources, what, table), {name: name for name in ([LABEL] if LABEL in names else names)}
-        if sample is not None:
-            table = {sample.header[0]: mean.first["id"]}
-            meant = sample.columns_of({name: mean.first[name].dtype for name in names}, what)
-        found = {name: mean.column(one) for name, one in meant.items()}
-        table |= {name: column for name, (column, _) in found.items()}
+        types = {name: column.dtype for name, column in mean.first.items() if name != "id"}
+        sample = find_sample(named, what, {"id": mean.first["id"]})
+        if sample is None:
+            id, names = "id", {name: name for name in ([LABEL] if LABEL in types else types)}
+        else:
+            id, names = sample.header[0], sample.columns_of(types, what)
+        found = {name: mean.column(own) for name, own in names.items()}
+        table = {id: mean.first["id"]} | {name: column for name, (column, _) in found.items()}
         made = {name: how for name, (_, how) in found.items()}
-    tables.require_finite(table, what)
     table = fitted(table, what, sample)
     stream = io.StringIO(newline="")
     tables.write_csv(stream, table)
     content = hashlib.sha256(stream.getvalue().encode()).hexdigest()
+    title = title_of(runs)
+    if is_seeds:
+        title = f"{title_of(sorted(runs, key=lambda run: len(run.name))[:1])}_{len(runs)}-seeds"
+    kind = sources[0].kind if len({source.kind for source in sources}) == 1 else "mixed"
     folder = output_dir() / store.SUBMISSIONS
-    file = folder / f"{title}_{content[:8]}.csv"
+    file = folder / f"{title}_{kind}_{content[:8]}.csv"
     about = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv[1:],
         "rows": len(next(iter(table.values()))),
         "columns": made,
         "sample": None if sample is None else sample.file.name,
-        "runs": [source.metadata(marks.get(source.run.title, ())) for source in sources],
+        "runs": [source.metadata(known) for source, known in zip(sources, marks, strict=True)],
     }
     files.make_folder(folder)
     files.write_text(file, stream.getvalue())
     files.write_json(file.with_suffix(".json"), {"file": file.name, "sha256": content, **about})
     return file, about
-
-
-def _sample(sources: Sequence[Source], what: str, table: Columns) -> Sample | None:
-    found: dict[Path, Sample] = {}
-    for experiment in dict.fromkeys(source.run.scored_by for source in sources):
-        try:
-            named = load_experiment(experiment).experiment.inputs
-        except Exception:  # it is gone or broken: its predictions are there all the same
-            named = None
-        if sample := find_sample(named, what, table):
-            found[sample.file] = sample
-    samples = ", ".join(map(display_path, found))
-    require(len(found) < 2, f"{what}: the runs have different sample submissions: {samples}")
-    return next(iter(found.values()), None)

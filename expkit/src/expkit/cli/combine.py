@@ -51,15 +51,14 @@ def submit(
       exp submit 001-larger-lr 002-larger-model     # the mean of two runs
       exp submit 001-larger-lr --seeds              # the mean of all its seeds
     """
-    from expkit.submission import choose, title_of
+    from expkit.submission import choose
     from expkit.submission import submit as write
 
     named = [folder for name in runs for folder in (find_seeds(name) if seeds else [find_run(name)])]
     found = [read_run(folder) for folder in dict.fromkeys(named)]
     sources = [choose(run, part.value if part else None, partial) for run in found]
-    marks = {source.run.title: _warned(source.run, source.marks) for source in sources}
-    is_seeds = seeds and len(runs) == 1 and len(found) > 1
-    file, made = write(sources, title_of(sources, is_seeds), marks)
+    marks = [_warned(source.run, source.marks) for source in sources]
+    file, made = write(sources, marks, is_seeds=seeds and len(runs) == 1 and len(found) > 1)
     if as_json:
         print(as_json_text({"path": str(file), **made}))
         return
