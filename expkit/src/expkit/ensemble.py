@@ -370,7 +370,6 @@ def blend(runs: Sequence[Run], method: str, name: str | None = None) -> tuple[Ru
         "n_folds": runs[0].n_folds,
         "config": config,
         "commands": [],
-        "same_as": None,
         "blend": asdict(made.recipe),
     }
     return _write(versions, about, made, runs, experiment, started), best, made.notes
