@@ -29,8 +29,7 @@ import os
 import sys
 from pathlib import Path
 from rich.console import Console
-from expkit import read_board
-from expkit.find import find_run
+from expkit import load_run, read_board
 from expkit.board import ordered
 from expkit.show import show_run
 from expkit.board import board_table
@@ -43,7 +42,7 @@ for name in ("board", "show"):
         console.print(board_table(ordered(read_board()), console.width))
     else:
         console.print("$ uv run exp show 002-larger-model", style="bold green")
-        show_run(console, find_run("001-baseline/002-larger-model"))
+        show_run(console, load_run("001-baseline/002-larger-model"))
     console.save_svg(str(Path(sys.argv[1]) / f"{name}.svg"), title=f"exp {name}", unique_id=f"expkit-{name}")
 """
 

@@ -14,7 +14,7 @@ from light import LIGHT
 
 import expkit
 from expkit import store
-from expkit.find import find_run
+from expkit.store import find_run
 
 CONFIG = """
 defaults:

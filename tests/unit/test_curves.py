@@ -28,7 +28,7 @@ STEPS = [{"step": step, "loss": 10.0, "rate": 0.5} for step in range(100, 1100, 
 def test_a_curve_over_its_own_axis(
     root: Path, rows: list[dict[str, float]], axis: str, metric: str, first: int, last: int
 ) -> None:
-    """`exp show` draws epochs, else steps, else rows, and never mixes them; `history` gives each for itself."""
+    """`exp show` draws epochs, else steps, else rows, and never mixes them."""
     command("exp.fold=[0]", during=lambda fold: [fold.log(row) for row in rows]).train()
     run = expkit.load_run("light")
     curve = last_curve(run)
@@ -37,9 +37,3 @@ def test_a_curve_over_its_own_axis(
         points = curve["folds"]["0"]
         assert (curve["metric"], curve["axis"], points[0][0], points[-1][0]) == (metric, axis, first, last)
     assert run.history(0)["loss"] == [row.get("loss") for row in rows]
-    for kind in ("epoch", "step"):
-        mine = [row for row in rows if kind in row]
-        names = list(dict.fromkeys(name for row in rows for name in row if any(name in other for other in mine)))
-        assert run.history(0, axis=kind) == {name: [row.get(name) for row in mine] for name in names}
-    with pytest.raises(expkit.Error, match="axis must be epoch or step, or None"):
-        run.history(0, axis="epochs")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expkit.errors import Error
-from expkit.find import find_run, short_names
+from expkit.store import find_run, short_names
 
 LONG = "baseline,exp.seed=7,exp.train.learning_rate=0.001"
 NAMES = ["001-one/baseline", f"001-one/{LONG}", "001-one/larger-lr", "002-two/baseline", "three/baseline,exp.seed=1"]

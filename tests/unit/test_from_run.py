@@ -20,9 +20,9 @@ from light import LIGHT, edited
 import expkit
 from expkit import new, schema, store
 from expkit.config import container, load_experiment, same
-from expkit.find import find_run
 from expkit.new import BASELINES, parameter_set_from_run
 from expkit.project import code_root
+from expkit.store import find_run
 
 CONFIG = """
 defaults:

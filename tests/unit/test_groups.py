@@ -9,9 +9,8 @@ import pytest
 from experiments import own_experiment
 
 import expkit
-from expkit.find import find_run
 from expkit.new import check_experiment
-from expkit.store import read_run
+from expkit.store import find_run, read_run
 
 CONFIG = "defaults:\n- schema\n- model@exp.model: deep\n- _self_\n- exp: default\n\nexp:\n  name: nets\n"
 TRAIN = """

@@ -18,11 +18,10 @@ from rich.text import Text
 
 from expkit.config import SplitMethod, flat, is_compared
 from expkit.errors import Error, duration, score_text, strip_control
-from expkit.find import short_names
 from expkit.noise import ratio_of_rows
 from expkit.notes import Notes, read_notes
 from expkit.project import output_dir
-from expkit.store import Run, read_run, run_folders
+from expkit.store import Run, read_run, run_folders, short_names
 from expkit.store.marks import COPY
 
 MOST_ROWS = 50  # that a person reads; a file or another program gets all

@@ -22,13 +22,12 @@ from expkit.code import SCHEMAS
 from expkit.config import is_compared, load_experiment, same
 from expkit.data import changed_files, read_manifest
 from expkit.errors import Error, require, text
-from expkit.find import find_run
 from expkit.noise import NOISE, PAIR, WORSE, Interval, Jackknife, Runs, corrected_t, scatter, together
 from expkit.notes import Notes
 from expkit.project import code_root, output_dir
 from expkit.scores import fold_scores, mean_of_folds
 from expkit.snapshot import git
-from expkit.store import Run, deviation, fold_title, read_run
+from expkit.store import Run, deviation, find_run, fold_title, read_run
 from expkit.tables import aligned, require_same_targets
 
 if TYPE_CHECKING:

@@ -15,9 +15,8 @@ from expkit.board import COLUMNS, Row, ordered, read_board
 from expkit.compare import with_other_rows
 from expkit.errors import Error, require
 from expkit.files import regular
-from expkit.find import find_run
 from expkit.project import display_path
-from expkit.store import AXES, Run, axis_of, number_of, read_run
+from expkit.store import AXES, Run, axis_of, find_run, number_of, read_run
 from expkit.submission import is_probability
 from expkit.tables import comparable, flat, targets
 

@@ -24,9 +24,8 @@ from rich.console import Console
 from expkit.config import name_of, parameter_sets
 from expkit.errors import Error, NotFound, require, score_text, text, warn
 from expkit.files import listed, make_folder, read_bytes, regular
-from expkit.find import find_run
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, notes_dir, output_dir
-from expkit.store import read_run, read_run_info, run_folders
+from expkit.store import find_run, read_run, read_run_info, run_folders
 from expkit.store.records import Number, RunInfo, checker
 
 if TYPE_CHECKING:

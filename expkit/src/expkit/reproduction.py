@@ -20,10 +20,9 @@ from typing import Any
 from expkit.data import changed_files, read_manifest
 from expkit.ensemble import again as computed_again
 from expkit.errors import CAUGHT, Error, Failed, report, require, terminable
-from expkit.find import find_run
 from expkit.project import ROOT, code_root, display_path, output_dir, project_root
 from expkit.snapshot import git
-from expkit.store import FoldRecord, Run, read_run, run_folders
+from expkit.store import FoldRecord, Run, find_run, read_run, run_folders
 from expkit.tables import differing
 
 ENTRY = "expkit.reproduction"  # as a module: trains a configuration from its values, with the code of the snapshot

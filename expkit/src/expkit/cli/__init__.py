@@ -33,8 +33,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from expkit.errors import CAUGHT, CONTROL, escape_unprintable, report, strip_control
-from expkit.find import run_names
-from expkit.store import number_of
+from expkit.store import number_of, run_names
 
 RUN_HELP = "<experiment>/<run>, a folder, or any part of the name that no other run has."
 Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=run_names)]

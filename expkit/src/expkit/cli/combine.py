@@ -11,10 +11,9 @@ import typer
 from expkit.cli import Runs, as_json_text
 from expkit.compare import find_seeds
 from expkit.errors import new_console, score_text, text, warn
-from expkit.find import find_run
 from expkit.project import display_path
 from expkit.show import blend_metadata, changed_since, show_blend
-from expkit.store import Run, read_run
+from expkit.store import Run, find_run, read_run
 
 console = new_console()
 

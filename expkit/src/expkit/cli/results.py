@@ -22,7 +22,6 @@ from expkit.clean import leftovers
 from expkit.cli import RUN_HELP, Run, as_cell, as_json_text
 from expkit.compare import against_best, grouped_by_seed, with_other_rows
 from expkit.errors import Error, new_console, require, text, warn
-from expkit.find import find_run, run_names
 from expkit.frames import load_run, position
 from expkit.notes import (
     Notes,
@@ -37,7 +36,7 @@ from expkit.notes import (
 )
 from expkit.project import display_path, output_dir
 from expkit.show import run_metadata, show_run
-from expkit.store import FAILED, HISTORY, RESULT
+from expkit.store import FAILED, HISTORY, RESULT, find_run, run_names
 
 console = new_console()
 

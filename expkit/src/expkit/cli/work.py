@@ -14,10 +14,9 @@ from expkit.board import MOST_ROWS
 from expkit.cli import Run, as_json_text
 from expkit.config import parameter_sets
 from expkit.errors import Error, new_console, require, warn
-from expkit.find import find_run, run_names
 from expkit.notes import add_note
 from expkit.project import display_path, experiment_dir, experiment_names, full_name
-from expkit.store import read_run
+from expkit.store import find_run, read_run, run_names
 
 console = new_console()
 

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import files, tables
-from expkit.errors import Error, require
+from expkit.errors import Error
 from expkit.files import Broken
 from expkit.project import display_path
 from expkit.store.records import CHECKPOINT as CHECKPOINT
@@ -68,9 +68,12 @@ from expkit.store.versions import NOT_EXPERIMENTS as NOT_EXPERIMENTS
 from expkit.store.versions import SUBMISSIONS as SUBMISSIONS
 from expkit.store.versions import Versions as Versions
 from expkit.store.versions import current as current
+from expkit.store.versions import find_run as find_run
 from expkit.store.versions import folder_of as folder_of
 from expkit.store.versions import run_folders as run_folders
+from expkit.store.versions import run_names as run_names
 from expkit.store.versions import runs_of as runs_of
+from expkit.store.versions import short_names as short_names
 from expkit.store.versions import version_number as version_number
 
 if TYPE_CHECKING:
@@ -167,17 +170,6 @@ def number_of(text: str) -> float | None:
         except ValueError:
             continue
     return None
-
-
-def rows_of(history: dict[str, list[float | None]], axis: str) -> dict[str, list[float | None]]:
-    """The rows of a history that count over `axis`, and the columns that have a number in them."""
-    table = zip(*history.values(), strict=True)
-    kinds = [axis_of([name for name, value in zip(history, row, strict=True) if value is not None]) for row in table]
-    columns = {
-        name: [value for value, kind in zip(column, kinds, strict=True) if kind == axis]
-        for name, column in history.items()
-    }
-    return {name: column for name, column in columns.items() if any(value is not None for value in column)}
 
 
 def read_fold(folder: Path, number: int | None, run_id: str) -> FoldRecord:
@@ -566,22 +558,15 @@ class Run:
         """
         return dict(self.fold(fold).result or {})
 
-    def history(self, fold: int | None, axis: str | None = None) -> dict[str, list[float | None]]:
+    def history(self, fold: int | None) -> dict[str, list[float | None]]:
         """The learning curve of a fold: {"epoch": [1, ...], "train_loss": [...], ...}, one entry per `fold.log`.
 
-        A blank is None. {} for a fold that has logged nothing.
+        A blank is None. {} for a fold that has logged nothing. Errors as of `fold`.
 
         Args:
             fold: its number; None: the training on all rows.
-            axis: "epoch" or "step": only the rows of this axis, and the columns that have a number in them. None: every
-                row, in the order in which they were logged.
-
-        Raises:
-            Error: the fold is not done, or there is no such axis.
         """
-        require(axis in (None, *AXES), f"history(fold, axis={axis!r}): axis must be {' or '.join(AXES)}, or None")
-        history = self.fold(fold).history()
-        return history if axis is None else rows_of(history, axis)
+        return self.fold(fold).history()
 
     def test(self, fold: int | None) -> Columns:
         """The predictions of the test set that a fold has saved with `fold.save_test`: a dict of NumPy arrays.
