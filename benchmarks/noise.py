@@ -14,8 +14,8 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,11 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"
 import numpy  # noqa: E402
 
-from expkit.board import Row  # noqa: E402
-from expkit.compare import against_best, over_folds  # noqa: E402
-from expkit.noise import (  # noqa: E402
-    NOISE,
-    WORSE,
-    Jackknife,  # noqa: E402
-    corrected_t,
-    t_quantile,
-    together,
-)
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from helpers import run_of  # noqa: E402
+
+from expkit.board import Entry  # noqa: E402
+from expkit.noise import NOISE, WORSE, Jackknife, against_best, corrected_t, over_folds, t_quantile, together  # noqa: E402  # noqa: E402
 
 Model = Callable[..., Any]
 OLD, NEW = slice(0, 10), slice(5, 15)
@@ -71,16 +66,15 @@ def drawn(random: Any, more: float, columns: int = 15) -> tuple[Any, Any]:
     return random.normal(size=(ROWS, columns)) + (2 * y - 1)[:, None] * strength, y.astype(bool)
 
 
-def cv(model: Model, X: Any, y: Any, fold: Any, random: Any) -> tuple[Row, Any]:
+def cv(model: Model, X: Any, y: Any, fold: Any, random: Any) -> tuple[Entry, Any]:
     """A run as the board has it, and its out-of-fold predictions, (n,)."""
     predicted, n_folds = numpy.empty(len(y), bool), int(fold.max()) + 1
     for number in range(n_folds):
         out = fold == number
         predicted[out] = model(X[~out], y[~out], X[out], random)
-    scores = {number: float((predicted == y)[fold == number].mean()) for number in range(n_folds)}
-    left_out = {number: str(numpy.flatnonzero(fold == number)) for number in scores}
-    about = {"n_folds": n_folds, "left_out": left_out, "fold_scores": scores, "ratio": 1 / (n_folds - 1)}
-    return Row("", "", Path(), metric="accuracy", **about), predicted
+    scores = [float((predicted == y)[fold == number].mean()) for number in range(n_folds)]
+    left_out = {number: str(numpy.flatnonzero(fold == number)) for number in range(n_folds)}
+    return Entry((run_of("1/run", scores, valid_ids=left_out),)), predicted
 
 
 def alarms(model: Model, n_folds: int, seeds: int, are_other: bool, more: float, repetitions: int) -> dict[str, float]:
@@ -121,17 +115,15 @@ def chosen(count: int, repetitions: int) -> float:
         X, y = drawn(random, 0, 5 + 5 * count)
         fold = random.permutation(ROWS) % 5
         own = [[*range(5), *range(5 + 5 * each, 10 + 5 * each)] for each in range(count)]
-        found += any(is_worse([cv(ridge, X[:, columns], y, fold, random)[0] for columns in own]))
+        found += any(is_worse([cv(ridge, X[:, columns], y, fold, random)[0].run for columns in own]))
     return found / repetitions
 
 
-def is_worse(rows: list[Row]) -> list[bool]:
-    """Which rows the board calls worse than the best."""
-    scored = [
-        replace(row, run=str(number), score=sum(row.fold_scores.values()) / len(row.fold_scores))
-        for number, row in enumerate(rows)
-    ]
-    return [row.versus_best == WORSE for row in against_best(scored)]
+def is_worse(runs: list[Any]) -> list[bool]:
+    """Which runs the board calls worse than the best."""
+    for number, run in enumerate(runs):
+        run.title = str(number)
+    return [entry.versus_best == WORSE for entry in against_best([Entry((run,)) for run in runs])]
 
 
 def boards(kind: str, count: int, repetitions: int) -> tuple[float, float]:
@@ -154,12 +146,8 @@ def boards(kind: str, count: int, repetitions: int) -> tuple[float, float]:
             scores[1] *= 20
         for run, less in worse.items():
             scores[run] -= less
-        left_out = dict(enumerate("abcde"))
-        rows = [
-            Row("", "", Path(), metric="m", ratio=0.25, n_folds=5, left_out=left_out, fold_scores=dict(enumerate(one)))
-            for one in (scores + 2 * random.normal(size=5)).tolist()
-        ]
-        told = is_worse(rows)
+        runs = [run_of("1/run", one, metric="m") for one in (scores + 2 * random.normal(size=5)).tolist()]
+        told = is_worse(runs)
         alarms += any(is_so for run, is_so in enumerate(told) if run not in worse)
         found += told[0]
     return alarms / repetitions, found / repetitions

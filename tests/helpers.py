@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -111,3 +114,46 @@ def in_clone(clone: Path, *commands: list[str]) -> list[tuple[str, str]]:
     """What each command of `exp` prints, and the error that ends it; in the project `clone`."""
     done = call(sys.executable, "-c", IN_CLONE, json.dumps(commands), cwd=clone, env=environment_of(clone))
     return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+
+
+def run_of(name: str = "001-one/a", scores: Sequence[float] = (), rows: str = "rows", **facts: Any) -> Any:
+    """A stand-in for a `store.Run`: what the board and `exp diff` read of one that is done.
+
+    Args:
+        scores: of the folds; their mean is the score.
+        rows: which each fold has left out; of equal ones, the same.
+        facts: other attributes of the run.
+    """
+    experiment, _, run = name.partition("/")
+    folds = dict(enumerate(scores))
+    about = {
+        "title": name,
+        "experiment": experiment,
+        "name": run,
+        "folder": Path("/nowhere", name),
+        "id": name,
+        "metric": "accuracy",
+        "greater_is_better": True,
+        "made_by": None,
+        "score": statistics.fmean(scores) if scores else None,
+        "std": store.deviation(list(scores)),
+        "fold_scores": folds,
+        "other_scores": {},
+        "n_folds": len(scores),
+        "done": folds,
+        "is_complete": True,
+        "valid_ids": {fold: f"{rows} {fold}" for fold in folds},
+        "targets": {},
+        "fold_rows": {},
+        "rows": 0,
+        "data": frozenset(),
+        "split": None,
+        "seed": None,
+        "seconds": 12.0,
+        "finished": "2026-01-02T03:04:05+00:00",
+        "commit": "1234567",
+        "failure": None,
+        "marks": (),
+        "config": {},
+    }
+    return SimpleNamespace(**about | facts)

@@ -192,7 +192,7 @@ def test_a_run_from_python(root: Path) -> None:
     config.exp.fold, config.exp.train.x, config.exp.name = None, 99.0, "fails"
     with pytest.raises(expkit.Error, match="failed: fold 0, fold 1, fold 2, fold 3, fold 4"):
         expkit.run(LIGHT, config)
-    done = {row.run: row.folds_done for row in expkit.read_board()}
+    done = {row.name: len(row.done) for row in expkit.read_board()}
     assert done == {"light,exp.train.x=10": 5, "mine": 5, "light": 0, "fails": 0}
 
 

@@ -72,9 +72,9 @@ def trains(theirs: Project, folder: Path, root: Path, framework: str, n_folds: i
     train = [theirs.python, "experiments/001-baseline/train.py", *FAST[framework]]
     call(*train, "exp.fold=null", cwd=folder, env=theirs.environment(**here))
     call(*train, "exp.fold=[0,1]", "exp.name=two", cwd=folder, env=theirs.environment(**here))
-    rows = {row.run.partition(",")[0]: row for row in read_board()}
+    rows = {row.name.partition(",")[0]: row for row in read_board()}
     two = rows.pop("two")
     [row] = rows.values()
-    assert (row.folds_done, row.n_folds, row.marks) == (n_folds, n_folds, ())
+    assert (len(row.done), row.n_folds, row.marks) == (n_folds, n_folds, ())
     again = [theirs.python, *EXP, "reproduce", two.folder.name]
     assert call(*again, cwd=folder, env=theirs.environment(**here)).stdout == "identical\n"

@@ -310,7 +310,7 @@ def test_curves_in_the_file(sent: Path, shop: tuple[Path, dict[str, str]]) -> No
 def test_scores_in_the_file(sent: Path, shop: tuple[Path, dict[str, str]]) -> None:
     """Every run that has a score, against the parameters in which they differ; whatever lacks one is said."""
     [_, scores, *_] = charts_of(sent)
-    board = {row.name: row for row in expkit.read_board() if row.metric == "rmse" and row.score is not None}
+    board = {row.title: row for row in expkit.read_board() if row.metric == "rmse" and row.score is not None}
     titles = ["exp.seed (1 runs have none)", "exp.train.noise (1 runs have none)", f"exp.train.'{ODD}'"]
     assert [view["encoding"]["x"]["title"] for view in scores["concat"]] == titles
     assert {view["encoding"]["y"]["title"] for view in scores["concat"]} == {"rmse ↓"}

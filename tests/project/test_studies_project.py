@@ -15,9 +15,9 @@ from helpers import exp, start
 from light import LIGHT, edited, wait_for
 
 import expkit
-from expkit import notes, store
+from expkit import store
 from expkit import study as options
-from expkit.board import ordered, row_of
+from expkit.board import entries, ordered
 from expkit.cli.results import _under_way
 from expkit.study import Space, opened
 
@@ -225,11 +225,15 @@ def test_a_pruned_run_comes_last_however_good_it_is(sweeping: Project, root: Pat
     store.prune_run(best, "after 1 of 2 folds", [0, 1])
     expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.fold=[0]"])  # nothing that the study wanted
     expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.mode=sub"])
-    rows = ordered([row_of(run, notes.read_notes()) for run in runs(root)])
+    rows = ordered(entries(runs(root)))
     for row in rows:
-        (row.folder / "fold1").mkdir()
-        (row.folder / "fold1" / store.HISTORY).write_text("epoch,loss\n4,0.5\n")
-    assert [_under_way(row) for row in rows] == [["fold1 in epoch 5"], ["fold1 in epoch 5"], []]  # exp board --watch
+        (row.run.folder / "fold1").mkdir()
+        (row.run.folder / "fold1" / store.HISTORY).write_text("epoch,loss\n4,0.5\n")
+    assert [_under_way(row.run) for row in rows] == [
+        ["fold1 in epoch 5"],
+        ["fold1 in epoch 5"],
+        [],
+    ]  # exp board --watch
     assert [row.config["exp.train.x"] for row in rows] == [0.5, 0.1, 1.0]
     assert [row.marks for row in rows] == [("partial",), ("partial",), ("pruned",)]
     (best / "fold1" / store.HISTORY).unlink()

@@ -64,7 +64,7 @@ def test_a_vision_transformer(network: Project, root: Path) -> None:
     assert shown["exp"]["model"] == {"width": 48, "depth": 3, "heads": 4, "dropout": 0.0}
     train(network, root, "exp=002", "exp.train.epoch=3")
     [row] = read_board()
-    assert row.score is not None and row.score > 0.5 and row.config["choices.model"] == "vit"
+    assert row.score is not None and row.score > 0.5 and row.config.choices.model == "vit"
     wrong = train(network, root, "model=vitt", check=False)
     assert (wrong.returncode, wrong.stderr) == (3, "error: model=vitt: there is no model vitt; did you mean vit?\n")
 
@@ -270,7 +270,7 @@ def test_two_trainings_of_two_processes_share_the_folds(network: Project, root: 
     printed = [finished(process) for process in both]
     assert sum(text.count("fold 0  accuracy") + text.count("fold 1  accuracy") for text in printed) == 2, printed
     [row] = read_board()
-    assert row.folds_done == 2
+    assert len(row.done) == 2
 
 
 def test_several_tasks_of_slurm(network: Project, root: Path) -> None:
@@ -286,6 +286,6 @@ def test_several_tasks_of_slurm(network: Project, root: Path) -> None:
         by_hand = ["srun", "-n2", "--mem=3000", network.python, script, "exp.fold=[2]", *TOGETHER[1:]]
         call(*by_hand, cwd=root, env=environment)
     [row] = read_board()
-    assert (row.folds_done, row.marks) == (3, ("partial",))
+    assert (len(row.done), row.marks) == (3, ("partial",))
     folds = store.read_run(row.folder).done.values()
     assert all(fold.result and "world_size 2" in fold.result["environment"] for fold in folds)

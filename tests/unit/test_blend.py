@@ -39,7 +39,7 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[
                     for seed, noise in enumerate(NOISES):
                         expkit.run(folder.name, overrides=[f"exp.train.noise={noise}", f"exp.seed={seed}"])
                     runs = [row for row in expkit.read_board() if row.experiment == folder.name]
-                    found[kind] = [row.name for row in sorted(runs, key=lambda row: row.config["exp.train.noise"])]
+                    found[kind] = [row.title for row in sorted(runs, key=lambda row: row.config.exp.train.noise)]
                 yield found
 
 
@@ -139,7 +139,7 @@ def test_weights_of_a_fold_do_not_know_its_targets(market: dict[str, list[str]],
     with own_experiment(files("price", lucky)) as folder:
         for seed, noise in enumerate(NOISES):
             expkit.run(folder.name, overrides=[f"exp.train.noise={noise}", f"exp.seed={seed}"])
-        names = sorted(row.name for row in expkit.read_board())
+        names = sorted(row.title for row in expkit.read_board())
         _, made = blend(*names, "--method", "hill")
     assert made["by_part"]["1"][2] > made["by_part"]["0"][2], "fitted with fold 0, and without it"
     assert made["flattering"] < made["score"], "a lower error"
@@ -177,8 +177,8 @@ def test_hill_climbing_and_the_constrained_fit() -> None:
 def test_a_blend_is_a_run(market: dict[str, list[str]]) -> None:
     run, made = blend(*market["price"], "--method", "hill", "--name", "best-prices")
     assert made["run"] == "blends/best-prices" and Path(made["folder"]) == run.folder
-    row = next(row for row in expkit.read_board() if row.name == made["run"])
-    assert (row.folds_done, row.n_folds, row.rows, row.marks) == (3, 3, 300, ())
+    row = next(row for row in expkit.read_board() if row.title == made["run"])
+    assert (len(row.done), row.n_folds, row.rows, row.marks) == (3, 3, 300, ())
     assert row.score == made["score"] and "best-prices" in exp("board")
     shown = exp("show", "best-prices")
     assert all(name in shown for name in market["price"]) and "too good, with weights fitted on all folds" in shown
@@ -323,7 +323,7 @@ def test_a_single_split(root: Path) -> None:
     with own_experiment(files("price")) as folder:
         for seed in range(2):
             expkit.run(folder.name, overrides=["exp.n_folds=1", f"exp.seed={seed}"])
-        names = [row.name for row in expkit.read_board()]
+        names = [row.title for row in expkit.read_board()]
         run, made = blend(*names, "--method", "hill")
     assert (run.n_folds, len(run.done), len(made["by_part"])) == (1, 1, 5)
 
@@ -343,7 +343,7 @@ def test_probabilities_in_one_column(root: Path) -> None:
     with own_experiment(own) as folder:
         for seed in range(2):
             expkit.run(folder.name, overrides=[f"exp.seed={seed}"])
-        names = [row.name for row in expkit.read_board()]
+        names = [row.title for row in expkit.read_board()]
         for method in ("mean", "hill"):
             run, made = blend(*names, "--method", method)
             by_fold = {0: made["by_part"]["0"], 1: made["by_part"]["1"], 2: made["by_part"]["2"]}
@@ -361,7 +361,7 @@ def test_labels_without_probabilities(root: Path) -> None:
         for seed in range(2):
             expkit.run(folder.name, overrides=[f"exp.seed={seed}"])
         assert "save probability_<class> with fold.save_oof; there are id, target, prediction" in refused(
-            *[row.name for row in expkit.read_board()]
+            *[row.title for row in expkit.read_board()]
         )
 
 

@@ -128,7 +128,7 @@ def test_nothing_that_counts_goes(shop: Path) -> None:
     assert listed() == {}
     assert "there is nothing to clean: superseded, failed, debug" in exp("clean", "--yes")
     assert tree(shop) == before
-    runs = {row.run for row in expkit.read_board()}
+    runs = {row.name for row in expkit.read_board()}
     assert {
         "whole",
         "partial",
@@ -361,7 +361,7 @@ def test_a_blend_that_is_being_made(root: Path, monkeypatch: pytest.MonkeyPatch)
             patch.setattr(tables, "save", watched)
             exp("blend", f"{folder.name}/one,", f"{folder.name}/two,")
     assert seen == [0] * 4
-    assert {row.run for row in expkit.read_board() if row.score is not None} >= {"one,exp.seed=0", "two,exp.seed=1"}
+    assert {row.name for row in expkit.read_board() if row.score is not None} >= {"one,exp.seed=0", "two,exp.seed=1"}
 
 
 def test_an_interruption_leaves_no_half_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -476,7 +476,7 @@ def test_symbolic_links_lead_nowhere(root: Path, tmp_path: Path) -> None:
     (output / LIGHT).rename(elsewhere / "experiment" / LIGHT)
     (output / LIGHT).symlink_to(elsewhere / "experiment" / LIGHT)
     fail(root, "exp.name=c")
-    assert listed() == {} and {row.run for row in expkit.read_board()} == {"a", "c"}
+    assert listed() == {} and {row.name for row in expkit.read_board()} == {"a", "c"}
     assert {name: about for name, about in tree(elsewhere).items() if name in before} == before
 
 

@@ -19,9 +19,10 @@ from test_noise import compared
 
 import expkit
 from expkit import tables
-from expkit.board import read_board
-from expkit.compare import against_best, grouped_by_seed, verdict, with_other_rows
+from expkit.board import entries, flag_incomparable, grouped_by_seed, ranked, read_board
+from expkit.compare import verdict
 from expkit.config import load_experiment
+from expkit.noise import against_best
 from expkit.store import write_run_info
 
 
@@ -47,7 +48,7 @@ def trained(name: str, *overrides: str, **how: Any) -> None:
 
 def marks() -> dict[str, tuple[str, ...]]:
     """The marks of each run on the board, by its exp.name."""
-    return {str(row.config["exp.name"]): row.marks for row in with_other_rows(read_board())}
+    return {one.run.config.exp.name: one.marks for one in flag_incomparable(entries(read_board()))}
 
 
 def versus_best() -> dict[str, str | None]:
@@ -68,7 +69,7 @@ def test_another_target(quick: Path, column: str) -> None:
         trained(name, f"exp.train.x={x}", column=column)
     trained("tenth", "exp.train.x=1", target=0.1, column=column)
     assert marks() == {"a": (), "b": (), "tenth": ("other target",)}
-    assert with_other_rows(read_board())[-1].score == max(row.score or 0 for row in read_board())
+    assert ranked(read_board())[0].run.config.exp.name == "tenth"
     assert versus_best() == {"a": "best", "b": "worse", "tenth": "not comparable"}
     found = compared("/a", "/tenth")
     assert found.keys() == {"verdict", "reason"} and found["verdict"] == "not comparable"
@@ -80,7 +81,7 @@ def test_another_target(quick: Path, column: str) -> None:
 
 
 def run(name: str) -> str:
-    return next(row.run for row in read_board() if row.config["exp.name"] == name)
+    return next(run.name for run in read_board() if run.config.exp.name == name)
 
 
 def test_what_a_target_is() -> None:
@@ -230,7 +231,7 @@ def test_a_copied_run(quick: Path) -> None:
     shutil.copytree(output, output.with_name("009-copied"))
     trained("b", "exp.train.x=3", target=5.0)
     trained("c", "exp.train.x=3", target=5.0, ids=0)
-    rows = {row.name: row for row in against_best(with_other_rows(read_board()))}
+    rows = {one.run.title: one for one in against_best(ranked(read_board()))}
     mark = f"copy of {LIGHT}/{original}"
     copies = [f"{LIGHT}/copy1", f"{LIGHT}/copy2", *(f"009-copied/{name}" for name in (original, "copy1", "copy2"))]
     assert [rows[name].marks[0] for name in copies] == [mark] * 5
@@ -239,7 +240,7 @@ def test_a_copied_run(quick: Path) -> None:
     shutil.rmtree(output.with_name("009-copied"))
     assert mark in exp("show", "copy1")
     trained("a", "exp.train.x=2", "overwrite=true")
-    assert {row.run: row.marks for row in read_board()}["copy1"] == (), "the run of that folder is another one now"
+    assert {run.name: run.marks for run in read_board()}["copy1"] == (), "the run of that folder is another one now"
 
 
 def test_a_folder_with_a_new_name_is_no_copy(quick: Path) -> None:
@@ -249,12 +250,12 @@ def test_a_folder_with_a_new_name_is_no_copy(quick: Path) -> None:
     assert marks() == {"a": ()}
     shutil.copytree(output / "renamed", output / "copied")
     trained("b", "exp.train.x=2")
-    assert {row.run: row.marks for row in read_board()} == {
+    assert {one.run.name: one.marks for one in entries(read_board())} == {
         "copied": (),
         "renamed": (f"copy of {LIGHT}/copied",),
         run("b"): (),
     }
-    assert {row.run: row.versus_best for row in against_best(read_board())}["renamed"] == "not comparable"
+    assert {one.run.name: one.versus_best for one in against_best(entries(read_board()))}["renamed"] == "not comparable"
 
 
 @pytest.mark.parametrize("name", ["../light", "x/y", "", ".."])
@@ -265,7 +266,7 @@ def test_a_foreign_record_leads_nowhere(quick: Path, name: str) -> None:
     info = json.loads((folder / "run.json").read_text())
     for key in ("experiment", "run"):
         write_run_info(folder, info | {key: name})
-        assert [row.marks for row in read_board()] == [("partial",)]
+        assert [run.marks for run in read_board()] == [("partial",)]
 
 
 # exp diff
@@ -292,7 +293,7 @@ def test_only_the_seed_differs(root: Path) -> None:
     expkit.run(LIGHT, overrides=["exp.seed=1"])
     expkit.run(LIGHT, overrides=["exp.seed=2", "exp.name=other"])
     expkit.run(LIGHT, overrides=["exp.seed=3", "exp.train.x=2"])
-    names = {row.seed: row.name for row in read_board()}
+    names = {run.seed: run.title for run in read_board()}
     found = json.loads(exp("diff", names[1], names[2], "--json"))
     assert found["only_seed_differs"] is True
     assert found["comparison"]["verdict"] == "identical", "the light experiment does not heed its seed"
@@ -390,6 +391,6 @@ def test_seeds_are_grouped_with_what_they_are(quick: Path) -> None:
     """A mean over runs of two targets is marked as the one of them is."""
     for seed in (1, 2, 3):
         trained("a", f"exp.seed={seed}", target=1.0 if seed < 3 else 2.0)
-    [row] = grouped_by_seed(with_other_rows(read_board()))
-    assert row.marks == row.differs == ("other target",)
+    [row] = grouped_by_seed(flag_incomparable(entries(read_board())))
+    assert row.marks == row.flags == ("other target",)
     assert "other target" in exp("board", "--seeds")

@@ -17,6 +17,7 @@ from light import LIGHT
 
 import expkit
 from expkit import files, tables
+from expkit.board import entries
 from expkit.errors import escape_unprintable, one_line
 from expkit.new import check_all
 from expkit.notes import add_note
@@ -39,7 +40,7 @@ def test_a_bad_entry_beside_runs(root: Path, kind: str, capsys: pytest.CaptureFi
     make_special(kind, folder / "light,exp.train.x=0")
     before = results(root, "light,exp.train.x=2")
     with unprivileged():
-        rows = {row.run: row for row in expkit.read_board()}
+        rows = {row.name: row for row in expkit.read_board()}
         assert {"light,exp.train.x=1", "light,exp.train.x=2"} <= rows.keys()
         for x in (1, 2):
             command("exp.fold=[0]", f"exp.train.x={x}").train()
@@ -69,7 +70,7 @@ def test_a_bad_entry_in_the_place_of_a_fold(root: Path, kind: str) -> None:
     make_special(kind, fold)
     with unprivileged():
         [row] = expkit.read_board()
-        assert row.folds_done == 1 and "partial" in row.marks
+        assert len(row.done) == 1 and "partial" in row.marks
         if kind == "dangling":  # it is made where the link leads
             command("exp.fold=[0]").train()
             return
@@ -102,7 +103,7 @@ def test_a_bad_lock(root: Path, kind: str, name: str) -> None:
         except (expkit.Error, PermissionError) as error:
             assert name.rpartition("/")[2] in str(error)  # noqa: PT017
         assert "nothing to clean" in exp("clean")
-        assert [row.folds_done >= 1 for row in expkit.read_board()] == [True]
+        assert [len(row.done) >= 1 for row in expkit.read_board()] == [True]
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -141,7 +142,7 @@ def test_notes_that_are_no_file(
     add_note("001-baseline/other", {"text": "there"})
     make_special(kind, notes / name)
     with unprivileged():
-        assert [row.note for row in expkit.read_board()] == [None]
+        assert [one.values["note"] for one in entries(expkit.read_board())] == [None]
         printed = exp("note")
         if name != ".":
             assert "there" in printed, "it hides no other"
@@ -160,7 +161,7 @@ def test_folders_of_what_is_made_that_are_files(root: Path, kind: str) -> None:
     for x in (1, 2):
         command("exp.fold=[0]", "exp.n_folds=1", f"exp.train.x={x}").train()
         command("exp.mode=sub", "exp.n_folds=1", f"exp.train.x={x}").train()
-    one, other = (row.run for row in expkit.read_board())
+    one, other = (row.name for row in expkit.read_board())
     assert "submissions" in refused("submit", one, "--from", "full")
     assert "blends" in refused("blend", one, other)
 

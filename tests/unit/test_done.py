@@ -22,7 +22,7 @@ def run(root: Path) -> Path:
     """The folder of a run with three folds, of three, and its scores."""
     command("exp.n_folds=3").train()
     [row] = expkit.read_board()
-    assert (row.folds_done, row.marks) == (3, ())
+    assert (len(row.done), row.marks) == (3, ())
     return counting(root, "light,exp.n_folds=3")
 
 
@@ -60,14 +60,14 @@ def test_a_fold_that_is_not_as_it_was_left(run: Path, name: str, damage: Callabl
     """It is not done: not on the board, not for the command, not in Python; and the board says what is wrong."""
     damage(run / "fold1" / name)
     [row] = expkit.read_board()
-    assert row.folds_done == 2 and row.score == 10.0
+    assert len(row.done) == 2 and row.score == 10.0
     assert row.marks[0] == "partial" and any("fold1" in mark for mark in row.marks[1:])
     assert expkit.load_run(run).done.keys() == {0, 2}
     trained: list[int | None] = []
     command("exp.n_folds=3", during=lambda fold: trained.append(fold.number)).train()
     assert trained == [1]
     [row] = expkit.read_board()
-    assert (row.folds_done, row.marks) == (3, ())
+    assert (len(row.done), row.marks) == (3, ())
 
 
 def test_a_fold_of_another_place(run: Path) -> None:
@@ -75,11 +75,11 @@ def test_a_fold_of_another_place(run: Path) -> None:
     shutil.rmtree(run / "fold1")
     shutil.copytree(run / "fold0", run / "fold1")
     [row] = expkit.read_board()
-    assert row.folds_done == 2 and "fold1 is of another run or fold" in row.marks
+    assert len(row.done) == 2 and "fold1 is of another run or fold" in row.marks
     command("exp.n_folds=3", "exp.name=other").train()
     shutil.rmtree(run / "fold1")
     shutil.copytree(run.with_name("other,exp.n_folds=3") / "fold1", run / "fold1")
-    assert {row.folds_done for row in expkit.read_board() if row.run.startswith("light")} == {2}
+    assert {len(row.done) for row in expkit.read_board() if row.name.startswith("light")} == {2}
 
 
 def test_a_copy_is_as_good(run: Path, tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_copy_is_as_good(run: Path, tmp_path: Path) -> None:
     for file in run.rglob("*"):
         os.utime(file, (1_000_000_000, 1_000_000_000))
     [row] = expkit.read_board()
-    assert (row.folds_done, row.marks) == (3, ())
+    assert (len(row.done), row.marks) == (3, ())
 
 
 def test_scores_of_other_folds_are_not_these(run: Path) -> None:
@@ -97,7 +97,7 @@ def test_scores_of_other_folds_are_not_these(run: Path) -> None:
     command("exp.n_folds=3", "exp.fold=[1]").train()
     (run / "cv.json").write_bytes(old)
     [row] = expkit.read_board()
-    assert (row.folds_done, row.marks) == (3, ("mean of folds",))
+    assert (len(row.done), row.marks) == (3, ("mean of folds",))
     (run / "cv.json").unlink()
     [row] = expkit.read_board()
     assert (row.score, row.marks) == (10.0, ("mean of folds",))
@@ -112,7 +112,7 @@ def test_names_that_are_no_folds(run: Path) -> None:
     for name in ("fold1.bak", "fold01", "fold²", "fold-1", "fold9"):
         shutil.copytree(run / "fold1", run / name)
     [row] = expkit.read_board()
-    assert row.folds_done == 3 and row.score == 10.0
+    assert len(row.done) == 3 and row.score == 10.0
     assert list(store.read_run(run).folds) == [0, 1, 2]
 
 
@@ -124,7 +124,7 @@ def test_a_fold_that_has_failed_says_why_until_it_is_trained_again(root: Path) -
     with pytest.raises(Error, match="failed: fold 0, fold 1, fold 2"):
         command("exp.n_folds=3").train()
     [row] = expkit.read_board()
-    assert (row.score, row.folds_done, row.marks) == (None, 0, ("failed",))
+    assert (row.score, len(row.done), row.marks) == (None, 0, ("failed",))
     about = run_metadata(expkit.load_run("light"))
     assert about["failed"] == {f"fold{number}": "ValueError: planted" for number in range(3)}
 
@@ -132,7 +132,7 @@ def test_a_fold_that_has_failed_says_why_until_it_is_trained_again(root: Path) -
     with pytest.raises(Error, match="failed: fold 1, fold 2"):
         command("exp.n_folds=3").train()
     [row] = expkit.read_board()
-    assert (row.score, row.folds_done, row.marks) == (10.0, 1, ("partial", "fold 1 failed", "fold 2 failed"))
+    assert (row.score, len(row.done), row.marks) == (10.0, 1, ("partial", "fold 1 failed", "fold 2 failed"))
 
     (control / "fail1").unlink()
     seen: list[tuple[str, ...]] = []
@@ -142,4 +142,4 @@ def test_a_fold_that_has_failed_says_why_until_it_is_trained_again(root: Path) -
     (control / "fail2").unlink()
     command("exp.n_folds=3").train()
     [row] = expkit.read_board()
-    assert (row.folds_done, row.marks, run_metadata(expkit.load_run("light"))["failed"]) == (3, (), {})
+    assert (len(row.done), row.marks, run_metadata(expkit.load_run("light"))["failed"]) == (3, (), {})

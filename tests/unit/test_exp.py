@@ -25,9 +25,7 @@ from light import LIGHT, edited
 from typer.testing import CliRunner
 
 import expkit
-from expkit.board import Row
 from expkit.cli import app
-from expkit.compare import grouped_by_seed
 
 BASELINE = "001-baseline"
 QUICK = "exp.train.epoch=3"
@@ -144,26 +142,6 @@ def test_seeds_as_one_row(shop: Path) -> None:
     mean = sum(scores) / 2
     assert row["score"] == pytest.approx(mean)
     assert row["std"] == pytest.approx(sum((score - mean) ** 2 for score in scores) ** 0.5)
-
-
-def test_seeds_of_one_name_are_one_row(root: Path) -> None:
-    """With the means of all metrics; not a run of another name, whatever its values, and no blend."""
-
-    def row(run: str, seed: int | None, score: float, experiment: str = "a") -> Row:
-        recorded = {"exp": {"name": run.partition(",")[0], "seed": seed}} if seed is not None else {"blend": {}}
-        return Row(
-            experiment, run, Path(), "m", True, score, seed=seed, other_metrics={"o": 2 * score}, recorded=recorded
-        )
-
-    rows = [row("x", 1, 0.5), row("x,exp.seed=2", 2, 0.7), row("y", 2, 0.7), row("b1", None, 1.0, "blends")]
-    grouped = grouped_by_seed([*rows, row("b2", None, 0.9, "blends")])
-    assert [(each.run, each.score, each.seed) for each in grouped] == [
-        ("x", pytest.approx(0.6), "2 seeds"),
-        ("y", 0.7, 2),
-        ("b1", 1.0, None),
-        ("b2", 0.9, None),
-    ]
-    assert grouped[0].other_metrics == {"o": pytest.approx(1.2)}
 
 
 def test_board_for_other_programs(shop: Path) -> None:

@@ -140,9 +140,11 @@ def test_nothing_is_a_configuration_without_keys() -> None:
 
 
 def test_a_column_of_the_board_by_the_name_of_its_metric(root: Path) -> None:
-    from expkit.board import filtered, ordered, read_board
+    from expkit.board import entries, filtered, ordered, read_board
 
     command("exp.fold=[0]").train()
-    assert len(filtered(read_board(), ["quality>9"])) == 1 and not filtered(read_board(), ["quality>11"])
-    assert len(ordered(read_board(), "-quality")) == 1
+    assert len(filtered(entries(read_board()), ["quality>9"])) == 1 and not filtered(
+        entries(read_board()), ["quality>11"]
+    )
+    assert len(ordered(entries(read_board()), "-quality")) == 1
     assert "Experiment" in dir(expkit)

@@ -28,7 +28,7 @@ def test_curves(root: Path) -> None:
     command("exp.fold=[0]", during=lambda fold: [fold.log(row) for row in [*STEPS, *EPOCHS]]).train()
     command("exp.fold=[1]", during=lambda fold: [fold.log(row) for row in EPOCHS[:2]]).train()
     command("exp.fold=[0]", "exp.train.x=1", during=lambda fold: [fold.log({"loss": 3}), fold.log({})]).train()
-    runs = [row.name for row in expkit.read_board()]
+    runs = [row.title for row in expkit.read_board()]
     found = expkit.curves(runs)
     rows = [tuple(row) for row in found.itertuples(index=False)]
     light = next(run for run in runs if run.endswith("/light"))

@@ -84,12 +84,12 @@ def test_chosen_on_the_command_line_and_in_a_parameter_set(nets: str) -> None:
     assert expkit.run(nets) == 8
     assert expkit.run(nets, overrides=["model=wide", "exp.model.units=3"]) == 30
     assert expkit.run(nets, overrides=["exp=001", "exp.model.rank=5"]) == 400
-    assert {row.run for row in expkit.read_board()} == {
+    assert {row.name for row in expkit.read_board()} == {
         "nets",
         "nets,exp.model.units=3,model=wide",
         "001-narrow,exp.model.rank=5",
     }
-    assert {row.config["choices.model"] for row in expkit.read_board()} == {"deep", "wide", "narrow"}
+    assert {row.config.choices.model for row in expkit.read_board()} == {"deep", "wide", "narrow"}
     assert [checked.problem for checked in check_experiment(nets)] == [None, None]
 
 

@@ -8,12 +8,13 @@ from commands import command
 from light import LIGHT
 
 import expkit
+from expkit.board import Entry
 
 
 def test_a_single_split_is_complete(root: Path) -> None:
     expkit.run(LIGHT, overrides=["exp.n_folds=1"])
     [row] = expkit.read_board()
-    assert (row.folds_done, row.n_folds, row.score, row.std, row.marks) == (1, 1, 10.0, None, ())
+    assert (len(row.done), row.n_folds, row.score, row.std, row.marks) == (1, 1, 10.0, None, ())
 
 
 def test_a_test_score_is_a_column(root: Path) -> None:
@@ -25,8 +26,8 @@ def test_a_test_score_is_a_column(root: Path) -> None:
 
     command("exp.fold=[0,1,2]", during=finish_with_test).train()
     [row] = expkit.read_board()
-    assert row.other_metrics == {"test_quality": 1.0}
-    assert row.values()["test_quality"] == 1.0
+    assert row.other_scores == {"test_quality": 1.0}
+    assert Entry((row,)).values["test_quality"] == 1.0
     command("exp.fold=[3]").train()
     [row] = expkit.read_board()
-    assert row.other_metrics == {}
+    assert row.other_scores == {}

@@ -19,7 +19,7 @@ from helpers import exp, results
 
 import expkit
 from expkit import data, files
-from expkit.compare import with_other_rows
+from expkit.board import ranked
 from expkit.data import Cache
 
 
@@ -263,7 +263,7 @@ def test_the_board_says_when_runs_have_other_data(root: Path) -> None:
     command("exp.train.x=2", during=reads("tfidf.npz")).train()
     write(root / "input/train.csv", "others", age=10)
     command("exp.train.x=1").train()
-    marks = {row.run[-1]: row.marks for row in with_other_rows(expkit.read_board())}
+    marks = {row.run.name[-1]: row.marks for row in ranked(expkit.read_board())}
     assert {run for run, each in marks.items() if "other data" in each} == {"1"}, "most have the first one"
 
 

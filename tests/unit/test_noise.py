@@ -8,24 +8,35 @@ import math
 import re
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 from experiments import own_experiment
+from helpers import run_of
 from light import LIGHT, edited
 from scipy import stats
 from several import files
 from typer.testing import CliRunner
 
 import expkit
-from expkit.board import Row, read_board
+from expkit.board import Entry, entries, grouped_by_seed, read_board
 from expkit.cli import app
-from expkit.compare import against_best, grouped_by_seed, over_folds, verdict
+from expkit.compare import verdict
 from expkit.config import load_experiment
-from expkit.noise import TRIALS, Interval, Jackknife, Runs, corrected_t, ratio_of_rows, scatter, t_quantile, together
+from expkit.noise import (
+    Interval,
+    Jackknife,
+    Runs,
+    against_best,
+    corrected_t,
+    over_folds,
+    ratio_of_rows,
+    scatter,
+    t_quantile,
+    together,
+)
 
 Table = dict[str, numpy.ndarray]
 
@@ -89,11 +100,22 @@ def test_how_far_scores_scatter() -> None:
     )
 
 
-def test_rows_left_out_for_each_that_is_trained_on() -> None:
-    assert ratio_of_rows({0: 20, 1: 20, 2: 20}, 3, False) == pytest.approx(1 / 2)
-    assert ratio_of_rows({0: 30, 1: 20, 2: 10}, 3, False) == pytest.approx((30 / 30 + 20 / 40 + 10 / 50) / 3)
-    assert ratio_of_rows({0: 30, 1: 20}, 3, False) == 1 / 2, "while a fold is missing, they count as equal"
-    assert ratio_of_rows({0: 20, 1: 20}, 2, True) == (1 + 1 / 2) / 2, "only what is earlier is trained on"
+@pytest.mark.parametrize(
+    ("rows", "n_folds", "method", "ratio"),
+    [
+        ([20, 20, 20], 3, "kfold", 1 / 2),
+        ([30, 20, 10], 3, "kfold", (30 / 30 + 20 / 40 + 10 / 50) / 3),
+        pytest.param([30, 20], 3, "kfold", 1 / 2, id="while a fold is missing, they count as equal"),
+        pytest.param([20, 20], 2, "time", (1 + 1 / 2) / 2, id="only what is earlier is trained on"),
+        pytest.param([20], 1, "kfold", None, id="a hold-out"),
+    ],
+)
+def test_rows_left_out_for_each_that_is_trained_on(
+    rows: list[int], n_folds: int, method: str, ratio: float | None
+) -> None:
+    config = {"exp": {"split": {"method": method}}}
+    run = run_of(fold_rows=dict(enumerate(rows)), n_folds=n_folds, config=config)
+    assert ratio_of_rows(run) == (None if ratio is None else pytest.approx(ratio))
 
 
 def test_better_only_when_every_interval_says_so() -> None:
@@ -105,44 +127,42 @@ def test_better_only_when_every_interval_says_so() -> None:
     assert together([better, noise]) == together([better, worse]) == "could be noise"
 
 
-def row(scores: list[float], split: str = "a", **about: Any) -> Row:
-    """A row of the board with these scores of its folds."""
-    folds = dict(enumerate(scores))
-    made = {"metric": "accuracy", "n_folds": len(scores), "ratio": 1 / max(1, len(scores) - 1)} | about
-    return Row("", "", Path(), left_out={fold: f"{split}{fold}" for fold in folds}, fold_scores=folds, **made)
+def entry(scores: list[float], rows: str = "a", name: str = "001-one/a", **facts: Any) -> Entry:
+    """A run on the board with these scores of its folds."""
+    return Entry((run_of(name, scores, rows, **facts),))
 
 
 def test_seeds_on_the_same_rows_count_once() -> None:
     """A model that does not depend on its seed: more seeds say nothing more. With other folds, they do."""
     old, new = [0.7, 0.8, 0.75, 0.72], [0.74, 0.81, 0.8, 0.74]
-    one = over_folds([(row(old), row(new))])
-    assert over_folds([(row(old), row(new)) for _ in range(3)]) == one
-    other = over_folds([(row(old, split), row(new, split)) for split in "abc"])
+    one = over_folds([(entry(old), entry(new))])
+    assert over_folds([(entry(old), entry(new)) for _ in range(3)]) == one
+    other = over_folds([(entry(old, split), entry(new, split)) for split in "abc"])
     assert other.high - other.low < 0.9 * (one.high - one.low)
 
 
 def test_the_larger_share_of_rows_left_out_counts() -> None:
     """Of two runs whose folds are not of one size; it gives the wider interval."""
     old, new = [0.7, 0.8, 0.75, 0.72], [0.74, 0.81, 0.8, 0.74]
-    wide = over_folds([(row(old, ratio=0.5), row(new, ratio=0.5))])
-    narrow = over_folds([(row(old, ratio=0.25), row(new, ratio=0.25))])
+    wide = over_folds([(entry(old, n_folds=3), entry(new, n_folds=3))])
+    narrow = over_folds([(entry(old, n_folds=5), entry(new, n_folds=5))])
     assert wide.high - wide.low > narrow.high - narrow.low
-    for ratios in ((0.25, 0.5), (0.5, 0.25)):
-        assert over_folds([(row(old, ratio=ratios[0]), row(new, ratio=ratios[1]))]) == wide
+    for one, other in ((3, 5), (5, 3)):
+        assert over_folds([(entry(old, n_folds=one), entry(new, n_folds=other))]) == wide
 
 
 def test_one_fold_and_several_seeds() -> None:
     """Each seed is a training of its own: Student's t over their differences, whatever share of rows is left out."""
     differences = [0.02, 0.03, 0.01, 0.02]
-    for ratio in (None, 0.25):
-        pairs = [(row([0.7], ratio=ratio), row([0.7 + one], ratio=ratio)) for one in differences]
+    for n_folds in (1, 5):
+        pairs = [(entry([0.7], n_folds=n_folds), entry([0.7 + one], n_folds=n_folds)) for one in differences]
         found = over_folds(pairs)
         low, high = stats.t.interval(0.95, 3, 0.02, numpy.std(differences, ddof=1) / 2)
         assert (found.better_by, found.low, found.high) == pytest.approx((0.02, low, high))
         assert found.verdict == "better"
         with pytest.raises(expkit.Error, match="one training of each"):
             over_folds(pairs[:1])
-    own = [(row([0.7], split, ratio=None), row([0.8], split, ratio=None)) for split in "ab"]
+    own = [(entry([0.7], split, n_folds=1), entry([0.8], split, n_folds=1)) for split in "ab"]
     with pytest.raises(expkit.Error, match="each seed leaves out other rows"):
         over_folds(own)
 
@@ -150,23 +170,24 @@ def test_one_fold_and_several_seeds() -> None:
 # The board
 
 
-def said(*rows: Row, tried: list[Row] | None = None) -> list[str | None]:
-    """What the board says of rows."""
-    scored = [replace(one, score=math.fsum(one.fold_scores.values()), run=str(n)) for n, one in enumerate(rows)]
-    return [one.versus_best for one in against_best(scored, tried)]
+def said(*entries: Entry, tried: list[Entry] | None = None) -> list[str | None]:
+    """What the board says of entries, each of which has a name of its own."""
+    named = [entry(list(one.fold_scores.values()), name=f"001-one/{n}") for n, one in enumerate(entries)]
+    for mine, one in zip(named, entries, strict=True):
+        facts = {key: value for key, value in vars(one.run).items() if key not in ("title", "name")}
+        vars(mine.run).update(facts)
+    return [one.versus_best for one in against_best(named, tried)]
 
 
-def test_which_rows_are_worse_than_the_best() -> None:
+def test_which_runs_are_worse_than_the_best() -> None:
     best, near, far = [0.9, 0.91, 0.92, 0.9, 0.91], [0.9, 0.92, 0.91, 0.9, 0.9], [0.7, 0.72, 0.71, 0.7, 0.72]
-    assert said(row(best), row(near), row(far)) == ["best", "could be noise", "worse"]
-    low, high = [row(scores, greater_is_better=False) for scores in ([0.1, 0.12, 0.11], [0.9, 0.91, 0.92])]
+    assert said(entry(best), entry(near), entry(far)) == ["best", "could be noise", "worse"]
+    low, high = [entry(scores, greater_is_better=False) for scores in ([0.1, 0.12, 0.11], [0.9, 0.91, 0.92])]
     assert said(low, high) == ["best", "worse"]
-    assert said(row(best), row(near, metric="auc"), row(near, split="b")) == ["best", "best", "not comparable"]
-    assert said(row(best), replace(row(near), fold_scores={1: 0.7})) == ["best", None], "one fold in common"
-    by_score = [replace(row(far), score=0.9), replace(row(best), score=0.8)]  # of all rows, such as AUC
-    assert [one.versus_best for one in against_best(by_score)] == ["best", "could be noise"], "its folds are better"
-    holdout = row([0.9], ratio=None)
-    assert said(holdout, row([0.5], ratio=None)) == ["best", None], "one fold says nothing of how scores vary"
+    assert said(entry(best), entry(near, metric="auc"), entry(near, "b")) == ["best", "best", "not comparable"]
+    assert said(entry(best), entry(near, fold_scores={1: 0.7})) == ["best", None], "one fold in common"
+    assert said(entry(far, score=0.9), entry(best, score=0.8)) == ["best", "could be noise"], "its folds are better"
+    assert said(entry([0.9]), entry([0.5])) == ["best", None], "one fold says nothing of how scores vary"
 
 
 def test_how_many_runs_were_tried_counts() -> None:
@@ -175,13 +196,18 @@ def test_how_many_runs_were_tried_counts() -> None:
     scores = seeds_alone(random, 300)
     best = scores.mean(axis=0) + 0.02 + 0.005 * random.normal(size=5)
     other = best - 0.03 + 0.01 * random.normal(size=5)
-    pair = row(best.tolist()), row(other.tolist())
-    assert said(*pair) == ["best", "worse"]
-    many = [replace(row(one), experiment="tried", run=str(number)) for number, one in enumerate(scores.tolist())]
-    assert said(*pair, tried=[*pair, *many]) == ["best", "could be noise"]
-    for about in ({"metric": "auc"}, {"left_out": dict.fromkeys(range(5), "other rows")}):
-        assert said(*pair, tried=[*pair, *[replace(one, **about) for one in many]]) == ["best", "worse"]
-    [one] = against_best([replace(pair[0], score=0.9)], [*pair, *many])
+    pair = entry(best.tolist(), name="1/best"), entry(other.tolist(), name="1/other")
+
+    def answers(tried: list[Entry]) -> list[str | None]:
+        return [one.versus_best for one in against_best(list(pair), [*pair, *tried])]
+
+    def many(**facts: Any) -> list[Entry]:
+        return [entry(one, name=f"2/{number}", **facts) for number, one in enumerate(scores.tolist())]
+
+    assert answers([]) == ["best", "worse"]
+    assert answers(many()) == ["best", "could be noise"]
+    assert answers(many(metric="auc")) == answers(many(rows="others")) == ["best", "worse"]
+    [one] = against_best([pair[0]], [*pair, *many()])
     assert one.versus_runs == 302
 
 
@@ -199,8 +225,8 @@ def test_no_run_is_worse_for_its_luck() -> None:
         noisy = scores.copy()
         noisy[0] += 0.05 * random.normal(size=5)
         for number, each in enumerate((scores, noisy)):
-            rows = [row(one) for one in sorted(each.tolist(), key=sum, reverse=True)]
-            alarms[number] += "worse" in said(*rows)
+            runs = [entry(one) for one in sorted(each.tolist(), key=sum, reverse=True)]
+            alarms[number] += "worse" in said(*runs)
     assert (alarms <= 5).all(), alarms
 
 
@@ -212,7 +238,7 @@ def test_a_run_that_is_worse_is_found() -> None:
         scores[0] -= 0.05
         wild = scores.copy()
         wild[1] = [0.1, 0.5, 0.9, 0.2, 0.6]
-        found += [said(*[row(one) for one in each.tolist()])[0] == "worse" for each in (scores, wild)]
+        found += [said(*[entry(one) for one in each.tolist()])[0] == "worse" for each in (scores, wild)]
     assert (found >= 40).all(), found
 
 
@@ -276,12 +302,10 @@ def test_a_mean_over_rows(rows: int) -> None:
     """The interval is that of the theory, of a mean of differences, whatever the order of the rows."""
     old, new = classes(rows)
     difference = (new["prediction"] == new["target"]) * 1.0 - (old["prediction"] == old["target"])
-    metric, calls = counting(accuracy)
-    found = Jackknife("accuracy", metric, [(old, new)], 1).interval()
+    found = Jackknife("accuracy", accuracy, [(old, new)], 1).interval()
     assert found.better_by == pytest.approx(difference.mean())
     assert half_width(found) == pytest.approx(1.96 * difference.std() / math.sqrt(rows), rel=0.2)
     assert found.low + found.high == pytest.approx(2 * difference.mean())
-    assert sum(calls) < 16 * rows, "each row is scored a few times, not once a part"
     order = numpy.argsort(difference, kind="stable")
     turned = [{name: column[order] for name, column in table.items()} for table in (old, new)]
     assert vars(Jackknife("accuracy", accuracy, [(turned[0], turned[1])], 1).interval()) == pytest.approx(vars(found))
@@ -293,7 +317,7 @@ def test_any_metric_is_compared_with_few_calls() -> None:
     metric, calls = counting(auc)
     jackknife = Jackknife("auc", metric, [(old, new)], 1)
     found = jackknife.interval()
-    assert jackknife.parts == 100 and len([rows for rows in calls if rows > 5000]) <= 2 * (1 + 100 + 6)
+    assert jackknife.parts == 100 and len(calls) == 2 * (1 + 100)
     assert found.better_by == auc(new) - auc(old) and found.low < found.better_by < found.high
     random, resampled = numpy.random.default_rng(0), []
     for _ in range(200):
@@ -341,26 +365,6 @@ def test_seeds_are_averaged() -> None:
     differences = [rmse(tables[1]) - rmse(tables[0]), rmse(tables[3]) - rmse(tables[2])]
     assert found.better_by == pytest.approx(numpy.mean(differences))
     assert found.low < numpy.mean(differences) < found.high
-
-
-def test_what_is_no_mean_is_not_taken_for_one() -> None:
-    old, new = binary(20_000)
-    for metric in (auc, rmse):
-        jackknife = Jackknife("metric", metric, [(old, new)], 1)
-        assert jackknife._if_mean(jackknife._difference(None)) is None
-
-
-def test_the_parts_that_are_not_tried_count() -> None:
-    """A mean over the rows of the parts that are tried, and no mean over the others."""
-    old, new = classes(2000)
-    late = old["id"][Jackknife("", accuracy, [(old, new)], 1)._part >= TRIALS]
-
-    def metric(table: Table) -> float:
-        wrong, is_late = table["prediction"] != table["target"], numpy.isin(table["id"], late)
-        return float((wrong & ~is_late).sum() + (wrong & is_late).sum() ** 0.5) / len(wrong)
-
-    jackknife = Jackknife("metric", metric, [(old, new)], -1)
-    assert jackknife._if_mean(jackknife._difference(None)) is None
 
 
 @pytest.mark.parametrize("groups", [400, 4000])
@@ -429,7 +433,7 @@ def test_false_alarms() -> None:
             together_in = fold[:, None] == fold
             right = [target[numpy.where(together_in, 9e9, one).argmin(axis=1)] == target for one in distances]
             scores = [[float(one[fold == number].mean()) for number in range(n_folds)] for one in right]
-            scored.append((row(scores[0], f"{split}-"), row(scores[1], f"{split}-")))
+            scored.append((entry(scores[0], f"{split}-"), entry(scores[1], f"{split}-")))
             tables = [{"id": numpy.arange(rows), "target": numpy.ones(rows, bool), "prediction": one} for one in right]
             predicted.append((tables[0], tables[1]))
         over = over_folds(scored)
@@ -497,7 +501,7 @@ def compared(*arguments: str) -> dict[str, Any]:
 
 def names() -> dict[str, str]:
     """The whole name of each run by its exp.name."""
-    return {str(row.config.get("exp.name", row.run)): row.name for row in read_board()}
+    return {run.config.exp.name if "exp" in run.config else run.name: run.title for run in read_board()}
 
 
 def files_in(folder: Path) -> dict[Path, int]:
@@ -576,12 +580,14 @@ def test_seeds_of_one_fold(quick: Path) -> None:
     with own_experiment(files("price")) as folder:
         for noise, seed in itertools.product((1.0, 2.0), (1, 2, 3)):
             expkit.run(folder.name, overrides=["exp.n_folds=1", f"exp.train.noise={noise}", f"exp.seed={seed}"])
-        runs = [next(row for row in read_board() if row.config["exp.train.noise"] == noise) for noise in (1.0, 2.0)]
-        assert compared(runs[0].name, runs[1].name)["verdict"] == "could be noise"
-        found = compared(runs[0].name, runs[1].name, "--seeds")
+        runs = [next(run.title for run in read_board() if run.config.exp.train.noise == noise) for noise in (1.0, 2.0)]
+        assert compared(*runs)["verdict"] == "could be noise"
+        found = compared(*runs, "--seeds")
         assert (found["folds"]["folds"], found["folds"]["seeds"], found["verdict"]) == ([0], [1, 2, 3], "worse")
-        assert "(1 fold x 3 seeds, 95 %" in exp("diff", runs[0].name, runs[1].name, "--seeds")
-        assert {row.versus_best for row in against_best(read_board())} == {"best", None}, "one fold on the board"
+        assert "(1 fold x 3 seeds, 95 %" in exp("diff", *runs, "--seeds")
+        assert {one.versus_best for one in against_best(entries(read_board()))} == {"best", None}, (
+            "one fold on the board"
+        )
 
 
 def test_a_blend(price: Path) -> None:
@@ -631,7 +637,7 @@ def test_other_metrics(quick: Path) -> None:
             expkit.run(price.name, overrides=["exp.name=new", "exp.seed=9"])
             assert "rmse may not be the same function in all runs: rmse now gives" in compared("/p", "/new")["reason"]
         with edited(train, "import expkit", "import expkit, no_such_module"):
-            load_experiment.__globals__["modules"].forget(price.name)
+            load_experiment.__globals__["code"].forget(price.name)
             load_experiment.__globals__["_load"].cache_clear()
             found = compared("/p", "/q")
             assert "cannot be loaded: ModuleNotFoundError" in found["rows"]["reason"] and "low" in found["folds"]
@@ -644,8 +650,8 @@ def test_seeds(quick: Path) -> None:
         for noise, seeds in ((1.0, (0, 1, 2)), (1.5, (1, 2, 3))):
             for seed in seeds:
                 expkit.run(folder.name, overrides=[f"exp.train.noise={noise}", f"exp.seed={seed}"])
-        runs = {(row.config["exp.train.noise"], row.seed): row for row in read_board()}
-        found = compared(runs[1.0, 0].name, runs[1.5, 3].name, "--seeds")
+        runs = {(run.config.exp.train.noise, run.seed): run for run in read_board()}
+        found = compared(runs[1.0, 0].title, runs[1.5, 3].title, "--seeds")
         assert found["folds"]["seeds"] == [1, 2] and found["verdict"] == "worse"
         differences = [
             sum(runs[1.0, seed].fold_scores[fold] - runs[1.5, seed].fold_scores[fold] for seed in (1, 2)) / 2
@@ -654,19 +660,19 @@ def test_seeds(quick: Path) -> None:
         assert found["folds"]["low"] == pytest.approx(corrected_t(differences, 1 / 2).low)
         scores = [sum(runs[noise, seed].score or 0 for seed in (1, 2)) / 2 for noise in (1.0, 1.5)]
         assert found["rows"]["better_by"] == pytest.approx(scores[0] - scores[1])
-        assert "(3 folds x 2 seeds, 95 %" in exp("diff", runs[1.0, 0].name, runs[1.5, 3].name, "--seeds")
+        assert "(3 folds x 2 seeds, 95 %" in exp("diff", runs[1.0, 0].title, runs[1.5, 3].title, "--seeds")
         with pytest.raises(expkit.Error, match="differ only in their seed"):
-            exp("diff", runs[1.0, 0].name, runs[1.0, 1].name, "--seeds")
+            exp("diff", runs[1.0, 0].title, runs[1.0, 1].title, "--seeds")
         expkit.run(folder.name, overrides=["exp.train.noise=4.0", "exp.seed=7"])
-        other = next(row for row in read_board() if row.seed == 7)
+        other = next(run.title for run in read_board() if run.seed == 7)
         with pytest.raises(expkit.Error, match="have no seed in common: 7; 1, 2, 3"):
-            exp("diff", other.name, runs[1.5, 3].name, "--seeds")
-        grouped = {row.config["exp.train.noise"]: row for row in grouped_by_seed(read_board())}
+            exp("diff", other, runs[1.5, 3].title, "--seeds")
+        grouped = {one.config["exp.train.noise"]: one for one in grouped_by_seed(entries(read_board()))}
         assert [one.versus_best for one in against_best([grouped[1.0], grouped[4.0]])] == ["best", "worse"]
         (quick / "input/train.csv").write_text("1")
         for noise in (1.0, 1.5):
             expkit.run(folder.name, overrides=[f"exp.train.noise={noise}", "exp.seed=8"])
-        found = compared(runs[1.0, 0].name, runs[1.5, 3].name, "--seeds")
+        found = compared(runs[1.0, 0].title, runs[1.5, 3].title, "--seeds")
         assert found["reason"].startswith("other data: "), "of another seed"
         means = [sum(runs[1.0, seed].fold_scores[fold] for seed in (0, 1, 2)) / 3 for fold in range(3)]
         assert list(grouped[1.0].fold_scores.values()) == pytest.approx(means)
@@ -674,14 +680,14 @@ def test_seeds(quick: Path) -> None:
 
 def test_the_board_knows_the_folds(price: Path) -> None:
     """What the comparison with the best reads of a run is on the board."""
-    rows = {str(row.config.get("exp.name")): row for row in read_board()}
-    assert rows["good"].ratio == 1 / 2 and rows["four"].ratio == pytest.approx(1 / 3) and rows["split"].ratio is None
-    found = against_best([rows[name] for name in ("good", "bad", "same", "four")])
-    assert [one.versus_best for one in found] == [*["not comparable"] * 3, "best"], "other folds"
-    assert [one.versus_best for one in against_best([rows["good"], rows["bad"]])] == ["best", "worse"]
+    found = {one.config.get("exp.name"): one for one in entries(read_board())}
+    assert [ratio_of_rows(found[name].run) for name in ("good", "four", "split")] == [1 / 2, pytest.approx(1 / 3), None]
+    answers = against_best([found[name] for name in ("good", "bad", "same", "four")])
+    assert [one.versus_best for one in answers] == [*["not comparable"] * 3, "best"], "other folds"
+    assert [one.versus_best for one in against_best([found["good"], found["bad"]])] == ["best", "worse"]
 
 
 def test_a_time_split_trains_on_fewer_rows(quick: Path) -> None:
     expkit.run(LIGHT, overrides=["exp.split.method=time"])
-    [row] = read_board()
-    assert row.ratio == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5) / 5)
+    [run] = read_board()
+    assert ratio_of_rows(run) == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5) / 5)

@@ -15,6 +15,7 @@ from helpers import counting, exp
 from light import LIGHT
 
 import expkit
+from expkit.board import entries
 from expkit.errors import Error, NotFound
 from expkit.notes import add_note, read_notes
 
@@ -42,7 +43,7 @@ def test_a_hypothesis_before_and_a_verdict_after(root: Path, notes: Path) -> Non
         ["idea", "sure"],
         "as expected",
     )
-    [found] = expkit.read_board()
+    [found] = entries(expkit.read_board())
     assert found.notes.lines == tuple(about["notes"])
     shown = json.loads(exp("show", "light", "--json"))
     assert shown["notes"] == about["notes"] and shown["verdict"] == "kept"
@@ -135,7 +136,9 @@ def test_cv_and_the_leaderboard(root: Path, notes: Path) -> None:
     exp("note", "light,exp.train.x=50", "--no-lb")
     [about] = noted("light,exp.train.x=50")["runs"]
     assert about["leaderboard"] is None and noted()["leaderboard"]["quality"]["runs"] == 3
-    assert [row.leaderboard for row in expkit.read_board() if row.run == "light,exp.train.x=50"] == [None]
+    assert [one.values["leaderboard"] for one in entries(expkit.read_board()) if one.values["exp.train.x"] == 50] == [
+        None
+    ]
     assert "leaderboard: taken back" in exp("note", "light,exp.train.x=50")
 
 
@@ -158,8 +161,8 @@ def test_a_note_stays_with_its_parameter_set(root: Path, notes: Path) -> None:
         add_note(two, {"text": "of an earlier expkit"})
         assert [about["run"] for about in noted()["runs"]] == [one, f"{two}-larger", two]
         expkit.run(folder.name, overrides=["exp=002"])
-        [row] = expkit.read_board()
-        assert (row.run, row.notes.last("origin")) == ("002-larger", one)
+        [entry] = entries(expkit.read_board())
+        assert (entry.run.name, entry.notes.last("origin")) == ("002-larger", one)
         expkit.run(folder.name, overrides=["exp=001"])
         exp("note", one, "as good")
         (folder / "exp/001.yaml").write_text("name: another\n")
@@ -181,11 +184,11 @@ def test_a_note_is_on_a_version_of_a_run(root: Path, notes: Path) -> None:
         exp("note", f"{LIGHT}/{number}", "--lb", str([0.9, 0.5, 0.4][number]))
     before = noted()["leaderboard"]
     command("exp.name=0", "overwrite=true", x=40.0).train()
-    [row] = [row for row in expkit.read_board() if row.run == "0"]
+    [row] = [entry for entry in entries(expkit.read_board()) if entry.run.name == "0"]
     assert row.score is not None and row.score < 9
     assert row.marks == ("noted on an earlier version",) and noted()["leaderboard"] == before
     exp("note", f"{LIGHT}/0", "--lb", "0.9")
-    assert all(row.marks == () for row in expkit.read_board())
+    assert all(entry.marks == () for entry in entries(expkit.read_board()))
 
 
 def test_a_note_may_hold_any_text(notes: Path) -> None:

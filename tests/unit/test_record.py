@@ -28,7 +28,7 @@ from typer.main import get_command
 
 import expkit
 from expkit import notes, store
-from expkit.board import Row
+from expkit.board import Entry, entries
 from expkit.cli import app
 from expkit.ensemble import blend
 from expkit.errors import one_line
@@ -149,17 +149,17 @@ def commands(one: str, other: str) -> list[list[str]]:
     return found
 
 
-def parts(row: Row) -> list[Callable[[], Any]]:
+def parts(row: Entry) -> list[Callable[[], Any]]:
     """What a program reads of a run."""
-    run = expkit.load_run(row.folder)
+    run, folder = row.run, row.run.folder
     return [
         lambda: run.config.exp.name,
         lambda: [run.test(fold) for fold in run.folds],
         lambda: [run.history(fold) for fold in (*run.folds, None)],
         lambda: [run.result(fold) for fold in (*run.folds, None)],
-        lambda: expkit.curves([row.folder]),
-        lambda: expkit.mistakes(row.folder),
-        lambda: expkit.oof([row.folder]),
+        lambda: expkit.curves([folder]),
+        lambda: expkit.mistakes(folder),
+        lambda: expkit.oof([folder]),
         lambda: expkit.runs(),
     ]
 
@@ -167,8 +167,8 @@ def parts(row: Row) -> list[Callable[[], Any]]:
 NOTED = ("leaderboard", "verdict", "tags", "note", "failure")  # texts of people, which have no checksum
 
 
-def values(row: Row) -> dict[str, Any]:
-    return {key: value for key, value in row.values().items() if key not in NOTED}
+def values(row: Entry) -> dict[str, Any]:
+    return {key: value for key, value in row.values.items() if key not in NOTED}
 
 
 class Reader:
@@ -179,8 +179,8 @@ class Reader:
     """
 
     def __init__(self, sample: Path) -> None:
-        self.known = {row.name: row for row in expkit.read_board(sample / "output")}
-        self.oof = {row.name: expkit.load_run(row.folder).oof for row in self.known.values()}
+        self.known = {row.run.title: row for row in entries(expkit.read_board(sample / "output"))}
+        self.oof = {title: row.run.oof for title, row in self.known.items()}
         self._turn = 0
 
     def read(self, is_forged: bool = False, count: int = 100) -> None:
@@ -190,16 +190,22 @@ class Reader:
             is_forged: somebody has written other scores and sealed them: nobody can see that without the metric.
         """
         with at_once("the board"), contextlib.redirect_stderr(io.StringIO()) as warnings:
-            rows = expkit.read_board()
-        changed = [row for row in rows if row.name not in self.known or values(row) != values(self.known[row.name])]
+            rows = {row.run.title: row for row in entries(expkit.read_board())}
+            changed = [
+                row
+                for title, row in rows.items()
+                if title not in self.known or values(row) != values(self.known[title])
+            ]
         for row in [] if is_forged else changed:
             is_marked = row.marks or warnings.getvalue()
-            table = {} if is_marked else expkit.load_run(row.folder).oof
-            assert is_marked or row.score is None or row.score == TRUTH[str(row.metric)](table), row
-            assert is_marked or row.name not in self.known, (row, self.known[row.name])
-        first = (changed or rows or [None])[self._turn % len(changed or rows or [None])]
-        names = [row.name for row in rows if row is not first] or ["none"]
-        every = commands(first.name if first else "none", names[self._turn % len(names)])
+            table = {} if is_marked else expkit.load_run(row.run.folder).oof
+            assert is_marked or row.score is None or row.score == TRUTH[str(row.run.metric)](table), row
+            assert is_marked or row.run.title not in self.known, (row, self.known[row.run.title])
+        choices = changed or list(rows.values())
+        first = choices[self._turn % len(choices)] if choices else None
+        title = first.run.title if first else "none"
+        names = [name for name in rows if name != title] or ["none"]
+        every = commands(title, names[self._turn % len(names)])
         for number in range(min(count, len(every))):
             command = every[(self._turn + number) % len(every)]
             with contextlib.redirect_stderr(io.StringIO()):
@@ -217,10 +223,10 @@ class Reader:
                     part()
             except (expkit.Error, AttributeError) as error:  # AttributeError: the configuration has no such key
                 assert isinstance(error, expkit.Error) or str(error) in ("exp", "name"), error
-        if first.name in self.known and not first.marks and not is_forged:
-            oof = expkit.load_run(first.folder).oof
-            assert oof.keys() == self.oof[first.name].keys()
-            assert all((oof[name] == column).all() for name, column in self.oof[first.name].items()), first
+        if title in self.known and not first.marks and not is_forged:
+            oof = expkit.load_run(first.run.folder).oof
+            assert oof.keys() == self.oof[title].keys()
+            assert all((oof[name] == column).all() for name, column in self.oof[title].items()), first
 
 
 CONTROLS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -284,9 +290,9 @@ def test_what_is_no_file(sample: Path, damaged: Callable[[], Path], part: int) -
         try:
             with unprivileged():
                 reader.read(count=4 if part else 2)
-                names = {row.name for row in expkit.read_board()}
+                names = {row.title for row in expkit.read_board()}
                 is_run = len(Path(place).parts) > 2
-                lost = {row.name for row in reader.known.values() if not (is_run and place in f"output/{row.name}/")}
+                lost = {title for title in reader.known if not (is_run and place in f"output/{title}/")}
                 assert names >= lost or len(Path(place).parts) < 3, (names, lost)
         except BaseException as error:
             error.add_note(f"{kind} at {place}")

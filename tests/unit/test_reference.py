@@ -99,8 +99,7 @@ MAKERS = {
     "store/marks.py": ("own_marks", "parent_marks", "_mixed_packages"),
     "store/__init__.py": ("read_run", "read_fold", "_changed_file"),
     "store/records.py": ("read_checked",),
-    "compare.py": ("_marked", "_as_one"),
-    "board.py": ("_of_before",),
+    "board.py": ("marks", "flags", "flag_incomparable", "_together"),
     "show.py": ("changed_since",),
 }
 NO_MARKS = {"its values do not fit", "its keys do not fit", " seeds", " more"}  # of `broken run.json (...)`; a column
@@ -110,7 +109,7 @@ NO_MARKS = {"its values do not fit", "its keys do not fit", " seeds", " more"}  
 def test_every_mark_is_in_the_table(file: str, function: str) -> None:
     """Each text of the function, but for what is put in: its keys have no space."""
     tree = ast.parse((SOURCE / file).read_text())
-    [found] = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function]
+    [found] = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == function]
     texts = [node.value for node in ast.walk(found) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     docstring = ast.get_docstring(found, clean=False)
     words = [text for text in texts if (" " in text and text != docstring) or text in ("failed", "partial", "pruned")]
@@ -121,9 +120,9 @@ def test_every_mark_is_in_the_table(file: str, function: str) -> None:
 
 
 def test_every_mark_of_runs_that_do_not_compare_is_in_the_table() -> None:
-    tree = ast.parse((SOURCE / "compare.py").read_text())
-    [found] = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "unlike"]
-    keys = [node.slice for node in ast.walk(found) if isinstance(node, ast.Subscript)]
+    tree = ast.parse((SOURCE / "board.py").read_text())
+    makers = [node for node in tree.body if getattr(node, "name", "") in ("incomparable", "_other_rows")]
+    keys = [key for maker in makers for node in ast.walk(maker) if isinstance(node, ast.Dict) for key in node.keys]
     marks = {key.value for key in keys if isinstance(key, ast.Constant)}
     assert marks == {"other direction", "no common fold", "other target"}
     for mark in [*marks, "other folds", "1150 of 1437 rows", f"{COPY}RUN"]:

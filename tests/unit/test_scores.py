@@ -16,6 +16,7 @@ from helpers import exp
 
 import expkit
 from expkit import store
+from expkit.board import Entry, entries, ordered
 from expkit.config import load_experiment, metric_name
 from expkit.fingerprint import metric_hash
 
@@ -99,8 +100,8 @@ def trained(root: Path) -> list[str]:
 def not_done() -> None:
     """No fold counts and the board shows no score; what is there is JSON."""
     for row in expkit.read_board():
-        assert row.score is None and row.folds_done == 0, row
-        json.dumps(row.values(), allow_nan=False)
+        assert row.score is None and len(row.done) == 0, row
+        json.dumps(Entry((row,)).values, allow_nan=False)
 
 
 # Metrics
@@ -134,7 +135,7 @@ def test_a_metric_that_is_no_number(make: Make, root: Path, returned: str, compl
     assert expkit.run(make(name=name)) == 0.75
     assert trained(root) == ["fold0", "fold1"]
     [row] = expkit.read_board()
-    assert (row.score, row.folds_done, row.marks) == (0.75, 2, ())
+    assert (row.score, len(row.done), row.marks) == (0.75, 2, ())
 
 
 TENSOR = """
@@ -167,10 +168,9 @@ def test_scores_are_sorted_by_the_direction_that_is_said(make: Make) -> None:
         metric = f"def rmse(oof):\n    return {value}\n"
         make_one = make(metric, options="metric=rmse, greater_is_better=False")
         expkit.run(make_one)
-    from expkit.board import ordered
 
-    assert [row.score for row in ordered(expkit.read_board())] == [1, 2, 3]
-    assert [row.score for row in ordered(expkit.read_board(), "-score")] == [3, 2, 1]
+    assert [row.score for row in ordered(entries(expkit.read_board()))] == [1, 2, 3]
+    assert [row.score for row in ordered(entries(expkit.read_board()), "-score")] == [3, 2, 1]
 
 
 @pytest.mark.parametrize(
@@ -208,10 +208,10 @@ def test_another_metric_needs_no_training(make: Make, root: Path) -> None:
     hits = "def hits(oof):\n    return (oof['target'] == oof['prediction']).sum()\n"
     assert expkit.run(make(changed + hits, options="metric=accuracy, other_metrics=[hits]", name=name)) == 0.25
     [row] = expkit.read_board()
-    assert (row.metric, row.score, row.other_metrics, row.marks) == ("accuracy", 0.25, {"hits": 3.0}, ())
+    assert (row.metric, row.score, row.other_scores, row.marks) == ("accuracy", 0.25, {"hits": 3.0}, ())
     assert expkit.run(make(changed + hits, options="metric=hits, other_metrics=[accuracy]", name=name)) == 3.0
     [row] = expkit.read_board()
-    assert (row.metric, row.score, row.other_metrics) == ("hits", 3.0, {"accuracy": 0.25})
+    assert (row.metric, row.score, row.other_scores) == ("hits", 3.0, {"accuracy": 0.25})
     assert expkit.run(make(changed, name=name)) == 0.25
     assert trained(root) == ["fold0", "fold1"]
     at = "def top(oof, k):\n    return float(k)\n"
@@ -259,10 +259,10 @@ def test_a_score_over_the_folds(make: Make, root: Path, capsys: pytest.CaptureFi
     assert "CV auc 1.0000 ± 0.0000 (over all rows 0.7500)  2/2 folds\n" in capsys.readouterr().out
     [row] = expkit.read_board()
     assert (row.score, row.std, row.marks) == (1.0, 0.0, ())
-    about = json.loads(exp("show", row.name, "--json"))
+    about = json.loads(exp("show", row.title, "--json"))
     assert about["score"] == 1.0
     assert about["scores"] == {"auc": {"score": 1.0, "std": 0.0, "over_rows": 0.75, "mean_of_folds": 1.0}}
-    assert "CV auc 1.0000 ± 0.0000 (over all rows 0.7500)  2/2 folds" in exp("show", row.name)
+    assert "CV auc 1.0000 ± 0.0000 (over all rows 0.7500)  2/2 folds" in exp("show", row.title)
     assert 'must be "rows" or "folds", not \'mean\'' in refused(make(AUC, LEVELS, 'metric=auc, score_over="mean"'))
 
 
@@ -478,7 +478,7 @@ def test_a_row_that_two_folds_leave_out(make: Make, root: Path) -> None:
         expkit.run(name)
     assert "2 ids are in fold 0 too, such as [0]" in refused(name, "exp.fold=[1]")
     [row] = expkit.read_board()
-    assert (row.folds_done, row.marks) == (1, ("partial", "fold 1 failed"))
+    assert (len(row.done), row.marks) == (1, ("partial", "fold 1 failed"))
     other_type = GOOD.replace("[10 * n, 10 * n + 1]", "[0, 1] if n == 0 else ['2', '3']")
     assert "the ids are <U1, and those of fold 0 are int64" in refused(make(body=other_type, name=name), "exp.fold=[1]")
 
@@ -585,7 +585,7 @@ def test_any_file_of_a_fold_belongs_to_it(make: Make, root: Path) -> None:
         file = next((root / "output").glob("*/light/fold1")) / name
         file.write_text("a")
         [row] = expkit.read_board()
-        assert row.folds_done == 1 and f"fold1/{name} is cut off or changed" in ", ".join(row.marks)
+        assert len(row.done) == 1 and f"fold1/{name} is cut off or changed" in ", ".join(row.marks)
         file.write_text("ab")
 
 
@@ -791,7 +791,7 @@ def test_data_that_differ_between_folds_are_marked(make: Make, root: Path) -> No
     (root / "input/train.csv").write_text("1\n")
     expkit.run(name, overrides=["exp.fold=[1]"])
     [row] = expkit.read_board()
-    assert row.folds_done == 2 and row.marks == ("mixed data",)
+    assert len(row.done) == 2 and row.marks == ("mixed data",)
     named = make(options="metric=accuracy, inputs=['train.csv']")
     expkit.run(named, overrides=["exp.fold=[0]"])
     (root / "input/other.csv").write_text("a second data set")

@@ -19,7 +19,7 @@ from light import LIGHT
 
 import expkit
 from expkit import fingerprint, tables
-from expkit.compare import grouped_by_seed, with_other_rows
+from expkit.board import entries, flag_incomparable, grouped_by_seed, ranked
 from expkit.config import load_experiment
 from expkit.runner import Run
 
@@ -284,12 +284,12 @@ def four_runs(root: Path) -> Path:
 
 
 def marked() -> dict[str, list[bool]]:
-    rows = with_other_rows(expkit.read_board())
-    return {row.run[-1]: ["other folds" in row.marks] for row in rows}
+    rows = ranked(expkit.read_board())
+    return {row.run.name[-1]: ["other folds" in row.marks] for row in rows}
 
 
 def test_the_board_says_when_folds_differ(four_runs: Path) -> None:
-    rows = {row.run[-1]: row for row in expkit.read_board()}
+    rows = {row.name[-1]: row for row in expkit.read_board()}
     assert rows["1"].split == rows["2"].split != rows["4"].split
     assert rows["1"].split is not None and rows["8"].split is None
     assert marked() == {"1": [False], "2": [False], "4": [True], "8": [True]}
@@ -306,18 +306,17 @@ def test_ten_folds_are_others_than_five(root: Path) -> None:
 def test_seeds_of_other_folds_are_no_average(root: Path) -> None:
     command("exp.seed=1").train()
     command("exp.seed=2", during=with_ids(10)).train()
-    [row] = grouped_by_seed(expkit.read_board())
-    assert (row.seed, row.marks) == ("2 seeds", ("mixed folds",))
+    [row] = grouped_by_seed(entries(expkit.read_board()))
+    assert (row.values["seed"], row.marks) == ("2 seeds", ("mixed folds",))
 
 
 def test_seeds_of_the_same_folds_are_not_marked(root: Path) -> None:
     command("exp.seed=1").train()
     command("exp.seed=2").train()
     command("exp.seed=2", "exp.split.seed=3").train()
-    rows = grouped_by_seed(expkit.read_board())
-    assert sorted((row.seed, row.marks) for row in rows if row.seed == "2 seeds") == [("2 seeds", ())]
-    assert len(rows) == 2
-    assert [row.marks for row in with_other_rows(rows)] == [(), ()]
+    rows = grouped_by_seed(entries(expkit.read_board()))
+    assert {row.values["seed"]: row.marks for row in rows} == {"2 seeds": (), 2: ()}
+    assert [row.marks for row in flag_incomparable(rows)] == [(), ()]
 
 
 def test_another_split_is_another_run(root: Path) -> None:
@@ -380,7 +379,7 @@ def train_rows(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
             try:
                 expkit.run(folder.name, overrides=["exp.n_folds=3", "exp.fold=[0]", *overrides])
             except expkit.Error as error:
-                assert "\n" not in str(error) and not any(row.folds_done for row in expkit.read_board())
+                assert "\n" not in str(error) and not any(len(row.done) for row in expkit.read_board())
                 return str(error)
             return ""
 

@@ -87,7 +87,7 @@ def test_the_mean_of_the_folds(experiments: dict[str, str], root: Path) -> None:
     assert Path(made["path"]).name.startswith(run.title.replace("/", "_")), "its name leads back to the run"
     assert submit(run.title)[1]["path"] == made["path"], "the same again is the same file"
     assert len(list((root / "output/submissions").iterdir())) == 2
-    assert [row.name for row in expkit.read_board()] == [run.title], "a submission is no run"
+    assert [row.title for row in expkit.read_board()] == [run.title], "a submission is no run"
     printed = exp("submit", run.title)
     assert "mean of the test predictions of folds 0, 1, 2" in printed and "fits " in printed
 

@@ -9,37 +9,27 @@ from typing import Any
 
 import pytest
 from commands import command
-from helpers import exp
+from helpers import exp, run_of
 from rich.console import Console
 
 import expkit
-from expkit.board import Row, board_table, columns, hidden_keys
-from expkit.compare import against_best
+from expkit.board import Entry, board_table, columns, grouped_by_seed, hidden_keys
 from expkit.errors import Error, Failed
+from expkit.noise import against_best
 from expkit.notes import Notes
 
 
-def row(name: str, score: float | None = 0.5, notes: dict[str, Any] | None = None, **values: Any) -> Row:
-    experiment, _, run = name.partition("/")
+def row(name: str, score: float = 0.5, notes: dict[str, Any] | None = None, **values: Any) -> Entry:
+    """A run with five folds; `values` of its configuration."""
     train = {"learning_rate": 0.1, "epoch": 5} | values
-    return Row(
-        experiment,
-        run,
-        Path("/nowhere"),
-        metric="accuracy",
-        score=score,
-        std=None if score is None else 0.01,
-        folds_done=5,
-        n_folds=5,
-        seconds=12.0,
-        finished="2026-01-02T03:04:05+00:00",
-        commit="1234567",
-        recorded={"exp": {"name": run, "seed": 1, "fold": [0], "train": train, "runtime": {"workers": len(name)}}},
-        notes=Notes(name, ({"run": run, "time": "", **notes},) if notes else ()),
-    )
+    run = name.partition("/")[2]
+    exp = {"name": run, "seed": 1, "fold": [0], "train": train, "runtime": {"workers": len(name)}}
+    said = ({"run": run, "time": "", **notes},) if notes else ()
+    scores = [score - 0.01, score + 0.01, score, score - 0.01, score + 0.01]
+    return Entry((run_of(name, scores, seed=1, config={"exp": exp}),), Notes(name, said))
 
 
-def printed(rows: list[Row], width: int, chosen: list[str] | None = None) -> list[str]:
+def printed(rows: list[Entry], width: int, chosen: list[str] | None = None) -> list[str]:
     console = Console(file=io.StringIO(), width=width, highlight=False)
     console.print(board_table(rows, width, chosen))
     lines: list[str] = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
@@ -89,7 +79,7 @@ def test_no_heading_is_that_of_another_column() -> None:
 
     one, other = row("001-one/a", time=1, rows=2), row("001-one/b", time=3, rows=4)
     for each in (one, other):
-        each.recorded["exp"]["split"] = {"seed": 42}
+        each.run.config["exp"]["split"] = {"seed": 42}
     assert headings("exp.split.seed") == ["split.seed"]
     assert headings("exp.seed", "exp.split.seed") == headings("exp.seed") + ["split.seed"] == ["seed", "split.seed"]
     assert headings("exp.train.time", "exp.train.rows") == ["train.time", "train.rows"]
@@ -101,8 +91,8 @@ def test_what_has_no_room_is_said() -> None:
     assert missing and hidden_keys(rows, 300) == []
     shown = [column.heading for column in columns(rows) if column.heading.startswith("a_long")]
     assert set(missing) < set(shown)
-    marked = [replace(one, marks=("mixed code",)) for one in rows]
-    assert "mixed code" in printed(marked, 60, [f"exp.train.a_long_parameter_{k}" for k in range(12)])[-1], "always"
+    marked = [replace(one, flags=("other folds",)) for one in rows]
+    assert "other folds" in printed(marked, 60, [f"exp.train.a_long_parameter_{k}" for k in range(12)])[-1], "always"
     line = printed(rows, 80, ["exp.train.a_long_parameter_11"])[-1]
     assert "value 2" in line, "what is asked for has room before what is not"
 
@@ -140,19 +130,9 @@ def test_columns_of_the_command_line(root: Path) -> None:
 def test_which_runs_are_within_noise_of_the_best(root: Path) -> None:
     """By the scores of their folds; a run of other folds does not compare."""
     scores = {"a": [0.9, 0.8, 0.85], "b": [0.895, 0.805, 0.84], "c": [0.5, 0.41, 0.44]}
-    left_out = {fold: f"rows {fold}" for fold in range(3)}
-    rows = [
-        replace(
-            row(f"001-one/{name}", sum(each) / 3),
-            fold_scores=dict(enumerate(each)),
-            ratio=0.5,
-            n_folds=3,
-            left_out=left_out,
-        )
-        for name, each in scores.items()
-    ]
-    other = replace(rows[2], run="d", left_out=left_out | {2: "other rows"})
-    found = {one.run: one.versus_best for one in against_best([*rows, other])}
+    rows = [Entry((run_of(f"001-one/{name}", each),)) for name, each in scores.items()]
+    other = Entry((run_of("001-one/d", scores["c"], rows="other rows"),))
+    found = {one.run.name: one.versus_best for one in against_best([*rows, other])}
     assert found == {"a": "best", "b": "could be noise", "c": "worse", "d": "not comparable"}
     assert "could be noise" in "".join(printed(against_best(rows), 80))
     command("exp.train.x=1").train()
@@ -162,3 +142,31 @@ def test_which_runs_are_within_noise_of_the_best(root: Path) -> None:
     for options in ([], ["--filter", "x=2"], ["--last", "1"]):
         told = exp("board", "--noise", *options)
         assert "\nvs best: 2 runs by quality taken into account\n" in told, "also what is not shown"
+
+
+def test_seeds_of_one_name_are_one_row() -> None:
+    """With the means of all metrics; not a run of another name, whatever its values, and no blend."""
+
+    def one(title: str, seed: int | None, score: float | None) -> Entry:
+        config = {"blend": {}} if seed is None else {"exp": {"name": title[2], "seed": seed}}
+        others = {"o": 2 * score} if score else {}
+        return Entry((run_of(title, [], score=score, seed=seed, other_scores=others, config=config),))
+
+    grouped = grouped_by_seed(
+        [
+            one("a/x", 1, 0.5),
+            one("a/x,exp.seed=2", 2, 0.7),
+            one("a/x,exp.seed=3", 3, None),
+            one("a/y", 2, 0.7),
+            one("blends/b1", None, 1.0),
+            one("blends/b2", None, 0.9),
+        ]
+    )
+    assert [(each.run.title, each.score, each.values["seed"]) for each in grouped] == [
+        ("a/x", pytest.approx(0.6), "2 seeds"),
+        ("a/x,exp.seed=3", None, 3),
+        ("a/y", 0.7, 2),
+        ("blends/b1", 1.0, None),
+        ("blends/b2", 0.9, None),
+    ]
+    assert grouped[0].other_scores == {"o": pytest.approx(1.2)}

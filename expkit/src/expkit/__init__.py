@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 from expkit.project import settle
 
 if TYPE_CHECKING:
-    from expkit.board import Row as Row
     from expkit.board import read_board as read_board
     from expkit.compose import load_config as load_config
     from expkit.config import Config as Config
@@ -53,7 +52,7 @@ _NAMES = {
         "load_experiment",
     ],
     "errors": ["Error", "require"],
-    "board": ["Row", "read_board"],
+    "board": ["read_board"],
     "frames": ["curves", "load_model", "load_module", "load_run", "mistakes", "oof", "predict", "runs"],
     "reproduction": ["Reproduction", "reproduce"],
     "launch": ["main", "run"],

@@ -1,272 +1,356 @@
-"""The board: every run under output/, as rows to filter, to sort and to print."""
+"""The board: every run under output/, as entries to compare, to filter, to sort and to print."""
 
 from __future__ import annotations
 
 import difflib
 import functools
-import hashlib
+import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
-from expkit.config import SplitMethod, flat, is_compared
+from expkit.config import flat, is_compared
+from expkit.data import read_manifest
 from expkit.errors import Error, duration, score_text, strip_control
-from expkit.noise import ratio_of_rows
 from expkit.notes import Notes, read_notes
 from expkit.project import output_dir
-from expkit.store import Run, read_run, run_folders, short_names
+from expkit.store import Run, deviation, find_run, read_run, run_folders, short_names
 from expkit.store.marks import COPY
 
 MOST_ROWS = 50  # that a person reads; a file or another program gets all
+NOT_COMPARABLE = "not comparable"
+GAP = 2  # between two columns of the table
+NARROW = 16  # characters of a cell that may wrap; of a value of the configuration
+Key = TypeVar("Key")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One run, as the board shows it.
+class Entry:
+    """A line of the board: a run, or several that differ only in their seed, with their means.
 
     Attributes:
-        experiment, run: the names of its folders below output/.
-        folder: of the version of the run that counts, a Path.
-        metric: the name of the metric that decides; None while it is not known.
-        greater_is_better: whether a higher score is better.
-        score: the CV score, as `record.Score.value`.
-        std: standard deviation of the scores of the folds (n - 1).
-        folds_done, n_folds: how many folds are done, and how many there are.
-        rows: how many out-of-fold rows the score covers.
-        seed: exp.seed; for grouped runs, how many seeds, as text.
-        seconds: the time of all folds together.
-        finished: when the last fold was done, ISO 8601 in UTC.
-        commit: the first digits of the git commit, with * when the working tree differed from it.
-        marks: what to know about the score: folds are missing, differ in code or data, files are broken.
-        other_metrics: the scores of the other metrics, by name, and the means of test scores that the folds recorded.
-        recorded: the configuration, {"exp": {"seed": 42, ...}}.
-        left_out: by the number of the fold, a hash of the ids that it has left out.
-        targets: the same, a hash of their targets; None: none were saved.
-        made_by: what the metric did, as `Run.made_by`; None: not known.
-        data: hashes of the files of input/ that the folds have been trained with.
-        failure: why the last training of a fold has failed, one line; if several have, of the first fold.
-        notes: what was noted on the run; empty for grouped runs.
-        fold_scores: by the number of the fold, the score of each that is done; for grouped runs, the means.
-        ratio: rows left out, divided by rows trained on, as `noise.ratio_of_rows`; None for a single fold.
-        versus_best: "best", "could be noise", "worse" or "not comparable", from `paired.against_best`; None if it was
-            not asked.
+        runs: these.
+        notes: what was noted on the run; empty for several.
+        flags: why its score does not compare with those of most others: "other folds", "copy of ...".
+        versus_best: "best", "could be noise", "worse" or "not comparable"; None: nobody asked, or knows.
         versus_runs: how many runs that takes into account.
-        id: of the version of the run.
-        differs: the marks for which it does not compare: those of `with_other_rows`, and "copy of ...".
     """
 
-    experiment: str
-    run: str
-    folder: Path
-    metric: str | None = None
-    greater_is_better: bool = True
-    score: float | None = None
-    std: float | None = None
-    folds_done: int = 0
-    n_folds: int | None = None
-    rows: int = 0
-    seed: int | str | None = None
-    seconds: float | None = None
-    finished: str | None = None
-    commit: str | None = None
-    marks: tuple[str, ...] = ()
-    other_metrics: dict[str, float] = field(default_factory=dict)
-    recorded: dict[str, Any] = field(default_factory=dict)
-    left_out: dict[int, str] = field(default_factory=dict)
-    targets: dict[int, str | None] = field(default_factory=dict)
-    made_by: str | None = None
-    data: frozenset[str | None] = frozenset()
-    failure: str | None = None
+    runs: tuple[Run, ...]
     notes: Notes = Notes("")
-    fold_scores: dict[int, float] = field(default_factory=dict)
-    ratio: float | None = None
+    flags: tuple[str, ...] = ()
     versus_best: str | None = None
     versus_runs: int | None = None
-    id: str | None = None
-    differs: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def run(self) -> Run:
+        """The run; of several, the one with the shortest name."""
+        return min(self.runs, key=lambda run: len(run.name))
+
+    @functools.cached_property
+    def score(self) -> float | None:
+        """The CV score, as of `Run`."""
+        scores = [run.score for run in self.runs if run.score is not None]
+        return statistics.fmean(scores) if scores else None
 
     @property
-    def name(self) -> str:
-        """ "<experiment>/<run>"."""
-        return f"{self.experiment}/{self.run}"
+    def std(self) -> float | None:
+        """Standard deviation (n - 1) of the scores of the folds; of several runs, of their scores."""
+        scores = [run.score for run in self.runs if run.score is not None]
+        return self.run.std if len(self.runs) == 1 else deviation(scores)
+
+    @functools.cached_property
+    def fold_scores(self) -> dict[int, float]:
+        """The score of each fold that is done, in all runs."""
+        return _means([run.fold_scores for run in self.runs])
+
+    @functools.cached_property
+    def other_scores(self) -> dict[str, float]:
+        """The scores of the other metrics, and what the folds have recorded under names such as "test_accuracy"."""
+        return _means([run.other_scores for run in self.runs])
 
     @property
-    def split(self) -> str | None:
-        """Which rows all folds leave out, as one hash: equal ones are equal folds. None while folds are missing."""
-        is_whole = len(self.left_out) == self.n_folds
-        return hashlib.sha256(repr(sorted(self.left_out.items())).encode()).hexdigest()[:16] if is_whole else None
+    def marks(self) -> tuple[str, ...]:
+        """What to know about the score: of each run, and of the run among the others."""
+        noted = filter(None, map(self.notes.last_line, ("verdict", "leaderboard")))
+        is_outdated = self.run.id and any(line.get("id", self.run.id) != self.run.id for line in noted)
+        outdated = ["noted on an earlier version"] if is_outdated else []
+        return tuple(dict.fromkeys([*(mark for run in self.runs for mark in run.marks), *outdated, *self.flags]))
 
     @property
-    def leaderboard(self) -> float | None:
-        """The score on the leaderboard, as noted."""
-        score: float | None = self.notes.last("leaderboard")
-        return score
-
-    @property
-    def verdict(self) -> str | None:
-        """ "kept" or "dropped", as noted."""
-        verdict: str | None = self.notes.last("verdict")
-        return verdict
-
-    @property
-    def tags(self) -> list[str]:
-        """The words that it was tagged with, as noted."""
-        return self.notes.tags
-
-    @property
-    def note(self) -> str | None:
-        """What was noted last in words."""
-        return self.notes.texts[-1] if self.notes.texts else None
+    def is_comparable(self) -> bool:
+        """Whether its score compares with those of most runs of its metric, as far as anyone has looked."""
+        return not self.flags and not any(mark.startswith(COPY) for run in self.runs for mark in run.marks)
 
     @property
     def is_failed(self) -> bool:
         """Whether nothing has come of it: no fold is done, and the last training has failed."""
-        return self.failure is not None and not self.folds_done
+        return self.run.failure is not None and not self.run.done
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """The configuration, {"exp.seed": 42, ...}."""
-        return flat(self.recorded)
+        return flat(self.run.config)
+
+    @functools.cached_property
+    def values(self) -> dict[str, Any]:
+        """What the board knows: `COLUMNS`, "marks", the other metrics, the configuration."""
+        columns = {name: column(self) for name, column in COLUMNS.items()}
+        return columns | {"marks": ", ".join(self.marks)} | self.other_scores | self.config
 
     def value(self, key: str) -> Any:
-        """One of `values`; None: the run has no such key.
-
-        Args:
-            key: a column such as "score", the name of a metric, or a key of the configuration such as "exp.seed".
-        """
-        if key in COLUMNS:
-            return getattr(self, key)
-        return self.score if key == self.metric else self.values().get(key)
-
-    def values(self) -> dict[str, Any]:
-        """The columns of the board, then the other metrics, then the configuration."""
-        columns = {key: getattr(self, key) for key in COLUMNS}
-        return columns | {"marks": ", ".join(self.marks)} | self.other_metrics | self.config
+        """One of `values`, or the score by the name of its metric; None: there is none."""
+        return self.score if key == self.run.metric and key not in COLUMNS else self.values.get(key)
 
 
-COLUMNS = (
-    "experiment",
-    "run",
-    "metric",
-    "score",
-    "std",
-    "folds_done",
-    "n_folds",
-    "rows",
-    "split",
-    "seed",
-    "seconds",
-    "finished",
-    "commit",
-    "leaderboard",
-    "verdict",
-    "tags",
-    "note",
-    "failure",
-    "versus_best",
-    "versus_runs",
-)
+def _only(values: Iterable[Any]) -> Any:
+    """What all are; None when they differ."""
+    found = set(values)
+    return found.pop() if len(found) == 1 else None
 
 
-def read_board(output: Path | None = None) -> list[Row]:
+def _means(values: Sequence[Mapping[Key, float]]) -> dict[Key, float]:
+    """The mean of each value that all have."""
+    names = [name for name in values[0] if all(name in each for each in values)]
+    return {name: statistics.fmean(each[name] for each in values) for name in names}
+
+
+COLUMNS: dict[str, Callable[[Entry], Any]] = {
+    "experiment": lambda entry: entry.run.experiment,
+    "run": lambda entry: entry.run.name,
+    "metric": lambda entry: entry.run.metric,
+    "score": lambda entry: entry.score,
+    "std": lambda entry: entry.std,
+    "folds_done": lambda entry: sum(len(run.done) for run in entry.runs),
+    "n_folds": lambda entry: sum(run.n_folds or 0 for run in entry.runs) or None,
+    "rows": lambda entry: sum(run.rows for run in entry.runs),
+    "split": lambda entry: _only(run.split for run in entry.runs),
+    "seed": lambda entry: entry.run.seed if len(entry.runs) == 1 else f"{len({r.seed for r in entry.runs})} seeds",
+    "seconds": lambda entry: round(sum(run.seconds for run in entry.runs), 3) if entry.run.done else None,
+    "finished": lambda entry: max((run.finished for run in entry.runs if run.finished), default=None),
+    "commit": lambda entry: entry.run.commit,
+    "leaderboard": lambda entry: entry.notes.last("leaderboard"),
+    "verdict": lambda entry: entry.notes.last("verdict"),
+    "tags": lambda entry: entry.notes.tags,
+    "note": lambda entry: entry.notes.last("text"),
+    "failure": lambda entry: entry.run.failure,
+    "versus_best": lambda entry: entry.versus_best,
+    "versus_runs": lambda entry: entry.versus_runs,
+}
+HEADINGS = {"LB": "leaderboard", "time": "seconds", "folds": "folds_done", "vs best": "versus_best", "why": "failure"}
+
+
+def read_board(output: Path | None = None) -> list[Run]:
     """Every run, in the order of the folders, without debug runs. Runs are read from the disk, nothing is written.
-
-    Of the copies of a run that has another name now, or is gone, the first is the run, and the others are its copies.
 
     Args:
         output: the folder with the results; None: that of the project.
     """
-    noted = read_notes()
-    rows = [row_of(read_run(folder), noted) for folder in run_folders(output or output_dir())]
-    first = {row.id: row.name for row in reversed(rows) if not row.differs}
-    for place, row in enumerate(rows):
-        if row.id and not row.differs and first[row.id] != row.name:
-            mark = f"{COPY}{first[row.id]}"
-            rows[place] = replace(row, marks=(*row.marks, mark), differs=(mark,))
-    return rows
+    return [read_run(folder) for folder in run_folders(output or output_dir())]
 
 
-def row_of(run: Run, noted: Mapping[str, Notes] | None = None) -> Row:
-    """A run as a row of the board.
+def entries(runs: Iterable[Run]) -> list[Entry]:
+    """Runs as the board shows them, with what was noted on each.
+
+    Of the copies of a run that has another name now, or is gone, the first is the run, and the others are its copies.
+    """
+    noted, first, found = read_notes(), dict[str, str](), list[Entry]()
+    for run in runs:
+        entry = Entry((run,), noted.get(run.title, Notes(run.title)))
+        original = first.setdefault(run.id, run.title) if run.id and entry.is_comparable else run.title
+        found.append(entry if original == run.title else replace(entry, flags=(f"{COPY}{original}",)))
+    return found
+
+
+def ranked(runs: Iterable[Run]) -> list[Entry]:
+    """The whole board: `entries`, flagged where their scores do not compare, best first."""
+    return ordered(flag_incomparable(entries(runs)))
+
+
+# Which scores compare
+
+
+def flag_incomparable(entries: list[Entry]) -> list[Entry]:
+    """The entries, each flagged with what makes its score another one than those of most runs of its problem.
+
+    A problem is a metric of one name. Where two things are equally frequent, the older runs decide. Copies of a run do
+    not count. What data a run was trained with is held against the runs of its own experiment.
+    """
+    counted = [entry.run for entry in entries if entry.score is not None and entry.is_comparable]
+    counted.sort(key=lambda run: run.finished or "")
+    usual = {metric: _Usual(runs) for metric, runs in _grouped(counted, lambda run: run.metric).items()}
+    experiments = _grouped(counted, lambda run: (run.experiment, run.metric))
+    rare = {key: _rare_data(runs) for key, runs in experiments.items()}
+
+    def flags_of(run: Run) -> list[str]:
+        found = usual[run.metric].flags(run)
+        has_rare = run.data & rare.get((run.experiment, run.metric), set())
+        return [*found, "other data"] if has_rare and "mixed data" not in run.marks else found
+
+    return [
+        replace(entry, flags=(*entry.flags, *flags_of(entry.run)))
+        if entry.score is not None and entry.run.metric in usual
+        else entry
+        for entry in entries
+    ]
+
+
+def _grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    groups: dict[Key, list[Item]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return groups
+
+
+class _Usual:
+    """What most runs of a problem have: direction, metric, folds, targets.
 
     Args:
-        noted: as from `read_notes`, which it is when it is None.
+        runs: the oldest first.
     """
-    noted = read_notes() if noted is None else noted
-    notes = noted.get(run.title, Notes(run.title))
-    recorded = run.info["config"] if run.info else {}
-    exp = recorded.get("exp")
-    seed = exp.get("seed") if isinstance(exp, dict) else None
-    marks = run.marks
-    row = Row(
-        run.experiment,
-        run.name,
-        run.folder,
-        metric=run.metric,
-        greater_is_better=run.greater_is_better,
-        n_folds=run.n_folds,
-        folds_done=len(run.done),
-        rows=run.rows,
-        left_out=run.left_out,
-        targets={number: fold.result["target"] for number, fold in run.done.items() if fold.result},
-        made_by=run.made_by,
-        data=frozenset(fold.result["data"] for fold in run.done.values() if fold.result),
-        seed=seed if isinstance(seed, int | str) else None,
-        marks=(*marks, *_of_before(notes, run)),
-        recorded=recorded,
-        failure=next(iter(run.failed.values()), None),
-        notes=notes,
-        id=run.info["id"] if run.info else None,
-        differs=tuple(mark for mark in marks if mark.startswith(COPY)),
-    )
-    score = run.score_of()
-    if score is None:
-        return row
-    others = {metric: found.value for metric in run.metrics if metric != run.metric and (found := run.score_of(metric))}
-    others |= run.test_scores
-    git = run.git
-    commit = f"{git['commit'][:7]}{'*' if git['dirty'] else ''}" if git and git["commit"] else None
-    return replace(
-        row,
-        score=score.value,
-        std=score.std,
-        seconds=round(run.seconds, 3),
-        finished=run.finished,
-        commit=commit,
-        other_metrics=others,
-        fold_scores=score.folds,
-        ratio=_ratio(run, exp),
-    )
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.greater_is_better = Counter(run.greater_is_better for run in runs).most_common(1)[0][0]
+        self.made_by = Counter(run.made_by for run in runs).most_common(1)[0][0]
+        folds = Counter(part for run in runs for part in run.valid_ids.items())
+        targets = Counter(part for run in runs for part in run.targets.items())
+
+        def agreement(run: Run) -> tuple[int, int, int]:
+            """With how many runs it shares a fold; how many folds it shares; how many targets."""
+            shared = [folds[part] for part in run.valid_ids.items()]
+            return max(shared, default=0), sum(shared), sum(targets[part] for part in run.targets.items())
+
+        self.run = max(runs, key=agreement)
+
+    def flags(self, run: Run) -> list[str]:
+        """What is another thing in a run."""
+        found = ["other direction"] if run.greater_is_better != self.greater_is_better else []
+        found += _other_rows(self.run, run)
+        is_other = None not in (self.made_by, run.made_by) and self.made_by != run.made_by
+        return [*found, "other metric"] if is_other else found
 
 
-def _of_before(notes: Notes, run: Run) -> list[str]:
-    """Whether a verdict or a leaderboard score is of a version that another one has replaced."""
-    lines = [line for line in map(notes.last_line, ("verdict", "leaderboard")) if line and "id" in line]
-    is_old = run.info is not None and any(line["id"] != run.info["id"] for line in lines)
-    return ["noted on an earlier version"] if is_old else []
+def incomparable(old: Run, new: Run) -> dict[str, str]:
+    """Why the scores of two runs of one metric do not compare; {} when they do.
+
+    Returns:
+        flags of the second run, each with the same in words.
+    """
+    if old.greater_is_better == new.greater_is_better:
+        return _other_rows(old, new)
+    upward = new if new.greater_is_better else old
+    return {"other direction": f"a higher score is better in {upward.title} alone"} | _other_rows(old, new)
 
 
-def _ratio(run: Run, exp: Any) -> float | None:
-    if run.n_folds is None or run.n_folds < 2:
-        return None
-    split = exp.get("split") if isinstance(exp, dict) else None
-    is_by_time = isinstance(split, dict) and split.get("method") == SplitMethod.time.name
-    rows = {number: fold.result["rows"] for number, fold in run.done.items() if fold.result}
-    return ratio_of_rows(rows, run.n_folds, is_by_time)
+def _other_rows(old: Run, new: Run) -> dict[str, str]:
+    """As `incomparable`, of the rows that the two are scored on."""
+    both = old.valid_ids.keys() & new.valid_ids.keys()
+    if have_other_folds(old, new):
+        is_fewer = old.is_complete and new.is_complete and old.n_folds == new.n_folds and new.rows < old.rows
+        flag = f"{new.rows} of {old.rows} rows" if is_fewer else "other folds"
+        return {flag: f"the folds of {new.title} leave out other rows than those of {old.title}"}
+    if not both:
+        return {"no common fold": f"no fold is done in both {old.title} and {new.title}"}
+    if any(old.targets.get(fold) != new.targets.get(fold) for fold in both):
+        return {"other target": f"the targets of {new.title} are not those of {old.title}"}
+    return {}
 
 
-HEADINGS = {"LB": "leaderboard", "time": "seconds", "folds": "folds_done", "vs best": "versus_best", "why": "failure"}
+def have_other_folds(one: Run, other: Run) -> bool:
+    """Whether a fold of one number leaves out other rows in the two; while folds are missing, those that both have."""
+    if one.valid_ids == other.valid_ids:
+        return False
+    both = one.valid_ids.keys() & other.valid_ids.keys()
+    are_whole = one.is_complete and other.is_complete
+    return are_whole or any(one.valid_ids[fold] != other.valid_ids[fold] for fold in both)
 
 
-def filtered(rows: list[Row], conditions: Iterable[str]) -> list[Row]:
-    """The rows that meet every condition: "score>0.97", "learning_rate=0.003", or a part of a run's name.
+def have_other_data(one: Run, other: Run) -> bool:
+    """Whether a file that both have been trained with had another content; each may have read files of its own."""
+    return one.data != other.data and bool(_rare_data([one, other]))
+
+
+def _rare_data(runs: Sequence[Run]) -> set[str]:
+    """The data, as hashes, with a file of which most of the runs had another content, the oldest first."""
+    counts = Counter(digest for run in runs for digest in run.data if digest)
+    if len(counts) < 2:
+        return set()
+    files = {digest: _files(runs[0].folder.parents[1], digest) for digest in counts}
+    votes: dict[str, Counter[str]] = {}
+    for digest, count in counts.items():
+        for name, content in files[digest].items():
+            votes.setdefault(name, Counter())[str(content)] += count
+    usual = {name: found.most_common(1)[0][0] for name, found in votes.items()}
+    return {digest for digest in counts if any(str(each) != usual[name] for name, each in files[digest].items())}
+
+
+@functools.lru_cache(maxsize=256)
+def _files(output: Path, digest: str) -> dict[str, list[Any]]:
+    return read_manifest(output, digest) or {}
+
+
+def grouped_by_seed(entries: Iterable[Entry]) -> list[Entry]:
+    """Runs that differ only in their seed as one entry; one without a score stays alone."""
+    found: list[Entry] = []
+    for group in _grouped(entries, lambda entry: _without_seed(entry.run)).values():
+        scored = [entry for entry in group if entry.score is not None]
+        found += [_together(scored)] if len(scored) > 1 else scored
+        found += [entry for entry in group if entry.score is None]
+    return found
+
+
+def _together(group: Sequence[Entry]) -> Entry:
+    runs = tuple(entry.run for entry in group)
+    mixed = ["mixed folds"] if any(have_other_folds(runs[0], run) for run in runs) else []
+    flags = dict.fromkeys([*(flag for entry in group for flag in entry.flags), *mixed])
+    return Entry(runs, Notes(group[0].run.title), tuple(flags))
+
+
+def _without_seed(run: Run) -> str:
+    """What is equal in runs that differ only in their seed; a blend has no seed."""
+    config = {key: value for key, value in flat(run.config).items() if key not in ("exp.seed", "exp.fold")}
+    own = run.name if run.seed is None else None
+    return json.dumps([run.experiment, run.metric, own, config], default=str, sort_keys=True)
+
+
+def find_seeds(name: str) -> list[Run]:
+    """The runs that differ only in their seed.
+
+    Args:
+        name: of one of them, as for `find_run`, or a part of the names of all of them, and of no others.
+
+    Raises:
+        Error: no run, or other runs too.
+    """
+    groups = list(_grouped(read_board(), _without_seed).values())
+    try:
+        folder = find_run(name)
+    except Error:
+        found = [group for group in groups if any(name in run.title for run in group)]
+        if not found:
+            raise
+        if len(found) > 1:
+            each = [f"{min((run.title for run in group), key=len)} ({len(group)} seeds)" for group in found[:8]]
+            raise Error(f"{name} may be {', '.join(each)}: name one run of the seeds") from None
+        return found[0]
+    return next((group for group in groups if folder in [run.folder for run in group]), [read_run(folder)])
+
+
+# Which entries, in which order
+
+
+def filtered(entries: list[Entry], conditions: Iterable[str]) -> list[Entry]:
+    """The entries that meet every condition: "score>0.97", "learning_rate=0.003", or a part of a run's name.
 
     Raises:
         Error: a condition names a key that no run has.
@@ -274,11 +358,11 @@ def filtered(rows: list[Row], conditions: Iterable[str]) -> list[Row]:
     for condition in conditions:
         parts = re.fullmatch(r"([\w.]+)\s*(<=|>=|!=|=|<|>)\s*(.*)", condition)
         if parts is None:
-            rows = [row for row in rows if condition in row.name]
+            entries = [entry for entry in entries if condition in entry.run.title]
         else:
-            key = key_of(parts[1], rows)
-            rows = [row for row in rows if _holds(row.value(key), parts[2], parts[3])]
-    return rows
+            key = key_of(parts[1], entries)
+            entries = [entry for entry in entries if _holds(entry.value(key), parts[2], parts[3])]
+    return entries
 
 
 def _holds(value: Any, operator: str, other: str) -> bool:
@@ -292,46 +376,40 @@ def _holds(value: Any, operator: str, other: str) -> bool:
         left, right = float(left), float(right)
     except ValueError:
         pass
-    return bool(_OPERATORS[operator](left, right))
+    return bool({"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}[operator](left, right))
 
 
-_OPERATORS = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
+def ordered(entries: list[Entry], key: str = "score") -> list[Entry]:
+    """The entries sorted by a column or a configuration key, "-key" for the other way round; by score, best first.
 
-
-def ordered(rows: list[Row], key: str = "score") -> list[Row]:
-    """The rows sorted by a column or a configuration key, "-key" for the other way round; by score, best first.
-
-    Rows without a value come last. Scores of different metrics are not mixed, and by score, runs with missing folds
+    Those without a value come last. Scores of different metrics are not mixed, and by score, runs with missing folds
     come after those that have all, and those that a study has pruned last.
 
     Raises:
         Error: no run has the key.
     """
-    key, reverse = key.removeprefix("-"), key.startswith("-")
-    key = key_of(key, rows)
-    with_value = [row for row in rows if row.value(key) is not None]
-    without = [row for row in rows if row.value(key) is None]
+    key, is_reversed = key_of(key.removeprefix("-"), entries), key.startswith("-")
+    with_value = [entry for entry in entries if entry.value(key) is not None]
+    without = [entry for entry in entries if entry.value(key) is None]
     if key == "score":
-        with_value.sort(key=_rank)
-        if reverse:
-            with_value.reverse()
+        with_value = sorted(with_value, key=_rank)[:: -1 if is_reversed else 1]
     else:
-        with_value.sort(key=lambda row: _comparable(row.value(key)), reverse=reverse)
+        with_value.sort(key=lambda entry: _comparable(entry.value(key)), reverse=is_reversed)
     return with_value + without
 
 
-def _rank(row: Row) -> tuple[str, bool, bool, float]:
-    """The place of a run on the board: a score of all folds is worth more than one of a few."""
-    score = row.score or 0.0
-    is_partial = row.folds_done < (row.n_folds or 0) or "mean of folds" in row.marks
-    return row.metric or "", "pruned" in row.marks, is_partial, -score if row.greater_is_better else score
+def _rank(entry: Entry) -> tuple[str, bool, bool, float]:
+    """The position of a run on the board: a score of all folds is worth more than one of a few."""
+    marks, score = entry.marks, entry.score or 0.0
+    is_partial = not all(run.is_complete for run in entry.runs) or "mean of folds" in marks
+    return entry.run.metric or "", "pruned" in marks, is_partial, -score if entry.run.greater_is_better else score
 
 
 def _comparable(value: Any) -> tuple[int, Any]:
     return (0, value) if isinstance(value, int | float) and value == value else (1, str(value))
 
 
-def key_of(name: str, rows: list[Row]) -> str:
+def key_of(name: str, entries: list[Entry]) -> str:
     """The full key that `name` means: a column, as in JSON or as the board heads it, or the end of a configuration key.
 
     Raises:
@@ -340,10 +418,10 @@ def key_of(name: str, rows: list[Row]) -> str:
     name = HEADINGS.get(name, name)
     if name in COLUMNS:
         return name
-    keys = (key for row in rows for key in (*filter(None, [row.metric]), *row.other_metrics, *row.config))
-    known = dict.fromkeys([*COLUMNS, "marks", *keys])
+    metrics = [entry.run.metric for entry in entries if entry.run.metric]
+    known = dict.fromkeys([*COLUMNS, "marks", *metrics, *(key for entry in entries for key in entry.values)])
     found = [name] if name in known else [key for key in known if key.endswith(f".{name}")]
-    if len(found) == 1 or not rows:
+    if len(found) == 1 or not entries:
         return found[0] if found else name
     if found:
         raise Error(f"{name} may be {' or '.join(found)}: give more of the key")
@@ -352,17 +430,16 @@ def key_of(name: str, rows: list[Row]) -> str:
     raise Error(f"no run has a key {name}; {hint}")
 
 
-GAP = 2  # between two columns
-NARROW = 16  # characters of a cell that may wrap; of a value of the configuration
+# As a table
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the board.
+    """A column of the table.
 
     Attributes:
         heading: plain text.
-        cells: one for each row, plain text.
+        cells: one for each entry, plain text.
         worth: which columns stay when not all fit; the smallest first.
         wraps: whether its cells may take several lines.
         right: whether they stand at the right, as numbers do.
@@ -386,73 +463,73 @@ class Column:
         return min(widest, NARROW) if self.wraps else widest
 
 
-def columns(rows: list[Row], chosen: Sequence[str] | None = None, width: int | None = None) -> list[Column]:
-    """Every column that says something of these rows, from left to right.
+def columns(entries: list[Entry], chosen: Sequence[str] | None = None, width: int | None = None) -> list[Column]:
+    """Every column that says something of these entries, from left to right.
 
     Args:
-        chosen: keys of the configuration to show; None: those that differ among the rows.
+        chosen: keys of the configuration to show; None: those that differ among the entries.
         width: of the terminal; where the names of the runs would take more than a quarter of it, they are short ones.
     """
-    titles = {row.name: row.name for row in rows}
+    titles = {entry.run.title: entry.run.title for entry in entries}
     if width is not None and max(map(cell_len, titles), default=0) > width // 4:
         titles = short_names(titles)
-    metrics = {row.metric for row in rows if row.metric}
+    metrics = {entry.run.metric for entry in entries if entry.run.metric}
     metric = next(iter(metrics)) if len(metrics) == 1 else "score"
-    scores = [score_text(row.score, row.std) for row in rows]
-    if len(metrics) > 1:
-        scores = [f"{row.metric} {score}" if score else "" for row, score in zip(rows, scores, strict=True)]
-    others = list(dict.fromkeys(name for row in rows for name in row.other_metrics))
-    spread = " ± std" if any(row.std is not None for row in rows) else ""
+    spread = " ± std" if any(entry.std is not None for entry in entries) else ""
+    others = dict.fromkeys(name for entry in entries for name in entry.other_scores)
+    are_failed = all(entry.run.failure for entry in entries)  # only then they are shown for it
+
+    def column(heading: str, cell: Callable[[Entry], object], worth: int, **how: bool) -> Column:
+        return Column(strip_control(heading), [strip_control(cell(entry) or "") for entry in entries], worth, **how)
+
+    def score(entry: Entry) -> str:
+        return f"{entry.run.metric} " * (len(metrics) > 1 and entry.score is not None) + score_text(
+            entry.score, entry.std
+        )
+
+    def other(name: str, entry: Entry) -> str:
+        return score_text(entry.other_scores.get(name))
+
     found = [
-        Column("run", [titles[row.name] for row in rows], 0),
-        Column(f"{metric}{spread}", scores, 1),
-        *(Column(name, [score_text(row.other_metrics.get(name)) for row in rows], 4) for name in others),
-        Column("LB", [score_text(row.leaderboard) for row in rows], 3),
-        Column("verdict", [row.verdict or "" for row in rows], 3),
-        Column("vs best", [row.versus_best or "" for row in rows], 2),
-        Column("folds", [f"{row.folds_done}/{row.n_folds or '?'}" for row in rows], 2, right=True),
-        *_configuration(rows, chosen),
-        Column("time", ["" if row.seconds is None else duration(row.seconds) for row in rows], 6, right=True),
-        Column("finished", [(row.finished or "").replace("T", " ")[:16] for row in rows], 7),
-        Column("commit", [row.commit or "" for row in rows], 8),
-        Column("tags", [" ".join(row.tags) for row in rows], 5),
-        Column("marks", [", ".join(row.marks) for row in rows], 1, wraps=True),
-        Column("why", _reasons(rows), 1, wraps=True),
+        column("run", lambda entry: titles[entry.run.title], 0),
+        column(f"{metric}{spread}", score, 1),
+        *(column(name, functools.partial(other, name), 4) for name in others),
+        column("LB", lambda entry: score_text(entry.value("leaderboard")), 3),
+        column("verdict", lambda entry: entry.value("verdict"), 3),
+        column("vs best", lambda entry: entry.versus_best, 2),
+        column("folds", lambda entry: f"{entry.value('folds_done')}/{entry.value('n_folds') or '?'}", 2, right=True),
+        *_configuration(entries, chosen),
+        column("time", lambda entry: entry.run.done and duration(entry.value("seconds")), 6, right=True),
+        column("finished", lambda entry: (entry.value("finished") or "").replace("T", " ")[:16], 7),
+        column("commit", lambda entry: entry.run.commit, 8),
+        column("tags", lambda entry: " ".join(entry.notes.tags), 5),
+        column("marks", lambda entry: ", ".join(entry.marks), 1, wraps=True),
+        column("why", lambda entry: entry.run.failure if are_failed else "", 1, wraps=True),
     ]
-    shown = [column for column in found if any(column.cells)]
-    return [
-        Column(strip_control(one.heading), list(map(strip_control, one.cells)), one.worth, one.wraps, one.right)
-        for one in shown
-    ]
+    return [column for column in found if any(column.cells)]
 
 
-def _reasons(rows: list[Row]) -> list[str]:
-    """Why the runs have failed, when they are shown because they have."""
-    reasons = [row.failure or "" for row in rows]
-    return reasons if all(reasons) else [""] * len(rows)
+def _configuration(entries: list[Entry], chosen: Sequence[str] | None) -> list[Column]:
+    """The keys that are chosen, or in which the entries differ; then, of grouped runs, how many seeds each has."""
+    are_grouped = any(len(entry.runs) > 1 for entry in entries)
+    keys = _differing(entries) if chosen is None else list(dict.fromkeys(chosen))
+    keys = [key for key in keys if not (are_grouped and key == "exp.seed")]
+    worth, headings = 5 if chosen is None else 2, _headings(keys)
+    found = [Column(strip_control(headings[key]), [_cell(entry, key) for entry in entries], worth) for key in keys]
+    seeds = [Column("seed", [str(entry.value("seed") or "") for entry in entries], 2)]
+    return found + seeds if are_grouped else found
 
 
-def _configuration(rows: list[Row], chosen: Sequence[str] | None) -> list[Column]:
-    keys = _differing(rows) if chosen is None else list(dict.fromkeys(chosen))
-    if any(isinstance(row.seed, str) for row in rows):  # grouped by it
-        keys = [key for key in keys if key != "exp.seed"]
-    headings = _shortest(keys)
-    found = [Column(headings[key], [_value(row, key) for row in rows], 5 if chosen is None else 2) for key in keys]
-    if any(isinstance(row.seed, str) for row in rows):
-        found.append(Column("seed", [str(row.seed or "") for row in rows], 2))
-    return found
-
-
-def _differing(rows: list[Row]) -> list[str]:
-    """The keys of the configuration that have several values among the rows, in the order of the configuration."""
+def _differing(entries: list[Entry]) -> list[str]:
+    """The keys of the configuration that have several values among the entries, in the order of the configuration."""
     values: dict[str, set[str]] = {}
-    for row in rows:
-        for key, value in row.config.items():
+    for entry in entries:
+        for key, value in entry.config.items():
             values.setdefault(key, set()).add(repr(value))
     return [key for key, each in values.items() if len(each) > 1 and is_compared(key) and key != "exp.n_folds"]
 
 
-def _shortest(keys: list[str]) -> Mapping[str, str]:
+def _headings(keys: list[str]) -> Mapping[str, str]:
     """What each key is called: its last part, or as much of its end as tells it from the others and from a column."""
     taken = {*COLUMNS, *HEADINGS, "marks"}
     names = {} if "seed" in keys else {"exp.seed": "seed"}
@@ -463,44 +540,36 @@ def _shortest(keys: list[str]) -> Mapping[str, str]:
     return names
 
 
-def _value(row: Row, key: str) -> str:
-    value: Any = row.value(key)
+def _cell(entry: Entry, key: str) -> str:
+    value = entry.value(key)
     if value is None:
-        return "" if key not in row.config else "null"
-    text = f"{value:.6g}" if isinstance(value, float) else strip_control(value)
-    return text if len(text) <= NARROW else f"{text[: NARROW - 1]}…"
+        return "null" if key in entry.config else ""
+    cell = f"{value:.6g}" if isinstance(value, float) else strip_control(value)
+    return cell if len(cell) <= NARROW else f"{cell[: NARROW - 1]}…"
 
 
-def board_table(rows: list[Row], width: int, chosen: Sequence[str] | None = None) -> Table:
-    """The rows as a table of at most `width` characters; columns that do not fit are left out, the least worth first.
+def board_table(entries: list[Entry], width: int, chosen: Sequence[str] | None = None) -> Table:
+    """The entries as a table of at most `width` characters, without the columns that do not fit, the least worth first.
 
     Args:
         chosen: as of `columns`.
     """
-    found = columns(rows, chosen, width)
-    kept: list[int] = []
-    room = width + GAP
-    for place in sorted(range(len(found)), key=lambda place: (found[place].worth, place)):
-        if found[place].width + GAP <= room:
-            room -= found[place].width + GAP
-            kept.append(place)
+    found, kept, room = columns(entries, chosen, width), list[int](), width + GAP
+    for index in sorted(range(len(found)), key=lambda index: found[index].worth):
+        if found[index].width + GAP <= room:
+            room -= found[index].width + GAP
+            kept.append(index)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for place in sorted(kept):
-        column = found[place]
-        table.add_column(
-            Text(column.title),
-            justify="right" if column.right else "left",
-            overflow="fold",
-            no_wrap=not column.wraps,
-            style="yellow" if column.heading == "marks" else "",
-        )
-    for number, row in enumerate(rows):
-        line = [Text(found[place].cells[number]) for place in sorted(kept)]
-        table.add_row(*line, style="dim" if row.score is None else "")
+    for column in (found[index] for index in sorted(kept)):
+        justify, style = ("right" if column.right else "left"), ("yellow" if column.heading == "marks" else "")
+        table.add_column(Text(column.title), justify=justify, overflow="fold", no_wrap=not column.wraps, style=style)
+    for number, entry in enumerate(entries):
+        line = [Text(found[index].cells[number]) for index in sorted(kept)]
+        table.add_row(*line, style="dim" if entry.score is None else "")
     return table
 
 
-def hidden_keys(rows: list[Row], width: int) -> list[str]:
+def hidden_keys(entries: list[Entry], width: int) -> list[str]:
     """Which keys of the configuration differ and have no column in a terminal of `width` characters."""
-    shown = {str(column.header).replace("\n", "") for column in board_table(rows, width).columns}
-    return [column.heading for column in _configuration(rows, None) if column.heading not in shown]
+    shown = {str(column.header).replace("\n", "") for column in board_table(entries, width).columns}
+    return [column.heading for column in _configuration(entries, None) if column.heading not in shown]

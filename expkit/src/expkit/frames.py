@@ -11,8 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from expkit import code
-from expkit.board import COLUMNS, Row, ordered, read_board
-from expkit.compare import with_other_rows
+from expkit.board import COLUMNS, Entry, ranked, read_board
 from expkit.errors import Error, require
 from expkit.files import regular
 from expkit.project import display_path
@@ -133,13 +132,13 @@ def runs(output: Path | None = None) -> pandas.DataFrame:
     Raises:
         Error: pandas is not installed.
     """
-    return frame_of(ordered(with_other_rows(read_board(output))))
+    return frame_of(ranked(read_board(output)))
 
 
-def frame_of(rows: Sequence[Row]) -> pandas.DataFrame:
-    """Rows of the board as a DataFrame, as from `runs`."""
+def frame_of(entries: Sequence[Entry]) -> pandas.DataFrame:
+    """Entries of the board as a DataFrame, as from `runs`."""
     pandas = _pandas()
-    frame = pandas.DataFrame([row.values() for row in rows], columns=None if rows else [*COLUMNS, "marks"])
+    frame = pandas.DataFrame([entry.values for entry in entries], columns=None if entries else [*COLUMNS, "marks"])
     frame["finished"] = pandas.to_datetime(frame["finished"], utc=True, errors="coerce")
     return frame
 

@@ -469,19 +469,15 @@ def _number(file: Path) -> tuple[int, Path]:
 
 
 def _print_board(found: list[store.Run]) -> None:
-    from expkit.board import MOST_ROWS, board_table, ordered, row_of
-    from expkit.compare import with_other_rows
+    from expkit.board import MOST_ROWS, board_table, ranked
     from expkit.errors import new_console
-    from expkit.notes import read_notes
 
-    noted = read_notes()
-    rows = ordered(with_other_rows([row_of(run, noted) for run in found]))
-    if not rows:
+    if not found:
         return
     console = new_console()
-    console.print(board_table(rows[:MOST_ROWS], console.width))
-    if len(rows) > MOST_ROWS:
-        console.print(f"{len(rows) - MOST_ROWS} more: uv run exp board --all", markup=False)
+    console.print(board_table(ranked(found)[:MOST_ROWS], console.width))
+    if len(found) > MOST_ROWS:
+        console.print(f"{len(found) - MOST_ROWS} more: uv run exp board --all", markup=False)
 
 
 MOMENT = 2  # seconds for a job that is stopped, to say so

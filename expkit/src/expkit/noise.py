@@ -1,14 +1,4 @@
-"""Better, or noise? The difference of a metric over the rows that are scored: the delete-a-group jackknife.
-
-The rows are dealt by their ids to 20 to 100 parts. Without each part in turn, the difference of the two scores changes
-a little; how much says how far it varies with the rows that are scored. Quenouille 1956 and Tukey 1958; by groups, of
-any metric: Shao and Tu: The Jackknife and Bootstrap, 1995, chapter 2; of unequal sizes: Busing, Meijer and van der
-Leeden: Delete-m jackknife for unequal m, Statistics and Computing 9, 1999. How a score varies with the rows that are
-trained on, the folds and seeds tell (`paired.over_folds`).
-
-There is no chance and no clock in it: the same runs give the same bytes on any machine. The metric is called twice per
-part. A bootstrap calls it thousands of times, and is no nearer to the truth (benchmarks/README.md).
-"""
+"""Better, or noise? What the scores of folds, and out-of-fold rows, say of a difference, with its 95 % interval."""
 
 from __future__ import annotations
 
@@ -18,12 +8,13 @@ import statistics
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from expkit.board import NOT_COMPARABLE, Entry, have_other_data, incomparable, ordered
+from expkit.config import SplitMethod
 from expkit.errors import Error, require
-from expkit.scores import score
-from expkit.tables import digests
+from expkit.store import Run
 
 if TYPE_CHECKING:
     import numpy
@@ -33,7 +24,6 @@ if TYPE_CHECKING:
 
     Pairs = Sequence[tuple[Columns, Columns]]
 
-
 CONFIDENCE = 0.95
 BETTER, WORSE, NOISE = "better", "worse", "could be noise"
 ONE_TRAINING = (
@@ -42,6 +32,8 @@ ONE_TRAINING = (
 )
 WILD = 5  # times the variance that half of the runs stay below
 ENOUGH = 1000  # degrees of freedom: with more, quantiles stay what they are
+FEWEST, MOST = 20, 100  # parts; fewer rows, or groups of rows, tell too little
+MOST_ROWS = 40_000_000  # that all calls of the metric for one run get: with more than 400,000 there are fewer parts
 
 
 @dataclass(frozen=True)
@@ -60,6 +52,15 @@ class Interval:
         return BETTER if self.low > 0 else WORSE if self.high < 0 else NOISE
 
 
+def together(intervals: Iterable[Interval]) -> str:
+    """What several intervals of one difference say: NOISE unless all say the same."""
+    verdicts = {interval.verdict for interval in intervals}
+    return verdicts.pop() if len(verdicts) == 1 else NOISE
+
+
+# Over folds
+
+
 @dataclass(frozen=True)
 class Runs:
     """The runs that two were chosen from.
@@ -76,12 +77,6 @@ class Runs:
 
 
 PAIR = Runs()
-
-
-def together(intervals: Iterable[Interval]) -> str:
-    """What several intervals of one difference say: NOISE unless all say the same."""
-    verdicts = {interval.verdict for interval in intervals}
-    return verdicts.pop() if len(verdicts) == 1 else NOISE
 
 
 def corrected_t(differences: Sequence[float], ratio: float, runs: Runs = PAIR) -> Interval:
@@ -117,6 +112,50 @@ def corrected_t(differences: Sequence[float], ratio: float, runs: Runs = PAIR) -
     return Interval(mean, mean - half, mean + half)
 
 
+def over_folds(pairs: Sequence[tuple[Entry, Entry]], runs: Runs = PAIR) -> Interval:
+    """By how much the second runs are better, from the scores of their trainings.
+
+    Args:
+        pairs: two runs; or a pair for each seed. The differences of seeds that leave out the same rows are averaged and
+            count as one: the luck with these rows is in all of them. Counted each, they give intervals that are too
+            narrow, the more seeds the narrower, even of a model that does not heed its seed (benchmarks/noise.py). Of
+            one fold, each seed counts: its luck with the rows left out is for the test over rows to judge.
+        runs: that the two were chosen from.
+
+    Raises:
+        Error: as of `corrected_t`.
+    """
+    found: dict[str, list[float]] = {}
+    for old, new in pairs:
+        sign = 1 if old.run.greater_is_better else -1
+        for fold in sorted(old.fold_scores.keys() & new.fold_scores.keys()):
+            difference = sign * (new.fold_scores[fold] - old.fold_scores[fold])
+            found.setdefault(old.run.valid_ids[fold], []).append(difference)
+    if len(found) == 1:
+        return corrected_t(next(iter(found.values())), 0.0, runs)
+    ratios = [ratio for pair in pairs for entry in pair if (ratio := ratio_of_rows(entry.run)) is not None]
+    require(bool(ratios), "each seed leaves out other rows, and it is not known how many each has trained on")
+    return corrected_t([statistics.fmean(each) for each in found.values()], max(ratios), runs)
+
+
+def ratio_of_rows(run: Run) -> float | None:
+    """How many rows are left out for each that is trained on, in the mean of the folds; None for a single fold.
+
+    While folds are missing, they count as equal.
+    """
+    rows, n_folds = run.fold_rows, run.n_folds
+    if n_folds is None or n_folds < 2:
+        return None
+    exp = run.config.get("exp")
+    split = exp.get("split") if isinstance(exp, dict) else None
+    if isinstance(split, dict) and split.get("method") == SplitMethod.time.name:  # only earlier rows are trained on
+        return statistics.fmean(1 / (fold + 1) for fold in range(n_folds))
+    whole = sum(rows.values())
+    if len(rows) < n_folds or whole in rows.values():
+        return 1 / (n_folds - 1)
+    return statistics.fmean(number / (whole - number) for number in rows.values())
+
+
 def scatter(scores: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, int]]:
     """How far the score of each run in a fold is from what its run and its fold give it: variance, degrees of freedom.
 
@@ -149,27 +188,9 @@ def _variance(values: Sequence[float]) -> float:
     return sum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
-def ratio_of_rows(rows: Mapping[int, int], n_folds: int, is_by_time: bool) -> float:
-    """How many rows are left out for each that is trained on, in the mean of the folds.
-
-    Args:
-        rows: how many rows each fold that is done leaves out, by its number. While some are missing, folds count as
-            equal.
-        n_folds: 2 or more.
-        is_by_time: whether only earlier rows are trained on: fold 0 by as many as it leaves out, fold 1 by twice as
-            many, ...
-    """
-    if is_by_time:
-        return statistics.fmean(1 / (fold + 1) for fold in range(n_folds))
-    whole = sum(rows.values())
-    if len(rows) < n_folds or whole in rows.values():
-        return 1 / (n_folds - 1)
-    return statistics.fmean(number / (whole - number) for number in rows.values())
-
-
 @functools.lru_cache(maxsize=1024)
 def t_quantile(freedom: int, confidence: float = CONFIDENCE) -> float:
-    """The t with P(|T| < t) = confidence, T of Student's distribution; by halving.
+    """The t with P(|T| < t) = confidence, T of Student's distribution; by bisection.
 
     Without SciPy, whose import takes longer than the board.
     """
@@ -191,15 +212,95 @@ def _within(angle: float, freedom: int) -> float:
     return 2 / math.pi * (angle + total) if odd else total
 
 
-FEWEST, MOST = 20, 100  # parts; fewer rows, or groups of rows, tell too little
-MOST_ROWS = 40_000_000  # that all calls of the metric for one run get: with more than 400,000 there are fewer parts
-TRIALS = 5  # parts to try, of a metric that may be a mean
-NEGLIGIBLE = 1e-3  # of a standard deviation
+# Among many runs
+
+
+def require_comparable(old: Run, new: Run) -> None:
+    """Raise an `Error` that says why two runs cannot be compared, if so: other metric, folds, target, data, ..."""
+    for run in (old, new):
+        require(bool(run.fold_scores), f"{run.title} has no finished fold")
+    require(old.metric == new.metric, f"other metric: {old.metric} in {old.title}, {new.metric} in {new.title}")
+    reasons = [f"{flag}: {reason}" for flag, reason in incomparable(old, new).items()]
+    require(not reasons, "; ".join(reasons))
+    require_same_data(old, new)
+
+
+def require_same_data(old: Run, new: Run) -> None:
+    """Raise an `Error` when a file that both have been trained with had another content."""
+    require(
+        not have_other_data(old, new),
+        f"other data: a file in input/ has changed between the trainings of {old.title} and {new.title}",
+    )
+
+
+def against_best(entries: list[Entry], tried: list[Entry] | None = None) -> list[Entry]:
+    """The entries, each with what its folds say of it against the best run of its metric; None: they say nothing.
+
+    By `corrected_t` at 95 % for all pairs of the runs that were tried with the metric, as the best of many is partly
+    lucky. One fold says nothing. Reads no file but, where the data differ, their lists.
+
+    Args:
+        entries: as from `flag_incomparable`; one that is flagged is "not comparable", and never the best.
+        tried: all runs, also those that are not to be shown; None: `entries`.
+    """
+    best: dict[str | None, _Best] = {}
+    for entry in ordered(entries):
+        if entry.score is not None and entry.is_comparable and entry.run.metric not in best:
+            best[entry.run.metric] = _Best(entry, entries if tried is None else tried)
+    return [entry if entry.score is None else _judged(entry, best.get(entry.run.metric)) for entry in entries]
+
+
+def _judged(entry: Entry, best: _Best | None) -> Entry:
+    not_comparable = replace(entry, versus_best=NOT_COMPARABLE)
+    if best is None or not entry.is_comparable:
+        return not_comparable
+    try:
+        require_comparable(best.entry.run, entry.run)
+    except Error:
+        return not_comparable
+    versus_best = "best" if entry is best.entry else best.verdict_on(entry)
+    return replace(entry, versus_best=versus_best, versus_runs=best.count)
+
+
+class _Best:
+    """The best run of a metric.
+
+    Args:
+        entries: the runs that it was chosen from, and others, which do not count.
+    """
+
+    def __init__(self, entry: Entry, entries: list[Entry]) -> None:
+        alike = [one for one in entries if one.fold_scores and one.run.metric == entry.run.metric and one.is_comparable]
+        tried = [one for one in alike if not incomparable(entry.run, one.run)]
+        whole = [one for one in tried if one.fold_scores.keys() == entry.fold_scores.keys()]
+        self.entry, self.count = entry, len(tried)
+        scores = {one.run.title: [one.fold_scores[fold] for fold in entry.fold_scores] for one in whole}
+        self.scatter = scatter(scores)
+
+    def verdict_on(self, entry: Entry) -> str | None:
+        """WORSE or NOISE; None: the folds say nothing."""
+        own, other = (self.scatter.get(one.run.title, (0.0, 0)) for one in (self.entry, entry))
+        runs = Runs(self.count, own[0] + other[0], own[1])  # it was chosen for its luck, not the other one
+        try:
+            return WORSE if over_folds([(self.entry, entry)], runs).verdict == WORSE else NOISE
+        except Error:
+            return None
+
+
+# Over rows
 
 
 @dataclass(frozen=True)
 class Jackknife:
-    """A metric, and runs whose rows are left out part by part.
+    """The delete-a-group jackknife: how far the difference of a metric varies with the rows that are scored.
+
+    The rows are dealt by their ids to 20 to 100 parts. Without each part in turn, the difference of the two scores
+    changes a little. Quenouille 1956 and Tukey 1958; by groups, of any metric: Shao and Tu: The Jackknife and
+    Bootstrap, 1995, chapter 2; of unequal sizes: Busing, Meijer and van der Leeden: Delete-m jackknife for unequal m,
+    Statistics and Computing 9, 1999. How a score varies with the rows that are trained on, `over_folds` tells.
+
+    There is no chance and no clock in it: the same runs give the same bytes on any machine. The metric is called twice
+    per part. A bootstrap calls it thousands of times, and is no nearer to the truth (benchmarks/README.md).
 
     Args:
         name, metric: of an experiment.
@@ -215,25 +316,6 @@ class Jackknife:
     sign: int
     groups: numpy.ndarray | None = None
 
-    def interval(self) -> Interval:
-        """By how much the second of each pair is better: Student's t over the parts.
-
-        Raises:
-            Error: there are too few rows; or the metric fails, be it without some of the rows.
-        """
-        import numpy
-
-        what = "rows" if self.groups is None else "groups of rows"
-        require(self.count >= FEWEST, f"{self.count} {what} are too few: {FEWEST} are needed")
-        with warnings.catch_warnings(action="ignore"):  # a metric may warn of parts, which nobody chose
-            better_by = self._difference(None)
-            values = self._if_mean(better_by)
-            if values is None:
-                values = self._pseudo_values(better_by)
-        variance = float(numpy.mean((values - better_by) ** 2 / (1 / self._shares - 1)))
-        half = t_quantile(self.parts - 1) * math.sqrt(variance)
-        return Interval(better_by, better_by - half, better_by + half)
-
     @property
     def rows(self) -> int:
         return len(self.pairs[0][0]["id"])
@@ -246,8 +328,7 @@ class Jackknife:
     @property
     def parts(self) -> int:
         """How many there are: of about the square root of n rows each, which quantiles need (Shao and Wu 1989)."""
-        most = min(MOST, math.isqrt(self.count), MOST_ROWS // self.rows)
-        return max(FEWEST, most)
+        return max(FEWEST, min(MOST, math.isqrt(self.count), MOST_ROWS // self.rows))
 
     @functools.cached_property
     def _units(self) -> tuple[numpy.ndarray, numpy.ndarray]:
@@ -258,73 +339,44 @@ class Jackknife:
             return self.pairs[0][0]["id"], numpy.arange(self.rows)
         return numpy.unique(self.groups, return_inverse=True)
 
-    @functools.cached_property
-    def _part(self) -> numpy.ndarray:
-        """The number of the part of each row, (n,): as if by chance, and the same in any order of the rows."""
-        import numpy
+    def interval(self) -> Interval:
+        """By how much the second of each pair is better: Student's t over the parts.
 
-        units, unit = self._units
-        place = numpy.argsort(numpy.argsort(digests(units), kind="stable"), kind="stable")
-        part: numpy.ndarray = (place * self.parts // self.count)[unit]
-        return part
-
-    @functools.cached_property
-    def _shares(self) -> numpy.ndarray:
-        """The share of the rows that each part has, (parts,)."""
-        import numpy
-
-        return numpy.bincount(self._part) / self.rows
-
-    def _scores(self, is_in: numpy.ndarray | None) -> list[float]:
-        """Of each table, over some rows or all; one pair after the other."""
-        tables = [table for pair in self.pairs for table in pair]
-        return [score(self.name, self.metric, table if is_in is None else _at(is_in, table)) for table in tables]
-
-    def _difference(self, is_in: numpy.ndarray | None) -> float:
-        """By how much the second of each pair is better over some rows, or all."""
-        scores = self._scores(is_in)
-        return self.sign * (math.fsum(scores[1::2]) - math.fsum(scores[::2])) / len(self.pairs)
-
-    def _pseudo_value(self, number: int, whole: float) -> float:
-        """What a part adds to the difference, as if that were a mean over rows."""
-        share = float(self._shares[number])
-        try:
-            return (whole - (1 - share) * self._difference(self._part != number)) / share
-        except Error as error:  # it had a value for all rows
-            raise Error(f"without {share:.0%} of the rows there is no score: {str(error).partition(';')[0]}") from error
-
-    def _pseudo_values(self, whole: float) -> numpy.ndarray:
+        Raises:
+            Error: there are too few rows; or the metric fails, be it without some of the rows.
+        """
         import numpy
         from rich.console import Console
         from rich.progress import track
 
+        from expkit.tables import digests
+
+        what = "rows" if self.groups is None else "groups of rows"
+        require(self.count >= FEWEST, f"{self.count} {what} are too few: {FEWEST} are needed")
+        units, unit = self._units  # dealt as if by chance, and the same in any order of the rows
+        position = numpy.argsort(numpy.argsort(digests(units), kind="stable"), kind="stable")
+        part = (position * self.parts // self.count)[unit]
+        shares = numpy.bincount(part) / self.rows
         console, is_quiet = Console(stderr=True), not sys.stderr.isatty()
-        numbers = track(range(self.parts), "comparing rows", console=console, transient=True, disable=is_quiet)
-        return numpy.array([self._pseudo_value(number, whole) for number in numbers])
+        with warnings.catch_warnings(action="ignore"):  # a metric may warn of parts, which nobody chose
+            better_by, values = self._difference(None), []
+            for number in track(range(self.parts), "comparing rows", console=console, transient=True, disable=is_quiet):
+                share = float(shares[number])
+                try:
+                    values.append((better_by - (1 - share) * self._difference(part != number)) / share)
+                except Error as error:  # it had a value for all rows
+                    reason = str(error).partition(";")[0]
+                    raise Error(f"without {share:.0%} of the rows there is no score: {reason}") from error
+        variance = float(numpy.mean((numpy.array(values) - better_by) ** 2 / (1 / shares - 1)))
+        half = t_quantile(self.parts - 1) * math.sqrt(variance)
+        return Interval(better_by, better_by - half, better_by + half)
 
-    def _if_mean(self, whole: float) -> numpy.ndarray | None:
-        """The pseudo-values of a metric that is a mean over rows: the difference in each part; None: it is none.
+    def _difference(self, is_in: numpy.ndarray | None) -> float:
+        """By how much the second of each pair is better over some rows, or all; the mean over the pairs."""
+        from expkit.scores import score
 
-        Then all rows are scored once, instead of once per part. It is a mean when the pseudo-values that are tried are
-        what the parts have, and the mean of the parts is the difference over all rows; both up to what changes no
-        interval.
-        """
-        import numpy
-
-        values: list[float] = []
-        try:
-            rounding = 1e-12 * max(map(abs, self._scores(self._part == 0)))
-            for number in range(self.parts):
-                values.append(self._difference(self._part == number))
-                if number == TRIALS - 1:
-                    tried = [self._pseudo_value(each, whole) for each in range(TRIALS)]
-                    if numpy.abs(numpy.subtract(values, tried)).max() > NEGLIGIBLE * numpy.std(values) + rounding:
-                        return None
-        except Error:  # a metric that a few rows are not enough for
-            return None
-        error = NEGLIGIBLE * float(numpy.std(values)) / math.sqrt(self.parts) + rounding
-        return numpy.array(values) if abs(float(numpy.average(values, weights=self._shares)) - whole) <= error else None
-
-
-def _at(is_in: numpy.ndarray, table: Columns) -> Columns:
-    return {name: column[is_in] for name, column in table.items()}
+        tables = [table for pair in self.pairs for table in pair]
+        if is_in is not None:
+            tables = [{name: column[is_in] for name, column in table.items()} for table in tables]
+        scores = [score(self.name, self.metric, table) for table in tables]
+        return self.sign * (math.fsum(scores[1::2]) - math.fsum(scores[::2])) / len(self.pairs)

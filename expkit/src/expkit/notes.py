@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
 from statistics import correlation
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from rich.console import Console
 
@@ -25,11 +25,8 @@ from expkit.config import name_of, parameter_sets
 from expkit.errors import Error, NotFound, require, score_text, text, warn
 from expkit.files import listed, make_folder, read_bytes, regular
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, notes_dir, output_dir
-from expkit.store import find_run, read_run, read_run_info, run_folders
+from expkit.store import Run, find_run, read_run, read_run_info, run_folders
 from expkit.store.records import Number, RunInfo, checker
-
-if TYPE_CHECKING:
-    from expkit.board import Row
 
 LARGEST = 16 * 2**20  # bytes of a file: a hundred thousand notes
 
@@ -193,12 +190,12 @@ def titled(name: str) -> str:
         raise NotFound(f"{error}; a note is on a run, a parameter set such as 001/002, or an experiment") from None
 
 
-def context_of(title: str, row: Row | None) -> dict[str, Any]:
+def context_of(title: str, run: Run | None) -> dict[str, Any]:
     """What a line keeps of its run: the id and the CV score; of one that is not there, its parameter set, if any."""
-    if row is not None:
-        return {} if row.score is None else {"id": row.id, "scores": {row.metric: row.score}}
-    experiment, _, run = title.partition("/")
-    return next(({"set": each} for each, name in _set_names(experiment).items() if name == run), {})
+    if run is not None:
+        return {} if run.score is None else {"id": run.id, "scores": {run.metric: run.score}}
+    experiment, _, named = title.partition("/")
+    return next(({"set": each} for each, name in _set_names(experiment).items() if name == named), {})
 
 
 def _set_names(experiment: str) -> dict[str, str | None]:
@@ -212,22 +209,22 @@ def _set_names(experiment: str) -> dict[str, str | None]:
 # For a program and for a person
 
 
-def notes_metadata(notes: Notes, row: Row | None) -> dict[str, Any]:
+def notes_metadata(notes: Notes, run: Run | None) -> dict[str, Any]:
     """What is noted on one run, as JSON has it; the scores are those of now or, when it is deleted, as noted last."""
-    scores = {row.metric: row.score} if row and row.score is not None else notes.last("scores") or {}
+    scores = {run.metric: run.score} if run and run.score is not None else notes.last("scores") or {}
     said = {key: notes.last(key) for key in ("verdict", "leaderboard", "hypothesis", "origin")}
-    about = {"run": notes.title, "exists": row is not None, **said, "tags": notes.tags}
+    about = {"run": notes.title, "exists": run is not None, **said, "tags": notes.tags}
     return {**about, "scores": scores, "notes": list(notes.lines)}
 
 
-def show_notes(console: Console, notes: Notes, row: Row | None) -> None:
+def show_notes(console: Console, notes: Notes, run: Run | None) -> None:
     """Print the notes of one run."""
-    about = notes_metadata(notes, row)
+    about = notes_metadata(notes, run)
     parts = [f"CV {metric} {score_text(score)}" for metric, score in about["scores"].items()]
     if about["leaderboard"] is not None:
         parts.append(f"leaderboard {score_text(about['leaderboard'])}")
     parts += [*filter(None, [about["verdict"]]), *(f"#{tag}" for tag in notes.tags)]
-    if row is None and not notes.title.endswith("/"):
+    if run is None and not notes.title.endswith("/"):
         is_planned = notes.last("set") is not None and notes.last("id") is None
         parts.append("not trained yet" if is_planned else "not there")
     console.print(text(notes.title.rstrip("/"), "bold"), text("  ".join(parts)), soft_wrap=True)
@@ -244,16 +241,16 @@ def format_note(line: Mapping[str, Any]) -> str:
     return f"{line['time'][:16].replace('T', ' ')}  {'; '.join(parts)}"
 
 
-def agreement(notes: Iterable[Notes], rows: Mapping[str, Row]) -> dict[str, Any]:
+def agreement(notes: Iterable[Notes], runs: Mapping[str, Run]) -> dict[str, Any]:
     """By metric, how well the CV scores say the leaderboard scores: "runs", "pearson" and "spearman".
 
     Both are None of runs of which one of the scores is the same for all; a metric with fewer than three runs has none.
     """
     pairs: dict[str, list[tuple[float, float]]] = {}
     for each in notes:
-        line, row = each.last_line("leaderboard") or {}, rows.get(each.title)
+        line, run = each.last_line("leaderboard") or {}, runs.get(each.title)
         if line.get("leaderboard") is not None:  # it may have been noted before there was a CV score
-            scores = line.get("scores") or (context_of(each.title, row).get("scores", {}) if row else {})
+            scores = line.get("scores") or (context_of(each.title, run).get("scores", {}) if run else {})
             for metric, score in scores.items():
                 pairs.setdefault(metric, []).append((score, line["leaderboard"]))
     return {metric: _correlations(*zip(*found, strict=True)) for metric, found in pairs.items() if len(found) >= 3}

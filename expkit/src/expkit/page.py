@@ -13,8 +13,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from expkit.board import ordered, read_board
-from expkit.compare import with_other_rows
+from expkit.board import ranked, read_board
 from expkit.errors import Error
 from expkit.frames import frame_of, load_run
 
@@ -44,11 +43,12 @@ def labelled_board() -> pandas.DataFrame:
     Raises:
         Error: pandas is not installed.
     """
-    rows = ordered(with_other_rows(read_board()))
-    board = frame_of(rows)
-    board["name"] = [row.name for row in rows]
-    board["metric"] = [row.metric and f"{row.metric} {'↑' if row.greater_is_better else '↓'}" for row in rows]
-    board["folds"] = [f"{row.folds_done}/{row.n_folds or '?'}" for row in rows]
+    entries = ranked(read_board())
+    runs = [entry.run for entry in entries]
+    board = frame_of(entries)
+    board["name"] = [run.title for run in runs]
+    board["metric"] = [run.metric and f"{run.metric} {'↑' if run.greater_is_better else '↓'}" for run in runs]
+    board["folds"] = [f"{len(run.done)}/{run.n_folds or '?'}" for run in runs]
     board["finished"] = board["finished"].dt.strftime("%Y-%m-%d %H:%M")
     for column in board:
         if not is_number(board[column]):

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from expkit.board import COLUMNS, row_of
+from expkit.board import COLUMNS, entries
 from expkit.config import flat, fold_file, load_experiment, sounds_like_error
 from expkit.errors import duration, score_text, strip_control, text
 from expkit.frames import Points, points_of
@@ -33,13 +33,13 @@ def run_metadata(run: Run) -> dict[str, Any]:
         "failed" is why a training has failed, by its folder; "pruned" where a study has ended the run, "full" the
         training on all rows and "blend" what a blend is made of, each None when there is none.
     """
-    row = row_of(run)
+    [entry] = entries([run])
     scores = {metric: score for metric in run.metrics if (score := run.score_of(metric))}
     parts = [*run.folds.values(), *([run.full] if run.full else [])]
     return {
-        **{column: getattr(row, column) for column in COLUMNS},
+        **{column: entry.values[column] for column in COLUMNS},
         "folder": str(run.folder),
-        "marks": [*row.marks, *changed_since(run)],
+        "marks": [*entry.marks, *changed_since(run)],
         "scores": {
             metric: {"score": one.value, "std": one.std, "over_rows": one.over_rows, "mean_of_folds": one.mean}
             for metric, one in scores.items()
@@ -57,8 +57,8 @@ def run_metadata(run: Run) -> dict[str, Any]:
         "full": _full(run),
         "blend": blend_metadata(run.recipe) if run.recipe else None,
         "origin": _origin(run),
-        "notes": list(row.notes.lines),
-        "config": row.config,
+        "notes": list(entry.notes.lines),
+        "config": entry.config,
         "curve": _curve(run),
     }
 

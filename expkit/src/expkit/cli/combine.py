@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from expkit.board import find_seeds
 from expkit.cli import Runs, as_json_text
-from expkit.compare import find_seeds
 from expkit.errors import new_console, score_text, text, warn
 from expkit.project import display_path
 from expkit.show import blend_metadata, changed_since, show_blend
@@ -53,8 +53,8 @@ def submit(
     from expkit.submission import choose
     from expkit.submission import submit as write
 
-    named = [folder for name in runs for folder in (find_seeds(name) if seeds else [find_run(name)])]
-    found = [read_run(folder) for folder in dict.fromkeys(named)]
+    named = [run for name in runs for run in (find_seeds(name) if seeds else [read_run(find_run(name))])]
+    found = list({run.folder: run for run in named}.values())
     sources = [choose(run, part.value if part else None, partial) for run in found]
     marks = [_warned(source.run, source.marks) for source in sources]
     file, made = write(sources, marks, is_seeds=seeds and len(runs) == 1 and len(found) > 1)

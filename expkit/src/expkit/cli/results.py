@@ -17,10 +17,23 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from expkit.board import MOST_ROWS, Row, board_table, columns, filtered, hidden_keys, key_of, ordered, read_board
+from expkit import store
+from expkit.board import (
+    MOST_ROWS,
+    Entry,
+    board_table,
+    entries,
+    filtered,
+    flag_incomparable,
+    grouped_by_seed,
+    hidden_keys,
+    key_of,
+    ordered,
+    read_board,
+)
+from expkit.board import columns as table_columns
 from expkit.clean import leftovers
 from expkit.cli import RUN_HELP, Run, as_cell, as_json_text
-from expkit.compare import against_best, grouped_by_seed, with_other_rows
 from expkit.errors import Error, new_console, require, text, warn
 from expkit.frames import load_run, position
 from expkit.notes import (
@@ -36,7 +49,7 @@ from expkit.notes import (
 )
 from expkit.project import display_path, output_dir
 from expkit.show import run_metadata, show_run
-from expkit.store import FAILED, HISTORY, RESULT, find_run, run_names
+from expkit.store import FAILED, HISTORY, RESULT, find_run, read_run, run_names
 
 console = new_console()
 
@@ -114,92 +127,88 @@ def board(
     require(not context.args, f"exp board takes no name of a run: exp board --filter {' '.join(context.args[:1])}")
     require(sum([as_json, as_markdown, watch]) <= 1, "give only one of --json, --md and --watch")
 
-    def rows(runs: list[Row]) -> list[Row]:
-        found = filtered(
-            [row for row in runs if (row.failure is not None if failed else not row.is_failed)], filter or []
-        )
-        found = with_other_rows(found)
-        if seeds:
-            found = grouped_by_seed(found)
-        if last is not None:
-            found = ordered(found, "-finished")[:last]
+    def found_in(runs: list[store.Run]) -> list[Entry]:
+        """The entries that are asked for, in order."""
+        every = entries(runs)
+        found = [entry for entry in every if (entry.run.failure is not None if failed else not entry.is_failed)]
+        found = flag_incomparable(filtered(found, filter or []))
+        found = grouped_by_seed(found) if seeds else found
+        found = ordered(found, "-finished")[:last] if last is not None else found
         if noise:
-            found = against_best(found, grouped_by_seed(runs) if seeds else runs)
+            from expkit.noise import against_best
+
+            found = against_best(found, grouped_by_seed(every) if seeds else every)
         return ordered(found, sort)
 
-    def chosen(found: list[Row]) -> list[str] | None:
+    def chosen(found: list[Entry]) -> list[str] | None:
         asked = [name for each in columns or [] for name in each.split(",") if name]
         return [key_of(name, found) for name in asked] or None
 
     if watch:
-        _watch(rows, chosen)
+        _watch(found_in, chosen)
         return
     runs = read_board()
-    found = rows(runs)
+    found = found_in(runs)
     keys = chosen(found)
     if as_json:
-        print(as_json_text([row.values() for row in found]))
+        print(as_json_text([entry.values for entry in found]))
     elif as_markdown:
         print(_markdown(found, keys))
     else:
-        shown_rows = found if everything else found[:MOST_ROWS]
+        first = found if everything else found[:MOST_ROWS]
         if found:
-            console.print(board_table(shown_rows, console.width, keys))
+            console.print(board_table(first, console.width, keys))
         lines = [] if found else [_nothing(runs, bool(filter), failed)]
-        if len(found) > len(shown_rows):
-            lines.append(f"{len(found) - len(shown_rows)} more: --all, --last N or --filter")
-        if keys is None and (hidden := hidden_keys(shown_rows, console.width)):
+        if len(found) > len(first):
+            lines.append(f"{len(found) - len(first)} more: --all, --last N or --filter")
+        if keys is None and (hidden := hidden_keys(first, console.width)):
             lines.append(f"no room for {', '.join(hidden)}: --columns {hidden[0]}, or a wider terminal")
-        if counts := {row.metric: row.versus_runs for row in found if row.versus_runs}:
+        if counts := {entry.run.metric: entry.versus_runs for entry in found if entry.versus_runs}:
             told = ", ".join(f"{number} runs by {metric}" for metric, number in counts.items())
             lines.append(f"vs best: {told} taken into account")
-        if not failed and (number := sum(row.is_failed for row in runs)):
+        if not failed and (number := sum(Entry((run,)).is_failed for run in runs)):
             lines.append(f"{number} failed: --failed")
         for line in lines:
             console.print(line, markup=False, soft_wrap=True)
 
 
-def _nothing(runs: list[Row], is_filtered: bool, failed: bool) -> str:
-    """Why there is no row."""
+def _nothing(runs: list[store.Run], is_filtered: bool, failed: bool) -> str:
+    """Why there is no entry."""
     if not runs:
         return f"no runs yet in {display_path(output_dir())}: uv run python experiments/001-baseline/train.py"
     return "no run meets the filter" if is_filtered else "no run has failed" if failed else "no run has a result"
 
 
-def _markdown(rows: list[Row], chosen: Sequence[str] | None) -> str:
-    found = columns(rows, chosen)
+def _markdown(entries: list[Entry], chosen: Sequence[str] | None) -> str:
+    found = table_columns(entries, chosen)
     lines = [[column.heading for column in found], *zip(*(column.cells for column in found), strict=True)]
     escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in [escaped[0], ["---"] * len(found), *escaped[1:]])
 
 
-def _watch(rows: Callable[[list[Row]], list[Row]], chosen: Callable[[list[Row]], list[str] | None]) -> None:
+def _watch(
+    found_in: Callable[[list[store.Run]], list[Entry]], chosen: Callable[[list[Entry]], list[str] | None]
+) -> None:
     """The board, with the folds that are in training; it is read again so often that this costs little."""
     with Live(console=console, auto_refresh=False) as live:
         while True:
             start = time.process_time()
             runs = read_board()
-            current = [replace(row, marks=(*_under_way(row), *row.marks)) for row in rows(runs)]
-            table = (
-                board_table(current[:MOST_ROWS], console.width, chosen(current))
-                if current
-                else _nothing(runs, False, False)
-            )
+            found = [replace(one, flags=(*_under_way(one.run), *one.flags)) for one in found_in(runs)[:MOST_ROWS]]
+            table = board_table(found, console.width, chosen(found)) if found else _nothing(runs, False, False)
             live.update(table, refresh=True)
             time.sleep(max(1.0, 24 * (time.process_time() - start)))  # 4 % of a core
 
 
-def _under_way(row: Row) -> list[str]:
+def _under_way(run: store.Run) -> list[str]:
     """The folds of a run that a process is training now: those with a history and no result, changed of late."""
-    if "pruned" in row.marks:
-        return []
-    marks = []
-    for history in sorted(row.folder.glob(f"*/{HISTORY}")):
+    flags = []
+    for history in [] if run.pruned else sorted(run.folder.glob(f"*/{HISTORY}")):
         with suppress(OSError):
-            ended = any(os.path.lexists(history.with_name(name)) for name in (RESULT, FAILED))
-            if not ended and time.time() - history.stat().st_mtime < 600:
-                marks.append(f"{history.parent.name} in {position(history) or 'training'}")
-    return marks
+            has_ended = any(os.path.lexists(history.with_name(name)) for name in (RESULT, FAILED))
+            if not has_ended and time.time() - history.stat().st_mtime < 600:
+                flags.append(f"{history.parent.name} in {position(history) or 'training'}")
+    return flags
 
 
 def show(
@@ -245,7 +254,7 @@ def diff(
     """
     from expkit.compare import compare, paired_by_seed, show_diff
 
-    pairs = paired_by_seed(old, new) if seeds else [(find_run(old), find_run(new))]
+    pairs = paired_by_seed(old, new) if seeds else [(read_run(find_run(old)), read_run(find_run(new)))]
     found = compare(pairs, color=not as_json)
     if as_json:
         print(as_json_text(found))
@@ -338,18 +347,18 @@ def note(
     if no_leaderboard:
         said["leaderboard"] = None
     title = titled(run) if run is not None else None
-    rows = {row.name: row for row in read_board()}
+    trained = {run.title: run for run in read_board()}
     if said and title:
-        add_note(title, said | context_of(title, rows.get(title)))
+        add_note(title, said | context_of(title, trained.get(title)))
     found = read_notes()
     chosen = [found.get(title, Notes(title))] if title else list(found.values())
-    agreements = agreement(found.values(), rows)
+    agreements = agreement(found.values(), trained)
     if as_json:
-        listed = [notes_metadata(each, rows.get(each.title)) for each in chosen]
+        listed = [notes_metadata(each, trained.get(each.title)) for each in chosen]
         print(as_json_text({"runs": listed, "leaderboard": agreements}))
         return
     for each in chosen:
-        show_notes(console, each, rows.get(each.title))
+        show_notes(console, each, trained.get(each.title))
     if not any(each.lines for each in chosen):
         console.print('nothing is noted yet: exp note RUN "..."', markup=False)
     for metric, about in agreements.items():
