@@ -14,7 +14,7 @@ from light import LIGHT
 
 import expkit
 from expkit.config import load_experiment
-from expkit.runner import Command, Run
+from expkit.runner import Command, Runner
 
 SECONDS = 30  # a command that takes longer hangs
 
@@ -25,7 +25,7 @@ def command(
     n_folds: int | None = None,
     during: Callable[[expkit.Fold], object] | None = None,
     own_split: bool = True,
-) -> Run:
+) -> Runner:
     """What a command of the light experiment makes of its configuration; `.train()` is the rest of it.
 
     Args:
@@ -47,7 +47,7 @@ def command(
         loaded.experiment.train(exp, fold)
 
     experiment = replace(loaded.experiment, train=train, own_split=own_split)
-    return Run(replace(loaded, experiment=experiment), config, overrides, Command())
+    return Runner(replace(loaded, experiment=experiment), config, overrides, Command())
 
 
 class Background:
@@ -75,8 +75,8 @@ class Background:
     @property
     def folder(self) -> Path:
         """The version that it works in."""
-        assert self.run.place.folder is not None
-        return self.run.place.folder
+        assert self.run.run_dir.folder is not None
+        return self.run.run_dir.folder
 
     def wait(self, seconds: float = SECONDS) -> float | None:
         """Wait for its end. Raises what it raises, or TimeoutError."""

@@ -19,8 +19,7 @@ from conftest import background
 from experiments import own_experiment
 
 import expkit
-from expkit import files, project, rundir, store
-from expkit import fold as fold_module
+from expkit import files, project, runner, store
 from expkit.checkpoint import METADATA, Checkpoint, unfinished
 from expkit.fold import OF_ITS_END, Fold
 from expkit.store import CHECKPOINT
@@ -523,8 +522,7 @@ def test_another_device_is_marked(walk: str, monkeypatch: pytest.MonkeyPatch, re
         interrupted(walk, 4)
     else:
         expkit.run(walk, overrides=["exp.fold=[0]"])
-    for module in (rundir, fold_module):
-        monkeypatch.setattr(module, "environment", lambda: {"device": "another"})
+    monkeypatch.setattr(runner, "environment", lambda: {"device": "another"})
     expkit.run(walk, overrides=[f"exp.fold=[{int(not resumed)}]"])
     [row] = expkit.read_board()
     assert row.marks == ("partial", "mixed devices")

@@ -205,7 +205,7 @@ def test_packages_that_differ_between_folds(quick: Path, monkeypatch: pytest.Mon
         {"numpy": "2.1.0", "rich": "14.0", "torch": "2.9"},
     ]
     for fold, packages in enumerate(versions):
-        monkeypatch.setattr("expkit.rundir._packages", lambda packages=packages: packages)
+        monkeypatch.setattr("expkit.runner._packages", lambda packages=packages: packages)
         command("exp.name=mixed", f"exp.fold=[{fold}]").train()
         command("exp.name=alone", f"exp.fold=[{max(fold, 1)}]", "exp.train.x=2").train()
         command("exp.name=more", "exp.train.x=3", f"exp.fold=[{fold}]").train() if fold != 1 else None
@@ -216,7 +216,7 @@ def test_packages_that_differ_between_folds(quick: Path, monkeypatch: pytest.Mon
     assert changes == {"numpy": {"old": "2.1.0", "new": "2.0.1, 2.1.0"}}, "of all folds"
     many = {name: "2" for name in "abcde"}
     for fold in (3, 4):
-        monkeypatch.setattr("expkit.rundir._packages", lambda: {name: str(fold) for name in many})  # noqa: B023
+        monkeypatch.setattr("expkit.runner._packages", lambda: {name: str(fold) for name in many})  # noqa: B023
         command("exp.name=many", "exp.train.x=4", f"exp.fold=[{fold}]").train()
     assert marks()["many"][1] == "mixed packages (a 3, 4; b 3, 4; c 3, 4; 2 more)"
 

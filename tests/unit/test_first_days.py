@@ -17,17 +17,16 @@ from typer.testing import CliRunner
 import expkit
 from expkit import store
 from expkit.config import flat, load_experiment
-from expkit.rundir import Command
-from expkit.runner import Run
+from expkit.runner import Command, Runner
 from expkit.show import changed_since
 
 
-def with_metric(metric: Any, *overrides: str, **more: Any) -> Run:
+def with_metric(metric: Any, *overrides: str, **more: Any) -> Runner:
     """A command of the light experiment with another metric."""
     loaded = load_experiment(LIGHT)
     experiment = replace(loaded.experiment, metric=metric, **more)
     config = expkit.load_config(LIGHT, overrides)
-    return Run(replace(loaded, experiment=experiment), config, overrides, Command())
+    return Runner(replace(loaded, experiment=experiment), config, overrides, Command())
 
 
 def quality(oof: Any) -> float:
@@ -77,7 +76,7 @@ def test_inputs_name_the_sample_submission(root: Path) -> None:
         (root / "input" / name / "sample_submission.csv").write_text("id,prediction\n1,0\n2,0\n")
     (root / "input/cars/sample_submission.csv").write_text("car,price\n7,0\n")
 
-    def sub(inputs: Any) -> Run:
+    def sub(inputs: Any) -> Runner:
         return with_metric(quality, "exp.mode=sub", f"exp.name=x{len(str(inputs))}", inputs=inputs)
 
     sub([]).train()

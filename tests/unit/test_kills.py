@@ -283,7 +283,7 @@ def test_a_broken_result_counts_as_missing(root: Path, capsys: pytest.CaptureFix
         assert list(results(root)) == [1]
         command("exp.fold=[1]").train()
         capsys.readouterr()
-        assert not command("exp.fold=[0]")._done.say(0)
+        assert not command("exp.fold=[0]")._is_done(0)
         assert re.fullmatch(r"warning: \S+/fold0: .*fold0.*; it counts as missing\n", capsys.readouterr().err)
     (fold0 / "result.json").write_text("")
     command("exp.fold=[0]").train()

@@ -227,7 +227,7 @@ def test_without_git(
     if lacking == "git":
         monkeypatch.setenv("PATH", str(tmp_path))
     else:
-        monkeypatch.setattr("expkit.rundir.code_root", lambda: tmp_path)
+        monkeypatch.setattr("expkit.runner.code_root", lambda: tmp_path)
     command("exp.fold=[0,1]").train()
     assert [result["git"] for result in results(root).values()] == [None, None]
     errors = capsys.readouterr().err

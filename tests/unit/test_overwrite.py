@@ -13,7 +13,7 @@ from light import LIGHT, wait_for
 import expkit
 from expkit import store
 from expkit.config import flat
-from expkit.runner import Run
+from expkit.runner import Runner
 
 RUN = f"output/{LIGHT}/light"
 
@@ -161,18 +161,18 @@ def test_an_unfinished_version_of_other_code_does_not_go_on(root: Path, monkeypa
 def test_a_version_never_counts_after_a_later_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another command has put a later one in place while the scores were computed."""
     command("exp.fold=[0]").train()
-    update = Run.update_scores
+    update = Runner.update_scores
 
-    def late(self: Run, folder: Path) -> store.Run:
+    def late(self: Runner, folder: Path) -> store.Run:
         scored = update(self, folder)
         monkeypatch.undo()
         monkeypatch.setenv("PROJECT_ROOT", str(root))
         monkeypatch.setenv("WANDB_MODE", "disabled")
-        with self.place.versions.part(folder, "fold4"):  # else it is gone by then
+        with self.run_dir.versions.part(folder, "fold4"):  # else it is gone by then
             command("exp.fold=[0]", "overwrite=true", x=1).train()
         return scored
 
-    monkeypatch.setattr(Run, "update_scores", late)
+    monkeypatch.setattr(Runner, "update_scores", late)
     command("exp.fold=[0]", "overwrite=true", x=10).train()
     assert folders(root) == ["light@3"] and predictions(counting(root)) == {0: 10.0}
     assert store.read_run(counting(root)).problems == (), "nothing says that another one is to count"

@@ -21,7 +21,7 @@ import expkit
 from expkit import fingerprint, tables
 from expkit.board import entries, flag_incomparable, grouped_by_seed, ranked
 from expkit.config import load_experiment
-from expkit.runner import Run
+from expkit.runner import Runner
 
 N = 120
 ID = np.arange(N)
@@ -324,7 +324,7 @@ def test_another_split_is_another_run(root: Path) -> None:
     with pytest.raises(expkit.Error, match="exp.split.seed: 42 → 3"):
         run = command()
         run.exp.split.seed = 3
-        type(run.place)(run.loaded, run.place.config, run.name, "x", "default")
+        type(run.run_dir)(run.loaded, run.run_dir.config, run.name, "x", "default")
 
 
 def test_the_result_holds_the_fingerprint(root: Path) -> None:
@@ -442,7 +442,7 @@ def test_two_trainings_at_once_have_their_own_rows(root: Path) -> None:
     """Each has those that it was split for, also in a thread of its own."""
     both = Barrier(2)
 
-    def training(name: str, first: int) -> Run:
+    def training(name: str, first: int) -> Runner:
         def during(fold: expkit.Fold) -> None:
             both.wait(30)
             ids = np.arange(first, first + 10)

@@ -5,32 +5,33 @@ Rank 0 has the locks, the files, the console and W&B, and tells the others which
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
 import signal
 import subprocess
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-from expkit import store
-from expkit.checkpoint import Checkpoint
-from expkit.data import Cache
 from expkit.errors import Error, Failed, described, interruption, require
-from expkit.fold import Fold
-from expkit.rundir import Found
 
 FAILED = "failed"  # in the store: what the first rank has failed with
 FOREVER = timedelta(days=365)
+_SIZES = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")  # what tells a process how many it is one of: torchrun's, srun's
 _RUNS = itertools.count()  # of this process; the others train the same ones in the same order
+
+
+def world_size() -> int:
+    """How many processes train together; 1: this one alone."""
+    return max(int(os.environ.get(name) or 1) for name in _SIZES)
+
+
+def leads() -> bool:
+    """Whether this process owns the run, prints and writes; the others only train."""
+    return world_size() == 1 or (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") == "0"
 
 
 class Ranks:
@@ -49,23 +50,29 @@ class Ranks:
             f"{world_size()} processes train together (torchrun, srun), and this experiment is not prepared for that: "
             "say expkit.Experiment(..., distributed=True) when its train() is",
         )
-        as_torchrun_does()
+        if world_size() > 1 and "WORLD_SIZE" not in os.environ:
+            os.environ |= _as_torchrun_does()
         self.rank, self.size = int(os.environ.get("RANK") or 0), int(os.environ.get("WORLD_SIZE") or 1)
-        self._store: Any = None
+        self._store: Any = _store(self.rank) if self.size > 1 else None
         self._told = 0
-        if self.size > 1:
-            self._store = _store(self.rank)
 
     @property
     def leads(self) -> bool:
         """Whether this process owns the run."""
         return self.rank == 0
 
-    def tell(self, fold: Fold) -> None:
-        """Let the others train a fold; rank 0 trains it, too."""
+    def tell(self, task: Mapping[str, Any]) -> None:
+        """Tell the others what to train."""
         if self._store is not None:
-            checkpoint = None if fold.checkpoint.file is None else str(fold.checkpoint.file)
-            self._set({"fold": fold.number, "checkpoint": checkpoint, "found": asdict(fold.found)})
+            self._store.set(str(self._told), json.dumps(task))
+            self._told += 1
+
+    def tasks(self) -> Iterator[dict[str, Any]]:
+        """What rank 0 tells the others to train, one after the other."""
+        while "end" not in (task := json.loads(self._store.get(str(self._told)))):
+            self._told += 1
+            yield task
+        self._store.set(f"left{self.rank}", "")
 
     def end(self) -> None:
         """Let the others go, and wait until they know: the place where they meet may end with this process.
@@ -73,7 +80,7 @@ class Ranks:
         Raises:
             Failed: another rank has failed meanwhile.
         """
-        self._set({"end": True})
+        self.tell({"end": True})
         others = [f"left{rank}" for rank in range(1, self.size)]
         while self._store is not None and not self._store.check(others):
             if self._store.check([FAILED]):
@@ -101,71 +108,21 @@ class Ranks:
         failure.add_note(trace)
         return failure
 
-    def _set(self, what: Mapping[str, Any]) -> None:
-        if self._store is not None:
-            self._store.set(str(self._told), json.dumps(what))
-            self._told += 1
 
-    def folds(self, debug: bool) -> Iterator[FollowedFold]:
-        """What rank 0 tells the others to train, one after the other."""
-        while "end" not in (told := json.loads(self._store.get(str(self._told)))):
-            self._told += 1
-            with tempfile.TemporaryDirectory(prefix="expkit-rank-") as folder, _silent():
-                yield FollowedFold(told, Path(folder), self, debug)
-        self._store.set(f"left{self.rank}", "")
-
-
-class FollowedFold(Fold):
-    """The fold as the processes see it that only train: what they log and save goes nowhere."""
-
-    def __init__(self, told: Mapping[str, Any], folder: Path, ranks: Ranks, debug: bool) -> None:
-        number = told["fold"]
-        self.number, self.name, self.title = number, store.fold_name(number), store.fold_title(number)
-        self.folder, self.finished, self.found = folder, None, Found(**told["found"])
-        self.rank, self.world_size = ranks.rank, ranks.size
-        self.cache = Cache(folder, debug)
-        self.checkpoint = FollowedCheckpoint(folder, dict)
-        self.checkpoint.file = Path(told["checkpoint"]) if told["checkpoint"] else None
-
-    @property
-    def wandb(self) -> None:
-        return None
-
-    def log(self, metrics: Mapping[str, Any], total: int | None = None) -> None: ...
-
-    def report(self, score: float, progress: float) -> None: ...
-
-    def save_oof(self, columns: Mapping[str, Any]) -> None: ...
-
-    def save_test(self, columns: Mapping[str, Any]) -> None: ...
-
-    def save_submission(self, columns: Mapping[str, Any]) -> Path:
-        return self.folder / store.SUBMISSION
-
-    def cv(self, name: str) -> list[Any]:
-        try:
-            return super().cv(name)
-        except Error:
-            time.sleep(10)  # rank 0 says the same, and torchrun ends this process; srun may not
-            raise
-
-    def finish(self, **values: Any) -> dict[str, Any]:
-        self.finished = values
-        return values
-
-
-class FollowedCheckpoint(Checkpoint):
-    """Finds what rank 0 has found, and saves nothing."""
-
-    def save(self, write: Any, every: float = 0) -> bool:
-        return False
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Rank 0 prints for all; errors are shown from everywhere."""
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-        yield
+def _as_torchrun_does() -> dict[str, str]:
+    """The variables with which the processes of PyTorch find each other, for a task of srun."""
+    host = "127.0.0.1"
+    if os.environ.get("SLURM_STEP_NUM_NODES", "1") != "1":
+        nodes = ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
+        host = subprocess.run(nodes, capture_output=True, text=True, check=True).stdout.split()[0]
+    step = int(os.environ.get("SLURM_JOB_ID", "0")) * 16 + int(os.environ.get("SLURM_STEP_ID", "0"))
+    return {
+        "MASTER_ADDR": host,
+        "MASTER_PORT": str(20_000 + step * 2 % 10_000),  # and the next one: see _store
+        "WORLD_SIZE": str(world_size()),
+        "RANK": os.environ["SLURM_PROCID"],
+        "LOCAL_RANK": os.environ["SLURM_LOCALID"],
+    }
 
 
 def _store(rank: int) -> Any:
@@ -182,34 +139,3 @@ def _store(rank: int) -> Any:
     is_there = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     store = TCPStore(host, port if is_there else port + 1, is_master=rank == 0 and not is_there, timeout=FOREVER)
     return PrefixStore(f"expkit/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}/{next(_RUNS)}", store)
-
-
-_SIZES = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")  # what tells a process how many it is one of: torchrun's, srun's
-
-
-def world_size() -> int:
-    """How many processes train together; 1: this one alone."""
-    return max(int(os.environ.get(name) or 1) for name in _SIZES)
-
-
-def leads() -> bool:
-    """Whether this process owns the run, prints and writes; the others only train."""
-    return world_size() == 1 or (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") == "0"
-
-
-def as_torchrun_does() -> None:
-    """Give the tasks of srun the variables with which the processes of PyTorch find each other."""
-    if world_size() == 1 or "WORLD_SIZE" in os.environ:
-        return
-    host = "127.0.0.1"
-    if os.environ.get("SLURM_STEP_NUM_NODES", "1") != "1":
-        nodes = ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
-        host = subprocess.run(nodes, capture_output=True, text=True, check=True).stdout.split()[0]
-    step = int(os.environ.get("SLURM_JOB_ID", "0")) * 16 + int(os.environ.get("SLURM_STEP_ID", "0"))
-    os.environ |= {
-        "MASTER_ADDR": host,
-        "MASTER_PORT": str(20_000 + step * 2 % 10_000),  # and the next one: see _store
-        "WORLD_SIZE": str(world_size()),
-        "RANK": os.environ["SLURM_PROCID"],
-        "LOCAL_RANK": os.environ["SLURM_LOCALID"],
-    }

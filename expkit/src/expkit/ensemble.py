@@ -24,7 +24,7 @@ from expkit.config import Experiment, load_experiment
 from expkit.errors import Error, require
 from expkit.fingerprint import code_hash
 from expkit.project import code_root, output_dir
-from expkit.rundir import environment_text, origin
+from expkit.runner import environment_text, origin
 from expkit.store import BLENDS, OOF, TEST, Parent, Recipe, Run, Versions
 from expkit.store.marks import parent_marks
 from expkit.submission import LABEL, Average, choose, mean_of, most_likely, title_of

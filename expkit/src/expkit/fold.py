@@ -8,30 +8,47 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from expkit import files, snapshot, store, tables
+from expkit import files, store, tables
 from expkit.checkpoint import Checkpoint
-from expkit.code import files_read, loaded_sources
-from expkit.data import Cache, Manifest, hash_inputs, manifest_hash, write_manifest
+from expkit.config import Experiment
+from expkit.data import Cache
 from expkit.errors import Error, require, warn
 from expkit.files import Broken
-from expkit.fingerprint import code_hash, file_hashes
 from expkit.history import History, Progress
-from expkit.project import code_root, output_dir
-from expkit.rundir import Found, Work, environment, environment_text, found_by_folds, origin
+from expkit.rundir import Found, RunDir, found_by_folds
 from expkit.scores import as_number, checked, plain_value, require_other_ids, scores
+from expkit.splits import ValidIds
 from expkit.store import axis_of
-from expkit.submission import check_test, find_sample, fitted
 
 if TYPE_CHECKING:
+    from expkit.runner import Provenance
     from expkit.tracking import Tracker
-
 
 # What a fold writes when it ends: a training that goes on has not come so far.
 OF_ITS_END = (store.OOF, store.TEST, store.SUBMISSION, store.ORIGIN, store.RESULT, store.FAILED)
+
+
+@dataclass
+class Shared:
+    """What the folds of one run have in common."""
+
+    run_dir: RunDir
+    experiment: Experiment
+    reports: Reports
+    world_size: int = 1
+    valid_ids: ValidIds = field(default_factory=ValidIds)
+    warned: set[str] = field(default_factory=set)
+
+    def warn_once(self, what: str, message: str) -> None:
+        """Warn, unless a fold of this run has already done so about `what`."""
+        if what not in self.warned:
+            self.warned.add(what)
+            warn(message)
 
 
 class Fold:
@@ -57,30 +74,23 @@ class Fold:
 
     rank = 0
 
-    def __init__(self, work: Work, number: int | None, track: Callable[[str | None], Tracker]) -> None:
+    def __init__(
+        self, shared: Shared, number: int | None, provenance: Provenance, track: Callable[[str | None], Tracker]
+    ) -> None:
         self.number, self.name, self.title = number, store.fold_name(number), store.fold_title(number)
-        self.folder = work.place.version / self.name
+        self.folder = shared.run_dir.version / self.name
         self.finished: dict[str, Any] | None = None
-        self.world_size = work.world_size
-        self._work = work
+        self.world_size = shared.world_size
+        self._shared, self._provenance = shared, provenance
         self._started = datetime.now(UTC)
         self._progress = Progress(self.title)
-        self._rows, self._left_out, self._resumed = 0, "", 0
-        self._target: str | None = None
-        self._environments: list[str] = []  # of the processes before this one
-        self._earlier: list[dict[str, Any]] = []  # code and data of those of them that had others
-        self._data: str | None = None
-        self._manifest: Manifest = {}
-        self.cache = Cache(self.folder, work.debug)
-        self._git = work.snapshot()
-        if not work.debug:
-            self._data, self._manifest = hash_inputs(work.place.inputs)
-            write_manifest(output_dir(), self._data, self._manifest)
+        self._predicted: dict[str, Any] = {"rows": 0, "left_out": "", "target": None}
+        self.cache = Cache(self.folder, shared.run_dir.debug)
         self.checkpoint = Checkpoint(self.folder, self._so_far)
         self._history = History(self.folder / store.HISTORY)
-        about = self._begin()
-        self._tracker = track(about.get("wandb"))
-        self._clock = time.monotonic() - about.get("seconds", 0)
+        metadata = self._begin()
+        self._tracker = track(metadata.get("wandb"))
+        self._clock = time.monotonic() - metadata.get("seconds", 0)
         for row in self._history.kept():
             self._tracker.log(row, axis_of(row))
 
@@ -88,39 +98,32 @@ class Fold:
         """Go on from a checkpoint that fits, and return what it remembers; else begin with an empty folder, and {}."""
         files.make_folder(Path(os.path.realpath(self.folder)))  # where a symbolic link leads, if it is one
         try:
-            about = self.checkpoint.find()
+            metadata = self.checkpoint.find()
         except Broken as problem:
-            about = {}
+            metadata = {}
             warn(f"{self.title} starts again from its beginning: its checkpoint is damaged ({problem})")
-        if not about:
+        if not metadata:
             self.checkpoint.remove()
             for left in self.folder.iterdir():  # by a training without a checkpoint
                 files.remove(left)
             return {}
-        changes = self._work.place.changes_to_mark(self.name, about)
-        if not self._history.cut(about["rows"]):
+        changes = self._shared.run_dir.changes_to_mark(self.name, metadata)
+        if not self._history.cut(metadata["rows"]):
             warn(f"{self.title}: {store.HISTORY} lacks rows from before the checkpoint; they stay missing")
         for name in OF_ITS_END:  # which was not reached
             files.remove(self.folder / name)
-        self._resumed, self._environments = about["resumed"] + 1, about["environments"]
-        before = {"code": code_hash(about["code"]), "data": about["data"]}
-        self._earlier = [*about.get("earlier", []), *([{what: before[what] for what in changes}] if changes else [])]
-        print(f"{self.title} goes on after {about['seconds']:.0f} s of training", flush=True)
-        return about
+        self._provenance.resume(metadata, changes)
+        print(f"{self.title} goes on after {metadata['seconds']:.0f} s of training", flush=True)
+        return metadata
 
     def _so_far(self) -> dict[str, Any]:
         """What a checkpoint remembers beside the state."""
-        sources = loaded_sources(self._work.loaded.name) | files_read(self._work.loaded.name)
         self._history.to_disk()
         return {
             "rows": self._history.rows,
             "seconds": round(time.monotonic() - self._clock, 3),
-            "resumed": self._resumed,
-            "environments": [*self._environments, environment_text(environment())],
-            "earlier": self._earlier,
             "wandb": self._tracker.id,
-            "code": file_hashes(sources, self._work.loaded.ignored),
-            "data": self._data,
+            **self._provenance.so_far(),
         }
 
     @property
@@ -148,7 +151,7 @@ class Fold:
     def _warn_of(self, row: Mapping[str, float | str], axis: str | None, is_mixed: bool) -> None:
         """Once: a training that goes wrong in its first hour need not be found out in its last."""
         where = f" in {axis} {row[axis]}" if axis is not None else ""
-        warn_once, lost = self._work.warn_once, "it is in history.csv, and in no curve"
+        warn_once, lost = self._shared.warn_once, "it is in history.csv, and in no curve"
         for name, value in row.items():
             if isinstance(value, str):
                 warn_once(
@@ -186,7 +189,7 @@ class Fold:
         require(value is not None, f"{self.title}: fold.report({score!r}, ...): the score must be a number")
         assert value is not None
         if self.world_size == 1:
-            self._work.reports.during_fold(value, progress)
+            self._shared.reports.during_fold(value, progress)
 
     def save_oof(self, columns: Mapping[str, Any]) -> None:
         """Save the out-of-fold predictions of the fold, of every row that `expkit.split` has left out.
@@ -207,11 +210,11 @@ class Fold:
         what = f"{self.title}, {store.OOF}"
         table, left_out = checked(columns, what)
         if self.number is not None:
-            if not self._work.loaded.experiment.own_split:
-                self._work.valid_ids.require_all(self.number, table["id"], what)
-            done = self._work.place.done_folds()
+            if not self._shared.experiment.own_split:
+                self._shared.valid_ids.require_all(self.number, table["id"], what)
+            done = self._shared.run_dir.done_folds()
             require_other_ids(table["id"], {number: one for number, one in done.items() if number != self.number}, what)
-        self._rows, self._left_out, self._target = len(table["id"]), left_out, tables.target_hash(table)
+        self._predicted = {"rows": len(table["id"]), "left_out": left_out, "target": tables.target_hash(table)}
         tables.save(self.folder / store.OOF, table)
 
     def save_test(self, columns: Mapping[str, Any]) -> None:
@@ -223,10 +226,12 @@ class Fold:
         Raises:
             Error: as of `save_oof`.
         """
-        what, work = f"{self.title}, {store.TEST}", self._work
+        from expkit.submission import check_test
+
+        what, shared = f"{self.title}, {store.TEST}", self._shared
         table, _ = checked(columns, what)
-        if problem := check_test(table, what, work.loaded.experiment.inputs, work.debug):
-            work.warn_once(store.TEST, f"{problem}; `exp submit` will refuse these predictions")
+        if problem := check_test(table, what, shared.experiment.inputs, shared.run_dir.debug):
+            shared.warn_once(store.TEST, f"{problem}; `exp submit` will refuse these predictions")
         tables.save(self.folder / store.TEST, table)
 
     def save_submission(self, columns: Mapping[str, Any]) -> Path:
@@ -243,9 +248,11 @@ class Fold:
         Raises:
             Error: other columns or ids than in the sample, an id twice; nan or inf. Nothing is written then.
         """
+        from expkit.submission import find_sample, fitted
+
         what = f"{self.title}, {store.SUBMISSION}"
         table = tables.flat(tables.columns(columns, what))
-        table = fitted(table, what, find_sample(self._work.loaded.experiment.inputs, what, table))
+        table = fitted(table, what, find_sample(self._shared.experiment.inputs, what, table))
         with open(self.folder / store.SUBMISSION, "w", newline="", encoding="utf-8") as stream:
             tables.write_csv(stream, table)
         return self.folder / store.SUBMISSION
@@ -270,7 +277,7 @@ class Fold:
     @functools.cached_property
     def found(self) -> Found:
         """Everything that `cv` can be asked for."""
-        return found_by_folds(self._work.place, self._work.place.inputs, self.number)
+        return found_by_folds(self._shared.run_dir, self._shared.run_dir.inputs, self.number)
 
     def finish(self, **values: Any) -> dict[str, Any]:
         """End the training: compute the scores of the fold, and write its `result.json`. The fold is done then.
@@ -286,57 +293,33 @@ class Fold:
             Error: `save_oof` was not called, a metric fails, or a value is nan, inf, or not possible in JSON.
         """
         kept = {name: plain_value(value, f"{self.title}: fold.finish({name}=...)") for name, value in values.items()}
-        experiment = self._work.loaded.experiment
         self._progress.close()
-        self._work.place.require_current()
+        self._shared.run_dir.require_current()
         found: dict[str, float] = {}
         failure = None
         if self.number is not None:
-            require(self._rows > 0, f"{self.title}: train.py calls fold.finish() before fold.save_oof(...)")
+            has_oof = self._predicted["rows"] > 0
+            require(has_oof, f"{self.title}: train.py calls fold.finish() before fold.save_oof(...)")
             try:
-                found = scores(experiment, tables.load(self.folder / store.OOF))
+                found = scores(self._shared.experiment, tables.load(self.folder / store.OOF))
             except Error as error:  # the training is kept: the same command scores it, when the metric is fixed
                 failure = error
-        self._write(found, kept)
+        result = {
+            "fold": self.number,
+            "scores": found,
+            "values": kept,
+            **self._predicted,
+            "seconds": round(time.monotonic() - self._clock, 3),
+            "started": self._started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        self._provenance.write(self.folder, result, self.cache.read)
         self.checkpoint.remove()
         if failure is not None:
             raise failure
         self.finished = found | kept
         self._tracker.summarize(({"score": next(iter(found.values()))} if found else {}) | self.finished)
         return self.finished
-
-    def _write(self, found: dict[str, float], kept: dict[str, Any]) -> None:
-        work = self._work
-        sources = loaded_sources(work.loaded.name)
-        code = file_hashes(sources | files_read(work.loaded.name), work.loaded.ignored)
-        if self._git is not None and not work.command.is_copy:
-            self._git = snapshot.amended(code_root(), self._git, sources)
-        if self.cache.read:
-            self._manifest |= hash_inputs([], cached=self.cache.read)[1]
-            self._data = manifest_hash(self._manifest)
-            write_manifest(output_dir(), self._data, self._manifest)
-        about = origin(work.command.line, work.overrides)
-        result = {
-            "fold": self.number,
-            "run": work.place.id,
-            "scores": found,
-            "values": kept,
-            "rows": self._rows,
-            "left_out": self._left_out,
-            "target": self._target,
-            "seconds": round(time.monotonic() - self._clock, 3),
-            "started": self._started.isoformat(timespec="seconds"),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "git": self._git,
-            "code": code_hash(code),
-            "data": self._data,
-            "environment": store.THEN.join(
-                dict.fromkeys([*self._environments, environment_text(about["environment"])])
-            ),
-        }
-        result |= {"earlier": self._earlier} if self._earlier else {}
-        made = {"code": code, "data": self._data, "git": self._git, "resumed": self._resumed}
-        store.write_result(self.folder, result, about | made)
 
     def close(self, failed: bool, pruned: bool = False) -> None:
         """End the progress bar and the W&B run; expkit calls it.
@@ -351,6 +334,57 @@ class Fold:
             self._progress.close()
         finally:
             self._tracker.finish(failed)
+
+
+class FollowedFold(Fold):
+    """The fold as the processes see it that only train: what they log and save goes nowhere.
+
+    Args:
+        task: what rank 0 has told them: "fold", "checkpoint", "found".
+        folder: a temporary one.
+    """
+
+    def __init__(self, task: Mapping[str, Any], folder: Path, rank: int, world_size: int, debug: bool) -> None:
+        self.number = number = task["fold"]
+        self.name, self.title = store.fold_name(number), store.fold_title(number)
+        self.folder, self.finished, self.found = folder, None, Found(**task["found"])
+        self.rank, self.world_size = rank, world_size
+        self.cache = Cache(folder, debug)
+        self.checkpoint = FollowedCheckpoint(folder, dict)
+        self.checkpoint.file = Path(task["checkpoint"]) if task["checkpoint"] else None
+
+    @property
+    def wandb(self) -> None:
+        return None
+
+    def log(self, metrics: Mapping[str, Any], total: int | None = None) -> None: ...
+
+    def report(self, score: float, progress: float) -> None: ...
+
+    def save_oof(self, columns: Mapping[str, Any]) -> None: ...
+
+    def save_test(self, columns: Mapping[str, Any]) -> None: ...
+
+    def save_submission(self, columns: Mapping[str, Any]) -> Path:
+        return self.folder / store.SUBMISSION
+
+    def cv(self, name: str) -> list[Any]:
+        try:
+            return super().cv(name)
+        except Error:
+            time.sleep(10)  # rank 0 says the same, and torchrun ends this process; srun may not
+            raise
+
+    def finish(self, **values: Any) -> dict[str, Any]:
+        self.finished = values
+        return values
+
+
+class FollowedCheckpoint(Checkpoint):
+    """Has what rank 0 has found, and saves nothing."""
+
+    def save(self, write: Any, every: float = 0) -> bool:
+        return False
 
 
 STEPS = 10  # of a fold: a pruner compares the trials of a study at the same step

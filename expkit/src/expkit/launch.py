@@ -70,8 +70,8 @@ from expkit.errors import (
     warn,
 )
 from expkit.project import code_root, display_path, output_dir, project_root
-from expkit.rundir import Command, put_in_place
-from expkit.runner import Run
+from expkit.rundir import put_in_place
+from expkit.runner import Command, Runner
 from expkit.snapshot import copy_code, expose, hide
 from expkit.store import Versions
 from expkit.study import NoScore, register_study
@@ -222,7 +222,7 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
     check(config.exp)  # it may have been changed since it was composed
     name_folds(config.exp)
     refuse_shared_name(loaded.folder, parameter_set, config.exp.name)
-    return Run(loaded, config, overrides, Command()).train()
+    return Runner(loaded, config, overrides, Command()).train()
 
 
 NOTE = "job.json"
@@ -308,14 +308,14 @@ class Job:
             trial = self.study.trial(hydra.job.num)
         command = Command(self.command, self.id, copied, self.git if copied else None, not is_sweep, trial)
         refuse_shared_name(loaded.folder, str(hydra.runtime.choices.get("exp", DEFAULT)), config.exp.name)
-        run = Run(loaded, config, _overrides(), command)
+        run = Runner(loaded, config, _overrides(), command)
         try:
             score = run.train()
             return score if trial is None else trial.outcome(score, run.code)
         finally:
-            if run.place.folder is not None:
+            if run.run_dir.folder is not None:
                 whole = run.pruned is None
-                self._note(run=str(run.place.folder), replaces=run.place.replaces, whole=whole)
+                self._note(run=str(run.run_dir.folder), replaces=run.run_dir.replaces, whole=whole)
 
     def _settle(self) -> None:
         """Make this process one like that of the command; it has been told to import the copy of the code."""

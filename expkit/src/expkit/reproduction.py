@@ -217,15 +217,14 @@ def main() -> None:
     """
     from expkit.compose import from_values
     from expkit.config import Mode, load_experiment, restored
-    from expkit.rundir import Command
-    from expkit.runner import Run
+    from expkit.runner import Command, Runner
 
     asked = json.load(sys.stdin)
     try:
         loaded = load_experiment(asked["experiment"])
         config = from_values(loaded, restored(asked["values"]))
         config.exp.fold, config.exp.mode, config.exp.debug = asked["folds"], Mode.cv, False
-        Run(loaded, config, (), Command()).train()
+        Runner(loaded, config, (), Command()).train()
     except CAUGHT as error:
         sys.exit(report(error))
 

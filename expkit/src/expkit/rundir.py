@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import errno
-import functools
 import hashlib
 import json
 import os
-import platform
 import re
 import secrets
 import shutil
-import socket
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from importlib import metadata
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
-from expkit import files, scores, store
-from expkit import snapshot as snapshots
+from expkit import files, store
 from expkit.checkpoint import unfinished
 from expkit.config import (
     Config,
@@ -42,13 +35,8 @@ from expkit.config import (
 from expkit.data import changed_files, hash_inputs, is_cached, read_manifest
 from expkit.errors import Error, require, warn
 from expkit.fingerprint import Ignored, changed_since
-from expkit.project import code_root, display_path, output_dir
-from expkit.scores import fold_summary
-from expkit.splits import ValidIds
+from expkit.project import display_path, output_dir
 from expkit.store import FoldRecord, Run, RunInfo, Versions
-
-if TYPE_CHECKING:
-    from expkit.fold import Reports, Trial
 
 
 def changed_code(code: Any, ignored: Ignored | None) -> list[str]:
@@ -95,65 +83,6 @@ def changes_since(fold: FoldRecord, ignored: Ignored | None, named: Sequence[str
 def _changes(code: Any, data: str | None, ignored: Ignored | None, named: Sequence[str] | None) -> dict[str, list[str]]:
     found = {"code": changed_code(code, ignored), "data": changed_data(data, named)}
     return {what: names for what, names in found.items() if names}
-
-
-@dataclass(frozen=True)
-class Command:
-    """What a run is trained for: a command line, a job of a sweep, a call from Python.
-
-    Attributes:
-        line: as it was typed; [] from Python.
-        id: the same in every job of a sweep.
-        is_copy: whether the code is a sweep's copy of the project, which nobody edits.
-        git: the snapshot of that copy.
-        installs: whether a run that replaces another counts as soon as it is whole; a sweep waits for all its jobs.
-        trial: of the study that the run is trained for, if any.
-    """
-
-    line: list[str] = field(default_factory=list)
-    id: str = field(default_factory=lambda: secrets.token_hex(4))
-    is_copy: bool = False
-    git: snapshots.Snapshot | None = None
-    installs: bool = True
-    trial: Trial | None = None
-
-
-def origin(command: list[str], overrides: list[str]) -> dict[str, Any]:
-    """Who made a fold, and with what, as JSON has it."""
-    return {
-        "command": command,
-        "overrides": overrides,
-        "host": socket.gethostname(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "packages": _packages(),
-        "environment": environment(),
-    }
-
-
-def environment() -> dict[str, Any]:
-    """What may change the last digits of a result: the device, its threads, the number of processes that train.
-
-    Asked after the training, and of PyTorch only where it has been imported: other libraries say nothing.
-    """
-    found: dict[str, Any] = {"device": "cpu", "threads": None, "world_size": int(os.environ.get("WORLD_SIZE") or 1)}
-    if torch := sys.modules.get("torch"):
-        found["threads"] = torch.get_num_threads()
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
-            found |= {"device": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
-    return found
-
-
-def environment_text(found: dict[str, Any]) -> str:
-    """An environment on one line: equal ones are equal texts."""
-    return ", ".join(f"{key} {value}" for key, value in found.items() if value is not None)
-
-
-@functools.cache
-def _packages() -> dict[str, str]:
-    """The versions of the installed packages; read once a process, as a sweep may make many runs in it."""
-    packages = ((package.name, package.version) for package in metadata.distributions() if package.name)
-    return dict(sorted(packages))
 
 
 LONGEST = 120  # characters
@@ -555,69 +484,6 @@ def _require_writable(folder: Path) -> None:
         raise Error(f"cannot write {folder}: {error.strerror}") from error
 
 
-class Done:
-    """The folds of a run that are done.
-
-    Args:
-        loaded: the experiment.
-        run_dir: where they lie.
-    """
-
-    def __init__(self, loaded: Loaded, run_dir: RunDir) -> None:
-        self._loaded, self._run_dir = loaded, run_dir
-        self._said: set[str] = set()
-
-    def say(self, number: int | None) -> bool:
-        """Whether a fold is done; if so, says it, and, once each, that the code or the data has changed since."""
-        fold = self._run_dir.fold(number)
-        if fold is None or self._run_dir.debug:
-            return False
-        if fold.unscored is not None:
-            fold = self._score_again(fold)
-        if fold.result is None:
-            if fold.problem:
-                _require_readable(fold.folder / store.RESULT)
-                warn(f"{display_path(fold.folder)}: {fold.problem}; it counts as missing")
-            return False
-        print(f"{fold.title} is done: {fold_summary(fold, self.score(fold))}", flush=True)
-        for what, changed in changes_since(fold, self._loaded.ignored, self._run_dir.inputs).items():
-            if what not in self._said:
-                self._said.add(what)
-                warn(
-                    f"the {what} has changed since {fold.title} ({', '.join(changed[:3])}); folds of this "
-                    "run that are trained from now on are marked; exp.fold=null overwrite=true trains all of them again"
-                )
-        return True
-
-    def score(self, fold: FoldRecord) -> tuple[str, float | None]:
-        """The name of the metric that decides, and its score of a fold; None while that is to be computed again."""
-        metric = next(iter(self._loaded.experiment.metrics))
-        run = store.read_run(self._run_dir.version)
-        if run.cv is None:
-            return metric, fold.result["scores"].get(metric) if fold.result else None
-        if fold.number is None or run.cv["made_by"] != self._loaded.experiment.made_by:
-            return metric, None
-        return metric, run.cv["scores"][metric]["folds"].get(str(fold.number))
-
-    def _score_again(self, fold: FoldRecord) -> FoldRecord:
-        """A fold whose metric has failed is trained already: its predictions are scored now."""
-        assert fold.unscored is not None
-        found = scores.scores(self._loaded.experiment, fold.predictions())
-        store.score_result(fold, found)
-        return store.read_fold(self._run_dir.version, fold.number, self._run_dir.id)
-
-
-def _require_readable(result: Path) -> None:
-    """Raise an `Error` when a result is there and the disk or its mode keeps it from us: the fold may well be done."""
-    try:
-        files.read_bytes(result)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE):
-            raise Error(
-                f"{display_path(result)} cannot be read: {error.strerror}: its fold may be done; mend that"
-            ) from error
-
-
 @dataclass(frozen=True)
 class Found:
     """The values that the folds of a run have recorded.
@@ -668,33 +534,3 @@ def found_by_folds(run_dir: RunDir, inputs: Sequence[str] | None, number: int | 
     values = [result["values"] for result in run.results.values()]
     names = [name for name in values[0] if all(name in one for one in values)]
     return Found({name: [one[name] for one in values] for name in names})
-
-
-@dataclass
-class Work:
-    """What the folds of a run have in common."""
-
-    loaded: Loaded
-    place: RunDir
-    command: Command
-    overrides: list[str]
-    debug: bool
-    reports: Reports
-    world_size: int = 1
-    has_git: bool = True
-    valid_ids: ValidIds = field(default_factory=ValidIds)
-    said: set[str] = field(default_factory=set)
-
-    def warn_once(self, what: str, message: str) -> None:
-        """Warn, unless a fold of this run has already done so about `what`."""
-        if what not in self.said:
-            self.said.add(what)
-            warn(message)
-
-    def snapshot(self) -> snapshots.Snapshot | None:
-        """The code as it is now; a sweep's copy has its own. None for debug runs, and without git."""
-        if self.debug or self.command.is_copy or not self.has_git:
-            return None if self.debug else self.command.git
-        found = snapshots.take(code_root())
-        self.has_git = found is not None  # said once
-        return found

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import functools
+import os
+import platform
+import secrets
+import socket
 import statistics
-from collections.abc import Generator, Sequence
+import sys
+import tempfile
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from expkit import scores, store
-from expkit.code import named_plainly
+from expkit import files, scores, snapshot, store
+from expkit.code import files_read, loaded_sources, named_plainly
 from expkit.config import Config, Loaded, Mode, alike, chosen, container, recorded
+from expkit.data import hash_inputs, manifest_hash, write_manifest
 from expkit.distributed import Ranks
 from expkit.errors import (
     CANNOT_WRITE,
@@ -25,19 +36,46 @@ from expkit.errors import (
     terminable,
     warn,
 )
-from expkit.fold import Fold, Pruned, Reports
+from expkit.fingerprint import code_hash, file_hashes
+from expkit.fold import Fold, FollowedFold, Pruned, Reports, Shared
 from expkit.history import Log
-from expkit.project import display_path
-from expkit.rundir import Command, Done, RunDir, Work, put_in_place, run_name
+from expkit.project import code_root, display_path, output_dir
+from expkit.rundir import RunDir, changes_since, put_in_place, run_name
 from expkit.scores import fold_summary, run_summary, submission_summary
 from expkit.tracking import Tracking
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+    from expkit.data import Manifest
+    from expkit.fold import Trial
+    from expkit.snapshot import Snapshot
+    from expkit.store import FoldRecord
 
-class Run:
-    """One experiment with one configuration. Constructing one writes nothing.
+
+@dataclass(frozen=True)
+class Command:
+    """What a run is trained for: a command line, a job of a sweep, a call from Python.
+
+    Attributes:
+        line: as it was typed; [] from Python.
+        id: the same in every job of a sweep.
+        is_copy: whether the code is a sweep's copy of the project, which nobody edits.
+        git: the snapshot of that copy.
+        installs: whether a run that replaces another counts as soon as it is whole; a sweep waits for all its jobs.
+        trial: of the study that the run is trained for, if any.
+    """
+
+    line: list[str] = field(default_factory=list)
+    id: str = field(default_factory=lambda: secrets.token_hex(4))
+    is_copy: bool = False
+    git: Snapshot | None = None
+    installs: bool = True
+    trial: Trial | None = None
+
+
+class Runner:
+    """Trains one experiment with one configuration. Constructing one writes nothing.
 
     Args:
         loaded: the experiment.
@@ -50,23 +88,25 @@ class Run:
 
     Attributes:
         name: of the run, such as "001-larger-lr".
-        place: where its results lie.
+        run_dir: where its results lie.
         failed: the folds that have failed.
         pruned: why the study has ended this run before its last fold; None: it has not.
     """
 
     def __init__(self, loaded: Loaded, config: Config, overrides: Sequence[str], command: Command) -> None:
-        self.loaded, self.exp, self.command = loaded, config.exp, command
-        self._ranks = Ranks(loaded.experiment.distributed)
+        self.loaded, self.exp, self.command, self.overrides = loaded, config.exp, command, list(overrides)
         self.name = run_name(config, overrides)
-        self.place = RunDir(loaded, config, self.name, command.id, chosen(overrides))
         self.failed: list[str] = []
         self.pruned: str | None = None
-        self._done = Done(loaded, self.place)
-        self._reports = Reports(command.trial, len(self._numbers()))
-        self._work = Work(loaded, self.place, command, list(overrides), self.exp.debug, self._reports, self._ranks.size)
-        about = {"choices": loaded.experiment.choices(config)} | container(self.exp)
-        self._tracking = Tracking(loaded.name, self.name, about, self.exp.debug)
+        self._ranks = Ranks(loaded.experiment.distributed)
+        self.run_dir = RunDir(loaded, config, self.name, command.id, chosen(overrides))
+        self._numbers = [None] if self.exp.mode is Mode.sub else list(self.exp.fold or [])
+        reports = Reports(command.trial, len(self._numbers))
+        self._shared = Shared(self.run_dir, loaded.experiment, reports, self._ranks.size)
+        values = {"choices": loaded.experiment.choices(config)} | container(self.exp)
+        self._tracking = Tracking(loaded.name, self.name, values, self.exp.debug)
+        self._metric = next(iter(loaded.experiment.metrics))
+        self._has_git = True
 
     @terminable()
     def train(self) -> float | None:
@@ -83,9 +123,9 @@ class Run:
         if not self._ranks.leads:
             self._follow()
             return None
-        if self.place.folder is None and not self.place.replaces and not self.exp.debug:
-            choices = self.loaded.experiment.choices(self.place.config)
-            if known := alike(recorded(self.loaded.name), self.place.config, choices):
+        if self.run_dir.folder is None and not self.run_dir.replaces and not self.exp.debug:
+            choices = self.loaded.experiment.choices(self.run_dir.config)
+            if known := alike(recorded(self.loaded.name), self.run_dir.config, choices):
                 warn(f"the run {known} has the same configuration")
         try:
             with closing(self._missing()) as missing:  # an exception in a notebook must not keep the lock
@@ -95,70 +135,95 @@ class Run:
             return self._summarize()
         except OSError as error:
             if error.errno in CANNOT_WRITE and error.filename is None:  # a write, unlike an open, names no file
-                error.filename = str(self.place.folder or self.place.versions.parent)
+                error.filename = str(self.run_dir.folder or self.run_dir.versions.parent)
             raise
 
     @property
     def code(self) -> list[str] | None:
         """What trained the first of its folds that is done, as the two hashes of `code_hash`."""
-        done = self.place.done_folds().values()
+        done = self.run_dir.done_folds().values()
         return next((fold.result["code"] for fold in done if fold.result), None)
 
-    def _follow(self) -> None:
-        """Train what rank 0 says."""
-        for fold in self._ranks.folds(self.exp.debug):
-            with named_plainly(self.loaded.name):
-                try:
-                    self.loaded.experiment.train(self.exp, fold)
-                except BaseException as error:
-                    self._ranks.failure(error)  # rank 0 says it
-                    raise
-
-    def _numbers(self) -> list[int | None]:
-        return [None] if self.exp.mode is Mode.sub else list(self.exp.fold or [])
+    # Which folds
 
     def _missing(self) -> Generator[int | None]:
         """The folds that are asked for and not done, each locked while it is in the caller's hands.
 
         Says which are done. A fold that another process trains is left to it; when no other is free, this waits.
         """
-        missing = [number for number in self._numbers() if not self._done.say(number)]
+        missing = [number for number in self._numbers if not self._is_done(number)]
         if missing:
-            self.place.require_resumable(missing)
-            self.place.prepare()
+            self.run_dir.require_resumable(missing)
+            self.run_dir.prepare()
         said: set[int | None] = set()
         while missing and not self._is_pruned():
             number, lock = self._free(missing)
-            has_nothing = len(missing) + len(self.failed) == len(self._numbers())
-            if has_nothing and self.place.is_removed():
+            has_nothing = len(missing) + len(self.failed) == len(self._numbers)
+            if has_nothing and self.run_dir.is_removed():
                 lock.release()
-                self.place.prepare()
+                self.run_dir.prepare()
                 continue
             for other in missing[: missing.index(number)]:
                 if other not in said:
-                    print(f"{store.fold_title(other)} is being trained by another process", flush=True)
                     said.add(other)
+                    print(f"{store.fold_title(other)} is being trained by another process", flush=True)
             missing.remove(number)
             try:
-                self.place.require_current()
-                if not self._done.say(number):
+                self.run_dir.require_current()
+                if not self._is_done(number):
                     yield number
             finally:
                 lock.release()
         self._is_pruned()  # a study hears of the last fold, too
 
+    def _is_done(self, number: int | None) -> bool:
+        """Whether a fold is done; if so, says it, and, once each, that the code or the data has changed since."""
+        fold = self.run_dir.fold(number)
+        if fold is None or self.exp.debug:
+            return False
+        if fold.unscored is not None:  # a metric has failed: its predictions are scored now
+            store.score_result(fold, scores.scores(self.loaded.experiment, fold.table()))
+            fold = self.run_dir.fold(number)
+            assert fold is not None
+        if fold.result is None:
+            if fold.problem:
+                _require_readable(fold.folder / store.RESULT)
+                warn(f"{display_path(fold.folder)}: {fold.problem}; it counts as missing")
+            return False
+        print(f"{fold.title} is done: {fold_summary(fold, self._metric, self._score_of(fold))}", flush=True)
+        for what, changed in changes_since(fold, self.loaded.ignored, self.run_dir.inputs).items():
+            self._shared.warn_once(
+                f"{what} changed",
+                f"the {what} has changed since {fold.title} ({', '.join(changed[:3])}); folds of this "
+                "run that are trained from now on are marked; exp.fold=null overwrite=true trains all of them again",
+            )
+        return True
+
+    def _score_of(self, fold: FoldRecord) -> float | None:
+        """The score of a fold that is done; None when it has none, or it is to be computed again."""
+        assert fold.result is not None
+        cv = self._cv
+        if cv is None or str(fold.number) not in cv["folds"]:
+            return fold.result["scores"].get(self._metric)
+        is_current = cv["made_by"] == self.loaded.experiment.made_by
+        return cv["scores"][self._metric]["folds"].get(str(fold.number)) if is_current else None
+
+    @functools.cached_property
+    def _cv(self) -> Any:
+        """The scores of the run as they were when the command began."""
+        return store.read_run(self.run_dir.version).cv
+
     def _is_pruned(self) -> bool:
         """Report the folds that are done to the study; whether it leaves out those that are missing."""
         if self.command.trial is not None and self.pruned is None:
-            metric = next(iter(self.loaded.experiment.metrics))
-            scores: list[float] = []
-            for number in self._numbers():
-                fold = self.place.fold(number)
-                if fold is None or fold.result is None or metric not in fold.result["scores"]:
+            found: list[float] = []
+            for number in self._numbers:
+                fold = self.run_dir.fold(number)
+                if fold is None or fold.result is None or self._metric not in fold.result["scores"]:
                     break
-                scores.append(fold.result["scores"][metric])
-            if self._reports.after_folds(scores):
-                self.pruned = f"after {len(scores)} of {len(self._numbers())} folds"
+                found.append(fold.result["scores"][self._metric])
+            if self._shared.reports.after_folds(found):
+                self.pruned = f"after {len(found)} of {len(self._numbers)} folds"
         return self.pruned is not None
 
     def _free(self, missing: list[int | None]) -> tuple[int | None, BaseFileLock]:
@@ -166,32 +231,29 @@ class Run:
         from filelock import Timeout
 
         for number in missing:
-            lock = self.place.versions.part(self.place.version, store.fold_name(number))
-            try:
+            lock = self.run_dir.versions.part(self.run_dir.version, store.fold_name(number))
+            with suppress(Timeout):
                 lock.acquire(blocking=False)
                 return number, lock
-            except Timeout:
-                continue
         print(f"waiting for {store.fold_title(missing[0])}, which another process trains", flush=True)
-        lock = self.place.versions.part(self.place.version, store.fold_name(missing[0]))
+        lock = self.run_dir.versions.part(self.run_dir.version, store.fold_name(missing[0]))
         lock.acquire()
         return missing[0], lock
 
+    # One fold
+
     def _train(self, number: int | None) -> None:
-        track = functools.partial(self._tracking.start, number, self.place.id, list(self.exp.runtime.tags))
-        failure: BaseException | None = None
-        fold = None
+        """Train a fold. When it fails, raise that if the others would fail alike, else go on."""
+        fold, failure = None, None
         try:
-            fold = Fold(self._work, number, track)
-            self._ranks.tell(fold)
-            with Log(fold.folder / store.LOG), named_plainly(self.loaded.name), self._work.valid_ids.noted(self.exp):
-                try:
-                    self.loaded.experiment.train(self.exp, fold)
-                    require(fold.finished is not None, f"{fold.title}: train.py ends without fold.finish()")
-                except Pruned as pruned:
-                    self.pruned = f"in {fold.title}, {pruned}"
-                except BaseException as error:
-                    failure = self._ranks.failure(error)
+            provenance = Provenance(self.loaded, self.run_dir, self.command, self.overrides, self._snapshot())
+            track = functools.partial(self._tracking.start, number, self.run_dir.id, list(self.exp.runtime.tags))
+            fold = Fold(self._shared, number, provenance, track)
+            if self._ranks.size > 1:
+                checkpoint = None if fold.checkpoint.file is None else str(fold.checkpoint.file)
+                self._ranks.tell({"fold": number, "checkpoint": checkpoint, "found": asdict(fold.found)})
+            with Log(fold.folder / store.LOG), self._shared.valid_ids.noted(self.exp):
+                failure = self._call(fold)
                 if failure is not None:
                     raise failure
         except BaseException as error:
@@ -201,17 +263,33 @@ class Run:
                 with suppress(OSError):  # the disk is full, or somebody has deleted the folder
                     store.fail_fold(fold.folder, described(failure))
             fold.close(failed=failure is not None, pruned=self.pruned is not None)
-        if failure is None and self.pruned is None:
-            done = self.place.fold(number)
+        if failure is not None:
+            self._fail(number, failure)
+        elif self.pruned is None:
+            done = self.run_dir.fold(number)
             assert done is not None and done.result is not None, done
-            print(f"{done.title}  {fold_summary(done, self._done.score(done))}", flush=True)
-        if failure is None:
-            return
+            score = done.result["scores"].get(self._metric)
+            print(f"{done.title}  {fold_summary(done, self._metric, score)}", flush=True)
+
+    def _call(self, fold: Fold) -> BaseException | None:
+        """Call the experiment's `train`; what it fails with."""
+        try:
+            with named_plainly(self.loaded.name):
+                self.loaded.experiment.train(self.exp, fold)
+            require(fold.finished is not None, f"{fold.title}: train.py ends without fold.finish()")
+        except Pruned as pruned:
+            self.pruned = f"in {fold.title}, {pruned}"
+        except BaseException as error:
+            return self._ranks.failure(error)
+        return None
+
+    def _fail(self, number: int | None, failure: BaseException) -> None:
+        """Report what a fold has failed with; or raise it, when it ends the run."""
         if not isinstance(failure, Exception) or interruption(failure):
             raise failure
-        self.place.require_current()  # a folder that somebody has deleted explains any failure
-        goes_on = len(self._numbers()) > 1 and self._ranks.size == 1  # other ranks would be in another fold
-        if isinstance(failure, OSError | ImportError) or not goes_on:  # the next fold would fail alike
+        self.run_dir.require_current()  # a folder that somebody has deleted explains any failure
+        is_alone = len(self._numbers) == 1 or self._ranks.size > 1  # other ranks would be in another fold
+        if isinstance(failure, OSError | ImportError) or is_alone:  # the next fold would fail alike
             if isinstance(failure, Error):
                 raise Failed(str(failure)) from failure
             raise failure
@@ -219,20 +297,44 @@ class Run:
         report(failure)
         self.failed.append(store.fold_title(number))
 
+    def _follow(self) -> None:
+        """Train what rank 0 says, which prints for all; errors are shown from everywhere."""
+        for task in self._ranks.tasks():
+            with (
+                tempfile.TemporaryDirectory(prefix="expkit-rank-") as folder,
+                open(os.devnull, "w") as nowhere,
+                contextlib.redirect_stdout(nowhere),
+                named_plainly(self.loaded.name),
+            ):
+                fold = FollowedFold(task, Path(folder), self._ranks.rank, self._ranks.size, self.exp.debug)
+                try:
+                    self.loaded.experiment.train(self.exp, fold)
+                except BaseException as error:
+                    self._ranks.failure(error)  # rank 0 says it
+                    raise
+
+    def _snapshot(self) -> Snapshot | None:
+        """The code as it is now; a sweep's copy has its own. None for debug runs, and without git."""
+        if self.exp.debug or self.command.is_copy or not self._has_git:
+            return None if self.exp.debug else self.command.git
+        taken = snapshot.take(code_root())
+        self._has_git = taken is not None  # said once
+        return taken
+
     # The score
 
     def _summarize(self) -> float | None:
         """Bring the scores up to date, let a version that replaces another count, and say what came out."""
         if self.failed:
-            old = "; the old results stay until then" if self.place.replaces else ""
+            old = "; the old results stay until then" if self.run_dir.replaces else ""
             raise Failed(f"failed: {', '.join(self.failed)}; the same command trains what is missing{old}")
         if self.pruned is not None:
-            store.prune_run(self.place.version, self.pruned, self.exp.fold or [])
-        if self.place.replaces and self.command.installs:
-            run = put_in_place(self.place.versions, self.place.version, self.update_scores)
+            store.prune_run(self.run_dir.version, self.pruned, self.exp.fold or [])
+        if self.run_dir.replaces and self.command.installs:
+            run = put_in_place(self.run_dir.versions, self.run_dir.version, self.update_scores)
         else:
-            self.place.require_current()
-            run = self.update_scores(self.place.version)
+            self.run_dir.require_current()
+            run = self.update_scores(self.run_dir.version)
         score = run.score_of()
         if self.pruned is not None:
             print(f"pruned {self.pruned}: other trials of the study were better so far", flush=True)
@@ -241,7 +343,7 @@ class Run:
             print(submission_summary(run.full))
         elif score is not None:
             print(run_summary(run))
-        print(f"results: {display_path(self.place.version)}", flush=True)
+        print(f"results: {display_path(self.run_dir.version)}", flush=True)
         if self.exp.mode is Mode.sub or score is None or self.pruned is not None:
             return None
         asked = self.exp.fold or []  # a study compares the same folds, whatever else has been trained
@@ -250,4 +352,130 @@ class Run:
 
     def update_scores(self, folder: Path) -> store.Run:
         """Bring the scores of a version up to date."""
-        return scores.update(self.loaded.experiment, self.place.versions, folder)
+        return scores.update(self.loaded.experiment, self.run_dir.versions, folder)
+
+
+class Provenance:
+    """What a fold is trained with: code, packages, device, data; for its checkpoint and its result.
+
+    Args:
+        git: the snapshot of the code; None: there is none.
+    """
+
+    def __init__(
+        self, loaded: Loaded, run_dir: RunDir, command: Command, overrides: list[str], git: Snapshot | None
+    ) -> None:
+        self._loaded, self._run_dir, self._command, self._overrides = loaded, run_dir, command, overrides
+        self._git = git
+        self._resumed = 0
+        self._environments: list[str] = []  # of the processes before this one
+        self._earlier: list[dict[str, Any]] = []  # code and data of those of them that had others
+        self._data: str | None = None
+        self._manifest: Manifest = {}
+        if not run_dir.debug:
+            self._data, self._manifest = hash_inputs(run_dir.inputs)
+            write_manifest(output_dir(), self._data, self._manifest)
+
+    def resume(self, checkpoint: Mapping[str, Any], changes: Collection[str]) -> None:
+        """Go on after other processes.
+
+        Args:
+            checkpoint: what it remembers of them, as `so_far`.
+            changes: which of "code" and "data" are others now.
+        """
+        self._resumed, self._environments = checkpoint["resumed"] + 1, checkpoint["environments"]
+        before = {"code": code_hash(checkpoint["code"]), "data": checkpoint["data"]}
+        self._earlier = checkpoint.get("earlier", [])
+        if changes:
+            self._earlier = [*self._earlier, {what: before[what] for what in changes}]
+
+    def so_far(self) -> dict[str, Any]:
+        """What a checkpoint remembers of it."""
+        return {
+            "resumed": self._resumed,
+            "environments": [*self._environments, environment_text(environment())],
+            "earlier": self._earlier,
+            "code": self._code(loaded_sources(self._loaded.name)),
+            "data": self._data,
+        }
+
+    def write(self, folder: Path, result: Mapping[str, Any], cached: set[str]) -> None:
+        """Write `result.json` and `origin.json` of a fold: it is done then.
+
+        Args:
+            result: what is known of it beside this.
+            cached: the files of `input/cache/` that it has used.
+        """
+        sources = loaded_sources(self._loaded.name)
+        code = self._code(sources)
+        if self._git is not None and not self._command.is_copy:
+            self._git = snapshot.amended(code_root(), self._git, sources)
+        if cached:
+            self._manifest |= hash_inputs([], cached=cached)[1]
+            self._data = manifest_hash(self._manifest)
+            write_manifest(output_dir(), self._data, self._manifest)
+        made = origin(self._command.line, self._overrides)
+        environments = dict.fromkeys([*self._environments, environment_text(made["environment"])])
+        known: dict[str, Any] = {
+            "run": self._run_dir.id,
+            "git": self._git,
+            "code": code_hash(code),
+            "data": self._data,
+            "environment": store.THEN.join(environments),
+        }
+        known |= {"earlier": self._earlier} if self._earlier else {}
+        made |= {"code": code, "data": self._data, "git": self._git, "resumed": self._resumed}
+        store.write_result(folder, {**result, **known}, made)
+
+    def _code(self, sources: Mapping[str, bytes]) -> dict[str, Any]:
+        """The hashes of the files that this process has loaded or read, by path."""
+        return file_hashes({**sources, **files_read(self._loaded.name)}, self._loaded.ignored)
+
+
+def origin(command: list[str], overrides: list[str]) -> dict[str, Any]:
+    """Who made a fold, and with what, as JSON has it."""
+    return {
+        "command": command,
+        "overrides": overrides,
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "packages": _packages(),
+        "environment": environment(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """What may change the last digits of a result: the device, its threads, the number of processes that train.
+
+    Asked after the training, and of PyTorch only where it has been imported: other libraries say nothing.
+    """
+    found: dict[str, Any] = {"device": "cpu", "threads": None, "world_size": int(os.environ.get("WORLD_SIZE") or 1)}
+    if torch := sys.modules.get("torch"):
+        found["threads"] = torch.get_num_threads()
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            found |= {"device": torch.cuda.get_device_name(), "cuda": torch.version.cuda}
+    return found
+
+
+def environment_text(found: Mapping[str, Any]) -> str:
+    """An environment on one line: equal ones are equal texts."""
+    return ", ".join(f"{key} {value}" for key, value in found.items() if value is not None)
+
+
+@functools.cache
+def _packages() -> dict[str, str]:
+    """The versions of the installed packages; read once a process, as a sweep may make many runs in it."""
+    packages = ((package.name, package.version) for package in metadata.distributions() if package.name)
+    return dict(sorted(packages))
+
+
+def _require_readable(result: Path) -> None:
+    """Raise an `Error` when a result is there and the disk or its mode keeps it from us: the fold may well be done."""
+    try:
+        files.read_bytes(result)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE):
+            raise Error(
+                f"{display_path(result)} cannot be read: {error.strerror}: its fold may be done; mend that"
+            ) from error

@@ -221,11 +221,10 @@ def require_other_ids(ids: Any, done: Mapping[int, FoldRecord], what: str) -> No
         )
 
 
-def fold_summary(fold: store.FoldRecord, score: tuple[str, float | None]) -> str:
-    """A finished fold on one line, with the metric that decides."""
+def fold_summary(fold: FoldRecord, metric: str, score: float | None) -> str:
+    """A finished fold on one line, with the metric that decides; None: it has no score, or not yet."""
     assert fold.result is not None
-    metric, value = score
-    scored = "trained" if value is None else f"{metric} {value:.4f}"
+    scored = "trained" if score is None else f"{metric} {score:.4f}"
     best = fold.result["values"].get("best_epoch")
     epoch = f"  best epoch {best}" if best is not None and fold.number is not None else ""
     return f"{scored}{epoch}  {fold.result['seconds']:.1f} s"
