@@ -412,41 +412,19 @@ def copies(root: Path) -> list[str]:
 
 
 def test_copies_of_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kept while a sweep is under way; when it was ended before its jobs, until they cannot wait any more."""
-    one, two = snapshot.copy_code(LIGHT), snapshot.copy_code(LIGHT)
-    [name] = copies(root)
+    """Each sweep has its own, while it is under way; when it was ended before its jobs, until they cannot wait."""
+    one, two, three = (snapshot.copy_code(LIGHT) for _ in range(3))
+    assert len(copies(root)) == 3
+    (one.place.with_name("a.0.link")).symlink_to(root / "input", target_is_directory=True)
     one.leave(jobs_may_wait=False)
-    assert copies(root) == [name], "another sweep has the same copy"
     two.leave(jobs_may_wait=True)
     now = time.time()
-    for later, stays in ((MONTH - 60, True), (MONTH + 60, False)):
+    for later, left in ((MONTH - 60, [two, three]), (MONTH + 60, [three])):
         monkeypatch.setattr(time, "time", lambda later=later: now + later)
-        assert snapshot.is_used(root / "output/multirun/.code" / name) == stays
-        (root / "output/multirun/.code" / name / "old").touch()
-        three = snapshot.copy_code(LIGHT)
-        assert (three.folder / "old").exists() == stays
-        three.leave(jobs_may_wait=False)
-        assert copies(root) == [name] * stays
-    assert not list((root / "output/multirun/.code/.used").iterdir())
-
-
-def test_a_sweep_longer_than_a_month(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = snapshot.copy_code(LIGHT)
-    now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 2 * MONTH)
-    snapshot.copy_code(LIGHT).leave(jobs_may_wait=False)
-    assert len(copies(root)) == 1
-    copy.leave(jobs_may_wait=False)
-    assert copies(root) == []
-
-
-def test_half_a_copy(root: Path) -> None:
-    """Of a command that was killed: the next sweep removes it, but not what is no copy."""
-    place = root / "output/multirun/.code"
-    (place / ".0123.7/src").mkdir(parents=True)
-    (place / "link").symlink_to(root / "input", target_is_directory=True)
-    snapshot.copy_code(LIGHT).leave(jobs_may_wait=False)
-    assert sorted(path.name for path in place.iterdir()) == [".lock", ".used", "link"] and (root / "input").is_dir()
+        snapshot.copy_code(LIGHT).leave(jobs_may_wait=False)
+        assert copies(root) == sorted(["a.0.link", *(copy.place.name for copy in left)])
+    three.leave(jobs_may_wait=False)
+    assert copies(root) == ["a.0.link"] and (root / "input").is_dir()
 
 
 # Wherever it is called

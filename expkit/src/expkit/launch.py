@@ -72,7 +72,7 @@ from expkit.errors import (
 from expkit.project import code_root, display_path, output_dir, project_root
 from expkit.rundir import put_in_place
 from expkit.runner import Command, Runner
-from expkit.snapshot import copy_code, expose, hide
+from expkit.snapshot import copy_code, expose
 from expkit.store import Versions
 from expkit.study import NoScore, register_study
 
@@ -278,7 +278,7 @@ class Job:
         here = self.launched_by == os.getpid()
         set_full_error(self.full_error)
         if here and self.code is not None:
-            hide(self.code)
+            expose(None)
         try:
             with own_checks():
                 yield
@@ -401,7 +401,7 @@ def sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argpa
     except CAUGHT as error:
         failure = _readable(error, copy.folder, code_root())
     finally:
-        hide(copy.folder)
+        expose(None)
         all_ended = failure is None or isinstance(failure, JobFailed | NoScore)
         jobs_may_wait = "submitit" in sys.modules and not all_ended
         copy.leave(jobs_may_wait)
