@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -169,16 +168,6 @@ def test_a_constant_of_a_metric_that_is_read_from_a_file(root: Path, capsys: pyt
         expkit.run(name, overrides=["exp.name=old"])
         assert "scores computed again" in "".join(capsys.readouterr())
         assert {row.score for row in expkit.read_board()} == {9.0}
-
-
-def test_a_zip_file_on_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    lines = "import sys\nfrom pathlib import Path\nsys.path.insert(0, str(Path(__file__).parent / 'lib.zip'))\n"
-    monkeypatch.setattr(code, "STARTED", time.time() + 60)
-    with imported("") as (name, folder):
-        with zipfile.ZipFile(folder / "lib.zip", "w") as archive:
-            archive.writestr("own_zipped.py", "K = 1\n")
-        (folder / "train.py").write_text(TRAIN.format(imports=f"{lines}import own_zipped", prediction="own_zipped.K"))
-        assert recorded(name)["lib.zip"] == (folder / "lib.zip").read_bytes()
 
 
 def test_what_is_no_code_of_the_project() -> None:

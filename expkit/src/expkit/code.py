@@ -58,30 +58,24 @@ def watch() -> None:
 
 def _see(event: str, arguments: tuple[Any, ...]) -> None:
     """Keep what is read of a file beside a train.py that is no Python, such as a table of constants, as it is then."""
-    if event != "open" or len(arguments) != 3 or getattr(_looking, "now", False):
+    if event != "open" or getattr(_looking, "now", False):
         return
     name, _, flags = arguments
-    if not isinstance(name, str) or not isinstance(flags, int) or flags & (os.O_WRONLY | os.O_RDWR):
-        return
-    path = os.path.abspath(name)
-    if not path.startswith(f"{_root()}experiments{os.sep}"):
+    path = os.path.abspath(name) if isinstance(name, str) and not flags & (os.O_WRONLY | os.O_RDWR) else ""
+    if not path.startswith(f"{_root()}experiments{os.sep}") or path.endswith((".py", ".pyc", ".md", ".ipynb")):
         return
     parts = path.removeprefix(_root()).split(os.sep)[2:]
-    if not parts or parts[0] in NO_CODE or path.endswith((".py", ".pyc", ".md", ".ipynb")) or _is_hidden(parts):
+    if not parts or parts[0] in NO_CODE or any(part.startswith(".") for part in parts):
         return
     _looking.now = True
     try:
         with suppress(OSError):
-            about = os.stat(path)
-            state = (about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino)
+            status = os.stat(path)
+            state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
             if state not in READ.get(path, {}):
                 READ.setdefault(path, {})[state] = code_bytes(path)
     finally:
         _looking.now = False
-
-
-def _is_hidden(parts: Sequence[str]) -> bool:
-    return any(part.startswith(".") for part in parts)
 
 
 @functools.cache
@@ -111,13 +105,6 @@ def _finder(folder: str) -> importlib.machinery.FileFinder:
     return machinery.FileFinder(path, *kinds, (machinery.SourcelessFileLoader, machinery.BYTECODE_SUFFIXES))
 
 
-def _keep(module: ModuleType, path: str, source: bytes) -> CodeType:
-    """Remember what a module is executed from; its code."""
-    code = compile(source, path, "exec", dont_inherit=True)
-    SOURCES[module], EXECUTED[path] = source, (source, code)
-    return code
-
-
 def load(experiment: str, module: str = "train") -> ModuleType:
     """A module of an experiment, by the name of its folder.
 
@@ -135,12 +122,10 @@ def load(experiment: str, module: str = "train") -> ModuleType:
 
 def forget(experiment: str) -> None:
     """Let the next `load` read the files of an experiment again, as they are then."""
-    for name in [name for name in sys.modules if name.startswith(f"{PACKAGE}.{experiment}")]:
-        del sys.modules[name]
-    for file in [file for file in EXECUTED if file.startswith(f"{_root()}experiments{os.sep}{experiment}{os.sep}")]:
-        del EXECUTED[file]
-    for file in [file for file in READ if file.startswith(f"{_root()}experiments{os.sep}{experiment}{os.sep}")]:
-        del READ[file]
+    folder = f"{_root()}experiments{os.sep}{experiment}{os.sep}"
+    for known, start in ((EXECUTED, folder), (READ, folder), (sys.modules, f"{PACKAGE}.{experiment}")):
+        for name in [name for name in known if name.startswith(start)]:
+            del known[name]  # type: ignore[attr-defined]
     importlib.invalidate_caches()
 
 
@@ -162,7 +147,9 @@ class Loader(importlib.machinery.SourceFileLoader):
     """Keeps the source that it has executed, and lets the modules of an experiment import from beside them."""
 
     def exec_module(self, module: ModuleType) -> None:
-        code = _keep(module, self.path, self.get_data(self.path))
+        source = self.get_data(self.path)
+        code = compile(source, self.path, "exec", dont_inherit=True)
+        SOURCES[module], EXECUTED[self.path] = source, (source, code)
         parts = module.__name__.split(".")
         if module.__name__.startswith(f"{PACKAGE}."):
             own = _importer(".".join(parts[:3]), code_root() / "experiments" / parts[2])
@@ -202,8 +189,7 @@ def loaded_sources(experiment: str) -> dict[str, bytes]:
 
     Not those of other experiments, and not expkit: a run does not change with an update of the template.
     """
-    root = code_root()
-    experiments, own = (os.path.join(root, "experiments", *name) + os.sep for name in ((), (experiment,)))
+    experiments, own = (os.path.join(_root(), "experiments", name) for name in ("", f"{experiment}{os.sep}"))
     sources: dict[str, bytes] = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
@@ -212,11 +198,9 @@ def loaded_sources(experiment: str) -> dict[str, bytes]:
         path = own_path(file) if name not in ("__main__", "__mp_main__") else None
         if path is None or (path.startswith(experiments) and not path.startswith(own)):
             continue
-        loader = getattr(getattr(module, "__spec__", None), "loader", None)
-        path = str(getattr(loader, "archive", path))  # a zip file
         if module not in SOURCES:
             SOURCES[module] = _of_unseen(path)
-        sources[Path(path).relative_to(root).as_posix()] = SOURCES[module]
+        sources[_from_root(path)] = SOURCES[module]
     return sources
 
 
@@ -235,11 +219,13 @@ def files_read(experiment: str) -> dict[str, bytes]:
 
     One that was read with several contents has all of them. What a training writes there, or a library, is no code.
     """
-    root = code_root()
-    own = os.path.join(root, "experiments", experiment) + os.sep
-    found = {file: contents for file, contents in READ.items() if file.startswith(own)}
-    different = {file: dict.fromkeys(contents.values()) for file, contents in found.items()}
-    return {Path(file).relative_to(root).as_posix(): b"\0".join(each) for file, each in different.items()}
+    own = os.path.join(_root(), "experiments", experiment, "")
+    found = {file: dict.fromkeys(contents.values()) for file, contents in READ.items() if file.startswith(own)}
+    return {_from_root(file): b"\0".join(contents) for file, contents in found.items()}
+
+
+def _from_root(path: str) -> str:
+    return path.removeprefix(_root()).replace(os.sep, "/")
 
 
 def read_code(file: str) -> bytes | None:

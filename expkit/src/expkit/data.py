@@ -8,6 +8,7 @@ import os
 import re
 import tempfile
 import time
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,15 +44,15 @@ def hash_inputs(
     cache_file = output_dir() / ".cache" / "inputs.json"
     known = read_if_whole(cache_file, LISTS).get("files")
     known = known if isinstance(known, dict) else {}
-    names, kept = list(cached), dict[str, list[Any]]()
-    folder = input_dir()
+    in_cache = [(name, str(input_dir() / name)) for name in cached]
+    kept: dict[str, list[Any]] = {}  # path to what to remember of it
     for attempt in range(ATTEMPTS):
         try:
-            also = [(name, str(folder / name)) for name in names if (folder / name).is_file()]
-            found = _hashed([*input_files(named), *also], known, kept)
+            listed = [*input_files(named), *(pair for pair in in_cache if os.path.isfile(pair[1]))]
+            found = {name: _hashed(path, ChainMap(kept, known), kept) for name, path in listed}
             break
         except OSError as error:
-            where = display_path(Path(error.filename or folder))
+            where = display_path(Path(error.filename or input_dir()))
             if not isinstance(error, FileNotFoundError):
                 raise Error(f"{where} cannot be read: {error.strerror}: mend it, or {_NAME}") from error
             time.sleep(0.01 * attempt)  # it has gone since it was listed: a download gets another name when it is done
@@ -66,42 +67,30 @@ def hash_inputs(
     return manifest_hash(found), found
 
 
-def _hashed(listed: Iterable[tuple[str, str]], known: Mapping[str, Any], kept: dict[str, list[Any]]) -> Manifest:
-    """The content of files, by their names; `kept` gets what to remember of each, by its path.
+def _hashed(path: str, known: Mapping[str, Any], kept: dict[str, list[Any]]) -> list[Any]:
+    """The size of a file and the hash of its content; it is read, unless its state is known to be the same.
 
     Args:
-        known: what is remembered of them from another time.
+        known: the state of a file when it was read, and the hash, by its path.
+        kept: gets the same of this one, unless it may change again within a tick of the clock.
     """
-    found: Manifest = {}
-    now = time.time()
-    for name, path in listed:
-        about = _about(path, kept.get(path) or known.get(path))
-        found[name] = [about[0], about[-1]]
-        if now - max(about[1], about[2]) / 1e9 > STILL:
-            kept[path] = about
-    return found
-
-
-def _about(path: str, seen: object) -> list[Any]:
-    """The state of a file, and the hash of its content; one that changes while it is read is read again.
-
-    Args:
-        seen: the same, as remembered.
-    """
-    state = _state(path)
-    if isinstance(seen, list) and seen[:-1] == state and isinstance(seen[-1], str):
-        return seen
-    for _ in range(READS):
-        before, content, state = state, file_hash(Path(path)), _state(path)
-        if state == before:
-            break
-    return [*before, content]
+    now, state = time.time(), _state(path)
+    seen = known.get(path)
+    if not (isinstance(seen, list) and seen[:-1] == state and isinstance(seen[-1], str)):
+        for _ in range(READS):
+            before, content, state = state, file_hash(Path(path)), _state(path)
+            if state == before:
+                break
+        seen = [*before, content]
+    if now - max(seen[1], seen[2]) / 1e9 > STILL:
+        kept[path] = seen
+    return [seen[0], seen[-1]]
 
 
 def _state(path: str) -> list[int]:
     """What is other when the content is: ctime also where somebody has put the old mtime back."""
-    about = os.stat(path)
-    return [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
+    status = os.stat(path)
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def manifest_hash(manifest: Manifest) -> str:
@@ -112,17 +101,15 @@ def manifest_hash(manifest: Manifest) -> str:
 def changed_files(old: Manifest, new: Manifest) -> list[str]:
     """How the files differ, a line each."""
     lines = []
-    for name in sorted(old | new):
+    for name in sorted(old.keys() | new):
         if name not in new:
             lines.append(f"{name} is gone")
         elif name not in old:
             lines.append(f"{name} is new")
+        elif old[name][0] != new[name][0]:
+            lines.append(f"{name}: {old[name][0]} → {new[name][0]} bytes")
         elif old[name] != new[name]:
-            lines.append(
-                f"{name}: {old[name][0]} → {new[name][0]} bytes"
-                if old[name][0] != new[name][0]
-                else f"{name}: other content"
-            )
+            lines.append(f"{name}: other content")
     return lines
 
 
@@ -157,20 +144,21 @@ def _walk(top: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[s
     Left out is what is hidden, links that lead nowhere, and a folder that nobody may read, as a volume's lost+found.
     """
     try:
-        about = os.stat(top)
-        if (here := (about.st_dev, about.st_ino)) in seen:
-            return
-        seen.add(here)
+        status = os.stat(top)
         with os.scandir(top) as entries:
             found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except (PermissionError, FileNotFoundError):
         return
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen.add((status.st_dev, status.st_ino))
     for entry in found:
-        if os.path.isfile(entry) if entry.is_symlink() else entry.is_file():  # a link may lead to itself
-            yield prefix + entry.name, entry.path
-    for entry in found:
-        if os.path.isdir(entry) if entry.is_symlink() else entry.is_dir():
+        if entry.is_symlink() and not os.path.exists(entry):  # it leads nowhere, or to itself
+            continue
+        if entry.is_dir():
             yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)
+        elif entry.is_file():
+            yield prefix + entry.name, entry.path
 
 
 def write_manifest(output: Path, digest: str, manifest: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -44,15 +44,15 @@ def file_hashes(sources: Mapping[str, bytes], ignored: Ignored | None = None) ->
         ignored: by path, names that mean nothing: "experiment", the variable that holds the experiment of a train.py,
             and "TrainConfig.rate", a field of its configuration.
     """
-    ignored = ignored or {}
     parsed = {path: statements(source) for path, source in sources.items() if path.endswith(".py")}
     own = {name for path in sources for name in PurePosixPath(path).with_suffix("").parts}
-    parts = {path: _parts(found, ignored.get(path, frozenset()), own) for path, found in parsed.items() if found}
-    metrics = _names_of_metrics(list(parts.values()))
+    names = {path: (ignored or {}).get(path, frozenset()) for path in sources}
+    parts = {path: [_part(one, names[path], own) for one in found] for path, found in parsed.items() if found}
+    metrics = _names_of_metrics([part for each in parts.values() for part in each])
     hashes = {}
     for path, source in sorted(sources.items()):
         lines = source.replace(b"\r\n", b"\n")  # a checkout on Windows has other line ends
-        meaning = _meaning(parts[path], ignored.get(path, frozenset()), metrics) if path in parts else _hash(lines)
+        meaning = _meaning(parts[path], names[path], metrics) if path in parts else _hash(lines)
         hashes[path] = [_hash(lines), meaning]
     return hashes
 
@@ -91,20 +91,24 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class _Parts:
-    """A file in parts.
+class _Part:
+    """A statement, as a training has it.
 
     Attributes:
-        statements: those that a training runs.
-        optional: those among them that only bind names, of no library: nothing is lost without them if none is used.
-        roots: the names in what makes the experiment, but its metrics.
-        metrics: the names in its metrics.
+        statement: None: it means nothing.
+        uses: the names that a training needs for it.
+        metrics: the names in it that only metrics need.
+        binds: of one that does nothing but define names, and none of a library: those. Nobody misses it who uses none.
     """
 
-    statements: list[Statement]
-    optional: set[Statement]
-    roots: frozenset[str]
-    metrics: frozenset[str]
+    statement: Statement | None
+    uses: frozenset[str]
+    metrics: frozenset[str] = frozenset()
+    binds: frozenset[str] = frozenset()
+
+    def is_needed(self, metrics: Set[str]) -> bool:
+        """Whether more than the metrics needs it, which use these names."""
+        return not self.binds or not self.binds <= metrics
 
 
 @functools.cache
@@ -144,51 +148,39 @@ def _words(*nodes: ast.AST) -> frozenset[str]:
     return frozenset(found)
 
 
-def _parts(found: Sequence[Statement], ignored: frozenset[str], own: set[str]) -> _Parts:
-    kept, roots, metrics = [], frozenset[str](), frozenset[str]()
-    for one in found:
-        call = getattr(one.node, "value", None)
-        if isinstance(one.node, ast.If) and ast.unparse(one.node.test) == "__name__ == '__main__'":
-            continue
-        if one.binds & ignored and isinstance(call, ast.Call):  # experiment = expkit.Experiment(...)
-            chosen = [*call.args[2:3], *call.args[4:5]]
-            chosen += [each.value for each in call.keywords if each.arg in ("metric", "other_metrics")]
-            if chosen:
-                values = [*call.args, *(each.value for each in call.keywords)]
-                roots = _words(*(each for each in values if each not in chosen))
-                metrics = _words(*chosen)
-                continue
-        kept.append(one)
-    return _Parts(kept, {one for one in kept if one.binds and _is_optional(one.node, own)}, roots, metrics)
-
-
-def _is_optional(node: ast.stmt, own: set[str]) -> bool:
-    if not isinstance(node, _IMPORTS):
-        return isinstance(node, _DEFINITIONS | _ASSIGNMENTS)
-    return getattr(node, "level", 0) > 0 or _first_name(node) in own
+def _part(one: Statement, ignored: frozenset[str], own: set[str]) -> _Part:
+    node, call = one.node, getattr(one.node, "value", None)
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'":
+        return _Part(None, frozenset())
+    if one.binds & ignored and isinstance(call, ast.Call):  # experiment = expkit.Experiment(...)
+        metrics = [*call.args[2:3], *call.args[4:5]]
+        metrics += [each.value for each in call.keywords if each.arg in ("metric", "other_metrics")]
+        if metrics:
+            others = [part for part in (*call.args, *(each.value for each in call.keywords)) if part not in metrics]
+            return _Part(None, _words(*others), _words(*metrics))
+    of_library = isinstance(node, _IMPORTS) and not (getattr(node, "level", 0) or _first_name(node) in own)
+    only_binds = isinstance(node, _DEFINITIONS | _ASSIGNMENTS | _IMPORTS) and not of_library
+    return _Part(one, one.uses, binds=one.binds if only_binds else frozenset())
 
 
 def _first_name(node: ast.Import | ast.ImportFrom) -> str:
     return (getattr(node, "module", None) or node.names[0].name).partition(".")[0]
 
 
-def _names_of_metrics(files: Sequence[_Parts]) -> frozenset[str]:
+def _names_of_metrics(parts: Sequence[_Part]) -> set[str]:
     """The names that metrics use, and what they use, but nothing that trains: whichever file or object it is of."""
-    every = [one for each in files for one in each.statements]
-    optional: set[Statement] = set().union(*(each.optional for each in files))
-    found: set[str] = set().union(*(each.metrics for each in files))
-    while more := {name for one in every if one.binds & found for name in one.uses} - found:
+    found = {name for part in parts for name in part.metrics}
+    while more := {name for part in parts if part.binds & found for name in part.uses} - found:
         found |= more
-    roots = set().union(*(each.roots for each in files))
-    while used := found & roots.union(*(one.uses for one in every if not (one in optional and one.binds <= found))):
+    while used := found & {name for part in parts if part.is_needed(found) for name in part.uses}:
         found -= used
-    return frozenset(found)
+    return found
 
 
-def _meaning(parts: _Parts, ignored: frozenset[str], metrics: frozenset[str]) -> str:
+def _meaning(parts: Sequence[_Part], ignored: frozenset[str], metrics: Set[str]) -> str:
     """A hash; "": only metrics use the file."""
-    left = [one for one in parts.statements if not (one in parts.optional and one.binds <= metrics)]
-    if len(left) < len(parts.statements) and all(isinstance(one.node, _IMPORTS) for one in left):
+    left = [part.statement for part in parts if part.statement and part.is_needed(metrics)]
+    if not all(part.is_needed(metrics) for part in parts) and all(isinstance(one.node, _IMPORTS) for one in left):
         return ""
     return _hash("\n".join(_text(one, ignored) for one in left).encode(errors="replace"))
 

@@ -168,14 +168,10 @@ def _reasons(old: FoldRecord, new: FoldRecord) -> list[str]:
         after = read_manifest(new.folder.parents[2], new.result["data"] or "")
         names = changed_files(before, after) if before is not None and after is not None else []
         reasons.append(f"the data has changed since: {', '.join(names[:5]) or 'other files'}")
-    machines = [str(result["environment"]) for result in (old.result, new.result)]
-    if machines[0] != machines[1]:
-        reasons.append(f"another device, or other processes or threads: {' → '.join(machines)}")
-    origins = [old.origin(), new.origin()]
-    for key in ("python", "platform"):
-        values = [str(origin.get(key)) for origin in origins]
-        if values[0] != values[1]:
-            reasons.append(f"another {key}: {' → '.join(values)}")
+    results, origins = (old.result, new.result), (old.origin(), new.origin())
+    facts = {"device, or other processes or threads": [str(result["environment"]) for result in results]}
+    facts |= {key: [str(origin.get(key)) for origin in origins] for key in ("python", "platform")}
+    reasons += [f"another {what}: {' → '.join(values)}" for what, values in facts.items() if values[0] != values[1]]
     one, other = _packages(old), _packages(new)
     changed = [f"{name} {one[name]} → {other[name]}" for name in one if other.get(name, one[name]) != one[name]]
     if changed:

@@ -103,31 +103,27 @@ def take(folder: Path) -> Snapshot | None:
     return None
 
 
-def amended(folder: Path, snapshot: Snapshot, loaded: Mapping[str, bytes]) -> Snapshot:
+def amended(project: Path, snapshot: Snapshot, loaded: Mapping[str, bytes]) -> Snapshot:
     """A snapshot with the files as a process has loaded them: one may have been edited between the two.
 
     Args:
-        folder: the project.
+        project: the folder of the project.
         snapshot: as from `take`.
-        loaded: path from `folder` to content.
+        loaded: path from the folder to content.
     """
-    prefix = git(folder, "rev-parse", "--show-prefix")
-    listed = git(folder, "ls-tree", "-r", "-z", "--full-tree", snapshot["snapshot"]).split("\0")
-    present = {name: about.split()[2] for about, _, name in (line.partition("\t") for line in listed if line)}
-    other: list[str] = []
-    for path, content in loaded.items():
-        blob = git(folder, "hash-object", "-w", "--path", f"{prefix}{path}", "--stdin", stdin=content)
-        if present.get(f"{prefix}{path}") != blob:
-            other.append(f"100644 {blob}\t{prefix}{path}\0")
-    if not other:  # by now, `exp clean snapshots` may have taken its ref away, as no run had it
-        tree = git(folder, "rev-parse", f"{snapshot['snapshot']}^{{tree}}")
-        git(folder, "update-ref", f"{REFS}/{tree}", snapshot["snapshot"])
-        return snapshot
+    prefix = git(project, "rev-parse", "--show-prefix")
     with tempfile.TemporaryDirectory() as scratch:
-        own = os.path.join(scratch, "index")
-        git(folder, "read-tree", snapshot["snapshot"], index=own)
-        git(folder, "update-index", "-z", "--index-info", index=own, stdin="".join(other).encode())
-        return _commit(folder, git(folder, "write-tree", index=own))
+        index, tree = os.path.join(scratch, "index"), Path(scratch, "tree")
+        for name, content in loaded.items():
+            file = tree / prefix / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        git(project, "read-tree", snapshot["snapshot"], index=index)
+        flags = ["-c", "core.fileMode=false", f"--work-tree={tree}", "update-index", "--add", "-z", "--stdin"]
+        names = "".join(f"{prefix}{name}\0" for name in loaded).encode(errors="surrogateescape")
+        git(project, *flags, index=index, stdin=names)
+        found = _commit(project, git(project, "write-tree", index=index))
+    return snapshot if found["snapshot"] == snapshot["snapshot"] else found
 
 
 def _update(index: str, root: Path, project: Path) -> None:
