@@ -162,7 +162,7 @@ def test_a_constant_of_a_metric_that_is_read_from_a_file(root: Path, capsys: pyt
         (folder / "k.json").write_text("9")
         load_experiment(name, again=True)
         expkit.run(name, overrides=["exp.name=new"])
-        found = compare([(expkit.load_run("old").folder, expkit.load_run("new").folder)])["comparison"]
+        found = compare([(expkit.load_run("old"), expkit.load_run("new"))])["comparison"]
         assert found["verdict"] == "not comparable"
         capsys.readouterr()
         expkit.run(name, overrides=["exp.name=old"])
