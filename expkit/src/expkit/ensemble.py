@@ -149,7 +149,8 @@ def blended(runs: Sequence[Run], method: str) -> Blended:
     average, samples = Average(is_rank=method == RANK), []
     for run, table in zip(runs, _tables(runs), strict=True):
         average.add(table, run.title, 1 / len(runs))
-        samples.append({name: column[picked] for name, column in table.items() if column.dtype.kind == "f"})
+        if method in FITTED:
+            samples.append({name: column[picked] for name, column in table.items() if column.dtype.kind == "f"})
     titles = " and ".join(run.title for run in runs)
     require(bool(average.differing), f"the out-of-fold predictions of {titles} are the same: there is nothing to blend")
     if not average.averaged:
@@ -384,13 +385,14 @@ def _write(
     started: float,
 ) -> Run:
     """Write a blend as a new version of its run, which counts when it is whole."""
-    files.make_folder(versions.parent)
     data = {fold.result["data"] for run in runs for fold in run.done.values() if fold.result}
     maker = origin(["exp", *sys.argv[1:]], [])
     maker |= {"code": {}, "data": data.pop() if len(data) == 1 else None, "git": snapshot.take(code_root())}
     now = datetime.now(UTC).isoformat(timespec="seconds")
     parts: dict[int | None, Columns] = {number: made.fold(number) for number in runs[0].done}
+    scored = {number: scores.scores(experiment, table) for number, table in parts.items()}  # before anything is written
     parts |= {None: made.test} if made.test is not None else {}
+    files.make_folder(versions.parent)
     with ExitStack() as stack:
         with versions.locked():
             folder = versions.make(about, yaml.safe_dump(about["config"], sort_keys=False, allow_unicode=True))
@@ -403,7 +405,7 @@ def _write(
             result = {
                 "run": run_id,
                 "fold": number,
-                "scores": {} if is_test else scores.scores(experiment, table),
+                "scores": scored.get(number, {}),
                 "values": {},
                 "rows": 0 if is_test else len(table["id"]),
                 "left_out": "" if is_test else tables.fingerprint(table["id"]),

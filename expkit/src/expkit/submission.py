@@ -90,7 +90,7 @@ class Average:
             follows.
 
     Attributes:
-        first: the columns of the first table that every other has, too, with values of the same kind.
+        first: the columns of the first table that every other has, too.
         differing: the columns that are not the same in all tables.
         numbers: the columns that are numbers.
     """
@@ -111,21 +111,21 @@ class Average:
             weight: one, or one per row of the first table, (n,). Those of all tables have the sum 1.
 
         Raises:
-            Error: it has other ids, or no column as the first has, or one with another number of values.
+            Error: it has other ids, no column that the first has, or one with other values: labels and numbers have no
+                mean.
         """
         import numpy
 
         if not self.first:
             self.first, self._title = dict(table), what
-        known = {name: column for name, column in self.first.items() if name != "id"}
         table = tables.aligned(table, self.first["id"], what, self._title)
-        for name, column in known.items():
-            own = table.get(name)
-            if own is None or own.dtype.kind != column.dtype.kind:
+        for name, column in [(name, column) for name, column in self.first.items() if name != "id"]:
+            if (own := table.get(name)) is None:
                 del self.first[name]
                 continue
-            if own.shape != column.shape:
-                raise Error(f"{what} has {name} with another number of values than {self._title}")
+            if (own.dtype.kind, own.shape) != (column.dtype.kind, column.shape):
+                mine, others = (f"{one.dtype} of the shape {one.shape}" for one in (own, column))
+                raise Error(f"{what}: {name} holds {mine}, but in {self._title} {others}")
             if not numpy.array_equal(own, column):
                 self.differing.add(name)
             if not may_be_labels(name, own):
@@ -134,9 +134,7 @@ class Average:
                 values = ranks(own) if self.is_rank else own.astype(float)
                 weights = weight if isinstance(weight, float) or own.ndim == 1 else weight[:, None]
                 self._sums[name] = self._sums.get(name, 0.0) + weights * values
-        if len(self.first) == 1:
-            mine, first = (", ".join(f"{name} ({one.dtype})" for name, one in each.items()) for each in (table, known))
-            raise Error(f"{what} has no column as {self._title} has: {mine}, and {first}")
+        require(len(self.first) > 1, f"{what} has no column that {self._title} has: {', '.join(table)}")
 
     @property
     def averaged(self) -> list[str]:
@@ -328,7 +326,7 @@ class Sample:
         known = {key.lstrip("0") for key in own}
         return 2 * sum(key.lstrip("0") in known for key in wanted) > len(wanted)
 
-    def places_in(self, ids: numpy.ndarray, what: str) -> numpy.ndarray:
+    def indices_in(self, ids: numpy.ndarray, what: str) -> numpy.ndarray:
         """Where each row of the sample stands among ids, as indices (n,).
 
         Raises:
@@ -340,17 +338,17 @@ class Sample:
         if own == wanted:
             return numpy.arange(len(own))
         name, id = display_path(self.file), self.header[0]
-        place_of = {key: place for place, key in enumerate(own)}
-        if len(place_of) < len(own):
+        index_of = {key: index for index, key in enumerate(own)}
+        if len(index_of) < len(own):
             raise Error(f"{what}: the {id} {Counter(own).most_common(1)[0][0]} is there more than once")
-        if missing := [text for text, key in zip(self.ids, wanted, strict=True) if key not in place_of]:
-            is_number = any((text.lstrip("0") or "0") in place_of for text in missing)
+        if missing := [text for text, key in zip(self.ids, wanted, strict=True) if key not in index_of]:
+            is_number = any((text.lstrip("0") or "0") in index_of for text in missing)
             hint = f' (read ids as text, with their zeros: dtype={{"{id}": str}})' if is_number else ""
             raise Error(f"{what}: {len(missing)} rows of {name} are missing, such as {id} {missing[0]}{hint}")
-        if extra := list(place_of.keys() - set(wanted)):
+        if extra := list(index_of.keys() - set(wanted)):
             raise Error(f"{what}: {len(extra)} rows are not in {name}, such as {id} {min(extra)}")
         require(len(own) == len(wanted), f"{what}: {name} has ids more than once: put the rows in its order")
-        return numpy.array([place_of[key] for key in wanted])
+        return numpy.array([index_of[key] for key in wanted])
 
     def _keys(self, ids: numpy.ndarray) -> tuple[list[str], list[str]]:
         """What ids and those of the sample are compared by: their text; a time has one, however it is written."""
@@ -379,7 +377,7 @@ class Sample:
         others = [LABEL, *(names if len(names) == 1 else [])] if len(wanted) == 1 else []
         candidates = {name: [name, f"{PROBABILITY}_{name}", *others] for name in wanted}
         found = {name: next(filter(types.__contains__, each), "") for name, each in candidates.items()}
-        series = [f"{LABEL}_{place}" for place in range(len(wanted))]  # of (n, k) predictions
+        series = [f"{LABEL}_{number}" for number in range(len(wanted))]  # of (n, k) predictions
         is_series = set(filter(None, found.values())) <= set(series) <= set(names)
         if is_series and not all(found.values()) and f"{LABEL}_{len(wanted)}" not in names:
             found = dict(zip(wanted, series, strict=True))
@@ -443,8 +441,8 @@ def fitted(table: Columns, what: str, sample: Sample | None) -> Columns:
     if columns != sample.header:
         name = display_path(sample.file)
         raise Error(f"{what}: the columns are {', '.join(columns)}, but {name} has {', '.join(sample.header)}")
-    places = sample.places_in(table[id], what)
-    return {id: numpy.array(sample.ids)} | {name: table[name][places] for name in others}
+    order = sample.indices_in(table[id], what)
+    return {id: numpy.array(sample.ids)} | {name: table[name][order] for name in others}
 
 
 def check_test(table: Columns, what: str, named: Sequence[str] | None, debug: bool) -> str:
@@ -466,7 +464,7 @@ def check_test(table: Columns, what: str, named: Sequence[str] | None, debug: bo
         sample = find_sample(named, what, {"id": ids}, is_said=False)
         if sample is None or (debug and not sample.is_for(ids)):
             return ""
-        sample.places_in(ids, what)
+        sample.indices_in(ids, what)
     except Error as error:
         if sample is not None and sample.is_for(ids) and not debug:
             raise

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -22,7 +20,6 @@ if TYPE_CHECKING:
 
 CSV_ROWS = 10_000  # that are Python objects at a time
 PLAIN = {bool, int, float, str, type(None)}
-UNREADABLE = (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError, MemoryError, RuntimeError)
 WIDEST = 2**30  # bytes of a column of text; a longer text is no id and no label
 
 
@@ -55,37 +52,31 @@ def _column(value: Any, what: str) -> numpy.ndarray:
         array = numpy.array(value, dtype=object) if is_plain and value else numpy.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
         raise Error(f"{what}: this is not an array: {error}") from error
-    if array.dtype == object or array.dtype.kind == "T":
-        array = _from_objects(array, what)
+    if array.ndim == 1 and (array.dtype == object or array.dtype.kind == "T"):
+        array = _from_objects(array.tolist(), what)
     if array.dtype.kind not in "biufUSM":
         raise Error(f"{what}: holds {array.dtype}, and not numbers, text or dates")
-    if array.ndim == 2 and array.shape[1] > 1:
-        return array
-    if array.ndim != 1:
+    if array.ndim != 1 and not (array.ndim == 2 and array.shape[1] > 1):
         raise Error(f"{what}: has the shape {array.shape}: one value per row, ({len(array) if array.ndim else 1},)")
     return array
 
 
-def _from_objects(array: numpy.ndarray, what: str) -> numpy.ndarray:
-    """What pandas and lists give for text: an array of Python's own objects."""
+def _from_objects(items: list[Any], what: str) -> numpy.ndarray:
+    """What pandas and lists give for text: Python's own objects."""
     import numpy
 
-    require(array.ndim == 1, f"{what}: has the shape {array.shape}: one value per row")
-    items = array.tolist()
     kinds = {type(item) for item in items}
     if kinds == {str}:
         longest = max(map(len, items))
         require(longest * 4 * len(items) <= WIDEST, f"{what}: a text has {longest} characters: too long for a column")
         require(not any(item.endswith("\0") for item in items), f"{what}: a text ends in a zero character")
-        return numpy.array(items, dtype=str)
-    if kinds <= {bool} or kinds <= {int}:
-        column = numpy.array(items)
-        require(column.dtype.kind in "biu", f"{what}: an integer is too large; make it text")
-        return column
-    if kinds <= {int, float} and kinds:
-        return numpy.array(items, dtype=float)
-    names = ", ".join(sorted(kind.__name__ for kind in kinds))
-    raise Error(f"{what}: holds {names}: one type per column, and no missing values")
+    elif not (kinds == {bool} or kinds <= {int, float}):
+        names = ", ".join(sorted(kind.__name__ for kind in kinds))
+        raise Error(f"{what}: holds {names}: one type per column, and no missing values")
+    column = numpy.array(items, dtype=float if float in kinds else None)
+    if column.dtype == object or (column.dtype.kind == "f" and float not in kinds):
+        raise Error(f"{what}: an integer is too large; make it text")
+    return column
 
 
 def flat(table: Mapping[str, Any]) -> Columns:
@@ -93,7 +84,7 @@ def flat(table: Mapping[str, Any]) -> Columns:
     found: Columns = {}
     for name, column in table.items():
         if getattr(column, "ndim", 1) == 2:
-            found |= {f"{name}_{place}": column[:, place] for place in range(column.shape[1])}
+            found |= {f"{name}_{index}": column[:, index] for index in range(column.shape[1])}
         else:
             found[name] = column
     return found
@@ -104,13 +95,11 @@ def require_finite(table: Columns, what: str) -> None:
     import numpy
 
     for name, column in table.items():
-        if column.dtype.kind == "f":
+        if column.dtype.kind in "fM":
             bad = ~numpy.isfinite(column)
             rows = int(bad.any(axis=1).sum() if column.ndim == 2 else bad.sum())
-            require(rows == 0, f"{what}: {rows} of {len(column)} rows of {name} are nan or inf")
-        elif column.dtype.kind == "M":
-            rows = int(numpy.isnat(column).sum())
-            require(rows == 0, f"{what}: {rows} of {len(column)} rows of {name} have no date")
+            problem = "have no date" if column.dtype.kind == "M" else "are nan or inf"
+            require(rows == 0, f"{what}: {rows} of {len(column)} rows of {name} {problem}")
 
 
 def is_ascending(ids: numpy.ndarray) -> bool:
@@ -129,7 +118,7 @@ def require_unique(ids: numpy.ndarray, what: str) -> str:
         twice = found[counts > 1]
         if len(twice):
             raise Error(f"{what}: {len(twice)} ids are there more than once, such as {twice[0]}")
-    return _fingerprint(ids.dtype, numbers)
+    return fingerprint(ids, numbers)
 
 
 def require_same_kind(ids: numpy.ndarray, others: numpy.ndarray, what: str, whose: str) -> None:
@@ -162,14 +151,15 @@ def digests(ids: numpy.ndarray) -> numpy.ndarray:
     return found ^ (found >> numpy.uint64(31))
 
 
-def fingerprint(ids: numpy.ndarray) -> str:
-    """A hash of a set of ids, in whatever order; the number 1 is another id than the text "1"."""
-    return _fingerprint(ids.dtype, digests(ids))
+def fingerprint(ids: numpy.ndarray, numbers: numpy.ndarray | None = None) -> str:
+    """A hash of a set of ids, in whatever order; the number 1 is another id than the text "1".
 
-
-def _fingerprint(dtype: numpy.dtype[Any], numbers: numpy.ndarray) -> str:
+    Args:
+        numbers: their `digests`, if they are known.
+    """
     import numpy
 
+    numbers, dtype = digests(ids) if numbers is None else numbers, ids.dtype
     kind = "i" if dtype.kind == "u" else dtype.str[1:] if dtype.kind == "M" else dtype.kind
     both = (len(numbers), int(numbers.sum(dtype=numpy.uint64)), int(numpy.bitwise_xor.reduce(numbers)))
     return hashlib.sha256(f"{kind} {both}".encode()).hexdigest()[:16]
@@ -201,7 +191,7 @@ def target_hash(table: Columns) -> str | None:
     for name in names:
         for column in numpy.atleast_2d(comparable(table[name]).T):
             numbers = digests(numbers * numpy.uint64(0x9E3779B97F4A7C15) ^ digests(column))
-    return hashlib.sha256(f"{names} {_fingerprint(numbers.dtype, numbers)}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{names} {fingerprint(numbers, numbers)}".encode()).hexdigest()[:16]
 
 
 def common(one: numpy.ndarray, other: numpy.ndarray) -> list[Any]:
@@ -229,10 +219,10 @@ def aligned(table: Columns, ids: numpy.ndarray, what: str, other: str) -> Column
     if numpy.array_equal(own, ids):
         return table
     for key in (digests, numpy.asarray) if len(own) == len(ids) else ():  # the ids themselves, if two have one digest
-        places = numpy.empty(len(ids), numpy.intp)
-        places[numpy.argsort(key(ids), kind="stable")] = numpy.argsort(key(own), kind="stable")
-        if numpy.array_equal(own[places], ids):
-            return {name: column[places] for name, column in table.items()}
+        order = numpy.empty(len(ids), numpy.intp)
+        order[numpy.argsort(key(ids), kind="stable")] = numpy.argsort(key(own), kind="stable")
+        if numpy.array_equal(own[order], ids):
+            return {name: column[order] for name, column in table.items()}
     fewer, more = numpy.setdiff1d(ids, own), numpy.setdiff1d(own, ids)
     examples = [*(f"{one}, which it lacks" for one in fewer[:1]), *(f"{one}, which it has alone" for one in more[:1])]
     example = examples[0] if examples else "an id that is there twice"
@@ -283,7 +273,7 @@ def load(file: Path, only: str | None = None) -> Columns:
             return {name: arrays[name] for name in arrays.files if only in (None, name)}
     except FileNotFoundError:
         raise
-    except (*UNREADABLE, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # of a damaged file NumPy and zipfile raise many kinds
         raise Broken(str(error)) from error
 
 
@@ -302,7 +292,7 @@ def read_csv(file: Path) -> dict[str, list[str]]:
     require(
         all(len(row) >= len(header) for row in rows), f"{display_path(file)}: a line has fewer columns than the first"
     )
-    return {name: [row[place] for row in rows] for place, name in enumerate(header)}
+    return {name: [row[index] for row in rows] for index, name in enumerate(header)}
 
 
 def write_csv(stream: TextIO, table: Mapping[str, Any], as_cell: Callable[[Any], Any] = lambda cell: cell) -> None:
