@@ -351,10 +351,12 @@ class Run:
 
     @property
     def n_folds(self) -> int | None:
+        """How many folds it is to have; None: not known."""
         return self.info["n_folds"] if self.info else None
 
     @property
     def is_complete(self) -> bool:
+        """Whether every fold is done."""
         return self.n_folds is not None and len(self.done) == self.n_folds
 
     @property
@@ -365,6 +367,7 @@ class Run:
 
     @property
     def greater_is_better(self) -> bool:
+        """Whether a higher score is better."""
         about = self.cv or self.info
         return about["greater_is_better"] if about else True
 
@@ -461,7 +464,8 @@ class Run:
         return {number: result["left_out"] for number, result in self.results.items()}
 
     @property
-    def left_out(self) -> dict[int, str]:  # until everything says valid_ids
+    def left_out(self) -> dict[int, str]:
+        """The same, until everything says valid_ids."""
         return self.valid_ids
 
     def packages(self) -> dict[str, str]:
@@ -475,6 +479,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
+        """The time of all folds together."""
         return float(sum(result["seconds"] for result in self.results.values()))
 
     @property
@@ -505,7 +510,7 @@ class Run:
 
     @property
     def seed(self) -> int | str | None:
-        """exp.seed; None: not known."""
+        """The value of exp.seed; None: not known."""
         exp = self.config.get("exp")
         seed = exp.get("seed") if isinstance(exp, dict) else None
         return seed if isinstance(seed, int | str) else None
