@@ -29,9 +29,8 @@ from sklearn.model_selection import StratifiedKFold  # noqa: E402
 from sklearn.neural_network import MLPClassifier  # noqa: E402
 from sklearn.svm import SVC  # noqa: E402
 
-from expkit import study as options  # noqa: E402
-from expkit.fold import STEPS, Pruned, Reports  # noqa: E402
-from expkit.study import Reference, Space, Trials, opened  # noqa: E402
+from expkit.fold import Pruned, Reports  # noqa: E402
+from expkit.study import PRUNERS, SAMPLERS, Outcome, Reference, Space, Trials, made, opened  # noqa: E402  # noqa: E402
 
 FOLDS, EPOCHS = 5, 20
 X, Y = load_digits(return_X_y=True)
@@ -90,20 +89,18 @@ def run(train: Fit, parts: int, values: dict[str, Any], reports: Reports) -> tup
 def study(folder: Path, search: str, pruner: dict[str, Any], seed: int, n_trials: int) -> tuple[float, float, int]:
     """The share that was trained, the best score, and how many trials were pruned."""
     train, overrides, parts = SEARCHES[search]
-    space, file = Space(overrides), str(folder / "study.db")
-    made = options.pruner(pruner, STEPS * FOLDS)
-    sampler = options.sampler(options.SAMPLERS["tpe"] | {"seed": seed}, None)
+    space, file = Space(overrides), str(folder / "study.log")
+    early, sampler = made("pruner", pruner), made("sampler", SAMPLERS["tpe"] | {"seed": seed})
     found = optuna.create_study(
-        study_name="s", storage=opened(file), sampler=sampler, pruner=made, direction="maximize"
+        study_name="s", storage=opened(file), sampler=sampler, pruner=early, direction="maximize"
     )
-    reference, trained = Reference(file, "s", made), 0
-    with Trials(found, found._storage) as trials:
+    reference, trained = Reference(file, "s", early), 0
+    with Trials(found) as trials:
         while asked := trials.ask(space.searched, n_trials, 1):
-            reference.trials = {0: asked[0].number}
-            running = reference.trial(0)
-            score, count = run(train, parts, asked[0].params, Reports(running, FOLDS))
+            reference.numbers = {0: asked[0].number}
+            score, count = run(train, parts, asked[0].params, Reports(reference.trial(0), FOLDS))
             trained += count
-            trials.tell(asked[0], running.outcome(score))
+            trials.tell(asked[0], Outcome(score))
     pruned = sum(trial.state is optuna.trial.TrialState.PRUNED for trial in found.trials)
     return trained / (n_trials * FOLDS * parts), float(found.best_value), pruned
 
@@ -114,8 +111,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
-    pruners = {"none": {}, "median": options.PRUNERS["median"], "hyperband": options.PRUNERS["hyperband"]}
-    by_epoch = options.PRUNERS["hyperband"] | {"min_resource": 1}
+    pruners = {"none": {}, "median": PRUNERS["median"], "hyperband": PRUNERS["hyperband"]}
+    by_epoch = PRUNERS["hyperband"] | {"min_resource": 1}
     print("search             pruner                     trained  pruned  score (mean of seeds, lowest to highest)")
     for search, (_, _, parts) in SEARCHES.items():
         for name, pruner in (pruners | ({"hyperband min_resource=1": by_epoch} if parts > 1 else {})).items():

@@ -55,10 +55,8 @@ def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 def test_not_in_experiments(project: Project, tmp_path: Path) -> None:
     """In a process of its own, with the installed expkit; and a train.py of another project."""
-    for place, complaint in (
-        ("experiments/group/001-baseline", "an experiment is a train.py in a folder of experiments/"),
-        ("experiments/001-baseline", "is no experiment of the project"),
-    ):
+    complaint = f"an experiment is a train.py in a folder of {project.folder}/experiments/"
+    for place in ("experiments/group/001-baseline", "experiments/001-baseline"):
         folder = tmp_path / place
         shutil.copytree(project.folder / "experiments/001-baseline", folder)
         before = files(tmp_path)

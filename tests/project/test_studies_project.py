@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
 from pathlib import Path
 
 import optuna
 import psutil
 import pytest
 import yaml
-from conftest import Project, call, clean_environment
+from conftest import Project, call
 from helpers import exp, start
 from light import LIGHT, edited, wait_for
 
 import expkit
 from expkit import store
-from expkit import study as options
 from expkit.board import entries, ordered
 from expkit.cli.results import _under_way
-from expkit.study import Space, opened
+from expkit.study import opened
 
 # The score is 10 - log10(x)²: the best is 10, at x = 1; above 50 the training fails.
 SEARCH = "exp.train.x=tag(log,interval(0.01,40))"
@@ -30,17 +28,15 @@ def up_to(trials: int) -> str:
     return f"hydra.sweeper.n_trials={trials}"
 
 
+def frozen(root: Path) -> list[optuna.trial.FrozenTrial]:
+    """The trials of all studies."""
+    storage = opened(str(root / "output/multirun/optuna.log"))
+    return [trial for study in storage.get_all_studies() for trial in storage.get_all_trials(study._study_id)]
+
+
 def trials(root: Path) -> list[tuple[str, float | None, float | None]]:
     """State, parameter and score of each trial."""
-    connection = sqlite3.connect(root / "output/multirun/optuna.db")
-    query = """
-        SELECT state, param_value, value FROM trials LEFT JOIN trial_params USING (trial_id)
-        LEFT JOIN trial_values USING (trial_id) ORDER BY trials.trial_id
-    """
-    try:
-        return list(connection.execute(query))
-    finally:
-        connection.close()
+    return [(one.state.name, one.params.get("exp.train.x"), one.value) for one in frozen(root)]
 
 
 def best(root: Path) -> float:
@@ -229,11 +225,8 @@ def test_a_pruned_run_comes_last_however_good_it_is(sweeping: Project, root: Pat
     for row in rows:
         (row.run.folder / "fold1").mkdir()
         (row.run.folder / "fold1" / store.HISTORY).write_text("epoch,loss\n4,0.5\n")
-    assert [_under_way(row.run) for row in rows] == [
-        ["fold1 in epoch 5"],
-        ["fold1 in epoch 5"],
-        [],
-    ]  # exp board --watch
+    under_way = [_under_way(row.run) for row in rows]  # exp board --watch
+    assert under_way == [["fold1 in epoch 5"], ["fold1 in epoch 5"], []]
     assert [row.config["exp.train.x"] for row in rows] == [0.5, 0.1, 1.0]
     assert [row.marks for row in rows] == [("partial",), ("partial",), ("pruned",)]
     (best / "fold1" / store.HISTORY).unlink()
@@ -262,51 +255,22 @@ def test_a_pruner_ends_a_trial_within_a_fold(sweeping: Project, root: Path, wher
     assert {run.pruned for run in pruned} == {"in fold 0, after 10% of its training"}
     assert all(not run.done and run.marks == ("pruned",) for run in pruned)
     assert printed.count("pruned in fold 0") == len(pruned)
-    steps = call_sqlite(root, "SELECT DISTINCT step FROM trial_intermediate_values ORDER BY step")
-    assert steps == [(step,) for step in range(1, 51)]
-
-
-def call_sqlite(root: Path, query: str) -> list[tuple[object, ...]]:
-    connection = sqlite3.connect(root / "output/multirun/optuna.db")
-    try:
-        return list(connection.execute(query))
-    finally:
-        connection.close()
+    assert {step for trial in frozen(root) for step in trial.intermediate_values} == set(range(1, 51))
 
 
 @pytest.mark.slow
 def test_an_overwriting_study_replaces_no_run_by_a_pruned_one(sweeping: Project, root: Path) -> None:
-    search = ["-m", "hydra/sweeper=optuna", "exp.train.x=choice(1,0.5,0.1,0.05,0.02,0.01)"]
-    search.append("hydra/sweeper/sampler=grid")
-    sweeping.train(*search, experiment=LIGHT, root=root)
+    values = "1,0.5,0.1,0.05,0.02,0.01"
+    sweeping.train("-m", f"exp.train.x={values}", experiment=LIGHT, root=root)
     assert len(by_state(root)["complete"]) == 6
-    strict = ["hydra.sweeper.pruner.n_startup_trials=1", "hydra/sweeper/pruner=median", "overwrite=true"]
-    study = "hydra.sweeper.study_name=again"
-    sweeping.train(*search, *strict, study, "hydra.sweeper.sampler.seed=0", experiment=LIGHT, root=root)
+    study = ["-m", "hydra/sweeper=optuna", "overwrite=true", f"exp.train.x=choice({values})"]
+    strict = ["hydra.sweeper.pruner.n_startup_trials=1", "hydra/sweeper/pruner=median", "hydra.sweeper.sampler.seed=0"]
+    sweeping.train(*study, *strict, "hydra/sweeper/sampler=random", up_to(8), experiment=LIGHT, root=root)
     assert {state for state, _, _ in trials(root)} == {"COMPLETE", "PRUNED"}
     assert len(by_state(root)["complete"]) == 6 and by_state(root)["pruned"] == []
 
 
 # Trials at once, and what is killed
-
-
-def thirty(file: Path, **of_sampler: bool) -> optuna.Study:
-    """A study with thirty trials, the best at x = 1."""
-    sampler = options.sampler(options.SAMPLERS["tpe"] | {"seed": 3} | of_sampler, None)
-    made = optuna.create_study(study_name="s", storage=opened(str(file)), sampler=sampler)
-    distribution = Space(["x=interval(0.0,10.0)"]).searched
-    for number in range(30):
-        x = number / 3
-        made.add_trial(
-            optuna.trial.create_trial(params={"x": x}, distributions=distribution, value=(x - 1) ** 2)  # type: ignore[arg-type]
-        )
-    return made
-
-
-@pytest.fixture
-def study(root: Path) -> optuna.Study:
-    return thirty(root / "s.db")
-
 
 LOCAL = ["hydra/launcher=local", "hydra.launcher.n_jobs=2"]
 
@@ -364,17 +328,6 @@ def test_two_terminals_run_one_study(sweeping: Project, root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_grid_ends_when_it_is_through(sweeping: Project, root: Path) -> None:
-    search = ["-m", "hydra/sweeper=optuna", "hydra/sweeper/sampler=grid", "exp.train.x=choice(0.1,1,10)"]
-    search += ["exp.fold=[0],[1]", "exp.seed=range(0,2)"]
-    sweeping.train(*search, experiment=LIGHT, root=root)
-    assert [state for state, *_ in dict.fromkeys(call_sqlite(root, "SELECT state, trial_id FROM trials"))] == (
-        ["COMPLETE"] * 12
-    )
-    assert len(results_of_any(root)) == 12
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -409,35 +362,6 @@ def test_a_study_of_sub_is_refused(sweeping: Project, root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_study_of_an_older_optuna(sweeping: Project, root: Path) -> None:
-    """One line says how it goes on; then it does, with its trials, and without the one that ran when it was killed."""
-    arguments = [*STUDY, up_to(4)]
-    sweeping.train(*STUDY, up_to(1), experiment=LIGHT, root=root)
-    [(name,)] = call_sqlite(root, "SELECT study_name FROM studies")
-    database = root / "output/multirun/optuna.db"
-    database.unlink()
-    script = f"""
-import optuna
-study = optuna.create_study(study_name={name!r}, storage="sqlite:///{database}", direction="maximize")
-for value in (9.0, 8.0):
-    trial = study.ask({{"exp.train.x": optuna.distributions.LogUniformDistribution(0.01, 40)}})
-    study.tell(trial, value)
-study.ask({{"exp.train.x": optuna.distributions.LogUniformDistribution(0.01, 40)}})
-"""
-    old = ["--with", "optuna==2.10.1", "--with", "sqlalchemy<2", "--with", "alembic<1.17"]
-    call("uv", "run", "-q", "--no-project", *old, "python", "-c", script, cwd=root, env=clean_environment())
-    done = sweeping.train(*arguments, experiment=LIGHT, root=root, check=False)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
-    assert "by an older Optuna; this command upgrades it: uv run optuna storage upgrade" in done.stderr
-    url = done.stderr.strip().rpartition("--storage ")[2].strip("'")
-    optuna_command = sweeping.folder / ".venv/bin/optuna"
-    call(optuna_command, "storage", "upgrade", "--storage", url, cwd=sweeping.folder)
-    sweeping.train(*arguments, experiment=LIGHT, root=root)
-    assert [(state, score) for state, _, score in trials(root)][:2] == [("COMPLETE", 9.0), ("COMPLETE", 8.0)]
-    assert [state for state, _, _ in trials(root)] == ["COMPLETE"] * 4
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("packages", [["optuna==4.9.0"], ["optuna-dashboard"]])
 def test_other_packages_beside(sweeping: Project, root: Path, packages: list[str]) -> None:
     """The oldest Optuna that is supported; the dashboard, which is installed beside the one that is there."""
@@ -452,11 +376,11 @@ def test_other_packages_beside(sweeping: Project, root: Path, packages: list[str
 
 
 @pytest.mark.slow
-def test_a_study_in_a_journal(sweeping: Project, root: Path) -> None:
-    """For a network file system, which SQLite does not like."""
-    arguments = [*ALL_FOLDS, *MEDIAN, *LOCAL, "hydra.sweeper.storage=studies.log"]
+def test_a_study_in_a_database(sweeping: Project, root: Path) -> None:
+    """By its URL, for those who have one."""
+    url = f"sqlite:///{root}/trials.db"
+    arguments = [*ALL_FOLDS, *MEDIAN, *LOCAL, f"hydra.sweeper.storage={url}"]
     sweeping.train(*arguments, up_to(6), experiment=LIGHT, root=root)
-    storage = opened(str(root / "output/multirun/studies.log"))
-    [about] = optuna.get_all_study_summaries(storage)
+    [about] = optuna.get_all_study_summaries(url)
     assert about.n_trials == 6
-    assert not (root / "output/multirun/optuna.db").exists()
+    assert not (root / "output/multirun/optuna.log").exists()

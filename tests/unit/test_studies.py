@@ -2,60 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
-import yaml
 from experiments import own_experiment
 from light import LIGHT
 
 import expkit
-from expkit import store
-from expkit import study as options
 from expkit.fold import Pruned, Reports
-from expkit.study import LOST, MOST_LOST, Outcome, Space, Trials, of_other_code, opened
-
-
-def trials(root: Path) -> list[tuple[str, float | None, float | None]]:
-    """State, parameter and score of each trial."""
-    connection = sqlite3.connect(root / "output/multirun/optuna.db")
-    query = """
-        SELECT state, param_value, value FROM trials LEFT JOIN trial_params USING (trial_id)
-        LEFT JOIN trial_values USING (trial_id) ORDER BY trials.trial_id
-    """
-    try:
-        return list(connection.execute(query))
-    finally:
-        connection.close()
-
-
-def best(root: Path) -> float:
-    [file] = (root / "output/multirun").glob("*/optimization_results.yaml")
-    found = yaml.safe_load(file.read_text())["best_value"]
-    file.unlink()
-    return float(found)
-
-
-def runs(root: Path) -> list[store.Run]:
-    return [store.read_run(folder) for folder in store.run_folders(root / "output")]
-
-
-def test_two_commands_of_a_study_with_other_code(root: Path) -> None:
-    """Whichever tells its trial later; a trial of which no fold was done has no code."""
-    storage = opened("optuna.db")
-    study = optuna.create_study(storage=storage, study_name="both")
-    with Trials(study, storage) as one, Trials(study, storage) as other:
-        first, second, third = [each.ask({}, 3, 1)[0] for each in (one, other, other)]
-        other.tell(second, Outcome(0.5, {}, ["new", "new"]))
-        other.tell(third, Outcome(None, {}))
-        one.tell(first, Outcome(0.5, {}, ["old", "old"]))
-    assert of_other_code(study, ["old", "old"]) == [second.number]
-
-
-# Pruning
+from expkit.study import PRUNERS, SAMPLERS, Outcome, Space, Trials, made, opened
 
 
 class Heard:
@@ -112,28 +69,28 @@ def test_a_wrong_report_is_one_line(root: Path, call: str, words: str) -> None:
 
 def thirty(file: Path, **of_sampler: bool) -> optuna.Study:
     """A study with thirty trials, the best at x = 1."""
-    sampler = options.sampler(options.SAMPLERS["tpe"] | {"seed": 3} | of_sampler, None)
-    made = optuna.create_study(study_name="s", storage=opened(str(file)), sampler=sampler)
+    sampler = made("sampler", SAMPLERS["tpe"] | {"seed": 3} | of_sampler)
+    found = optuna.create_study(study_name="s", storage=opened(str(file)), sampler=sampler)
     distribution = Space(["x=interval(0.0,10.0)"]).searched
     for number in range(30):
         x = number / 3
-        made.add_trial(
+        found.add_trial(
             optuna.trial.create_trial(params={"x": x}, distributions=distribution, value=(x - 1) ** 2)  # type: ignore[arg-type]
         )
-    return made
+    return found
 
 
 @pytest.fixture
 def study(root: Path) -> optuna.Study:
-    return thirty(root / "s.db")
+    return thirty(root / "s.log")
 
 
 def test_trials_at_once_are_sampled_with_each_other_in_mind(root: Path) -> None:
     """Constant liar: without it, eight that run at once crowd at the best place known."""
     space, width = Space(["x=interval(0.0,10.0)"]).searched, {}
     for liar, of_sampler in {True: {}, False: {"constant_liar": False}}.items():
-        study = thirty(root / f"{liar}.db", **of_sampler)
-        with Trials(study, study._storage) as mine:
+        study = thirty(root / f"{liar}.log", **of_sampler)
+        with Trials(study) as mine:
             asked = [trial.params["x"] for trial in mine.ask(space, 38, 8)]
         assert len(asked) == 8
         width[liar] = max(asked) - min(asked)
@@ -141,35 +98,41 @@ def test_trials_at_once_are_sampled_with_each_other_in_mind(root: Path) -> None:
 
 
 def test_two_commands_share_the_trials_of_a_study(study: optuna.Study) -> None:
-    """A trial that another command runs counts, and is left to it; one that it gives back is taken."""
+    """A trial that another command runs counts, and is left to it; one that it loses is taken."""
     space = Space(["x=interval(0.0,10.0)"]).searched
-    with Trials(study, study._storage) as one, Trials(study, study._storage) as other:
+    with Trials(study) as one, Trials(study) as other:
         first = one.ask(space, 33, 2)
         second = other.ask(space, 33, 2)
         assert [len(first), len(second)] == [2, 1]
         assert other.ask(space, 33, 2) == []
-        one.tell(first[0], Outcome(1.0, {10: 1.0}))
-        one.give_back(first[1].number)
+        one.tell(first[0], Outcome(1.0))
+        one.lose(first[1])
         [taken] = other.ask(space, 33, 2)
         assert (taken.number, taken.params) == (first[1].number, first[1].params)
         other.tell(taken, None)
-        other.tell(second[0], Outcome(None, {10: 5.0}))
+        other.tell(second[0], Outcome(None))
     states = [trial.state.name for trial in study.trials[30:]]
     assert states == ["COMPLETE", "FAIL", "PRUNED"]
-    assert study.trials[30].intermediate_values == {10: 1.0}
 
 
 def test_a_trial_that_kills_its_process_again_and_again_fails(study: optuna.Study) -> None:
+    """Also when that process is the command; Ctrl-C does not count."""
     space = Space(["x=interval(0.0,10.0)"]).searched
-    with Trials(study, study._storage) as mine:
-        for again in range(MOST_LOST + 1):
+    for _ in range(4):
+        with Trials(study) as interrupted:
+            assert len(interrupted.ask(space, 31, 2)) == 1
+    killed = Trials(study)
+    killed._alive.acquire()
+    [first] = killed.ask(space, 31, 2)
+    assert Trials(study).ask(space, 31, 2) == []  # it is at work
+    killed._alive.release()
+    with Trials(study) as mine:
+        for again in (True, False):
             [trial] = mine.ask(space, 31, 2)
-            assert mine.lose(trial) == (again < MOST_LOST)
+            assert (trial.number, trial.params) == (30, first.params)
+            assert mine.lose(trial) == again
         assert mine.ask(space, 31, 2) == []
-    assert study.trials[30].state.name == "FAIL" and study.trials[30].user_attrs[LOST] == MOST_LOST + 1
-
-
-# Overrides, samplers, pruners
+    assert study.trials[30].state.name == "FAIL"
 
 
 @pytest.mark.parametrize(
@@ -196,22 +159,19 @@ def test_what_overrides_mean(override: str, expected: optuna.distributions.BaseD
 def test_values_are_written_as_overrides() -> None:
     space = Space(["x=range(0.1,1,0.1)", "y=choice(false,true)"])
     assert space.overrides({"x": 0.1 + 2 * 0.1, "y": True}) == ["x=0.3", "y=True"]
-    assert space.grid() == {"x": pytest.approx([number / 10 for number in range(1, 10)]), "y": [False, True]}
-    assert Space(["x=interval(0.0,1.0)", "y=1,2"]).grid() is None
 
 
-@pytest.mark.parametrize("name", [name for name in options.SAMPLERS if name not in ("grid", "cmaes", "gp")])
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in ("cmaes", "gp")])
 def test_samplers_by_name(name: str) -> None:
-    made = options.sampler(options.SAMPLERS[name] | {"seed": 1}, None)
-    assert type(made) is getattr(optuna.samplers, options.SAMPLERS[name]["_target_"].rpartition(".")[2])
-    assert type(options.sampler(name, None)) is type(made)
+    by_options = made("sampler", SAMPLERS[name] | {"seed": 1})
+    assert type(by_options) is getattr(optuna.samplers, SAMPLERS[name]["_target_"].rpartition(".")[2])
+    assert type(made("sampler", name)) is type(by_options)
 
 
 def test_pruners_by_name() -> None:
-    assert options.pruner("none", 50) is None and options.pruner({}, 50) is None and options.pruner(None, 50) is None
-    assert type(options.pruner("median", 50)) is optuna.pruners.MedianPruner
-    hyperband = options.pruner(options.PRUNERS["hyperband"], 50)
-    assert (hyperband._min_resource, hyperband._max_resource) == (10, 50)
+    assert made("pruner", "none") is None and made("pruner", {}) is None and made("pruner", None) is None
+    assert type(made("pruner", "median")) is optuna.pruners.MedianPruner
+    assert made("pruner", PRUNERS["hyperband"])._min_resource == 10
 
 
 @pytest.mark.parametrize(
@@ -219,9 +179,9 @@ def test_pruners_by_name() -> None:
     [
         (lambda: Space(["x=interval(5,1)"]), "x=interval"),
         (lambda: Space(["x=range(5,5)"]), "no value in this range"),
-        (lambda: options.pruner("medain", 50), "hydra.sweeper.pruner=medain: there are none, median, hyperband"),
-        (lambda: options.sampler(options.SAMPLERS["tpe"] | {"sede": 1}, None), "sede"),
-        (lambda: options.sampler(options.SAMPLERS["grid"], None), "grid takes choice"),
+        (lambda: made("pruner", "medain"), "hydra.sweeper.pruner=medain: there are none, median, hyperband"),
+        (lambda: made("sampler", SAMPLERS["tpe"] | {"sede": 1}), "sede"),
+        (lambda: made("sampler", {"_target_": "optuna.samplers.Nothing"}), "optuna.samplers.Nothing"),
         (lambda: opened("postgres://nobody"), "hydra.sweeper.storage=postgres://nobody"),
     ],
 )

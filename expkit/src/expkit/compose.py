@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -117,7 +116,7 @@ def run_hydra(
     """
     from hydra._internal import utils
 
-    with _full_error("1"), _trusted():
+    with _raising(), _trusted():
         utils._run_hydra(
             args=args, args_parser=parser, task_function=task, config_path=str(folder), config_name="config"
         )
@@ -166,26 +165,18 @@ def own_checks() -> AbstractContextManager[Any]:
     return default
 
 
-FULL_ERROR = "HYDRA_FULL_ERROR"
-
-
 @contextmanager
-def _full_error(value: str | None) -> Iterator[None]:
-    """Hydra raises its errors while this variable is set; else it prints several lines, and leaves."""
-    before = os.environ.get(FULL_ERROR)
-    set_full_error(value)
+def _raising() -> Iterator[None]:
+    """Hydra raises its errors; else it prints several lines, and leaves."""
+    modules = [import_module(f"hydra._internal.{name}") for name in ("utils", "hydra")]
+    before = [module.run_and_report for module in modules]
     try:
+        for module in modules:
+            module.run_and_report = lambda function: function()  # type: ignore[attr-defined]
         yield
     finally:
-        set_full_error(before)
-
-
-def set_full_error(value: str | None) -> None:
-    """Set the variable, or take it away."""
-    if value is None:
-        os.environ.pop(FULL_ERROR, None)
-    else:
-        os.environ[FULL_ERROR] = value
+        for module, own in zip(modules, before, strict=True):
+            module.run_and_report = own  # type: ignore[attr-defined]
 
 
 @contextmanager
