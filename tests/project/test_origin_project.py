@@ -44,7 +44,7 @@ def test_what_is_recorded_of_a_fold(sweeping: Project, root: Path) -> None:
     tree = git(sweeping.folder, "ls-tree", "-r", "--name-only", "-z", result["git"]["snapshot"]).split("\0")
     assert {"an idea.txt", f"experiments/{LIGHT}/train.py"} <= set(tree)
     assert not [name for name in tree if name.startswith((".venv", "output/0"))]
-    written = yaml.safe_load((run.folder / store.CONFIG).read_text())
+    written = yaml.safe_load((run.folder / "config.yaml").read_text())
     assert (written["exp"]["fold"], written["exp"]["train"]["x"]) == ([3], 1.0)
 
 

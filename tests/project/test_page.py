@@ -113,9 +113,9 @@ def copy_run(run: Path, name: str, **values: object) -> Path:
     """A run of another name and with other parameters, as whole as the original and without its space."""
     folder = run.with_name(name)
     shutil.copytree(run, folder, copy_function=os.link)
-    info = json.loads((folder / store.RUN).read_text())
+    info = json.loads((folder / "run.json").read_text())
     info["config"]["exp"]["train"] |= values
-    (folder / store.RUN).unlink()  # it is the file of both
+    (folder / "run.json").unlink()  # it is the file of both
     store.write_run_info(folder, info)
     return folder
 

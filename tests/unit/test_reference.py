@@ -17,7 +17,7 @@ from expkit.clean import KINDS
 from expkit.cli import app
 from expkit.config import flat
 from expkit.launch import main
-from expkit.store.marks import COPY
+from expkit.store import COPY
 
 SOURCE = ROOT / "expkit/src/expkit"
 PAGES = {page.stem: page.read_text() for page in (ROOT / "docs").glob("*.md")}
@@ -96,9 +96,8 @@ def test_everything_that_a_fold_has_is_in_the_page_for_python() -> None:
 
 # Which functions make the marks of the board and of `exp show`.
 MAKERS = {
-    "store/marks.py": ("own_marks", "parent_marks", "_mixed_packages"),
-    "store/__init__.py": ("read_run", "read_fold", "_changed_file"),
-    "store/records.py": ("read_checked",),
+    "store/__init__.py": ("read_run", "own_marks", "parent_marks", "_mixed_packages"),
+    "store/records.py": ("read_checked", "read_fold", "_changed_file"),
     "board.py": ("marks", "flags", "flag_incomparable", "_together"),
     "show.py": ("changed_since",),
 }

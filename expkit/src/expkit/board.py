@@ -23,8 +23,7 @@ from expkit.data import read_manifest
 from expkit.errors import Error, duration, score_text, strip_control
 from expkit.notes import Notes, read_notes
 from expkit.project import output_dir
-from expkit.store import Run, deviation, find_run, read_run, run_folders, short_names
-from expkit.store.marks import COPY
+from expkit.store import COPY, Run, deviation, find_run, read_run, run_folders, short_names
 
 MOST_ROWS = 50  # that a person reads; a file or another program gets all
 NOT_COMPARABLE = "not comparable"

@@ -25,8 +25,7 @@ from expkit.errors import Error, require
 from expkit.fingerprint import code_hash
 from expkit.project import code_root, output_dir
 from expkit.runner import environment_text, origin
-from expkit.store import BLENDS, OOF, TEST, Parent, Recipe, Run, Versions
-from expkit.store.marks import parent_marks
+from expkit.store import BLENDS, OOF, TEST, Parent, Recipe, Run, Versions, parent_marks
 from expkit.submission import LABEL, Average, choose, mean_of, most_likely, title_of
 
 if TYPE_CHECKING:
@@ -303,7 +302,7 @@ def again(run: Run) -> tuple[list[str], list[str]]:
     elif (run.full is None) != (made.test is None):
         differences.append("test predictions: they are there only " + ("now" if run.full is None else "in the record"))
     for fold, name, table in pairs:
-        before = fold.table(name)
+        before = fold.predictions(name)
         if list(before) != list(table) or len(before["id"]) != len(table["id"]):
             differences.append(f"{fold.title}: other columns or rows")
         elif (differs := tables.differing(before, table)).any():

@@ -32,19 +32,14 @@ def code_root() -> Path:
     prefix = Path(sys.prefix).resolve()
     mains = [sys.modules.get(name) for name in ("__mp_main__", "__main__")]  # the first, where multiprocessing spawns
     scripts = [Path(file).resolve() for main in mains if (file := getattr(main, "__file__", None))]
-    here = [Path.cwd()] if _is_there(".") else []
+    try:
+        here = [Path.cwd()]
+    except FileNotFoundError:  # it has been deleted
+        here = []
     for place in [*(script for script in scripts if not script.is_relative_to(prefix)), *here, prefix]:
         if (root := _root_above(place)) is not None:
             return root
     raise Error(f"{here[0] if here else 'this folder'} is in no project, whose pyproject.toml has a line {MARK}")
-
-
-def _is_there(folder: str) -> bool:
-    """Whether a folder has not been deleted, as a working directory may be."""
-    try:
-        return bool(os.path.abspath(folder))
-    except FileNotFoundError:
-        return False
 
 
 def _root_above(place: Path) -> Path | None:

@@ -149,7 +149,7 @@ def _compare(old: FoldRecord, new: FoldRecord, metric: str) -> Iterator[str]:
     before, after = (fold.result["scores"].get(metric) if fold.result else None for fold in (old, new))
     if before != after and after is not None:
         yield f"{old.title}: {metric} {before} → {after}"
-    one, other = old.table(), new.table()
+    one, other = old.predictions(), new.predictions()
     shapes = [f"{', '.join(table)} ({len(next(iter(table.values())))} rows)" for table in (one, other)]
     if shapes[0] != shapes[1]:
         yield f"{old.title}: other columns or rows: {' → '.join(shapes)}"

@@ -6,15 +6,14 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from expkit import files, store
@@ -30,7 +29,6 @@ from expkit.config import (
     is_compared,
     metric_name,
     name_of,
-    same,
 )
 from expkit.data import changed_files, hash_inputs, is_cached, read_manifest
 from expkit.errors import Error, require, warn
@@ -99,9 +97,14 @@ def run_name(config: Any, overrides: Sequence[str]) -> str:
         config: the configuration, as dataclasses.
         overrides: of the command line, as Hydra takes them.
     """
-    parsed = OverridesParser.create().parse_overrides(list(overrides)) if overrides else []
-    values = flat(config)
-    pairs = {key: _text(values.get(key.lstrip("~"), given)) for one in parsed for key, given in _given(one).items()}
+    values, pairs = flat(config), dict[str, str]()
+    for override in OverridesParser.create().parse_overrides(list(overrides)) if overrides else []:
+        key, value = override.key_or_group, override.value()
+        if key == "exp" or not is_compared(key):
+            continue
+        inner = flat(value) if isinstance(value, dict) else {}  # exp.split={seed: 1} is exp.split.seed=1
+        for each, given in {f"{key}.{name}": one for name, one in inner.items()}.items() or [(key, value)]:
+            pairs["~" * override.is_delete() + each] = _text(values.get(each, given))
     wanted = "".join(f",{key}={value}" for key, value in sorted(pairs.items()))
     safe = re.sub(r"[^\w.,=+-]+", "_", wanted)
     name: str = config.exp.name
@@ -111,18 +114,6 @@ def run_name(config: Any, overrides: Sequence[str]) -> str:
     digest = hashlib.sha256((name + wanted).encode()).hexdigest()[:8]
     room = full[: LONGEST - 9].encode()[: MOST_BYTES - 9].decode(errors="ignore")
     return f"{room.rstrip('.')}-{digest}"
-
-
-def _given(override: Override) -> dict[str, Any]:
-    """What an override says, by key; each key of a dict is one: exp.split={seed: 1} is exp.split.seed=1."""
-    key, value = override.key_or_group, override.value()
-    if key == "exp" or not is_compared(key):
-        return {}
-    if override.package not in (None, "", f"exp.{key}"):  # that is where a choice of ours always is
-        key = f"{key}_at_{override.package}".replace("@", "_at_")  # two packages of one group are two choices
-    given = {f"{key}.{name}": inner for name, inner in flat(value).items()} if isinstance(value, dict) else {}
-    sign = "~" if override.is_delete() else ""
-    return {sign + name: one for name, one in (given or {key: value}).items()}
 
 
 def _text(value: Any) -> str:
@@ -181,11 +172,11 @@ def _keep_folds(versions: Versions, old: Run, new: Run) -> list[str]:
     """
     from filelock import Timeout
 
-    if old.info is None or new.info is None or not _same_configuration(old.info, new.info):
+    if old.info is None or new.info is None or new.info.get("same_as") != old.info["id"]:
         return []
     others = []
     saved = unfinished(old.folder).keys() - {*versions.held(old.folder)}
-    for fold in [*old.folds.values(), *([old.full] if old.full else [])]:
+    for fold in old.parts:
         name = store.fold_name(fold.number)
         if fold.result is None and (name not in saved or (new.folder / name).exists()):
             continue
@@ -215,13 +206,6 @@ def _keep(fold: FoldRecord, version: Path, run_id: str) -> None:
     files.tree_to_disk(scratch)
     scratch.rename(target)
     files.to_disk(version)
-
-
-def _same_configuration(old: RunInfo, new: RunInfo) -> bool:
-    if new.get("same_as") == old["id"]:  # compared when the new one was made, by its dataclasses
-        return True
-    one, other = flat(old["config"]), flat(new["config"])
-    return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one if key != "exp.fold")
 
 
 def _link(source: str, target: str) -> None:
@@ -293,8 +277,7 @@ class RunDir:
         run = store.read_run(folder)
         if run.info is None or run.problems or not self._differences(run.info):
             return False
-        parts = [*run.folds.values(), *([run.full] if run.full else [])]
-        has_work = any(part.result for part in parts) or unfinished(folder)
+        has_work = any(part.result for part in run.parts) or unfinished(folder)
         return not has_work and not self.versions.held(folder)
 
     def _existing(self) -> Path | None:
@@ -316,7 +299,7 @@ class RunDir:
         """Whether a folder holds this configuration, or, empty, may take it."""
         run = store.read_run(folder)
         if run.info is None:
-            is_empty = not run.problems and {name for name in os.listdir(folder) if name[0] != "."} <= {store.CONFIG}
+            is_empty = not run.problems and {name for name in os.listdir(folder) if name[0] != "."} <= {"config.yaml"}
             if is_empty:  # a kill between making it and describing it
                 return False
             what = next(iter(run.problems), "it has no run.json")
@@ -336,9 +319,8 @@ class RunDir:
 
     def _is_of_this_code(self, folder: Path) -> bool:
         """Whether an unfinished version goes on: its folds are of the code as it is, or somebody is at work there."""
-        run = store.read_run(folder)
-        done = [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
-        is_other = any(changed_code(fold.origin().get("code"), self.loaded.ignored) for fold in done)
+        done = [part for part in store.read_run(folder).parts if part.result]
+        is_other = any(changed_code(part.origin().get("code"), self.loaded.ignored) for part in done)
         if not is_other and not self.config.resume:
             is_other = any(map(self._changes_since, unfinished(folder).values()))
         return not is_other or bool(self.versions.held(folder))
@@ -466,20 +448,11 @@ class RunDir:
 
 
 def _require_writable(folder: Path) -> None:
-    """Make `folder`.
-
-    Raises:
-        Error: it cannot be made or written.
-    """
-    above = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not above.is_dir():
-        raise Error(f"cannot write {folder}: {above} is not a folder")
-    probe = folder / f".{secrets.token_hex(4)}"
+    """Make `folder`, or raise an `Error` when it cannot be made or written."""
+    files.make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         os.listdir(folder)  # a version that nobody can see would be trained again
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise Error(f"cannot write {folder}: {error.strerror}") from error
 

@@ -182,7 +182,7 @@ class Runner:
         if fold is None or self.exp.debug:
             return False
         if fold.unscored is not None:  # a metric has failed: its predictions are scored now
-            store.score_result(fold, scores.scores(self.loaded.experiment, fold.table()))
+            store.score_result(fold, scores.scores(self.loaded.experiment, fold.predictions()))
             fold = self.run_dir.fold(number)
             assert fold is not None
         if fold.result is None:

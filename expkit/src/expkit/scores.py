@@ -138,7 +138,7 @@ def _rule(experiment: Experiment) -> dict[str, Any]:
 
 
 def _summary(experiment: Experiment, run: Run) -> dict[str, Any]:
-    parts = {number: fold.table() for number, fold in run.done.items()}
+    parts = {number: fold.predictions() for number, fold in run.done.items()}
     whole = _together(run, list(parts.values()))
     by_fold = {number: scores(experiment, part) for number, part in parts.items()}
     over_all = scores(experiment, whole) if run.is_complete else {}

@@ -287,7 +287,7 @@ def mean_of(sources: Sequence[Source]) -> Average:
                 source.file == TEST,
                 f"{title} has no test predictions to average: call fold.save_test(...) with exp.mode=sub, too",
             )
-            mean.add(tables.flat(fold.table(TEST)), title, 1 / len(sources) / len(source.parts))
+            mean.add(tables.flat(fold.predictions(TEST)), title, 1 / len(sources) / len(source.parts))
     return mean
 
 

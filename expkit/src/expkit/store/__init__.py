@@ -23,46 +23,47 @@ not fit is a problem, and what has a problem does not count. Nothing that is rea
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
 import os
-import stat
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import files, tables
 from expkit.errors import Error
-from expkit.files import Broken
 from expkit.project import display_path
+from expkit.store.records import AXES as AXES
 from expkit.store.records import CHECKPOINT as CHECKPOINT
-from expkit.store.records import CONFIG as CONFIG
-from expkit.store.records import CV as CV
+from expkit.store.records import CV, PRUNED, RUN, CrossValidation, Git, recipe_of
 from expkit.store.records import FAILED as FAILED
 from expkit.store.records import FOLD as FOLD
 from expkit.store.records import HISTORY as HISTORY
 from expkit.store.records import LOG as LOG
 from expkit.store.records import OOF as OOF
 from expkit.store.records import ORIGIN as ORIGIN
-from expkit.store.records import PRUNED as PRUNED
 from expkit.store.records import RESULT as RESULT
-from expkit.store.records import RUN as RUN
 from expkit.store.records import SUBMISSION as SUBMISSION
 from expkit.store.records import TEST as TEST
 from expkit.store.records import THEN as THEN
-from expkit.store.records import CrossValidation, Git, recipe_of
+from expkit.store.records import FoldRecord as FoldRecord
 from expkit.store.records import Parent as Parent
 from expkit.store.records import Recipe as Recipe
 from expkit.store.records import Result as Result
 from expkit.store.records import RunInfo as RunInfo
+from expkit.store.records import axis_of as axis_of
+from expkit.store.records import fail_fold as fail_fold
 from expkit.store.records import fold_name as fold_name
 from expkit.store.records import fold_title as fold_title
 from expkit.store.records import is_number as is_number
+from expkit.store.records import number_of as number_of
 from expkit.store.records import read_checked as read_checked
+from expkit.store.records import read_fold as read_fold
 from expkit.store.records import read_run_info as read_run_info
+from expkit.store.records import score_result as score_result
+from expkit.store.records import write_result as write_result
 from expkit.store.versions import BLENDS as BLENDS
 from expkit.store.versions import NOT_EXPERIMENTS as NOT_EXPERIMENTS
 from expkit.store.versions import SUBMISSIONS as SUBMISSIONS
@@ -78,173 +79,6 @@ from expkit.store.versions import version_number as version_number
 
 if TYPE_CHECKING:
     from expkit.tables import Columns
-
-
-@dataclass(frozen=True)
-class FoldRecord:
-    """A fold as it lies on the disk; `number` is None for the training on all rows.
-
-    Attributes:
-        result: the content of its `result.json`; None: the fold is not done.
-        problem: what is wrong with it, "" when nothing is.
-        unscored: as `result`, of a fold that is trained and has no score: a metric has failed.
-        failure: why its last training has failed, one line; "" when it has not, or is done.
-    """
-
-    path: str
-    number: int | None
-    result: Result | None
-    problem: str = ""
-    unscored: Result | None = None
-    failure: str = ""
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.path)
-
-    @property
-    def title(self) -> str:
-        return fold_title(self.number)
-
-    @property
-    def checksum(self) -> str:
-        """Of the result: another one is another training."""
-        return self.result["checksum"] if self.result else ""
-
-    def origin(self) -> dict[str, Any]:
-        """How it was made: command, host, python, packages, code (path to hashes); {} when nobody knows."""
-        return files.read_if_whole(f"{self.path}/{ORIGIN}")
-
-    def predictions(self, name: str = OOF, only: str | None = None) -> Columns:
-        """Its out-of-fold (or, with TEST, test) predictions, by column; or one column of them.
-
-        Raises:
-            Broken: they are not as the fold left them.
-            FileNotFoundError: it has none.
-        """
-        table = tables.load(self.folder / name, only)
-        if name == OOF and self.result is not None and any(len(one) != self.result["rows"] for one in table.values()):
-            raise Broken(f"{name} does not have the {self.result['rows']} rows that it had")
-        return table
-
-    def table(self, name: str = OOF, columns: Iterable[str] | None = None) -> Columns:
-        """As `predictions`, for a person: all columns, or some.
-
-        Raises:
-            Error: it has none, or they are broken.
-        """
-        try:
-            if columns is None:
-                return self.predictions(name)
-            return {one: self.predictions(name, one)[one] for one in columns}
-        except (Broken, FileNotFoundError, KeyError) as error:
-            run = display_path(self.folder.parent)
-            raise Error(f"the predictions of {self.title} of {run} cannot be read: {error}") from error
-
-    def history(self) -> dict[str, list[float | None]]:
-        """The columns of its history.csv; {} when there is none, or it is broken."""
-        try:
-            with open(f"{self.path}/{HISTORY}", newline="", encoding="utf-8", opener=files.regular) as stream:
-                header, *rows = csv.reader(stream)
-        except (OSError, ValueError, csv.Error):
-            return {}
-        return {
-            name: [number_of(row[index]) if index < len(row) else None for row in rows]
-            for index, name in enumerate(header)
-        }
-
-
-AXES = ("epoch", "step")  # what the rows of a history count
-
-
-def axis_of(names: Iterable[str]) -> str | None:
-    """Over what a row counts that has values of these names: epochs before steps; None: it has neither."""
-    return next((axis for axis in AXES if axis in names), None)
-
-
-def number_of(text: str) -> float | None:
-    """The number that a cell of a history.csv holds, an int where it is written as one; None: it holds none."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return None
-
-
-def read_fold(folder: Path, number: int | None, run_id: str) -> FoldRecord:
-    """The fold `number` of the version of a run in `folder`."""
-    name, problems = fold_name(number), list[str]()
-    path = f"{folder}/{name}"
-    result = read_checked(f"{path}/{RESULT}", Result, problems)
-    if result is not None:
-        if result["fold"] != number or result["run"] != run_id:
-            problems.append(f"{name} is of another run or fold")
-        elif problem := _changed_file(path, result["files"]):
-            problems.append(f"{name}/{problem}")
-        elif number is not None and not result["scores"]:
-            return FoldRecord(path, number, None, f"{name} has no score", result)
-    is_done = result is not None and not problems
-    failure = "" if is_done else next(iter(files.first_lines(f"{path}/{FAILED}")), "")
-    return FoldRecord(path, number, result if is_done else None, "; ".join(problems), failure=failure)
-
-
-def _changed_file(path: str, listed: Mapping[str, Any]) -> str | None:
-    """What is wrong with the files of a fold that is done."""
-    for name, state in listed.items():
-        if type(state) is not list or len(state) != 3 or not _is_inside(name):
-            return f"{name} does not fit"
-        try:
-            about = os.stat(f"{path}/{name}")
-        except (OSError, ValueError):
-            return f"{name} is missing"
-        if about.st_size != state[0] or not stat.S_ISREG(about.st_mode):
-            return f"{name} is cut off or changed"
-        if state[2] and about.st_mtime_ns != state[1]:  # copied, or changed: only the content tells
-            try:
-                if files.file_hash(Path(path, name)) != state[2]:
-                    return f"{name} has been changed"
-            except OSError:
-                return f"{name} cannot be read"
-    return None
-
-
-def _is_inside(name: str) -> bool:
-    """Whether a path leads to a file of the fold, and not out of its folder."""
-    if os.name == "nt" and (":" in name or "\\" in name):
-        return False
-    return name[:1] not in ("/", "") and (".." not in name or ".." not in name.split("/"))
-
-
-def write_result(folder: Path, result: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
-    """Mark the fold in `folder` as done: flush its files, then write the result that lists them.
-
-    Args:
-        result: with "target", as from `tables.target_hash`; "files" and "packages", a hash of those of `origin`, are
-            added.
-    """
-    files.write_json(folder / ORIGIN, origin)
-    listed = {}
-    for file in files.tree_to_disk(folder):
-        if file == folder / LOG or folder / CHECKPOINT in file.parents:  # more may be printed; it goes after the result
-            continue
-        about = file.stat()
-        keeps = file.suffix in (".npz", ".csv", ".json")
-        name = file.relative_to(folder).as_posix()
-        listed[name] = [about.st_size, about.st_mtime_ns, files.file_hash(file) if keeps else None]
-    packages = hashlib.sha256(repr(sorted(origin["packages"].items())).encode()).hexdigest()[:16]
-    files.write_json(folder / RESULT, dict(result) | {"packages": packages, "files": listed})
-
-
-def fail_fold(folder: Path, reason: str) -> None:
-    """Keep why the training of the fold in `folder` has failed; its next training removes it."""
-    files.write_text(folder / FAILED, f"{reason}\n")
-
-
-def score_result(fold: FoldRecord, scores: Mapping[str, float]) -> None:
-    """Give a fold that is trained and has no score its scores."""
-    assert fold.unscored is not None
-    files.write_json(fold.folder / RESULT, {**fold.unscored, "scores": dict(scores)})
 
 
 @dataclass(frozen=True)
@@ -334,6 +168,11 @@ class Run:
             return None
         return read_fold(self.folder, None, self.info["id"])
 
+    @property
+    def parts(self) -> list[FoldRecord]:
+        """Every training that has a folder: the folds, then that on all rows."""
+        return [*self.folds.values(), *([self.full] if self.full else [])]
+
     @functools.cached_property
     def done(self) -> dict[int, FoldRecord]:
         """The folds that are done, and belong to the run."""
@@ -384,8 +223,6 @@ class Run:
     @functools.cached_property
     def marks(self) -> tuple[str, ...]:
         """What to know of its score: what is missing, mixed, broken, failed or copied; of a blend, of its runs, too."""
-        from expkit.store.marks import own_marks, parent_marks
-
         return (*own_marks(self), *parent_marks(self))
 
     @functools.cached_property
@@ -587,7 +424,7 @@ class Run:
         Raises:
             Error: the fold is not done, or has none.
         """
-        return self.fold(fold).table(TEST)
+        return self.fold(fold).predictions(TEST)
 
     @functools.cached_property
     def oof(self) -> Columns:
@@ -607,25 +444,17 @@ class Run:
         order = numpy.argsort(table["id"], kind="stable")
         return {name: column[order] for name, column in table.items()}
 
-    def fold_by_fold(self, columns: Iterable[str] | None = None) -> Columns:
-        """As `oof`, fold by fold.
-
-        Args:
-            columns: which; None: all that every fold has, and "fold".
-        """
+    def fold_by_fold(self) -> Columns:
+        """As `oof`, fold by fold."""
         import numpy
 
-        parts = {number: fold.table(columns=columns) for number, fold in self.done.items()}
+        parts = {number: fold.predictions() for number, fold in self.done.items()}
         if not parts:
             return {}
         names = [name for name in next(iter(parts.values())) if all(name in part for part in parts.values())]
         table = {name: numpy.concatenate([part[name] for part in parts.values()]) for name in names}
-        if columns is None:
-            table["fold"] = numpy.concatenate([numpy.full(len(part["id"]), number) for number, part in parts.items()])
+        table["fold"] = numpy.repeat(list(parts), [len(part["id"]) for part in parts.values()])
         return table
-
-
-RunRecord = Run  # until everything says Run
 
 
 def deviation(scores: list[float]) -> float | None:
@@ -693,3 +522,78 @@ def forget_cv(folder: Path) -> None:
 def write_cv(folder: Path, summary: Mapping[str, Any], done: Mapping[int, FoldRecord]) -> None:
     """Write the scores that were computed from the predictions of the folds `done`."""
     files.write_json(folder / CV, {**summary, "folds": {str(number): fold.checksum for number, fold in done.items()}})
+
+
+# What to know about a score before it is trusted
+
+COPY = "copy of "
+
+
+def own_marks(run: Run) -> tuple[str, ...]:
+    """What is missing, mixed, broken, failed or copied."""
+    marks = [] if run.info or run.problems else ["no run.json"]
+    if run.failed and not run.done:
+        marks.append("failed")
+    elif run.n_folds is not None and len(run.done) < run.n_folds:
+        marks += ["pruned" if run.pruned else "partial", *(f"fold {number} failed" for number in run.failed)]
+    elif run.done and run.n_folds and run.cv is None and run.n_folds > 1:
+        marks.append("mean of folds")
+    results = list(run.results.values())
+    earlier = {what for result in results for one in result.get("earlier", []) for what in one}  # of resumed folds
+    if "code" in earlier or any(_is_other(result["code"], results[0]["code"]) for result in results):
+        marks.append("mixed code")
+    if "data" in earlier or len({result["data"] for result in results}) > 1:
+        marks.append("mixed data")
+    environments = {result["environment"] for result in results}
+    if len(environments) > 1 or any(THEN in one for one in environments):
+        marks.append("mixed devices")
+    if len({result["packages"] for result in results}) > 1:
+        marks += _mixed_packages(run)
+    if (original := _original(run)) is not None:
+        marks.append(f"{COPY}{original}")
+    return (*marks, *run.problems)
+
+
+def _is_other(code: Sequence[str], first: Sequence[str]) -> bool:
+    """Whether neither the bytes nor the meaning of the code are the same."""
+    return all(one != other for one, other in zip(code, first, strict=False))
+
+
+def _mixed_packages(run: Run) -> list[str]:
+    """Which packages had several versions; one that only some folds had beside them is no difference."""
+    versions = {name: each for name, each in run.packages().items() if not name.endswith("-experiments")}  # the project
+    mixed = [f"{name} {each}" for name, each in versions.items() if ", " in each and name != "expkit"]
+    more = f"; {len(mixed) - 3} more" if len(mixed) > 3 else ""
+    return [f"mixed packages ({'; '.join(mixed[:3])}{more})"] if mixed else []
+
+
+def _original(run: Run) -> str | None:
+    """The run whose folder was copied to make this one; None: it is no copy, but perhaps a folder with a new name."""
+    title = f"{run.info['experiment']}/{run.info['run']}" if run.info else ""
+    if run.info is None or title == run.title or title.count("/") > 1:
+        return None
+    folder = folder_of(run.folder.parents[1], title)
+    there = read_run_info(folder) if folder is not None else None
+    return title if there and there["id"] == run.info["id"] else None
+
+
+def parent_marks(run: Run) -> list[str]:
+    """What has become of the runs that a blend is made of, and of theirs: gone, replaced, changed, or marked."""
+    marks: list[str] = []
+    waiting, seen = [run], {run.folder}
+    while waiting:
+        blend = waiting.pop()
+        for parent in blend.recipe.parents if blend.recipe else ():
+            folder = folder_of(blend.folder.parents[1], parent.run)
+            now = read_run(folder) if folder is not None else None
+            if now is None or now.info is None:
+                marks.append(f"{parent.run} is gone")
+            elif now.info["id"] != parent.id:
+                marks.append(f"{parent.run} has been replaced")
+            elif now.checksums != parent.results:
+                marks.append(f"{parent.run} has changed")
+            elif now.folder not in seen:
+                seen.add(now.folder)
+                marks += [f"{parent.run}: {mark}" for mark in own_marks(now)]
+                waiting.append(now)
+    return list(dict.fromkeys(marks))

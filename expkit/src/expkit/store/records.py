@@ -4,28 +4,25 @@ A file that does not fit is a problem, and never an exception. The check is our 
 short, takes longer to import than the files of a thousand runs take to check.
 """
 
+import csv
+import hashlib
 import os
 import re
-from collections.abc import Callable
+import stat
+import typing
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    NotRequired,
-    TypedDict,
-    TypeVar,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-    is_typeddict,
-)
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict, TypeVar, cast
 
-from expkit import files
+from expkit import files, tables
+from expkit.errors import Error
 from expkit.files import Broken
+from expkit.project import display_path
+
+if TYPE_CHECKING:
+    from expkit.tables import Columns
 
 CONFIG, RUN, CV = "config.yaml", "run.json", "cv.json"
 RESULT, ORIGIN, OOF, TEST = "result.json", "origin.json", "oof.npz", "test.npz"
@@ -143,7 +140,7 @@ class Result(TypedDict):
     data: Text | None
     environment: Text
     packages: Text
-    files: dict[str, Any]
+    files: dict[str, Annotated[list[Any], lambda state: len(state) == 3]]  # bytes, time, hash of what is needed
     earlier: NotRequired[list[dict[Literal["code", "data"], Any]]]
     checksum: str
 
@@ -157,16 +154,10 @@ class MetricScores(TypedDict):
     folds: Scores
 
 
-class Checksum(TypedDict):
-    """What is needed of a result that cv.json once had a copy of."""
-
-    checksum: str
-
-
 class Copy(TypedDict):
-    """The same, as it was kept."""
+    """What cv.json once had of a fold."""
 
-    result: Checksum
+    result: Result
 
 
 class CrossValidation(TypedDict):
@@ -193,15 +184,15 @@ class DataFiles(TypedDict):
 @cache
 def checker(kind: Any) -> Callable[[Any], Any]:
     """What says whether a value that was JSON is of a type; of a dataclass, whether it could be made of a dict."""
-    origin, arguments = get_origin(kind), get_args(kind)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return lambda value: True
     if kind is float:
         return lambda value: type(value) in (int, float)
-    if is_typeddict(kind) or is_dataclass(kind):
-        hints = get_type_hints(kind, include_extras=True)
+    if typing.is_typeddict(kind) or is_dataclass(kind):
+        hints = typing.get_type_hints(kind, include_extras=True)
         fields = {name: checker(hint) for name, hint in hints.items()}
-        needed = {name for name, hint in hints.items() if get_origin(hint) is not NotRequired}
+        needed = {name for name, hint in hints.items() if typing.get_origin(hint) is not NotRequired}
         return lambda value: (
             type(value) is dict
             and needed <= value.keys()
@@ -266,3 +257,156 @@ def _is_recipe(blend: dict[str, Any]) -> bool:
     if not checker(Recipe)(blend):
         return False
     return all(len(weights) == len(blend["parents"]) for weights in (blend["weights"], *blend["by_part"].values()))
+
+
+# A fold
+
+
+@dataclass(frozen=True)
+class FoldRecord:
+    """A fold as it lies on the disk; `number` is None for the training on all rows.
+
+    Attributes:
+        result: the content of its `result.json`; None: the fold is not done.
+        problem: what is wrong with it, "" when nothing is.
+        unscored: as `result`, of a fold that is trained and has no score: a metric has failed.
+        failure: why its last training has failed, one line; "" when it has not, or is done.
+    """
+
+    path: str
+    number: int | None
+    result: Result | None
+    problem: str = ""
+    unscored: Result | None = None
+    failure: str = ""
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.path)
+
+    @property
+    def title(self) -> str:
+        return fold_title(self.number)
+
+    @property
+    def checksum(self) -> str:
+        """Of the result: another one is another training."""
+        return self.result["checksum"] if self.result else ""
+
+    def origin(self) -> dict[str, Any]:
+        """How it was made: command, host, python, packages, code (path to hashes); {} when nobody knows."""
+        return files.read_if_whole(f"{self.path}/{ORIGIN}")
+
+    def predictions(self, name: str = OOF, only: str | None = None) -> "Columns":
+        """Its out-of-fold (or, with TEST, test) predictions, by column; or one column of them.
+
+        Raises:
+            Error: it has none, or they are not as the fold left them.
+        """
+        try:
+            table = tables.load(self.folder / name, only)
+        except (Broken, FileNotFoundError) as error:
+            run = display_path(self.folder.parent)
+            raise Error(f"the predictions of {self.title} of {run} cannot be read: {error}") from error
+        rows = self.result["rows"] if self.result and name == OOF else None
+        if rows is not None and any(len(column) != rows for column in table.values()):
+            raise Error(f"{display_path(self.folder / name)} does not have the {rows} rows that it had")
+        return table
+
+    def history(self) -> dict[str, list[float | None]]:
+        """The columns of its history.csv; {} when there is none, or it is broken."""
+        try:
+            with open(f"{self.path}/{HISTORY}", newline="", encoding="utf-8", opener=files.regular) as stream:
+                header, *rows = csv.reader(stream)
+        except (OSError, ValueError, csv.Error):
+            return {}
+        return {
+            name: [number_of(row[index]) if index < len(row) else None for row in rows]
+            for index, name in enumerate(header)
+        }
+
+
+AXES = ("epoch", "step")  # what the rows of a history count
+
+
+def axis_of(names: Iterable[str]) -> str | None:
+    """Over what a row counts that has values of these names: epochs before steps; None: it has neither."""
+    return next((axis for axis in AXES if axis in names), None)
+
+
+def number_of(text: str) -> float | None:
+    """The number that a cell of a history.csv holds, an int where it is written as one; None: it holds none."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None
+
+
+def read_fold(folder: Path, number: int | None, run_id: str) -> FoldRecord:
+    """The fold `number` of the version of a run in `folder`."""
+    name, problems = fold_name(number), list[str]()
+    path = f"{folder}/{name}"
+    result = read_checked(f"{path}/{RESULT}", Result, problems)
+    if result is not None:
+        if result["fold"] != number or result["run"] != run_id:
+            problems.append(f"{name} is of another run or fold")
+        elif problem := _changed_file(path, result["files"]):
+            problems.append(f"{name}/{problem}")
+        elif number is not None and not result["scores"]:
+            return FoldRecord(path, number, None, f"{name} has no score", result)
+    is_done = result is not None and not problems
+    failure = "" if is_done else next(iter(files.first_lines(f"{path}/{FAILED}")), "")
+    return FoldRecord(path, number, result if is_done else None, "; ".join(problems), failure=failure)
+
+
+def _changed_file(path: str, listed: Mapping[str, Any]) -> str | None:
+    """What is wrong with the files of a fold that is done."""
+    for name, state in listed.items():
+        if name.startswith("/") or ".." in name.split("/"):
+            return f"{name} does not fit"
+        try:
+            about = os.stat(f"{path}/{name}")
+        except (OSError, ValueError):
+            return f"{name} is missing"
+        if about.st_size != state[0] or not stat.S_ISREG(about.st_mode):
+            return f"{name} is cut off or changed"
+        if state[2] and about.st_mtime_ns != state[1]:  # copied, or changed: only the content tells
+            try:
+                if files.file_hash(Path(path, name)) != state[2]:
+                    return f"{name} has been changed"
+            except OSError:
+                return f"{name} cannot be read"
+    return None
+
+
+def write_result(folder: Path, result: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
+    """Mark the fold in `folder` as done: flush its files, then write the result that lists them.
+
+    Args:
+        result: with "target", as from `tables.target_hash`; "files" and "packages", a hash of those of `origin`, are
+            added.
+    """
+    files.write_json(folder / ORIGIN, origin)
+    listed = {}
+    for file in files.tree_to_disk(folder):
+        if file == folder / LOG or folder / CHECKPOINT in file.parents:  # more may be printed; it goes after the result
+            continue
+        about = file.stat()
+        keeps = file.suffix in (".npz", ".csv", ".json")
+        name = file.relative_to(folder).as_posix()
+        listed[name] = [about.st_size, about.st_mtime_ns, files.file_hash(file) if keeps else None]
+    packages = hashlib.sha256(repr(sorted(origin["packages"].items())).encode()).hexdigest()[:16]
+    files.write_json(folder / RESULT, dict(result) | {"packages": packages, "files": listed})
+
+
+def fail_fold(folder: Path, reason: str) -> None:
+    """Keep why the training of the fold in `folder` has failed; its next training removes it."""
+    files.write_text(folder / FAILED, f"{reason}\n")
+
+
+def score_result(fold: FoldRecord, scores: Mapping[str, float]) -> None:
+    """Give a fold that is trained and has no score its scores."""
+    assert fold.unscored is not None
+    files.write_json(fold.folder / RESULT, {**fold.unscored, "scores": dict(scores)})
