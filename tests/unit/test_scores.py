@@ -268,6 +268,8 @@ def test_a_score_over_the_folds(make: Make, root: Path, capsys: pytest.CaptureFi
 
 USES = """
 import numpy as np
+import one.table
+import other.table
 import rules
 from rules import half
 
@@ -325,7 +327,7 @@ helped.extra = 0.25
 def late(oof):
     import only_here
 
-    return only_here.ONLY + random.normal() * 0 + rules.SHARED.limit
+    return only_here.ONLY + random.normal() * 0 + rules.SHARED.limit + one.table.value() + other.table.value()
 
 
 random = np.random.default_rng(0)
@@ -378,6 +380,8 @@ DEEP = "K = 1.0\n"
         ("helped", "deep.py", "1.0", "2.0"),
         ("late", "only_here.py", "1.0", "2.0"),
         ("late", "rules.py", "6.0", "7.0"),
+        ("late", "one/constants.py", "1.0", "2.0"),
+        ("late", "other/constants.py", "1.0", "2.0"),
     ],
 )
 def test_what_a_metric_uses_needs_no_training(
@@ -389,6 +393,10 @@ def test_what_a_metric_uses_needs_no_training(
     (folder / "rules.py").write_text(RULES)
     (folder / "deep.py").write_text(DEEP)
     (folder / "only_here.py").write_text("ONLY = 1.0\n")
+    for package in ("one", "other"):
+        (folder / package).mkdir()
+        (folder / package / "table.py").write_text("from .constants import SIZE\n\n\ndef value():\n    return SIZE\n")
+        (folder / package / "constants.py").write_text("SIZE = 1.0\n")
     before = expkit.run(name)
     known = load_experiment(name).experiment.made_by
     assert load_experiment(name, again=True).experiment.made_by == known, "also before it has been called"

@@ -235,6 +235,12 @@ def read_code(file: str) -> bytes | None:
         return None
 
 
+def is_own(module: ModuleType) -> bool:
+    """Whether a module, or a package without a file, is of the project."""
+    places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+    return any(isinstance(place, str) and os.path.isabs(place) and own_path(place) for place in places)
+
+
 def home(kind: type) -> str | None:
     """The file of the project that a class is from."""
     file = getattr(sys.modules.get(kind.__module__), "__file__", None)

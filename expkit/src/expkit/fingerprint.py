@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from expkit.code import EXECUTED, SOURCES, home, is_beside, own_path, read_code
+from expkit.code import EXECUTED, SOURCES, home, is_beside, is_own, own_path, read_code
 from expkit.project import code_root
 
 FileHashes = dict[str, list[str]]  # path from the project's root: hash of the bytes, hash of what they mean to Python
@@ -47,12 +47,12 @@ def file_hashes(sources: Mapping[str, bytes], ignored: Ignored | None = None) ->
     parsed = {path: statements(source) for path, source in sources.items() if path.endswith(".py")}
     own = {name for path in sources for name in PurePosixPath(path).with_suffix("").parts}
     names = {path: (ignored or {}).get(path, frozenset()) for path in sources}
-    parts = {path: [_part(one, names[path], own) for one in found] for path, found in parsed.items() if found}
-    metrics = _names_of_metrics([part for each in parts.values() for part in each])
+    files = {path: [_statement(node, names[path], own) for node in found] for path, found in parsed.items() if found}
+    metrics = _names_of_metrics([one for found in files.values() for one in found])
     hashes = {}
     for path, source in sorted(sources.items()):
         lines = source.replace(b"\r\n", b"\n")  # a checkout on Windows has other line ends
-        meaning = _meaning(parts[path], names[path], metrics) if path in parts else _hash(lines)
+        meaning = _meaning(files[path], names[path], metrics) if path in files else _hash(lines)
         hashes[path] = [_hash(lines), meaning]
     return hashes
 
@@ -76,49 +76,13 @@ def changed_since(files: FileHashes, ignored: Ignored | None = None) -> list[str
     return [path for path, pair in files.items() if not same_code(pair, present.get(path, ["gone", ""]))]
 
 
-@dataclass(frozen=True, eq=False)
-class Statement:
-    """A statement at the top of a module, without docstrings.
-
-    Attributes:
-        binds: the names that it defines, or whose objects it changes.
-        uses: the names and attributes in it.
-    """
-
-    node: ast.stmt
-    binds: frozenset[str]
-    uses: frozenset[str]
-
-
-@dataclass(frozen=True)
-class _Part:
-    """A statement, as a training has it.
-
-    Attributes:
-        statement: None: it means nothing.
-        uses: the names that a training needs for it.
-        metrics: the names in it that only metrics need.
-        binds: of one that does nothing but define names, and none of a library: those. Nobody misses it who uses none.
-    """
-
-    statement: Statement | None
-    uses: frozenset[str]
-    metrics: frozenset[str] = frozenset()
-    binds: frozenset[str] = frozenset()
-
-    def is_needed(self, metrics: Set[str]) -> bool:
-        """Whether more than the metrics needs it, which use these names."""
-        return not self.binds or not self.binds <= metrics
-
-
 @functools.cache
-def statements(source: bytes) -> tuple[Statement, ...] | None:
-    """The statements of a module, in order; None: it is no Python."""
+def statements(source: bytes) -> tuple[ast.stmt, ...] | None:
+    """The statements at the top of a module, without docstrings; None: it is no Python."""
     try:
-        tree = ast.parse(source)
+        return tuple(_WithoutTexts().visit(ast.parse(source)).body)
     except (SyntaxError, ValueError):
         return None
-    return tuple(Statement(node, frozenset(_binds(node)), _words(node)) for node in _WithoutTexts().visit(tree).body)
 
 
 class _WithoutTexts(ast.NodeTransformer):
@@ -128,17 +92,19 @@ class _WithoutTexts(ast.NodeTransformer):
         return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
 
 
-def _binds(node: ast.stmt) -> set[str]:
+@functools.cache
+def _binds(node: ast.stmt) -> frozenset[str]:
     """The names that a statement defines, or may change the objects of: `X[0] = 1`, `X.append(1)`."""
     if isinstance(node, _DEFINITIONS):
-        return {node.name}
+        return frozenset({node.name})
     if isinstance(node, _IMPORTS):
-        return {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+        return frozenset(alias.asname or alias.name.partition(".")[0] for alias in node.names)
     changed: list[Any] = node.targets if isinstance(node, ast.Assign) else [node]
     changed = [node.target] if isinstance(node, ast.AnnAssign | ast.AugAssign) else changed
-    return {each.id for target in changed for each in ast.walk(target) if isinstance(each, ast.Name)}
+    return frozenset(each.id for part in changed for each in ast.walk(part) if isinstance(each, ast.Name))
 
 
+@functools.cache
 def _words(*nodes: ast.AST) -> frozenset[str]:
     """The names in pieces of code, those behind a dot, and those that it imports."""
     found: set[str] = set()
@@ -148,57 +114,86 @@ def _words(*nodes: ast.AST) -> frozenset[str]:
     return frozenset(found)
 
 
-def _part(one: Statement, ignored: frozenset[str], own: set[str]) -> _Part:
-    node, call = one.node, getattr(one.node, "value", None)
+def _imports_from(node: ast.Import | ast.ImportFrom) -> set[str]:
+    """The names at the top of what a statement imports from; "": the package in which it stands."""
+    modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+    return {""} if getattr(node, "level", 0) else {name.partition(".")[0] for name in modules}
+
+
+@dataclass(frozen=True)
+class _Statement:
+    """A statement at the top of a module, as a training has it.
+
+    Attributes:
+        node: None: it means nothing.
+        uses: the names that a training needs for it.
+        metrics: the names in it that only metrics need.
+        binds: the names that it defines, when it does nothing else, and none is of a library: who needs none, needs not
+            the statement.
+    """
+
+    node: ast.stmt | None
+    uses: frozenset[str] = frozenset()
+    metrics: frozenset[str] = frozenset()
+    binds: frozenset[str] = frozenset()
+
+    def is_needed(self, metrics: Set[str]) -> bool:
+        """Whether more needs it than the metrics, which use these names."""
+        return not self.binds or not self.binds <= metrics
+
+
+def _statement(node: ast.stmt, ignored: frozenset[str], own: Set[str]) -> _Statement:
+    """A statement of a file.
+
+    Args:
+        ignored: as for `file_hashes`, of this file.
+        own: the names of all folders and files of the project.
+    """
     if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'":
-        return _Part(None, frozenset())
-    if one.binds & ignored and isinstance(call, ast.Call):  # experiment = expkit.Experiment(...)
+        return _Statement(None)
+    call = getattr(node, "value", None)
+    if _binds(node) & ignored and isinstance(call, ast.Call):  # experiment = expkit.Experiment(...)
         metrics = [*call.args[2:3], *call.args[4:5]]
         metrics += [each.value for each in call.keywords if each.arg in ("metric", "other_metrics")]
         if metrics:
             others = [part for part in (*call.args, *(each.value for each in call.keywords)) if part not in metrics]
-            return _Part(None, _words(*others), _words(*metrics))
-    of_library = isinstance(node, _IMPORTS) and not (getattr(node, "level", 0) or _first_name(node) in own)
+            return _Statement(None, _words(*others), _words(*metrics))
+    of_library = isinstance(node, _IMPORTS) and not _imports_from(node) <= {*own, ""}
     only_binds = isinstance(node, _DEFINITIONS | _ASSIGNMENTS | _IMPORTS) and not of_library
-    return _Part(one, one.uses, binds=one.binds if only_binds else frozenset())
+    return _Statement(node, _words(node), binds=_binds(node) if only_binds else frozenset())
 
 
-def _first_name(node: ast.Import | ast.ImportFrom) -> str:
-    return (getattr(node, "module", None) or node.names[0].name).partition(".")[0]
-
-
-def _names_of_metrics(parts: Sequence[_Part]) -> set[str]:
+def _names_of_metrics(files: Sequence[_Statement]) -> set[str]:
     """The names that metrics use, and what they use, but nothing that trains: whichever file or object it is of."""
-    found = {name for part in parts for name in part.metrics}
-    while more := {name for part in parts if part.binds & found for name in part.uses} - found:
+    found = {name for one in files for name in one.metrics}
+    while more := {name for one in files if one.binds & found for name in one.uses} - found:
         found |= more
-    while used := found & {name for part in parts if part.is_needed(found) for name in part.uses}:
+    while used := found & {name for one in files if one.is_needed(found) for name in one.uses}:
         found -= used
     return found
 
 
-def _meaning(parts: Sequence[_Part], ignored: frozenset[str], metrics: Set[str]) -> str:
+def _meaning(file: Sequence[_Statement], ignored: frozenset[str], metrics: Set[str]) -> str:
     """A hash; "": only metrics use the file."""
-    left = [part.statement for part in parts if part.statement and part.is_needed(metrics)]
-    if not all(part.is_needed(metrics) for part in parts) and all(isinstance(one.node, _IMPORTS) for one in left):
+    left = [one.node for one in file if one.node and one.is_needed(metrics)]
+    if not all(one.is_needed(metrics) for one in file) and all(isinstance(node, _IMPORTS) for node in left):
         return ""
-    return _hash("\n".join(_text(one, ignored) for one in left).encode(errors="replace"))
+    return _hash("\n".join(_text(node, ignored) for node in left).encode(errors="replace"))
 
 
 @functools.cache  # each checkpoint asks again
-def _text(one: Statement, ignored: frozenset[str]) -> str:
+def _text(node: ast.stmt, ignored: frozenset[str]) -> str:
     """A statement as text; of a class of the configuration, without its fields."""
-    node = one.node
     if isinstance(node, ast.ClassDef):
-        body = [each for each in node.body if not any(f"{node.name}.{name}" in ignored for name in _names(each))]
+        body = [part for part in node.body if f"{node.name}.{_member(part)}" not in ignored]
         node = ast.ClassDef(**{name: value for name, value in ast.iter_fields(node)} | {"body": body})
     return ast.unparse(node)
 
 
-def _names(part: ast.stmt) -> list[str]:
-    """What a part of a class defines: a field, or a method."""
-    target = part.target if isinstance(part, ast.AnnAssign) else None
-    return [target.id] if isinstance(target, ast.Name) else [getattr(part, "name", "")]
+def _member(part: ast.stmt) -> str:
+    """The field, or the method, that a part of a class defines."""
+    field = part.target if isinstance(part, ast.AnnAssign) else None
+    return field.id if isinstance(field, ast.Name) else getattr(part, "name", "")
 
 
 def _hash(content: bytes) -> str:
@@ -220,18 +215,18 @@ class _Values:
     """Hashes values, also circular ones: of a function or a class by its code, of an array by its content."""
 
     def __init__(self) -> None:
-        self._known: dict[Any, tuple[Any, str]] = {}  # with the object, so that no other one gets its id
+        self._known: dict[Any, tuple[Any, str]] = {}  # with the objects, so that no other ones get their ids
 
     def of(self, value: Any) -> str:
         if type(value) in _PLAIN:
             return repr(value)
-        return self._once(value, (), lambda: [_name(type(value)), *self._parts(value)])
+        return self._once((value,), (), lambda: [_name(type(value)), *self._parts(value)])
 
-    def _once(self, value: Any, names: Sequence[str], parts: Callable[[], Iterable[str]]) -> str:
-        key = (id(value), *names)
+    def _once(self, values: tuple[Any, ...], names: Iterable[str], parts: Callable[[], Iterable[str]]) -> str:
+        key = (*map(id, values), *names)
         if key not in self._known:
-            self._known[key] = value, "a circle"
-            self._known[key] = value, _hash(repr(list(parts())).encode(errors="replace"))
+            self._known[key] = values, "a circle"
+            self._known[key] = values, _hash(repr(list(parts())).encode(errors="replace"))
         return self._known[key][1]
 
     def _parts(self, value: Any) -> Iterable[str]:
@@ -273,23 +268,28 @@ class _Values:
         return [*map(self.of, (made, arguments, state, list(items or ()), dict(pairs or ())))]
 
     def _function(self, function: FunctionType) -> Iterator[str]:
-        code, file = function.__code__, own_path(function.__code__.co_filename)
+        code, module = function.__code__, sys.modules.get(function.__module__ or "")
+        file = own_path(code.co_filename)
+        of_library = not file and not code.co_filename.startswith("<")
+        if of_library:
+            yield f"{function.__module__}.{function.__qualname__}"
+            if module and not is_own(module) and getattr(module, function.__qualname__, None) is function:
+                return
         for cell in function.__closure__ or ():
             with suppress(ValueError):  # not yet filled
                 yield self.of(cell.cell_contents)
-        if not file and not code.co_filename.startswith("<"):
-            yield f"{function.__globals__.get('__name__')}.{code.co_qualname}"
+        if of_library:  # a wrapper around what the project has
             return
         own = {name: value for name, value in vars(function).items() if name != "__wrapped__"}
         yield from map(self.of, (function.__defaults__, function.__kwdefaults__, own))
-        if file in EXECUTED and code in _inner(EXECUTED[file][1]):
+        if nodes := _standing(code, file or ""):
             yield code.co_name
-            yield from [self._source(node, function.__globals__) for node in _standing(file, code.co_firstlineno)]
-        else:  # made by `exec`, or its module has been executed again since
-            for each in _inner(code):
-                yield from (each.co_name, str(each.co_code), str(each.co_names))
-                yield from map(self.of, each.co_consts)
-                yield from self._named(set(each.co_names), set(each.co_names), function.__globals__)
+            yield from [self._source(node, function.__globals__) for node in nodes]
+            return
+        for each in _inner(code):  # made by `exec`, or its module has been executed again since
+            yield from (each.co_name, str(each.co_code), str(each.co_names))
+            yield from map(self.of, each.co_consts)
+            yield from self._named(each.co_names, {*each.co_names}, function.__globals__)
 
     def _class(self, kind: type) -> Iterator[str]:
         yield _name(kind)
@@ -303,8 +303,8 @@ class _Values:
         """The statements of a module that define a name."""
         source = SOURCES.get(module) or read_code(str(getattr(module, "__file__", ""))) or b""
         for one in statements(source) or ():
-            if name in one.binds and not isinstance(one.node, _IMPORTS):
-                yield self._source(one.node, vars(module))
+            if name in _binds(one) and not isinstance(one, _IMPORTS):
+                yield self._source(one, vars(module))
 
     def _source(self, node: ast.AST, namespace: Mapping[str, Any]) -> str:
         """Of a piece of code, with what its names mean in the module where it stands."""
@@ -318,21 +318,20 @@ class _Values:
             yield from self._named(plain, dotted, namespace)
             yield from self._named(imported.keys(), dotted, imported)
 
-        return self._once(node, (), parts)
+        return self._once((node, namespace), (), parts)
 
     def _named(self, names: Iterable[str], dotted: set[str], namespace: Mapping[str, Any]) -> Iterator[str]:
         """What names mean in a module; of a module of the project, what those behind a dot mean in it."""
         for name in sorted(set(names) & namespace.keys()):
             value = namespace[name]
-            if isinstance(value, ModuleType) and own_path(getattr(value, "__file__", None) or ""):
+            if isinstance(value, ModuleType) and is_own(value):
                 inner = functools.partial(self._named, dotted, dotted, vars(value))
-                yield f"{name}: {self._once(value, sorted(dotted), inner)}"
+                yield f"{name}: {self._once((value,), sorted(dotted), inner)}"
             elif isinstance(value, FunctionType | type | ModuleType) or _is_data(value):
                 yield f"{name}: {self.of(value)}"
             else:  # it may change while it is used, as a generator of random numbers: known by what defines it
-                homes = [
-                    (module, key) for module in list(SOURCES) for key in vars(module) if vars(module)[key] is value
-                ]
+                every = [(module, *pair) for module in list(SOURCES) for pair in list(vars(module).items())]
+                homes = [(module, key) for module, key, held in every if held is value]
                 found = {each for module, key in homes for each in self._defined(module, key)}
                 yield f"{name}: {sorted(found) or self.of(value)}"
 
@@ -361,13 +360,16 @@ def _inner(code: CodeType) -> Iterator[CodeType]:
             yield from _inner(constant)
 
 
-def _standing(file: str, line: int) -> Sequence[ast.AST]:
-    """What defines the function that begins in a line of a file: the definition at the top around it, or a lambda."""
-    kinds = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef
-    for one in statements(EXECUTED[file][0]) or ():
-        if _first_line(one.node) <= line <= (one.node.end_lineno or 0):
-            inner = [each for each in ast.walk(one.node) if isinstance(each, kinds) and _first_line(each) == line]
-            return [one.node] if isinstance(one.node, _DEFINITIONS) else inner
+def _standing(code: CodeType, file: str) -> Sequence[ast.AST]:
+    """What defines a function in a file as it was executed: the definition at the top around it, or a lambda."""
+    source, executed = EXECUTED.get(file, (b"", None))
+    if executed is None or code not in _inner(executed):
+        return []
+    kinds, line = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef, code.co_firstlineno
+    for node in statements(source) or ():
+        if _first_line(node) <= line <= (node.end_lineno or 0):
+            inner = [each for each in ast.walk(node) if isinstance(each, kinds) and _first_line(each) == line]
+            return [node] if isinstance(node, _DEFINITIONS) else inner
     return []
 
 
@@ -381,15 +383,15 @@ def _imported(nodes: Sequence[ast.Import | ast.ImportFrom], namespace: Mapping[s
     scope = {name: namespace.get(name) for name in ("__builtins__", "__name__", "__package__")}
     folder = Path(str(namespace.get("__file__"))).parent
     for node in nodes:
-        if getattr(node, "level", 0) or is_beside(folder, _first_name(node)) or _is_own(_first_name(node)):
+        if any(not name or is_beside(folder, name) or _is_importable(name) for name in _imports_from(node)):
             with suppress(Exception):  # the metric will say so
                 exec(compile(ast.Module([node], []), "<import>", "exec"), scope)
     return {name: value for name, value in scope.items() if not name.startswith("__")}
 
 
-def _is_own(name: str) -> bool:
-    """Whether a name is that of a module of the project."""
+def _is_importable(name: str) -> bool:
+    """Whether the project has a module of this name."""
     with suppress(ImportError, ValueError):
         spec = importlib.util.find_spec(name)
-        return bool(spec and own_path([spec.origin or "", *(spec.submodule_search_locations or ())][-1]))
+        return spec is not None and any(map(own_path, [spec.origin or "/", *(spec.submodule_search_locations or ())]))
     return False
