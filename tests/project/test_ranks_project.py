@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,6 @@ from conftest import Project, background, call, clean_environment, own_copy, sha
 
 import expkit
 from expkit import store
-from expkit.distributed import Ranks
 
 # Each rank adds its number; what comes out is the sum over both. "fail<rank>" in control/: that rank fails in fold 1.
 # On all rows, each rank asks what the folds have found.
@@ -209,28 +206,3 @@ def test_an_experiment_that_is_not_prepared(cluster: Project, root: Path) -> Non
     assert process.returncode != 0
     assert "error: 2 processes train together (torchrun, srun), and this experiment is not prepared" in errors
     assert "CV " not in printed and not (root / "output").exists()
-
-
-class Store:
-    """Between threads, what PyTorch has between processes."""
-
-    def __init__(self) -> None:
-        self.kept: dict[str, str] = {}
-
-    def set(self, key: str, value: str) -> None:
-        self.kept[key] = value
-
-    def check(self, keys: list[str]) -> bool:
-        return self.kept.keys() >= {*keys}
-
-    def compare_set(self, key: str, expected: str, desired: str) -> str:
-        return self.kept.setdefault(key, desired)
-
-
-@pytest.fixture
-def two() -> Iterator[tuple[Ranks, Ranks]]:
-    store, made = Store(), (Ranks(False), Ranks(False))
-    for rank, one in enumerate(made):
-        one.rank, one.size, one._store = rank, 2, store
-    yield made
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

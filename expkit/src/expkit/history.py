@@ -115,6 +115,7 @@ class Log:
     def __init__(self, file: Path) -> None:
         self._file = open(file, "a", encoding="utf-8", errors="replace", newline="\n")
         self._tees: list[tuple[str, Tee, TextIO]] = []
+        self._handler = logging.StreamHandler()
 
     def __enter__(self) -> Log:
         for name in ("stdout", "stderr"):
@@ -123,6 +124,9 @@ class Log:
             self._tees.append((name, tee, stream))
             setattr(sys, name, tee)
             _move_handlers(stream, tee)
+        if not any(isinstance(getattr(each, "stream", None), Tee) for each in logging.root.handlers):
+            self._handler.setStream(sys.stderr)  # else nobody sees it: Hydra has left a handler that does nothing
+            logging.root.addHandler(self._handler)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -130,6 +134,7 @@ class Log:
             if getattr(sys, name) is tee:
                 setattr(sys, name, stream)
             _move_handlers(tee, stream)
+        logging.root.removeHandler(self._handler)
         if error is not None:
             traceback.print_exception(error, file=self._file)
         self._file.close()

@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from expkit.data import Manifest
     from expkit.fold import Trial
     from expkit.snapshot import Snapshot
-    from expkit.store import FoldRecord
 
 
 @dataclass(frozen=True)
@@ -190,7 +189,7 @@ class Runner:
                 _require_readable(fold.folder / store.RESULT)
                 warn(f"{display_path(fold.folder)}: {fold.problem}; it counts as missing")
             return False
-        print(f"{fold.title} is done: {fold_summary(fold, self._metric, self._score_of(fold))}", flush=True)
+        print(f"{fold.title} is done", flush=True)
         for what, changed in changes_since(fold, self.loaded.ignored, self.run_dir.inputs).items():
             self._shared.warn_once(
                 f"{what} changed",
@@ -198,20 +197,6 @@ class Runner:
                 "run that are trained from now on are marked; exp.fold=null overwrite=true trains all of them again",
             )
         return True
-
-    def _score_of(self, fold: FoldRecord) -> float | None:
-        """The score of a fold that is done; None when it has none, or it is to be computed again."""
-        assert fold.result is not None
-        cv = self._cv
-        if cv is None or str(fold.number) not in cv["folds"]:
-            return fold.result["scores"].get(self._metric)
-        is_current = cv["made_by"] == self.loaded.experiment.made_by
-        return cv["scores"][self._metric]["folds"].get(str(fold.number)) if is_current else None
-
-    @functools.cached_property
-    def _cv(self) -> Any:
-        """The scores of the run as they were when the command began."""
-        return store.read_run(self.run_dir.version).cv
 
     def _is_pruned(self) -> bool:
         """Report the folds that are done to the study; whether it leaves out those that are missing."""
@@ -268,15 +253,15 @@ class Runner:
         elif self.pruned is None:
             done = self.run_dir.fold(number)
             assert done is not None and done.result is not None, done
-            score = done.result["scores"].get(self._metric)
-            print(f"{done.title}  {fold_summary(done, self._metric, score)}", flush=True)
+            print(f"{done.title}  {fold_summary(done, self._metric)}", flush=True)
 
     def _call(self, fold: Fold) -> BaseException | None:
         """Call the experiment's `train`; what it fails with."""
         try:
             with named_plainly(self.loaded.name):
                 self.loaded.experiment.train(self.exp, fold)
-            require(fold.finished is not None, f"{fold.title}: train.py ends without fold.finish()")
+            is_finished = fold.finished is not None or fold.rank > 0
+            require(is_finished, f"{fold.title}: train.py ends without fold.finish()")
         except Pruned as pruned:
             self.pruned = f"in {fold.title}, {pruned}"
         except BaseException as error:
@@ -304,14 +289,10 @@ class Runner:
                 tempfile.TemporaryDirectory(prefix="expkit-rank-") as folder,
                 open(os.devnull, "w") as nowhere,
                 contextlib.redirect_stdout(nowhere),
-                named_plainly(self.loaded.name),
             ):
                 fold = FollowedFold(task, Path(folder), self._ranks.rank, self._ranks.size, self.exp.debug)
-                try:
-                    self.loaded.experiment.train(self.exp, fold)
-                except BaseException as error:
-                    self._ranks.failure(error)  # rank 0 says it
-                    raise
+                if (failure := self._call(fold)) is not None:
+                    raise failure
 
     def _snapshot(self) -> Snapshot | None:
         """The code as it is now; a sweep's copy has its own. None for debug runs, and without git."""

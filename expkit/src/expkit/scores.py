@@ -221,11 +221,11 @@ def require_other_ids(ids: Any, done: Mapping[int, FoldRecord], what: str) -> No
         )
 
 
-def fold_summary(fold: FoldRecord, metric: str, score: float | None) -> str:
-    """A finished fold on one line, with the metric that decides; None: it has no score, or not yet."""
+def fold_summary(fold: FoldRecord, metric: str) -> str:
+    """A finished fold on one line, with the metric that decides."""
     assert fold.result is not None
+    score, best = fold.result["scores"].get(metric), fold.result["values"].get("best_epoch")
     scored = "trained" if score is None else f"{metric} {score:.4f}"
-    best = fold.result["values"].get("best_epoch")
     epoch = f"  best epoch {best}" if best is not None and fold.number is not None else ""
     return f"{scored}{epoch}  {fold.result['seconds']:.1f} s"
 

@@ -89,13 +89,19 @@ def _by_chance(exp: ExpConfig, fold: int, table: tables.Columns) -> Rows:
     import numpy
     from sklearn import model_selection as ways
 
-    about, rows = exp.split, numpy.arange(len(table["id"]))
-    method, seed = about.method, about.seed
-    y = _classes(exp, _needed(table, "y", method)) if method in BY_CLASS else None
-    groups = _groups(exp, _needed(table, "groups", method)) if method in BY_GROUP else None
+    method, seed, holdout = exp.split.method, exp.split.seed, exp.split.holdout
+    rows = numpy.arange(len(table["id"]))
+    what, least = f"{METHOD}={method.name}", max(exp.n_folds, 2)
+    y = _classes(_needed(table, "y", method), what, least) if method in BY_CLASS else None
+    groups = None
+    if (
+        method in BY_GROUP
+    ):  # as numbers that depend on the seed: of equal groups, scikit-learn places them in this order
+        found, numbers = numpy.unique(_needed(table, "groups", method), return_inverse=True)
+        groups = numpy.random.RandomState(seed).permutation(len(found))[numbers]
     splitter: Any
     if method is SplitMethod.stratified_group:  # there is no hold-out of this kind: one of as many folds
-        count = max(2, round(1 / about.holdout)) if exp.n_folds == 1 else exp.n_folds
+        count = max(2, round(1 / holdout)) if exp.n_folds == 1 else exp.n_folds
         splitter = ways.StratifiedGroupKFold(count)  # its own shuffling loses the classes (scikit-learn issue 32478)
     elif exp.n_folds == 1:
         holdouts = {
@@ -103,7 +109,7 @@ def _by_chance(exp: ExpConfig, fold: int, table: tables.Columns) -> Rows:
             SplitMethod.stratified: ways.StratifiedShuffleSplit,
             SplitMethod.group: ways.GroupShuffleSplit,
         }
-        splitter = holdouts[method](1, test_size=about.holdout, random_state=seed)
+        splitter = holdouts[method](1, test_size=holdout, random_state=seed)
     elif method is SplitMethod.group:
         splitter = ways.GroupKFold(exp.n_folds)
     else:
@@ -113,38 +119,21 @@ def _by_chance(exp: ExpConfig, fold: int, table: tables.Columns) -> Rows:
         parts: Iterator[Rows] = splitter.split(rows, y, groups)
         return next(islice(parts, fold, None))
     except ValueError as error:
-        raise Error(f"{METHOD}={method.name}, {len(rows)} rows: {' '.join(str(error).split())}") from error
+        raise Error(f"{what}, {len(rows)} rows: {' '.join(str(error).split())}") from error
 
 
-def _classes(exp: ExpConfig, y: numpy.ndarray) -> numpy.ndarray:
-    """The classes, each in at least as many rows as there are folds."""
+def _classes(y: numpy.ndarray, what: str, least: int) -> numpy.ndarray:
+    """The classes, each in at least as many rows as there are parts: of fewer, scikit-learn only warns."""
     import numpy
 
-    method, least = exp.split.method, max(exp.n_folds, 2)
     if y.dtype.kind == "f" and (y % 1 != 0).any():
-        raise Error(f"{METHOD}={method.name} needs classes, and y holds numbers such as {y[y % 1 != 0][0]}: use kfold")
+        raise Error(f"{what} needs classes, and y holds numbers such as {y[y % 1 != 0][0]}: use kfold")
     found, counts = numpy.unique(y, return_counts=True)
-    rarest = counts.argmin()
+    rarest, count = found[counts.argmin()], counts.min()
     require(
-        counts[rarest] >= least,
-        f"{METHOD}={method.name}: class {found[rarest]} has {counts[rarest]} rows, and each of {least} parts needs one "
-        "(exp.n_folds)",
+        count >= least, f"{what}: class {rarest} has {count} rows, and each of {least} parts needs one (exp.n_folds)"
     )
     return y
-
-
-def _groups(exp: ExpConfig, groups: numpy.ndarray) -> numpy.ndarray:
-    """The groups as numbers, which depend on the seed: of equal groups, scikit-learn places them in this order."""
-    import numpy
-
-    found, numbers = numpy.unique(groups, return_inverse=True)
-    least = max(exp.n_folds, 2)
-    require(
-        len(found) >= least,
-        f"{METHOD}={exp.split.method.name}: {len(found)} groups are too few for {least} parts (exp.n_folds)",
-    )
-    order: numpy.ndarray = numpy.random.RandomState(exp.split.seed).permutation(len(found))
-    return order[numbers]
 
 
 def _by_time(exp: ExpConfig, fold: int, time: numpy.ndarray) -> Rows:
