@@ -27,7 +27,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from helpers import run_of  # noqa: E402
 
 from expkit.board import Entry  # noqa: E402
-from expkit.noise import NOISE, WORSE, Jackknife, against_best, corrected_t, over_folds, t_quantile, together  # noqa: E402  # noqa: E402
+from expkit.noise import NOISE, WORSE, against_best, corrected_t, over_folds, over_rows, t_quantile, together  # noqa: E402
 
 Model = Callable[..., Any]
 OLD, NEW = slice(0, 10), slice(5, 15)
@@ -92,13 +92,13 @@ def alarms(model: Model, n_folds: int, seeds: int, are_other: bool, more: float,
         tables = [
             tuple({"id": numpy.arange(ROWS), "target": y, "prediction": each} for _, each in pair) for pair in pairs
         ]
-        folds, over_rows = over_folds(rows), Jackknife("accuracy", accuracy, tables, 1).interval()
+        folds, by_row = over_folds(rows), over_rows("accuracy", accuracy, tables, 1)
         found = {
             "plain t": abs(every.mean()) > t_quantile(every.size - 1) * every.std(ddof=1) / math.sqrt(every.size),
             "corrected, seeds counted each": corrected_t(every.ravel().tolist(), 1 / (n_folds - 1)).verdict != NOISE,
             "corrected": folds.verdict != NOISE,
-            "jackknife": over_rows.verdict != NOISE,
-            "both (`exp diff`)": together([folds, over_rows]) != NOISE,
+            "jackknife": by_row.verdict != NOISE,
+            "both (`exp diff`)": together([folds, by_row]) != NOISE,
         }
         counted = {way: counted.get(way, 0) + int(is_so) for way, is_so in found.items()}
     return {way: count / repetitions for way, count in counted.items()}
@@ -207,7 +207,7 @@ def missed(metric: Any, count: int, repetitions: int) -> tuple[float, float]:
         y, old, new = rows_of(metric, count, random)
         ids = numpy.arange(count)
         pair = tuple({"id": ids, "target": y, "prediction": one} for one in (old, new))
-        found = Jackknife("", lambda oof: metric(oof["target"], oof["prediction"]), [pair], 1).interval()
+        found = over_rows("", lambda oof: metric(oof["target"], oof["prediction"]), [pair], 1)
         again = (random.integers(count, size=count) for _ in range(400))
         resampled = [metric(y[rows], new[rows]) - metric(y[rows], old[rows]) for rows in again]
         low, high = numpy.nanpercentile(resampled, [2.5, 97.5])  # some have one class

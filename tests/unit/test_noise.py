@@ -27,11 +27,12 @@ from expkit.compare import verdict
 from expkit.config import load_experiment
 from expkit.noise import (
     Interval,
-    Jackknife,
     Runs,
     against_best,
     corrected_t,
     over_folds,
+    over_rows,
+    parts_of,
     ratio_of_rows,
     scatter,
     t_quantile,
@@ -302,22 +303,21 @@ def test_a_mean_over_rows(rows: int) -> None:
     """The interval is that of the theory, of a mean of differences, whatever the order of the rows."""
     old, new = classes(rows)
     difference = (new["prediction"] == new["target"]) * 1.0 - (old["prediction"] == old["target"])
-    found = Jackknife("accuracy", accuracy, [(old, new)], 1).interval()
+    found = over_rows("accuracy", accuracy, [(old, new)], 1)
     assert found.better_by == pytest.approx(difference.mean())
     assert half_width(found) == pytest.approx(1.96 * difference.std() / math.sqrt(rows), rel=0.2)
     assert found.low + found.high == pytest.approx(2 * difference.mean())
     order = numpy.argsort(difference, kind="stable")
     turned = [{name: column[order] for name, column in table.items()} for table in (old, new)]
-    assert vars(Jackknife("accuracy", accuracy, [(turned[0], turned[1])], 1).interval()) == pytest.approx(vars(found))
+    assert vars(over_rows("accuracy", accuracy, [(turned[0], turned[1])], 1)) == pytest.approx(vars(found))
 
 
 def test_any_metric_is_compared_with_few_calls() -> None:
     """At most a call a part and run, of 100 parts, and never by the clock: what is slow is compared, too."""
     old, new = binary(10_000)
     metric, calls = counting(auc)
-    jackknife = Jackknife("auc", metric, [(old, new)], 1)
-    found = jackknife.interval()
-    assert jackknife.parts == 100 and len(calls) == 2 * (1 + 100)
+    found = over_rows("auc", metric, [(old, new)], 1)
+    assert found.parts == 100 and len(calls) == 2 * (1 + 100)
     assert found.better_by == auc(new) - auc(old) and found.low < found.better_by < found.high
     random, resampled = numpy.random.default_rng(0), []
     for _ in range(200):
@@ -327,41 +327,41 @@ def test_any_metric_is_compared_with_few_calls() -> None:
             - auc({name: column[rows] for name, column in old.items()})
         )
     assert half_width(found) == pytest.approx(1.96 * numpy.std(resampled), rel=0.25), "as a bootstrap has it"
-    assert Jackknife("auc", auc, [(old, new)], 1).interval() == found, "the same runs, the same bytes"
-    flipped = Jackknife("auc", auc, [(new, old)], 1).interval()
+    assert over_rows("auc", auc, [(old, new)], 1) == found, "the same runs, the same bytes"
+    flipped = over_rows("auc", auc, [(new, old)], 1)
     assert (flipped.low, flipped.high) == pytest.approx((-found.high, -found.low))
 
 
 def test_a_busy_machine_gives_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """However long each call takes."""
     old, new = numbers(2000, 0.5, 0.52)
-    found = Jackknife("rmse", rmse, [(old, new)], -1).interval()
+    found = over_rows("rmse", rmse, [(old, new)], -1)
     hours = itertools.count(step=3600.0)
     for name in ("time", "monotonic", "perf_counter", "process_time"):
         monkeypatch.setattr(time, name, lambda: next(hours))
-    assert Jackknife("rmse", rmse, [(old, new)], -1).interval() == found
+    assert over_rows("rmse", rmse, [(old, new)], -1) == found
 
 
 @pytest.mark.parametrize(
     ("rows", "parts"), [(20, 20), (350, 20), (2500, 50), (400_000, 100), (1_000_000, 40), (10_000_000, 20)]
 )
 def test_the_number_of_rows_alone_says_how_many_parts(rows: int, parts: int) -> None:
-    ids = numpy.broadcast_to(numpy.int64(0), rows)
-    assert Jackknife("", accuracy, [({"id": ids}, {"id": ids})], 1).parts == parts
+    assert parts_of(rows, rows) == parts
 
 
 def test_both_runs_lose_the_same_rows() -> None:
     """What both get wrong cancels out: the interval is narrower than the score of one is sure."""
     old, new = numbers(2000, 0.1, 0.12)
-    found = Jackknife("rmse", rmse, [(old, new)], -1).interval()
-    assert Jackknife("rmse", rmse, [(old, old)], -1).interval() == Interval(0.0, 0.0, 0.0)
+    found = over_rows("rmse", rmse, [(old, new)], -1)
+    same = over_rows("rmse", rmse, [(old, old)], -1)
+    assert (same.better_by, same.low, same.high) == (0.0, 0.0, 0.0)
     alone = 1.96 * ((old["prediction"] - old["target"]) ** 2).std() / math.sqrt(2000) / (2 * rmse(old))
     assert half_width(found) < alone / 3
 
 
 def test_seeds_are_averaged() -> None:
     tables = numbers(2000, 0.5, 0.52, 0.54, 0.5)
-    found = Jackknife("rmse", rmse, [(tables[0], tables[1]), (tables[2], tables[3])], 1).interval()
+    found = over_rows("rmse", rmse, [(tables[0], tables[1]), (tables[2], tables[3])], 1)
     differences = [rmse(tables[1]) - rmse(tables[0]), rmse(tables[3]) - rmse(tables[2])]
     assert found.better_by == pytest.approx(numpy.mean(differences))
     assert found.low < numpy.mean(differences) < found.high
@@ -372,14 +372,14 @@ def test_seeds_are_averaged() -> None:
 def test_rows_of_a_group_stay_together(metric: Any, groups: int) -> None:
     """Each row is there five times: that is no more to go by."""
     pair = classes(groups) if metric is accuracy else tuple(numbers(groups, 0.5, 0.8))
-    once = Jackknife("metric", metric, [(pair[0], pair[1])], 1).interval()
+    once = over_rows("metric", metric, [(pair[0], pair[1])], 1)
     errors = [abs(table["prediction"] - table["target"]) for table in pair]
     member = numpy.repeat(numpy.argsort(errors[0] - errors[1], kind="stable"), 5)
     many = [{name: column[member] for name, column in table.items()} for table in pair]
     for table in many:
         table["id"] = numpy.arange(len(member))
-    together = Jackknife("metric", metric, [(many[0], many[1])], 1, member.astype(str)).interval()
-    alone = Jackknife("metric", metric, [(many[0], many[1])], 1).interval()
+    together = over_rows("metric", metric, [(many[0], many[1])], 1, member.astype(str))
+    alone = over_rows("metric", metric, [(many[0], many[1])], 1)
     assert together.better_by == pytest.approx(once.better_by)
     assert half_width(together) == pytest.approx(half_width(once), rel=0.3)
     assert half_width(alone) == pytest.approx(half_width(once) / math.sqrt(5), rel=0.3)
@@ -394,23 +394,23 @@ def test_groups_of_any_size() -> None:
         {"id": numpy.arange(len(group)), "target": numpy.ones(len(group), bool), "prediction": one}
         for one in (old, new)
     ]
-    found = Jackknife("accuracy", accuracy, [(tables[0], tables[1])], 1, group).interval()
+    found = over_rows("accuracy", accuracy, [(tables[0], tables[1])], 1, group)
     assert half_width(found) == pytest.approx(2 * (new * 1.0 - old).std() / math.sqrt(len(group)), rel=0.3)
 
 
 def test_what_cannot_be_compared_by_rows() -> None:
     old, new = numbers(19, 1.0, 1.1)
     with pytest.raises(expkit.Error, match="19 rows are too few: 20 are needed"):
-        Jackknife("rmse", rmse, [(old, new)], -1).interval()
+        over_rows("rmse", rmse, [(old, new)], -1)
     old, new = numbers(100, 1.0, 1.1)
     with pytest.raises(expkit.Error, match="2 groups of rows are too few"):
-        Jackknife("rmse", rmse, [(old, new)], -1, numpy.arange(100) % 2).interval()
+        over_rows("rmse", rmse, [(old, new)], -1, numpy.arange(100) % 2)
 
     def needs_the_first(oof: Table) -> Any:
         return 1.0 / (oof["id"] == 0).sum()
 
     with pytest.raises(expkit.Error, match="without 5% of the rows there is no score: the metric first .*inf over 95"):
-        Jackknife("first", needs_the_first, [(old, new)], 1).interval()
+        over_rows("first", needs_the_first, [(old, new)], 1)
 
 
 # Where the truth is known
@@ -437,7 +437,7 @@ def test_false_alarms() -> None:
             tables = [{"id": numpy.arange(rows), "target": numpy.ones(rows, bool), "prediction": one} for one in right]
             predicted.append((tables[0], tables[1]))
         over = over_folds(scored)
-        by_row = Jackknife("accuracy", accuracy, predicted, 1).interval()
+        by_row = over_rows("accuracy", accuracy, predicted, 1)
         each = [new.fold_scores[number] - old.fold_scores[number] for old, new in scored for number in range(n_folds)]
         plain = stats.ttest_1samp(each, 0).pvalue < 0.05
         alarms += [plain, over.verdict != "could be noise", together([over, by_row]) != "could be noise"]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import statistics
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
 from rich.table import Table
@@ -19,7 +19,16 @@ from expkit.code import SCHEMAS
 from expkit.config import is_compared, load_experiment, same
 from expkit.data import changed_files, read_manifest
 from expkit.errors import Error, require, text
-from expkit.noise import NOISE, Interval, Jackknife, over_folds, require_comparable, require_same_data, together
+from expkit.noise import (
+    NOISE,
+    Interval,
+    OverRows,
+    over_folds,
+    over_rows,
+    require_comparable,
+    require_same_data,
+    together,
+)
 from expkit.project import code_root, output_dir
 from expkit.scores import fold_scores, mean_of_folds
 from expkit.snapshot import git
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
 
     Pairs = Sequence[tuple[Run, Run]]
 
+Result = TypeVar("Result")
 GROUP = "group"  # a column of out-of-fold predictions: rows of one group are not independent
 
 
@@ -128,18 +138,11 @@ def _scores(old: Run, new: Run) -> dict[str, Any] | None:
 
 def _data(old: Run, new: Run) -> dict[str, Any]:
     """Whether both have the same data, and how the files differ; None where nobody knows, or nothing is trained."""
-    digests = [
-        sorted({fold.result["data"] for fold in run.done.values() if fold.result and fold.result["data"]})
-        for run in (old, new)
-    ]
-    if not (old.done and new.done):
-        return {"same": None, "changes": []}
-    if digests[0] == digests[1]:
-        return {"same": True, "changes": []}
-    manifests = [read_manifest(output_dir(), side[0]) if side else None for side in digests]
-    if manifests[0] is None or manifests[1] is None:
-        return {"same": False, "changes": None}
-    return {"same": False, "changes": changed_files(manifests[0], manifests[1])}
+    digests = [sorted(filter(None, run.data)) for run in (old, new)]
+    if not (old.done and new.done) or digests[0] == digests[1]:
+        return {"same": True if old.done and new.done else None, "changes": []}
+    before, after = (read_manifest(output_dir(), side[0]) if side else None for side in digests)
+    return {"same": False, "changes": None if before is None or after is None else changed_files(before, after)}
 
 
 def _code(old: Run, new: Run, color: bool) -> dict[str, Any]:
@@ -184,75 +187,65 @@ def verdict(pairs: Pairs) -> dict[str, Any]:
         be noise. Without "folds" and "rows": "identical", of the same predictions, and "not comparable", both with a
         "reason".
     """
-    first = pairs[0][0]
+    first, seeds = pairs[0][0], [old.seed for old, _ in pairs] if len(pairs) > 1 else []
+    numbers = [sorted(old.fold_scores.keys() & new.fold_scores.keys()) for old, new in pairs]
     try:
         for old, new in pairs:
             require_comparable(old, new)
             require_same_data(first, old)
         over = {run.score_over for pair in pairs for run in pair} - {None}
         require(len(over) < 2, "other metric: one is scored over all rows, one over the folds: repeat its command")
+        trainings = _or_reason(lambda: over_folds([(Entry((old,)), Entry((new,))) for old, new in pairs]))
+        by_row = _or_reason(lambda: _over_rows(pairs, numbers))
     except Error as error:
         return {"verdict": NOT_COMPARABLE, "reason": str(error)}
     found = {"metric": first.metric, "greater_is_better": first.greater_is_better}
-    numbers = [sorted(old.fold_scores.keys() & new.fold_scores.keys()) for old, new in pairs]
-    trainings: Interval | None = None
-    by_row: Interval | None = None
-    try:
-        trainings = over_folds([(Entry((old,)), Entry((new,))) for old, new in pairs])
-        seeds = [old.seed for old, _ in pairs] if len(pairs) > 1 else []
-        folds = asdict(trainings) | {"folds": sorted({fold for each in numbers for fold in each}), "seeds": seeds}
-    except Error as error:
-        folds = {"reason": str(error)}
-    try:
-        jackknife = _jackknife(pairs, numbers)
-        if all(_are_equal(*pair) for pair in jackknife.pairs):
-            return found | {"verdict": "identical", "reason": "the out-of-fold predictions are the same"}
-        by_row = jackknife.interval()
-        groups = None if jackknife.groups is None else jackknife.count
-        rows = asdict(by_row) | {"rows": jackknife.rows, "groups": groups, "parts": jackknife.parts}
-    except _NotComparable as error:
-        return {"verdict": NOT_COMPARABLE, "reason": str(error)}
-    except Error as error:
-        rows = {"reason": str(error)}
-    answer = NOISE if trainings is None else together([trainings, by_row or trainings])
+    if by_row is None:
+        return found | {"verdict": "identical", "reason": "the out-of-fold predictions are the same"}
+    folds, rows = ({"reason": one} if isinstance(one, str) else asdict(one) for one in (trainings, by_row))
+    if isinstance(trainings, Interval):
+        folds |= {"folds": sorted({fold for each in numbers for fold in each}), "seeds": seeds}
+        answer = together([one for one in (trainings, by_row) if isinstance(one, Interval)])
+    else:
+        answer = NOISE
     return found | {"verdict": answer, "folds": folds, "rows": rows}
-
-
-def _are_equal(one: Columns, other: Columns) -> bool:
-    import numpy
-
-    return one.keys() == other.keys() and all(numpy.array_equal(one[name], other[name]) for name in one)
 
 
 class _NotComparable(Error):
     """Runs have other targets, or were scored by different functions of one name, as far as anyone knows."""
 
 
-def _jackknife(pairs: Pairs, folds: Sequence[Sequence[int]]) -> Jackknife:
-    """The out-of-fold rows of runs, in one order, with the metric of the experiment, which gives the recorded scores.
+def _or_reason(make: Callable[[], Result]) -> Result | str:
+    """What `make` gives, or why it gives nothing."""
+    try:
+        return make()
+    except _NotComparable:
+        raise
+    except Error as error:
+        return str(error)
+
+
+def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> OverRows | None:
+    """As `over_rows`, by the metric of the experiment, which gives the recorded scores; None: all rows are the same.
 
     Args:
         folds: which of them, for each pair.
 
     Raises:
-        Error: the rows, targets or groups differ; the metric cannot be had, or gives other scores.
+        _NotComparable: the targets differ, or the metric.
+        Error: rows or groups differ; the metric cannot be had, or has changed since.
     """
     import numpy
 
     first, runs = pairs[0][0], [run for pair in pairs for run in pair]
     tables = [_rows(run, each) for run, each in zip(runs, [each for each in folds for _ in range(2)], strict=True)]
-    metric: Metric | None = None
-    try:
-        metric = _metric(first)
-    except Error as error:
-        problems = [str(error)] * len(runs)
-    else:
-        others = [_other_score(run, metric, table) for run, table in zip(runs, tables, strict=True)]
-        problems = [other for other in others if other is not None]
-    if problems and len(problems) == len(runs) and len({run.made_by for run in runs}) == 1:
-        raise Error(problems[0])  # the metric has changed since, for all of them
-    if metric is None or problems:
-        raise _NotComparable(f"{first.metric} may not be the same function in all runs: {problems[0]}")
+    metric = _or_reason(lambda: _metric(first))
+    problems = [metric] if isinstance(metric, str) else list(map(partial(_other_score, metric), runs, tables))
+    if isinstance(metric, str) or any(problems):
+        if all(problems) and len({run.made_by for run in runs}) == 1:  # the metric has changed since, for all of them
+            raise Error(problems[0])
+        why = next(filter(None, problems))
+        raise _NotComparable(f"{first.metric} may not be the same function in all runs: {why}")
     for index, run in enumerate(runs):
         tables[index] = aligned(tables[index], tables[0]["id"], run.title, first.title)
         try:
@@ -264,10 +257,14 @@ def _jackknife(pairs: Pairs, folds: Sequence[Sequence[int]]) -> Jackknife:
         raise Error(f"the column {GROUP} is not the same in all of the runs")
     name, sign = first.metric or "", 1 if first.greater_is_better else -1
     if first.score_over == "folds":
-        metric = functools.partial(mean_of_folds, name, metric)
+        metric = partial(mean_of_folds, name, metric)
     else:
         tables = [{key: column for key, column in table.items() if key != "fold"} for table in tables]
-    return Jackknife(name, metric, list(zip(tables[::2], tables[1::2], strict=True)), sign, groups)
+    matched = list(zip(tables[::2], tables[1::2], strict=True))
+    are_equal = all(
+        old.keys() == new.keys() and all(numpy.array_equal(old[key], new[key]) for key in old) for old, new in matched
+    )
+    return None if are_equal else over_rows(name, metric, matched, sign, groups)
 
 
 def _rows(run: Run, folds: Sequence[int]) -> Columns:
@@ -291,15 +288,15 @@ def _metric(run: Run) -> Metric:
     return metrics[run.metric or ""]
 
 
-def _other_score(run: Run, metric: Metric, table: Columns) -> str | None:
-    """How the metric, as it is now, gives another score than the one that is recorded; None: it gives the same."""
+def _other_score(metric: Metric, run: Run, table: Columns) -> str:
+    """How the metric, as it is now, gives another score than the one that is recorded; "": it gives the same."""
     for fold, value in fold_scores(run.metric or "", metric, table).items():
         if not math.isclose(value, run.fold_scores[fold], rel_tol=1e-6, abs_tol=1e-9):
             return (
                 f"{run.metric} now gives {value:.6g} for {fold_title(fold)} of {run.title}, but "
                 f"{run.fold_scores[fold]:.6g} is recorded: repeat the command of the run to score it again"
             )
-    return None
+    return ""
 
 
 # For a reader
@@ -328,25 +325,32 @@ def show_diff(console: Console, found: dict[str, Any]) -> None:
 
 
 def _show_changes(console: Console, title: str, changes: dict[str, dict[str, Any]]) -> None:
-    if not changes:
-        return
-    table = Table(title, "", "", "", box=None, pad_edge=False, header_style="bold")
+    rows = []
     for key, sides in changes.items():
-        values = [str(sides[name]) if name in sides else "(not there)" for name in ("old", "new")]
-        table.add_row(text(key), text(values[0], "red"), "→", text(values[1], "green"))
-    console.print(table)
+        old, new = (str(sides[name]) if name in sides else "(not there)" for name in ("old", "new"))
+        rows.append([text(key), text(old, "red"), Text("→"), text(new, "green")])
+    _show_table(console, [title, "", "", ""], rows)
 
 
 def _show_scores(console: Console, scores: dict[str, Any] | None) -> None:
     if scores is None:
         return
-    table = Table("", "old", "new", "", box=None, pad_edge=False, header_style="bold")
-    table.columns[0].header = text(f"{scores['metric']} of fold")
+    rows = []
     for fold, sides in {**scores["folds"], **{name: scores[name] for name in ("CV", "both") if name in scores}}.items():
-        before, after = sides.get("old"), sides.get("new")
-        change = "" if before is None or after is None else f"{after - before:+.4f}"
-        table.add_row(fold, *("" if score is None else f"{score:.4f}" for score in (before, after)), change)
-    console.print(table)
+        change = f"{sides['new'] - sides['old']:+.4f}" if len(sides) == 2 else ""
+        numbers = [f"{sides[name]:.4f}" if name in sides else "" for name in ("old", "new")]
+        rows.append([Text(cell) for cell in (fold, *numbers, change)])
+    _show_table(console, [f"{scores['metric']} of fold", "old", "new", ""], rows)
+
+
+def _show_table(console: Console, headings: list[str], rows: list[list[Text]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(text(heading))
+    for row in rows:
+        table.add_row(*row)
+    if rows:
+        console.print(table)
 
 
 def _show_data(console: Console, data: dict[str, Any]) -> None:

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from expkit.config import Metric
     from expkit.tables import Columns
 
-    Pairs = Sequence[tuple[Columns, Columns]]
-
 CONFIDENCE = 0.95
 BETTER, WORSE, NOISE = "better", "worse", "could be noise"
 ONE_TRAINING = (
@@ -291,13 +289,30 @@ class _Best:
 
 
 @dataclass(frozen=True)
-class Jackknife:
-    """The delete-a-group jackknife: how far the difference of a metric varies with the rows that are scored.
+class OverRows(Interval):
+    """An interval from the rows that are scored.
+
+    Attributes:
+        rows: how many there are.
+        groups: of how many groups they are; None: each row is for itself.
+        parts: into how many parts they were dealt.
+    """
+
+    rows: int
+    groups: int | None
+    parts: int
+
+
+def over_rows(
+    name: str, metric: Metric, pairs: Sequence[tuple[Columns, Columns]], sign: int, groups: numpy.ndarray | None = None
+) -> OverRows:
+    """By how much the second of each pair is better, from their out-of-fold rows: the delete-a-group jackknife.
 
     The rows are dealt by their ids to 20 to 100 parts. Without each part in turn, the difference of the two scores
-    changes a little. Quenouille 1956 and Tukey 1958; by groups, of any metric: Shao and Tu: The Jackknife and
-    Bootstrap, 1995, chapter 2; of unequal sizes: Busing, Meijer and van der Leeden: Delete-m jackknife for unequal m,
-    Statistics and Computing 9, 1999. How a score varies with the rows that are trained on, `over_folds` tells.
+    changes a little, which says how far it varies with the rows that are scored. Quenouille 1956 and Tukey 1958; by
+    groups, of any metric: Shao and Tu: The Jackknife and Bootstrap, 1995, chapter 2; of unequal sizes: Busing, Meijer
+    and van der Leeden: Delete-m jackknife for unequal m, Statistics and Computing 9, 1999. How a score varies with the
+    rows that are trained on, `over_folds` tells.
 
     There is no chance and no clock in it: the same runs give the same bytes on any machine. The metric is called twice
     per part. A bootstrap calls it thousands of times, and is no nearer to the truth (benchmarks/README.md).
@@ -308,75 +323,47 @@ class Jackknife:
             are seeds, whose differences are averaged.
         sign: 1 when a higher score is better, else -1.
         groups: what each row belongs to, (n,): rows of a group are not independent, and are in one part.
+
+    Raises:
+        Error: there are too few rows; or the metric fails, be it without some of the rows.
     """
+    import numpy
+    from rich.console import Console
+    from rich.progress import track
 
-    name: str
-    metric: Metric
-    pairs: Pairs
-    sign: int
-    groups: numpy.ndarray | None = None
+    from expkit.scores import score
+    from expkit.tables import digests
 
-    @property
-    def rows(self) -> int:
-        return len(self.pairs[0][0]["id"])
+    rows, tables = len(pairs[0][0]["id"]), [table for pair in pairs for table in pair]
 
-    @property
-    def count(self) -> int:
-        """How many there are to deal: rows or groups."""
-        return len(self._units[0])
+    def difference(is_in: numpy.ndarray | slice) -> float:
+        """By how much the second of each pair is better over some rows; the mean over the pairs."""
+        some = [{key: column[is_in] for key, column in table.items()} for table in tables]
+        scores = [score(name, metric, table) for table in some]
+        return sign * (math.fsum(scores[1::2]) - math.fsum(scores[::2])) / len(pairs)
 
-    @property
-    def parts(self) -> int:
-        """How many there are: of about the square root of n rows each, which quantiles need (Shao and Wu 1989)."""
-        return max(FEWEST, min(MOST, math.isqrt(self.count), MOST_ROWS // self.rows))
+    dealt, group = (pairs[0][0]["id"], slice(None)) if groups is None else numpy.unique(groups, return_inverse=True)
+    what = "rows" if groups is None else "groups of rows"
+    require(len(dealt) >= FEWEST, f"{len(dealt)} {what} are too few: {FEWEST} are needed")
+    parts = parts_of(rows, len(dealt))
+    order = numpy.argsort(digests(dealt), kind="stable")  # as if by chance, and the same in any order of the rows
+    part = (numpy.argsort(order, kind="stable") * parts // len(dealt))[group]
+    console, values = Console(stderr=True), []
+    with warnings.catch_warnings(action="ignore"):  # a metric may warn of parts, which nobody chose
+        better_by, shares = difference(slice(None)), numpy.bincount(part) / rows
+        hidden = not sys.stderr.isatty()
+        for number in track(range(parts), "comparing rows", console=console, transient=True, disable=hidden):
+            share = float(shares[number])
+            try:
+                values.append((better_by - (1 - share) * difference(part != number)) / share)
+            except Error as error:  # it had a value for all rows
+                reason = str(error).partition(";")[0]
+                raise Error(f"without {share:.0%} of the rows there is no score: {reason}") from error
+    variance = float(numpy.mean((numpy.array(values) - better_by) ** 2 / (1 / shares - 1)))
+    half = t_quantile(parts - 1) * math.sqrt(variance)
+    return OverRows(better_by, better_by - half, better_by + half, rows, None if groups is None else len(dealt), parts)
 
-    @functools.cached_property
-    def _units(self) -> tuple[numpy.ndarray, numpy.ndarray]:
-        """What is dealt, (count,), and the number of that of each row, (n,)."""
-        import numpy
 
-        if self.groups is None:
-            return self.pairs[0][0]["id"], numpy.arange(self.rows)
-        return numpy.unique(self.groups, return_inverse=True)
-
-    def interval(self) -> Interval:
-        """By how much the second of each pair is better: Student's t over the parts.
-
-        Raises:
-            Error: there are too few rows; or the metric fails, be it without some of the rows.
-        """
-        import numpy
-        from rich.console import Console
-        from rich.progress import track
-
-        from expkit.tables import digests
-
-        what = "rows" if self.groups is None else "groups of rows"
-        require(self.count >= FEWEST, f"{self.count} {what} are too few: {FEWEST} are needed")
-        units, unit = self._units  # dealt as if by chance, and the same in any order of the rows
-        position = numpy.argsort(numpy.argsort(digests(units), kind="stable"), kind="stable")
-        part = (position * self.parts // self.count)[unit]
-        shares = numpy.bincount(part) / self.rows
-        console, is_quiet = Console(stderr=True), not sys.stderr.isatty()
-        with warnings.catch_warnings(action="ignore"):  # a metric may warn of parts, which nobody chose
-            better_by, values = self._difference(None), []
-            for number in track(range(self.parts), "comparing rows", console=console, transient=True, disable=is_quiet):
-                share = float(shares[number])
-                try:
-                    values.append((better_by - (1 - share) * self._difference(part != number)) / share)
-                except Error as error:  # it had a value for all rows
-                    reason = str(error).partition(";")[0]
-                    raise Error(f"without {share:.0%} of the rows there is no score: {reason}") from error
-        variance = float(numpy.mean((numpy.array(values) - better_by) ** 2 / (1 / shares - 1)))
-        half = t_quantile(self.parts - 1) * math.sqrt(variance)
-        return Interval(better_by, better_by - half, better_by + half)
-
-    def _difference(self, is_in: numpy.ndarray | None) -> float:
-        """By how much the second of each pair is better over some rows, or all; the mean over the pairs."""
-        from expkit.scores import score
-
-        tables = [table for pair in self.pairs for table in pair]
-        if is_in is not None:
-            tables = [{name: column[is_in] for name, column in table.items()} for table in tables]
-        scores = [score(self.name, self.metric, table) for table in tables]
-        return self.sign * (math.fsum(scores[1::2]) - math.fsum(scores[::2])) / len(self.pairs)
+def parts_of(rows: int, count: int) -> int:
+    """How many parts `count` rows or groups make: of about sqrt(count) each, as quantiles need (Shao and Wu 1989)."""
+    return max(FEWEST, min(MOST, math.isqrt(count), MOST_ROWS // rows))
