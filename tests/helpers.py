@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from click.testing import Result
 from conftest import Project, background, call, clean_environment
 from light import LIGHT
 from typer.testing import CliRunner
@@ -73,13 +74,22 @@ def start(
     return background(project.python, *command, cwd=project.folder, env=environment, **options)
 
 
-def exp(*arguments: str) -> str:
-    """What the command prints, in this process."""
+def _invoked(arguments: Sequence[str], code: int) -> Result:
     result = CliRunner().invoke(app, list(arguments))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.output
+    assert result.exit_code == code, result.output
+    return result
+
+
+def exp(*arguments: str, code: int = 0) -> str:
+    """What the command prints, in this process."""
+    return _invoked(arguments, code).output
+
+
+def exp_json(*arguments: str) -> Any:
+    """What the command prints with --json, without warnings."""
+    return json.loads(_invoked([*arguments, "--json"], 0).stdout)
 
 
 def refused(*arguments: str) -> str:
@@ -100,6 +110,7 @@ def environment_of(clone: Path, **variables: str) -> dict[str, str]:
 
 IN_CLONE = """
 import json, sys
+from click.testing import Result
 from typer.testing import CliRunner
 import pytest
 import expkit

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import helpers
 import numpy
 import pytest
 from experiments import own_experiment
+from helpers import exp, exp_json
 from light import edited
 from several import files
-from typer.testing import CliRunner
 
 import expkit
 from expkit import store
-from expkit.cli import app
 from expkit.config import load_experiment
 from expkit.ensemble import fit, hill
 from expkit.submission import ranks
@@ -43,26 +42,14 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[
                 yield found
 
 
-def exp(*arguments: str, code: int = 0) -> str:
-    """What the command prints, in this process."""
-    result = CliRunner().invoke(app, list(arguments))
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result.stdout
-
-
 def blend(*arguments: str) -> tuple[expkit.Run, dict[str, Any]]:
     """The blend as a run, and what the command says of it."""
-    made = json.loads(exp("blend", "--json", *arguments))
+    made = exp_json("blend", *arguments)
     return expkit.load_run(made["run"]), made
 
 
 def refused(*arguments: str) -> str:
-    with pytest.raises(expkit.Error) as caught:
-        exp("blend", *arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    return helpers.refused("blend", *arguments)
 
 
 def columns(names: list[str], column: str = "prediction") -> numpy.ndarray:
@@ -191,7 +178,7 @@ def test_a_blend_is_a_run(market: dict[str, list[str]]) -> None:
     assert "blend.method" in difference and "mean" in difference and "hill" in difference and "weights" in difference
     assert "a blend has none of its own" in difference
     assert exp("reproduce", "best-prices").strip() == "identical"
-    made = json.loads(exp("submit", "--json", "best-prices"))
+    made = exp_json("submit", "best-prices")
     lines = Path(made["path"]).read_text().splitlines()
     assert lines[0] == "id,prediction" and len(lines) == 41
     assert float(lines[1].partition(",")[2]) == run.test(None)["prediction"][0]
