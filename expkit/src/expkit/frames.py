@@ -303,22 +303,17 @@ def _pandas() -> Any:
 
 
 def position(file: Path) -> str:
-    """How far a training is that writes this history.csv: "epoch 3", "epoch 3, step 1200"; "" if nothing says it.
+    """How far a training is, by the last row of its history.csv: "epoch 3", or "step 1200"; "" if that says neither.
 
     Raises:
         OSError: the file cannot be read.
     """
     with open(file, "rb", opener=regular) as stream:
-        header = stream.readline(2**16)
-        start = max(len(header), stream.seek(0, os.SEEK_END) - 2**16)  # its end alone: one of steps is long
-        stream.seek(start)
-        rows = stream.read().decode(errors="replace").splitlines()[1 if start > len(header) else 0 :]
-    names = next(csv.reader([header.decode(errors="replace")]), [])
-    step = ""
-    for row in csv.reader(reversed(rows)):
-        cells = {name: cell for name, cell in zip(names, row, strict=False) if number_of(cell) is not None}
-        if axis_of(cells) == "epoch":
-            return f"epoch {int(float(cells['epoch'])) + 1}{step and ', ' + step}"
-        if axis_of(cells) == "step":
-            step = step or f"step {cells['step']}"
-    return step or ("epoch 1" if "epoch" in names and not rows else "")
+        header = stream.readline(2**16).decode(errors="replace")
+        stream.seek(max(stream.tell(), stream.seek(0, os.SEEK_END) - 2**16))  # its end alone: one of steps is long
+        rows = stream.read().decode(errors="replace").splitlines()
+    table = list(csv.reader([header, *rows[-1:]]))
+    pairs = zip(table[0], table[-1], strict=False)
+    cells = {name: number for name, cell in pairs if (number := number_of(cell)) is not None}
+    axis = axis_of(cells)
+    return f"{axis} {cells[axis] + (axis == 'epoch'):.0f}" if axis else ""  # a row is of an epoch that is over

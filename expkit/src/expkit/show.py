@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -21,13 +22,15 @@ from expkit.rundir import changes_since
 from expkit.scores import is_current
 from expkit.store import SUBMISSION, FoldRecord, Recipe, Run, folder_of, read_run
 
-MOST = 2000  # points of a curve in JSON
 WIDEST = 60  # characters of a sparkline
 LEVELS, ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
 
 
-def run_metadata(run: Run) -> dict[str, Any]:
+def run_metadata(run: Run, most: int = sys.maxsize) -> dict[str, Any]:
     """One run whole, as JSON has it: the columns of the board, marks, scores, folds, configuration, origin, curve.
+
+    Args:
+        most: points of a learning curve; of a longer one, every second, third, ... is given.
 
     Returns:
         "failed" is why a training has failed, by its folder; "pruned" where a study has ended the run, "full" the
@@ -59,7 +62,7 @@ def run_metadata(run: Run) -> dict[str, Any]:
         "origin": _origin(run),
         "notes": list(entry.notes.lines),
         "config": entry.config,
-        "curve": _curve(run),
+        "curve": last_curve(run, most),
     }
 
 
@@ -98,13 +101,6 @@ def _origin(run: Run) -> dict[str, Any] | None:
             command = f"{program} experiments/{run.experiment}/{command}"
     machine = {key: origin.get(key) for key in ("python", "platform")}
     return {"command": command, "git": run.git, **machine, "on": environments}
-
-
-def _curve(run: Run) -> dict[str, Any] | None:
-    """As `last_curve`; of a fold with more than 2,000 points, every second, third, ... one."""
-    if (curve := last_curve(run)) is not None:
-        curve["folds"] = {fold: points[:: -(-len(points) // MOST)] for fold, points in curve["folds"].items()}
-    return curve
 
 
 # What has changed since
@@ -173,7 +169,7 @@ def show_run(console: Console, run: Run) -> None:
     width = max(map(len, about["config"]), default=0)
     for key, value in about["config"].items():
         console.print(text(f"{key:{width}}  ", "dim"), text(value), sep="", soft_wrap=True)
-    for drawn in sparklines(last_curve(run), console.width, console.options.ascii_only):
+    for drawn in sparklines(about["curve"], console.width, console.options.ascii_only):
         console.print(text(drawn), no_wrap=True, overflow="ellipsis")
 
 
@@ -213,8 +209,11 @@ def show_blend(console: Console, run: Run) -> None:
 # Learning curves
 
 
-def last_curve(run: Run) -> dict[str, Any] | None:
+def last_curve(run: Run, most: int = sys.maxsize) -> dict[str, Any] | None:
     """The metric that a run has logged last, over its epochs, else its steps, else its rows.
+
+    Args:
+        most: as of `run_metadata`.
 
     Returns:
         {"axis": "epoch", "metric": "valid_loss", "greater_is_better": False, "folds": {"0": [(1, 0.5), ...], ...}};
@@ -225,9 +224,8 @@ def last_curve(run: Run) -> dict[str, Any] | None:
         for axis, metrics in found.items():
             for metric in reversed(metrics):
                 if len(metrics[metric]) > 1:
-                    folds = {
-                        fold: points for fold, each in curves.items() if (points := each.get(axis, {}).get(metric))
-                    }
+                    folds = {fold: each.get(axis, {}).get(metric, []) for fold, each in curves.items()}
+                    folds = {fold: points[:: -(-len(points) // most)] for fold, points in folds.items() if points}
                     about = {"axis": axis, "metric": metric, "greater_is_better": direction(metric, run)}
                     return {**about, "folds": folds}
     return None

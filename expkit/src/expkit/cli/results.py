@@ -227,7 +227,7 @@ def show(
     """
     found = load_run(run)
     if as_json:
-        print(as_json_text(run_metadata(found)))
+        print(as_json_text(run_metadata(found, most=2000)))
     else:
         show_run(console, found)
 
@@ -278,20 +278,14 @@ def oof(
       exp oof 001-larger-lr > oof.csv
       exp oof 001-larger-lr --test > test.csv
     """
-    import numpy
-
     from expkit.tables import write_csv
 
     found = load_run(run)
     require(bool(found.done), f"{display_path(found.folder)} has no finished fold")
-    if not test:
-        table = found.oof
-    elif found.recipe:  # a blend has one for all folds
-        table = found.test(None)
+    if test:
+        table = found.test(None) if found.recipe else found.fold_by_fold(name=store.TEST)  # a blend has one for all
     else:
-        parts = {number: found.test(number) for number in found.done}
-        table = {name: numpy.concatenate([part[name] for part in parts.values()]) for name in found.test(min(parts))}
-        table["fold"] = numpy.concatenate([numpy.full(len(part["id"]), number) for number, part in parts.items()])
+        table = found.oof
     if as_json:
         print(as_json_text({name: column.tolist() for name, column in table.items()}))
     else:

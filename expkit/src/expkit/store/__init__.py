@@ -444,11 +444,15 @@ class Run:
         order = numpy.argsort(table["id"], kind="stable")
         return {name: column[order] for name, column in table.items()}
 
-    def fold_by_fold(self) -> Columns:
-        """As `oof`, fold by fold."""
+    def fold_by_fold(self, name: str = OOF) -> Columns:
+        """As `oof`, fold by fold.
+
+        Args:
+            name: OOF; or TEST, the predictions of the test set.
+        """
         import numpy
 
-        parts = {number: fold.predictions() for number, fold in self.done.items()}
+        parts = {number: fold.predictions(name) for number, fold in self.done.items()}
         if not parts:
             return {}
         names = [name for name in next(iter(parts.values())) if all(name in part for part in parts.values())]
