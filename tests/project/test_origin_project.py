@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import GIT, Project, call, commit_all
+from conftest import GIT, Project, call
 from helpers import counting, results, start
 from light import LIGHT, edited, wait_for
 
@@ -16,6 +16,7 @@ import expkit
 from expkit import store
 
 KEY = "0123456789" * 4
+PACKAGE = "digits_co_experiments"
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -79,56 +80,34 @@ def test_code_that_is_edited_while_a_process_waits(sweeping: Project, root: Path
     assert result["git"]["dirty"] is True
 
 
-def test_a_module_that_experiments_share_is_code(sweeping: Project, root: Path) -> None:
-    shared = sweeping.folder / "src/features.py"
+def test_a_package_that_is_imported_above_expkit(sweeping: Project, root: Path) -> None:
+    """Edited during fold 0: the hashes and the snapshot of fold 0 have what ran, and fold 1 is marked."""
+    shared = sweeping.folder / f"src/{PACKAGE}/features.py"
+    train = sweeping.folder / "experiments" / LIGHT / "train.py"
+    shared.write_text("K = 1\n")
+    call(sweeping.python, "-c", f"import {PACKAGE}.features", cwd=root)  # it is installed
     try:
-        with edited(
-            sweeping.folder / "experiments" / LIGHT / "shape.py", "import math", "import math\n\nimport features"
+        with (
+            edited(train, "from dataclasses import", f"from {PACKAGE} import features\nfrom dataclasses import"),
+            edited(train, "[shape.of(exp.train.x)]", "[float(features.K)]"),
         ):
-            for fold, text in enumerate(("ANSWER = 41\n", "ANSWER = 42\n")):
-                shared.write_text(text)
-                sweeping.train(f"exp.fold=[{fold}]", root=root, experiment=LIGHT, WANDB_MODE="disabled")
+            (root / "control/gate0").touch()
+            first = start(sweeping, root, "exp.fold=[0]")
+            wait_for(lambda: (root / "control/came0").exists(), first)
+            shared.write_text("K = 500\n")
+            (root / "control/gate0").unlink()
+            printed = first.communicate(timeout=60)
+            assert first.returncode == 0, printed
+            done = sweeping.train("exp.fold=[0,1]", experiment=LIGHT, root=root, WANDB_MODE="disabled")
     finally:
         shared.unlink()
-    assert "src/features.py" in store.read_run(counting(root)).done[0].origin()["code"]
-    [row] = expkit.read_board()
-    assert "mixed code" in row.marks
-
-
-def test_the_shared_package_is_installed_and_is_code(own_project: Callable[[], Project], root: Path) -> None:
-    """Imported by its name from anywhere; an edit between two folds mixes their code; it is in the snapshot."""
-    project = own_project()
-    [package] = [path for path in (project.folder / "src").iterdir() if path.name == "digits_co_experiments"]
-    (package / "features.py").write_text("FACTOR = 1\n")
-    assert call(project.python, "-c", f"import {package.name}.features", cwd=root).returncode == 0
-    train = project.folder / "experiments/001-baseline/train.py"
-    line = "    import model  # heavy"
-    train.write_text(train.read_text().replace(line, f"    from {package.name} import features\n\n{line}"))
-    project.train("exp.fold=[0]", "exp.train.epoch=1", root=root, WANDB_MODE="disabled")
-    (package / "features.py").write_text("FACTOR = 2\n")
-    done = project.train("exp.fold=[0,1]", "exp.train.epoch=1", root=root, WANDB_MODE="disabled")
-    assert f"the code has changed since fold 0 (src/{package.name}/features.py)" in done.stderr
-    [row] = expkit.read_board()
-    assert "mixed code" in row.marks
-    [run] = (root / "output/001-baseline").glob("baseline*")
-    for fold, factor in enumerate((1, 2)):
-        found = results(root, run.name, "001-baseline")[fold]["git"]["snapshot"]
-        path = f"{found}:src/{package.name}/features.py"
-        assert call("git", "show", path, cwd=project.folder).stdout == f"FACTOR = {factor}\n"
-
-
-# The snapshot of the code
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """A git repository with a commit."""
-    folder = tmp_path / "repository"
-    folder.mkdir()
-    (folder / "README.md").write_text("first\n")
-    (folder / "code.py").write_text("pass\n")
-    commit_all(folder)
-    return folder
+    assert f"the code has changed since fold 0 (src/{PACKAGE}/features.py)" in done.stderr
+    assert [row.marks for row in expkit.read_board()] == [("partial", "mixed code")]
+    for fold, k in ((0, 1), (1, 500)):
+        result = results(root)[fold]
+        assert result["scores"] == {"quality": k}
+        path = f"{result['git']['snapshot']}:src/{PACKAGE}/features.py"
+        assert call("git", "show", path, cwd=sweeping.folder).stdout == f"K = {k}\n"
 
 
 @pytest.mark.slow
@@ -156,11 +135,6 @@ def test_folds_of_different_code_are_made_again_each_with_its_own(sweeping: Proj
 
 
 # Secrets
-
-
-SECRET = [".env", ".env.local", ".env.example.local", "kaggle.json", ".netrc", "_netrc", "server.PEM", "id_rsa"]
-SECRET += ["id_ed25519", "id_rsa.bak", "deeper/.env/bin/activate", ".envrc", "credentials.json", "token.json"]
-SECRET += ["server.key", "secrets.yaml", "secrets.toml", ".aws/config", "credentials"]
 
 
 @pytest.fixture

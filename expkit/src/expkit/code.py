@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -160,13 +160,7 @@ class Loader(importlib.machinery.SourceFileLoader):
 def _importer(package: str, folder: Path) -> Any:
     """The `__import__` of the modules of one experiment: the names beside train.py first, as in a script."""
 
-    def import_(
-        name: str,
-        globals: Mapping[str, object] | None = None,
-        locals: Mapping[str, object] | None = None,
-        fromlist: Sequence[str] | None = (),
-        level: int = 0,
-    ) -> ModuleType:
+    def import_(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> ModuleType:
         first = name.partition(".")[0]
         if level or not is_beside(folder, first):
             return builtins.__import__(name, globals, locals, fromlist or (), level)
@@ -237,8 +231,8 @@ def read_code(file: str) -> bytes | None:
 
 def is_own(module: ModuleType) -> bool:
     """Whether a module, or a package without a file, is of the project."""
-    places = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
-    return any(isinstance(place, str) and os.path.isabs(place) and own_path(place) for place in places)
+    paths = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
+    return any(isinstance(path, str) and os.path.isabs(path) and own_path(path) for path in paths)
 
 
 def home(kind: type) -> str | None:

@@ -82,8 +82,8 @@ def take(folder: Path) -> Snapshot | None:
         or an error.
     """
     try:
-        place = git(folder, "rev-parse", "--path-format=absolute", "--show-cdup", "--git-path", "index")
-        up, _, index = place.partition("\n")  # "../", which has no line break as a path may have
+        paths = git(folder, "rev-parse", "--path-format=absolute", "--show-cdup", "--git-path", "index")
+        up, _, index = paths.partition("\n")  # "../", which has no line break as a path may have
         root = Path(os.path.realpath(folder / up))
         with tempfile.TemporaryDirectory() as scratch:
             own = os.path.join(scratch, "index")
@@ -231,19 +231,19 @@ class CodeCopy:
     Attributes:
         folder: the project in it.
         git: the snapshot that it was made from; None: there is no git.
-        place: what goes when the sweep is over.
+        top: what goes when the sweep is over.
         use: a lock, held while the sweep is under way.
     """
 
     folder: Path
     git: Snapshot | None
-    place: Path
+    top: Path
     use: BaseFileLock
 
     def leave(self, jobs_may_wait: bool) -> None:
         """The sweep is over; so are its jobs, or some may still wait in a queue."""
         if not jobs_may_wait:
-            shutil.rmtree(self.place, ignore_errors=True)  # the lock is in it
+            shutil.rmtree(self.top, ignore_errors=True)  # the lock is in it
         self.use.release()
 
 
@@ -277,19 +277,19 @@ def copy_code(experiment: str) -> CodeCopy:
         if not is_used(old):
             shutil.rmtree(old, ignore_errors=True)
     name = f"{taken['snapshot'][:16] if taken else 'code'}.{int(time.time())}.{secrets.token_hex(4)}"
-    place = (output_dir() / "multirun" / ".code").resolve() / name
+    top = (output_dir() / "multirun" / ".code").resolve() / name
     try:
-        place.mkdir(parents=True)
-        use = FileLock(place / ".lock")
+        top.mkdir(parents=True)
+        use = FileLock(top / ".lock")
         use.acquire()
-        folder = check_out(project, taken["snapshot"], place) if taken else _copied(project, experiment, place)
+        folder = check_out(project, taken["snapshot"], top) if taken else _copied(project, experiment, top)
         for file in folder.rglob("*"):
             if file.is_file() and not file.is_symlink():
                 file.chmod(file.stat().st_mode & 0o555)
     except OSError as error:
-        shutil.rmtree(place, ignore_errors=True)
-        raise Error(f"cannot write {place.parent}: {error.strerror}") from error
-    return CodeCopy(folder, taken, place, use)
+        shutil.rmtree(top, ignore_errors=True)
+        raise Error(f"cannot write {top.parent}: {error.strerror}") from error
+    return CodeCopy(folder, taken, top, use)
 
 
 def copies(output: Path) -> list[Path]:
@@ -303,13 +303,13 @@ def is_used(copy: Path) -> bool:
     return not started.isdecimal() or time.time() - int(started) < LONGEST_WAIT or is_locked(copy / ".lock")
 
 
-def _copied(project: Path, experiment: str, place: Path) -> Path:
+def _copied(project: Path, experiment: str, top: Path) -> Path:
     """What an experiment may import and read, without git."""
     folders = (project / "experiments" / experiment, project / "src", project / "conf")
     for file in [project / "pyproject.toml", *(file for folder in folders for file in folder.rglob("*"))]:
         name = file.relative_to(project)
         is_left_out = "__pycache__" in file.parts or is_secret(name.as_posix()) or not file.is_file()
         if not is_left_out and _size(file) <= LARGEST_FILE:
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, place / name)
-    return place
+            (top / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, top / name)
+    return top
