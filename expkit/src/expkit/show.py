@@ -20,7 +20,7 @@ from expkit.notes import format_note
 from expkit.project import display_path
 from expkit.rundir import changes_since
 from expkit.scores import is_current
-from expkit.store import SUBMISSION, FoldRecord, Recipe, Run, folder_of, read_run
+from expkit.store import SUBMISSION, Recipe, Run, folder_of, read_run
 
 WIDEST = 60  # characters of a sparkline
 LEVELS, ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
@@ -38,7 +38,6 @@ def run_metadata(run: Run, most: int = sys.maxsize) -> dict[str, Any]:
     """
     [entry] = entries([run])
     scores = {metric: score for metric in run.metrics if (score := run.score_of(metric))}
-    parts = [*run.folds.values(), *([run.full] if run.full else [])]
     return {
         **{column: entry.values[column] for column in COLUMNS},
         "folder": str(run.folder),
@@ -50,12 +49,11 @@ def run_metadata(run: Run, most: int = sys.maxsize) -> dict[str, Any]:
         "folds": {
             str(number): {
                 "scores": {metric: score.folds[number] for metric, score in scores.items() if number in score.folds},
-                **{key: fold.result[key] for key in ("values", "rows", "seconds", "finished")},
+                **{key: value for key, value in result.items() if key in ("values", "rows", "seconds", "finished")},
             }
-            for number, fold in run.done.items()
-            if fold.result
+            for number, result in run.results.items()
         },
-        "failed": {part.folder.name: part.failure for part in parts if part.failure},
+        "failed": {part.folder.name: part.failure for part in run.parts if part.failure},
         "pruned": run.pruned or None,
         "full": _full(run),
         "blend": blend_metadata(run.recipe) if run.recipe else None,
@@ -73,11 +71,6 @@ def blend_metadata(recipe: Recipe) -> dict[str, Any]:
     return about | {"fitted_on": recipe.fitted_on, "flattering": recipe.flattering}
 
 
-def _done(run: Run) -> list[FoldRecord]:
-    """The folds that are done, and the training on all rows."""
-    return [*run.done.values(), *([run.full] if run.full and run.full.result else [])]
-
-
 def _full(run: Run) -> dict[str, Any] | None:
     if run.full is None or run.full.result is None or run.recipe:
         return None
@@ -89,10 +82,11 @@ def _full(run: Run) -> dict[str, Any] | None:
 
 def _origin(run: Run) -> dict[str, Any] | None:
     """How a run was made; None: nothing is done."""
-    if not (parts := _done(run)):
+    done = [part for part in run.parts if part.result]
+    if not done:
         return None
-    origin, command = parts[0].origin(), None
-    environments = sorted({part.result["environment"] for part in parts if part.result})
+    origin, command = done[0].origin(), None
+    environments = sorted({part.result["environment"] for part in done if part.result})
     if isinstance(typed := origin.get("command"), list) and typed:
         command = " ".join(map(str, typed))
         if not run.recipe:
@@ -108,7 +102,8 @@ def _origin(run: Run) -> dict[str, Any] | None:
 
 def changed_since(run: Run) -> list[str]:
     """What has changed in the project since a run was trained: "code changed since (model.py)", ..."""
-    if not (parts := _done(run)):
+    done = [part for part in run.parts if part.result]
+    if not done:
         return []
     try:
         loaded = load_experiment(run.scored_by)
@@ -121,7 +116,7 @@ def changed_since(run: Run) -> list[str]:
             marks += [f"{name}: {mark}" for mark in changed_since(read_run(folder))] if folder else []
     else:
         inputs = loaded.experiment.data(fold_file(flat(run.config))) if loaded else None
-        for what, names in changes_since(parts[0], loaded.ignored if loaded else None, inputs).items():
+        for what, names in changes_since(done[0], loaded.ignored if loaded else None, inputs).items():
             marks.append(f"{what} changed since ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
     if loaded and run.cv and not is_current(loaded.experiment, run):
         marks.append("metric changed since: the same command scores it again")
