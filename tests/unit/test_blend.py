@@ -354,4 +354,4 @@ def test_labels_without_probabilities(root: Path) -> None:
 
 def test_ranks_are_no_classes(market: dict[str, list[str]]) -> None:
     message = refused(*market["species"], "--method", "rank")
-    assert "the metric accuracy needs 'prediction', but a blend of these runs has only" in message
+    assert "the metric accuracy raises KeyError: 'prediction', of the columns id, target, probability_cat" in message

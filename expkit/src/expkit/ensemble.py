@@ -157,8 +157,9 @@ def blended(runs: Sequence[Run], method: str) -> Blended:
             f"{runs[0].title} and the others have no column of numbers that differs between them: save "
             f"probability_<class> with fold.save_oof; there are {', '.join(average.first)}"
         )
-    _require_scores(experiment, average.table())
-    parts, part_of = numpy.unique(average.first["fold"], return_inverse=True)
+    table = average.table()
+    parts, part_of = numpy.unique(table.pop("fold"), return_inverse=True)
+    scores.scores(experiment, table)  # fails on a column that a blend has not, before weights are fitted
     by_part, fitting = [weights] * len(parts), None
     if method in FITTED:
         if len(parts) == 1:
@@ -225,20 +226,6 @@ def _tables(runs: Sequence[Run]) -> Iterator[Columns]:
         table = tables.aligned(table, first["id"], run.title, runs[0].title)
         tables.require_same_targets(table, first, run.title, runs[0].title)
         yield table | {name: first[name] for name in ("id", "fold", *tables.targets(first))}
-
-
-def _require_scores(experiment: Experiment, table: Columns) -> None:
-    """Raise an `Error` when a metric fails, perhaps on a column that a blend has not."""
-    table = {name: column for name, column in table.items() if name != "fold"}
-    for name, metric in experiment.metrics.items():
-        try:
-            scores.score(name, metric, table)
-        except Error as error:
-            if not isinstance(error.__cause__, KeyError):
-                raise
-            raise Error(
-                f"the metric {name} needs {error.__cause__}, but a blend of these runs has only {', '.join(table)}"
-            ) from error
 
 
 class _Fitting:

@@ -34,6 +34,8 @@ def score(name: str, metric: Metric, predictions: Columns) -> float:
         result: Any = metric(predictions)
     except Exception as error:
         problem = f"raises {type(error).__name__}: {error}"
+        if isinstance(error, KeyError):
+            problem += f", of the columns {', '.join(predictions)}"
         raise Error(
             f"the metric {name} {problem}; the predictions are kept: fix it and run the command again"
         ) from error

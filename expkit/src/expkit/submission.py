@@ -377,9 +377,8 @@ class Sample:
         others = [LABEL, *(names if len(names) == 1 else [])] if len(wanted) == 1 else []
         candidates = {name: [name, f"{PROBABILITY}_{name}", *others] for name in wanted}
         found = {name: next(filter(types.__contains__, each), "") for name, each in candidates.items()}
-        series = [f"{LABEL}_{number}" for number in range(len(wanted))]  # of (n, k) predictions
-        is_series = set(filter(None, found.values())) <= set(series) <= set(names)
-        if is_series and not all(found.values()) and f"{LABEL}_{len(wanted)}" not in names:
+        series = [name for name in names if name.startswith(f"{LABEL}_")]
+        if not any(found.values()) and series == [f"{LABEL}_{number}" for number in range(len(wanted))]:
             found = dict(zip(wanted, series, strict=True))
         file = display_path(self.file)
         for name, mine in found.items():
