@@ -63,7 +63,7 @@ def columns(names: list[str], column: str = "prediction") -> numpy.ndarray:
 def test_the_mean(market: dict[str, list[str]]) -> None:
     run, made = blend(*market["price"])
     assert numpy.allclose(run.oof["prediction"], columns(market["price"]).mean(axis=0))
-    assert list(made["weights"].values()) == pytest.approx([1 / 3] * 3) and made["flattering"] is None
+    assert list(made["weights"].values()) == pytest.approx([1 / 3] * 3) and made["in_sample_score"] is None
     error = run.oof["prediction"] - run.oof["target"]
     assert run.score == pytest.approx(float((error**2).mean() ** 0.5)) == made["score"]
     assert not run.greater_is_better and run.metric == "rmse" and run.marks == ()
@@ -112,12 +112,12 @@ def test_weights_are_scored_by_rows_that_they_are_not_fitted_on(
     assert made["score"] == run.score == pytest.approx(experiment.metric(oof))
     sign = 1 if run.greater_is_better else -1
     scores = [expkit.load_run(name).score for name in market[kind]]
-    assert sign * made["flattering"] >= max(sign * score for score in scores if score is not None)
+    assert sign * made["in_sample_score"] >= max(sign * score for score in scores if score is not None)
     by_all = numpy.array(list(made["weights"].values()))
     tests = [[expkit.load_run(name).test(fold)[column] for fold in range(3)] for name in market[kind]]
     assert numpy.allclose(run.test(None)[column], by_all @ numpy.mean(tests, axis=1))
     if kind != "species":
-        assert made["flattering"] == pytest.approx(experiment.metric(oof | {column: by_all @ own}))
+        assert made["in_sample_score"] == pytest.approx(experiment.metric(oof | {column: by_all @ own}))
 
 
 def test_weights_of_a_fold_do_not_know_its_targets(market: dict[str, list[str]], root: Path) -> None:
@@ -129,7 +129,7 @@ def test_weights_of_a_fold_do_not_know_its_targets(market: dict[str, list[str]],
         names = sorted(row.title for row in expkit.read_board())
         _, made = blend(*names, "--method", "hill")
     assert made["by_part"]["1"][2] > made["by_part"]["0"][2], "fitted with fold 0, and without it"
-    assert made["flattering"] < made["score"], "a lower error"
+    assert made["in_sample_score"] < made["score"], "a lower error"
 
 
 def test_hill_climbing_and_the_constrained_fit() -> None:
@@ -168,7 +168,7 @@ def test_a_blend_is_a_run(market: dict[str, list[str]]) -> None:
     assert (len(row.done), row.n_folds, row.rows, row.marks) == (3, 3, 300, ())
     assert row.score == made["score"] and "best-prices" in exp("board")
     shown = exp("show", "best-prices")
-    assert all(name in shown for name in market["price"]) and "too good, with weights fitted on all folds" in shown
+    assert all(name in shown for name in market["price"]) and "in-sample (optimistic), with weights fitted" in shown
     recipe = run.recipe
     assert recipe is not None and [parent.run for parent in recipe.parents] == market["price"]
     ids = [store.read_run_info(expkit.load_run(name).folder) for name in market["price"]]

@@ -343,7 +343,7 @@ def test_a_score_over_the_folds_everywhere(root: Path) -> None:
         assert compared("/a,", "two")["rows"]["better_by"] == pytest.approx(scores.value - runs[0].value)
         made = json.loads(exp("blend", "/a,", "/b,", "--method", "hill", "--name", "hill", "--json"))
         assert set(made["weights"].values()) == {0.0, 1.0}
-        assert made["flattering"] == pytest.approx(runs[0].value), "weights are fitted to the score"
+        assert made["in_sample_score"] == pytest.approx(runs[0].value), "weights are fitted to the score"
         train = folder / "train.py"
         train.write_text(train.read_text().replace('score_over="folds",', ""))
         load_experiment(folder.name, again=True)

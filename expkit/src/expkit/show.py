@@ -68,7 +68,7 @@ def blend_metadata(recipe: Recipe) -> dict[str, Any]:
     """What a blend is made of, as JSON has it."""
     weights = {one.run: weight for one, weight in zip(recipe.parents, recipe.weights, strict=True)}
     about = {"method": recipe.method, "weights": weights, "by_part": recipe.by_part}
-    return about | {"fitted_on": recipe.fitted_on, "flattering": recipe.flattering}
+    return about | {"fitted_on": recipe.fitted_on, "in_sample_score": recipe.flattering}
 
 
 def _full(run: Run) -> dict[str, Any] | None:
@@ -197,7 +197,7 @@ def show_blend(console: Console, run: Run) -> None:
     console.print(text(f"{run.metric} {score_text(run.score, run.std)}: {how}"), soft_wrap=True)
     if recipe.flattering is not None:
         rows = "" if recipe.fitted_on == run.rows else f" (on {recipe.fitted_on} of {run.rows} rows)"
-        said = f"too good, with weights fitted on all folds{rows}"
+        said = f"in-sample (optimistic), with weights fitted on all folds{rows}"
         console.print(text(f"{run.metric} {score_text(recipe.flattering)}: {said}"), soft_wrap=True)
 
 
