@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, Project, call, clean_environment, copier
 
-NEEDED = "filelock hydra-core numpy omegaconf python-dotenv pyyaml rich scikit-learn typer wandb"
+NEEDED = "annotated-types filelock hydra-core numpy omegaconf python-dotenv pyyaml rich scikit-learn typer wandb"
 # Packages and MiB: 46 and 277, 58 and 402 when this was written.
 MOST = {"sklearn": (50, 300), "lightgbm": (62, 430)}
 

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from light import LIGHT, edited
 
 import expkit
-from expkit import new, schema, store
+from expkit import config as configuration
+from expkit import schema, store
 from expkit.config import container, load_experiment, same
 from expkit.new import BASELINES, parameter_set_from_run
 from expkit.project import code_root
@@ -271,7 +272,7 @@ def test_the_class_that_was_chosen(kinds: Path) -> None:
     overrides = ["model=vit", "exp.model.depth=5", "net@exp.train.net=wide", "exp.train.color=blue"]
     expkit.run(kinds.name, overrides=overrides)
     text = made(kinds, "depth=5")
-    assert '\ndefaults:\n- override /net@train.net: wide\n- override /model: vit\n\nname: "004"\n\n' in text
+    assert '\ndefaults:\n- override /model: vit\n- override /net@train.net: wide\n\nname: "004"\n\n' in text
     assert yaml.safe_load(text.partition("\n\n")[2]) == {
         "name": "004",
         "model": {"depth": 5},
@@ -327,12 +328,10 @@ def test_a_run_of_another_experiment(kinds: Path, root: Path) -> None:
         assert yaml.safe_load(made(other, "x=3")) == {"name": "004", "train": {"x": 3.0}}
         expkit.run(other.name, overrides=["exp.train.more=2", "exp.fold=[0]"])
         message = refused("new", f"{LIGHT}/004", "--from", "more=2")
-        assert message == f"{LIGHT} has no exp.train.more, which {other.name}/light,exp.train.more=2 has"
+        assert "exp/004.yaml: there is no key exp.train.more; there are x, anything" in message
     expkit.run(kinds.name, overrides=["model=vit"])
     message = refused("new", f"{LIGHT}/004", "--from", "model=vit")
-    for key in ("model=vit", "train.net=deep", "exp.model", "exp.train.rate", "exp.train.inner"):
-        assert key in message
-    assert "exp.train.x" not in message and not (code_root() / f"experiments/{LIGHT}/exp").exists()
+    assert f"{LIGHT} has no model=vit" in message and not (code_root() / f"experiments/{LIGHT}/exp").exists()
 
 
 def test_what_the_run_lacks_is_as_the_code_had_it(light: Path) -> None:
@@ -380,7 +379,7 @@ def test_what_no_longer_composes_is_refused(kinds: Path) -> None:
         assert refused("new", f"{kinds.name}/004", "--from", "rate=0.5").endswith("004.yaml: too high: 0.5")
     load_experiment(kinds.name, again=True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(new, "differences", Mock(side_effect=KeyboardInterrupt))
+        patch.setattr(configuration, "differences", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             parameter_set_from_run(kinds.name, "004", store.read_run(find_run("rate=0.5")))
     assert not [file for file in kinds.rglob("*") if "004" in file.name]

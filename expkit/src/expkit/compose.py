@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,25 +30,27 @@ from omegaconf import BooleanNode, DictConfig, OmegaConf, StringNode, Validation
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from expkit.config import (
+    DEFAULT,
     Config,
+    Groups,
     Loaded,
     check,
+    check_bounds,
     chosen,
     container,
+    file_of,
     flat,
+    hints,
     load_experiment,
     name_folds,
     own_store,
-    require_files,
-    written_name,
 )
 from expkit.errors import Error, NotFound, chain, described, require
 from expkit.project import display_path, output_dir
 
-# Hydra 1.3 and 1.4
+# Hydra 1.3 and 1.4: what differs, and what is taken from inside Hydra, where no public name does it
 
-# 1.4 keeps the functions of hydra._internal.utils, and their arguments (1.4.0rc3); a later one is to be looked at.
-TESTED = ("1.3", "1.4")
+TESTED = ("1.3", "1.4")  # 1.4 keeps the functions of hydra._internal.utils, and their arguments (1.4.0rc3)
 
 
 def series() -> str:
@@ -79,10 +82,10 @@ def _strictly_bool(node: BooleanNode, value: Any) -> bool:
 
 
 def _strictly_text(node: StringNode, value: Any) -> str:
-    """YAML reads `no`, `1.10` and `1e3` as something else, and OmegaConf writes "False", "1.1" and "1000.0"."""
-    if isinstance(value, bool | float):
+    """YAML reads `no`, `1.10` and `1e3` as something else; OmegaConf writes "False", "1.1" and "1000.0", 003 as "3"."""
+    if isinstance(value, bool | int | float):
         key = node._get_full_key(None)
-        if key.startswith("exp.") and key != "exp.name":  # of the name, `written_name` knows what was written
+        if key == "exp.name" or (key.startswith("exp.") and type(value) is not int):
             raise ValidationError("is a text, and YAML reads it as $VALUE ($VALUE_TYPE): put it in quotes")
     return _to_text(node, value)
 
@@ -106,79 +109,6 @@ def parse_flags(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse
         return parser, *parser.parse_known_intermixed_args(arguments)
 
 
-def run_hydra(
-    folder: Path, parser: argparse.ArgumentParser, args: argparse.Namespace, task: Callable[[Any], Any]
-) -> None:
-    """What `hydra.main` does with the config.yaml in `folder`; an error is raised, and not printed.
-
-    Raises:
-        Exception: of composing or launching, or of the task.
-    """
-    from hydra._internal import utils
-
-    with _raising(), _trusted():
-        utils._run_hydra(
-            args=args, args_parser=parser, task_function=task, config_path=str(folder), config_name="config"
-        )
-
-
-def initialize_dir(folder: Path) -> AbstractContextManager[None]:
-    """Let `hydra.compose` find the config.yaml in `folder`.
-
-    Raises:
-        Error: an unknown Hydra.
-    """
-    # 1.3 warns without a version_base, 1.4 with one
-    base: dict[str, Any] = {"version_base": None} if series() == "1.3" else {}
-    known: AbstractContextManager[None] = hydra.initialize_config_dir(str(folder), **base)
-    return known
-
-
-def store_config(name: str, node: Any, group: str | None = None) -> None:
-    """Give a configuration a name for the defaults of others; in place of an earlier one of that name."""
-    replace: dict[str, Any] = {} if series() == "1.3" else {"replace": True}
-    ConfigStore.instance().store(name=name, node=node, group=group, **replace)
-
-
-def register_resolver(name: str, function: Callable[..., Any]) -> None:
-    """Let a configuration say ${name:}; in place of an earlier function of that name."""
-    # OmegaConf 2.3, which Hydra 1.3 takes, has another register_resolver, an old one
-    new = "register_new_resolver" if series() == "1.3" else "register_resolver"
-    getattr(OmegaConf, new)(name, function, replace=True)
-
-
-def _trusted() -> AbstractContextManager[Any]:
-    """Hydra 1.4 wants to hear that a config.yaml may name classes (callbacks, logging): it is code, as train.py is."""
-    if series() == "1.3":
-        return nullcontext()
-    utils: Any = import_module("hydra.utils")
-    trusted: AbstractContextManager[Any] = utils.execution_whitelist(utils.UNSAFE_DISABLE_EXECUTION_CHECKS)
-    return trusted
-
-
-def own_checks() -> AbstractContextManager[Any]:
-    """What a training instantiates by itself is checked as Hydra does by default, and not `_trusted`."""
-    if series() == "1.3":
-        return nullcontext()
-    utils: Any = import_module("hydra.utils")
-    default: AbstractContextManager[Any] = utils.execution_whitelist(None, reset=True)
-    return default
-
-
-@contextmanager
-def _raising() -> Iterator[None]:
-    """Hydra raises its errors; else it prints several lines, and leaves."""
-    modules = [import_module(f"hydra._internal.{name}") for name in ("utils", "hydra")]
-    before = [module.run_and_report for module in modules]
-    try:
-        for module in modules:
-            module.run_and_report = lambda function: function()  # type: ignore[attr-defined]
-        yield
-    finally:
-        for module, own in zip(modules, before, strict=True):
-            module.run_and_report = own  # type: ignore[attr-defined]
-
-
 @contextmanager
 def _lazy_help() -> Iterator[None]:
     """Python 3.14 looks into every help text, and Hydra before 1.4 has one that is no text (hydra issue 3121)."""
@@ -195,183 +125,60 @@ def _lazy_help() -> Iterator[None]:
         argparse.ArgumentParser._check_help = check  # type: ignore[attr-defined]
 
 
-# Messages
+def run_hydra(
+    folder: Path, parser: argparse.ArgumentParser, args: argparse.Namespace, task: Callable[[Any], Any]
+) -> None:
+    """What `hydra.main` does with the config.yaml in `folder`; an error is raised, and not printed.
 
-Groups = Mapping[str, Mapping[str, type]]  # as of `Experiment.groups`
+    Raises:
+        Exception: of composing or launching, or of the task.
+    """
+    from hydra._internal import utils
 
-OF_FLAGS = {"_run_hydra", "_get_rerun_conf", "_get_rerun_overrides"}  # Hydra's functions that look at flags
-
-
-def as_error(error: BaseException, groups: Groups | None = None) -> BaseException:
-    """An `Error` with one line for what its user can fix; `error` itself for anything else, which is a bug."""
-    own = next((cause for cause in chain(error) if isinstance(cause, Error)), None)
-    if own is not None:
-        return own
-    message = _message(error, groups or {})
-    if message is None:
-        return error
-    is_choice = isinstance(error, MissingConfigException) and ": there is no " in message
-    return NotFound(message) if is_choice else Error(message)
+    with _raising(), instantiating(everything=True):
+        utils._run_hydra(args, parser, task, config_path=str(folder), config_name="config")
 
 
-def raise_readable(error: BaseException, groups: Groups | None = None) -> NoReturn:
-    """Raise what `as_error` makes of an error; a bug keeps its cause, which `raise ... from` would replace."""
-    found = as_error(error, groups)
-    if found is error or found in chain(error):
-        raise found
-    raise found from error
+@contextmanager
+def _raising() -> Iterator[None]:
+    """Hydra raises its errors; else it prints several lines, and leaves."""
+    modules = [import_module(f"hydra._internal.{name}") for name in ("utils", "hydra")]
+    before = [module.run_and_report for module in modules]
+    try:
+        for module in modules:
+            module.run_and_report = lambda function: function()  # type: ignore[attr-defined]
+        yield
+    finally:
+        for module, own in zip(modules, before, strict=True):
+            module.run_and_report = own  # type: ignore[attr-defined]
 
 
-def describe(error: BaseException, groups: Groups | None = None) -> str:
-    """One line about any error."""
-    return described(as_error(error, groups))
+def instantiating(everything: bool) -> AbstractContextManager[Any]:
+    """Which classes a configuration may name, since Hydra 1.4.
 
-
-def _message(error: BaseException, groups: Groups) -> str | None:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        mark, hint = error.problem_mark, ""
-        if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
-            hint = " (is the indentation right, with spaces, and a space after each colon?)"
-        return f"{display_path(Path(mark.name))}, line {mark.line + 1}: {error.problem}{hint}"
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return _missing(error, error.missing_cfg_file)
-    if isinstance(error, OverrideParseException):
-        form = "it is KEY=VALUE without spaces, quoted, as in 'exp.fold=[0,1]'"
-        if text := re.match(r"[\w.]+=([^\[{]*[='\"].*)", error.override or ""):
-            form = f"a text such as {text[1]} has quotes of its own, as in 'KEY=\"a=b\"'"
-        return f"cannot read {error.override!r} on the command line: {form}"
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return _of_config(error, groups)
-    functions = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
-    if type(error) is ValueError and OF_FLAGS.intersection(functions[-1:]):
-        return str(error)
-    if isinstance(error, RecursionError) and "_create_defaults_tree_impl" in functions:
-        return "a YAML file has itself in its defaults: name another one there"
-    if type(error) is ValueError and "_create_defaults_list" in functions:
-        return f"{error}: the defaults of a YAML file are names; quote one like '001'"
-    if isinstance(error, AssertionError | AttributeError) and "_apply_overrides_to_config" in functions:
-        return "a key that is null has no sub-keys: set them in exp/NNN.yaml, not on the command line"
-    return None
-
-
-def _missing(error: MissingConfigException, missing: str) -> str | None:
-    """A file that `defaults` or a choice on the command line names, and that is not there."""
-    for prefix, extra in (
-        ("hydra/launcher/submitit_", "slurm"),
-        ("hydra/launcher/joblib", "local"),
-    ):
-        if missing.startswith(prefix):
-            return f"{missing} is not installed: uv sync --inexact --extra {extra}"
-    if error.options is None:
-        return _of_config(error, {})
-    group, _, name = missing.rpartition("/")
-    if group.startswith("exp/exp"):
-        return f"exp={missing[4:]}: there is no such name: it is without folder and .yaml, as in exp={Path(name).stem}"
-    options = [option for option in error.options if option != "default"]
-    missing = f"{group}/{name}.yaml" if group == "exp" or "/" in group else f"{group} {name}"  # a class has no file
-    return f"{group}={name}: there is no {missing}{_instead(name, options)}"
-
-
-def _of_config(error: BaseException, groups: Groups) -> str:
-    text = str(error)
-    file = re.match(r"In '(?P<name>[^']*)'", text)
-    where = f"{file['name']}.yaml: " if file else ""
-    if ambiguous := re.match(r"Ambiguous value for argument '(?P<override>.*)'", text):
-        return f"{ambiguous['override']}: a list is written 'exp.fold=[0,1]'; a sweep over several values takes -m"
-    origin = _deepest(error)
-    if origin is None:  # Hydra's own words, with its hints
-        return where + _joined(re.sub(r"^(In '[^']*': )+", "", text.strip()))
-    override = re.match(r"Error merging override (?P<key>[^=\s]+)", text)
-    key = origin.full_key or (override["key"] if override else file["name"] if file else origin.key)
-    if isinstance(origin, MissingMandatoryValue):
-        return f"{where}{key} has no value: give it one in config.yaml, in exp/ or on the command line"
-    if isinstance(origin, ConfigKeyError | ConfigAttributeError):
-        written = re.match(r"Could not override '([^']+)'", text)
-        return f"{where}there is no key {key}{_instead_of_key(written[1] if written else str(key), origin, groups)}"
-    message = _joined(origin.msg or str(origin))
-    if found := re.search(r"\w+ is not a subclass of (\w+)\. value: (.*)", message):
-        return where + _no_keys(str(key) if override else "", found[1], found[2], groups)
-    if "is not Optional" in message:
-        return f"{where}{key} " + ("cannot be null" if override else "is empty: indent the keys that stand below it")
-    if "is not a ListConfig" in message:
-        last = origin.parent_node.n_folds - 1 if key == "exp.fold" and origin.parent_node is not None else None
-        which = "" if last is None else f" of folds from 0 to {last} (exp.n_folds - 1)"
-        return f"{where}{key} must be a list{which}, as in '{key}=[0]'"
-    if found := re.match(r"Value (.*) of type '\w+' could not be converted to (Integer|Float)", message):
-        message = f"must be {'a whole' if found[2] == 'Integer' else 'a'} number, not {found[1]}"
-    return f"{where}{key}{'' if message.startswith('must be ') else ':'} {message}" if key else f"{where}{message}"
-
-
-def _deepest(error: BaseException) -> OmegaConfBaseException | None:
-    """The error of OmegaConf's that `error` goes back to, and that knows its key."""
-    found = None
-    for cause in chain(error):
-        if isinstance(cause, OmegaConfBaseException) and (found is None or cause.full_key):
-            found = cause
+    Args:
+        everything: any: a config.yaml (callbacks, logging) is code, as train.py is. Else what Hydra allows by default,
+            for what a training instantiates by itself.
+    """
+    if series() == "1.3":
+        return nullcontext()
+    utils: Any = import_module("hydra.utils")
+    allowed = utils.UNSAFE_DISABLE_EXECUTION_CHECKS if everything else None
+    found: AbstractContextManager[Any] = utils.execution_whitelist(allowed, reset=not everything)
     return found
 
 
-def _joined(text: str) -> str:
-    """`text` on one line, without OmegaConf's footnotes."""
-    footnotes = ("full_key:", "object_type=", "reference_type=", "See https:")
-    lines = (line.strip() for line in text.splitlines())
-    return " ".join(line for line in lines if line and not line.startswith(footnotes))
+def store_config(name: str, node: Any, group: str | None = None) -> None:
+    """Give a configuration a name for the defaults of others; in place of an earlier one of that name."""
+    replace: dict[str, Any] = {} if series() == "1.3" else {"replace": True}
+    ConfigStore.instance().store(name=name, node=node, group=group, **replace)
 
 
-def _instead_of_key(written: str, origin: OmegaConfBaseException, groups: Groups) -> str:
-    """The end of a sentence about an unknown key.
-
-    Args:
-        written: the key, as on the command line.
-    """
-    schema, key = origin.object_type, str(origin.full_key)
-    parent, _, name = key.rpartition(".")
-    if schema is dict and parent:
-        return f"; to add it, write '+{key}=...'"
-    if key == "exp.exp":
-        return ": the keys of a parameter set are those below 'exp:', which it leaves out"
-    for group, classes in groups.items():
-        has = [choice for choice, one in classes.items() if name in {field.name for field in fields(one)}]
-        if schema in classes.values() and has:
-            return f": {name} belongs to {' and '.join(has)}: {_choose(group, parent, has[0])}"
-    root = origin.parent_node._get_root() if origin.parent_node is not None else {}
-    for elsewhere in (written, name):
-        if found := keys_named(elsewhere, root):
-            if found == [key]:
-                return " with dots: each of its parts is a key on a line of its own, the inner ones indented"
-            return f"; did you mean {' or '.join(found)}?"
-    names = [field.name for field in fields(schema)] if is_dataclass(schema) else []
-    return _instead(name, names, f"{parent}." if parent else "")
-
-
-def keys_named(name: str, config: Any) -> list[str]:
-    """The keys of a configuration that end with `name`, as exp.train.learning_rate does with learning_rate."""
-    values = OmegaConf.to_container(config.exp, resolve=False) if "exp" in config else {}
-    ends = (re.match(rf"(.+\.)?{re.escape(name)}(?=\.|$)", key) for key in flat({"exp": values}))
-    return sorted({end[0] for end in ends if end}, key=lambda key: (len(key), key))
-
-
-def _choose(group: str, key: str, choice: str) -> str:
-    at = group if key in ("", f"exp.{group}") else f"{group}@{key}"
-    in_file = f"'- override /{at.replace('@exp.', '@')}: {choice}' in the defaults of exp/NNN.yaml"
-    return f"choose with {at}={choice}, or {in_file}"
-
-
-def _no_keys(key: str, schema: str, value: str, groups: Groups) -> str:
-    """What to say of a value that stands where the keys of a class belong; `key` is "" in a file."""
-    for group in [group for group, classes in groups.items() if value in classes]:
-        return f"{key or group} takes no value of its own: {_choose(group, key, value)}"
-    if key:
-        return f"{key} takes no value of its own: give one to its keys, as in {key}.KEY=VALUE"
-    return f"{value!r} stands where the keys of {schema} belong: indent them, each as 'KEY: VALUE' with a space"
-
-
-def _instead(name: str, known: Iterable[str], above: str = "") -> str:
-    """The end of a sentence about an unknown `name`: the nearest known one, with what is `above` it, or all of them."""
-    lower = {each.lower(): each for each in known}
-    if near := difflib.get_close_matches(name.lower(), lower, n=1):
-        return f"; did you mean {above}{lower[near[0]]}?"
-    return f"; there are {', '.join(lower.values())}" if lower else ""
+def register_resolver(name: str, function: Callable[..., Any]) -> None:
+    """Let a configuration say ${name:}; in place of an earlier function of that name."""
+    # OmegaConf 2.3, which Hydra 1.3 takes, has another register_resolver, an old one
+    new = "register_new_resolver" if series() == "1.3" else "register_resolver"
+    getattr(OmegaConf, new)(name, function, replace=True)
 
 
 # Composing
@@ -383,10 +190,9 @@ class PresetsPath(SearchPathPlugin):
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
         for element in list(search_path.get_path()):
             folder = Path(str(element.path).removeprefix("file://"))
-            if element.provider == "main" and folder.parent.name == "experiments":
-                presets = folder.parents[1] / "conf"
-                if presets.is_dir():
-                    search_path.append("expkit", f"file://{presets}")
+            presets = folder.parent.parent / "conf"
+            if element.provider == "main" and folder.parent.name == "experiments" and presets.is_dir():
+                search_path.append("expkit", f"file://{presets}")
 
 
 # What Hydra says about itself; its own default lets the root logger say whatever any library logs.
@@ -449,19 +255,15 @@ def _escaped(text: Path | str) -> str:
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", str(text))
 
 
-def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str]) -> Any:
+def typed(cfg: DictConfig, loaded: Loaded) -> Any:
     """The composed configuration as an object of the experiment's own class, its values checked.
-
-    Args:
-        overrides: that it was composed with.
 
     Raises:
         Error: a value is refused, or is still `???`.
     """
     schema = loaded.experiment.Config
     try:
-        if "exp" in cfg and re.match(r"[\d.+-]|True|False", str(cfg.exp.name)):
-            cfg.exp.name = written_name(loaded.folder, chosen(overrides), str(cfg.exp.name))
+        check_bounds(cfg, schema, "", OmegaConf.get_type)  # before any __post_init__ computes with the values
         config = OmegaConf.to_object(cfg)
     except Exception as error:
         raise_readable(error)
@@ -491,7 +293,7 @@ def load_config(experiment: str, overrides: Sequence[str] = ()) -> Any:
         Error: there is no such experiment, the configuration cannot be composed, or a value is refused.
     """
     loaded = load_experiment(experiment)
-    return typed(composed(loaded, overrides), loaded, overrides)
+    return typed(composed(loaded, overrides), loaded)
 
 
 def composed(loaded: Loaded, overrides: Sequence[str]) -> DictConfig:
@@ -514,8 +316,10 @@ def composer(loaded: Loaded) -> Iterator[Callable[[Sequence[str]], DictConfig]]:
 
     hydra_of_caller = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
+    # 1.3 warns without a version_base, 1.4 with one
+    base: dict[str, Any] = {"version_base": None} if series() == "1.3" else {}
     try:
-        with registered(loaded), initialize_dir(loaded.folder):
+        with registered(loaded), hydra.initialize_config_dir(str(loaded.folder), **base):
             yield compose_one
     finally:
         GlobalHydra.instance().hydra = hydra_of_caller
@@ -536,12 +340,19 @@ def from_values(loaded: Loaded, values: dict[str, Any]) -> Any:
     except Exception as error:
         raise_readable(error)
     assert isinstance(merged, DictConfig)
-    return typed(merged, loaded, ())
+    return typed(merged, loaded)
 
 
 def print_config(config: object) -> None:
     """Print a configuration as YAML, and nothing else, on stdout."""
     print(OmegaConf.to_yaml(container(config)), end="")
+
+
+def require_files(folder: Path, overrides: Sequence[str]) -> None:
+    """Raise an `Error` when what a command line composes is a folder, a pipe or a device: Hydra would wait for it."""
+    for file in (file_of(folder, name) for name in (DEFAULT, chosen(overrides))):
+        is_file = os.path.isfile(file) or not os.path.lexists(file)
+        require(is_file, f"{display_path(file)} is not a file, or leads to none")
 
 
 def as_hydra_takes(override: str, loaded: Loaded) -> str:
@@ -555,7 +366,7 @@ def as_hydra_takes(override: str, loaded: Loaded) -> str:
         return f"{group}@exp.{group}={value}"
     if not override.startswith("exp="):
         return override
-    names = override.removeprefix("exp=").split(",")
+    names = [name.removesuffix(".yaml") for name in value.split(",")]
     return "exp=" + ",".join(name if _is_text(name) else f"'{name}'" for name in names)
 
 
@@ -563,3 +374,165 @@ def _is_text(name: str) -> bool:
     """Whether Hydra reads `name` as text, or as something that is no plain name, as `glob(*)`."""
     is_plain = re.fullmatch(r"[\w.+-]+", name) is not None
     return not is_plain or isinstance(OverridesParser.create().parse_override(f"exp={name}").value(), str)
+
+
+# Messages
+
+
+def as_error(error: BaseException, groups: Groups | None = None) -> BaseException:
+    """An `Error` with one line for what its user can fix; `error` itself for anything else, which is a bug."""
+    own = next((cause for cause in chain(error) if isinstance(cause, Error)), None)
+    if own is not None:
+        return own
+    message = _message(error, groups or {})
+    if message is None:
+        return error
+    is_choice = isinstance(error, MissingConfigException) and ": there is no " in message
+    return NotFound(message) if is_choice else Error(message)
+
+
+def raise_readable(error: BaseException, groups: Groups | None = None) -> NoReturn:
+    """Raise what `as_error` makes of an error; a bug keeps its cause, which `raise ... from` would replace."""
+    found = as_error(error, groups)
+    if found is error or found in chain(error):
+        raise found
+    raise found from error
+
+
+def describe(error: BaseException, groups: Groups | None = None) -> str:
+    """One line about any error."""
+    return described(as_error(error, groups))
+
+
+def _message(error: BaseException, groups: Groups) -> str | None:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark, hint = error.problem_mark, ""
+        if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
+            hint = " (is the indentation right, with spaces, and a space after each colon?)"
+        return f"{display_path(Path(mark.name))}, line {mark.line + 1}: {error.problem}{hint}"
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        return _missing(error, error.missing_cfg_file)
+    if isinstance(error, OverrideParseException):
+        form = "it is KEY=VALUE without spaces, quoted, as in 'exp.fold=[0,1]'"
+        if text := re.match(r"[\w.]+=([^\[{]*[='\"].*)", error.override or ""):
+            form = f"a text such as {text[1]} has quotes of its own, as in 'KEY=\"a=b\"'"
+        return f"cannot read {error.override!r} on the command line: {form}"
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _of_config(error, groups)
+    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    inside = str(Path(hydra.__file__).parent)
+    if isinstance(error, RecursionError) and any(file.startswith(inside) for file in files):
+        return "a YAML file has itself in its defaults: name another one there"
+    if (
+        isinstance(error, ValueError) and files and files[-1].startswith(inside)
+    ):  # what it says about flags and defaults
+        return f"{error}: quote a name such as '001'" if "type in defaults" in str(error) else str(error)
+    return None
+
+
+def _missing(error: MissingConfigException, missing: str) -> str | None:
+    """A file that `defaults` or a choice on the command line names, and that is not there."""
+    for prefix, extra in {"hydra/launcher/submitit_": "slurm", "hydra/launcher/joblib": "local"}.items():
+        if missing.startswith(prefix):
+            return f"{missing} is not installed: uv sync --inexact --extra {extra}"
+    if error.options is None:
+        return _of_config(error, {})
+    group, _, name = missing.rpartition("/")
+    if group.startswith("exp/exp"):
+        return f"{group}={name}: there is no such name: it is without folder and .yaml, as in exp={Path(name).stem}"
+    options = [option for option in error.options if option != "default"]
+    missing = f"{group}/{name}.yaml" if group == "exp" or "/" in group else f"{group} {name}"  # a class has no file
+    return f"{group}={name}: there is no {missing}{_instead(name, options)}"
+
+
+def _of_config(error: BaseException, groups: Groups) -> str:
+    text = str(error)
+    file = re.match(r"In '(?P<name>[^']*)'", text)
+    where = f"{file['name']}.yaml: " if file else ""
+    if ambiguous := re.match(r"Ambiguous value for argument '(?P<override>.*)'", text):
+        return f"{ambiguous['override']}: a list is written 'exp.fold=[0,1]'; a sweep over several values takes -m"
+    causes = [cause for cause in chain(error) if isinstance(cause, OmegaConfBaseException)]
+    if not causes:  # Hydra's own words, with its hints
+        return where + _joined(re.sub(r"^(In '[^']*': )+", "", text.strip()))
+    origin = next((cause for cause in reversed(causes) if cause.full_key), causes[0])
+    override = re.match(r"Error merging override (?P<key>[^=\s]+)", text)
+    key = origin.full_key or (override["key"] if override else file["name"] if file else origin.key)
+    if isinstance(origin, MissingMandatoryValue):
+        return f"{where}{key} has no value: give it one in config.yaml, in exp/ or on the command line"
+    if isinstance(origin, ConfigKeyError | ConfigAttributeError):
+        written = re.match(r"Could not override '([^']+)'", text)
+        return f"{where}there is no key {key}{_instead_of_key(written[1] if written else str(key), origin, groups)}"
+    message = _joined(origin.msg or str(origin))
+    if found := re.search(r"\w+ is not a subclass of (\w+)\. value: (.*)", message):
+        return where + _no_keys(str(key) if override else "", found[1], found[2], groups)
+    if "is not Optional" in message:
+        return f"{where}{key} " + ("cannot be null" if override else "is empty: indent the keys that stand below it")
+    if "is not a ListConfig" in message:
+        last = origin.parent_node.n_folds - 1 if key == "exp.fold" and origin.parent_node is not None else None
+        which = "" if last is None else f" of folds from 0 to {last} (exp.n_folds - 1)"
+        return f"{where}{key} must be a list{which}, as in '{key}=[0]'"
+    if found := re.match(r"Value (.*) of type '\w+' could not be converted to (Integer|Float)", message):
+        message = f"must be {'a whole' if found[2] == 'Integer' else 'a'} number, not {found[1]}"
+    return f"{where}{key}{'' if message.startswith('must be ') else ':'} {message}" if key else f"{where}{message}"
+
+
+def _joined(text: str) -> str:
+    """`text` on one line, without OmegaConf's footnotes."""
+    footnotes = ("full_key:", "object_type=", "reference_type=", "See https:")
+    lines = (line.strip() for line in text.splitlines())
+    return " ".join(line for line in lines if line and not line.startswith(footnotes))
+
+
+def _instead_of_key(written: str, origin: OmegaConfBaseException, groups: Groups) -> str:
+    """The end of a sentence about an unknown key.
+
+    Args:
+        written: the key, as on the command line.
+    """
+    schema, key = origin.object_type, str(origin.full_key)
+    parent, _, name = key.rpartition(".")
+    if schema is dict and parent:
+        return f"; to add it, write '+{key}=...'"
+    if key == "exp.exp":
+        return ": the keys of a parameter set are those below 'exp:', which it leaves out"
+    for group, classes in groups.items():
+        has = [choice for choice, one in classes.items() if name in hints(one)]
+        if schema in classes.values() and has:
+            return f": {name} belongs to {' and '.join(has)}: {_choose(group, parent, has[0])}"
+    root = origin.parent_node._get_root() if origin.parent_node is not None else {}
+    found = keys_named(written, root) or keys_named(name, root)
+    if found == [key]:
+        return " with dots: each of its parts is a key on a line of its own, the inner ones indented"
+    if found:
+        return f"; did you mean {' or '.join(found)}?"
+    return _instead(name, hints(schema) if is_dataclass(schema) else [], f"{parent}." if parent else "")
+
+
+def keys_named(name: str, config: Any) -> list[str]:
+    """The keys of a configuration that end with `name`, as exp.train.learning_rate does with learning_rate."""
+    values = OmegaConf.to_container(config.exp, resolve=False) if "exp" in config else {}
+    ends = (re.match(rf"(.+\.)?{re.escape(name)}(?=\.|$)", key) for key in flat({"exp": values}))
+    return sorted({end[0] for end in ends if end}, key=lambda key: (len(key), key))
+
+
+def _choose(group: str, key: str, choice: str) -> str:
+    at = group if key in ("", f"exp.{group}") else f"{group}@{key}"
+    in_file = f"'- override /{at.replace('@exp.', '@')}: {choice}' in the defaults of exp/NNN.yaml"
+    return f"choose with {at}={choice}, or {in_file}"
+
+
+def _no_keys(key: str, schema: str, value: str, groups: Groups) -> str:
+    """What to say of a value that stands where the keys of a class belong; `key` is "" in a file."""
+    for group in [group for group, classes in groups.items() if value in classes]:
+        return f"{key or group} takes no value of its own: {_choose(group, key, value)}"
+    if key:
+        return f"{key} takes no value of its own: give one to its keys, as in {key}.KEY=VALUE"
+    return f"{value!r} stands where the keys of {schema} belong: indent them, each as 'KEY: VALUE' with a space"
+
+
+def _instead(name: str, known: Iterable[str], above: str = "") -> str:
+    """The end of a sentence about an unknown `name`: the nearest known one, with what is `above` it, or all of them."""
+    lower = {each.lower(): each for each in known}
+    if near := difflib.get_close_matches(name.lower(), lower, n=1):
+        return f"; did you mean {above}{lower[near[0]]}?"
+    return f"; there are {', '.join(lower.values())}" if lower else ""

@@ -3,30 +3,40 @@
 from __future__ import annotations
 
 import functools
-import inspect
+import json
 import math
-import os
+import operator
 import re
 import sys
+import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import yaml
+from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt, MultipleOf
 
 from expkit import code
-from expkit.errors import Error, NotFound, report, require
+from expkit.errors import Error, report, require
 from expkit.files import read_bytes
 from expkit.fingerprint import Ignored, metric_hash
 from expkit.project import code_root, display_path, experiment_dir, output_dir
 
+if TYPE_CHECKING:
+    from expkit.tables import Columns
+
+    Metric = Callable[[Columns], float]
+
+Groups = Mapping[str, Mapping[str, type]]  # as of `Experiment.groups`
+
 # The classes that every configuration builds on
 
 METHOD = "exp.split.method"
-ITEMS = "$items"  # a dict whose keys are no text, as JSON has it: a list of pairs
+Seed = Annotated[int, Ge(0), Lt(2**32)]
 
 
 class Mode(Enum):
@@ -59,9 +69,9 @@ class SplitConfig:
     """Which rows each fold leaves out. `exp.seed` does not change it: runs of several seeds have the same folds."""
 
     method: SplitMethod = SplitMethod.kfold
-    seed: int = 42  # of the folds alone
-    holdout: float = 0.2  # n_folds=1: the share of the rows (groups, times) that is left out
-    gap: int = 0  # method=time: how many times just before the rows left out are not trained on
+    seed: Seed = 42  # of the folds alone
+    holdout: Annotated[float, Gt(0), Lt(1)] = 0.2  # n_folds=1: the share of the rows (groups, times) that is left out
+    gap: Annotated[int, Ge(0)] = 0  # method=time: how many times just before the rows left out are not trained on
     file: str = ""  # method=column: a CSV file below input/, with the columns that the next two name
     id: str = "id"
     column: str = "fold"  # whole numbers from 0 on; -1: the row is always trained on
@@ -72,10 +82,10 @@ class ExpConfig:
     """What every experiment has. The class of an experiment adds `train`: the values that change a result."""
 
     name: str = "baseline"  # the folder of the results
-    n_folds: int = 5  # 1: a single split, by split.holdout
+    n_folds: Annotated[int, Ge(1), Le(10_000)] = 5  # 1: a single split, by split.holdout
     fold: list[int] | None = None  # which folds to train; null: all of them
     split: SplitConfig = field(default_factory=SplitConfig)
-    seed: int = 42  # of the training; the folds have one of their own
+    seed: Seed = 42  # of the training; the folds have one of their own
     debug: bool = False  # a quick try: one fold, no W&B, results in output/debug/
     mode: Mode = Mode.cv  # cv: cross-validation; sub: train on all rows and predict the test set
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
@@ -95,37 +105,29 @@ class Config:
 
 
 def check(exp: ExpConfig) -> None:
-    """Check the fields that every experiment has.
+    """Check every bound, and the fields that every experiment has.
 
     Raises:
         Error: a value that no run can have; the message names its key.
     """
-    name = exp.name
+    check_bounds(exp, type(exp), "exp")
+    name, split = exp.name, exp.split
     require(
         re.fullmatch(r"\w[\w.+-]*", name) is not None and not name.endswith(".") and len(name) <= 64,
         f"exp.name must have 1 to 64 letters, digits and . _ + -, and begin with a letter or digit, not {name!r}",
     )
-    require(1 <= exp.n_folds <= 10_000, f"exp.n_folds must be from 1 to 10000, not {exp.n_folds}")
-    _check_split(exp.split)
     if exp.fold is not None:
         folds, last = exp.fold, exp.n_folds - 1
         require(len(folds) > 0, "exp.fold must name at least one fold, as in 'exp.fold=[0]'; it is empty")
         for fold in folds:
             require(0 <= fold <= last, f"exp.fold must be from 0 to {last} (exp.n_folds - 1), not {fold}")
         require(len(set(folds)) == len(folds), f"exp.fold names a fold twice: {folds}")
-    require(0 <= exp.seed < 2**32, f"exp.seed must be from 0 to 2**32 - 1, not {exp.seed}")
-
-
-def _check_split(split: SplitConfig) -> None:
-    share, file = split.holdout, PurePath(split.file)
-    require(0 < share < 1, f"exp.split.holdout is a share of the rows, between 0 and 1, not {share}")
-    if split.method is SplitMethod.stratified_group:
-        require(share <= 0.5, f"exp.split.holdout must be at most 0.5 with {METHOD}=stratified_group, not {share}")
-    require(0 <= split.seed < 2**32, f"exp.split.seed must be from 0 to 2**32 - 1, not {split.seed}")
-    require(split.gap >= 0, f"exp.split.gap must be at least 0, not {split.gap}")
     is_time, is_column = split.method is SplitMethod.time, split.method is SplitMethod.column
+    is_halved = split.holdout <= 0.5 or split.method is not SplitMethod.stratified_group
+    require(is_halved, f"exp.split.holdout must be at most 0.5 with {METHOD}=stratified_group, not {split.holdout}")
     require(is_time or not split.gap, f"exp.split.gap={split.gap} is only for {METHOD}=time: set it to 0")
     require(not is_column or bool(split.file), f"{METHOD}=column needs exp.split.file, a CSV file below input/")
+    file = PurePath(split.file)
     is_below = not file.is_absolute() and ".." not in file.parts
     require(is_below, f"exp.split.file is a CSV file below input/, such as folds.csv, not {split.file}")
 
@@ -144,7 +146,98 @@ def name_folds(exp: ExpConfig) -> None:
     exp.fold = folds[:1] if exp.debug else folds
 
 
-# As plain values
+# Bounds: `Annotated[float, Gt(0)]`
+
+
+class Bound(NamedTuple):
+    """What a number must be: `limit` and how it is compared, in words, as a function, and as a JSON schema has it."""
+
+    words: str
+    holds: Callable[[Any, Any], bool]
+    keyword: str
+    limit: Any
+
+
+_BOUNDS: dict[type, tuple[str, str, Callable[[Any, Any], bool], str]] = {
+    Ge: ("ge", "at least", operator.ge, "minimum"),
+    Gt: ("gt", "above", operator.gt, "exclusiveMinimum"),
+    Le: ("le", "at most", operator.le, "maximum"),
+    Lt: ("lt", "below", operator.lt, "exclusiveMaximum"),
+    MultipleOf: ("multiple_of", "a multiple of", lambda value, step: value % step == 0, "multipleOf"),
+}
+
+
+def bounds(kind: Any) -> list[Bound]:
+    """The bounds of an annotated type.
+
+    Raises:
+        Error: one of `annotated_types` that nobody checks here.
+    """
+    found = []
+    for each in getattr(kind, "__metadata__", ()):
+        for one in each if isinstance(each, GroupedMetadata) else [each]:
+            if type(one) in _BOUNDS:
+                name, words, holds, keyword = _BOUNDS[type(one)]
+                found.append(Bound(words, holds, keyword, getattr(one, name)))
+            elif isinstance(one, BaseMetadata):
+                raise Error(f"{one} is not checked: Ge, Gt, Le, Lt, Interval and MultipleOf are, else __post_init__")
+    return found
+
+
+def in_words(found: Sequence[Bound]) -> str:
+    """Bounds as a person reads them: "at least 0 and below 1"."""
+    return " and ".join(f"{bound.words} {bound.limit}" for bound in found)
+
+
+def hints(cls: Any) -> dict[str, Any]:
+    """The fields of a dataclass, with their types and what these are annotated with."""
+    known = typing.get_type_hints(cls, include_extras=True)
+    return {item.name: known[item.name] for item in fields(cls)}
+
+
+def alternatives(kind: Any) -> tuple[Any, ...]:
+    """The members of a union; any other type alone."""
+    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, UnionType) else (kind,)
+
+
+def plain_type(kind: Any) -> Any:
+    """A type without `| None`, and without what it is annotated with."""
+    some = [one for one in alternatives(kind) if one is not NoneType]
+    kind = some[0] if len(some) == 1 else kind
+    return plain_type(kind.__origin__) if typing.get_origin(kind) is Annotated else kind
+
+
+def check_bounds(value: Any, kind: Any, key: str, type_of: Callable[[Any], Any] = type) -> None:
+    """Check the numbers in a configuration, at any depth, against the bounds of their types.
+
+    Args:
+        value: what stands at the key.
+        kind: its type, with annotations.
+        key: "exp.train.epoch"; "": the whole configuration.
+        type_of: the class of a value; `OmegaConf.get_type` for OmegaConf's containers.
+
+    Raises:
+        Error: a number is out of its bounds, or is nan.
+    """
+    inner = [*typing.get_args(plain_type(kind)), Any, Any]
+    if isinstance(value, int | float):
+        for limits in map(bounds, alternatives(kind)):
+            is_within = all(bound.holds(value, bound.limit) for bound in limits)
+            require(is_within, f"{key} must be {in_words(limits)}, not {value}")
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        for index, one in enumerate(value):
+            check_bounds(one, inner[0], f"{key}[{index}]", type_of)
+    elif is_dataclass(cls := type_of(value)):
+        for name, one in hints(cls).items():
+            check_bounds(getattr(value, name), one, f"{key}.{name}" if key else name, type_of)
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            check_bounds(one, inner[1], f"{key}.{name}", type_of)
+
+
+# Configurations as plain values: to print and to keep
+
+ITEMS = "$items"  # a dict whose keys are no text, as JSON has it: a list of pairs
 
 
 def container(config: object) -> Any:
@@ -190,24 +283,17 @@ def flat(values: Any) -> dict[str, Any]:
 
 
 def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
-    waiting = [("", tree)]
+    waiting = [("", tree)]  # no recursion: a damaged file may be deep
     while waiting:
-        key, branch = waiting.pop()
+        above, branch = waiting.pop()
         if isinstance(branch, dict) and branch and ITEMS not in branch:
-            names = {name: name if re.fullmatch(r"[^.\[\]']+", str(name)) else repr(name) for name in branch}
-            waiting += [
-                (f"{key}.{names[name]}" if key else str(names[name]), branch[name]) for name in reversed(branch)
-            ]
+            parts = {name: name if re.fullmatch(r"[^.\[\]']+", name) else repr(name) for name in branch}
+            waiting += [(f"{above}.{parts[name]}".lstrip("."), branch[name]) for name in reversed(branch)]
         else:
-            yield key, branch
+            yield above, branch
 
 
 # An experiment
-
-if TYPE_CHECKING:
-    from expkit.tables import Columns
-
-    Metric = Callable[[Columns], float]
 
 # What a name says when a lower score is better.
 _ERRORS = (
@@ -257,7 +343,7 @@ class Experiment:
     greater_is_better: bool | None = None
     other_metrics: Sequence[Metric] = ()
     score_over: str = "rows"
-    groups: Mapping[str, Mapping[str, type]] = field(default_factory=dict)
+    groups: Groups = field(default_factory=dict)
     inputs: Sequence[str] | None = None
     distributed: bool = False
     own_split: bool = False
@@ -266,11 +352,9 @@ class Experiment:
         try:
             self._check()
         except Error as error:
-            frame = inspect.currentframe()
-            caller = frame.f_back.f_back if frame and frame.f_back else None  # beyond the __init__ of a dataclass
-            names = caller.f_globals if caller else {}
-            if names.get("__name__") == "__main__" and str(names.get("__file__")).endswith("train.py"):
-                sys.exit(report(error))  # expkit.main, which would say it in one line, comes later in train.py
+            # expkit.main, which would say it in one line, comes later in train.py; a notebook has no __file__
+            if self.train.__module__ == "__main__" and hasattr(sys.modules["__main__"], "__file__"):
+                sys.exit(report(error))
             raise
 
     def _check(self) -> None:
@@ -302,11 +386,13 @@ class Experiment:
         found: dict[str, str] = {}
         waiting = [("", config.exp)]
         while waiting:
-            key, part = waiting.pop()
-            if type(part) in names:
-                found[key] = names[type(part)]
-            inner = [(item.name, getattr(part, item.name)) for item in fields(part)]
-            waiting += [(f"{key}.{name}" if key else name, value) for name, value in inner if is_dataclass(value)]
+            above, part = waiting.pop()
+            for item in fields(part):
+                key, value = f"{above}{item.name}", getattr(part, item.name)
+                if type(value) in names:
+                    found[key] = names[type(value)]
+                if is_dataclass(value):
+                    waiting.append((f"{key}.", value))
         return found
 
     def data(self, fold_file: str) -> Sequence[str] | None:
@@ -323,8 +409,8 @@ class Experiment:
         Args:
             group: a key of `groups`.
         """
-        exp = next((item.default_factory for item in fields(self.Config) if item.name == "exp"), None)
-        return group in self.groups and is_dataclass(exp) and any(item.name == group for item in fields(exp))
+        exp = plain_type(hints(self.Config).get("exp"))
+        return group in self.groups and is_dataclass(exp) and group in hints(exp)
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -382,24 +468,23 @@ class Loaded:
         """The names in the project's files that mean nothing for a training, or whose values are compared instead."""
         module = code.load(self.name)
         names = {str(module.__file__): {key for key, value in vars(module).items() if value is self.experiment}}
-        choices = [one for classes in self.experiment.groups.values() for one in classes.values()]
-        bases = [base for one in choices for base in one.__mro__[1:-1]]
-        for kind in [found for root in (self.experiment.Config, *choices, *bases) for found in _config_classes(root)]:
+        choices = {one for classes in self.experiment.groups.values() for one in classes.values()}
+        bases = {base for one in choices for base in one.__mro__[1:-1]}
+        for kind in _config_classes({self.experiment.Config, *choices, *bases}):
             if file := code.home(kind):
                 own = [*(item.name for item in fields(kind)), "__post_init__"]
                 names.setdefault(file, set()).update(f"{kind.__name__}.{name}" for name in own)
         return {Path(file).relative_to(code_root()).as_posix(): frozenset(found) for file, found in names.items()}
 
 
-def _config_classes(root: type) -> list[Any]:
-    """A dataclass and those of its fields' defaults."""
-    found: list[Any] = []
-    waiting: list[Any] = [root]
+def _config_classes(waiting: set[Any]) -> set[Any]:
+    """Dataclasses, and those of the defaults of their fields."""
+    found: set[Any] = set()
     while waiting:
         one = waiting.pop()
         if is_dataclass(one) and one not in found:
-            found.append(one)
-            waiting += [item.default_factory for item in fields(one) if isinstance(item.default_factory, type)]
+            found.add(one)
+            waiting |= {made for item in fields(one) if isinstance(made := item.default_factory, type)}
     return found
 
 
@@ -443,29 +528,24 @@ def own_store(added: Mapping[str, Any], of_hydra: bool = False) -> Iterator[dict
         of_hydra: begin with what Hydra and its plugins have registered, and with nothing else.
 
     Yields:
-        its content, a dict a group.
+        its content, a dict per group.
     """
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
     before = store.repo
-    store.repo = _merged(_merged({}, _of_hydra(before) if of_hydra else before), added)
+    store.repo = _merged(_merged({}, before, of_hydra), added)
     try:
         yield store.repo
     finally:
         store.repo = before
 
 
-def _of_hydra(repository: Mapping[str, Any]) -> dict[str, Any]:
-    named = {name: node for name, node in repository.items() if isinstance(node, dict) or node.provider is not None}
-    return {name: _of_hydra(node) if isinstance(node, dict) else node for name, node in named.items()}
-
-
-def _merged(repository: dict[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(repository: dict[str, Any], added: Mapping[str, Any], of_hydra: bool = False) -> dict[str, Any]:
     for name, node in added.items():
         if isinstance(node, dict):
-            repository[name] = _merged(dict(repository.get(name, {})), node)
-        else:
+            repository[name] = _merged(dict(repository.get(name, {})), node, of_hydra)
+        elif node.provider is not None or not of_hydra:
             repository[name] = node
     return repository
 
@@ -486,49 +566,22 @@ def chosen(overrides: Sequence[str]) -> str:
     return names[-1].removesuffix(".yaml") if names else DEFAULT
 
 
-def require_files(folder: Path, overrides: Sequence[str]) -> None:
-    """Raise an `Error` when what a command line composes is a folder, a pipe or a device: Hydra would wait for it."""
-    for file in (_file(folder, name) for name in (DEFAULT, chosen(overrides))):
-        require(
-            not os.path.lexists(file) or os.path.isfile(file), f"{display_path(file)} is not a file, or leads to none"
-        )
-
-
 def name_of(folder: Path, parameter_set: str) -> str | None:
     """The `name` that the file of a parameter set gives, as it is written: 003 is no number; None: it gives none.
 
     Args:
         folder: of the experiment.
     """
-    file = _file(folder, parameter_set)
+    text = _text(file_of(folder, parameter_set))
+    is_whole = parameter_set == DEFAULT or re.match(r"(\s*#.*\n)*\s*#\s*@package\s+_global_", text)
     try:
-        text = read_bytes(file).decode()
-        is_whole = parameter_set == DEFAULT or re.match(r"(\s*#.*\n)*\s*#\s*@package\s+_global_", text)
         node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):  # the concern of whoever wants to run it
+    except (ValueError, yaml.YAMLError, RecursionError):  # the concern of whoever wants to run it
         return None
     for key in ["exp", "name"] if is_whole else ["name"]:
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
         node = next((value for name, value in pairs if name.value == key), None)
     return node.value if isinstance(node, yaml.ScalarNode) else None
-
-
-def written_name(folder: Path, parameter_set: str, composed: str) -> str:
-    """`exp.name` as it is written in YAML, where Hydra has read it as a number: `name: 003` is "003", not "3"."""
-    for each in dict.fromkeys([parameter_set, DEFAULT]):
-        written = name_of(folder, each)
-        if written is not None:
-            return written if composed in _readings(written) else composed
-    return composed
-
-
-def _readings(written: str) -> set[str]:
-    """What a scalar of YAML may have become: OmegaConf reads more as numbers than PyYAML does, such as 1e3."""
-    found = set()
-    for read in (yaml.safe_load, float):
-        with suppress(ValueError, yaml.YAMLError):
-            found.add(str(read(written)))
-    return found
 
 
 def refuse_shared_name(folder: Path, parameter_set: str | None, name: str) -> None:
@@ -542,34 +595,36 @@ def refuse_shared_name(folder: Path, parameter_set: str | None, name: str) -> No
     Raises:
         Error: another parameter set has this name.
     """
-    for other in parameter_sets(folder):
-        file = _file(folder, other)
-        try:
-            may_be = other != parameter_set and name in read_bytes(file).decode()  # most need no parser
-        except (OSError, ValueError):
-            continue
-        if not may_be or name_of(folder, other) != name:
-            continue
-        if parameter_set is None:
-            parameter_set = other
-        else:
-            if parameter_set.removesuffix(".yaml") == other:
-                raise NotFound(f"exp={parameter_set}: without .yaml, exp={other}")
-            mine = _file(folder, parameter_set)
-            raise Error(
-                f"{display_path(file)} has the name {name!r} too, and would share the output folder with "
-                f"{display_path(mine)}: give one of them another name"
-            )
+    others = [other for other in parameter_sets(folder) if other != parameter_set]
+    sharing = [] if parameter_set is None else [file_of(folder, parameter_set)]
+    for other in others:
+        if name in _text(file_of(folder, other)) and name_of(folder, other) == name:  # most need no parser
+            sharing.append(file_of(folder, other))
+    if len(sharing) > 1:
+        mine, other_file = map(display_path, sharing[:2])
+        raise Error(
+            f"{other_file} has the name {name!r} too, and would share the output folder with {mine}: "
+            "give one of them another name"
+        )
 
 
-def _file(folder: Path, parameter_set: str) -> Path:
+def file_of(folder: Path, parameter_set: str) -> Path:
+    """The YAML file of a parameter set."""
     return folder / ("config.yaml" if parameter_set == DEFAULT else f"exp/{parameter_set}.yaml")
+
+
+def _text(file: Path) -> str:
+    try:
+        return read_bytes(file).decode()
+    except (OSError, ValueError):
+        return ""
 
 
 # Whether two configurations are the same
 
 # Keys that change no result, whatever is below them: not compared, and in no name of a run.
 NOT_COMPARED = ("exp.name", "exp.fold", "exp.mode", "exp.debug", "exp.runtime", "show_config", "overwrite", "resume")
+_ABSENT = "(not set)"
 
 
 def differences(old: Mapping[str, Any], config: object, choices: Mapping[str, str]) -> list[str]:
@@ -584,16 +639,13 @@ def differences(old: Mapping[str, Any], config: object, choices: Mapping[str, st
     """
     before, after, defaults = flat(dict(old)), flat(config), flat(defaults_of(config))
     after |= flat({"choices": dict(choices)}) if choices else {}
-    absent = object()
-    lines = []
-    for key in dict.fromkeys([*before, *after]):
-        if not is_compared(key):
-            continue
-        one, other = before.get(key, absent), after.get(key, absent)
-        is_new_default = one is absent and not _is_below(key, before) and same(other, defaults.get(key, absent))
+    found = []
+    for key in filter(is_compared, dict.fromkeys([*before, *after])):
+        one, other = before.get(key, _ABSENT), after.get(key, _ABSENT)
+        is_new_default = one is _ABSENT and not _is_below(key, before) and same(other, defaults.get(key, _ABSENT))
         if not same(one, other) and not is_new_default:
-            lines.append(f"{key}: {_worded(one, absent)} → {_worded(other, absent)}")
-    return lines
+            found.append(f"{key}: {str(one) or repr(one)} → {str(other) or repr(other)}")
+    return found
 
 
 def recorded(experiment: str) -> dict[str, Any]:
@@ -610,8 +662,7 @@ def alike(known: Mapping[str, Any], config: object, choices: Mapping[str, str]) 
     now = {key: value for key, value in flat(config).items() if is_compared(key)}
     for title, old in known.items():
         before = flat(old)
-        is_other = any(key in before and before[key] != now[key] for key in now)  # so nearly all are: that is fast
-        if not is_other and not differences(old, config, choices):
+        if all(before.get(key, now[key]) == now[key] for key in now) and not differences(old, config, choices):
             return title
     return None
 
@@ -625,10 +676,6 @@ def _is_below(key: str, known: Mapping[str, Any]) -> bool:
     """Whether a part of `key` had a value of its own: null, where there are keys now."""
     parts = key.split(".")
     return any(".".join(parts[:length]) in known for length in range(1, len(parts)))
-
-
-def _worded(value: Any, absent: object) -> str:
-    return "(not set)" if value is absent else repr(value) if isinstance(value, str) and not value else str(value)
 
 
 def defaults_of(config: object) -> Any:
@@ -649,8 +696,4 @@ def defaults_of(config: object) -> Any:
 
 def same(old: object, new: object) -> bool:
     """Whether two plain values are equal: of the same type, too; NaN is equal to itself."""
-    if isinstance(old, list) and isinstance(new, list):
-        return len(old) == len(new) and all(map(same, old, new))
-    if isinstance(old, dict) and isinstance(new, dict):
-        return old.keys() == new.keys() and all(same(old[key], new[key]) for key in old)
-    return type(old) is type(new) and (old == new or repr(old) == repr(new))
+    return old is new or json.dumps(old, sort_keys=True) == json.dumps(new, sort_keys=True)

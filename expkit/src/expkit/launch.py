@@ -32,12 +32,13 @@ from expkit.compose import (
     as_error,
     as_hydra_takes,
     composed,
+    instantiating,
     keys_named,
-    own_checks,
     parse_flags,
     print_config,
     register_resolver,
     registered,
+    require_files,
     run_hydra,
     typed,
 )
@@ -52,7 +53,6 @@ from expkit.config import (
     load_experiment,
     name_folds,
     refuse_shared_name,
-    require_files,
 )
 from expkit.errors import (
     AGAIN,
@@ -130,7 +130,7 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
     loaded = load_experiment(experiment)
     parameter_set = chosen(overrides) if config is None else None
     if config is None:
-        config = typed(composed(loaded, overrides), loaded, overrides)
+        config = typed(composed(loaded, overrides), loaded)
     require(
         isinstance(config, loaded.experiment.Config),
         f"config must be a {loaded.experiment.Config.__name__} of {experiment}, not a {type(config).__name__}",
@@ -204,7 +204,7 @@ def _manual(loaded: Loaded, overrides: Sequence[str]) -> str:
     config = composed(loaded, overrides)
     kind = OmegaConf.get_type(config)
     if kind is None or not issubclass(kind, Config):
-        typed(config, loaded, overrides)  # it says what is wrong
+        typed(config, loaded)  # it says what is wrong
     return manual(loaded, config)
 
 
@@ -248,7 +248,7 @@ class Job:
         is_sweep = hydra.mode is RunMode.MULTIRUN
         note: dict[str, Any] = {}
         try:
-            with own_checks():
+            with instantiating(everything=False):
                 return self._train(cfg, note)
         except Exception as error:
             if interruption(error):
@@ -265,7 +265,7 @@ class Job:
         if self._is_elsewhere:
             self._settle()
         loaded, overrides = load_experiment(self.experiment), _overrides()
-        config = typed(cfg, loaded, overrides)
+        config = typed(cfg, loaded)
         if config.show_config:
             if distributed.leads():
                 print_config(config)

@@ -12,9 +12,11 @@ Results lie in output/001-baseline/<run>/. The same command again finishes what 
 This file is light to import; the data and the model are in model.py.
 """
 
-import math
 import statistics
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Gt, Le, Lt
 
 import expkit
 
@@ -23,39 +25,23 @@ import expkit
 class TrainConfig:
     """LightGBM's own parameters, by its own names, and how long to train."""
 
-    learning_rate: float = 0.03
-    num_leaves: int = 31
-    min_data_in_leaf: int = 20  # rows
-    feature_fraction: float = 1.0  # the share of the columns that a tree may use
-    bagging_fraction: float = 1.0  # the share of the rows that a tree sees
-    lambda_l2: float = 0.0
-    most_rounds: int = 5000  # trees; training stops sooner, by early_stopping
-    early_stopping: int = 100  # rounds without a better error on the rows that are watched
-    watched: float = 0.2  # the share of the training rows that are watched for that; never those that are scored
-    num_threads: int = 1  # more are faster with many rows
-
-    def __post_init__(self) -> None:
-        expkit.require(
-            0 < self.learning_rate < math.inf,
-            f"exp.train.learning_rate must be a positive number, not {self.learning_rate}",
-        )
-        for name, least in (("num_leaves", 2), ("min_data_in_leaf", 0), ("most_rounds", 1), ("early_stopping", 1)):
-            value = getattr(self, name)
-            expkit.require(value >= least, f"exp.train.{name} must be at least {least}, not {value}")
-        for name in ("feature_fraction", "bagging_fraction"):
-            value = getattr(self, name)
-            expkit.require(0 < value <= 1, f"exp.train.{name} must be above 0, and at most 1, not {value}")
-        expkit.require(0 <= self.lambda_l2 < math.inf, f"exp.train.lambda_l2 must be at least 0, not {self.lambda_l2}")
-        expkit.require(0 < self.watched < 1, f"exp.train.watched must be between 0 and 1, not {self.watched}")
-        expkit.require(self.num_threads >= 1, f"exp.train.num_threads must be at least 1, not {self.num_threads}")
+    learning_rate: Annotated[float, Gt(0)] = 0.03
+    num_leaves: Annotated[int, Ge(2)] = 31
+    min_data_in_leaf: Annotated[int, Ge(0)] = 20  # rows
+    feature_fraction: Annotated[float, Gt(0), Le(1)] = 1.0  # the share of the columns that a tree may use
+    bagging_fraction: Annotated[float, Gt(0), Le(1)] = 1.0  # the share of the rows that a tree sees
+    lambda_l2: Annotated[float, Ge(0)] = 0.0
+    most_rounds: Annotated[int, Ge(1)] = 5000  # trees; training stops sooner, by early_stopping
+    early_stopping: Annotated[int, Ge(1)] = 100  # rounds without a better error on the rows that are watched
+    watched: Annotated[float, Gt(0), Lt(1)] = (
+        0.2  # the share of the training rows that are watched for that; never scored
+    )
+    num_threads: Annotated[int, Ge(1)] = 1  # more are faster with many rows
 
 
 @dataclass
 class RuntimeConfig(expkit.RuntimeConfig):
-    log_every: int = 10  # rounds
-
-    def __post_init__(self) -> None:
-        expkit.require(self.log_every >= 1, f"exp.runtime.log_every must be at least 1, not {self.log_every}")
+    log_every: Annotated[int, Ge(1)] = 10  # rounds
 
 
 @dataclass

@@ -12,9 +12,11 @@ Results lie in output/001-baseline/<run>/. The same command again finishes what 
 This file is light to import; the data and the network are in model.py.
 """
 
-import math
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Annotated
+
+from annotated_types import Ge, Gt
 
 import expkit
 
@@ -29,17 +31,9 @@ class BaseModel(Enum):
 @dataclass
 class TrainConfig:
     base_model: BaseModel = BaseModel.small
-    epoch: int = 30  # passes over the training rows
-    batch_size: int = 32  # rows
-    learning_rate: float = 1e-3  # of Adam
-
-    def __post_init__(self) -> None:
-        expkit.require(self.epoch >= 1, f"exp.train.epoch must be at least 1, not {self.epoch}")
-        expkit.require(self.batch_size >= 1, f"exp.train.batch_size must be at least 1, not {self.batch_size}")
-        expkit.require(
-            0 < self.learning_rate < math.inf,
-            f"exp.train.learning_rate must be a positive number, not {self.learning_rate}",
-        )
+    epoch: Annotated[int, Ge(1)] = 30  # passes over the training rows
+    batch_size: Annotated[int, Ge(1)] = 32  # rows
+    learning_rate: Annotated[float, Gt(0)] = 1e-3  # of Adam
 
 
 @dataclass

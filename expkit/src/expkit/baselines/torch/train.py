@@ -15,14 +15,18 @@ Results lie in output/001-baseline/<run>/. The same command again finishes what 
 This file is light to import; the data and the networks are in model.py.
 """
 
-import math
 import re
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Annotated
 
+from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from omegaconf import MISSING
 
 import expkit
+
+Positive = Annotated[int, Ge(1)]
+Share = Annotated[float, Ge(0), Lt(1)]
 
 
 @dataclass
@@ -34,33 +38,24 @@ class ModelConfig:
 class CNNConfig(ModelConfig):
     """Convolutions: on all pixels, then on a quarter as many with twice the channels."""
 
-    channels: int = 32
-    dropout: float = 0.2
-
-    def __post_init__(self) -> None:
-        expkit.require(
-            self.channels >= 8 and self.channels % 8 == 0,
-            f"exp.model.channels must be a multiple of 8, not {self.channels}",
-        )
-        expkit.require(0 <= self.dropout < 1, f"exp.model.dropout must be from 0 to below 1, not {self.dropout}")
+    channels: Annotated[int, Ge(8), MultipleOf(8)] = 32
+    dropout: Share = 0.2
 
 
 @dataclass
 class ViTConfig(ModelConfig):
     """A vision transformer: the picture is cut into 4 x 4 patches, which attend to each other."""
 
-    width: int = 48
-    depth: int = 2  # blocks of attention and MLP
-    heads: int = 4
-    dropout: float = 0.0
+    width: Positive = 48  # a multiple of heads
+    depth: Positive = 2  # blocks of attention and MLP
+    heads: Positive = 4
+    dropout: Share = 0.0
 
     def __post_init__(self) -> None:
-        expkit.require(self.depth >= 1, f"exp.model.depth must be at least 1, not {self.depth}")
         expkit.require(
-            self.heads >= 1 and self.width >= 1 and self.width % self.heads == 0,
+            self.width % self.heads == 0,
             f"exp.model.width must be a multiple of exp.model.heads ({self.heads}), not {self.width}",
         )
-        expkit.require(0 <= self.dropout < 1, f"exp.model.dropout must be from 0 to below 1, not {self.dropout}")
 
 
 class Precision(Enum):
@@ -73,41 +68,26 @@ class Precision(Enum):
 
 @dataclass
 class TrainConfig:
-    epoch: int = 20  # passes over the training rows
-    batch_size: int = 64  # rows of a step
-    accumulate: int = 1  # parts of a batch, one after the other: less memory, the same step
-    learning_rate: float = 3e-3  # of AdamW, the highest; warm-up, then a cosine down to 0
-    warmup: float = 0.1  # of the steps
-    weight_decay: float = 0.05
-    clip: float = 1.0  # the largest norm of the gradient; inf: any
-    label_smoothing: float = 0.0
-    shift: int = 0  # pixels; each picture is moved by up to as many, at random
-    ema: float = 0.0  # predict with the moving mean of the weights, such as 0.98; 0: with the last ones
+    epoch: Positive = 20  # passes over the training rows
+    batch_size: Positive = 64  # rows of a step
+    accumulate: Positive = 1  # parts of a batch, one after the other: less memory, the same step
+    learning_rate: Annotated[float, Gt(0)] = 3e-3  # of AdamW, the highest; warm-up, then a cosine down to 0
+    warmup: Share = 0.1  # of the steps
+    weight_decay: Annotated[float, Ge(0)] = 0.05
+    clip: Annotated[float, Gt(0)] = 1.0  # the largest norm of the gradient; inf: any
+    label_smoothing: Share = 0.0
+    shift: Annotated[int, Ge(0), Le(4)] = 0  # pixels; each picture is moved by up to as many, at random
+    ema: Share = 0.0  # predict with the moving mean of the weights, such as 0.98; 0: with the last ones
     precision: Precision = Precision.fp32
     compile: bool = False  # torch.compile: a minute at the start, then faster
-    threads: int = 1  # of the CPU: more are faster for large networks, and change the last digits
+    threads: Positive = 1  # of the CPU: more are faster for large networks, and change the last digits
     deterministic: bool = False  # on a GPU: the same bytes each time, slower; a CPU needs no such thing
 
     def __post_init__(self) -> None:
-        expkit.require(self.epoch >= 1, f"exp.train.epoch must be at least 1, not {self.epoch}")
-        expkit.require(self.batch_size >= 1, f"exp.train.batch_size must be at least 1, not {self.batch_size}")
         expkit.require(
-            1 <= self.accumulate <= self.batch_size,
-            f"exp.train.accumulate must be from 1 to exp.train.batch_size, not {self.accumulate}",
+            self.accumulate <= self.batch_size,
+            f"exp.train.accumulate must be at most exp.train.batch_size ({self.batch_size}), not {self.accumulate}",
         )
-        expkit.require(
-            0 < self.learning_rate < math.inf,
-            f"exp.train.learning_rate must be a positive number, not {self.learning_rate}",
-        )
-        expkit.require(
-            0 <= self.weight_decay < math.inf, f"exp.train.weight_decay must be at least 0, not {self.weight_decay}"
-        )
-        expkit.require(self.threads >= 1, f"exp.train.threads must be at least 1, not {self.threads}")
-        expkit.require(self.clip > 0, f"exp.train.clip must be positive, not {self.clip}")
-        expkit.require(0 <= self.shift <= 4, f"exp.train.shift must be from 0 to 4, not {self.shift}")
-        for name in ("warmup", "label_smoothing", "ema"):
-            value = getattr(self, name)
-            expkit.require(0 <= value < 1, f"exp.train.{name} must be from 0 to below 1, not {value}")
 
 
 class Probe(Enum):
@@ -123,7 +103,7 @@ class Probe(Enum):
 @dataclass
 class RuntimeConfig(expkit.RuntimeConfig):
     device: str = "auto"  # auto, cpu, cuda, cuda:1, mps
-    log_every: int = 100  # steps: how often within an epoch; 0: once per epoch
+    log_every: Annotated[int, Ge(0)] = 100  # steps: how often within an epoch; 0: once per epoch
     probe: Probe = Probe.none
 
     def __post_init__(self) -> None:
@@ -131,7 +111,6 @@ class RuntimeConfig(expkit.RuntimeConfig):
             re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", self.device) is not None,
             f"exp.runtime.device must be auto, cpu, cuda, cuda:1 (the number of a GPU) or mps, not {self.device!r}",
         )
-        expkit.require(self.log_every >= 0, f"exp.runtime.log_every must be at least 0, not {self.log_every}")
 
 
 @dataclass
