@@ -426,7 +426,7 @@ def _message(error: BaseException, groups: Groups) -> str | None:
     if (
         isinstance(error, ValueError) and files and files[-1].startswith(inside)
     ):  # what it says about flags and defaults
-        return f"{error}: quote a name such as '001'" if "type in defaults" in str(error) else str(error)
+        return f"{error}: quote a name such as '001'" if "in defaults" in str(error) else str(error)
     return None
 
 

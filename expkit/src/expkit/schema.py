@@ -124,7 +124,8 @@ def _of_defaults(loaded: Loaded) -> Schema:
         others: list[Schema] = [{"type": "string", "pattern": TEXTS}, {"type": "null"}, {"type": "array", "items": one}]
         entries[rf"^(override\s+|optional\s+)?/?{re.escape(group)}(@.*)?$"] = {"anyOf": [one, *others]}
     text = "What this file builds on, one after the other; _self_ is the file itself. Later ones override earlier ones."
-    entry = {"type": ["object", "string"], "minProperties": 1, "maxProperties": 1, "patternProperties": entries}
+    entry: Schema = {"type": ["object", "string"], "minProperties": 1, "maxProperties": 1, "patternProperties": entries}
+    entry["additionalProperties"] = {"type": ["string", "null", "array"]}  # a number names no file
     return {"description": text, "type": "array", "items": entry}
 
 
