@@ -102,7 +102,7 @@ class Ranks:
             rank, reason, trace = json.loads(self._store.compare_set(FAILED, "", said))  # the first one stays
         except RuntimeError:  # the place where they meet is gone, too
             return own
-        if rank == self.rank:
+        if rank == self.rank or not self.leads:  # rank 0 says it for all
             return own
         failure = Failed(f"rank {rank}: {reason}")
         failure.add_note(trace)

@@ -106,13 +106,12 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
     Raises:
         Error: a metric fails; predictions are missing.
     """
-    run = store.read_run(folder)
-    if not run.done or is_current(experiment, run):
-        return run
-    before = run.cv["made_by"] if run.cv is not None else {}
-    changed = [name for name, what in experiment.made_by.items() if before.get(name, what) != what]
     with versions.locked():  # whoever comes last sees every fold
         run = store.read_run(folder)
+        if not run.done or is_current(experiment, run):
+            return run
+        before = run.cv["made_by"] if run.cv is not None else {}
+        changed = [name for name, what in experiment.made_by.items() if before.get(name, what) != what]
         try:
             summary = _summary(experiment, run)
         except Error:

@@ -137,26 +137,18 @@ def _classes(y: numpy.ndarray, what: str, least: int) -> numpy.ndarray:
 
 
 def _by_time(exp: ExpConfig, fold: int, time: numpy.ndarray) -> Rows:
-    """Train on the times before those left out; a time is whole on one side."""
+    """Train on the times before those left out, as scikit-learn's TimeSeriesSplit; a time is whole on one side."""
     import numpy
-    from sklearn.model_selection import TimeSeriesSplit
 
     times, moments = numpy.unique(time, return_inverse=True)
-    gap, left_out = exp.split.gap, None
-    if exp.n_folds == 1:
-        left_out = max(1, round(exp.split.holdout * len(times)))
-    part = left_out or len(times) // (exp.n_folds + 1)
-    before = len(times) - exp.n_folds * part - gap  # of the first fold
+    gap, count = exp.split.gap, len(times)
+    part = max(1, round(exp.split.holdout * count)) if exp.n_folds == 1 else count // (exp.n_folds + 1)
     require(
-        part > 0 and before > 0,
-        f"{METHOD}=time: {len(times)} different times are too few for exp.n_folds={exp.n_folds} and "
-        f"exp.split.gap={gap}",
+        part > 0 and count - exp.n_folds * part - gap > 0,
+        f"{METHOD}=time: {count} different times are too few for exp.n_folds={exp.n_folds} and exp.split.gap={gap}",
     )
-    if exp.n_folds == 1:
-        return numpy.flatnonzero(moments < before), numpy.flatnonzero(moments >= len(times) - part)
-    parts = TimeSeriesSplit(exp.n_folds, gap=gap).split(times)
-    fit, valid = next(islice(parts, fold, None))
-    return numpy.flatnonzero(moments <= fit[-1]), numpy.flatnonzero((moments >= valid[0]) & (moments <= valid[-1]))
+    first = count - (exp.n_folds - fold) * part
+    return numpy.flatnonzero(moments < first - gap), numpy.flatnonzero((moments >= first) & (moments < first + part))
 
 
 def _moments(time: Any) -> Any:
