@@ -449,8 +449,8 @@ class RunDir:
 
 def _require_writable(folder: Path) -> None:
     """Make `folder`, or raise an `Error` when it cannot be made or written."""
-    files.make_folder(folder)
     try:
+        files.make_folder(folder)
         os.listdir(folder)  # a version that nobody can see would be trained again
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
