@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from expkit.errors import Error, one_line, warn
+from expkit.errors import Error, warn
 from expkit.project import display_path
 
 LARGEST = 64 * 2**20  # bytes of a file that is read whole; nothing of ours is a tenth of it, but lists of files
@@ -114,7 +114,7 @@ def read_json(file: str | Path, largest: int = LARGEST) -> dict[str, Any] | None
     if not seal or rest != _checksum(body + b"\n}").encode() + b'"\n}\n':
         raise Broken("cut off or edited")
     try:
-        content = _DECODER.decode(data.decode())
+        content = json.loads(data, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise Broken("not JSON") from error
     if data.count(b"[") + data.count(b"{") > DEEPEST and not _is_flat(content):
@@ -152,13 +152,9 @@ def first_lines(file: str | Path) -> list[str]:
 
 
 def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):  # NaN, Infinity, 1e999
+    if not math.isfinite(value := float(text)):  # NaN, Infinity, 1e999
         raise ValueError(text)
     return value
-
-
-_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
 
 
 def _is_flat(content: Any) -> bool:
@@ -182,9 +178,7 @@ def make_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if one_line(error) is not None:  # no space, no access
-            raise
+    except (FileExistsError, NotADirectoryError) as error:
         raise Error(
             f"cannot make the folder {display_path(folder)}: {error.strerror}: move what is in its place"
         ) from error
@@ -233,10 +227,8 @@ def is_locked(file: Path) -> bool:
     """Whether a process holds the lock that a file is, or might hold it."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(file)
     try:
-        lock.acquire(blocking=False)
+        with FileLock(file).acquire(blocking=False):
+            return False
     except (Timeout, OSError):
         return True
-    lock.release()
-    return False

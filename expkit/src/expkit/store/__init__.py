@@ -21,6 +21,9 @@ Everything else reads and writes a run through this room. Nothing here raises fo
 not fit is a problem, and what has a problem does not count. Nothing that is read is executed.
 """
 
+# The rest of expkit finds here whatever the parts of this room have.
+# ruff: noqa: F403, F405
+
 from __future__ import annotations
 
 import functools
@@ -35,47 +38,8 @@ from typing import TYPE_CHECKING, Any
 from expkit import files, tables
 from expkit.errors import Error
 from expkit.project import display_path
-from expkit.store.records import AXES as AXES
-from expkit.store.records import CHECKPOINT as CHECKPOINT
-from expkit.store.records import CV, PRUNED, RUN, CrossValidation, Git, recipe_of
-from expkit.store.records import FAILED as FAILED
-from expkit.store.records import FOLD as FOLD
-from expkit.store.records import HISTORY as HISTORY
-from expkit.store.records import LOG as LOG
-from expkit.store.records import OOF as OOF
-from expkit.store.records import ORIGIN as ORIGIN
-from expkit.store.records import RESULT as RESULT
-from expkit.store.records import SUBMISSION as SUBMISSION
-from expkit.store.records import TEST as TEST
-from expkit.store.records import THEN as THEN
-from expkit.store.records import FoldRecord as FoldRecord
-from expkit.store.records import Parent as Parent
-from expkit.store.records import Recipe as Recipe
-from expkit.store.records import Result as Result
-from expkit.store.records import RunInfo as RunInfo
-from expkit.store.records import axis_of as axis_of
-from expkit.store.records import fail_fold as fail_fold
-from expkit.store.records import fold_name as fold_name
-from expkit.store.records import fold_title as fold_title
-from expkit.store.records import is_number as is_number
-from expkit.store.records import number_of as number_of
-from expkit.store.records import read_checked as read_checked
-from expkit.store.records import read_fold as read_fold
-from expkit.store.records import read_run_info as read_run_info
-from expkit.store.records import score_result as score_result
-from expkit.store.records import write_result as write_result
-from expkit.store.versions import BLENDS as BLENDS
-from expkit.store.versions import NOT_EXPERIMENTS as NOT_EXPERIMENTS
-from expkit.store.versions import SUBMISSIONS as SUBMISSIONS
-from expkit.store.versions import Versions as Versions
-from expkit.store.versions import current as current
-from expkit.store.versions import find_run as find_run
-from expkit.store.versions import folder_of as folder_of
-from expkit.store.versions import run_folders as run_folders
-from expkit.store.versions import run_names as run_names
-from expkit.store.versions import runs_of as runs_of
-from expkit.store.versions import short_names as short_names
-from expkit.store.versions import version_number as version_number
+from expkit.store.records import *
+from expkit.store.versions import *
 
 if TYPE_CHECKING:
     from expkit.tables import Columns
@@ -468,27 +432,22 @@ def deviation(scores: list[float]) -> float | None:
 
 def read_run(folder: Path) -> Run:
     """The version of a run in `folder`."""
-    path, problems, versions = str(folder), list[str](), Versions.of(folder)
-    info = read_checked(f"{path}/{RUN}", RunInfo, problems)
+    problems, versions = list[str](), Versions.of(folder)
+    info = read_checked(folder / RUN, RunInfo, problems)
     problems += filter(None, [versions.problem()])
     try:
-        found = sorted(os.listdir(path))
+        found = sorted(os.listdir(folder))
     except OSError as error:
         return Run(folder, folder.parent.name, versions.run, None, {}, None, (f"cannot be read: {error.strerror}",))
     folds: dict[int, FoldRecord] = {}
-    for entry in found:
-        if (match := FOLD.fullmatch(entry)) and info is not None:
-            fold = read_fold(folder, int(match[1]), info["id"])
-            problems += [fold.problem] * bool(fold.problem)
-            if int(match[1]) < info["n_folds"]:
-                folds[int(match[1])] = fold
-            elif fold.result is not None:
-                problems.append(f"{entry} is not one of {info['n_folds']} folds")
-    folds = dict(sorted(folds.items()))
-    cv = read_checked(f"{path}/{CV}", CrossValidation, problems)
+    for number in sorted(int(match[1]) for match in map(FOLD.fullmatch, found) if match):
+        if info is not None and number < info["n_folds"]:
+            folds[number] = read_fold(folder, number, info["id"])
+    problems += [fold.problem for fold in folds.values() if fold.problem]
+    cv = read_checked(folder / CV, CrossValidation, problems)
     if cv is not None and not _is_of(cv, folds.values()):
         cv = None
-    pruned = _pruned(path, folds) if PRUNED in found else ""
+    pruned = _pruned(folder, folds) if PRUNED in found else ""
     return Run(folder, folder.parent.name, versions.run, info, folds, cv, tuple(problems), pruned)
 
 
@@ -510,9 +469,9 @@ def prune_run(folder: Path, where: str, asked: Iterable[int]) -> None:
     files.write_text(folder / PRUNED, f"{where}\n{' '.join(map(str, asked))}\n")
 
 
-def _pruned(folder: str, folds: Mapping[int, FoldRecord]) -> str:
+def _pruned(folder: Path, folds: Mapping[int, FoldRecord]) -> str:
     """Where a study has ended a run; "": it has not, or all that it wanted is done since."""
-    where, *asked = files.first_lines(f"{folder}/{PRUNED}") or [""]
+    where, *asked = files.first_lines(folder / PRUNED) or [""]
     wanted = [int(number) for line in asked[:1] for number in line.split() if number.isdecimal()]
     is_done = bool(wanted) and all(number in folds and folds[number].result is not None for number in wanted)
     return "" if is_done else where

@@ -363,21 +363,18 @@ def read_fold(folder: Path, number: int | None, run_id: str) -> FoldRecord:
 
 def _changed_file(path: str, listed: Mapping[str, Any]) -> str | None:
     """What is wrong with the files of a fold that is done."""
-    for name, state in listed.items():
+    for name, (size, time, digest) in listed.items():
         if name.startswith("/") or ".." in name.split("/"):
             return f"{name} does not fit"
         try:
             about = os.stat(f"{path}/{name}")
+            is_same = about.st_size == size and stat.S_ISREG(about.st_mode)
+            if is_same and digest and about.st_mtime_ns != time:  # copied, or changed: only the content tells
+                is_same = files.file_hash(Path(path, name)) == digest
         except (OSError, ValueError):
-            return f"{name} is missing"
-        if about.st_size != state[0] or not stat.S_ISREG(about.st_mode):
+            return f"{name} is missing or cannot be read"
+        if not is_same:
             return f"{name} is cut off or changed"
-        if state[2] and about.st_mtime_ns != state[1]:  # copied, or changed: only the content tells
-            try:
-                if files.file_hash(Path(path, name)) != state[2]:
-                    return f"{name} has been changed"
-            except OSError:
-                return f"{name} cannot be read"
     return None
 
 
