@@ -74,7 +74,7 @@ def test_the_mean_of_the_folds(experiments: dict[str, str], root: Path) -> None:
     assert len(list((root / "output/submissions").iterdir())) == 2
     assert [row.title for row in expkit.read_board()] == [run.title], "a submission is no run"
     printed = exp("submit", run.title)
-    assert "mean of the test predictions of folds 0, 1, 2" in printed and "fits " in printed
+    assert "mean of the test predictions of fold 0, fold 1, fold 2" in printed and "fits " in printed
 
 
 def test_labels_are_the_classes_of_the_highest_mean_probability(experiments: dict[str, str], root: Path) -> None:

@@ -202,14 +202,8 @@ class Source:
         return TEST if _has(self.parts[0], TEST) else SUBMISSION
 
     def __str__(self) -> str:
-        if self.run.recipe:
-            made = f"blend of the test predictions of {len(self.run.recipe.parents)} runs"
-        elif self.kind == FULL:
-            made = f"trained on all rows, {store.fold_name(None)}/{self.file}"
-        else:
-            numbers = ", ".join(str(fold.number) for fold in self.parts)
-            made = f"mean of the test predictions of fold{'s' * (len(self.parts) > 1)} {numbers}"
-        return f"{self.run.title}: {made}"
+        made = self.file if self.file == SUBMISSION else f"{'mean of the ' * (self.kind == FOLDS)}test predictions"
+        return f"{self.run.title}: {made} of {', '.join(fold.title for fold in self.parts)}"
 
     @property
     def marks(self) -> list[str]:
