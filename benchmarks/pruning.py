@@ -30,7 +30,8 @@ from sklearn.neural_network import MLPClassifier  # noqa: E402
 from sklearn.svm import SVC  # noqa: E402
 
 from expkit.fold import Pruned, Reports  # noqa: E402
-from expkit.study import PRUNERS, SAMPLERS, Outcome, Reference, Space, Trials, made, opened  # noqa: E402  # noqa: E402
+from expkit.study import Reference, Space, Trials, made, opened  # noqa: E402  # noqa: E402
+from hydra_plugins.expkit_sweeper import PRUNERS, SAMPLERS  # noqa: E402
 
 FOLDS, EPOCHS = 5, 20
 X, Y = load_digits(return_X_y=True)
@@ -100,7 +101,7 @@ def study(folder: Path, search: str, pruner: dict[str, Any], seed: int, n_trials
             reference.numbers = {0: asked[0].number}
             score, count = run(train, parts, asked[0].params, Reports(reference.trial(0), FOLDS))
             trained += count
-            trials.tell(asked[0], Outcome(score))
+            trials.tell(asked[0], (score, None))
     pruned = sum(trial.state is optuna.trial.TrialState.PRUNED for trial in found.trials)
     return trained / (n_trials * FOLDS * parts), float(found.best_value), pruned
 
@@ -111,7 +112,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
     warnings.simplefilter("ignore", ConvergenceWarning)
-    pruners = {"none": {}, "median": PRUNERS["median"], "hyperband": PRUNERS["hyperband"]}
+    pruners = {"none": PRUNERS["none"], "median": PRUNERS["median"], "hyperband": PRUNERS["hyperband"]}
     by_epoch = PRUNERS["hyperband"] | {"min_resource": 1}
     print("search             pruner                     trained  pruned  score (mean of seeds, lowest to highest)")
     for search, (_, _, parts) in SEARCHES.items():

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,27 +27,11 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from expkit import distributed, files
-from expkit.compose import (
-    as_error,
-    as_hydra_takes,
-    composed,
-    instantiating,
-    keys_named,
-    parse_flags,
-    print_config,
-    register_resolver,
-    registered,
-    require_files,
-    run_hydra,
-    typed,
-)
+from expkit import compose, distributed, files
 from expkit.config import (
-    DEFAULT,
     Config,
     Experiment,
     Loaded,
-    Mode,
     check,
     chosen,
     load_experiment,
@@ -68,11 +52,11 @@ from expkit.errors import (
     warn,
 )
 from expkit.project import code_root, display_path, output_dir, project_root
-from expkit.study import NoScore, Outcome, Reference, processes_of
 
 if TYPE_CHECKING:
     from expkit.snapshot import Snapshot
     from expkit.store import Run
+    from expkit.study import Reference
 
 NOTE = "job.json"  # what a job of a sweep tells its command, in its folder of output/multirun/
 MOMENT = 2  # seconds for a job that is stopped, to say so
@@ -98,12 +82,10 @@ def main(experiment: Experiment) -> None:
         SystemExit: with 1 when a training has failed, 2 when the command is refused, 3 when it names a parameter set
             that does not exist, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
-    names = sys._getframe(1).f_globals
     escape_unprintable()
     with terminable(before=_end_jobs):
         try:
-            is_defined = isinstance(experiment, Experiment) and any(value is experiment for value in names.values())
-            failure = _run(Path(names["__file__"]).resolve(), is_defined)
+            failure = _run(experiment, sys._getframe(1).f_globals)
         except CAUGHT as error:
             failure = error
         if failure is not None:
@@ -130,7 +112,7 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
     loaded = load_experiment(experiment)
     parameter_set = chosen(overrides) if config is None else None
     if config is None:
-        config = typed(composed(loaded, overrides), loaded)
+        config = compose.typed(compose.composed(loaded, overrides), loaded)
     require(
         isinstance(config, loaded.experiment.Config),
         f"config must be a {loaded.experiment.Config.__name__} of {experiment}, not a {type(config).__name__}",
@@ -144,13 +126,13 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
 # The command line
 
 
-def _run(train: Path, is_defined: bool) -> BaseException | None:
+def _run(experiment: Experiment, names: Mapping[str, Any]) -> BaseException | None:
     """Run the command; return the error, if any.
 
     Args:
-        train: the train.py.
-        is_defined: whether one of its names is the experiment.
+        names: the globals of the train.py.
     """
+    train = Path(names["__file__"]).resolve()
     require(
         train.parents[1] == code_root() / "experiments" and train.name == "train.py",
         f"{display_path(train)}: an experiment is a train.py in a folder of {display_path(code_root())}/experiments/, "
@@ -159,14 +141,14 @@ def _run(train: Path, is_defined: bool) -> BaseException | None:
     project_root()  # refuses one that is not there, before anything is composed
     loaded = load_experiment(train.parent.name)
     require(
-        is_defined,
+        isinstance(experiment, Experiment) and any(value is experiment for value in names.values()),
         f"expkit.main is given another experiment than {display_path(train)} defines, and jobs would not see it: "
         "change that one, experiment = expkit.Experiment(...)",
     )
-    parser, args, unknown = parse_flags([as_hydra_takes(argument, loaded) for argument in sys.argv[1:]])
+    parser, args, unknown = compose.parse_flags([compose.as_hydra_takes(argument, loaded) for argument in sys.argv[1:]])
     if unknown:
-        raise Error(_without_dashes(unknown[0], loaded))
-    require_files(loaded.folder, args.overrides)
+        raise Error(f"there is no flag {unknown[0]}: a value is given as KEY=VALUE without dashes, as in exp.seed=1")
+    compose.require_files(loaded.folder, args.overrides)
     job = Job(loaded.name, [train.name, *sys.argv[1:]], secrets.token_hex(4))
     if not _only_looks(args):
         if distributed.leads():
@@ -176,20 +158,11 @@ def _run(train: Path, is_defined: bool) -> BaseException | None:
         if args.multirun:
             return _sweep(loaded, job, parser, args)
     try:
-        with registered(loaded, manual=_manual(loaded, args.overrides) if args.help else None):
-            run_hydra(loaded.folder, parser, args, job)
+        with compose.registered(loaded, manual=_manual(loaded, args.overrides) if args.help else None):
+            compose.run_hydra(loaded.folder, parser, args, job)
     except CAUGHT as error:
-        return error if interruption(error) else as_error(error)
+        return error if interruption(error) else compose.as_error(error)
     return job.failure
-
-
-def _without_dashes(flag: str, loaded: Loaded) -> str:
-    """What to write instead of a beginner's --learning_rate 0.1, which Hydra does not have."""
-    name, _, value = flag.lstrip("-").partition("=")
-    after = [*sys.argv[sys.argv.index(flag) + 1 :], "true"][0]
-    keys = keys_named(name.replace("-", "_"), composed(loaded, []))
-    example = f"{keys[0]}={value or after}" if keys else "exp.seed=1"
-    return f"there is no flag {flag}: a value is given as KEY=VALUE without dashes, as in {example}"
 
 
 def _only_looks(args: argparse.Namespace) -> bool:
@@ -201,18 +174,18 @@ def _only_looks(args: argparse.Namespace) -> bool:
 def _manual(loaded: Loaded, overrides: Sequence[str]) -> str:
     from expkit.schema import manual
 
-    config = composed(loaded, overrides)
+    config = compose.composed(loaded, overrides)
     kind = OmegaConf.get_type(config)
     if kind is None or not issubclass(kind, Config):
-        typed(config, loaded)  # it says what is wrong
+        compose.typed(config, loaded)  # it says what is wrong
     return manual(loaded, config)
 
 
 # A job
 
 
-class JobFailed(Failed):
-    """A job of a sweep has failed, and has said so; any process can unpickle this."""
+class JobsFailed(Failed):
+    """Jobs of a sweep have ended, some have failed, and have said so; any process can unpickle this."""
 
 
 @dataclass
@@ -229,7 +202,8 @@ class Job:
         root: the folder with input/ and output/.
         launched_by: the process of the command.
         failure: what a command without a sweep ends with; Hydra would wrap it.
-        study: that the jobs are trials of.
+        study: that the jobs are trials of; such a job returns the score, None when it is pruned, and the code, as the
+            two hashes of `code_hash`.
     """
 
     experiment: str
@@ -243,12 +217,12 @@ class Job:
     failure: BaseException | None = None
     study: Reference | None = None
 
-    def __call__(self, cfg: DictConfig) -> float | Outcome | None:
+    def __call__(self, cfg: DictConfig) -> float | tuple[float | None, list[str] | None] | None:
         hydra = HydraConfig.get()
         is_sweep = hydra.mode is RunMode.MULTIRUN
         note: dict[str, Any] = {}
         try:
-            with instantiating(everything=False):
+            with compose.instantiating(everything=False):
                 return self._train(cfg, note)
         except Exception as error:
             if interruption(error):
@@ -261,30 +235,28 @@ class Job:
             if is_sweep and note and distributed.leads():
                 files.write_json(Path(hydra.runtime.output_dir) / NOTE, note)
 
-    def _train(self, cfg: DictConfig, note: dict[str, Any]) -> float | Outcome | None:
+    def _train(self, cfg: DictConfig, note: dict[str, Any]) -> float | tuple[float | None, list[str] | None] | None:
         if self._is_elsewhere:
             self._settle()
         loaded, overrides = load_experiment(self.experiment), _overrides()
-        config = typed(cfg, loaded)
+        config = compose.typed(cfg, loaded)
         if config.show_config:
             if distributed.leads():
-                print_config(config)
+                compose.print_config(config)
             return None
         from expkit.runner import Command, Runner  # not needed to show a configuration
 
         hydra = HydraConfig.get()
-        is_sweep, trial = hydra.mode is RunMode.MULTIRUN, None
+        is_sweep = hydra.mode is RunMode.MULTIRUN
         require(not is_sweep or self.code is not None, "a sweep begins with -m, not with hydra.mode=MULTIRUN")
-        if self.study is not None:
-            require(config.exp.mode is Mode.cv, "a study looks for the best CV score: leave exp.mode=sub out")
-            trial = self.study.trial(hydra.job.num)
         git = self.git if self._is_elsewhere else None
+        trial = None if self.study is None else self.study.trial(hydra.job.num)
         command = Command(self.command, self.id, self._is_elsewhere, git, installs=not is_sweep, trial=trial)
-        refuse_shared_name(loaded.folder, str(hydra.runtime.choices.get("exp", DEFAULT)), config.exp.name)
+        refuse_shared_name(loaded.folder, str(hydra.runtime.choices.get("exp", "default")), config.exp.name)
         run = Runner(loaded, config, overrides, command)
         try:
             score = run.train()
-            return score if self.study is None else Outcome(score, run.code)
+            return score if self.study is None else (score, run.code)
         finally:
             if (folder := run.run_dir.folder) is not None:
                 note |= {"run": str(folder), "replaces": run.run_dir.replaces, "whole": run.pruned is None}
@@ -310,7 +282,7 @@ class Job:
                 stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
                 stream.isatty = lambda: False  # type: ignore[method-assign]
 
-    def _reported(self, error: Exception, note: dict[str, Any]) -> JobFailed:
+    def _reported(self, error: Exception, note: dict[str, Any]) -> JobsFailed:
         """Say on stderr and in the note why a job of a sweep has failed; what to raise for the sweeper."""
         overrides, message, log = " ".join(_overrides()), one_line(error), ""
         if message is not None and self.code is not None:
@@ -322,7 +294,7 @@ class Job:
             with suppress(RuntimeError):  # not in one of its jobs
                 log = f" (its log: {display_path(submitit.JobEnvironment().paths.stdout)})"
         note["failed"] = f"{overrides}{log}"
-        return JobFailed(message or f"{type(error).__name__}: {error}")
+        return JobsFailed(message or f"{type(error).__name__}: {error}")
 
 
 def _overrides() -> list[str]:
@@ -338,6 +310,18 @@ def _in_project(message: str, copy: Path, project: Path) -> str:
 
 
 # A sweep
+
+
+def processes_of(launcher: DictConfig) -> int | None:
+    """How many processes a launcher of Hydra uses; 1: this one; None: it does not say, as on a cluster."""
+    target = str(launcher.get("_target_"))
+    if "BasicLauncher" in target:
+        return 1
+    if "joblib" not in target:
+        return None
+    from joblib import effective_n_jobs
+
+    return int(effective_n_jobs(launcher.n_jobs))
 
 
 class Launching(Callback):
@@ -373,10 +357,10 @@ def _sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argp
     job.code, job.git = copy.folder, copy.git
     Launching.copy, Launching.folder = copy.folder, None
     failure: BaseException | None = None
-    register_resolver("expkit.processes", processes)
+    compose.register_resolver("expkit.processes", processes)
     try:
-        with registered(loaded, callback=f"{Launching.__module__}.{Launching.__name__}"):
-            run_hydra(copy.folder / "experiments" / loaded.name, parser, args, job)
+        with compose.registered(loaded, callback=f"{Launching.__module__}.{Launching.__name__}"):
+            compose.run_hydra(copy.folder / "experiments" / loaded.name, parser, args, job)
     except CAUGHT as error:
         failure = _readable(error, job)
     finally:
@@ -387,12 +371,12 @@ def _sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argp
 
 def _all_ended(failure: BaseException | None) -> bool:
     """Whether every job of the sweep has come to its end; some may have failed."""
-    return failure is None or isinstance(failure, JobFailed | NoScore)
+    return failure is None or isinstance(failure, JobsFailed)
 
 
 def _readable(error: BaseException, job: Job) -> BaseException:
     """An error of composing or launching as one line."""
-    found = error if interruption(error) else as_error(error)
+    found = error if interruption(error) else compose.as_error(error)
     if type(found).__name__ == "TerminatedWorkerError":  # joblib
         return Failed(f"a process of the sweep has died, killed or out of memory: {AGAIN}")
     if type(found).__module__.startswith("submitit"):

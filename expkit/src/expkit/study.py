@@ -1,6 +1,9 @@
 """Optuna studies: `-m hydra/sweeper=optuna` searches a space of parameters for the best score; a trial is a run.
 
-Hydra imports this for every command, as the plugin hydra_plugins/expkit_sweeper.py: Optuna waits for a study.
+Search           one command: asks for trials, lets Hydra's launcher run them, tells Optuna what came out
+Trials           the trials that commands share, and which outlive a command that is killed
+RunningTrial     a trial in the process that trains it
+Space            what is searched
 """
 
 from __future__ import annotations
@@ -15,50 +18,26 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from pydoc import locate
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
+import optuna
+from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Transformer
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import BaseStorage, JournalStorage, get_storage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, Trial, TrialState
 
-from expkit.config import container, load_experiment
-from expkit.errors import Error, Failed, require, warn
+from expkit.config import Mode, container, load_experiment
+from expkit.errors import Error, require, warn
 from expkit.files import is_locked
+from expkit.fingerprint import same_code
+from expkit.launch import JobsFailed, processes_of
 from expkit.project import output_dir
-
-if TYPE_CHECKING:
-    import optuna
-    from optuna.distributions import BaseDistribution
-    from optuna.trial import FrozenTrial, Trial
-
-SWEEPER: dict[str, Any] = {
-    "defaults": [{"sampler": "tpe"}, {"pruner": "none"}],
-    "n_trials": 20,  # in all, however often the command is typed
-    "n_jobs": None,  # trials at once; null: as many as hydra/launcher=local has processes, else one after the other
-    "storage": "optuna.log",  # a journal in output/multirun/, or the URL of a database
-    "study_name": None,  # null: of the experiment, the overrides and the configuration
-    "params": None,  # as overrides: {exp.train.learning_rate: "tag(log,interval(1e-4,1e-1))"}
-}
-
-# Anything else that the class takes: '+hydra.sweeper.sampler.<name>=...'.
-SAMPLERS: dict[str, dict[str, Any]] = {
-    # constant_liar: trials that are running count as bad ones, and the next is not sampled beside them
-    "tpe": {"_target_": "optuna.samplers.TPESampler", "seed": None, "constant_liar": True},
-    "random": {"_target_": "optuna.samplers.RandomSampler", "seed": None},
-    "cmaes": {"_target_": "optuna.samplers.CmaEsSampler", "seed": None},
-    "gp": {"_target_": "optuna.samplers.GPSampler", "seed": None},
-    "qmc": {"_target_": "optuna.samplers.QMCSampler", "seed": None, "scramble": True},
-    "nsgaii": {"_target_": "optuna.samplers.NSGAIISampler", "seed": None},
-}
-
-# A fold is ten steps: see `expkit.fold.STEPS`.
-PRUNERS: dict[str, dict[str, Any]] = {
-    "none": {},
-    "median": {"_target_": "optuna.pruners.MedianPruner", "n_startup_trials": 5},  # complete before any is pruned
-    "hyperband": {"_target_": "optuna.pruners.HyperbandPruner", "min_resource": 10},
-}
 
 LONGEST_NAME = 400  # characters; Optuna takes 512
 NOT_NAMED = ("overwrite=", "resume=", "show_config=", "exp.runtime.")
@@ -66,40 +45,15 @@ DEATHS = ("TerminatedWorkerError", "UncompletedJobError")  # of joblib and of su
 COMMAND, STARTS, CODE = "expkit:command", "expkit:starts", "expkit:code"  # attributes of a trial
 MOST_STARTS = 3  # of a trial whose process is killed
 
-
-class NoScore(Failed):
-    """No trial of a study has come to a score."""
-
-
-class Outcome(NamedTuple):
-    """What a job of a study returns.
-
-    Attributes:
-        score: None of a run that has been pruned.
-        code: what trained it, as the two hashes of `code_hash`; None: no fold of it is done.
-    """
-
-    score: float | None
-    code: list[str] | None = None
-
-
-def processes_of(launcher: DictConfig) -> int | None:
-    """How many processes a launcher of Hydra uses; 1: this one; None: it does not say, as on a cluster."""
-    target = str(launcher.get("_target_"))
-    if "BasicLauncher" in target:
-        return 1
-    if "joblib" not in target:
-        return None
-    from joblib import effective_n_jobs
-
-    return int(effective_n_jobs(launcher.n_jobs))
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
 
 class Search:
-    """One command of a study: asks Optuna for trials, lets a launcher run them, and tells Optuna what came out.
+    """One command of a study.
 
     Args:
-        settings: hydra.sweeper, as `SWEEPER`.
+        settings: hydra.sweeper, as SWEEPER of hydra_plugins/expkit_sweeper.py.
         config: composed, without the parameters that are searched.
         launcher: runs jobs.
         job: what it runs; its attribute `study` becomes the `Reference` that the jobs need.
@@ -121,42 +75,41 @@ class Search:
 
         Raises:
             Error: the study cannot be made, or another direction was asked of it.
-            NoScore: there is no score.
+            JobsFailed: there is no score.
         """
-        settings, total = self._settings, self._settings["n_trials"]
-        searched = [*(f"{key}={value}" for key, value in (settings["params"] or {}).items()), *arguments]
-        space = Space(searched)
+        params = [f"{key}={value}" for key, value in (self._settings["params"] or {}).items()]
+        space, total = Space([*params, *arguments]), self._settings["n_trials"]
         require(len(space.searched) > 0, "a study needs a parameter to search, as in 'exp.train.x=interval(0,1)'")
         require(
             isinstance(total, int) and total > 0,
             f"hydra.sweeper.n_trials must be a whole number, 1 or more, not {total}",
         )
-        pruner = made("pruner", settings["pruner"])
-        study = self._study(study_name(self._job.experiment, searched, container(self._config.exp)), pruner)
-        self._job.study = reference = Reference(settings["storage"], study.study_name, pruner)
+        require(self._config.exp.mode is Mode.cv, "a study looks for the best CV score: leave exp.mode=sub out")
+        study = self._study([*params, *arguments])
+        self._job.study = reference = Reference(self._settings["storage"], study.study_name, study.pruner)
         with Trials(study) as trials:
             while asked := trials.ask(space.searched, total, self._at_once()):
                 reference.numbers = {self._jobs + index: trial.number for index, trial in enumerate(asked)}
                 self._launch(trials, asked, space)
         self._conclude(study, space)
 
-    def _study(self, name: str, pruner: Any) -> optuna.Study:
-        import optuna
-
-        is_greater = load_experiment(self._job.experiment).experiment.greater_is_better
-        direction = "maximize" if is_greater else "minimize"
+    def _study(self, overrides: list[str]) -> optuna.Study:
+        experiment = load_experiment(self._job.experiment)
+        direction = "maximize" if experiment.experiment.greater_is_better else "minimize"
+        name = self._settings["study_name"] or study_name(experiment.name, overrides, container(self._config.exp))
+        sampler, pruner = (made(what, self._settings[what]) for what in ("sampler", "pruner"))
         study = optuna.create_study(
             storage=opened(self._settings["storage"]),
-            sampler=made("sampler", self._settings["sampler"]),
-            pruner=pruner or optuna.pruners.NopPruner(),
-            study_name=self._settings["study_name"] or name,
+            sampler=sampler,
+            pruner=pruner,
+            study_name=name,
             direction=direction,
             load_if_exists=True,
         )
         known = study.direction.name.lower()
         require(
             known == direction,
-            f"the study {study.study_name!r} is to {known} the score, but this command is to {direction} it: "
+            f"the study {name!r} is to {known} the score, but this command is to {direction} it: "
             "give it another name, hydra.sweeper.study_name=...",
         )
         return study
@@ -173,40 +126,30 @@ class Search:
             if type(error).__name__ not in DEATHS:
                 raise
             waiting = sum(trials.lose(trial) for trial in asked)
-            warn(
-                "a process of the study has died, killed or out of memory: "
-                f"{len(asked) - waiting} of its trials have failed, {waiting} run again"
-            )
+            failed = f"{len(asked) - waiting} of its trials have failed, {waiting} run again"
+            warn(f"a process of the study has died, killed or out of memory: {failed}")
             return
         for trial, job in zip(asked, returns, strict=True):
-            trials.tell(trial, _outcome(job))
+            trials.tell(trial, job.return_value if job.status is JobStatus.COMPLETED else None)
 
     def _conclude(self, study: optuna.Study, space: Space) -> None:
         """Say what the study has found so far."""
-        from expkit.fingerprint import same_code
-
         every = study.get_trials(deepcopy=False)
         states = [trial.state.name for trial in every]
         words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
         counts = ", ".join(f"{states.count(state)} {word}" for state, word in words.items() if state in states)
         if "COMPLETE" not in states:
-            raise NoScore(f"no trial of the study has a score: {counts}")
+            raise JobsFailed(f"no trial of the study has a score: {counts}")
         best, mixed = study.best_trial, ""
         found = {"name": "optuna", "best_params": best.params, "best_value": best.value}
-        codes = {trial.number: trial.user_attrs.get(CODE) for trial in every}
-        if own := codes[best.number]:
-            found["other_code"] = others = [n for n, code in codes.items() if code and not same_code(code, own)]
+        codes = {trial.number: code for trial in every if (code := trial.user_attrs.get(CODE))}
+        if own := codes.get(best.number):
+            found["other_code"] = others = [number for number, code in codes.items() if not same_code(code, own)]
             if others:
                 mixed = f"; mixed code: {len(others)} of the trials were trained with other code than the best"
         values = " ".join(space.overrides(best.params)[: len(best.params)])
         print(f"study: {counts}; the best has {best.value:.4f} with {values}{mixed}", flush=True)
         OmegaConf.save(OmegaConf.create(found), f"{self._config.hydra.sweep.dir}/optimization_results.yaml")
-
-
-def _outcome(job: JobReturn) -> Outcome | None:
-    """What a job has come to; None: it has failed."""
-    found = job.return_value if job.status is JobStatus.COMPLETED else None
-    return found if isinstance(found, Outcome) else None
 
 
 def study_name(experiment: str, overrides: list[str], values: Mapping[str, Any]) -> str:
@@ -222,7 +165,7 @@ def folder() -> Path:
     return output_dir() / "multirun"
 
 
-def opened(storage: str) -> Any:
+def opened(storage: str) -> BaseStorage:
     """Optuna's storage in a journal, which network file systems take, or at the URL of a database.
 
     A relative path begins in the folder of all studies.
@@ -230,13 +173,6 @@ def opened(storage: str) -> Any:
     Raises:
         Error: it cannot be opened.
     """
-    import optuna
-    from filelock import FileLock
-    from optuna.storages import JournalStorage, get_storage
-    from optuna.storages.journal import JournalFileBackend
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     try:
         if "://" in storage:
             return get_storage(storage)
@@ -249,23 +185,12 @@ def opened(storage: str) -> Any:
 
 
 def made(what: str, settings: Any) -> Any:
-    """The sampler or the pruner that `hydra.sweeper` describes, by its name or by a class and its arguments.
-
-    Args:
-        what: "sampler" or "pruner".
-
-    Returns:
-        an object of Optuna's; None: no pruner.
+    """The sampler or the pruner that `hydra.sweeper` describes, with `_target_` and the arguments.
 
     Raises:
         Error: it cannot be made.
     """
-    known = SAMPLERS if what == "sampler" else PRUNERS
-    if isinstance(settings, str):
-        require(settings in known, f"hydra.sweeper.{what}={settings}: there are {', '.join(known)}")
-        settings = known[settings]
-    if not settings:
-        return None
+    require(isinstance(settings, dict), f"choose a {what} with hydra/sweeper/{what}={settings}, with slashes")
     target = str(settings.get("_target_"))
     try:
         kind: Any = locate(target)
@@ -278,26 +203,23 @@ def _line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-# A trial in the process that trains it
-
-
 @dataclass
 class Reference:
     """A study, for its jobs in other processes; pickled.
 
     Attributes:
         numbers: the number of the trial that each job is, by the number of the job.
-        pruner: of Optuna's; None: no trial ends early.
     """
 
     storage: str
     name: str
-    pruner: Any
+    pruner: optuna.pruners.BasePruner
     numbers: dict[int, int] = field(default_factory=dict)
 
     def trial(self, job: int) -> RunningTrial | None:
         """The trial of a job; None: no trial ends early, and no job opens the storage."""
-        return None if self.pruner is None else RunningTrial(self, self.numbers[job])
+        is_nop = isinstance(self.pruner, optuna.pruners.NopPruner)
+        return None if is_nop else RunningTrial(self, self.numbers[job])
 
 
 class RunningTrial:
@@ -309,10 +231,8 @@ class RunningTrial:
 
     @cached_property
     def _study(self) -> optuna.Study:
-        import optuna
-
         reference = self._reference
-        return optuna.load_study(study_name=reference.name, storage=opened(reference.storage), pruner=reference.pruner)
+        return optuna.load_study(study_name=reference.name, storage=opened(reference.storage))
 
     def report(self, step: int, score: float) -> bool:
         """Keep a score, and ask the pruner; whether the run is to end."""
@@ -322,10 +242,7 @@ class RunningTrial:
         storage = self._study._storage
         trial = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, self._number)
         storage.set_trial_intermediate_value(trial, step, score)
-        return bool(self._reference.pruner.prune(self._study, storage.get_trial(trial)))
-
-
-# The trials of a study, which commands share, and which outlive a command that is killed
+        return self._reference.pruner.prune(self._study, storage.get_trial(trial))
 
 
 class Trials:
@@ -335,15 +252,10 @@ class Trials:
     """
 
     def __init__(self, study: optuna.Study) -> None:
-        from filelock import FileLock
-
-        self.study, self._storage = study, study._storage
+        self.study, self._storage, self._id = study, study._storage, secrets.token_hex(8)
         self._commands = folder() / ".optuna"
         self._commands.mkdir(parents=True, exist_ok=True)
-        self._id = secrets.token_hex(8)
-        self._alive = FileLock(self._commands / self._id)
-        self._asking = FileLock(self._commands / ".lock")
-        self._mine: dict[int, Trial] = {}
+        self._alive, self._asking = FileLock(self._commands / self._id), FileLock(self._commands / ".lock")
 
     def __enter__(self) -> Trials:
         self._alive.acquire()
@@ -351,8 +263,9 @@ class Trials:
 
     def __exit__(self, *_: object) -> None:
         """What this command leaves unfinished, after Ctrl-C, waits for the next one."""
-        for trial in [*self._mine.values()]:
-            self._wait(trial, trial.user_attrs[STARTS] - 1)
+        for trial in self._running():
+            if trial.user_attrs.get(COMMAND) == self._id:
+                self._wait(trial, trial.user_attrs[STARTS] - 1)
         os.unlink(self._alive.lock_file)
         self._alive.release()
 
@@ -363,21 +276,19 @@ class Trials:
             total: of the study, at most; other commands' running ones count.
             most: how many at once.
         """
-        from optuna.trial import TrialState
-
         with self._asking:
-            for known in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-                if self._is_abandoned(known):
-                    self.lose(known)
+            for left in filter(self._is_abandoned, self._running()):
+                self.lose(left)
             states = [known.state for known in self.study.get_trials(deepcopy=False)]
-            asked = []
-            for _ in range(min(most, total - len(states) + states.count(TrialState.WAITING))):
-                trial = self.study.ask(dict(space))
+            missing = total - len(states) + states.count(TrialState.WAITING)
+            asked = [self.study.ask(dict(space)) for _ in range(min(most, missing))]
+            for trial in asked:
                 trial.set_user_attr(STARTS, trial.user_attrs.get(STARTS, 0) + 1)
                 trial.set_user_attr(COMMAND, self._id)
-                self._mine[trial.number] = trial
-                asked.append(trial)
             return asked
+
+    def _running(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
         """Whether nobody runs a trial: its command was killed, here, or before it could sign."""
@@ -389,38 +300,29 @@ class Trials:
 
         A trial that needs too much memory would kill its process for ever.
         """
-        from optuna.trial import TrialState
-
         starts = trial.user_attrs.get(STARTS, 0)
-        waits = starts < MOST_STARTS
-        if waits:
-            self._wait(trial, starts)
-        else:
+        if starts >= MOST_STARTS:
             self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-            self._mine.pop(trial.number, None)
-        return waits
+            return False
+        self._wait(trial, starts)
+        return True
 
     def _wait(self, trial: Trial | FrozenTrial, starts: int) -> None:
-        from optuna.trial import TrialState
-
         self._storage.set_trial_user_attr(trial._trial_id, STARTS, starts)
         self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-        self._mine.pop(trial.number, None)
 
-    def tell(self, trial: Trial, outcome: Outcome | None) -> None:
-        """A trial has come to its end; None: it has failed."""
-        from optuna.trial import TrialState
+    def tell(self, trial: Trial, outcome: tuple[float | None, list[str] | None] | None) -> None:
+        """A trial has come to its end.
 
+        Args:
+            outcome: the score, None when it is pruned, and what trained it, None when no fold is done; None: it failed.
+        """
         if outcome is None:
             self.study.tell(trial, state=TrialState.FAIL)
-        else:
-            trial.set_user_attr(CODE, outcome.code)
-            state = TrialState.PRUNED if outcome.score is None else TrialState.COMPLETE
-            self.study.tell(trial, outcome.score, state)
-        del self._mine[trial.number]
-
-
-# What is searched
+            return
+        score, code = outcome
+        trial.set_user_attr(CODE, code)
+        self.study.tell(trial, score, TrialState.PRUNED if score is None else TrialState.COMPLETE)
 
 
 class Space:
@@ -447,7 +349,7 @@ class Space:
                 self.fixed.append(override.input_line)
 
     def overrides(self, values: Mapping[str, Any]) -> list[str]:
-        """The overrides of a trial: first its parameters. Args: values: of the parameters, by name."""
+        """The overrides of a trial, first its parameters. Args: values: of the parameters, by name."""
         return [*(f"{name}={_written(value)}" for name, value in values.items()), *self.fixed]
 
 
@@ -457,8 +359,6 @@ def _written(value: Any) -> Any:
 
 def distribution(override: Override) -> BaseDistribution:
     """What an override of several values means to Optuna. Raises: Error."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
     value, text = override.value(), override.input_line
     is_changed = getattr(value, "shuffle", False) or getattr(value, "transformers", False)  # 1.4: float(range(1,8))
     if isinstance(value, ChoiceSweep) or isinstance(value, RangeSweep) and is_changed:
@@ -477,8 +377,9 @@ def distribution(override: Override) -> BaseDistribution:
         return FloatDistribution(float(low), float(high), step=float(step))
     if isinstance(value, IntervalSweep) and value.start is not None and value.end is not None:
         is_whole = isinstance(value.start, int) and isinstance(value.end, int)
+        kind: Any = IntDistribution if is_whole else FloatDistribution
         try:
-            return (IntDistribution if is_whole else FloatDistribution)(value.start, value.end, log="log" in value.tags)
+            return kind(value.start, value.end, log="log" in value.tags)
         except ValueError as error:
             raise Error(f"{text}: {error}") from error
     raise Error(f"{text}: a study takes choice(...), range(...) and interval(...)")
