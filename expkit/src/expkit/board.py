@@ -9,6 +9,7 @@ import re
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
@@ -27,6 +28,7 @@ from expkit.store import COPY, Run, deviation, find_run, read_run, run_folders, 
 
 MOST_ROWS = 50  # that a person reads; a file or another program gets all
 NOT_COMPARABLE = "not comparable"
+OPERATORS = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 GAP = 2  # between two columns of the table
 NARROW = 16  # characters of a cell that may wrap; of a value of the configuration
 Key = TypeVar("Key")
@@ -56,17 +58,15 @@ class Entry:
         """The run; of several, the one with the shortest name."""
         return min(self.runs, key=lambda run: len(run.name))
 
-    @functools.cached_property
+    @property
     def score(self) -> float | None:
         """The CV score, as of `Run`."""
-        scores = [run.score for run in self.runs if run.score is not None]
-        return statistics.fmean(scores) if scores else None
+        return statistics.fmean(run.score or 0.0 for run in self.runs) if len(self.runs) > 1 else self.run.score
 
     @property
     def std(self) -> float | None:
         """Standard deviation (n - 1) of the scores of the folds; of several runs, of their scores."""
-        scores = [run.score for run in self.runs if run.score is not None]
-        return self.run.std if len(self.runs) == 1 else deviation(scores)
+        return deviation([run.score or 0.0 for run in self.runs]) if len(self.runs) > 1 else self.run.std
 
     @functools.cached_property
     def fold_scores(self) -> dict[int, float]:
@@ -112,12 +112,6 @@ class Entry:
         return self.score if key == self.run.metric and key not in COLUMNS else self.values.get(key)
 
 
-def _only(values: Iterable[Any]) -> Any:
-    """What all are; None when they differ."""
-    found = set(values)
-    return found.pop() if len(found) == 1 else None
-
-
 def _means(values: Sequence[Mapping[Key, float]]) -> dict[Key, float]:
     """The mean of each value that all have."""
     names = [name for name in values[0] if all(name in each for each in values)]
@@ -133,7 +127,7 @@ COLUMNS: dict[str, Callable[[Entry], Any]] = {
     "folds_done": lambda entry: sum(len(run.done) for run in entry.runs),
     "n_folds": lambda entry: sum(run.n_folds or 0 for run in entry.runs) or None,
     "rows": lambda entry: sum(run.rows for run in entry.runs),
-    "split": lambda entry: _only(run.split for run in entry.runs),
+    "split": lambda entry: entry.run.split if len({run.split for run in entry.runs}) == 1 else None,
     "seed": lambda entry: entry.run.seed if len(entry.runs) == 1 else f"{len({r.seed for r in entry.runs})} seeds",
     "seconds": lambda entry: round(sum(run.seconds for run in entry.runs), 3) if entry.run.done else None,
     "finished": lambda entry: max((run.finished for run in entry.runs if run.finished), default=None),
@@ -190,18 +184,15 @@ def flag_incomparable(entries: list[Entry]) -> list[Entry]:
     usual = {metric: _Usual(runs) for metric, runs in _grouped(counted, lambda run: run.metric).items()}
     experiments = _grouped(counted, lambda run: (run.experiment, run.metric))
     rare = {key: _rare_data(runs) for key, runs in experiments.items()}
-
-    def flags_of(run: Run) -> list[str]:
-        found = usual[run.metric].flags(run)
-        has_rare = run.data & rare.get((run.experiment, run.metric), set())
-        return [*found, "other data"] if has_rare and "mixed data" not in run.marks else found
-
-    return [
-        replace(entry, flags=(*entry.flags, *flags_of(entry.run)))
-        if entry.score is not None and entry.run.metric in usual
-        else entry
-        for entry in entries
-    ]
+    found = []
+    for entry in entries:
+        run, flags = entry.run, list(entry.flags)
+        if entry.score is not None and run.metric in usual:
+            flags += usual[run.metric].flags(run)
+            has_rare = run.data & rare.get((run.experiment, run.metric), set())
+            flags += ["other data"] if has_rare and "mixed data" not in run.marks else []
+        found.append(replace(entry, flags=tuple(flags)))
+    return found
 
 
 def _grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
@@ -245,10 +236,14 @@ def incomparable(old: Run, new: Run) -> dict[str, str]:
     Returns:
         flags of the second run, each with the same in words.
     """
-    if old.greater_is_better == new.greater_is_better:
-        return _other_rows(old, new)
-    upward = new if new.greater_is_better else old
-    return {"other direction": f"a higher score is better in {upward.title} alone"} | _other_rows(old, new)
+    found = {}
+    if old.greater_is_better != new.greater_is_better:
+        upward = new if new.greater_is_better else old
+        found["other direction"] = f"a higher score is better in {upward.title} alone"
+    if old.data != new.data and _rare_data([old, new]):  # each may have read files of its own
+        changed = f"a file in input/ has changed between the trainings of {old.title} and {new.title}"
+        found["other data"] = changed
+    return found | _other_rows(old, new)
 
 
 def _other_rows(old: Run, new: Run) -> dict[str, str]:
@@ -272,11 +267,6 @@ def have_other_folds(one: Run, other: Run) -> bool:
     both = one.valid_ids.keys() & other.valid_ids.keys()
     are_whole = one.is_complete and other.is_complete
     return are_whole or any(one.valid_ids[fold] != other.valid_ids[fold] for fold in both)
-
-
-def have_other_data(one: Run, other: Run) -> bool:
-    """Whether a file that both have been trained with had another content; each may have read files of its own."""
-    return one.data != other.data and bool(_rare_data([one, other]))
 
 
 def _rare_data(runs: Sequence[Run]) -> set[str]:
@@ -365,17 +355,13 @@ def filtered(entries: list[Entry], conditions: Iterable[str]) -> list[Entry]:
 
 
 def _holds(value: Any, operator: str, other: str) -> bool:
-    if value is None:
-        return False
     if isinstance(value, list):  # tags
         return any(_holds(one, "=", other) for one in value) == (operator == "=")
     left: Any = str(value).lower() if isinstance(value, bool) else str(value)
     right: Any = other
-    try:
+    with suppress(ValueError):
         left, right = float(left), float(right)
-    except ValueError:
-        pass
-    return bool({"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}[operator](left, right))
+    return value is not None and bool(OPERATORS[operator](left, right))
 
 
 def ordered(entries: list[Entry], key: str = "score") -> list[Entry]:
@@ -473,8 +459,8 @@ def columns(entries: list[Entry], chosen: Sequence[str] | None = None, width: in
     if width is not None and max(map(cell_len, titles), default=0) > width // 4:
         titles = short_names(titles)
     metrics = {entry.run.metric for entry in entries if entry.run.metric}
-    metric = next(iter(metrics)) if len(metrics) == 1 else "score"
-    spread = " ± std" if any(entry.std is not None for entry in entries) else ""
+    scored = metrics.copy().pop() if len(metrics) == 1 else "score"
+    scored += " ± std" if any(entry.std is not None for entry in entries) else ""
     others = dict.fromkeys(name for entry in entries for name in entry.other_scores)
     are_failed = all(entry.run.failure for entry in entries)  # only then they are shown for it
 
@@ -482,16 +468,15 @@ def columns(entries: list[Entry], chosen: Sequence[str] | None = None, width: in
         return Column(strip_control(heading), [strip_control(cell(entry) or "") for entry in entries], worth, **how)
 
     def score(entry: Entry) -> str:
-        return f"{entry.run.metric} " * (len(metrics) > 1 and entry.score is not None) + score_text(
-            entry.score, entry.std
-        )
+        metric = f"{entry.run.metric} " if len(metrics) > 1 and entry.score is not None else ""
+        return metric + score_text(entry.score, entry.std)
 
     def other(name: str, entry: Entry) -> str:
         return score_text(entry.other_scores.get(name))
 
     found = [
         column("run", lambda entry: titles[entry.run.title], 0),
-        column(f"{metric}{spread}", score, 1),
+        column(scored, score, 1),
         *(column(name, functools.partial(other, name), 4) for name in others),
         column("LB", lambda entry: score_text(entry.value("leaderboard")), 3),
         column("verdict", lambda entry: entry.value("verdict"), 3),
@@ -553,18 +538,18 @@ def board_table(entries: list[Entry], width: int, chosen: Sequence[str] | None =
     Args:
         chosen: as of `columns`.
     """
-    found, kept, room = columns(entries, chosen, width), list[int](), width + GAP
-    for index in sorted(range(len(found)), key=lambda index: found[index].worth):
-        if found[index].width + GAP <= room:
-            room -= found[index].width + GAP
-            kept.append(index)
+    found, kept, room = columns(entries, chosen, width), list[Column](), width + GAP
+    for column in sorted(found, key=lambda column: column.worth):
+        if column.width + GAP <= room:
+            room -= column.width + GAP
+            kept.append(column)
+    kept.sort(key=found.index)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in (found[index] for index in sorted(kept)):
+    for column in kept:
         justify, style = ("right" if column.right else "left"), ("yellow" if column.heading == "marks" else "")
         table.add_column(Text(column.title), justify=justify, overflow="fold", no_wrap=not column.wraps, style=style)
-    for number, entry in enumerate(entries):
-        line = [Text(found[index].cells[number]) for index in sorted(kept)]
-        table.add_row(*line, style="dim" if entry.score is None else "")
+    for entry, *cells in zip(entries, *(column.cells for column in kept), strict=True):
+        table.add_row(*map(Text, cells), style="dim" if entry.score is None else "")
     return table
 
 

@@ -14,21 +14,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from expkit.board import NOT_COMPARABLE, Entry, entries, find_seeds, have_other_folds
+from expkit.board import NOT_COMPARABLE, Entry, entries, find_seeds, have_other_folds, incomparable
 from expkit.code import SCHEMAS
 from expkit.config import is_compared, load_experiment, same
 from expkit.data import changed_files, read_manifest
 from expkit.errors import Error, require, text
-from expkit.noise import (
-    NOISE,
-    Interval,
-    OverRows,
-    over_folds,
-    over_rows,
-    require_comparable,
-    require_same_data,
-    together,
-)
+from expkit.noise import NOISE, Interval, OverRows, over_folds, over_rows, require_comparable, together
 from expkit.project import code_root, output_dir
 from expkit.scores import fold_scores, mean_of_folds
 from expkit.snapshot import git
@@ -192,7 +183,8 @@ def verdict(pairs: Pairs) -> dict[str, Any]:
     try:
         for old, new in pairs:
             require_comparable(old, new)
-            require_same_data(first, old)
+            other_data = incomparable(first, old).get("other data")
+            require(other_data is None, f"other data: {other_data}")
         over = {run.score_over for pair in pairs for run in pair} - {None}
         require(len(over) < 2, "other metric: one is scored over all rows, one over the folds: repeat its command")
         trainings = _or_reason(lambda: over_folds([(Entry((old,)), Entry((new,))) for old, new in pairs]))
@@ -280,10 +272,9 @@ def _metric(run: Run) -> Metric:
     """The metric that decides, as the code of the experiment has it now."""
     try:
         metrics = load_experiment(run.scored_by).experiment.metrics
-    except Error:
-        raise
     except Exception as error:
-        raise Error(f"{run.scored_by} cannot be loaded: {type(error).__name__}: {error}") from error
+        why = error if isinstance(error, Error) else f"{type(error).__name__}: {error}"
+        raise Error(f"{run.scored_by} cannot be loaded: {why}") from error
     require(run.metric in metrics, f"{run.scored_by} has no metric {run.metric} any more")
     return metrics[run.metric or ""]
 
@@ -312,16 +303,26 @@ def show_diff(console: Console, found: dict[str, Any]) -> None:
     _show_scores(console, found["scores"])
     if found["only_seed_differs"]:
         console.print("only the seed differs")
-    for line in worded(found["comparison"], found["new"]["run"]):
+    for line in format_verdict(found["comparison"], found["new"]["run"]):
         console.print(text(line), soft_wrap=True)
     for side in (found["old"], found["new"]):
         if side["marks"]:
             console.print(text(f"{side['run']}: {', '.join(side['marks'])}", "yellow"), soft_wrap=True)
     _show_changes(console, "packages", found["packages"])
     _show_changes(console, "machine", found["machine"])
-    _show_data(console, found["data"])
+    data, code = found["data"], found["code"]
+    if data["same"] is False:
+        console.print(Text("data", "bold"))
+        unknown = ["other data; it is not known which files"]
+        for line in unknown if data["changes"] is None else data["changes"]:
+            console.print(text(f"  {line}"), soft_wrap=True)
     console.print(Text("code", "bold"))
-    console.print(_code_text(found["code"]), soft_wrap=True)
+    if code["same"] is False:
+        console.print(
+            Text.from_ansi("\n".join(filter(None, [code["experiment"], code["other_files"]]))), soft_wrap=True
+        )
+    else:
+        console.print(text("the same" if code["same"] else code["reason"], "dim"), soft_wrap=True)
 
 
 def _show_changes(console: Console, title: str, changes: dict[str, dict[str, Any]]) -> None:
@@ -353,25 +354,7 @@ def _show_table(console: Console, headings: list[str], rows: list[list[Text]]) -
         console.print(table)
 
 
-def _show_data(console: Console, data: dict[str, Any]) -> None:
-    if data["same"] is not False:
-        return
-    console.print(Text("data", "bold"))
-    if data["changes"] is None:
-        console.print(Text("other data; it is not known which files", "dim"))
-    for line in data["changes"] or ():
-        console.print(text(f"  {line}"), soft_wrap=True)
-
-
-def _code_text(code: dict[str, Any]) -> Text:
-    if code["same"]:
-        return Text("the same", "dim")
-    if code["same"] is None:
-        return text(code["reason"], "dim")
-    return Text.from_ansi("\n".join(part for part in (code["experiment"], code["other_files"]) if part))
-
-
-def worded(found: dict[str, Any], name: str) -> list[str]:
+def format_verdict(found: dict[str, Any], name: str) -> list[str]:
     """What `verdict` has found, a line each.
 
     Args:
@@ -379,16 +362,13 @@ def worded(found: dict[str, Any], name: str) -> list[str]:
     """
     if "reason" in found:
         return [f"verdict: {found['verdict']}: {found['reason']}"]
-    seeds, count = found["folds"].get("seeds"), len(found["folds"].get("folds", []))
-    ways = {
-        "folds": f"{count} fold{'' if count == 1 else 's'}{f' x {len(seeds)} seeds' if seeds else ''}",
-        "rows": f"{found['rows'].get('rows', 0):,} rows",
-    }
-    if found["rows"].get("groups") is not None:
-        ways["rows"] += f" in {found['rows']['groups']:,} groups"
+    folds, rows = found["folds"], found["rows"]
+    count, seeds, groups = len(folds.get("folds", ())), len(folds.get("seeds", ())), rows.get("groups")
+    of_folds = f"{count} fold{'' if count == 1 else 's'}" + (f" x {seeds} seeds" if seeds else "")
+    of_rows = f"{rows.get('rows', 0):,} rows" + (f" in {groups:,} groups" if groups else "")
     lines = [
-        _line(name, found[key], how) if "low" in found[key] else f"over {key}: {found[key]['reason']}"
-        for key, how in ways.items()
+        _line(name, one, how) if "low" in one else f"over {what}: {one['reason']}"
+        for what, one, how in (("folds", folds, of_folds), ("rows", rows, of_rows))
     ]
     return [*lines, f"verdict: {found['verdict']}"]
 

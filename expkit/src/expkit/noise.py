@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from expkit.board import NOT_COMPARABLE, Entry, have_other_data, incomparable, ordered
+from expkit.board import NOT_COMPARABLE, Entry, incomparable, ordered
 from expkit.config import SplitMethod
 from expkit.errors import Error, require
 from expkit.store import Run
@@ -220,15 +220,6 @@ def require_comparable(old: Run, new: Run) -> None:
     require(old.metric == new.metric, f"other metric: {old.metric} in {old.title}, {new.metric} in {new.title}")
     reasons = [f"{flag}: {reason}" for flag, reason in incomparable(old, new).items()]
     require(not reasons, "; ".join(reasons))
-    require_same_data(old, new)
-
-
-def require_same_data(old: Run, new: Run) -> None:
-    """Raise an `Error` when a file that both have been trained with had another content."""
-    require(
-        not have_other_data(old, new),
-        f"other data: a file in input/ has changed between the trainings of {old.title} and {new.title}",
-    )
 
 
 def against_best(entries: list[Entry], tried: list[Entry] | None = None) -> list[Entry]:

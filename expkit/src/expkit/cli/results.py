@@ -57,64 +57,35 @@ console = new_console()
 def board(
     context: typer.Context,
     sort: Annotated[
-        str,
-        typer.Option(
-            metavar="KEY",
-            help="Sort by a column or a configuration key, such as seconds or learning_rate; -KEY reverses the order.",
-        ),
+        str, typer.Option(metavar="KEY", help="Sort by a column or a configuration key; -KEY reverses the order.")
     ] = "score",
     filter: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="CONDITION",
-            help="Show only runs of which this is true: KEY=VALUE (or !=, <, <=, >, >=), or a part of the name. May be "
-            "given several times.",
+            metavar="CONDITION", help="KEY=VALUE (or !=, <, <=, >, >=), or a part of the name. May be given repeatedly."
         ),
     ] = None,
     columns: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="KEYS",
-            help="Configuration keys to show, separated by commas. By default, those in which the runs differ.",
-        ),
+        str | None, typer.Option(metavar="KEYS", help="Configuration keys to show, such as learning_rate,exp.seed.")
     ] = None,
-    last: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Show only the N runs that finished last.")
-    ] = None,
-    seeds: Annotated[
-        bool,
-        typer.Option("--seeds", help="Show runs that differ only in their seed as one row, with their mean score."),
-    ] = False,
-    noise: Annotated[
-        bool,
-        typer.Option(
-            "--noise",
-            help="Say of each run whether it is worse than the best run, or could be as good. The more runs there are, "
-            "also hidden by --filter or --last, the larger a difference has to be.",
-        ),
-    ] = False,
-    failed: Annotated[
-        bool,
-        typer.Option(
-            "--failed",
-            help="Show only runs in which a fold has failed, and why. A run that failed before any fold was done is "
-            "shown only here.",
-        ),
-    ] = False,
-    everything: Annotated[bool, typer.Option("--all", help=f"Show all rows, not only the first {MOST_ROWS}.")] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON: all rows, with the configuration of each run.")
-    ] = False,
-    as_markdown: Annotated[bool, typer.Option("--md", help="Print a Markdown table of all rows.")] = False,
-    watch: Annotated[
-        bool, typer.Option("--watch", help="Show which folds are in training, and refresh until you press Ctrl-C.")
-    ] = False,
+    last: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the N runs that finished last.")] = None,
+    seeds: Annotated[bool, typer.Option("--seeds", help="Runs that differ only in their seed as one row.")] = False,
+    noise: Annotated[bool, typer.Option("--noise", help="Say which runs are worse than the best.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Only runs in which a fold has failed, and why.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help=f"All rows, not only the first {MOST_ROWS}.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON: all rows, with their configurations.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--md", help="A Markdown table of all rows.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show folds in training, until you press Ctrl-C.")] = False,
 ) -> None:
     """List every run with its score, best first.
 
     The score is that of all out-of-fold rows, or the mean of the folds, as the experiment says. Runs with missing folds
     come after the complete ones. What you should know about a score stands beside it, such as "mixed code" or "other
     folds".
+
+    By default, the columns have the configuration keys in which the runs differ. With --noise, the more runs there are,
+    also hidden by --filter or --last, the larger a difference has to be. A run that failed before any fold was done is
+    shown with --failed alone.
 
     Examples:
       exp board                            # every run, best first
@@ -141,8 +112,7 @@ def board(
         return ordered(found, sort)
 
     def chosen(found: list[Entry]) -> list[str] | None:
-        asked = [name for each in columns or [] for name in each.split(",") if name]
-        return [key_of(name, found) for name in asked] or None
+        return [key_of(name, found) for name in (columns or "").split(",") if name] or None
 
     if watch:
         _watch(found_in, chosen)
