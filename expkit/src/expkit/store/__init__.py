@@ -217,7 +217,11 @@ class Run:
         return others | self.test_scores
 
     def score_of(self, metric: str | None = None) -> Score | None:
-        """A metric, by default the one that decides; None: not known."""
+        """A metric with its folds; None: not known.
+
+        Args:
+            metric: its name; None: the one that decides.
+        """
         metric = metric or self.metric
         if metric is None or not self.done:
             return None
