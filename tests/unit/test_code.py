@@ -187,6 +187,7 @@ def test_a_module_that_names_no_whole_path(monkeypatch: pytest.MonkeyPatch) -> N
     module.__file__ = "_ops.py"
     monkeypatch.setitem(sys.modules, "own_ops", module)
     assert "_ops.py" not in code.loaded_sources(LIGHT)
+    assert not code.is_own(module) and not code.is_own(sys), "it has no file"
 
 
 def test_a_project_behind_a_link(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -125,14 +126,12 @@ def input_files(named: Sequence[str] | None) -> Iterator[tuple[str, str]]:
         everything = _walk(str(folder), "", set()) if folder.is_dir() else ()
         yield from ((name, path) for name, path in everything if name != "README.md" and not is_cached(name))
     for pattern in named or ():
-        where = Path(pattern)
-        if where == Path("."):
+        if Path(pattern) == Path("."):
             yield from input_files(None)
             continue
-        base = Path(where.anchor) if where.is_absolute() else folder
-        matched = sorted(base.glob(str(where.relative_to(base) if where.is_absolute() else where)))
+        matched = sorted(folder / each for each in glob.glob(pattern, root_dir=folder, recursive=True))
         if not matched:
-            raise Error(f"there is no {display_path(base / where)}, which inputs=[...] in expkit.Experiment names")
+            raise Error(f"there is no {display_path(folder / pattern)}, which inputs=[...] in expkit.Experiment names")
         for path in matched:
             name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
             yield from _walk(str(path), f"{name}/", set()) if path.is_dir() else [(name, str(path))]
