@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 from commands import command
-from helpers import counting
+from helpers import counting, load
 
 import expkit
 from expkit import store
 from expkit.errors import Error
+from expkit.files import write_json
 from expkit.show import run_metadata
 
 
@@ -106,6 +107,14 @@ def test_scores_of_other_folds_are_not_these(run: Path) -> None:
     (run / "cv.json").write_bytes(edited_scores)
     [row] = expkit.read_board()
     assert row.score == 10.0 and any("cv.json" in mark for mark in row.marks)
+
+
+def test_scores_with_copies_of_the_results(run: Path) -> None:
+    """As a cv.json had them once: it is read all the same."""
+    cv, done = load(run / "cv.json"), store.read_run(run).results
+    write_json(run / "cv.json", cv | {"folds": {number: {"state": [1, 2], "result": done[number]} for number in done}})
+    [row] = expkit.read_board()
+    assert (row.score, row.score_over, row.marks) == (10.0, "rows", ())
 
 
 def test_names_that_are_no_folds(run: Path) -> None:

@@ -141,17 +141,7 @@ def put_in_place(versions: Versions, version: Path, score: Callable[[Path], Run]
     Raises:
         Error: a later version counts already.
     """
-    while True:
-        with versions.locked():
-            others = versions.held(version)
-            if not others:
-                current = versions.current()
-                if versions.is_superseded(version):
-                    raise Error(f"{display_path(version)} has been replaced by another command (overwrite=true)")
-                if current is not None and current != version:
-                    others = _keep_folds(versions, store.read_run(current), store.read_run(version))
-        if not others:
-            break
+    while others := _busy(versions, version):
         print(f"waiting for {', '.join(others)}, which another process trains", flush=True)
         with versions.part(version, others[0]):
             pass
@@ -163,34 +153,33 @@ def put_in_place(versions: Versions, version: Path, score: Callable[[Path], Run]
     return scored
 
 
-def _keep_folds(versions: Versions, old: Run, new: Run) -> list[str]:
-    """Give a new version the folds of the old one that it lacks, when both have the same configuration: those that
-    are done, and those that can go on from a checkpoint.
+def _busy(versions: Versions, version: Path) -> list[str]:
+    """The parts of a new version that a process trains; when there are none, it has the old one's other folds.
 
-    Returns:
-        the parts that another process has begun to train meanwhile.
+    Those are the folds of the same configuration that are done, or can go on from a checkpoint.
     """
     from filelock import Timeout
 
-    if old.info is None or new.info is None or new.info.get("same_as") != old.info["id"]:
-        return []
-    others = []
-    saved = unfinished(old.folder).keys() - {*versions.held(old.folder)}
-    for fold in old.parts:
-        name = store.fold_name(fold.number)
-        if fold.result is None and (name not in saved or (new.folder / name).exists()):
-            continue
-        lock = versions.part(new.folder, name)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            others.append(name)
-            continue
-        with lock:
-            lock.release()
-            if store.read_fold(new.folder, fold.number, new.info["id"]).result is None:
-                _keep(fold, new.folder, new.info["id"])
-    return others
+    with versions.locked():
+        if others := versions.held(version):
+            return others
+        new, current = store.read_run(version), versions.current()
+        versions.require_current(version, new.id or "")
+        old = store.read_run(current) if current not in (None, version) else None
+        if old is None or new.info is None or new.info.get("same_as") != old.id:
+            return []
+        saved = unfinished(old.folder).keys() - {*versions.held(old.folder)}
+        for fold in old.parts:
+            name = store.fold_name(fold.number)
+            if fold.result is None and (name not in saved or (version / name).exists()):
+                continue
+            try:
+                with versions.part(version, name).acquire(blocking=False):
+                    if store.read_fold(version, fold.number, new.info["id"]).result is None:
+                        _keep(fold, version, new.info["id"])
+            except Timeout:
+                others.append(name)
+        return others
 
 
 def _keep(fold: FoldRecord, version: Path, run_id: str) -> None:

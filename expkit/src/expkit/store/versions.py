@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import files
-from expkit.errors import Error, NotFound, warn
+from expkit.errors import Error, NotFound, require, warn
 from expkit.project import display_path, output_dir
 from expkit.store.records import CONFIG, RUN, read_run_info
 
@@ -116,15 +116,11 @@ class Versions:
 
     def require_current(self, version: Path, run_id: str) -> None:
         """Raise an `Error` when what is trained in a version could no longer count."""
-        if self.is_superseded(version):
-            raise Error(
-                f"{display_path(version)} has been replaced by another command (overwrite=true) while this one trained"
-            )
+        what = f"{display_path(version)} has been"
+        require(not self.is_superseded(version), f"{what} replaced by another command (overwrite=true)")
         info = read_run_info(version)
-        if info is None or info["id"] != run_id:
-            raise Error(
-                f"{display_path(version)} has been removed or replaced while this command trained: run it again"
-            )
+        is_there = info is not None and info["id"] == run_id
+        require(is_there, f"{what} removed or replaced while this command trained: run it again")
 
     # Making and removing them
 
