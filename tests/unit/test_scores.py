@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from experiments import own_experiment
 from helpers import exp
 
 import expkit
-from expkit import store
+from expkit import store, tables
 from expkit.board import Entry, entries, ordered
-from expkit.config import load_experiment, metric_name
+from expkit.config import load_experiment, metric_name, sounds_like_error
 from expkit.fingerprint import metric_hash
+from expkit.scores import as_number, checked, score
 
 TRAIN = """
 import functools
@@ -110,23 +114,34 @@ def not_done() -> None:
 @pytest.mark.parametrize(
     ("returned", "complaint"),
     [
-        ("float('nan')", "the metric accuracy is nan over 2 rows"),
-        ("np.float64('nan')", "the metric accuracy is nan over 2 rows"),
-        ("math.inf", "the metric accuracy is inf over 2 rows"),
-        ("-math.inf", "the metric accuracy is -inf over 2 rows"),
-        ("None", "the metric accuracy returns NoneType and not a number"),
-        ("(0.5, 1)", "the metric accuracy returns tuple and not a number"),
-        ("'0.5'", "the metric accuracy returns str and not a number"),
-        ("{'a': 1}", "the metric accuracy returns dict and not a number"),
-        ("np.array([0.5, 0.6])", "the metric accuracy returns ndarray and not a number"),
-        ("1j", "the metric accuracy returns complex and not a number"),
-        ("True", "the metric accuracy returns bool and not a number"),
-        ("10**400", "the metric accuracy"),
+        (float("nan"), "is nan over 2 rows"),
+        (np.float64("nan"), "is nan over 2 rows"),
+        (math.inf, "is inf over 2 rows"),
+        (-math.inf, "is -inf over 2 rows"),
+        (10**400, "is inf over 2 rows"),
+        (None, "returns NoneType and not a number"),
+        ((0.5, 1), "returns tuple and not a number"),
+        ("0.5", "returns str and not a number"),
+        (np.array([0.5, 0.6]), "returns ndarray and not a number"),
+        (1j, "returns complex and not a number"),
+        (True, "returns bool and not a number"),
+        (np.True_, "and not a number"),
+    ],
+)
+def test_a_metric_that_is_no_number(returned: Any, complaint: str) -> None:
+    with pytest.raises(expkit.Error, match=f"the metric accuracy .*{complaint}"):
+        score("accuracy", lambda _: returned, {"id": np.arange(2)})
+
+
+@pytest.mark.parametrize(
+    ("returned", "complaint"),
+    [
+        ("math.nan", "the metric accuracy is nan over 2 rows"),
         ("1 / 0", "the metric accuracy raises ZeroDivisionError: division by zero"),
         ("oof['nothing']", "the metric accuracy raises KeyError: 'nothing'"),
     ],
 )
-def test_a_metric_that_is_no_number(make: Make, root: Path, returned: str, complaint: str) -> None:
+def test_a_metric_that_fails_costs_no_training(make: Make, root: Path, returned: str, complaint: str) -> None:
     """One line; the fold is not done, and mending the metric needs no training."""
     name = make(f"def accuracy(oof):\n    return {returned}\n")
     assert complaint in refused(name)
@@ -138,28 +153,31 @@ def test_a_metric_that_is_no_number(make: Make, root: Path, returned: str, compl
     assert (row.score, len(row.done), row.marks) == (0.75, 2, ())
 
 
-TENSOR = """
 class Tensor:
-    def __init__(self, value):
+    """As PyTorch's, of one number."""
+
+    def __init__(self, value: Any) -> None:
         self.value = value
-    def numel(self):
+
+    def numel(self) -> int:
         return 1
-    def item(self):
+
+    def item(self) -> Any:
         return self.value
-    def __format__(self, spec):
-        raise TypeError
-def accuracy(oof):
-    return Tensor(0.5)
-"""
 
 
 @pytest.mark.parametrize(
-    "returned", ["np.float32(0.5)", "np.float64(0.5)", "np.array(0.5)", "np.array([0.5])", "Fraction(1, 2)", "tensor"]
+    ("value", "number"),
+    [
+        *((one, 0.5) for one in (np.float32(0.5), np.array(0.5), np.array([0.5]), Fraction(1, 2), Tensor(0.5))),
+        *((one, 3) for one in (np.int64(3), Tensor(3))),
+        (2**70, 2**70),
+    ],
 )
-def test_a_metric_that_can_be_converted(make: Make, returned: str) -> None:
-    text = f"from fractions import Fraction\ndef accuracy(oof):\n    return {returned}\n"
-    assert expkit.run(make(TENSOR if returned == "tensor" else text)) == 0.5
-    assert expkit.run(make("def accuracy(oof):\n    return np.int64(3)\n")) == 3.0
+def test_what_is_a_number(value: Any, number: float) -> None:
+    """And an int stays one, with all its digits."""
+    found = as_number(value)
+    assert (found, type(found)) == (number, type(number))
 
 
 def test_scores_are_sorted_by_the_direction_that_is_said(make: Make) -> None:
@@ -176,11 +194,15 @@ def test_scores_are_sorted_by_the_direction_that_is_said(make: Make) -> None:
 @pytest.mark.parametrize(
     "name", ["rmse", "log_loss", "mae", "MSE", "valid_loss", "brier", "wer", "cross_entropy", "pinball_loss", "mape"]
 )
-def test_an_error_without_a_direction_is_refused(make: Make, root: Path, name: str) -> None:
-    text = f"def {name}(oof):\n    return 1.0\n"
-    assert f"is a lower {name} better? Say greater_is_better=False" in refused(make(text, options=f"metric={name}"))
+def test_what_sounds_like_an_error(name: str) -> None:
+    assert sounds_like_error(name)
+
+
+def test_an_error_without_a_direction_is_refused(make: Make, root: Path) -> None:
+    text = "def rmse(oof):\n    return 1.0\n"
+    assert "is a lower rmse better? Say greater_is_better=False" in refused(make(text, options="metric=rmse"))
     assert trained(root) == []
-    assert expkit.run(make(text, options=f"metric={name}, greater_is_better=False")) == 1.0
+    assert expkit.run(make(text, options="metric=rmse, greater_is_better=False")) == 1.0
 
 
 def test_names_of_metrics(make: Make) -> None:
@@ -450,28 +472,39 @@ def test_a_helper_that_the_training_uses_too(make: Make, root: Path, capsys: pyt
 @pytest.mark.parametrize(
     ("columns", "complaint"),
     [
-        ("{'id': [0, 1], 'target': [0, 1], 'prediction': [0.5, math.nan]}", "1 of 2 rows of prediction are nan or inf"),
-        ("{'id': [0, 1], 'target': [0, 1], 'prediction': [math.inf, math.nan]}", "2 of 2 rows of prediction"),
-        ("{'id': [0, 1], 'target': [0, 1], 'p': np.array([[0, 1], [np.nan, np.nan]])}", "1 of 2 rows of p are nan"),
-        ("{'id': [0, 1], 'target': [0, None], 'prediction': [0, 1]}", "column target: holds NoneType, int: one type"),
-        ("{'id': ['a', None], 'target': [0, 1], 'prediction': [0, 1]}", "column id: holds NoneType, str"),
-        ("{'id': [0, 0], 'target': [0, 1], 'prediction': [0, 1]}", "1 ids are there more than once, such as 0"),
-        ("{'target': [0, 1], 'prediction': [0, 1]}", "there is no column id"),
-        ("{'id': [0, 1], 'target': [0, 1], 'prediction': np.zeros((2, 1))}", "has the shape (2, 1): one value per row"),
-        ("{'id': [0, 1], 'target': [0, 1], 'prediction': np.zeros((2, 2, 2))}", "has the shape (2, 2, 2)"),
-        ("{'id': [0, 1], 'target': [0, 1], 'prediction': 0.5}", "has the shape ()"),
-        ("{'id': [0, 1], 'target': [0, 1], 'prediction': [0]}", "differ in length: id 2, target 2, prediction 1"),
-        ("{'id': [0, 1], 'target': [0, 1], 'prediction': [[1, 2], [3]]}", "column prediction: this is not an array"),
-        ("{'id': [], 'target': [], 'prediction': []}", "there is no row"),
-        ("{}", "there is no column"),
-        ("{'id': [0, 1], 'target': [0, 1], 'prediction': [0, 10**30]}", "an integer is too large"),
-        ("{'id': ['a', 1], 'target': [0, 1], 'prediction': [0, 1]}", "column id: holds int, str: one type per column"),
-        ("{'id': [-1, 2**63], 'target': [0, 1], 'prediction': [0, 1]}", "an integer is too large"),
-        ("{'id': [0, 1], 'target': [True, 2], 'prediction': [0, 1]}", "column target: holds bool, int"),
-        ("{'id': [0, 1], 'target': [1j, 1j], 'prediction': [0, 1]}", "holds complex128"),
+        ({"prediction": [0.5, math.nan]}, "1 of 2 rows of prediction are nan or inf"),
+        ({"prediction": [math.inf, math.nan]}, "2 of 2 rows of prediction"),
+        ({"p": np.array([[0, 1], [np.nan, np.nan]])}, "1 of 2 rows of p are nan"),
+        ({"target": [0, None]}, "column target: holds NoneType, int: one type"),
+        ({"id": ["a", None]}, "column id: holds NoneType, str"),
+        ({"id": [0, 0]}, "1 ids are there more than once, such as 0"),
+        ({"prediction": np.zeros((2, 1))}, "has the shape (2, 1): one value per row"),
+        ({"prediction": np.zeros((2, 2, 2))}, "has the shape (2, 2, 2)"),
+        ({"prediction": 0.5}, "has the shape ()"),
+        ({"prediction": [0]}, "differ in length: id 2, prediction 1"),
+        ({"prediction": [[1, 2], [3]]}, "column prediction: this is not an array"),
+        ({"id": [], "prediction": []}, "there is no row"),
+        ({"prediction": [0, 10**30]}, "an integer is too large"),
+        ({"id": ["a", 1]}, "column id: holds int, str: one type per column"),
+        ({"id": [-1, 2**63]}, "an integer is too large"),
+        ({"target": [True, 2]}, "column target: holds bool, int"),
+        ({"target": [1j, 1j]}, "holds complex128"),
     ],
 )
-def test_predictions_that_cannot_be_scored(make: Make, root: Path, columns: str, complaint: str) -> None:
+def test_predictions_that_cannot_be_scored(columns: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(expkit.Error, match=re.escape(complaint)):
+        checked({"id": [0, 1]} | columns, "fold 0, oof.npz")
+
+
+@pytest.mark.parametrize(
+    ("columns", "complaint"),
+    [
+        ("{'id': [0, 1], 'target': [0, 1], 'prediction': [0.5, math.nan]}", "1 of 2 rows of prediction are nan or inf"),
+        ("{'target': [0, 1], 'prediction': [0, 1]}", "there is no column id"),
+        ("{}", "there is no column"),
+    ],
+)
+def test_a_fold_of_such_predictions_is_not_done(make: Make, root: Path, columns: str, complaint: str) -> None:
     name = make(body=f"fold.save_oof({columns})\nfold.finish()")
     assert complaint in refused(name)
     not_done()
@@ -533,14 +566,13 @@ KEPT = [
 
 
 @pytest.mark.parametrize("ids", KEPT, ids=str)
-def test_types_are_kept(make: Make, ids: list[Any]) -> None:
+def test_types_are_kept(tmp_path: Path, ids: list[Any]) -> None:
     """An id, a label, a class: what is saved is what is read, to the last zero."""
-    body = f"fold.save_oof({{'id': {ids!r}, 'target': ['01', '1'], 'prediction': ['1', '1']}})\nfold.finish()"
-    assert expkit.run(make(body=body), overrides=["exp.fold=[0]"]) == 0.5
-    oof = expkit.load_run("light").oof
-    assert sorted(oof["id"].tolist()) == sorted(ids)
-    assert [type(value) for value in oof["id"].tolist()] == [type(value) for value in ids]
-    assert sorted(oof["target"].tolist()) == ["01", "1"]
+    table, _ = checked({"id": ids, "target": ["01", "1"], "prediction": ["1", "1"]}, "fold 0")
+    tables.save(tmp_path / "oof.npz", table)
+    oof = tables.load(tmp_path / "oof.npz")
+    assert [(type(one), one) for one in oof["id"].tolist()] == [(type(one), one) for one in ids]
+    assert oof["target"].tolist() == ["01", "1"]
 
 
 def test_the_metric_gets_arrays(make: Make) -> None:
