@@ -1,4 +1,4 @@
-"""The state of a training that is under way: after an interruption, the same command goes on from it."""
+"""Checkpoints: the saved state of a training, from which the same command goes on after an interruption."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Checkpoint:
         return is_saved
 
     def _commit(self, state: Path) -> None:
-        """Let what was written be the checkpoint."""
+        """Make the written state the checkpoint."""
         require(state.exists(), f"fold.checkpoint.save(write): write(file) has left nothing at {display_path(state)}")
         with ThreadPoolExecutor(1) as meanwhile:
             flushed = meanwhile.submit(files.tree_to_disk, state)
@@ -104,7 +104,7 @@ class Checkpoint:
                 files.remove(other)
 
     def _is_full(self, error: Exception) -> bool:
-        """Whether a save has failed for lack of space; PyTorch, for one, says it in words alone."""
+        """Whether a save failed because the disk is full. PyTorch says so only in the text of its error."""
         if any(isinstance(cause, OSError) and cause.errno in _NO_SPACE for cause in chain(error)):
             return True
         return self.folder.exists() and shutil.disk_usage(self.folder).free < _FULL
@@ -139,13 +139,13 @@ class Checkpoint:
         return metadata
 
     def remove(self) -> None:
-        """The fold is done, or begins again."""
+        """Remove the checkpoint: the fold is done, or begins again."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.file, Checkpoint.in_use = None, False
 
 
 def unfinished(version: Path) -> dict[str, dict[str, Any]]:
-    """The folds of a version that can go on from a checkpoint, by the name of their folder, and what it remembers."""
+    """The metadata of the checkpoints from which the folds of a version can go on, by the name of their folder."""
     found: dict[str, dict[str, Any]] = {}
     for file in sorted(version.glob(f"*/{CHECKPOINT}/{METADATA}")):
         fold = file.parents[1]
@@ -156,7 +156,7 @@ def unfinished(version: Path) -> dict[str, dict[str, Any]]:
 
 
 def _content(state: Path) -> dict[str, Any]:
-    """How many bytes a file has, or all files of a folder, and a hash of them and their names."""
+    """The size and the hash of a file, or of all files of a folder with their names."""
     found = sorted(path for path in state.rglob("*") if path.is_file()) if state.is_dir() else [state]
     hashes = "".join(f"{file.relative_to(state).as_posix()}\0{files.file_hash(file)}\n" for file in found)
     digest = hashlib.sha256(hashes.encode(errors="surrogateescape")).hexdigest()

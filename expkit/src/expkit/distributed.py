@@ -25,12 +25,12 @@ _RUNS = itertools.count()  # of this process; the others train the same ones in 
 
 
 def world_size() -> int:
-    """How many processes train together; 1: this one alone."""
+    """How many processes train together; 1 for a single one."""
     return max(int(os.environ.get(name) or 1) for name in _SIZES)
 
 
 def leads() -> bool:
-    """Whether this process owns the run, prints and writes; the others only train."""
+    """Whether this process is rank 0, which prints and writes; the others only train."""
     return world_size() == 1 or (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") == "0"
 
 
@@ -58,7 +58,7 @@ class Ranks:
 
     @property
     def leads(self) -> bool:
-        """Whether this process owns the run."""
+        """Whether this process is rank 0."""
         return self.rank == 0
 
     def tell(self, task: Mapping[str, Any]) -> None:
@@ -68,7 +68,7 @@ class Ranks:
             self._told += 1
 
     def tasks(self) -> Iterator[dict[str, Any]]:
-        """What rank 0 tells the others to train, one after the other."""
+        """The tasks that rank 0 gives to the others, one after the other."""
         while "end" not in (task := json.loads(self._store.get(str(self._told)))):
             self._told += 1
             yield task
@@ -110,7 +110,7 @@ class Ranks:
 
 
 def _as_torchrun_does() -> dict[str, str]:
-    """The variables with which the processes of PyTorch find each other, for a task of srun."""
+    """For a task of srun: the variables with which torchrun lets processes find each other."""
     host = "127.0.0.1"
     if os.environ.get("SLURM_STEP_NUM_NODES", "1") != "1":
         nodes = ["scontrol", "show", "hostnames", os.environ["SLURM_STEP_NODELIST"]]
@@ -126,7 +126,7 @@ def _as_torchrun_does() -> dict[str, str]:
 
 
 def _store(rank: int) -> Any:
-    """Where the ranks of a training meet: torchrun's own store, or one beside the address that they agree on."""
+    """The store through which the ranks talk: torchrun's own, or one on the port after MASTER_PORT."""
     try:
         from torch.distributed import PrefixStore, TCPStore
     except ImportError:

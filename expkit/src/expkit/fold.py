@@ -1,4 +1,4 @@
-"""One training of a run: on all rows but those of a fold, or on all rows."""
+"""The fold: what `train(exp, fold)` gets, and what it reports to a study."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Shared:
     warned: set[str] = field(default_factory=set)
 
     def warn_once(self, what: str, message: str) -> None:
-        """Warn, unless a fold of this run has already done so about `what`."""
+        """Warn once per run about `what`."""
         if what not in self.warned:
             self.warned.add(what)
             warn(message)
@@ -95,7 +95,7 @@ class Fold:
             self._tracker.log(row, axis_of(row))
 
     def _begin(self) -> dict[str, Any]:
-        """Go on from a checkpoint that fits, and return what it remembers; else begin with an empty folder, and {}."""
+        """Go on from a checkpoint, and return its metadata; without one, begin with an empty folder, and return {}."""
         files.make_folder(Path(os.path.realpath(self.folder)))  # where a symbolic link leads, if it is one
         try:
             metadata = self.checkpoint.find()
@@ -117,7 +117,7 @@ class Fold:
         return metadata
 
     def _so_far(self) -> dict[str, Any]:
-        """What a checkpoint remembers beside the state."""
+        """The metadata of a checkpoint."""
         self._history.to_disk()
         return {
             "rows": self._history.rows,
@@ -149,7 +149,7 @@ class Fold:
         self._progress.show(axis, row, total)
 
     def _warn_of(self, row: Mapping[str, float | str], axis: str | None, is_mixed: bool) -> None:
-        """Once: a training that goes wrong in its first hour need not be found out in its last."""
+        """Warn once of nan, text and rows without an axis: in the first hour of a training, not after the last."""
         where = f" in {axis} {row[axis]}" if axis is not None else ""
         warn_once, lost = self._shared.warn_once, "it is in history.csv, and in no curve"
         for name, value in row.items():
@@ -276,7 +276,7 @@ class Fold:
 
     @functools.cached_property
     def found(self) -> Found:
-        """Everything that `cv` can be asked for."""
+        """Everything that `cv` can return."""
         return found_by_folds(self._shared.run_dir, self._shared.run_dir.inputs, self.number)
 
     def finish(self, **values: Any) -> dict[str, Any]:
@@ -337,10 +337,10 @@ class Fold:
 
 
 class FollowedFold(Fold):
-    """The fold as the processes see it that only train: what they log and save goes nowhere.
+    """The fold of a rank above 0: what it logs and saves goes nowhere.
 
     Args:
-        task: what rank 0 has told them: "fold", "checkpoint", "found".
+        task: what rank 0 tells: "fold", "checkpoint", "found".
         folder: a temporary one.
     """
 
@@ -381,7 +381,7 @@ class FollowedFold(Fold):
 
 
 class FollowedCheckpoint(Checkpoint):
-    """Has what rank 0 has found, and saves nothing."""
+    """Has the state that rank 0 found, and saves nothing."""
 
     def save(self, write: Any, every: float = 0) -> bool:
         return False
@@ -391,21 +391,21 @@ STEPS = 10  # of a fold: a pruner compares the trials of a study at the same ste
 
 
 class Trial(Protocol):
-    """The trial of a study that a run is."""
+    """A trial of a study."""
 
     def report(self, step: int, score: float) -> bool:
-        """Say how good the run is after so many steps. Returns: whether it is to end."""
+        """Report the score after so many steps. Returns: whether the run is to end."""
 
 
 class Pruned(Exception):
-    """The pruner of the study ends this run; `train` lets it pass."""
+    """The pruner of the study ends this run. `train` must not catch it."""
 
 
 class Reports:
-    """The scores of one run on their way to its study.
+    """Reports the scores of a run to its study, and asks whether to prune.
 
     Args:
-        trial: None: nobody searches, and nothing is reported.
+        trial: None: there is no study.
         folds: how many are asked for.
     """
 
@@ -414,7 +414,7 @@ class Reports:
         self._scores: list[float] = []
 
     def after_folds(self, scores: Sequence[float]) -> bool:
-        """Report the folds that are done, each as the mean so far; whether those that are missing are to be left out.
+        """Report the folds that are done, each as the mean so far; whether to prune the run.
 
         Args:
             scores: of the folds that are done, in the order in which they are asked for.
@@ -427,10 +427,10 @@ class Reports:
         return is_bad and len(scores) < self._folds
 
     def during_fold(self, score: float, progress: float) -> None:
-        """Report a part of a fold.
+        """Report a score in the middle of a fold.
 
         Raises:
-            Pruned: the run is to end.
+            Pruned: the pruner ends the run.
         """
         part = min(int(progress * STEPS + 1e-9), STEPS - 1)  # the last one is the fold's own
         step = len(self._scores) * STEPS + part

@@ -1,4 +1,4 @@
-"""What a training shows and keeps while it runs: history.csv, train.log, and progress bars on a terminal."""
+"""What a training shows and keeps while it runs: history.csv, train.log, progress bars on a terminal."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class History:
         return row
 
     def cut(self, rows: int) -> bool:
-        """Go on after the first `rows` rows of the file that an interrupted training has left; whether it has them."""
+        """Keep the first `rows` rows that an interrupted training has left; whether it had so many."""
         kept = self._read()[:rows]
         if kept:
             self._write(kept)
@@ -74,7 +74,7 @@ class History:
             yield {name: text if number is None else number for name, (number, text) in numbers.items()}
 
     def to_disk(self) -> None:
-        """Wait until the rows so far would survive a power cut."""
+        """Flush the rows to the disk."""
         if self.file.exists():
             files.to_disk(self.file)
 
@@ -147,7 +147,7 @@ class Tee:
         self.stream, self.log = stream, log
 
     def write(self, text: str) -> int:
-        """As of any stream."""
+        """Write to both."""
         if not self.log.closed:
             self.log.write(text)
             self.log.flush()
@@ -158,7 +158,7 @@ class Tee:
 
 
 def _move_handlers(old: Any, new: Any) -> None:
-    """Let the handlers of `logging` that write to one stream write to another, as a library keeps the first one."""
+    """Point the handlers of `logging` from one stream to another: libraries keep the stream that they found first."""
     for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
         for handler in getattr(logger, "handlers", []):
             if isinstance(handler, logging.StreamHandler) and handler.stream is old:
@@ -210,7 +210,7 @@ class Progress:
             self._tasks[axis] = self._bars.add_task(title, total=total, completed=first, values=values)
 
     def _start(self) -> rich.progress.Progress:
-        """Bars below what else is printed; they are not in the log."""
+        """Start the bars, below what else is printed. They are not in the log."""
         from rich.console import Console
         from rich.file_proxy import FileProxy
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -236,7 +236,7 @@ class Progress:
         return bars
 
     def close(self) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         if self._waiting is not None:
             self._print(*self._waiting)
         if self._bars is not None:
@@ -247,7 +247,7 @@ class Progress:
 
 
 def _format_metrics(row: Mapping[str, float | str], axis: str | None) -> str:
-    """The metrics of a row, for a line."""
+    """The metrics of a row on one line."""
     parts = []
     for name, value in row.items():
         if isinstance(value, float):

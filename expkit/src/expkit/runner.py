@@ -1,4 +1,4 @@
-"""A run: one experiment with one configuration. Trains the folds that are missing, and prints the score."""
+"""Runs an experiment with one configuration: trains the folds that are missing, and prints the score."""
 
 from __future__ import annotations
 
@@ -139,16 +139,16 @@ class Runner:
 
     @property
     def code(self) -> list[str] | None:
-        """What trained the first of its folds that is done, as the two hashes of `code_hash`."""
+        """The two hashes of `code_hash`, of the first fold that is done."""
         done = self.run_dir.done_folds().values()
         return next((fold.result["code"] for fold in done if fold.result), None)
 
     # Which folds
 
     def _missing(self) -> Generator[int | None]:
-        """The folds that are asked for and not done, each locked while it is in the caller's hands.
+        """The folds that are asked for and not done, each locked while the caller trains it.
 
-        Says which are done. A fold that another process trains is left to it; when no other is free, this waits.
+        Prints which are done. A fold that another process trains is left to it; when no other is free, this waits.
         """
         missing = [number for number in self._numbers if not self._is_done(number)]
         if missing:
@@ -176,7 +176,7 @@ class Runner:
         self._is_pruned()  # a study hears of the last fold, too
 
     def _is_done(self, number: int | None) -> bool:
-        """Whether a fold is done; if so, says it, and, once each, that the code or the data has changed since."""
+        """Whether a fold is done. If so, prints it, and warns once when the code or the data has changed since."""
         fold = self.run_dir.fold(number)
         if fold is None or self.exp.debug:
             return False
@@ -199,7 +199,7 @@ class Runner:
         return True
 
     def _is_pruned(self) -> bool:
-        """Report the folds that are done to the study; whether it leaves out those that are missing."""
+        """Report the folds that are done to the study; whether its pruner ends the run here."""
         if self.command.trial is not None and self.pruned is None:
             found: list[float] = []
             for number in self._numbers:
@@ -212,7 +212,7 @@ class Runner:
         return self.pruned is not None
 
     def _free(self, missing: list[int | None]) -> tuple[int | None, BaseFileLock]:
-        """The first of the folds that nobody trains, locked; when each is taken, the first, after its holder."""
+        """Lock the first fold that nobody trains. When all are taken, wait for the first one."""
         from filelock import Timeout
 
         for number in missing:
@@ -228,7 +228,7 @@ class Runner:
     # One fold
 
     def _train(self, number: int | None) -> None:
-        """Train a fold. When it fails, raise that if the others would fail alike, else go on."""
+        """Train a fold. Raises its error if the other folds would fail in the same way; else reports it."""
         fold, failure = None, None
         try:
             provenance = Provenance(self.loaded, self.run_dir, self.command, self.overrides, self._snapshot())
@@ -256,7 +256,7 @@ class Runner:
             print(f"{done.title}  {fold_summary(done, self._metric)}", flush=True)
 
     def _call(self, fold: Fold) -> BaseException | None:
-        """Call the experiment's `train`; what it fails with."""
+        """Call the experiment's `train`; return the error, if any."""
         try:
             with named_plainly(self.loaded.name):
                 self.loaded.experiment.train(self.exp, fold)
@@ -269,7 +269,7 @@ class Runner:
         return None
 
     def _fail(self, number: int | None, failure: BaseException) -> None:
-        """Report what a fold has failed with; or raise it, when it ends the run."""
+        """Report the error of a fold; raise it when it ends the run."""
         if not isinstance(failure, Exception) or interruption(failure):
             raise failure
         self.run_dir.require_current()  # a folder that somebody has deleted explains any failure
@@ -283,7 +283,7 @@ class Runner:
         self.failed.append(store.fold_title(number))
 
     def _follow(self) -> None:
-        """Train what rank 0 says, which prints for all; errors are shown from everywhere."""
+        """Train the folds that rank 0 names. Rank 0 prints for all; errors are shown from every rank."""
         for task in self._ranks.tasks():
             with (
                 tempfile.TemporaryDirectory(prefix="expkit-rank-") as folder,
@@ -295,7 +295,7 @@ class Runner:
                     raise failure
 
     def _snapshot(self) -> Snapshot | None:
-        """The code as it is now; a sweep's copy has its own. None for debug runs, and without git."""
+        """The snapshot of the code; a copy of a sweep has its own. None for debug runs, and without git."""
         if self.exp.debug or self.command.is_copy or not self._has_git:
             return None if self.exp.debug else self.command.git
         taken = snapshot.take(code_root())
@@ -305,7 +305,7 @@ class Runner:
     # The score
 
     def _summarize(self) -> float | None:
-        """Bring the scores up to date, let a version that replaces another count, and say what came out."""
+        """Bring the scores up to date, install a version that replaces another, and print the score."""
         if self.failed:
             old = "; the old results stay until then" if self.run_dir.replaces else ""
             raise Failed(f"failed: {', '.join(self.failed)}; the same command trains what is missing{old}")
@@ -332,7 +332,7 @@ class Runner:
         return score.value if is_all else statistics.fmean(score.folds[fold] for fold in asked)
 
     def update_scores(self, folder: Path) -> store.Run:
-        """Bring the scores of a version up to date."""
+        """Bring the scores in a version up to date."""
         return scores.update(self.loaded.experiment, self.run_dir.versions, folder)
 
 
@@ -371,7 +371,7 @@ class Provenance:
             self._earlier = [*self._earlier, {what: before[what] for what in changes}]
 
     def so_far(self) -> dict[str, Any]:
-        """What a checkpoint remembers of it."""
+        """The part of the metadata of a checkpoint."""
         return {
             "resumed": self._resumed,
             "environments": [*self._environments, environment_text(environment())],
@@ -409,12 +409,12 @@ class Provenance:
         store.write_result(folder, {**result, **known}, made)
 
     def _code(self, sources: Mapping[str, bytes]) -> dict[str, Any]:
-        """The hashes of the files that this process has loaded or read, by path."""
+        """Hashes of the code that this process has loaded or read, by path."""
         return file_hashes({**sources, **files_read(self._loaded.name)}, self._loaded.ignored)
 
 
 def origin(command: list[str], overrides: list[str]) -> dict[str, Any]:
-    """Who made a fold, and with what, as JSON has it."""
+    """What `origin.json` says of every fold: command, machine, packages."""
     return {
         "command": command,
         "overrides": overrides,
@@ -440,7 +440,7 @@ def environment() -> dict[str, Any]:
 
 
 def environment_text(found: Mapping[str, Any]) -> str:
-    """An environment on one line: equal ones are equal texts."""
+    """An environment on one line, to be compared."""
     return ", ".join(f"{key} {value}" for key, value in found.items() if value is not None)
 
 
@@ -452,7 +452,7 @@ def _packages() -> dict[str, str]:
 
 
 def _require_readable(result: Path) -> None:
-    """Raise an `Error` when a result is there and the disk or its mode keeps it from us: the fold may well be done."""
+    """Raise an `Error` when a result is there and cannot be read: its fold may be done."""
     try:
         files.read_bytes(result)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Predictions, what they must be, and the scores from them: of a fold when it is trained, of a run from its folds."""
+"""Checks predictions, and computes scores from them: of a fold, of a run. Scores are finite floats."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def score(name: str, metric: Metric, predictions: Columns) -> float:
-    """What a metric says about predictions.
+    """The value of a metric.
 
     Raises:
         Error: it raises, or returns what is no finite number.
@@ -49,7 +49,7 @@ def score(name: str, metric: Metric, predictions: Columns) -> float:
 
 
 def fold_scores(name: str, metric: Metric, predictions: Columns) -> dict[int, float]:
-    """What a metric says about each fold of predictions that have a column "fold". Errors as of `score`."""
+    """The value of a metric for each fold, of predictions with a column "fold". Errors as of `score`."""
     import numpy
 
     parts = {key: column for key, column in predictions.items() if key != "fold"}
@@ -66,7 +66,7 @@ def mean_of_folds(name: str, metric: Metric, predictions: Columns) -> float:
 
 
 def as_number(value: Any) -> float | None:
-    """An int or a float of what is one number: of Python, NumPy, a tensor; None of anything else."""
+    """One number of Python, NumPy or a tensor as an int or a float; None for anything else."""
     if hasattr(value, "item") and getattr(value, "size", 1) == 1 or hasattr(value, "numel"):
         try:
             value = value.item()
@@ -95,7 +95,7 @@ def plain_value(value: Any, what: str) -> Any:
 
 
 def scores(experiment: Experiment, predictions: Columns) -> dict[str, float]:
-    """Every metric of an experiment. Errors as of `score`."""
+    """The value of every metric of an experiment. Errors as of `score`."""
     _ = experiment.made_by  # before one of them changes what it holds
     return {name: score(name, metric, predictions) for name, metric in experiment.metrics.items()}
 
@@ -124,12 +124,12 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
 
 
 def is_current(experiment: Experiment, run: Run) -> bool:
-    """Whether the scores of a run are what the experiment would compute now."""
+    """Whether the experiment would compute the same scores now."""
     return run.cv is not None and {**run.cv, **_rule(experiment)} == run.cv
 
 
 def _rule(experiment: Experiment) -> dict[str, Any]:
-    """How an experiment scores its runs."""
+    """How an experiment scores its runs, as cv.json has it."""
     return {
         "metric": next(iter(experiment.made_by)),
         "greater_is_better": experiment.greater_is_better,
@@ -158,7 +158,7 @@ def _summary(experiment: Experiment, run: Run) -> dict[str, Any]:
 
 
 def _together(run: Run, parts: list[Columns]) -> Columns:
-    """The predictions of all folds, each row once: two processes that train two folds do not see each other's rows."""
+    """The predictions of all folds. Checks that each row is there once: two processes do not see each other's rows."""
     import numpy
 
     names, what = list(parts[0]), f"{display_path(run.folder)}, the out-of-fold rows of all folds"
@@ -223,7 +223,7 @@ def require_other_ids(ids: Any, done: Mapping[int, FoldRecord], what: str) -> No
 
 
 def fold_summary(fold: FoldRecord, metric: str) -> str:
-    """A finished fold on one line, with the metric that decides."""
+    """One line about a finished fold, with the metric that decides."""
     assert fold.result is not None
     score, best = fold.result["scores"].get(metric), fold.result["values"].get("best_epoch")
     scored = "trained" if score is None else f"{metric} {score:.4f}"
@@ -232,7 +232,7 @@ def fold_summary(fold: FoldRecord, metric: str) -> str:
 
 
 def submission_summary(fold: store.FoldRecord) -> str:
-    """What exp.mode=sub has made, on one line."""
+    """One line about what exp.mode=sub has made."""
     assert fold.result is not None
     if store.SUBMISSION in fold.result["files"]:
         return f"predictions of the test set: {display_path(fold.folder / store.SUBMISSION)}"
@@ -240,7 +240,7 @@ def submission_summary(fold: store.FoldRecord) -> str:
 
 
 def run_summary(run: Run) -> str:
-    """The scores of a run on one line: the metric that decides, and the others."""
+    """One line with the scores of a run: the metric that decides, then the others."""
     parts = []
     for metric in run.metrics:
         score = run.score_of(metric)

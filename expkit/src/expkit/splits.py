@@ -1,4 +1,4 @@
-"""Which rows a fold leaves out, as `exp.split` says."""
+"""Splits rows into folds, by `exp.split`, and remembers which rows must be predicted."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
 
 
 def _needed(table: tables.Columns, name: str, method: SplitMethod) -> numpy.ndarray:
-    """A column that a method cannot do without."""
+    """A column that the method needs."""
     require(name in table, f"{METHOD}={method.name} needs expkit.split(..., {name}=...)")
     column = table[name]
     require(column.ndim == 1, f"expkit.split, column {name}: has the shape {column.shape}: one value per row")
@@ -123,7 +123,7 @@ def _by_chance(exp: ExpConfig, fold: int, table: tables.Columns) -> Rows:
 
 
 def _classes(y: numpy.ndarray, what: str, least: int) -> numpy.ndarray:
-    """The classes, each in at least as many rows as there are parts: of fewer, scikit-learn only warns."""
+    """Checks that each class has a row for every part; scikit-learn only warns."""
     import numpy
 
     if y.dtype.kind == "f" and (y % 1 != 0).any():
@@ -152,7 +152,7 @@ def _by_time(exp: ExpConfig, fold: int, time: numpy.ndarray) -> Rows:
 
 
 def _moments(time: Any) -> Any:
-    """Times that sort as they follow each other: dates, and text as ISO 8601 has it, become seconds."""
+    """Times that can be sorted: dates and ISO 8601 text become seconds."""
     import numpy
 
     array = numpy.asarray(time)
@@ -171,7 +171,7 @@ def _moments(time: Any) -> Any:
 
 
 def _numbers(exp: ExpConfig, ids: numpy.ndarray) -> numpy.ndarray:
-    """The number of the fold of each row, from the file of `exp.split`."""
+    """The fold number of each row, from the file `exp.split.file`."""
     import numpy
 
     require(ids.dtype.kind in "iuU", f"{METHOD}=column: ids must be whole numbers or text, not {ids.dtype}")
@@ -203,14 +203,14 @@ def _numbers(exp: ExpConfig, ids: numpy.ndarray) -> numpy.ndarray:
 
 
 class ValidIds:
-    """The ids that `expkit.split` has left out while a run trains: those that have to be predicted."""
+    """The ids that `expkit.split` left out while a run trains. These must be predicted."""
 
     def __init__(self) -> None:
         self._calls: dict[int, dict[str, numpy.ndarray]] = {}  # by fold and fingerprint
 
     @contextmanager
     def noted(self, exp: ExpConfig) -> Iterator[None]:
-        """For a while, note what `expkit.split(exp, ...)` leaves out."""
+        """Within this context, note what `expkit.split(exp, ...)` leaves out."""
         _TRAININGS[id(exp)] = self
         try:
             yield
@@ -260,7 +260,7 @@ _TRAININGS: dict[int, ValidIds] = {}  # of this process, by the identity of `exp
 
 
 def _note_valid_ids(exp: ExpConfig, fold: int, ids: numpy.ndarray) -> None:
-    """Tell the training that got `exp`, or the only one that runs, which ids a fold leaves out."""
+    """Note the ids that a fold leaves out for the training that got `exp`, or for the only one that runs."""
     training = _TRAININGS.get(id(exp)) or (next(iter(_TRAININGS.values())) if len(_TRAININGS) == 1 else None)
     if training is not None:
         training.add(fold, ids)

@@ -116,7 +116,7 @@ class Tracker:
 
     @contextmanager
     def _guarded(self) -> Iterator[Any]:
-        """The W&B run, until W&B fails."""
+        """Gives the W&B run; an error of W&B ends the tracking, not the training."""
         try:
             yield self.run
         except Exception as error:  # whatever W&B raises: tracking is not worth a training
@@ -124,7 +124,7 @@ class Tracker:
             _fail(error, run)
 
     def _name(self, run: Any, name: str, axis: str | None) -> str:
-        """What a metric is called in W&B over `axis`."""
+        """The name of a metric in W&B, over `axis`."""
         if name in AXES:
             return name
         if (name, axis) not in self._names:
@@ -137,7 +137,7 @@ class Tracker:
         return self._names[name, axis]
 
     def _without_own(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The values whose names W&B takes; the others are named once. A * stands for any name there."""
+        """The values whose names W&B takes; warns once of each other name. In W&B, a * stands for any name."""
         named = {strip_control(name): value for name, value in values.items()}
         for name in named:
             if name not in self._refused and (name in OWN_NAMES or "*" in name):
@@ -197,7 +197,7 @@ def _open(**arguments: Any) -> Any:
 
 
 def _fail(error: Exception, run: Any = None) -> None:
-    """Say that W&B has failed, and remember what it means for the next folds."""
+    """Warn that W&B has failed, and remember what that means for the next folds."""
     if interruption(error):
         raise error
     later = ""
@@ -214,7 +214,7 @@ def _fail(error: Exception, run: Any = None) -> None:
 
 
 def _brief(error: Exception) -> str:
-    """What an error says, on one line: pydantic takes several."""
+    """The text of an error on one line; pydantic writes several."""
     return strip_control(" ".join(str(error).split()) or type(error).__name__)[:200]
 
 
