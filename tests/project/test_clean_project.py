@@ -25,12 +25,6 @@ def listed(*kinds: str) -> dict[str, list[str]]:
     return {kind: names for kind, names in found.items() if names}
 
 
-# What counts
-
-
-# Runs in which nothing is done
-
-
 def test_a_training_in_another_terminal_is_not_harmed(sweeping: Project, root: Path) -> None:
     (root / "control/gate0").touch()
     process = start(sweeping, root, "exp.fold=[0]")
@@ -40,12 +34,6 @@ def test_a_training_in_another_terminal_is_not_harmed(sweeping: Project, root: P
     printed, _ = process.communicate(timeout=60)
     assert process.returncode == 0 and "quality 10.0000" in printed
     assert list(results(root)) == [0]
-
-
-# Versions
-
-
-# Debug runs
 
 
 # Copies of the code
@@ -76,9 +64,6 @@ def test_the_copy_of_a_sweep_that_is_over(sweeping: Project, root: Path) -> None
     failed = sweeping.train("-m", "exp.seed=1,2", "exp.fold=[0],[1]", experiment=LIGHT, root=root, check=False)
     assert failed.returncode == 1
     assert copies(root) == []
-
-
-# Snapshots
 
 
 # Wherever it is called

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -216,22 +217,6 @@ def test_a_training_that_starts_meanwhile_is_not_harmed(root: Path, moment: str)
     assert list(results(root)) == [1]
     (root / "control/fail0").unlink()
     assert command("exp.fold=[0,1]").train() == 10.0
-
-
-def test_a_folder_that_a_person_deletes_ends_the_training_as_before(root: Path) -> None:
-    """A fold of it was done: what is asked for would not be whole."""
-    run = command("exp.fold=[0,1]")
-    free = run._free
-
-    def deleted(missing: Any) -> Any:
-        if missing == [1]:
-            shutil.rmtree(counting(root))
-            run._free = free  # type: ignore[method-assign]
-        return free(missing)
-
-    run._free = deleted  # type: ignore[method-assign]
-    with pytest.raises(expkit.Error, match="has been removed or replaced while this command trained"):
-        run.train()
 
 
 def test_trainings_and_cleanings_at_the_same_time(root: Path) -> None:
@@ -465,9 +450,7 @@ def test_what_is_printed(root: Path) -> None:
     command("exp.debug=true").train()
     printed = exp("clean")
     assert "nothing is removed yet: exp clean --yes" in printed
-    assert [line for line in printed.splitlines() if line.startswith("failed ")][0].split()[
-        -3:
-    ] == "nothing is done".split()
+    assert re.search(r"^failed .* nothing is done$", printed, flags=re.M)
     assert "failed: 1, " in printed and "debug: 1, " in printed and "superseded: 0, 0 B" in printed
     printed = exp("clean", "--yes")
     assert printed.count("removed\n") == 2 and "nothing is removed" not in printed

@@ -43,7 +43,7 @@ def test_curves(root: Path) -> None:
     [(name, axis, drawn)] = page.curves_to_draw(found[found["name"] == "value"], 2)
     assert (name, axis) == ("value", "epoch (1 of 2 drawn)")
     assert drawn[drawn["fold"] == "0"]["x"].tolist() == [1, 3]
-    with pytest.raises(expkit.Error, match="takes a list of runs"):
+    with pytest.raises(expkit.Error, match="take a list of runs"):
         expkit.curves(light)
 
 

@@ -103,7 +103,7 @@ def test_predictions_side_by_side(root: Path) -> None:
         assert isinstance(classes, pandas.DataFrame)
         for wrong, message in (
             ([one, first], "has other ids than"),
-            (one, "takes a list of runs"),
+            (one, "take a list of runs"),
             ([], "this one is empty"),
         ):
             with pytest.raises(expkit.Error, match=message):

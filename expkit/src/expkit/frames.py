@@ -290,7 +290,7 @@ def _is_same(one: numpy.ndarray, other: numpy.ndarray) -> bool:
 
 
 def _loaded(runs: Sequence[str | Path | Run]) -> list[Run]:
-    require(not isinstance(runs, str), f'this takes a list of runs, such as ["{runs}"]')
+    require(not isinstance(runs, str), f'expkit.oof and expkit.curves take a list of runs, such as ["{runs}"]')
     return list(map(load_run, runs))
 
 
@@ -298,7 +298,9 @@ def _pandas() -> Any:
     try:
         import pandas
     except ImportError:
-        raise Error("this needs pandas: `uv run --group notebook ...`, or `uv add pandas`") from None
+        raise Error(
+            "expkit.runs, oof, curves and mistakes need pandas: `uv run --group notebook ...`, or `uv add pandas`"
+        ) from None
     return pandas
 
 
