@@ -24,7 +24,8 @@ def test_the_notebook_draws_epochs_apart_from_steps(project: Project, root: Path
     code = "\n".join("".join(cell["source"]) for cell in cells[:2])
     code += """
 import json
-drawn = [[axis.get_xlabel(), axis.get_title(), [list(line.get_xdata()) for line in axis.lines]] for axis in axes[0]]
+lines = [[list(map(float, line.get_xdata())) for line in axis.lines] for axis in axes[0]]
+drawn = [[axis.get_xlabel(), axis.get_title(), found] for axis, found in zip(axes[0], lines)]
 print(json.dumps(drawn))
 """
     variables = {

@@ -25,6 +25,7 @@ from several import files
 
 import expkit
 from expkit import store
+from expkit.config import flat
 from expkit.ensemble import blend
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -310,14 +311,15 @@ def test_curves_in_the_file(sent: Path, shop: tuple[Path, dict[str, str]]) -> No
 def test_scores_in_the_file(sent: Path, shop: tuple[Path, dict[str, str]]) -> None:
     """Every run that has a score, against the parameters in which they differ; whatever lacks one is said."""
     [_, scores, *_] = charts_of(sent)
-    board = {row.title: row for row in expkit.read_board() if row.metric == "rmse" and row.score is not None}
+    board = {run.title: run for run in expkit.read_board() if run.metric == "rmse" and run.score is not None}
+    noise = {name: flat(run.config).get("exp.train.noise") for name, run in board.items()}
     titles = ["exp.seed (1 runs have none)", "exp.train.noise (1 runs have none)", f"exp.train.'{ODD}'"]
     assert [view["encoding"]["x"]["title"] for view in scores["concat"]] == titles
     assert {view["encoding"]["y"]["title"] for view in scores["concat"]} == {"rmse ↓"}
     _, noises, odds = (scores["datasets"][view["data"]["name"]] for view in scores["concat"])
     assert len(noises) == len(board) == 7
     for row in noises:
-        assert row["score"] == board[row["name"]].score and row["x"] == board[row["name"]].value("exp.train.noise")
+        assert row["score"] == board[row["name"]].score and row["x"] == noise[row["name"]]
     assert {row["name"]: row["x"] for row in odds} == dict.fromkeys(board, "none") | {shop[1]["odd"]: "<b>"}
 
 
