@@ -165,7 +165,7 @@ def blended(runs: Sequence[Run], method: str) -> Blended:
         if len(parts) == 1:
             parts, part_of = numpy.arange(PARTS), random.permutation(rows) % PARTS
         fitting = _Fitting(average, samples, picked, experiment)
-        weights = fitting.weights(method, part_of[picked] >= 0)
+        weights = fitting.weights(method)
         by_part = [fitting.weights(method, part_of[picked] != part) for part in range(len(parts))]
         average = Average()
         for run, table, weight in zip(runs, _tables(runs), numpy.array(by_part)[part_of].T, strict=True):
@@ -181,12 +181,8 @@ def blended(runs: Sequence[Run], method: str) -> Blended:
         made_by=experiment.made_by,
     )
     made = Blended(recipe, average.table())
-    total = Average(is_rank=method == RANK)
     try:
-        for run, one in zip(runs, recipe.weights, strict=True):
-            total.add(mean_of([choose(run, None)]).table(), run.title, one)
-        require(bool(total.numbers), f"{runs[0].title} has no number in its test predictions")
-        made.test = total.table()
+        made.test = _test(runs, recipe)
     except Error as error:
         made.notes.append(f"no test predictions: {error}")
     if others := [run.title for run in runs if set(run.valid_ids.values()) != set(runs[0].valid_ids.values())]:
@@ -194,6 +190,15 @@ def blended(runs: Sequence[Run], method: str) -> Blended:
     if len({run.made_by for run in runs}) > 1:
         made.notes.append(f"not all runs were scored by the same function {runs[0].metric}")
     return made
+
+
+def _test(runs: Sequence[Run], recipe: Recipe) -> Columns:
+    """The test predictions of the runs, blended; an `Error` when one of them has none."""
+    total = Average(is_rank=recipe.method == RANK)
+    for run, weight in zip(runs, recipe.weights, strict=True):
+        total.add(mean_of([choose(run, None)]).table(), run.title, weight)
+    require(bool(total.numbers), f"{runs[0].title} has no number in its test predictions")
+    return total.table()
 
 
 def _require_alike(runs: Sequence[Run]) -> None:
@@ -254,8 +259,8 @@ class _Fitting:
         del table["fold"]
         return scores.score(name, metric, table)
 
-    def weights(self, method: str, rows: numpy.ndarray) -> numpy.ndarray:
-        """The weights that score best on some rows, (n,)."""
+    def weights(self, method: str, rows: Any = ...) -> numpy.ndarray:
+        """The weights that score best on all rows or some, (n,)."""
         sign = -1.0 if self.experiment.greater_is_better else 1.0
         count = len(next(iter(self.numbers.values())))
         found = FITTED[method](count, lambda weights: sign * self.score(weights, rows))
