@@ -463,19 +463,6 @@ def test_a_checkpoint_counts_when_it_is_on_the_disk(walk: str, monkeypatch: pyte
     assert all({f"state{number}", store.HISTORY} <= names for number, names in enumerate(counted, start=1))
 
 
-@pytest.mark.parametrize("distance", [1, 512])
-def test_words_that_changed_places_are_seen(tmp_path: Path, distance: int) -> None:
-    """Beside each other, and in one column of the table that is summed up."""
-    checkpoint = saved(tmp_path, lambda file: file.write_bytes(random.Random(0).randbytes(2**14)))
-    assert checkpoint.file is not None
-    content = bytearray(checkpoint.file.read_bytes())
-    there = slice(8 * distance, 8 * distance + 8)
-    content[:8], content[there] = content[there], content[:8]
-    checkpoint.file.write_bytes(content)
-    with pytest.raises(files.Broken, match="cut off or edited"):
-        Checkpoint(tmp_path, dict).find()
-
-
 def test_a_checkpoint_may_be_a_folder(tmp_path: Path) -> None:
     """As other trainers write them. It replaces a file, and is replaced; damage in any file is seen."""
 
@@ -496,17 +483,6 @@ def test_a_checkpoint_may_be_a_folder(tmp_path: Path) -> None:
         weights.rename(weights.with_name("others")) if damage == "rename" else weights.write_text("six")
         with pytest.raises(files.Broken):
             Checkpoint(copy, dict).find()
-
-
-@pytest.mark.parametrize("other", [1, 511, 512, 1024 * 128], ids=["beside", "row", "column", "part"])
-def test_two_words_that_changed_places_are_seen(tmp_path: Path, other: int) -> None:
-    state = os.urandom(2**21)
-    file = saved(tmp_path, lambda file: file.write_bytes(state)).file
-    assert file is not None
-    first, second = state[:8], state[8 * other : 8 * other + 8]
-    file.write_bytes(second + state[8 : 8 * other] + first + state[8 * other + 8 :])
-    with pytest.raises(files.Broken):
-        Checkpoint(tmp_path, dict).find()
 
 
 def test_a_write_that_leaves_nothing_is_one_line(tmp_path: Path) -> None:

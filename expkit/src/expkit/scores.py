@@ -45,7 +45,7 @@ def score(name: str, metric: Metric, predictions: Columns) -> float:
         raise Error(f"the metric {name} returns {kind} and not a number; fix it and run the command again")
     if not math.isfinite(value):
         raise Error(f"the metric {name} is {value} over {rows} rows; fix it and run the command again")
-    return value
+    return float(value)
 
 
 def fold_scores(name: str, metric: Metric, predictions: Columns) -> dict[int, float]:

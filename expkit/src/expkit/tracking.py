@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -55,8 +54,11 @@ class Tracking:
         fold, directory = fold_name(number), os.environ.get("WANDB_DIR") or str(output_dir())
         _set_aside(Path(directory, "wandb"), f"{run_id}-{fold}-")
         new_id = f"{run_id}-{fold}-{secrets.token_hex(2)}"
+        project = os.environ.get("WANDB_PROJECT")
+        with suppress(Error):  # a project that names none: the choice is W&B's
+            project = project or settings().get("wandb_project")
         arguments = {
-            "project": os.environ.get("WANDB_PROJECT") or _project_of_pyproject(),
+            "project": project,
             "group": self.group,
             "name": f"{self.group}/{fold}",
             "config": self.config | {"fold": fold if number is None else number},
@@ -174,7 +176,7 @@ def _set_aside(folder: Path, training: str) -> None:
 
     At half a row, which a killed process leaves, `wandb sync` ends, and uploads no other run either (wandb 0.31).
     """
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         for part in folder.glob(f"offline-run-*-{training}*"):
             part.rename(part.with_name(f"interrupted-{part.name}"))
 
@@ -184,13 +186,13 @@ def _open(**arguments: Any) -> Any:
     try:
         import wandb
 
-        settings = wandb.Settings(
+        options = wandb.Settings(
             silent=arguments["mode"] != "online",
             init_timeout=INIT_TIMEOUT,
             finish_timeout=FINISH_TIMEOUT,
             finish_timeout_raises=True,
         )
-        return wandb.init(**arguments, settings=settings)
+        return wandb.init(**arguments, settings=options)
     except Exception as error:
         _fail(error)
         return None
@@ -209,20 +211,10 @@ def _fail(error: Exception, run: Any = None) -> None:
     if isinstance(error, ConnectionError):  # W&B would miss its service process again: for the next fold, and at exit
         import wandb
 
-        with contextlib.suppress(Exception):
+        with suppress(Exception):
             wandb.teardown()
 
 
 def _brief(error: Exception) -> str:
     """The text of an error on one line; pydantic writes several."""
     return strip_control(" ".join(str(error).split()) or type(error).__name__)[:200]
-
-
-def _project_of_pyproject() -> str | None:
-    """`wandb_project` of `[tool.expkit]`; None, which leaves the choice to W&B, when it is not there."""
-    try:
-        project = settings().get("wandb_project")
-    except Error as error:
-        warn(f"no W&B project is known: {error}")
-        return None
-    return project if isinstance(project, str) else None
