@@ -354,28 +354,22 @@ def blend(runs: Sequence[Run], method: str, name: str | None = None) -> tuple[Ru
             return old, best, None
     started = time.monotonic()
     made = blended(runs, method)
+    return _write(runs, made, versions, config, started), best, made.notes
+
+
+def _write(runs: Sequence[Run], made: Blended, versions: Versions, config: dict[str, Any], started: float) -> Run:
+    """Write a blend as a new version of its run, which counts when it is whole."""
+    experiment = load_experiment(made.recipe.scored_by).experiment
     about: dict[str, Any] = {
         "experiment": BLENDS,
-        "run": name,
-        "metric": metric,
+        "run": versions.run,
+        "metric": next(iter(experiment.metrics)),
         "greater_is_better": experiment.greater_is_better,
         "n_folds": runs[0].n_folds,
         "config": config,
         "commands": [],
         "blend": asdict(made.recipe),
     }
-    return _write(versions, about, made, runs, experiment, started), best, made.notes
-
-
-def _write(
-    versions: Versions,
-    about: dict[str, Any],
-    made: Blended,
-    runs: Sequence[Run],
-    experiment: Experiment,
-    started: float,
-) -> Run:
-    """Write a blend as a new version of its run, which counts when it is whole."""
     data = {fold.result["data"] for run in runs for fold in run.done.values() if fold.result}
     maker = origin(["exp", *sys.argv[1:]], [])
     maker |= {"code": {}, "data": data.pop() if len(data) == 1 else None, "git": snapshot.take(code_root())}
@@ -386,7 +380,7 @@ def _write(
     files.make_folder(versions.parent)
     with ExitStack() as stack:
         with versions.locked():
-            folder = versions.make(about, yaml.safe_dump(about["config"], sort_keys=False, allow_unicode=True))
+            folder = versions.make(about, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
             stack.enter_context(versions.part(folder, "blend"))  # before `exp clean` can see that it is empty
         run_id = store.read_run(folder).id
         for number, table in parts.items():
