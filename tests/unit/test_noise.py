@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -171,13 +170,11 @@ def test_one_fold_and_several_seeds() -> None:
 # The board
 
 
-def said(*entries: Entry, tried: list[Entry] | None = None) -> list[str | None]:
-    """What the board says of entries, each of which has a name of its own."""
-    named = [entry(list(one.fold_scores.values()), name=f"001-one/{n}") for n, one in enumerate(entries)]
-    for mine, one in zip(named, entries, strict=True):
-        facts = {key: value for key, value in vars(one.run).items() if key not in ("title", "name")}
-        vars(mine.run).update(facts)
-    return [one.versus_best for one in against_best(named, tried)]
+def said(*entries: Entry) -> list[str | None]:
+    """What the board says of entries."""
+    for number, one in enumerate(entries):
+        one.run.title = str(number)  # type: ignore[misc]
+    return [one.versus_best for one in against_best(list(entries))]
 
 
 def test_which_runs_are_worse_than_the_best() -> None:
@@ -330,16 +327,6 @@ def test_any_metric_is_compared_with_few_calls() -> None:
     assert over_rows("auc", auc, [(old, new)], 1) == found, "the same runs, the same bytes"
     flipped = over_rows("auc", auc, [(new, old)], 1)
     assert (flipped.low, flipped.high) == pytest.approx((-found.high, -found.low))
-
-
-def test_a_busy_machine_gives_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However long each call takes."""
-    old, new = numbers(2000, 0.5, 0.52)
-    found = over_rows("rmse", rmse, [(old, new)], -1)
-    hours = itertools.count(step=3600.0)
-    for name in ("time", "monotonic", "perf_counter", "process_time"):
-        monkeypatch.setattr(time, name, lambda: next(hours))
-    assert over_rows("rmse", rmse, [(old, new)], -1) == found
 
 
 @pytest.mark.parametrize(

@@ -128,12 +128,8 @@ def test_columns_of_the_command_line(root: Path) -> None:
 
 
 def test_which_runs_are_within_noise_of_the_best(root: Path) -> None:
-    """By the scores of their folds; a run of other folds does not compare."""
-    scores = {"a": [0.9, 0.8, 0.85], "b": [0.895, 0.805, 0.84], "c": [0.5, 0.41, 0.44]}
+    scores = {"a": [0.9, 0.8, 0.85], "b": [0.895, 0.805, 0.84]}
     rows = [Entry((run_of(f"001-one/{name}", each),)) for name, each in scores.items()]
-    other = Entry((run_of("001-one/d", scores["c"], rows="other rows"),))
-    found = {one.run.name: one.versus_best for one in against_best([*rows, other])}
-    assert found == {"a": "best", "b": "could be noise", "c": "worse", "d": "not comparable"}
     assert "could be noise" in "".join(printed(against_best(rows), 80))
     command("exp.train.x=1").train()
     assert '"versus_best": "best"' in exp("board", "--noise", "--json") and "vs best" in exp("board", "--noise")
