@@ -293,6 +293,7 @@ import numpy as np
 import one.table
 import other.table
 import rules
+import whole
 from rules import half
 
 LIMIT = 9.0
@@ -349,7 +350,9 @@ helped.extra = 0.25
 def late(oof):
     import only_here
 
-    return only_here.ONLY + random.normal() * 0 + rules.SHARED.limit + one.table.value() + other.table.value()
+    alone = whole
+    tables = one.table.value() + other.table.value() + alone.WHOLE
+    return only_here.ONLY + random.normal() * 0 + rules.SHARED.limit + tables
 
 
 random = np.random.default_rng(0)
@@ -404,6 +407,7 @@ DEEP = "K = 1.0\n"
         ("late", "rules.py", "6.0", "7.0"),
         ("late", "one/constants.py", "1.0", "2.0"),
         ("late", "other/constants.py", "1.0", "2.0"),
+        ("late", "whole.py", "1.0", "2.0"),
     ],
 )
 def test_what_a_metric_uses_needs_no_training(
@@ -415,6 +419,7 @@ def test_what_a_metric_uses_needs_no_training(
     (folder / "rules.py").write_text(RULES)
     (folder / "deep.py").write_text(DEEP)
     (folder / "only_here.py").write_text("ONLY = 1.0\n")
+    (folder / "whole.py").write_text("WHOLE = 1.0\n")
     for package in ("one", "other"):
         (folder / package).mkdir()
         (folder / package / "table.py").write_text("from .constants import SIZE\n\n\ndef value():\n    return SIZE\n")

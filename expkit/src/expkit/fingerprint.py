@@ -220,10 +220,10 @@ class _Values:
     def of(self, value: Any) -> str:
         if type(value) in _PLAIN:
             return repr(value)
-        return self._once((value,), (), lambda: [_name(type(value)), *self._parts(value)])
+        return self._once((value,), lambda: [_name(type(value)), *self._parts(value)])
 
-    def _once(self, values: tuple[Any, ...], names: Iterable[str], parts: Callable[[], Iterable[str]]) -> str:
-        key = (*map(id, values), *names)
+    def _once(self, values: tuple[Any, ...], parts: Callable[[], Iterable[str]]) -> str:
+        key = tuple(map(id, values))
         if key not in self._known:
             self._known[key] = values, "a circle"
             self._known[key] = values, _hash(repr(list(parts())).encode(errors="replace"))
@@ -235,7 +235,7 @@ class _Values:
         if isinstance(value, type):
             return self._class(value)
         if isinstance(value, ModuleType):
-            return [value.__name__]
+            return self._defined(value) if is_own(value) else [value.__name__]
         if type(value) in (list, tuple):
             return map(self.of, value)
         if isinstance(value, set | frozenset):
@@ -289,7 +289,7 @@ class _Values:
         for each in _inner(code):  # made by `exec`, or its module has been executed again since
             yield from (each.co_name, str(each.co_code), str(each.co_names))
             yield from map(self.of, each.co_consts)
-            yield from self._named(each.co_names, {*each.co_names}, function.__globals__)
+            yield from self._named(each.co_names, function.__globals__)
 
     def _class(self, kind: type) -> Iterator[str]:
         yield _name(kind)
@@ -299,41 +299,47 @@ class _Values:
             own = [each for each in methods if isinstance(each, FunctionType) and each.__code__.co_filename == file]
             yield from map(self.of, own)
 
-    def _defined(self, module: ModuleType, name: str) -> Iterator[str]:
-        """The statements of a module that define a name."""
+    def _defined(self, module: ModuleType, name: str = "") -> Iterator[str]:
+        """The statements of a module that define a name; all when none is named."""
         source = SOURCES.get(module) or read_code(str(getattr(module, "__file__", ""))) or b""
-        for one in statements(source) or ():
-            if name in _binds(one) and not isinstance(one, _IMPORTS):
-                yield self._source(one, vars(module))
+        for node in statements(source) or ():
+            if not name or (name in _binds(node) and not isinstance(node, _IMPORTS)):
+                yield self._source(node, vars(module))
 
     def _source(self, node: ast.AST, namespace: Mapping[str, Any]) -> str:
         """Of a piece of code, with what its names mean in the module where it stands."""
-        inner = list(ast.walk(node))
-        plain = {each.id for each in inner if isinstance(each, ast.Name)}
-        dotted = {each.attr for each in inner if isinstance(each, ast.Attribute)}
-        imported = _imported([each for each in inner if isinstance(each, _IMPORTS)], namespace)
 
         def parts() -> Iterator[str]:
             yield ast.unparse(node)
-            yield from self._named(plain, dotted, namespace)
-            yield from self._named(imported.keys(), dotted, imported)
+            imports = [each for each in ast.walk(node) if isinstance(each, _IMPORTS)]
+            yield from self._named(_chains(node), {**namespace, **_imported(imports, namespace)})
 
-        return self._once((node, namespace), (), parts)
+        return self._once((node, namespace), parts)
 
-    def _named(self, names: Iterable[str], dotted: set[str], namespace: Mapping[str, Any]) -> Iterator[str]:
-        """What names mean in a module; of a module of the project, what those behind a dot mean in it."""
-        for name in sorted(set(names) & namespace.keys()):
-            value = namespace[name]
-            if isinstance(value, ModuleType) and is_own(value):
-                inner = functools.partial(self._named, dotted, dotted, vars(value))
-                yield f"{name}: {self._once((value,), sorted(dotted), inner)}"
-            elif isinstance(value, FunctionType | type | ModuleType) or _is_data(value):
-                yield f"{name}: {self.of(value)}"
-            else:  # it may change while it is used, as a generator of random numbers: known by what defines it
-                every = [(module, *pair) for module in list(SOURCES) for pair in list(vars(module).items())]
-                homes = [(module, key) for module, key, held in every if held is value]
-                found = {each for module, key in homes for each in self._defined(module, key)}
-                yield f"{name}: {sorted(found) or self.of(value)}"
+    def _named(self, chains: Iterable[str], namespace: Mapping[str, Any]) -> Iterator[str]:
+        """What names, and those behind their dots, mean in a module."""
+        for chain in sorted(chains):
+            names, (first, *rest) = namespace, chain.split(".")
+            while rest and isinstance(module := names.get(first), ModuleType) and is_own(module):
+                names, (first, *rest) = vars(module), rest
+            if first in names:
+                yield f"{chain}: {self._meant(names[first])}"
+
+    def _meant(self, value: Any) -> str:
+        if isinstance(value, FunctionType | type | ModuleType) or _is_data(value):
+            return self.of(value)
+        # it may change while it is used, as a generator of random numbers: what defines it, does not
+        every = [(module, *pair) for module in list(SOURCES) for pair in list(vars(module).items())]
+        homes = [(module, key) for module, key, held in every if held is value]
+        return repr(sorted({each for module, key in homes for each in self._defined(module, key)}) or self.of(value))
+
+
+def _chains(node: ast.AST) -> set[str]:
+    """The names in a piece of code, each with those behind its dots: `rules.table.K`."""
+    nodes = [each for each in ast.walk(node) if isinstance(each, ast.Name | ast.Attribute)]
+    inner = {id(each.value) for each in nodes if isinstance(each, ast.Attribute)}
+    texts = {ast.unparse(each) for each in nodes if id(each) not in inner}
+    return {text for text in texts if text.replace(".", "").isidentifier()}
 
 
 def _is_data(value: Any) -> bool:
