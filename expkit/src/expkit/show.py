@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import sys
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 
@@ -19,7 +18,7 @@ from expkit.frames import Points, points_of
 from expkit.notes import format_note
 from expkit.project import display_path
 from expkit.rundir import changes_since
-from expkit.scores import is_current
+from expkit.scores import is_current, submission_summary
 from expkit.store import SUBMISSION, Recipe, Run, folder_of, read_run
 
 WIDEST = 60  # characters of a sparkline
@@ -148,9 +147,8 @@ def show_run(console: Console, run: Run) -> None:
     if about["folds"]:
         console.print(_fold_table(list(about["scores"]), about["folds"]))
     show_blend(console, run)
-    if full := about["full"]:
-        made = full["submission"] and f"predictions of the test set: {display_path(Path(full['submission']))}"
-        line(made or f"trained on all rows, without fold.save_submission(...): {display_path(Path(full['folder']))}")
+    if about["full"] and run.full:
+        line(submission_summary(run.full))
     if origin := about["origin"]:
         git = origin["git"]
         commit = git and f"commit {git['commit'][:12] or 'none yet'}{' and changes' if git['dirty'] else ''}"
