@@ -26,7 +26,7 @@ from expkit.errors import Error, NotFound, require, score_text, text, warn
 from expkit.files import listed, make_folder, read_bytes, regular
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, notes_dir, output_dir
 from expkit.store import Run, find_run, read_run, read_run_info, run_folders
-from expkit.store.records import Number, RunInfo, checker
+from expkit.store.records import Number, RunInfo, fits
 
 LARGEST = 16 * 2**20  # bytes of a file: a hundred thousand notes
 
@@ -108,7 +108,7 @@ def _line(text: str) -> dict[str, Any] | None:
         line = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return line if checker(Line)(line) else None
+    return line if fits(line, Line) else None
 
 
 def _run_of(experiment: str, line: Mapping[str, Any], trained: Callable[[str], list[RunInfo]]) -> str:
@@ -141,7 +141,7 @@ def add_note(title: str, said: Mapping[str, Any], folder: Path | None = None) ->
     """
     experiment, _, run = title.partition("/")
     line = {"run": run, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **said}
-    require(checker(Line)(line), f"{title}: this cannot be noted: {dict(said)}")
+    require(fits(line, Line), f"{title}: this cannot be noted: {dict(said)}")
     file = (folder or notes_dir()) / f"{experiment}.jsonl"
     make_folder(file.parent)
     text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"

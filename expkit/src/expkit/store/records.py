@@ -141,7 +141,7 @@ class Result(TypedDict):
     environment: Text
     packages: Text
     files: dict[str, Annotated[list[Any], lambda state: len(state) == 3]]  # bytes, time, hash of what is needed
-    earlier: NotRequired[list[dict[Literal["code", "data"], Any]]]
+    earlier: NotRequired[list[dict[str, Any]]]  # code and data, of processes before that had others
     checksum: str
 
 
@@ -181,40 +181,38 @@ class DataFiles(TypedDict):
 # Whether a file fits
 
 
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value that was JSON is of a type; of a dataclass, whether one could be made of a dict."""
+    return bool(_check(kind)(value))
+
+
 @cache
-def checker(kind: Any) -> Callable[[Any], Any]:
-    """What says whether a value that was JSON is of a type; of a dataclass, whether it could be made of a dict."""
+def _check(kind: Any) -> Callable[[Any], Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return lambda value: True
-    if kind is float:
-        return lambda value: type(value) in (int, float)
     if typing.is_typeddict(kind) or is_dataclass(kind):
         hints = typing.get_type_hints(kind, include_extras=True)
-        fields = {name: checker(hint) for name, hint in hints.items()}
+        checks = {name: _check(hint) for name, hint in hints.items()}
         needed = {name for name, hint in hints.items() if typing.get_origin(hint) is not NotRequired}
         return lambda value: (
             type(value) is dict
             and needed <= value.keys()
-            and all(fits(value[name]) for name, fits in fields.items() if name in value)
+            and all(check(value[name]) for name, check in checks.items() if name in value)
         )
-    if origin is Literal:
-        return lambda value: type(value) is str and value in arguments
-    if origin is NotRequired:
-        return checker(arguments[0])
     if origin is Annotated:
-        is_of_type, fits = checker(arguments[0]), arguments[1]
-        return lambda value: is_of_type(value) and fits(value)
+        is_of_type, more = _check(arguments[0]), arguments[1]
+        return lambda value: is_of_type(value) and more(value)
     if origin is dict:
-        key, item = map(checker, arguments)
-        return lambda value: type(value) is dict and all(map(key, value)) and all(map(item, value.values()))
+        item = _check(arguments[1])
+        return lambda value: type(value) is dict and all(map(item, value.values()))
     if origin in (list, tuple):
-        item = checker(arguments[0])
+        item = _check(arguments[0])
         return lambda value: type(value) is list and all(map(item, value))
-    if arguments:  # a union
-        options = [checker(option) for option in arguments]
+    if origin is Literal:
+        return lambda value: value in arguments
+    if arguments:  # a union, or NotRequired
+        options = [_check(one) for one in arguments]
         return lambda value: any(option(value) for option in options)
-    return lambda value: type(value) is kind
+    return lambda value: kind is Any or type(value) is kind or (kind is float and type(value) is int)
 
 
 Kind = TypeVar("Kind")
@@ -224,7 +222,7 @@ def read_checked(file: str | Path, kind: type[Kind], problems: list[str], larges
     """The content of a file of a run; None when there is none, or when it does not fit, which is a problem."""
     try:
         content = files.read_json(file, largest)
-        if content is None or checker(kind)(content):  # type: ignore[arg-type]
+        if content is None or fits(content, kind):
             return cast(Kind, content)
         reason = "its values do not fit"
     except Broken as error:
@@ -254,9 +252,9 @@ def _made(kind: type[Kind], values: dict[str, Any]) -> Kind:
 
 def _is_recipe(blend: dict[str, Any]) -> bool:
     """Whether it fits, with a weight for each of its runs."""
-    if not checker(Recipe)(blend):
-        return False
-    return all(len(weights) == len(blend["parents"]) for weights in (blend["weights"], *blend["by_part"].values()))
+    return fits(blend, Recipe) and all(
+        len(weights) == len(blend["parents"]) for weights in (blend["weights"], *blend["by_part"].values())
+    )
 
 
 # A fold
