@@ -404,9 +404,9 @@ def find_sample(named: Sequence[str] | None, what: str, table: Columns, is_said:
         Error: there is more than one, or it cannot be read.
     """
     listed = [Path(path) for _, path in input_files(named or None)]
-    found = [path for path in listed if path.name == SAMPLE]
-    found = found or sorted({path.with_name(SAMPLE) for path in listed if os.path.isfile(path.with_name(SAMPLE))})
-    samples = [Sample(file, tables.read_csv(file)) for file in found]
+    found = {path for path in listed if path.name == SAMPLE}
+    found = found or {path.with_name(SAMPLE) for path in listed if os.path.isfile(path.with_name(SAMPLE))}
+    samples = [Sample(file, tables.read_csv(file)) for file in sorted(found)]
     if named is not None and not named:
         ids = next(iter(table.values()))
         others, samples = samples, [one for one in samples if one.header == list(table) or one.is_for(ids)]
