@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import EXP, Completed, call, commit_all
+from conftest import EXP, ROOT, Completed, call, commit_all
 from helpers import environment_of
 from light import CONFIG
 from test_help import RUN_ALL
@@ -139,7 +139,7 @@ def test_six_ideas_with_the_commands_alone(agent: Agent) -> None:
 
 def test_the_keys_that_are_documented(agent: Agent) -> None:
     """Each is there, and none is missing from the list: of every command, as AGENTS.md has it."""
-    told = (agent.project / "AGENTS.md").read_text()
+    told = (ROOT / "template/AGENTS.md").read_text()
     documented = {
         found[1]: re.findall(r"`([\w.]+)`", re.split("; each|: each |, other metrics", found[2])[0])
         for found in re.finditer(r"^\| `(\w+)` \| (.*) \|$", told, re.M)
