@@ -104,8 +104,9 @@ def test_a_public_name_is_explained(name: str) -> None:
     methods = [value for key, value in vars(thing).items() if key[0] != "_"] if inspect.isclass(thing) else []
     for each in [thing, *(value for value in methods if inspect.isfunction(value) or isinstance(value, property))]:
         assert each.__doc__ and re.match(r'[A-Z" ]', each.__doc__), each
-    made_by_us = issubclass(thing, expkit.Fold | expkit.Error | Enum) if inspect.isclass(thing) else False
-    if not made_by_us and thing.__module__ != "expkit.config":
+    keys = expkit.Config | expkit.ExpConfig | expkit.RuntimeConfig | expkit.SplitConfig
+    made_by_us = issubclass(thing, expkit.Fold | expkit.Error | Enum | keys) if inspect.isclass(thing) else False
+    if not made_by_us:
         assert explained(thing) == []
     for method in filter(inspect.isfunction, methods):
         assert explained(method) == [], method

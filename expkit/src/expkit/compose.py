@@ -29,22 +29,8 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import BooleanNode, DictConfig, OmegaConf, StringNode, ValidationError, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from expkit.config import (
-    DEFAULT,
-    Config,
-    Groups,
-    Loaded,
-    check,
-    check_bounds,
-    chosen,
-    container,
-    file_of,
-    flat,
-    hints,
-    load_experiment,
-    name_folds,
-    own_store,
-)
+from expkit import config
+from expkit.config import Config, Groups, Loaded, check_bounds, container, flat, hints, load_experiment
 from expkit.errors import Error, NotFound, chain, described, require
 from expkit.project import display_path, output_dir
 
@@ -218,7 +204,7 @@ def registered(loaded: Loaded, callback: str | None = None, manual: str | None =
         manual: what `--help` prints.
     """
     Plugins.instance().register(PresetsPath)
-    with own_store(loaded.store) as repository:
+    with config.own_store(loaded.store) as repository:
         store_config("schema", loaded.experiment.Config)
         store_config("default", {}, group="exp")
         store_config("expkit", _LOGGING, group="hydra/hydra_logging")
@@ -264,19 +250,19 @@ def typed(cfg: DictConfig, loaded: Loaded) -> Any:
     schema = loaded.experiment.Config
     try:
         check_bounds(cfg, schema, "", OmegaConf.get_type)  # before any __post_init__ computes with the values
-        config = OmegaConf.to_object(cfg)
+        made = OmegaConf.to_object(cfg)
     except Exception as error:
         raise_readable(error)
-    if not isinstance(config, schema):
+    if not isinstance(made, schema):
         raise Error("config.yaml must begin with 'defaults: [schema, _self_, exp: default]', in this order")
-    require(isinstance(config, Config), f"class {schema.__name__} in train.py must derive from expkit.Config")
-    assert isinstance(config, Config)
-    check(config.exp)
-    name_folds(config.exp)
-    known = flat(config)
+    require(isinstance(made, Config), f"class {schema.__name__} in train.py must derive from expkit.Config")
+    assert isinstance(made, Config)
+    config.check(made.exp)
+    config.name_folds(made.exp)
+    known = flat(made)
     for key in flat(container(cfg)):
         require(key in known, f"there is no key {key}: a new key needs a field in the dataclasses of train.py")
-    return config
+    return made
 
 
 def load_config(experiment: str, overrides: Sequence[str] = ()) -> Any:
@@ -343,14 +329,14 @@ def from_values(loaded: Loaded, values: dict[str, Any]) -> Any:
     return typed(merged, loaded)
 
 
-def print_config(config: object) -> None:
+def print_config(values: object) -> None:
     """Print a configuration as YAML, and nothing else, on stdout."""
-    print(OmegaConf.to_yaml(container(config)), end="")
+    print(OmegaConf.to_yaml(container(values)), end="")
 
 
 def require_files(folder: Path, overrides: Sequence[str]) -> None:
     """Raise an `Error` when what a command line composes is a folder, a pipe or a device: Hydra would wait for it."""
-    for file in (file_of(folder, name) for name in (DEFAULT, chosen(overrides))):
+    for file in (config.file_of(folder, name) for name in (config.DEFAULT, config.chosen(overrides))):
         is_file = os.path.isfile(file) or not os.path.lexists(file)
         require(is_file, f"{display_path(file)} is not a file, or leads to none")
 
@@ -500,7 +486,7 @@ def _instead_of_key(written: str, origin: OmegaConfBaseException, groups: Groups
         if schema in classes.values() and has:
             return f": {name} belongs to {' and '.join(has)}: {_choose(group, parent, has[0])}"
     root = origin.parent_node._get_root() if origin.parent_node is not None else {}
-    found = keys_named(written, root) or keys_named(name, root)
+    found = _keys_named(written, root) or _keys_named(name, root)
     if found == [key]:
         return " with dots: each of its parts is a key on a line of its own, the inner ones indented"
     if found:
@@ -508,9 +494,9 @@ def _instead_of_key(written: str, origin: OmegaConfBaseException, groups: Groups
     return _instead(name, hints(schema) if is_dataclass(schema) else [], f"{parent}." if parent else "")
 
 
-def keys_named(name: str, config: Any) -> list[str]:
+def _keys_named(name: str, root: Any) -> list[str]:
     """The keys of a configuration that end with `name`, as exp.train.learning_rate does with learning_rate."""
-    values = OmegaConf.to_container(config.exp, resolve=False) if "exp" in config else {}
+    values = OmegaConf.to_container(root.exp, resolve=False) if "exp" in root else {}
     ends = (re.match(rf"(.+\.)?{re.escape(name)}(?=\.|$)", key) for key in flat({"exp": values}))
     return sorted({end[0] for end in ends if end}, key=lambda key: (len(key), key))
 

@@ -11,7 +11,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from enum import Enum
 from pathlib import Path, PurePath
 from types import NoneType, UnionType
@@ -572,11 +572,11 @@ def name_of(folder: Path, parameter_set: str) -> str | None:
     Args:
         folder: of the experiment.
     """
-    text = _text(file_of(folder, parameter_set))
+    text = text_of(file_of(folder, parameter_set))
     is_whole = parameter_set == DEFAULT or re.match(r"(\s*#.*\n)*\s*#\s*@package\s+_global_", text)
     try:
         node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (ValueError, yaml.YAMLError, RecursionError):  # the concern of whoever wants to run it
+    except (ValueError, yaml.YAMLError, RecursionError):
         return None
     for key in ["exp", "name"] if is_whole else ["name"]:
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
@@ -598,7 +598,7 @@ def refuse_shared_name(folder: Path, parameter_set: str | None, name: str) -> No
     others = [other for other in parameter_sets(folder) if other != parameter_set]
     sharing = [] if parameter_set is None else [file_of(folder, parameter_set)]
     for other in others:
-        if name in _text(file_of(folder, other)) and name_of(folder, other) == name:  # most need no parser
+        if name in text_of(file_of(folder, other)) and name_of(folder, other) == name:  # most need no parser
             sharing.append(file_of(folder, other))
     if len(sharing) > 1:
         mine, other_file = map(display_path, sharing[:2])
@@ -613,7 +613,8 @@ def file_of(folder: Path, parameter_set: str) -> Path:
     return folder / ("config.yaml" if parameter_set == DEFAULT else f"exp/{parameter_set}.yaml")
 
 
-def _text(file: Path) -> str:
+def text_of(file: Path) -> str:
+    """The text of a file; "" where it cannot be read, which is the concern of whoever wants to run it."""
     try:
         return read_bytes(file).decode()
     except (OSError, ValueError):
@@ -687,11 +688,14 @@ def defaults_of(config: object) -> Any:
         value = getattr(config, item.name)
         if is_dataclass(value):
             found[item.name] = defaults_of(value)
-        elif item.default is not MISSING:
-            found[item.name] = container(item.default)
-        elif item.default_factory is not MISSING:
-            found[item.name] = container(item.default_factory())
+        elif (default := default_of(item)) is not MISSING:
+            found[item.name] = container(default)
     return found
+
+
+def default_of(item: Field[Any]) -> Any:
+    """The default of a field of a dataclass; `MISSING`: it has none."""
+    return item.default_factory() if item.default_factory is not MISSING else item.default
 
 
 def same(old: object, new: object) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import io
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import re
 import shutil
 import sys
 import textwrap
+import tokenize
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -27,19 +29,8 @@ from typing import Annotated, Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from expkit import code, files
-from expkit.config import (
-    Config,
-    Groups,
-    Loaded,
-    alternatives,
-    bounds,
-    container,
-    hints,
-    in_words,
-    parameter_sets,
-    plain_type,
-)
+from expkit import code, config, files
+from expkit.config import Config, Groups, Loaded, alternatives, bounds, hints, plain_type
 from expkit.errors import described, warn
 from expkit.project import code_root
 
@@ -57,11 +48,8 @@ def keep(loaded: Loaded, even_if_current: bool = False) -> None:
 
     What only editors read stops no training: an error is a warning; and it takes no time where nothing has changed.
     """
-    try:
-        config = (loaded.folder / "config.yaml").read_text(encoding="utf-8")
-    except (OSError, ValueError):  # Hydra says so
-        config = ""
-    is_kept = f"{NAMED}{code.SCHEMAS}/" in config or (loaded.folder / code.SCHEMAS).is_dir()
+    text = config.text_of(loaded.folder / "config.yaml")
+    is_kept = f"{NAMED}{code.SCHEMAS}/" in text or (loaded.folder / code.SCHEMAS).is_dir()
     # a Config of another class: the command is about to say so
     if is_kept and issubclass(loaded.experiment.Config, Config) and (even_if_current or not _is_current(loaded)):
         try:
@@ -156,46 +144,43 @@ _SIMPLE: Mapping[Any, Schema] = {
 }
 
 
-def of_class(cls: type, given: Any = None, groups: Groups | None = None, above: tuple[type, ...] = ()) -> Schema:
+def of_class(cls: type, value: Any = None, groups: Groups | None = None, above: tuple[type, ...] = ()) -> Schema:
     """A mapping with the keys of a dataclass, and no others.
 
     Args:
-        given: an object of it, whose values are the defaults; None: those of the fields.
+        value: an object of it, whose values are the defaults; None: those of the fields.
         groups: as of `Experiment`: where a class is chosen, the keys of each are taken.
         above: the classes that this one is part of; what is one of them again is taken as anything.
     """
     texts, properties = comments(cls), {}
     for item in fields(cls):
-        kind, text = hints(cls)[item.name], texts.get(item.name, "")
-        value = _default(item) if given is None else getattr(given, item.name)
-        one = plain_type(kind)
-        if not _is_class(one):
-            default = {} if value in (MISSING, OPEN, None) else {"default": _plain(value)}
-            words = type_in_words(kind) + ("" if value in (MISSING, OPEN) else f" = {json.dumps(_plain(value))}")
-            schema, text = of_type(kind) | default, "\n\n".join(filter(None, [text, words]))
-        elif one in (*above, cls):
-            schema = {}
+        kind = hints(cls)[item.name]
+        default = getattr(value, item.name) if isinstance(value, cls) else config.default_of(item)
+        schema, text = of_type(kind, default, groups, (*above, cls)), texts.get(item.name, "")
+        if _is_class(plain_type(kind)):
+            text = text or docstring(plain_type(kind))
         else:
-            given_class, given_value = (type(value), value) if _is_class(type(value)) else (one, None)
-            chosen = [each for classes in choices(kind, groups or {}).values() for each in classes.values()]
-            keys = [of_class(each, None, groups, (*above, cls)) for each in chosen]
-            keys = keys or [of_class(given_class, given_value, groups, (*above, cls))]
-            # below anyOf: beside `type`, an editor that completes the name of the class would write all its defaults
-            schema, text = _SIMPLE[dict] | {"anyOf": keys}, text or docstring(one)
-            schema = {"anyOf": [schema, {"type": "null"}]} if NoneType in alternatives(kind) else schema
+            text = "\n\n".join(filter(None, [text, type_in_words(kind)]))
+            if default not in (MISSING, OPEN, None):
+                schema["default"] = default if isinstance(default, str) else config.container(default)
         properties[item.name] = ({"description": text} if text else {}) | schema
     return {"properties": properties, "additionalProperties": False}
 
 
-def of_type(kind: Any) -> Schema:
-    """What stands for a type; of one that nobody knows here, anything."""
+def of_type(kind: Any, value: Any = None, groups: Groups | None = None, above: tuple[type, ...] = ()) -> Schema:
+    """What stands for a type; of one that nobody knows here, anything. The arguments are as of `of_class`."""
     some, origin, inner = alternatives(kind), typing.get_origin(kind) or kind, typing.get_args(kind)
     if len(some) > 1:
-        return {"anyOf": [of_type(one) for one in some]}
+        return {"anyOf": [of_type(one, value, groups, above) for one in some]}
     if origin is Annotated:
         return of_type(inner[0]) | {one.keyword: one.limit for one in bounds(kind) if math.isfinite(one.limit)}
+    if kind in above:
+        return {}
     if _is_class(kind):
-        return _SIMPLE[dict] | {"anyOf": [of_class(kind)]}
+        chosen = [one for classes in choices(kind, groups or {}).values() for one in classes.values()]
+        classes = chosen or [type(value) if isinstance(value, kind) else kind]
+        # below anyOf: beside `type`, an editor that completes the name of the class would write all its defaults
+        return _SIMPLE[dict] | {"anyOf": [of_class(one, value, groups, above) for one in classes]}
     if origin in (list, tuple):
         return _SIMPLE[list] | ({"items": of_type(inner[0])} if inner else {})
     if origin is dict:
@@ -231,7 +216,7 @@ def type_in_words(kind: Any) -> str:
         return ", or ".join([*words, "null"] if NoneType in some else words)
     origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
     if origin is Annotated:
-        return ", ".join(filter(None, [type_in_words(inner[0]), in_words(bounds(kind))]))
+        return ", ".join(filter(None, [type_in_words(inner[0]), config.in_words(bounds(kind))]))
     if origin in (list, tuple, dict):
         name = "dict" if origin is dict else "list"
         return f"{name} of {type_in_words(inner[-1 if origin is dict else 0])}" if inner else name
@@ -253,47 +238,24 @@ def _is_class(kind: Any) -> bool:
     return is_dataclass(kind) and isinstance(kind, type)
 
 
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, str) else container(value)
-
-
-def _default(item: Any) -> Any:
-    return item.default_factory() if item.default_factory is not MISSING else item.default
-
-
 # Comments in the source
 
 
 def comments(cls: type) -> dict[str, str]:
     """What the source says about each field of a dataclass, inherited ones too, or each member of an Enum.
 
-    That is the text below the field, else the comment beside it, else the comments above it.
+    That is the text below the field, else the comment at its end.
     """
     found: dict[str, str] = {}
     for one in reversed(cls.__mro__):
         if is_dataclass(one) or issubclass(one, Enum):
-            lines, nodes = _source(one.__module__)
-            node = nodes.get(one.__qualname__.rpartition(".")[2])
+            classes, beside = _source(one.__module__)
+            node = classes.get(one.__qualname__.rpartition(".")[2])
             for part, after in zip(node.body, [*node.body[1:], None], strict=True) if node else ():
                 target = part.targets[0] if isinstance(part, ast.Assign) else getattr(part, "target", None)
-                if isinstance(target, ast.Name) and (text := _below(after) or _comment(lines, part)):
+                if isinstance(target, ast.Name) and (text := _below(after) or beside.get(part.end_lineno or 0)):
                     found[target.id] = text
     return found
-
-
-def _source(module: str) -> tuple[list[str], dict[str, ast.ClassDef]]:
-    """The lines and the classes of a module as it was executed; none when it has no source."""
-    try:
-        loaded = sys.modules[module]
-        return _parsed(code.SOURCES[loaded].decode() if loaded in code.SOURCES else inspect.getsource(loaded))
-    except (KeyError, OSError, TypeError, SyntaxError, ValueError):
-        return [], {}
-
-
-@functools.lru_cache(maxsize=64)
-def _parsed(text: str) -> tuple[list[str], dict[str, ast.ClassDef]]:
-    classes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
-    return text.splitlines(), {node.name: node for node in reversed(classes)}  # those at the top come first
 
 
 def _below(part: ast.stmt | None) -> str:
@@ -302,20 +264,23 @@ def _below(part: ast.stmt | None) -> str:
     return ""
 
 
-def _comment(lines: list[str], part: ast.stmt) -> str:
-    beside = lines[(part.end_lineno or 1) - 1].encode()[part.end_col_offset or 0 :].decode().lstrip()
-    if beside.startswith("#") and (text := _without_marks(beside)):
-        return text
-    first = last = part.lineno - 1
-    while first and lines[first - 1].startswith(" " * part.col_offset + "#"):
-        first -= 1
-    return " ".join(filter(None, map(_without_marks, lines[first:last])))
+def _source(module: str) -> tuple[dict[str, ast.ClassDef], dict[int, str]]:
+    """The classes of a module, as it was executed, by their names, and its comments by their lines."""
+    try:
+        loaded = sys.modules[module]
+        return _parsed(code.SOURCES[loaded].decode() if loaded in code.SOURCES else inspect.getsource(loaded))
+    except (KeyError, OSError, TypeError, SyntaxError, ValueError):  # it has no source
+        return {}, {}
 
 
-def _without_marks(comment: str) -> str:
-    """A comment without its #, and without notes for tools."""
-    text = re.sub(r"\s*#?\s*\b(noqa|type:|pyright:|mypy:|pylint:|ruff:|fmt:|pragma:).*", "", comment)
-    return text.strip().lstrip("#").strip()
+@functools.lru_cache(maxsize=64)
+def _parsed(text: str) -> tuple[dict[str, ast.ClassDef], dict[int, str]]:
+    classes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    written = {token.start[0]: token.string for token in tokens if token.type == tokenize.COMMENT}
+    for_tools = re.compile(r"\s*#?\s*\b(noqa|type:|pyright:|mypy:|pylint:|ruff:|fmt:|pragma:).*")
+    comments = {line: for_tools.sub("", comment).strip().lstrip("#").strip() for line, comment in written.items()}
+    return {node.name: node for node in reversed(classes)}, comments  # of two of a name, the one at the top
 
 
 # --help
@@ -327,29 +292,29 @@ _FLAGS = [
 _MOST = 32  # columns of `key=value`; a longer one has a line of its own
 
 
-def manual(loaded: Loaded, config: DictConfig) -> str:
+def manual(loaded: Loaded, composed: DictConfig) -> str:
     """The text of `--help`: how it is called, and every key with its value, type and comment.
 
     Args:
-        config: as it is composed for this command.
+        composed: the configuration of this command.
     """
     about = (code.load(loaded.name).__doc__ or loaded.name).strip()
-    sets = parameter_sets(loaded.folder)[1:]
+    sets = config.parameter_sets(loaded.folder)[1:]
     some = sets if len(sets) <= 20 else [*sets[:3], "...", sets[-1]]
     rows = [("exp=NAME", f"a parameter set, a file in exp/: {', '.join(some)}")] if sets else []
     now = "KEY=VALUE sets a key. Their values now, from train.py, config.yaml and this command:"
-    keys = _table([*rows, *_rows(config, "", loaded.experiment.groups)])
+    keys = _table([*rows, *_rows(composed, "", loaded.experiment.groups)])
     return f"{about}\n\n{now}\n\n{keys}\n\n{_table(_FLAGS)}"
 
 
-def _rows(config: DictConfig, above: str, groups: Groups) -> Iterator[tuple[str, str]]:
+def _rows(composed: DictConfig, above: str, groups: Groups) -> Iterator[tuple[str, str]]:
     """Each key below a part of a configuration, and what it is."""
-    cls: Any = OmegaConf.get_type(config)
-    plain, texts = OmegaConf.to_container(config, resolve=False, enum_to_str=True), comments(cls)
+    cls: Any = OmegaConf.get_type(composed)
+    plain, texts = OmegaConf.to_container(composed, resolve=False, enum_to_str=True), comments(cls)
     assert isinstance(plain, dict)
     for name, kind in hints(cls).items():
         key, value = f"{above}{name}", plain[name]
-        inner = config[name] if isinstance(value, dict) else None
+        inner = composed[name] if isinstance(value, dict) else None
         for group, classes in choices(kind, groups).items():
             now = next((each for each, one in classes.items() if one is OmegaConf.get_type(inner)), "???")
             at = group if key == f"exp.{group}" else f"{group}@{key}"
