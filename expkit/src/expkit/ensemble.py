@@ -176,7 +176,7 @@ def blended(runs: Sequence[Run], method: str) -> Blended:
         parents=tuple(map(_parent, runs)),
         weights=tuple(weights.tolist()),
         by_part={str(part): one.tolist() for part, one in zip(parts, by_part, strict=True)},
-        flattering=fitting.score(weights) if fitting else None,
+        in_sample_score=fitting.score(weights) if fitting else None,
         fitted_on=len(picked) if fitting else None,
         made_by=experiment.made_by,
     )

@@ -1,4 +1,4 @@
-"""The folder of a run that a command works in: which version, what is done in it, and who holds it."""
+"""Picks or creates the folder of a run that a command works in, and says what has changed since a training."""
 
 from __future__ import annotations
 
@@ -274,13 +274,14 @@ class RunDir:
         if self.debug:
             return None
         if not self.replaces:
-            counting = self.versions.current()
-            return counting if counting is not None and self._holds_this(counting) else None
+            current = self.versions.current()
+            return current if current is not None and self._holds_this(current) else None
         for folder in reversed(self.versions.all()):
             info = store.read_run_info(folder)
-            later = store.version_number(folder) > self._base
-            mine = info is not None and (later or self.command in info["commands"])
-            if mine and info and not self._differences(info) and self._is_of_this_code(folder):
+            if info is None or self._differences(info):
+                continue
+            is_mine = store.version_number(folder) > self._base or self.command in info["commands"]
+            if is_mine and self._is_of_this_code(folder):
                 return folder
         return None
 

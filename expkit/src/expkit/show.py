@@ -67,7 +67,7 @@ def blend_metadata(recipe: Recipe) -> dict[str, Any]:
     """What a blend is made of, as JSON has it."""
     weights = {one.run: weight for one, weight in zip(recipe.parents, recipe.weights, strict=True)}
     about = {"method": recipe.method, "weights": weights, "by_part": recipe.by_part}
-    return about | {"fitted_on": recipe.fitted_on, "in_sample_score": recipe.flattering}
+    return about | {"fitted_on": recipe.fitted_on, "in_sample_score": recipe.in_sample_score}
 
 
 def _full(run: Run) -> dict[str, Any] | None:
@@ -193,10 +193,10 @@ def show_blend(console: Console, run: Run) -> None:
         return
     how = "each fold with weights fitted on the others" if recipe.fitted_on else "no weights are fitted"
     console.print(text(f"{run.metric} {score_text(run.score, run.std)}: {how}"), soft_wrap=True)
-    if recipe.flattering is not None:
+    if recipe.in_sample_score is not None:
         rows = "" if recipe.fitted_on == run.rows else f" (on {recipe.fitted_on} of {run.rows} rows)"
         said = f"in-sample (optimistic), with weights fitted on all folds{rows}"
-        console.print(text(f"{run.metric} {score_text(recipe.flattering)}: {said}"), soft_wrap=True)
+        console.print(text(f"{run.metric} {score_text(recipe.in_sample_score)}: {said}"), soft_wrap=True)
 
 
 # Learning curves

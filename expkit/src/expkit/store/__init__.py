@@ -118,7 +118,7 @@ class Run:
     @functools.cached_property
     def recipe(self) -> Recipe | None:
         """How a blend was made; None: the run is no blend."""
-        return recipe_of(self.info) if self.info else None
+        return recipe_of(self.info["blend"]) if self.info and "blend" in self.info else None
 
     @property
     def scored_by(self) -> str:

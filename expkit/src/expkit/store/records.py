@@ -83,7 +83,7 @@ class Recipe:
         parents: the runs that it is made of.
         weights: of each parent, as fitted on all rows.
         by_part: those that the out-of-fold rows of a fold were predicted by, by the fold.
-        flattering: the score of `weights` by the rows that they were fitted on; None where none were fitted.
+        in_sample_score: the score of `weights` by the rows that they were fitted on; None where none were fitted.
         made_by: what the metrics did, as hashes by name.
     """
 
@@ -92,7 +92,7 @@ class Recipe:
     parents: tuple[Parent, ...]
     weights: tuple[Number, ...]
     by_part: dict[str, list[Number]]
-    flattering: Number | None
+    in_sample_score: Number | None
     fitted_on: int | None
     made_by: dict[str, Any]
 
@@ -111,7 +111,7 @@ class RunInfo(TypedDict):
     started: Text
     commands: list[Text]  # the ids of those that work on it
     same_as: NotRequired[Text | None]  # the id of the version before, when that has the same configuration
-    blend: NotRequired[Annotated[dict[str, Any], lambda blend: _is_recipe(blend)]]  # of which `recipe_of` makes one
+    blend: NotRequired[Annotated[dict[str, Any], lambda blend: recipe_of(blend)]]  # of which `recipe_of` makes one
 
 
 class Git(TypedDict):
@@ -238,23 +238,19 @@ def read_run_info(folder: Path) -> RunInfo | None:
     return read_checked(folder / RUN, RunInfo, [])
 
 
-def recipe_of(info: RunInfo) -> Recipe | None:
-    """How a blend was made, as its `run.json` says; None: the run is no blend."""
-    if "blend" not in info:
+def recipe_of(blend: dict[str, Any]) -> Recipe | None:
+    """How a blend was made, as its `run.json` says; None: it does not fit."""
+    blend = {"in_sample_score": blend.get("flattering"), **blend}  # as it was called once
+    if not fits(blend, Recipe):
         return None
-    return _made(Recipe, info["blend"] | {"parents": [_made(Parent, one) for one in info["blend"]["parents"]]})
+    if any(len(weights) != len(blend["parents"]) for weights in (blend["weights"], *blend["by_part"].values())):
+        return None
+    return _made(Recipe, blend | {"parents": [_made(Parent, one) for one in blend["parents"]]})
 
 
 def _made(kind: type[Kind], values: dict[str, Any]) -> Kind:
     named = {field.name: values[field.name] for field in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in named.items()})
-
-
-def _is_recipe(blend: dict[str, Any]) -> bool:
-    """Whether it fits, with a weight for each of its runs."""
-    return fits(blend, Recipe) and all(
-        len(weights) == len(blend["parents"]) for weights in (blend["weights"], *blend["by_part"].values())
-    )
 
 
 # A fold
