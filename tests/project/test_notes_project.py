@@ -21,4 +21,5 @@ def test_branches_that_both_note_merge_by_themselves(tmp_path: Path, template_re
     add_note("001-one/a", {"text": "here", "verdict": "kept"}, tmp_path / "notes")
     commit_all(tmp_path)
     call("git", "-c", "user.name=a", "-c", "user.email=a@b", "merge", "-q", "other", cwd=tmp_path)
-    assert read_notes(tmp_path / "notes")["001-one/a"].texts == ["before", "there", "here"], "by their time"
+    lines = read_notes(tmp_path / "notes")["001-one/a"].lines
+    assert [line["text"] for line in lines] == ["before", "there", "here"], "by their time"

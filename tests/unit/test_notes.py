@@ -93,8 +93,12 @@ def test_a_line_that_is_no_note_is_said_and_left_out(notes: Path, capsys: pytest
         file.read_text() + '<<<<<<< HEAD\n{"run": 3}\n[[[[\n\n{"run": "a", "time": "x", "leaderboard": NaN}'
     )
     add_note("001-one/a", {"text": "after an edit"})
-    assert read_notes()["001-one/a"].texts == ["fine", "after an edit"]
+    assert texts() == ["fine", "after an edit"]
     assert ", line 2 is not a note, and is left out, as are 3 more\n" in capsys.readouterr().err
+
+
+def texts(folder: Path | None = None) -> list[str]:
+    return [line["text"] for line in read_notes(folder)["001-one/a"].lines]
 
 
 def _add(number: int, folder: Path) -> None:
@@ -111,8 +115,8 @@ def test_processes_that_note_at_the_same_time(tmp_path: Path) -> None:
         process.start()
     for process in processes:
         process.join()
-    texts = read_notes(tmp_path)["001-one/a"].texts
-    assert sorted(text.split(" x")[0] for text in texts) == sorted(f"{a} {b}" for a in range(4) for b in range(50))
+    found = texts(tmp_path)
+    assert sorted(text.split(" x")[0] for text in found) == sorted(f"{a} {b}" for a in range(4) for b in range(50))
 
 
 def test_cv_and_the_leaderboard(root: Path, notes: Path) -> None:
@@ -180,14 +184,14 @@ def test_a_note_stays_with_its_parameter_set(root: Path, notes: Path) -> None:
 def test_a_note_is_on_a_version_of_a_run(root: Path, notes: Path) -> None:
     """Its leaderboard score goes with the CV score of that day, and the board says that it is an old one."""
     for number, x in enumerate((1.0, 10.0, 0.1)):
-        command(f"exp.name={number}", x=x).train()
-        exp("note", f"{LIGHT}/{number}", "--lb", str([0.9, 0.5, 0.4][number]))
+        command(f"exp.name=v{number}", x=x).train()
+        exp("note", f"{LIGHT}/v{number}", "--lb", str([0.9, 0.5, 0.4][number]))
     before = noted()["leaderboard"]
-    command("exp.name=0", "overwrite=true", x=40.0).train()
-    [row] = [entry for entry in entries(expkit.read_board()) if entry.run.name == "0"]
+    command("exp.name=v0", "overwrite=true", x=40.0).train()
+    [row] = [entry for entry in entries(expkit.read_board()) if entry.run.name == "v0"]
     assert row.score is not None and row.score < 9
     assert row.marks == ("noted on an earlier version",) and noted()["leaderboard"] == before
-    exp("note", f"{LIGHT}/0", "--lb", "0.9")
+    exp("note", f"{LIGHT}/v0", "--lb", "0.9")
     assert all(entry.marks == () for entry in entries(expkit.read_board()))
 
 
@@ -195,4 +199,4 @@ def test_a_note_may_hold_any_text(notes: Path) -> None:
     """What Python, and no line of JSON, takes for the end of a line; and half a character."""
     for text in ("a\u2028b", "a\x85b", "a\nb\x0cc", "a\udcffb"):
         add_note("001-one/a", {"text": text})
-    assert read_notes()["001-one/a"].texts == ["a\u2028b", "a\x85b", "a\nb\x0cc", "a\udcffb"]
+    assert texts() == ["a\u2028b", "a\x85b", "a\nb\x0cc", "a\udcffb"]

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from expkit.frames import curves as curves
     from expkit.frames import load_model as load_model
     from expkit.frames import load_module as load_module
-    from expkit.frames import load_run as load_run
     from expkit.frames import mistakes as mistakes
     from expkit.frames import oof as oof
     from expkit.frames import predict as predict
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from expkit.reproduction import reproduce as reproduce
     from expkit.splits import split as split
     from expkit.store import Run as Run
+    from expkit.store import load_run as load_run
 
 # Each is imported when it is first used: a board needs no Hydra, and a training no board.
 _NAMES = {
@@ -53,11 +53,11 @@ _NAMES = {
     ],
     "errors": ["Error", "require"],
     "board": ["read_board"],
-    "frames": ["curves", "load_model", "load_module", "load_run", "mistakes", "oof", "predict", "runs"],
+    "frames": ["curves", "load_model", "load_module", "mistakes", "oof", "predict", "runs"],
     "reproduction": ["Reproduction", "reproduce"],
     "launch": ["main", "run"],
     "project": ["code_root", "input_dir", "output_dir", "project_root"],
-    "store": ["Run"],
+    "store": ["Run", "load_run"],
     "fold": ["Fold"],
     "splits": ["split"],
 }

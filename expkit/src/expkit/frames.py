@@ -15,7 +15,7 @@ from expkit.board import COLUMNS, Entry, ranked, read_board
 from expkit.errors import Error, require
 from expkit.files import regular
 from expkit.project import display_path
-from expkit.store import AXES, Run, axis_of, find_run, number_of, read_run
+from expkit.store import AXES, Run, axis_of, load_run, number_of
 from expkit.submission import is_probability
 from expkit.tables import comparable, flat, targets
 
@@ -26,21 +26,6 @@ if TYPE_CHECKING:
     from expkit.tables import Columns
 
 Points = list[tuple[float, float]]
-
-
-def load_run(run: str | Path | Run) -> Run:
-    """A run as it lies on the disk now.
-
-        run = expkit.load_run("001-larger-lr")
-        run.score, run.config.exp.train.learning_rate, run.oof["prediction"]
-
-    Args:
-        run: "<experiment>/<run>", a folder, or any part of the name that no other run has. A `Run` is given back.
-
-    Raises:
-        Error: there is no such run, or more than one.
-    """
-    return run if isinstance(run, Run) else read_run(find_run(str(run)))
 
 
 # Its models

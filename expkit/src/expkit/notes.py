@@ -25,7 +25,7 @@ from expkit.config import name_of, parameter_sets
 from expkit.errors import Error, NotFound, require, score_text, text, warn
 from expkit.files import listed, make_folder, read_bytes, regular
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, notes_dir, output_dir
-from expkit.store import Run, find_run, read_run, read_run_info, run_folders
+from expkit.store import Run, load_run, read_run_info, run_folders
 from expkit.store.records import Number, RunInfo, fits
 
 LARGEST = 16 * 2**20  # bytes of a file: a hundred thousand notes
@@ -70,10 +70,6 @@ class Notes:
     @functools.cached_property
     def tags(self) -> list[str]:
         return list(dict.fromkeys(tag for line in self.lines for tag in line.get("tags", ())))
-
-    @functools.cached_property
-    def texts(self) -> list[str]:
-        return [line["text"] for line in self.lines if "text" in line]
 
 
 # The files
@@ -165,7 +161,7 @@ def titled(name: str) -> str:
 
     Args:
         name: an experiment, as 002 or 002-larger-model; a parameter set that is not trained yet, as 002/003; a run, as
-            for `find_run`; or the whole name of a run that has notes and is deleted.
+            for `load_run`; or the whole name of a run that has notes and is deleted.
 
     Raises:
         NotFound: it is none of these.
@@ -182,7 +178,7 @@ def titled(name: str) -> str:
         if chosen := run if is_name else names.get(run):
             return f"{experiment}/{chosen}"
     try:
-        return read_run(find_run(name)).title
+        return load_run(name).title
     except NotFound as error:
         title = f"{experiment}/{run}"
         if title in read_notes() or (is_experiment and not slash):

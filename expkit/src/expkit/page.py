@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from expkit.board import ranked, read_board
 from expkit.errors import Error
-from expkit.frames import frame_of, load_run
+from expkit.frames import frame_of
+from expkit.store import load_run
 
 if TYPE_CHECKING:
     import altair

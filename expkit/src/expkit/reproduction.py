@@ -20,7 +20,7 @@ from expkit.ensemble import again as computed_again
 from expkit.errors import CAUGHT, Error, Failed, report, require, terminable
 from expkit.project import ROOT, code_root, display_path, output_dir, project_root
 from expkit.snapshot import check_out
-from expkit.store import FoldRecord, Run, find_run, read_run, run_folders
+from expkit.store import FoldRecord, Run, load_run, read_run, run_folders
 from expkit.tables import differing
 
 ENTRY = "expkit.reproduction"  # as a module: trains a configuration from its values, with the code of the snapshot
@@ -64,7 +64,7 @@ def reproduce(run: str | Path) -> Reproduction:
     Raises:
         Error: there is no such run, it has no finished fold or no snapshot, or the training fails.
     """
-    found = read_run(find_run(str(run)))
+    found = load_run(run)
     require(bool(found.done) and found.info is not None, f"{display_path(found.folder)} has no finished fold")
     if found.recipe:
         return Reproduction(list(found.done), *computed_again(found))

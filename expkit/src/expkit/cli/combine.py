@@ -13,7 +13,7 @@ from expkit.cli import Runs, as_json_text
 from expkit.errors import new_console, score_text, text, warn
 from expkit.project import display_path
 from expkit.show import blend_metadata, changed_since, show_blend
-from expkit.store import Run, find_run, read_run
+from expkit.store import Run, load_run
 
 console = new_console()
 
@@ -53,7 +53,7 @@ def submit(
     from expkit.submission import choose
     from expkit.submission import submit as write
 
-    named = [run for name in runs for run in (find_seeds(name) if seeds else [read_run(find_run(name))])]
+    named = [run for name in runs for run in (find_seeds(name) if seeds else [load_run(name)])]
     found = list({run.folder: run for run in named}.values())
     sources = [choose(run, part.value if part else None, partial) for run in found]
     marks = [_warned(source.run, source.marks) for source in sources]
@@ -100,7 +100,7 @@ def blend(
     """
     from expkit.ensemble import blend as make
 
-    found = [read_run(folder) for folder in map(find_run, runs)]
+    found = list(map(load_run, runs))
     for run in found:
         _warned(run)
     made, best, notes = make(found, method.value, name)

@@ -35,7 +35,7 @@ from expkit.board import columns as table_columns
 from expkit.clean import leftovers
 from expkit.cli import RUN_HELP, Run, as_cell, as_json_text
 from expkit.errors import Error, new_console, require, text, warn
-from expkit.frames import load_run, position
+from expkit.frames import position
 from expkit.notes import (
     Notes,
     add_note,
@@ -49,7 +49,7 @@ from expkit.notes import (
 )
 from expkit.project import display_path, output_dir
 from expkit.show import run_metadata, show_run
-from expkit.store import FAILED, HISTORY, RESULT, find_run, read_run, run_names
+from expkit.store import FAILED, HISTORY, RESULT, load_run, run_names
 
 console = new_console()
 
@@ -224,7 +224,7 @@ def diff(
     """
     from expkit.compare import compare, paired_by_seed, show_diff
 
-    pairs = paired_by_seed(old, new) if seeds else [(read_run(find_run(old)), read_run(find_run(new)))]
+    pairs = paired_by_seed(old, new) if seeds else [(load_run(old), load_run(new))]
     found = compare(pairs, color=not as_json)
     if as_json:
         print(as_json_text(found))

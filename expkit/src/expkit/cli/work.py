@@ -16,7 +16,7 @@ from expkit.config import parameter_sets
 from expkit.errors import Error, new_console, require, warn
 from expkit.notes import add_note
 from expkit.project import display_path, experiment_dir, experiment_names, full_name
-from expkit.store import find_run, read_run, run_names
+from expkit.store import find_run, load_run, run_names
 
 console = new_console()
 
@@ -115,7 +115,7 @@ def _parameter_set(experiment: str, name: str, source: str | None) -> Path:
         origin = f"{experiment}/{source}" if source else f"{experiment}/config.yaml"
     else:
         try:
-            run = read_run(find_run(source))
+            run = load_run(source)
         except Error as error:
             there = f"there are {', '.join(known)}" if known else "there is none"
             raise type(error)(f"{experiment} has no parameter set {source}; {there}; and {error}") from error

@@ -434,6 +434,21 @@ def deviation(scores: list[float]) -> float | None:
     return statistics.stdev(scores) if len(scores) > 1 else None
 
 
+def load_run(run: str | Path | Run) -> Run:
+    """A run as it lies on the disk now.
+
+        run = expkit.load_run("001-larger-lr")
+        run.score, run.config.exp.train.learning_rate, run.oof["prediction"]
+
+    Args:
+        run: "<experiment>/<run>", a folder, or any part of the name that no other run has. A `Run` is given back.
+
+    Raises:
+        Error: there is no such run, or more than one.
+    """
+    return run if isinstance(run, Run) else read_run(find_run(str(run)))
+
+
 def read_run(folder: Path) -> Run:
     """The version of a run in `folder`."""
     problems, versions = list[str](), Versions.of(folder)
