@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+
+import numpy
+import pandas
 import pytest
 from experiments import own_experiment
 from light import LIGHT
 
 import expkit
-from expkit.fingerprint import changed_since, code_hash, file_hashes, same_code
+from expkit.fingerprint import changed_since, code_hash, file_hashes, metric_hash, same_code
 
 PATH, RULES = "experiments/009-x/train.py", "src/rules.py"
 FIELDS = ("rate", "more", "kind", "__post_init__")
@@ -149,3 +153,20 @@ def test_a_file_that_is_gone_has_changed() -> None:
         assert changed_since(code) == []
         (folder / "shape.py").unlink()
         assert changed_since(code) == [paths[1]]
+
+
+def test_a_table_that_a_metric_holds() -> None:
+    """Its values, their rows and columns, and the types."""
+    table = pandas.DataFrame({"a": [1, 2], "b": ["x", "y"]}, index=["one", "two"])
+    others = [
+        table.rename(columns={"a": "b", "b": "a"}),
+        table.set_axis(["two", "one"]),
+        table.replace("x", "z"),
+        table.astype({"a": float}),
+        table["a"],
+        table[["a"]].to_numpy(),
+        table[["a"]].to_numpy().astype(object),
+        numpy.array([{1: table}], dtype=object),
+    ]
+    hashes = [metric_hash(functools.partial(len, each)) for each in (table, table.copy(), *others)]
+    assert hashes[0] == hashes[1] and len({*hashes}) == 1 + len(others)

@@ -248,13 +248,19 @@ class _Values:
             return []
 
     def _array(self, value: Any) -> list[str]:
+        """Of an array, a tensor, a table of pandas."""
         import numpy
 
+        labels = [self.of(numpy.asarray(getattr(value, key))) for key in ("index", "columns") if hasattr(value, key)]
         for step in ("detach", "cpu"):  # a tensor
             value = getattr(value, step)() if hasattr(value, step) else value
         array = numpy.asarray(value)
-        content = self.of(array.tolist()) if array.dtype == object else hashlib.sha256(array.tobytes()).hexdigest()
-        return [array.dtype.str, str(array.shape), content]
+        content = hashlib.sha256(array.tobytes()).hexdigest()
+        if array.dtype == object:
+            items = array.ravel().tolist()
+            are_plain = {*map(type, items)} <= {*_PLAIN}
+            content = _hash(repr(items).encode(errors="replace")) if are_plain else self.of(items)
+        return [array.dtype.str, str(array.shape), content, *labels]
 
     def _pickled(self, value: Any) -> list[str]:
         """The parts of any object, as `pickle` takes it apart."""
