@@ -70,8 +70,8 @@ class History:
     def kept(self) -> Iterator[dict[str, float | str]]:
         """The rows that `cut` has left, as `add` has returned them."""
         for row in self._read():
-            numbers = {name: (number_of(text), text) for name, text in row.items() if text}
-            yield {name: text if number is None else number for name, (number, text) in numbers.items()}
+            cells = {name: text for name, text in row.items() if text}
+            yield {name: text if (number := number_of(text)) is None else number for name, text in cells.items()}
 
     def to_disk(self) -> None:
         """Flush the rows to the disk."""
