@@ -22,7 +22,6 @@ from wandb_server import KEY, Run, Server, serve
 
 from expkit import project
 
-OLD_KEY = "0123456789abcdef" * 2 + "01234567"
 FAST = {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds; W&B sends what has come every 15
 OFFLINE = {"WANDB_MODE": "offline"}
 SLOW = {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "100"}
@@ -198,15 +197,13 @@ def is_whole(run: Run, before: int = 0) -> bool:
     return True
 
 
-@pytest.mark.parametrize("key", [KEY, pytest.param(OLD_KEY, marks=pytest.mark.slow)], ids=["new", "old"])
-def test_a_training_of_two_folds(project: Project, root: Path, server: Server, key: str) -> None:
+def test_a_training_of_two_folds(project: Project, root: Path, server: Server) -> None:
     """Everything that a person looks for is at the server, and nothing is left to be uploaded."""
     arguments = ["exp=001", "exp.train.epoch=3", "exp.fold=[0,1]", "exp.runtime.tags=[first,second]"]
-    variables: dict[str, Any] = server.environment | {"WANDB_API_KEY": key}
-    project.train(*arguments, root=root, **variables)
+    project.train(*arguments, root=root, **server.environment)
     name = "001-larger-lr,exp.train.epoch=3"
     folder = counting(root, name, "001-baseline")
-    assert server.keys == {f"api:{key}"}
+    assert server.keys == {f"api:{KEY}"}
     assert len(server.runs) == 2
     for run, (fold, result) in zip(
         server.runs.values(), sorted(results(root, name, "001-baseline").items()), strict=True
@@ -247,18 +244,6 @@ def test_a_killed_fold_goes_on_online(training: Training, server: Server, sent: 
 
 
 @pytest.mark.slow
-def test_twice_interrupted_online(training: Training, server: Server) -> None:
-    """By a kill before anything was sent, and by Ctrl-C, after which everything is there."""
-    training.kill(training.until(6, **server.environment, **SLOW))
-    training.stop(training.until(8, **server.environment, **SLOW))
-    [run] = server.runs.values()
-    assert len(points(run)) == 16 and run.exit_code == 1
-    training.run(**server.environment)
-    assert len(server.runs) == 1 and run.starts == 3
-    assert is_whole(run, before=8)
-
-
-@pytest.mark.slow
 def test_an_interrupted_fold_goes_on_offline(training: Training, server: Server) -> None:
     """`wandb sync` makes one W&B run of what three kills and one Ctrl-C have left, with each row once."""
     training.kill(training.until(6, **OFFLINE))
@@ -283,16 +268,6 @@ def test_offline_first_then_online(training: Training, server: Server) -> None:
     assert points(run) == training.history()
     assert is_whole(run)
     assert not list((training.root / "output/wandb").glob("offline-run-*"))
-
-
-@pytest.mark.slow
-def test_online_first_then_offline(training: Training, server: Server) -> None:
-    """`wandb sync` brings a W&B run that is whole."""
-    training.stop(training.until(6, **server.environment))
-    training.run(**OFFLINE)
-    training.sync(server, "wandb/offline-run-*")
-    [first, run] = server.runs.values()
-    assert len(points(first)) == 12 and is_whole(run)
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import call
 from experiments import own_experiment
 from helpers import exp
 
@@ -469,6 +471,46 @@ def test_a_helper_that_the_training_uses_too(make: Make, root: Path, capsys: pyt
     printed = capsys.readouterr()
     assert "scores computed again" in printed.out
     assert f"the code has changed since fold 0 (experiments/{name}/rules.py)" in printed.err
+
+
+ODD = """
+import re
+import threading
+from dataclasses import dataclass
+
+
+@dataclass
+class Odd:
+    names: frozenset
+    open_file: object
+    me: object = None
+
+    def __call__(self, oof):
+        return 1.0 if again(1) else 0.0
+
+
+def again(n):
+    return n == 0 or again(n - 1)
+
+
+odd = Odd(frozenset("abcdefgh"), open(__file__), [threading.Lock(), object(), lambda x: x, re.compile("a")])
+odd.me.append(odd)
+"""
+
+
+def test_a_metric_is_the_same_in_each_process(make: Make) -> None:
+    """Whatever it holds: a lock, a file, itself; whatever its comments, docstrings and layout; in any experiment."""
+    name = make(ODD, options="metric=odd")
+    line = f"import expkit; print(expkit.load_experiment({name!r}).experiment.made_by)"
+    environments = [{"EXPKIT_ROOT": str(expkit.code_root()), "PYTHONHASHSEED": seed} for seed in ("1", "2")]
+    found = {call(sys.executable, "-c", line, cwd=expkit.code_root(), env=each).stdout for each in environments}
+    assert found == {f"{load_experiment(name).experiment.made_by}\n"}
+    commented = ODD.replace("return n ==", "# a comment\n    return  n ==").replace("(n):", '(n):\n    """Text."""')
+    assert found == {f"{load_experiment(make(commented, options='metric=odd')).experiment.made_by}\n"}
+    [known] = load_experiment(name).experiment.made_by.values()
+    assert known == "9833453251a8fada", "so do all versions of Python, or every run would be scored again"
+    changed = make(ODD.replace('compile("a")', 'compile("b")'), options="metric=odd")
+    assert found != {f"{load_experiment(changed).experiment.made_by}\n"}
 
 
 # Predictions

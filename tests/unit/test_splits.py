@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +15,14 @@ import numpy as np
 import pytest
 from commands import command
 from experiments import own_experiment
-from helpers import counting, results
+from helpers import counting, exp, results
 from light import LIGHT
 
 import expkit
-from expkit import fingerprint, tables
+from expkit import fingerprint, store, tables
 from expkit.board import entries, flag_incomparable, grouped_by_seed, ranked
 from expkit.config import load_experiment
+from expkit.data import read_manifest
 from expkit.runner import Runner
 
 N = 120
@@ -188,6 +190,26 @@ def test_a_file_that_does_not_fit(root: Path, text: str | None, mentions: str) -
     assert mentions in message and "folds.csv" in message
 
 
+def test_the_file_is_part_of_the_data(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of an experiment, too, that says that it reads nothing else."""
+    ids = range(1797)
+    fold_file(root, "id,fold\n" + "".join(f"{each},{each % 2}\n" for each in ids))
+    options = ["exp.split.method=column", "exp.split.file=folds.csv", "exp.n_folds=2", "exp.train.epoch=1"]
+    expkit.run("001-baseline", overrides=[*options, "exp.fold=[0]"])
+    [run] = (root / "output" / "001-baseline").glob("baseline*")
+    oof = store.read_run(run).folds[0].predictions()
+    assert len(oof["id"]) > 600 and set(oof["id"] % 2) == {0}
+    trained_with = results(root, run.name, "001-baseline")[0]["data"]
+    assert list(read_manifest(root / "output", trained_with) or {}) == ["folds.csv"]
+
+    assert "changed since" not in exp("show", run.name)
+    fold_file(root, "id,fold\n" + "".join(f"{each},{(each + 1) % 2}\n" for each in ids))
+    assert "data changed since (folds.csv: other content)" in exp("show", run.name)
+    capsys.readouterr()
+    expkit.run("001-baseline", overrides=[*options, "exp.fold=[0]"])
+    assert "the data has changed since fold 0 (folds.csv: other content)" in capsys.readouterr().err
+
+
 # What does not fit
 
 
@@ -303,6 +325,19 @@ def test_the_board_says_when_folds_differ(four_runs: Path) -> None:
     assert marked() == {"1": [False], "2": [False], "4": [True], "8": [True]}
     command("exp.train.x=3", "exp.fold=[2]").train()
     assert marked()["3"] == [False]
+
+
+def test_board_and_diff_say_so(four_runs: Path) -> None:
+    lines = [line.rstrip() for line in exp("board").splitlines()]
+    assert [line.endswith("other folds") for line in lines[1:]] == [False, False, True, True]
+    rows = {row["run"][-1]: row for row in json.loads(exp("board", "--json"))}
+    assert rows["1"]["split"] == rows["2"]["split"] != rows["4"]["split"]
+    assert (rows["2"]["marks"], rows["4"]["marks"]) == ("", "other folds")
+    said = "verdict: not comparable: other folds: the folds of "
+    assert said in exp("diff", "x=1", "x=4") and said in exp("diff", "x=8", "x=1")
+    assert said not in exp("diff", "x=1", "x=2")
+    [alone] = json.loads(exp("board", "--json", "--filter", "x=4"))
+    assert alone["marks"] == ""
 
 
 def test_ten_folds_are_others_than_five(root: Path) -> None:
