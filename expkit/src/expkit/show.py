@@ -17,7 +17,6 @@ from expkit.errors import duration, score_text, strip_control, text
 from expkit.frames import Points, points_of
 from expkit.notes import format_note
 from expkit.project import display_path
-from expkit.rundir import changes_since
 from expkit.scores import is_current, submission_summary
 from expkit.store import SUBMISSION, Recipe, Run, folder_of, read_run
 
@@ -101,6 +100,8 @@ def _origin(run: Run) -> dict[str, Any] | None:
 
 def changed_since(run: Run) -> list[str]:
     """What has changed in the project since a run was trained: "code changed since (model.py)", ..."""
+    from expkit.rundir import changes_since  # with Hydra, that takes as long as all of the rest
+
     done = [part for part in run.parts if part.result]
     if not done:
         return []
