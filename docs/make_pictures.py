@@ -30,16 +30,15 @@ import sys
 from pathlib import Path
 from rich.console import Console
 from expkit import load_run, read_board
-from expkit.board import ordered
+from expkit.board import board_table, ranked
 from expkit.show import show_run
-from expkit.board import board_table
 
 for name in ("board", "show"):
     width = 128 if name == "board" else 96
     console = Console(record=True, width=width, file=open(os.devnull, "w"), force_terminal=True, highlight=False)
     if name == "board":
         console.print("$ uv run exp board", style="bold green")
-        console.print(board_table(ordered(read_board()), console.width))
+        console.print(board_table(ranked(read_board()), console.width))
     else:
         console.print("$ uv run exp show 002-larger-model", style="bold green")
         show_run(console, load_run("001-baseline/002-larger-model"))

@@ -67,7 +67,7 @@ def test_the_keys_that_differ_are_the_columns() -> None:
 def test_keys_of_one_name_are_told_apart() -> None:
     rows = [row("001-one/a", a={"depth": 1}, b={"depth": 1}), row("001-one/b", a={"depth": 2}, b={"depth": 3})]
     assert {"a.depth", "b.depth"} <= {column.heading for column in columns(rows)}
-    keys = ["seed", "exp.train.a.seed", "exp.seed", "seed"]
+    keys = ["seed", "exp.train.a.depth", "exp.seed", "seed"]
     assert [column.heading for column in columns(rows, keys)].count("exp.seed") == 1
 
 

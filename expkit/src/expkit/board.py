@@ -91,11 +91,6 @@ class Entry:
         """Whether its score compares with those of most runs of its metric, as far as anyone has looked."""
         return not self.flags and not any(mark.startswith(COPY) for run in self.runs for mark in run.marks)
 
-    @property
-    def is_failed(self) -> bool:
-        """Whether nothing has come of it: no fold is done, and the last training has failed."""
-        return self.run.failure is not None and not self.run.done
-
     @functools.cached_property
     def config(self) -> dict[str, Any]:
         """The configuration, {"exp.seed": 42, ...}."""
@@ -165,9 +160,43 @@ def entries(runs: Iterable[Run]) -> list[Entry]:
     return found
 
 
-def ranked(runs: Iterable[Run]) -> list[Entry]:
-    """The whole board: `entries`, flagged where their scores do not compare, best first."""
-    return ordered(flag_incomparable(entries(runs)))
+def ranked(
+    runs: Iterable[Run],
+    conditions: Iterable[str] = (),
+    failed: bool | None = None,
+    seeds: bool = False,
+    last: int | None = None,
+    noise: bool = False,
+    sort: str = "score",
+) -> list[Entry]:
+    """The board: `entries`, flagged where their scores do not compare, best first.
+
+    Args:
+        conditions: that an entry meets, as of `filtered`.
+        failed: True: those with a fold that has failed; False: not those of which nothing has come; None: all.
+        seeds: runs that differ only in their seed are one entry.
+        last: how many, of those that finished last.
+        noise: each has what its folds say of it against the best of its metric, as of `noise.against_best`.
+        sort: as `key` of `ordered`.
+
+    Raises:
+        Error: no run has a key.
+    """
+    every = entries(runs)
+    found = [one for one in every if failed is None or (bool(one.run.failure) if failed else not is_failed(one.run))]
+    found = flag_incomparable(filtered(found, conditions))
+    found = grouped_by_seed(found) if seeds else found
+    found = ordered(found, "-finished")[:last] if last is not None else found
+    if noise:
+        from expkit.noise import against_best
+
+        found = against_best(found, grouped_by_seed(every) if seeds else every)
+    return ordered(found, sort)
+
+
+def is_failed(run: Run) -> bool:
+    """Whether nothing has come of it: no fold is done, and the last training has failed."""
+    return run.failure is not None and not run.done
 
 
 # Which scores compare
@@ -452,7 +481,7 @@ def columns(entries: list[Entry], chosen: Sequence[str] | None = None, width: in
     """Every column that says something of these entries, from left to right.
 
     Args:
-        chosen: keys of the configuration to show; None: those that differ among the entries.
+        chosen: keys of the configuration to show, as `key_of` takes them; None: those that differ among the entries.
         width: of the terminal; where the names of the runs would take more than a quarter of it, they are short ones.
     """
     titles = {entry.run.title: entry.run.title for entry in entries}
@@ -496,7 +525,7 @@ def columns(entries: list[Entry], chosen: Sequence[str] | None = None, width: in
 def _configuration(entries: list[Entry], chosen: Sequence[str] | None) -> list[Column]:
     """The keys that are chosen, or in which the entries differ; then, of grouped runs, how many seeds each has."""
     are_grouped = any(len(entry.runs) > 1 for entry in entries)
-    keys = _differing(entries) if chosen is None else list(dict.fromkeys(chosen))
+    keys = _differing(entries) if chosen is None else list(dict.fromkeys(key_of(name, entries) for name in chosen))
     keys = [key for key in keys if not (are_grouped and key == "exp.seed")]
     worth, headings = 5 if chosen is None else 2, _headings(keys)
     found = [Column(strip_control(headings[key]), [_cell(entry, key) for entry in entries], worth) for key in keys]

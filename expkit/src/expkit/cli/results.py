@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,19 +19,7 @@ from rich.live import Live
 from rich.table import Table
 
 from expkit import store
-from expkit.board import (
-    MOST_ROWS,
-    Entry,
-    board_table,
-    entries,
-    filtered,
-    flag_incomparable,
-    grouped_by_seed,
-    hidden_keys,
-    key_of,
-    ordered,
-    read_board,
-)
+from expkit.board import MOST_ROWS, Entry, board_table, hidden_keys, is_failed, ranked, read_board
 from expkit.board import columns as table_columns
 from expkit.clean import leftovers
 from expkit.cli import RUN_HELP, Run, as_cell, as_json_text
@@ -98,28 +87,13 @@ def board(
     require(not context.args, f"exp board takes no name of a run: exp board --filter {' '.join(context.args[:1])}")
     require(sum([as_json, as_markdown, watch]) <= 1, "give only one of --json, --md and --watch")
 
-    def found_in(runs: list[store.Run]) -> list[Entry]:
-        """The entries that are asked for, in order."""
-        every = entries(runs)
-        found = [entry for entry in every if (entry.run.failure is not None if failed else not entry.is_failed)]
-        found = flag_incomparable(filtered(found, filter or []))
-        found = grouped_by_seed(found) if seeds else found
-        found = ordered(found, "-finished")[:last] if last is not None else found
-        if noise:
-            from expkit.noise import against_best
-
-            found = against_best(found, grouped_by_seed(every) if seeds else every)
-        return ordered(found, sort)
-
-    def chosen(found: list[Entry]) -> list[str] | None:
-        return [key_of(name, found) for name in (columns or "").split(",") if name] or None
-
+    select = partial(ranked, conditions=filter or [], failed=failed, seeds=seeds, last=last, noise=noise, sort=sort)
+    keys = [name for name in columns.split(",") if name] if columns else None
     if watch:
-        _watch(found_in, chosen)
+        _watch(select, keys)
         return
     runs = read_board()
-    found = found_in(runs)
-    keys = chosen(found)
+    found = select(runs)
     if as_json:
         print(as_json_text([entry.values for entry in found]))
     elif as_markdown:
@@ -136,7 +110,7 @@ def board(
         if counts := {entry.run.metric: entry.versus_runs for entry in found if entry.versus_runs}:
             told = ", ".join(f"{number} runs by {metric}" for metric, number in counts.items())
             lines.append(f"vs best: {told} taken into account")
-        if not failed and (number := sum(Entry((run,)).is_failed for run in runs)):
+        if not failed and (number := sum(map(is_failed, runs))):
             lines.append(f"{number} failed: --failed")
         for line in lines:
             console.print(line, markup=False, soft_wrap=True)
@@ -156,16 +130,14 @@ def _markdown(entries: list[Entry], chosen: Sequence[str] | None) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [escaped[0], ["---"] * len(found), *escaped[1:]])
 
 
-def _watch(
-    found_in: Callable[[list[store.Run]], list[Entry]], chosen: Callable[[list[Entry]], list[str] | None]
-) -> None:
+def _watch(select: Callable[[list[store.Run]], list[Entry]], chosen: Sequence[str] | None) -> None:
     """The board, with the folds that are in training; it is read again so often that this costs little."""
     with Live(console=console, auto_refresh=False) as live:
         while True:
             start = time.process_time()
             runs = read_board()
-            found = [replace(one, flags=(*_under_way(one.run), *one.flags)) for one in found_in(runs)[:MOST_ROWS]]
-            table = board_table(found, console.width, chosen(found)) if found else _nothing(runs, False, False)
+            found = [replace(one, flags=(*_under_way(one.run), *one.flags)) for one in select(runs)[:MOST_ROWS]]
+            table = board_table(found, console.width, chosen) if found else _nothing(runs, False, False)
             live.update(table, refresh=True)
             time.sleep(max(1.0, 24 * (time.process_time() - start)))  # 4 % of a core
 
