@@ -7,14 +7,6 @@ from pathlib import Path
 import pytest
 from conftest import Project, call
 
-# One bad entry
-
-
-# Notes, blends, submissions
-
-
-# What goes out
-
 
 @pytest.mark.slow
 def test_a_locale_without_unicode(project: Project, root: Path) -> None:

@@ -121,13 +121,9 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, Error):
         return "\n".join(map(strip_control, str(error).splitlines()))
     if is_unread(error):
-        return f"nobody reads the output any more, and the command stops: {AGAIN}"
+        return f"stdout was closed: {AGAIN}"
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
         return strip_control(f"cannot write {error.filename or 'a file'}: {error.strerror}")
-    if isinstance(error, UnicodeEncodeError) and error.encoding == sys.getfilesystemencoding() != "utf-8":
-        return strip_control(
-            f"no file can be called {error.object} in this locale: set PYTHONUTF8=1, or LC_ALL=C.UTF-8"
-        )
     if isinstance(error, PermissionError):
         return strip_control(f"no access to {error.filename or 'a file'}: {error.strerror}")
     return None
@@ -199,7 +195,7 @@ def chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def is_unread(error: BaseException) -> bool:
-    """Whether `error` says that nobody reads our output any more: a broken pipe of a training's own is a bug."""
+    """Whether `error` says that stdout was closed: a broken pipe of a training's own is a bug."""
     if not isinstance(error, BrokenPipeError):
         return False
     if not hasattr(select, "poll"):  # Windows

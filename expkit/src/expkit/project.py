@@ -8,6 +8,7 @@ import os
 import re
 import sys
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,11 @@ def code_root() -> Path:
 
 
 def _root_above(place: Path) -> Path | None:
-    for folder in place.parents if place.is_file() else (place, *place.parents):
-        try:
+    for folder in (place, *place.parents):
+        with suppress(OSError, ValueError):  # there is none, or none that can be read
             text = (folder / "pyproject.toml").read_text(encoding="utf-8")
-            if any(line.partition("#")[0].strip() == MARK for line in text.splitlines()):
+            if re.search(rf"^[ \t]*{re.escape(MARK)}[ \t]*(#.*)?$", text, re.MULTILINE):
                 return folder
-        except (OSError, ValueError):
-            continue
     return None
 
 

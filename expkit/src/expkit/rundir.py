@@ -216,7 +216,7 @@ class RunDir:
         parameter_set: that the command names.
 
     Raises:
-        Error: what is there is of another configuration, or nobody knows of which.
+        Error: the folder holds another configuration, or one that is not known.
 
     Attributes:
         folder: the version; None until there is one.
@@ -261,8 +261,7 @@ class RunDir:
         return differences(info["config"], self.config, self._choices)
 
     def _is_abandoned(self, folder: Path) -> bool:
-        """Whether a version of another configuration has nothing that could be lost: no result, no checkpoint, nobody
-        at work."""
+        """Whether a version of another configuration has nothing to lose: no result, no checkpoint, no lock held."""
         run = store.read_run(folder)
         if run.info is None or run.problems or not self._differences(run.info):
             return False
@@ -308,7 +307,7 @@ class RunDir:
         return True
 
     def _is_of_this_code(self, folder: Path) -> bool:
-        """Whether an unfinished version goes on: its folds are of the code as it is, or somebody is at work there."""
+        """Whether an unfinished version goes on: its folds are of this code, or another process holds a lock."""
         done = [part for part in store.read_run(folder).parts if part.result]
         is_other = any(changed_code(part.origin().get("code"), self.loaded.ignored) for part in done)
         if not is_other and not self.config.resume:
