@@ -380,23 +380,6 @@ def test_no_runs(paged: Project, browser: Browser, tmp_path: Path) -> None:
     assert not (tmp_path / "page.html").exists()
 
 
-def test_few_histories_are_read(paged: Project, shop: tuple[Path, dict[str, str]]) -> None:
-    """However many runs there are, and are ticked."""
-    count = """
-import sys
-sys.path.insert(0, "notebooks")
-import expkit, page
-read, history = [], expkit.Run.history
-expkit.Run.history = lambda run, *arguments: read.append(run.folder) or history(run, *arguments)
-page.curves(sys.argv[1:])
-print(len(set(read)))
-"""
-    names = [name for kind, name in shop[1].items() if kind not in ("failed", "nameless")]
-    environment = paged.environment(PROJECT_ROOT=str(shop[0]))
-    printed = call(paged.python, "-c", count, *names, cwd=paged.folder, env=environment).stdout
-    assert printed == "10\n" and len(names) == 11
-
-
 def test_what_is_left_out_of_a_chart_is_said(paged: Project, shop: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
     """Long curves, many rows, many classes; steps are drawn apart from epochs, and rows without either."""
     file, names = tmp_path / "page.html", [shop[1]["big"], shop[1]["classes"]]

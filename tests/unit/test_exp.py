@@ -525,7 +525,7 @@ def test_load_run(shop: Path) -> None:
 
 def test_runs_without_pandas(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(expkit.Error, match="need pandas"):
+    with pytest.raises(expkit.Error, match="expkit.runs needs pandas"):
         expkit.runs()
 
 

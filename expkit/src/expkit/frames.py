@@ -122,7 +122,7 @@ def runs(output: Path | None = None) -> pandas.DataFrame:
 
 def frame_of(entries: Sequence[Entry]) -> pandas.DataFrame:
     """Entries of the board as a DataFrame, as from `runs`."""
-    pandas = _pandas()
+    pandas = _pandas("expkit.runs")
     frame = pandas.DataFrame([entry.values for entry in entries], columns=None if entries else [*COLUMNS, "marks"])
     frame["finished"] = pandas.to_datetime(frame["finished"], utc=True, errors="coerce")
     return frame
@@ -140,7 +140,7 @@ def oof(runs: Sequence[str | Path | Run]) -> pandas.DataFrame:
     Raises:
         Error: there is no such run, the runs do not have the same ids and targets, or pandas is not installed.
     """
-    pandas = _pandas()
+    pandas = _pandas("expkit.oof")
     tables = {run.title: flat(run.oof) for run in _loaded(runs)}
     require(bool(tables), "expkit.oof takes a list of runs, and this one is empty")
     title, first = next(iter(tables.items()))
@@ -183,7 +183,7 @@ def curves(runs: Sequence[str | Path | Run]) -> pandas.DataFrame:
         for name, points in metrics.items()
         for x, value in points
     ]
-    frame = _pandas().DataFrame(rows, columns=["run", "fold", "axis", "x", "name", "value"])
+    frame = _pandas("expkit.curves").DataFrame(rows, columns=["run", "fold", "axis", "x", "name", "value"])
     return frame.astype({"value": float})
 
 
@@ -222,7 +222,7 @@ def mistakes(run: str | Path | Run) -> dict[str, pandas.DataFrame]:
     Raises:
         Error: there is no such run, it does not have both targets and predictions, or pandas is not installed.
     """
-    pandas = _pandas()
+    pandas = _pandas("expkit.mistakes")
     found = load_run(run)
     table = flat(found.oof)
     outputs = [name for name in table if name.startswith("prediction") and _target(name) in table]
@@ -279,13 +279,11 @@ def _loaded(runs: Sequence[str | Path | Run]) -> list[Run]:
     return list(map(load_run, runs))
 
 
-def _pandas() -> Any:
+def _pandas(what: str) -> Any:
     try:
         import pandas
     except ImportError:
-        raise Error(
-            "expkit.runs, oof, curves and mistakes need pandas: `uv run --group notebook ...`, or `uv add pandas`"
-        ) from None
+        raise Error(f"{what} needs pandas: `uv run --group notebook ...`, or `uv add pandas`") from None
     return pandas
 
 
