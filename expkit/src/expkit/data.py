@@ -37,7 +37,7 @@ def hash_inputs(
     Args:
         named: files, folders or patterns, below input/ or absolute; None: all of input/ but README.md and cache/.
         keep: remember the hashes for the next time.
-        cached: files of the cache, by their names below input/; one may be gone.
+        cached: names of files below input/: those in the cache count, too; one may be gone.
 
     Raises:
         Error: one that is named is not there, or one cannot be read.
@@ -45,7 +45,7 @@ def hash_inputs(
     cache_file = output_dir() / ".cache" / "inputs.json"
     known = read_if_whole(cache_file, LISTS).get("files")
     known = known if isinstance(known, dict) else {}
-    in_cache = [(name, str(input_dir() / name)) for name in cached]
+    in_cache = [(name, str(input_dir() / name)) for name in cached if name.startswith(f"{CACHE}/")]
     kept: dict[str, list[Any]] = {}  # path to what to remember of it
     for attempt in range(ATTEMPTS):
         try:
@@ -114,17 +114,12 @@ def changed_files(old: Manifest, new: Manifest) -> list[str]:
     return lines
 
 
-def is_cached(name: str) -> bool:
-    """Whether a file of the data, by its name below input/, is in the cache."""
-    return name.startswith(f"{CACHE}/")
-
-
 def input_files(named: Sequence[str] | None) -> Iterator[tuple[str, str]]:
     """The files of the data, by their names, and where they are; as in `hash_inputs`."""
     folder = input_dir()
     if named is None:
-        everything = _walk(str(folder), "", set()) if folder.is_dir() else ()
-        yield from ((name, path) for name, path in everything if name != "README.md" and not is_cached(name))
+        everything = _walk(str(folder), "", set())
+        yield from (pair for pair in everything if pair[0] != "README.md" and not pair[0].startswith(f"{CACHE}/"))
     for pattern in named or ():
         if Path(pattern) == Path("."):
             yield from input_files(None)

@@ -54,8 +54,8 @@ from expkit.errors import (
 from expkit.project import code_root, display_path, output_dir, project_root
 
 if TYPE_CHECKING:
-    from expkit.snapshot import Snapshot
     from expkit.store import Run
+    from expkit.store.records import Git
     from expkit.study import Reference
 
 NOTE = "job.json"  # what a job of a sweep tells its command, in its folder of output/multirun/
@@ -210,7 +210,7 @@ class Job:
     command: list[str]
     id: str
     code: Path | None = None
-    git: Snapshot | None = None
+    git: Git | None = None
     project: Path = field(default_factory=code_root)
     root: Path = field(default_factory=project_root)
     launched_by: int = field(default_factory=os.getpid)

@@ -30,7 +30,7 @@ from expkit.config import (
     metric_name,
     name_of,
 )
-from expkit.data import changed_files, hash_inputs, is_cached, read_manifest
+from expkit.data import changed_files, hash_inputs, read_manifest
 from expkit.errors import Error, require, warn
 from expkit.fingerprint import Ignored, changed_since
 from expkit.project import display_path, output_dir
@@ -59,7 +59,7 @@ def changed_data(trained_with: str | None, named: Sequence[str] | None) -> list[
         return []
     before = read_manifest(output_dir(), trained_with)
     try:
-        digest, now = hash_inputs(named, keep=False, cached=filter(is_cached, before or ()))
+        digest, now = hash_inputs(named, keep=False, cached=before or ())
     except Error as error:
         return [str(error)]
     if digest == trained_with:

@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from expkit.data import Manifest
     from expkit.fold import Trial
-    from expkit.snapshot import Snapshot
+    from expkit.store.records import Git
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Command:
     line: list[str] = field(default_factory=list)
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     is_copy: bool = False
-    git: Snapshot | None = None
+    git: Git | None = None
     installs: bool = True
     trial: Trial | None = None
 
@@ -294,7 +294,7 @@ class Runner:
                 if (failure := self._call(fold)) is not None:
                     raise failure
 
-    def _snapshot(self) -> Snapshot | None:
+    def _snapshot(self) -> Git | None:
         """The snapshot of the code; a copy of a sweep has its own. None for debug runs, and without git."""
         if self.exp.debug or self.command.is_copy or not self._has_git:
             return None if self.exp.debug else self.command.git
@@ -344,7 +344,7 @@ class Provenance:
     """
 
     def __init__(
-        self, loaded: Loaded, run_dir: RunDir, command: Command, overrides: list[str], git: Snapshot | None
+        self, loaded: Loaded, run_dir: RunDir, command: Command, overrides: list[str], git: Git | None
     ) -> None:
         self._loaded, self._run_dir, self._command, self._overrides = loaded, run_dir, command, overrides
         self._git = git

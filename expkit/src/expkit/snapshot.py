@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 from expkit.errors import Error, warn
 from expkit.files import is_locked
@@ -32,6 +32,8 @@ from expkit.project import ROOT, code_root, display_path, output_dir
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
+
+    from expkit.store.records import Git
 
 REFS = "refs/expkit"
 # Names of files, and of folders, that hold passwords, tokens or private keys, in lower case.
@@ -46,14 +48,6 @@ _AUTHOR = {
     for role in ("AUTHOR", "COMMITTER")
     for key, value in (("NAME", "expkit"), ("EMAIL", "expkit@localhost"), ("DATE", "@0 +0000"))
 }
-
-
-class Snapshot(TypedDict):
-    """A commit that holds the working tree, the user's own commit below it, and whether the two differ."""
-
-    commit: str
-    dirty: bool
-    snapshot: str
 
 
 def git(folder: Path, *arguments: str, index: str | None = None, stdin: bytes = b"") -> str:
@@ -73,7 +67,7 @@ def git(folder: Path, *arguments: str, index: str | None = None, stdin: bytes = 
     return done.stdout.decode(errors="surrogateescape").removesuffix("\n")  # a file name may be any bytes
 
 
-def take(folder: Path) -> Snapshot | None:
+def take(folder: Path) -> Git | None:
     """Make a snapshot of the repository that `folder` lies in.
 
     Returns:
@@ -103,7 +97,7 @@ def take(folder: Path) -> Snapshot | None:
     return None
 
 
-def amended(project: Path, snapshot: Snapshot, loaded: Mapping[str, bytes]) -> Snapshot:
+def amended(project: Path, snapshot: Git, loaded: Mapping[str, bytes]) -> Git:
     """A snapshot with the files as a process has loaded them: one may have been edited between the two.
 
     Args:
@@ -181,7 +175,7 @@ def is_secret(path: str) -> bool:
     return any(re.fullmatch(SECRETS, name) for name in path.lower().split("/"))
 
 
-def _commit(root: Path, tree: str) -> Snapshot:
+def _commit(root: Path, tree: str) -> Git:
     """A tree as a commit that is never collected."""
     ref = f"{REFS}/{tree}"
     names = "".join(f"{name}\n" for name in (f"{ref}^{{commit}}", "HEAD^{commit}", "HEAD^{tree}"))
@@ -236,7 +230,7 @@ class CodeCopy:
     """
 
     folder: Path
-    git: Snapshot | None
+    git: Git | None
     top: Path
     use: BaseFileLock
 
@@ -273,13 +267,14 @@ def copy_code(experiment: str) -> CodeCopy:
     from filelock import FileLock
 
     project, taken = code_root(), take(code_root())
-    for old in copies(output_dir()):
-        if not is_used(old):
-            shutil.rmtree(old, ignore_errors=True)
-    name = f"{taken['snapshot'][:16] if taken else 'code'}.{int(time.time())}.{secrets.token_hex(4)}"
-    top = (output_dir() / "multirun" / ".code").resolve() / name
+    copies = (output_dir() / "multirun" / ".code").resolve()
+    top = copies / secrets.token_hex(8)
     try:
         top.mkdir(parents=True)
+        for old in copies.iterdir():
+            is_old = time.time() - old.lstat().st_mtime > LONGEST_WAIT
+            if is_old and not old.is_symlink() and not is_locked(old / ".lock"):
+                shutil.rmtree(old, ignore_errors=True)
         use = FileLock(top / ".lock")
         use.acquire()
         folder = check_out(project, taken["snapshot"], top) if taken else _copied(project, experiment, top)
@@ -290,17 +285,6 @@ def copy_code(experiment: str) -> CodeCopy:
         shutil.rmtree(top, ignore_errors=True)
         raise Error(f"cannot write {top.parent}: {error.strerror}") from error
     return CodeCopy(folder, taken, top, use)
-
-
-def copies(output: Path) -> list[Path]:
-    """The copies that sweeps have made; the name of each begins with that of its snapshot, and a dot."""
-    return sorted(each for each in (output / "multirun" / ".code").glob("*.*.*") if not each.is_symlink())
-
-
-def is_used(copy: Path) -> bool:
-    """Whether a sweep is under way with a copy, or its jobs may still wait or run."""
-    started = copy.name.split(".")[1]
-    return not started.isdecimal() or time.time() - int(started) < LONGEST_WAIT or is_locked(copy / ".lock")
 
 
 def _copied(project: Path, experiment: str, top: Path) -> Path:
