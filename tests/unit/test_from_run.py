@@ -28,7 +28,7 @@ from expkit.store import find_run
 CONFIG = """
 defaults:
 - schema
-- net@exp.train.net: deep
+- net@exp.net: deep
 - model@exp.model: cnn
 - _self_
 - exp: default
@@ -92,7 +92,6 @@ class Inner:
 
 @dataclass
 class TrainConfig:
-    net: Net = MISSING
     rate: float = 0.1
     text: str = "plain"
     count: int = 3
@@ -114,6 +113,7 @@ class TrainConfig:
 @dataclass
 class ExpConfig(expkit.ExpConfig):
     model: Any = None
+    net: Net = MISSING
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
@@ -263,23 +263,23 @@ def test_any_value_comes_back(kinds: Path, values: list[Any], text: str, rate: f
 def of(experiment: str, config: dict[str, Any], **more: Any) -> store.Run:
     """A run that has recorded a configuration, and nothing else."""
     info = {"id": "0" * 8, "metric": "quality", "greater_is_better": True, "n_folds": 2}
-    info |= {"config": {"choices": {"model": "cnn", "train.net": "deep"}} | config, **more}
+    info |= {"config": {"choices": {"model": "cnn", "net": "deep"}} | config, **more}
     return store.Run(Path("nowhere"), experiment, "recorded", info, {}, None)
 
 
 def test_the_class_that_was_chosen(kinds: Path) -> None:
     """At its place, with the values that differ from those of this class; the classes of config.yaml are not named."""
-    overrides = ["model=vit", "exp.model.depth=5", "net@exp.train.net=wide", "exp.train.color=blue"]
+    overrides = ["model=vit", "exp.model.depth=5", "net=wide", "exp.train.color=blue"]
     expkit.run(kinds.name, overrides=overrides)
     text = made(kinds, "depth=5")
-    assert '\ndefaults:\n- override /model: vit\n- override /net@train.net: wide\n\nname: "004"\n\n' in text
+    assert '\ndefaults:\n- override /model: vit\n- override /net: wide\n\nname: "004"\n\n' in text
     assert yaml.safe_load(text.partition("\n\n")[2]) == {
         "name": "004",
         "model": {"depth": 5},
         "train": {"color": "blue"},
     }
     config = expkit.load_config(kinds.name, ["exp=004"])
-    assert (type(config.exp.model).__name__, type(config.exp.train.net).__name__) == ("ViT", "Wide")
+    assert (type(config.exp.model).__name__, type(config.exp.net).__name__) == ("ViT", "Wide")
     expkit.run(kinds.name, overrides=["exp=004"])
     assert scores_and_predictions(find_run("004")) == scores_and_predictions(find_run("depth=5"))
     expkit.run(kinds.name, overrides=["exp.seed=1"])

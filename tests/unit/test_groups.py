@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,19 +127,7 @@ def test_made_again_from_its_values(nets: str) -> None:
     assert (type(again.exp.model).__name__, again.exp.model.units) == ("Wide", 4)
 
 
-def test_a_choice_at_a_deeper_place_is_the_same_the_next_time(root: Path) -> None:
-    """The same command goes on with its run, and another choice is another configuration."""
-    train = TRAIN.replace(
-        "    model: ModelConfig = MISSING", "    train: TrainConfig = field(default_factory=TrainConfig)"
-    )
-    train = train.replace("exp.model", "exp.train.model").replace(
-        "@dataclass\nclass ExpConfig",
-        "@dataclass\nclass TrainConfig:\n    model: ModelConfig = MISSING\n\n\n@dataclass\nclass ExpConfig",
-    )
-    config = CONFIG.replace("model@exp.model", "model@exp.train.model")
-    with own_experiment({"train.py": train, "config.yaml": config}) as folder:
-        for fold in ("exp.fold=[0]", "exp.fold=[1]"):
-            assert expkit.run(folder.name, overrides=[fold]) == 8
-        other = expkit.load_config(folder.name, ["model@exp.train.model=wide"])
-        with pytest.raises(expkit.Error, match="choices.'train.model': deep → wide"):
-            expkit.run(folder.name, other)
+def test_a_group_is_a_field_of_exp() -> None:
+    config = dataclasses.make_dataclass("Config", [("exp", expkit.ExpConfig)], bases=(expkit.Config,))
+    with pytest.raises(expkit.Error, match=r"groups in expkit.Experiment: exp.model is no field"):
+        expkit.Experiment(print, config, metric=max, groups={"model": {"deep": expkit.ExpConfig}})

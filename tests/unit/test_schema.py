@@ -23,9 +23,8 @@ from conftest import EXP, GIT, background, call, clean_environment, clone_of, co
 from experiments import own_experiment
 from helpers import HEAVY, exp, imported
 from jsonschema import Draft7Validator
-from light import CONFIG, LIGHT, edited
+from light import LIGHT, edited
 from omegaconf import MISSING, OmegaConf
-from test_groups import TRAIN as NETS
 
 import expkit
 from expkit import code, schema
@@ -233,29 +232,6 @@ def test_a_parameter_set_for_the_whole_configuration_has_the_schema_of_config_ya
     text = "# @package _global_\nexp:\n  name: x\n  seed: 3\noverwrite: true\n"
     with baseline("sklearn") as folder:
         assert refused(folder, schema.PARAMETER_SET, text) is None and red(folder, schema.CONFIG, text) == []
-
-
-def test_a_choice_at_a_deeper_place(root: Path) -> None:
-    """exp.train.model, whose class config.yaml or the parameter set chooses."""
-    train = NETS.replace(
-        "    model: ModelConfig = MISSING", "    train: TrainConfig = field(default_factory=TrainConfig)"
-    )
-    nested = "@dataclass\nclass TrainConfig:\n    model: ModelConfig = MISSING\n\n\n@dataclass\nclass ExpConfig"
-    config = CONFIG.replace("- _self_", "- model@exp.train.model: deep\n- _self_")
-    with own_experiment(
-        {"train.py": train.replace("@dataclass\nclass ExpConfig", nested), "config.yaml": config}
-    ) as own:
-        (own / "exp").mkdir()
-        schema.write(load_experiment(own.name))
-        choose = "name: x\ndefaults:\n- override /model@train.model: {}\ntrain:\n  model:\n    {}: 3\n"
-        for text, is_taken in (
-            (choose.format("narrow", "rank"), True),
-            (choose.format("wide", "units"), True),
-            (choose.format("broad", "units"), False),
-            ("name: x\ntrain:\n  model:\n    units: 3\n", True),
-        ):
-            assert (refused(own, schema.PARAMETER_SET, text) is None) is is_taken, text
-            assert (not red(own, schema.PARAMETER_SET, text)) is is_taken, text
 
 
 # Types
@@ -627,7 +603,7 @@ def test_help_is_a_manual(root: Path) -> None:
     for line in (
         "exp=NAME a parameter set, a file in exp/: 001, 002",
         "model=vit cnn | vit: which class exp.model has",
-        "exp.fold=[0] list of int, or null: which folds to train; null: all of them",
+        "exp.fold=[0] list[int] or null: which folds to train; null: all of them",
         "exp.split.method=stratified kfold | stratified | group | stratified_group | time | column",
         "exp.train.shift=2 int, at least 0 and at most 4: pixels; each picture is moved by up to as many, at random",
         "exp.train.epoch=40 int, at least 1: passes over the training rows",

@@ -319,9 +319,8 @@ def from_values(loaded: Loaded, values: dict[str, Any]) -> Any:
     """
     try:
         merged = OmegaConf.structured(loaded.experiment.Config)
-        classes = {name: one for group in loaded.experiment.groups.values() for name, one in group.items()}
-        for key, choice in values.get("choices", {}).items():
-            OmegaConf.update(merged.exp, key, OmegaConf.structured(classes[choice]))
+        for group, choice in values.get("choices", {}).items():
+            OmegaConf.update(merged.exp, group, OmegaConf.structured(loaded.experiment.groups[group][choice]))
         merged = OmegaConf.merge(merged, {"exp": values["exp"]})
     except Exception as error:
         raise_readable(error)
@@ -348,7 +347,7 @@ def as_hydra_takes(override: str, loaded: Loaded) -> str:
     its key, `exp.<group>`: Hydra would have its user write `model@exp.model=vit`.
     """
     group, is_choice, value = override.partition("=")
-    if is_choice and loaded.experiment.stands_in_exp(group):
+    if is_choice and group in loaded.experiment.groups:
         return f"{group}@exp.{group}={value}"
     if not override.startswith("exp="):
         return override
@@ -484,7 +483,7 @@ def _instead_of_key(written: str, origin: OmegaConfBaseException, groups: Groups
     for group, classes in groups.items():
         has = [choice for choice, one in classes.items() if name in hints(one)]
         if schema in classes.values() and has:
-            return f": {name} belongs to {' and '.join(has)}: {_choose(group, parent, has[0])}"
+            return f": {name} belongs to {' and '.join(has)}: {_choose(group, has[0])}"
     root = origin.parent_node._get_root() if origin.parent_node is not None else {}
     found = _keys_named(written, root) or _keys_named(name, root)
     if found == [key]:
@@ -501,16 +500,14 @@ def _keys_named(name: str, root: Any) -> list[str]:
     return sorted({end[0] for end in ends if end}, key=lambda key: (len(key), key))
 
 
-def _choose(group: str, key: str, choice: str) -> str:
-    at = group if key in ("", f"exp.{group}") else f"{group}@{key}"
-    in_file = f"'- override /{at.replace('@exp.', '@')}: {choice}' in the defaults of exp/NNN.yaml"
-    return f"choose with {at}={choice}, or {in_file}"
+def _choose(group: str, choice: str) -> str:
+    return f"choose with {group}={choice}, or '- override /{group}: {choice}' in the defaults of exp/NNN.yaml"
 
 
 def _no_keys(key: str, schema: str, value: str, groups: Groups) -> str:
     """What to say of a value that stands where the keys of a class belong; `key` is "" in a file."""
     for group in [group for group, classes in groups.items() if value in classes]:
-        return f"{key or group} takes no value of its own: {_choose(group, key, value)}"
+        return f"{key or group} takes no value of its own: {_choose(group, value)}"
     if key:
         return f"{key} takes no value of its own: give one to its keys, as in {key}.KEY=VALUE"
     return f"{value!r} stands where the keys of {schema} belong: indent them, each as 'KEY: VALUE' with a space"

@@ -324,7 +324,8 @@ class Experiment:
             the folds, for a metric that ranks rows, such as AUC: models of different folds may rank alike and differ in
             level.
         groups: choices between configuration classes, {"model": {"cnn": CNNConfig, "vit": ViTConfig}}: `model=vit`
-            makes `exp.model` a ViTConfig. config.yaml names the default, `- model@exp.model: cnn`.
+            makes `exp.model` a ViTConfig. A group has the name of a field of exp. config.yaml names the default,
+            `- model@exp.model: cnn`.
         inputs: the files of `input/` that the training reads: names of files and folders, or patterns, below input/ or
             absolute. None: all files; []: none.
         distributed: whether `train` is prepared for several processes that train one fold together, as torchrun starts
@@ -334,7 +335,8 @@ class Experiment:
             checks that every such row is predicted.
 
     Raises:
-        Error: a metric has no name, two have the same name, or `greater_is_better` is missing for an error.
+        Error: a metric has no name, two have the same name, `greater_is_better` is missing for an error, or no field of
+            exp has the name of a group.
     """
 
     train: Callable[[Any, Any], None]
@@ -365,6 +367,9 @@ class Experiment:
             self.score_over in ("rows", "folds"),
             f'score_over in expkit.Experiment must be "rows" or "folds", not {self.score_over!r}',
         )
+        exp = plain_type(hints(self.Config)["exp"]) if self.groups else None
+        for group in self.groups:
+            require(group in hints(exp), f"groups in expkit.Experiment: exp.{group} is no field of its configuration")
         if self.greater_is_better is None:
             require(
                 not sounds_like_error(names[0]),
@@ -377,23 +382,13 @@ class Experiment:
         )
 
     def choices(self, config: Any) -> dict[str, str]:
-        """Which class of the `groups` is where in a configuration: {"model": "vit"}, keys below exp.
-
-        Args:
-            config: an object of `Config`.
-        """
-        names = {one: name for classes in self.groups.values() for name, one in classes.items()}
-        found: dict[str, str] = {}
-        waiting = [("", config.exp)]
-        while waiting:
-            above, part = waiting.pop()
-            for item in fields(part):
-                key, value = f"{above}{item.name}", getattr(part, item.name)
-                if type(value) in names:
-                    found[key] = names[type(value)]
-                if is_dataclass(value):
-                    waiting.append((f"{key}.", value))
-        return found
+        """Which class of each of the `groups` a configuration, an object of `Config`, has: {"model": "vit"}."""
+        return {
+            group: name
+            for group, classes in self.groups.items()
+            for name, one in classes.items()
+            if type(getattr(config.exp, group)) is one
+        }
 
     def data(self, fold_file: str) -> Sequence[str] | None:
         """What a training reads, in the form of `inputs`.
@@ -402,15 +397,6 @@ class Experiment:
             fold_file: the file that says which fold a row is in, which is read, too; "": there is none.
         """
         return [*self.inputs, fold_file] if self.inputs is not None and fold_file else self.inputs
-
-    def stands_in_exp(self, group: str) -> bool:
-        """Whether a group is for the field of `exp` that has its name.
-
-        Args:
-            group: a key of `groups`.
-        """
-        exp = plain_type(hints(self.Config).get("exp"))
-        return group in self.groups and is_dataclass(exp) and group in hints(exp)
 
     @property
     def metrics(self) -> dict[str, Metric]:

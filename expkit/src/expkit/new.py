@@ -276,7 +276,7 @@ def parameter_set_from_run(experiment: str, name: str, run: Run) -> Path:
     with _new_file(experiment, name) as file:
         loaded = load_experiment(experiment)
         chosen = _other_classes(loaded, recorded.get("choices", {}))
-        default = composed(loaded, [f"{group}@exp.{key}={choice}" for key, (group, choice) in chosen.items()])
+        default = composed(loaded, [f"{group}={choice}" for group, choice in chosen.items()])
         wanted = recorded["exp"]
         try:
             exp = typed(default, loaded).exp
@@ -294,16 +294,13 @@ def parameter_set_from_run(experiment: str, name: str, run: Run) -> Path:
     return file
 
 
-def _other_classes(loaded: Loaded, choices: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """The chosen classes that are not those of config.yaml: key to group and name."""
+def _other_classes(loaded: Loaded, choices: Mapping[str, str]) -> dict[str, str]:
+    """The chosen classes that are not those of config.yaml, by their groups."""
     default, groups, found = composed(loaded, []), loaded.experiment.groups, {}
-    for key, choice in choices.items():
-        has = [group for group, classes in groups.items() if choice in classes]
-        require(bool(has), f"{loaded.name} has no {key}={choice}")
-        own = key.rpartition(".")[2]
-        group = own if own in has else has[0]
-        if OmegaConf.get_type(OmegaConf.select(default, f"exp.{key}")) is not groups[group][choice]:
-            found[key] = (group, choice)
+    for group, choice in choices.items():
+        require(choice in groups.get(group, ()), f"{loaded.name} has no {group}={choice}")
+        if OmegaConf.get_type(default.exp, group) is not groups[group][choice]:
+            found[group] = choice
     return found
 
 
@@ -329,15 +326,14 @@ def _changed(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _text(name: str, run: Run, chosen: Mapping[str, tuple[str, str]], values: dict[str, Any]) -> str:
+def _text(name: str, run: Run, chosen: Mapping[str, str], values: dict[str, Any]) -> str:
     """The file, as one that a person has written."""
     score = run.score_of()
     scored = f": {run.metric} {score.value:.6g}, {len(run.done)} of {run.n_folds} folds" if score else ""
     about = f"# From {strip_control(run.title + scored)}. Only what differs from config.yaml."
     lines = [schema.FIRST_LINE.strip(), about]
     if chosen:
-        choices = {group if key == group else f"{group}@{key}": choice for key, (group, choice) in chosen.items()}
-        lines += ["defaults:", *(f"- override /{at}: {choice}" for at, choice in choices.items()), ""]
+        lines += ["defaults:", *(f"- override /{group}: {choice}" for group, choice in chosen.items()), ""]
     lines.append(f"name: {as_yaml(name)}")
     simple = {key: value for key, value in values.items() if not isinstance(value, dict)}
     parts = [simple, *({key: value} for key, value in values.items() if key not in simple)]

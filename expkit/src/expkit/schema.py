@@ -154,33 +154,33 @@ def of_class(cls: type, value: Any = None, groups: Groups | None = None, above: 
     """
     texts, properties = comments(cls), {}
     for item in fields(cls):
-        kind = hints(cls)[item.name]
+        kind, text = hints(cls)[item.name], texts.get(item.name, "")
         default = getattr(value, item.name) if isinstance(value, cls) else config.default_of(item)
-        schema, text = of_type(kind, default, groups, (*above, cls)), texts.get(item.name, "")
-        if _is_class(plain_type(kind)):
-            text = text or docstring(plain_type(kind))
+        one = plain_type(kind)
+        if _is_class(one):
+            own = type(default) if isinstance(default, one) else one
+            classes = [each for each in (groups or {}).get(item.name, {}).values() if issubclass(each, one)] or [own]
+            keys = [of_class(each, default, groups, (*above, cls)) for each in classes if each not in (*above, cls)]
+            # below anyOf: beside `type`, an editor that completes the name of the class would write all its defaults
+            schema = _SIMPLE[dict] | {"anyOf": keys} if keys else {}
+            schema = {"anyOf": [schema, _SIMPLE[NoneType]]} if NoneType in alternatives(kind) else schema
         else:
-            text = "\n\n".join(filter(None, [text, type_in_words(kind)]))
+            text, schema = "\n\n".join(filter(None, [text, type_in_words(kind)])), of_type(kind)
             if default not in (MISSING, OPEN, None):
                 schema["default"] = default if isinstance(default, str) else config.container(default)
         properties[item.name] = ({"description": text} if text else {}) | schema
     return {"properties": properties, "additionalProperties": False}
 
 
-def of_type(kind: Any, value: Any = None, groups: Groups | None = None, above: tuple[type, ...] = ()) -> Schema:
-    """What stands for a type; of one that nobody knows here, anything. The arguments are as of `of_class`."""
+def of_type(kind: Any) -> Schema:
+    """What stands for a type; of one that nobody knows here, anything."""
     some, origin, inner = alternatives(kind), typing.get_origin(kind) or kind, typing.get_args(kind)
     if len(some) > 1:
-        return {"anyOf": [of_type(one, value, groups, above) for one in some]}
+        return {"anyOf": [of_type(one) for one in some]}
     if origin is Annotated:
         return of_type(inner[0]) | {one.keyword: one.limit for one in bounds(kind) if math.isfinite(one.limit)}
-    if kind in above:
-        return {}
     if _is_class(kind):
-        chosen = [one for classes in choices(kind, groups or {}).values() for one in classes.values()]
-        classes = chosen or [type(value) if isinstance(value, kind) else kind]
-        # below anyOf: beside `type`, an editor that completes the name of the class would write all its defaults
-        return _SIMPLE[dict] | {"anyOf": [of_class(one, value, groups, above) for one in classes]}
+        return _SIMPLE[dict] | {"anyOf": [of_class(kind)]}
     if origin in (list, tuple):
         return _SIMPLE[list] | ({"items": of_type(inner[0])} if inner else {})
     if origin is dict:
@@ -199,39 +199,18 @@ def _of_enum(kind: type[Enum]) -> Schema:
     return {"anyOf": [{"enum": names, **described}, full, *([{"enum": numbers}] if numbers else [])]}
 
 
-def choices(kind: Any, groups: Groups) -> dict[str, dict[str, type]]:
-    """The groups that choose the class of a key, each with its classes that can stand there."""
-    base, found = plain_type(kind), {}
-    for group, classes in groups.items() if _is_class(base) else ():
-        if fitting := {name: one for name, one in classes.items() if issubclass(one, base)}:
-            found[group] = fitting
-    return found
-
-
 def type_in_words(kind: Any) -> str:
-    """A type as a person at a terminal reads it: `int, at least 1`, `small | large`, `list of int, or null`."""
-    some = alternatives(kind)
+    """A type as a person at a terminal reads it: `int, at least 1`, `small | large`, `list[int] or null`."""
+    some, origin, inner = alternatives(kind), typing.get_origin(kind), typing.get_args(kind)
     if len(some) > 1:
-        words = [type_in_words(one) for one in some if one is not NoneType]
-        return ", or ".join([*words, "null"] if NoneType in some else words)
-    origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
+        return " or ".join(map(type_in_words, some))
     if origin is Annotated:
         return ", ".join(filter(None, [type_in_words(inner[0]), config.in_words(bounds(kind))]))
-    if origin in (list, tuple, dict):
-        name = "dict" if origin is dict else "list"
-        return f"{name} of {type_in_words(inner[-1 if origin is dict else 0])}" if inner else name
     if isinstance(kind, type) and issubclass(kind, Enum):
         return " | ".join(kind.__members__)
-    return {Any: "anything", str: "text"}.get(kind) or getattr(kind, "__name__", str(kind)).lower()
-
-
-def docstring(kind: type) -> str:
-    """The first paragraph of what a dataclass, or the one that it derives from, says about itself."""
-    for one in filter(is_dataclass, kind.__mro__):
-        text = one.__doc__ or ""
-        if not text.startswith(f"{one.__name__}("):  # which dataclass makes
-            return text.partition("\n\n")[0].strip()
-    return ""
+    if origin is not None:
+        return f"{origin.__name__}[{', '.join(map(type_in_words, inner))}]"
+    return {Any: "anything", str: "text", NoneType: "null"}.get(kind) or getattr(kind, "__name__", str(kind)).lower()
 
 
 def _is_class(kind: Any) -> bool:
@@ -315,10 +294,9 @@ def _rows(composed: DictConfig, above: str, groups: Groups) -> Iterator[tuple[st
     for name, kind in hints(cls).items():
         key, value = f"{above}{name}", plain[name]
         inner = composed[name] if isinstance(value, dict) else None
-        for group, classes in choices(kind, groups).items():
-            now = next((each for each, one in classes.items() if one is OmegaConf.get_type(inner)), "???")
-            at = group if key == f"exp.{group}" else f"{group}@{key}"
-            yield f"{at}={now}", f"{' | '.join(classes)}: which class {key} has"
+        if above == "exp." and name in groups:
+            now = [each for each, one in groups[name].items() if one is OmegaConf.get_type(inner)] or ["???"]
+            yield f"{name}={now[0]}", f"{' | '.join(groups[name])}: which class {key} has"
         if inner is not None and is_dataclass(OmegaConf.get_type(inner)):
             yield from _rows(inner, f"{key}.", groups)
         else:
