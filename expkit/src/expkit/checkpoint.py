@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import time
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -156,8 +156,13 @@ def unfinished(version: Path) -> dict[str, dict[str, Any]]:
 
 
 def _content(state: Path) -> dict[str, Any]:
-    """The size and the hash of a file, or of all files of a folder with their names."""
-    found = sorted(path for path in state.rglob("*") if path.is_file()) if state.is_dir() else [state]
-    hashes = "".join(f"{file.relative_to(state).as_posix()}\0{files.file_hash(file)}\n" for file in found)
-    digest = hashlib.sha256(hashes.encode(errors="surrogateescape")).hexdigest()
-    return {"bytes": sum(file.stat().st_size for file in found), "sum": digest}
+    """The size and a checksum of a file, or of all files of a folder with their names. CRC-32 is as fast as a disk."""
+    total, checksum = 0, 0
+    for file in sorted(path for path in state.rglob("*") if path.is_file()) if state.is_dir() else [state]:
+        name = file.relative_to(state).as_posix()
+        checksum = zlib.crc32(f"{name}\0{file.stat().st_size}\0".encode(errors="surrogateescape"), checksum)
+        with open(file, "rb") as stream:
+            while part := stream.read(2**20):
+                total += len(part)
+                checksum = zlib.crc32(part, checksum)
+    return {"bytes": total, "sum": checksum}

@@ -40,11 +40,9 @@ def score(name: str, metric: Metric, predictions: Columns) -> float:
             f"the metric {name} {problem}; the predictions are kept: fix it and run the command again"
         ) from error
     value = as_number(result)
-    if value is None:
-        kind = type(result).__name__
-        raise Error(f"the metric {name} returns {kind} and not a number; fix it and run the command again")
-    if not math.isfinite(value):
-        raise Error(f"the metric {name} is {value} over {rows} rows; fix it and run the command again")
+    if value is None or not math.isfinite(value):
+        what = f"returns {type(result).__name__} and not a number" if value is None else f"is {value} over {rows} rows"
+        raise Error(f"the metric {name} {what}; fix it and run the command again")
     return float(value)
 
 
