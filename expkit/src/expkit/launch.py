@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -27,30 +28,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from expkit import compose, distributed, files
-from expkit.config import (
-    Config,
-    Experiment,
-    Loaded,
-    check,
-    chosen,
-    load_experiment,
-    name_folds,
-    refuse_shared_name,
-)
-from expkit.errors import (
-    AGAIN,
-    CAUGHT,
-    Error,
-    Failed,
-    escape_unprintable,
-    interruption,
-    one_line,
-    report,
-    require,
-    terminable,
-    warn,
-)
+from expkit import compose, distributed, errors, files
+from expkit.config import Config, Experiment, Loaded, check, chosen, load_experiment, name_folds, refuse_shared_name
+from expkit.errors import CAUGHT, Error, Failed, interruption, require
 from expkit.project import code_root, display_path, output_dir, project_root
 
 if TYPE_CHECKING:
@@ -82,14 +62,14 @@ def main(experiment: Experiment) -> None:
         SystemExit: with 1 when a training has failed, 2 when the command is refused, 3 when it names a parameter set
             that does not exist, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
-    escape_unprintable()
-    with terminable(before=_end_jobs):
+    errors.escape_unprintable()
+    with errors.terminable(before=_end_jobs):
         try:
             failure = _run(experiment, sys._getframe(1).f_globals)
         except CAUGHT as error:
             failure = error
         if failure is not None:
-            sys.exit(report(failure))
+            sys.exit(errors.report(failure))
 
 
 def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> float | None:
@@ -273,9 +253,11 @@ class Job:
             "this process does not find the copy of the code that belongs to its sweep: is EXPKIT_ROOT set?",
         )
         _share_cores()
-        _checkpoint_first()
         hydra = HydraConfig.get()
-        if "joblib" in str(hydra.launcher.get("_target_")):
+        launcher = str(hydra.launcher.get("_target_"))
+        if "submitit" in launcher:
+            _checkpoint_first()
+        if "joblib" in launcher:
             _end_with(self.launched_by)
             _use_one_gpu(Path(hydra.sweep.dir), hydra.job.num)
             for stream in (sys.stdout, sys.stderr):  # of several jobs: whole lines, and no bars
@@ -284,10 +266,12 @@ class Job:
 
     def _reported(self, error: Exception, note: dict[str, Any]) -> JobsFailed:
         """Say on stderr and in the note why a job of a sweep has failed; what to raise for the sweeper."""
-        overrides, message, log = " ".join(_overrides()), one_line(error), ""
+        overrides, message, log = " ".join(_overrides()), errors.one_line(error), ""
         if message is not None and self.code is not None:
             message = _in_project(message, self.code, self.project)
-        report(error if message is None else Error(f"{overrides}: {message}").with_traceback(error.__traceback__))
+        errors.report(
+            error if message is None else Error(f"{overrides}: {message}").with_traceback(error.__traceback__)
+        )
         if self._is_elsewhere and "submitit" in sys.modules:
             import submitit
 
@@ -378,10 +362,10 @@ def _readable(error: BaseException, job: Job) -> BaseException:
     """An error of composing or launching as one line."""
     found = error if interruption(error) else compose.as_error(error)
     if type(found).__name__ == "TerminatedWorkerError":  # joblib
-        return Failed(f"a process of the sweep has died, killed or out of memory: {AGAIN}")
+        return Failed(f"a process of the sweep has died, killed or out of memory: {errors.AGAIN}")
     if type(found).__module__.startswith("submitit"):
         line = str(found).splitlines()[0].rstrip(" .:")
-        return Error(line if line.startswith("sbatch") else f"{line}: {AGAIN}")
+        return Error(line if line.startswith("sbatch") else f"{line}: {errors.AGAIN}")
     if type(found) is Error and job.code is not None:
         return Error(_in_project(str(found), job.code, job.project)).with_traceback(found.__traceback__)
     return found
@@ -397,7 +381,8 @@ def _conclude(loaded: Loaded, folder: Path, failure: BaseException | None) -> Ba
     Returns:
         What the command fails with. None when all went well; a study lets jobs fail.
     """
-    from expkit import store
+    from expkit import scores, store
+    from expkit.rundir import put_in_place
 
     found = sorted(folder.glob(f"*/{NOTE}"), key=lambda file: (len(file.parent.name), file))  # 2 before 10
     notes = [note for file in found if (note := files.read_if_whole(file))]
@@ -407,36 +392,27 @@ def _conclude(loaded: Loaded, folder: Path, failure: BaseException | None) -> Ba
         own = [note for note in notes if note.get("run") == run]
         is_whole = all_ended and all(note["whole"] and "failed" not in note for note in own)
         if is_whole and any(note["replaces"] for note in own):
-            failure = _put_in_place(loaded, Path(run)) or failure
+            versions = store.Versions(Path(run).parent, store.read_run(Path(run)).name)
+            try:
+                put_in_place(versions, Path(run), partial(scores.update, loaded.experiment, versions))
+            except Error as error:
+                failure = error
     _print_board([store.read_run(Path(run)) for run in runs if os.path.isdir(run)])
     failed = f"failed: {', '.join(str(note['failed']) for note in notes if 'failed' in note)}"
     if failed != "failed: ":
         if failure is None:
-            warn(failed)
+            errors.warn(failed)
         elif _all_ended(failure):
             return Failed(failed)
     return failure
 
 
-def _put_in_place(loaded: Loaded, folder: Path) -> Error | None:
-    from expkit import scores, store
-    from expkit.rundir import put_in_place
-
-    versions = store.Versions(folder.parent, store.read_run(folder).name)
-    try:
-        put_in_place(versions, folder, lambda version: scores.update(loaded.experiment, versions, version))
-    except Error as error:
-        return error
-    return None
-
-
 def _print_board(found: list[Run]) -> None:
     from expkit.board import MOST_ROWS, board_table, ranked
-    from expkit.errors import new_console
 
     if not found:
         return
-    console = new_console()
+    console = errors.new_console()
     console.print(board_table(ranked(found)[:MOST_ROWS], console.width))
     if len(found) > MOST_ROWS:
         console.print(f"{len(found) - MOST_ROWS} more: uv run exp board --all", markup=False)
@@ -522,19 +498,17 @@ def _checkpoint_first() -> None:
     """
     from expkit.checkpoint import Checkpoint
 
-    number = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}", None)
-    submitit: Any = signal.getsignal(number) if number is not None else None
-    if number is None or not callable(submitit) or getattr(submitit, "waits", False):
-        return
+    number = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}")
+    requeue: Any = signal.getsignal(number)
 
     def handle(signum: int, frame: FrameType | None) -> None:
-        if Checkpoint.in_use and Checkpoint.before_end is None:
-            Checkpoint.before_end = lambda: submitit(signum, frame)
-            timer = threading.Timer(CHECKPOINT_TIME, os.kill, (os.getpid(), signum))  # and then at once
-            timer.daemon = True
-            timer.start()
-        else:
-            submitit(signum, frame)
+        if not Checkpoint.in_use or Checkpoint.before_end is not None:
+            requeue(signum, frame)
+            return
+        Checkpoint.before_end = lambda: requeue(signum, frame)
+        timer = threading.Timer(CHECKPOINT_TIME, os.kill, (os.getpid(), signum))  # and then at once
+        timer.daemon = True
+        timer.start()
 
-    handle.waits = True  # type: ignore[attr-defined]
-    signal.signal(number, handle)
+    if callable(requeue):
+        signal.signal(number, handle)
