@@ -269,9 +269,8 @@ class Job:
         overrides, message, log = " ".join(_overrides()), errors.one_line(error), ""
         if message is not None and self.code is not None:
             message = _in_project(message, self.code, self.project)
-        errors.report(
-            error if message is None else Error(f"{overrides}: {message}").with_traceback(error.__traceback__)
-        )
+        said = error if message is None else Error(f"{overrides}: {message}").with_traceback(error.__traceback__)
+        errors.report(said)
         if self._is_elsewhere and "submitit" in sys.modules:
             import submitit
 
@@ -283,8 +282,7 @@ class Job:
 
 def _overrides() -> list[str]:
     """Those of the job, as they were typed: ${...} in one is not looked up."""
-    typed_in = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    assert isinstance(typed_in, list)
+    typed_in: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     return [str(override) for override in typed_in]
 
 
@@ -299,13 +297,11 @@ def _in_project(message: str, copy: Path, project: Path) -> str:
 def processes_of(launcher: DictConfig) -> int | None:
     """How many processes a launcher of Hydra uses; 1: this one; None: it does not say, as on a cluster."""
     target = str(launcher.get("_target_"))
-    if "BasicLauncher" in target:
-        return 1
-    if "joblib" not in target:
-        return None
-    from joblib import effective_n_jobs
+    if "joblib" in target:
+        from joblib import effective_n_jobs
 
-    return int(effective_n_jobs(launcher.n_jobs))
+        return int(effective_n_jobs(launcher.n_jobs))
+    return 1 if "BasicLauncher" in target else None
 
 
 class Launching(Callback):
