@@ -322,7 +322,7 @@ def test_a_refused_value_is_one_line(sweeping: Project, root: Path, light: Path)
     """Named as the project has it, not as the copy that runs."""
     done = sweeping.train("-m", "exp.n_folds=0,5", LOCAL, TWO, experiment=LIGHT, root=root, check=False)
     assert done.returncode == 1
-    assert "error: exp.n_folds=0: exp.n_folds must be at least 1, not 0" in done.stderr.splitlines()
+    assert "error: exp.n_folds=0: exp.n_folds must be at least 1 and at most 10000, not 0" in done.stderr.splitlines()
     assert "Traceback" not in done.stderr
     parameters = light / "exp/001.yaml"
     parameters.parent.mkdir()
