@@ -350,17 +350,15 @@ def find_seeds(name: str) -> list[Run]:
     Raises:
         Error: no run, or other runs too.
     """
-    groups = list(_grouped(read_board(), _without_seed).values())
+    groups = _grouped(read_board(), _without_seed).values()
     try:
         folder = find_run(name)
-    except Error:
+    except Error as error:
         found = [group for group in groups if any(name in run.title for run in group)]
-        if not found:
-            raise
-        if len(found) > 1:
-            each = [f"{min((run.title for run in group), key=len)} ({len(group)} seeds)" for group in found[:8]]
-            raise Error(f"{name} may be {', '.join(each)}: name one run of the seeds") from None
-        return found[0]
+        if len(found) == 1:
+            return found[0]
+        each = ", ".join(f"{min((run.title for run in group), key=len)} ({len(group)} seeds)" for group in found[:8])
+        raise (Error(f"{name} may be {each}: name one run of the seeds") if found else error) from None
     return next((group for group in groups if folder in [run.folder for run in group]), [read_run(folder)])
 
 

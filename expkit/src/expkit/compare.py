@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     Pairs = Sequence[tuple[Run, Run]]
 
-Result = TypeVar("Result")
 GROUP = "group"  # a column of out-of-fold predictions: rows of one group are not independent
 
 
@@ -187,76 +186,66 @@ def verdict(pairs: Pairs) -> dict[str, Any]:
             require(other_data is None, f"other data: {other_data}")
         over = {run.score_over for pair in pairs for run in pair} - {None}
         require(len(over) < 2, "other metric: one is scored over all rows, one over the folds: repeat its command")
-        trainings = _or_reason(lambda: over_folds([(Entry((old,)), Entry((new,))) for old, new in pairs]))
-        by_row = _or_reason(lambda: _over_rows(pairs, numbers))
+        by_row = _over_rows(pairs, numbers)
     except Error as error:
         return {"verdict": NOT_COMPARABLE, "reason": str(error)}
     found = {"metric": first.metric, "greater_is_better": first.greater_is_better}
     if by_row is None:
         return found | {"verdict": "identical", "reason": "the out-of-fold predictions are the same"}
-    folds, rows = ({"reason": one} if isinstance(one, str) else asdict(one) for one in (trainings, by_row))
-    if isinstance(trainings, Interval):
-        folds |= {"folds": sorted({fold for each in numbers for fold in each}), "seeds": seeds}
-        answer = together([one for one in (trainings, by_row) if isinstance(one, Interval)])
-    else:
-        answer = NOISE
+    rows = asdict(by_row) if isinstance(by_row, Interval) else {"reason": by_row}
+    try:
+        trainings = over_folds([(Entry((old,)), Entry((new,))) for old, new in pairs])
+    except Error as error:
+        return found | {"verdict": NOISE, "folds": {"reason": str(error)}, "rows": rows}
+    folds = asdict(trainings) | {"folds": sorted({fold for each in numbers for fold in each}), "seeds": seeds}
+    answer = together([trainings, by_row] if isinstance(by_row, Interval) else [trainings])
     return found | {"verdict": answer, "folds": folds, "rows": rows}
 
 
-class _NotComparable(Error):
-    """Runs have other targets, or were scored by different functions of one name, as far as anyone knows."""
-
-
-def _or_reason(make: Callable[[], Result]) -> Result | str:
-    """What `make` gives, or why it gives nothing."""
-    try:
-        return make()
-    except _NotComparable:
-        raise
-    except Error as error:
-        return str(error)
-
-
-def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> OverRows | None:
-    """As `over_rows`, by the metric of the experiment, which gives the recorded scores; None: all rows are the same.
+def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> OverRows | str | None:
+    """As `over_rows`, by the metric of the experiment, which gives the recorded scores.
 
     Args:
         folds: which of them, for each pair.
 
+    Returns:
+        None: the predictions are the same. A text: why the rows say nothing, as the metric has changed since.
+
     Raises:
-        _NotComparable: the targets differ, or the metric.
-        Error: rows or groups differ; the metric cannot be had, or has changed since.
+        Error: the runs do not compare: rows, targets or the metric differ.
     """
     import numpy
 
     first, runs = pairs[0][0], [run for pair in pairs for run in pair]
     tables = [_rows(run, each) for run, each in zip(runs, [each for each in folds for _ in range(2)], strict=True)]
-    metric = _or_reason(lambda: _metric(first))
-    problems = [metric] if isinstance(metric, str) else list(map(partial(_other_score, metric), runs, tables))
-    if isinstance(metric, str) or any(problems):
-        if all(problems) and len({run.made_by for run in runs}) == 1:  # the metric has changed since, for all of them
-            raise Error(problems[0])
-        why = next(filter(None, problems))
-        raise _NotComparable(f"{first.metric} may not be the same function in all runs: {why}")
+    try:
+        metric = _metric(first)
+        problems = list(map(partial(_other_score, metric), runs, tables))
+    except Error as error:
+        problems = [str(error)] * len(runs)
+    if all(problems) and len({run.made_by for run in runs}) == 1:
+        return problems[0]
+    why = next(filter(None, problems), None)
+    require(why is None, f"{first.metric} may not be the same function in all runs: {why}")
     for index, run in enumerate(runs):
         tables[index] = aligned(tables[index], tables[0]["id"], run.title, first.title)
-        try:
-            require_same_targets(tables[index], tables[0], run.title, first.title)
-        except Error as error:
-            raise _NotComparable(str(error)) from error
+        require_same_targets(tables[index], tables[0], run.title, first.title)
     groups = tables[0].get(GROUP) if all(GROUP in table for table in tables) else None
     if groups is not None and not all(numpy.array_equal(groups, table[GROUP]) for table in tables):
-        raise Error(f"the column {GROUP} is not the same in all of the runs")
+        return f"the column {GROUP} is not the same in all of the runs"
     name, sign = first.metric or "", 1 if first.greater_is_better else -1
     if first.score_over == "folds":
         metric = partial(mean_of_folds, name, metric)
     else:
         tables = [{key: column for key, column in table.items() if key != "fold"} for table in tables]
     matched = list(zip(tables[::2], tables[1::2], strict=True))
-    are_equal = all(
-        old.keys() == new.keys() and all(numpy.array_equal(old[key], new[key]) for key in old) for old, new in matched
-    )
-    return None if are_equal else over_rows(name, metric, matched, sign, groups)
+    are_equal = [numpy.array_equal(old[key], new[key]) for old, new in matched for key in old.keys() & new.keys()]
+    if all(are_equal) and all(old.keys() == new.keys() for old, new in matched):
+        return None
+    try:
+        return over_rows(name, metric, matched, sign, groups)
+    except Error as error:
+        return str(error)
 
 
 def _rows(run: Run, folds: Sequence[int]) -> Columns:
