@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from expkit.errors import Error, warn
+from expkit.errors import Error, one_line, warn
 from expkit.project import display_path
 
 LARGEST = 64 * 2**20  # bytes of a file that is read whole; nothing of ours is a tenth of it, but lists of files
@@ -178,7 +178,9 @@ def make_folder(folder: Path) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
+    except OSError as error:
+        if one_line(error) is not None:  # no space, no access
+            raise
         raise Error(
             f"cannot make the folder {display_path(folder)}: {error.strerror}: move what is in its place"
         ) from error
