@@ -268,11 +268,6 @@ class Run:
         """Which rows each fold that is done has left out, as a hash of their ids."""
         return {number: result["left_out"] for number, result in self.results.items()}
 
-    @property
-    def left_out(self) -> dict[int, str]:
-        """The same, until everything says valid_ids."""
-        return self.valid_ids
-
     def packages(self) -> dict[str, str]:
         """The version of each package that its folds were trained with, as origin.json says; of several: "1.0, 1.1"."""
         found: dict[str, set[str]] = {}
