@@ -8,6 +8,7 @@ tagged git repository, copier, uv.
 from __future__ import annotations
 
 import os
+import runpy
 import secrets
 import shutil
 import signal
@@ -111,9 +112,13 @@ def _make_template(folder: Path) -> None:
     call("git", "tag", "v0.1.0", cwd=folder)
 
 
-def _make_project(folder: Path) -> None:
+def _copy_template(folder: Path, **answers: object) -> None:
     template = once("template", _make_template)
-    copier("copy", "-q", "--defaults", *data_arguments(ANSWERS), template, folder, cwd=folder.parent)
+    copier("copy", "-q", "--defaults", *data_arguments(ANSWERS | answers), template, folder, cwd=folder.parent)
+
+
+def _make_project(folder: Path) -> None:
+    _copy_template(folder)
     call("uv", "sync", "-q", cwd=folder, env=clean_environment())
     _compile(folder, "expkit.cli, hydra.main, sklearn.neural_network, wandb")
     commit_all(folder)
@@ -152,6 +157,21 @@ def _make_sweeping(folder: Path) -> None:
     call("uv", "sync", "-q", "--all-extras", cwd=folder, env=clean_environment())
     share_bytecode(once("project", _make_project), folder)
     _compile(folder, "joblib.externals.loky, optuna.storages, submitit")
+
+
+def _make_boosting(folder: Path) -> None:
+    _copy_template(folder, framework="lightgbm")
+    call("uv", "sync", "-q", "--extra", "local", cwd=folder, env=clean_environment())
+    commit_all(folder)
+
+
+def _make_network(folder: Path) -> None:
+    _copy_template(folder, framework="torch")
+    environment = clean_environment() | {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]}
+    call("uv", "venv", "-q", "--python", sys.executable, cwd=folder, env=environment)
+    packages = ["-e", ".[local,slurm]", "torch==2.13.0", "pillow", "pytest", "ruff"]
+    call("uv", "pip", "install", "-q", *packages, "--python", ".venv/bin/python", cwd=folder, env=environment)
+    commit_all(folder)
 
 
 def _compile(folder: Path, modules: str) -> None:
@@ -258,6 +278,20 @@ def shared_sweeping(home: Path) -> Project:
     return Project(once("sweeping", _make_sweeping), home)
 
 
+@pytest.fixture(scope="session")
+def boosting(home: Path) -> Project:
+    """A project with LightGBM. Leave its files as they are."""
+    return Project(once("lightgbm", _make_boosting), home)
+
+
+@pytest.fixture(scope="session")
+def network(home: Path) -> Project:
+    """A project with PyTorch for the CPU; nothing of several gigabytes is ever downloaded."""
+    if sys.version_info[:2] != (3, 11) or not os.environ.get("PIP_FIND_LINKS"):
+        pytest.skip("there is no CPU build of PyTorch on this machine")
+    return Project(once("torch", _make_network), home)
+
+
 def own_copy(project: Project, folder: Path) -> Project:
     """A clone of a project that may be changed, with the environment of the original: only expkit is its own."""
     clone_of(project.folder, folder)
@@ -301,6 +335,39 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     monkeypatch.setenv("PROJECT_ROOT", str(tmp_path / "root"))
     return tmp_path / "root"
+
+
+@dataclass
+class Printed:
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Printed]
+
+
+@pytest.fixture
+def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """A train.py as its command line runs it, in this process."""
+
+    def command(*arguments: str, experiment: str = "001-baseline") -> Printed:
+        file = Path(os.environ["EXPKIT_ROOT"], "experiments", experiment, "train.py")
+        monkeypatch.setattr(sys, "argv", [str(file), *arguments])
+        monkeypatch.setattr(sys, "path", [str(file.parent), *sys.path])
+        modules = set(sys.modules)
+        code = 0
+        capsys.readouterr()
+        try:
+            runpy.run_path(str(file), run_name="__main__")
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        for name in set(sys.modules) - modules:
+            if getattr(sys.modules[name], "__file__", None) == str(file.with_name(f"{name}.py")):
+                del sys.modules[name]  # what the script has imported from beside it
+        return Printed(code, *capsys.readouterr())
+
+    return command
 
 
 @pytest.fixture

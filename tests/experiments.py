@@ -13,6 +13,121 @@ from light import CONFIG
 
 from expkit import code, project
 
+# A choice between configuration classes: `model=wide` in place of `model=deep`.
+NETS_CONFIG = "defaults:\n- schema\n- model@exp.model: deep\n- _self_\n- exp: default\n\nexp:\n  name: nets\n"
+NETS = """
+from dataclasses import dataclass, field
+
+from omegaconf import MISSING
+
+import expkit
+
+
+@dataclass
+class ModelConfig:
+    units: int = 8
+
+
+@dataclass
+class Deep(ModelConfig):
+    pass
+
+
+@dataclass
+class Wide(ModelConfig):
+    pass
+
+
+@dataclass
+class Narrow(ModelConfig):
+    rank: int = 2
+
+
+@dataclass
+class ExpConfig(expkit.ExpConfig):
+    model: ModelConfig = MISSING
+
+
+@dataclass
+class Config(expkit.Config):
+    exp: ExpConfig = field(default_factory=ExpConfig)
+
+
+def size(oof):
+    return oof["prediction"].mean()
+
+
+def train(exp, fold):
+    factor = {Deep: 1, Wide: 10, Narrow: 100}[type(exp.model)]
+    fold.save_oof({"id": [fold.number], "prediction": [float(exp.model.units * factor)]})
+    fold.finish()
+
+
+groups = {"model": {"deep": Deep, "wide": Wide, "narrow": Narrow}}
+experiment = expkit.Experiment(train, Config, metric=size, groups=groups, own_split=True)
+
+if __name__ == "__main__":
+    expkit.main(experiment)
+"""
+
+# A random walk, with a checkpoint after each epoch; control/stop names an epoch to stop in.
+WALK = """
+from dataclasses import dataclass, field
+
+import expkit
+
+
+@dataclass
+class TrainConfig:
+    epochs: int = 12
+    pause: float = 0.0
+
+
+@dataclass
+class ExpConfig(expkit.ExpConfig):
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+@dataclass
+class Config(expkit.Config):
+    exp: ExpConfig = field(default_factory=ExpConfig)
+
+
+def position(oof):
+    return oof["prediction"].mean()
+
+
+def train(exp, fold):
+    import pickle
+    import time
+
+    import numpy as np
+
+    generator, walk, first = np.random.default_rng([exp.seed, fold.number]), np.zeros(50), 1
+    if fold.checkpoint.file:
+        generator, walk, first = pickle.loads(fold.checkpoint.file.read_bytes())
+    stop = expkit.project_root() / "control/stop"
+    for epoch in range(first, exp.train.epochs + 1):
+        if stop.exists() and int(stop.read_text()) == epoch:
+            raise KeyboardInterrupt
+        walk = walk + generator.normal(size=50)
+        late = {"spread": walk.std()} if epoch > 5 else {}
+        fold.log({"epoch": epoch, "mean": walk.mean()} | late, total=exp.train.epochs)
+        state = pickle.dumps((generator, walk, epoch + 1))
+        (fold.folder / "epochs").mkdir(exist_ok=True)
+        (fold.folder / f"epochs/{epoch}.txt").touch()
+        fold.checkpoint.save(lambda file: file.write_bytes(state))
+        time.sleep(exp.train.pause)
+    fold.save_oof({"id": np.arange(50) + 1000 * fold.number, "prediction": walk})
+    fold.finish()
+
+
+experiment = expkit.Experiment(train, Config, metric=position, own_split=True)
+
+if __name__ == "__main__":
+    expkit.main(experiment)
+"""
+
 _numbers = itertools.count()
 
 

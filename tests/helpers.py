@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import statistics
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from conftest import Project, background, call, clean_environment
+from conftest import Printed, Project, background, call, clean_environment
 from light import LIGHT
 from typer.testing import CliRunner
 
@@ -22,6 +23,11 @@ from expkit import store
 from expkit.cli import app
 
 HEAVY = ("wandb", "numpy", "sklearn", "scipy", "torch", "rich", "pandas", "joblib")
+STOPPED = {
+    signal.SIGINT: (130, "stopped"),
+    signal.SIGTERM: (143, "stopped by SIGTERM"),
+    signal.SIGHUP: (129, "stopped by SIGHUP"),
+}
 
 
 def load(file: Path) -> dict[str, Any]:
@@ -52,6 +58,34 @@ def scores_and_predictions(folder: Path) -> dict[int, tuple[dict[str, float], by
         for number, fold in done.items()
         if fold.result is not None
     }
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+
+
+def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file below a folder: when it was changed, and its content."""
+    found = (path for path in folder.rglob("*") if path.is_file() and ".locks" not in path.parts)
+    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(found)}
+
+
+def folders(root: Path) -> list[str]:
+    """The versions of all runs that have a folder."""
+    return sorted(path.name for path in (root / "output" / LIGHT).glob("[!.]*"))
+
+
+def frozen(root: Path) -> list[Any]:
+    """The trials of all studies of Optuna."""
+    from expkit.study import opened  # imports Optuna
+
+    storage = opened(str(root / "output/multirun/optuna.log"))
+    return [trial for study in storage.get_all_studies() for trial in storage.get_all_trials(study._study_id)]
+
+
+def trials(root: Path) -> list[tuple[str, float | None, float | None]]:
+    """State, parameter and score of each trial."""
+    return [(one.state.name, one.params.get("exp.train.x"), one.value) for one in frozen(root)]
 
 
 def imported(profile: str) -> set[str]:
@@ -100,6 +134,20 @@ def refused(*arguments: str) -> str:
     return str(caught.value)
 
 
+def compared(*arguments: str) -> dict[str, Any]:
+    """What `exp diff` says of two runs."""
+    found: dict[str, Any] = exp_json("diff", *arguments)["comparison"]
+    return found
+
+
+def assert_refused(printed: Printed, mentions: str, root: Path, code: int = 2) -> None:
+    assert (printed.code, printed.out) == (code, ""), printed
+    assert len(printed.err.splitlines()) == 1, printed.err
+    assert printed.err.startswith("error: ")
+    assert mentions in printed.err
+    assert files(root) == []
+
+
 def environment_of(clone: Path, **variables: str) -> dict[str, str]:
     return (
         clean_environment()
@@ -108,23 +156,21 @@ def environment_of(clone: Path, **variables: str) -> dict[str, str]:
     )
 
 
-IN_CLONE = """
+RUN_ALL = """
 import json, sys
-from click.testing import Result
 from typer.testing import CliRunner
-import pytest
-import expkit
 from expkit.cli import app
 for arguments in json.loads(sys.argv[1]):
     result = CliRunner().invoke(app, arguments)
-    print(json.dumps([result.output, "" if isinstance(result.exception, SystemExit) else str(result.exception or "")]))
+    print(json.dumps([result.exit_code, result.output, str(result.exception)]))
 """
 
 
 def in_clone(clone: Path, *commands: list[str]) -> list[tuple[str, str]]:
     """What each command of `exp` prints, and the error that ends it; in the project `clone`."""
-    done = call(sys.executable, "-c", IN_CLONE, json.dumps(commands), cwd=clone, env=environment_of(clone))
-    return [tuple(json.loads(line)) for line in done.stdout.splitlines()]
+    done = call(sys.executable, "-c", RUN_ALL, json.dumps(commands), cwd=clone, env=environment_of(clone))
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    return [(printed, error) for _, printed, error in found]
 
 
 def run_of(name: str = "001-one/a", scores: Sequence[float] = (), rows: str = "rows", **facts: Any) -> Any:

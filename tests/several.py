@@ -94,6 +94,14 @@ def predicted(kind, rows, noise, seed):
     return {"id": rows, "target": NAMES[rows % 3], "prediction": NAMES[probability.argmax(axis=1)]} | columns
 """
 
+# Appended to MODEL: a target of two columns.
+WIDE = """
+
+def wide(*arguments):
+    table = predicted(*arguments)
+    return {name: column if name == "id" else np.stack([column, -column], 1) for name, column in table.items()}
+"""
+
 KINDS = ("price", "species", "risk")
 
 

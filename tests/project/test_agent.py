@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 from conftest import EXP, ROOT, Completed, call, commit_all
-from helpers import environment_of
+from helpers import RUN_ALL, environment_of
 from light import CONFIG
-from test_help import RUN_ALL
 
 TRAIN = '''"""Predictions with an error of size x of their own, and the same noise in every run. Lower is better."""
 

@@ -14,13 +14,10 @@ import pytest
 from conftest import ROOT, Project, call, commit_all, own_copy
 from documents import all_blocks, put
 from PIL import Image, ImageDraw
-from test_lightgbm import boosting
-from test_torch import network
 
 from expkit import store
 
 pytestmark = pytest.mark.slow
-__all__ = ["boosting", "network"]  # the fixtures
 GUIDE = (ROOT / "docs/your-own-data.md").read_text()
 
 

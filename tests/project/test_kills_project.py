@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from commands import command
 from conftest import Project, background, call
-from helpers import counting, results, scores_and_predictions, start
+from helpers import STOPPED, counting, results, scores_and_predictions, start
 from light import LIGHT, wait_for
 
 from expkit import store
@@ -130,13 +130,6 @@ def test_a_full_disk(project: Project, small_disk: Path, wandb_mode: str) -> Non
     project.train("exp.fold=[0]", *arguments[1:], root=small_disk, WANDB_MODE="disabled", check=len(before) > 0)
     after = results(small_disk, name, "001-baseline")
     assert before.items() <= after.items() and after
-
-
-STOPPED = {
-    signal.SIGINT: (130, "stopped"),
-    signal.SIGTERM: (143, "stopped by SIGTERM"),
-    signal.SIGHUP: (129, "stopped by SIGHUP"),
-}
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["a new run", "overwriting"])

@@ -13,9 +13,8 @@ import psutil
 import pytest
 from commands import command
 from conftest import Project, call
-from helpers import counting, load, results, scores_and_predictions, start
+from helpers import STOPPED, counting, load, results, scores_and_predictions, start
 from light import LIGHT, edited, wait_for
-from test_kills_project import STOPPED
 
 import expkit
 from expkit import store

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import ANSWERS, Project, call, clean_environment, commit_all, copier, data_arguments, once
+from conftest import Project, call
 from helpers import scores_and_predictions
 
 from expkit import store
@@ -14,19 +14,6 @@ from expkit.board import read_board
 
 pytestmark = pytest.mark.slow
 FOLDS = "exp.fold=[0,1,2,3,4]"
-
-
-def _make(folder: Path) -> None:
-    answers = data_arguments(ANSWERS | {"framework": "lightgbm"})
-    template = once("template", lambda made: None)  # has been made by conftest.py
-    copier("copy", "-q", "--defaults", *answers, template, folder, cwd=folder.parent)
-    call("uv", "sync", "-q", "--extra", "local", cwd=folder, env=clean_environment())
-    commit_all(folder)
-
-
-@pytest.fixture(scope="module")
-def boosting(home: Path) -> Project:
-    return Project(once("lightgbm", _make), home)
 
 
 def train(boosting: Project, root: Path, *arguments: str) -> str:

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 from conftest import ANSWERS, EXP, Project, call, commit_all, copier, data_arguments
-from test_lightgbm import boosting
-from test_torch import network
-from test_update import append, files_of, release, unmerged
+from updates import append, files_of, release, unmerged
 
 from expkit.board import read_board
 
 pytestmark = pytest.mark.slow
-__all__ = ["boosting", "network"]  # fixtures
 
 PROJECTS = {"sklearn": "project", "torch": "network", "lightgbm": "boosting"}
 FAST = {"sklearn": ["exp=001"], "torch": ["exp=001", "exp.train.epoch=1"], "lightgbm": ["exp=001"]}

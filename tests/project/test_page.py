@@ -21,7 +21,7 @@ from conftest import Project, background, call, own_copy
 from experiments import own_experiment
 from light import wait_for
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from several import files
+from several import WIDE, files
 
 import expkit
 from expkit import store
@@ -36,12 +36,6 @@ MANY = 1000
 ODD = 'a.b[0], $x$ <img src=x onerror=alert(1)> & "q"'  # means something to JSON, HTML, Markdown and Vega
 CURVES = f"""if exp.train.fails: raise ValueError("planted")
     [fold.log({{"epoch": epoch, "loss": 1 / epoch + fold.number, {ODD!r}: 0.5}}) for epoch in range(1, 6)]
-"""
-WIDE = """
-
-def wide(*arguments):
-    table = predicted(*arguments)
-    return {name: column if name == "id" else np.stack([column, -column], 1) for name, column in table.items()}
 """
 MORE = """
 

@@ -8,12 +8,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Project, background, call, clean_environment, own_copy, share_bytecode
-from test_torch import network
 
 import expkit
 from expkit import store
-
-__all__ = ["network"]  # a fixture
 
 # Each rank adds its number; what comes out is the sum over both. "fail<rank>" in control/: that rank fails in fold 1.
 # On all rows, each rank asks what the folds have found.

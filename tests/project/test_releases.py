@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT, Project, call, clean_environment, commit_all, copier
 from copier import run_copy
-from test_update import YOURS, Files, append, files_of, status, unmerged
+from updates import YOURS, Files, append, files_of, status, unmerged
 
 from expkit import store
 

@@ -13,10 +13,9 @@ from pathlib import Path
 import pytest
 import slurm
 from conftest import Project, call
-from helpers import counting, load, results, scores_and_predictions, start
+from experiments import WALK
+from helpers import counting, load, results, scores_and_predictions, start, trials
 from light import LIGHT, edited, wait_for
-from test_checkpoint import TRAIN
-from test_studies_project import trials
 
 from expkit import store
 
@@ -181,7 +180,7 @@ def test_requeue(sweeping: Project, cluster: dict[str, str], root: Path) -> None
     assert [after[fold]["values"]["environment"]["SLURM_RESTART_COUNT"] for fold in range(3)] == [None, "1", "1"]
 
 
-LONG = TRAIN.replace(
+LONG = WALK.replace(
     "        time.sleep(exp.train.pause)\n",
     """
         while epoch == 5 and (expkit.project_root() / f"control/gate{fold.number}").exists():

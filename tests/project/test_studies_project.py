@@ -10,14 +10,13 @@ import psutil
 import pytest
 import yaml
 from conftest import Project, call
-from helpers import exp, start
+from helpers import exp, frozen, start, trials
 from light import LIGHT, edited, wait_for
 
 import expkit
 from expkit import store
 from expkit.board import entries, ordered
 from expkit.cli.results import _under_way
-from expkit.study import opened
 
 # The score is 10 - log10(x)²: the best is 10, at x = 1; above 50 the training fails.
 SEARCH = "exp.train.x=tag(log,interval(0.01,40))"
@@ -26,17 +25,6 @@ STUDY = ["-m", "hydra/sweeper=optuna", "exp.fold=[0]", SEARCH]
 
 def up_to(trials: int) -> str:
     return f"hydra.sweeper.n_trials={trials}"
-
-
-def frozen(root: Path) -> list[optuna.trial.FrozenTrial]:
-    """The trials of all studies."""
-    storage = opened(str(root / "output/multirun/optuna.log"))
-    return [trial for study in storage.get_all_studies() for trial in storage.get_all_trials(study._study_id)]
-
-
-def trials(root: Path) -> list[tuple[str, float | None, float | None]]:
-    """State, parameter and score of each trial."""
-    return [(one.state.name, one.params.get("exp.train.x"), one.value) for one in frozen(root)]
 
 
 def best(root: Path) -> float:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import psutil
 import pytest
 import slurm
 import yaml
-from conftest import ANSWERS, Project, background, call, clean_environment, commit_all, copier, data_arguments, once
+from conftest import Project, background, call
 from helpers import load
 from light import edited
 
@@ -22,25 +20,6 @@ from expkit import store, tables
 from expkit.board import read_board
 
 pytestmark = pytest.mark.slow
-
-
-def _make(folder: Path) -> None:
-    answers = data_arguments(ANSWERS | {"framework": "torch"})
-    template = once("template", lambda made: None)  # has been made by conftest.py
-    copier("copy", "-q", "--defaults", *answers, template, folder, cwd=folder.parent)
-    environment = clean_environment() | {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]}
-    call("uv", "venv", "-q", "--python", sys.executable, cwd=folder, env=environment)
-    packages = ["-e", ".[local,slurm]", "torch==2.13.0", "pillow", "pytest", "ruff"]
-    call("uv", "pip", "install", "-q", *packages, "--python", ".venv/bin/python", cwd=folder, env=environment)
-    commit_all(folder)
-
-
-@pytest.fixture(scope="module")
-def network(home: Path) -> Project:
-    """A project with PyTorch for the CPU; nothing of several gigabytes is ever downloaded."""
-    if sys.version_info[:2] != (3, 11) or not os.environ.get("PIP_FIND_LINKS"):
-        pytest.skip("there is no CPU build of PyTorch on this machine")
-    return Project(once("torch", _make), home)
 
 
 def train(network: Project, root: Path, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -14,10 +14,9 @@ from typing import Any
 import psutil
 import pytest
 from conftest import Project, call
+from experiments import NETS, NETS_CONFIG
 from helpers import results, start
 from light import CONFIG, wait_for
-from test_groups import CONFIG as NETS_CONFIG
-from test_groups import TRAIN as NETS
 
 QUICK = "exp.train.epoch=2"
 SLOW = "exp.train.epoch=150"  # some seconds per fold

@@ -16,8 +16,8 @@ import pytest
 import yaml
 from conftest import ROOT, Completed, call, clean_environment, commit_all, copier
 from copier import run_copy
+from updates import YOURS, Files, append, files_of, release, status, unmerged
 
-YOURS = ("experiments", "input", "output", "notebooks", "src/my_experiments", "src/digits_co_experiments")
 SHARED = "src/{{ shared_package }}"
 BASELINE = "experiments/001-baseline"
 IN_TEMPLATE = "experiments/001-baseline"
@@ -26,7 +26,6 @@ LAUNCHERS = "conf/hydra/launcher"
 GUIDE = (ROOT / "docs/updating.md").read_text()
 OLDEST_COPIER = yaml.safe_load((ROOT / "copier.yml").read_text())["_min_copier_version"]
 
-Files = dict[str, bytes]
 Copier = Callable[..., Completed]
 
 
@@ -41,29 +40,9 @@ def write(folder: Path, files: dict[str, str]) -> None:
         (folder / name).write_text(text)
 
 
-def append(folder: Path, *names: str, line: str) -> None:
-    for name in names:
-        (folder / name).write_text(f"{(folder / name).read_text()}{line}\n")
-
-
 def replace(file: Path, old: str, new: str) -> None:
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new))
-
-
-def files_of(folder: Path, *parts: str) -> Files:
-    """Every file with its content, ignored ones included; of some parts, or of all but git's own."""
-    found = (file for part in parts or (".",) for file in (folder / part).rglob("*"))
-    names = {file.relative_to(folder).as_posix(): file for file in found if file.is_file()}
-    return {name: file.read_bytes() for name, file in names.items() if not name.startswith((".git/", ".venv/"))}
-
-
-def unmerged(folder: Path) -> set[str]:
-    return {line.split("\t")[1] for line in call("git", "ls-files", "-u", cwd=folder).stdout.splitlines()}
-
-
-def status(folder: Path) -> str:
-    return call("git", "status", "--porcelain", cwd=folder).stdout
 
 
 def answers_of(folder: Path) -> dict[str, object]:
@@ -77,11 +56,6 @@ def template(template_repository: Path, tmp_path: Path) -> Path:
     """A template of one's own, with the release v0.1.0, to make another release of."""
     call("git", "clone", "-q", template_repository, tmp_path / "template", cwd=tmp_path)
     return tmp_path / "template"
-
-
-def release(template: Path, version: str) -> None:
-    commit_all(template, f"chore: release {version}")
-    call("git", "tag", version, cwd=template)
 
 
 def render(template: Path, folder: Path, **answers: object) -> Path:

@@ -3,64 +3,15 @@
 from __future__ import annotations
 
 import os
-import runpy
 import shutil
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import call
+from conftest import Command, call
 from experiments import own_experiment
+from helpers import assert_refused
 from light import LIGHT
-
-import expkit
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
-
-
-@dataclass
-class Printed:
-    code: int
-    out: str
-    err: str
-
-
-Command = Callable[..., Printed]
-
-
-@pytest.fixture
-def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """A train.py as its command line runs it, in this process."""
-
-    def command(*arguments: str, experiment: str = "001-baseline") -> Printed:
-        file = expkit.code_root() / "experiments" / experiment / "train.py"
-        monkeypatch.setattr(sys, "argv", [str(file), *arguments])
-        monkeypatch.setattr(sys, "path", [str(file.parent), *sys.path])
-        modules = set(sys.modules)
-        code = 0
-        capsys.readouterr()
-        try:
-            runpy.run_path(str(file), run_name="__main__")
-        except SystemExit as end:
-            code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        for name in set(sys.modules) - modules:
-            if getattr(sys.modules[name], "__file__", None) == str(file.with_name(f"{name}.py")):
-                del sys.modules[name]  # what the script has imported from beside it
-        return Printed(code, *capsys.readouterr())
-
-    return command
-
-
-def assert_refused(printed: Printed, mentions: str, root: Path, code: int = 2) -> None:
-    assert (printed.code, printed.out) == (code, ""), printed
-    assert len(printed.err.splitlines()) == 1, printed.err
-    assert printed.err.startswith("error: ")
-    assert mentions in printed.err
-    assert files(root) == []
 
 
 @pytest.mark.parametrize(

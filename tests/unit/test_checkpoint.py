@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import background
-from experiments import own_experiment
+from experiments import WALK, own_experiment
 
 import expkit
 from expkit import files, project, runner, store
@@ -26,69 +26,13 @@ from expkit.store import CHECKPOINT
 
 # A random walk: its end depends on every step, and on the state of its generator. "stop": the epoch before which it is
 # interrupted. A column comes late.
-TRAIN = """
-from dataclasses import dataclass, field
-
-import expkit
-
-
-@dataclass
-class TrainConfig:
-    epochs: int = 12
-    pause: float = 0.0
-
-
-@dataclass
-class ExpConfig(expkit.ExpConfig):
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-
-@dataclass
-class Config(expkit.Config):
-    exp: ExpConfig = field(default_factory=ExpConfig)
-
-
-def position(oof):
-    return oof["prediction"].mean()
-
-
-def train(exp, fold):
-    import pickle
-    import time
-
-    import numpy as np
-
-    generator, walk, first = np.random.default_rng([exp.seed, fold.number]), np.zeros(50), 1
-    if fold.checkpoint.file:
-        generator, walk, first = pickle.loads(fold.checkpoint.file.read_bytes())
-    stop = expkit.project_root() / "control/stop"
-    for epoch in range(first, exp.train.epochs + 1):
-        if stop.exists() and int(stop.read_text()) == epoch:
-            raise KeyboardInterrupt
-        walk = walk + generator.normal(size=50)
-        late = {"spread": walk.std()} if epoch > 5 else {}
-        fold.log({"epoch": epoch, "mean": walk.mean()} | late, total=exp.train.epochs)
-        state = pickle.dumps((generator, walk, epoch + 1))
-        (fold.folder / "epochs").mkdir(exist_ok=True)
-        (fold.folder / f"epochs/{epoch}.txt").touch()
-        fold.checkpoint.save(lambda file: file.write_bytes(state))
-        time.sleep(exp.train.pause)
-    fold.save_oof({"id": np.arange(50) + 1000 * fold.number, "prediction": walk})
-    fold.finish()
-
-
-experiment = expkit.Experiment(train, Config, metric=position, own_split=True)
-
-if __name__ == "__main__":
-    expkit.main(experiment)
-"""
 FILES = [store.OOF, store.HISTORY]
 
 
 @pytest.fixture
 def walk(root: Path) -> Iterator[str]:
     """The name of the experiment."""
-    with own_experiment({"train.py": TRAIN}) as folder:
+    with own_experiment({"train.py": WALK}) as folder:
         yield folder.name
 
 

@@ -19,10 +19,9 @@ from commands import Background, command
 from conftest import background
 from experiments import own_experiment
 from filelock import FileLock, Timeout
-from helpers import counting, exp, results
+from helpers import counting, exp, folders, results, tree
 from light import LIGHT
 from several import files as several
-from test_overwrite import folders, tree
 from typer.testing import CliRunner
 
 import expkit

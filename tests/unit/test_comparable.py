@@ -12,10 +12,9 @@ import numpy
 import pytest
 from commands import command
 from experiments import own_experiment
-from helpers import exp
+from helpers import compared, exp
 from light import LIGHT, edited
 from several import files
-from test_noise import compared
 
 import expkit
 from expkit import tables

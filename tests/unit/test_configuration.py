@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Command
 from experiments import own_experiment
-from helpers import exp
-from test_bad_input import Command, assert_refused, train
+from helpers import assert_refused, exp
 
 import expkit
 from expkit.compose import as_hydra_takes, from_values
@@ -91,7 +91,6 @@ if __name__ == "__main__":
     expkit.main(experiment)
 """
 Write = Callable[[str, str], None]
-__all__ = ["train"]  # a fixture
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,7 @@ import pandas
 import pytest
 from commands import command
 from experiments import own_experiment
-from several import files
-from test_page import WIDE
+from several import WIDE, files
 
 import expkit
 from expkit import page

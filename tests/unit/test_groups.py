@@ -7,73 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from experiments import own_experiment
+from experiments import NETS, NETS_CONFIG, own_experiment
 
 import expkit
 from expkit.new import check_experiment
 from expkit.store import find_run, read_run
 
-CONFIG = "defaults:\n- schema\n- model@exp.model: deep\n- _self_\n- exp: default\n\nexp:\n  name: nets\n"
-TRAIN = """
-from dataclasses import dataclass, field
-
-from omegaconf import MISSING
-
-import expkit
-
-
-@dataclass
-class ModelConfig:
-    units: int = 8
-
-
-@dataclass
-class Deep(ModelConfig):
-    pass
-
-
-@dataclass
-class Wide(ModelConfig):
-    pass
-
-
-@dataclass
-class Narrow(ModelConfig):
-    rank: int = 2
-
-
-@dataclass
-class ExpConfig(expkit.ExpConfig):
-    model: ModelConfig = MISSING
-
-
-@dataclass
-class Config(expkit.Config):
-    exp: ExpConfig = field(default_factory=ExpConfig)
-
-
-def size(oof):
-    return oof["prediction"].mean()
-
-
-def train(exp, fold):
-    factor = {Deep: 1, Wide: 10, Narrow: 100}[type(exp.model)]
-    fold.save_oof({"id": [fold.number], "prediction": [float(exp.model.units * factor)]})
-    fold.finish()
-
-
-groups = {"model": {"deep": Deep, "wide": Wide, "narrow": Narrow}}
-experiment = expkit.Experiment(train, Config, metric=size, groups=groups, own_split=True)
-
-if __name__ == "__main__":
-    expkit.main(experiment)
-"""
-
 
 @pytest.fixture
 def nets(root: Path) -> Iterator[str]:
     """The name of an experiment with three models."""
-    with own_experiment({"train.py": TRAIN, "config.yaml": CONFIG}) as folder:
+    with own_experiment({"train.py": NETS, "config.yaml": NETS_CONFIG}) as folder:
         (folder / "exp").mkdir()
         text = "defaults:\n- override /model: narrow\n\nname: {}\n\nmodel:\n  units: 4\n"
         (folder / "exp/001.yaml").write_text(text.format("001-narrow"))

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import call, clean_environment, clone_of, commit_all
+from helpers import RUN_ALL
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -22,15 +23,6 @@ from expkit.cli import app
 
 DAY = ["new", "check", "board", "show", "diff", "note", "submit", "blend", "oof", "reproduce", "clean"]
 MANUALS = [[], *([name] for name in DAY)]
-
-RUN_ALL = """
-import json, sys
-from typer.testing import CliRunner
-from expkit.cli import app
-for arguments in json.loads(sys.argv[1]):
-    result = CliRunner().invoke(app, arguments)
-    print(json.dumps([result.exit_code, result.output, str(result.exception)]))
-"""
 
 
 def manual(command: list[str]) -> str:

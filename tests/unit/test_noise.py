@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 import pytest
 from experiments import own_experiment
-from helpers import run_of
+from helpers import compared, run_of
 from light import LIGHT, edited
 from scipy import stats
 from several import files
@@ -478,12 +478,6 @@ def exp(*arguments: str) -> str:
         raise result.exception
     assert result.exit_code == 0, result.output
     return result.stdout
-
-
-def compared(*arguments: str) -> dict[str, Any]:
-    """What `exp diff` says of two runs."""
-    found: dict[str, Any] = json.loads(exp("diff", "--json", *arguments))["comparison"]
-    return found
 
 
 def names() -> dict[str, str]:

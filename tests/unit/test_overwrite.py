@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import Background, command
-from helpers import counting, results
+from helpers import counting, folders, results, tree
 from light import LIGHT, wait_for
 
 import expkit
@@ -16,17 +16,6 @@ from expkit.config import flat
 from expkit.runner import Runner
 
 RUN = f"output/{LIGHT}/light"
-
-
-def tree(folder: Path) -> dict[str, tuple[int, bytes]]:
-    """Every file below a folder: when it was changed, and its content."""
-    found = (path for path in folder.rglob("*") if path.is_file() and ".locks" not in path.parts)
-    return {str(path.relative_to(folder)): (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(found)}
-
-
-def folders(root: Path) -> list[str]:
-    """The versions of all runs that have a folder."""
-    return sorted(path.name for path in (root / "output" / LIGHT).glob("[!.]*"))
 
 
 def predictions(folder: Path) -> dict[int, float]:

@@ -8,19 +8,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, call, clean_environment
+from conftest import ROOT, Command, call, clean_environment
 from experiments import own_experiment
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from light import edited
-from test_bad_input import Command, train
 from typer.testing import CliRunner
 
 import expkit
 from expkit import code, config
 from expkit.cli import app
 
-__all__ = ["train"]  # a fixture
 PAGE = ROOT / "docs/troubleshooting.md"
 HOUSES = "002-houses"  # what the page calls an experiment of the reader's own
 PROVOKED: set[str] = set()  # by the tests above the last one
