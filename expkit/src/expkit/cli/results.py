@@ -18,24 +18,13 @@ import typer
 from rich.live import Live
 from rich.table import Table
 
-from expkit import store
+from expkit import notes, store
 from expkit.board import MOST_ROWS, Entry, board_table, hidden_keys, is_failed, ranked, read_board
 from expkit.board import columns as table_columns
 from expkit.clean import leftovers
 from expkit.cli import RUN_HELP, Run, as_cell, as_json_text
 from expkit.errors import Error, new_console, require, text, warn
 from expkit.frames import position
-from expkit.notes import (
-    Notes,
-    add_note,
-    agreement,
-    context_of,
-    format_agreement,
-    notes_metadata,
-    read_notes,
-    show_notes,
-    titled,
-)
 from expkit.project import display_path, output_dir
 from expkit.show import run_metadata, show_run
 from expkit.store import FAILED, HISTORY, RESULT, load_run, run_names
@@ -282,23 +271,23 @@ def note(
     said: dict[str, Any] = {key: value for key, value in given.items() if value not in (None, [], "")}
     if no_leaderboard:
         said["leaderboard"] = None
-    title = titled(run) if run is not None else None
+    title = notes.titled(run) if run is not None else None
     trained = {run.title: run for run in read_board()}
     if said and title:
-        add_note(title, said | context_of(title, trained.get(title)))
-    found = read_notes()
-    chosen = [found.get(title, Notes(title))] if title else list(found.values())
-    agreements = agreement(found.values(), trained)
+        notes.add_note(title, said | notes.context_of(title, trained.get(title)))
+    found = notes.read_notes()
+    chosen = [found.get(title, notes.Notes(title))] if title else list(found.values())
+    agreements = notes.agreement(found.values(), trained)
     if as_json:
-        listed = [notes_metadata(each, trained.get(each.title)) for each in chosen]
+        listed = [notes.notes_metadata(each, trained.get(each.title)) for each in chosen]
         print(as_json_text({"runs": listed, "leaderboard": agreements}))
         return
     for each in chosen:
-        show_notes(console, each, trained.get(each.title))
+        notes.show_notes(console, each, trained.get(each.title))
     if not any(each.lines for each in chosen):
         console.print('nothing is noted yet: exp note RUN "..."', markup=False)
     for metric, about in agreements.items():
-        console.print(format_agreement(metric, about), markup=False, soft_wrap=True)
+        console.print(notes.format_agreement(metric, about), markup=False, soft_wrap=True)
 
 
 class Kind(Enum):
