@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import pty
 import re
@@ -20,6 +21,7 @@ from helpers import counting
 
 import expkit
 from expkit import store
+from expkit.history import History
 
 
 def log(root: Path, fold: int) -> str:
@@ -49,6 +51,32 @@ def test_what_is_printed_is_kept(root: Path, capsys: pytest.CaptureFixture[str])
     printed = capsys.readouterr()
     assert "hello from fold 0" in printed.out and "look here" in printed.err
     assert len(store.read_run(counting(root)).done) == 2
+
+
+def test_a_library_that_logs_by_itself(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its handler is of the first fold, and keeps the stream of that: each log has the lines of its own fold, once."""
+    logger = logging.getLogger("mylib")
+
+    def talk(fold: expkit.Fold) -> None:
+        if not logger.handlers:
+            logger.addHandler(logging.StreamHandler())
+        logger.warning("in %s", fold.title)
+
+    command("exp.fold=[0,1]", during=talk).train()
+    logger.warning("after all")
+    [handler] = logger.handlers
+    logger.removeHandler(handler)
+    assert [log(root, fold).splitlines().count(f"in fold {fold}") for fold in (0, 1)] == [1, 1]
+    assert "in fold 1" not in log(root, 0) and "after all" not in log(root, 1)
+    assert capsys.readouterr().err.count("after all") == 1
+
+
+def test_a_long_text_is_cut(tmp_path: Path) -> None:
+    """A cell that no reader of CSV takes would cost the rows before the checkpoint."""
+    history = History(tmp_path / "history.csv")
+    history.add({"epoch": 1, "note": "x" * 1_000_000})
+    again = History(tmp_path / "history.csv")
+    assert again.cut(1) and list(again.kept()) == [{"epoch": 1, "note": "x" * 1000}]
 
 
 def test_the_first_nan_is_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,6 +116,7 @@ class Log:
         self._file = open(file, "a", encoding="utf-8", errors="replace", newline="\n")
         self._tees: list[tuple[str, Tee, TextIO]] = []
         self._handler = logging.StreamHandler()
+        self._handler.addFilter(_is_unseen)
 
     def __enter__(self) -> Log:
         for name in ("stdout", "stderr"):
@@ -124,9 +125,8 @@ class Log:
             self._tees.append((name, tee, stream))
             setattr(sys, name, tee)
             _move_handlers(stream, tee)
-        if not any(isinstance(getattr(each, "stream", None), Tee) for each in logging.root.handlers):
-            self._handler.setStream(sys.stderr)  # else nobody sees it: Hydra has left a handler that does nothing
-            logging.root.addHandler(self._handler)
+        self._handler.setStream(sys.stderr)
+        logging.root.addHandler(self._handler)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -163,6 +163,16 @@ def _move_handlers(old: Any, new: Any) -> None:
         for handler in getattr(logger, "handlers", []):
             if isinstance(handler, logging.StreamHandler) and handler.stream is old:
                 handler.setStream(new)
+
+
+def _is_unseen(record: logging.LogRecord) -> bool:
+    """Whether a record has no handler but that of the log: Hydra has left one that shows nothing."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    count = 0
+    while logger is not None:
+        count += sum(isinstance(getattr(each, "stream", None), Tee) for each in logger.handlers)
+        logger = logger.parent
+    return count == 1
 
 
 class Progress:
