@@ -64,7 +64,7 @@ def take_picture(file: Path, scheme: str) -> None:
         clip = {"x": 50, "y": 20, "width": 1120, "height": place["y"]}
         page.screenshot(path=file, clip=clip)
         browser.close()
-    Image.open(file).convert("RGB").quantize(128).save(file, optimize=True)
+    Image.open(file).convert("RGB").quantize(256).save(file, optimize=True)
 
 
 if __name__ == "__main__":

@@ -353,7 +353,7 @@ def test_an_interruption_leaves_no_half_run(root: Path, monkeypatch: pytest.Monk
     fail(root)
     [found] = leftovers("failed", root / "output")
 
-    def interrupted(path: Path, ignore_errors: bool) -> None:
+    def interrupted(path: Path) -> None:
         (path / "run.json").unlink()
         raise KeyboardInterrupt
 
@@ -471,3 +471,11 @@ def test_what_cannot_be_removed_is_said(root: Path, monkeypatch: pytest.MonkeyPa
     made = CliRunner().invoke(app, ["clean", "--yes"])
     assert made.exit_code == 1 and "/a: Permission denied" in made.output
     assert folders(root) == ["a"]
+    monkeypatch.setattr(Path, "rename", rename)
+
+    def refused(path: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(shutil, "rmtree", refused)
+    made = CliRunner().invoke(app, ["clean", "--yes"])
+    assert made.exit_code == 1 and "/a: Permission denied" in made.output

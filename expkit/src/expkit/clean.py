@@ -84,9 +84,10 @@ class Leftover:
             if is_in_use or not is_last or not KINDS[self.kind][1](self.versions, self.folder):
                 return False
             self.folder.rename(self.folder.with_name(f"{REMOVED}{secrets.token_hex(4)}"))
-            for removed in self.folder.parent.glob(f"{REMOVED}*"):  # also what an interruption has left
-                shutil.rmtree(removed, ignore_errors=True)
             self.versions.forget_deleted()
+            for removed in self.folder.parent.glob(f"{REMOVED}*"):  # also what an interruption has left
+                with suppress(FileNotFoundError):  # another `exp clean` goes on with it
+                    shutil.rmtree(removed)
         return True
 
 
