@@ -572,24 +572,6 @@ def test_a_new_experiment_and_two_branches(tmp_path: Path) -> None:
     assert keys_of(folder)["batch_size"]["description"].startswith("rows, in b")
 
 
-def test_code_that_differs_in_schemas_alone_is_the_same(tmp_path: Path, root: Path) -> None:
-    """In those of the experiment, and of another one."""
-    clone = clone_of(expkit.code_root(), tmp_path / "clone")
-    environment = clean_environment() | {
-        "EXPKIT_ROOT": str(clone),
-        "PYTHONPATH": str(clone / "src"),
-        "WANDB_MODE": "disabled",
-    }
-    environment["PROJECT_ROOT"] = str(root)
-    for name, changed in (("one", LIGHT), ("two", "001-baseline"), ("three", LIGHT)):
-        call(sys.executable, f"experiments/{LIGHT}/train.py", f"exp.name={name}", cwd=clone, env=environment)
-        (clone / f"experiments/{changed}/.schema").mkdir(exist_ok=True)
-        (clone / f"experiments/{changed}/.schema/config.json").write_text(name)
-    for other in ("two", "three"):
-        done = call(sys.executable, *EXP, "diff", "one", other, "--json", cwd=clone, env=environment)
-        assert json.loads(done.stdout)["code"] == {"same": True, "experiment": "", "other_files": ""}
-
-
 # --help
 
 

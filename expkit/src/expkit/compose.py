@@ -404,13 +404,11 @@ def _message(error: BaseException, groups: Groups) -> str | None:
         return f"cannot read {error.override!r} on the command line: {form}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _of_config(error, groups)
-    files = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
-    inside = str(Path(hydra.__file__).parent)
-    if isinstance(error, RecursionError) and any(file.startswith(inside) for file in files):
+    frames = traceback.extract_tb(error.__traceback__)
+    of_hydra = [frame.filename.startswith(str(Path(hydra.__file__).parent)) for frame in frames]
+    if isinstance(error, RecursionError) and any(of_hydra):
         return "a YAML file has itself in its defaults: name another one there"
-    if (
-        isinstance(error, ValueError) and files and files[-1].startswith(inside)
-    ):  # what it says about flags and defaults
+    if type(error) is ValueError and of_hydra[-1:] == [True]:  # of flags, or of a list of defaults
         return f"{error}: quote a name such as '001'" if "in defaults" in str(error) else str(error)
     return None
 
@@ -453,9 +451,7 @@ def _of_config(error: BaseException, groups: Groups) -> str:
     if "is not Optional" in message:
         return f"{where}{key} " + ("cannot be null" if override else "is empty: indent the keys that stand below it")
     if "is not a ListConfig" in message:
-        last = origin.parent_node.n_folds - 1 if key == "exp.fold" and origin.parent_node is not None else None
-        which = "" if last is None else f" of folds from 0 to {last} (exp.n_folds - 1)"
-        return f"{where}{key} must be a list{which}, as in '{key}=[0]'"
+        return f"{where}{key} must be a list, as in '{key}=[0]'"
     if found := re.match(r"Value (.*) of type '\w+' could not be converted to (Integer|Float)", message):
         message = f"must be {'a whole' if found[2] == 'Integer' else 'a'} number, not {found[1]}"
     return f"{where}{key}{'' if message.startswith('must be ') else ':'} {message}" if key else f"{where}{message}"

@@ -355,7 +355,7 @@ class Experiment:
             self._check()
         except Error as error:
             # expkit.main, which would say it in one line, comes later in train.py; a notebook has no __file__
-            if self.train.__module__ == "__main__" and hasattr(sys.modules["__main__"], "__file__"):
+            if getattr(self.train, "__module__", "") == "__main__" and hasattr(sys.modules["__main__"], "__file__"):
                 sys.exit(report(error))
             raise
 
