@@ -188,21 +188,19 @@ class Progress:
         self._tasks: dict[str | None, rich.progress.TaskID] = {}
         self._tee: Any = None  # stdout, while there are bars
         self._printed = -math.inf  # when the last line was, `time.monotonic()`
-        self._waiting: tuple[str | None, Mapping[str, float | str], int | None] | None = None  # for a line
+        self._line = ""  # the last line, until it is printed
 
     def show(self, axis: str | None, row: Mapping[str, float | str], total: int | None) -> None:
         """Show that the epoch or step `row[axis]`, of `total`, is done, and its metrics."""
         if isinstance(sys.stdout, Tee) and sys.stdout.isatty():
             self._move(axis, row, total)
-        if axis == "step" and time.monotonic() - self._printed < EVERY:
-            self._waiting = (axis, row, total)
-        else:
-            self._print(axis, row, total)
-
-    def _print(self, axis: str | None, row: Mapping[str, float | str], total: int | None) -> None:
-        self._printed, self._waiting = time.monotonic(), None
         where = "" if axis is None else f"  {axis} {row[axis]}{f'/{total}' if total else ''}"
-        line = f"{self.title}{where}  {_format_metrics(row, axis)}"
+        self._line = f"{self.title}{where}  {_format_metrics(row, axis)}"
+        if axis != "step" or time.monotonic() - self._printed >= EVERY:
+            self._print()
+
+    def _print(self) -> None:
+        line, self._line, self._printed = self._line, "", time.monotonic()
         if self._bars is None:
             print(line, flush=True)
         elif not self._tee.log.closed:
@@ -247,8 +245,8 @@ class Progress:
 
     def close(self) -> None:
         """Remove the bars."""
-        if self._waiting is not None:
-            self._print(*self._waiting)
+        if self._line:
+            self._print()
         if self._bars is not None:
             self._bars.stop()
             self._tee.stream.flush()
