@@ -19,7 +19,7 @@ from expkit.code import SCHEMAS
 from expkit.config import is_compared, load_experiment, same
 from expkit.data import changed_files, read_manifest
 from expkit.errors import Error, require, text
-from expkit.noise import NOISE, Interval, OverRows, over_folds, over_rows, require_comparable, together
+from expkit.noise import NOISE, Interval, OverRows, over_folds, over_rows, together
 from expkit.project import code_root, output_dir
 from expkit.scores import fold_scores, mean_of_folds
 from expkit.snapshot import git
@@ -180,12 +180,7 @@ def verdict(pairs: Pairs) -> dict[str, Any]:
     first, seeds = pairs[0][0], [old.seed for old, _ in pairs] if len(pairs) > 1 else []
     numbers = [sorted(old.fold_scores.keys() & new.fold_scores.keys()) for old, new in pairs]
     try:
-        for old, new in pairs:
-            require_comparable(old, new)
-            other_data = incomparable(first, old).get("other data")
-            require(other_data is None, f"other data: {other_data}")
-        over = {run.score_over for pair in pairs for run in pair} - {None}
-        require(len(over) < 2, "other metric: one is scored over all rows, one over the folds: repeat its command")
+        _require_comparable(pairs)
         by_row = _over_rows(pairs, numbers)
     except Error as error:
         return {"verdict": NOT_COMPARABLE, "reason": str(error)}
@@ -200,6 +195,20 @@ def verdict(pairs: Pairs) -> dict[str, Any]:
     folds = asdict(trainings) | {"folds": sorted({fold for each in numbers for fold in each}), "seeds": seeds}
     answer = together([trainings, by_row] if isinstance(by_row, Interval) else [trainings])
     return found | {"verdict": answer, "folds": folds, "rows": rows}
+
+
+def _require_comparable(pairs: Pairs) -> None:
+    """Raise an `Error` that says why the runs cannot be compared, if so: other metric, folds, target, data, ..."""
+    for old, new in pairs:
+        for run in (old, new):
+            require(bool(run.fold_scores), f"{run.title} has no finished fold")
+        require(old.metric == new.metric, f"other metric: {old.metric} in {old.title}, {new.metric} in {new.title}")
+        reasons = incomparable(old, new)
+        require(not reasons, "; ".join(f"{flag}: {reason}" for flag, reason in reasons.items()))
+        other_data = incomparable(pairs[0][0], old).get("other data")  # from seed to seed
+        require(other_data is None, f"other data: {other_data}")
+    over = {run.score_over for pair in pairs for run in pair} - {None}
+    require(len(over) < 2, "other metric: one is scored over all rows, one over the folds: repeat its command")
 
 
 def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> OverRows | str | None:

@@ -213,15 +213,6 @@ def _within(angle: float, freedom: int) -> float:
 # Among many runs
 
 
-def require_comparable(old: Run, new: Run) -> None:
-    """Raise an `Error` that says why two runs cannot be compared, if so: other metric, folds, target, data, ..."""
-    for run in (old, new):
-        require(bool(run.fold_scores), f"{run.title} has no finished fold")
-    require(old.metric == new.metric, f"other metric: {old.metric} in {old.title}, {new.metric} in {new.title}")
-    reasons = [f"{flag}: {reason}" for flag, reason in incomparable(old, new).items()]
-    require(not reasons, "; ".join(reasons))
-
-
 def against_best(entries: list[Entry], tried: list[Entry] | None = None) -> list[Entry]:
     """The entries, each with what its folds say of it against the best run of its metric; None: they say nothing.
 
@@ -236,19 +227,14 @@ def against_best(entries: list[Entry], tried: list[Entry] | None = None) -> list
     for entry in ordered(entries):
         if entry.score is not None and entry.is_comparable and entry.run.metric not in best:
             best[entry.run.metric] = _Best(entry, entries if tried is None else tried)
-    return [entry if entry.score is None else _judged(entry, best.get(entry.run.metric)) for entry in entries]
 
+    def judged(entry: Entry) -> Entry:
+        first = best.get(entry.run.metric)
+        if first is None or not entry.is_comparable or incomparable(first.entry.run, entry.run):
+            return replace(entry, versus_best=NOT_COMPARABLE)
+        return replace(entry, versus_best=first.verdict_on(entry), versus_runs=first.count)
 
-def _judged(entry: Entry, best: _Best | None) -> Entry:
-    not_comparable = replace(entry, versus_best=NOT_COMPARABLE)
-    if best is None or not entry.is_comparable:
-        return not_comparable
-    try:
-        require_comparable(best.entry.run, entry.run)
-    except Error:
-        return not_comparable
-    versus_best = "best" if entry is best.entry else best.verdict_on(entry)
-    return replace(entry, versus_best=versus_best, versus_runs=best.count)
+    return [entry if entry.score is None else judged(entry) for entry in entries]
 
 
 class _Best:
@@ -267,13 +253,14 @@ class _Best:
         self.scatter = scatter(scores)
 
     def verdict_on(self, entry: Entry) -> str | None:
-        """WORSE or NOISE; None: the folds say nothing."""
+        """ "best" of itself; else WORSE or NOISE; None: the folds say nothing."""
         own, other = (self.scatter.get(one.run.title, (0.0, 0)) for one in (self.entry, entry))
         runs = Runs(self.count, own[0] + other[0], own[1])  # it was chosen for its luck, not the other one
         try:
-            return WORSE if over_folds([(self.entry, entry)], runs).verdict == WORSE else NOISE
+            is_worse = entry is not self.entry and over_folds([(self.entry, entry)], runs).verdict == WORSE
         except Error:
             return None
+        return "best" if entry is self.entry else WORSE if is_worse else NOISE
 
 
 # Over rows
