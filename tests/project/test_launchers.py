@@ -172,19 +172,6 @@ class Copied(Project):
         return self.original.python  # type: ignore[attr-defined, no-any-return]
 
 
-@pytest.mark.slow
-def test_an_uncommitted_edit_takes_part(sweeping: Project, root: Path, light: Path) -> None:
-    """What is trained is the working tree as it stands."""
-    with edited(light / "model.py", "as submitted", "not committed"):
-        for fold in ("[0],[1]", "[2],[3]"):
-            sweeping.train("-m", f"exp.fold={fold}", LOCAL, TWO, experiment=LIGHT, root=root)
-    done = results(root)
-    assert {result["values"]["secret"] for result in done.values()} == {"not committed"}
-    assert {result["git"]["dirty"] for result in done.values()} == {True}
-    one, other = {Path(result["values"]["file"]).parents[2] for result in done.values()}
-    assert one.parent == other.parent == root / "output/multirun/.code" and not list(one.parent.iterdir())
-
-
 # Where the results land
 
 
@@ -504,21 +491,3 @@ def test_the_old_run_counts_until_every_job_is_done(
     assert "seed: 7" in (counting(root, "run") / "config.yaml").read_text()
     assert {path.name for path in (root / f"output/{LIGHT}").iterdir()} == {"run@2", ".run.version", ".locks"}
     assert " 3/5 " in again.splitlines()[-1]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", [[LOCAL, TWO], ["hydra/launcher=basic"]], ids=["local", "basic"])
-def test_overwrite_with_the_same_configuration_keeps_other_folds(
-    sweeping: Project, root: Path, launcher: list[str]
-) -> None:
-    """Each fold that is asked for is trained once; those that were not asked for stay."""
-    expkit.run(LIGHT, overrides=["exp.fold=[0,1,2,3]", "exp.name=run"])
-    before = results(root, "run")
-    arguments = ["-m", "exp.name=run", "exp.fold=[0],[1],[2]", "overwrite=true", *launcher]
-    done = sweeping.train(*arguments, experiment=LIGHT, root=root)
-    after = results(root, "run")
-    assert sorted(after) == [0, 1, 2, 3]
-    assert all(after[fold]["values"]["ended"] > before[fold]["values"]["ended"] for fold in (0, 1, 2))
-    assert after[3]["values"] == before[3]["values"]
-    assert " 4/5 " in done.stdout.splitlines()[-1]
-    assert done.stdout.count("quality 10.0000") >= 3 and "is done:" not in done.stdout

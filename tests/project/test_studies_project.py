@@ -92,20 +92,6 @@ def test_a_study_looks_for_the_lowest_score_when_it_is_better(sweeping: Project,
 
 
 @pytest.mark.slow
-def test_an_interrupted_study_goes_on(sweeping: Project, root: Path) -> None:
-    """After `kill -9` of the command, the same command does the trials that are missing, and no more."""
-    process = start(sweeping, root, *STUDY, up_to(6), LIGHT_SECONDS="0.2")
-    wait_for(lambda: len(list(root.glob(f"output/{LIGHT}/*/cv.json"))) >= 2, process)
-    process.kill()
-    process.communicate()
-    ended = [trial for trial in trials(root) if trial[0] != "RUNNING"]
-    assert 1 <= len(ended) < 6
-    sweeping.train(*STUDY, up_to(6), experiment=LIGHT, root=root)
-    assert trials(root)[: len(ended)] == ended
-    assert [state for state, _, _ in trials(root)] == ["COMPLETE"] * 6
-
-
-@pytest.mark.slow
 def test_a_failed_trial_is_recorded_and_the_study_goes_on(sweeping: Project, root: Path) -> None:
     """An exception in the training, and a score that is nan."""
     metric = sweeping.folder / "experiments" / LIGHT / "train.py"
@@ -129,38 +115,6 @@ def test_a_study_without_any_score(sweeping: Project, root: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: failed: exp.")
     assert [state for state, _, _ in trials(root)] == ["FAIL"] * 2
-
-
-@pytest.mark.slow
-def test_trials_in_parallel(sweeping: Project, root: Path) -> None:
-    """Two at once, in two processes."""
-    arguments = [up_to(4), "hydra/launcher=local", "hydra.launcher.n_jobs=2", "hydra.sweeper.n_jobs=2"]
-    sweeping.train(*STUDY, *arguments, experiment=LIGHT, root=root, LIGHT_SECONDS="0.3")
-    assert [state for state, _, _ in trials(root)] == ["COMPLETE"] * 4
-    folds = [fold for run in runs(root) for fold in run.done.values()]
-    assert len({fold.result["values"]["pid"] for fold in folds if fold.result}) == 2
-
-
-@pytest.mark.slow
-def test_two_first_studies_at_once(sweeping: Project, root: Path) -> None:
-    """They make the database together."""
-    processes = [start(sweeping, root, *STUDY, f"exp.seed={seed}", up_to(2)) for seed in (1, 2)]
-    for process in processes:
-        printed, errors = process.communicate(timeout=60)
-        assert process.returncode == 0, printed + errors
-    assert [state for state, _, _ in trials(root)] == ["COMPLETE"] * 4
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("folder", ["what? 100% #b $x {y} größe 実験"])
-def test_a_study_in_a_folder_with_an_odd_name(sweeping: Project, tmp_path: Path, folder: str) -> None:
-    """The database lies in output/, and nowhere else."""
-    root = tmp_path / folder
-    (root / "control").mkdir(parents=True)
-    sweeping.train(*STUDY, up_to(1), experiment=LIGHT, root=root, WANDB_MODE="disabled")
-    assert len(trials(root)) == 1
-    assert {path.name for path in tmp_path.iterdir()} == {folder}
-    assert {path.name for path in root.iterdir()} == {"control", "output"}
 
 
 # Pruning
