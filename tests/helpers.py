@@ -38,14 +38,14 @@ def load(file: Path) -> dict[str, Any]:
 
 def counting(root: Path, run: str = "light", experiment: str = LIGHT) -> Path:
     """The folder of the version of a run that counts."""
-    folder = store.current(root / "output" / experiment, run)
+    folder = store.folder_of(root / "output", f"{experiment}/{run}")
     assert folder is not None, f"there is no run {run} in {root}/output/{experiment}"
     return folder
 
 
 def results(root: Path, run: str = "light", experiment: str = LIGHT) -> dict[int, dict[str, Any]]:
     """The result.json of each fold that is done, in the version that counts; {} while there is no run."""
-    folder = store.current(root / "output" / experiment, run)
+    folder = store.folder_of(root / "output", f"{experiment}/{run}")
     done = store.read_run(folder).done if folder is not None else {}
     return {number: fold.result for number, fold in done.items() if fold.result is not None}
 

@@ -158,7 +158,7 @@ def test_a_pruned_run_comes_last_however_good_it_is(sweeping: Project, root: Pat
     """Also after runs that lack folds."""
     for x in (0.1, 0.5, 1.0):
         expkit.run(LIGHT, overrides=[f"exp.train.x={x}", "exp.fold=[0]"])
-    best = store.current(root / "output" / LIGHT, "light,exp.train.x=1")
+    best = store.folder_of(root / "output", f"{LIGHT}/light,exp.train.x=1")
     assert best is not None
     store.prune_run(best, "after 1 of 2 folds", [0, 1])
     expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.fold=[0]"])  # nothing that the study wanted

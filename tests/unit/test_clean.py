@@ -321,7 +321,7 @@ def test_no_other_version_counts_when_a_run_is_removed(root: Path) -> None:
         fail(root, "overwrite=true")
     assert listed() == {"superseded": ["light"], "failed": ["light@3", "light@2"]}
     new, found = leftovers("failed", root / "output")
-    assert not found.remove() and store.current(root / "output" / LIGHT, "light") == second, "both are there"
+    assert not found.remove() and store.folder_of(root / "output", f"{LIGHT}/light") == second, "both are there"
     assert new.remove() and not found.remove() and folders(root) == ["light", "light@2"]
     removed = clean("--yes")
     assert removed["superseded"]["count"] == removed["failed"]["count"] == 1

@@ -140,7 +140,7 @@ def test_a_training_that_is_killed_at_any_moment(root: Path, quick: None, reques
     for moment in moments(request, train, restore):
         restore()
         assert killed(moment, train)
-        folder = store.current(root / "output" / LIGHT, "light")
+        folder = store.folder_of(root / "output", f"{LIGHT}/light")
         done = scores_and_predictions(folder) if folder and look(folder) else {}
         assert done.items() <= expected.items()
         numbers.add(len(done))

@@ -204,15 +204,10 @@ class Versions:
 # Where the runs lie
 
 
-def current(parent: Path, run: str) -> Path | None:
-    """The version of a run that counts, below the folder of its experiment; None: there is none yet."""
-    return Versions(parent, run).current()
-
-
 def folder_of(output: Path, title: str) -> Path | None:
     """The version that counts of the run "<experiment>/<run>"; None: there is none."""
     experiment, _, run = title.partition("/")
-    return current(output / experiment, run)
+    return Versions(output / experiment, run).current()
 
 
 def runs_of(parent: Path) -> list[tuple[Versions, list[Path]]]:
