@@ -162,7 +162,7 @@ from typer.testing import CliRunner
 from expkit.cli import app
 for arguments in json.loads(sys.argv[1]):
     result = CliRunner().invoke(app, arguments)
-    print(json.dumps([result.exit_code, result.output, str(result.exception)]))
+    print(json.dumps([result.exit_code, result.output, str(result.exception or "")]))
 """
 
 
