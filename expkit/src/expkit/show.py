@@ -150,21 +150,25 @@ def show_run(console: Console, run: Run) -> None:
     show_blend(console, run)
     if about["full"] and run.full:
         line(submission_summary(run.full))
-    if origin := about["origin"]:
-        git = origin["git"]
-        commit = git and f"commit {git['commit'][:12] or 'none yet'}{' and changes' if git['dirty'] else ''}"
-        for title, content in {
-            "command": origin["command"] or "expkit.run(...), from Python",
-            "code": commit or "no snapshot",
-            "python": f"{origin['python']}, {str(origin['platform']).partition('-')[0]}",
-            "on": "; ".join(origin["on"]) or "unknown",
-        }.items():
-            console.print(text(f"{title:8}", "dim"), text(content), soft_wrap=True)
-    width = max(map(len, about["config"]), default=0)
-    for key, value in about["config"].items():
-        console.print(text(f"{key:{width}}  ", "dim"), text(value), sep="", soft_wrap=True)
+    for table in (_origin_texts(about["origin"]), about["config"]):
+        width = max(map(len, table), default=0)
+        for key, value in table.items():
+            console.print(text(f"{key:{width}}  ", "dim"), text(value), sep="", soft_wrap=True)
     for drawn in sparklines(about["curve"], console.width, console.options.ascii_only):
         console.print(text(drawn), no_wrap=True, overflow="ellipsis")
+
+
+def _origin_texts(origin: dict[str, Any] | None) -> dict[str, str]:
+    if origin is None:
+        return {}
+    git = origin["git"]
+    commit = git and f"commit {git['commit'][:12] or 'none yet'}{' and changes' if git['dirty'] else ''}"
+    return {
+        "command": origin["command"] or "expkit.run(...), from Python",
+        "code": commit or "no snapshot",
+        "python": f"{origin['python']}, {str(origin['platform']).partition('-')[0]}",
+        "on": "; ".join(origin["on"]) or "unknown",
+    }
 
 
 def _fold_table(metrics: list[str], folds: dict[str, Any]) -> Table:
