@@ -272,22 +272,6 @@ def test_a_value_on_the_command_line_is_a_run_of_its_own() -> None:
     assert all(len(name) <= 120 and len(name.encode()) <= 200 and "/" not in name for name in names)
 
 
-def test_packages_of_a_group_are_in_the_name() -> None:
-    """Two overrides of one group for two packages are two configurations."""
-    names = {run_name(expkit.load_config(LIGHT), [f"model@exp.{place}=vit"]) for place in ("teacher", "student")}
-    assert names == {"light,model_at_exp.teacher=vit", "light,model_at_exp.student=vit"}
-
-
-@pytest.mark.parametrize("name", ["003", "1e3", "0x10", "1_000", "true"])
-def test_a_name_in_yaml_is_the_text_that_was_written(root: Path, name: str) -> None:
-    """`name: 003` would be the number 3."""
-    with own_experiment(copy_of=LIGHT) as folder:
-        (folder / "exp").mkdir()
-        (folder / "exp/003.yaml").write_text(f"name: {name}\ntrain:\n  x: 1\n")
-        for chosen in ("003", "003.yaml"):
-            assert expkit.load_config(folder.name, [f"exp={chosen}"]).exp.name == name
-
-
 # Configurations of every kind
 
 

@@ -100,12 +100,12 @@ from tools import area
 
 @dataclass
 class TrainConfig:
-    model: Any = None
     other: Any = None
 
 
 @dataclass
 class ExpConfig(expkit.ExpConfig):
+    model: Any = None
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
@@ -127,7 +127,7 @@ def train(exp, fold):
 
     if fold.number is not None:
         fold.save_oof({"id": [fold.number], "prediction": [1.0]})
-    fold.finish(seen=[shape.NAME, area.NAME, late.NAME, deep.NAME, type(exp.train.model).__module__])
+    fold.finish(seen=[shape.NAME, area.NAME, late.NAME, deep.NAME, type(exp.model).__module__])
 
 
 experiment = expkit.Experiment(train, Config, metric=quality, own_split=True, groups={"model": {"NAME": Model}})
@@ -152,7 +152,7 @@ class Model:
 CONFIG = """
 defaults:
 - schema
-- model@exp.train.model: NAME
+- model@exp.model: NAME
 - _self_
 - exp: default
 
@@ -214,7 +214,7 @@ for _ in range(2):
         assert expkit.run(name, overrides=["overwrite=true"]) == 1.0
 for name, other in (("one", "two"), ("two", "one")):
     assert expkit.load_config(name, [f"+own@exp.train.other={'from' + name}"]).exp.train.other == {"x": 1}
-    for override in (f"+own@exp.train.other=from{other}", f"model@exp.train.model={other}"):
+    for override in (f"+own@exp.train.other=from{other}", f"model@exp.model={other}"):
         try:
             expkit.load_config(name, [override])
         except expkit.Error as error:
@@ -256,7 +256,7 @@ def test_an_exception_in_an_experiments_own_class_is_shown_whole(
         "import hydra.utils; hydra.utils.instantiate({'_target_': 'expkit.experiments.one.schema.Model', 'width': -1})"
     )
     with edited(train, "    import late\n", f"    {call_it}\n    import late\n"):
-        arguments = ["exp.train.model.width=-1"] if where == "the configuration" else []
+        arguments = ["exp.model.width=-1"] if where == "the configuration" else []
         done = run(several, project, root, train, *arguments, check=False)
     assert done.returncode == 1
     assert "ZeroDivisionError: inside my own class" in done.stderr
@@ -266,9 +266,9 @@ def test_an_exception_in_an_experiments_own_class_is_shown_whole(
 
 def test_hydras_own_hints_are_shown(several: Project, project: Project, root: Path) -> None:
     train = several.folder / "experiments/one/train.py"
-    done = run(several, project, root, train, "model=one", check=False)
+    done = run(several, project, root, train, "own=from_one", check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "Did you mean to override model@exp.train.model?" in done.stderr
+    assert "To append to your default list use +own=from_one" in done.stderr
 
 
 def test_a_command_that_a_training_starts_works_in_its_own_folder(project: Project, tmp_path: Path) -> None:

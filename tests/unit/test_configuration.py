@@ -151,6 +151,16 @@ def test_a_text_is_what_was_written(typed: str, write: Write, written: str, read
     assert expkit.load_config(typed, ["exp=001"]).exp.train.text == written
 
 
+@pytest.mark.parametrize("written", ["003", "1e3", "0x10", "1_000", "true"])
+def test_a_name_has_quotes_where_it_may_be_no_text(typed: str, write: Write, written: str) -> None:
+    """`name: 003` would be the number 3."""
+    write("003", f"name: {written}\n")
+    with pytest.raises(Error, match=r"003.yaml: exp.name: is a text, and YAML reads it as .*: put it in quotes"):
+        expkit.load_config(typed, ["exp=003"])
+    write("003", f"name: '{written}'\n")
+    assert expkit.load_config(typed, ["exp=003.yaml"]).exp.name == written
+
+
 def test_a_value_that_python_has_set_is_checked(typed: str, root: Path) -> None:
     config = expkit.load_config(typed)
     config.exp.n_folds = 0

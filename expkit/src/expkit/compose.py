@@ -408,6 +408,9 @@ def _message(error: BaseException, groups: Groups) -> str | None:
     of_hydra = [frame.filename.startswith(str(Path(hydra.__file__).parent)) for frame in frames]
     if isinstance(error, RecursionError) and any(of_hydra):
         return "a YAML file has itself in its defaults: name another one there"
+    is_override = "_apply_overrides_to_config" in [frame.name for frame in frames]
+    if isinstance(error, AssertionError | AttributeError) and is_override:
+        return "a key that is null has no sub-keys: set them in exp/NNN.yaml, not on the command line"
     if type(error) is ValueError and of_hydra[-1:] == [True]:  # of flags, or of a list of defaults
         return f"{error}: quote a name such as '001'" if "in defaults" in str(error) else str(error)
     return None

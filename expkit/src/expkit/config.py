@@ -227,8 +227,8 @@ def check_bounds(value: Any, kind: Any, key: str, type_of: Callable[[Any], Any] 
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
         for index, one in enumerate(value):
             check_bounds(one, inner[0], f"{key}[{index}]", type_of)
-    elif is_dataclass(cls := type_of(value)):
-        for name, one in hints(cls).items():
+    elif is_dataclass(value) or (isinstance(value, Mapping) and is_dataclass(type_of(value))):
+        for name, one in hints(type_of(value)).items():
             check_bounds(getattr(value, name), one, f"{key}.{name}" if key else name, type_of)
     elif isinstance(value, Mapping):
         for name, one in value.items():
