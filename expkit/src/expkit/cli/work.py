@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -18,6 +18,9 @@ from expkit.notes import add_note
 from expkit.project import display_path, experiment_dir, experiment_names, full_name
 from expkit.store import find_run, load_run, run_names
 
+if TYPE_CHECKING:
+    from expkit.new import Checked
+
 console = new_console()
 
 
@@ -30,20 +33,13 @@ def _sources(incomplete: str) -> list[str]:
 
 
 def new(
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            help="The new experiment, such as larger-model; or EXPERIMENT/NAME for a parameter set, such as 001/003.",
-        ),
-    ],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new experiment; or EXPERIMENT/PARAMETER_SET.")],
     source: Annotated[
         str | None,
         typer.Option(
             "--from",
             metavar="SOURCE",
-            help="What to copy. For an experiment: another one; the last one by default. For a parameter set: another "
-            "one of the same experiment, or a run; by default, it changes nothing yet.",
+            help="An experiment or, for a parameter set, another one or a run.",
             autocompletion=_sources,
         ),
     ] = None,
@@ -55,9 +51,10 @@ def new(
 ) -> None:
     """Make a new experiment or a new parameter set.
 
-    A new experiment is a copy of another one, with the next number. A new parameter set is a YAML file in exp/ of its
-    experiment. From a run, it has the values that differ from config.yaml: so the best trial of a study becomes a
-    parameter set. A note remembers where each comes from. Results are never copied.
+    A new experiment is a copy of another one, by default of the last one, with the next number. A new parameter set is
+    a YAML file in exp/ of its experiment; by default, it changes nothing yet. From a run, it has the values that differ
+    from config.yaml: so the best trial of a study becomes a parameter set. A note remembers where each comes from.
+    Results are never copied.
 
     Examples:
       exp new larger-model                    # a copy of the last experiment
@@ -73,37 +70,36 @@ def new(
         framework is None or (source is None and not slash),
         "--framework begins a new experiment: give it without --from, and not for a parameter set",
     )
-    about: dict[str, Any] = {"left_out": [], "needs": []}
+    left_out: list[Checked] = []
     if slash:
         made = _parameter_set(full_name(experiment), parameter_set, source)
         train, options = made.parents[1] / "train.py", f" exp={made.stem}"
     else:
-        made, about["left_out"] = _experiment(name, source, framework)
-        about["needs"] = missing_packages(framework) if framework else []
+        made, left_out = _experiment(name, source, framework)
         train, options = made / "train.py", ""
-    commands = [
-        f"uv run python {display_path(train)}{options} {last}" for last in ("show_config=true", "exp.debug=true")
+    needs = missing_packages(framework) if framework else []
+    commands = [f"uv add {' '.join(map(repr, needs))}"] if needs else []
+    commands += [
+        f"uv run python {display_path(train)}{options} {end}" for end in ("show_config=true", "exp.debug=true")
     ]
-    if about["needs"]:
-        commands.insert(0, f"uv add {' '.join(map(repr, about['needs']))}")
     if as_json:
-        print(as_json_text({"path": display_path(made), **about, "next": commands}))
+        about = {"left_out": [asdict(checked) for checked in left_out], "needs": needs, "next": commands}
+        print(as_json_text({"path": display_path(made), **about}))
         return
-    for left_out in about["left_out"]:
-        warn(f"left out the parameter set {left_out['parameter_set']}: {left_out['problem']}")
-    console.print(f"made {display_path(made)}; next:", markup=False)
-    for command in commands:
-        console.print(f"  {command}", markup=False, soft_wrap=True)
+    for checked in left_out:
+        warn(f"left out the parameter set {checked.parameter_set}: {checked.problem}")
+    for line in [f"made {display_path(made)}; next:", *(f"  {command}" for command in commands)]:
+        console.print(line, markup=False, soft_wrap=True)
 
 
-def _experiment(name: str, source: str | None, framework: str | None) -> tuple[Path, list[dict[str, Any]]]:
+def _experiment(name: str, source: str | None, framework: str | None) -> tuple[Path, list[Checked]]:
     from expkit.new import new_experiment
 
     last = next(reversed(experiment_names()), "")
     made, left_out = new_experiment(name, source, framework)
     origin = f"the baseline of {framework}" if framework else full_name(source) if source else last
     add_note(f"{made.name}/", {"origin": origin})
-    return made, [asdict(checked) for checked in left_out]
+    return made, left_out
 
 
 def _parameter_set(experiment: str, name: str, source: str | None) -> Path:
@@ -129,9 +125,7 @@ def check(
         list[str] | None,
         typer.Argument(metavar="EXPERIMENT", help="Which ones; by default, all of them.", autocompletion=_experiments),
     ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON: each parameter set, with its problem or null.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: each parameter set, and its problem.")] = False,
 ) -> None:
     """Check that every parameter set is valid.
 
