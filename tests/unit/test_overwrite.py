@@ -22,6 +22,14 @@ def predictions(folder: Path) -> dict[int, float]:
     return {number: fold.predictions()["prediction"][0] for number, fold in store.read_run(folder).done.items()}
 
 
+def fail_first_fold(root: Path) -> None:
+    """A run is there, and nothing in it is done."""
+    (root / "control/fail0").touch()
+    with pytest.raises(ValueError, match="planted"):
+        command("exp.fold=[0]").train()
+    (root / "control/fail0").unlink()
+
+
 # One command after the other
 
 
@@ -162,10 +170,7 @@ def test_a_version_never_counts_after_a_later_one(root: Path, monkeypatch: pytes
 
 def test_a_run_without_a_result_is_taken_over(root: Path) -> None:
     """Its first fold failed, config.yaml was edited: there is nothing to lose, and no overwrite=true to ask for."""
-    (root / "control/fail0").touch()
-    with pytest.raises(ValueError, match="planted"):
-        command("exp.fold=[0]").train()
-    (root / "control/fail0").unlink()
+    fail_first_fold(root)
     assert command("exp.fold=[0]", x=10).train() == 9.0
     assert predictions(counting(root)) == {0: 9.0}
     assert len(folders(root)) == 1
@@ -173,10 +178,7 @@ def test_a_run_without_a_result_is_taken_over(root: Path) -> None:
 
 def test_a_run_is_taken_over_only_while_it_has_no_result(root: Path) -> None:
     """Another command has made one between the composing of the configuration and the training."""
-    (root / "control/fail0").touch()
-    with pytest.raises(ValueError, match="planted"):
-        command("exp.fold=[0]").train()
-    (root / "control/fail0").unlink()
+    fail_first_fold(root)
     late = command("exp.fold=[0]", x=10)
     command("exp.fold=[0]").train()
     with pytest.raises(expkit.Error, match="another configuration"):
@@ -186,10 +188,7 @@ def test_a_run_is_taken_over_only_while_it_has_no_result(root: Path) -> None:
 
 def test_who_takes_over_a_run_has_it_at_once(root: Path) -> None:
     """Nobody can train in the old version meanwhile, and lose it without having asked for overwrite=true."""
-    (root / "control/fail0").touch()
-    with pytest.raises(ValueError, match="planted"):
-        command("exp.fold=[0]").train()
-    (root / "control/fail0").unlink()
+    fail_first_fold(root)
     with Background("exp.fold=[0]", x=10, stays_in=0) as new:
         with pytest.raises(expkit.Error, match="another configuration"):
             command("exp.fold=[0]")
