@@ -210,11 +210,14 @@ class Run:
 
     @property
     def other_scores(self) -> dict[str, float]:
-        """The scores of the other metrics, then `test_scores`."""
+        """Those of the other metrics, then the mean of each value that every fold has recorded as "test_accuracy"."""
         if self._score is None:
             return {}
         others = {name: score.value for name in self.metrics if name != self.metric and (score := self.score_of(name))}
-        return others | self.test_scores
+        values = [result["values"] for result in self.results.values()]
+        names = [name for name in values[0] if name.startswith("test_")]
+        known = [name for name in names if all(is_number(each.get(name)) for each in values)]
+        return others | {name: statistics.fmean(each[name] for each in values) for name in known}
 
     def score_of(self, metric: str | None = None) -> Score | None:
         """A metric with its folds; None: not known.
@@ -244,14 +247,6 @@ class Run:
         every = [self.cv["scores"]] if self.cv else [result["scores"] for result in self.results.values()]
         names = [name for scores in every for name in scores]
         return list(dict.fromkeys([*([self.metric] if self.metric in names else []), *names]))
-
-    @property
-    def test_scores(self) -> dict[str, float]:
-        """The mean of each value that every fold has recorded under a name as "test_accuracy"."""
-        values = [result["values"] for result in self.results.values()]
-        names = [name for name in (values[0] if values else {}) if name.startswith("test_")]
-        known = [name for name in names if all(is_number(each.get(name)) for each in values)]
-        return {name: statistics.fmean(each[name] for each in values) for name in known}
 
     @property
     def fold_rows(self) -> dict[int, int]:

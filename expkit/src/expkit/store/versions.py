@@ -48,6 +48,7 @@ class Versions:
 
     def __init__(self, parent: Path, run: str) -> None:
         self.parent, self.run = parent, run
+        self._pointer = parent / f".{run}.version"  # the number of the version that counts
 
     @classmethod
     def of(cls, folder: Path) -> Versions:
@@ -64,10 +65,6 @@ class Versions:
         return self.parent / (self.run if number == 1 else f"{self.run}@{number}")
 
     # Which version counts
-
-    @property
-    def _pointer(self) -> Path:
-        return self.parent / f".{self.run}.version"
 
     def _pointed(self) -> int | None:
         """The number in the pointer; None: there is none that fits."""
