@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -157,8 +158,10 @@ def messages_not_printed(page: Path, code: Path) -> list[str]:
     return [line for line in said if not any(pattern.search(line) for pattern in known)]
 
 
-def _patterns(code: str) -> Iterator[re.Pattern[str]]:
+@functools.cache
+def _patterns(code: str) -> list[re.Pattern[str]]:
     """The longer texts in Python code, where anything may stand in the place of a value."""
+    found = []
     nodes = list(ast.walk(ast.parse(code)))
     inner = {id(part) for node in nodes if isinstance(node, ast.JoinedStr) for part in node.values}
     for node in nodes:
@@ -167,7 +170,8 @@ def _patterns(code: str) -> Iterator[re.Pattern[str]]:
         parts = node.values if isinstance(node, ast.JoinedStr) else [node]
         known = [part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else "" for part in parts]
         if sum(map(len, known)) >= 20:
-            yield re.compile(".*".join(map(re.escape, known)))
+            found.append(re.compile(".*".join(map(re.escape, known))))
+    return found
 
 
 # Links

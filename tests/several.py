@@ -63,6 +63,9 @@ experiment = expkit.Experiment(
     greater_is_better=KIND != "price",
     own_split=True,
 )
+
+if __name__ == "__main__":
+    expkit.main(experiment)
 """
 
 MODEL = """

@@ -18,10 +18,7 @@ import run as benchmarks  # noqa: E402
     ("ours", "floor", "target", "ratio", "is_met"),
     [
         (1.1, 1.0, "≤1.10", 1.1, True),
-        (1.2, 1.0, "≤1.10", 1.2, False),
-        (1.0, 1.8, "≥1.7", 1.8, True),  # as many times as fast
-        (1.0, 1.6, "≥1.7", 1.6, False),
-        (3.0, 1.0, "", 3.0, None),
+        (1.0, 1.6, "≥1.7", 1.6, False),  # as many times as fast
         (3.0, None, "", None, None),
     ],
 )

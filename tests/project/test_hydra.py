@@ -13,7 +13,6 @@ from helpers import counting, results, scores_and_predictions
 from light import LIGHT, add_light, edited
 
 import expkit
-from expkit import store
 
 PINS = ROOT / "tests/hydra-1.4.txt"
 BASELINE = "001-baseline"
@@ -60,23 +59,7 @@ def test_scores_and_predictions_are_those_of_hydra_1_3(project: Project, newer: 
 
 
 @pytest.mark.slow
-def test_a_study_with_hydra_1_4(newer: Project, root: Path) -> None:
-    """Trials in two processes, of which the pruner ends some."""
-    search = ["hydra/sweeper=optuna", "exp.train.x=tag(log,interval(0.01,40))", "hydra.sweeper.sampler.seed=1"]
-    where = [
-        "hydra/launcher=local",
-        "hydra.launcher.n_jobs=2",
-        "hydra/sweeper/pruner=median",
-        "hydra.sweeper.n_trials=8",
-    ]
-    quiet(newer.train("-m", *search, *where, experiment=LIGHT, root=root, PYTHONWARNINGS="default"))
-    found = [store.read_run(folder) for folder in store.run_folders(root / "output")]
-    assert len(found) == 8 and {run.is_complete for run in found if not run.pruned} == {True}
-    assert any(run.pruned for run in found)
-
-
-@pytest.mark.slow
-def test_commands_and_mistakes_with_hydra_1_4(newer: Project, root: Path) -> None:
+def test_commands_mistakes_and_a_study_with_hydra_1_4(newer: Project, root: Path) -> None:
     exp, environment = newer.python.with_name("exp"), newer.environment(PYTHONWARNINGS="default")
     assert "are fine" in quiet(call(exp, "check", cwd=newer.folder, env=environment)).stdout
     for argument, code, message in (
@@ -86,6 +69,9 @@ def test_commands_and_mistakes_with_hydra_1_4(newer: Project, root: Path) -> Non
     ):
         done = quiet(newer.train(argument, root=root, PYTHONWARNINGS="default", check=False))
         assert (done.returncode, done.stderr) == (code, f"error: {message}\n")
+    study = ["-m", "hydra/sweeper=optuna", "exp.train.x=interval(0.01,40)", "hydra.sweeper.n_trials=2"]
+    quiet(newer.train(*study, "exp.fold=[0]", experiment=LIGHT, root=root, PYTHONWARNINGS="default"))
+    assert len(list((root / "output" / LIGHT).glob("light,*/fold0/result.json"))) == 2
 
 
 OWN = """import shape
@@ -107,8 +93,7 @@ CALLBACK = "hydra:\n  callbacks:\n    own:\n      _target_: hydra.experimental.c
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", [[], SWEEP, [*SWEEP[:2], "hydra/launcher=basic"]], ids=["one", "local", "basic"])
-def test_what_an_experiment_registers_itself(newer: Project, root: Path, launcher: list[str]) -> None:
+def test_what_an_experiment_registers_itself(newer: Project, root: Path) -> None:
     """Configurations, callbacks: none is refused, or warned of; what its training instantiates, Hydra checks."""
     folder = newer.folder / "experiments" / LIGHT
     with (
@@ -116,7 +101,7 @@ def test_what_an_experiment_registers_itself(newer: Project, root: Path, launche
         edited(folder / "train.py", "import model\n", IN_TRAINING),
         edited(folder / "config.yaml", "exp:\n", CALLBACK),
     ):
-        arguments = [*(launcher or ["exp.fold=[0,1]"]), "+extra@exp.train.anything=own"]
+        arguments = [*SWEEP, "+extra@exp.train.anything=own"]
         done = newer.train(*arguments, experiment=LIGHT, root=root, WANDB_MODE="disabled", PYTHONWARNINGS="default")
         quiet(done)
     [run] = [path.name for path in (root / "output" / LIGHT).glob("light*")]

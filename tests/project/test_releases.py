@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT, Project, call, clean_environment, commit_all, copier
 from copier import run_copy
-from updates import YOURS, Files, append, files_of, status, unmerged
+from updates import YOURS, append, files_of, status, unmerged
 
 from expkit import store
 
@@ -25,7 +25,7 @@ ANSWERS = {
 }
 NEXT = "v9999.0.0"  # the working tree, newer than any release
 RUNS = (["show_config=true"], ["exp.debug=true", "exp.mode=sub"], ["exp=001", "exp.train.epoch=2"])
-COMMITS = 2  # how many recent commits stand in for releases until there is one
+COMMITS = 5  # of so many recent ones the first that renders stands in for a release, until there is one
 
 
 def releases_of(repository: Path) -> list[str]:
@@ -42,7 +42,7 @@ class Releases:
 
 @pytest.fixture(scope="module")
 def releases(template_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Releases:
-    """Until the first release, recent commits count as releases; those that do not render are left out."""
+    """Until the first release, the last commit that changed the template counts as one, if it renders."""
     if not (ROOT / ".git").exists():
         pytest.skip("this is no git repository: there is no history to update from")
     folder = tmp_path_factory.mktemp("releases")
@@ -51,12 +51,13 @@ def releases(template_repository: Path, tmp_path_factory: pytest.TempPathFactory
     tags = releases_of(template)
     if not tags:
         commits = call("git", "log", "--format=%H", "--", "template", "copier.yml", cwd=template).stdout.split()
-        for number, commit in enumerate(reversed(commits[:COMMITS])):
-            call("git", "tag", f"v0.0.{number}", commit, cwd=template)
-            test = folder / f"render{number}"
-            arguments = ["copy", "-q", "--defaults", "--vcs-ref", f"v0.0.{number}", str(template), str(test)]
+        for number, commit in enumerate(commits[:COMMITS]):
+            tag = f"v0.0.{COMMITS - number}"
+            call("git", "tag", tag, commit, cwd=template)
+            arguments = ["copy", "-q", "--defaults", "--vcs-ref", tag, template, folder / tag]
             if copier(*arguments, cwd=folder, check=False).returncode == 0:
-                tags.append(f"v0.0.{number}")
+                tags.append(tag)
+                break
     call("git", "rm", "-rq", ".", cwd=template)
     shutil.copytree(template_repository, template, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".git"))
     commit_all(template)
@@ -65,41 +66,40 @@ def releases(template_repository: Path, tmp_path_factory: pytest.TempPathFactory
     return Releases(template, tags)
 
 
-@dataclass(frozen=True)
-class Updated:
-    """An untouched project that an update brought from an earlier release to the working tree."""
-
-    tag: str
-    folder: Path
-    before: Files
-
-
-@pytest.fixture(scope="module")
-def updated(releases: Releases, tmp_path_factory: pytest.TempPathFactory) -> list[Updated]:
-    """One for each release."""
-    projects = []
+@pytest.mark.slow
+def test_projects_of_every_release(releases: Releases, project: Project, tmp_path: Path) -> None:
+    """An untouched one becomes a fresh copy without a conflict, but for what is the user's, with the answers of the
+    first time; no shared file is gone, which copier would remove, edited or not; its experiments run."""
+    run_copy(str(releases.template), tmp_path / "fresh", data=ANSWERS, defaults=True, quiet=True)
+    fresh = {name: text for name, text in files_of(tmp_path / "fresh").items() if not name.startswith(YOURS)}
     for tag in releases.tags:
-        folder = tmp_path_factory.mktemp("updated") / "project"
+        folder = tmp_path / tag
         run_copy(str(releases.template), folder, data=ANSWERS, vcs_ref=tag, defaults=True, quiet=True)
         commit_all(folder)
         before = files_of(folder)
         copier("update", "--defaults", cwd=folder)
-        projects.append(Updated(tag, folder, before))
-    return projects
-
-
-@pytest.mark.slow
-def test_an_untouched_project_becomes_a_fresh_copy(releases: Releases, updated: list[Updated], tmp_path: Path) -> None:
-    """But for what is the user's; without a conflict, and with the answers of the first time."""
-    for project in updated:
-        fresh = tmp_path / project.tag
-        run_copy(str(releases.template), fresh, data=ANSWERS, defaults=True, quiet=True)
-        expected = {name: content for name, content in files_of(fresh).items() if not name.startswith(YOURS)}
-        expected |= {name: content for name, content in project.before.items() if name.startswith(YOURS)}
-        assert files_of(project.folder) == expected, f"from {project.tag}"
-        assert not unmerged(project.folder)
-        remembered = yaml.safe_load((project.folder / ".copier-answers.yml").read_text(encoding="utf-8"))
+        after = files_of(folder)
+        assert after == fresh | {name: text for name, text in before.items() if name.startswith(YOURS)}, tag
+        assert not unmerged(folder)
+        remembered = yaml.safe_load((folder / ".copier-answers.yml").read_text(encoding="utf-8"))
         assert remembered.items() >= ANSWERS.items()
+        shared = {name for name in before if not name.startswith((*YOURS, "vendor/", "tests/"))}
+        assert shared <= after.keys(), f"since {tag}"
+        assert_experiments_run(folder, project)
+
+
+def assert_experiments_run(folder: Path, project: Project) -> None:
+    """Under the newest expkit: shown, debugged, trained, and predicting the test set."""
+    trains = sorted((folder / "experiments").glob("*/train.py"))
+    assert trains
+    environment = project.environment(EXPKIT_ROOT=str(folder), PYTHONPATH=str(folder / "src"), WANDB_MODE="disabled")
+    for train in trains:
+        for arguments in RUNS:
+            call(project.python, train, *arguments, cwd=folder, env=environment)
+        [run] = (store.read_run(each) for each in store.run_folders(folder / "output"))
+        assert run.name.startswith("001") and run.score_of() is not None and not run.problems
+        assert list((folder / "output/debug" / train.parent.name).rglob("submission.csv"))
+        shutil.rmtree(folder / "output")
 
 
 def test_two_copies_are_alike(releases: Releases, tmp_path: Path) -> None:
@@ -109,48 +109,12 @@ def test_two_copies_are_alike(releases: Releases, tmp_path: Path) -> None:
     assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
 
 
-@pytest.mark.slow
-def test_no_shared_file_is_gone(updated: list[Updated]) -> None:
-    """copier would remove it, edited or not."""
-    may_go = (*YOURS, "vendor/", "tests/", "src/expkit/", "src/hydra_plugins/")
-    for project in updated:
-        shared = {name for name in project.before if not name.startswith(may_go)}
-        assert shared <= files_of(project.folder).keys(), f"since {project.tag}"
-
-
-@pytest.mark.slow
-def test_experiments_of_every_release_run(updated: list[Updated], project: Project) -> None:
-    """Under the newest expkit: shown, debugged, trained, and predicting the test set."""
-    for old in updated:
-        trains = sorted((old.folder / "experiments").glob("*/train.py"))
-        assert trains
-        environment = project.environment(
-            EXPKIT_ROOT=str(old.folder), PYTHONPATH=str(old.folder / "src"), WANDB_MODE="disabled"
-        )
-        for train in trains:
-            for arguments in RUNS:
-                call(project.python, train, *arguments, cwd=old.folder, env=environment)
-            [run] = (store.read_run(folder) for folder in store.run_folders(old.folder / "output"))
-            assert run.name.startswith("001") and run.score_of() is not None and not run.problems
-            assert list((old.folder / "output/debug" / train.parent.name).rglob("submission.csv"))
-            shutil.rmtree(old.folder / "output")
-
-
 def exported(init: str) -> set[str]:
     """The public names in the source of `expkit/__init__.py`."""
     for statement in ast.parse(init).body:
         if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "_NAMES":
             return {name for names in ast.literal_eval(statement.value).values() for name in names}
     raise AssertionError("there is no _NAMES")
-
-
-def names_used(source: str) -> set[str]:
-    """The names after `expkit.` in a source file."""
-    return {
-        node.attr
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "expkit"
-    }
 
 
 def version(text: str) -> tuple[int, ...]:
@@ -162,17 +126,13 @@ def test_public_names_are_listed_with_the_release_that_introduced_them(releases:
     package = "expkit/src/expkit/__init__.py"
     assert listed.keys() == exported((ROOT / package).read_text()), "the table in CONTRIBUTING.md and expkit.__all__"
     for file in (ROOT / "expkit/src/expkit/baselines").rglob("*.py"):
-        assert names_used(file.read_text()) <= listed.keys(), file
+        assert set(re.findall(r"\bexpkit\.(\w+)", file.read_text())) <= listed.keys(), file
 
     this = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert max(map(version, listed.values())) <= version(this)
     for tag in releases_of(ROOT):
         then = exported(call("git", "show", f"{tag}:{package}", cwd=releases.template).stdout)
         assert then == {name for name, since in listed.items() if version(since) <= version(tag)}, tag
-
-
-def test_names_used_are_found() -> None:
-    assert names_used("import expkit\nexpkit.main(expkit.x.y)\nother.z") == {"main", "x"}
 
 
 def changelog() -> list[tuple[str, str]]:
