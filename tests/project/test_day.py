@@ -1,9 +1,8 @@
-"""The commands of every day, and what they leave."""
+"""The commands of every day in a rendered project, what they print, and what they leave."""
 
 from __future__ import annotations
 
 import csv
-import math
 import os
 import pty
 import shutil
@@ -13,14 +12,10 @@ import pytest
 import yaml
 from conftest import Project, background, call
 from experiments import own_experiment
-from helpers import HEAVY, counting, imported, results, scores_and_predictions, start
-from light import CONFIG, LIGHT, TRAIN
+from helpers import HEAVY, counting, files, imported, results, start
+from light import LIGHT, TRAIN
 
-import expkit
-from expkit import compose, store
-from expkit.compose import from_values
-from expkit.config import container, load_experiment, restored
-from expkit.rundir import run_name
+from expkit import store
 
 QUICK = "exp.train.epoch=2"
 BASELINE = "output/001-baseline"
@@ -29,10 +24,6 @@ BASELINE = "output/001-baseline"
 def rows(file: Path) -> list[dict[str, str]]:
     with open(file, newline="") as stream:
         return list(csv.DictReader(stream))
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
 
 
 def display_path(path: Path, cwd: Path) -> str:
@@ -125,20 +116,6 @@ def test_submission(project: Project, five_folds: tuple[Path, str]) -> None:
     assert "all data is done" in again and "submission.csv" in again
 
 
-def test_folds_add_up(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One fold now, others later, in any order: the same bytes as all at once."""
-    kept = {}
-    for where, selections in (("once", ["[0,1,2]"]), ("later", ["[2]", "[0]", "[0,1,2]"])):
-        (tmp_path / where).mkdir()
-        monkeypatch.setenv("PROJECT_ROOT", str(tmp_path / where))
-        for folds in selections:
-            expkit.run("001-baseline", overrides=["exp.debug=false", QUICK, f"exp.fold={folds}"])
-        run = store.read_run(counting(tmp_path / where, f"baseline,{QUICK}", "001-baseline"))
-        kept[where] = scores_and_predictions(run.folder), run.score_of()
-        assert run.marks == ("partial",)
-    assert kept["once"] == kept["later"]
-
-
 def test_debug(project: Project, tmp_path: Path) -> None:
     """One epoch of one fold under output/debug/, W&B disabled even when asked for."""
     arguments = ["exp=001", "exp.fold=[0,1,2,3,4]", "exp.debug=true"]
@@ -161,65 +138,20 @@ def test_show_config(project: Project, tmp_path: Path) -> None:
     assert imported(done.stderr).isdisjoint(HEAVY)
 
 
-@pytest.mark.slow
-def test_from_the_root_and_from_the_experiment(project: Project, tmp_path: Path) -> None:
-    """`uv run python` from both folders: the same bytes."""
-    found = []
-    for name, cwd, file in (
-        ("root", project.folder, "experiments/001-baseline/train.py"),
-        ("experiment", project.folder / "experiments/001-baseline", "train.py"),
-    ):
-        (tmp_path / name).mkdir()
-        environment = project.environment(PROJECT_ROOT=str(tmp_path / name), WANDB_MODE="disabled")
-        call("uv", "run", "-q", "python", file, "exp=001", QUICK, cwd=cwd, env=environment)
-        found.append(scores_and_predictions(counting(tmp_path / name, f"001-larger-lr,{QUICK}", "001-baseline")))
-    assert found[0] == found[1]
-
-
-# From Python
-
-
-def test_a_run_from_python(root: Path) -> None:
-    """As a notebook makes it: the score comes back, a configuration may be changed, and nothing is left running."""
-    assert expkit.run(LIGHT, overrides=["exp.train.x=10"]) == 9.0
-    config = expkit.load_config(LIGHT)
-    config.exp.train.x, config.exp.name = 100 / 10, "mine"
-    assert expkit.run(LIGHT, config) == 9.0
-    assert expkit.run(LIGHT, overrides=["exp.mode=sub"]) is None
-    config.exp.fold = [7]
-    with pytest.raises(expkit.Error, match="exp.fold must be from 0 to 4"):
-        expkit.run(LIGHT, config)
-    config.exp.fold, config.exp.train.x, config.exp.name = None, 99.0, "fails"
-    with pytest.raises(expkit.Error, match="failed: fold 0, fold 1, fold 2, fold 3, fold 4"):
-        expkit.run(LIGHT, config)
-    done = {row.name: len(row.done) for row in expkit.read_board()}
-    assert done == {"light,exp.train.x=10": 5, "mine": 5, "light": 0, "fails": 0}
-
-
 # Sweeps and flags
 
 
 def test_sweep(project: Project, root: Path) -> None:
-    """-m: each in its own folder; Hydra's files go to output/multirun/; glob takes them all."""
+    """-m: each in its own folder; Hydra's files go to output/multirun/; glob takes them all. A refusal is a line."""
     printed = project.train("-m", "exp=glob(*)", QUICK, root=root, WANDB_MODE="disabled").stdout
     assert printed.count("results: ") == 3
     names = {folder.name for folder in (root / BASELINE).glob("[!.]*")}
     assert names == {f"{name},{QUICK}" for name in ("001-larger-lr", "002-larger-model", "baseline")}
     assert list((root / "output/multirun").rglob("multirun.yaml"))
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["-m", "exp=001", "exp.seed=1,2"],
-        ["exp=001", "-m", "exp.seed=1,2"],
-        ["exp=001", "exp.seed=1,2", "--multirun"],
-    ],
-)
-def test_flags_stand_anywhere(arguments: list[str]) -> None:
-    """Hydra's parser alone takes no override after a flag that comes after another override."""
-    _, args, _ = compose.parse_flags(arguments)
-    assert args.multirun and args.overrides == ["exp=001", "exp.seed=1,2"]
+    refused = ["-m", "exp.train.epoch=1,0", "exp.debug=true"]
+    done = project.train(*refused, root=root, check=False, WANDB_MODE="disabled")
+    assert done.returncode == 1 and "Traceback" not in done.stderr and "CV accuracy" in done.stdout
+    assert "exp.train.epoch must be at least 1, not 0" in done.stderr
 
 
 def test_hydras_own_features(project: Project, tmp_path: Path) -> None:
@@ -230,148 +162,7 @@ def test_hydras_own_features(project: Project, tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
-def test_a_preset_in_conf_is_found(sweeping: Project, root: Path, tmp_path: Path) -> None:
-    """From any working directory, by the copy of the code that a sweep trains with."""
-    preset = sweeping.folder / "conf/hydra/launcher/mine.yaml"
-    preset.parent.mkdir(parents=True, exist_ok=True)
-    preset.write_text("defaults:\n- basic\n")
-    arguments = ["-m", "hydra/launcher=mine", "exp.debug=true"]
-    printed = sweeping.train(*arguments, root=root, cwd=tmp_path, experiment=LIGHT).stdout
-    preset.unlink()
-    assert "1/5 folds" in printed
-
-
-def test_the_working_directory_and_git_stay_clean(sweeping: Project, tmp_path: Path) -> None:
-    """Without PROJECT_ROOT, results go to the project's output/, which git ignores."""
-    here = tmp_path / "here"
-    here.mkdir()
-    for arguments in (["exp.fold=[0]"], ["-m", "exp.train.x=1,2", "exp.fold=[0]"], ["exp.debug=true"]):
-        sweeping.train(*arguments, cwd=here, experiment=LIGHT, WANDB_MODE="disabled")
-    assert files(here) == []
-    assert list(results(sweeping.folder)) == [0]
-    shutil.rmtree(sweeping.folder / "control")  # of the light experiment
-    assert call("git", "status", "--porcelain", cwd=sweeping.folder).stdout == ""
-
-
-# Names of runs
-
-
-def named(*overrides: str) -> str:
-    return run_name(expkit.load_config(LIGHT, overrides), overrides)
-
-
-def test_a_value_on_the_command_line_is_a_run_of_its_own() -> None:
-    """What changes no result is in no name; a name is short, safe, and of this configuration alone."""
-    assert named("exp.train.x=0.01", "exp.fold=[0]", "overwrite=true") == "light,exp.train.x=0.01"
-    assert named("exp.train.x=0.02") != named("exp.train.x=0.01")
-    assert named("exp.runtime.tags=[a]", "exp.debug=true", "exp.mode=sub", "show_config=true") == "light"
-    assert named("exp.seed=1", "exp.train.x=2") == named("exp.train.x=2", "exp.seed=1")
-    texts = ["'a b'", "'a/b'", "'a:b'", f"'{'日本' * 50}'", "x" * 300, f"{'x' * 300}y"]
-    names = [named(f"exp.train.anything={text}") for text in texts]
-    assert len(set(names)) == len(names)
-    assert all(len(name) <= 120 and len(name.encode()) <= 200 and "/" not in name for name in names)
-
-
-# Configurations of every kind
-
-
-FIELDS = """
-    path: Path = Path("a/b")
-    sizes: list[int] = field(default_factory=lambda: [1, 2])
-    pair: tuple[int, int] = (1, 2)
-    weights: dict[str, float] = field(default_factory=lambda: {"a": 1.0})
-    by_model: dict[BaseModel, int] = field(default_factory=lambda: {BaseModel.small: 1})
-    fill: float = math.nan
-    either: int | str = "x"
-    text: str = "a\\nb: # \\"c\\" 日本"
-    inner: Inner | None = None
-    inners: dict[str, Inner] = field(default_factory=lambda: {"a": Inner()})
-"""
-HEAD = """
-import enum
-import math
-from pathlib import Path
-
-
-class BaseModel(enum.Enum):
-    small = (64,)
-    large = (256,)
-
-
-@dataclass
-class Inner:
-    p: float = 0.5
-
-
-@dataclass
-class TrainConfig:
-"""
-VALUES = """
-name: rich
-train:
-  x: 1.0
-  path: ~/x
-  pair: [3, 4]
-  weights: {b: 2}
-  by_model: {large: 3}
-  either: 5
-  anything: [1, {a: b}]
-  text: prefix \\${oc.env:HOME} ${exp.name} \\${
-  inner: {p: 0.1}
-  inners: {b: {p: 0.2}}
-"""
-EXPECTED = {
-    "path": "~/x",
-    "sizes": [1, 2],
-    "pair": [3, 4],
-    "weights": {"a": 1.0, "b": 2.0},
-    "by_model": {"small": 1, "large": 3},
-    "either": 5,
-    "anything": [1, {"a": "b"}],
-    "inner": {"p": 0.1},
-    "inners": {"a": {"p": 0.5}, "b": {"p": 0.2}},
-}
-
-
-def test_every_type_that_omegaconf_knows(root: Path) -> None:
-    """Composes, trains, is compared with itself and read back; a dictionary takes keys from a parameter set."""
-    text = TRAIN.replace("@dataclass\nclass TrainConfig:\n", HEAD.lstrip(), 1)
-    text = text.replace("    anything: Any = None\n", f"    anything: Any = None\n{FIELDS.lstrip(chr(10))}")
-    with own_experiment({"train.py": text}, copy_of=LIGHT) as folder:
-        (folder / "exp").mkdir()
-        (folder / "exp/003.yaml").write_text(VALUES)
-        assert expkit.run(folder.name, overrides=["exp=003", "exp.fold=[0]"]) == 10.0
-        assert expkit.run(folder.name, overrides=["exp=003", "exp.fold=[0,1]"]) == 10.0, "the same configuration"
-        loaded = load_experiment(folder.name)
-        asked, recorded = expkit.load_config(folder.name, ["exp=003"]), expkit.load_run("rich").config
-        again = from_values(loaded, restored(recorded)).exp.train
-        assert math.isnan(again.fill)
-        assert container(again) == container(asked.exp.train) == recorded["exp"]["train"]
-        assert (again.text, again.path, again.by_model) == (asked.exp.train.text, Path("~/x"), asked.exp.train.by_model)
-        assert again.text == "prefix ${oc.env:HOME} rich ${"
-        assert {key: recorded["exp"]["train"][key] for key in EXPECTED} == EXPECTED
-        plain = expkit.load_config(folder.name).exp.train
-        assert str(plain.path) == "a/b" and plain.text == 'a\nb: # "c" 日本'
-        with pytest.raises(expkit.Error, match=r"no key exp.train.weights.c; to add it, write '\+exp.train.weights.c="):
-            expkit.load_config(folder.name, ["exp.train.weights.c=3"])
-        with pytest.raises(expkit.Error, match="a key that is null has no sub-keys"):
-            expkit.load_config(folder.name, ["exp.train.inner.p=3"])
-
-
-def test_a_config_that_names_no_parameter_set(root: Path) -> None:
-    """`- exp: default` may be missing; then no parameter set can be chosen, and `exp check` says so."""
-    from expkit.new import check_all
-
-    with own_experiment({"config.yaml": CONFIG.replace("- exp: default\n", "")}, copy_of=LIGHT) as folder:
-        (folder / "exp").mkdir()
-        (folder / "exp/001.yaml").write_text("name: other\n")
-        assert expkit.run(folder.name, overrides=["exp.fold=[0]"]) == 10.0
-        problems = {checked.parameter_set: checked.problem for checked in check_all([folder.name])}
-        assert problems["default"] is None
-        assert "Could not override 'exp'" in str(problems["001"])
-
-
-# Terminals
+# Terminals, pipes, other places
 
 
 def test_progress_bar_on_a_terminal(project: Project, tmp_path: Path) -> None:
@@ -406,3 +197,65 @@ def test_nobody_reads(project: Project, tmp_path: Path) -> None:
     assert error.startswith("error: stdout was closed: ")
     assert process.wait(20) == 1
     assert not list(tmp_path.rglob("result.json"))
+
+
+EARLY = """
+import logging
+import sys
+
+early = logging.getLogger("early")
+early.handlers[:] = [logging.StreamHandler(sys.stdout)]
+
+
+def quality("""
+LATE = """
+    late = logging.getLogger("late")
+    late.handlers[:] = [logging.StreamHandler()]
+    for logger in (early, late, logging.getLogger("plain")):
+        logger.warning(f"from {logger.name}")
+    logging.getLogger("plain").info("it says")
+    import model
+"""
+
+
+def test_a_line_of_a_library_appears_once(shared_sweeping: Project, root: Path) -> None:
+    """On the console and in train.log, with a handler of the library's own or without; never as one of Hydra's."""
+    logs = TRAIN.replace("\ndef quality(", EARLY).replace("\n    import model\n", LATE)
+    with own_experiment({"train.py": logs}, copy_of=LIGHT, at=shared_sweeping.folder) as folder:
+        done = shared_sweeping.train("exp.fold=[0]", experiment=folder.name, root=root, WANDB_MODE="disabled")
+    printed = (done.stdout + done.stderr).splitlines()
+    log = (counting(root, "light", folder.name) / "fold0" / store.LOG).read_text().splitlines()
+    for line in ("from early", "from late", "from plain", "it says"):
+        assert (printed.count(line), log.count(line)) == (1, 1), (line, printed, log)
+    assert "HYDRA" not in done.stdout + done.stderr
+
+
+def test_not_in_experiments(project: Project, tmp_path: Path) -> None:
+    """In a process of its own, with the installed expkit; and a train.py of another project. Nothing is written."""
+    complaint = f"an experiment is a train.py in a folder of {project.folder}/experiments/"
+    for place in ("experiments/group/001-baseline", "experiments/001-baseline"):
+        folder = tmp_path / place
+        shutil.copytree(project.folder / "experiments/001-baseline", folder)
+        before = files(tmp_path)
+        done = call(project.python, folder / "train.py", cwd=tmp_path, env=project.environment(), check=False)
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+        assert complaint in done.stderr
+        assert [file for file in files(tmp_path) if "__pycache__" not in file] == before
+
+
+@pytest.mark.slow
+def test_a_locale_without_unicode(project: Project, root: Path) -> None:
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    project.train("exp.fold=[0,1]", "exp.train.epoch=2", "exp.n_folds=2", root=root, **plain)
+    environment = project.environment(PROJECT_ROOT=str(root), **plain)
+    command = project.python.with_name("exp")
+    for arguments in (["board"], ["board", "--md"], ["show", "baseline"], ["oof", "baseline"], ["note"], ["clean"]):
+        assert call(command, *arguments, cwd=project.folder, env=environment).stdout
+
+
+def test_the_installed_command(project: Project, root: Path) -> None:
+    """An error is one line on stderr; nothing that a pipe closed early leaves a traceback."""
+    environment = project.environment(PROJECT_ROOT=str(root))
+    done = call(project.python.with_name("exp"), "show", "x", cwd=project.folder, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("error: there are no runs") and done.stderr.count("\n") == 1

@@ -1,15 +1,42 @@
-"""Sweeps over parameters, and code and data in different places."""
+"""Sweeps: presets, the copy of the code that they train with, code and data in different places."""
 
 from __future__ import annotations
 
+import shutil
+import signal
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, Project, call
-from helpers import counting, results
-from light import LIGHT
+from experiments import own_experiment
+from helpers import counting, exp, exp_json, files, results, scores_and_predictions, start
+from light import LIGHT, wait_for
 
+import expkit
 from expkit import store
+
+
+def test_a_preset_in_conf_is_found(sweeping: Project, root: Path, tmp_path: Path) -> None:
+    """From any working directory, by the copy of the code that a sweep trains with."""
+    preset = sweeping.folder / "conf/hydra/launcher/mine.yaml"
+    preset.parent.mkdir(parents=True, exist_ok=True)
+    preset.write_text("defaults:\n- basic\n")
+    arguments = ["-m", "hydra/launcher=mine", "exp.debug=true"]
+    printed = sweeping.train(*arguments, root=root, cwd=tmp_path, experiment=LIGHT).stdout
+    preset.unlink()
+    assert "1/5 folds" in printed
+
+
+def test_the_working_directory_and_git_stay_clean(sweeping: Project, tmp_path: Path) -> None:
+    """Without PROJECT_ROOT, results go to the project's output/, which git ignores."""
+    here = tmp_path / "here"
+    here.mkdir()
+    for arguments in (["exp.fold=[0]"], ["-m", "exp.train.x=1,2", "exp.fold=[0]"], ["exp.debug=true"]):
+        sweeping.train(*arguments, cwd=here, experiment=LIGHT, WANDB_MODE="disabled")
+    assert files(here) == []
+    assert list(results(sweeping.folder)) == [0]
+    shutil.rmtree(sweeping.folder / "control")  # of the light experiment
+    assert call("git", "status", "--porcelain", cwd=sweeping.folder).stdout == ""
 
 
 def test_a_folder_that_hydra_cannot_sweep_in_is_said_in_one_line(shared_sweeping: Project, tmp_path: Path) -> None:
@@ -51,3 +78,56 @@ def test_code_here_and_data_there(shared_sweeping: Project, root: Path, tmp_path
         shared_sweeping.folder / ".venv/bin/wandb", "leet", "inspect", "--summary", synced, cwd=ROOT, env=environment
     )
     assert "accuracy" in shown.stdout + shown.stderr
+
+
+def test_a_trial_of_a_study(shared_sweeping: Project, root: Path) -> None:
+    """`exp new --from TRIAL`: trained as a parameter set, it predicts the same."""
+    search = ["-m", "hydra/sweeper=optuna", "exp.train.x=tag(log,interval(0.01,40))", "hydra.sweeper.n_trials=2"]
+    shared_sweeping.train(*search, "exp.fold=[0]", experiment=LIGHT, root=root)
+    trials = sorted(path.name for path in (root / "output" / LIGHT).glob("light,*"))
+    with own_experiment(copy_of=LIGHT) as folder:
+        exp("new", f"{folder.name}/004", "--from", trials[0])
+        expkit.run(folder.name, overrides=["exp=004", "exp.fold=[0]"])
+        again = scores_and_predictions(counting(root, "004", folder.name))
+    assert len(trials) == 2 and again == scores_and_predictions(counting(root, trials[0])) != {}
+
+
+# `exp clean` meanwhile
+
+
+def test_a_training_in_another_terminal_is_not_harmed(sweeping: Project, root: Path) -> None:
+    (root / "control/gate0").touch()
+    process = start(sweeping, root, "exp.fold=[0]")
+    wait_for((root / "control/came0").exists, process)
+    assert not any(kind["count"] for kind in exp_json("clean", "--yes")["kinds"].values())
+    (root / "control/gate0").unlink()
+    printed, _ = process.communicate(timeout=60)
+    assert process.returncode == 0 and "quality 10.0000" in printed
+    assert list(results(root)) == [0]
+
+
+def copies(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "output/multirun/.code").glob("[!.]*"))
+
+
+@pytest.mark.parametrize(
+    ("launcher", "how", "stays"),
+    [("basic", signal.SIGINT, False), ("basic", signal.SIGKILL, True), ("submitit_local", signal.SIGINT, True)],
+)
+def test_the_copy_of_a_sweep(sweeping: Project, root: Path, launcher: str, how: signal.Signals, stays: bool) -> None:
+    """Kept while it runs; and after an interruption, when jobs may wait for submitit, or nobody can tell."""
+    (root / "control/gate0").touch()
+    process = start(sweeping, root, "-m", f"hydra/launcher={launcher}", "exp.seed=1,2", "exp.fold=[0]")
+    wait_for((root / "control/came0").exists, process)
+    assert len(copies(root)) == 1
+    process.send_signal(how)
+    process.wait()
+    (root / "control/gate0").unlink()
+    assert len(copies(root)) == stays
+
+
+def test_the_copy_of_a_sweep_that_is_over(sweeping: Project, root: Path) -> None:
+    (root / "control/fail1").touch()
+    failed = sweeping.train("-m", "exp.seed=1,2", "exp.fold=[0],[1]", experiment=LIGHT, root=root, check=False)
+    assert failed.returncode == 1
+    assert copies(root) == []

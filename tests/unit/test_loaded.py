@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy
 import pandas
 import pytest
+from conftest import call
 from experiments import own_experiment
+from helpers import environment_of
 from several import files
 
 import expkit
@@ -106,3 +109,13 @@ def test_predictions_side_by_side(root: Path) -> None:
         ):
             with pytest.raises(expkit.Error, match=message):
                 expkit.oof(wrong)
+
+
+def test_a_model_of_the_experiments_own_class_in_a_fresh_process(root: Path) -> None:
+    """A pickle names the class's module, which nobody has imported there."""
+    with own_experiment(with_models("Constant(fold.number + 0.5)")) as folder:
+        expkit.run(folder.name)
+        script = f"import expkit; model = expkit.load_model('{folder.name}', 2); print(model.value, model)"
+        environment = environment_of(expkit.code_root(), PROJECT_ROOT=str(root))
+        printed = call(sys.executable, "-c", script, cwd=folder, env=environment).stdout
+    assert printed.startswith("2.5 <expkit.experiments.")

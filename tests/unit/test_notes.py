@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from commands import command
+from conftest import GIT, ROOT, call, commit_all
 from experiments import own_experiment
 from helpers import counting, exp
 from light import LIGHT
@@ -200,3 +201,18 @@ def test_a_note_may_hold_any_text(notes: Path) -> None:
     for text in ("a\u2028b", "a\x85b", "a\nb\x0cc", "a\udcffb"):
         add_note("001-one/a", {"text": text})
     assert texts() == ["a\u2028b", "a\x85b", "a\nb\x0cc", "a\udcffb"]
+
+
+def test_branches_that_both_note_merge_by_themselves(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "template/.gitattributes", tmp_path)
+    add_note("001-one/a", {"text": "before"}, tmp_path / "notes")
+    commit_all(tmp_path)
+    call("git", "checkout", "-qb", "other", cwd=tmp_path)
+    add_note("001-one/a", {"text": "there"}, tmp_path / "notes")
+    commit_all(tmp_path)
+    call("git", "checkout", "-q", "main", cwd=tmp_path)
+    add_note("001-one/a", {"text": "here", "verdict": "kept"}, tmp_path / "notes")
+    commit_all(tmp_path)
+    call(*GIT, "merge", "-q", "other", cwd=tmp_path)
+    lines = read_notes(tmp_path / "notes")["001-one/a"].lines
+    assert [line["text"] for line in lines] == ["before", "there", "here"], "by their time"
