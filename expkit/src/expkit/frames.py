@@ -223,12 +223,12 @@ def mistakes(run: str | Path | Run) -> dict[str, pandas.DataFrame]:
         Error: there is no such run, it does not have both targets and predictions, or pandas is not installed.
     """
     pandas = _pandas("expkit.mistakes")
-    found = load_run(run)
-    table = flat(found.oof)
+    run = load_run(run)
+    table = flat(run.oof)
     outputs = [name for name in table if name.startswith("prediction") and _target(name) in table]
     if not outputs:
         has = ", ".join(table) or "no finished fold"
-        raise Error(f"{found.title} has no columns target and prediction; it has {has}")
+        raise Error(f"{run.title} has no columns target and prediction; it has {has}")
     confidence = _confidence(table) if len(outputs) == 1 else None
     tables = {}
     for name in outputs:
@@ -262,10 +262,10 @@ def _confidence(table: Columns) -> numpy.ndarray | None:
     """The highest probability of each row, (n,); a single column is that of one of two classes."""
     import numpy
 
-    found = [column for name, column in table.items() if is_probability(name)]
-    if len(found) == 1:
-        found.append(1 - found[0])
-    return numpy.max(found, axis=0) if found else None
+    columns = [column for name, column in table.items() if is_probability(name)]
+    if len(columns) == 1:
+        columns.append(1 - columns[0])
+    return numpy.max(columns, axis=0) if columns else None
 
 
 def _is_same(one: numpy.ndarray, other: numpy.ndarray) -> bool:

@@ -209,17 +209,17 @@ def notes_metadata(notes: Notes, run: Run | None) -> dict[str, Any]:
     """What is noted on one run, as JSON has it; the scores are those of now or, when it is deleted, as noted last."""
     scores = {run.metric: run.score} if run and run.score is not None else notes.last("scores") or {}
     said = {key: notes.last(key) for key in ("verdict", "leaderboard", "hypothesis", "origin")}
-    about = {"run": notes.title, "exists": run is not None, **said, "tags": notes.tags}
-    return {**about, "scores": scores, "notes": list(notes.lines)}
+    named = {"run": notes.title, "exists": run is not None, **said, "tags": notes.tags}
+    return {**named, "scores": scores, "notes": list(notes.lines)}
 
 
 def show_notes(console: Console, notes: Notes, run: Run | None) -> None:
     """Print the notes of one run."""
-    about = notes_metadata(notes, run)
-    parts = [f"CV {metric} {score_text(score)}" for metric, score in about["scores"].items()]
-    if about["leaderboard"] is not None:
-        parts.append(f"leaderboard {score_text(about['leaderboard'])}")
-    parts += [*filter(None, [about["verdict"]]), *(f"#{tag}" for tag in notes.tags)]
+    metadata = notes_metadata(notes, run)
+    parts = [f"CV {metric} {score_text(score)}" for metric, score in metadata["scores"].items()]
+    if metadata["leaderboard"] is not None:
+        parts.append(f"leaderboard {score_text(metadata['leaderboard'])}")
+    parts += [*filter(None, [metadata["verdict"]]), *(f"#{tag}" for tag in notes.tags)]
     if run is None and not notes.title.endswith("/"):
         is_planned = notes.last("set") is not None and notes.last("id") is None
         parts.append("not trained yet" if is_planned else "not there")

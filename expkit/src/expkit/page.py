@@ -95,9 +95,9 @@ def curves_to_draw(curves: pandas.DataFrame, most: int) -> Iterator[tuple[str, s
 
     for (name, axis), folds in curves.groupby(["name", "axis"], sort=False):
         table = pandas.concat([folds, mean_of_folds(folds)]).astype({"fold": str})
-        place = table.groupby(["run", "fold"]).cumcount()
-        every = int(place.max()) // most + 1
-        yield name, f"{axis} (1 of {every} drawn)" if every > 1 else axis, table[place % every == 0]
+        index = table.groupby(["run", "fold"]).cumcount()
+        every = int(index.max()) // most + 1
+        yield name, f"{axis} (1 of {every} drawn)" if every > 1 else axis, table[index % every == 0]
 
 
 def mean_of_folds(curves: pandas.DataFrame) -> pandas.DataFrame:
@@ -221,7 +221,7 @@ def board_table(board: pandas.DataFrame, ticked: Sequence[str]) -> Any:
 
     return marimo.ui.table(
         board.apply(lambda column: column if is_number(column) else column.fillna("")),
-        initial_selection=[place for place, name in enumerate(board["name"]) if name in ticked],
+        initial_selection=[index for index, name in enumerate(board["name"]) if name in ticked],
         page_size=15,
         freeze_columns_left=["name"],
         format_mapping=dict.fromkeys(["score", "std"], lambda number: "" if number != number else f"{number:.4f}"),

@@ -65,8 +65,11 @@ def run_metadata(run: Run, most: int = sys.maxsize) -> dict[str, Any]:
 def blend_metadata(recipe: Recipe) -> dict[str, Any]:
     """What a blend is made of, as JSON has it."""
     weights = {one.run: weight for one, weight in zip(recipe.parents, recipe.weights, strict=True)}
-    about = {"method": recipe.method, "weights": weights, "by_part": recipe.by_part}
-    return about | {"fitted_on": recipe.fitted_on, "in_sample_score": recipe.in_sample_score}
+    return {
+        "method": recipe.method,
+        "weights": weights,
+        **{name: getattr(recipe, name) for name in ("by_part", "fitted_on", "in_sample_score")},
+    }
 
 
 def _full(run: Run) -> dict[str, Any] | None:
@@ -74,8 +77,8 @@ def _full(run: Run) -> dict[str, Any] | None:
         return None
     result, folder = run.full.result, run.full.folder
     submission = str(folder / SUBMISSION) if SUBMISSION in result["files"] else None
-    about = {key: result[key] for key in ("values", "seconds", "finished")}
-    return {"folder": str(folder), "submission": submission, **about}
+    recorded = {key: result[key] for key in ("values", "seconds", "finished")}
+    return {"folder": str(folder), "submission": submission, **recorded}
 
 
 def _origin(run: Run) -> dict[str, Any] | None:
@@ -132,29 +135,29 @@ def show_run(console: Console, run: Run) -> None:
     def line(content: str, style: str = "") -> None:
         console.print(text(content, style), soft_wrap=True)
 
-    about = run_metadata(run)
+    metadata = run_metadata(run)
     console.print(text(run.title, "bold"), text(f"  {display_path(run.folder)}", "dim"), soft_wrap=True)
-    for metric in about["scores"]:
+    for metric in metadata["scores"]:
         if score := run.score_of(metric):
             other = f" ({score.other})" if score.other else ""
-            folds = f"{about['folds_done']}/{about['n_folds']} folds, {about['rows']} rows"
+            folds = f"{metadata['folds_done']}/{metadata['n_folds']} folds, {metadata['rows']} rows"
             line(f"CV {metric} {score_text(score.value, score.std)}{other}  {folds}")
-    if about["marks"]:
-        line(", ".join(f"pruned {run.pruned}" if mark == "pruned" else mark for mark in about["marks"]), "yellow")
-    for noted in about["notes"]:
+    if metadata["marks"]:
+        line(", ".join(f"pruned {run.pruned}" if mark == "pruned" else mark for mark in metadata["marks"]), "yellow")
+    for noted in metadata["notes"]:
         line(format_note(noted))
-    for name, reason in about["failed"].items():
+    for name, reason in metadata["failed"].items():
         line(f"{name} failed: {reason}", "red")
-    if about["folds"]:
-        console.print(_fold_table(list(about["scores"]), about["folds"]))
+    if metadata["folds"]:
+        console.print(_fold_table(list(metadata["scores"]), metadata["folds"]))
     show_blend(console, run)
-    if about["full"] and run.full:
+    if metadata["full"] and run.full:
         line(submission_summary(run.full))
-    for table in (_origin_texts(about["origin"]), about["config"]):
+    for table in (_origin_texts(metadata["origin"]), metadata["config"]):
         width = max(map(len, table), default=0)
         for key, value in table.items():
             console.print(text(f"{key:{width}}  ", "dim"), text(value), sep="", soft_wrap=True)
-    for drawn in sparklines(about["curve"], console.width, console.options.ascii_only):
+    for drawn in sparklines(metadata["curve"], console.width, console.options.ascii_only):
         console.print(text(drawn), no_wrap=True, overflow="ellipsis")
 
 
@@ -218,14 +221,14 @@ def last_curve(run: Run, most: int = sys.maxsize) -> dict[str, Any] | None:
         None: no metric has two points.
     """
     curves = {str(fold): points_of(run.history(fold)) for fold in run.done}
-    for found in curves.values():
-        for axis, metrics in found.items():
+    for by_axis in curves.values():
+        for axis, metrics in by_axis.items():
             for metric in reversed(metrics):
                 if len(metrics[metric]) > 1:
                     folds = {fold: each.get(axis, {}).get(metric, []) for fold, each in curves.items()}
                     folds = {fold: points[:: -(-len(points) // most)] for fold, points in folds.items() if points}
-                    about = {"axis": axis, "metric": metric, "greater_is_better": direction(metric, run)}
-                    return {**about, "folds": folds}
+                    is_greater = direction(metric, run)
+                    return {"axis": axis, "metric": metric, "greater_is_better": is_greater, "folds": folds}
     return None
 
 
