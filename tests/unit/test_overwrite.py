@@ -176,6 +176,14 @@ def test_a_run_without_a_result_is_taken_over(root: Path) -> None:
     assert len(folders(root)) == 1
 
 
+def test_a_run_with_a_damaged_result_is_not_taken_over(root: Path) -> None:
+    command("exp.mode=sub").train()
+    result = counting(root) / "full/result.json"
+    result.write_bytes(result.read_bytes()[:-20])
+    with pytest.raises(expkit.Error, match="another configuration"):
+        command("exp.mode=sub", x=10)
+
+
 def test_a_run_is_taken_over_only_while_it_has_no_result(root: Path) -> None:
     """Another command has made one between the composing of the configuration and the training."""
     fail_first_fold(root)

@@ -265,7 +265,7 @@ class RunDir:
         run = store.read_run(folder)
         if run.info is None or run.problems or not self._differences(run.info):
             return False
-        has_work = any(part.result for part in run.parts) or unfinished(folder)
+        has_work = any(part.result or part.problem for part in run.parts) or unfinished(folder)
         return not has_work and not self.versions.held(folder)
 
     def _existing(self) -> Path | None:
@@ -288,7 +288,7 @@ class RunDir:
         """Whether a folder holds this configuration, or, empty, may take it."""
         run = store.read_run(folder)
         if run.info is None:
-            is_empty = not run.problems and {name for name in os.listdir(folder) if name[0] != "."} <= {"config.yaml"}
+            is_empty = not run.problems and {name for name in os.listdir(folder) if name[0] != "."} <= {store.CONFIG}
             if is_empty:  # a kill between making it and describing it
                 return False
             what = next(iter(run.problems), "it has no run.json")
