@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -190,3 +191,13 @@ def test_a_wrong_setting_is_one_line(root: Path, call: Callable[[], object], wor
 
 
 # Optuna's releases
+
+
+def test_a_sampler_whose_package_is_missing_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cmaes", None)
+    sampler = made("sampler", SAMPLERS["cmaes"] | {"n_startup_trials": 0})
+    study = optuna.create_study(study_name="s", storage=opened("s.log"), sampler=sampler)
+    with Trials(study) as mine, pytest.raises(expkit.Error, match="not installed: uv add cmaes"):
+        for _ in range(3):
+            for trial in mine.ask(Space(["x=interval(0,1.0)", "y=interval(0,1.0)"]).searched, 9, 1):
+                mine.tell(trial, (0.5, None))

@@ -195,7 +195,7 @@ def made(what: str, settings: Any) -> Any:
     try:
         kind: Any = locate(target)
         return kind(**{key: value for key, value in settings.items() if key != "_target_"})
-    except Exception as error:  # cmaes, or torch and scipy for a Gaussian process, may not be installed
+    except Exception as error:  # an argument that it does not take, or no such class
         raise Error(f"hydra.sweeper.{what}: {target}: {_line(error)}") from error
 
 
@@ -281,7 +281,10 @@ class Trials:
                 self.lose(left)
             states = [known.state for known in self.study.get_trials(deepcopy=False)]
             missing = total - len(states) + states.count(TrialState.WAITING)
-            asked = [self.study.ask(dict(space)) for _ in range(min(most, missing))]
+            try:
+                asked = [self.study.ask(dict(space)) for _ in range(min(most, missing))]
+            except ModuleNotFoundError as error:  # of CmaEsSampler, cmaes; of GPSampler, torch
+                raise Error(f"this sampler needs a package that is not installed: uv add {error.name}") from error
             for trial in asked:
                 trial.set_user_attr(STARTS, trial.user_attrs.get(STARTS, 0) + 1)
                 trial.set_user_attr(COMMAND, self._id)
