@@ -30,7 +30,7 @@ from sklearn.neural_network import MLPClassifier  # noqa: E402
 from sklearn.svm import SVC  # noqa: E402
 
 from expkit.fold import Pruned, Reports  # noqa: E402
-from expkit.study import Reference, Space, Trials, made, opened  # noqa: E402  # noqa: E402
+from expkit.study import RunningTrial, Space, Trials, made, opened  # noqa: E402  # noqa: E402
 from hydra_plugins.expkit_sweeper import PRUNERS, SAMPLERS  # noqa: E402
 
 FOLDS, EPOCHS = 5, 20
@@ -95,11 +95,11 @@ def study(folder: Path, search: str, pruner: dict[str, Any], seed: int, n_trials
     found = optuna.create_study(
         study_name="s", storage=opened(file), sampler=sampler, pruner=early, direction="maximize"
     )
-    reference, trained = Reference(file, "s", early), 0
+    trained = 0
     with Trials(found) as trials:
         while asked := trials.ask(space.searched, n_trials, 1):
-            reference.numbers = {0: asked[0].number}
-            score, count = run(train, parts, asked[0].params, Reports(reference.trial(0), FOLDS))
+            running = RunningTrial(file, "s", early, asked[0].number)
+            score, count = run(train, parts, asked[0].params, Reports(running, FOLDS))
             trained += count
             trials.tell(asked[0], (score, None))
     pruned = sum(trial.state is optuna.trial.TrialState.PRUNED for trial in found.trials)

@@ -36,7 +36,7 @@ from expkit.project import code_root, display_path, output_dir, project_root
 if TYPE_CHECKING:
     from expkit.store import Run
     from expkit.store.records import Git
-    from expkit.study import Reference
+    from expkit.study import RunningTrial
 
 NOTE = "job.json"  # what a job of a sweep tells its command, in its folder of output/multirun/
 MOMENT = 2  # seconds for a job that is stopped, to say so
@@ -182,8 +182,8 @@ class Job:
         root: the folder with input/ and output/.
         launched_by: the process of the command.
         failure: what a command without a sweep ends with; Hydra would wrap it.
-        study: that the jobs are trials of; such a job returns the score, None when it is pruned, and the code, as the
-            two hashes of `code_hash`.
+        study: the trial of each job, by its number; such a job returns the score, None when it is pruned, and the code,
+            as the two hashes of `code_hash`.
     """
 
     experiment: str
@@ -195,7 +195,7 @@ class Job:
     root: Path = field(default_factory=project_root)
     launched_by: int = field(default_factory=os.getpid)
     failure: BaseException | None = None
-    study: Reference | None = None
+    study: dict[int, RunningTrial] | None = None
 
     def __call__(self, cfg: DictConfig) -> float | tuple[float | None, list[str] | None] | None:
         hydra = HydraConfig.get()
@@ -230,7 +230,7 @@ class Job:
         is_sweep = hydra.mode is RunMode.MULTIRUN
         require(not is_sweep or self.code is not None, "a sweep begins with -m, not with hydra.mode=MULTIRUN")
         git = self.git if self._is_elsewhere else None
-        trial = None if self.study is None else self.study.trial(hydra.job.num)
+        trial = None if self.study is None else self.study[hydra.job.num]
         command = Command(self.command, self.id, self._is_elsewhere, git, installs=not is_sweep, trial=trial)
         refuse_shared_name(loaded.folder, str(hydra.runtime.choices.get("exp", "default")), config.exp.name)
         run = Runner(loaded, config, overrides, command)

@@ -56,7 +56,7 @@ class Search:
         settings: hydra.sweeper, as SWEEPER of hydra_plugins/expkit_sweeper.py.
         config: composed, without the parameters that are searched.
         launcher: runs jobs.
-        job: what it runs; its attribute `study` becomes the `Reference` that the jobs need.
+        job: what it runs; its attribute `study` becomes the trial of each job, by the number of the job.
     """
 
     def __init__(self, settings: Mapping[str, Any], config: DictConfig, launcher: Launcher, job: Any) -> None:
@@ -86,10 +86,8 @@ class Search:
         )
         require(self._config.exp.mode is Mode.cv, "a study looks for the best CV score: leave exp.mode=sub out")
         study = self._study([*params, *arguments])
-        self._job.study = reference = Reference(self._settings["storage"], study.study_name, study.pruner)
         with Trials(study) as trials:
             while asked := trials.ask(space.searched, total, self._at_once()):
-                reference.numbers = {self._jobs + index: trial.number for index, trial in enumerate(asked)}
                 self._launch(trials, asked, space)
         self._conclude(study, space)
 
@@ -120,6 +118,9 @@ class Search:
     def _launch(self, trials: Trials, asked: list[Trial], space: Space) -> None:
         """Run trials at once, until all have ended."""
         first, self._jobs = self._jobs, self._jobs + len(asked)
+        study, storage = trials.study, self._settings["storage"]
+        running = [RunningTrial(storage, study.study_name, study.pruner, trial.number) for trial in asked]
+        self._job.study = dict(enumerate(running, first))
         try:
             returns = self._launcher.launch([space.overrides(trial.params) for trial in asked], initial_job_idx=first)
         except Exception as error:
@@ -204,45 +205,32 @@ def _line(error: Exception) -> str:
 
 
 @dataclass
-class Reference:
-    """A study, for its jobs in other processes; pickled.
+class RunningTrial:
+    """A trial for the job that trains it, perhaps in another process; see `expkit.fold.Trial`.
 
     Attributes:
-        numbers: the number of the trial that each job is, by the number of the job.
+        reported: the steps of which the study knows the score.
     """
 
     storage: str
-    name: str
+    study: str
     pruner: optuna.pruners.BasePruner
-    numbers: dict[int, int] = field(default_factory=dict)
-
-    def trial(self, job: int) -> RunningTrial | None:
-        """The trial of a job; None: no trial ends early, and no job opens the storage."""
-        is_nop = isinstance(self.pruner, optuna.pruners.NopPruner)
-        return None if is_nop else RunningTrial(self, self.numbers[job])
-
-
-class RunningTrial:
-    """Reports scores to Optuna, and asks whether to prune; see `expkit.fold.Trial`."""
-
-    def __init__(self, study: Reference, number: int) -> None:
-        self._reference, self._number = study, number
-        self._reported: set[int] = set()
+    number: int
+    reported: set[int] = field(default_factory=set)
 
     @cached_property
-    def _study(self) -> optuna.Study:
-        reference = self._reference
-        return optuna.load_study(study_name=reference.name, storage=opened(reference.storage))
+    def _opened(self) -> optuna.Study:
+        return optuna.load_study(study_name=self.study, storage=opened(self.storage))
 
     def report(self, step: int, score: float) -> bool:
-        """Keep a score, and ask the pruner; whether the run is to end."""
-        if step in self._reported:
+        """Keep a score, and ask the pruner; whether the run is to end. Without a pruner, the storage stays closed."""
+        if isinstance(self.pruner, optuna.pruners.NopPruner) or step in self.reported:
             return False
-        self._reported.add(step)
-        storage = self._study._storage
-        trial = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, self._number)
+        self.reported.add(step)
+        study, storage = self._opened, self._opened._storage
+        trial = storage.get_trial_id_from_study_id_trial_number(study._study_id, self.number)
         storage.set_trial_intermediate_value(trial, step, score)
-        return self._reference.pruner.prune(self._study, storage.get_trial(trial))
+        return self.pruner.prune(study, storage.get_trial(trial))
 
 
 class Trials:
