@@ -334,13 +334,14 @@ def test_a_run_of_another_experiment(kinds: Path, root: Path) -> None:
 
 
 def test_what_the_run_lacks_is_as_the_code_had_it(light: Path) -> None:
-    """A key that is new since: its default in the dataclass, also where config.yaml gives another value."""
+    """A key that is new since: its default in the dataclass. Another value of config.yaml would be another run."""
     expkit.run(light.name, overrides=["exp.seed=4", "exp.fold=[0]"])
-    train, config = light / "train.py", light / "config.yaml"
-    with edited(train, "x: float = 0.0", "x: float = 0.0\n    new: int = 1\n    newer: int = 2"):
-        with edited(config, "name: light", "name: light\n  train: {new: 9}"):
-            load_experiment(light.name, again=True)
-            assert yaml.safe_load(made(light, "seed=4")) == {"name": "004", "seed": 4, "train": {"new": 1}}
+    with edited(light / "train.py", "x: float = 0.0", "x: float = 0.0\n    new: int = 1"):
+        load_experiment(light.name, again=True)
+        assert yaml.safe_load(made(light, "seed=4")) == {"name": "004", "seed": 4}
+        with edited(light / "config.yaml", "name: light", "name: light\n  train: {new: 9}"):
+            message = refused("new", f"{light.name}/005", "--from", "seed=4")
+            assert "it would differ from" in message and message.endswith("exp.train.new: 1 → 9")
 
 
 def test_what_config_yaml_leaves_open(kinds: Path) -> None:

@@ -86,7 +86,7 @@ def test_a_parameter_that_is_new_locks_nothing_at_its_default(root: Path) -> Non
     store.write_run_info(root / RUN, info | {"config": {"exp": info["config"]["exp"] | {"train": train}}})
     assert command("exp.fold=[0,1]").train() == 10.0
     assert list(results(root)) == [0, 1]
-    with pytest.raises(expkit.Error, match=r"exp\.train\.x: \(not set\) → 10"):
+    with pytest.raises(expkit.Error, match=r"exp\.train\.x: 0\.0 → 10"):
         command("exp.fold=[0]", x=10)
 
 

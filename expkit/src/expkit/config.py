@@ -282,8 +282,8 @@ def flat(values: Any) -> dict[str, Any]:
     return dict(_leaves(plain)) if plain else {}
 
 
-def _leaves(tree: Any) -> Iterator[tuple[str, Any]]:
-    waiting = [("", tree)]  # no recursion: a damaged file may be deep
+def _leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    waiting = [(key, tree)]  # no recursion: a damaged file may be deep
     while waiting:
         above, branch = waiting.pop()
         if isinstance(branch, dict) and branch and ITEMS not in branch:
@@ -624,15 +624,26 @@ def differences(old: Mapping[str, Any], config: object, choices: Mapping[str, st
         config: the configuration, as dataclasses.
         choices: the class of each group; two classes may have the same fields.
     """
-    before, after, defaults = flat(dict(old)), flat(config), flat(defaults_of(config))
-    after |= flat({"choices": dict(choices)}) if choices else {}
-    found = []
-    for key in filter(is_compared, dict.fromkeys([*before, *after])):
-        one, other = before.get(key, _ABSENT), after.get(key, _ABSENT)
-        is_new_default = one is _ABSENT and not _is_below(key, before) and same(other, defaults.get(key, _ABSENT))
-        if not same(one, other) and not is_new_default:
-            found.append(f"{key}: {str(one) or repr(one)} → {str(other) or repr(other)}")
-    return found
+    before, after = flat(dict(old)), flat(config) | flat({"choices": dict(choices)} if choices else {})
+    for key, default in _defaults(config):
+        if not any(each == key or each.startswith(f"{key}.") or key.startswith(f"{each}.") for each in before):
+            before |= dict(_leaves(default, key))
+    pairs = {key: (before.get(key, _ABSENT), after.get(key, _ABSENT)) for key in [*before, *after] if is_compared(key)}
+    return [
+        f"{key}: {str(one) or repr(one)} → {str(other) or repr(other)}"
+        for key, (one, other) in pairs.items()
+        if not same(one, other)
+    ]
+
+
+def _defaults(config: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """The keys of a configuration, each with the plain default that its field has in the class that is chosen."""
+    for item in fields(config):
+        key, value, default = f"{above}{item.name}", getattr(config, item.name), default_of(item)
+        if is_dataclass(value):
+            yield from _defaults(value, f"{key}.")
+        elif default is not MISSING:
+            yield key, container(default)
 
 
 def recorded(experiment: str) -> dict[str, Any]:
@@ -657,26 +668,6 @@ def alike(known: Mapping[str, Any], config: object, choices: Mapping[str, str]) 
 def is_compared(key: str) -> bool:
     """Whether two configurations that differ in this key are different."""
     return not key.startswith(NOT_COMPARED) or not any(key == one or key.startswith(f"{one}.") for one in NOT_COMPARED)
-
-
-def _is_below(key: str, known: Mapping[str, Any]) -> bool:
-    """Whether a part of `key` had a value of its own: null, where there are keys now."""
-    parts = key.split(".")
-    return any(".".join(parts[:length]) in known for length in range(1, len(parts)))
-
-
-def defaults_of(config: object) -> Any:
-    """The plain defaults of the fields of a configuration; of each dataclass in it, those of its own class."""
-    if not is_dataclass(config) or isinstance(config, type):
-        return {}
-    found: dict[str, Any] = {}
-    for item in fields(config):
-        value = getattr(config, item.name)
-        if is_dataclass(value):
-            found[item.name] = defaults_of(value)
-        elif (default := default_of(item)) is not MISSING:
-            found[item.name] = container(default)
-    return found
 
 
 def default_of(item: Field[Any]) -> Any:

@@ -9,7 +9,7 @@ import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -277,18 +277,15 @@ def parameter_set_from_run(experiment: str, name: str, run: Run) -> Path:
         loaded = load_experiment(experiment)
         chosen = _other_classes(loaded, recorded.get("choices", {}))
         default = composed(loaded, [f"{group}={choice}" for group, choice in chosen.items()])
-        wanted = recorded["exp"]
         try:
-            exp = typed(default, loaded).exp
-            base, wanted = container(exp), _with_defaults(wanted, exp)
+            base = container(typed(default, loaded).exp)
         except Error:  # a value that config.yaml leaves to the parameter sets
             base = container(OmegaConf.to_container(default.exp, resolve=True))
-        changed = {key: value for key, value in _changed(wanted, base).items() if config.is_compared(f"exp.{key}")}
+        changed = _changed(recorded["exp"], base)
+        changed = {key: value for key, value in changed.items() if config.is_compared(f"exp.{key}")}
         files.write_text(file, _text(name, run, chosen, changed))
         made = _compose(experiment, [f"exp={name}"])
         lines = config.differences(recorded, made, loaded.experiment.choices(made))
-        now, known = config.flat(made), config.flat({"exp": _with_defaults(recorded["exp"], made.exp)})
-        lines += [f"{key}: (not set) → {now[key]}" for key in filter(config.is_compared, now) if key not in known]
         require(not lines, f"it would differ from {run.title}: {'; '.join(map(strip_control, lines[:5]))}")
     schema.write(loaded)
     return file
@@ -302,15 +299,6 @@ def _other_classes(loaded: Loaded, choices: Mapping[str, str]) -> dict[str, str]
         if OmegaConf.get_type(default.exp, group) is not groups[group][choice]:
             found[group] = choice
     return found
-
-
-def _with_defaults(values: dict[str, Any], part: Any) -> dict[str, Any]:
-    """The recorded values of a dataclass, with the default of each field that they lack: what the code did then."""
-    filled = {key: value for key, value in config.defaults_of(part).items() if key not in values}
-    for name, value in values.items():
-        inner = getattr(part, name, None)
-        filled[name] = _with_defaults(value, inner) if is_dataclass(inner) and isinstance(value, dict) else value
-    return filled
 
 
 def _changed(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
