@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from expkit import files, store, tables
-from expkit.checkpoint import Checkpoint
 from expkit.config import Experiment
 from expkit.data import Cache
 from expkit.errors import Error, require, warn
 from expkit.files import Broken
-from expkit.history import History, Progress
+from expkit.progress import Checkpoint, History, Progress
 from expkit.rundir import Found, RunDir, found_by_folds
 from expkit.scores import as_number, checked, plain_value, require_other_ids, scores
 from expkit.splits import ValidIds
@@ -96,7 +94,7 @@ class Fold:
 
     def _begin(self) -> dict[str, Any]:
         """Go on from a checkpoint, and return its metadata; without one, begin with an empty folder, and return {}."""
-        files.make_folder(Path(os.path.realpath(self.folder)))  # where a symbolic link leads, if it is one
+        files.make_folder(self.folder)
         try:
             metadata = self.checkpoint.find()
         except Broken as problem:
@@ -108,8 +106,7 @@ class Fold:
                 files.remove(left)
             return {}
         changes = self._shared.run_dir.changes_to_mark(self.name, metadata)
-        if not self._history.cut(metadata["rows"]):
-            warn(f"{self.title}: {store.HISTORY} lacks rows from before the checkpoint; they stay missing")
+        self._history.cut(metadata["rows"])
         for name in OF_ITS_END:  # which was not reached
             files.remove(self.folder / name)
         self._provenance.resume(metadata, changes)
@@ -136,34 +133,27 @@ class Fold:
 
         Args:
             metrics: "epoch" or "step", from 1 on, and numbers by name: of Python, NumPy, or tensors of one number. None
-                stays blank. A new name may come in any row. A row with both "epoch" and "step" is one of an epoch. A
-                metric belongs to the axis that it is first logged with; with the other one, W&B gets it as
-                `<name>_step` or `<name>_epoch`.
+                stays blank; anything else is left out, with a warning. A new name may come in any row. A row with both
+                "epoch" and "step" is one of an epoch. A metric belongs to the axis that it is first logged with; with
+                the other one, W&B gets it as `<name>_step` or `<name>_epoch`.
             total: how many epochs, or steps, there will be.
         """
-        before, rows = axis_of(self._history.columns), self._history.rows
-        row = self._history.add(metrics)
+        row: dict[str, float] = {}
+        for name, value in metrics.items():
+            number = as_number(value)
+            if number is not None:
+                row[name] = number
+            if value is not None and (number is None or not math.isfinite(number)):
+                lost = "" if number is not None else ", which is not one number: it is left out"
+                what = f"{self.title}: fold.log(...): {name} is {str(value)[:40]!r}{lost}"
+                self._shared.warn_once(f"log {name} in {self.name}", what)
         axis = axis_of(row)
-        self._warn_of(row, axis, is_mixed=rows > 0 and (before is None) != (axis is None))
+        if self._history.rows and (axis is None) != (axis_of(self._history.columns) is None):
+            what = f"{self.title}: fold.log(...): some rows have an epoch or step, and others have none and no curve"
+            self._shared.warn_once("axis", what)
+        self._history.add(row)
         self._tracker.log(row, axis)
         self._progress.show(axis, row, total)
-
-    def _warn_of(self, row: Mapping[str, float | str], axis: str | None, is_mixed: bool) -> None:
-        """Warn once of nan, text and rows without an axis: in the first hour of a training, not after the last."""
-        where = f" in {axis} {row[axis]}" if axis is not None else ""
-        warn_once, lost = self._shared.warn_once, "it is in history.csv, and in no curve"
-        for name, value in row.items():
-            if isinstance(value, str):
-                warn_once(
-                    f"log {name}", f"{self.title}: {name} is {value[:40]!r}{where}, which is not one number: {lost}"
-                )
-            elif not math.isfinite(value):
-                warn_once(f"nan in {self.name}", f"{self.title}: {name} is {value}{where}")
-        if is_mixed:
-            without = "this row has" if axis is None else "the rows before it have"
-            warn_once(
-                "axis", f"{self.title}: fold.log({', '.join(row)}){where}: {without} neither epoch nor step: {lost}"
-            )
 
     def report(self, score: float, progress: float) -> None:
         """Tell a study how good this fold is so far. If the study has a pruner, it may end a bad trial here.
@@ -181,13 +171,9 @@ class Fold:
         Raises:
             Error: `score` is not a number, or `progress` is out of range.
         """
-        require(
-            0 < progress <= 1,
-            f"{self.title}: fold.report(score, progress={progress}): progress must be above 0, and at most 1",
-        )
         value = as_number(score)
-        require(value is not None, f"{self.title}: fold.report({score!r}, ...): the score must be a number")
-        assert value is not None
+        if value is None or not 0 < progress <= 1:
+            raise Error(f"{self.title}: fold.report({score!r}, {progress}): a number, and above 0 and at most 1")
         if self.world_size == 1:
             self._shared.reports.during_fold(value, progress)
 
@@ -330,10 +316,8 @@ class Fold:
         """
         if pruned:
             self._tracker.summarize({"pruned": True})
-        try:
-            self._progress.close()
-        finally:
-            self._tracker.finish(failed)
+        self._tracker.finish(failed)
+        self._progress.close()
 
 
 class FollowedFold(Fold):
@@ -367,13 +351,6 @@ class FollowedFold(Fold):
 
     def save_submission(self, columns: Mapping[str, Any]) -> Path:
         return self.folder / store.SUBMISSION
-
-    def cv(self, name: str) -> list[Any]:
-        try:
-            return super().cv(name)
-        except Error:
-            time.sleep(10)  # rank 0 says the same, and torchrun ends this process; srun may not
-            raise
 
     def finish(self, **values: Any) -> dict[str, Any]:
         self.finished = values

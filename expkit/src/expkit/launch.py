@@ -492,7 +492,7 @@ def _checkpoint_first() -> None:
 
     submitit puts the job back into the queue and ends the process as soon as the signal comes, in the middle of a step.
     """
-    from expkit.checkpoint import Checkpoint
+    from expkit.progress import Checkpoint
 
     number = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}")
     requeue: Any = signal.getsignal(number)

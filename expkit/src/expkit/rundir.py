@@ -17,7 +17,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from expkit import files, store
-from expkit.checkpoint import unfinished
 from expkit.config import (
     Config,
     Loaded,
@@ -33,6 +32,7 @@ from expkit.config import (
 from expkit.data import changed_files, hash_inputs, read_manifest
 from expkit.errors import Error, require, warn
 from expkit.fingerprint import Ignored, changed_since
+from expkit.progress import unfinished
 from expkit.project import display_path, output_dir
 from expkit.store import FoldRecord, Run, RunInfo, Versions
 

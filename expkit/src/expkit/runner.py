@@ -38,7 +38,7 @@ from expkit.errors import (
 )
 from expkit.fingerprint import code_hash, file_hashes
 from expkit.fold import Fold, FollowedFold, Pruned, Reports, Shared
-from expkit.history import Log
+from expkit.progress import Log
 from expkit.project import code_root, display_path, output_dir
 from expkit.rundir import RunDir, changes_since, put_in_place, run_name
 from expkit.scores import fold_summary, run_summary, submission_summary

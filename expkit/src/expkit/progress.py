@@ -1,0 +1,343 @@
+"""What a training keeps and shows while it runs: checkpoints, history.csv, train.log, a progress bar on a terminal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import logging
+import math
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+
+from expkit import files
+from expkit.errors import require
+from expkit.files import Broken
+from expkit.project import display_path
+from expkit.store import CHECKPOINT, RESULT, number_of
+
+if TYPE_CHECKING:
+    import rich.progress
+
+METADATA = "metadata.json"
+KEYS = {"state", "files", "rows", "seconds", "resumed", "environments", "code", "data"}  # of it
+EVERY = 10  # seconds between two lines about steps: 100,000 of them would fill train.log
+
+
+class Checkpoint:
+    """The saved state of a training that takes long.
+
+        if fold.checkpoint.file:
+            network.load(fold.checkpoint.file)
+        for epoch in ...:
+            ...
+            fold.checkpoint.save(network.save)
+
+    A checkpoint is whole or not there, whenever the process is killed. It is a file or a folder. It is used only with
+    the same configuration; after other code or data have come, only when the command says resume=true. It is removed
+    when the fold is done.
+
+    Args:
+        folder: of the fold.
+        progress: what the checkpoint is to remember beside the state.
+
+    Attributes:
+        file: the last checkpoint; None: there is none, and the training starts from its beginning.
+        in_use: whether a training in this process saves checkpoints.
+        before_end: what the next save ends with, however soon it comes: the process is about to be stopped.
+    """
+
+    in_use: ClassVar[bool] = False
+    before_end: ClassVar[Callable[[], None] | None] = None
+
+    def __init__(self, folder: Path, progress: Callable[[], dict[str, Any]]) -> None:
+        self.folder = folder / CHECKPOINT
+        self.file: Path | None = None
+        self._progress = progress
+        self._number, self._saved = 0, time.monotonic()
+
+    def save(self, write: Callable[[Path], Any], every: float = 0) -> bool:
+        """Save the present state; it replaces the last one. When that fails, the last one stays.
+
+        Args:
+            write: is called with a path, and writes the state to this file; or makes a folder of it.
+            every: seconds; when fewer have passed since the last call that saved, or since the training began, nothing
+                is saved.
+
+        Returns:
+            whether the state was saved.
+        """
+        Checkpoint.in_use = True
+        if time.monotonic() - self._saved < every and Checkpoint.before_end is None:
+            return False
+        self._number += 1  # also after a failure: never the name of one that counts
+        state = self.folder / f"state{self._number}"
+        self.folder.mkdir(exist_ok=True)
+        files.remove(state)  # half of one, whose process was killed
+        write(state)
+        require(state.exists(), f"fold.checkpoint.save(write): write(file) has left nothing at {display_path(state)}")
+        metadata = {"state": state.name, "files": _to_disk(state), **self._progress()}
+        files.write_json(self.folder / METADATA, metadata)  # from here on, this one counts
+        self.file, self._saved = state, time.monotonic()
+        for other in self.folder.glob("state*"):
+            if other != state:
+                files.remove(other)
+        if Checkpoint.before_end is not None:
+            end, Checkpoint.before_end = Checkpoint.before_end, None
+            end()
+        return True
+
+    def metadata(self) -> dict[str, Any]:
+        """What the last checkpoint remembers, also of an earlier process; {} when there is none.
+
+        Raises:
+            Broken: nobody can read it.
+        """
+        metadata = files.read_json(self.folder / METADATA) or {}
+        if metadata and not metadata.keys() >= KEYS:
+            raise Broken("its keys do not fit")
+        return metadata
+
+    def find(self) -> dict[str, Any]:
+        """As `metadata`, when the state is as it was saved; `file` is that state from now on.
+
+        Raises:
+            Broken: it is not.
+        """
+        metadata = self.metadata()
+        if metadata:
+            state = self.folder / Path(metadata["state"]).name
+            try:
+                number, content = int(state.name.removeprefix("state")), _to_disk(state)
+            except (OSError, ValueError) as error:
+                raise Broken(str(error)) from error
+            if metadata["files"] != content:
+                raise Broken("cut off or edited")
+            self.file, self._number = state, number
+        return metadata
+
+    def remove(self) -> None:
+        """Remove the checkpoint: the fold is done, or begins again."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.file, Checkpoint.in_use = None, False
+
+
+def unfinished(version: Path) -> dict[str, dict[str, Any]]:
+    """The metadata of the checkpoints from which the folds of a version can go on, by the name of their folder."""
+    found: dict[str, dict[str, Any]] = {}
+    for file in sorted(version.glob(f"*/{CHECKPOINT}/{METADATA}")):
+        fold = file.parents[1]
+        with suppress(Broken):
+            if not (fold / RESULT).exists() and (metadata := Checkpoint(fold, dict).metadata()):
+                found[fold.name] = metadata
+    return found
+
+
+def _to_disk(state: Path) -> dict[str, str]:
+    """Flush a state to the disk; a hash of each of its files, by its name."""
+    return {file.relative_to(state).as_posix(): files.file_hash(file) for file in files.tree_to_disk(state)}
+
+
+class History:
+    """Writes history.csv. Each row has left this process when `add` returns.
+
+    Rows of epochs and of steps stand in one file, in the order of logging; `store.axis_of` says which is which.
+
+    Args:
+        file: is made with the first row.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.rows = file, 0
+        self.columns: list[str] = []
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Add a row."""
+        if new := [name for name in row if name not in self.columns]:
+            rows = self._read()
+            self.columns += new
+            self._write(rows)
+        # Opened for each row: 20 microseconds, and what lies there is cut, renamed or deleted as by any program.
+        with open(self.file, "a", encoding="utf-8", newline="") as stream:
+            self._writer(stream).writerow(row)
+        self.rows += 1
+
+    def cut(self, rows: int) -> None:
+        """Keep the first `rows` rows that an interrupted training has left."""
+        kept = self._read()[:rows]
+        self.rows = len(kept)
+        if kept:
+            self._write(kept)
+        else:
+            files.remove(self.file)
+            self.columns = []
+
+    def kept(self) -> Iterator[dict[str, float]]:
+        """The rows that `cut` has left."""
+        for row in self._read():
+            yield {name: number for name, text in row.items() if (number := number_of(text)) is not None}
+
+    def to_disk(self) -> None:
+        """Flush the rows to the disk."""
+        if self.file.exists():
+            files.to_disk(self.file)
+
+    def _read(self) -> list[dict[str, str]]:
+        """The rows of the file; its header becomes `columns`."""
+        try:
+            with open(self.file, encoding="utf-8", errors="replace", newline="") as stream:
+                reader = csv.DictReader(stream)
+                rows = list(reader)
+        except (FileNotFoundError, csv.Error):
+            return []
+        self.columns = list(reader.fieldnames or [])
+        return rows
+
+    def _write(self, rows: Iterable[Mapping[str, str]]) -> None:
+        text = io.StringIO()
+        writer = self._writer(text)
+        writer.writeheader()
+        writer.writerows(rows)
+        files.write_text(self.file, text.getvalue())
+
+    def _writer(self, stream: TextIO) -> csv.DictWriter[str]:
+        return csv.DictWriter(stream, self.columns, extrasaction="ignore", lineterminator="\n")
+
+
+class Log:
+    """Copies what Python code prints, and the traceback of what fails, into a file; a training that goes on adds to it.
+
+    Args:
+        file: is made at once.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = open(file, "a", encoding="utf-8", errors="replace", newline="\n")
+        self._tees: list[tuple[str, Tee, TextIO]] = []
+
+    def __enter__(self) -> Log:
+        for handler in [each for each in logging.root.handlers if isinstance(each, logging.NullHandler)]:
+            logging.root.removeHandler(handler)  # Hydra's: without it, Python prints the warnings of libraries
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            tee = Tee(stream, self._file)
+            self._tees.append((name, tee, stream))
+            setattr(sys, name, tee)
+            _move_handlers(stream, tee)
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        for name, tee, stream in self._tees:
+            if getattr(sys, name) is tee:
+                setattr(sys, name, stream)
+            _move_handlers(tee, stream)
+        if error is not None:
+            traceback.print_exception(error, file=self._file)
+        self._file.close()
+
+
+class Tee:
+    """A stream that also writes into a log, while that is open."""
+
+    def __init__(self, stream: TextIO, log: TextIO) -> None:
+        self.stream, self.log = stream, log
+
+    def write(self, text: str) -> int:
+        """Write to both."""
+        if not self.log.closed:
+            self.log.write(text)
+            self.log.flush()
+        return self.stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _move_handlers(old: Any, new: Any) -> None:
+    """Point the handlers of `logging` from one stream to another: libraries keep the stream that they found first."""
+    for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
+        for handler in getattr(logger, "handlers", []):
+            if isinstance(handler, logging.StreamHandler) and handler.stream is old:
+                handler.setStream(new)
+
+
+class Progress:
+    """The epochs and steps of one training, as they pass: on a terminal a bar, else and in the log lines.
+
+    Args:
+        title: what is trained, such as "fold 0".
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._bar: rich.progress.Progress | None = None
+        self._tee: Any = None  # stdout, while there is a bar
+        self._printed = -math.inf  # when the last line was, `time.monotonic()`
+        self._line = ""  # the last line, until it is printed
+
+    def show(self, axis: str | None, row: Mapping[str, float], total: int | None) -> None:
+        """Show that the epoch or step `row[axis]`, of `total`, is done, and its metrics."""
+        values = "  ".join(f"{name} {_format(value)}" for name, value in row.items() if name != axis)
+        if self._bar is None and isinstance(sys.stdout, Tee) and sys.stdout.isatty():
+            self._start()
+        if self._bar is not None and axis is not None:
+            title = f"{self.title}  {axis}"
+            self._bar.update(self._bar.task_ids[0], description=title, completed=row[axis], total=total, values=values)
+        where = "" if axis is None else f"  {axis} {row[axis]}{f'/{total}' if total else ''}"
+        self._line = f"{self.title}{where}  {values}"
+        if axis != "step" or time.monotonic() - self._printed >= EVERY:
+            self._print()
+
+    def _print(self) -> None:
+        line, self._line, self._printed = self._line, "", time.monotonic()
+        if self._bar is None:
+            print(line, flush=True)
+        elif not self._tee.log.closed:
+            self._tee.log.write(f"{line}\n")
+
+    def _start(self) -> None:
+        """Start the bar, below what else is printed. It is not in the log."""
+        from rich.console import Console
+        from rich.file_proxy import FileProxy
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
+
+        self._tee = sys.stdout
+        console = Console(file=self._tee.stream)
+        rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # of the line; what does not fit is cut off
+        self._bar = Progress(
+            TextColumn("{task.description}", markup=False),
+            MofNCompleteColumn(),
+            BarColumn(20),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[values]}", markup=False, table_column=rest),
+            console=console,
+            expand=True,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._bar.add_task(self.title, total=None, values="")
+        self._bar.start()
+        self._tee.stream = FileProxy(console, self._tee.stream)
+
+    def close(self) -> None:
+        """Remove the bar."""
+        if self._line:
+            self._print()
+        if self._bar is not None:
+            self._bar.stop()
+            self._tee.stream.flush()
+            self._tee.stream = self._tee.stream.rich_proxied_file
+            self._bar = None
+
+
+def _format(value: float) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.2e}"
