@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from expkit.project import project_root as project_root
     from expkit.reproduction import Reproduction as Reproduction
     from expkit.reproduction import reproduce as reproduce
-    from expkit.splits import split as split
+    from expkit.scores import split as split
     from expkit.store import Run as Run
     from expkit.store import load_run as load_run
 
@@ -59,7 +59,7 @@ _NAMES = {
     "project": ["code_root", "input_dir", "output_dir", "project_root"],
     "store": ["Run", "load_run"],
     "fold": ["Fold"],
-    "splits": ["split"],
+    "scores": ["split"],
 }
 _MODULES = {name: f"expkit.{module}" for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_MODULES)

@@ -19,8 +19,7 @@ from expkit.errors import Error, require, warn
 from expkit.files import Broken
 from expkit.progress import Checkpoint, History, Progress
 from expkit.rundir import Found, RunDir, found_by_folds
-from expkit.scores import as_number, checked, plain_value, require_other_ids, scores
-from expkit.splits import ValidIds
+from expkit.scores import ValidIds, as_number, checked, plain_value, require_other_ids, scores
 from expkit.store import axis_of
 
 if TYPE_CHECKING:

@@ -221,14 +221,15 @@ class Log:
         self._tees: list[tuple[str, Tee, TextIO]] = []
 
     def __enter__(self) -> Log:
-        for handler in [each for each in logging.root.handlers if isinstance(each, logging.NullHandler)]:
-            logging.root.removeHandler(handler)  # Hydra's: without it, Python prints the warnings of libraries
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             tee = Tee(stream, self._file)
             self._tees.append((name, tee, stream))
             setattr(sys, name, tee)
             _move_handlers(stream, tee)
+        self._handler = logging.StreamHandler(sys.stderr)
+        if not any(isinstance(each, logging.StreamHandler) for each in logging.root.handlers):
+            logging.root.addHandler(self._handler)
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
@@ -236,6 +237,7 @@ class Log:
             if getattr(sys, name) is tee:
                 setattr(sys, name, stream)
             _move_handlers(tee, stream)
+        logging.root.removeHandler(self._handler)
         if error is not None:
             traceback.print_exception(error, file=self._file)
         self._file.close()

@@ -237,7 +237,7 @@ class Runner:
             if self._ranks.size > 1:
                 checkpoint = None if fold.checkpoint.file is None else str(fold.checkpoint.file)
                 self._ranks.tell({"fold": number, "checkpoint": checkpoint, "found": asdict(fold.found)})
-            with Log(fold.folder / store.LOG), self._shared.valid_ids.noted(self.exp):
+            with Log(fold.folder / store.LOG), self._shared.valid_ids.noted():
                 failure = self._call(fold)
                 if failure is not None:
                     raise failure

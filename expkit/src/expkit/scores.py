@@ -1,4 +1,4 @@
-"""Checks predictions, and computes scores from them: of a fold, of a run. Scores are finite floats."""
+"""Splits rows into folds, checks the predictions, and computes the scores: of a fold, of a run; finite floats."""
 
 from __future__ import annotations
 
@@ -6,21 +6,253 @@ import json
 import math
 import numbers
 import statistics
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from expkit import store, tables
-from expkit.config import Experiment
+from expkit.config import METHOD, ExpConfig, Experiment, SplitMethod
 from expkit.errors import Error, require
 from expkit.files import Broken
-from expkit.project import display_path
+from expkit.project import display_path, input_dir
 from expkit.store import FoldRecord, Run
 
 if TYPE_CHECKING:
+    import numpy
+
     from expkit.config import Metric
     from expkit.store import Versions
     from expkit.tables import Columns
+
+    Rows = tuple[numpy.ndarray, numpy.ndarray]
+
+
+BY_CLASS = (SplitMethod.stratified, SplitMethod.stratified_group)
+BY_GROUP = (SplitMethod.group, SplitMethod.stratified_group)
+
+
+def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: Any = None, time: Any = None) -> Rows:
+    """The rows to train on, and the rows that a fold leaves out, as `exp.split` says.
+
+        fit_rows, valid_rows = expkit.split(exp, fold.number, id=data.id, y=data.y)
+
+    The same rows in the same order give the same folds, whatever `exp.seed` is. `exp.split.seed` changes them; of
+    groups, only those of equal size change places. In a training, the rows that are left out are those that
+    `fold.save_oof` requires. The methods are those of scikit-learn: KFold, StratifiedKFold,
+    GroupKFold, StratifiedGroupKFold, TimeSeriesSplit; with `exp.n_folds=1`, a share of the rows. Rows of the same time
+    are never on both sides.
+
+    Args:
+        exp: `exp` of the experiment's configuration.
+        fold: its number, from 0 on; None: train on all rows.
+        id: the id of each row, (n,), each once, as for `fold.save_oof`.
+        y: the class of each row, (n,), for exp.split.method=stratified and stratified_group.
+        groups: the group of each row, (n,), for group and stratified_group.
+        time: the time of each row, (n,): numbers, dates or text such as 2026-01-31, for time.
+
+    Returns:
+        two arrays of row indices, sorted: to train on, (k,), and left out, (m,). With the method time, later rows and
+        those in the gap are in neither. For `fold=None`, all rows and no row.
+
+    Raises:
+        Error: what the method needs is missing or does not fit; there are too few rows, classes, groups or times.
+    """
+    import numpy
+
+    method = exp.split.method
+    given = {"id": id, "y": y, "groups": groups, "time": _moments(time) if method is SplitMethod.time else None}
+    table = tables.columns({name: values for name, values in given.items() if values is not None}, "expkit.split")
+    rows = numpy.arange(len(table["id"]))
+    if fold is None:
+        return rows, rows[:0]
+    require(0 <= fold < exp.n_folds, f"there is no fold {fold}: exp.n_folds is {exp.n_folds}")
+    tables.require_unique(table["id"], "expkit.split")
+    if method is SplitMethod.column:
+        numbers = _numbers(exp, table["id"])
+        fit, valid = rows[numbers != fold], rows[numbers == fold]
+    elif method is SplitMethod.time:
+        fit, valid = _by_time(exp, fold, _needed(table, "time", method))
+    else:
+        fit, valid = _by_chance(exp, fold, table)
+    require(
+        len(fit) > 0 and len(valid) > 0,
+        f"{METHOD}={method.name}: fold {fold} leaves out {len(valid)} of {len(rows)} rows",
+    )
+    fit, valid = numpy.sort(fit), numpy.sort(valid)
+    if ValidIds.training:
+        ValidIds.training[-1].add(fold, table["id"][valid])
+    return fit, valid
+
+
+def _needed(table: Columns, name: str, method: SplitMethod) -> numpy.ndarray:
+    """A column that the method needs."""
+    require(name in table, f"{METHOD}={method.name} needs expkit.split(..., {name}=...)")
+    column = table[name]
+    require(column.ndim == 1, f"expkit.split, column {name}: has the shape {column.shape}: one value per row")
+    tables.require_finite({name: column}, "expkit.split")
+    return column
+
+
+def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> Rows:
+    import numpy
+    from sklearn import model_selection as ways
+
+    method, seed, holdout = exp.split.method, exp.split.seed, exp.split.holdout
+    rows = numpy.arange(len(table["id"]))
+    what, least = f"{METHOD}={method.name}", max(exp.n_folds, 2)
+    y = _classes(_needed(table, "y", method), what, least) if method in BY_CLASS else None
+    groups = None
+    if (
+        method in BY_GROUP
+    ):  # as numbers that depend on the seed: of equal groups, scikit-learn places them in this order
+        found, numbers = numpy.unique(_needed(table, "groups", method), return_inverse=True)
+        groups = numpy.random.RandomState(seed).permutation(len(found))[numbers]
+    splitter: Any
+    if method is SplitMethod.stratified_group:  # there is no hold-out of this kind: one of as many folds
+        count = max(2, round(1 / holdout)) if exp.n_folds == 1 else exp.n_folds
+        splitter = ways.StratifiedGroupKFold(count)  # its own shuffling loses the classes (scikit-learn issue 32478)
+    elif exp.n_folds == 1:
+        holdouts = {
+            SplitMethod.kfold: ways.ShuffleSplit,
+            SplitMethod.stratified: ways.StratifiedShuffleSplit,
+            SplitMethod.group: ways.GroupShuffleSplit,
+        }
+        splitter = holdouts[method](1, test_size=holdout, random_state=seed)
+    elif method is SplitMethod.group:
+        splitter = ways.GroupKFold(exp.n_folds)
+    else:
+        folds = ways.KFold if method is SplitMethod.kfold else ways.StratifiedKFold
+        splitter = folds(exp.n_folds, shuffle=True, random_state=seed)
+    try:
+        parts: Iterator[Rows] = splitter.split(rows, y, groups)
+        return next(islice(parts, fold, None))
+    except ValueError as error:
+        raise Error(f"{what}, {len(rows)} rows: {' '.join(str(error).split())}") from error
+
+
+def _classes(y: numpy.ndarray, what: str, least: int) -> numpy.ndarray:
+    """Checks that each class has a row for every part; scikit-learn only warns."""
+    import numpy
+
+    found, counts = numpy.unique(y, return_counts=True)
+    rarest, count = found[counts.argmin()], counts.min()
+    require(
+        count >= least, f"{what}: class {rarest} has {count} rows, and each of {least} parts needs one (exp.n_folds)"
+    )
+    return y
+
+
+def _by_time(exp: ExpConfig, fold: int, time: numpy.ndarray) -> Rows:
+    """Train on the times before those left out, as scikit-learn's TimeSeriesSplit; a time is whole on one side."""
+    import numpy
+
+    times, moments = numpy.unique(time, return_inverse=True)
+    gap, count = exp.split.gap, len(times)
+    part = max(1, round(exp.split.holdout * count)) if exp.n_folds == 1 else count // (exp.n_folds + 1)
+    require(
+        part > 0 and count - exp.n_folds * part - gap > 0,
+        f"{METHOD}=time: {count} different times are too few for exp.n_folds={exp.n_folds} and exp.split.gap={gap}",
+    )
+    first = count - (exp.n_folds - fold) * part
+    return numpy.flatnonzero(moments < first - gap), numpy.flatnonzero((moments >= first) & (moments < first + part))
+
+
+def _moments(time: Any) -> Any:
+    """Times that can be sorted: dates and ISO 8601 text become NumPy's; those without a time zone are UTC."""
+    import numpy
+
+    array = numpy.asarray(time)
+    if array.ndim != 1 or array.dtype.kind not in "OU":
+        return time
+    try:
+        with warnings.catch_warnings(action="ignore"):  # NumPy's, of time zones: it makes them UTC
+            return array.astype("datetime64[ms]")
+    except ValueError as error:
+        raise Error(f"expkit.split, column time: {error}: use numbers, dates, or text as 2026-01-31") from error
+
+
+def _numbers(exp: ExpConfig, ids: numpy.ndarray) -> numpy.ndarray:
+    """The fold number of each row, from the file `exp.split.file`."""
+    import numpy
+
+    file = input_dir() / exp.split.file
+    what, columns = display_path(file), tables.read_csv(file)
+    for name in (exp.split.id, exp.split.column):
+        require(name in columns, f"{what}: there is no column {name}; there are {', '.join(columns)}")
+    keys, texts = columns[exp.split.id], columns[exp.split.column]
+    folds = {*map(str, range(exp.n_folds))}
+    require(
+        folds <= {*texts} <= folds | {"-1"},
+        f"{what}, column {exp.split.column}: with exp.n_folds={exp.n_folds}, each of 0 to {exp.n_folds - 1} must be "
+        f"there, and -1 for rows that are always trained on; not {', '.join(sorted({*texts} ^ folds)[:3])}",
+    )
+    known = dict(zip(keys, map(int, texts), strict=True))
+    require(len(known) == len(keys), f"{what}: {len(keys) - len(known)} ids are there twice")
+    names = ids.astype(str).tolist()
+    missing = [name for name in names if name not in known]
+    require(not missing, f"{what}: {len(missing)} of {len(ids)} ids have no fold, such as {missing[:1]}")
+    return numpy.array([known[name] for name in names])
+
+
+class ValidIds:
+    """The ids that `expkit.split` left out while a run trains. These must be predicted.
+
+    Attributes:
+        training: those of the runs that train in this process, the innermost last.
+    """
+
+    training: ClassVar[list[ValidIds]] = []
+
+    def __init__(self) -> None:
+        self._calls: dict[int, dict[str, numpy.ndarray]] = {}  # by fold and fingerprint
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Within this context, note what `expkit.split` leaves out."""
+        ValidIds.training.append(self)
+        try:
+            yield
+        finally:
+            ValidIds.training.remove(self)
+
+    def add(self, fold: int, ids: numpy.ndarray) -> None:
+        """Note the ids of one call of `expkit.split`, (n,)."""
+        self._calls.setdefault(fold, {})[tables.fingerprint(ids)] = ids
+
+    def require_all(self, fold: int, ids: numpy.ndarray, what: str) -> None:
+        """Require predictions of exactly the rows of one call, or of all calls together.
+
+        Args:
+            ids: of the predictions of a fold, (n,), each once.
+            what: they are, for messages.
+
+        Raises:
+            Error: `expkit.split` was not called; rows are missing; others are there.
+        """
+        import numpy
+
+        calls = list(self._calls.get(fold, {}).values())
+        require(
+            bool(calls),
+            f"{what}: nobody knows which rows must be predicted: call expkit.split(exp, fold.number, id=...) in "
+            "train(), or say expkit.Experiment(..., own_split=True) if the experiment splits by itself",
+        )
+        tables.require_same_kind(ids, calls[0], what, "given to expkit.split")
+        choices = [*calls, numpy.concatenate(calls)]
+        differences = [(numpy.setdiff1d(one, ids), numpy.setdiff1d(ids, one)) for one in choices]
+        missing, others = min(differences, key=lambda pair: len(pair[0]) + len(pair[1]))
+        found = [
+            f"{len(rows)} rows {problem}, such as {rows[:1]}"
+            for rows, problem in (
+                (missing, "that expkit.split left out are not predicted"),
+                (others, "are predicted that expkit.split did not leave out"),
+            )
+            if len(rows)
+        ]
+        require(not found, f"{what}: {'; '.join(found)} (a DataLoader with drop_last? ranks that are not gathered?)")
 
 
 def score(name: str, metric: Metric, predictions: Columns) -> float:
@@ -72,11 +304,7 @@ def as_number(value: Any) -> float | None:
             return None
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return math.inf  # an integer beyond any float
-    return int(value) if isinstance(value, numbers.Integral) else number
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def plain_value(value: Any, what: str) -> Any:
@@ -178,7 +406,7 @@ def class_columns(names: Sequence[str]) -> list[str]:
     return found if len(found) > 1 else []
 
 
-def checked(columns: Mapping[str, Any], what: str) -> tuple[tables.Columns, str]:
+def checked(columns: Mapping[str, Any], what: str) -> tuple[Columns, str]:
     """Predictions as they are stored, a row for each id; and the fingerprint of the ids.
 
     Args:
@@ -229,7 +457,7 @@ def fold_summary(fold: FoldRecord, metric: str) -> str:
     return f"{scored}{epoch}  {fold.result['seconds']:.1f} s"
 
 
-def submission_summary(fold: store.FoldRecord) -> str:
+def submission_summary(fold: FoldRecord) -> str:
     """One line about what exp.mode=sub has made."""
     assert fold.result is not None
     if store.SUBMISSION in fold.result["files"]:
