@@ -17,8 +17,9 @@ from typing import Any
 from expkit import files
 from expkit.errors import Error, require, warn
 from expkit.files import LISTS, file_hash, read_if_whole, write_json
+from expkit.fingerprint import Ignored, changed_since
 from expkit.project import display_path, input_dir, output_dir
-from expkit.store.records import DataFiles, read_checked
+from expkit.store.records import DataFiles, FoldRecord, read_checked
 
 Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
 CACHE = "cache"  # below input/: what trainings make and share; data of those that have read it
@@ -170,6 +171,59 @@ def read_manifest(output: Path, digest: str) -> dict[str, list[Any]] | None:
     file = output / ".data" / f"{digest}.json"
     content = read_checked(file, DataFiles, [], files.LISTS)
     return content["files"] if content else None
+
+
+# What has changed since a training
+
+
+def changed_code(code: Any, ignored: Ignored | None) -> list[str]:
+    """The files that a process had loaded, and that are others now.
+
+    Args:
+        code: their hashes, by path, as a checkpoint or `origin.json` has them; [] when they do not fit.
+        ignored: the names in them that train nothing, as `Loaded.ignored`.
+    """
+    fits = isinstance(code, dict) and all(isinstance(pair, list) and len(pair) == 2 for pair in code.values())
+    return changed_since(code, ignored) if fits else []
+
+
+def changed_data(trained_with: str | None, named: Sequence[str] | None) -> list[str]:
+    """How the data of the experiment differ from those with this fingerprint, a line a file. Writes nothing.
+
+    Args:
+        trained_with: None: it is not known, and nothing has changed.
+        named: what of `input/` the training reads now, as `Experiment.data` says.
+    """
+    if trained_with is None:
+        return []
+    before = read_manifest(output_dir(), trained_with)
+    try:
+        digest, now = hash_inputs(named, keep=False, cached=before or ())
+    except Error as error:
+        return [str(error)]
+    if digest == trained_with:
+        return []
+    return changed_files(before, now) if before is not None else ["nobody knows which files"]
+
+
+def changes_since(fold: FoldRecord, ignored: Ignored | None, named: Sequence[str] | None) -> dict[str, list[str]]:
+    """What has changed in the project since a fold was trained: "code" and "data", each with its files; {}: nothing.
+
+    Args:
+        ignored: as of `changed_code`.
+        named: as of `changed_data`.
+    """
+    data = fold.result["data"] if fold.result else None
+    return changes(fold.origin().get("code"), data, ignored, named)
+
+
+def changes(code: Any, data: str | None, ignored: Ignored | None, named: Sequence[str] | None) -> dict[str, list[str]]:
+    """As `changes_since`, of a checkpoint: `code` and `data` are what it remembers."""
+    found = {"code": changed_code(code, ignored), "data": changed_data(data, named)}
+    return {what: names for what, names in found.items() if names}
+
+
+# What experiments share
 
 
 class Cache:

@@ -1,4 +1,4 @@
-"""Picks or creates the folder of a run that a command works in, and says what has changed since a training."""
+"""Picks or creates the folder of a run that a command works in."""
 
 from __future__ import annotations
 
@@ -29,59 +29,11 @@ from expkit.config import (
     metric_name,
     name_of,
 )
-from expkit.data import changed_files, hash_inputs, read_manifest
+from expkit.data import changed_code, changes, changes_since
 from expkit.errors import Error, require, warn
-from expkit.fingerprint import Ignored, changed_since
 from expkit.progress import unfinished
 from expkit.project import display_path, output_dir
 from expkit.store import FoldRecord, Run, RunInfo, Versions
-
-
-def changed_code(code: Any, ignored: Ignored | None) -> list[str]:
-    """The files that a process had loaded, and that are others now.
-
-    Args:
-        code: their hashes, by path, as a checkpoint or `origin.json` has them; [] when they do not fit.
-        ignored: the names in them that train nothing, as `Loaded.ignored`.
-    """
-    fits = isinstance(code, dict) and all(isinstance(pair, list) and len(pair) == 2 for pair in code.values())
-    return changed_since(code, ignored) if fits else []
-
-
-def changed_data(trained_with: str | None, named: Sequence[str] | None) -> list[str]:
-    """How the data of the experiment differ from those with this fingerprint, a line a file. Writes nothing.
-
-    Args:
-        trained_with: None: it is not known, and nothing has changed.
-        named: what of `input/` the training reads now, as `Experiment.data` says.
-    """
-    if trained_with is None:
-        return []
-    before = read_manifest(output_dir(), trained_with)
-    try:
-        digest, now = hash_inputs(named, keep=False, cached=before or ())
-    except Error as error:
-        return [str(error)]
-    if digest == trained_with:
-        return []
-    return changed_files(before, now) if before is not None else ["nobody knows which files"]
-
-
-def changes_since(fold: FoldRecord, ignored: Ignored | None, named: Sequence[str] | None) -> dict[str, list[str]]:
-    """What has changed in the project since a fold was trained: "code" and "data", each with its files; {}: nothing.
-
-    Args:
-        ignored: as of `changed_code`.
-        named: as of `changed_data`.
-    """
-    data = fold.result["data"] if fold.result else None
-    return _changes(fold.origin().get("code"), data, ignored, named)
-
-
-def _changes(code: Any, data: str | None, ignored: Ignored | None, named: Sequence[str] | None) -> dict[str, list[str]]:
-    found = {"code": changed_code(code, ignored), "data": changed_data(data, named)}
-    return {what: names for what, names in found.items() if names}
-
 
 LONGEST = 120  # characters
 MOST_BYTES = 200  # of a file name; a system takes 255, and files beside it have longer names
@@ -318,7 +270,7 @@ class RunDir:
 
     def _changes_since(self, about: Mapping[str, Any]) -> dict[str, list[str]]:
         """What has changed since a checkpoint was saved, as `changes_since`."""
-        return _changes(about["code"], about["data"], self.loaded.ignored, self.inputs)
+        return changes(about["code"], about["data"], self.loaded.ignored, self.inputs)
 
     def changes_to_mark(self, name: str, about: Mapping[str, Any]) -> dict[str, list[str]]:
         """What has changed since the checkpoint of the fold `name` was saved, when the command goes on in spite of it.

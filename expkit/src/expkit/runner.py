@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from expkit import files, scores, snapshot, store
 from expkit.code import files_read, loaded_sources, named_plainly
 from expkit.config import Config, Loaded, Mode, alike, chosen, container, recorded
-from expkit.data import hash_inputs, manifest_hash, write_manifest
+from expkit.data import changes_since, hash_inputs, manifest_hash, write_manifest
 from expkit.distributed import Ranks
 from expkit.errors import (
     CANNOT_WRITE,
@@ -40,7 +40,7 @@ from expkit.fingerprint import code_hash, file_hashes
 from expkit.fold import Fold, FollowedFold, Pruned, Reports, Shared
 from expkit.progress import Log
 from expkit.project import code_root, display_path, output_dir
-from expkit.rundir import RunDir, changes_since, put_in_place, run_name
+from expkit.rundir import RunDir, put_in_place, run_name
 from expkit.scores import fold_summary, run_summary, submission_summary
 from expkit.tracking import Tracking
 

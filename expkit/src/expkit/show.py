@@ -13,6 +13,7 @@ from rich.table import Table
 
 from expkit.board import COLUMNS, entries
 from expkit.config import flat, fold_file, load_experiment, sounds_like_error
+from expkit.data import changes_since
 from expkit.errors import duration, score_text, strip_control, text
 from expkit.frames import Points, points_of
 from expkit.notes import format_note
@@ -103,8 +104,6 @@ def _origin(run: Run) -> dict[str, Any] | None:
 
 def changed_since(run: Run) -> list[str]:
     """What has changed in the project since a run was trained: "code changed since (model.py)", ..."""
-    from expkit.rundir import changes_since  # with Hydra, that takes as long as all of the rest
-
     done = [part for part in run.parts if part.result]
     if not done:
         return []
