@@ -382,7 +382,11 @@ class Experiment:
         )
 
     def choices(self, config: Any) -> dict[str, str]:
-        """Which class of each of the `groups` a configuration, an object of `Config`, has: {"model": "vit"}."""
+        """Which class of each of the `groups` a configuration has: {"model": "vit"}.
+
+        Args:
+            config: an object of `Config`.
+        """
         return {
             group: name
             for group, classes in self.groups.items()

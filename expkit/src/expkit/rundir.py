@@ -285,9 +285,9 @@ class RunDir:
         if changes and not self.config.resume:
             what = " and ".join(f"the {what} ({', '.join(files[:3])})" for what, files in changes.items())
             raise Error(
-                f"{display_path(self.version / name)} has a checkpoint of {about['seconds']:.0f} s of training, "
-                f"from before {what} changed: resume=true goes on with it, and the run is marked; "
-                "overwrite=true begins again, in a new version"
+                f"{display_path(self.version / name)} has a checkpoint of "
+                f"{about['seconds']:.0f} s of training, from before {what} changed: resume=true goes on with it, and "
+                "the run is marked; overwrite=true begins again, in a new version"
             )
         return changes
 
