@@ -145,7 +145,7 @@ def test_true_and_false(typed: str, text: str, value: bool) -> None:
 @pytest.mark.parametrize(("written", "read"), [("no", "False"), ("1.10", "1.1"), ("1e3", "1000.0")])
 def test_a_text_is_what_was_written(typed: str, write: Write, written: str, read: str) -> None:
     write("001", f"name: '001'\ntrain:\n  text: {written}\n")
-    with pytest.raises(Error, match=rf"001.yaml: exp.train.text: is a text, and YAML reads it as {read} \(\w+\): put"):
+    with pytest.raises(Error, match=rf"001.yaml: exp.train.text is a text, and YAML reads it as {read} \(\w+\): put"):
         expkit.load_config(typed, ["exp=001"])
     write("001", f"name: '001'\ntrain:\n  text: '{written}'\n")
     assert expkit.load_config(typed, ["exp=001"]).exp.train.text == written
@@ -155,7 +155,7 @@ def test_a_text_is_what_was_written(typed: str, write: Write, written: str, read
 def test_a_name_has_quotes_where_it_may_be_no_text(typed: str, write: Write, written: str) -> None:
     """`name: 003` would be the number 3."""
     write("003", f"name: {written}\n")
-    with pytest.raises(Error, match=r"003.yaml: exp.name: is a text, and YAML reads it as .*: put it in quotes"):
+    with pytest.raises(Error, match=r"003.yaml: exp.name is a text, and YAML reads it as .*: put it in quotes"):
         expkit.load_config(typed, ["exp=003"])
     write("003", f"name: '{written}'\n")
     assert expkit.load_config(typed, ["exp=003.yaml"]).exp.name == written

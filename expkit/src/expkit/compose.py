@@ -457,7 +457,11 @@ def _of_config(error: BaseException, groups: Groups) -> str:
         return f"{where}{key} must be a list, as in '{key}=[0]'"
     if found := re.match(r"Value (.*) of type '\w+' could not be converted to (Integer|Float)", message):
         message = f"must be {'a whole' if found[2] == 'Integer' else 'a'} number, not {found[1]}"
-    return f"{where}{key}{'' if message.startswith('must be ') else ':'} {message}" if key else f"{where}{message}"
+    return (
+        f"{where}{key}{'' if message.startswith(('must be ', 'is a ')) else ':'} {message}"
+        if key
+        else f"{where}{message}"
+    )
 
 
 def _joined(text: str) -> str:
