@@ -243,7 +243,6 @@ def test_no_pandas(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     [
         " is being trained by another process",
         " s of training, from before ",
-        "no checkpoint is saved (",
         "a study needs a parameter to search, as in 'exp.train.x=interval(0,1)'",
         "finished folds are kept, and the same command trains what is missing",
         " processes train together (torchrun, srun), and this experiment is not prepared for that: ",
