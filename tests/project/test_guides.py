@@ -97,11 +97,6 @@ def shell_of(made: Project, python: Path | None = None, **variables: str) -> Cal
     return run
 
 
-@pytest.fixture
-def shell(shop: Project) -> Callable[[str], str]:
-    return shell_of(shop)
-
-
 def changed_lines(old: Path, new: Path) -> int:
     lines = difflib.unified_diff(*(file.read_text().splitlines() for file in (old, new)), n=0, lineterm="")
     return sum(line.startswith("+") and not line.startswith("+++") for line in lines)
@@ -112,9 +107,9 @@ def ids(file: Path) -> list[str]:
         return [row["house"] for row in csv.DictReader(stream)]
 
 
-def test_a_table(shop: Project, shell: Callable[[str], str]) -> None:
+def test_a_table(shop: Project) -> None:
     """A score, the board, two submissions with every id as it was, of at most 30 changed lines; lint-clean."""
-    printed = follow("A table", shell, shop.folder)
+    printed = follow("A table", shell_of(shop), shop.folder)
     assert "5/5 folds" in printed and "002-houses/houses" in printed
     made, baseline = (shop.folder / "experiments" / name for name in ("002-houses", "001-baseline"))
     changed = {name: changed_lines(baseline / name, made / name) for name in ("train.py", "model.py", "config.yaml")}
@@ -132,15 +127,15 @@ def test_a_table(shop: Project, shell: Callable[[str], str]) -> None:
 
 
 @pytest.mark.parametrize(("part", "least"), [("Yes or no", 0.9), ("Several classes", 0.8)])
-def test_other_targets(shop: Project, shell: Callable[[str], str], part: str, least: float) -> None:
-    printed = follow(part, shell, shop.folder)
+def test_other_targets(shop: Project, part: str, least: float) -> None:
+    printed = follow(part, shell_of(shop), shop.folder)
     score = re.search(r"CV \w+ ([\d.]+)", printed)
     assert score and float(score[1]) > least, printed
 
 
-def test_other_rows(shop: Project, shell: Callable[[str], str]) -> None:
+def test_other_rows(shop: Project) -> None:
     """After "A table": two models predict the test set, and not the same."""
-    folds, full = follow("Predict other rows", shell, shop.folder).splitlines()[-2:]
+    folds, full = follow("Predict other rows", shell_of(shop), shop.folder).splitlines()[-2:]
     assert folds != full and all(len(re.findall(r"\d{5,}\.\d+", line)) == 3 for line in (folds, full))
 
 

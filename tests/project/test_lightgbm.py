@@ -20,27 +20,29 @@ def train(boosting: Project, root: Path, *arguments: str) -> str:
     return boosting.train(*arguments, root=root, WANDB_MODE="disabled").stdout
 
 
+def exp(boosting: Project, root: Path, *arguments: str) -> str:
+    environment = boosting.environment(PROJECT_ROOT=str(root))
+    return call(boosting.python.with_name("exp"), *arguments, cwd=boosting.folder, env=environment).stdout
+
+
 def test_five_folds_in_one_process_and_in_two(boosting: Project, root: Path) -> None:
-    """The same bytes; the board has the lowest error first; `exp reproduce` says identical."""
+    """The same bytes; the board has the lowest error first; `exp reproduce` says identical.
+
+    A fold leaves text ids, the trees, the importance of each column as numbers and as a picture, test predictions.
+    """
     train(boosting, root, "-m", "exp=001", "exp.fold=[0],[1],[2],[3],[4]", "hydra/launcher=local")
     train(boosting, root, "exp=001", FOLDS, "exp.name=one")
     train(boosting, root, FOLDS)
-    exp, environment = boosting.python.with_name("exp"), boosting.environment(PROJECT_ROOT=str(root))
-    rows = json.loads(call(exp, "board", "--json", cwd=boosting.folder, env=environment).stdout)
+    rows = json.loads(exp(boosting, root, "board", "--json"))
     assert [row["run"] for row in rows][-1] == "baseline" and rows[0]["score"] < 335
     assert [row["score"] for row in rows] == sorted(row["score"] for row in rows)
     assert all(row["marks"] == "" and row["metric"] == "rmse" and "mae" in row for row in rows), rows
     one, two = (root / "output/001-baseline" / name for name in ("one", "001-small-trees"))
     assert scores_and_predictions(one) == scores_and_predictions(two)
-    assert call(exp, "reproduce", "001-small-trees", cwd=boosting.folder, env=environment).stdout == "identical\n"
-    assert "step" in call(exp, "show", "001-small-trees", cwd=boosting.folder, env=environment).stdout
+    assert exp(boosting, root, "reproduce", "001-small-trees") == "identical\n"
+    assert "step" in exp(boosting, root, "show", "001-small-trees")
 
-
-def test_what_a_fold_leaves(boosting: Project, root: Path) -> None:
-    """Text ids, the importance of each column as numbers and as a picture, the trees, the test predictions."""
-    train(boosting, root)
-    [row] = read_board()
-    fold = store.read_run(row.folder).done[0]
+    fold = store.read_run(one).done[0]
     assert fold.result is not None
     made = {"oof.npz", "test.npz", "model.txt", "importance.csv", "importance.png", "history.csv"}
     assert made <= fold.result["files"].keys()
@@ -66,9 +68,7 @@ def test_the_training_on_all_rows_has_as_many_rounds_as_the_folds(boosting: Proj
     assert (found.full.folder / "model.txt").read_text().count("\nTree=") == round(sum(rounds) / 2)
     header, *history = (found.full.folder / "history.csv").read_text().splitlines()
     assert header == "step,train_rmse" and len(history) == round(sum(rounds) / 2) // 10
-    exp, environment = boosting.python.with_name("exp"), boosting.environment(PROJECT_ROOT=str(root))
-    submit = [exp, "submit", "001-small-trees", "--from", "full", "--json"]
-    made = json.loads(call(*submit, cwd=boosting.folder, env=environment).stdout)
+    made = json.loads(exp(boosting, root, "submit", "001-small-trees", "--from", "full", "--json"))
     table = found.full.predictions("test.npz")
     written = Path(made["path"]).read_text().splitlines()[1:]
     assert [line.split(",")[0] for line in written] == list(table["id"]) and len(written) == 68
