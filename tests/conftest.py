@@ -315,17 +315,6 @@ def sweeping(shared_sweeping: Project, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture
-def own_project(project: Project, tmp_path: Path) -> Callable[[], Project]:
-    """Makes a project that a test may change: a clone with an environment of its own."""
-
-    def make() -> Project:
-        (tmp_path / "own").mkdir()
-        return own_copy(project, tmp_path / "own" / "myproj")
-
-    return make
-
-
-@pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for PROJECT_ROOT: data and results of this test, also for expkit in this process."""
     for name in ("input", "control"):
@@ -419,6 +408,3 @@ def pytest_xdist_auto_num_workers() -> int:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=4, help="how often the kill tests kill a training (default: 4)")
-    parser.addoption(
-        "--examples", type=int, default=100, help="how many odd answers, and damages, are tried (default: 100)"
-    )

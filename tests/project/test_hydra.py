@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Completed, Project, call, clean_environment, commit_all, own_copy
-from helpers import counting, results, scores_and_predictions
-from light import LIGHT, add_light, edited
+from helpers import counting, scores_and_predictions
+from light import LIGHT, add_light
 
 import expkit
 
@@ -72,40 +72,6 @@ def test_commands_mistakes_and_a_study_with_hydra_1_4(newer: Project, root: Path
     study = ["-m", "hydra/sweeper=optuna", "exp.train.x=interval(0.01,40)", "hydra.sweeper.n_trials=2"]
     quiet(newer.train(*study, "exp.fold=[0]", experiment=LIGHT, root=root, PYTHONWARNINGS="default"))
     assert len(list((root / "output" / LIGHT).glob("light,*/fold0/result.json"))) == 2
-
-
-OWN = """import shape
-import hydra.utils
-from hydra.core.config_store import ConfigStore
-
-ConfigStore.instance().store(name="own", group="extra", node={"y": 1})
-"""
-IN_TRAINING = """import model
-    assert expkit.load_config("002-light", ["+extra@exp.train.anything=own"]).exp.train.anything == {"y": 1}
-    try:
-        hydra.utils.instantiate({"_target_": "os.chdir", "_args_": ["."]})
-    except Exception as error:
-        assert "os.chdir" in str(error), error
-    else:
-        raise AssertionError("what a training instantiates is not checked")
-"""
-CALLBACK = "hydra:\n  callbacks:\n    own:\n      _target_: hydra.experimental.callback.Callback\n\nexp:\n"
-
-
-@pytest.mark.slow
-def test_what_an_experiment_registers_itself(newer: Project, root: Path) -> None:
-    """Configurations, callbacks: none is refused, or warned of; what its training instantiates, Hydra checks."""
-    folder = newer.folder / "experiments" / LIGHT
-    with (
-        edited(folder / "train.py", "import shape", OWN),
-        edited(folder / "train.py", "import model\n", IN_TRAINING),
-        edited(folder / "config.yaml", "exp:\n", CALLBACK),
-    ):
-        arguments = [*SWEEP, "+extra@exp.train.anything=own"]
-        done = newer.train(*arguments, experiment=LIGHT, root=root, WANDB_MODE="disabled", PYTHONWARNINGS="default")
-        quiet(done)
-    [run] = [path.name for path in (root / "output" / LIGHT).glob("light*")]
-    assert sorted(results(root, run)) == [0, 1]
 
 
 def test_what_goes_away_stands_in_one_module() -> None:

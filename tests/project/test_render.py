@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 import yaml
-from conftest import ANSWERS, ROOT, Project, call, clone_of, copier, data_arguments
+from conftest import ANSWERS, ROOT, Project, call, clean_environment, clone_of, copier, data_arguments
 from light import edited
 
 from expkit.code import SCHEMAS
@@ -138,3 +139,32 @@ def test_a_built_project_is_whole(project: Project, tmp_path: Path) -> None:
     [wheel] = tmp_path.glob("*.whl")
     packed = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name and name[-1] != "/"}
     assert packed == {"digits_co_experiments/__init__.py", "mine/features.py"}
+
+
+# Every package is a wait, and one more that may break: a new one, or one that went, is a decision.
+NEEDED = "annotated-types filelock hydra-core numpy omegaconf python-dotenv pyyaml rich scikit-learn typer wandb"
+# Packages and MiB: 46 and 277, 58 and 402 when this was written.
+MOST = {"sklearn": (50, 300), "lightgbm": (62, 430)}
+
+
+def test_the_packages_that_a_project_asks_for(project: Project) -> None:
+    files = (project.folder / "pyproject.toml", ROOT / "expkit/pyproject.toml")
+    of_project, asked = (tomllib.loads(file.read_text())["project"]["dependencies"] for file in files)
+    assert [re.split(r"[<>=; ]", each)[0] for each in of_project] == ["expkit"]
+    assert sorted({re.split(r"[<>=; ]", each)[0] for each in asked}) == NEEDED.split()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("framework", MOST)
+def test_a_fresh_project_is_light(template_repository: Path, tmp_path: Path, framework: str) -> None:
+    """What its packages bring along is counted, too."""
+    copier("copy", "-q", "--defaults", "--data", f"framework={framework}", template_repository, "fresh", cwd=tmp_path)
+    call("uv", "sync", "-q", "--no-dev", cwd=tmp_path / "fresh", env=clean_environment())
+    [site] = (tmp_path / "fresh/.venv/lib").glob("python*/site-packages")
+    packages = sorted(folder.name.partition("-")[0] for folder in site.glob("*.dist-info"))
+    files = [file for file in site.rglob("*") if file.is_file() and file.suffix != ".pyc"]
+    size = sum(file.stat().st_size for file in files) / 2**20
+    assert {"wandb", "scikit_learn"} <= set(packages) and size > 100  # it has looked in the right place
+    most_packages, most_size = MOST[framework]
+    assert len(packages) <= most_packages, packages
+    assert size <= most_size

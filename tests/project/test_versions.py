@@ -8,32 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Project, call, clean_environment, commit_all
+from conftest import ROOT, call, clean_environment, commit_all
 from copier import run_copy
 
 # Python 3.11 with the newest dependencies is in test_render.py. The lowest are the same for all: once is enough.
 COMBINATIONS = [("3.11", "lowest-direct"), ("3.13", "highest"), ("3.14", "highest")]
-
-# argparse.ArgumentParser._check_help of Python 3.14, in short.
-CHECK_HELP = """
-import argparse, sys
-
-def check_help(self, action):
-    if action.help and "%" in action.help:
-        self._get_formatter()._expand_help(action)
-
-if not hasattr(argparse.ArgumentParser, "_check_help"):
-    argparse.ArgumentParser._check_help = check_help
-    add_argument = argparse._ActionsContainer.add_argument
-
-    def checked(self, *args, **kwargs):
-        action = add_argument(self, *args, **kwargs)
-        if isinstance(self, argparse.ArgumentParser):
-            self._check_help(action)
-        return action
-
-    argparse.ArgumentParser.add_argument = checked
-"""
 
 
 def python(version: str) -> Path | None:
@@ -75,16 +54,3 @@ def test_a_project_works(template_repository: Path, tmp_path: Path, version: str
     assert swept.count("CV accuracy ") == 2, swept
     assert "3 of 3" in call(*run, "exp", "check", cwd=folder, env=environment).stdout
     assert "--from" in call(*run, "exp", "new", "--help", cwd=folder, env=environment).stdout
-
-
-def test_argparse_of_python_3_14_is_no_obstacle(project: Project, tmp_path: Path) -> None:
-    """It looks into help texts, and Hydra's are no texts: alone it falls, under expkit it stands."""
-    (tmp_path / "sitecustomize.py").write_text(CHECK_HELP)
-    environment = project.environment(PYTHONPATH=str(tmp_path))
-    alone = "import hydra; hydra.main(version_base=None)(print)()"
-    fallen = call(project.python, "-c", alone, cwd=tmp_path, env=environment, check=False)
-    if fallen.returncode == 0:
-        pytest.skip("Hydra copes by itself now: _lazy_help in expkit/compose.py can go")
-    assert "TypeError" in fallen.stderr
-    shown = project.train("show_config=true", PYTHONPATH=str(tmp_path)).stdout
-    assert "n_folds: 5" in shown
