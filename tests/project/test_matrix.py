@@ -1,4 +1,4 @@
-"""Every framework with few folds: a project is in order, trains, and says `identical`."""
+"""The other frameworks with few folds: a project is in order, trains, and says `identical`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from expkit.board import read_board
 
 pytestmark = pytest.mark.slow
 
-PROJECTS = {"sklearn": "project", "torch": "network", "lightgbm": "boosting"}
+PROJECTS = {"torch": "network", "lightgbm": "boosting"}
 TYPES = ["--strict", "--allow-untyped-defs", "--ignore-missing-imports", "--disable-error-code=import-untyped"]
 UNTYPED_TORCH = ["--disable-error-code=no-any-return", "--disable-error-code=no-untyped-call"]
 

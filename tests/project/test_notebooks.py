@@ -48,7 +48,7 @@ print("CV", expkit.run("001-baseline", overrides=["exp.train.epoch=1"]))
 @pytest.fixture(scope="module")
 def variables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment with the group notebook, which the first command makes."""
-    return {"UV_PROJECT_ENVIRONMENT": str(tmp_path_factory.mktemp("notebook") / "environment"), "MPLBACKEND": "agg"}
+    return {"UV_PROJECT_ENVIRONMENT": str(tmp_path_factory.mktemp("notebook") / "environment")}
 
 
 def run(project: Project, root: Path, variables: dict[str, str], *words: str | Path) -> str:
@@ -88,9 +88,11 @@ def test_the_notebook_draws_epochs_apart_from_steps(project: Project, root: Path
     command("exp.fold=[0]", during=lambda fold: [fold.log(row) for row in logged]).train()
     command("exp.fold=[0]", "exp.name=steps", during=lambda fold: [fold.log(row) for row in STEPS]).train()
     cells = [cell for cell in load(project.folder / "notebooks/compare.ipynb")["cells"] if cell["cell_type"] == "code"]
-    code = "\n".join("".join(cell["source"]) for cell in cells[:2]) + DRAWN
+    code = "\n".join(
+        ["import matplotlib; matplotlib.use('agg')", *("".join(cell["source"]) for cell in cells[:2]), DRAWN]
+    )
     lines = [[1.0, 2.0, 3.0, 4.0]] * 2  # the fold, and the mean of all
-    drawn = json.loads(run(project, root, variables, "python", "-c", code).splitlines()[-1])
+    drawn = json.loads(run(project, root, variables, "python", "-c", code + DRAWN).splitlines()[-1])
     assert drawn == [["epoch", "loss", lines], ["epoch", "accuracy", lines]]
 
 
