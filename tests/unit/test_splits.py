@@ -269,7 +269,7 @@ def test_a_fingerprint_is_of_the_ids() -> None:
 
 @pytest.mark.parametrize("kind", ["U", "S", "int64", "float64", "datetime64[s]"])
 def test_an_id_twice_among_many(kind: str) -> None:
-    """Wherever the two stand, and however many ids share the place of another in the table that is looked into."""
+    """Wherever the two stand."""
     random = np.random.default_rng(0)
     ids = random.permutation(50_000)
     ids = np.char.mod("row-%d", ids).astype(kind) if kind in "US" else ids.astype(kind)
@@ -279,18 +279,6 @@ def test_an_id_twice_among_many(kind: str) -> None:
         twice[one] = twice[other - (one == other)]
         with pytest.raises(expkit.Error, match=f"1 ids are there more than once, such as {twice[one]!s}"):
             tables.require_unique(twice, "ids")
-        assert tables.common(ids[:one], ids[one:]) == []
-        assert tables.common(ids[:one], twice[one:]) in ([], [twice[one]])
-        assert (tables.common(twice[:one], twice[one:]) == []) == (other - (one == other) > one)
-
-
-def test_ids_of_one_digest_are_not_one_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A digest is a shortcut: where two are equal, the ids themselves decide."""
-    monkeypatch.setattr(tables, "digests", lambda ids: np.full(len(ids), 7, np.uint64))
-    tables.require_unique(np.array(["c", "b", "a"]), "ids")
-    assert tables.common(np.array(["c", "b"]), np.array(["a", "b"])) == ["b"]
-    table = {"id": np.array(["b", "a", "c"]), "y": np.arange(3)}
-    assert tables.aligned(table, np.array(["c", "b", "a"]), "one", "other")["y"].tolist() == [2, 0, 1]
 
 
 def with_ids(first: int) -> Any:

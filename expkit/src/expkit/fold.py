@@ -237,7 +237,7 @@ class Fold:
 
         what = f"{self.title}, {store.SUBMISSION}"
         table = tables.flat(tables.columns(columns, what))
-        table = fitted(table, what, find_sample(self._shared.experiment.inputs, what, table))
+        table = fitted(table, what, find_sample(self._shared.experiment.inputs, what, next(iter(table.values()))))
         with open(self.folder / store.SUBMISSION, "w", newline="", encoding="utf-8") as stream:
             tables.write_csv(stream, table)
         return self.folder / store.SUBMISSION

@@ -16,7 +16,6 @@ from importlib import metadata
 from pathlib import Path
 
 from expkit.data import changed_files, read_manifest
-from expkit.ensemble import again as computed_again
 from expkit.errors import CAUGHT, Error, Failed, report, require, terminable
 from expkit.project import ROOT, code_root, display_path, output_dir, project_root
 from expkit.snapshot import check_out
@@ -56,31 +55,28 @@ def reproduce(run: str | Path) -> Reproduction:
     present environment if this has the recorded packages, else the one of the snapshot's `uv.lock`; `input/` as it is
     now; and a temporary output folder. The run itself stays as it is.
 
-    A blend is not trained, but computed again from its runs as they are now.
-
     Args:
         run: a name or a folder, as for `load_run`.
 
     Raises:
-        Error: there is no such run, it has no finished fold or no snapshot, or the training fails.
+        Error: there is no such run, it is a blend, it has no finished fold or no snapshot, or the training fails.
     """
     found = load_run(run)
     require(bool(found.done) and found.info is not None, f"{display_path(found.folder)} has no finished fold")
     if found.recipe:
-        return Reproduction(list(found.done), *computed_again(found))
-    is_name = re.fullmatch(r"[\w.+-]+", found.experiment) is not None
-    require(is_name, f"{found.experiment!r} is not the name of an experiment")
-    groups: dict[tuple[str, str], list[FoldRecord]] = {}  # folds of the same code and Python: one command makes them
+        parents = ", ".join(parent.run for parent in found.recipe.parents)
+        raise Error(f"{found.title} is a blend: reproduce the runs that it is made of: {parents}")
+    groups: dict[str, list[FoldRecord]] = {}  # folds of the same code: one command makes them
     for fold in found.done.values():
         git = fold.result["git"] if fold.result else None
         if git is None:
             raise Error(
                 f"{fold.title} was trained outside a git repository, without a snapshot: train it again, overwrite=true"
             )
-        groups.setdefault((git["snapshot"], _python(fold)), []).append(fold)
+        groups.setdefault(git["snapshot"], []).append(fold)
     differences: list[str] = []
     reasons: list[str] = []
-    for (commit, _), folds in groups.items():
+    for commit, folds in groups.items():
         with tempfile.TemporaryDirectory(prefix="expkit-") as scratch:
             again = _trained_again(found, folds, commit, Path(scratch))
             for fold in folds:

@@ -435,13 +435,15 @@ def require_other_ids(ids: Any, done: Mapping[int, FoldRecord], what: str) -> No
     Raises:
         Error: an id is in another fold, too, or is of another type there.
     """
+    import numpy
+
     for number, other in done.items():
         try:
             known = other.predictions(only="id")["id"]
         except (Broken, FileNotFoundError, KeyError):
             continue
         tables.require_same_kind(ids, known, what, f"of fold {number}")
-        both = tables.common(known, ids)
+        both = numpy.intersect1d(known, ids, assume_unique=True)
         require(
             len(both) == 0,
             f"{what}: {len(both)} ids are in fold {number} too, such as {both[:1]}: a row may be in one fold only",

@@ -7,7 +7,6 @@ import io
 import os
 import re
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from expkit import files, store, tables
 from expkit.config import load_experiment
 from expkit.data import input_files
-from expkit.errors import Error, require, warn
+from expkit.errors import Error, require
 from expkit.fingerprint import same_code
 from expkit.project import display_path, output_dir
 from expkit.scores import PROBABILITY, class_columns
@@ -83,7 +82,8 @@ class Average:
 
     Numbers are averaged, labels never. A number is a floating-point column; one that holds whole numbers alone, in
     every table, counts as labels, unless it is a probability. What is the same in all tables stays as it is. Where
-    labels differ, the label is the class of the highest averaged probability, from the columns probability_<class>.
+    labels differ in the column "prediction", the label is the class of the highest averaged probability, from the
+    columns probability_<class>; other labels must not differ.
 
     Args:
         is_rank: average the ranks of numbers, above 0 to 1, in their place. Ranks are no probabilities: no label
@@ -136,11 +136,6 @@ class Average:
                 self._sums[name] = self._sums.get(name, 0.0) + weights * values
         require(len(self.first) > 1, f"{what} has no column that {self._title} has: {', '.join(table)}")
 
-    @property
-    def averaged(self) -> list[str]:
-        """The columns that are numbers, and not the same in all tables."""
-        return [name for name in self.first if name in self.numbers & self.differing]
-
     def column(self, name: str) -> tuple[numpy.ndarray, str]:
         """A column, and how it was made: a mean, what all tables agree on, or the likeliest class.
 
@@ -151,12 +146,7 @@ class Average:
             return self.first[name], name
         if name in self.numbers:
             return self._sums[name], f"mean of {name}"
-        labels = sorted(self.differing.intersection(self.first) - self.numbers)
-        require(
-            name == LABEL or len(labels) == 1,
-            f"labels differ in the columns {', '.join(labels)}: they may differ in only one",
-        )
-        require(not self.is_rank, f"{name} holds labels, which have no ranks")
+        require(name == LABEL and not self.is_rank, f"{name} holds labels, which have no mean")
         numbers = {other: self.column(other)[0] for other in self.first if other in self.numbers}
         return most_likely(numbers, self.first[name].dtype, name), "class of the highest mean probability"
 
@@ -196,14 +186,9 @@ class Source:
         """ "folds" or "full"."""
         return FULL if self.parts[0].number is None else FOLDS
 
-    @property
-    def file(self) -> str:
-        """The name of the file with the predictions."""
-        return TEST if _has(self.parts[0], TEST) else SUBMISSION
-
     def __str__(self) -> str:
-        made = self.file if self.file == SUBMISSION else f"{'mean of the ' * (self.kind == FOLDS)}test predictions"
-        return f"{self.run.title}: {made} of {', '.join(fold.title for fold in self.parts)}"
+        mean = "mean of the " if self.kind == FOLDS else ""
+        return f"{self.run.title}: {mean}test predictions of {', '.join(fold.title for fold in self.parts)}"
 
     @property
     def marks(self) -> list[str]:
@@ -246,21 +231,18 @@ def choose(run: Run, kind: str | None, partial: bool = False) -> Source:
     is_whole = run.is_complete and len(tested) == run.n_folds
     if kind != FULL and (is_whole or (partial and tested)):
         return Source(run, tested)
-    if kind != FOLDS and run.full is not None and (_has(run.full, TEST) or _has(run.full, SUBMISSION)):
-        return Source(run, [run.full])
-    if run.recipe:
-        problem = "is a blend without test predictions: repeat `exp blend` when all of its runs have them"
-    elif kind == FULL:
-        problem = "has no test predictions of a training on all rows: train it with exp.mode=sub"
-    elif tested:
+    if kind != FOLDS and run.full is not None:
+        if _has(run.full, TEST):
+            return Source(run, [run.full])
+        made = display_path(run.full.folder / SUBMISSION)
+        require(not _has(run.full, SUBMISSION), f"{run.title} has no test predictions: train.py itself has made {made}")
+    if kind != FULL and tested:
         what = f"{len(tested)} of {run.n_folds} folds have test predictions"
         raise Error(f"{run.title}: {what}: train the others (exp.fold=null), or --partial takes the mean of these")
-    else:
-        problem = (
-            "has no test predictions: call fold.save_test(...) in train.py and train the folds again "
-            "(overwrite=true), or train on all rows (exp.mode=sub)"
-        )
-    raise Error(f"{run.title} {problem}")
+    raise Error(
+        f"{run.title} has no test predictions{' of a training on all rows' if kind == FULL else ''}: call "
+        "fold.save_test(...) in train.py, and train the folds (overwrite=true) or all rows (exp.mode=sub)"
+    )
 
 
 def _has(fold: FoldRecord, name: str) -> bool:
@@ -271,17 +253,13 @@ def mean_of(sources: Sequence[Source]) -> Average:
     """The mean of the test predictions of the parts of each source, and then of the sources.
 
     Raises:
-        Error: a training on all rows has none, or they do not fit each other.
+        Error: they do not fit each other.
     """
     mean = Average()
     for source in sources:
         for fold in source.parts:
-            title = f"{source.run.title}, {fold.title}"
-            require(
-                source.file == TEST,
-                f"{title} has no test predictions to average: call fold.save_test(...) with exp.mode=sub, too",
-            )
-            mean.add(tables.flat(fold.predictions(TEST)), title, 1 / len(sources) / len(source.parts))
+            table = tables.flat(fold.predictions(TEST))
+            mean.add(table, f"{source.run.title}, {fold.title}", 1 / len(sources) / len(source.parts))
     return mean
 
 
@@ -316,50 +294,34 @@ class Sample:
 
     def is_for(self, ids: numpy.ndarray) -> bool:
         """Whether most of its rows are among ids, (n,), if zeros before a number do not count."""
-        own, wanted = self._keys(ids)
-        known = {key.lstrip("0") for key in own}
-        return 2 * sum(key.lstrip("0") in known for key in wanted) > len(wanted)
+        known = {key.lstrip("0") for key in ids.astype(str).tolist()}
+        return 2 * sum(key.lstrip("0") in known for key in self.ids) > len(self.ids)
 
     def indices_in(self, ids: numpy.ndarray, what: str) -> numpy.ndarray:
-        """Where each row of the sample stands among ids, as indices (n,).
+        """Where each row of the sample stands among ids, as indices (n,). Ids are compared as text.
 
         Raises:
             Error: an id is there twice; ids are missing, or others are there.
         """
         import numpy
 
-        own, wanted = self._keys(ids)
-        if own == wanted:
+        own, name, id = ids.astype(str).tolist(), display_path(self.file), self.header[0]
+        if own == self.ids:
             return numpy.arange(len(own))
-        name, id = display_path(self.file), self.header[0]
+        tables.require_unique(ids, what)
         index_of = {key: index for index, key in enumerate(own)}
-        if len(index_of) < len(own):
-            raise Error(f"{what}: the {id} {Counter(own).most_common(1)[0][0]} is there more than once")
-        if missing := [text for text, key in zip(self.ids, wanted, strict=True) if key not in index_of]:
-            is_number = any((text.lstrip("0") or "0") in index_of for text in missing)
-            hint = f' (read ids as text, with their zeros: dtype={{"{id}": str}})' if is_number else ""
+        if missing := [key for key in self.ids if key not in index_of]:
+            hint = "" if ids.dtype.kind == "U" else f' (read ids as text, with their zeros: dtype={{"{id}": str}})'
             raise Error(f"{what}: {len(missing)} rows of {name} are missing, such as {id} {missing[0]}{hint}")
-        if extra := list(index_of.keys() - set(wanted)):
+        if extra := index_of.keys() - set(self.ids):
             raise Error(f"{what}: {len(extra)} rows are not in {name}, such as {id} {min(extra)}")
-        require(len(own) == len(wanted), f"{what}: {name} has ids more than once: put the rows in its order")
-        return numpy.array([index_of[key] for key in wanted])
-
-    def _keys(self, ids: numpy.ndarray) -> tuple[list[str], list[str]]:
-        """What ids and those of the sample are compared by: their text; a time has one, however it is written."""
-        import numpy
-
-        if ids.dtype.kind == "M":
-            with suppress(ValueError):  # the sample has no times
-                wanted = numpy.array(self.ids, "datetime64")
-                kind = numpy.promote_types(ids.dtype, wanted.dtype)
-                return ids.astype(kind).astype(str).tolist(), wanted.astype(kind).astype(str).tolist()
-        return [str(value) for value in ids.tolist()], self.ids
+        return numpy.array([index_of[key] for key in self.ids])
 
     def columns_of(self, types: Mapping[str, numpy.dtype[Any]], what: str) -> dict[str, str]:
         """Which column of the test predictions is each column of the sample but the first.
 
         In this order: the column of that name; probability_<name>; when the sample asks for one alone, "prediction", or
-        the only column there is; when it asks for k, the k values of an (n, k) "prediction", in its order.
+        the only column there is.
 
         Args:
             types: of the columns of the predictions, by name.
@@ -367,22 +329,18 @@ class Sample:
         Raises:
             Error: there is none; or it holds labels, and the sample has numbers between whole ones.
         """
-        wanted, names = self.header[1:], list(types)
+        wanted, names, file = self.header[1:], list(types), display_path(self.file)
         others = [LABEL, *(names if len(names) == 1 else [])] if len(wanted) == 1 else []
-        candidates = {name: [name, f"{PROBABILITY}_{name}", *others] for name in wanted}
-        found = {name: next(filter(types.__contains__, each), "") for name, each in candidates.items()}
-        series = [name for name in names if name.startswith(f"{LABEL}_")]
-        if not any(found.values()) and series == [f"{LABEL}_{number}" for number in range(len(wanted))]:
-            found = dict(zip(wanted, series, strict=True))
-        file = display_path(self.file)
-        for name, mine in found.items():
+        found = {}
+        for name in wanted:
+            found[name] = next(filter(types.__contains__, [name, f"{PROBABILITY}_{name}", *others]), "")
             require(
-                bool(mine),
+                bool(found[name]),
                 f"{what}: {file} has the column {name}, and the test predictions have {', '.join(names)}: "
                 f"give fold.save_test a column {name}",
             )
             shares = (text for text in self.columns[name] if re.fullmatch(r"[-+]?\d*\.\d*[1-9]\d*", text.strip()))
-            if types[mine].kind != "f" and class_columns(names) and (share := next(shares, None)):
+            if types[found[name]].kind != "f" and class_columns(names) and (share := next(shares, None)):
                 raise Error(
                     f"{what}: {file} has numbers such as {share} in {name}, and the predictions are "
                     f"labels: give fold.save_test a column {name} with the number"
@@ -390,15 +348,14 @@ class Sample:
         return found
 
 
-def find_sample(named: Sequence[str] | None, what: str, table: Columns, is_said: bool = True) -> Sample | None:
+def find_sample(named: Sequence[str] | None, what: str, ids: numpy.ndarray) -> Sample | None:
     """The sample submission among the data of an experiment, or beside a file of them; None when there is none.
 
     Args:
         named: what of `input/` is its data, as `Experiment.inputs`. [], no data: a sample anywhere in `input/` counts
-            when it has the columns of `table`, or most of its rows.
+            when it has most of its rows among `ids`.
         what: the submission, for the messages.
-        table: the submission, or what becomes one; the first column is the id.
-        is_said: whether to warn of samples that do not count.
+        ids: of the submission, (n,).
 
     Raises:
         Error: there is more than one, or it cannot be read.
@@ -407,11 +364,7 @@ def find_sample(named: Sequence[str] | None, what: str, table: Columns, is_said:
     found = {path for path in listed if path.name == SAMPLE}
     found = found or {path.with_name(SAMPLE) for path in listed if os.path.isfile(path.with_name(SAMPLE))}
     samples = [Sample(file, tables.read_csv(file)) for file in sorted(found)]
-    if named is not None and not named:
-        ids = next(iter(table.values()))
-        others, samples = samples, [one for one in samples if one.header == list(table) or one.is_for(ids)]
-        if others and not samples and is_said:
-            warn(f"{what} is not held against {display_path(others[0].file)}, which has other columns and rows")
+    samples = [one for one in samples if named is None or named or one.is_for(ids)]
     require(
         len(samples) < 2,
         f"{what}: there are {len(samples)} files {SAMPLE}: name the data, expkit.Experiment(..., inputs=[...])",
@@ -452,14 +405,17 @@ def check_test(table: Columns, what: str, named: Sequence[str] | None, debug: bo
     Raises:
         Error: they are of the rows of the sample, and do not fit.
     """
-    ids, sample = table["id"], None
+    ids = table["id"]
     try:
-        sample = find_sample(named, what, {"id": ids}, is_said=False)
-        if sample is None or (debug and not sample.is_for(ids)):
-            return ""
+        sample = find_sample(named, what, ids)
+    except Error as error:
+        return str(error)
+    if sample is None or (debug and not sample.is_for(ids)):
+        return ""
+    try:
         sample.indices_in(ids, what)
     except Error as error:
-        if sample is not None and sample.is_for(ids) and not debug:
+        if sample.is_for(ids) and not debug:
             raise
         return str(error)
     sample.columns_of({name: column.dtype for name, column in tables.flat(table).items() if name != "id"}, what)
@@ -469,7 +425,7 @@ def check_test(table: Columns, what: str, named: Sequence[str] | None, debug: bo
 # exp submit
 
 
-def submit(sources: Sequence[Source], marks: Sequence[Sequence[str]], is_seeds: bool) -> tuple[Path, dict[str, Any]]:
+def submit(sources: Sequence[Source], marks: Sequence[Sequence[str]]) -> tuple[Path, dict[str, Any]]:
     """Write the mean of test predictions as a submission: of the folds of each run, then of the runs.
 
     Columns are averaged as `Average` says, and found by name as `Sample.columns_of` says; the sample's first column is
@@ -478,7 +434,6 @@ def submit(sources: Sequence[Source], marks: Sequence[Sequence[str]], is_seeds: 
 
     Args:
         marks: what to know about each run; kept in the JSON file.
-        is_seeds: whether the runs differ only in their seed, and are named so.
 
     Returns:
         the CSV file, and the content of the JSON file beside it, which says what it is made of. A hash of its content
@@ -487,43 +442,31 @@ def submit(sources: Sequence[Source], marks: Sequence[Sequence[str]], is_seeds: 
     Raises:
         Error: the predictions do not fit each other or the sample; nothing is written.
     """
-    import numpy
-
-    what, runs = "the submission", [source.run for source in sources]
+    what, runs, mean = "the submission", [source.run for source in sources], mean_of(sources)
     try:
         named = load_experiment(runs[0].scored_by).experiment.inputs
     except Exception:  # it is gone or broken: its predictions are there all the same
         named = None
-    if len(sources) == 1 and sources[0].file == SUBMISSION:  # of the training on all rows: as it is
-        columns = tables.read_csv(sources[0].parts[0].folder / SUBMISSION)
-        table: Columns = {name: numpy.array(column) for name, column in columns.items()}
-        sample, made = find_sample(named, what, table), {name: name for name in columns}
+    ids, types = mean.first["id"], {name: column.dtype for name, column in mean.first.items() if name != "id"}
+    sample = find_sample(named, what, ids)
+    if sample is None:
+        id, names = "id", {name: name for name in ([LABEL] if LABEL in types else types)}
     else:
-        mean = mean_of(sources)
-        types = {name: column.dtype for name, column in mean.first.items() if name != "id"}
-        sample = find_sample(named, what, {"id": mean.first["id"]})
-        if sample is None:
-            id, names = "id", {name: name for name in ([LABEL] if LABEL in types else types)}
-        else:
-            id, names = sample.header[0], sample.columns_of(types, what)
-        found = {name: mean.column(own) for name, own in names.items()}
-        table = {id: mean.first["id"]} | {name: column for name, (column, _) in found.items()}
-        made = {name: how for name, (_, how) in found.items()}
+        id, names = sample.header[0], sample.columns_of(types, what)
+    found = {name: mean.column(own) for name, own in names.items()}
+    table = {id: ids} | {name: column for name, (column, _) in found.items()}
     table = fitted(table, what, sample)
     stream = io.StringIO(newline="")
     tables.write_csv(stream, table)
     content = hashlib.sha256(stream.getvalue().encode()).hexdigest()
-    title = title_of(runs)
-    if is_seeds:
-        title = f"{title_of(sorted(runs, key=lambda run: len(run.name))[:1])}_{len(runs)}-seeds"
-    kind = sources[0].kind if len({source.kind for source in sources}) == 1 else "mixed"
+    kind = "+".join(sorted({source.kind for source in sources}))
     folder = output_dir() / store.SUBMISSIONS
-    file = folder / f"{title}_{kind}_{content[:8]}.csv"
+    file = folder / f"{title_of(runs)}_{kind}_{content[:8]}.csv"
     about = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv[1:],
         "rows": len(next(iter(table.values()))),
-        "columns": made,
+        "columns": {name: how for name, (_, how) in found.items()},
         "sample": None if sample is None else sample.file.name,
         "runs": [source.metadata(known) for source, known in zip(sources, marks, strict=True)],
     }

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
     Columns = dict[str, numpy.ndarray]
 
-CSV_ROWS = 10_000  # that are Python objects at a time
 PLAIN = {bool, int, float, str, type(None)}
-WIDEST = 2**30  # bytes of a column of text; a longer text is no id and no label
 
 
 def columns(values: Mapping[str, Any], what: str) -> Columns:
@@ -66,11 +64,7 @@ def _from_objects(items: list[Any], what: str) -> numpy.ndarray:
     import numpy
 
     kinds = {type(item) for item in items}
-    if kinds == {str}:
-        longest = max(map(len, items))
-        require(longest * 4 * len(items) <= WIDEST, f"{what}: a text has {longest} characters: too long for a column")
-        require(not any(item.endswith("\0") for item in items), f"{what}: a text ends in a zero character")
-    elif not (kinds == {bool} or kinds <= {int, float}):
+    if kinds not in ({str}, {bool}) and not kinds <= {int, float}:
         names = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise Error(f"{what}: holds {names}: one type per column, and no missing values")
     column = numpy.array(items, dtype=float if float in kinds else None)
@@ -102,23 +96,16 @@ def require_finite(table: Columns, what: str) -> None:
             require(rows == 0, f"{what}: {rows} of {len(column)} rows of {name} {problem}")
 
 
-def is_ascending(ids: numpy.ndarray) -> bool:
-    """Whether each id is greater than the one before it."""
-    return bool((ids[1:] > ids[:-1]).all())
-
-
 def require_unique(ids: numpy.ndarray, what: str) -> str:
     """Raise an `Error` when an id is there twice, naming one; else return their `fingerprint`."""
     import numpy
 
     require(ids.ndim == 1, f"{what}: the ids have the shape {ids.shape}: one per row")
-    numbers = digests(ids)
-    if not is_ascending(ids) and not is_ascending(numpy.sort(numbers)):
-        found, counts = numpy.unique(ids, return_counts=True)
-        twice = found[counts > 1]
-        if len(twice):
-            raise Error(f"{what}: {len(twice)} ids are there more than once, such as {twice[0]}")
-    return fingerprint(ids, numbers)
+    ordered = numpy.sort(ids)
+    twice = numpy.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if len(twice):
+        raise Error(f"{what}: {len(twice)} ids are there more than once, such as {twice[0]}")
+    return fingerprint(ordered)
 
 
 def require_same_kind(ids: numpy.ndarray, others: numpy.ndarray, what: str, whose: str) -> None:
@@ -129,40 +116,23 @@ def require_same_kind(ids: numpy.ndarray, others: numpy.ndarray, what: str, whos
     )
 
 
-def digests(ids: numpy.ndarray) -> numpy.ndarray:
-    """A number for each id, (n,), uint64: equal ids have equal ones, others hardly ever (a pair in 2**64).
-
-    Text is compared and sorted by it in a tenth of the time. It is a multilinear hash (Carter and Wegman 1979) and a
-    finalizer (splitmix64, Steele, Lea and Flood 2014).
-    """
+def fingerprint(ids: numpy.ndarray) -> str:
+    """A hash of a set of ids, in whatever order; the number 1 is another id than the text "1"."""
     import numpy
 
-    if ids.dtype.kind in "US":
-        code = numpy.dtype({"U": "u4", "S": "u1"}[ids.dtype.kind]).newbyteorder(ids.dtype.byteorder)
-        letters = numpy.ascontiguousarray(ids).view(code).reshape(len(ids), -1)
-        keys = numpy.random.default_rng(0).integers(2**64, size=letters.shape[1], dtype=numpy.uint64)
-        found = numpy.einsum("ij,j->i", letters, keys)
-    elif ids.dtype.kind == "f":
-        found = (ids.astype(numpy.float64) + 0.0).view(numpy.uint64)  # -0.0 is 0.0
-    else:
-        found = ids.astype(numpy.int64).view(numpy.uint64)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        found = (found ^ (found >> numpy.uint64(shift))) * numpy.uint64(factor)
-    return found ^ (found >> numpy.uint64(31))
+    return _hash([numpy.sort(ids)])
 
 
-def fingerprint(ids: numpy.ndarray, numbers: numpy.ndarray | None = None) -> str:
-    """A hash of a set of ids, in whatever order; the number 1 is another id than the text "1".
-
-    Args:
-        numbers: their `digests`, if they are known.
-    """
-    import numpy
-
-    numbers, dtype = digests(ids) if numbers is None else numbers, ids.dtype
-    kind = "i" if dtype.kind == "u" else dtype.str[1:] if dtype.kind == "M" else dtype.kind
-    both = (len(numbers), int(numbers.sum(dtype=numpy.uint64)), int(numpy.bitwise_xor.reduce(numbers)))
-    return hashlib.sha256(f"{kind} {both}".encode()).hexdigest()[:16]
+def _hash(columns: Iterable[numpy.ndarray]) -> str:
+    """A hash of values; the width of a number or of a column of text is no part of it."""
+    found = hashlib.sha256()
+    for column in columns:
+        wide = {"i": "int64", "u": "int64", "f": "float64"}.get(column.dtype.kind)
+        column = column.astype(wide) if wide else column
+        is_text = column.dtype.kind in "US"
+        found.update(f"{column.dtype.kind if is_text else column.dtype} {column.shape}".encode())
+        found.update(repr(column.tolist()).encode() if is_text else column.tobytes())
+    return found.hexdigest()[:16]
 
 
 def targets(names: Iterable[str]) -> list[str]:
@@ -184,23 +154,10 @@ def target_hash(table: Columns) -> str | None:
     """A hash of the targets of each id, in whatever order the rows are; None: the table has no target."""
     import numpy
 
-    names = targets(table)
-    if not names:
+    if not (names := targets(table)):
         return None
-    numbers = digests(table["id"])
-    for name in names:
-        for column in numpy.atleast_2d(comparable(table[name]).T):
-            numbers = digests(numbers * numpy.uint64(0x9E3779B97F4A7C15) ^ digests(column))
-    return hashlib.sha256(f"{names} {fingerprint(numbers, numbers)}".encode()).hexdigest()[:16]
-
-
-def common(one: numpy.ndarray, other: numpy.ndarray) -> list[Any]:
-    """The ids that are in both; each of the two has none twice."""
-    import numpy
-
-    if not len(numpy.intersect1d(digests(one), digests(other))):
-        return []
-    return numpy.intersect1d(one, other).tolist()
+    order = numpy.argsort(table["id"], kind="stable")
+    return _hash([numpy.array(names), table["id"][order], *(comparable(table[name])[order] for name in names)])
 
 
 def aligned(table: Columns, ids: numpy.ndarray, what: str, other: str) -> Columns:
@@ -218,15 +175,14 @@ def aligned(table: Columns, ids: numpy.ndarray, what: str, other: str) -> Column
     require_same_kind(own, ids, what, f"of {other}")
     if numpy.array_equal(own, ids):
         return table
-    for key in (digests, numpy.asarray) if len(own) == len(ids) else ():  # the ids themselves, if two have one digest
-        order = numpy.empty(len(ids), numpy.intp)
-        order[numpy.argsort(key(ids), kind="stable")] = numpy.argsort(key(own), kind="stable")
+    order = numpy.empty(len(ids), numpy.intp)
+    if len(own) == len(ids):
+        order[numpy.argsort(ids)] = numpy.argsort(own)
         if numpy.array_equal(own[order], ids):
             return {name: column[order] for name, column in table.items()}
     fewer, more = numpy.setdiff1d(ids, own), numpy.setdiff1d(own, ids)
-    examples = [*(f"{one}, which it lacks" for one in fewer[:1]), *(f"{one}, which it has alone" for one in more[:1])]
-    example = examples[0] if examples else "an id that is there twice"
-    raise Error(f"{what} has other rows than {other}: {len(fewer)} fewer and {len(more)} more, such as {example}")
+    example = f", such as {[*fewer, *more][0]}" if len(fewer) + len(more) else ": an id is there twice"
+    raise Error(f"{what} has other rows than {other}: {len(fewer)} fewer and {len(more)} more{example}")
 
 
 def require_same_targets(table: Columns, first: Columns, what: str, other: str) -> None:
@@ -304,7 +260,5 @@ def write_csv(stream: TextIO, table: Mapping[str, Any], as_cell: Callable[[Any],
     columns = flat(table)
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(map(as_cell, columns))
-    for start in range(0, max(map(len, columns.values()), default=0), CSV_ROWS):
-        parts = [column[start : start + CSV_ROWS] for column in columns.values()]
-        values = [(part.astype(str) if part.dtype.kind == "M" else part).tolist() for part in parts]
-        writer.writerows(map(as_cell, line) for line in zip(*values, strict=True))
+    values = [(column.astype(str) if column.dtype.kind == "M" else column).tolist() for column in columns.values()]
+    writer.writerows(map(as_cell, line) for line in zip(*values, strict=True))

@@ -19,7 +19,7 @@ console = new_console()
 
 
 Part = Enum("Part", {"folds": "folds", "full": "full"})
-Method = Enum("Method", {"mean": "mean", "rank": "rank", "hill": "hill", "fit": "fit"})
+Method = Enum("Method", {"mean": "mean", "rank": "rank", "hill": "hill"})
 
 
 def submit(
@@ -57,7 +57,7 @@ def submit(
     found = list({run.folder: run for run in named}.values())
     sources = [choose(run, part.value if part else None, partial) for run in found]
     marks = [_warned(source.run, source.marks) for source in sources]
-    file, made = write(sources, marks, is_seeds=seeds and len(runs) == 1 and len(found) > 1)
+    file, made = write(sources, marks)
     if as_json:
         print(as_json_text({"path": str(file), **made}))
         return
@@ -77,8 +77,8 @@ def blend(
     method: Annotated[
         Method,
         typer.Option(
-            help="mean: the mean of the predictions. rank: the mean of their ranks. hill, fit: a weighted mean; the "
-            "weights that score best are found by hill climbing or by SciPy.",
+            help="mean: the mean of the predictions. rank: the mean of their ranks. hill: a weighted mean; the weights "
+            "that score best are found by hill climbing.",
         ),
     ] = Method.mean,
     name: Annotated[
@@ -103,21 +103,21 @@ def blend(
     found = list(map(load_run, runs))
     for run in found:
         _warned(run)
-    made, best, notes = make(found, method.value, name)
-    recipe, score, best_score = made.recipe, made.score, best.score_of(made.metric)
+    made, notes = make(found, method.value, name)
+    best = (max if made.greater_is_better else min)(found, key=lambda run: run.score or 0.0)  # each has one
+    recipe, score, best_score = made.recipe, made.score, best.score
     assert recipe is not None and score is not None and best_score is not None
     for note in notes or ():
         warn(note)
     if as_json:
         about = {"run": made.title, "folder": made.folder, "metric": made.metric, "score": score}
-        about |= {"best_run": best.title, "best_score": best_score.value}
-        print(as_json_text(about | blend_metadata(recipe)))
+        print(as_json_text(about | {"best_run": best.title, "best_score": best_score} | blend_metadata(recipe)))
         return
     if notes is None:
         _print(f"{made.title} is done")
     show_blend(console, made)
-    is_better = score > best_score.value if made.greater_is_better else score < best_score.value
-    scored = score_text(best_score.value, best_score.std)
+    is_better = score > best_score if made.greater_is_better else score < best_score
+    scored = score_text(best_score, best.std)
     _print(f"{'better' if is_better else 'no better'} than the best of its runs, {best.title}: {scored}")
     _print(f"results: {display_path(made.folder)}")
 

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit import files, tables
+from expkit import files
 from expkit.errors import Error
 from expkit.project import display_path
 from expkit.store.records import *
@@ -397,8 +397,8 @@ class Run:
         import numpy
 
         table = self.fold_by_fold()
-        if not table or tables.is_ascending(table["id"]):
-            return table
+        if not table:
+            return {}
         order = numpy.argsort(table["id"], kind="stable")
         return {name: column[order] for name, column in table.items()}
 
