@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import pytest
 from filelock import FileLock
-from light import add_light
+from light import LIGHT, add_light
 
 ROOT = Path(__file__).parents[1]
 EXP = ("-c", "from expkit.cli import main; main()")  # after python: the command exp
@@ -357,6 +357,33 @@ def train(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         return Printed(code, *capsys.readouterr())
 
     return command
+
+
+@dataclass(frozen=True)
+class OwnLight:
+    """A copy of the light experiment that a test may edit, in `folder`."""
+
+    folder: Path
+    train: Command
+
+    def __call__(self, *arguments: str, code: int = 0) -> Printed:
+        """Run a command in this process, with the files as they are now, and expect its exit code."""
+        from expkit.config import load_experiment
+
+        load_experiment(self.folder.name, again=True)
+        done = self.train(*arguments, experiment=self.folder.name)
+        assert done.code == code, done
+        return done
+
+
+@pytest.fixture
+def own_light(root: Path, train: Command, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnLight]:
+    """An experiment for commands and sweeps, one after the other in this process."""
+    from experiments import own_experiment  # imports expkit
+
+    monkeypatch.setattr("expkit.snapshot.take", lambda folder: None)  # git would leave it out
+    with own_experiment(copy_of=LIGHT) as folder:
+        yield OwnLight(folder, train)
 
 
 @pytest.fixture

@@ -70,7 +70,8 @@ if __name__ == "__main__":
     expkit.main(experiment)
 """
 
-# A random walk, with a checkpoint after each epoch; control/stop names an epoch to stop in.
+# A random walk, with a checkpoint after each epoch; control/stop names an epoch to stop in, control/gate one to wait in
+# until it is gone, before its checkpoint.
 WALK = """
 from dataclasses import dataclass, field
 
@@ -113,6 +114,9 @@ def train(exp, fold):
         walk = walk + generator.normal(size=50)
         late = {"spread": walk.std()} if epoch > 5 else {}
         fold.log({"epoch": epoch, "mean": walk.mean()} | late, total=exp.train.epochs)
+        while (gate := expkit.project_root() / "control/gate").exists() and gate.read_text() == str(epoch):
+            gate.with_name("here").touch()
+            time.sleep(0.01)
         state = pickle.dumps((generator, walk, epoch + 1))
         (fold.folder / "epochs").mkdir(exist_ok=True)
         (fold.folder / f"epochs/{epoch}.txt").touch()

@@ -10,13 +10,10 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from commands import command
@@ -28,42 +25,6 @@ from expkit import store
 from expkit.errors import AGAIN
 
 RUN = f"output/{LIGHT}/light"
-CHANGES = ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.truncate", "shutil.copyfile")
-
-
-# Killed between any two changes of the disk
-
-
-def killed(moment: int, train: Callable[[], object]) -> bool:
-    """Run a command in a process that is killed before it changes the disk for the `moment`th time.
-
-    Returns:
-        whether it got that far.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # newer Pythons dislike a fork beside xdist's threads
-        child = os.fork()
-    if child == 0:
-        left = moment
-
-        def count(event: str, arguments: tuple[Any, ...]) -> None:
-            nonlocal left
-            reads = event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
-            if event in CHANGES and not reads:
-                left -= 1
-                if left == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        try:
-            sys.addaudithook(count)
-            train()
-            os._exit(0)
-        except BaseException as error:
-            os.write(2, f"{type(error).__name__}: {error}\n".encode())
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
 
 
 @pytest.mark.slow
@@ -132,8 +93,7 @@ def test_a_full_disk(project: Project, small_disk: Path, wandb_mode: str) -> Non
     assert before.items() <= after.items() and after
 
 
-@pytest.mark.parametrize("again", [False, True], ids=["a new run", "overwriting"])
-@pytest.mark.parametrize("how", STOPPED)
+@pytest.mark.parametrize(("how", "again"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
 def test_ctrl_c_and_signals(shared_sweeping: Project, root: Path, how: signal.Signals, again: bool) -> None:
     """One line, the fold says that it was stopped, and nothing half-written counts as a result."""
     if again:

@@ -49,37 +49,6 @@ def test_what_is_recorded_of_a_fold(sweeping: Project, root: Path) -> None:
     assert (written["exp"]["fold"], written["exp"]["train"]["x"]) == ([3], 1.0)
 
 
-def test_code_that_is_edited_while_a_process_waits(sweeping: Project, root: Path) -> None:
-    """The record holds what ran: old where it had been imported before the edit, new where it was imported after."""
-    (root / "control/gate0").touch()
-    first = start(sweeping, root, "exp.fold=[0]")
-    wait_for(lambda: (root / "control/came0").exists(), first)
-    second = start(sweeping, root, "exp.fold=[0]")
-    assert second.stdout is not None
-    assert second.stdout.readline().startswith("waiting for fold 0")
-    folder = sweeping.folder / "experiments" / LIGHT
-    with (
-        edited(folder / "model.py", "as submitted", "edited"),  # imported by train(), when there is something to train
-        edited(folder / "shape.py", "return 10 -", "return 11 -"),  # imported by train.py, at its top
-        edited(folder / "train.py", "prediction", "predicted"),
-    ):
-        first.kill()
-        first.communicate()
-        (root / "control/gate0").unlink()
-        printed = second.communicate(timeout=60)
-        assert second.returncode == 0, printed
-    result = results(root)[0]
-    assert result["values"]["secret"] == "edited"
-
-    def kept(name: str) -> str:
-        return git(sweeping.folder, "show", f"{result['git']['snapshot']}:experiments/{LIGHT}/{name}")
-
-    assert '"edited"' in kept("model.py")
-    assert kept("shape.py") == (folder / "shape.py").read_text()
-    assert kept("train.py") == (folder / "train.py").read_text()
-    assert result["git"]["dirty"] is True
-
-
 def test_a_package_that_is_imported_above_expkit(sweeping: Project, root: Path) -> None:
     """Edited during fold 0: the hashes and the snapshot of fold 0 have what ran, and fold 1 is marked."""
     shared = sweeping.folder / f"src/{PACKAGE}/features.py"
@@ -110,30 +79,6 @@ def test_a_package_that_is_imported_above_expkit(sweeping: Project, root: Path) 
         assert call("git", "show", path, cwd=sweeping.folder).stdout == f"K = {k}\n"
 
 
-@pytest.mark.slow
-def test_folds_of_different_code_are_made_again_each_with_its_own(sweeping: Project, root: Path) -> None:
-    """Identical, though the working tree has changed since; nothing of the run or the repository is touched."""
-    folder = sweeping.folder / "experiments" / LIGHT
-    arguments = {"root": root, "experiment": LIGHT, "WANDB_MODE": "disabled"}
-    sweeping.train("exp.fold=[0,1]", "exp.train.x=10", **arguments)
-    with edited(folder / "shape.py", "return 10 -", "return 11 -"):
-        sweeping.train("exp.fold=[2]", "exp.train.x=10", **arguments)
-    run = counting(root, "light,exp.train.x=10")
-    assert {number: result["scores"]["quality"] for number, result in results(root, run.name).items()} == {
-        0: 9.0,
-        1: 9.0,
-        2: 10.0,
-    }
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    exp = sweeping.python.with_name("exp")
-    environment = sweeping.environment(PROJECT_ROOT=str(root))
-    with edited(folder / "shape.py", "return 10 -", "return 12 -"), edited(folder / "config.yaml", "light", "other"):
-        done = call(exp, "reproduce", run.name, cwd=sweeping.folder, env=environment)
-    assert done.stdout.strip() == "identical"
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-    assert git(sweeping.folder, "worktree", "list").count("\n") == 1
-
-
 # Secrets
 
 
@@ -151,8 +96,7 @@ def dotenv(sweeping: Project) -> Iterator[str]:
 def test_no_secret_is_written(sweeping: Project, root: Path, dotenv: str) -> None:
     """Neither under output/ nor in any object of git: the key of W&B, and what stands in .env."""
     server = {"WANDB_BASE_URL": "http://127.0.0.1:9"}
-    for mode in ("offline", "online"):  # online: no such server
-        sweeping.train("exp.fold=[0,1]", "overwrite=true", root=root, experiment=LIGHT, WANDB_MODE=mode, **server)
+    sweeping.train("exp.fold=[0,1]", root=root, experiment=LIGHT, WANDB_MODE="online", **server)  # no such server
     sweeping.train("-m", "exp.train.x=1,2", root=root, experiment=LIGHT, WANDB_MODE="offline")
     written = [file for file in root.rglob("*") if file.is_file()]
     assert len(written) > 40

@@ -60,36 +60,8 @@ experiment = expkit.Experiment(train, Config, metric=total, distributed=True, ow
 if __name__ == "__main__":
     expkit.main(experiment)
 """
-# Each rank predicts its share of the rows; "gather" in control/: rank 0 gets all of them.
-SHARES = """
-import expkit
-
-
-def mean(oof):
-    return oof["prediction"].mean()
-
-
-def train(exp, fold):
-    import torch.distributed as dist
-
-    if not dist.is_initialized():
-        dist.init_process_group("gloo")
-    _, rows = expkit.split(exp, fold.number, id=range(100))
-    parts = [rows[fold.rank :: fold.world_size].tolist()]
-    if (expkit.project_root() / "control/gather").exists():
-        share, parts = parts[0], [None] * fold.world_size
-        dist.all_gather_object(parts, share)
-    ids = sum(parts, [])
-    fold.save_oof({"id": ids, "prediction": [float(one) for one in ids]})
-    fold.finish()
-
-
-experiment = expkit.Experiment(train, expkit.Config, metric=mean, distributed=True)
-
-if __name__ == "__main__":
-    expkit.main(experiment)
-"""
 CONFIG = "defaults:\n- schema\n- _self_\n- exp: default\n\nexp:\n  name: ranks\n"
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -99,31 +71,35 @@ def cluster(project: Project, network: Project, tmp_path_factory: pytest.TempPat
     links = clean_environment() | {"UV_FIND_LINKS": os.environ["PIP_FIND_LINKS"]}
     call("uv", "pip", "install", "-q", "torch==2.13.0", "--python", made.python, cwd=made.folder, env=links)
     share_bytecode(network.folder, made.folder)
-    for name, text in {"002-ranks": TRAIN, "003-shares": SHARES}.items():
-        folder = made.folder / "experiments" / name
-        folder.mkdir()
-        (folder / "train.py").write_text(text)
-        (folder / "config.yaml").write_text(CONFIG)
+    folder = made.folder / "experiments/002-ranks"
+    folder.mkdir()
+    (folder / "train.py").write_text(TRAIN)
+    (folder / "config.yaml").write_text(CONFIG)
     return made
 
 
-def torchrun(cluster: Project, root: Path, *arguments: str, experiment: str = "002-ranks") -> subprocess.Popen[str]:
-    return torchrun_of(cluster, root, cluster.folder / "experiments" / experiment / "train.py", *arguments)
-
-
-def torchrun_of(cluster: Project, root: Path, script: Path, *arguments: str) -> subprocess.Popen[str]:
+def torchrun(cluster: Project, root: Path, *arguments: str | Path, check: bool = True) -> tuple[str, str]:
+    """What two processes print of a script of experiments/, or of another one."""
     options = ["--nproc_per_node=2", "--standalone"]
     environment = cluster.environment(PROJECT_ROOT=str(root), WANDB_MODE="disabled", OMP_NUM_THREADS="1")
-    pipe = subprocess.PIPE
-    command = [cluster.python.with_name("torchrun"), *options, script, *arguments]
-    return background(*command, env=environment, stdout=pipe, stderr=pipe, text=True, cwd=root)
+    process = background(
+        cluster.python.with_name("torchrun"),
+        *options,
+        *arguments,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cluster.folder / "experiments",
+    )
+    printed, errors = process.communicate(timeout=120)
+    assert (process.returncode == 0) == check, errors
+    return printed, errors
 
 
-@pytest.mark.slow
 def test_both_ranks_train_the_same_fold(cluster: Project, root: Path) -> None:
     """Fold after fold; rank 0 alone writes and prints, and the result is marked with the world size."""
-    printed, errors = (process := torchrun(cluster, root, "exp.fold=[0,1]")).communicate(timeout=120)
-    assert process.returncode == 0, errors
+    printed, _ = torchrun(cluster, root, "002-ranks/train.py", "exp.fold=[0,1]")
     came = {path.name for path in (root / "control").iterdir()}
     assert came == {f"came{fold}-{rank}-2" for fold in (0, 1) for rank in (0, 1)}
     assert "printed by 0" in printed and "printed by 1" not in printed
@@ -132,77 +108,45 @@ def test_both_ranks_train_the_same_fold(cluster: Project, root: Path) -> None:
     assert (row.score, len(row.done)) == (13.0, 2)  # (1 + 2) and (11 + 12)
     run = store.read_run(row.folder)
     assert all(fold.result and "world_size 2" in fold.result["environment"] for fold in run.done.values())
-    again, errors = (process := torchrun(cluster, root, "exp.fold=[0,1]")).communicate(timeout=120)
-    assert process.returncode == 0, errors
+    again, _ = torchrun(cluster, root, "002-ranks/train.py", "exp.fold=[0,1]")
     assert again.count("is done") == 2
 
 
-@pytest.mark.slow
-def test_predictions_that_were_not_gathered_fail(cluster: Project, root: Path) -> None:
-    """Rank 0 has half of the rows: one line; the same training that gathers them is done."""
-    command = ["exp.fold=[0]", "exp.n_folds=2"]
-    _, errors = (process := torchrun(cluster, root, *command, experiment="003-shares")).communicate(timeout=120)
-    assert process.returncode != 0
-    assert "error: fold 0, oof.npz: 25 rows that expkit.split left out are not predicted, such as" in errors
-    (root / "control/gather").touch()
-    _, errors = (process := torchrun(cluster, root, *command, experiment="003-shares")).communicate(timeout=120)
-    assert process.returncode == 0, errors
-    [row] = expkit.read_board()
-    assert (len(row.done), row.rows) == (1, 50)
-
-
-@pytest.mark.slow
 def test_both_ranks_know_what_the_folds_found(cluster: Project, root: Path) -> None:
     """Rank 0 looks and tells; it alone says that there is nothing."""
-    commands = (["exp.fold=[0]"], ["exp.mode=sub"], ["exp.fold=[0,1]"], ["exp.mode=sub"])
-    done = []
-    for arguments in commands:
-        printed, errors = (process := torchrun(cluster, root, "exp.n_folds=2", *arguments)).communicate(timeout=120)
-        done.append((process.returncode, printed, errors))
-    assert [code == 0 for code, *_ in done] == [True, False, True, True], done
-    said = [line for line in done[1][2].splitlines() if "fold.cv" in line]
+    command = ("002-ranks/train.py", "exp.n_folds=2")
+    torchrun(cluster, root, *command, "exp.fold=[0]")
+    _, errors = torchrun(cluster, root, *command, "exp.mode=sub", check=False)
+    said = [line for line in errors.splitlines() if "fold.cv" in line]
     missing = "1 of 2 folds are trained: train all of them first, exp.mode=cv exp.fold=null"
-    assert said == [f"error: fold.cv('total'): {missing}"], done[1][2]
+    assert said == [f"error: fold.cv('total'): {missing}"], errors
+    torchrun(cluster, root, *command, "exp.fold=[0,1]")
+    printed, _ = torchrun(cluster, root, *command, "exp.mode=sub")
     assert [(root / f"control/found{rank}").read_text() for rank in (0, 1)] == ["[3.0, 23.0]"] * 2
-    assert done[3][1].count("printed by") == 1 and "printed by 0" in done[3][1]
+    assert printed.count("printed by") == 1 and "printed by 0" in printed
 
 
-@pytest.mark.slow
 def test_two_runs_in_one_command(cluster: Project, root: Path) -> None:
     """From Python; the processes meet again for the second."""
     script = root / "two.py"
     runs = [f"expkit.run('002-ranks', overrides=['exp.seed={seed}', 'exp.fold=[{seed}]'])" for seed in (0, 1)]
     script.write_text("import expkit\n" + "\n".join(runs))
-    _, errors = (process := torchrun_of(cluster, root, script)).communicate(timeout=120)
-    assert process.returncode == 0, errors
+    torchrun(cluster, root, script)
     assert sorted(row.score for row in expkit.read_board() if row.score) == [3.0, 23.0]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_failure_on_any_rank_ends_all(cluster: Project, root: Path, rank: int) -> None:
+def test_a_failure_on_any_rank_ends_all(cluster: Project, root: Path) -> None:
     """Soon; its error is what rank 0 says and keeps, with its traceback, and not that the connection to it is closed.
 
     The fold before it is kept.
     """
-    (root / f"control/fail{rank}").touch()
-    _, errors = (process := torchrun(cluster, root, "exp.fold=[0,1,2]")).communicate(timeout=120)
-    assert process.returncode != 0
+    (root / "control/fail1").touch()
+    _, errors = torchrun(cluster, root, "002-ranks/train.py", "exp.fold=[0,1,2]", check=False)
     assert "ValueError: planted" in errors
-    said = "rank 1: ValueError: planted" if rank == 1 else "ValueError: planted"
-    assert rank == 0 or f"error: {said}\n" in errors, errors
+    said = "rank 1: ValueError: planted"
+    assert f"error: {said}\n" in errors, errors
     [row] = expkit.read_board()
     assert (row.score, len(row.done), row.failure) == (3.0, 1, said)
     log = (row.folder / "fold1" / store.LOG).read_text()
     assert 'raise ValueError("planted")' in log
     assert not list((root / "control").glob("came2*"))
-
-
-@pytest.mark.slow
-def test_an_experiment_that_is_not_prepared(cluster: Project, root: Path) -> None:
-    """One line at once, and nothing is written."""
-    process = torchrun(cluster, root, "exp.fold=[0,1]", experiment="001-baseline")
-    printed, errors = process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert "error: 2 processes train together (torchrun, srun), and this experiment is not prepared" in errors
-    assert "CV " not in printed and not (root / "output").exists()

@@ -3,53 +3,37 @@
 from __future__ import annotations
 
 import json
-import shutil
-import socket
-import subprocess
-import time
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from conftest import Project, call
-from experiments import NETS, NETS_CONFIG
-from helpers import results, start
-from light import CONFIG, wait_for
+from conftest import Completed, Project, call, clean_environment
+from helpers import results
+
+from expkit import project as expkit_project
 
 QUICK = "exp.train.epoch=2"
-SLOW = "exp.train.epoch=150"  # some seconds per fold
-BASELINE = "output/001-baseline"
 KEY = "0123456789" * 4
 
 
-def inspect(project: Project, run: Path) -> dict[str, Any]:
-    """An offline run, as W&B's own reader sees it."""
-    reader = [project.python.with_name("wandb"), "leet", "inspect", "--summary", "--json"]
-    content: dict[str, Any] = json.loads(call(*reader, run, cwd=run, env=project.environment()).stdout)
-    return content
-
-
-def logged(project: Project, run: Path) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """The axis of each metric, and the points without what W&B adds, of an offline run, as W&B's own reader sees it."""
-    reader = [project.python.with_name("wandb"), "leet", "inspect", "--json"]
-    records = map(json.loads, call(*reader, run, cwd=run, env=project.environment()).stdout.splitlines())
-    axes, points = {}, []
-    for record in records:
-        if record["type"] == "metric":
-            axes[record["metric"]["name"]] = record["metric"]["step_metric"]
-        elif record["type"] == "history":
-            points.append({name: value for name, value in record["history"]["item"].items() if name[:1] != "_"})
-    return axes, points
+def inspect(run: Path, home: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """A summary of an offline run, and the points without what W&B adds, as W&B's own reader sees them."""
+    reader = [Path(sys.executable).with_name("wandb"), "leet", "inspect", "--json"]
+    environment = clean_environment() | {"HOME": str(home)}
+    summary: dict[str, Any] = json.loads(call(*reader, "--summary", run, cwd=run, env=environment).stdout)
+    records = map(json.loads, call(*reader, run, cwd=run, env=environment).stdout.splitlines())
+    rows = [record["history"]["item"] for record in records if record["type"] == "history"]
+    return summary, [{name: value for name, value in row.items() if name[:1] != "_"} for row in rows]
 
 
 def offline_runs(root: Path) -> list[Path]:
     return sorted((root / "output/wandb").glob("offline-run-*"))
-
-
-def epochs(history: Path) -> int:
-    return len(history.read_text().splitlines()) - 1 if history.exists() else 0
 
 
 def test_offline_without_an_account(project: Project, tmp_path: Path) -> None:
@@ -59,181 +43,15 @@ def test_offline_without_an_account(project: Project, tmp_path: Path) -> None:
     assert len(offline_runs(tmp_path)) == 2
     folds = results(tmp_path, f"001-larger-lr,{QUICK}", "001-baseline")
     for run, (fold, result) in zip(offline_runs(tmp_path), sorted(folds.items()), strict=True):
-        seen = inspect(project, run)
+        seen, points = inspect(run, project.home)
         text = json.dumps(seen)
         assert f"001-baseline/001-larger-lr,{QUICK}/fold{fold}" in text
         assert '"digits"' in text, "the project of the answers"
         assert seen["summary"]["score"] == pytest.approx(result["scores"]["accuracy"])
-        assert seen["summary"]["epoch"] == 2
-        assert seen["step"] == 1, "a point per epoch"
+        assert [point["epoch"] for point in points] == [1, 2] and seen["summary"]["epoch"] == 2
         assert "0.003" in text and "learning_rate" in text
         about = ("001-baseline", f"001-larger-lr,{QUICK}", fold)
         assert tuple(seen["config"][key] for key in ("experiment", "run", "fold")) == about
-
-
-def test_the_choice_of_a_model_and_a_training_on_all_rows(sweeping: Project, root: Path) -> None:
-    """W&B can group by them."""
-    folder = sweeping.folder / "experiments/004-nets"
-    folder.mkdir()
-    for name, text in {".gitignore": "*\n", "train.py": NETS, "config.yaml": NETS_CONFIG}.items():
-        (folder / name).write_text(text)
-    for arguments in (["model=wide", "exp.fold=[3]"], ["exp.mode=sub"]):
-        sweeping.train(*arguments, root=root, experiment="004-nets", check=False, WANDB_MODE="offline")
-        time.sleep(1.1)  # the folder of a W&B run is named by the second
-    found = [inspect(sweeping, run)["config"] for run in offline_runs(root)]
-    assert [(one["fold"], one["choices"]) for one in found] == [(3, {"model": "wide"}), ("full", {"model": "deep"})]
-    assert found[0]["model"] == {"units": 8} and found[0]["experiment"] == "004-nets"
-
-
-# What is logged is in control/rows: a row a line, or "checkpoint", or "stop".
-ROWS = """
-import json
-
-import expkit
-
-
-def quality(oof):
-    return oof["prediction"].mean()
-
-
-def train(exp, fold):
-    lines = (expkit.project_root() / "control/rows").read_text().splitlines()
-    for line in lines[int(fold.checkpoint.file.read_text()) if fold.checkpoint.file else 0 :]:
-        if line == "stop":
-            (expkit.project_root() / "control/rows").write_text("\\n".join(lines).replace("stop", "null"))
-            raise KeyboardInterrupt
-        elif line == "checkpoint":
-            fold.checkpoint.save(lambda file: file.write_text(str(lines.index(line) + 1)))
-        elif line != "null":
-            fold.log(json.loads(line))
-    fold.save_oof({"id": [1], "prediction": [0.5]})
-    fold.finish(**json.loads((expkit.project_root() / "control/values").read_text()))
-
-
-experiment = expkit.Experiment(train, expkit.Config, metric=quality, greater_is_better=True, own_split=True)
-
-if __name__ == "__main__":
-    expkit.main(experiment)
-"""
-
-
-def log_rows(
-    project: Project, root: Path, *rows: dict[str, Any] | str, values: dict[str, Any] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Train a fold that logs these rows, offline."""
-    folder = project.folder / "experiments/003-rows"
-    folder.mkdir(exist_ok=True)
-    (folder / ".gitignore").write_text("*\n")
-    (folder / "train.py").write_text(ROWS.lstrip())
-    (folder / "config.yaml").write_text(f"{CONFIG.lstrip()}  seed: 0\n")
-    (root / "control/rows").write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
-    (root / "control/values").write_text(json.dumps(values or {}))
-    arguments: dict[str, Any] = {"root": root, "experiment": "003-rows", "check": False, "WANDB_MODE": "offline"}
-    done = project.train("exp.fold=[0]", **arguments)
-    if "stop" in rows:
-        assert done.returncode == 130, done.stderr
-        time.sleep(1.1)  # the folder of a W&B run is named by the second
-        done = project.train("exp.fold=[0]", **arguments)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def test_each_metric_has_its_own_axis(sweeping: Project, root: Path) -> None:
-    """The one it was first logged over; over the other one it has another name, and no point is lost."""
-    rows = [
-        {"step": 1, "loss": 0.5, "rate": 0.1},
-        {"step": 2, "loss": 0.4, "rate": 0.1},
-        {"epoch": 1, "loss": 0.45, "accuracy": 0.7},
-        {"test": 0.9},
-        {"step": 3, "loss": 0.3, "accuracy": 0.8},
-        {"epoch": 2, "step": 3, "test": 0.8},
-    ]
-    log_rows(sweeping, root, *rows)
-    [run] = offline_runs(root)
-    axes, points = logged(sweeping, run)
-    assert axes == {
-        "loss": "step",
-        "rate": "step",
-        "loss_epoch": "epoch",
-        "accuracy": "epoch",
-        "accuracy_step": "step",
-        "test_epoch": "epoch",
-    }
-    assert points == [
-        {"step": 1, "loss": 0.5, "rate": 0.1},
-        {"step": 2, "loss": 0.4, "rate": 0.1},
-        {"epoch": 1, "loss_epoch": 0.45, "accuracy": 0.7},
-        {"test": 0.9},
-        {"step": 3, "loss": 0.3, "accuracy_step": 0.8},
-        {"epoch": 2, "step": 3, "test_epoch": 0.8},
-    ]
-    file = next((root / "output/003-rows").glob("*/fold0")) / "history.csv"
-    assert file.read_text().splitlines()[:4] == [
-        "step,loss,rate,epoch,accuracy,test",
-        "1,0.5,0.1,,,",
-        "2,0.4,0.1,,,",
-        ",0.45,,1,0.7,",
-    ], "on the disk the names stay as they are"
-
-
-def test_a_fold_that_goes_on_keeps_its_axes(sweeping: Project, root: Path) -> None:
-    """Also when what comes first now came second then."""
-    before = [{"step": 1, "loss": 0.5}, {"epoch": 1, "loss": 0.4}, "checkpoint"]
-    log_rows(sweeping, root, *before, "stop", {"epoch": 2, "loss": 0.3}, {"step": 2, "loss": 0.2})
-    [run] = offline_runs(root)
-    axes, points = logged(sweeping, run)
-    assert axes == {"loss": "step", "loss_epoch": "epoch"}
-    assert points == [
-        {"step": 1, "loss": 0.5},
-        {"epoch": 1, "loss_epoch": 0.4},
-        {"epoch": 2, "loss_epoch": 0.3},
-        {"step": 2, "loss": 0.2},
-    ]
-
-
-def test_a_name_that_wandb_refuses_costs_its_values(sweeping: Project, root: Path) -> None:
-    """A name is W&B's own, or stands for any: one line says which, and the rest of its row goes on."""
-    odd = {"": 1.0, "_step": 7, "_timestamp": 1, "a*": 2.0, "a*b": 3.0}
-    fine = {"half \ud800": 1, "dot.ted": 1, "slash/ed": 1, "text": "x" * 1_000_000, "huge": 2**70, "損失": 0.5}
-    values = {"_runtime": 3, "half \ud800": 1, "table": {"1": 2}, "best_epoch": 2}
-    rows = [{"epoch": epoch, "loss": 0.5} | odd | fine for epoch in (1, 2)]
-    done = log_rows(sweeping, root, *rows, values=values)
-    [run] = offline_runs(root)
-    axes, points = logged(sweeping, run)
-    expected = {"epoch", "loss", *fine} - {"half \ud800"} | {"half �"}
-    assert [set(point) for point in points] == [expected, expected]
-    assert axes == dict.fromkeys(expected - {"epoch"}, "epoch")
-    summary = inspect(sweeping, run)["summary"]
-    assert summary["best_epoch"] == 2 and summary["score"] == 0.5 and summary["table"] == {"1": 2}
-    assert [line for line in done.stderr.splitlines() if "W&B" in line] == [
-        f"warning: W&B does not take the name {name!r}; its values are kept only on the disk"
-        for name in ("", "_step", "_timestamp", "a*", "a*b", "_runtime")
-    ]
-    history = next((root / "output/003-rows").glob("*/fold0")) / "history.csv"
-    assert history.read_text().splitlines()[0] == ",".join(["epoch", "loss", *odd, *fine]).replace("\ud800", "�")
-
-
-# A W&B run that ends behind our back.
-ENDED = """
-from expkit.tracking import Tracking
-tracker = Tracking("002-light", "light", {}, debug=False).start(0, "0a1b2c3d", [])
-tracker.log({"epoch": 1, "loss": 0.5}, "epoch")
-tracker.run.finish()
-tracker.log({"epoch": 2, "loss": 0.5}, "epoch")
-tracker.log({"epoch": 3, "loss": 0.5}, "epoch")
-tracker.finish(failed=False)
-print(tracker.run, "trained")
-"""
-
-
-def test_a_run_that_wandb_has_ended(project: Project, root: Path) -> None:
-    """One line, and there is no W&B any more."""
-    environment = project.environment(PROJECT_ROOT=str(root), WANDB_MODE="offline")
-    done = call(project.python, "-c", ENDED, cwd=root, env=environment)
-    [run] = offline_runs(root)
-    assert logged(project, run)[1] == [{"epoch": 1, "loss": 0.5}]
-    assert [line.partition("(")[0] for line in done.stderr.splitlines() if "W&B" in line] == ["warning: W&B failed "]
-    assert done.stdout.endswith("None trained\n")
 
 
 def test_wandb_mode_disabled(project: Project, tmp_path: Path) -> None:
@@ -241,70 +59,6 @@ def test_wandb_mode_disabled(project: Project, tmp_path: Path) -> None:
     done = project.train(QUICK, root=tmp_path, WANDB_MODE="disabled", PYTHONPROFILEIMPORTTIME="1")
     assert not (tmp_path / "output/wandb").exists()
     assert "wandb" not in {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-
-
-@pytest.fixture
-def silent_server() -> Iterator[str]:
-    """The address of a server that accepts connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", [{}, {"WANDB_MODE": "online"}], ids=["key", "online"])
-def test_an_unreachable_server_costs_one_wait(
-    project: Project, tmp_path: Path, silent_server: str, mode: dict[str, str]
-) -> None:
-    """The training finishes with a warning, within 30 s of extra waiting for all folds together."""
-    root = tmp_path / "plain"
-    root.mkdir()
-    begin = time.monotonic()
-    project.train(QUICK, "exp.fold=[0,1,2]", root=root)
-    plain = time.monotonic() - begin
-
-    begin = time.monotonic()
-    server = {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": silent_server} | mode
-    done = project.train(QUICK, "exp.fold=[0,1,2]", root=tmp_path, **server)
-    assert time.monotonic() - begin < plain + 30
-    assert "warning: W&B" in done.stderr
-    assert "3/5 folds" in done.stdout
-    assert len(offline_runs(tmp_path)) == 3
-
-
-@pytest.mark.slow
-def test_online_without_a_key_goes_on_offline(project: Project, tmp_path: Path) -> None:
-    done = project.train(QUICK, root=tmp_path, WANDB_MODE="online")
-    assert "warning: WANDB_MODE is online, but there is no key" in done.stderr
-    assert len(offline_runs(tmp_path)) == 1
-
-
-@pytest.mark.slow
-def test_wandb_may_fail_in_the_middle(project: Project, tmp_path: Path) -> None:
-    """Its service killed: a warning, and the next fold has a W&B run again."""
-    process = start(project, tmp_path, "exp.fold=[0,1]", SLOW, experiment="001-baseline", WANDB_MODE="offline")
-    history = tmp_path / BASELINE / f"baseline,{SLOW}/fold0/history.csv"
-    wait_for(lambda: epochs(history) > 1, process)
-    services = [child for child in psutil.Process(process.pid).children(recursive=True) if "wandb" in child.name()]
-    assert services
-    for service in services:
-        service.kill()
-    printed, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert errors.count("warning: W&B failed") == 1
-    assert "Traceback" not in errors
-    assert "2/5 folds" in printed
-    assert len(offline_runs(tmp_path)) == 2
-    assert epochs(history) == 150
-
-
-@pytest.mark.slow
-def test_wandb_folder_may_vanish(project: Project, tmp_path: Path) -> None:
-    process = start(project, tmp_path, "exp.fold=[0,1]", SLOW, experiment="001-baseline", WANDB_MODE="offline")
-    wait_for(lambda: epochs(tmp_path / BASELINE / f"baseline,{SLOW}/fold0/history.csv") > 1, process)
-    shutil.rmtree(tmp_path / "output/wandb")
-    printed, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert "2/5 folds" in printed
 
 
 def test_dotenv_is_read_and_the_environment_overrides_it(sweeping: Project, tmp_path: Path) -> None:
@@ -319,3 +73,110 @@ def test_dotenv_is_read_and_the_environment_overrides_it(sweeping: Project, tmp_
         assert call("git", "status", "--porcelain", cwd=sweeping.folder).stdout == ""
     finally:
         dotenv.unlink()
+
+
+# W&B itself, without a training: the W&B runs of two folds, from their start to their end
+
+FOLDS = """
+import os, shutil, sys, time
+
+import psutil
+
+from expkit.tracking import Tracking
+
+fine = {"half \\ud800": 1, "dot.ted": 1, "slash/ed": 1, "text": "x" * 1_000_000, "huge": 2**70, "損失": 0.5}
+begin = time.monotonic()
+tracking = Tracking("002-light", "light", {"seed": 1}, debug=False)
+for fold in (0, 1):
+    tracker = tracking.start(fold, "0a1b2c3d", [])
+    tracker.log({"epoch": 1, "loss": 0.5} | fine, "epoch")
+    if fold == 0 and sys.argv[1] == "killed":
+        services = [one for one in psutil.Process().children(recursive=True) if "wandb" in one.name()]
+        assert services
+        for service in services:
+            service.kill()
+    elif fold == 0 and sys.argv[1] == "vanished":
+        shutil.rmtree(os.environ["PROJECT_ROOT"] + "/output/wandb")
+    tracker.log({"epoch": 2, "loss": 0.5} | fine, "epoch")
+    tracker.summarize({"score": 1.0, "table": {"1": 2}})
+    tracker.finish(failed=False)
+print("trained in", int(time.monotonic() - begin), "s")
+"""
+NONSENSE = ["WANDB_BASE_URL=garbage", "WANDB_MODE=garbage", "WANDB_DIR=/proc/nothing", "WANDB_API_KEY=short"]
+SERVERS = ["403", "nonsense", "silent"]
+HARMED = ["", "killed", "vanished"]
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A server that is no W&B."""
+
+    behaviour = "500"
+
+    def do_POST(self) -> None:
+        if self.behaviour.isdecimal():
+            self.send_error(int(self.behaviour))
+        elif self.behaviour == "nonsense":
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"\x00\xff{{{ no json" * 100)
+        else:
+            threading.Event().wait(100)
+
+    do_GET = do_PUT = do_POST
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextmanager
+def served(behaviour: str) -> Iterator[str]:
+    """The address of a server that behaves so."""
+    handler = type("Handler", (Answers,), {"behaviour": behaviour})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads, server.block_on_close = True, False
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def tried(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[dict[str, tuple[Path, Future[Completed]]]]:
+    """What the script does in each case, and its PROJECT_ROOT: several at once, as it waits most of the time."""
+
+    def run(case: str, root: Path) -> Completed:
+        variables = {"HOME": str(home), "PROJECT_ROOT": str(root), "EXPKIT_ROOT": str(expkit_project.code_root())}
+        variables |= {"WANDB_MODE": "offline"} if case in HARMED else {"WANDB_API_KEY": KEY}
+        with ExitStack() as stack:
+            if case in SERVERS:
+                variables["WANDB_BASE_URL"] = stack.enter_context(served(case))
+            elif "=" in case:
+                name, _, value = case.partition("=")
+                variables[name] = value
+            command = [sys.executable, "-c", FOLDS, case]
+            return call(*command, cwd=root, env=clean_environment() | variables, check=False)
+
+    with ThreadPoolExecutor(4) as pool:
+        roots = {case: tmp_path_factory.mktemp("root") for case in (*HARMED, *NONSENSE, *SERVERS)}
+        yield {case: (root, pool.submit(run, case, root)) for case, root in roots.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [*NONSENSE, *SERVERS, *HARMED])
+def test_wandb_is_never_in_the_way(tried: Any, home: Path, case: str) -> None:
+    """Whatever its variables say and its server and its service do: both folds are trained, after one wait at most."""
+    root, future = tried[case]
+    done = future.result()
+    assert done.returncode == 0 and "trained" in done.stdout and "Traceback" not in done.stderr, done.stderr
+    if case in SERVERS:
+        assert "warning: W&B" in done.stderr
+        assert len(offline_runs(root)) == 2
+        assert int(done.stdout.split()[-2]) < 45, "30 seconds, and what a busy machine takes"
+    elif case == "killed":
+        assert done.stderr.count("warning: W&B failed") == 1 and len(offline_runs(root)) == 2
+    elif case == "":
+        assert "W&B" not in done.stderr
+        for run in offline_runs(root):
+            summary, points = inspect(run, home)
+            named = {"epoch", "loss", "half �", "dot.ted", "slash/ed", "text", "huge", "損失"}
+            assert [point.keys() for point in points] == [named, named]
+            assert summary["summary"]["score"] == 1.0 and summary["summary"]["table"] == {"1": 2}

@@ -10,13 +10,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 from conftest import Project, background, call, clean_environment
-from experiments import own_experiment
-from helpers import counting, results
+from experiments import WALK, own_experiment
+from helpers import counting, load, results
 from light import wait_for
 from wandb_server import KEY, Run, Server, serve
 
@@ -24,63 +23,21 @@ from expkit import project
 
 FAST = {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds; W&B sends what has come every 15
 OFFLINE = {"WANDB_MODE": "offline"}
-SLOW = {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "100"}
 
-# It logs steps, epochs, and a page of its own. control/gate has the epoch after which it waits until the file is gone;
-# control/fail the one after which it fails.
-TRAIN = """
-from dataclasses import dataclass, field
-
+FAILS = """
 import expkit
 
 
-@dataclass
-class TrainConfig:
-    epochs: int = 12
-    every: int = 5  # epochs from checkpoint to checkpoint
-
-
-@dataclass
-class ExpConfig(expkit.ExpConfig):
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-
-@dataclass
-class Config(expkit.Config):
-    exp: ExpConfig = field(default_factory=ExpConfig)
-
-
-def mean(oof):
-    return oof["prediction"].mean()
-
-
 def train(exp, fold):
-    import time
+    import wandb
 
-    control = expkit.project_root() / "control"
-    first = int(fold.checkpoint.file.read_text()) + 1 if fold.checkpoint.file else 1
-    for epoch in range(first, exp.train.epochs + 1):
-        late = {"late": epoch} if epoch > 7 else {}
-        fold.log({"step": 10 * epoch, "loss": 2 / epoch})
-        fold.log({"epoch": epoch, "loss": 1 / epoch, "started": first} | late)
-        if epoch == 1 and fold.wandb is not None:
-            import wandb
-
-            fold.wandb.log({"page": wandb.Html(f"<p>fold {fold.number}</p>")})
-        if epoch % exp.train.every == 0:
-            fold.checkpoint.save(lambda file: file.write_text(str(epoch)))
-        for name in ("gate", "fail"):
-            if (control / name).exists() and int((control / name).read_text()) == epoch:
-                (control / "here").touch()
-                while (control / "gate").exists():
-                    time.sleep(0.01)
-                if name == "fail":
-                    raise ValueError("planted")
-    fold.save_oof({"id": [fold.number], "prediction": [0.5]})
-    fold.finish(best_epoch=3)
+    fold.log({"step": 10, "loss": 2})
+    fold.log({"epoch": 1, "loss": 1})
+    fold.wandb.log({"page": wandb.Html("<p>of the training</p>")})
+    raise ValueError("planted")
 
 
-experiment = expkit.Experiment(train, Config, metric=mean, greater_is_better=True, own_split=True)
+experiment = expkit.Experiment(train, expkit.Config, metric=max)
 """
 
 
@@ -96,18 +53,13 @@ class Training:
     """Fold 0 of an experiment, in processes of its own."""
 
     def __init__(self, name: str, root: Path, home: Path) -> None:
-        self.name, self.root = name, root
-        self.code = "import sys; import expkit\n"
-        self.train = f"expkit.run({name!r}, overrides=sys.argv[1:])"
-        self.environment = clean_environment() | {
-            "HOME": str(home),
-            "PROJECT_ROOT": str(root),
-            "EXPKIT_ROOT": str(project.code_root()),
-        }
+        self.name, self.root, self.before = name, root, ""
+        own = {"HOME": str(home), "PROJECT_ROOT": str(root), "EXPKIT_ROOT": str(project.code_root())}
+        self.environment = clean_environment() | own
 
     def start(self, *overrides: str, **variables: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", self.code + self.train, "exp.fold=[0]", *overrides]
-        pipe = subprocess.PIPE
+        code = f"import sys; import expkit; {self.before}; expkit.run({self.name!r}, overrides=sys.argv[1:])"
+        command, pipe = [sys.executable, "-c", code, "exp.fold=[0]", *overrides], subprocess.PIPE
         return background(*command, env=self.environment | variables, stdout=pipe, stderr=pipe, text=True)
 
     def run(self, *overrides: str, **variables: str) -> None:
@@ -153,48 +105,32 @@ class Training:
         done = call(*command, cwd=self.root, env=self.environment | server.environment)
         return done.stdout + done.stderr
 
-    def history(self) -> list[dict[str, float]]:
-        """What W&B is to hold of history.csv: over the other axis, a metric has another name."""
-        rows = read_history(counting(self.root, experiment=self.name) / "fold0/history.csv")
-        return [
-            {"loss_epoch" if "epoch" in row and name == "loss" else name: value for name, value in row.items()}
-            for row in rows
-        ]
+    def is_whole(self, run: Run, fold: int = 0, before: int = 0) -> bool:
+        """Whether W&B has each row of 12 epochs, in their order, and the score, and the end.
+
+        Args:
+            before: epochs that an interrupted process has sent, and that are sent again.
+        """
+        folder = counting(self.root, experiment=self.name) / f"fold{fold}"
+        history = read_history(folder / "history.csv")
+        assert [row["epoch"] for row in run.rows()] == [*range(1, before + 1), *range(1, 13)]
+        assert run.rows()[before:] == history
+        assert run.steps == list(range(len(run.steps)))
+        assert run.axes == {"mean": "epoch", "spread": "epoch"}
+        assert run.exit_code == 0
+        assert run.summary["score"] == load(folder / "result.json")["scores"]["position"]
+        return True
 
 
 @pytest.fixture
 def training(root: Path, home: Path) -> Iterator[Training]:
-    with own_experiment({"train.py": TRAIN}) as folder:
+    with own_experiment({"train.py": WALK}) as folder:
         yield Training(folder.name, root, home)
 
 
 def read_history(file: Path) -> list[dict[str, float]]:
     with open(file, newline="") as stream:
         return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(stream)]
-
-
-AXES = {"loss": "step", "loss_epoch": "epoch", "started": "epoch", "late": "epoch"}
-
-
-def points(run: Run) -> list[dict[str, Any]]:
-    """What `fold.log` has brought to W&B."""
-    return [row for row in run.rows() if "page" not in row]
-
-
-def is_whole(run: Run, before: int = 0) -> bool:
-    """Whether it has each row of 12 epochs, in their order, after those of `before` epochs; has ended well; the score.
-
-    Args:
-        before: epochs that an interrupted process has sent, and that are sent again.
-    """
-    epochs = [*range(1, before + 1), *range(1, 13)]
-    assert [row["epoch"] for row in points(run) if "epoch" in row] == epochs
-    assert [row["step"] for row in points(run) if "step" in row] == [10 * epoch for epoch in epochs]
-    assert len(points(run)) == 2 * len(epochs)
-    assert run.axes == AXES
-    assert run.exit_code == 0
-    assert run.summary["score"] == 0.5 and run.summary["epoch"] == 12
-    return True
 
 
 def test_a_training_of_two_folds(project: Project, root: Path, server: Server) -> None:
@@ -226,93 +162,58 @@ def test_a_training_of_two_folds(project: Project, root: Path, server: Server) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", ["all", "nothing"])
-def test_a_killed_fold_goes_on_online(training: Training, server: Server, sent: str) -> None:
-    """One W&B run, with each row: also those that had not left the machine, and those after the checkpoint."""
-    process = training.until(8, **server.environment, **(FAST if sent == "all" else SLOW))
-    if sent == "all":
-        wait_for(lambda: any(len(points(run)) == 16 for run in server.runs.values()), process)
+def test_a_killed_fold_goes_on_online(training: Training, server: Server) -> None:
+    """One W&B run, with each row, those after the checkpoint too: what was sent is sent again.
+
+    Without a checkpoint, as with overwrite=true, it is another W&B run.
+    """
+    process = training.until(8, **server.environment, **FAST)
+    wait_for(lambda: any(len(run.rows()) == 8 for run in server.runs.values()), process)
     training.kill(process)
     [run] = server.runs.values()
-    assert len(points(run)) == (16 if sent == "all" else 0)
-    assert run.exit_code is None
+    assert len(run.rows()) == 8 and run.exit_code is None
     training.run(**server.environment)
     assert len(server.runs) == 1 and run.starts == 2
-    assert is_whole(run, before=8 if sent == "all" else 0)
-    assert run.steps == list(range(len(run.steps)))
-    assert points(run)[-24:] == training.history()
+    assert training.is_whole(run, before=8)
+    training.run("overwrite=true", **server.environment)
+    [_, other] = server.runs.values()
+    assert training.is_whole(other) and other.starts == 1
+    assert run.id.partition("-")[0] != other.id.partition("-")[0], "the version of the run"
 
 
 @pytest.mark.slow
 def test_an_interrupted_fold_goes_on_offline(training: Training, server: Server) -> None:
-    """`wandb sync` makes one W&B run of what three kills and one Ctrl-C have left, with each row once."""
+    """`wandb sync` makes one W&B run of what a kill and a Ctrl-C have left, with each row once."""
     training.kill(training.until(6, **OFFLINE))
-    training.kill(training.until(7, **OFFLINE))
     training.stop(training.until(8, **OFFLINE))
-    training.kill(training.until(9, **OFFLINE))
     training.run(**OFFLINE)
     assert "ERROR" not in training.sync(server, "wandb/offline-run-*")
     [run] = server.runs.values()
-    assert is_whole(run) and points(run) == training.history()
-    assert len(list((training.root / "output/wandb").glob("interrupted-offline-run-*"))) == 4
+    assert training.is_whole(run)
+    assert len(list((training.root / "output/wandb").glob("interrupted-offline-run-*"))) == 2
     training.sync(server, "wandb/offline-run-*")
     assert run.starts == 1, "what is uploaded is not uploaded again"
 
 
-@pytest.mark.slow
-def test_offline_first_then_online(training: Training, server: Server) -> None:
-    """All rows come from this machine then, and `wandb sync` has nothing to add."""
-    training.stop(training.until(6, **OFFLINE))
-    training.run(**server.environment)
-    [run] = server.runs.values()
-    assert points(run) == training.history()
-    assert is_whole(run)
-    assert not list((training.root / "output/wandb").glob("offline-run-*"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("mode", ["online", "offline"])
-def test_a_training_that_begins_again_is_another_wandb_run(training: Training, server: Server, mode: str) -> None:
-    """Without a checkpoint, and with overwrite=true: no rows of one training among those of another."""
-    variables = server.environment | {"WANDB_MODE": mode}
-    training.kill(training.until(4, **variables, **FAST))
-    training.run(**variables)
-    training.run("overwrite=true", **variables)
-    if mode == "offline":
-        assert "ERROR" not in training.sync(server, "wandb/offline-run-*")
-    *killed, second, third = server.runs.values()
-    assert len(killed) == (mode == "online"), "what a killed process leaves offline cannot be uploaded"
-    assert is_whole(second) and is_whole(third)
-    assert second.starts == third.starts == 1
-    versions = [run.id.partition("-")[0] for run in (*killed, second, third)]
-    assert versions[-1] != versions[-2] == versions[0]
-
-
-def test_a_fold_that_fails(training: Training, server: Server) -> None:
+def test_a_fold_that_fails(root: Path, home: Path, server: Server) -> None:
     """It is at the server, as failed, with what it has logged, files too."""
-    (training.root / "control/fail").write_text("2")
-    process = training.start(**server.environment)
-    assert "planted" in process.communicate()[1] and process.returncode == 1
+    with own_experiment({"train.py": FAILS}) as folder:
+        process = Training(folder.name, root, home).start(**server.environment)
+        assert "planted" in process.communicate()[1] and process.returncode == 1
     [run] = server.runs.values()
-    assert run.exit_code == 1
-    assert points(run) == [
-        {"step": 10, "loss": 2},
-        {"epoch": 1, "loss_epoch": 1, "started": 1},
-        {"step": 20, "loss": 1},
-        {"epoch": 2, "loss_epoch": 0.5, "started": 1},
-    ]
-    assert run.axes == {name: axis for name, axis in AXES.items() if name != "late"}
-    assert "score" not in run.summary
+    assert run.exit_code == 1 and "score" not in run.summary
+    assert [row for row in run.rows() if "page" not in row] == [{"step": 10, "loss": 2}, {"epoch": 1, "loss_epoch": 1}]
+    assert run.axes == {"loss": "step", "loss_epoch": "epoch"}
     [page] = [content for name, content in run.files.items() if name.startswith("media/html/page")]
-    assert b"fold 0" in page, "what the training logs through fold.wandb"
+    assert b"of the training" in page, "what the training logs through fold.wandb"
 
 
 @pytest.mark.slow
 def test_a_server_that_goes_away(training: Training, server: Server) -> None:
     """The training ends well; the line that is printed brings to another server what the first has not got."""
-    training.code += "from expkit import tracking; tracking.FINISH_TIMEOUT = 5\n"
+    training.before = "from expkit import tracking; tracking.FINISH_TIMEOUT = 5"
     process = training.until(4, "exp.fold=[0,1]", **server.environment, **FAST)
-    wait_for(lambda: any(len(points(run)) == 8 for run in server.runs.values()), process)
+    wait_for(lambda: any(len(run.rows()) == 4 for run in server.runs.values()), process)
     server.die()
     training.open()
     printed, errors = process.communicate()
@@ -320,11 +221,11 @@ def test_a_server_that_goes_away(training: Training, server: Server) -> None:
     assert "2/5 folds" in printed and "Traceback" not in errors
     [arguments] = re.findall(r"upload it later with `uv run wandb sync (.*)`", errors)
     [run] = server.runs.values()
-    assert len(points(run)) == 8 and run.exit_code is None
+    assert len(run.rows()) == 4 and run.exit_code is None
     with serve(server.runs) as other:
         *options, path = arguments.split()
         training.sync(other, *options, str(Path(path).resolve()))  # it may be relative to where the training ran
-        assert is_whole(run)
+        assert training.is_whole(run)
         training.sync(other, "wandb/offline-run-*")
         [_, fold1] = other.runs.values()
-        assert is_whole(fold1)
+        assert training.is_whole(fold1, fold=1)

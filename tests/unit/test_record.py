@@ -7,7 +7,6 @@ do not give without a mark. Nothing that is read is executed.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from damage import SPECIAL, at_once, make_special, mutate, remove, replace, unprivileged
+from damage import SPECIAL, at_once, make_special, mutate, remove, replace, sealed, unprivileged
 from experiments import own_experiment
 from light import LIGHT
 from typer.main import get_command
@@ -253,7 +252,7 @@ def damaged(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
 PER_TEST = 250
 
 
-@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, 13))])
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, 5))])
 def test_damaged_and_foreign_results(sample: Path, damaged: Callable[[], Path], part: int) -> None:
     """Whatever has happened to the files: no traceback, no hang, and no other number without a mark."""
     reader = Reader(sample)
@@ -278,13 +277,13 @@ def special(sample: Path) -> list[tuple[str, str]]:
     return [(place, kind) for place in places.values() for kind in SPECIAL]
 
 
-@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, 5))])
+@pytest.mark.parametrize("part", [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, 3))])
 def test_what_is_no_file(sample: Path, damaged: Callable[[], Path], part: int) -> None:
     """A pipe, a device, a link in a circle, something huge or unreadable hides nothing else, and stops nobody."""
     reader = Reader(sample)
     chosen = special(sample)
     assert len(chosen) > 200
-    for place, kind in chosen[part - 1 :: 4] if part else chosen[::7]:
+    for place, kind in chosen[part - 1 :: 2] if part else chosen[::12]:
         root = damaged()
         make_special(kind, root / place)
         try:
@@ -305,9 +304,7 @@ def test_what_is_no_file(sample: Path, damaged: Callable[[], Path], part: int) -
 def reseal(file: Path, **changes: Any) -> None:
     """Edit a file of ours as someone does who knows the seal."""
     content = {key: value for key, value in json.loads(file.read_text()).items() if key != "checksum"} | changes
-    text = json.dumps(content, indent=2)
-    checksum = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    replace(file, f'{text[:-2]},\n  "checksum": "{checksum}"\n}}\n'.encode())
+    replace(file, sealed(json.dumps(content, indent=2)))
 
 
 @pytest.fixture
@@ -327,7 +324,7 @@ class Trap:
 
 
 def test_a_planted_pickle_is_not_loaded(sample: Path, run_of: Path, root: Path) -> None:
-    pickled = pickle.dumps(Trap())
+    pickled, reader = pickle.dumps(Trap()), Reader(sample)
     for plant in (
         lambda file: file.write_bytes(pickled),
         lambda file: np.savez(file.open("wb"), id=np.array([Trap()], dtype=object)),
@@ -344,7 +341,7 @@ def test_a_planted_pickle_is_not_loaded(sample: Path, run_of: Path, root: Path) 
                 os.replace(run_of / "copy", result)
                 listed = json.loads(result.read_text())["files"]
                 reseal(result, fold=1, files=listed | {name: [about.st_size, about.st_mtime_ns, None]})
-            Reader(sample).read(is_forged=True)
+            reader.read(is_forged=True, count=12)
             with pytest.raises((expkit.Error, ValueError)):
                 expkit.load_model("light,exp.train.x=3", 1)
     assert not (root / "pwned").exists()
@@ -385,19 +382,3 @@ def test_reproduce_starts_only_what_is_an_experiment_and_a_python(run_of: Path) 
         reseal(result, files=listed | {"origin.json": [about.st_size, about.st_mtime_ns, None]})
     with pytest.raises(expkit.Error, match="its version of Python is not recorded"):
         expkit.reproduce(run_of)
-
-
-DEEP_DICT = '{"a":' * 99_999 + "1" + "}" * 99_999
-
-
-@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999", "[" * 900 + "]" * 900, DEEP_DICT], ids=lambda v: v[:9])
-def test_a_value_that_is_no_json_or_endless(sample: Path, run_of: Path, value: str) -> None:
-    """Also where the seal is right."""
-    reseal(run_of / "run.json", config={"exp": {"x": "HERE"}})
-    text = (run_of / "run.json").read_text().partition(',\n  "checksum"')[0].replace('"HERE"', value) + "\n}"
-    checksum = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-    replace(run_of / "run.json", f'{text[:-2]},\n  "checksum": "{checksum}"\n}}\n'.encode())
-    Reader(sample).read(is_forged=True)
-    printed("diff", str(run_of), str(run_of))
-    [row] = [row for row in expkit.read_board() if row.folder == run_of]
-    assert row.score is None and "broken run.json" in row.marks[0]

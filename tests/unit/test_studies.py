@@ -5,13 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
+import yaml
+from conftest import Command, OwnLight
 from experiments import own_experiment
-from light import LIGHT
+from helpers import counting, exp, frozen, trials
+from light import LIGHT, edited
 
 import expkit
+from expkit import store
+from expkit.board import entries, ordered
+from expkit.cli.results import _under_way
 from expkit.fold import Pruned, Reports
 from expkit.study import Space, Trials, made, opened
 from hydra_plugins.expkit_sweeper import PRUNERS, SAMPLERS
@@ -163,14 +170,14 @@ def test_values_are_written_as_overrides() -> None:
     assert space.overrides({"x": 0.1 + 2 * 0.1, "y": True}) == ["x=0.3", "y=True"]
 
 
-@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in ("cmaes", "gp")])
-def test_samplers(name: str) -> None:
-    assert type(made("sampler", SAMPLERS[name])) is getattr(optuna.samplers, SAMPLERS[name]["_target_"].split(".")[2])
+PRESETS = {name: ("sampler", settings) for name, settings in SAMPLERS.items() if name not in ("cmaes", "gp")}
+PRESETS |= {name: ("pruner", settings) for name, settings in PRUNERS.items()}
 
 
-@pytest.mark.parametrize("name", PRUNERS)
-def test_pruners(name: str) -> None:
-    assert type(made("pruner", PRUNERS[name])) is getattr(optuna.pruners, PRUNERS[name]["_target_"].split(".")[2])
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_makes_what_it_names(name: str) -> None:
+    what, settings = PRESETS[name]
+    assert type(made(what, settings)).__name__ == settings["_target_"].rpartition(".")[2]
 
 
 @pytest.mark.parametrize(
@@ -190,9 +197,6 @@ def test_a_wrong_setting_is_one_line(root: Path, call: Callable[[], object], wor
     assert words in str(refused.value) and len(str(refused.value).splitlines()) == 1
 
 
-# Optuna's releases
-
-
 def test_a_sampler_whose_package_is_missing_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cmaes", None)
     sampler = made("sampler", SAMPLERS["cmaes"] | {"n_startup_trials": 0})
@@ -201,3 +205,199 @@ def test_a_sampler_whose_package_is_missing_is_one_line(root: Path, monkeypatch:
         for _ in range(3):
             for trial in mine.ask(Space(["x=interval(0,1.0)", "y=interval(0,1.0)"]).searched, 9, 1):
                 mine.tell(trial, (0.5, None))
+
+
+# A whole study, with Hydra's basic launcher: its trials run in this process
+
+# The score is 10 - log10(x)²: the best is 10, at x = 1; above 50 the training fails.
+SEARCH = "exp.train.x=tag(log,interval(0.01,40))"
+STUDY = ["-m", "hydra/sweeper=optuna", "exp.fold=[0]", SEARCH]
+ALL_FOLDS = ["-m", "hydra/sweeper=optuna", SEARCH, "hydra/sweeper/pruner=median", "hydra.sweeper.sampler.seed=1"]
+
+
+def up_to(trials: int) -> str:
+    return f"hydra.sweeper.n_trials={trials}"
+
+
+def best(root: Path) -> dict[str, Any]:
+    """What the last study has found."""
+    file = max((root / "output/multirun").glob("*/optimization_results.yaml"), key=lambda file: file.stat().st_mtime_ns)
+    found: dict[str, Any] = yaml.safe_load(file.read_text())
+    return found
+
+
+def runs(root: Path) -> list[store.Run]:
+    return [store.read_run(folder) for folder in store.run_folders(root / "output")]
+
+
+def states(root: Path) -> list[str]:
+    return [state for state, _, _ in trials(root)]
+
+
+def test_a_study_looks_for_the_highest_score(own_light: OwnLight, root: Path) -> None:
+    """Each trial is a run of its own, with a row at the end. `n_trials` is a total, over all commands."""
+    printed = own_light(*STUDY, up_to(3)).out
+    done = trials(root)
+    assert states(root) == ["COMPLETE"] * 3
+    scores = [score for _, _, score in done if score is not None]
+    assert best(root)["best_value"] == max(scores)
+    assert sorted(score.value for run in runs(root) if (score := run.score_of())) == sorted(scores)
+    assert all("x=" in run.name for run in runs(root))
+    assert printed.count(" 1/5  ") == 3
+    assert own_light(*STUDY, up_to(4)).out.count(" 1/5  ") == 1
+    assert trials(root)[:3] == done and len(trials(root)) == 4
+
+
+def test_a_study_looks_for_the_lowest_score_when_it_is_better(own_light: OwnLight, root: Path) -> None:
+    """And it does not turn round: its best trial would be its worst."""
+    with edited(own_light.folder / "train.py", "greater_is_better=True", "greater_is_better=False"):
+        own_light(*STUDY, up_to(4))
+    scores = [score for _, _, score in trials(root) if score is not None]
+    assert best(root)["best_value"] == min(scores) < max(scores)
+    refused = own_light(*STUDY, up_to(5), code=2).err
+    assert "is to minimize the score, but this command is to maximize it" in refused.splitlines()[-1]
+
+
+def test_another_configuration_is_another_study(own_light: OwnLight, root: Path) -> None:
+    """Other overrides, and an edit of config.yaml: its best value would be that of another configuration."""
+    own_light(*STUDY, up_to(2))
+    own_light(*STUDY, "exp.seed=1", up_to(2))
+    assert len(trials(root)) == 4
+    with edited(own_light.folder / "config.yaml", "name: light", "name: light\n  n_folds: 7"):
+        own_light(*STUDY, "overwrite=true", up_to(2))
+    assert len(trials(root)) == 6
+    again = own_light(*STUDY, "exp.runtime.tags=[a]", up_to(2)).out
+    assert len(trials(root)) == 6 and " 1/5  " not in again
+
+
+def test_a_study_that_goes_on_with_other_code(own_light: OwnLight, root: Path) -> None:
+    """It says so at its end, when the best trial is of other code than some; a comment is no other code."""
+    own_light(*STUDY, up_to(2))
+    with edited(own_light.folder / "shape.py", "import math", "import math  # log10"):
+        assert "mixed code" not in own_light(*STUDY, up_to(3)).out
+    with edited(own_light.folder / "shape.py", "return 10 -", "return 20 -"):
+        done = own_light(*STUDY, up_to(5))
+    assert "mixed code: 3 of the trials were trained with other code than the best" in done.out
+    assert best(root)["other_code"] == [0, 1, 2]
+
+
+def test_a_failed_trial_is_recorded_and_the_study_goes_on(own_light: OwnLight, root: Path) -> None:
+    """An exception in the training, and a score that is nan. Without any score, the command fails."""
+    mean = 'return oof["prediction"].mean()'
+    with edited(
+        own_light.folder / "train.py", mean, f'{mean} * (float("nan") if oof["prediction"].mean() > 8.5 else 1)'
+    ):
+        search = [argument.replace("0.01,40", "10,200") for argument in STUDY]
+        done = own_light(*search, "hydra.sweeper.sampler.seed=1", up_to(10))
+    assert len(states(root)) == 10 and set(states(root)) == {"COMPLETE", "FAIL"}
+    planted, not_finite = done.err.count("ValueError: planted"), done.err.count("the metric quality is nan")
+    assert planted > 0 and not_finite > 0
+    assert planted + not_finite == states(root).count("FAIL")
+    assert done.err.splitlines()[-1].startswith("warning: failed: ")
+    assert all(score is not None and score < 9 for state, _, score in trials(root) if state == "COMPLETE")
+
+    search = [argument.replace("0.01,40", "60,200") for argument in STUDY]
+    done = own_light(*search, up_to(2), code=1)
+    assert done.err.splitlines()[-1].startswith("error: failed: exp.")
+    assert states(root)[10:] == ["FAIL"] * 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["exp.train.x=1"], "a study needs a parameter to search"),
+        ([SEARCH, "hydra/sweeper/pruner=medain"], "did you mean median?"),
+        ([SEARCH, "exp.mode=sub"], "a study looks for the best CV score: leave exp.mode=sub out"),
+    ],
+)
+def test_a_wrong_study_is_one_line(root: Path, train: Command, arguments: list[str], words: str) -> None:
+    done = train("-m", "hydra/sweeper=optuna", *arguments, experiment=LIGHT)
+    assert (done.code in (2, 3), len(done.err.splitlines())) == (True, 1), done
+    assert done.err.startswith("error: ") and words in done.err
+    assert not (root / "output" / LIGHT).exists()
+
+
+# Pruning
+
+
+def by_state(root: Path) -> dict[str, list[store.Run]]:
+    """The runs that are complete, and those that are pruned."""
+    found = runs(root)
+    return {"pruned": [run for run in found if run.pruned], "complete": [run for run in found if run.is_complete]}
+
+
+def test_a_pruner_ends_bad_trials_early(own_light: OwnLight, root: Path) -> None:
+    """A pruned run says so, has fewer folds, and comes after all others; the study goes on to its total."""
+    printed = own_light(*ALL_FOLDS, up_to(8)).out
+    known, found = states(root), by_state(root)
+    assert set(known) == {"COMPLETE", "PRUNED"} and len(known) == 8
+    assert (len(found["complete"]), len(found["pruned"])) == (known.count("COMPLETE"), known.count("PRUNED"))
+    assert all(run.marks == ("pruned",) and list(run.done) == [0] for run in found["pruned"])
+    assert all(run.pruned == "after 1 of 5 folds" for run in found["pruned"])
+    assert "pruned after 1 of 5 folds" in exp("show", str(found["pruned"][0].folder)).splitlines()
+    assert printed.count("pruned after 1 of 5 folds") == known.count("PRUNED")
+    assert f"study: {known.count('COMPLETE')} complete, {known.count('PRUNED')} pruned; the best has" in printed
+    worst = max(score.value for run in found["pruned"] if (score := run.score_of()))
+    assert worst < max(score.value for run in found["complete"] if (score := run.score_of()))
+
+    own_light(*ALL_FOLDS, up_to(9))
+    assert len(trials(root)) == 9 and states(root)[:8] == known
+
+    run = found["pruned"][0]  # somebody wants to know it all the same
+    x = run.info["config"]["exp"]["train"]["x"] if run.info else None
+    expkit.run(own_light.folder.name, overrides=[f"exp.train.x={x}"])
+    again = store.read_run(run.folder)
+    assert again.is_complete and again.marks == ()
+
+
+EPOCHS = """    import model
+
+    for epoch in range(1, 21):
+        fold.report(shape.of(exp.train.x), epoch / 20)
+        fold.log({"epoch": epoch, "value": epoch})
+"""
+
+
+def test_a_pruner_ends_a_trial_within_a_fold(own_light: OwnLight, root: Path) -> None:
+    """Where the experiment reports its epochs."""
+    with edited(own_light.folder / "train.py", "    import model\n", EPOCHS):
+        printed = own_light(*ALL_FOLDS, up_to(9)).out
+    assert set(states(root)) == {"COMPLETE", "PRUNED"} and len(states(root)) == 9
+    pruned = by_state(root)["pruned"]
+    assert len(pruned) == states(root).count("PRUNED")
+    assert {run.pruned for run in pruned} == {"in fold 0, after 10% of its training"}
+    assert all(not run.done and run.marks == ("pruned",) for run in pruned)
+    assert printed.count("pruned in fold 0") == len(pruned)
+    assert {step for trial in frozen(root) for step in trial.intermediate_values} == set(range(1, 51))
+
+
+def test_an_overwriting_study_replaces_no_run_by_a_pruned_one(own_light: OwnLight, root: Path) -> None:
+    values = (1, 0.5, 0.1, 0.05, 0.02, 0.01)
+    for x in values:
+        expkit.run(own_light.folder.name, overrides=[f"exp.train.x={x}"])
+    study = ["-m", "hydra/sweeper=optuna", "overwrite=true", f"exp.train.x=choice({','.join(map(str, values))})"]
+    strict = ["hydra.sweeper.pruner.n_startup_trials=1", "hydra/sweeper/pruner=median", "hydra.sweeper.sampler.seed=0"]
+    own_light(*study, *strict, "hydra/sweeper/sampler=random", up_to(8))
+    assert set(states(root)) == {"COMPLETE", "PRUNED"}
+    assert len(by_state(root)["complete"]) == 6 and by_state(root)["pruned"] == []
+
+
+def test_a_pruned_run_comes_last_however_good_it_is(root: Path) -> None:
+    """Also after runs that lack folds."""
+    for x in (0.1, 0.5, 1.0):
+        expkit.run(LIGHT, overrides=[f"exp.train.x={x}", "exp.fold=[0]"])
+    best_run = counting(root, "light,exp.train.x=1")
+    store.prune_run(best_run, "after 1 of 2 folds", [0, 1])
+    expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.fold=[0]"])  # nothing that the study wanted
+    expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.mode=sub"])
+    rows = ordered(entries(runs(root)))
+    for row in rows:
+        (row.run.folder / "fold1").mkdir()
+        (row.run.folder / "fold1" / store.HISTORY).write_text("epoch,loss\n4,0.5\n")
+    under_way = [_under_way(row.run) for row in rows]  # exp board --watch
+    assert under_way == [["fold1 in epoch 5"], ["fold1 in epoch 5"], []]
+    assert [row.config["exp.train.x"] for row in rows] == [0.5, 0.1, 1.0]
+    assert [row.marks for row in rows] == [("partial",), ("partial",), ("pruned",)]
+    (best_run / "fold1" / store.HISTORY).unlink()
+    expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.fold=[0,1]"])
+    assert store.read_run(best_run).marks == ("partial",)

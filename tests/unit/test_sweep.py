@@ -1,0 +1,124 @@
+"""Sweeps whose jobs run in this process: what is refused, what fails, and what is left of them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from commands import command
+from conftest import Command, OwnLight
+from helpers import counting, files, results
+from light import LIGHT, edited
+
+import expkit
+from expkit import launch, snapshot
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["-m", "exp.nope=1,2"], "exp.nope"),
+        (["-m", "exp.seed=x,y"], "exp.seed must be a whole number, not 'x'"),
+        (["-m", "exp=001"], "experiments/{name}/exp/001.yaml, line 1:"),
+        (["exp.fold=[0],[1]", "hydra.mode=MULTIRUN"], "a sweep begins with -m"),
+    ],
+)
+def test_a_sweep_that_is_refused(own_light: OwnLight, root: Path, arguments: list[str], error: str) -> None:
+    """One line, with paths as the project has them; no run, no copy of the code. That of another sweep stays."""
+    (own_light.folder / "exp").mkdir()
+    (own_light.folder / "exp/001.yaml").write_text("name: [")
+    other = snapshot.copy_code(own_light.folder.name)
+    refused = own_light(*arguments, code=1 if "hydra.mode=MULTIRUN" in arguments else 2).err
+    assert error.format(name=own_light.folder.name) in refused.splitlines()[-1], refused
+    assert "Traceback" not in refused and ".code" not in refused
+    [left] = (root / "output/multirun/.code").glob("[!.]*")
+    assert other.folder.is_relative_to(left)
+    other.leave(jobs_may_wait=False)
+    assert not [file for file in files(root) if "result.json" in file or ".code" in file]
+
+
+def test_a_job_that_is_refused_or_fails_does_not_stop_the_others(root: Path, train: Command) -> None:
+    """What has failed is named at the end; the next command trains it, and it alone."""
+    refused = train("-m", "exp.fold=[0]", "exp.n_folds=0,5", experiment=LIGHT)
+    assert (refused.code, refused.err.splitlines()[-1]) == (1, "error: failed: exp.fold=[0] exp.n_folds=0")
+    assert "error: exp.fold=[0] exp.n_folds=0: exp.n_folds must be at least 1" in refused.err
+    assert "Traceback" not in refused.err
+    (root / "control/fail1").touch()
+    failed = train("-m", "exp.fold=[0],[1],[2]", experiment=LIGHT)
+    assert failed.code == 1 and failed.err.count("ValueError: planted") == 1
+    assert failed.err.splitlines()[-1] == "error: failed: exp.fold=[1]"
+    assert " 2/5 " in failed.out.splitlines()[-1]
+    (root / "control/fail1").unlink()
+    trained: list[int | None] = []
+    command("exp.fold=[0,1,2]", during=lambda fold: trained.append(fold.number)).train()
+    assert trained == [1]
+
+
+IN_CONFIG = "hydra:\n  sweeper:\n    params:\n      overwrite: true\n      exp.fold: '[0],[1],[2]'\n\nexp:\n  seed: 7\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "config"),
+    [(["exp.fold=[0],[1],[2]", "overwrite=true"], "exp:\n  seed: 7\n"), ([], IN_CONFIG)],
+    ids=["command line", "params of config.yaml"],
+)
+def test_the_old_run_counts_until_every_job_is_done(
+    own_light: OwnLight, root: Path, arguments: list[str], config: str
+) -> None:
+    """After one has failed, too; the same command trains that one, and puts the new run in place."""
+    name = own_light.folder.name
+    expkit.run(name, overrides=["exp.name=run", "exp.fold=[0,1,2]"])
+    before = results(root, "run", name)
+    (root / "control/fail1").touch()
+    with edited(own_light.folder / "config.yaml", "exp:\n", config):
+        own_light("-m", "exp.name=run", *arguments, code=1)
+        assert results(root, "run", name) == before
+        (root / "control/fail1").unlink()
+        again = own_light("-m", "exp.name=run", *arguments).out
+    assert "fold 0 is done" in again and "fold 2 is done" in again
+    after = results(root, "run", name)
+    assert sorted(after) == [0, 1, 2]
+    assert all(after[fold]["values"]["ended"] > before[fold]["values"]["ended"] for fold in before)
+    assert "seed: 7" in (counting(root, "run", name) / "config.yaml").read_text()
+    assert {path.name for path in (root / "output" / name).iterdir()} == {"run@2", ".run.version", ".locks"}
+    assert " 3/5 " in again.splitlines()[-1]
+
+
+def test_a_copy_of_the_code_without_git(own_light: OwnLight, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the experiment may import, as it was, and no secret; the files cannot be edited."""
+    (own_light.folder / ".env").write_text("KEY=secret")
+    copy = snapshot.copy_code(own_light.folder.name)
+    copied = copy.folder / "experiments" / own_light.folder.name
+    with edited(own_light.folder / "model.py", "as submitted", "edited"):
+        assert "as submitted" in (copied / "model.py").read_text()
+    assert copy.git is None and (copy.folder / "pyproject.toml").is_file()
+    assert not (copied / ".env").exists() and not (copied / "model.py").stat().st_mode & 0o222
+    copy.leave(jobs_may_wait=False)
+    assert not copy.folder.exists()
+
+
+def test_the_gpus_that_a_process_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named by the variable, else found by the program."""
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text('#!/bin/sh\nfor gpu in 0 1 2; do echo "GPU $gpu: A card (UUID: GPU-$gpu)"; done\n')
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert launch.gpus() == ["0", "1", "2"] and launch.processes() == 3
+    smi.write_text("#!/bin/sh\nexit 9\n")
+    assert launch.gpus() == []
+    for value, expected in {"4, GPU-a1b2": ["4", "GPU-a1b2"], "": [], "-1": []}.items():
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
+        assert launch.gpus() == expected
+
+
+def test_a_job_that_begins_after_the_kill_of_its_command_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Ended(BaseException): ...
+
+    def end(code: int) -> None:
+        raise Ended
+
+    monkeypatch.setattr(os, "_exit", end)
+    with pytest.raises(Ended):
+        launch._end_with(parent=-1)

@@ -1,0 +1,173 @@
+"""What W&B is told of a fold, and what a training does when W&B fails; with a stand-in for W&B."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from commands import command
+from experiments import NETS, NETS_CONFIG, own_experiment
+from helpers import counting
+
+import expkit
+from expkit import store, tracking
+from expkit.tracking import Tracking
+
+
+class WandbRun:
+    """Keeps what it is told."""
+
+    def __init__(self, **arguments: Any) -> None:
+        self.arguments = arguments
+        self.rows: list[dict[str, Any]] = []
+        self.axes: dict[str, str] = {}
+        self.summary: dict[str, Any] = {}
+        self.exit_code: int | None = None
+
+    def log(self, row: dict[str, Any]) -> None:
+        if self.exit_code is not None:
+            raise RuntimeError("this run has ended")
+        self.rows.append(row)
+
+    def define_metric(self, name: str, step_metric: str) -> None:
+        assert name not in self.axes
+        self.axes[name] = step_metric
+
+    def finish(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+
+
+@pytest.fixture
+def opened(root: object, monkeypatch: pytest.MonkeyPatch) -> list[WandbRun]:
+    """The runs that are opened offline, one after the other."""
+    found: list[WandbRun] = []
+
+    def open_run(**arguments: Any) -> WandbRun:
+        found.append(WandbRun(**arguments))
+        return found[-1]
+
+    monkeypatch.setattr(tracking, "_open", open_run)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    return found
+
+
+def log_rows(*rows: dict[str, Any], interrupted: bool = False) -> None:
+    """Train a fold that logs these rows."""
+
+    def during(fold: expkit.Fold) -> None:
+        for row in rows:
+            fold.log(row)
+        if interrupted:
+            fold.checkpoint.save(lambda file: file.write_text("1"))
+            raise KeyboardInterrupt
+
+    with suppress(KeyboardInterrupt):
+        command("exp.fold=[0]", during=during).train()
+
+
+def test_each_metric_has_its_own_axis(opened: list[WandbRun], root: Any) -> None:
+    """The one it was first logged over; over the other one it has another name, and no point is lost."""
+    log_rows(
+        {"step": 1, "loss": 0.5, "rate": 0.1},
+        {"epoch": 1, "loss": 0.45, "accuracy": 0.7},
+        {"test": 0.9},
+        {"step": 3, "loss": 0.3, "accuracy": 0.8},
+        {"epoch": 2, "step": 3, "test": 0.8},
+    )
+    [run] = opened
+    assert run.axes == {
+        "loss": "step",
+        "rate": "step",
+        "loss_epoch": "epoch",
+        "accuracy": "epoch",
+        "accuracy_step": "step",
+        "test_epoch": "epoch",
+    }
+    assert run.rows == [
+        {"step": 1, "loss": 0.5, "rate": 0.1},
+        {"epoch": 1, "loss_epoch": 0.45, "accuracy": 0.7},
+        {"test": 0.9},
+        {"step": 3, "loss": 0.3, "accuracy_step": 0.8},
+        {"epoch": 2, "step": 3, "test_epoch": 0.8},
+    ]
+    history = (counting(root) / "fold0" / store.HISTORY).read_text().splitlines()
+    assert history[:3] == ["step,loss,rate,epoch,accuracy,test", "1,0.5,0.1,,,", ",0.45,,1,0.7,"], (
+        "the names as they are"
+    )
+    assert run.summary["score"] == run.summary["quality"] == 10.0 and run.exit_code == 0
+
+
+def test_a_fold_that_goes_on_keeps_its_axes(opened: list[WandbRun]) -> None:
+    """Offline, it is a new W&B run with all rows, also when what comes first now came second then."""
+    log_rows({"step": 1, "loss": 0.5}, {"epoch": 1, "loss": 0.4}, interrupted=True)
+    log_rows({"epoch": 2, "loss": 0.3}, {"step": 2, "loss": 0.2})
+    first, run = opened
+    assert (first.exit_code, run.exit_code) == (1, 0)
+    assert run.axes == {"loss": "step", "loss_epoch": "epoch"}
+    assert run.rows == [
+        {"step": 1, "loss": 0.5},
+        {"epoch": 1, "loss_epoch": 0.4},
+        {"epoch": 2, "loss_epoch": 0.3},
+        {"step": 2, "loss": 0.2},
+    ]
+
+
+def test_the_choice_of_a_model_and_a_training_on_all_rows(opened: list[WandbRun]) -> None:
+    """W&B can group by them."""
+    with own_experiment({"train.py": NETS, "config.yaml": NETS_CONFIG}) as folder:
+        expkit.run(folder.name, overrides=["model=wide", "exp.fold=[3]"])
+        with suppress(expkit.Error):  # it makes no submission
+            expkit.run(folder.name, overrides=["exp.mode=sub"])
+    found = [run.arguments["config"] for run in opened]
+    assert [(one["fold"], one["choices"]) for one in found] == [(3, {"model": "wide"}), ("full", {"model": "deep"})]
+    assert found[0]["model"] == {"units": 8} and found[0]["experiment"] == folder.name
+    assert opened[0].arguments["group"] == f"{folder.name}/{found[0]['run']}"
+
+
+def test_a_name_that_wandb_refuses_costs_its_values(opened: list[WandbRun], capsys: pytest.CaptureFixture[str]) -> None:
+    """A name is W&B's own, or stands for any: one line says which, and the rest of its row goes on."""
+    odd = {"": 1.0, "_step": 7, "a*b": 3.0}
+    log_rows({"epoch": 1, "loss": 0.5} | odd, {"epoch": 2, "loss": 0.5, "half \ud800": 1} | odd)
+    assert opened[0].rows == [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.5, "half �": 1}]
+    assert [line for line in capsys.readouterr().err.splitlines() if "W&B" in line] == [
+        f"warning: W&B does not take the name {name!r}; its values are kept only on the disk" for name in odd
+    ]
+
+
+def test_a_run_that_wandb_has_ended(opened: list[WandbRun], capsys: pytest.CaptureFixture[str]) -> None:
+    """One line, and there is no W&B any more."""
+    tracker = Tracking("002-light", "light", {}, debug=False).start(0, "0a1b2c3d", [])
+    tracker.run.finish(0)
+    for epoch in (2, 3):
+        tracker.log({"epoch": epoch}, "epoch")
+    tracker.finish(failed=False)
+    assert tracker.run is None and opened[0].rows == []
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: W&B failed (this run has ended); the training goes on")
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [(False, "WANDB_MODE is online, but there is no key"), (OSError("no"), "going on offline (no)"), (True, None)],
+)
+def test_online_needs_a_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: Any, words: str | None
+) -> None:
+    """Without one, the training goes on offline; the account is asked for once."""
+    asked: list[bool] = []
+
+    def login(prompt: bool) -> bool:
+        asked.append(prompt)
+        if isinstance(answer, Exception):
+            raise answer
+        return bool(answer)
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(login=login))
+    monkeypatch.setattr(Tracking, "is_online", None)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    assert [tracking._mode() for _ in range(2)] == ["offline" if words else "online"] * 2
+    said = capsys.readouterr().err
+    assert asked == [False] and (words in said if words else said == "")
