@@ -58,18 +58,12 @@ def test_a_bad_trial_ends_unless_it_is_at_its_end() -> None:
         Reports(Heard(4), 2).during_fold(0.5, 0.45)
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        ("fold.report(0.5, 30)", "progress must be above 0, and at most 1"),
-        ("fold.report('good', 0.5)", "the score must be a number"),
-    ],
-)
-def test_a_wrong_report_is_one_line(root: Path, call: str, words: str) -> None:
+@pytest.mark.parametrize("call", ["fold.report(0.5, 30)", "fold.report('good', 0.5)"])
+def test_a_wrong_report_is_one_line(root: Path, call: str) -> None:
     with own_experiment(copy_of=LIGHT) as own:
         train = own / "train.py"
         train.write_text(train.read_text().replace("    import model\n", f"    import model\n\n    {call}\n"))
-        with pytest.raises(expkit.Error, match=words):
+        with pytest.raises(expkit.Error, match="a number, and above 0 and at most 1"):
             expkit.run(own.name, overrides=["exp.fold=[0]"])
 
 

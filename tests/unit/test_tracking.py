@@ -130,8 +130,8 @@ def test_the_choice_of_a_model_and_a_training_on_all_rows(opened: list[WandbRun]
 def test_a_name_that_wandb_refuses_costs_its_values(opened: list[WandbRun], capsys: pytest.CaptureFixture[str]) -> None:
     """A name is W&B's own, or stands for any: one line says which, and the rest of its row goes on."""
     odd = {"": 1.0, "_step": 7, "a*b": 3.0}
-    log_rows({"epoch": 1, "loss": 0.5} | odd, {"epoch": 2, "loss": 0.5, "half \ud800": 1} | odd)
-    assert opened[0].rows == [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.5, "half �": 1}]
+    log_rows({"epoch": 1, "loss": 0.5} | odd, {"epoch": 2, "loss": 0.5} | odd)
+    assert opened[0].rows == [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.5}]
     assert [line for line in capsys.readouterr().err.splitlines() if "W&B" in line] == [
         f"warning: W&B does not take the name {name!r}; its values are kept only on the disk" for name in odd
     ]
