@@ -38,10 +38,7 @@ CURVES = f"""if exp.train.fails: raise ValueError("planted")
 MORE = """
 
 def more(kind, rows, noise, seed):
-    ids = np.concatenate([rows + 300 * part for part in range(10)])
-    if kind == "price":
-        return predicted(kind, ids, noise, seed)
-    return {"id": ids, "target": ids % 25, "prediction": (ids + (ids % 3 == 0) * (ids % 25 == 8)) % 25}
+    return predicted(kind, np.concatenate([rows + 300 * part for part in range(10)]), noise, seed)
 """
 STEPS = """[fold.log({"step": step, "loss": 1.0}) for step in range(700)]
     [fold.log({"epoch": epoch, "loss": 2.0}) for epoch in (1, 2, 3)[:3 - (fold.number == 1)]]
@@ -121,7 +118,6 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
         kinds = {"price": files("price", CURVES), "risk": files("risk"), "species": odd_labels}
         kinds["wide"] = with_other_rows(files("price"), "wide")
         kinds["big"] = with_other_rows(files("price", STEPS), "more")
-        kinds["classes"] = with_other_rows(files("species", "[fold.log({'gain': gain}) for gain in range(3)]"), "more")
 
         folders = {kind: stack.enter_context(own_experiment(texts)).name for kind, texts in kinds.items()}
         others = [("price", ["exp.train.noise=0.5"]), ("price", ["exp.seed=1", "exp.fold=[0]"])]
@@ -149,7 +145,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
 def sent(paged: Project, shop: tuple[Path, dict[str, str]]) -> Path:
     """The page as a file, with 10 runs ticked."""
     root, names = shop
-    ticked = [name for kind, name in names.items() if kind not in ("nameless", "big", "classes")]
+    ticked = [name for kind, name in names.items() if kind not in ("nameless", "big")]
     assert write_file(paged, root, root / "page.html", *ticked) == ""
     return root / "page.html"
 
@@ -164,12 +160,12 @@ def test_every_kind_of_run(paged: Project, browser: Browser, shop: tuple[Path, d
         shown = board.inner_text()
         assert all(name in shown for name in names.values())
         assert {"rmse ↓", "accuracy ↑", "auc ↑", "partial", "no run.json", "mean"} <= set(re.split(r"[\t\n]+", shown))
-        expect(page.get_by_text("13 runs, 2 of them without a score")).to_be_visible()
+        expect(page.get_by_text("12 runs, 2 of them without a score")).to_be_visible()
         page.get_by_placeholder("Search").first.fill(names["worse"])
         expect(board.locator("tbody tr")).to_have_count(2)  # the blend is of it
         page.get_by_placeholder("Search").first.fill("")
         board.locator("thead [role=checkbox]").click()
-        expect(page.get_by_text("Drawn are the first 10 of 13 ticked runs.")).to_be_visible()
+        expect(page.get_by_text("Drawn are the first 10 of 12 ticked runs.")).to_be_visible()
         words = {
             "light": " has no columns target and prediction; it has id, prediction, fold",
             "failed": " has no columns target and prediction; it has no finished fold",
@@ -177,7 +173,6 @@ def test_every_kind_of_run(paged: Project, browser: Browser, shop: tuple[Path, d
             "wide": ", output 1: 300 out-of-fold rows",
             "partial": ": 100 out-of-fold rows",
             "big": ": 3000 out-of-fold rows, of which",
-            "classes": ": 3000 out-of-fold rows, 40 of them wrong",
             "species": ": 300 out-of-fold rows, 32 of them wrong",
         }
         for kind, name in names.items():
@@ -303,27 +298,21 @@ def test_no_runs(paged: Project, browser: Browser, tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_of_a_chart_is_said(paged: Project, shop: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
-    """Long curves, many rows, many classes; steps are drawn apart from epochs, and rows without either."""
-    file, names = tmp_path / "page.html", [shop[1]["big"], shop[1]["classes"]]
-    write_file(paged, shop[0], file, *names)
-    curves, _, big = charts_of(file)
+    """Long curves, many rows; steps are drawn apart from epochs."""
+    file, name = tmp_path / "page.html", shop[1]["big"]
+    write_file(paged, shop[0], file, name)
+    curves, big = charts_of(file)[0], charts_of(file)[-1]
     views = {
         (view["encoding"]["y"]["title"], view["encoding"]["x"]["title"]): curves["datasets"][view["data"]["name"]]
         for view in curves["concat"]
     }
-    assert set(views) == {("loss", "epoch"), ("loss", "step (1 of 3 drawn)"), ("gain", "row")}
+    assert set(views) == {("loss", "epoch"), ("loss", "step (1 of 3 drawn)")}
     assert [row["x"] for row in views["loss", "epoch"] if row["fold"] == "mean"] == [1, 2]
     assert [row["x"] for row in views["loss", "step (1 of 3 drawn)"] if row["fold"] == "0"] == list(range(0, 700, 3))
-    assert [(row["x"], row["y"]) for row in views["gain", "row"] if row["fold"] == "mean"] == [(1, 0), (2, 1), (3, 2)]
-    oof = expkit.load_run(names[0]).oof
+    oof = expkit.load_run(name).oof
     ids = {one for [one] in rows_of(big, "id")}
     worst = [str(oof["id"][place]) for place in numpy.argsort(-abs(oof["prediction"] - oof["target"]))[:10]]
     assert 2000 <= len(ids) <= 2010 and set(worst) <= ids
     text = html.unescape(file.read_text().partition("<script>")[0])
-    assert f"{names[0]}: 3000 out-of-fold rows, of which {len(ids)} are drawn." in text
-    assert f"{names[1]}: 3000 out-of-fold rows, 40 of them wrong. Listed are the first 10." in text
-    assert "Of many classes, only the 20 pairs that are confused most often:" in text
-    tables = listed(file)[1:]
-    assert tables[0] == [["8", "9", "40"]]
-    assert [row[2:] for row in tables[1]] == [["8", "9"]] * 10
-    assert [row[0] for row in tables[2]] == worst
+    assert f"{name}: 3000 out-of-fold rows, of which {len(ids)} are drawn." in text
+    assert [row[0] for row in listed(file)[1]] == worst

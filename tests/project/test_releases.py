@@ -68,8 +68,11 @@ def releases(template_repository: Path, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.mark.slow
 def test_projects_of_every_release(releases: Releases, project: Project, tmp_path: Path) -> None:
-    """An untouched one becomes a fresh copy without a conflict, but for what is the user's, with the answers of the
-    first time; no shared file is gone, which copier would remove, edited or not; its experiments run."""
+    """An untouched one becomes a fresh copy without a conflict, but for what is the user's; its experiments run.
+
+    The answers are those of the first time. No shared file is gone: copier would remove it, edited or not. No date, no
+    random value, no name of the folder is in a copy.
+    """
     run_copy(str(releases.template), tmp_path / "fresh", data=ANSWERS, defaults=True, quiet=True)
     fresh = {name: text for name, text in files_of(tmp_path / "fresh").items() if not name.startswith(YOURS)}
     for tag in releases.tags:
@@ -100,13 +103,6 @@ def assert_experiments_run(folder: Path, project: Project) -> None:
         assert run.name.startswith("001") and run.score_of() is not None and not run.problems
         assert list((folder / "output/debug" / train.parent.name).rglob("submission.csv"))
         shutil.rmtree(folder / "output")
-
-
-def test_two_copies_are_alike(releases: Releases, tmp_path: Path) -> None:
-    """No date, no random value, no name of the folder."""
-    for folder in ("one", "two"):
-        run_copy(str(releases.template), tmp_path / folder, defaults=True, quiet=True)
-    assert files_of(tmp_path / "one") == files_of(tmp_path / "two")
 
 
 def exported(init: str) -> set[str]:
