@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from rich.cells import cell_len
 from rich.table import Table
@@ -573,7 +573,8 @@ def board_table(entries: list[Entry], width: int, chosen: Sequence[str] | None =
     kept.sort(key=found.index)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in kept:
-        justify, style = ("right" if column.right else "left"), ("yellow" if column.heading == "marks" else "")
+        justify: Literal["left", "right"] = "right" if column.right else "left"
+        style = "yellow" if column.heading == "marks" else ""
         table.add_column(Text(column.title), justify=justify, overflow="fold", no_wrap=not column.wraps, style=style)
     for entry, *cells in zip(entries, *(column.cells for column in kept), strict=True):
         table.add_row(*map(Text, cells), style="dim" if entry.score is None else "")
