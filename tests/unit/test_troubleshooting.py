@@ -241,7 +241,7 @@ def test_no_pandas(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        " is being trained by another process",
+        ", which another process trains",
         " s of training, from before ",
         "a study needs a parameter to search, as in 'exp.train.x=interval(0,1)'",
         "finished folds are kept, and the same command trains what is missing",

@@ -56,11 +56,6 @@ class Ranks:
         self._store: Any = _store(self.rank) if self.size > 1 else None
         self._told = 0
 
-    @property
-    def leads(self) -> bool:
-        """Whether this process is rank 0."""
-        return self.rank == 0
-
     def tell(self, task: Mapping[str, Any]) -> None:
         """Tell the others what to train."""
         if self._store is not None:
@@ -102,7 +97,7 @@ class Ranks:
             rank, reason, trace = json.loads(self._store.compare_set(FAILED, "", said))  # the first one stays
         except RuntimeError:  # the place where they meet is gone, too
             return own
-        if rank == self.rank or not self.leads:  # rank 0 says it for all
+        if rank == self.rank or self.rank > 0:  # rank 0 says it for all
             return own
         failure = Failed(f"rank {rank}: {reason}")
         failure.add_note(trace)

@@ -378,11 +378,6 @@ class RunDir:
         before = store.read_run_info(base) if base else None
         return base if info and before and info.get("same_as") == before["id"] else self.folder
 
-    def is_removed(self) -> bool:
-        """Whether the version of this command is gone, as `exp clean` removes one in which nothing is done."""
-        info = store.read_run_info(self.version)
-        return info is None or info["id"] != self.id
-
     def require_current(self) -> None:
         """Raise an `Error` when the version of this command can no longer count."""
         self.versions.require_current(self.version, self.id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import os
 import platform
@@ -13,19 +12,18 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Collection, Generator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit import files, scores, snapshot, store
+from expkit import scores, snapshot, store
 from expkit.code import files_read, loaded_sources, named_plainly
 from expkit.config import Config, Loaded, Mode, alike, chosen, container, recorded
 from expkit.data import changes_since, hash_inputs, manifest_hash, write_manifest
 from expkit.distributed import Ranks
 from expkit.errors import (
-    CANNOT_WRITE,
     Error,
     Failed,
     described,
@@ -119,23 +117,18 @@ class Runner:
             Failed: a fold has failed, and the others are done.
             Error: the folder cannot be written.
         """
-        if not self._ranks.leads:
+        if self._ranks.rank > 0:
             self._follow()
             return None
         if self.run_dir.folder is None and not self.run_dir.replaces and not self.exp.debug:
             choices = self.loaded.experiment.choices(self.run_dir.config)
             if known := alike(recorded(self.loaded.name), self.run_dir.config, choices):
                 warn(f"the run {known} has the same configuration")
-        try:
-            with closing(self._missing()) as missing:  # an exception in a notebook must not keep the lock
-                for number in missing:
-                    self._train(number)
-            self._ranks.end()
-            return self._summarize()
-        except OSError as error:
-            if error.errno in CANNOT_WRITE and error.filename is None:  # a write, unlike an open, names no file
-                error.filename = str(self.run_dir.folder or self.run_dir.versions.parent)
-            raise
+        with closing(self._missing()) as missing:  # an exception in a notebook must not keep the lock
+            for number in missing:
+                self._train(number)
+        self._ranks.end()
+        return self._summarize()
 
     @property
     def code(self) -> list[str] | None:
@@ -154,25 +147,13 @@ class Runner:
         if missing:
             self.run_dir.require_resumable(missing)
             self.run_dir.prepare()
-        said: set[int | None] = set()
         while missing and not self._is_pruned():
             number, lock = self._free(missing)
-            has_nothing = len(missing) + len(self.failed) == len(self._numbers)
-            if has_nothing and self.run_dir.is_removed():
-                lock.release()
-                self.run_dir.prepare()
-                continue
-            for other in missing[: missing.index(number)]:
-                if other not in said:
-                    said.add(other)
-                    print(f"{store.fold_title(other)} is being trained by another process", flush=True)
             missing.remove(number)
-            try:
+            with lock:
                 self.run_dir.require_current()
                 if not self._is_done(number):
                     yield number
-            finally:
-                lock.release()
         self._is_pruned()  # a study hears of the last fold, too
 
     def _is_done(self, number: int | None) -> bool:
@@ -186,7 +167,8 @@ class Runner:
             assert fold is not None
         if fold.result is None:
             if fold.problem:
-                _require_readable(fold.folder / store.RESULT)
+                if os.path.isfile(result := fold.folder / store.RESULT):
+                    open(result, "rb").close()  # it may be whole: one that may not be read ends the command
                 warn(f"{display_path(fold.folder)}: {fold.problem}; it counts as missing")
             return False
         print(f"{fold.title} is done", flush=True)
@@ -211,19 +193,18 @@ class Runner:
                 self.pruned = f"after {len(found)} of {len(self._numbers)} folds"
         return self.pruned is not None
 
-    def _free(self, missing: list[int | None]) -> tuple[int | None, BaseFileLock]:
+    def _free(self, missing: list[int | None]) -> tuple[int | None, AbstractContextManager[Any]]:
         """Lock the first fold that nobody trains. When all are taken, wait for the first one."""
         from filelock import Timeout
 
         for number in missing:
-            lock = self.run_dir.versions.part(self.run_dir.version, store.fold_name(number))
             with suppress(Timeout):
-                lock.acquire(blocking=False)
-                return number, lock
+                return number, self._lock(number).acquire(blocking=False)
         print(f"waiting for {store.fold_title(missing[0])}, which another process trains", flush=True)
-        lock = self.run_dir.versions.part(self.run_dir.version, store.fold_name(missing[0]))
-        lock.acquire()
-        return missing[0], lock
+        return missing[0], self._lock(missing[0]).acquire()
+
+    def _lock(self, number: int | None) -> BaseFileLock:
+        return self.run_dir.versions.part(self.run_dir.version, store.fold_name(number))
 
     # One fold
 
@@ -272,7 +253,6 @@ class Runner:
         """Report the error of a fold; raise it when it ends the run."""
         if not isinstance(failure, Exception) or interruption(failure):
             raise failure
-        self.run_dir.require_current()  # a folder that somebody has deleted explains any failure
         is_alone = len(self._numbers) == 1 or self._ranks.size > 1  # other ranks would be in another fold
         if isinstance(failure, OSError | ImportError) or is_alone:  # the next fold would fail alike
             if isinstance(failure, Error):
@@ -449,14 +429,3 @@ def _packages() -> dict[str, str]:
     """The versions of the installed packages; read once a process, as a sweep may make many runs in it."""
     packages = ((package.name, package.version) for package in metadata.distributions() if package.name)
     return dict(sorted(packages))
-
-
-def _require_readable(result: Path) -> None:
-    """Raise an `Error` when a result is there and cannot be read: its fold may be done."""
-    try:
-        files.read_bytes(result)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE):
-            raise Error(
-                f"{display_path(result)} cannot be read: {error.strerror}: its fold may be done; mend that"
-            ) from error

@@ -17,8 +17,6 @@ from expkit.store import AXES, fold_name
 # stays on disk, for `wandb sync`.
 INIT_TIMEOUT = 15
 FINISH_TIMEOUT = 120
-# Columns of W&B's own: what is logged under such a name would be dropped or overwritten without a word.
-OWN_NAMES = ("", "_step", "_runtime", "_timestamp", "_wandb")
 
 
 class Tracking:
@@ -95,19 +93,18 @@ class Tracker:
     def __init__(self, run: Any, wandb_id: str | None) -> None:
         self.run, self.id = run, wandb_id
         self._names: dict[tuple[str, str | None], str] = {}
-        self._refused: set[str] = set()
 
     def log(self, row: Mapping[str, Any], axis: str | None) -> None:
         """Send a row of the history, over `axis`, a name among the row's; None: over the number of the row."""
         with self._guarded() as run:
-            if run is not None and (values := self._without_own(row)):
-                run.log({self._name(run, name, axis): value for name, value in values.items()})
+            if run is not None:
+                run.log({self._name(run, name, axis): value for name, value in row.items()})
 
     def summarize(self, values: Mapping[str, Any]) -> None:
         """Send final values, beside the last ones of the metrics."""
         with self._guarded() as run:
             if run is not None:
-                run.summary.update(self._without_own(values))
+                run.summary.update(values)
 
     def finish(self, failed: bool) -> None:
         """Close the W&B run, and wait for its uploads."""
@@ -138,15 +135,6 @@ class Tracker:
                 run.define_metric(known, step_metric=axis)
         return self._names[name, axis]
 
-    def _without_own(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The values whose names W&B takes; warns once of each other name. In W&B, a * stands for any name."""
-        named = {strip_control(name): value for name, value in values.items()}
-        for name in named:
-            if name not in self._refused and (name in OWN_NAMES or "*" in name):
-                self._refused.add(name)
-                warn(f"W&B does not take the name {name!r}; its values are kept only on the disk")
-        return {name: value for name, value in named.items() if name not in self._refused}
-
 
 def _mode() -> str:
     """The mode to pass to `wandb.init`."""
@@ -154,21 +142,18 @@ def _mode() -> str:
     if wished not in (None, "", "online"):
         return str(wished)
     if Tracking.is_online is None:
-        Tracking.is_online = _is_logged_in(bool(wished))
+        Tracking.is_online = _is_logged_in()
     return "online" if Tracking.is_online else "offline"
 
 
-def _is_logged_in(is_wished: bool) -> bool:
+def _is_logged_in() -> bool:
     try:
         import wandb
 
-        is_logged_in = bool(wandb.login(prompt=False))
+        return bool(wandb.login(prompt=False))
     except Exception as error:  # of W&B, pydantic, requests: whatever it is, it is no reason not to train
         warn(f"W&B does not take the key, or does not answer; going on offline ({_brief(error)})")
         return False
-    if is_wished and not is_logged_in:
-        warn("WANDB_MODE is online, but there is no key (`uv run wandb login`); going on offline")
-    return is_logged_in
 
 
 def _set_aside(folder: Path, training: str) -> None:
