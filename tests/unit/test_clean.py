@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Background, command
+from commands import command
 from conftest import background
 from experiments import own_experiment
 from filelock import FileLock, Timeout
@@ -195,37 +195,21 @@ def test_a_run_that_a_process_trains_is_kept(root: Path) -> None:
     assert found.remove() and not found.remove() and folders(root) == []
 
 
-@pytest.mark.parametrize("moment", ["prepared", "between folds"])
-def test_a_training_that_starts_meanwhile_is_not_harmed(root: Path, moment: str) -> None:
-    """It has prepared its folder, or one fold of it has failed, and has no lock: it makes the folder again."""
+def test_a_training_whose_folder_is_removed_as_it_starts(root: Path) -> None:
+    """It has prepared its folder, and has no lock: one line, and the same command trains."""
     fail(root)
     [found] = leftovers("failed", root / "output")
-    (root / "control/fail0").touch()
     run = command("exp.fold=[0,1]")
-    free, calls = run._free, []
+    free = run._free
 
     def removed_first(missing: Any) -> Any:
-        calls.append(list(missing))
-        if len(calls) == (1 if moment == "prepared" else 2):
-            assert found.remove() and not (root / f"output/{LIGHT}/light").exists()
+        assert found.remove() and not (root / f"output/{LIGHT}/light").exists()
         return free(missing)
 
     run._free = removed_first  # type: ignore[method-assign]
-    with pytest.raises(expkit.Error, match="failed: fold 0"):
+    with pytest.raises(expkit.Error, match=f"{LIGHT}/light"):
         run.train()
-    assert list(results(root)) == [1]
-    (root / "control/fail0").unlink()
-    assert command("exp.fold=[0,1]").train() == 10.0
-
-
-def test_trainings_and_cleanings_at_the_same_time(root: Path) -> None:
-    """Each training ends with its result, as if it were alone."""
-    for number in range(6):
-        fail(root, f"exp.seed={number}")
-        with Background("exp.fold=[0,1]", f"exp.seed={number}") as training:
-            exp("clean", "--yes")
-            assert training.wait() == 10.0
-        assert list(results(root, f"light,exp.seed={number}")) == [0, 1]
+    assert folders(root) == [] and command("exp.fold=[0,1]").train() == 10.0
 
 
 # Versions

@@ -78,7 +78,7 @@ def test_the_first_nan_is_said(root: Path, capsys: pytest.CaptureFixture[str]) -
             fold.log({"epoch": epoch, "loss": loss})
 
     command("exp.fold=[0]", during=diverge).train()
-    assert capsys.readouterr().err == "warning: fold 0: fold.log(...): loss is 'nan'\n"
+    assert capsys.readouterr().err == "warning: fold 0: fold.log(...): loss is nan\n"
 
 
 def test_the_traceback_of_a_fold_that_fails(root: Path) -> None:

@@ -715,7 +715,7 @@ for epoch in (1, 2):
     said = [line for line in capsys.readouterr().err.splitlines() if "fold.log" in line and "fold 0" in line]
     assert said == [
         f"warning: fold 0: fold.log(...): {what}{lost}"
-        for what in ("note is 'late'", "each is '[1. 1.]'", "by is \"{'a': 1}\"", "is_best is 'True'")
+        for what in ("note is late", "each is [1. 1.]", "by is {'a': 1}", "is_best is True")
     ]
     assert next((root / "output").glob("*/light/fold0/history.csv")).read_text() == "epoch,loss\n1,1\n2,1\n"
 

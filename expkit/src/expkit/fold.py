@@ -144,7 +144,7 @@ class Fold:
                 row[name] = number
             if value is not None and (number is None or not math.isfinite(number)):
                 lost = "" if number is not None else ", which is not one number: it is left out"
-                what = f"{self.title}: fold.log(...): {name} is {str(value)[:40]!r}{lost}"
+                what = f"{self.title}: fold.log(...): {name} is {str(value)[:40]}{lost}"
                 self._shared.warn_once(f"log {name} in {self.name}", what)
         axis = axis_of(row)
         if self._history.rows and (axis is None) != (axis_of(self._history.columns) is None):

@@ -253,6 +253,7 @@ class Runner:
         """Report the error of a fold; raise it when it ends the run."""
         if not isinstance(failure, Exception) or interruption(failure):
             raise failure
+        self.run_dir.require_current()  # a folder that somebody has deleted explains any failure
         is_alone = len(self._numbers) == 1 or self._ranks.size > 1  # other ranks would be in another fold
         if isinstance(failure, OSError | ImportError) or is_alone:  # the next fold would fail alike
             if isinstance(failure, Error):
