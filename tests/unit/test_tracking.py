@@ -127,16 +127,6 @@ def test_the_choice_of_a_model_and_a_training_on_all_rows(opened: list[WandbRun]
     assert opened[0].arguments["group"] == f"{folder.name}/{found[0]['run']}"
 
 
-def test_a_name_that_wandb_refuses_costs_its_values(opened: list[WandbRun], capsys: pytest.CaptureFixture[str]) -> None:
-    """A name is W&B's own, or stands for any: one line says which, and the rest of its row goes on."""
-    odd = {"": 1.0, "_step": 7, "a*b": 3.0}
-    log_rows({"epoch": 1, "loss": 0.5} | odd, {"epoch": 2, "loss": 0.5} | odd)
-    assert opened[0].rows == [{"epoch": 1, "loss": 0.5}, {"epoch": 2, "loss": 0.5}]
-    assert [line for line in capsys.readouterr().err.splitlines() if "W&B" in line] == [
-        f"warning: W&B does not take the name {name!r}; its values are kept only on the disk" for name in odd
-    ]
-
-
 def test_a_run_that_wandb_has_ended(opened: list[WandbRun], capsys: pytest.CaptureFixture[str]) -> None:
     """One line, and there is no W&B any more."""
     tracker = Tracking("002-light", "light", {}, debug=False).start(0, "0a1b2c3d", [])
@@ -150,11 +140,11 @@ def test_a_run_that_wandb_has_ended(opened: list[WandbRun], capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
-    [(False, "WANDB_MODE is online, but there is no key"), (OSError("no"), "going on offline (no)"), (True, None)],
+    ("answer", "mode", "words"),
+    [(False, "offline", ""), (OSError("no"), "offline", "going on offline (no)"), (True, "online", "")],
 )
 def test_online_needs_a_key(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: Any, words: str | None
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], answer: Any, mode: str, words: str
 ) -> None:
     """Without one, the training goes on offline; the account is asked for once."""
     asked: list[bool] = []
@@ -168,6 +158,6 @@ def test_online_needs_a_key(
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(login=login))
     monkeypatch.setattr(Tracking, "is_online", None)
     monkeypatch.setenv("WANDB_MODE", "online")
-    assert [tracking._mode() for _ in range(2)] == ["offline" if words else "online"] * 2
+    assert [tracking._mode() for _ in range(2)] == [mode] * 2
     said = capsys.readouterr().err
-    assert asked == [False] and (words in said if words else said == "")
+    assert asked == [False] and words in said and bool(words) == bool(said)
