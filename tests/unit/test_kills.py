@@ -54,51 +54,49 @@ def look(folder: Path) -> store.Run:
 # Killed between any two changes of the disk
 
 
-def killed(moment: int, train: Callable[[], object]) -> bool:
-    """Run a command in a process that is killed before it changes the disk for the `moment`th time.
+def killed(moment: int, train: Callable[[], object]) -> int:
+    """Run a command in a process that is killed before it changes the disk for the `moment`th time; 0: never.
 
     Returns:
-        whether it got that far.
+        how often it has changed the disk.
     """
+    reader, writer = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # newer Pythons dislike a fork beside xdist's threads
         child = os.fork()
     if child == 0:
-        left = moment
+        changes = 0
 
         def count(event: str, arguments: tuple[Any, ...]) -> None:
-            nonlocal left
+            nonlocal changes
             reads = event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
             if event in CHANGES and not reads:
-                left -= 1
-                if left == 0:
+                changes += 1
+                if changes == moment:
                     os.kill(os.getpid(), signal.SIGKILL)
 
         try:
             sys.addaudithook(count)
             train()
+            os.write(writer, str(changes).encode())
             os._exit(0)
         except BaseException as error:
             os.write(2, f"{type(error).__name__}: {error}\n".encode())
             os._exit(1)
     _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
+    os.close(writer)
+    with open(reader) as stream:
+        said = stream.read()
+    assert (status == 0) if moment == 0 else os.WIFSIGNALED(status), status
+    return int(said or moment)
 
 
 def moments(request: pytest.FixtureRequest, train: Callable[[], object], restore: Callable[[], object]) -> list[int]:
-    """Moments of a command, evenly spread, others each time: two for each of --kills."""
-    known, beyond = 0, 32
-    while killed(beyond, train):
-        known, beyond = beyond, beyond * 2
-        restore()
+    """Moments of a command, evenly spread, others each time: two for each of --kills, and nearly the last one."""
+    last = killed(0, train) - 2
     restore()
-    while beyond - known > 2:
-        middle = (known + beyond) // 2
-        known, beyond = (middle, beyond) if killed(middle, train) else (known, middle)
-        restore()
-    step = max(1, known // (2 * int(request.config.getoption("--kills"))))
-    return [*range(random.randint(1, step), known + 1, step), known]
+    step = max(1, last // (2 * int(request.config.getoption("--kills"))))
+    return [*range(random.randint(1, step), last, step), last]
 
 
 @pytest.fixture
