@@ -53,7 +53,7 @@ class Training:
     """Fold 0 of an experiment, in processes of its own."""
 
     def __init__(self, name: str, root: Path, home: Path) -> None:
-        self.name, self.root, self.before = name, root, ""
+        self.name, self.root, self.before = name, root, "pass"
         own = {"HOME": str(home), "PROJECT_ROOT": str(root), "EXPKIT_ROOT": str(project.code_root())}
         self.environment = clean_environment() | own
 
