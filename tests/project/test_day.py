@@ -154,14 +154,6 @@ def test_sweep(project: Project, root: Path) -> None:
     assert "exp.train.epoch must be at least 1, not 0" in done.stderr
 
 
-def test_hydras_own_features(project: Project, tmp_path: Path) -> None:
-    assert "a file in exp/: 001, 002" in project.train("--help", root=tmp_path).stdout
-    shown = project.train("exp=002", "--cfg", "job", "exp.seed=7", "--package", "exp", root=tmp_path).stdout
-    assert yaml.safe_load(shown)["seed"] == 7
-    assert "launcher" in project.train("--cfg", "hydra", root=tmp_path).stdout
-    assert files(tmp_path) == []
-
-
 # Terminals, pipes, other places
 
 

@@ -225,15 +225,6 @@ def test_a_sweep_is_not_for_several_processes(network: Project, root: Path) -> N
     assert "error: -m trains many runs, and torchrun one: start torchrun for each of them" in errors
 
 
-def test_two_trainings_of_two_processes_share_the_folds(network: Project, root: Path) -> None:
-    """Each with its own devices on one machine, as CUDA_VISIBLE_DEVICES gives them to it."""
-    both = [torchrun(network, root, *TOGETHER) for _ in range(2)]
-    printed = [finished(process) for process in both]
-    assert sum(text.count("fold 0  accuracy") + text.count("fold 1  accuracy") for text in printed) == 2, printed
-    [row] = read_board()
-    assert len(row.done) == 2
-
-
 def test_several_tasks_of_slurm(network: Project, root: Path) -> None:
     """A job of a sweep with two tasks, and srun by hand: one training of two processes, without torchrun."""
     if reason := slurm.why_not():
