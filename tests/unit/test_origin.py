@@ -134,10 +134,6 @@ def become_folder(folder: Path) -> None:
     (folder / "code.py/part.py").write_text("1")
 
 
-def hide(flag: str, text: str) -> Callable[[Path], object]:
-    return lambda folder: (git(folder, "update-index", flag, "code.py"), (folder / "code.py").write_text(text))
-
-
 def inner(folder: Path) -> None:
     (folder / "inner").mkdir()
     (folder / "inner/part.py").write_text("1")
@@ -161,8 +157,6 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "a strange name": lambda folder: (folder / "a\tb\n ä.py").write_text("1"),
     "staged": lambda folder: ((folder / "new.py").write_text("1"), git(folder, "add", "new.py")),
     "to be added": lambda folder: ((folder / "new.py").write_text("1"), git(folder, "add", "-N", "new.py")),
-    "assumed unchanged": hide("--assume-unchanged", "edited"),
-    "skipped": hide("--skip-worktree", "edited"),
     "unmerged": become_unmerged,
     "a link": lambda folder: ((folder / "code.py").unlink(), (folder / "code.py").symlink_to("README.md")),
     "a folder": become_folder,
@@ -175,7 +169,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_snapshot_is_the_working_tree(repository: Path, change: str) -> None:
-    """Whatever alone has changed, and however git has been told not to look."""
+    """Whatever alone has changed."""
     CHANGES[change](repository)
     taken = snapshot.take(repository)
     assert taken is not None

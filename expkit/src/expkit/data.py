@@ -9,7 +9,6 @@ import os
 import re
 import tempfile
 import time
-from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,6 @@ from expkit.store.records import DataFiles, FoldRecord, read_checked
 
 Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
 CACHE = "cache"  # below input/: what trainings make and share; data of those that have read it
-ATTEMPTS = 10  # to read all files that are listed, while some come and go
-READS = 3  # of a file that changes while it is read, at most
 STILL = 2.0  # seconds: a file that has changed later than this before it was read may change again unseen
 
 _NAME = "name what the experiment reads, expkit.Experiment(..., inputs=[...])"
@@ -47,46 +44,35 @@ def hash_inputs(
     known = read_if_whole(cache_file, LISTS).get("files")
     known = known if isinstance(known, dict) else {}
     in_cache = [(name, str(input_dir() / name)) for name in cached if name.startswith(f"{CACHE}/")]
-    kept: dict[str, list[Any]] = {}  # path to what to remember of it
-    for attempt in range(ATTEMPTS):
-        try:
-            listed = [*input_files(named), *(pair for pair in in_cache if os.path.isfile(pair[1]))]
-            found = {name: _hashed(path, ChainMap(kept, known), kept) for name, path in listed}
-            break
-        except OSError as error:
-            where = display_path(Path(error.filename or input_dir()))
-            if not isinstance(error, FileNotFoundError):
-                raise Error(f"{where} cannot be read: {error.strerror}: mend it, or {_NAME}") from error
-            time.sleep(0.01 * attempt)  # it has gone since it was listed: a download gets another name when it is done
-    else:
-        raise Error(f"{where} has gone while input/ was read, as others before: wait until they stay, or {_NAME}")
-    if keep and any(known.get(path) != state for path, state in kept.items()):
+    now = time.time()
+    try:
+        listed = dict([*input_files(named), *(pair for pair in in_cache if os.path.isfile(pair[1]))])
+        seen = {name: _seen(path, known.get(path)) for name, path in listed.items()}
+    except OSError as error:
+        where = display_path(Path(error.filename or input_dir()))
+        raise Error(
+            f"{where} cannot be read: {error.strerror}: mend it, or name what the experiment reads, "
+            "expkit.Experiment(..., inputs=[...])"
+        ) from error
+    kept = {listed[name]: one for name, one in seen.items() if now - max(one[1], one[2]) / 1e9 > STILL}
+    if keep and any(known.get(path) != one for path, one in kept.items()):
         try:
             cache_file.parent.mkdir(parents=True, exist_ok=True)
             write_json(cache_file, {"files": known | kept})
         except OSError as error:
             warn(f"input/ will be read again next time: cannot write {display_path(cache_file)}: {error.strerror}")
+    found: Manifest = {name: [one[0], one[-1]] for name, one in seen.items()}
     return manifest_hash(found), found
 
 
-def _hashed(path: str, known: Mapping[str, Any], kept: dict[str, list[Any]]) -> list[Any]:
-    """The size of a file and the hash of its content; it is read, unless its state is known to be the same.
+def _seen(path: str, known: Any) -> list[Any]:
+    """The state of a file and the hash of its content; as `known` when the state is the same, else it is read.
 
-    Args:
-        known: the state of a file when it was read, and the hash, by its path.
-        kept: gets the same of this one, unless it may change again within a tick of the clock.
+    A file that changes while it is read has another state afterwards, and is read again the next time.
     """
-    now, state = time.time(), _state(path)
-    seen = known.get(path)
-    if not (isinstance(seen, list) and seen[:-1] == state and isinstance(seen[-1], str)):
-        for _ in range(READS):
-            before, content, state = state, file_hash(Path(path)), _state(path)
-            if state == before:
-                break
-        seen = [*before, content]
-    if now - max(seen[1], seen[2]) / 1e9 > STILL:
-        kept[path] = seen
-    return [seen[0], seen[-1]]
+    state = _state(path)
+    is_same = isinstance(known, list) and known[:-1] == state and isinstance(known[-1], str)
+    return known if is_same else [*state, file_hash(Path(path))]
 
 
 def _state(path: str) -> list[int]:
@@ -119,41 +105,33 @@ def input_files(named: Sequence[str] | None) -> Iterator[tuple[str, str]]:
     """The files of the data, by their names, and where they are; as in `hash_inputs`."""
     folder = input_dir()
     if named is None:
-        everything = _walk(str(folder), "", set())
-        yield from (pair for pair in everything if pair[0] != "README.md" and not pair[0].startswith(f"{CACHE}/"))
+        yield from (
+            pair for pair in _walk(str(folder), "") if pair[0] != "README.md" and not pair[0].startswith(f"{CACHE}/")
+        )
     for pattern in named or ():
-        if Path(pattern) == Path("."):
-            yield from input_files(None)
-            continue
         matched = sorted(folder / each for each in glob.glob(pattern, root_dir=folder, recursive=True))
         if not matched:
             raise Error(f"there is no {display_path(folder / pattern)}, which inputs=[...] in expkit.Experiment names")
         for path in matched:
             name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
-            yield from _walk(str(path), f"{name}/", set()) if path.is_dir() else [(name, str(path))]
+            yield from _walk(str(path), f"{name}/") if path.is_dir() else [(name, str(path))]
 
 
-def _walk(top: str, prefix: str, seen: set[tuple[int, int]]) -> Iterator[tuple[str, str]]:
+def _walk(top: str, prefix: str) -> Iterator[tuple[str, str]]:
     """The files below a folder, with a prefix before their names; links are followed, once.
 
     Left out is what is hidden, links that lead nowhere, and a folder that nobody may read, as a volume's lost+found.
     """
-    try:
-        status = os.stat(top)
-        with os.scandir(top) as entries:
-            found = sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    except (PermissionError, FileNotFoundError):
-        return
-    if (status.st_dev, status.st_ino) in seen:
-        return
-    seen.add((status.st_dev, status.st_ino))
-    for entry in found:
-        if entry.is_symlink() and not os.path.exists(entry):  # it leads nowhere, or to itself
-            continue
-        if entry.is_dir():
-            yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)
-        elif entry.is_file():
-            yield prefix + entry.name, entry.path
+    seen = set()
+    for folder, folders, names in os.walk(top, followlinks=True):
+        is_new = (real := os.path.realpath(folder)) not in seen
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if is_new and not name.startswith("."))
+        below = prefix if folder == top else f"{prefix}{os.path.relpath(folder, top)}/"
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            if is_new and not name.startswith(".") and os.path.isfile(path):
+                yield below + name, path
 
 
 def write_manifest(output: Path, digest: str, manifest: Mapping[str, Any]) -> None:

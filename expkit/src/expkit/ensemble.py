@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 ROUNDS = 30  # members that `hill` adds, at most
 STALE = 3  # rounds without a better blend, after which it stops
 FIT_ROWS = 20_000  # that weights are fitted on, at most: more cost minutes with a metric that sorts
-LONGEST = 100  # characters of a name that is made of the names of the runs
 HILL, RANK = "hill", "rank"  # rank: the mean of ranks, which are no probabilities: no class follows
 METHODS = ("mean", RANK, HILL)
 
@@ -111,7 +110,7 @@ def blend(runs: Sequence[Run], method: str, name: str | None = None) -> tuple[Ru
             name is that of another blend. Nothing is written.
     """
     titles = [run.title for run in runs]
-    name = name or f"{method}_{title_of(runs, LONGEST)}"
+    name = name or f"{method}_{title_of(runs)}"
     require(
         re.fullmatch(r"\w[\w.+,=-]*", name) is not None and len(name) <= 200,
         f"--name must have letters, digits and . _ + - , = only, and begin with a letter or digit, not {name!r}",

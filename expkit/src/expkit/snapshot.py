@@ -6,9 +6,9 @@ and a fixed date, so that equal trees are one commit in every clone. `git push o
 A secret that the user's own git tracks stays as it was committed or staged; what has changed in it since is left out.
 
 The code of a sweep is a copy of the project as it is when the sweep is started, a folder in `output/multirun/.code/`.
-Jobs that start later, in other processes, import it; an edit does not reach them. The command of the sweep holds the
-copy's lock. When the sweep is over, the copy goes. When the command is killed, or interrupted after it has submitted
-jobs, it stays: they may still wait in a queue. A sweep that begins a month later removes it.
+Jobs that start later, in other processes, import it; an edit does not reach them. When the sweep is over, the copy
+goes. When the command is killed, or interrupted after it has submitted jobs, it stays: they may still wait in a queue.
+A sweep that begins three months later removes it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expkit.errors import Error, warn
-from expkit.files import is_locked
-from expkit.project import ROOT, code_root, display_path, output_dir
+from expkit.project import ROOT, code_root, output_dir
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
-
     from expkit.store.records import Git
 
 REFS = "refs/expkit"
@@ -85,14 +82,8 @@ def take(folder: Path) -> Git | None:
                 shutil.copy2(index, own)  # with its time, by which git knows what may have changed since
             _update(own, root, folder.resolve())
             return _commit(root, git(root, "write-tree", index=own))
-    except subprocess.CalledProcessError as error:
-        reason = (error.stderr.strip().splitlines() or ["git fails"])[0]
-        if "not a git repository" in reason:
-            reason = f"{display_path(folder)} is in no git repository; `git init` makes it one"
-    except FileNotFoundError:
-        reason = "git is not installed"
-    except OSError as error:
-        reason = f"git cannot be run: {error.strerror}"
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = (getattr(error, "stderr", None) or str(error)).partition("\n")[0]
     warn(f"no snapshot of the code, so `exp reproduce` cannot train this run again: {reason}")
     return None
 
@@ -121,46 +112,37 @@ def amended(project: Path, snapshot: Git, loaded: Mapping[str, bytes]) -> Git:
 
 
 def _update(index: str, root: Path, project: Path) -> None:
-    """Bring an index up to the working tree: what is hidden from git's eye too, and repositories inside this one."""
-    listing = git(root, "ls-files", "-cdmosvz", "--exclude-standard", index=index).split("\0")
-    lines = [line for line in listing if line and not line.startswith("H 100")]  # these are plain files as in the index
-    new = [line[2:] for line in lines if line.startswith("?")]
-    known = {line.partition("\t")[2]: line[0] for line in lines if not line.startswith("?")}
-    links = [line.partition("\t")[2] for line in lines if line[2:].startswith("160000")]
-    hidden = [name for name, tag in known.items() if tag in "Shsmrck"]  # from git's eye: --assume-unchanged, ...
-    absent = {name for name in hidden if not os.path.lexists(root / name)}  # from a sparse checkout
-    for flag in ("--no-assume-unchanged", "--no-skip-worktree"):
-        _update_index(root, index, [name for name in hidden if name not in absent], flag)
+    """Bring an index up to the working tree, with the files of repositories inside this one."""
+    listing = git(root, "ls-files", "-cdmostz", "--exclude-standard", index=index).split("\0")
+    changed, inner = set(), set()
+    for line in filter(None, listing):
+        tag, name = line[0], line[2:] if line[0] == "?" else line.partition("\t")[2]
+        if (tag == "?" and name.endswith("/")) or (tag != "?" and line[2:].startswith("160000 ")):
+            inner.add(name.removesuffix("/"))
+        elif tag not in "HS":  # as in the index; not in a sparse checkout
+            changed.add(name)
     own = os.path.relpath(project, root)
     never = tuple(os.path.normpath(os.path.join(own, name)) + "/" for name in ("output", "notes"))
-    changed = [*known.keys() - absent - {*links}, *(name for name in new if not name.endswith("/"))]
-    changed = [name for name in changed if not name.startswith(never) and not is_secret(name)]
-    large = {name for name in new if _size(root / name) > LARGEST_FILE}.intersection(changed)
-    for name in sorted(large)[:3]:
+    changed |= {file for each in inner for file in _files(root, each)}
+    names = [name for name in sorted(changed - inner) if not name.startswith(never) and not is_secret(name)]
+    large = [name for name in names if _size(root / name) > LARGEST_FILE]
+    for name in large[:3]:
         warn(f"{name} is larger than {LARGEST_FILE // 2**20} MiB and is not in the snapshot: put data into input/")
-    inner = [*links, *(name[:-1] for name in new if name.endswith("/"))]  # repositories
-    names = [*(name for name in changed if name not in large), *(file for each in inner for file in _files(root, each))]
-    _update_index(root, index, names, "--add", "--remove", "--replace")
-
-
-def _update_index(root: Path, index: str, names: Iterable[str], *flags: str) -> None:
-    stdin = "".join(f"{name}\0" for name in names).encode(errors="surrogateescape")
-    if stdin:
-        git(root, "update-index", *flags, "-z", "--stdin", index=index, stdin=stdin)
+    stdin = "".join(f"{name}\0" for name in names if name not in large).encode(errors="surrogateescape")
+    flags = ("--add", "--remove", "--replace", "-z", "--stdin")
+    git(root, "update-index", *flags, index=index, stdin=stdin)
 
 
 def _files(root: Path, name: str) -> list[str]:
     """The files of a submodule, or of another repository inside this one, which take the place of the link to it."""
     inner = root / name
+    if not (inner / ".git").exists():  # not checked out
+        return []
     try:
         names = git(inner, "ls-files", "-co", "--exclude-standard", "-z").split("\0")
-        top = git(inner, "rev-parse", "--path-format=absolute", "--show-toplevel")
     except (OSError, subprocess.CalledProcessError):
         return []
-    if os.path.realpath(top) != os.path.realpath(inner):
-        return []  # not checked out: there is nothing to keep
-    found = [f"{name}/{file}" for file in names if file and not os.path.isdir(inner / file)]
-    return [file for file in found if _size(root / file) <= LARGEST_FILE and not is_secret(file)]
+    return [f"{name}/{file}" for file in names if file and not os.path.isdir(inner / file)]
 
 
 def _size(file: Path) -> int:
@@ -213,7 +195,7 @@ def check_out(project: Path, commit: str, destination: Path) -> Path:
 
 # The copy of the code for a sweep
 
-LONGEST_WAIT = 30 * 86400  # seconds that a job is expected to wait in a queue and to run, at most
+LONGEST_WAIT = 90 * 86400  # seconds from the start of a sweep to the end of its last job, at most
 _OWN = {name: os.environ.get(name) for name in (ROOT, "PYTHONPATH")}  # of this process
 _exposed: list[str] = []
 
@@ -226,19 +208,16 @@ class CodeCopy:
         folder: the project in it.
         git: the snapshot that it was made from; None: there is no git.
         top: what goes when the sweep is over.
-        use: a lock, held while the sweep is under way.
     """
 
     folder: Path
     git: Git | None
     top: Path
-    use: BaseFileLock
 
     def leave(self, jobs_may_wait: bool) -> None:
         """The sweep is over; so are its jobs, or some may still wait in a queue."""
         if not jobs_may_wait:
-            shutil.rmtree(self.top, ignore_errors=True)  # the lock is in it
-        self.use.release()
+            shutil.rmtree(self.top, ignore_errors=True)
 
 
 def expose(copy: Path | None) -> None:
@@ -264,19 +243,15 @@ def copy_code(experiment: str) -> CodeCopy:
     Raises:
         Error: output/ cannot be written.
     """
-    from filelock import FileLock
-
     project, taken = code_root(), take(code_root())
     copies = (output_dir() / "multirun" / ".code").resolve()
     top = copies / secrets.token_hex(8)
     try:
-        top.mkdir(parents=True)
+        copies.mkdir(parents=True, exist_ok=True)
         for old in copies.iterdir():
-            is_old = time.time() - old.lstat().st_mtime > LONGEST_WAIT
-            if is_old and not old.is_symlink() and not is_locked(old / ".lock"):
+            if time.time() - old.lstat().st_mtime > LONGEST_WAIT and not old.is_symlink():
                 shutil.rmtree(old, ignore_errors=True)
-        use = FileLock(top / ".lock")
-        use.acquire()
+        top.mkdir()
         folder = check_out(project, taken["snapshot"], top) if taken else _copied(project, experiment, top)
         for file in folder.rglob("*"):
             if file.is_file() and not file.is_symlink():
@@ -284,16 +259,17 @@ def copy_code(experiment: str) -> CodeCopy:
     except OSError as error:
         shutil.rmtree(top, ignore_errors=True)
         raise Error(f"cannot write {top.parent}: {error.strerror}") from error
-    return CodeCopy(folder, taken, top, use)
+    return CodeCopy(folder, taken, top)
 
 
 def _copied(project: Path, experiment: str, top: Path) -> Path:
     """What an experiment may import and read, without git."""
-    folders = (project / "experiments" / experiment, project / "src", project / "conf")
-    for file in [project / "pyproject.toml", *(file for folder in folders for file in folder.rglob("*"))]:
-        name = file.relative_to(project)
-        is_left_out = "__pycache__" in file.parts or is_secret(name.as_posix()) or not file.is_file()
-        if not is_left_out and _size(file) <= LARGEST_FILE:
-            (top / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, top / name)
+    shutil.copyfile(project / "pyproject.toml", top / "pyproject.toml")
+    for name in (f"experiments/{experiment}", "src", "conf"):
+        if (project / name).is_dir():
+            shutil.copytree(project / name, top / name, ignore=_left_out, ignore_dangling_symlinks=True)
     return top
+
+
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    return {name for name in names if name == "__pycache__" or is_secret(name)}

@@ -18,7 +18,6 @@ from expkit import files, store, tables
 from expkit.config import load_experiment
 from expkit.data import input_files
 from expkit.errors import Error, require
-from expkit.fingerprint import same_code
 from expkit.project import display_path, output_dir
 from expkit.scores import PROBABILITY, class_columns
 from expkit.store import SUBMISSION, TEST, FoldRecord, Run
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 SAMPLE = "sample_submission.csv"
 LABEL = "prediction"
-LONGEST = 140  # characters of what a submission is called
+LONGEST = 100  # characters of a name that is made of the names of runs
 FOLDS, FULL = "folds", "full"
 
 # Averaging
@@ -190,16 +189,6 @@ class Source:
         mean = "mean of the " if self.kind == FOLDS else ""
         return f"{self.run.title}: {mean}test predictions of {', '.join(fold.title for fold in self.parts)}"
 
-    @property
-    def marks(self) -> list[str]:
-        """How the training on all rows differs from the folds, whose score the run has."""
-        first = next(iter(self.run.done.values()), None)
-        if self.kind != FULL or first is None or first.result is None or self.parts[0].result is None:
-            return []
-        one, other = first.result, self.parts[0].result
-        differ = {"code": not same_code(one["code"], other["code"]), "data": one["data"] != other["data"]}
-        return [f"trained on all rows with other {what} than the folds" for what, differs in differ.items() if differs]
-
     def metadata(self, marks: Sequence[str]) -> dict[str, Any]:
         """What it is, as JSON has it."""
         return {
@@ -208,12 +197,9 @@ class Source:
             "id": self.run.id,
             "from": self.kind,
             "folds": [fold.number for fold in self.parts] if self.kind == FOLDS else [],
-            "results": [fold.checksum for fold in self.parts],
             "metric": self.run.metric,
             "score": self.run.score,
-            "std": self.run.std,
             "marks": list(marks),
-            "git": self.parts[0].result["git"] if self.parts[0].result else None,
         }
 
 
@@ -263,11 +249,11 @@ def mean_of(sources: Sequence[Source]) -> Average:
     return mean
 
 
-def title_of(runs: Sequence[Run], longest: int = LONGEST) -> str:
+def title_of(runs: Sequence[Run]) -> str:
     """Runs in the name of a file or a folder; their experiment once, if it is the same."""
     first, *others = [run.title.replace("/", "_") for run in runs]
     title = "+".join([first, *(other.removeprefix(f"{runs[0].experiment}_") for other in others)])
-    return title if len(title) <= longest else f"{first[: longest - 10]}{f'+{len(others)}-more' if others else ''}"
+    return title if len(title) <= LONGEST else f"{first[: LONGEST - 10]}{f'+{len(others)}-more' if others else ''}"
 
 
 # What a competition asks for
@@ -405,17 +391,14 @@ def check_test(table: Columns, what: str, named: Sequence[str] | None, debug: bo
     Raises:
         Error: they are of the rows of the sample, and do not fit.
     """
-    ids = table["id"]
+    ids, sample = table["id"], None
     try:
         sample = find_sample(named, what, ids)
-    except Error as error:
-        return str(error)
-    if sample is None or (debug and not sample.is_for(ids)):
-        return ""
-    try:
+        if sample is None or (debug and not sample.is_for(ids)):
+            return ""
         sample.indices_in(ids, what)
     except Error as error:
-        if sample.is_for(ids) and not debug:
+        if sample is not None and sample.is_for(ids) and not debug:
             raise
         return str(error)
     sample.columns_of({name: column.dtype for name, column in tables.flat(table).items() if name != "id"}, what)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from enum import Enum
 from typing import Annotated
 
@@ -56,7 +55,7 @@ def submit(
     named = [run for name in runs for run in (find_seeds(name) if seeds else [load_run(name)])]
     found = list({run.folder: run for run in named}.values())
     sources = [choose(run, part.value if part else None, partial) for run in found]
-    marks = [_warned(source.run, source.marks) for source in sources]
+    marks = [_warned(source.run) for source in sources]
     file, made = write(sources, marks)
     if as_json:
         print(as_json_text({"path": str(file), **made}))
@@ -122,9 +121,9 @@ def blend(
     _print(f"results: {display_path(made.folder)}")
 
 
-def _warned(run: Run, more: Sequence[str] = ()) -> list[str]:
+def _warned(run: Run) -> list[str]:
     """What to know about a run, as it has been printed."""
-    marks = [*run.marks, *changed_since(run), *more]
+    marks = [*run.marks, *changed_since(run)]
     for mark in marks:
         warn(f"{run.title}: {mark}")
     return marks
