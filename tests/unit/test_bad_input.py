@@ -198,13 +198,20 @@ def test_a_bug_keeps_its_traceback(train: Command, root: Path, monkeypatch: pyte
     assert "HYDRA_FULL_ERROR" not in os.environ
 
 
-@pytest.mark.parametrize("other", ["dataclasses.replace(experiment, greater_is_better=False)", "None"])
+@pytest.mark.parametrize(
+    "other",
+    [
+        "expkit.main(dataclasses.replace(experiment, greater_is_better=False))",
+        "experiment = dataclasses.replace(experiment, score_over='folds'); expkit.main(experiment)",
+        "expkit.main(None)",
+    ],
+)
 def test_another_experiment_than_train_py_defines(train: Command, root: Path, other: str) -> None:
     """Jobs and later commands load the one that it defines: its results would be of the other one."""
     with own_experiment(copy_of=LIGHT) as folder:
         file = folder / "train.py"
         text = file.read_text().replace("import expkit\n", "import dataclasses\n\nimport expkit\n")
-        file.write_text(text.replace("expkit.main(experiment)", f"expkit.main({other})"))
+        file.write_text(text.replace("expkit.main(experiment)", other))
         for argument in ("exp.fold=[0]", "show_config=true"):
             mentions = "expkit.main is given another experiment than "
             assert_refused(train(argument, experiment=folder.name), mentions, root)

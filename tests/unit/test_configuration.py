@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -330,3 +331,16 @@ def test_a_configuration_that_is_there_already(
         expkit.run(typed, overrides=["exp=003"])
     assert capsys.readouterr().err.count(f"the run {run} has the same configuration") == 1
     assert read_run(root / "output" / typed / "three").is_complete
+
+
+@pytest.mark.parametrize("key", ["seed", "n_folds"])
+def test_a_field_with_another_default_keeps_its_bound(key: str) -> None:
+    """`seed: int = 7` in the class of an experiment is no `Annotated`."""
+
+    @dataclass
+    class Own(expkit.ExpConfig):
+        seed: int = 7
+        n_folds: int = 3
+
+    with pytest.raises(expkit.Error, match=f"exp.{key} must be at least"):
+        Own(**{key: -1})

@@ -189,9 +189,17 @@ def in_words(found: Sequence[Bound]) -> str:
     return " and ".join(f"{bound.words} {bound.limit}" for bound in found)
 
 
+@functools.cache
 def hints(cls: Any) -> dict[str, Any]:
-    """The fields of a dataclass, with their types and what these are annotated with."""
+    """The fields of a dataclass, with their types and what these are annotated with, also in a class above it.
+
+    `seed: int = 7` in the class of an experiment gives `seed` another default, and keeps the bound that expkit has.
+    """
     known = typing.get_type_hints(cls, include_extras=True)
+    for above in cls.__mro__[1:-1]:
+        for name, kind in typing.get_type_hints(above, include_extras=True).items():
+            if typing.get_origin(kind) is Annotated and known[name] is plain_type(kind):
+                known[name] = kind
     return {item.name: known[item.name] for item in fields(cls)}
 
 

@@ -106,6 +106,14 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
 # The command line
 
 
+def _identity(experiment: Experiment) -> tuple[Any, ...]:
+    """What tells an experiment from another one of the same train.py, whose functions have been imported twice."""
+    names = [getattr(each, "__qualname__", None) for each in (experiment.train, experiment.Config)]
+    settings = (experiment.score_over, experiment.inputs, experiment.distributed, experiment.own_split)
+    groups = {group: list(classes) for group, classes in experiment.groups.items()}
+    return *names, list(experiment.metrics), experiment.greater_is_better, groups, *settings
+
+
 def _run(experiment: Experiment, names: Mapping[str, Any]) -> BaseException | None:
     """Run the command; return the error, if any.
 
@@ -121,7 +129,7 @@ def _run(experiment: Experiment, names: Mapping[str, Any]) -> BaseException | No
     project_root()  # refuses one that is not there, before anything is composed
     loaded = load_experiment(train.parent.name)
     require(
-        isinstance(experiment, Experiment) and any(value is experiment for value in names.values()),
+        isinstance(experiment, Experiment) and _identity(experiment) == _identity(loaded.experiment),
         f"expkit.main is given another experiment than {display_path(train)} defines, and jobs would not see it: "
         "change that one, experiment = expkit.Experiment(...)",
     )
@@ -130,13 +138,20 @@ def _run(experiment: Experiment, names: Mapping[str, Any]) -> BaseException | No
         raise Error(f"there is no flag {unknown[0]}: a value is given as KEY=VALUE without dashes, as in exp.seed=1")
     compose.require_files(loaded.folder, args.overrides)
     job = Job(loaded.name, [train.name, *sys.argv[1:]], secrets.token_hex(4))
-    if not _only_looks(args):
-        if distributed.leads():
+    try:
+        return _compose_and_run(loaded, parser, args, job)
+    finally:
+        if not _only_looks(args) and distributed.leads():
             from expkit import schema
 
-            schema.keep(loaded)
-        if args.multirun:
-            return _sweep(loaded, job, parser, args)
+            schema.keep(loaded)  # when all else is done: only editors need them
+
+
+def _compose_and_run(
+    loaded: Loaded, parser: argparse.ArgumentParser, args: argparse.Namespace, job: Job
+) -> BaseException | None:
+    if args.multirun and not _only_looks(args):
+        return _sweep(loaded, job, parser, args)
     try:
         with compose.registered(loaded, manual=_manual(loaded, args.overrides) if args.help else None):
             compose.run_hydra(loaded.folder, parser, args, job)
