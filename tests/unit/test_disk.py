@@ -30,7 +30,7 @@ BAD = ["loop", "dangling", "pipe", "socket", "device", "unreadable", "other"]
 
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_entry_beside_runs(root: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The other runs are on the board, and their folds are not trained again."""
+    """The other runs are on the board, their folds are not trained again; a command of this one is refused."""
     command("exp.fold=[0]", "exp.train.x=1").train()
     command("exp.fold=[0]", "exp.train.x=2").train()
     command("exp.fold=[0]", "exp.train.x=2", "overwrite=true").train()
@@ -44,21 +44,13 @@ def test_a_bad_entry_beside_runs(root: Path, kind: str, capsys: pytest.CaptureFi
         assert {"light,exp.train.x=1", "light,exp.train.x=2"} <= rows.keys()
         for x in (1, 2):
             command("exp.fold=[0]", f"exp.train.x={x}").train()
+        with pytest.raises(expkit.Error, match=r"light.* (cannot be read|in the place of a run)"):
+            command("exp.fold=[0]", "exp.train.x=0.0").train()
     assert capsys.readouterr().out.count("fold 0 is done") == 2
     assert results(root, "light,exp.train.x=2") == before
     assert counting(root, "light,exp.train.x=2").name.endswith("@2"), "the pointer is there"
     if kind in ("loop", "dangling", "unreadable"):  # it may have been a run
         assert "cannot be read" in str(rows["light,exp.train.x=0"].marks)
-
-
-@pytest.mark.parametrize("kind", BAD)
-def test_a_bad_entry_in_the_place_of_a_run(root: Path, kind: str) -> None:
-    """A command of this run is refused in one line."""
-    place = root / "output" / LIGHT / "light"
-    place.mkdir(parents=True)
-    make_special(kind, place)
-    with unprivileged(), pytest.raises(expkit.Error, match=r"light.* (cannot be read|in the place of a run)"):
-        command("exp.fold=[0]").train()
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -133,24 +125,31 @@ def test_a_large_file_is_read_at_once(root: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", BAD)
-@pytest.mark.parametrize("name", [".", f"{LIGHT}.jsonl"])
-def test_notes_that_are_no_file(
-    root: Path, notes: Path, kind: str, name: str, capsys: pytest.CaptureFixture[str]
+def test_notes_of_an_experiment_that_are_no_file(
+    root: Path, notes: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """It is said, and hides no other; no note is lost in it."""
     command("exp.fold=[0]").train()
     add_note(f"{LIGHT}/light", {"text": "gone"})
     add_note("001-baseline/other", {"text": "there"})
-    make_special(kind, notes / name)
+    make_special(kind, notes / f"{LIGHT}.jsonl")
     with unprivileged():
         assert [one.values["note"] for one in entries(expkit.read_board())] == [None]
         printed = exp("note")
-        if name != ".":
-            assert "there" in printed, "it hides no other"
-        if kind != "dangling" or name != ".":  # a folder that a link leads to nowhere: there are no notes
-            assert "cannot be read" in capsys.readouterr().err + printed
-        if kind == "dangling":
-            return
-        assert f"{notes.name}" in refused("note", "light", "more") if kind != "unreadable" else True
+        assert "there" in printed
+        assert "cannot be read" in capsys.readouterr().err + printed
+        if kind not in ("dangling", "unreadable"):
+            assert notes.name in refused("note", "light", "more")
+
+
+@pytest.mark.parametrize("kind", ["loop", "unreadable", "other"])
+def test_a_folder_of_notes_that_is_none(root: Path, notes: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    command("exp.fold=[0]").train()
+    add_note(f"{LIGHT}/light", {"text": "gone"})
+    make_special(kind, notes)
+    with unprivileged():
+        assert [one.values["note"] for one in entries(expkit.read_board())] == [None]
+        assert "cannot be read" in exp("note") + capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["dangling", "other"])
@@ -158,11 +157,11 @@ def test_folders_of_what_is_made_that_are_files(root: Path, kind: str) -> None:
     for name in ("submissions", "blends"):
         (root / "output" / name).mkdir(parents=True)
         make_special(kind, root / "output" / name)
+    test = {"id": [1, 2], "prediction": [0.0, 1.0]}
     for x in (1, 2):
-        command("exp.fold=[0]", "exp.n_folds=1", f"exp.train.x={x}").train()
-        command("exp.mode=sub", "exp.n_folds=1", f"exp.train.x={x}").train()
+        command("exp.n_folds=1", f"exp.train.x={x}", during=lambda fold: fold.save_test(test)).train()
     one, other = (row.name for row in expkit.read_board())
-    assert "submissions" in refused("submit", one, "--from", "full")
+    assert "submissions" in refused("submit", one)
     assert "blends" in refused("blend", one, other)
 
 
