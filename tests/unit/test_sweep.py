@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -25,17 +26,13 @@ from expkit import launch, snapshot
     ],
 )
 def test_a_sweep_that_is_refused(own_light: OwnLight, root: Path, arguments: list[str], error: str) -> None:
-    """One line, with paths as the project has them; no run, no copy of the code. That of another sweep stays."""
+    """One line, with paths as the project has them; no run."""
     (own_light.folder / "exp").mkdir()
     (own_light.folder / "exp/001.yaml").write_text("name: [")
-    other = snapshot.copy_code(own_light.folder.name)
     refused = own_light(*arguments, code=1 if "hydra.mode=MULTIRUN" in arguments else 2).err
     assert error.format(name=own_light.folder.name) in refused.splitlines()[-1], refused
     assert "Traceback" not in refused and ".code" not in refused
-    [left] = (root / "output/multirun/.code").glob("[!.]*")
-    assert other.folder.is_relative_to(left)
-    other.leave(jobs_may_wait=False)
-    assert not [file for file in files(root) if "result.json" in file or ".code" in file]
+    assert not [file for file in files(root) if "result.json" in file]
 
 
 def test_a_job_that_is_refused_or_fails_does_not_stop_the_others(root: Path, train: Command) -> None:
@@ -85,17 +82,32 @@ def test_the_old_run_counts_until_every_job_is_done(
     assert " 3/5 " in again.splitlines()[-1]
 
 
-def test_a_copy_of_the_code_without_git(own_light: OwnLight, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the experiment may import, as it was, and no secret; the files cannot be edited."""
-    (own_light.folder / ".env").write_text("KEY=secret")
-    copy = snapshot.copy_code(own_light.folder.name)
-    copied = copy.folder / "experiments" / own_light.folder.name
-    with edited(own_light.folder / "model.py", "as submitted", "edited"):
-        assert "as submitted" in (copied / "model.py").read_text()
-    assert copy.git is None and (copy.folder / "pyproject.toml").is_file()
-    assert not (copied / ".env").exists() and not (copied / "model.py").stat().st_mode & 0o222
+def test_a_copy_of_the_code(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it was, and no secret; the files cannot be edited; when jobs may wait, it stays."""
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "model.py").write_text("as submitted")
+    (project / ".env").write_text("KEY=secret")
+    subprocess.run(["git", "init", "-q"], cwd=project, check=True)
+    monkeypatch.setattr(snapshot, "code_root", lambda: project)
+    copy = snapshot.copy_code()
+    (project / "model.py").write_text("edited")
+    assert (copy.folder / "model.py").read_text() == "as submitted" and copy.git is not None
+    assert not (copy.folder / ".env").exists() and not (copy.folder / "model.py").stat().st_mode & 0o222
+    copy.leave(jobs_may_wait=True)
+    assert copy.folder.exists()
     copy.leave(jobs_may_wait=False)
     assert not copy.folder.exists()
+
+
+def test_without_git_the_jobs_of_a_sweep_import_the_project(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PATH", str(root))
+    copy = snapshot.copy_code()
+    assert copy.folder == expkit.code_root() and copy.git is None
+    copy.leave(jobs_may_wait=False)
+    assert copy.folder.is_dir() and "warning: no snapshot of the code" in capsys.readouterr().err
 
 
 def test_the_gpus_that_a_process_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -348,7 +348,7 @@ def _sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argp
 
     require(distributed.world_size() == 1, "-m trains many runs, and torchrun one: start torchrun for each of them")
     require("${" not in str(output_dir()), f"Hydra cannot sweep in a folder that has ${{ in its path: {output_dir()}")
-    copy = copy_code(loaded.name)
+    copy = copy_code()
     job.code, job.git = copy.folder, copy.git
     Launching.copy, Launching.folder = copy.folder, None
     failure: BaseException | None = None

@@ -66,23 +66,21 @@ def reproduce(run: str | Path) -> Reproduction:
     if found.recipe:
         parents = ", ".join(parent.run for parent in found.recipe.parents)
         raise Error(f"{found.title} is a blend: reproduce the runs that it is made of: {parents}")
-    groups: dict[str, list[FoldRecord]] = {}  # folds of the same code: one command makes them
-    for fold in found.done.values():
+    groups: dict[str, dict[int, FoldRecord]] = {}  # folds of the same code: one command makes them
+    for number, fold in found.done.items():
         git = fold.result["git"] if fold.result else None
         if git is None:
             raise Error(
                 f"{fold.title} was trained outside a git repository, without a snapshot: train it again, overwrite=true"
             )
-        groups.setdefault(git["snapshot"], []).append(fold)
+        groups.setdefault(git["snapshot"], {})[number] = fold
     differences: list[str] = []
     reasons: list[str] = []
     for commit, folds in groups.items():
         with tempfile.TemporaryDirectory(prefix="expkit-") as scratch:
             again = _trained_again(found, folds, commit, Path(scratch))
-            for fold in folds:
-                other = again.folds.get(fold.number) if fold.number is not None else None
-                if other is None or other.result is None:
-                    raise Error(f"{fold.title} has not been trained again: {', '.join(again.marks)}")
+            for number, fold in folds.items():
+                other = again.done[number]
                 lines = list(_compare(fold, other, found.metric or ""))
                 differences += lines
                 reasons += _reasons(fold, other) if lines else []
@@ -97,7 +95,7 @@ def _python(fold: FoldRecord) -> str:
 
 
 @terminable()  # ends the training, too
-def _trained_again(run: Run, folds: list[FoldRecord], commit: str, scratch: Path) -> Run:
+def _trained_again(run: Run, folds: dict[int, FoldRecord], commit: str, scratch: Path) -> Run:
     """The run in which these folds are trained again, with the code of a snapshot, in an empty folder."""
     assert run.info is not None
     root = scratch / "project"
@@ -109,9 +107,8 @@ def _trained_again(run: Run, folds: list[FoldRecord], commit: str, scratch: Path
     environment = {key: value for key, value in os.environ.items() if key not in ours}
     environment |= {"PROJECT_ROOT": str(root), ROOT: str(code), "PYTHONPATH": str(code / "src")}
     environment["WANDB_MODE"] = "disabled"
-    numbers = [fold.number for fold in folds]
-    asked = json.dumps({"experiment": run.experiment, "values": run.info["config"], "folds": numbers})
-    command = [*_interpreter(code, folds[0]), "-m", ENTRY]
+    asked = json.dumps({"experiment": run.experiment, "values": run.info["config"], "folds": list(folds)})
+    command = [*_interpreter(code, next(iter(folds.values()))), "-m", ENTRY]
     done = subprocess.run(command, cwd=code, env=environment, input=asked, capture_output=True, text=True)
     if done.returncode != 0:
         raise Failed(f"the training fails when it is made again:\n{done.stdout}{done.stderr}".rstrip())

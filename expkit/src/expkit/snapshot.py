@@ -202,21 +202,21 @@ _exposed: list[str] = []
 
 @dataclass(frozen=True)
 class CodeCopy:
-    """A copy of the project's code.
+    """A copy of the project's code; without git, the project itself.
 
     Attributes:
         folder: the project in it.
         git: the snapshot that it was made from; None: there is no git.
-        top: what goes when the sweep is over.
+        top: what goes when the sweep is over; None: nothing.
     """
 
     folder: Path
     git: Git | None
-    top: Path
+    top: Path | None
 
     def leave(self, jobs_may_wait: bool) -> None:
         """The sweep is over; so are its jobs, or some may still wait in a queue."""
-        if not jobs_may_wait:
+        if self.top is not None and not jobs_may_wait:
             shutil.rmtree(self.top, ignore_errors=True)
 
 
@@ -237,13 +237,14 @@ def expose(copy: Path | None) -> None:
             os.environ.pop(name, None)
 
 
-def copy_code(experiment: str) -> CodeCopy:
-    """Copy the project's code for a sweep, until `leave`. The files are read-only.
+def copy_code() -> CodeCopy:
+    """Copy the project's code for a sweep, until `leave`. The files are read-only. Without git, there is no copy.
 
     Raises:
         Error: output/ cannot be written.
     """
-    project, taken = code_root(), take(code_root())
+    if (taken := take(code_root())) is None:
+        return CodeCopy(code_root(), None, None)
     copies = (output_dir() / "multirun" / ".code").resolve()
     top = copies / secrets.token_hex(8)
     try:
@@ -252,7 +253,7 @@ def copy_code(experiment: str) -> CodeCopy:
             if time.time() - old.lstat().st_mtime > LONGEST_WAIT and not old.is_symlink():
                 shutil.rmtree(old, ignore_errors=True)
         top.mkdir()
-        folder = check_out(project, taken["snapshot"], top) if taken else _copied(project, experiment, top)
+        folder = check_out(code_root(), taken["snapshot"], top)
         for file in folder.rglob("*"):
             if file.is_file() and not file.is_symlink():
                 file.chmod(file.stat().st_mode & 0o555)
@@ -260,16 +261,3 @@ def copy_code(experiment: str) -> CodeCopy:
         shutil.rmtree(top, ignore_errors=True)
         raise Error(f"cannot write {top.parent}: {error.strerror}") from error
     return CodeCopy(folder, taken, top)
-
-
-def _copied(project: Path, experiment: str, top: Path) -> Path:
-    """What an experiment may import and read, without git."""
-    shutil.copyfile(project / "pyproject.toml", top / "pyproject.toml")
-    for name in (f"experiments/{experiment}", "src", "conf"):
-        if (project / name).is_dir():
-            shutil.copytree(project / name, top / name, ignore=_left_out, ignore_dangling_symlinks=True)
-    return top
-
-
-def _left_out(folder: str, names: list[str]) -> set[str]:
-    return {name for name in names if name == "__pycache__" or is_secret(name)}

@@ -89,7 +89,7 @@ def manual(docstring: str | None) -> dict[str, Any]:
     return {"help": "\n\n".join(paragraphs), "epilog": examples}
 
 
-from expkit.cli import combine, results, work  # noqa: E402 - they import what is above
+from expkit.cli import results, work  # noqa: E402 - they import what is above
 
 app = typer.Typer(
     cls=Group, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, **manual(__doc__)
@@ -101,8 +101,8 @@ for command in (
     results.show,
     results.diff,
     results.note,
-    combine.submit,
-    combine.blend,
+    work.submit,
+    work.blend,
     results.oof,
     work.reproduce,
     results.clean,
