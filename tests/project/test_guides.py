@@ -28,7 +28,7 @@ def write(folder: Path, target: str) -> None:
     price = (1000 * area + 20_000 * rooms + 15_000 * (heating == "heat pump") + dice.normal(0, 10_000, 480)).round(2)
     targets = {
         "price": price,
-        "is_sold": (price + dice.normal(0, 20_000, 480) < 180_000).astype(int),
+        "is_sold": (price + dice.normal(0, 10_000, 480) < 180_000).astype(int),
         "kind": numpy.select([price > 220_000, price > 150_000], ["castle", "flat"], "hut"),
     }
     table = pandas.DataFrame(
