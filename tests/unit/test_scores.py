@@ -116,17 +116,17 @@ def not_done() -> None:
 @pytest.mark.parametrize(
     ("returned", "complaint"),
     [
-        (float("nan"), "is nan over 2 rows"),
-        (np.float64("nan"), "is nan over 2 rows"),
-        (math.inf, "is inf over 2 rows"),
-        (-math.inf, "is -inf over 2 rows"),
-        (None, "returns NoneType and not a number"),
-        ((0.5, 1), "returns tuple and not a number"),
-        ("0.5", "returns str and not a number"),
-        (np.array([0.5, 0.6]), "returns ndarray and not a number"),
-        (1j, "returns complex and not a number"),
-        (True, "returns bool and not a number"),
-        (np.True_, "and not a number"),
+        (float("nan"), "is nan, not a finite number"),
+        (np.float64("nan"), "is nan, not a finite number"),
+        (math.inf, "is inf, not"),
+        (-math.inf, "is -inf, not"),
+        (None, "is None, not"),
+        ((0.5, 1), "is .0.5, 1., not"),
+        ("0.5", "is 0.5, not a finite number"),
+        (np.array([0.5, 0.6]), "is .0.5 0.6., not"),
+        (1j, "is 1j, not"),
+        (True, "is True, not"),
+        (np.True_, "is True, not"),
     ],
 )
 def test_a_metric_that_is_no_number(returned: Any, complaint: str) -> None:
@@ -137,7 +137,7 @@ def test_a_metric_that_is_no_number(returned: Any, complaint: str) -> None:
 @pytest.mark.parametrize(
     ("returned", "complaint"),
     [
-        ("math.nan", "the metric accuracy is nan over 2 rows"),
+        ("math.nan", "the metric accuracy is nan, not a finite number"),
         ("1 / 0", "the metric accuracy raises ZeroDivisionError: division by zero"),
         ("oof['nothing']", "the metric accuracy raises KeyError: 'nothing'"),
     ],
@@ -566,13 +566,11 @@ def test_a_row_that_two_folds_leave_out(make: Make, root: Path) -> None:
     assert "2 ids are in fold 0 too, such as [0]" in refused(name, "exp.fold=[1]")
     [row] = expkit.read_board()
     assert (len(row.done), row.marks) == (1, ("partial", "fold 1 failed"))
-    other_type = GOOD.replace("[10 * n, 10 * n + 1]", "[0, 1] if n == 0 else ['2', '3']")
-    assert "the ids are <U1, and those of fold 0 are int64" in refused(make(body=other_type, name=name), "exp.fold=[1]")
 
 
 def test_two_folds_at_once_with_the_same_rows(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither process saw the predictions of the other: there is no score of all rows, and the board says so."""
-    monkeypatch.setattr("expkit.fold.require_other_ids", lambda *_: None)
+    monkeypatch.setattr(np, "intersect1d", lambda *_: [])
     with pytest.raises(expkit.Error, match="2 ids are there more than once, such as 0"):
         expkit.run(make(body=GOOD.replace("10 * n", "7 * 0")))
     [row] = expkit.read_board()

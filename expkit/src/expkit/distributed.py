@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
 
-from expkit.errors import Error, Failed, described, interruption, require
+from expkit.errors import Failed, described, interruption, require
 
 FAILED = "failed"  # in the store: what the first rank has failed with
 FOREVER = timedelta(days=365)
@@ -58,9 +58,8 @@ class Ranks:
 
     def tell(self, task: Mapping[str, Any]) -> None:
         """Tell the others what to train."""
-        if self._store is not None:
-            self._store.set(str(self._told), json.dumps(task))
-            self._told += 1
+        self._store.set(str(self._told), json.dumps(task))
+        self._told += 1
 
     def tasks(self) -> Iterator[dict[str, Any]]:
         """The tasks that rank 0 gives to the others, one after the other."""
@@ -75,9 +74,10 @@ class Ranks:
         Raises:
             Failed: another rank has failed meanwhile.
         """
+        if self.size == 1:
+            return
         self.tell({"end": True})
-        others = [f"left{rank}" for rank in range(1, self.size)]
-        while self._store is not None and not self._store.check(others):
+        while not self._store.check([f"left{rank}" for rank in range(1, self.size)]):
             if self._store.check([FAILED]):
                 raise self.failure(Failed("another rank has failed"))
             time.sleep(0.05)
@@ -122,14 +122,8 @@ def _as_torchrun_does() -> dict[str, str]:
 
 def _store(rank: int) -> Any:
     """The store through which the ranks talk: torchrun's own, or one on the port after MASTER_PORT."""
-    try:
-        from torch.distributed import PrefixStore, TCPStore
-    except ImportError:
-        raise Error(
-            "WORLD_SIZE is set, but PyTorch is not installed, which the processes need to find each other"
-        ) from None
-    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]
-    require(not missing, f"WORLD_SIZE is set, and {' and '.join(missing)} is not: start the training with torchrun")
+    from torch.distributed import PrefixStore, TCPStore
+
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     is_there = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     store = TCPStore(host, port if is_there else port + 1, is_master=rank == 0 and not is_there, timeout=FOREVER)

@@ -19,7 +19,7 @@ from expkit.errors import Error, require, warn
 from expkit.files import Broken
 from expkit.progress import Checkpoint, History, Progress
 from expkit.rundir import Found, RunDir, found_by_folds
-from expkit.scores import ValidIds, as_number, checked, plain_value, require_other_ids, scores
+from expkit.scores import ValidIds, as_number, checked, plain_value, scores
 from expkit.store import axis_of
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Fold:
     rank = 0
 
     def __init__(
-        self, shared: Shared, number: int | None, provenance: Provenance, track: Callable[[str | None], Tracker]
+        self, shared: Shared, number: int | None, provenance: Provenance, track: Callable[[], Tracker]
     ) -> None:
         self.number, self.name, self.title = number, store.fold_name(number), store.fold_title(number)
         self.folder = shared.run_dir.version / self.name
@@ -86,7 +86,7 @@ class Fold:
         self.checkpoint = Checkpoint(self.folder, self._so_far)
         self._history = History(self.folder / store.HISTORY)
         metadata = self._begin()
-        self._tracker = track(metadata.get("wandb"))
+        self._tracker = track()
         self._clock = time.monotonic() - metadata.get("seconds", 0)
         for row in self._history.kept():
             self._tracker.log(row, axis_of(row))
@@ -118,7 +118,6 @@ class Fold:
         return {
             "rows": self._history.rows,
             "seconds": round(time.monotonic() - self._clock, 3),
-            "wandb": self._tracker.id,
             **self._provenance.so_far(),
         }
 
@@ -192,13 +191,17 @@ class Fold:
             Error: there is no "id"; an id is there twice, here or in another fold; rows are missing, or others than
                 those left out; lengths differ; a shape such as (n, 1); nan or inf.
         """
+        import numpy
+
         what = f"{self.title}, {store.OOF}"
         table, left_out = checked(columns, what)
         if self.number is not None:
             if not self._shared.experiment.own_split:
                 self._shared.valid_ids.require_all(self.number, table["id"], what)
-            done = self._shared.run_dir.done_folds()
-            require_other_ids(table["id"], {number: one for number, one in done.items() if number != self.number}, what)
+            for number, other in self._shared.run_dir.done_folds().items():
+                twice = numpy.intersect1d(other.predictions(only="id")["id"], table["id"])
+                is_other = number != self.number and len(twice) > 0
+                require(not is_other, f"{what}: {len(twice)} ids are in fold {number} too, such as {twice[:1]}")
         self._predicted = {"rows": len(table["id"]), "left_out": left_out, "target": tables.target_hash(table)}
         tables.save(self.folder / store.OOF, table)
 
@@ -306,15 +309,8 @@ class Fold:
         self._tracker.summarize(({"score": next(iter(found.values()))} if found else {}) | self.finished)
         return self.finished
 
-    def close(self, failed: bool, pruned: bool = False) -> None:
-        """End the progress bar and the W&B run; expkit calls it.
-
-        Args:
-            failed: whether the training has failed.
-            pruned: whether a study has ended it.
-        """
-        if pruned:
-            self._tracker.summarize({"pruned": True})
+    def close(self, failed: bool) -> None:
+        """End the progress bar and the W&B run, as failed or not; expkit calls it."""
         self._tracker.finish(failed)
         self._progress.close()
 

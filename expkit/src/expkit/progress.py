@@ -11,7 +11,6 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     import rich.progress
 
 METADATA = "metadata.json"
-KEYS = {"state", "files", "rows", "seconds", "resumed", "environments", "code", "data"}  # of it
 EVERY = 10  # seconds between two lines about steps: 100,000 of them would fill train.log
 
 
@@ -92,24 +90,13 @@ class Checkpoint:
             end()
         return True
 
-    def metadata(self) -> dict[str, Any]:
-        """What the last checkpoint remembers, also of an earlier process; {} when there is none.
+    def find(self) -> dict[str, Any]:
+        """What the last checkpoint remembers, {} when there is none; `file` is its state from now on.
 
         Raises:
-            Broken: nobody can read it.
+            Broken: it cannot be read, or the state is not as it was saved.
         """
         metadata = files.read_json(self.folder / METADATA) or {}
-        if metadata and not metadata.keys() >= KEYS:
-            raise Broken("its keys do not fit")
-        return metadata
-
-    def find(self) -> dict[str, Any]:
-        """As `metadata`, when the state is as it was saved; `file` is that state from now on.
-
-        Raises:
-            Broken: it is not.
-        """
-        metadata = self.metadata()
         if metadata:
             state = self.folder / Path(metadata["state"]).name
             try:
@@ -132,9 +119,8 @@ def unfinished(version: Path) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for file in sorted(version.glob(f"*/{CHECKPOINT}/{METADATA}")):
         fold = file.parents[1]
-        with suppress(Broken):
-            if not (fold / RESULT).exists() and (metadata := Checkpoint(fold, dict).metadata()):
-                found[fold.name] = metadata
+        if not (fold / RESULT).exists() and (metadata := files.read_if_whole(file)):
+            found[fold.name] = metadata
     return found
 
 

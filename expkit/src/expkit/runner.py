@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from expkit import scores, snapshot, store
 from expkit.code import files_read, loaded_sources, named_plainly
-from expkit.config import Config, Loaded, Mode, alike, chosen, container, recorded
+from expkit.config import Config, Loaded, Mode, chosen, container
 from expkit.data import changes_since, hash_inputs, manifest_hash, write_manifest
 from expkit.distributed import Ranks
 from expkit.errors import (
@@ -120,10 +120,6 @@ class Runner:
         if self._ranks.rank > 0:
             self._follow()
             return None
-        if self.run_dir.folder is None and not self.run_dir.replaces and not self.exp.debug:
-            choices = self.loaded.experiment.choices(self.run_dir.config)
-            if known := alike(recorded(self.loaded.name), self.run_dir.config, choices):
-                warn(f"the run {known} has the same configuration")
         with closing(self._missing()) as missing:  # an exception in a notebook must not keep the lock
             for number in missing:
                 self._train(number)
@@ -228,7 +224,7 @@ class Runner:
             if failure is not None and not is_unread(failure):
                 with suppress(OSError):  # the disk is full, or somebody has deleted the folder
                     store.fail_fold(fold.folder, described(failure))
-            fold.close(failed=failure is not None, pruned=self.pruned is not None)
+            fold.close(failed=failure is not None)
         if failure is not None:
             self._fail(number, failure)
         elif self.pruned is None:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from expkit import store, tables
 from expkit.config import METHOD, ExpConfig, Experiment, SplitMethod
 from expkit.errors import Error, require
-from expkit.files import Broken
 from expkit.project import display_path, input_dir
 from expkit.store import FoldRecord, Run
 
@@ -103,7 +102,11 @@ def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> Rows:
     method, seed, holdout = exp.split.method, exp.split.seed, exp.split.holdout
     rows = numpy.arange(len(table["id"]))
     what, least = f"{METHOD}={method.name}", max(exp.n_folds, 2)
-    y = _classes(_needed(table, "y", method), what, least) if method in BY_CLASS else None
+    y = _needed(table, "y", method) if method in BY_CLASS else None
+    if y is not None:  # scikit-learn only warns
+        classes, counts = numpy.unique(y, return_counts=True)
+        few = f"class {classes[counts.argmin()]} has {counts.min()} rows, and each of {least} parts needs one"
+        require(counts.min() >= least, f"{what}: {few} (exp.n_folds)")
     groups = None
     if (
         method in BY_GROUP
@@ -131,18 +134,6 @@ def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> Rows:
         return next(islice(parts, fold, None))
     except ValueError as error:
         raise Error(f"{what}, {len(rows)} rows: {' '.join(str(error).split())}") from error
-
-
-def _classes(y: numpy.ndarray, what: str, least: int) -> numpy.ndarray:
-    """Checks that each class has a row for every part; scikit-learn only warns."""
-    import numpy
-
-    found, counts = numpy.unique(y, return_counts=True)
-    rarest, count = found[counts.argmin()], counts.min()
-    require(
-        count >= least, f"{what}: class {rarest} has {count} rows, and each of {least} parts needs one (exp.n_folds)"
-    )
-    return y
 
 
 def _by_time(exp: ExpConfig, fold: int, time: numpy.ndarray) -> Rows:
@@ -261,20 +252,16 @@ def score(name: str, metric: Metric, predictions: Columns) -> float:
     Raises:
         Error: it raises, or returns what is no finite number.
     """
-    rows = len(next(iter(predictions.values())))
     try:
         result: Any = metric(predictions)
     except Exception as error:
-        problem = f"raises {type(error).__name__}: {error}"
-        if isinstance(error, KeyError):
-            problem += f", of the columns {', '.join(predictions)}"
         raise Error(
-            f"the metric {name} {problem}; the predictions are kept: fix it and run the command again"
+            f"the metric {name} raises {type(error).__name__}: {error}, of the columns {', '.join(predictions)}; "
+            "the predictions are kept: fix it and run the command again"
         ) from error
     value = as_number(result)
     if value is None or not math.isfinite(value):
-        what = f"returns {type(result).__name__} and not a number" if value is None else f"is {value} over {rows} rows"
-        raise Error(f"the metric {name} {what}; fix it and run the command again")
+        raise Error(f"the metric {name} is {str(result)[:60]}, not a finite number; fix it and run the command again")
     return float(value)
 
 
@@ -423,31 +410,6 @@ def checked(columns: Mapping[str, Any], what: str) -> tuple[Columns, str]:
         )
     tables.require_finite(table, what)
     return table, tables.require_unique(table["id"], what)
-
-
-def require_other_ids(ids: Any, done: Mapping[int, FoldRecord], what: str) -> None:
-    """No row may be left out twice: its score would count twice, and one of the two has trained on it.
-
-    Args:
-        ids: of the rows that a fold leaves out, (n,).
-        done: the other folds that are done.
-
-    Raises:
-        Error: an id is in another fold, too, or is of another type there.
-    """
-    import numpy
-
-    for number, other in done.items():
-        try:
-            known = other.predictions(only="id")["id"]
-        except (Broken, FileNotFoundError, KeyError):
-            continue
-        tables.require_same_kind(ids, known, what, f"of fold {number}")
-        both = numpy.intersect1d(known, ids, assume_unique=True)
-        require(
-            len(both) == 0,
-            f"{what}: {len(both)} ids are in fold {number} too, such as {both[:1]}: a row may be in one fold only",
-        )
 
 
 def fold_summary(fold: FoldRecord, metric: str) -> str:

@@ -39,23 +39,23 @@ class Tracking:
         self.config = {"experiment": experiment, "run": run, **config}
         self._said_offline = False
 
-    def start(self, number: int | None, run_id: str, tags: list[str], wandb_id: str | None = None) -> Tracker:
+    def start(self, number: int | None, run_id: str, tags: list[str]) -> Tracker:
         """Open the W&B run of a fold; online becomes offline, with a warning, when the server does not answer.
 
         Args:
             number: of the fold; None: all rows.
-            wandb_id: of the W&B run, at the server, of the training that goes on; None: a new one, as always offline.
+            run_id: of the version of the run; the id of the W&B run begins with it.
         """
         mode = "disabled" if self.debug else _mode()
         if mode == "disabled":
-            return Tracker(None, wandb_id)
+            return Tracker(None)
         fold, directory = fold_name(number), os.environ.get("WANDB_DIR") or str(output_dir())
         _set_aside(Path(directory, "wandb"), f"{run_id}-{fold}-")
-        new_id = f"{run_id}-{fold}-{secrets.token_hex(2)}"
         project = os.environ.get("WANDB_PROJECT")
         with suppress(Error):  # a project that names none: the choice is W&B's
             project = project or settings().get("wandb_project")
         arguments = {
+            "id": f"{run_id}-{fold}-{secrets.token_hex(2)}",
             "project": project,
             "group": self.group,
             "name": f"{self.group}/{fold}",
@@ -64,9 +64,8 @@ class Tracking:
             "dir": directory,
         }
         if mode == "online":
-            known = wandb_id or new_id
-            if (run := _open(**arguments, id=known, resume="allow", mode=mode)) is not None:
-                return Tracker(run, known)
+            if (run := _open(**arguments, mode=mode)) is not None:
+                return Tracker(run)
             Tracking.is_online, mode = False, "offline"
         if mode == "offline" and not self._said_offline:
             self._said_offline = True
@@ -76,7 +75,7 @@ class Tracking:
                 f"upload later with `uv run wandb sync {folder}/offline-run-*`",
                 flush=True,
             )
-        return Tracker(_open(**arguments, id=new_id, mode=mode), None)
+        return Tracker(_open(**arguments, mode=mode))
 
 
 class Tracker:
@@ -87,11 +86,10 @@ class Tracker:
 
     Attributes:
         run: the `wandb.Run`; None when W&B is disabled or has failed.
-        id: of the W&B run at the server with which the training would go on; None: there is none.
     """
 
-    def __init__(self, run: Any, wandb_id: str | None) -> None:
-        self.run, self.id = run, wandb_id
+    def __init__(self, run: Any) -> None:
+        self.run = run
         self._names: dict[tuple[str, str | None], str] = {}
 
     def log(self, row: Mapping[str, Any], axis: str | None) -> None:
