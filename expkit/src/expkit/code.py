@@ -32,14 +32,13 @@ PACKAGE = "expkit.experiments"
 EXECUTED: dict[str, tuple[bytes, CodeType]] = {}  # file: what this process has last executed of it
 SOURCES: WeakKeyDictionary[ModuleType, bytes] = WeakKeyDictionary()  # what each module of the project was executed from
 STARTED = time.time()  # a file that has not changed since is as it was when this process loaded it
-READ: dict[str, dict[tuple[int, ...], bytes]] = {}  # file beside a train.py, no Python: state when read to content
+READ: dict[str, dict[bytes, None]] = {}  # file beside a train.py, no Python: the contents that were read
 NO_CODE = ("config.yaml", "exp", "__pycache__")  # beside train.py: configuration is compared by its values
 SCHEMAS = ".schema"  # beside train.py: what editors know of its configuration, made from its classes
 UNKNOWN = b'raise ImportError("edited after it was loaded by its path: nobody knows what ran")\n'
 
 _EXPKIT = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _looking = threading.local()
-_early: list[ModuleType] = []  # loaded before their source could be seen: they are loaded again for an experiment
 
 
 def watch() -> None:
@@ -50,10 +49,6 @@ def watch() -> None:
     sys.addaudithook(_see)
     for folder in [folder for folder in sys.path_importer_cache if own_path(folder)]:
         del sys.path_importer_cache[folder]
-    for module in [*sys.modules.values()]:
-        loader = getattr(getattr(module, "__spec__", None), "loader", None)
-        if type(loader) is importlib.machinery.SourceFileLoader and own_path(loader.path):
-            _early.append(module)
 
 
 def _see(event: str, arguments: tuple[Any, ...]) -> None:
@@ -70,10 +65,7 @@ def _see(event: str, arguments: tuple[Any, ...]) -> None:
     _looking.now = True
     try:
         with suppress(OSError):
-            status = os.stat(path)
-            state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-            if state not in READ.get(path, {}):
-                READ.setdefault(path, {})[state] = code_bytes(path)
+            READ.setdefault(path, {})[code_bytes(path)] = None
     finally:
         _looking.now = False
 
@@ -113,10 +105,6 @@ def load(experiment: str, module: str = "train") -> ModuleType:
         ModuleNotFoundError: it has no such module.
     """
     experiment_dir(experiment)
-    for early in [each for each in _early if not getattr(each.__spec__, "_initializing", False)]:
-        _early.remove(early)
-        if early.__name__ != "__main__" and sys.modules.get(early.__name__) is early:
-            del sys.modules[early.__name__]  # whoever holds it keeps it
     return importlib.import_module(f"{PACKAGE}.{experiment}.{module}")
 
 
@@ -214,8 +202,7 @@ def files_read(experiment: str) -> dict[str, bytes]:
     One that was read with several contents has all of them. What a training writes there, or a library, is no code.
     """
     own = os.path.join(_root(), "experiments", experiment, "")
-    found = {file: dict.fromkeys(contents.values()) for file, contents in READ.items() if file.startswith(own)}
-    return {_from_root(file): b"\0".join(contents) for file, contents in found.items()}
+    return {_from_root(file): b"\0".join(contents) for file, contents in READ.items() if file.startswith(own)}
 
 
 def _from_root(path: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from expkit import files
 from expkit.errors import Error, require, warn
-from expkit.files import LISTS, file_hash, read_if_whole, write_json
+from expkit.files import file_hash, read_if_whole, write_json
 from expkit.fingerprint import Ignored, changed_since
 from expkit.project import display_path, input_dir, output_dir
 from expkit.store.records import DataFiles, FoldRecord, read_checked
@@ -41,7 +41,7 @@ def hash_inputs(
         Error: one that is named is not there, or one cannot be read.
     """
     cache_file = output_dir() / ".cache" / "inputs.json"
-    known = read_if_whole(cache_file, LISTS).get("files")
+    known = read_if_whole(cache_file).get("files")
     known = known if isinstance(known, dict) else {}
     in_cache = [(name, str(input_dir() / name)) for name in cached if name.startswith(f"{CACHE}/")]
     now = time.time()
@@ -138,7 +138,7 @@ def write_manifest(output: Path, digest: str, manifest: Mapping[str, Any]) -> No
     """Keep which files a fingerprint stands for; once for all runs."""
     file = output / ".data" / f"{digest}.json"
     if not file.exists():
-        files.make_folder(file.parent)
+        file.parent.mkdir(parents=True, exist_ok=True)
         files.write_json(file, {"files": manifest})
 
 
@@ -147,7 +147,7 @@ def read_manifest(output: Path, digest: str) -> dict[str, list[Any]] | None:
     if not re.fullmatch(r"[0-9a-f]{16}", digest):
         return None
     file = output / ".data" / f"{digest}.json"
-    content = read_checked(file, DataFiles, [], files.LISTS)
+    content = read_checked(file, DataFiles, [])
     return content["files"] if content else None
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from expkit import files, scores, snapshot, store, tables
+from expkit import scores, snapshot, store, tables
 from expkit.config import Experiment, load_experiment
 from expkit.errors import Error, require
 from expkit.fingerprint import code_hash
@@ -250,7 +250,6 @@ def _write(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     scored: dict[int | None, dict[str, float]] = {None: {}}  # all of them, before anything is written
     scored |= {number: scores.scores(experiment, table) for number, table in parts.items() if number is not None}
-    files.make_folder(versions.parent)
     with ExitStack() as stack:
         with versions.locked():
             folder = versions.make(about, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))

@@ -6,7 +6,6 @@ import errno
 import io
 import os
 import re
-import select
 import signal
 import sys
 import threading
@@ -120,8 +119,8 @@ def one_line(error: BaseException) -> str | None:
     """What to tell the person who can fix `error`, on one line; None when it is a bug."""
     if isinstance(error, Error):
         return "\n".join(map(strip_control, str(error).splitlines()))
-    if is_unread(error):
-        return f"stdout was closed: {AGAIN}"
+    if isinstance(error, BrokenPipeError):
+        return f"stdout, or another pipe, was closed (HYDRA_FULL_ERROR=1 shows where): {AGAIN}"
     if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
         return strip_control(f"cannot write {error.filename or 'a file'}: {error.strerror}")
     if isinstance(error, PermissionError):
@@ -192,20 +191,6 @@ def chain(error: BaseException) -> Iterator[BaseException]:
         yield cause
         seen.add(id(cause))
         cause = cause.__cause__ or cause.__context__
-
-
-def is_unread(error: BaseException) -> bool:
-    """Whether `error` says that stdout was closed: a broken pipe of a training's own is a bug."""
-    if not isinstance(error, BrokenPipeError):
-        return False
-    if not hasattr(select, "poll"):  # Windows
-        return False
-    try:
-        poll = select.poll()
-        poll.register(sys.stdout.fileno(), select.POLLOUT)
-        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
-    except (OSError, ValueError):
-        return True
 
 
 def _own_frames(trace: TracebackType | None) -> TracebackType | None:

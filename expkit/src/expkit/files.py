@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 import os
 import shutil
 import stat
@@ -14,13 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from expkit.errors import Error, one_line, warn
+from expkit.errors import warn
 from expkit.project import display_path
 
-LARGEST = 64 * 2**20  # bytes of a file that is read whole; nothing of ours is a tenth of it, but lists of files
-LARGEST_TABLE = 2**20  # bytes of a table of constants; a larger file is data that lies among the code
-LISTS = 2**30  # bytes of a list of the files of input/, a hundred a file
-DEEPEST = 200  # levels of JSON; nothing that is ours has ten
 _SEAL = b',\n  "checksum": "'
 
 
@@ -42,23 +37,18 @@ def write_text(file: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def write_json(file: Path, content: Mapping[str, Any]) -> str:
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all, and seal it: its last key is a checksum of all before it.
 
     Args:
         content: a checksum in it, of a file that was read, is left out.
-
-    Returns:
-        The checksum.
 
     Raises:
         ValueError: a number is nan or inf, which is no JSON.
     """
     content = {key: value for key, value in content.items() if key != "checksum"}
     text = json.dumps(content, indent=2, ensure_ascii=True, allow_nan=False)
-    checksum = _checksum(text.encode())
-    write_text(file, f'{text[:-2]}{_SEAL.decode()}{checksum}"\n}}\n')
-    return checksum
+    write_text(file, f'{text[:-2]}{_SEAL.decode()}{_checksum(text.encode())}"\n}}\n')
 
 
 def regular(path: str, flags: int) -> int:
@@ -75,37 +65,29 @@ def regular(path: str, flags: int) -> int:
 
 
 def code_bytes(file: str) -> bytes:
-    """What counts of a file as code: its content; of a large one that is no Python, such as weights, a hash of it.
+    """What counts of a file as code: the content of Python, and a hash of any other file, such as weights.
 
     Raises:
         OSError: it cannot be read, or is no file.
     """
     with open(file, "rb", opener=regular) as stream:
-        if file.endswith(".py") or os.fstat(stream.fileno()).st_size <= LARGEST_TABLE:
-            return stream.read()
-        return hashlib.file_digest(stream, "sha256").digest()
+        return stream.read() if file.endswith(".py") else hashlib.file_digest(stream, "sha256").digest()
 
 
-def read_bytes(file: str | Path, largest: int = LARGEST) -> bytes:
-    """The content of a file that is not too large to be one of ours.
-
-    Raises:
-        OSError: as of `regular`, or it is larger.
-    """
+def read_bytes(file: str | Path) -> bytes:
+    """The content of a file. Errors as of `regular`."""
     with open(file, "rb", buffering=0, opener=regular) as stream:
-        if os.fstat(stream.fileno()).st_size > largest:
-            raise OSError(errno.EFBIG, f"it is larger than {largest // 2**20} MiB", str(file))
         return stream.read()
 
 
-def read_json(file: str | Path, largest: int = LARGEST) -> dict[str, Any] | None:
+def read_json(file: str | Path) -> dict[str, Any] | None:
     """The content of a file that `write_json` wrote; None when there is none.
 
     Raises:
         Broken: it is not as it was written, or cannot be read.
     """
     try:
-        data = read_bytes(file, largest)
+        data = read_bytes(file)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -114,18 +96,16 @@ def read_json(file: str | Path, largest: int = LARGEST) -> dict[str, Any] | None
     if not seal or rest != _checksum(body + b"\n}").encode() + b'"\n}\n':
         raise Broken("cut off or edited")
     try:
-        content = json.loads(data, parse_float=_finite, parse_constant=_finite)
+        content = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise Broken("not JSON") from error
-    if data.count(b"[") + data.count(b"{") > DEEPEST and not _is_flat(content):
-        raise Broken("nested too deeply")
     return content if isinstance(content, dict) else {}
 
 
-def read_if_whole(file: str | Path, largest: int = LARGEST) -> dict[str, Any]:
+def read_if_whole(file: str | Path) -> dict[str, Any]:
     """As `read_json`, of a file that can be done without: {} also when it is broken."""
     with suppress(Broken):
-        return read_json(file, largest) or {}
+        return read_json(file) or {}
     return {}
 
 
@@ -140,50 +120,18 @@ def listed(folder: str | Path) -> list[str]:
         return []
 
 
-def first_lines(file: str | Path) -> list[str]:
-    """The lines at the beginning of a file that a person may read; [] when there is none."""
+def first_line(file: str | Path) -> str:
+    """The first line of a file that a person may read; "" when there is none."""
     try:
-        with open(file, encoding="utf-8", errors="replace", opener=regular) as stream:
-            return [line.strip() for line in stream.read(4096).splitlines() if line.strip()] or ["unknown"]
+        return (read_bytes(file)[:4096].decode(errors="replace").strip() or "unknown").splitlines()[0]
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return ""
     except OSError as error:
-        return [f"{os.path.basename(file)} cannot be read: {error.strerror}"]
-
-
-def _finite(text: str) -> float:
-    if not math.isfinite(value := float(text)):  # NaN, Infinity, 1e999
-        raise ValueError(text)
-    return value
-
-
-def _is_flat(content: Any) -> bool:
-    """Whether it is nested so little that comparing and printing it cannot exhaust Python's stack."""
-    level, depth = [content], 0
-    while level and depth <= DEEPEST:
-        parts = [part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list)]
-        level, depth = [inner for part in parts for inner in part], depth + 1
-    return not level
+        return f"{os.path.basename(file)} cannot be read: {error.strerror}"
 
 
 def _checksum(body: bytes) -> str:
     return hashlib.blake2b(body, digest_size=16).hexdigest()
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it, unless it is there.
-
-    Raises:
-        Error: something else lies in its place.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        if one_line(error) is not None:  # no space, no access
-            raise
-        raise Error(
-            f"cannot make the folder {display_path(folder)}: {error.strerror}: move what is in its place"
-        ) from error
 
 
 def to_disk(path: Path) -> None:

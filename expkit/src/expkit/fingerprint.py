@@ -10,17 +10,17 @@ import ast
 import copyreg
 import functools
 import hashlib
-import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from expkit.code import EXECUTED, SOURCES, home, is_beside, is_own, own_path, read_code
+from expkit.code import EXECUTED, SOURCES, home, is_own, own_path, read_code
 from expkit.project import code_root
+from expkit.store.records import same_code
 
 FileHashes = dict[str, list[str]]  # path from the project's root: hash of the bytes, hash of what they mean to Python
 Ignored = Mapping[str, frozenset[str]]  # path from the root: names in it whose values are compared otherwise
@@ -61,11 +61,6 @@ def code_hash(files: FileHashes) -> list[str]:
     """Two hashes of all files together, for `same_code`."""
     both = ([(path, pair[which]) for path, pair in sorted(files.items()) if pair[which]] for which in (0, 1))
     return [_hash(repr(found).encode()) for found in both]
-
-
-def same_code(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Whether two pairs of hashes are of the same code: the same bytes, or the same meaning."""
-    return one[0] == other[0] or one[1] == other[1]
 
 
 def changed_since(files: FileHashes, ignored: Ignored | None = None) -> list[str]:
@@ -206,7 +201,7 @@ def _hash(content: bytes) -> str:
 def metric_hash(metric: Any) -> str:
     """A hash of what a metric does: its code as it ran, the values that it holds, and what of the project it uses.
 
-    A module of the project that a function imports when it is called is imported now.
+    What a function imports when it is called is imported now.
     """
     return _Values().of(metric)
 
@@ -391,19 +386,9 @@ def _first_line(node: Any) -> int:
 
 
 def _imported(nodes: Sequence[ast.Import | ast.ImportFrom], namespace: Mapping[str, Any]) -> dict[str, Any]:
-    """What imports of the project's modules give, in a module with this namespace; not those of libraries."""
+    """What imports give, in a module with this namespace."""
     scope = {name: namespace.get(name) for name in ("__builtins__", "__name__", "__package__")}
-    folder = Path(str(namespace.get("__file__"))).parent
     for node in nodes:
-        if any(not name or is_beside(folder, name) or _is_importable(name) for name in _imports_from(node)):
-            with suppress(Exception):  # the metric will say so
-                exec(compile(ast.Module([node], []), "<import>", "exec"), scope)
+        with suppress(Exception):  # the metric will say so
+            exec(compile(ast.Module([node], []), "<import>", "exec"), scope)
     return {name: value for name, value in scope.items() if not name.startswith("__")}
-
-
-def _is_importable(name: str) -> bool:
-    """Whether the project has a module of this name."""
-    with suppress(ImportError, ValueError):
-        spec = importlib.util.find_spec(name)
-        return spec is not None and any(map(own_path, [spec.origin or "/", *(spec.submodule_search_locations or ())]))
-    return False

@@ -18,7 +18,7 @@ from expkit.data import Cache
 from expkit.errors import Error, require, warn
 from expkit.files import Broken
 from expkit.progress import Checkpoint, History, Progress
-from expkit.rundir import Found, RunDir, found_by_folds
+from expkit.rundir import RunDir, found_by_folds
 from expkit.scores import ValidIds, as_number, checked, plain_value, scores
 from expkit.store import axis_of
 
@@ -93,7 +93,7 @@ class Fold:
 
     def _begin(self) -> dict[str, Any]:
         """Go on from a checkpoint, and return its metadata; without one, begin with an empty folder, and return {}."""
-        files.make_folder(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
         try:
             metadata = self.checkpoint.find()
         except Broken as problem:
@@ -260,11 +260,16 @@ class Fold:
             Error: this is the training of a fold; or a fold of exactly this configuration, code and data is missing, or
                 has not recorded the value.
         """
-        return self.found.of(name)
+        found, what = self.found, f"fold.cv({name!r})"
+        if isinstance(found, str):
+            raise Error(f"{what}: {found}")
+        there = ", ".join(found) or "no value"
+        require(name in found, f"{what}: the folds have recorded {there} with fold.finish(...)")
+        return list(found[name])
 
     @functools.cached_property
-    def found(self) -> Found:
-        """Everything that `cv` can return."""
+    def found(self) -> dict[str, list[Any]] | str:
+        """Everything that `cv` can return; a text: why there is nothing."""
         return found_by_folds(self._shared.run_dir, self._shared.run_dir.inputs, self.number)
 
     def finish(self, **values: Any) -> dict[str, Any]:
@@ -326,7 +331,7 @@ class FollowedFold(Fold):
     def __init__(self, task: Mapping[str, Any], folder: Path, rank: int, world_size: int, debug: bool) -> None:
         self.number = number = task["fold"]
         self.name, self.title = store.fold_name(number), store.fold_title(number)
-        self.folder, self.finished, self.found = folder, None, Found(**task["found"])
+        self.folder, self.finished, self.found = folder, None, task["found"]
         self.rank, self.world_size = rank, world_size
         self.cache = Cache(folder, debug)
         self.checkpoint = FollowedCheckpoint(folder, dict)

@@ -23,12 +23,10 @@ from rich.console import Console
 
 from expkit.config import name_of, parameter_sets
 from expkit.errors import Error, NotFound, require, score_text, text, warn
-from expkit.files import listed, make_folder, read_bytes, regular
+from expkit.files import listed, read_bytes, regular
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, notes_dir, output_dir
 from expkit.store import Run, load_run, read_run_info, run_folders
 from expkit.store.records import Number, RunInfo, fits
-
-LARGEST = 16 * 2**20  # bytes of a file: a hundred thousand notes
 
 
 class Line(TypedDict):
@@ -85,7 +83,7 @@ def read_notes(folder: Path | None = None) -> dict[str, Notes]:
     folder, trained = folder or notes_dir(), functools.cache(_trained)
     for file in (folder / name for name in listed(folder) if name.endswith(".jsonl")):
         try:
-            texts = read_bytes(file, LARGEST).decode(errors="replace").split("\n")
+            texts = read_bytes(file).decode(errors="replace").split("\n")
         except OSError as error:
             warn(f"{display_path(file)} cannot be read, and is left out: {error.strerror}")
             continue
@@ -139,7 +137,7 @@ def add_note(title: str, said: Mapping[str, Any], folder: Path | None = None) ->
     line = {"run": run, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **said}
     require(fits(line, Line), f"{title}: this cannot be noted: {dict(said)}")
     file = (folder or notes_dir()) / f"{experiment}.jsonl"
-    make_folder(file.parent)
+    file.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         with open(file, "ab+", opener=regular) as stream:  # at the end, also when two processes add at the same time

@@ -33,23 +33,14 @@ def code_root() -> Path:
     prefix = Path(sys.prefix).resolve()
     mains = [sys.modules.get(name) for name in ("__mp_main__", "__main__")]  # the first, where multiprocessing spawns
     scripts = [Path(file).resolve() for main in mains if (file := getattr(main, "__file__", None))]
-    try:
-        here = [Path.cwd()]
-    except FileNotFoundError:  # it has been deleted
-        here = []
-    for place in [*(script for script in scripts if not script.is_relative_to(prefix)), *here, prefix]:
-        if (root := _root_above(place)) is not None:
-            return root
-    raise Error(f"{here[0] if here else 'this folder'} is in no project, whose pyproject.toml has a line {MARK}")
-
-
-def _root_above(place: Path) -> Path | None:
-    for folder in (place, *place.parents):
+    here = Path.cwd()
+    places = [*(script for script in scripts if not script.is_relative_to(prefix)), here, prefix]
+    for folder in (folder for place in places for folder in (place, *place.parents)):
         with suppress(OSError, ValueError):  # there is none, or none that can be read
             text = (folder / "pyproject.toml").read_text(encoding="utf-8")
             if re.search(rf"^[ \t]*{re.escape(MARK)}[ \t]*(#.*)?$", text, re.MULTILINE):
                 return folder
-    return None
+    raise Error(f"{here} is in no project, whose pyproject.toml has a line {MARK}")
 
 
 def settings() -> dict[str, Any]:
@@ -138,7 +129,7 @@ def display_path(path: Path) -> str:
     """`path` as a person would type it here: absolute, or relative to the working directory when that is shorter."""
     try:
         return min(str(path), os.path.relpath(path), key=len)
-    except (ValueError, FileNotFoundError):  # another drive, on Windows; the working directory has been deleted
+    except ValueError:  # another drive, on Windows
         return str(path)
 
 

@@ -7,9 +7,7 @@ import json
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from expkit import files, store
 from expkit.config import (
     Config,
     Loaded,
-    Mode,
     container,
     differences,
     flat,
@@ -35,8 +32,7 @@ from expkit.progress import unfinished
 from expkit.project import display_path, output_dir
 from expkit.store import FoldRecord, Run, RunInfo, Versions
 
-LONGEST = 120  # characters
-MOST_BYTES = 200  # of a file name; a system takes 255, and files beside it have longer names
+LONGEST = 120  # bytes of a file name
 
 
 def run_name(config: Any, overrides: Sequence[str]) -> str:
@@ -61,11 +57,10 @@ def run_name(config: Any, overrides: Sequence[str]) -> str:
     safe = re.sub(r"[^\w.,=+-]+", "_", wanted)
     name: str = config.exp.name
     full = name + safe
-    if safe == wanted and len(full) <= LONGEST and len(full.encode()) <= MOST_BYTES:
+    if safe == wanted and len(full.encode()) <= LONGEST:
         return full
     digest = hashlib.sha256((name + wanted).encode()).hexdigest()[:8]
-    room = full[: LONGEST - 9].encode()[: MOST_BYTES - 9].decode(errors="ignore")
-    return f"{room.rstrip('.')}-{digest}"
+    return f"{full.encode()[: LONGEST - 9].decode(errors='ignore').rstrip('.')}-{digest}"
 
 
 def _text(value: Any) -> str:
@@ -226,7 +221,9 @@ class RunDir:
             return None
         if not self.replaces:
             current = self.versions.current()
-            return current if current is not None and self._holds_this(current) else None
+            if current is not None:
+                self._require_same(current)
+            return current
         for folder in reversed(self.versions.all()):
             info = store.read_run_info(folder)
             if info is None or self._differences(info):
@@ -236,13 +233,10 @@ class RunDir:
                 return folder
         return None
 
-    def _holds_this(self, folder: Path) -> bool:
-        """Whether a folder holds this configuration, or, empty, may take it."""
+    def _require_same(self, folder: Path) -> None:
+        """Raise an `Error` unless a version holds this configuration."""
         run = store.read_run(folder)
         if run.info is None:
-            is_empty = not run.problems and {name for name in os.listdir(folder) if name[0] != "."} <= {store.CONFIG}
-            if is_empty:  # a kill between making it and describing it
-                return False
             what = next(iter(run.problems), "it has no run.json")
             raise Error(
                 f"{display_path(folder)}: {what}, so the configuration of its results is not known: move it, "
@@ -256,7 +250,6 @@ class RunDir:
                 "or replace the old run with overwrite=true"
                 + (f", which ends with the checkpoints of {', '.join(saved)}" if saved else "")
             )
-        return True
 
     def _is_of_this_code(self, folder: Path) -> bool:
         """Whether an unfinished version goes on: its folds are of this code, or another process holds a lock."""
@@ -306,7 +299,6 @@ class RunDir:
         Raises:
             Error: the folder cannot be written, or holds another configuration by now.
         """
-        _require_writable(self.versions.parent)
         with self.versions.locked():
             self.versions.clean(self.debug)
             base, takes_over = self.versions.current(), self.replaces and not self.config.overwrite
@@ -337,22 +329,9 @@ class RunDir:
             "commands": [self.command],
             "same_as": before["id"] if before and alike else None,
         }
-        if base is not None and self.replaces and not alike:
-            self._warn_of_loss(base)
-        text = OmegaConf.to_yaml(values)
-        empty = base if not self.replaces and before is None else None
-        return self.versions.make(about, text, empty)
-
-    def _warn_of_loss(self, base: Path) -> None:
-        """Say that more results of the old configuration go than there will be of the new one."""
-        exp, old = self.config.exp, store.read_run(base).done
-        asked = [None] if exp.mode is Mode.sub else exp.fold or []
-        if len(old) > len(asked) or (old and exp.mode is Mode.sub):
-            new = ", ".join(map(store.fold_title, asked))
-            warn(
-                f"{len(old)} folds of the old configuration are removed when {new} of the new one is done; "
-                "Ctrl-C keeps them"
-            )
+        if base is not None and self.replaces and not alike and (old := store.read_run(base).done):
+            warn(f"{len(old)} folds of the old configuration are removed when the new one is done; Ctrl-C keeps them")
+        return self.versions.make(about, OmegaConf.to_yaml(values))
 
     def _note_command(self, folder: Path) -> None:
         """Remember that this command works on a version that replaces another: its late jobs find it in place."""
@@ -383,63 +362,29 @@ class RunDir:
         self.versions.require_current(self.version, self.id)
 
 
-def _require_writable(folder: Path) -> None:
-    """Make `folder`, or raise an `Error` when it cannot be made or written."""
-    try:
-        files.make_folder(folder)
-        os.listdir(folder)  # a version that nobody can see would be trained again
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise Error(f"cannot write {folder}: {error.strerror}") from error
-
-
-@dataclass(frozen=True)
-class Found:
-    """The values that the folds of a run have recorded.
-
-    Attributes:
-        values: of each name, one a fold, in the order of the folds.
-        problem: why there are none, as the end of a sentence; "" when there are.
-    """
-
-    values: dict[str, list[Any]]
-    problem: str = ""
-
-    def of(self, name: str) -> list[Any]:
-        """The values of a name.
-
-        Raises:
-            Error: there are none that can be relied on.
-        """
-        require(not self.problem, f"fold.cv({name!r}): {self.problem}")
-        there = ", ".join(self.values) or "no value"
-        require(name in self.values, f"fold.cv({name!r}): the folds have recorded {there} with fold.finish(...)")
-        return list(self.values[name])
-
-
-def found_by_folds(run_dir: RunDir, inputs: Sequence[str] | None, number: int | None) -> Found:
-    """What the folds of the run in `run_dir` have recorded.
+def found_by_folds(run_dir: RunDir, inputs: Sequence[str] | None, number: int | None) -> dict[str, list[Any]] | str:
+    """The values that the folds of the run in `run_dir` have recorded, by name, in the order of the folds.
 
     Args:
         inputs: what of `input/` the training reads now.
         number: of the training that asks; None: that on all rows.
+
+    Returns:
+        a text: why there are none, as the end of a sentence.
     """
     if number is not None:
-        return Found({}, "only the training on all rows, exp.mode=sub, may ask what the folds found")
+        return "only the training on all rows, exp.mode=sub, may ask what the folds found"
     if run_dir.debug:
-        return Found({}, "exp.debug=true has no cross-validation: use a fixed value if exp.debug")
+        return "exp.debug=true has no cross-validation: use a fixed value if exp.debug"
     folder = run_dir.cross_validated()
     run = store.read_run(folder) if folder else None
     if run is None or not run.is_complete:
         there = f"{len(run.done)} of {run.n_folds} folds are trained" if run else "no fold is trained"
-        return Found({}, f"{there}: train all of them first, exp.mode=cv exp.fold=null")
+        return f"{there}: train all of them first, exp.mode=cv exp.fold=null"
     first = next(iter(run.done.values()))
     changed = [name for names in changes_since(first, run_dir.loaded.ignored, inputs).values() for name in names]
     if run.marks or changed:
         why = ", ".join(run.marks) or f"changed since: {', '.join(changed[:3])}"
-        return Found(
-            {}, f"{display_path(run.folder)}: {why}: train its folds again first, overwrite=true exp.fold=null"
-        )
+        return f"{display_path(run.folder)}: {why}: train its folds again first, overwrite=true exp.fold=null"
     values = [result["values"] for result in run.results.values()]
-    names = [name for name in values[0] if all(name in one for one in values)]
-    return Found({name: [one[name] for one in values] for name in names})
+    return {name: [one[name] for one in values] for name in values[0] if all(name in one for one in values)}

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,6 @@ from expkit.errors import (
     Failed,
     described,
     interruption,
-    is_unread,
     report,
     require,
     terminable,
@@ -213,7 +212,7 @@ class Runner:
             fold = Fold(self._shared, number, provenance, track)
             if self._ranks.size > 1:
                 checkpoint = None if fold.checkpoint.file is None else str(fold.checkpoint.file)
-                self._ranks.tell({"fold": number, "checkpoint": checkpoint, "found": asdict(fold.found)})
+                self._ranks.tell({"fold": number, "checkpoint": checkpoint, "found": fold.found})
             with Log(fold.folder / store.LOG), self._shared.valid_ids.noted():
                 failure = self._call(fold)
                 if failure is not None:
@@ -221,7 +220,7 @@ class Runner:
         except BaseException as error:
             failure = error
         if fold is not None:
-            if failure is not None and not is_unread(failure):
+            if failure is not None and not isinstance(failure, BrokenPipeError):
                 with suppress(OSError):  # the disk is full, or somebody has deleted the folder
                     store.fail_fold(fold.folder, described(failure))
             fold.close(failed=failure is not None)
@@ -287,7 +286,7 @@ class Runner:
             old = "; the old results stay until then" if self.run_dir.replaces else ""
             raise Failed(f"failed: {', '.join(self.failed)}; the same command trains what is missing{old}")
         if self.pruned is not None:
-            store.prune_run(self.run_dir.version, self.pruned, self.exp.fold or [])
+            store.prune_run(self.run_dir.version, self.pruned)
         if self.run_dir.replaces and self.command.installs:
             run = put_in_place(self.run_dir.versions, self.run_dir.version, self.update_scores)
         else:

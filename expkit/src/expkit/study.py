@@ -35,9 +35,9 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from expkit.config import Mode, container, load_experiment
 from expkit.errors import Error, require, warn
 from expkit.files import is_locked
-from expkit.fingerprint import same_code
 from expkit.launch import JobsFailed, processes_of
 from expkit.project import output_dir
+from expkit.store.records import same_code
 
 LONGEST_NAME = 400  # characters; Optuna takes 512
 NOT_NAMED = ("overwrite=", "resume=", "show_config=", "exp.runtime.")

@@ -20,7 +20,7 @@ from expkit.data import input_files
 from expkit.errors import Error, require
 from expkit.project import display_path, output_dir
 from expkit.scores import PROBABILITY, class_columns
-from expkit.store import SUBMISSION, TEST, FoldRecord, Run
+from expkit.store import SUBMISSION, TEST, FoldRecord, Run, same_code
 
 if TYPE_CHECKING:
     import numpy
@@ -453,7 +453,7 @@ def submit(sources: Sequence[Source], marks: Sequence[Sequence[str]]) -> tuple[P
         "sample": None if sample is None else sample.file.name,
         "runs": [source.metadata(known) for source, known in zip(sources, marks, strict=True)],
     }
-    files.make_folder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     files.write_text(file, stream.getvalue())
     files.write_json(file.with_suffix(".json"), {"file": file.name, "sha256": content, **about})
     return file, about

@@ -30,7 +30,7 @@ import functools
 import hashlib
 import os
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,7 +98,7 @@ class Run:
         folds: every fold that has a folder; `.result` says which are done.
         cv: the content of `cv.json`, when it is of just these folds.
         problems: what is broken.
-        pruned: where a study has ended the run, such as "after 1 of 5 folds"; "": it has not.
+        pruned: where a study has ended the run, such as "after 1 of 5 folds"; "": it has not, or every fold is done.
     """
 
     folder: Path
@@ -249,14 +249,9 @@ class Run:
         return list(dict.fromkeys([*([self.metric] if self.metric in names else []), *names]))
 
     @property
-    def fold_rows(self) -> dict[int, int]:
-        """How many rows each fold that is done has left out."""
-        return {number: result["rows"] for number, result in self.results.items()}
-
-    @property
     def rows(self) -> int:
         """How many rows the score covers."""
-        return sum(self.fold_rows.values())
+        return sum(result["rows"] for result in self.results.values())
 
     @functools.cached_property
     def valid_ids(self) -> dict[int, str]:
@@ -306,8 +301,7 @@ class Run:
     @property
     def seed(self) -> int | str | None:
         """The value of exp.seed; None: not known."""
-        exp = self.config.get("exp")
-        seed = exp.get("seed") if isinstance(exp, dict) else None
+        seed = self.config.get("exp", {}).get("seed")
         return seed if isinstance(seed, int | str) else None
 
     @property
@@ -456,7 +450,8 @@ def read_run(folder: Path) -> Run:
     cv = read_checked(folder / CV, CrossValidation, problems)
     if cv is not None and not _is_of(cv, folds.values()):
         cv = None
-    pruned = _pruned(folder, folds) if PRUNED in found else ""
+    is_done = info is not None and sum(fold.result is not None for fold in folds.values()) == info["n_folds"]
+    pruned = files.first_line(folder / PRUNED) if PRUNED in found and not is_done else ""
     return Run(folder, folder.parent.name, versions.run, info, folds, cv, tuple(problems), pruned)
 
 
@@ -473,17 +468,9 @@ def write_run_info(folder: Path, info: Mapping[str, Any]) -> None:
     files.write_json(folder / RUN, info)
 
 
-def prune_run(folder: Path, where: str, asked: Iterable[int]) -> None:
-    """Keep where a study has ended the run in `folder`; it counts as pruned until all folds `asked` for are done."""
-    files.write_text(folder / PRUNED, f"{where}\n{' '.join(map(str, asked))}\n")
-
-
-def _pruned(folder: Path, folds: Mapping[int, FoldRecord]) -> str:
-    """Where a study has ended a run; "": it has not, or all that it wanted is done since."""
-    where, *asked = files.first_lines(folder / PRUNED) or [""]
-    wanted = [int(number) for line in asked[:1] for number in line.split() if number.isdecimal()]
-    is_done = bool(wanted) and all(number in folds and folds[number].result is not None for number in wanted)
-    return "" if is_done else where
+def prune_run(folder: Path, where: str) -> None:
+    """Keep where a study has ended the run in `folder`."""
+    files.write_text(folder / PRUNED, f"{where}\n")
 
 
 def forget_cv(folder: Path) -> None:
@@ -512,7 +499,7 @@ def own_marks(run: Run) -> tuple[str, ...]:
         marks.append("mean of folds")
     results = list(run.results.values())
     earlier = {what for result in results for one in result.get("earlier", []) for what in one}  # of resumed folds
-    if "code" in earlier or any(_is_other(result["code"], results[0]["code"]) for result in results):
+    if "code" in earlier or not all(same_code(result["code"], results[0]["code"]) for result in results):
         marks.append("mixed code")
     if "data" in earlier or len({result["data"] for result in results}) > 1:
         marks.append("mixed data")
@@ -526,17 +513,11 @@ def own_marks(run: Run) -> tuple[str, ...]:
     return (*marks, *run.problems)
 
 
-def _is_other(code: Sequence[str], first: Sequence[str]) -> bool:
-    """Whether neither the bytes nor the meaning of the code are the same."""
-    return all(one != other for one, other in zip(code, first, strict=False))
-
-
 def _mixed_packages(run: Run) -> list[str]:
     """Which packages had several versions; one that only some folds had beside them is no difference."""
     versions = {name: each for name, each in run.packages().items() if not name.endswith("-experiments")}  # the project
     mixed = [f"{name} {each}" for name, each in versions.items() if ", " in each and name != "expkit"]
-    more = f"; {len(mixed) - 3} more" if len(mixed) > 3 else ""
-    return [f"mixed packages ({'; '.join(mixed[:3])}{more})"] if mixed else []
+    return [f"mixed packages ({'; '.join(mixed[:3])}{'; ...' * (len(mixed) > 3)})"] if mixed else []
 
 
 def _original(run: Run) -> str | None:
@@ -550,22 +531,17 @@ def _original(run: Run) -> str | None:
 
 
 def parent_marks(run: Run) -> list[str]:
-    """What has become of the runs that a blend is made of, and of theirs: gone, replaced, changed, or marked."""
+    """What has become of the runs that a blend is made of: gone, replaced, changed, or marked."""
     marks: list[str] = []
-    waiting, seen = [run], {run.folder}
-    while waiting:
-        blend = waiting.pop()
-        for parent in blend.recipe.parents if blend.recipe else ():
-            folder = folder_of(blend.folder.parents[1], parent.run)
-            now = read_run(folder) if folder is not None else None
-            if now is None or now.info is None:
-                marks.append(f"{parent.run} is gone")
-            elif now.info["id"] != parent.id:
-                marks.append(f"{parent.run} has been replaced")
-            elif now.checksums != parent.results:
-                marks.append(f"{parent.run} has changed")
-            elif now.folder not in seen:
-                seen.add(now.folder)
-                marks += [f"{parent.run}: {mark}" for mark in own_marks(now)]
-                waiting.append(now)
-    return list(dict.fromkeys(marks))
+    for parent in run.recipe.parents if run.recipe else ():
+        folder = folder_of(run.folder.parents[1], parent.run)
+        now = read_run(folder) if folder is not None else None
+        if now is None or now.info is None:
+            marks.append(f"{parent.run} is gone")
+        elif now.info["id"] != parent.id:
+            marks.append(f"{parent.run} has been replaced")
+        elif now.checksums != parent.results:
+            marks.append(f"{parent.run} has changed")
+        else:
+            marks += [f"{parent.run}: {mark}" for mark in now.marks]
+    return marks

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from pathlib import Path
@@ -43,6 +43,11 @@ def fold_title(number: int | None) -> str:
 
 
 # What the files hold
+
+
+def same_code(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two pairs of hashes are of the same code: the same bytes, or the same meaning."""
+    return one[0] == other[0] or one[1] == other[1]
 
 
 def is_number(value: Any) -> bool:
@@ -218,10 +223,10 @@ def _check(kind: Any) -> Callable[[Any], Any]:
 Kind = TypeVar("Kind")
 
 
-def read_checked(file: str | Path, kind: type[Kind], problems: list[str], largest: int = files.LARGEST) -> Kind | None:
+def read_checked(file: str | Path, kind: type[Kind], problems: list[str]) -> Kind | None:
     """The content of a file of a run; None when there is none, or when it does not fit, which is a problem."""
     try:
-        content = files.read_json(file, largest)
+        content = files.read_json(file)
         if content is None or fits(content, kind):
             return cast(Kind, content)
         reason = "its values do not fit"
@@ -298,14 +303,10 @@ class FoldRecord:
             Error: it has none, or they are not as the fold left them.
         """
         try:
-            table = tables.load(self.folder / name, only)
+            return tables.load(self.folder / name, only)
         except (Broken, FileNotFoundError) as error:
             run = display_path(self.folder.parent)
             raise Error(f"the predictions of {self.title} of {run} cannot be read: {error}") from error
-        rows = self.result["rows"] if self.result and name == OOF else None
-        if rows is not None and any(len(column) != rows for column in table.values()):
-            raise Error(f"{display_path(self.folder / name)} does not have the {rows} rows that it had")
-        return table
 
     def history(self) -> dict[str, list[float | None]]:
         """The columns of its history.csv; {} when there is none, or it is broken."""
@@ -351,15 +352,13 @@ def read_fold(folder: Path, number: int | None, run_id: str) -> FoldRecord:
         elif number is not None and not result["scores"]:
             return FoldRecord(path, number, None, f"{name} has no score", result)
     is_done = result is not None and not problems
-    failure = "" if is_done else next(iter(files.first_lines(f"{path}/{FAILED}")), "")
+    failure = "" if is_done else files.first_line(f"{path}/{FAILED}")
     return FoldRecord(path, number, result if is_done else None, "; ".join(problems), failure=failure)
 
 
 def _changed_file(path: str, listed: Mapping[str, Any]) -> str | None:
     """What is wrong with the files of a fold that is done."""
     for name, (size, time, digest) in listed.items():
-        if name.startswith("/") or ".." in name.split("/"):
-            return f"{name} does not fit"
         try:
             about = os.stat(f"{path}/{name}")
             is_same = about.st_size == size and stat.S_ISREG(about.st_mode)

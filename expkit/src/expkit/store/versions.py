@@ -81,10 +81,8 @@ class Versions:
             found: as from `all`, which it is when it is None.
         """
         found = self.all() if found is None else found
-        if not found or (len(found) == 1 and version_number(found[0]) == 1):
-            return found[0] if found else None
         pointed = self._pointed()
-        return next((folder for folder in found if version_number(folder) == pointed), found[0])
+        return next((folder for folder in found if version_number(folder) == pointed), found[0] if found else None)
 
     def install(self, version: Path) -> None:
         """Let a version count from now on. A step: before it and after it, the run is whole."""
@@ -121,25 +119,23 @@ class Versions:
 
     # Making and removing them
 
-    def make(self, about: Mapping[str, Any], config: str, folder: Path | None = None) -> Path:
-        """A new version, after all others. With `locked`.
+    def make(self, about: Mapping[str, Any], config: str) -> Path:
+        """A new version, after all others, whole or not at all. With `locked`.
 
         Args:
             about: its `run.json`, but for the id and the time.
             config: its configuration, as YAML, for people.
-            folder: an empty one to take instead.
         """
-        if folder is None:
-            self.forget_deleted()
-            folder = self.folder(max(map(version_number, self.all()), default=0) + 1)
-            try:
-                folder.mkdir()
-            except FileExistsError as error:
-                where = display_path(folder)
-                raise Error(f"{where} is in the place of a run, and is no folder of one: move it") from error
-        files.write_text(folder / CONFIG, config)
+        self.forget_deleted()
+        folder = self.folder(max(map(version_number, self.all()), default=0) + 1)
+        scratch = self.parent / f".{folder.name}.new"
+        files.remove(scratch)
+        scratch.mkdir()
+        files.write_text(scratch / CONFIG, config)
         started = datetime.now(UTC).isoformat(timespec="milliseconds")
-        files.write_json(folder / RUN, {"id": secrets.token_hex(4), "started": started, **about})
+        files.write_json(scratch / RUN, {"id": secrets.token_hex(4), "started": started, **about})
+        scratch.rename(folder)
+        files.to_disk(self.parent)
         return folder
 
     def clean(self, is_debug: bool = False) -> None:
@@ -164,11 +160,9 @@ class Versions:
     def _lock(self, name: str) -> BaseFileLock:
         from filelock import FileLock
 
-        file = self.parent / ".locks" / name
-        files.make_folder(file.parent)
-        if os.path.lexists(file) and (file.is_symlink() or not os.path.isfile(file)):
-            raise Error(f"{display_path(file)} is no file, and no lock: remove it")
-        return FileLock(file)
+        folder = self.parent / ".locks"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / name)
 
     def held(self, version: Path) -> list[str]:
         """The parts of a version that a process trains now."""
@@ -191,7 +185,7 @@ class Versions:
             try:
                 lock = self.part(version, name)
                 lock.acquire(blocking=False)
-            except (Timeout, OSError, Error):  # of another user, or no lock at all: nobody can tell
+            except (Timeout, OSError):  # of another user: nobody can tell
                 others.append(name)
             else:
                 stack.callback(lock.release)
@@ -210,28 +204,20 @@ def folder_of(output: Path, title: str) -> Path | None:
 def runs_of(parent: Path) -> list[tuple[Versions, list[Path]]]:
     """The runs of an experiment, in order, each with its versions; [], with a warning, where it cannot be read.
 
-    A link that leads nowhere, or in a circle, is a run that cannot be read.
+    A link that leads to no folder is a run that cannot be read.
     """
     found: dict[str, list[Path]] = {}
     try:
         with os.scandir(parent) as entries:
             for entry in entries:
                 match = _VERSION.fullmatch(entry.name)
-                if match and not entry.name.startswith(".") and _is_folder(entry):
+                if match and not entry.name.startswith(".") and (entry.is_symlink() or entry.is_dir()):
                     found.setdefault(match["run"], []).append(Path(entry.path))
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
         warn(f"{display_path(parent)} cannot be read: {error.strerror}")
     return [(Versions(parent, run), sorted(folders, key=version_number)) for run, folders in sorted(found.items())]
-
-
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder, or was one: the disk that a link leads to may be away."""
-    try:
-        return entry.is_dir() or (entry.is_symlink() and not entry.is_file())
-    except OSError:
-        return True
 
 
 def run_folders(output: Path) -> Iterator[Path]:
@@ -261,8 +247,6 @@ def find_run(name: str, output: Path | None = None) -> Path:
     folders = {_title(folder): folder for folder in run_folders(output)}
     if os.path.isfile(os.path.join(name, "run.json")):
         return Path(name).resolve()
-    if Path(name) in folders.values():  # one without a run.json
-        return Path(name)
     if name in folders:
         return folders[name]
     names = {title: _names(title) for title in folders}
