@@ -186,7 +186,7 @@ def test_nobody_reads(project: Project, tmp_path: Path) -> None:
     assert process.stdout.readline().startswith("fold 0  epoch 1/300")
     process.stdout.close()
     [error] = process.stderr.read().splitlines()
-    assert error.startswith("error: stdout was closed: ")
+    assert error.startswith("error: stdout, or another pipe, was closed")
     assert process.wait(20) == 1
     assert not list(tmp_path.rglob("result.json"))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import time
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from helpers import counting, exp, refused, results
 from light import LIGHT
 
 import expkit
-from expkit import files, tables
+from expkit import tables
 from expkit.board import entries
 from expkit.errors import escape_unprintable
 from expkit.new import check_all
@@ -92,7 +91,7 @@ def test_a_bad_lock(root: Path, kind: str, name: str) -> None:
     with unprivileged():
         try:
             command("exp.fold=[0,1]").train()
-        except (expkit.Error, PermissionError) as error:
+        except (expkit.Error, OSError) as error:
             assert name.rpartition("/")[2] in str(error)  # noqa: PT017
         assert "nothing to clean" in exp("clean")
         assert [len(row.done) >= 1 for row in expkit.read_board()] == [True]
@@ -116,9 +115,6 @@ def test_a_large_file_is_read_at_once(root: Path) -> None:
     start = time.process_time()
     [row] = expkit.read_board()
     assert "broken fold0/result.json (cut off or edited)" in row.marks and time.process_time() - start < 2
-    os.truncate(result, files.LARGEST + 1)
-    [row] = expkit.read_board()
-    assert "broken fold0/result.json (it is larger than 64 MiB)" in row.marks
 
 
 # Notes, blends, submissions

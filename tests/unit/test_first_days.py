@@ -102,13 +102,11 @@ def test_a_run_with_a_submission_alone_is_shown(root: Path) -> None:
     assert "submission.csv" in shown and "no snapshot" not in shown and "unknown" not in shown
 
 
-def test_overwriting_more_folds_than_are_asked_for_is_said_before(
-    root: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_overwriting_takes_away_is_said_before(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command().train()
     capsys.readouterr()
     command("exp.fold=[0]", "overwrite=true", x=3).train()
-    assert "5 folds of the old configuration are removed when fold 0 of the new one is done; Ctrl-C keeps them" in (
+    assert "5 folds of the old configuration are removed when the new one is done; Ctrl-C keeps them" in (
         capsys.readouterr().err
     )
 

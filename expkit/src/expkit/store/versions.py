@@ -161,7 +161,10 @@ class Versions:
         from filelock import FileLock
 
         folder = self.parent / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise Error(f"cannot make {display_path(folder)}: a file, or a link to nothing, is in the way") from error
         return FileLock(folder / name)
 
     def held(self, version: Path) -> list[str]:
@@ -185,7 +188,7 @@ class Versions:
             try:
                 lock = self.part(version, name)
                 lock.acquire(blocking=False)
-            except (Timeout, OSError):  # of another user: nobody can tell
+            except (Timeout, OSError, Error):  # of another user: nobody can tell
                 others.append(name)
             else:
                 stack.callback(lock.release)
