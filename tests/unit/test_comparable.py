@@ -17,12 +17,12 @@ from light import LIGHT, edited
 from several import files
 
 import expkit
+from expkit import files as expkit_files
 from expkit import tables
 from expkit.board import entries, flag_incomparable, grouped_by_seed, ranked, read_board
 from expkit.compare import verdict
 from expkit.config import load_experiment
 from expkit.noise import against_best
-from expkit.store import write_run_info
 
 
 def saves(target: float = 1.0, rows: int = 4, ids: int = 0, column: str = "target") -> Callable[[expkit.Fold], None]:
@@ -264,7 +264,7 @@ def test_a_foreign_record_leads_nowhere(quick: Path, name: str) -> None:
     folder = quick / "output" / LIGHT / run("a")
     info = json.loads((folder / "run.json").read_text())
     for key in ("experiment", "run"):
-        write_run_info(folder, info | {key: name})
+        expkit_files.write_json(folder / "run.json", info | {key: name})
         assert [run.marks for run in read_board()] == [("partial",)]
 
 

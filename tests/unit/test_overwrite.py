@@ -68,7 +68,7 @@ def test_every_key_is_compared_but_those_that_change_no_result(root: Path) -> No
         for name in above:
             branch = branch[name]
         branch[last] = "another"
-        store.write_run_info(root / RUN, info | {"config": values})
+        store.files.write_json(root / RUN / "run.json", info | {"config": values})
         if key in ("exp.name", "exp.fold", "exp.debug", "exp.mode", "exp.runtime.tags"):
             run = command("exp.fold=[0]", "exp.runtime.tags=[later]")
             assert (run.name, run.train()) == ("light", 10.0)
@@ -83,7 +83,9 @@ def test_a_parameter_that_is_new_locks_nothing_at_its_default(root: Path) -> Non
     info = store.read_run_info(root / RUN)
     assert info is not None
     train = {"anything": None}  # as if x, 0.0 by default, were new
-    store.write_run_info(root / RUN, info | {"config": {"exp": info["config"]["exp"] | {"train": train}}})
+    store.files.write_json(
+        root / RUN / "run.json", info | {"config": {"exp": info["config"]["exp"] | {"train": train}}}
+    )
     assert command("exp.fold=[0,1]").train() == 10.0
     assert list(results(root)) == [0, 1]
     with pytest.raises(expkit.Error, match=r"exp\.train\.x: 0\.0 → 10"):

@@ -109,12 +109,6 @@ def _words(*nodes: ast.AST) -> frozenset[str]:
     return frozenset(found)
 
 
-def _imports_from(node: ast.Import | ast.ImportFrom) -> set[str]:
-    """The names at the top of what a statement imports from; "": the package in which it stands."""
-    modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-    return {""} if getattr(node, "level", 0) else {name.partition(".")[0] for name in modules}
-
-
 @dataclass(frozen=True)
 class _Statement:
     """A statement at the top of a module, as a training has it.
@@ -153,7 +147,9 @@ def _statement(node: ast.stmt, ignored: frozenset[str], own: Set[str]) -> _State
         if metrics:
             others = [part for part in (*call.args, *(each.value for each in call.keywords)) if part not in metrics]
             return _Statement(None, _words(*others), _words(*metrics))
-    of_library = isinstance(node, _IMPORTS) and not _imports_from(node) <= {*own, ""}
+    modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+    modules += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+    of_library = any(name.partition(".")[0] not in own for name in modules)
     only_binds = isinstance(node, _DEFINITIONS | _ASSIGNMENTS | _IMPORTS) and not of_library
     return _Statement(node, _words(node), binds=_binds(node) if only_binds else frozenset())
 

@@ -186,7 +186,7 @@ class RunDir:
         self.versions = Versions(output / loaded.name, run)
         base = None if self.debug else self.versions.current()
         self._base = store.version_number(base) if base else 0
-        self.replaces = base is not None and (config.overwrite or self._is_abandoned(base))
+        self.replaces = base is not None and config.overwrite
         self.folder: Path | None = None
         self.id = ""
         self._use(self._existing())
@@ -221,8 +221,9 @@ class RunDir:
             return None
         if not self.replaces:
             current = self.versions.current()
-            if current is not None:
-                self._require_same(current)
+            if current is None or self._is_abandoned(current):
+                return None
+            self._require_same(current)
             return current
         for folder in reversed(self.versions.all()):
             info = store.read_run_info(folder)
@@ -301,17 +302,12 @@ class RunDir:
         """
         with self.versions.locked():
             self.versions.clean(self.debug)
-            base, takes_over = self.versions.current(), self.replaces and not self.config.overwrite
-            if takes_over and (base is None or not self._is_abandoned(base)):  # somebody has begun to train in it
-                self.replaces = takes_over = False
+            current = self.versions.current()
+            if current is not None and not self.replaces and self._is_abandoned(current):
+                shutil.rmtree(current)
             self._use(self._existing())
             if self.folder is None:
                 self._use(self._made())
-            if takes_over:  # there is nothing that could be lost: it counts at once
-                self.versions.install(self.version)
-                self.versions.clean()
-                self.replaces = False
-            self._note_command(self.version)
 
     def _made(self) -> Path:
         base = self.versions.current()
@@ -332,12 +328,6 @@ class RunDir:
         if base is not None and self.replaces and not alike and (old := store.read_run(base).done):
             warn(f"{len(old)} folds of the old configuration are removed when the new one is done; Ctrl-C keeps them")
         return self.versions.make(about, OmegaConf.to_yaml(values))
-
-    def _note_command(self, folder: Path) -> None:
-        """Remember that this command works on a version that replaces another: its late jobs find it in place."""
-        info = store.read_run_info(folder)
-        if self.replaces and info is not None and self.command not in info["commands"]:
-            store.write_run_info(folder, {**info, "commands": [*info["commands"], self.command]})
 
     # What is in it
 
