@@ -137,7 +137,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
             info["config"]["exp"]["train"][ODD] = "<b>"
             (folder / "run.json").unlink()
             if name == "odd":
-                store.write_run_info(folder, info)
+                store.files.write_json(folder / "run.json", info)
         yield root, names
 
 
