@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from expkit.errors import warn
+from expkit.errors import Error, warn
 from expkit.project import display_path
 
 _SEAL = b',\n  "checksum": "'
@@ -132,6 +132,18 @@ def first_line(file: str | Path) -> str:
 
 def _checksum(body: bytes) -> str:
     return hashlib.blake2b(body, digest_size=16).hexdigest()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it, unless it is there.
+
+    Raises:
+        Error: something else lies in its place.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise Error(f"cannot make {display_path(folder)}: a file, or a link to nothing, is in the way") from error
 
 
 def to_disk(path: Path) -> None:

@@ -93,7 +93,7 @@ class Fold:
 
     def _begin(self) -> dict[str, Any]:
         """Go on from a checkpoint, and return its metadata; without one, begin with an empty folder, and return {}."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        files.make_folder(self.folder)
         try:
             metadata = self.checkpoint.find()
         except Broken as problem:

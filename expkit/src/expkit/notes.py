@@ -23,7 +23,7 @@ from rich.console import Console
 
 from expkit.config import name_of, parameter_sets
 from expkit.errors import Error, NotFound, require, score_text, text, warn
-from expkit.files import listed, read_bytes, regular
+from expkit.files import listed, make_folder, read_bytes, regular
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, notes_dir, output_dir
 from expkit.store import Run, load_run, read_run_info, run_folders
 from expkit.store.records import Number, RunInfo, fits
@@ -137,7 +137,7 @@ def add_note(title: str, said: Mapping[str, Any], folder: Path | None = None) ->
     line = {"run": run, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **said}
     require(fits(line, Line), f"{title}: this cannot be noted: {dict(said)}")
     file = (folder or notes_dir()) / f"{experiment}.jsonl"
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(file.parent)
     text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         with open(file, "ab+", opener=regular) as stream:  # at the end, also when two processes add at the same time

@@ -453,7 +453,7 @@ def submit(sources: Sequence[Source], marks: Sequence[Sequence[str]]) -> tuple[P
         "sample": None if sample is None else sample.file.name,
         "runs": [source.metadata(known) for source, known in zip(sources, marks, strict=True)],
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    files.make_folder(folder)
     files.write_text(file, stream.getvalue())
     files.write_json(file.with_suffix(".json"), {"file": file.name, "sha256": content, **about})
     return file, about

@@ -549,10 +549,7 @@ class Versions:
         from filelock import FileLock
 
         folder = self.parent / ".locks"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError) as error:
-            raise Error(f"cannot make {display_path(folder)}: a file, or a link to nothing, is in the way") from error
+        files.make_folder(folder)
         return FileLock(folder / name)
 
     def held(self, version: Path) -> list[str]:
