@@ -20,7 +20,7 @@ from expkit.data import input_files
 from expkit.errors import Error, require
 from expkit.project import display_path, output_dir
 from expkit.scores import PROBABILITY, class_columns
-from expkit.store import SUBMISSION, TEST, FoldRecord, Run, same_code
+from expkit.store import SUBMISSION, TEST, FoldRecord, Run
 
 if TYPE_CHECKING:
     import numpy
