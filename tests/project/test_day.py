@@ -241,7 +241,7 @@ def test_a_locale_without_unicode(project: Project, root: Path) -> None:
     project.train("exp.fold=[0,1]", "exp.train.epoch=2", "exp.n_folds=2", root=root, **plain)
     environment = project.environment(PROJECT_ROOT=str(root), **plain)
     command = project.python.with_name("exp")
-    for arguments in (["board"], ["board", "--md"], ["show", "baseline"], ["oof", "baseline"], ["note"], ["clean"]):
+    for arguments in (["board"], ["show", "baseline"], ["oof", "baseline"], ["note"], ["clean"]):
         assert call(command, *arguments, cwd=project.folder, env=environment).stdout
 
 

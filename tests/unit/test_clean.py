@@ -26,19 +26,21 @@ from typer.testing import CliRunner
 
 import expkit
 from expkit import snapshot, store
-from expkit.clean import leftovers
+from expkit.clean import KINDS, leftovers
 from expkit.cli import app
 
 
-def clean(*arguments: str) -> dict[str, Any]:
+def clean(*arguments: str) -> dict[str, list[dict[str, Any]]]:
     """What the command finds or removes, by kind."""
-    content: dict[str, Any] = json.loads(exp("clean", *arguments, "--json"))
-    return content["kinds"]
+    found: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
+    for one in json.loads(exp("clean", *arguments, "--json")):
+        found[one["kind"]].append(one)
+    return found
 
 
 def listed(*kinds: str) -> dict[str, list[str]]:
     """The names of what may go, by kind, where there is any."""
-    found = {kind: [Path(each["what"]).name for each in about["items"]] for kind, about in clean(*kinds).items()}
+    found = {kind: [Path(each["what"]).name for each in every] for kind, every in clean(*kinds).items()}
     return {kind: names for kind, names in found.items() if names}
 
 
@@ -165,17 +167,13 @@ def test_a_failed_run(root: Path) -> None:
     run = counting(root)
     before, size = tree(root), sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
     found = clean()
-    assert found["failed"] == {
-        "count": 1,
-        "bytes": size,
-        "items": [{"what": str(run), "why": "nothing is done", "bytes": size, "removed": False}],
-    }
-    assert all(about["count"] == 0 for kind, about in found.items() if kind != "failed")
+    one = {"kind": "failed", "what": str(run), "why": "nothing is done", "bytes": size, "removed": False}
+    assert found == {"superseded": [], "failed": [one], "debug": []}
     assert tree(root) == before
     printed = exp("clean", "failed")
     assert "nothing is done" in printed and "nothing is removed yet: exp clean failed --yes" in printed
-    assert clean("debug", "superseded", "--yes")["debug"]["count"] == 0 and run.is_dir()
-    [removed] = clean("--yes")["failed"]["items"]
+    assert clean("debug", "superseded", "--yes")["failed"] == [] and run.is_dir()
+    [removed] = clean("--yes")["failed"]
     assert removed["removed"] and folders(root) == ["fine"]
     assert list(results(root, "fine")) == [0]
     assert command("exp.fold=[0,1]").train() == 10.0 and list(results(root)) == [0, 1]
@@ -220,7 +218,7 @@ def test_a_version_that_has_been_replaced(root: Path) -> None:
     with held(first, "fold0"):
         command("exp.fold=[0]", "overwrite=true").train()
         assert folders(root) == ["light", "light@2"] and listed() == {}
-    [found] = clean("superseded")["superseded"]["items"]
+    [found] = clean("superseded")["superseded"]
     shared = [path.stat().st_size for path in (first / "fold1").iterdir() if path.stat().st_nlink == 2]
     everything = sum(path.stat().st_size for path in first.rglob("*") if path.is_file())
     assert (found["what"], found["why"]) == (str(first), "a later version counts")
@@ -233,7 +231,7 @@ def test_a_version_that_has_been_replaced(root: Path) -> None:
     assert not old.remove() and folders(root) == ["light"]
     (root / "deleted").rename(second)
     after = tree(root / f"output/{LIGHT}/light@2")
-    assert clean("--yes")["superseded"]["count"] == 1 and folders(root) == ["light@2"]
+    assert len(clean("--yes")["superseded"]) == 1 and folders(root) == ["light@2"]
     assert tree(root / f"output/{LIGHT}/light@2") == after and list(results(root)) == [0, 1]
 
 
@@ -245,7 +243,7 @@ def test_a_new_version_that_failed(root: Path) -> None:
     [found] = leftovers("failed", root / "output")
     with held(root / f"output/{LIGHT}/light@2", "fold1"):
         assert listed() == {} and not found.remove()
-    assert clean("--yes")["failed"]["count"] == 1 and folders(root) == ["light"]
+    assert len(clean("--yes")["failed"]) == 1 and folders(root) == ["light"]
     (root / "control/fail1").touch()
     with pytest.raises(expkit.Error):
         command("exp.fold=[0,1]", "overwrite=true").train()
@@ -259,7 +257,7 @@ def test_an_empty_run_stays_while_a_new_version_of_it_has_work(root: Path) -> No
     with pytest.raises(expkit.Error):
         command("exp.fold=[0,1]", "overwrite=true").train()
     assert folders(root) == ["light", "light@2"] and counting(root).name == "light"
-    assert listed() == {} and clean("--yes")["failed"]["count"] == 0
+    assert listed() == {} and len(clean("--yes")["failed"]) == 0
 
 
 def test_what_has_come_into_use_since_it_was_listed(root: Path) -> None:
@@ -306,7 +304,7 @@ def test_no_other_version_counts_when_a_run_is_removed(root: Path) -> None:
     assert not found.remove() and store.folder_of(root / "output", f"{LIGHT}/light") == second, "both are there"
     assert new.remove() and not found.remove() and folders(root) == ["light", "light@2"]
     removed = clean("--yes")
-    assert removed["superseded"]["count"] == removed["failed"]["count"] == 1
+    assert len(removed["superseded"]) == len(removed["failed"]) == 1
     assert [path.name for path in (root / f"output/{LIGHT}").iterdir()] == [".locks"], "no pointer to what is gone"
     assert command("exp.fold=[0]").train() == 10.0 and folders(root) == ["light"]
 
@@ -317,7 +315,7 @@ def test_a_blend_that_is_being_made(root: Path, monkeypatch: pytest.MonkeyPatch)
     save, seen = tables.save, []
 
     def watched(file: Path, table: Any) -> None:
-        seen.append(clean("--yes")["failed"]["count"])
+        seen.append(len(clean("--yes")["failed"]))
         save(file, table)
 
     with own_experiment(several("price")) as folder:
@@ -348,7 +346,7 @@ def test_an_interruption_leaves_no_half_run(root: Path, monkeypatch: pytest.Monk
     assert command("exp.fold=[0,1]").train() == 10.0
     before = tree(counting(root))
     fail(root, "exp.name=other")
-    assert clean("--yes")["failed"]["count"] == 1
+    assert len(clean("--yes")["failed"]) == 1
     assert not half.exists() and folders(root) == ["light"] and tree(counting(root)) == before
 
 
@@ -363,8 +361,8 @@ def test_debug_runs(root: Path) -> None:
     place = root / f"output/debug/{LIGHT}"
     with held(place / "other", "fold0"):
         assert listed() == {"debug": ["light"]}
-        found = clean("debug", "--yes")["debug"]
-        assert found["count"] == 1 and found["bytes"] > 0
+        [found] = clean("debug", "--yes")["debug"]
+        assert found["bytes"] > 0
     assert not (place / "light").exists() and (place / "other/cv.json").exists() and list(results(root)) == [0]
     command("exp.debug=true").train()
     assert (place / "light/cv.json").exists()
@@ -415,7 +413,7 @@ def test_symbolic_links_lead_nowhere(root: Path, tmp_path: Path) -> None:
     output.rename(elsewhere / "output")
     output.symlink_to(elsewhere / "output", target_is_directory=True)
     assert listed() == {"failed": ["b"]}
-    assert clean("--yes")["failed"]["count"] == 1 and not (output / LIGHT / "b").exists()
+    assert len(clean("--yes")["failed"]) == 1 and not (output / LIGHT / "b").exists()
     (elsewhere / "experiment").mkdir()
     (output / LIGHT).rename(elsewhere / "experiment" / LIGHT)
     (output / LIGHT).symlink_to(elsewhere / "experiment" / LIGHT)
@@ -430,9 +428,9 @@ def test_what_is_printed(root: Path) -> None:
     fail(root, "exp.name=a")
     command("exp.debug=true").train()
     printed = exp("clean")
-    assert "nothing is removed yet: exp clean --yes" in printed
+    assert "kB can go, nothing is removed yet: exp clean --yes" in printed
     assert re.search(r"^failed .* nothing is done$", printed, flags=re.M)
-    assert "failed: 1, " in printed and "debug: 1, " in printed and "superseded: 0, 0 B" in printed
+    assert re.search(r"^debug .* a debug run *$", printed, flags=re.M) and "superseded" not in printed
     printed = exp("clean", "--yes")
     assert printed.count("removed\n") == 2 and "nothing is removed" not in printed
     made = CliRunner().invoke(app, ["clean", "everything"])

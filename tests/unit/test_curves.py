@@ -8,7 +8,6 @@ import pytest
 from commands import command
 
 import expkit
-from expkit.frames import position
 from expkit.show import last_curve
 
 EPOCHS = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": 0.25} for epoch in range(1, 5)]
@@ -38,22 +37,3 @@ def test_a_curve_over_its_own_axis(
         points = curve["folds"]["0"]
         assert (curve["metric"], curve["axis"], points[0][0], points[-1][0]) == (metric, axis, first, last)
     assert run.history(0)["loss"] == [row.get("loss") for row in rows]
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("epoch,loss\n0,0.5\n1,0.25\n", "epoch 2"),
-        ("epoch,loss\n", ""),
-        ("step,loss\n100,0.5\n200,", "step 200"),
-        ("epoch,step,loss\n0,,1\n,70,2\n", "step 70"),
-        ("loss\n" + "0.5\n" * 50_000, ""),
-        ("step,loss\n" + "7,0.5\n" * 50_000, "step 7"),
-        ("", ""),
-        ('"step\n1', ""),
-    ],
-    ids=range(8),
-)
-def test_how_far_a_training_is(tmp_path: Path, text: str, expected: str) -> None:
-    (tmp_path / "history.csv").write_text(text)
-    assert position(tmp_path / "history.csv") == expected

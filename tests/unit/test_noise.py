@@ -59,8 +59,7 @@ def test_the_corrected_resampled_t_test() -> None:
     assert corrected_t([0.0, 0.0], 1.0) == Interval(0.0, 0.0, 0.0), "the same run"
     with pytest.raises(expkit.Error, match="one training of each does not say .* -m exp.seed=1,2,3, .*--seeds"):
         corrected_t([0.1], 0.25)
-    with pytest.raises(expkit.Error, match="the same in every one"):
-        corrected_t([0.1 + 0.2, 0.3, 0.3], 0.5)
+    assert corrected_t([0.1 + 0.2, 0.3, 0.3], 0.5).verdict == "could be noise", "the same in every fold"
 
 
 def test_a_pair_of_many_runs() -> None:
@@ -512,7 +511,7 @@ def test_better_or_worse(price: Path) -> None:
 def test_in_words(price: Path) -> None:
     run = names()
     printed = exp("diff", run["good"], run["bad"])
-    number = r"\d\.\d{4}"
+    number = r"\d\.\d+"
     for how in ("3 folds", "300 rows"):
         assert re.search(rf"bad\S* is worse by {number} \({how}, 95 % interval {number} to {number}\)\n", printed)
     assert "\nverdict: worse\n" in printed
@@ -592,7 +591,7 @@ def test_other_targets_other_data_other_groups(quick: Path) -> None:
         runs = [expkit.load_run(f"s{seed}") for seed in (0, 1, 2)]
         found = verdict([(runs[0], runs[2]), (runs[1], runs[1])])
         assert found["verdict"] == "not comparable" and "has another target than" in found["reason"], "of another seed"
-        assert compared("s2", "s3")["rows"]["reason"] == "the column group is not the same in all of the runs"
+        assert compared("s2", "s3")["reason"] == "the column group is not the same in all of the runs"
         assert compared("s2", "s4")["rows"]["groups"] == 30
         assert "(300 rows in 30 groups, 95 %" in exp("diff", "s2", "s4")
         for pair in (("s0", "s2"), ("s2", "s0")):
@@ -642,8 +641,6 @@ def test_seeds(quick: Path) -> None:
         scores = [sum(runs[noise, seed].score or 0 for seed in (1, 2)) / 2 for noise in (1.0, 1.5)]
         assert found["rows"]["better_by"] == pytest.approx(scores[0] - scores[1])
         assert "(3 folds x 2 seeds, 95 %" in exp("diff", runs[1.0, 0].title, runs[1.5, 3].title, "--seeds")
-        with pytest.raises(expkit.Error, match="differ only in their seed"):
-            exp("diff", runs[1.0, 0].title, runs[1.0, 1].title, "--seeds")
         expkit.run(folder.name, overrides=["exp.train.noise=4.0", "exp.seed=7"])
         other = next(run.title for run in read_board() if run.seed == 7)
         with pytest.raises(expkit.Error, match="have no seed in common: 7; 1, 2, 3"):

@@ -138,7 +138,7 @@ def strictly(text: str) -> Any:
 
 def commands(one: str, other: str) -> list[list[str]]:
     """Everything that reads, of two runs."""
-    boards = ["", "--json", "--md", "--failed", "--noise", "--noise --seeds --json", "--seeds --sort exp.seed"]
+    boards = ["", "--json", "--failed", "--noise", "--noise --seeds --json", "--seeds --sort exp.seed"]
     boards += ["--filter score>0.5 --sort=-finished", "--last 2 --columns exp.seed"]
     found = [["board", *options.split()] for options in boards]
     found += [["show", one], ["show", one, "--json"], ["diff", one, other], ["diff", other, one, "--json"]]

@@ -100,7 +100,7 @@ def test_everything_that_a_fold_has_is_in_the_page_for_python() -> None:
 MAKERS = {
     "store/__init__.py": ("read_run", "own_marks", "parent_marks", "_mixed_packages"),
     "store/records.py": ("read_checked", "read_fold", "_changed_file"),
-    "board.py": ("marks", "flags", "flag_incomparable", "_together"),
+    "board.py": ("marks", "_flags", "flag_incomparable", "_together"),
     "show.py": ("changed_since",),
 }
 NO_MARKS = {"its values do not fit", " seeds", " more"}  # of `broken run.json (...)`; a column

@@ -24,7 +24,7 @@ from expkit.data import read_manifest
 from expkit.errors import Error, duration, score_text, strip_control
 from expkit.notes import Notes, read_notes
 from expkit.project import output_dir
-from expkit.store import COPY, Run, deviation, find_run, read_run, run_folders, short_names
+from expkit.store import COPY, Run, deviation, load_run, read_run, run_folders, short_names
 
 MOST_ROWS = 50  # that a person reads; a file or another program gets all
 NOT_COMPARABLE = "not comparable"
@@ -210,14 +210,14 @@ def flag_incomparable(entries: list[Entry]) -> list[Entry]:
     """
     counted = [entry.run for entry in entries if entry.score is not None and entry.is_comparable]
     counted.sort(key=lambda run: run.finished or "")
-    usual = {metric: _Usual(runs) for metric, runs in _grouped(counted, lambda run: run.metric).items()}
+    usual = {metric: _reference(runs) for metric, runs in _grouped(counted, lambda run: run.metric).items()}
     experiments = _grouped(counted, lambda run: (run.experiment, run.metric))
     rare = {key: _rare_data(runs) for key, runs in experiments.items()}
     found = []
     for entry in entries:
         run, flags = entry.run, list(entry.flags)
         if entry.score is not None and run.metric in usual:
-            flags += usual[run.metric].flags(run)
+            flags += _flags(usual[run.metric], run)
             has_rare = run.data & rare.get((run.experiment, run.metric), set())
             flags += ["other data"] if has_rare and "mixed data" not in run.marks else []
         found.append(replace(entry, flags=tuple(flags)))
@@ -231,32 +231,26 @@ def _grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, lis
     return groups
 
 
-class _Usual:
-    """What most runs of a problem have: direction, metric, folds, targets.
+def _reference(runs: Sequence[Run]) -> Run:
+    """The run whose direction, then metric, then folds and targets most of the runs have; of equals, the first."""
+    rules = Counter(rule for run in runs for rule in (run.greater_is_better, run.made_by))
+    folds = Counter(part for run in runs for part in run.valid_ids.items())
+    targets = Counter(part for run in runs for part in run.targets.items())
 
-    Args:
-        runs: the oldest first.
-    """
+    def agreement(run: Run) -> tuple[int, ...]:
+        shared = [folds[part] for part in run.valid_ids.items()]
+        same_targets = sum(targets[part] for part in run.targets.items())
+        return rules[run.greater_is_better], rules[run.made_by], max(shared, default=0), sum(shared), same_targets
 
-    def __init__(self, runs: Sequence[Run]) -> None:
-        self.greater_is_better = Counter(run.greater_is_better for run in runs).most_common(1)[0][0]
-        self.made_by = Counter(run.made_by for run in runs).most_common(1)[0][0]
-        folds = Counter(part for run in runs for part in run.valid_ids.items())
-        targets = Counter(part for run in runs for part in run.targets.items())
+    return max(runs, key=agreement)
 
-        def agreement(run: Run) -> tuple[int, int, int]:
-            """With how many runs it shares a fold; how many folds it shares; how many targets."""
-            shared = [folds[part] for part in run.valid_ids.items()]
-            return max(shared, default=0), sum(shared), sum(targets[part] for part in run.targets.items())
 
-        self.run = max(runs, key=agreement)
-
-    def flags(self, run: Run) -> list[str]:
-        """What is another thing in a run."""
-        found = ["other direction"] if run.greater_is_better != self.greater_is_better else []
-        found += _other_rows(self.run, run)
-        is_other = None not in (self.made_by, run.made_by) and self.made_by != run.made_by
-        return [*found, "other metric"] if is_other else found
+def _flags(usual: Run, run: Run) -> list[str]:
+    """What is another thing in a run than in the usual one of its metric."""
+    found = ["other direction"] if run.greater_is_better != usual.greater_is_better else []
+    found += _other_rows(usual, run)
+    is_other = None not in (usual.made_by, run.made_by) and usual.made_by != run.made_by
+    return [*found, "other metric"] if is_other else found
 
 
 def incomparable(old: Run, new: Run) -> dict[str, str]:
@@ -345,21 +339,17 @@ def find_seeds(name: str) -> list[Run]:
     """The runs that differ only in their seed.
 
     Args:
-        name: of one of them, as for `find_run`, or a part of the names of all of them, and of no others.
+        name: of one of them, as for `load_run`, or a part of the names of some of them, and of no others.
 
     Raises:
         Error: no run, or other runs too.
     """
     groups = _grouped(read_board(), _without_seed).values()
-    try:
-        folder = find_run(name)
-    except Error as error:
-        found = [group for group in groups if any(name in run.title for run in group)]
-        if len(found) == 1:
-            return found[0]
-        each = ", ".join(f"{min((run.title for run in group), key=len)} ({len(group)} seeds)" for group in found[:8])
-        raise (Error(f"{name} may be {each}: name one run of the seeds") if found else error) from None
-    return next((group for group in groups if folder in [run.folder for run in group]), [read_run(folder)])
+    named = [group for group in groups if any(name in run.title for run in group)]
+    if len(named) == 1:
+        return named[0]
+    run = load_run(name)
+    return next((group for group in groups if run.folder in [one.folder for one in group]), [run])
 
 
 # Which entries, in which order
@@ -464,14 +454,8 @@ class Column:
     right: bool = False
 
     @property
-    def title(self) -> str:
-        """The heading, over several lines where its cells are narrower: "learning_rate" ends a line after "_"."""
-        widest = max([*map(cell_len, self.cells), 8])
-        return self.heading.replace("_", "_\n") if cell_len(self.heading) > widest else self.heading
-
-    @property
     def width(self) -> int:
-        widest = max(map(cell_len, [*self.cells, *self.title.split("\n")]))
+        widest = max(map(cell_len, [*self.cells, self.heading]))
         return min(widest, NARROW) if self.wraps else widest
 
 
@@ -525,8 +509,8 @@ def _configuration(entries: list[Entry], chosen: Sequence[str] | None) -> list[C
     are_grouped = any(len(entry.runs) > 1 for entry in entries)
     keys = _differing(entries) if chosen is None else list(dict.fromkeys(key_of(name, entries) for name in chosen))
     keys = [key for key in keys if not (are_grouped and key == "exp.seed")]
-    worth, headings = 5 if chosen is None else 2, _headings(keys)
-    found = [Column(strip_control(headings[key]), [_cell(entry, key) for entry in entries], worth) for key in keys]
+    worth = 5 if chosen is None else 2
+    found = [Column(strip_control(_heading(key, keys)), [_cell(one, key) for one in entries], worth) for key in keys]
     seeds = [Column("seed", [str(entry.value("seed") or "") for entry in entries], 2)]
     return found + seeds if are_grouped else found
 
@@ -540,15 +524,11 @@ def _differing(entries: list[Entry]) -> list[str]:
     return [key for key, each in values.items() if len(each) > 1 and is_compared(key) and key != "exp.n_folds"]
 
 
-def _headings(keys: list[str]) -> Mapping[str, str]:
-    """What each key is called: its last part, or as much of its end as tells it from the others and from a column."""
-    taken = {*COLUMNS, *HEADINGS, "marks"}
-    names = {} if "seed" in keys else {"exp.seed": "seed"}
-    for key in keys:
-        parts = key.split(".")
-        ends = [end for length in range(len(parts)) if (end := ".".join(parts[-length - 1 :])) not in taken]
-        names.setdefault(key, next((e for e in ends if sum(f".{one}".endswith(f".{e}") for one in keys) == 1), key))
-    return names
+def _heading(key: str, keys: list[str]) -> str:
+    """What a key is called: its last part; the whole key where another has the same end, or a column this name."""
+    name = key.rpartition(".")[2]
+    is_taken = name in {*COLUMNS, *HEADINGS, "marks"} or [one.rpartition(".")[2] for one in keys].count(name) > 1
+    return key if is_taken and key != "exp.seed" else name
 
 
 def _cell(entry: Entry, key: str) -> str:
@@ -575,7 +555,7 @@ def board_table(entries: list[Entry], width: int, chosen: Sequence[str] | None =
     for column in kept:
         justify: Literal["left", "right"] = "right" if column.right else "left"
         style = "yellow" if column.heading == "marks" else ""
-        table.add_column(Text(column.title), justify=justify, overflow="fold", no_wrap=not column.wraps, style=style)
+        table.add_column(Text(column.heading), justify=justify, overflow="fold", no_wrap=not column.wraps, style=style)
     for entry, *cells in zip(entries, *(column.cells for column in kept), strict=True):
         table.add_row(*map(Text, cells), style="dim" if entry.score is None else "")
     return table
@@ -583,5 +563,5 @@ def board_table(entries: list[Entry], width: int, chosen: Sequence[str] | None =
 
 def hidden_keys(entries: list[Entry], width: int) -> list[str]:
     """Which keys of the configuration differ and have no column in a terminal of `width` characters."""
-    shown = {str(column.header).replace("\n", "") for column in board_table(entries, width).columns}
+    shown = {str(column.header) for column in board_table(entries, width).columns}
     return [column.heading for column in _configuration(entries, None) if column.heading not in shown]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,9 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from expkit.board import NOT_COMPARABLE, Entry, entries, find_seeds, have_other_folds, incomparable
+from expkit.board import NOT_COMPARABLE, Entry, entries, find_seeds, incomparable
 from expkit.code import SCHEMAS
-from expkit.config import is_compared, load_experiment, same
+from expkit.config import load_experiment, same
 from expkit.data import changed_files, read_manifest
 from expkit.errors import Error, require, text
 from expkit.noise import NOISE, Interval, OverRows, over_folds, over_rows, together
@@ -45,8 +44,6 @@ def paired_by_seed(one: str, other: str) -> list[tuple[Run, Run]]:
         Error: no run has such a name, the two are of one configuration, or they have no seed in common.
     """
     found = [find_seeds(name) for name in (one, other)]
-    is_one = {run.folder for run in found[0]} & {run.folder for run in found[1]}
-    require(not is_one, f"{one} and {other} differ only in their seed: name two other runs")
     old, new = ({run.seed: run for run in reversed(runs)} for runs in found)
     seeds = [", ".join(str(run.seed) for run in runs) for runs in found]
     require(bool(old.keys() & new.keys()), f"{one} and {other} have no seed in common: {seeds[0]}; {seeds[1]}")
@@ -65,24 +62,19 @@ def compare(pairs: Pairs, color: bool = False) -> dict[str, Any]:
     runs = pairs[0]
     sides = entries(runs)
     are_trained = all(run.done for run in runs)
-    found: dict[str, Any] = {
+    return {
         **{
             name: {"run": one.run.title, "folder": str(one.run.folder), "marks": list(one.marks)}
             for name, one in zip(("old", "new"), sides, strict=True)
         },
         "config": _changes(*(one.config for one in sides)),
-        "weights": _changes(*map(_weights, runs)),
         "scores": _scores(*runs),
-        "other_folds": have_other_folds(*runs),
         "comparison": verdict(pairs),
         "packages": _changes(*(run.packages() for run in runs)) if are_trained else {},
         "machine": _changes(*map(_machine, runs)) if are_trained else {},
         "data": _data(*runs),
         "code": _code(*runs, color),
     }
-    is_same = not (found["packages"] or found["machine"]) and found["data"]["same"] and found["code"]["same"] is True
-    only_seed = is_same and {key for key in found["config"] if is_compared(key)} == {"exp.seed"}
-    return found | {"only_seed_differs": only_seed}
 
 
 def _changes(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> dict[Any, dict[str, Any]]:
@@ -95,11 +87,6 @@ def _both(old: Mapping[Any, Any], new: Mapping[Any, Any], key: Any) -> dict[str,
     return {name: side[key] for name, side in (("old", old), ("new", new)) if key in side}
 
 
-def _weights(run: Run) -> dict[str, float]:
-    """Those of the runs of a blend."""
-    return dict(zip([one.run for one in run.recipe.parents], run.recipe.weights, strict=True)) if run.recipe else {}
-
-
 def _machine(run: Run) -> dict[str, Any]:
     """What the first fold was trained on, as origin.json says."""
     origin = next(iter(run.done.values())).origin()
@@ -110,20 +97,15 @@ def _machine(run: Run) -> dict[str, Any]:
 
 
 def _scores(old: Run, new: Run) -> dict[str, Any] | None:
-    """The scores fold by fold, and "CV"; "both" is the mean over the folds that both have, when one has others too."""
+    """The scores fold by fold, and, when both have the same folds, "CV"; None: neither has any."""
     metric = old.metric or new.metric
     found = [run.score_of(metric) for run in (old, new)]
     before, after = (score.folds if score else {} for score in found)
     if not (before or after):
         return None
     folds = {str(fold): _both(before, after, fold) for fold in {**before, **after}}
-    whole: dict[str, dict[str, float]] = {}
-    if before.keys() == after.keys():  # else the two are of different rows
-        whole = {"CV": {name: score.value for name, score in zip(("old", "new"), found, strict=True) if score}}
-    elif both := before.keys() & after.keys():
-        means = (statistics.fmean(side[fold] for fold in both) for side in (before, after))
-        whole = {"both": dict(zip(("old", "new"), means, strict=True))}
-    return {"metric": metric, "folds": folds, **whole}
+    whole = {name: score.value for name, score in zip(("old", "new"), found, strict=True) if score}
+    return {"metric": metric, "folds": folds} | ({"CV": whole} if before.keys() == after.keys() else {})
 
 
 def _data(old: Run, new: Run) -> dict[str, Any]:
@@ -155,10 +137,8 @@ def _code(old: Run, new: Run, color: bool) -> dict[str, Any]:
         own = git(root, "diff", colored, "--end-of-options", *trees, "--", ":/", f":(top,exclude,literal){SCHEMAS}")
         left_out = [f":(exclude,literal)experiments/{name}" for _, name in sides] + [f":(exclude,glob)**/{SCHEMAS}/**"]
         rest = git(root, "diff", "--stat=100", "--end-of-options", before, after, "--", ".", *left_out)
-    except subprocess.CalledProcessError as error:
-        return {"same": None, "reason": f"unknown: {error.stderr.strip()}"}
-    except OSError as error:
-        return {"same": None, "reason": f"unknown: git cannot be run: {error.strerror}"}
+    except (subprocess.CalledProcessError, OSError) as error:  # a snapshot is gone; there is no git
+        return {"same": None, "reason": f"unknown: {str(getattr(error, 'stderr', None) or error).strip()}"}
     return {"same": not (own or rest), "experiment": own, "other_files": rest}
 
 
@@ -229,19 +209,19 @@ def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> OverRows | str |
     tables = [_rows(run, each) for run, each in zip(runs, [each for each in folds for _ in range(2)], strict=True)]
     try:
         metric = _metric(first)
-        problems = list(map(partial(_other_score, metric), runs, tables))
+        for run, table in zip(runs, tables, strict=True):
+            _require_same_scores(metric, run, table)
     except Error as error:
-        problems = [str(error)] * len(runs)
-    if all(problems) and len({run.made_by for run in runs}) == 1:
-        return problems[0]
-    why = next(filter(None, problems), None)
-    require(why is None, f"{first.metric} may not be the same function in all runs: {why}")
+        is_same = len(made_by := {run.made_by for run in runs}) == 1 and None not in made_by
+        require(is_same, f"{first.metric} may not be the same function in all runs: {error}")
+        return str(error)
     for index, run in enumerate(runs):
         tables[index] = aligned(tables[index], tables[0]["id"], run.title, first.title)
         require_same_targets(tables[index], tables[0], run.title, first.title)
     groups = tables[0].get(GROUP) if all(GROUP in table for table in tables) else None
-    if groups is not None and not all(numpy.array_equal(groups, table[GROUP]) for table in tables):
-        return f"the column {GROUP} is not the same in all of the runs"
+    if groups is not None:
+        is_same = all(numpy.array_equal(groups, table[GROUP]) for table in tables)
+        require(is_same, f"the column {GROUP} is not the same in all of the runs")
     name, sign = first.metric or "", 1 if first.greater_is_better else -1
     if first.score_over == "folds":
         metric = partial(mean_of_folds, name, metric)
@@ -277,15 +257,15 @@ def _metric(run: Run) -> Metric:
     return metrics[run.metric or ""]
 
 
-def _other_score(metric: Metric, run: Run, table: Columns) -> str:
-    """How the metric, as it is now, gives another score than the one that is recorded; "": it gives the same."""
+def _require_same_scores(metric: Metric, run: Run, table: Columns) -> None:
+    """Raise an `Error` when the metric, as it is now, gives another score than the one that is recorded."""
     for fold, value in fold_scores(run.metric or "", metric, table).items():
-        if not math.isclose(value, run.fold_scores[fold], rel_tol=1e-6, abs_tol=1e-9):
-            return (
-                f"{run.metric} now gives {value:.6g} for {fold_title(fold)} of {run.title}, but "
-                f"{run.fold_scores[fold]:.6g} is recorded: repeat the command of the run to score it again"
-            )
-    return ""
+        recorded = run.fold_scores[fold]
+        require(
+            math.isclose(value, recorded, rel_tol=1e-6, abs_tol=1e-9),
+            f"{run.metric} now gives {value:.6g} for {fold_title(fold)} of {run.title}, but {recorded:.6g} is "
+            "recorded: repeat the command of the run to score it again",
+        )
 
 
 # For a reader
@@ -297,10 +277,7 @@ def show_diff(console: Console, found: dict[str, Any]) -> None:
     if not found["config"]:
         console.print(Text("configuration", "bold"), "the same")
     _show_changes(console, "configuration", found["config"])
-    _show_changes(console, "weights", found["weights"])
     _show_scores(console, found["scores"])
-    if found["only_seed_differs"]:
-        console.print("only the seed differs")
     for line in format_verdict(found["comparison"], found["new"]["run"]):
         console.print(text(line), soft_wrap=True)
     for side in (found["old"], found["new"]):
@@ -335,7 +312,7 @@ def _show_scores(console: Console, scores: dict[str, Any] | None) -> None:
     if scores is None:
         return
     rows = []
-    for fold, sides in {**scores["folds"], **{name: scores[name] for name in ("CV", "both") if name in scores}}.items():
+    for fold, sides in [*scores["folds"].items(), *([("CV", scores["CV"])] if "CV" in scores else [])]:
         change = f"{sides['new'] - sides['old']:+.4f}" if len(sides) == 2 else ""
         numbers = [f"{sides[name]:.4f}" if name in sides else "" for name in ("old", "new")]
         rows.append([Text(cell) for cell in (fold, *numbers, change)])
@@ -373,11 +350,8 @@ def format_verdict(found: dict[str, Any], name: str) -> list[str]:
 
 def _line(name: str, interval: dict[str, Any], how: str) -> str:
     better_by, low, high = (interval[key] for key in ("better_by", "low", "high"))
-    word = "better" if better_by > 0 else "worse" if better_by < 0 else "neither better nor worse"
+    word = "better"
     if better_by < 0:
-        better_by, low, high = -better_by, -high, -low
-    digits = max(4, min(15, 1 - math.floor(math.log10(high - low)))) if high > low else 4
-    numbers = [f"{number:.{digits}f}" for number in (better_by, low, high)]
-    by = f" by {numbers[0]}" if better_by else ""
+        word, better_by, low, high = "worse", -better_by, -high, -low
     is_noise = ": could be noise" if low <= 0 <= high else ""
-    return f"{name} is {word}{by} ({how}, 95 % interval {numbers[1]} to {numbers[2]}){is_noise}"
+    return f"{name} is {word} by {better_by:.4g} ({how}, 95 % interval {low:.4g} to {high:.4g}){is_noise}"

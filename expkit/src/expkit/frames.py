@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import os
-from collections.abc import Iterable, Sequence
-from itertools import count
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -13,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 from expkit import code
 from expkit.board import COLUMNS, Entry, ranked, read_board
 from expkit.errors import Error, require
-from expkit.files import regular
 from expkit.project import display_path
-from expkit.store import AXES, Run, axis_of, load_run, number_of
+from expkit.store import AXES, Run, axis_of, load_run
 from expkit.submission import is_probability
 from expkit.tables import comparable, flat, targets
 
@@ -140,6 +136,8 @@ def oof(runs: Sequence[str | Path | Run]) -> pandas.DataFrame:
     Raises:
         Error: there is no such run, the runs do not have the same ids and targets, or pandas is not installed.
     """
+    from numpy import array_equal
+
     pandas = _pandas("expkit.oof")
     tables = {run.title: flat(run.oof) for run in _loaded(runs)}
     require(bool(tables), "expkit.oof takes a list of runs, and this one is empty")
@@ -147,14 +145,16 @@ def oof(runs: Sequence[str | Path | Run]) -> pandas.DataFrame:
     known = targets(first)
     for other, table in tables.items():
         require(bool(table), f"{other} has no finished fold")
-        require(_is_same(table["id"], first["id"]), f"{other} has other ids than {title}")
-        same = [name for name in known if name in table and _is_same(comparable(table[name]), comparable(first[name]))]
+        require(array_equal(table["id"], first["id"]), f"{other} has other ids than {title}")
+        same = [
+            name for name in known if name in table and array_equal(comparable(table[name]), comparable(first[name]))
+        ]
         require(same == known == targets(table), f"{other} has other targets than {title}")
     shared = [
         name
         for name in sorted(first, key=lambda name: (name != "id", name != "target"))
         if not name.startswith(("prediction", "probability"))
-        and all(name in known or (name in table and _is_same(table[name], first[name])) for table in tables.values())
+        and all(name in known or (name in table and array_equal(table[name], first[name])) for table in tables.values())
     ]
     columns = {name: first[name] for name in shared}
     for title, table in tables.items():
@@ -190,20 +190,15 @@ def curves(runs: Sequence[str | Path | Run]) -> pandas.DataFrame:
 def points_of(history: dict[str, list[float | None]]) -> dict[str, dict[str, Points]]:
     """The numbers of a learning curve, by axis and name: {"epoch": {"loss": [(1, 0.5), ...]}, "step": ...}.
 
-    Where a fold has logged neither epochs nor steps, the rows are numbered: {"row": {"loss": [(1, 0.5), ...]}}.
+    Rows that have neither an epoch nor a step go by their number: {"row": {"loss": [(1, 0.5), ...]}}.
     """
-    table = zip(*history.values(), strict=True)
-    kinds = [axis_of([name for name, value in zip(history, row, strict=True) if value is not None]) for row in table]
-    found = {}
-    for axis in [axis for axis in AXES if axis in kinds] or ["row"]:
-        at = [x if kind in (axis, None) else None for kind, x in zip(kinds, history.get(axis, count(1)), strict=False)]
-        points = {name: _points(zip(at, column, strict=True)) for name, column in history.items() if name not in AXES}
-        found[axis] = {name: pairs for name, pairs in points.items() if pairs}
-    return found
-
-
-def _points(pairs: Iterable[tuple[float | None, float | None]]) -> Points:
-    return [(x, y) for x, y in pairs if x is not None and y is not None and abs(x) < 1e300 and abs(y) < 1e300]  # no nan
+    found: dict[str, dict[str, Points]] = {axis: {} for axis in (*AXES, "row")}
+    for number, values in enumerate(zip(*history.values(), strict=True), 1):
+        row = {name: y for name, y in zip(history, values, strict=True) if y is not None and abs(y) < 1e300}  # no nan
+        axis = axis_of(row) or "row"
+        for name in row.keys() - AXES:
+            found[axis].setdefault(name, []).append((row.get(axis, number), row[name]))
+    return {axis: {name: named[name] for name in history if name in named} for axis, named in found.items() if named}
 
 
 def mistakes(run: str | Path | Run) -> dict[str, pandas.DataFrame]:
@@ -268,12 +263,6 @@ def _confidence(table: Columns) -> numpy.ndarray | None:
     return numpy.max(columns, axis=0) if columns else None
 
 
-def _is_same(one: numpy.ndarray, other: numpy.ndarray) -> bool:
-    import numpy
-
-    return numpy.array_equal(one, other)
-
-
 def _loaded(runs: Sequence[str | Path | Run]) -> list[Run]:
     require(not isinstance(runs, str), f'expkit.oof and expkit.curves take a list of runs, such as ["{runs}"]')
     return list(map(load_run, runs))
@@ -285,20 +274,3 @@ def _pandas(what: str) -> Any:
     except ImportError:
         raise Error(f"{what} needs pandas: `uv run --group notebook ...`, or `uv add pandas`") from None
     return pandas
-
-
-def position(file: Path) -> str:
-    """How far a training is, by the last row of its history.csv: "epoch 3", or "step 1200"; "" if that says neither.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with open(file, "rb", opener=regular) as stream:
-        header = stream.readline(2**16).decode(errors="replace")
-        stream.seek(max(stream.tell(), stream.seek(0, os.SEEK_END) - 2**16))  # its end alone: one of steps is long
-        rows = stream.read().decode(errors="replace").splitlines()
-    table = list(csv.reader([header, *rows[-1:]]))
-    pairs = zip(table[0], table[-1], strict=False)
-    cells = {name: number for name, cell in pairs if (number := number_of(cell)) is not None}
-    axis = axis_of(cells)
-    return f"{axis} {cells[axis] + (axis == 'epoch'):.0f}" if axis else ""  # a row is of an epoch that is over

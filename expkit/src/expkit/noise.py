@@ -8,11 +8,12 @@ import statistics
 import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from expkit.board import NOT_COMPARABLE, Entry, incomparable, ordered
-from expkit.config import SplitMethod
+from expkit.config import SplitMethod, flat
 from expkit.errors import Error, require
 from expkit.store import Run
 
@@ -30,6 +31,8 @@ ONE_TRAINING = (
 )
 WILD = 5  # times the variance that half of the runs stay below
 ENOUGH = 1000  # degrees of freedom: with more, quantiles stay what they are
+TRIALS = 5  # parts, of a metric that may be a mean
+NEGLIGIBLE = 1e-3  # of a standard deviation
 FEWEST, MOST = 20, 100  # parts; fewer rows, or groups of rows, tell too little
 MOST_ROWS = 40_000_000  # that all calls of the metric for one run get: with more than 400,000 there are fewer parts
 
@@ -95,15 +98,11 @@ def corrected_t(differences: Sequence[float], ratio: float, runs: Runs = PAIR) -
         runs: that the pair was chosen from.
 
     Raises:
-        Error: there are fewer than two, or they are all the same and not zero.
+        Error: there are fewer than two.
     """
     count = len(differences)
     require(count > 1, ONE_TRAINING)
     mean, variance = statistics.fmean(differences), _variance(differences)
-    is_constant = max(variance, runs.variance) <= (1e-9 * mean) ** 2
-    require(
-        mean == 0 or not is_constant, "the difference is the same in every one, which does not say how much it varies"
-    )
     confidence = 1 - (1 - CONFIDENCE) / math.comb(max(runs.count, 2), 2)
     quantile = t_quantile(min(runs.freedom or count - 1, ENOUGH), confidence)
     half = quantile * math.sqrt(max(variance, runs.variance) * (1 / count + ratio))
@@ -144,9 +143,7 @@ def ratio_of_rows(run: Run) -> float | None:
     rows, n_folds = {number: result["rows"] for number, result in run.results.items()}, run.n_folds
     if n_folds is None or n_folds < 2:
         return None
-    exp = run.config.get("exp")
-    split = exp.get("split") if isinstance(exp, dict) else None
-    if isinstance(split, dict) and split.get("method") == SplitMethod.time.name:  # only earlier rows are trained on
+    if flat(run.config).get("exp.split.method") == SplitMethod.time.name:  # only earlier rows are trained on
         return statistics.fmean(1 / (fold + 1) for fold in range(n_folds))
     whole = sum(rows.values())
     if len(rows) < n_folds or whole in rows.values():
@@ -326,17 +323,37 @@ def over_rows(
     chance = numpy.random.default_rng(0).permutation(len(dealt))  # the same in any order of the rows
     part = chance[numpy.argsort(numpy.argsort(dealt, kind="stable"))] * parts // len(dealt)
     part = part[group]
-    console, values = Console(stderr=True), []
+    shares = numpy.bincount(part) / rows
+
+    def pseudo_value(number: int) -> float:
+        """What a part adds to the difference, as if that were a mean over rows."""
+        share = float(shares[number])
+        try:
+            return (better_by - (1 - share) * difference(part != number)) / share
+        except Error as error:  # it had a value for all rows
+            reason = str(error).partition(";")[0]
+            raise Error(f"without {share:.0%} of the rows there is no score: {reason}") from error
+
+    def if_mean() -> list[float]:
+        """The same of a metric that is a mean over rows, which scores all rows once, not once per part; [] of others.
+
+        It is one when the parts that are tried have what they add, and the mean of all is the difference over all rows;
+        both up to what changes no interval.
+        """
+        with suppress(Error):  # a few rows may not be enough for it
+            values = [difference(part == number) for number in range(TRIALS)]
+            errors = [abs(value - pseudo_value(number)) for number, value in enumerate(values)]
+            if max(errors) <= NEGLIGIBLE * numpy.std(values):
+                values += [difference(part == number) for number in range(TRIALS, parts)]
+                error = abs(numpy.average(values, weights=shares) - better_by)
+                return values if error <= NEGLIGIBLE * numpy.std(values) / math.sqrt(parts) else []
+        return []
+
+    console, hidden = Console(stderr=True), not sys.stderr.isatty()
     with warnings.catch_warnings(action="ignore"):  # a metric may warn of parts, which nobody chose
-        better_by, shares = difference(slice(None)), numpy.bincount(part) / rows
-        hidden = not sys.stderr.isatty()
-        for number in track(range(parts), "comparing rows", console=console, transient=True, disable=hidden):
-            share = float(shares[number])
-            try:
-                values.append((better_by - (1 - share) * difference(part != number)) / share)
-            except Error as error:  # it had a value for all rows
-                reason = str(error).partition(";")[0]
-                raise Error(f"without {share:.0%} of the rows there is no score: {reason}") from error
+        better_by = difference(slice(None))
+        numbers = track(range(parts), "comparing rows", console=console, transient=True, disable=hidden)
+        values = if_mean() or [pseudo_value(number) for number in numbers]
     variance = float(numpy.mean((numpy.array(values) - better_by) ** 2 / (1 / shares - 1)))
     half = t_quantile(parts - 1) * math.sqrt(variance)
     return OverRows(better_by, better_by - half, better_by + half, rows, None if groups is None else len(dealt), parts)

@@ -12,17 +12,18 @@ import functools
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
-from statistics import correlation
+from statistics import StatisticsError, correlation
 from typing import Any, Literal, NotRequired, TypedDict
 
 from rich.console import Console
 
 from expkit.config import name_of, parameter_sets
-from expkit.errors import Error, NotFound, require, score_text, text, warn
+from expkit.errors import Error, require, score_text, text, warn
 from expkit.files import listed, make_folder, read_bytes, regular
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, notes_dir, output_dir
 from expkit.store import Run, load_run, read_run_info, run_folders
@@ -40,7 +41,7 @@ class Line(TypedDict):
     origin: NotRequired[str]  # what an experiment or a parameter set was made from
     hypothesis: NotRequired[str]
     verdict: NotRequired[Literal["kept", "dropped"]]
-    leaderboard: NotRequired[Number | None]  # None: it is taken back
+    leaderboard: NotRequired[Number | None]  # None: it was taken back, in an earlier release
     tags: NotRequired[list[str]]
     text: NotRequired[str]
 
@@ -167,21 +168,13 @@ def titled(name: str) -> str:
     """
     experiment, slash, run = name.partition("/")
     experiment = full_name(experiment)
-    is_experiment = experiment in experiment_names()
-    if is_experiment and name in (experiment, experiment.partition("-")[0]):
+    names = _set_names(experiment)
+    if experiment in experiment_names() and not slash:
         return f"{experiment}/"
-    if is_experiment and slash:
-        names = _set_names(experiment)
-        is_name = run in names.values() or (output_dir() / experiment / run).is_dir()
-        if chosen := run if is_name else names.get(run):
-            return f"{experiment}/{chosen}"
-    try:
-        return load_run(name).title
-    except NotFound as error:
-        title = f"{experiment}/{run}"
-        if title in read_notes() or (is_experiment and not slash):
-            return title
-        raise NotFound(f"{error}; a note is on a run, a parameter set such as 001/002, or an experiment") from None
+    if run in names and not (output_dir() / experiment / run).is_dir():
+        return f"{experiment}/{names[run] or run}"
+    title = f"{experiment}/{run}"
+    return title if run in names.values() or title in read_notes() else load_run(name).title
 
 
 def context_of(title: str, run: Run | None) -> dict[str, Any]:
@@ -219,8 +212,7 @@ def show_notes(console: Console, notes: Notes, run: Run | None) -> None:
         parts.append(f"leaderboard {score_text(metadata['leaderboard'])}")
     parts += [*filter(None, [metadata["verdict"]]), *(f"#{tag}" for tag in notes.tags)]
     if run is None and not notes.title.endswith("/"):
-        is_planned = notes.last("set") is not None and notes.last("id") is None
-        parts.append("not trained yet" if is_planned else "not there")
+        parts.append("no run")
     console.print(text(notes.title.rstrip("/"), "bold"), text("  ".join(parts)), soft_wrap=True)
     for line in map(format_note, notes.lines):
         console.print(text(f"  {line}"), soft_wrap=True)
@@ -228,44 +220,33 @@ def show_notes(console: Console, notes: Notes, run: Run | None) -> None:
 
 def format_note(line: Mapping[str, Any]) -> str:
     """One line of notes, for a reader."""
-    said = {key: line[key] for key in ("origin", "hypothesis", "verdict", "leaderboard") if key in line}
-    parts = [f"{key}: {'taken back' if value is None else value}" for key, value in said.items()]
+    parts = [f"{key}: {line[key]}" for key in ("origin", "hypothesis", "verdict", "leaderboard") if key in line]
     parts += [line["text"]] if "text" in line else []
     parts += [" ".join(f"#{tag}" for tag in line["tags"])] if "tags" in line else []
     return f"{line['time'][:16].replace('T', ' ')}  {'; '.join(parts)}"
 
 
 def agreement(notes: Iterable[Notes], runs: Mapping[str, Run]) -> dict[str, Any]:
-    """By metric, how well the CV scores say the leaderboard scores: "runs", "pearson" and "spearman".
+    """By metric, how well the CV scores say the leaderboard scores: {"accuracy": {"runs": 4, "correlation": 0.98}}.
 
-    Both are None of runs of which one of the scores is the same for all; a metric with fewer than three runs has none.
+    The correlation is None where one of the two is the same for all; a metric with fewer than three runs is left out.
     """
     pairs: dict[str, list[tuple[float, float]]] = {}
     for each in notes:
         line, run = each.last_line("leaderboard") or {}, runs.get(each.title)
         if line.get("leaderboard") is not None:  # it may have been noted before there was a CV score
-            scores = line.get("scores") or (context_of(each.title, run).get("scores", {}) if run else {})
-            for metric, score in scores.items():
+            for metric, score in (line.get("scores") or context_of(each.title, run).get("scores", {})).items():
                 pairs.setdefault(metric, []).append((score, line["leaderboard"]))
-    return {metric: _correlations(*zip(*found, strict=True)) for metric, found in pairs.items() if len(found) >= 3}
-
-
-def _correlations(left: tuple[float, ...], right: tuple[float, ...]) -> dict[str, Any]:
-    if len(set(left)) == 1 or len(set(right)) == 1:
-        return {"runs": len(left), "pearson": None, "spearman": None}
-    ranked = correlation(_ranks(left), _ranks(right))
-    return {"runs": len(left), "pearson": correlation(left, right), "spearman": ranked}
-
-
-def _ranks(values: tuple[float, ...]) -> list[float]:
-    """From 1 on; equal values have the mean of their ranks."""
-    ordered = sorted(values)
-    return [ordered.index(value) + (ordered.count(value) + 1) / 2 for value in values]
+    found: dict[str, dict[str, Any]] = {}
+    for metric, scores in pairs.items():
+        if len(scores) >= 3:
+            with suppress(StatisticsError):
+                found[metric] = {"runs": len(scores), "correlation": None}
+                found[metric]["correlation"] = correlation(*zip(*scores, strict=True))
+    return found
 
 
 def format_agreement(metric: str, found: Mapping[str, Any]) -> str:
     """What `agreement` has found of a metric, for a reader."""
-    said = "no correlation, as one of the two is the same for all"
-    if found["pearson"] is not None:
-        said = f"correlation {found['pearson']:.2f}, of ranks {found['spearman']:.2f}"
-    return f"CV {metric} and leaderboard of {found['runs']} runs: {said}"
+    number = "unknown, as one is the same for all" if found["correlation"] is None else f"{found['correlation']:.2f}"
+    return f"CV {metric} and leaderboard of {found['runs']} runs: correlation {number}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import sys
 from statistics import fmean
 from typing import Any
 
@@ -19,17 +18,15 @@ from expkit.frames import Points, points_of
 from expkit.notes import format_note
 from expkit.project import display_path
 from expkit.scores import is_current, submission_summary
-from expkit.store import SUBMISSION, Recipe, Run, folder_of, read_run
+from expkit.store import SUBMISSION, Recipe, Run
 
+MOST_POINTS = 2000  # of a learning curve
 WIDEST = 60  # characters of a sparkline
-LEVELS, ASCII_LEVELS = "▁▂▃▄▅▆▇█", "_.-:=+*#"
+LEVELS = "▁▂▃▄▅▆▇█"
 
 
-def run_metadata(run: Run, most: int = sys.maxsize) -> dict[str, Any]:
+def run_metadata(run: Run) -> dict[str, Any]:
     """One run whole, as JSON has it: the columns of the board, marks, scores, folds, configuration, origin, curve.
-
-    Args:
-        most: points of a learning curve; of a longer one, every second, third, ... is given.
 
     Returns:
         "failed" is why a training has failed, by its folder; "pruned" where a study has ended the run, "full" the
@@ -59,7 +56,7 @@ def run_metadata(run: Run, most: int = sys.maxsize) -> dict[str, Any]:
         "origin": _origin(run),
         "notes": list(entry.notes.lines),
         "config": entry.config,
-        "curve": last_curve(run, most),
+        "curve": last_curve(run),
     }
 
 
@@ -103,7 +100,7 @@ def _origin(run: Run) -> dict[str, Any] | None:
 
 
 def changed_since(run: Run) -> list[str]:
-    """What has changed in the project since a run was trained: "code changed since (model.py)", ..."""
+    """What has changed in the project since a run was trained: "code changed since (model.py)", ...; a blend is not."""
     done = [part for part in run.parts if part.result]
     if not done:
         return []
@@ -112,11 +109,7 @@ def changed_since(run: Run) -> list[str]:
     except Exception:  # it is gone or broken: its runs are shown all the same
         loaded = None
     marks = []
-    if run.recipe:
-        parents = {parent.run: folder_of(run.folder.parents[1], parent.run) for parent in run.recipe.parents}
-        for name, folder in parents.items():
-            marks += [f"{name}: {mark}" for mark in changed_since(read_run(folder))] if folder else []
-    else:
+    if not run.recipe:
         inputs = loaded.experiment.data(fold_file(flat(run.config))) if loaded else None
         for what, names in changes_since(done[0], loaded.ignored if loaded else None, inputs).items():
             marks.append(f"{what} changed since ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
@@ -156,7 +149,7 @@ def show_run(console: Console, run: Run) -> None:
         width = max(map(len, table), default=0)
         for key, value in table.items():
             console.print(text(f"{key:{width}}  ", "dim"), text(value), sep="", soft_wrap=True)
-    for drawn in sparklines(metadata["curve"], console.width, console.options.ascii_only):
+    for drawn in sparklines(metadata["curve"], console.width):
         console.print(text(drawn), no_wrap=True, overflow="ellipsis")
 
 
@@ -201,19 +194,17 @@ def show_blend(console: Console, run: Run) -> None:
     how = "each fold with weights fitted on the others" if recipe.fitted_on else "no weights are fitted"
     console.print(text(f"{run.metric} {score_text(run.score, run.std)}: {how}"), soft_wrap=True)
     if recipe.in_sample_score is not None:
-        rows = "" if recipe.fitted_on == run.rows else f" (on {recipe.fitted_on} of {run.rows} rows)"
-        said = f"in-sample (optimistic), with weights fitted on all folds{rows}"
+        said = f"in-sample (optimistic), with weights fitted on {recipe.fitted_on} of {run.rows} rows"
         console.print(text(f"{run.metric} {score_text(recipe.in_sample_score)}: {said}"), soft_wrap=True)
 
 
 # Learning curves
 
 
-def last_curve(run: Run, most: int = sys.maxsize) -> dict[str, Any] | None:
+def last_curve(run: Run) -> dict[str, Any] | None:
     """The metric that a run has logged last, over its epochs, else its steps, else its rows.
 
-    Args:
-        most: as of `run_metadata`.
+    Of a fold with more than MOST_POINTS of it, every second, third, ... is given.
 
     Returns:
         {"axis": "epoch", "metric": "valid_loss", "greater_is_better": False, "folds": {"0": [(1, 0.5), ...], ...}};
@@ -225,7 +216,9 @@ def last_curve(run: Run, most: int = sys.maxsize) -> dict[str, Any] | None:
             for metric in reversed(metrics):
                 if len(metrics[metric]) > 1:
                     folds = {fold: each.get(axis, {}).get(metric, []) for fold, each in curves.items()}
-                    folds = {fold: points[:: -(-len(points) // most)] for fold, points in folds.items() if points}
+                    folds = {
+                        fold: points[:: -(-len(points) // MOST_POINTS)] for fold, points in folds.items() if points
+                    }
                     is_greater = direction(metric, run)
                     return {"axis": axis, "metric": metric, "greater_is_better": is_greater, "folds": folds}
     return None
@@ -242,25 +235,24 @@ def direction(name: str, run: Run) -> bool | None:
     return False if sounds_like_error(name) and "neg" not in name.split("_") else None
 
 
-def sparklines(curve: dict[str, Any] | None, width: int, ascii_only: bool = False) -> list[str]:
+def sparklines(curve: dict[str, Any] | None, width: int) -> list[str]:
     """The curves that `last_curve` has found, a line per fold, all over the same range; [] when there are none.
 
     Args:
         width: of the terminal, in characters.
-        ascii_only: whether the terminal has no other characters.
     """
     if curve is None:
         return []
-    folds, levels = curve["folds"], ASCII_LEVELS if ascii_only else LEVELS
+    folds = curve["folds"]
     values = [y for points in folds.values() for _, y in points]
     low, high = min(values), max(values)
     labels = {fold: f"fold {fold}: {_best_and_last(points, curve)}  " for fold, points in folds.items()}
     margin = max(map(len, labels.values()))
     size = math.ceil(max(map(len, folds.values())) / max(1, min(WIDEST, width - margin)))  # points per character
-    lines = [f"{curve['metric']} by {curve['axis']}: {low:#.4g} ({levels[0]}) to {high:#.4g} ({levels[-1]})"]
+    lines = [f"{curve['metric']} by {curve['axis']}: {low:#.4g} ({LEVELS[0]}) to {high:#.4g} ({LEVELS[-1]})"]
     for fold, points in folds.items():
         means = [fmean(y for _, y in points[first : first + size]) for first in range(0, len(points), size)]
-        drawn = "".join(levels[round((mean - low) / (high - low or 1) * (len(levels) - 1))] for mean in means)
+        drawn = "".join(LEVELS[round((mean - low) / (high - low or 1) * (len(LEVELS) - 1))] for mean in means)
         lines.append(f"{labels[fold]:{margin}}{drawn}")
     return lines
 

@@ -107,8 +107,7 @@ for command in (
     work.reproduce,
     results.clean,
 ):
-    extra = {"allow_extra_args": command is results.board}  # it says what to type
-    app.command(cls=Command, context_settings=extra, **manual(command.__doc__))(command)
+    app.command(cls=Command, **manual(command.__doc__))(command)
 
 
 def main() -> None:

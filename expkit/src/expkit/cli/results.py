@@ -6,34 +6,29 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from enum import Enum
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.live import Live
+from rich.filesize import decimal
 from rich.table import Table
 
 from expkit import notes, store
-from expkit.board import MOST_ROWS, Entry, board_table, hidden_keys, is_failed, ranked, read_board
-from expkit.board import columns as table_columns
+from expkit.board import MOST_ROWS, board_table, hidden_keys, is_failed, ranked, read_board
 from expkit.clean import leftovers
 from expkit.cli import RUN_HELP, Run, as_cell, as_json_text
 from expkit.errors import Error, new_console, require, text, warn
-from expkit.frames import position
 from expkit.project import display_path, output_dir
 from expkit.show import run_metadata, show_run
-from expkit.store import FAILED, HISTORY, RESULT, load_run, run_names
+from expkit.store import HISTORY, axis_of, load_run, run_names
 
 console = new_console()
 
 
 def board(
-    context: typer.Context,
     sort: Annotated[
         str, typer.Option(metavar="KEY", help="Sort by a column or a configuration key; -KEY reverses the order.")
     ] = "score",
@@ -52,8 +47,6 @@ def board(
     failed: Annotated[bool, typer.Option("--failed", help="Only runs in which a fold has failed, and why.")] = False,
     everything: Annotated[bool, typer.Option("--all", help=f"All rows, not only the first {MOST_ROWS}.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON: all rows, with their configurations.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--md", help="A Markdown table of all rows.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Show folds in training, until you press Ctrl-C.")] = False,
 ) -> None:
     """List every run with its score, best first.
 
@@ -61,7 +54,8 @@ def board(
     come after the complete ones. What you should know about a score stands beside it, such as "mixed code" or "other
     folds".
 
-    By default, the columns have the configuration keys in which the runs differ. With --noise, the more runs there are,
+    By default, the columns have the configuration keys in which the runs differ. Folds that are in training stand
+    beside their run. With --noise, the more runs there are,
     also hidden by --filter or --last, the larger a difference has to be. A run that failed before any fold was done is
     shown with --failed alone.
 
@@ -72,23 +66,16 @@ def board(
       exp board --sort -seconds            # the slowest first
       exp board --noise                    # which runs are as good as the best?
       exp board --json > board.json        # for a program
+      watch -n 60 exp board                # follow the runs that train
     """
-    require(not context.args, f"exp board takes no name of a run: exp board --filter {' '.join(context.args[:1])}")
-    require(sum([as_json, as_markdown, watch]) <= 1, "give only one of --json, --md and --watch")
-
-    select = partial(ranked, conditions=filter or [], failed=failed, seeds=seeds, last=last, noise=noise, sort=sort)
     keys = [name for name in columns.split(",") if name] if columns else None
-    if watch:
-        _watch(select, keys)
-        return
     runs = read_board()
-    found = select(runs)
+    found = ranked(runs, filter or [], failed, seeds, last, noise, sort)
     if as_json:
         print(as_json_text([entry.values for entry in found]))
-    elif as_markdown:
-        print(_markdown(found, keys))
     else:
         first = found if everything else found[:MOST_ROWS]
+        first = [replace(one, flags=(*_under_way(one.run), *one.flags)) for one in first]
         if found:
             console.print(board_table(first, console.width, keys))
         lines = [] if found else [_nothing(runs, bool(filter), failed)]
@@ -112,33 +99,16 @@ def _nothing(runs: list[store.Run], is_filtered: bool, failed: bool) -> str:
     return "no run meets the filter" if is_filtered else "no run has failed" if failed else "no run has a result"
 
 
-def _markdown(entries: list[Entry], chosen: Sequence[str] | None) -> str:
-    found = table_columns(entries, chosen)
-    lines = [[column.heading for column in found], *zip(*(column.cells for column in found), strict=True)]
-    escaped = [[cell.replace("|", "\\|") for cell in line] for line in lines]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [escaped[0], ["---"] * len(found), *escaped[1:]])
-
-
-def _watch(select: Callable[[list[store.Run]], list[Entry]], chosen: Sequence[str] | None) -> None:
-    """The board, with the folds that are in training; it is read again so often that this costs little."""
-    with Live(console=console, auto_refresh=False) as live:
-        while True:
-            start = time.process_time()
-            runs = read_board()
-            found = [replace(one, flags=(*_under_way(one.run), *one.flags)) for one in select(runs)[:MOST_ROWS]]
-            table = board_table(found, console.width, chosen) if found else _nothing(runs, False, False)
-            live.update(table, refresh=True)
-            time.sleep(max(1.0, 24 * (time.process_time() - start)))  # 4 % of a core
-
-
 def _under_way(run: store.Run) -> list[str]:
     """The folds of a run that a process is training now: those with a history and no result, changed of late."""
     flags = []
-    for history in [] if run.pruned else sorted(run.folder.glob(f"*/{HISTORY}")):
+    for part in [] if run.pruned else run.parts:
         with suppress(OSError):
-            has_ended = any(os.path.lexists(history.with_name(name)) for name in (RESULT, FAILED))
-            if not has_ended and time.time() - history.stat().st_mtime < 600:
-                flags.append(f"{history.parent.name} in {position(history) or 'training'}")
+            is_new = time.time() - (part.folder / HISTORY).stat().st_mtime < 600
+            if is_new and not (part.result or part.unscored or part.failure):
+                last = {name: values[-1] for name, values in part.history().items() if values}
+                axis = axis_of([name for name, value in last.items() if value is not None])
+                flags.append(f"{part.folder.name} in {f'{axis} {last[axis]}' if axis else 'training'}")
     return flags
 
 
@@ -158,7 +128,7 @@ def show(
     """
     found = load_run(run)
     if as_json:
-        print(as_json_text(run_metadata(found, most=2000)))
+        print(as_json_text(run_metadata(found)))
     else:
         show_run(console, found)
 
@@ -242,7 +212,6 @@ def note(
     leaderboard: Annotated[
         float | None, typer.Option("--lb", metavar="SCORE", help="The score on the leaderboard, a number.")
     ] = None,
-    no_leaderboard: Annotated[bool, typer.Option("--no-lb", help="Take the leaderboard score back.")] = False,
     tag: Annotated[
         list[str] | None,
         typer.Option(metavar="WORD", help="A word to filter the board by. May be given several times."),
@@ -257,27 +226,24 @@ def note(
     Examples:
       exp note 001/002 --hypothesis "a larger model scores higher"
       exp note 001/002 "no better, and slower" --dropped
-      exp note 001/002 --lb 0.81              # --no-lb takes it back
+      exp note 001/002 --lb 0.81              # the last one counts
       exp note                                # all notes
       exp board --filter verdict=dropped      # the runs with this verdict
     """
     require(not (kept and dropped), "give only one of --kept and --dropped")
-    require(leaderboard is None or not no_leaderboard, "give only one of --lb and --no-lb")
     for word in tag or []:
         is_word = re.fullmatch(r"[^\s#,]+", word) is not None
         require(is_word, f"--tag must be one word, without # and comma, not {word!r}")
     verdict = "kept" if kept else "dropped" if dropped else None
     given = {"text": text, "hypothesis": hypothesis, "verdict": verdict, "leaderboard": leaderboard, "tags": tag}
     said: dict[str, Any] = {key: value for key, value in given.items() if value not in (None, [], "")}
-    if no_leaderboard:
-        said["leaderboard"] = None
     title = notes.titled(run) if run is not None else None
     trained = {run.title: run for run in read_board()}
     if said and title:
         notes.add_note(title, said | notes.context_of(title, trained.get(title)))
     found = notes.read_notes()
-    chosen = [found.get(title, notes.Notes(title))] if title else list(found.values())
     agreements = notes.agreement(found.values(), trained)
+    chosen = [found.get(title, notes.Notes(title))] if title else list(found.values())
     if as_json:
         listed = [notes.notes_metadata(each, trained.get(each.title)) for each in chosen]
         print(as_json_text({"runs": listed, "leaderboard": agreements}))
@@ -317,41 +283,30 @@ def clean(
       exp clean debug failed --yes    # remove these kinds alone
     """
     output = Path(os.path.realpath(output_dir()))  # unlike resolve(), it takes a link in a circle
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: list[dict[str, Any]] = []
     is_whole = True
-    for kind in [kind.value for kind in Kind if not kinds or kind in kinds]:
-        found[kind] = []
-        for leftover in list(leftovers(kind, output)):
-            about = {"what": str(leftover.folder), "why": leftover.why, "bytes": leftover.bytes, "removed": False}
-            try:
-                about["removed"] = yes and leftover.remove()
-            except (OSError, Error) as error:
-                warn(f"cannot remove {leftover.folder}: {getattr(error, 'strerror', None) or error}")
-                is_whole = False
-            found[kind].append(about)
-    sums: dict[str, dict[str, int]] = {}
-    for kind, every in found.items():
-        sizes = [each["bytes"] for each in every if each["removed"] or not yes]
-        sums[kind] = {"count": len(sizes), "bytes": sum(sizes)}
+    chosen = [kind.value for kind in Kind if not kinds or kind in kinds]
+    for leftover in (each for kind in chosen for each in list(leftovers(kind, output))):
+        is_removed = False
+        try:
+            is_removed = yes and leftover.remove()
+        except (OSError, Error) as error:
+            warn(f"cannot remove {leftover.folder}: {getattr(error, 'strerror', None) or error}")
+            is_whole = False
+        what = {"kind": leftover.kind, "what": str(leftover.folder), "why": leftover.why}
+        found.append(what | {"bytes": leftover.bytes, "removed": is_removed})
     if as_json:
-        print(as_json_text({"removes": yes, "kinds": {kind: {**sums[kind], "items": found[kind]} for kind in found}}))
-    elif not any(found.values()):
-        console.print(f"there is nothing to clean: {', '.join(found)}", markup=False)
+        print(as_json_text(found))
+    elif not found:
+        console.print(f"there is nothing to clean: {', '.join(chosen)}", markup=False)
     else:
         table = Table("kind", "what", "size", "", box=None, pad_edge=False)
-        for kind, every in found.items():
-            for each in every:
-                state = each["why"] if not yes else "removed" if each["removed"] else "kept"
-                table.add_row(kind, text(display_path(Path(each["what"]))), _size(each["bytes"]), state)
+        for each in found:
+            state = each["why"] if not yes else "removed" if each["removed"] else "kept"
+            table.add_row(each["kind"], text(display_path(Path(each["what"]))), decimal(each["bytes"]), state)
         console.print(table)
-        for kind, whole in sums.items():
-            console.print(f"{kind}: {whole['count']}, {_size(whole['bytes'])}", markup=False)
         if not yes:
             named = "".join(f"{kind.value} " for kind in kinds or [])
-            console.print(f"nothing is removed yet: exp clean {named}--yes", markup=False)
+            whole = decimal(sum(each["bytes"] for each in found))
+            console.print(f"{whole} can go, nothing is removed yet: exp clean {named}--yes", markup=False)
     raise typer.Exit(0 if is_whole else 1)
-
-
-def _size(size: int) -> str:
-    power = min((len(str(size)) - 1) // 3, 4)
-    return f"{size} B" if not power else f"{size / 1000**power:.1f} {'kMGT'[power - 1]}B"
