@@ -325,6 +325,7 @@ def over_rows(
     part = part[group]
     shares = numpy.bincount(part) / rows
 
+    @functools.cache
     def pseudo_value(number: int) -> float:
         """What a part adds to the difference, as if that were a mean over rows."""
         share = float(shares[number])
