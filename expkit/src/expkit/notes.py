@@ -166,10 +166,10 @@ def titled(name: str) -> str:
         NotFound: it is none of these.
         Error: it may be several.
     """
-    experiment, slash, run = name.partition("/")
+    experiment, _, run = name.partition("/")
     experiment = full_name(experiment)
     names = _set_names(experiment)
-    if experiment in experiment_names() and not slash:
+    if experiment in experiment_names() and name in (experiment, experiment.partition("-")[0]):
         return f"{experiment}/"
     if run in names and not (output_dir() / experiment / run).is_dir():
         return f"{experiment}/{names[run] or run}"

@@ -66,7 +66,6 @@ def board(
       exp board --sort -seconds            # the slowest first
       exp board --noise                    # which runs are as good as the best?
       exp board --json > board.json        # for a program
-      watch -n 60 exp board                # follow the runs that train
     """
     keys = [name for name in columns.split(",") if name] if columns else None
     runs = read_board()
