@@ -388,8 +388,8 @@ def test_a_pruned_run_comes_last_however_good_it_is(root: Path) -> None:
     for row in rows:
         (row.run.folder / "fold1").mkdir()
         (row.run.folder / "fold1" / store.HISTORY).write_text("epoch,loss\n4,0.5\n")
-    under_way = [_under_way(row.run) for row in rows]  # exp board --watch
-    assert under_way == [["fold1 in epoch 5"], ["fold1 in epoch 5"], []]
+    under_way = [_under_way(store.read_run(row.run.folder)) for row in rows]
+    assert under_way == [["fold1 in epoch 4"], ["fold1 in epoch 4"], []]
     assert [row.config["exp.train.x"] for row in rows] == [0.5, 0.1, 1.0]
     assert [row.marks for row in rows] == [("partial",), ("partial",), ("pruned",)]
     (best_run / "fold1" / store.HISTORY).unlink()
