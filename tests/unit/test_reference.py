@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -130,11 +128,3 @@ def test_every_mark_of_runs_that_do_not_compare_is_in_the_table() -> None:
     assert marks == {"other data", "other direction", "no common fold", "other target"}
     for mark in [*marks, "other folds", "1150 of 1437 rows", f"{COPY}RUN"]:
         assert f"`{mark}`" in PAGES["results"], mark
-
-
-def test_what_reads_imports_nothing_that_writes() -> None:
-    readers = "board compare noise show frames page notes store data submission".split()
-    writers = "rundir runner fold progress tracking distributed launch study new clean".split()
-    program = f"import sys, {', '.join(f'expkit.{name}' for name in readers)}; print(*sys.modules)"
-    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
-    assert "expkit.show" in loaded and not {f"expkit.{name}" for name in writers} & set(loaded)
