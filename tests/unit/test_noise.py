@@ -395,7 +395,7 @@ def test_what_cannot_be_compared_by_rows() -> None:
     def needs_the_first(oof: Table) -> Any:
         return 1.0 / (oof["id"] == 0).sum()
 
-    with pytest.raises(expkit.Error, match="without 5% of the rows there is no score: the metric first .*inf over 95"):
+    with pytest.raises(expkit.Error, match="without 5% of the rows there is no score: the metric first is inf"):
         over_rows("first", needs_the_first, [(old, new)], 1)
 
 
