@@ -117,7 +117,7 @@ def main() -> None:
             runs = sorted(path.name for path in (project / "output" / name).glob("[!.]*"))
             floor = ["python", "-c", FLOOR, f"output/{name}"]
             done = subprocess.run(floor, cwd=project, env=environment, check=True, capture_output=True, text=True)
-            for method in ("mean", "rank", "hill", "fit"):
+            for method in ("mean", "rank", "hill"):
                 command = ["exp", "blend", *(f"{name}/{run}" for run in runs), "--method", method]
                 seconds, memory = measured([*command, "--name", f"{metric}-{method}"], project, environment)
                 print(f"| {metric}, `{method}` | {seconds:.1f} | {seconds / float(done.stdout):.0f} | {memory:.2f} |")
