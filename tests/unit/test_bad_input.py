@@ -179,7 +179,8 @@ def test_output_that_cannot_be_written(
     train: Command, read_only: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
     monkeypatch.setenv("PROJECT_ROOT", str(read_only))
-    assert_refused(train(*arguments), f"cannot write {read_only}/output", read_only)
+    done = train(*arguments)
+    assert done.code in (1, 2) and f"cannot write {read_only}/output" in done.err and "Traceback" not in done.err
 
 
 def test_a_bug_keeps_its_traceback(train: Command, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

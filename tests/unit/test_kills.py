@@ -312,19 +312,12 @@ def test_sigterm_of_another_handler_or_process(root: Path) -> None:
     assert heard == [signal.SIGTERM] and list(results(root)) == [0, 1]
 
 
-def test_who_no_longer_reads_has_no_failed_training(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As a command that is piped into `head`; a pipe of the training's own is another thing."""
+def test_a_training_whose_output_nobody_reads_any_more_has_ended(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a command that is piped into `head`: why, stays with the fold."""
     reader, writer = os.pipe()
     os.close(reader)
     with suppress(BrokenPipeError), open(writer, "w", buffering=1) as stream, monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", stream)
         with pytest.raises(BrokenPipeError):
             command("exp.fold=[0]", during=lambda fold: print("an epoch")).train()
-    assert not (root / RUN / "fold0" / store.FAILED).exists()
-
-    def own_pipe(fold: expkit.Fold) -> None:
-        raise BrokenPipeError("of a process that loads data")
-
-    with pytest.raises(BrokenPipeError):
-        command("exp.fold=[0]", during=own_pipe).train()
-    assert (root / RUN / "fold0" / store.FAILED).read_text() == "BrokenPipeError: of a process that loads data\n"
+    assert (root / RUN / "fold0" / store.FAILED).read_text().startswith("stdout, or another pipe, was closed")

@@ -220,7 +220,7 @@ class Runner:
         except BaseException as error:
             failure = error
         if fold is not None:
-            if failure is not None and not isinstance(failure, BrokenPipeError):
+            if failure is not None:
                 with suppress(OSError):  # the disk is full, or somebody has deleted the folder
                     store.fail_fold(fold.folder, described(failure))
             fold.close(failed=failure is not None)
@@ -285,7 +285,7 @@ class Runner:
         if self.failed:
             old = "; the old results stay until then" if self.run_dir.replaces else ""
             raise Failed(f"failed: {', '.join(self.failed)}; the same command trains what is missing{old}")
-        if self.pruned is not None:
+        if self.exp.mode is not Mode.sub:
             store.prune_run(self.run_dir.version, self.pruned)
         if self.run_dir.replaces and self.command.installs:
             run = put_in_place(self.run_dir.versions, self.run_dir.version, self.update_scores)

@@ -98,7 +98,7 @@ class Run:
         folds: every fold that has a folder; `.result` says which are done.
         cv: the content of `cv.json`, when it is of just these folds.
         problems: what is broken.
-        pruned: where a study has ended the run, such as "after 1 of 5 folds"; "": it has not, or every fold is done.
+        pruned: where a study has ended the run, such as "after 1 of 5 folds"; "": it has not.
     """
 
     folder: Path
@@ -450,8 +450,7 @@ def read_run(folder: Path) -> Run:
     cv = read_checked(folder / CV, CrossValidation, problems)
     if cv is not None and not _is_of(cv, folds.values()):
         cv = None
-    is_done = info is not None and sum(fold.result is not None for fold in folds.values()) == info["n_folds"]
-    pruned = files.first_line(folder / PRUNED) if PRUNED in found and not is_done else ""
+    pruned = files.first_line(folder / PRUNED) if PRUNED in found else ""
     return Run(folder, folder.parent.name, versions.run, info, folds, cv, tuple(problems), pruned)
 
 
@@ -463,9 +462,12 @@ def _is_of(cv: CrossValidation, folds: Iterable[FoldRecord]) -> bool:
     return made == {str(fold.number): fold.checksum for fold in folds if fold.result is not None}
 
 
-def prune_run(folder: Path, where: str) -> None:
-    """Keep where a study has ended the run in `folder`."""
-    files.write_text(folder / PRUNED, f"{where}\n")
+def prune_run(folder: Path, where: str | None) -> None:
+    """Keep where a study has ended the run in `folder`; None: it has not."""
+    if where is None:
+        (folder / PRUNED).unlink(missing_ok=True)
+    else:
+        files.write_text(folder / PRUNED, f"{where}\n")
 
 
 def forget_cv(folder: Path) -> None:
@@ -526,7 +528,7 @@ def _original(run: Run) -> str | None:
 
 
 def parent_marks(run: Run) -> list[str]:
-    """What has become of the runs that a blend is made of: gone, replaced, changed, or marked."""
+    """What has become of the runs that a blend is made of, and of theirs: gone, replaced, changed, or marked."""
     marks: list[str] = []
     for parent in run.recipe.parents if run.recipe else ():
         folder = folder_of(run.folder.parents[1], parent.run)
@@ -538,8 +540,8 @@ def parent_marks(run: Run) -> list[str]:
         elif now.checksums != parent.results:
             marks.append(f"{parent.run} has changed")
         else:
-            marks += [f"{parent.run}: {mark}" for mark in now.marks]
-    return marks
+            marks += [*(f"{parent.run}: {mark}" for mark in own_marks(now)), *parent_marks(now)]
+    return list(dict.fromkeys(marks))
 
 
 # Which run a name means
