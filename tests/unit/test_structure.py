@@ -69,6 +69,13 @@ def imported_by(name: str) -> set[str]:
     return {part[1] for part in parts if part[0] == "expkit" and len(part) > 1} - {name}
 
 
+def test_the_house_is_within_its_budget() -> None:
+    """`.ci/size` says by how much, and what is left."""
+    done = subprocess.run([ROOT / ".ci/size", "--quiet"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count(" left") == 3
+
+
 def test_every_module_has_its_place() -> None:
     assert set(modules()) == set(LAYER)
 
