@@ -11,9 +11,21 @@ import pytest
 import yaml
 from conftest import ANSWERS, ROOT, Project, call, clean_environment, clone_of, copier, data_arguments
 from light import edited
+from pytest_copie.plugin import Copie
 
 from expkit.code import SCHEMAS
 from expkit.new import BASELINES, NEEDS
+
+
+def test_smoke(copie: Copie, project: Project) -> None:
+    """Rendered by pytest-copie, `train.py show_config=true` prints the configuration."""
+    result = copie.copy(extra_answers=ANSWERS)
+    assert result.exception is None
+    assert result.exit_code == 0
+    train = result.project_dir / "experiments" / "001-baseline" / "train.py"
+    environment = project.environment(EXPKIT_ROOT=str(result.project_dir), PYTHONPATH=str(result.project_dir / "src"))
+    shown = call(project.python, train, "show_config=true", cwd=result.project_dir, env=environment).stdout
+    assert yaml.safe_load(shown)["exp"]["name"] == "baseline"
 
 
 def test_defaults_render_without_trust_and_say_what_to_type_next(template_repository: Path, tmp_path: Path) -> None:
@@ -48,7 +60,7 @@ def test_rendered_code_is_formatted_and_lint_clean(project: Project) -> None:
     call(*ruff, "format", "--check", cwd=project.folder, env=project.environment())
 
 
-# A metric is easier to read without types; what other packages return is theirs to say.
+# A metric is easier to read without types.
 TYPES = """
 [mypy]
 strict = true
@@ -59,9 +71,6 @@ disallow_untyped_defs = false
 [mypy-page]
 disallow_untyped_defs = false
 disallow_untyped_calls = false
-[mypy-expkit.*]
-disable_error_code = import-untyped, no-any-return
-warn_unused_ignores = false
 """
 
 
