@@ -111,9 +111,10 @@ def load(experiment: str, module: str = "train") -> ModuleType:
 def forget(experiment: str) -> None:
     """Let the next `load` read the files of an experiment again, as they are then."""
     folder = f"{_root()}experiments{os.sep}{experiment}{os.sep}"
-    for known, start in ((EXECUTED, folder), (READ, folder), (sys.modules, f"{PACKAGE}.{experiment}")):
+    tables: list[tuple[dict[str, Any], str]] = [(EXECUTED, folder), (READ, folder)]
+    for known, start in [*tables, (sys.modules, f"{PACKAGE}.{experiment}")]:
         for name in [name for name in known if name.startswith(start)]:
-            del known[name]  # type: ignore[attr-defined]
+            del known[name]
     importlib.invalidate_caches()
 
 

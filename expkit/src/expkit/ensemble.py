@@ -66,7 +66,7 @@ def hill(members: int, loss: Loss) -> numpy.ndarray:
         if since == STALE:
             break
     weights = weights.round(6)  # other digits depend on the processor
-    return weights / weights.sum()
+    return numpy.asarray(weights / weights.sum())
 
 
 def average(members: Mapping[str, Columns], weights: Iterable[Any], is_rank: bool = False) -> Average:

@@ -230,7 +230,7 @@ class RunningTrial:
         study, storage = self._opened, self._opened._storage
         trial = storage.get_trial_id_from_study_id_trial_number(study._study_id, self.number)
         storage.set_trial_intermediate_value(trial, step, score)
-        return self.pruner.prune(study, storage.get_trial(trial))
+        return bool(self.pruner.prune(study, storage.get_trial(trial)))
 
 
 class Trials:
@@ -279,7 +279,7 @@ class Trials:
             return asked
 
     def _running(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+        return list(self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]))
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
         """Whether nobody runs a trial: its command was killed, here, or before it could sign."""

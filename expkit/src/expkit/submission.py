@@ -73,7 +73,7 @@ def most_likely(table: Columns, dtype: numpy.dtype[Any], what: str) -> numpy.nda
         labels = numpy.array([], dtype)
     if [str(label) for label in labels.tolist()] != texts:
         raise Error(f"{what} holds {dtype}, but {names[0]} and the like name other classes: {', '.join(texts[:3])}")
-    return labels[numpy.argmax([numbers[name] for name in names], axis=0)]
+    return numpy.asarray(labels[numpy.argmax([numbers[name] for name in names], axis=0)])
 
 
 class Average:
