@@ -63,7 +63,7 @@ def test_a_changed_metric_shows_no_old_score(root: Path, capsys: pytest.CaptureF
     def broken(oof: Any) -> float:
         return float("nan")
 
-    with pytest.raises(expkit.Error, match="the metric broken is nan over 1 rows"):
+    with pytest.raises(expkit.Error, match="the metric broken is nan"):
         with_metric(broken, "exp.fold=[0,1]").train()
     assert store.read_run(counting(root)).cv is None
 
