@@ -86,7 +86,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         shutil.copytree(replaced, root / "old")
         expkit.run(LIGHT, overrides=["exp.train.x=4", "overwrite=true"])
         (root / "old").rename(replaced)  # as if somebody had still worked in it
-        store.prune_run(root / f"output/{LIGHT}/light", "after 2 of 5 folds", range(5))
+        store.prune_run(root / f"output/{LIGHT}/light", "after 2 of 5 folds")
         notes.add_note(f"{LIGHT}/light", {"text": "a note", "leaderboard": 0.5, "tags": ["word"]}, root / "notes")
         notes.add_note(f"{folder.name}/{folder.name}", {"hypothesis": "better"}, root / "notes")
         COMMAND.main(["submit", "light,exp.n_folds=3,exp.seed=1"], prog_name="exp", standalone_mode=False)

@@ -249,9 +249,14 @@ class Run:
         return list(dict.fromkeys([*([self.metric] if self.metric in names else []), *names]))
 
     @property
+    def fold_rows(self) -> dict[int, int]:
+        """How many rows each fold that is done has left out."""
+        return {number: result["rows"] for number, result in self.results.items()}
+
+    @property
     def rows(self) -> int:
         """How many rows the score covers."""
-        return sum(result["rows"] for result in self.results.values())
+        return sum(self.fold_rows.values())
 
     @functools.cached_property
     def valid_ids(self) -> dict[int, str]:
