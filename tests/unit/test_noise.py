@@ -301,7 +301,7 @@ def test_a_mean_over_rows(rows: int) -> None:
     difference = (new["prediction"] == new["target"]) * 1.0 - (old["prediction"] == old["target"])
     found = over_rows("accuracy", accuracy, [(old, new)], 1)
     assert found.better_by == pytest.approx(difference.mean())
-    assert half_width(found) == pytest.approx(1.96 * difference.std() / math.sqrt(rows), rel=0.3)
+    assert half_width(found) == pytest.approx(1.96 * difference.std() / math.sqrt(rows), rel=0.2)
     assert found.low + found.high == pytest.approx(2 * difference.mean())
     order = numpy.argsort(difference, kind="stable")
     turned = [{name: column[order] for name, column in table.items()} for table in (old, new)]

@@ -191,17 +191,14 @@ class Fold:
             Error: there is no "id"; an id is there twice, here or in another fold; rows are missing, or others than
                 those left out; lengths differ; a shape such as (n, 1); nan or inf.
         """
-        import numpy
-
         what = f"{self.title}, {store.OOF}"
         table, left_out = checked(columns, what)
         if self.number is not None:
             if not self._shared.experiment.own_split:
                 self._shared.valid_ids.require_all(self.number, table["id"], what)
             for number, other in self._shared.run_dir.done_folds().items():
-                twice = numpy.intersect1d(other.predictions(only="id")["id"], table["id"])
-                is_other = number != self.number and len(twice) > 0
-                require(not is_other, f"{what}: {len(twice)} ids are in fold {number} too, such as {twice[:1]}")
+                twice = tables.common(other.predictions(only="id")["id"], table["id"]) if number != self.number else []
+                require(not twice, f"{what}: {len(twice)} ids are in fold {number} too, such as {twice[:1]}")
         self._predicted = {"rows": len(table["id"]), "left_out": left_out, "target": tables.target_hash(table)}
         tables.save(self.folder / store.OOF, table)
 

@@ -307,6 +307,7 @@ def over_rows(
     from rich.progress import track
 
     from expkit.scores import score
+    from expkit.tables import digests
 
     rows, tables = len(pairs[0][0]["id"]), [table for pair in pairs for table in pair]
 
@@ -320,9 +321,8 @@ def over_rows(
     what = "rows" if groups is None else "groups of rows"
     require(len(dealt) >= FEWEST, f"{len(dealt)} {what} are too few: {FEWEST} are needed")
     parts = parts_of(rows, len(dealt))
-    chance = numpy.random.default_rng(0).permutation(len(dealt))  # the same in any order of the rows
-    part = chance[numpy.argsort(numpy.argsort(dealt, kind="stable"))] * parts // len(dealt)
-    part = part[group]
+    order = numpy.argsort(digests(dealt), kind="stable")  # as if by chance, and the same in any order of the rows
+    part = (numpy.argsort(order, kind="stable") * parts // len(dealt))[group]
     shares = numpy.bincount(part) / rows
 
     @functools.cache

@@ -96,16 +96,23 @@ def require_finite(table: Columns, what: str) -> None:
             require(rows == 0, f"{what}: {rows} of {len(column)} rows of {name} {problem}")
 
 
+def is_ascending(ids: numpy.ndarray) -> bool:
+    """Whether each id is greater than the one before it."""
+    return bool((ids[1:] > ids[:-1]).all())
+
+
 def require_unique(ids: numpy.ndarray, what: str) -> str:
     """Raise an `Error` when an id is there twice, naming one; else return their `fingerprint`."""
     import numpy
 
     require(ids.ndim == 1, f"{what}: the ids have the shape {ids.shape}: one per row")
-    ordered = numpy.sort(ids, kind="stable")  # what is in order already costs nothing
-    twice = numpy.unique(ordered[1:][ordered[1:] == ordered[:-1]])
-    if len(twice):
-        raise Error(f"{what}: {len(twice)} ids are there more than once, such as {twice[0]}")
-    return fingerprint(ordered)
+    numbers = digests(ids)
+    if not is_ascending(ids) and not is_ascending(numpy.sort(numbers)):
+        found, counts = numpy.unique(ids, return_counts=True)
+        twice = found[counts > 1]
+        if len(twice):
+            raise Error(f"{what}: {len(twice)} ids are there more than once, such as {twice[0]}")
+    return fingerprint(ids, numbers)
 
 
 def require_same_kind(ids: numpy.ndarray, others: numpy.ndarray, what: str, whose: str) -> None:
@@ -116,23 +123,40 @@ def require_same_kind(ids: numpy.ndarray, others: numpy.ndarray, what: str, whos
     )
 
 
-def fingerprint(ids: numpy.ndarray) -> str:
-    """A hash of a set of ids, in whatever order; the number 1 is another id than the text "1"."""
+def digests(ids: numpy.ndarray) -> numpy.ndarray:
+    """A number for each id, (n,), uint64: equal ids have equal ones, others hardly ever (a pair in 2**64).
+
+    Text is compared and sorted by it in a tenth of the time. It is a multilinear hash (Carter and Wegman 1979) and a
+    finalizer (splitmix64, Steele, Lea and Flood 2014).
+    """
     import numpy
 
-    return _hash([numpy.sort(ids, kind="stable")])
+    if ids.dtype.kind in "US":
+        code = numpy.dtype({"U": "u4", "S": "u1"}[ids.dtype.kind]).newbyteorder(ids.dtype.byteorder)
+        letters = numpy.ascontiguousarray(ids).view(code).reshape(len(ids), -1)
+        keys = numpy.random.default_rng(0).integers(2**64, size=letters.shape[1], dtype=numpy.uint64)
+        found = numpy.einsum("ij,j->i", letters, keys)
+    elif ids.dtype.kind == "f":
+        found = (ids.astype(numpy.float64) + 0.0).view(numpy.uint64)  # -0.0 is 0.0
+    else:
+        found = ids.astype(numpy.int64).view(numpy.uint64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        found = (found ^ (found >> numpy.uint64(shift))) * numpy.uint64(factor)
+    return found ^ (found >> numpy.uint64(31))
 
 
-def _hash(columns: Iterable[numpy.ndarray]) -> str:
-    """A hash of values; the width of a number or of a column of text is no part of it."""
-    found = hashlib.sha256()
-    for column in columns:
-        wide = {"i": "int64", "u": "int64", "f": "float64"}.get(column.dtype.kind)
-        column = column.astype(wide) if wide else column
-        is_text = column.dtype.kind in "US"
-        found.update(f"{column.dtype.kind if is_text else column.dtype} {column.shape}".encode())
-        found.update("\0".join(column.astype(str).ravel().tolist()).encode() if is_text else column.tobytes())
-    return found.hexdigest()[:16]
+def fingerprint(ids: numpy.ndarray, numbers: numpy.ndarray | None = None) -> str:
+    """A hash of a set of ids, in whatever order; the number 1 is another id than the text "1".
+
+    Args:
+        numbers: their `digests`, if they are known.
+    """
+    import numpy
+
+    numbers, dtype = digests(ids) if numbers is None else numbers, ids.dtype
+    kind = "i" if dtype.kind == "u" else dtype.str[1:] if dtype.kind == "M" else dtype.kind
+    both = (len(numbers), int(numbers.sum(dtype=numpy.uint64)), int(numpy.bitwise_xor.reduce(numbers)))
+    return hashlib.sha256(f"{kind} {both}".encode()).hexdigest()[:16]
 
 
 def targets(names: Iterable[str]) -> list[str]:
@@ -156,8 +180,20 @@ def target_hash(table: Columns) -> str | None:
 
     if not (names := targets(table)):
         return None
-    order = numpy.argsort(table["id"], kind="stable")
-    return _hash([numpy.array(names), table["id"][order], *(comparable(table[name])[order] for name in names)])
+    numbers = digests(table["id"])
+    for name in names:
+        for column in numpy.atleast_2d(comparable(table[name]).T):
+            numbers = digests(numbers * numpy.uint64(0x9E3779B97F4A7C15) ^ digests(column))
+    return hashlib.sha256(f"{names} {fingerprint(numbers, numbers)}".encode()).hexdigest()[:16]
+
+
+def common(one: numpy.ndarray, other: numpy.ndarray) -> list[Any]:
+    """The ids that are in both; each of the two has none twice."""
+    import numpy
+
+    if not len(numpy.intersect1d(digests(one), digests(other))):
+        return []
+    return list(numpy.intersect1d(one, other).tolist())
 
 
 def aligned(table: Columns, ids: numpy.ndarray, what: str, other: str) -> Columns:
@@ -175,9 +211,9 @@ def aligned(table: Columns, ids: numpy.ndarray, what: str, other: str) -> Column
     require_same_kind(own, ids, what, f"of {other}")
     if numpy.array_equal(own, ids):
         return table
-    order = numpy.empty(len(ids), numpy.intp)
-    if len(own) == len(ids):
-        order[numpy.argsort(ids, kind="stable")] = numpy.argsort(own, kind="stable")
+    for key in (digests, numpy.asarray) if len(own) == len(ids) else ():  # the ids themselves, if two have one digest
+        order = numpy.empty(len(ids), numpy.intp)
+        order[numpy.argsort(key(ids), kind="stable")] = numpy.argsort(key(own), kind="stable")
         if numpy.array_equal(own[order], ids):
             return {name: column[order] for name, column in table.items()}
     fewer, more = numpy.setdiff1d(ids, own), numpy.setdiff1d(own, ids)
