@@ -98,6 +98,7 @@ def test_the_keys_that_are_documented(agent: Agent) -> None:
     }
     for x in ("1", "2"):
         assert agent.train("001", "exp.fold=null", f"exp.train.noise={x}") == 0
+    assert agent.train("001", "exp.debug=true") == 0  # `exp clean` finds it
     one, two = f"{NAME}/001,exp.train.noise=1", f"{NAME}/001,exp.train.noise=2"
     commands = {
         "board": [],
@@ -116,7 +117,7 @@ def test_the_keys_that_are_documented(agent: Agent) -> None:
     found = dict(zip(commands, map(json.loads, agent.run("-c", RUN_ALL, asked).stdout.splitlines()), strict=True))
     assert [code for code, *_ in found.values()] == [0] * len(commands)
     found = {name: json.loads(printed) for name, (_, printed, _) in found.items()}
-    found |= {name: found[name][0] for name in ("board", "check")}
+    found |= {name: found[name][0] for name in ("board", "check", "clean")}
     columns, own = documented["board"], [key for key in found["board"] if not key.startswith(("exp.", "show_", "over"))]
     assert [key for key in columns if key != "noise"] == own
     documented |= {"board": own, "show": [*own[:-1], *documented["show"][2:]]}

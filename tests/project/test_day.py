@@ -141,6 +141,7 @@ def test_show_config(project: Project, tmp_path: Path) -> None:
 # Sweeps and flags
 
 
+@pytest.mark.slow
 def test_sweep(project: Project, root: Path) -> None:
     """-m: each in its own folder; Hydra's files go to output/multirun/; glob takes them all. A refusal is a line."""
     printed = project.train("-m", "exp=glob(*)", QUICK, root=root, WANDB_MODE="disabled").stdout

@@ -93,6 +93,7 @@ def test_rendered_tests_pass(project: Project) -> None:
     assert "5 passed" in done.stdout
 
 
+@pytest.mark.slow
 def test_an_experiment_whose_data_are_missing_is_skipped(project: Project, tmp_path: Path) -> None:
     """In a fresh clone: a line names what is missing. Its parameter sets are checked all the same, and another
     FileNotFoundError is no excuse."""

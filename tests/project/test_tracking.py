@@ -36,6 +36,7 @@ def offline_runs(root: Path) -> list[Path]:
     return sorted((root / "output/wandb").glob("offline-run-*"))
 
 
+@pytest.mark.slow
 def test_offline_without_an_account(project: Project, tmp_path: Path) -> None:
     """No key, no network: an offline run per fold, with the config, a point per epoch and the final score."""
     printed = project.train("exp=001", QUICK, "exp.fold=[0,2]", root=tmp_path).stdout

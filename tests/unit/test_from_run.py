@@ -244,7 +244,7 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, 
 VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4))
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.lists(VALUES, min_size=5, max_size=25), text=TEXT, rate=st.floats(allow_nan=False))
 def test_any_value_comes_back(kinds: Path, values: list[Any], text: str, rate: float) -> None:
     config = expkit.load_config(kinds.name)

@@ -59,6 +59,7 @@ def test_a_manual(command: list[str]) -> None:
                 assert re.fullmatch(r"\S.*\.", parameter.help), f"{parameter.name}: a sentence"
 
 
+@pytest.mark.slow
 def test_the_examples_run(tmp_path: Path) -> None:
     """In a project with the two runs that they name."""
     folder = clone_of(expkit.code_root(), tmp_path / "clone")

@@ -21,8 +21,8 @@ SOURCE = ROOT / "expkit/src/expkit"
 # From the ground up. A module imports from its own line and from those above it, also inside a function.
 LAYERS = """
     errors files project tables
-    code fingerprint
     store
+    code fingerprint
     config compose schema new
     scores progress snapshot data submission
     rundir distributed tracking fold runner

@@ -49,6 +49,8 @@ def watch() -> None:
     sys.addaudithook(_see)
     for folder in [folder for folder in sys.path_importer_cache if own_path(folder)]:
         del sys.path_importer_cache[folder]
+    for module, path in _own_modules():  # imported above expkit, a moment ago
+        SOURCES[module] = _of_unseen(path)
 
 
 def _see(event: str, arguments: tuple[Any, ...]) -> None:
@@ -174,17 +176,22 @@ def loaded_sources(experiment: str) -> dict[str, bytes]:
     """
     experiments, own = (os.path.join(_root(), "experiments", name) for name in ("", f"{experiment}{os.sep}"))
     sources: dict[str, bytes] = {}
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
-        if not isinstance(file, str) or not os.path.isabs(file):  # torch.ops says "_ops.py"
-            continue
-        path = own_path(file) if name not in ("__main__", "__mp_main__") else None
-        if path is None or (path.startswith(experiments) and not path.startswith(own)):
+    for module, path in _own_modules():
+        if path.startswith(experiments) and not path.startswith(own):
             continue
         if module not in SOURCES:
             SOURCES[module] = _of_unseen(path)
         sources[_from_root(path)] = SOURCES[module]
     return sources
+
+
+def _own_modules() -> Iterator[tuple[ModuleType, str]]:
+    """The modules of the project that this process has imported, but for the script itself, and their files."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
+        if isinstance(file, str) and os.path.isabs(file) and name not in ("__main__", "__mp_main__"):  # not "_ops.py"
+            if path := own_path(file):
+                yield module, path
 
 
 def _of_unseen(file: str) -> bytes:

@@ -312,7 +312,11 @@ class Fold:
         return self.finished
 
     def close(self, failed: bool) -> None:
-        """End the progress bar and the W&B run, as failed or not; expkit calls it."""
+        """End the progress bar and the W&B run; expkit calls it.
+
+        Args:
+            failed: whether the training has failed.
+        """
         self._tracker.finish(failed)
         self._progress.close()
 

@@ -214,6 +214,7 @@ class Log:
             setattr(sys, name, tee)
             _move_handlers(stream, tee)
         self._handler = logging.StreamHandler(sys.stderr)
+        self._handler.addFilter(lambda record: not _is_printed(record.name))
         if not any(isinstance(each, logging.StreamHandler) for each in logging.root.handlers):
             logging.root.addHandler(self._handler)
         return self
@@ -244,6 +245,16 @@ class Tee:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
+
+
+def _is_printed(name: str) -> bool:
+    """Whether a library prints itself what it logs under a name."""
+    logger: logging.Logger | None = logging.getLogger(name)
+    while logger is not None and logger is not logging.root:
+        if any(type(handler) is logging.StreamHandler for handler in logger.handlers):
+            return True
+        logger = logger.parent
+    return False
 
 
 def _move_handlers(old: Any, new: Any) -> None:

@@ -33,8 +33,11 @@ def code_root() -> Path:
     prefix = Path(sys.prefix).resolve()
     mains = [sys.modules.get(name) for name in ("__mp_main__", "__main__")]  # the first, where multiprocessing spawns
     scripts = [Path(file).resolve() for main in mains if (file := getattr(main, "__file__", None))]
-    here = Path.cwd()
-    places = [*(script for script in scripts if not script.is_relative_to(prefix)), here, prefix]
+    places = [*(script for script in scripts if not script.is_relative_to(prefix)), prefix]
+    here = "the working directory"
+    with suppress(FileNotFoundError):  # it has been deleted
+        here = str(Path.cwd())
+        places.insert(-1, Path(here))
     for folder in (folder for place in places for folder in (place, *place.parents)):
         with suppress(OSError, ValueError):  # there is none, or none that can be read
             text = (folder / "pyproject.toml").read_text(encoding="utf-8")

@@ -142,7 +142,7 @@ def digests(ids: numpy.ndarray) -> numpy.ndarray:
         found = ids.astype(numpy.int64).view(numpy.uint64)
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
         found = (found ^ (found >> numpy.uint64(shift))) * numpy.uint64(factor)
-    return found ^ (found >> numpy.uint64(31))
+    return numpy.asarray(found ^ (found >> numpy.uint64(31)))
 
 
 def fingerprint(ids: numpy.ndarray, numbers: numpy.ndarray | None = None) -> str:
