@@ -173,7 +173,8 @@ def ranked(
 
     Args:
         conditions: that an entry meets, as of `filtered`.
-        failed: True: those with a fold that has failed; False: not those of which nothing has come; None: all.
+        failed: True: only runs with a fold that has failed. False: no run that has failed with no fold done.
+            None: all.
         seeds: runs that differ only in their seed are one entry.
         last: how many, of those that finished last.
         noise: each has what its folds say of it against the best of its metric, as of `noise.against_best`.

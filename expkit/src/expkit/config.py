@@ -140,7 +140,7 @@ def fold_file(config: Mapping[str, Any]) -> str:
 def name_folds(exp: ExpConfig) -> None:
     """Let `fold` be the list of the folds to train: all of them where it is None, one when debugging.
 
-    When the configuration is whole, not in `__post_init__`: of the defaults, that knows another n_folds.
+    Called when everything is composed: in `__post_init__`, n_folds may still be the default of the class.
     """
     folds = list(range(exp.n_folds)) if exp.fold is None else exp.fold
     exp.fold = folds[:1] if exp.debug else folds

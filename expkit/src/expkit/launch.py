@@ -220,8 +220,8 @@ class Job:
             with compose.instantiating(everything=False):
                 return self._train(cfg, note)
         except Exception as error:
-            if interruption(error):
-                raise KeyboardInterrupt from error
+            if stop := interruption(error):
+                raise stop from error
             if is_sweep:
                 raise self._reported(error, note) from None
             self.failure = error
@@ -320,7 +320,8 @@ def processes_of(launcher: DictConfig) -> int | None:
 
 
 class Launching(Callback):
-    """What Hydra says of a sweep before it starts, and after each job. Hydra makes it, so what it knows is the class's.
+    """What Hydra says of a sweep before it starts, and after each job. Hydra creates the instance, so its
+    state is in attributes of the class.
 
     Attributes:
         copy: of the code, which jobs in other processes import; set by the command.

@@ -144,12 +144,12 @@ class Run:
 
     @functools.cached_property
     def results(self) -> dict[int, Result]:
-        """What each of them has recorded."""
+        """The result.json of each fold that is done, by its number."""
         return {number: fold.result for number, fold in self.folds.items() if fold.result is not None}
 
     @property
     def failed(self) -> dict[int, str]:
-        """Why each fold has failed whose last training has, on one line."""
+        """By the number of the fold, why its last training has failed, one line."""
         return {number: fold.failure for number, fold in self.folds.items() if fold.failure}
 
     @property
@@ -290,7 +290,7 @@ class Run:
 
     @property
     def checksums(self) -> tuple[str, ...]:
-        """Of the folds that are done: other ones are another training."""
+        """Those of the folds that are done. If they differ, a fold has been trained again."""
         return tuple(fold.checksum for fold in self.done.values())
 
     @property

@@ -102,7 +102,8 @@ class Recipe:
     Attributes:
         parents: the runs that it is made of.
         weights: of each parent, as fitted on all rows.
-        by_part: those that the out-of-fold rows of a fold were predicted by, by the fold.
+        by_part: by the number of the fold, as text: the weights by which its out-of-fold rows were blended, which the
+            other folds gave.
         in_sample_score: the score of `weights` by the rows that they were fitted on; None where none were fitted.
         made_by: what the metrics did, as hashes by name.
     """
@@ -304,7 +305,7 @@ class FoldRecord:
 
     @property
     def checksum(self) -> str:
-        """Of the result: another one is another training."""
+        """That of result.json. If it differs, the fold has been trained again."""
         return self.result["checksum"] if self.result else ""
 
     def origin(self) -> dict[str, Any]:
@@ -537,7 +538,7 @@ class Versions:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """While one decides which version counts, or writes what all folds share."""
+        """Hold the lock of the run: to decide which version counts, or to write what all folds share."""
         with self._lock(self.run):
             yield
 
@@ -558,10 +559,13 @@ class Versions:
             return self.take(version, stack)
 
     def take(self, version: Path, stack: ExitStack, more: Iterable[str] = ()) -> list[str]:
-        """Take every lock of a version that is free, until `stack` closes; the names of the others.
+        """Lock every part of a version that is free, until `stack` closes.
 
         Args:
-            more: parts that nobody may have locked yet.
+            more: further parts to lock, which may have no lock file yet.
+
+        Returns:
+            the parts that other processes have locked.
         """
         from filelock import Timeout
 
