@@ -95,7 +95,7 @@ def test_a_long_epoch_shows_its_steps(network: Project, root: Path) -> None:
     save = "fold.checkpoint.save(network.save_checkpoint, every=30)"
     stop = "\n            if str(network.step) == os.environ.get('STOP'):\n                raise KeyboardInterrupt"
     with edited(file, f"{save}  # seconds; the same command goes on from here", save.replace("30", "0") + stop):
-        file.write_text(file.read_text().replace("import math\n", "import math\nimport os\n"))
+        file.write_text(file.read_text().replace("\nimport expkit\n", "\nimport os\n\nimport expkit\n"))
         arguments = ["exp.fold=[0]", "exp.train.epoch=2", "exp.runtime.log_every=6"]
         train(network, root, *arguments, "exp.name=whole")
         for step in (6, 18, 30):

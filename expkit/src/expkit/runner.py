@@ -24,6 +24,7 @@ from expkit.config import Config, Loaded, Mode, chosen, container
 from expkit.data import changes_since, hash_inputs, manifest_hash, write_manifest
 from expkit.distributed import Ranks
 from expkit.errors import (
+    CANNOT_WRITE,
     Error,
     Failed,
     described,
@@ -119,11 +120,16 @@ class Runner:
         if self._ranks.rank > 0:
             self._follow()
             return None
-        with closing(self._missing()) as missing:  # an exception in a notebook must not keep the lock
-            for number in missing:
-                self._train(number)
-        self._ranks.end()
-        return self._summarize()
+        try:
+            with closing(self._missing()) as missing:  # an exception in a notebook must not keep the lock
+                for number in missing:
+                    self._train(number)
+            self._ranks.end()
+            return self._summarize()
+        except OSError as error:
+            if error.errno in CANNOT_WRITE and error.filename is None:  # a write, unlike an open, names no file
+                error.filename = str(self.run_dir.folder)
+            raise
 
     @property
     def code(self) -> list[str] | None:
