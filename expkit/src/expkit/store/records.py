@@ -469,8 +469,12 @@ class Versions:
         Args:
             found: as from `all`, which it is when it is None.
         """
-        found = self.all() if found is None else found
         pointed = self._pointed()
+        if found is None:
+            for folder in (self.folder(number) for number in (pointed, 1) if number):  # there is no need for a list
+                if folder.is_symlink() or folder.is_dir():
+                    return folder
+            found = self.all()
         return next((folder for folder in found if version_number(folder) == pointed), found[0] if found else None)
 
     def install(self, version: Path) -> None:
