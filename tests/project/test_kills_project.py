@@ -132,7 +132,7 @@ def test_a_closed_terminal(shared_sweeping: Project, root: Path, ignored: bool) 
     if ignored:
         time.sleep(0.2)
         (root / "control/gate1").unlink()
-    assert process.wait(10) == (0 if ignored else 129)
+    assert process.wait(30) == (0 if ignored else 129)
     assert store.read_run(counting(root)).failed == ({} if ignored else {1: "stopped by SIGHUP"})
 
 
