@@ -472,7 +472,7 @@ class Versions:
         pointed = self._pointed()
         if found is None:
             for folder in (self.folder(number) for number in (pointed, 1) if number):  # there is no need for a list
-                if folder.is_symlink() or folder.is_dir():
+                if os.path.islink(folder) or os.path.isdir(folder):  # False where it cannot be seen
                     return folder
             found = self.all()
         return next((folder for folder in found if version_number(folder) == pointed), found[0] if found else None)
