@@ -395,9 +395,11 @@ class Run:
         """
         import numpy
 
+        from expkit.tables import is_ascending
+
         table = self.fold_by_fold()
-        if not table:
-            return {}
+        if not table or is_ascending(table["id"]):
+            return table
         order = numpy.argsort(table["id"], kind="stable")
         return {name: column[order] for name, column in table.items()}
 
