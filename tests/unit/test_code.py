@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -192,3 +193,14 @@ def test_a_project_behind_a_link(tmp_path: Path) -> None:
     """Its modules are the project's, by whichever path they are found."""
     (tmp_path / "link").symlink_to(expkit.code_root())
     assert code.own_path(str(tmp_path / "link/src/mine")) == str(expkit.code_root() / "src/mine")
+
+
+def test_a_name_that_is_no_file_beside_train_is_not_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As of `shutil.rmtree` in another folder, which opens by names alone."""
+    (tmp_path / "above/tree").mkdir(parents=True)
+    with own_experiment() as folder:
+        monkeypatch.chdir(folder)
+        shutil.rmtree(tmp_path / "above")
+        with pytest.raises(FileNotFoundError):
+            open("gone.json")
+        assert not [file for file in code.READ if file.startswith(str(folder))]

@@ -67,7 +67,8 @@ def _see(event: str, arguments: tuple[Any, ...]) -> None:
     _looking.now = True
     try:
         with suppress(OSError):
-            READ.setdefault(path, {})[code_bytes(path)] = None
+            content = code_bytes(path)  # there may be no such file, as a name may be below an open folder
+            READ.setdefault(path, {})[content] = None
     finally:
         _looking.now = False
 
