@@ -135,7 +135,7 @@ class Runner:
     def code(self) -> list[str] | None:
         """The two hashes of `code_hash`, of the first fold that is done."""
         done = self.run_dir.done_folds().values()
-        return next((fold.result["code"] for fold in done if fold.result), None)
+        return next((list(fold.result["code"]) for fold in done if fold.result), None)
 
     # Which folds
 

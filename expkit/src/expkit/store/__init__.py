@@ -115,10 +115,10 @@ class Run:
         """What the run is called: "<experiment>/<run>"."""
         return f"{self.experiment}/{self.name}"
 
-    @functools.cached_property
+    @property
     def recipe(self) -> Recipe | None:
         """How a blend was made; None: the run is no blend."""
-        return recipe_of(self.info["blend"]) if self.info and "blend" in self.info else None
+        return self.info.get("blend") if self.info else None
 
     @property
     def scored_by(self) -> str:
@@ -216,7 +216,7 @@ class Run:
         others = {name: score.value for name in self.metrics if name != self.metric and (score := self.score_of(name))}
         values = [result["values"] for result in self.results.values()]
         names = [name for name in values[0] if name.startswith("test_")]
-        known = [name for name in names if all(is_number(each.get(name)) for each in values)]
+        known = [name for name in names if all(fits(each.get(name), Number) for each in values)]
         return others | {name: statistics.fmean(each[name] for each in values) for name in known}
 
     def score_of(self, metric: str | None = None) -> Score | None:

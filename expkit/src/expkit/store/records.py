@@ -1,7 +1,6 @@
 """The files and the versions of a run: names, what each JSON file holds, which version counts, who holds what.
 
-A file that does not fit is a problem, and never an exception. The check is our own: msgspec, which would be as
-short, takes longer to import than the files of a thousand runs take to check.
+A file that does not fit is a problem, and never an exception. msgspec checks it, by the types below.
 
 A process writes only into the version that it works in, and nobody moves or deletes that while it does. overwrite=true
 makes a new version beside the old one. When it is whole, one small file says that it counts from now on; a kill before
@@ -17,14 +16,15 @@ import re
 import secrets
 import shutil
 import stat
-import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict, TypeVar
+
+import msgspec
+from msgspec import Meta
 
 from expkit import files, tables
 from expkit.errors import Error, require, warn
@@ -65,15 +65,11 @@ def same_code(one: Sequence[str], other: Sequence[str]) -> bool:
     return one[0] == other[0] or one[1] == other[1]
 
 
-def is_number(value: Any) -> bool:
-    """Whether a value is a finite number, and no bool; far from the largest float, so that a mean is finite, too."""
-    return type(value) in (int, float) and abs(value) < 1.7e308
+LARGEST = 1.7e308  # a mean of such numbers is finite, too
 
-
-Text = Annotated[str, lambda text: len(text) < 4096]
-Count = Annotated[int, lambda number: 0 <= number < 2**63]
-Number = Annotated[float, is_number]
-Seconds = Annotated[float, lambda seconds: is_number(seconds) and seconds >= 0]
+Text = Annotated[str, Meta(max_length=4095)]
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Number = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
 Scores = dict[str, Number]
 
 
@@ -88,7 +84,7 @@ class Parent:
         test: the checksums of what its test predictions are of; () when it has none.
     """
 
-    run: Annotated[str, re.compile(r"(?!\.\.)[^/\\]+/[^/\\@]+").fullmatch]
+    run: Annotated[str, Meta(pattern=r"^(?!\.\.)[^/\\]+/[^/\\@]+\Z")]
     version: int
     id: str
     results: tuple[str, ...]
@@ -104,8 +100,8 @@ class Recipe:
         weights: of each parent, as fitted on all rows.
         by_part: by the number of the fold, as text: the weights by which its out-of-fold rows were blended, which the
             other folds gave.
-        in_sample_score: the score of `weights` by the rows that they were fitted on; None where none were fitted.
         made_by: what the metrics did, as hashes by name.
+        in_sample_score: the score of `weights` by the rows that they were fitted on; None where none were fitted.
     """
 
     method: str
@@ -113,33 +109,38 @@ class Recipe:
     parents: tuple[Parent, ...]
     weights: tuple[Number, ...]
     by_part: dict[str, list[Number]]
-    in_sample_score: Number | None
     fitted_on: int | None
     made_by: dict[str, Any]
+    in_sample_score: Number | None = None
+
+    def __post_init__(self) -> None:
+        every = (self.weights, *self.by_part.values())
+        if any(len(weights) != len(self.parents) for weights in every):
+            raise ValueError("there is not one weight for each run")  # msgspec: it does not fit
 
 
 class RunInfo(TypedDict):
     """run.json: the configuration and the metric."""
 
-    id: Annotated[str, re.compile("[0-9a-f]{8}").fullmatch]
+    id: Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z")]
     experiment: Text
     run: Text
     set: NotRequired[Text | None]  # the file in exp/ that it was trained with, as it is
     metric: Text
     greater_is_better: bool
-    n_folds: Annotated[int, lambda number: 1 <= number <= 10_000]
+    n_folds: Annotated[int, Meta(ge=1, le=10_000)]
     config: dict[str, Any]
     started: Text
     commands: list[Text]  # the ids of those that work on it
     same_as: NotRequired[Text | None]  # the id of the version before, when that has the same configuration
-    blend: NotRequired[Annotated[dict[str, Any], lambda blend: recipe_of(blend)]]  # of which `recipe_of` makes one
+    blend: NotRequired[Recipe]
 
 
 class Git(TypedDict):
     """The snapshot of the code."""
 
-    commit: Annotated[str, re.compile(r"[0-9a-f]{40,64}|").fullmatch]
-    snapshot: Annotated[str, re.compile(r"[0-9a-f]{40,64}").fullmatch]
+    commit: Annotated[str, Meta(pattern=r"^([0-9a-f]{40,64})?\Z")]
+    snapshot: Annotated[str, Meta(pattern=r"^[0-9a-f]{40,64}\Z")]
     dirty: bool
 
 
@@ -153,15 +154,15 @@ class Result(TypedDict):
     rows: Count
     left_out: Text
     target: Text | None
-    seconds: Seconds
+    seconds: Annotated[float, Meta(ge=0, le=LARGEST)]
     started: Text
     finished: Text
     git: Git | None
-    code: Annotated[list[Text], lambda hashes: len(hashes) == 2]
+    code: tuple[Text, Text]
     data: Text | None
     environment: Text
     packages: Text
-    files: dict[str, Annotated[list[Any], lambda state: len(state) == 3]]  # bytes, time, hash of what is needed
+    files: dict[str, tuple[int, int, str | None]]  # bytes, time, hash of what is needed
     earlier: NotRequired[list[dict[str, Any]]]  # code and data, of processes before that had others
     checksum: str
 
@@ -196,44 +197,19 @@ class CrossValidation(TypedDict):
 class DataFiles(TypedDict):
     """output/.data/<hash>.json: what of `input/` a hash stands for, path to bytes and hash."""
 
-    files: dict[str, Annotated[list[Any], lambda pair: len(pair) == 2]]
+    files: dict[str, Annotated[list[Any], Meta(min_length=2, max_length=2)]]
 
 
 # Whether a file fits
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value that was JSON is of a type; of a dataclass, whether one could be made of a dict."""
-    return bool(_check(kind)(value))
-
-
-@cache
-def _check(kind: Any) -> Callable[[Any], Any]:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if typing.is_typeddict(kind) or is_dataclass(kind):
-        hints = typing.get_type_hints(kind, include_extras=True)
-        checks = {name: _check(hint) for name, hint in hints.items()}
-        needed = {name for name, hint in hints.items() if typing.get_origin(hint) is not NotRequired}
-        return lambda value: (
-            type(value) is dict
-            and needed <= value.keys()
-            and all(check(value[name]) for name, check in checks.items() if name in value)
-        )
-    if origin is Annotated:
-        is_of_type, more = _check(arguments[0]), arguments[1]
-        return lambda value: is_of_type(value) and more(value)
-    if origin is dict:
-        item = _check(arguments[1])
-        return lambda value: type(value) is dict and all(map(item, value.values()))
-    if origin in (list, tuple):
-        item = _check(arguments[0])
-        return lambda value: type(value) is list and all(map(item, value))
-    if origin is Literal:
-        return lambda value: value in arguments
-    if arguments:  # a union, or NotRequired
-        options = [_check(one) for one in arguments]
-        return lambda value: any(option(value) for option in options)
-    return lambda value: kind is Any or type(value) is kind or (kind is float and type(value) is int)
+    """Whether a value that was JSON is of a type."""
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 Kind = TypeVar("Kind")
@@ -243,8 +219,8 @@ def read_checked(file: str | Path, kind: type[Kind], problems: list[str]) -> Kin
     """The content of a file of a run; None when there is none, or when it does not fit, which is a problem."""
     try:
         content = files.read_json(file)
-        if content is None or fits(content, kind):
-            return cast(Kind, content)
+        return None if content is None else msgspec.convert(content, kind)
+    except msgspec.ValidationError:
         reason = "its values do not fit"
     except Broken as error:
         reason = str(error)
@@ -257,21 +233,6 @@ def read_checked(file: str | Path, kind: type[Kind], problems: list[str]) -> Kin
 def read_run_info(folder: Path) -> RunInfo | None:
     """The `run.json` of a version alone; None when there is none that fits."""
     return read_checked(folder / RUN, RunInfo, [])
-
-
-def recipe_of(blend: dict[str, Any]) -> Recipe | None:
-    """How a blend was made, as its `run.json` says; None: it does not fit."""
-    blend = {"in_sample_score": blend.get("flattering"), **blend}  # as it was called once
-    if not fits(blend, Recipe):
-        return None
-    if any(len(weights) != len(blend["parents"]) for weights in (blend["weights"], *blend["by_part"].values())):
-        return None
-    return _made(Recipe, blend | {"parents": [_made(Parent, one) for one in blend["parents"]]})
-
-
-def _made(kind: type[Kind], values: dict[str, Any]) -> Kind:
-    named = {field.name: values[field.name] for field in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in named.items()})
 
 
 # A fold
