@@ -87,7 +87,7 @@ from expkit.tracking import Tracking
 
 fine = {"dot.ted": 1, "slash/ed": 1, "text": "x" * 1_000_000, "huge": 2**70, "損失": 0.5}
 begin = time.monotonic()
-tracking = Tracking("002-light", "light", {"seed": 1}, debug=False)
+tracking = Tracking("002-light", "light", {"seed": 1})
 for fold in (0, 1):
     tracker = tracking.start(fold, "0a1b2c3d", [])
     tracker.log({"epoch": 1, "loss": 0.5} | fine, "epoch")

@@ -25,7 +25,7 @@ from light import LIGHT
 
 import expkit
 from expkit import files, snapshot, store
-from expkit.tracking import Tracker
+from expkit.fold import NoTracker
 
 RUN = f"output/{LIGHT}/light"
 CHANGES = ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.truncate", "shutil.copyfile")
@@ -267,7 +267,7 @@ def test_a_damaged_result_is_said_and_trained_again(root: Path, capsys: pytest.C
 def test_sigterm_is_a_failure_for_wandb_and_the_board(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a library makes of it; the handler is the one of before."""
     closed: list[bool] = []
-    monkeypatch.setattr(Tracker, "finish", lambda self, failed: closed.append(failed))
+    monkeypatch.setattr(NoTracker, "finish", lambda self, failed: closed.append(failed))
 
     def wrapped(fold: expkit.Fold) -> None:
         try:

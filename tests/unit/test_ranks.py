@@ -11,6 +11,7 @@ import pytest
 from damage import at_once
 
 import expkit
+from expkit import distributed
 from expkit.distributed import Ranks
 from expkit.errors import Failed, Terminated
 
@@ -32,11 +33,15 @@ class Store:
 
 
 @pytest.fixture
-def two() -> Iterator[tuple[Ranks, Ranks]]:
-    store, made = Store(), (Ranks(False), Ranks(False))
-    for rank, one in enumerate(made):
-        one.rank, one.size, one._store = rank, 2, store
-    yield made
+def two(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Ranks, Ranks]]:
+    store = Store()
+    monkeypatch.setattr(distributed, "_store", lambda rank: store)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    made = []
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        made.append(Ranks(True))
+    yield made[0], made[1]
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

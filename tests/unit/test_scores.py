@@ -24,7 +24,8 @@ from expkit import store, tables
 from expkit.board import Entry, entries, ordered
 from expkit.config import load_experiment, metric_name, sounds_like_error
 from expkit.fingerprint import metric_hash
-from expkit.scores import as_number, checked, score
+from expkit.progress import as_number
+from expkit.scores import checked, score
 
 TRAIN = """
 import functools
@@ -716,23 +717,6 @@ for epoch in (1, 2):
         for what in ("note is late", "each is [1. 1.]", "by is {'a': 1}", "is_best is True")
     ]
     assert next((root / "output").glob("*/light/fold0/history.csv")).read_text() == "epoch,loss\n1,1\n2,1\n"
-
-
-@pytest.mark.parametrize(
-    ("rows", "said"),
-    [
-        ([{"loss": 1}, {"loss": 2}], ""),
-        ([{"step": 1, "loss": 1}, {"epoch": 1, "loss": 2}], ""),
-        ([{"loss": 1}, {"epoch": 1, "loss": 2}], "some rows have an epoch or step"),
-        ([{"epoch": 1, "loss": 2}, {"epoch": None, "loss": 1}], "some rows have an epoch or step"),
-    ],
-)
-def test_rows_with_an_axis_and_without(
-    make: Make, root: Path, capsys: pytest.CaptureFixture[str], rows: list[dict[str, Any]], said: str
-) -> None:
-    expkit.run(make(body=f"for row in {rows}:\n    fold.log(row)\n{GOOD}"), overrides=["exp.fold=[0]"])
-    printed = capsys.readouterr().err
-    assert said in printed and ("fold.log" in printed) == bool(said)
 
 
 # Submissions

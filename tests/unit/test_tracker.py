@@ -129,7 +129,7 @@ def test_the_choice_of_a_model_and_a_training_on_all_rows(opened: list[WandbRun]
 
 def test_a_run_that_wandb_has_ended(opened: list[WandbRun], capsys: pytest.CaptureFixture[str]) -> None:
     """One line, and there is no W&B any more."""
-    tracker = Tracking("002-light", "light", {}, debug=False).start(0, "0a1b2c3d", [])
+    tracker = Tracking("002-light", "light", {}).start(0, "0a1b2c3d", [])
     tracker.run.finish(0)
     for epoch in (2, 3):
         tracker.log({"epoch": epoch}, "epoch")

@@ -23,10 +23,10 @@ from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt, Multi
 from expkit import code
 from expkit.errors import Error, report, require
 from expkit.files import read_bytes
-from expkit.fingerprint import Ignored, metric_hash
 from expkit.project import code_root, display_path, experiment_dir, output_dir
 
 if TYPE_CHECKING:
+    from expkit.fingerprint import Ignored
     from expkit.tables import Columns
 
     Metric = Callable[[Columns], float]
@@ -418,7 +418,23 @@ class Experiment:
     @functools.cached_property
     def made_by(self) -> dict[str, str]:
         """What the metrics do, as hashes by name, as they were when this was first asked."""
+        from expkit.fingerprint import metric_hash
+
         return {name: metric_hash(metric) for name, metric in self.metrics.items()}
+
+    @property
+    def scoring(self) -> dict[str, Any]:
+        """How it scores its runs, as cv.json has it."""
+        return {
+            "metric": next(iter(self.metrics)),
+            "greater_is_better": self.greater_is_better,
+            "made_by": self.made_by,
+            "score_over": self.score_over,
+        }
+
+    def has_scored(self, cv: Mapping[str, Any] | None) -> bool:
+        """Whether it would compute the scores of a cv.json in the same way now."""
+        return cv is not None and {**cv, **self.scoring} == cv
 
 
 def sounds_like_error(name: str) -> bool:

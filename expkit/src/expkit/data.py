@@ -11,14 +11,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from expkit import files
 from expkit.errors import Error, require, warn
 from expkit.files import file_hash, read_if_whole, write_json
-from expkit.fingerprint import Ignored, changed_since
 from expkit.project import display_path, input_dir, output_dir
 from expkit.store.records import DataFiles, FoldRecord, read_checked
+
+if TYPE_CHECKING:
+    from expkit.fingerprint import Ignored
 
 Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
 CACHE = "cache"  # below input/: what trainings make and share; data of those that have read it
@@ -161,6 +163,8 @@ def changed_code(code: Any, ignored: Ignored | None) -> list[str]:
         code: their hashes, by path, as a checkpoint or `origin.json` has them; [] when they do not fit.
         ignored: the names in them that train nothing, as `Loaded.ignored`.
     """
+    from expkit.fingerprint import changed_since
+
     fits = isinstance(code, dict) and all(isinstance(pair, list) and len(pair) == 2 for pair in code.values())
     return changed_since(code, ignored) if fits else []
 

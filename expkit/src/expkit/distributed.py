@@ -17,25 +17,15 @@ from datetime import timedelta
 from typing import Any
 
 from expkit.errors import Failed, described, interruption, require
+from expkit.project import world_size
 
 FAILED = "failed"  # in the store: what the first rank has failed with
 FOREVER = timedelta(days=365)
-_SIZES = ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS")  # what tells a process how many it is one of: torchrun's, srun's
 _RUNS = itertools.count()  # of this process; the others train the same ones in the same order
 
 
-def world_size() -> int:
-    """How many processes train together; 1 for a single one."""
-    return max(int(os.environ.get(name) or 1) for name in _SIZES)
-
-
-def leads() -> bool:
-    """Whether this process is rank 0, which prints and writes; the others only train."""
-    return world_size() == 1 or (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") == "0"
-
-
 class Ranks:
-    """The processes of a training: this one, and how many there are.
+    """The processes of a training, when there are several: this one, and how many there are.
 
     Args:
         distributed: whether the experiment says that it is prepared for several.
@@ -46,14 +36,14 @@ class Ranks:
 
     def __init__(self, distributed: bool) -> None:
         require(
-            world_size() == 1 or distributed,
+            distributed,
             f"{world_size()} processes train together (torchrun, srun), and this experiment is not prepared for that: "
             "say expkit.Experiment(..., distributed=True) when its train() is",
         )
-        if world_size() > 1 and "WORLD_SIZE" not in os.environ:
+        if "WORLD_SIZE" not in os.environ:
             os.environ |= _as_torchrun_does()
-        self.rank, self.size = int(os.environ.get("RANK") or 0), int(os.environ.get("WORLD_SIZE") or 1)
-        self._store: Any = _store(self.rank) if self.size > 1 else None
+        self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        self._store: Any = _store(self.rank)
         self._told = 0
 
     def tell(self, task: Mapping[str, Any]) -> None:
@@ -74,8 +64,6 @@ class Ranks:
         Raises:
             Failed: another rank has failed meanwhile.
         """
-        if self.size == 1:
-            return
         self.tell({"end": True})
         while not self._store.check([f"left{rank}" for rank in range(1, self.size)]):
             if self._store.check([FAILED]):
@@ -87,8 +75,6 @@ class Ranks:
 
         Its end breaks the connection to the others, and what these fail with says nothing.
         """
-        if self._store is None:
-            return own
         signal.signal(signal.SIGTERM, lambda *_: None)  # torchrun's, for the same failure: first, this one is told
         said = json.dumps([self.rank, described(own), "".join(traceback.format_exception(own))])
         try:

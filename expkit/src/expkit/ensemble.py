@@ -128,7 +128,7 @@ def blend(runs: Sequence[Run], method: str, name: str | None = None) -> tuple[Ru
     old = store.read_run(folder) if (folder := versions.current()) else None
     if old is not None and old.info is not None and old.info["config"] != config:
         raise Error(f"{old.title} is there already, with other runs or another method: give this blend another --name")
-    if old is not None and old.recipe is not None and old.is_complete and scores.is_current(experiment, old):
+    if old is not None and old.recipe is not None and old.is_complete and experiment.has_scored(old.cv):
         if old.recipe.parents == tuple(map(_parent, runs)):
             return old, None
     started = time.monotonic()

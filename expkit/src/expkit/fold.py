@@ -10,20 +10,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from expkit import files, store, tables
+from expkit import files, store
 from expkit.config import Experiment
 from expkit.data import Cache
 from expkit.errors import Error, require, warn
 from expkit.files import Broken
-from expkit.progress import Checkpoint, History, Progress
+from expkit.progress import Checkpoint, History, Progress, ValidIds, as_number
 from expkit.rundir import RunDir, found_by_folds
-from expkit.scores import ValidIds, as_number, checked, plain_value, scores
 from expkit.store import axis_of
 
 if TYPE_CHECKING:
     from expkit.runner import Provenance
+    from expkit.study import RunningTrial
     from expkit.tracking import Tracker
 
 # What a fold writes when it ends: a training that goes on has not come so far.
@@ -46,6 +46,16 @@ class Shared:
         if what not in self.warned:
             self.warned.add(what)
             warn(message)
+
+
+class NoTracker:
+    """As `tracking.Tracker`, when W&B is disabled."""
+
+    run = None
+
+    def log(self, *_: Any) -> None: ...
+
+    summarize = finish = log
 
 
 class Fold:
@@ -72,7 +82,7 @@ class Fold:
     rank = 0
 
     def __init__(
-        self, shared: Shared, number: int | None, provenance: Provenance, track: Callable[[], Tracker]
+        self, shared: Shared, number: int | None, provenance: Provenance, track: Callable[[], Tracker | NoTracker]
     ) -> None:
         self.number, self.name, self.title = number, store.fold_name(number), store.fold_title(number)
         self.folder = shared.run_dir.version / self.name
@@ -85,14 +95,18 @@ class Fold:
         self.cache = Cache(self.folder, shared.run_dir.debug)
         self.checkpoint = Checkpoint(self.folder, self._so_far)
         self._history = History(self.folder / store.HISTORY)
-        metadata = self._begin()
+        metadata, rows = self._begin()
         self._tracker = track()
         self._clock = time.monotonic() - metadata.get("seconds", 0)
-        for row in self._history.kept():
+        for row in rows:
             self._tracker.log(row, axis_of(row))
 
-    def _begin(self) -> dict[str, Any]:
-        """Go on from a checkpoint, and return its metadata; without one, begin with an empty folder, and return {}."""
+    def _begin(self) -> tuple[dict[str, Any], list[dict[str, float]]]:
+        """Go on from a checkpoint, or begin with an empty folder.
+
+        Returns:
+            the metadata of the checkpoint, and the rows of the history that were logged before it; {} and [].
+        """
         files.make_folder(self.folder)
         try:
             metadata = self.checkpoint.find()
@@ -103,14 +117,14 @@ class Fold:
             self.checkpoint.remove()
             for left in self.folder.iterdir():  # by a training without a checkpoint
                 files.remove(left)
-            return {}
+            return {}, []
         changes = self._shared.run_dir.changes_to_mark(self.name, metadata)
-        self._history.cut(metadata["rows"])
+        rows = self._history.cut(metadata["rows"])
         for name in OF_ITS_END:  # which was not reached
             files.remove(self.folder / name)
         self._provenance.resume(metadata, changes)
         print(f"{self.title} goes on after {metadata['seconds']:.0f} s of training", flush=True)
-        return metadata
+        return metadata, rows
 
     def _so_far(self) -> dict[str, Any]:
         """The metadata of a checkpoint."""
@@ -146,9 +160,6 @@ class Fold:
                 what = f"{self.title}: fold.log(...): {name} is {str(value)[:40]}{lost}"
                 self._shared.warn_once(f"log {name} in {self.name}", what)
         axis = axis_of(row)
-        if self._history.rows and (axis is None) != (axis_of(self._history.columns) is None):
-            what = f"{self.title}: fold.log(...): some rows have an epoch or step, and others have none and no curve"
-            self._shared.warn_once("axis", what)
         self._history.add(row)
         self._tracker.log(row, axis)
         self._progress.show(axis, row, total)
@@ -191,6 +202,9 @@ class Fold:
             Error: there is no "id"; an id is there twice, here or in another fold; rows are missing, or others than
                 those left out; lengths differ; a shape such as (n, 1); nan or inf.
         """
+        from expkit import tables
+        from expkit.scores import checked
+
         what = f"{self.title}, {store.OOF}"
         table, left_out = checked(columns, what)
         if self.number is not None:
@@ -211,6 +225,8 @@ class Fold:
         Raises:
             Error: as of `save_oof`.
         """
+        from expkit import tables
+        from expkit.scores import checked
         from expkit.submission import check_test
 
         what, shared = f"{self.title}, {store.TEST}", self._shared
@@ -233,6 +249,7 @@ class Fold:
         Raises:
             Error: other columns or ids than in the sample, an id twice; nan or inf. Nothing is written then.
         """
+        from expkit import tables
         from expkit.submission import find_sample, fitted
 
         what = f"{self.title}, {store.SUBMISSION}"
@@ -282,6 +299,9 @@ class Fold:
         Raises:
             Error: `save_oof` was not called, a metric fails, or a value is nan, inf, or not possible in JSON.
         """
+        from expkit import tables
+        from expkit.scores import plain_value, scores
+
         kept = {name: plain_value(value, f"{self.title}: fold.finish({name}=...)") for name, value in values.items()}
         self._progress.close()
         self._shared.run_dir.require_current()
@@ -342,13 +362,9 @@ class FollowedFold(Fold):
     def wandb(self) -> None:
         return None
 
-    def log(self, metrics: Mapping[str, Any], total: int | None = None) -> None: ...
+    def log(self, *_: Any, **__: Any) -> None: ...
 
-    def report(self, score: float, progress: float) -> None: ...
-
-    def save_oof(self, columns: Mapping[str, Any]) -> None: ...
-
-    def save_test(self, columns: Mapping[str, Any]) -> None: ...
+    report = save_oof = save_test = log
 
     def save_submission(self, columns: Mapping[str, Any]) -> Path:
         return self.folder / store.SUBMISSION
@@ -368,13 +384,6 @@ class FollowedCheckpoint(Checkpoint):
 STEPS = 10  # of a fold: a pruner compares the trials of a study at the same step
 
 
-class Trial(Protocol):
-    """A trial of a study."""
-
-    def report(self, step: int, score: float) -> bool:
-        """Report the score after so many steps. Returns: whether the run is to end."""
-
-
 class Pruned(Exception):
     """The pruner of the study ends this run. `train` must not catch it."""
 
@@ -387,7 +396,7 @@ class Reports:
         folds: how many are asked for.
     """
 
-    def __init__(self, trial: Trial | None, folds: int) -> None:
+    def __init__(self, trial: RunningTrial | None, folds: int) -> None:
         self._trial, self._folds = trial, folds
         self._scores: list[float] = []
 

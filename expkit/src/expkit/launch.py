@@ -28,10 +28,10 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from expkit import compose, distributed, errors, files
+from expkit import compose, errors, files
 from expkit.config import Config, Experiment, Loaded, check, chosen, load_experiment, name_folds, refuse_shared_name
 from expkit.errors import CAUGHT, Error, Failed, interruption, require
-from expkit.project import code_root, display_path, output_dir, project_root
+from expkit.project import code_root, display_path, leads, output_dir, project_root, world_size
 
 if TYPE_CHECKING:
     from expkit.store import Run
@@ -141,7 +141,7 @@ def _run(experiment: Experiment, names: Mapping[str, Any]) -> BaseException | No
     try:
         return _compose_and_run(loaded, parser, args, job)
     finally:
-        if not _only_looks(args) and distributed.leads():
+        if not _only_looks(args) and leads():
             from expkit import schema
 
             schema.keep(loaded)  # when all else is done: only editors need them
@@ -227,7 +227,7 @@ class Job:
             self.failure = error
             return None
         finally:
-            if is_sweep and note and distributed.leads():
+            if is_sweep and note and leads():
                 files.write_json(Path(hydra.runtime.output_dir) / NOTE, note)
 
     def _train(self, cfg: DictConfig, note: dict[str, Any]) -> float | tuple[float | None, list[str] | None] | None:
@@ -236,7 +236,7 @@ class Job:
         loaded, overrides = load_experiment(self.experiment), _overrides()
         config = compose.typed(cfg, loaded)
         if config.show_config:
-            if distributed.leads():
+            if leads():
                 compose.print_config(config)
             return None
         from expkit.runner import Command, Runner  # not needed to show a configuration
@@ -347,7 +347,7 @@ def _sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argp
     """Launch the jobs of a command with a copy of the code, and print the board rows of their runs."""
     from expkit.snapshot import copy_code, expose  # git, and much else
 
-    require(distributed.world_size() == 1, "-m trains many runs, and torchrun one: start torchrun for each of them")
+    require(world_size() == 1, "-m trains many runs, and torchrun one: start torchrun for each of them")
     require("${" not in str(output_dir()), f"Hydra cannot sweep in a folder that has ${{ in its path: {output_dir()}")
     copy = copy_code()
     job.code, job.git = copy.folder, copy.git

@@ -1,4 +1,5 @@
-"""What a training keeps and shows while it runs: checkpoints, history.csv, train.log, a progress bar on a terminal."""
+"""What a training keeps and shows while it runs: checkpoints, history.csv, train.log, a progress bar; and which rows
+must be predicted."""
 
 from __future__ import annotations
 
@@ -6,11 +7,13 @@ import csv
 import io
 import logging
 import math
+import numbers
 import shutil
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
@@ -21,6 +24,7 @@ from expkit.project import display_path
 from expkit.store import CHECKPOINT, RESULT, number_of
 
 if TYPE_CHECKING:
+    import numpy
     import rich.progress
 
 METADATA = "metadata.json"
@@ -145,16 +149,16 @@ class History:
     def add(self, row: Mapping[str, float]) -> None:
         """Add a row."""
         if new := [name for name in row if name not in self.columns]:
-            rows = self._read()
+            before = self._read()
             self.columns += new
-            self._write(rows)
+            self._write(before)
         # Opened for each row: 20 microseconds, and what lies there is cut, renamed or deleted as by any program.
         with open(self.file, "a", encoding="utf-8", newline="") as stream:
             self._writer(stream).writerow(row)
         self.rows += 1
 
-    def cut(self, rows: int) -> None:
-        """Keep the first `rows` rows that an interrupted training has left."""
+    def cut(self, rows: int) -> list[dict[str, float]]:
+        """Keep and return the first `rows` rows that an interrupted training has left."""
         kept = self._read()[:rows]
         self.rows = len(kept)
         if kept:
@@ -162,11 +166,7 @@ class History:
         else:
             files.remove(self.file)
             self.columns = []
-
-    def kept(self) -> Iterator[dict[str, float]]:
-        """The rows that `cut` has left."""
-        for row in self._read():
-            yield {name: number for name, text in row.items() if (number := number_of(text)) is not None}
+        return [{name: number for name in row if (number := number_of(row[name])) is not None} for row in kept]
 
     def to_disk(self) -> None:
         """Flush the rows to the disk."""
@@ -184,7 +184,7 @@ class History:
         self.columns = list(reader.fieldnames or [])
         return rows
 
-    def _write(self, rows: Iterable[Mapping[str, str]]) -> None:
+    def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
         text = io.StringIO()
         writer = self._writer(text)
         writer.writeheader()
@@ -195,39 +195,92 @@ class History:
         return csv.DictWriter(stream, self.columns, extrasaction="ignore", lineterminator="\n")
 
 
-class Log:
-    """Copies what Python code prints, and the traceback of what fails, into a file; a training that goes on adds to it.
+def as_number(value: Any) -> float | None:
+    """One number of Python, NumPy or a tensor as an int or a float; None for anything else."""
+    if hasattr(value, "item") and getattr(value, "size", 1) == 1 or hasattr(value, "numel"):
+        try:
+            value = value.item()
+        except (ValueError, RuntimeError, TypeError):
+            return None
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
-    Args:
-        file: is made at once.
+
+class ValidIds:
+    """The ids that `expkit.split` left out while a run trains. These must be predicted.
+
+    Attributes:
+        current: those of the run that trains in this process.
     """
 
-    def __init__(self, file: Path) -> None:
-        self._file = open(file, "a", encoding="utf-8", errors="replace", newline="\n")
-        self._tees: list[tuple[str, Tee, TextIO]] = []
+    current: ClassVar[ValidIds | None] = None
 
-    def __enter__(self) -> Log:
-        for name in ("stdout", "stderr"):
-            stream = getattr(sys, name)
-            tee = Tee(stream, self._file)
-            self._tees.append((name, tee, stream))
-            setattr(sys, name, tee)
-            _move_handlers(stream, tee)
-        self._handler = logging.StreamHandler(sys.stderr)
-        self._handler.addFilter(lambda record: not _is_printed(record.name))
-        if not any(isinstance(each, logging.StreamHandler) for each in logging.root.handlers):
-            logging.root.addHandler(self._handler)
-        return self
+    def __init__(self) -> None:
+        self._calls: dict[int, dict[str, numpy.ndarray]] = {}  # by fold and fingerprint
 
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        for name, tee, stream in self._tees:
-            if getattr(sys, name) is tee:
-                setattr(sys, name, stream)
-            _move_handlers(tee, stream)
-        logging.root.removeHandler(self._handler)
-        if error is not None:
-            traceback.print_exception(error, file=self._file)
-        self._file.close()
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Within this context, note what `expkit.split` leaves out."""
+        outer, ValidIds.current = ValidIds.current, self
+        try:
+            yield
+        finally:
+            ValidIds.current = outer
+
+    def add(self, fold: int, ids: numpy.ndarray) -> None:
+        """Note the ids of one call of `expkit.split`, (n,)."""
+        from expkit.tables import fingerprint
+
+        self._calls.setdefault(fold, {})[fingerprint(ids)] = ids
+
+    def require_all(self, fold: int, ids: numpy.ndarray, what: str) -> None:
+        """Require predictions of exactly the rows of one call, or of all calls together.
+
+        Args:
+            ids: of the predictions of a fold, (n,), each once.
+            what: they are, for messages.
+
+        Raises:
+            Error: `expkit.split` was not called; rows are missing; others are there.
+        """
+        import numpy
+
+        from expkit.tables import require_same_kind
+
+        calls = list(self._calls.get(fold, {}).values())
+        require(
+            bool(calls),
+            f"{what}: nobody knows which rows must be predicted: call expkit.split(exp, fold.number, id=...) in "
+            "train(), or say expkit.Experiment(..., own_split=True) if the experiment splits by itself",
+        )
+        require_same_kind(ids, calls[0], what, "given to expkit.split")
+        choices = [*calls, numpy.concatenate(calls)]
+        differences = [(numpy.setdiff1d(one, ids), numpy.setdiff1d(ids, one)) for one in choices]
+        missing, others = min(differences, key=lambda pair: len(pair[0]) + len(pair[1]))
+        found = []
+        if len(missing):
+            found.append(f"{len(missing)} rows that expkit.split left out are not predicted, such as {missing[:1]}")
+        if len(others):
+            found.append(f"{len(others)} rows are predicted that expkit.split did not leave out, such as {others[:1]}")
+        require(not found, f"{what}: {'; '.join(found)} (a DataLoader with drop_last? ranks that are not gathered?)")
+
+
+@contextmanager
+def logged(file: Path) -> Iterator[None]:
+    """Copy what Python code prints meanwhile, and the traceback of what fails, to the end of a file."""
+    streams = sys.stdout, sys.stderr
+    with open(file, "a", encoding="utf-8", errors="replace", newline="\n") as log:
+        tees = tuple(Tee(stream, log) for stream in streams)
+        with redirect_stdout(tees[0]), redirect_stderr(tees[1]):
+            _move_handlers(streams, tees)
+            try:
+                yield
+            except BaseException:
+                log.write(traceback.format_exc())
+                raise
+            finally:
+                _move_handlers(tees, streams)
 
 
 class Tee:
@@ -238,31 +291,25 @@ class Tee:
 
     def write(self, text: str) -> int:
         """Write to both."""
+        self.note(text)
+        return self.stream.write(text)
+
+    def note(self, text: str) -> None:
+        """Write to the log alone."""
         if not self.log.closed:
             self.log.write(text)
             self.log.flush()
-        return self.stream.write(text)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
 
 
-def _is_printed(name: str) -> bool:
-    """Whether a library prints itself what it logs under a name."""
-    logger: logging.Logger | None = logging.getLogger(name)
-    while logger is not None and logger is not logging.root:
-        if any(type(handler) is logging.StreamHandler for handler in logger.handlers):
-            return True
-        logger = logger.parent
-    return False
-
-
-def _move_handlers(old: Any, new: Any) -> None:
-    """Point the handlers of `logging` from one stream to another: libraries keep the stream that they found first."""
+def _move_handlers(old: Sequence[Any], new: Sequence[Any]) -> None:
+    """Point the handlers of `logging` from some streams to others: libraries keep the stream that they found first."""
     for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
         for handler in getattr(logger, "handlers", []):
-            if isinstance(handler, logging.StreamHandler) and handler.stream is old:
-                handler.setStream(new)
+            if isinstance(handler, logging.StreamHandler) and handler.stream in old:
+                handler.setStream(new[old.index(handler.stream)])
 
 
 class Progress:
@@ -296,8 +343,8 @@ class Progress:
         line, self._line, self._printed = self._line, "", time.monotonic()
         if self._bar is None:
             print(line, flush=True)
-        elif not self._tee.log.closed:
-            self._tee.log.write(f"{line}\n")
+        else:
+            self._tee.note(f"{line}\n")
 
     def _start(self) -> None:
         """Start the bar, below what else is printed. It is not in the log."""

@@ -1,4 +1,4 @@
-"""Where the project is: its code, its data and its results."""
+"""Where the project is: its code, its data and its results; and how many processes train together."""
 
 from __future__ import annotations
 
@@ -151,3 +151,13 @@ def settle() -> bool:
 
         load_dotenv(root / ".env")
     return True
+
+
+def world_size() -> int:
+    """How many processes train together, as torchrun or srun has told this one; 1 for a single one."""
+    return max(int(os.environ.get(name) or 1) for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
+
+
+def leads() -> bool:
+    """Whether this process is rank 0, which prints and writes; the others only train."""
+    return world_size() == 1 or (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") == "0"

@@ -18,36 +18,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit import scores, snapshot, store
+from expkit import snapshot, store
 from expkit.code import files_read, loaded_sources, named_plainly
 from expkit.config import Config, Loaded, Mode, chosen, container
 from expkit.data import changes_since, hash_inputs, manifest_hash, write_manifest
-from expkit.distributed import Ranks
-from expkit.errors import (
-    CANNOT_WRITE,
-    Error,
-    Failed,
-    described,
-    interruption,
-    report,
-    require,
-    terminable,
-    warn,
-)
-from expkit.fingerprint import code_hash, file_hashes
-from expkit.fold import Fold, FollowedFold, Pruned, Reports, Shared
-from expkit.progress import Log
-from expkit.project import code_root, display_path, output_dir
+from expkit.errors import CANNOT_WRITE, Error, Failed, described, interruption, report, require, terminable, warn
+from expkit.fold import Fold, FollowedFold, NoTracker, Pruned, Reports, Shared
+from expkit.progress import logged
+from expkit.project import code_root, display_path, output_dir, world_size
 from expkit.rundir import RunDir, put_in_place, run_name
-from expkit.scores import fold_summary, run_summary, submission_summary
-from expkit.tracking import Tracking
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
     from expkit.data import Manifest
-    from expkit.fold import Trial
+    from expkit.distributed import Ranks
     from expkit.store.records import Git
+    from expkit.study import RunningTrial
+    from expkit.tracking import Tracker, Tracking
 
 
 @dataclass(frozen=True)
@@ -68,7 +56,7 @@ class Command:
     is_copy: bool = False
     git: Git | None = None
     installs: bool = True
-    trial: Trial | None = None
+    trial: RunningTrial | None = None
 
 
 class Runner:
@@ -95,15 +83,21 @@ class Runner:
         self.name = run_name(config, overrides)
         self.failed: list[str] = []
         self.pruned: str | None = None
-        self._ranks = Ranks(loaded.experiment.distributed)
+        self._ranks = self._meet()
         self.run_dir = RunDir(loaded, config, self.name, command.id, chosen(overrides))
         self._numbers = [None] if self.exp.mode is Mode.sub else list(self.exp.fold or [])
         reports = Reports(command.trial, len(self._numbers))
-        self._shared = Shared(self.run_dir, loaded.experiment, reports, self._ranks.size)
-        values = {"choices": loaded.experiment.choices(config)} | container(self.exp)
-        self._tracking = Tracking(loaded.name, self.name, values, self.exp.debug)
+        self._shared = Shared(self.run_dir, loaded.experiment, reports, world_size())
         self._metric = next(iter(loaded.experiment.metrics))
         self._has_git = True
+
+    def _meet(self) -> Ranks | None:
+        """The processes that train together; None for a single one."""
+        if world_size() == 1:
+            return None
+        from expkit.distributed import Ranks
+
+        return Ranks(self.loaded.experiment.distributed)
 
     @terminable()
     def train(self) -> float | None:
@@ -117,14 +111,15 @@ class Runner:
             Failed: a fold has failed, and the others are done.
             Error: the folder cannot be written.
         """
-        if self._ranks.rank > 0:
-            self._follow()
+        if self._ranks is not None and self._ranks.rank > 0:
+            self._follow(self._ranks)
             return None
         try:
             with closing(self._missing()) as missing:  # an exception in a notebook must not keep the lock
                 for number in missing:
                     self._train(number)
-            self._ranks.end()
+            if self._ranks is not None:
+                self._ranks.end()
             return self._summarize()
         except OSError as error:
             if error.errno in CANNOT_WRITE and error.filename is None:  # a write, unlike an open, names no file
@@ -162,7 +157,10 @@ class Runner:
         fold = self.run_dir.fold(number)
         if fold is None or self.exp.debug:
             return False
-        if fold.unscored is not None:  # a metric has failed: its predictions are scored now
+        if fold.unscored is not None:
+            from expkit import scores
+
+            # A metric has failed: its predictions are scored now.
             store.score_result(fold, scores.scores(self.loaded.experiment, fold.predictions()))
             fold = self.run_dir.fold(number)
             assert fold is not None
@@ -214,12 +212,11 @@ class Runner:
         fold, failure = None, None
         try:
             provenance = Provenance(self.loaded, self.run_dir, self.command, self.overrides, self._snapshot())
-            track = functools.partial(self._tracking.start, number, self.run_dir.id, list(self.exp.runtime.tags))
-            fold = Fold(self._shared, number, provenance, track)
-            if self._ranks.size > 1:
+            fold = Fold(self._shared, number, provenance, functools.partial(self._track, number))
+            if self._ranks is not None:
                 checkpoint = None if fold.checkpoint.file is None else str(fold.checkpoint.file)
                 self._ranks.tell({"fold": number, "checkpoint": checkpoint, "found": fold.found})
-            with Log(fold.folder / store.LOG), self._shared.valid_ids.noted():
+            with logged(fold.folder / store.LOG), self._shared.valid_ids.noted():
                 failure = self._call(fold)
                 if failure is not None:
                     raise failure
@@ -233,6 +230,8 @@ class Runner:
         if failure is not None:
             self._fail(number, failure)
         elif self.pruned is None:
+            from expkit.scores import fold_summary
+
             done = self.run_dir.fold(number)
             assert done is not None and done.result is not None, done
             print(f"{done.title}  {fold_summary(done, self._metric)}", flush=True)
@@ -247,15 +246,28 @@ class Runner:
         except Pruned as pruned:
             self.pruned = f"in {fold.title}, {pruned}"
         except BaseException as error:
-            return self._ranks.failure(error)
+            return error if self._ranks is None else self._ranks.failure(error)
         return None
+
+    def _track(self, number: int | None) -> Tracker | NoTracker:
+        """Open the W&B run of a fold."""
+        if self.exp.debug or os.environ.get("WANDB_MODE") == "disabled":
+            return NoTracker()
+        return self._tracking.start(number, self.run_dir.id, list(self.exp.runtime.tags))
+
+    @functools.cached_property
+    def _tracking(self) -> Tracking:
+        from expkit.tracking import Tracking
+
+        choices = {"choices": self.loaded.experiment.choices(self.run_dir.config)}
+        return Tracking(self.loaded.name, self.name, choices | container(self.exp))
 
     def _fail(self, number: int | None, failure: BaseException) -> None:
         """Report the error of a fold; raise it when it ends the run."""
         if not isinstance(failure, Exception) or interruption(failure):
             raise failure
         self.run_dir.require_current()  # a folder that somebody has deleted explains any failure
-        is_alone = len(self._numbers) == 1 or self._ranks.size > 1  # other ranks would be in another fold
+        is_alone = len(self._numbers) == 1 or self._ranks is not None  # other ranks would be in another fold
         if isinstance(failure, OSError | ImportError) or is_alone:  # the next fold would fail alike
             if isinstance(failure, Error):
                 raise Failed(str(failure)) from failure
@@ -264,15 +276,15 @@ class Runner:
         report(failure)
         self.failed.append(store.fold_title(number))
 
-    def _follow(self) -> None:
+    def _follow(self, ranks: Ranks) -> None:
         """Train the folds that rank 0 names. Rank 0 prints for all; errors are shown from every rank."""
-        for task in self._ranks.tasks():
+        for task in ranks.tasks():
             with (
                 tempfile.TemporaryDirectory(prefix="expkit-rank-") as folder,
                 open(os.devnull, "w") as nowhere,
                 contextlib.redirect_stdout(nowhere),
             ):
-                fold = FollowedFold(task, Path(folder), self._ranks.rank, self._ranks.size, self.exp.debug)
+                fold = FollowedFold(task, Path(folder), ranks.rank, ranks.size, self.exp.debug)
                 if (failure := self._call(fold)) is not None:
                     raise failure
 
@@ -288,6 +300,8 @@ class Runner:
 
     def _summarize(self) -> float | None:
         """Bring the scores up to date, install a version that replaces another, and print the score."""
+        from expkit.scores import run_summary, submission_summary
+
         if self.failed:
             old = "; the old results stay until then" if self.run_dir.replaces else ""
             raise Failed(f"failed: {', '.join(self.failed)}; the same command trains what is missing{old}")
@@ -315,6 +329,8 @@ class Runner:
 
     def update_scores(self, folder: Path) -> store.Run:
         """Bring the scores in a version up to date."""
+        from expkit import scores
+
         return scores.update(self.loaded.experiment, self.run_dir.versions, folder)
 
 
@@ -346,6 +362,8 @@ class Provenance:
             checkpoint: what it remembers of them, as `so_far`.
             changes: which of "code" and "data" are others now.
         """
+        from expkit.fingerprint import code_hash
+
         self._resumed, self._environments = checkpoint["resumed"] + 1, checkpoint["environments"]
         before = {"code": code_hash(checkpoint["code"]), "data": checkpoint["data"]}
         self._earlier = checkpoint.get("earlier", [])
@@ -369,6 +387,8 @@ class Provenance:
             result: what is known of it beside this.
             cached: the files of `input/cache/` that it has used.
         """
+        from expkit.fingerprint import code_hash
+
         sources = loaded_sources(self._loaded.name)
         code = self._code(sources)
         if self._git is not None and not self._command.is_copy:
@@ -392,6 +412,8 @@ class Provenance:
 
     def _code(self, sources: Mapping[str, bytes]) -> dict[str, Any]:
         """Hashes of the code that this process has loaded or read, by path."""
+        from expkit.fingerprint import file_hashes
+
         return file_hashes({**sources, **files_read(self._loaded.name)}, self._loaded.ignored)
 
 

@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import json
 import math
-import numbers
 import statistics
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
+
+import numpy
 
 from expkit import store, tables
 from expkit.config import METHOD, ExpConfig, Experiment, SplitMethod
 from expkit.errors import Error, require
+from expkit.progress import ValidIds, as_number
 from expkit.project import display_path, input_dir
 from expkit.store import FoldRecord, Run
 
 if TYPE_CHECKING:
-    import numpy
-
     from expkit.config import Metric
     from expkit.store import Versions
     from expkit.tables import Columns
 
-    Rows = tuple[numpy.ndarray, numpy.ndarray]
-
+Rows = tuple[numpy.ndarray, numpy.ndarray]
 
 BY_CLASS = (SplitMethod.stratified, SplitMethod.stratified_group)
 BY_GROUP = (SplitMethod.group, SplitMethod.stratified_group)
@@ -59,8 +57,6 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
     Raises:
         Error: what the method needs is missing or does not fit; there are too few rows, classes, groups or times.
     """
-    import numpy
-
     method = exp.split.method
     given = {"id": id, "y": y, "groups": groups, "time": _moments(time) if method is SplitMethod.time else None}
     table = tables.columns({name: values for name, values in given.items() if values is not None}, "expkit.split")
@@ -81,8 +77,8 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
         f"{METHOD}={method.name}: fold {fold} leaves out {len(valid)} of {len(rows)} rows",
     )
     fit, valid = numpy.sort(fit), numpy.sort(valid)
-    if ValidIds.training:
-        ValidIds.training[-1].add(fold, table["id"][valid])
+    if ValidIds.current is not None:
+        ValidIds.current.add(fold, table["id"][valid])
     return fit, valid
 
 
@@ -96,7 +92,6 @@ def _needed(table: Columns, name: str, method: SplitMethod) -> numpy.ndarray:
 
 
 def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> Rows:
-    import numpy
     from sklearn import model_selection as ways
 
     method, seed, holdout = exp.split.method, exp.split.seed, exp.split.holdout
@@ -108,9 +103,7 @@ def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> Rows:
         few = f"class {classes[counts.argmin()]} has {counts.min()} rows, and each of {least} parts needs one"
         require(counts.min() >= least, f"{what}: {few} (exp.n_folds)")
     groups = None
-    if (
-        method in BY_GROUP
-    ):  # as numbers that depend on the seed: of equal groups, scikit-learn places them in this order
+    if method in BY_GROUP:  # numbers that depend on the seed: scikit-learn places groups of equal size in their order
         found, numbers = numpy.unique(_needed(table, "groups", method), return_inverse=True)
         groups = numpy.random.RandomState(seed).permutation(len(found))[numbers]
     splitter: Any
@@ -130,16 +123,14 @@ def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> Rows:
         folds = ways.KFold if method is SplitMethod.kfold else ways.StratifiedKFold
         splitter = folds(exp.n_folds, shuffle=True, random_state=seed)
     try:
-        parts: Iterator[Rows] = splitter.split(rows, y, groups)
-        return next(islice(parts, fold, None))
+        part: Rows = next(islice(splitter.split(rows, y, groups), fold, None))
+        return part
     except ValueError as error:
         raise Error(f"{what}, {len(rows)} rows: {' '.join(str(error).split())}") from error
 
 
 def _by_time(exp: ExpConfig, fold: int, time: numpy.ndarray) -> Rows:
     """Train on the times before those left out, as scikit-learn's TimeSeriesSplit; a time is whole on one side."""
-    import numpy
-
     times, moments = numpy.unique(time, return_inverse=True)
     gap, count = exp.split.gap, len(times)
     part = max(1, round(exp.split.holdout * count)) if exp.n_folds == 1 else count // (exp.n_folds + 1)
@@ -153,8 +144,6 @@ def _by_time(exp: ExpConfig, fold: int, time: numpy.ndarray) -> Rows:
 
 def _moments(time: Any) -> Any:
     """Times that can be sorted: dates and ISO 8601 text become NumPy's; those without a time zone are UTC."""
-    import numpy
-
     array = numpy.asarray(time)
     if array.ndim != 1 or array.dtype.kind not in "OU":
         return time
@@ -167,8 +156,6 @@ def _moments(time: Any) -> Any:
 
 def _numbers(exp: ExpConfig, ids: numpy.ndarray) -> numpy.ndarray:
     """The fold number of each row, from the file `exp.split.file`."""
-    import numpy
-
     file = input_dir() / exp.split.file
     what, columns = display_path(file), tables.read_csv(file)
     for name in (exp.split.id, exp.split.column):
@@ -186,64 +173,6 @@ def _numbers(exp: ExpConfig, ids: numpy.ndarray) -> numpy.ndarray:
     missing = [name for name in names if name not in known]
     require(not missing, f"{what}: {len(missing)} of {len(ids)} ids have no fold, such as {missing[:1]}")
     return numpy.array([known[name] for name in names])
-
-
-class ValidIds:
-    """The ids that `expkit.split` left out while a run trains. These must be predicted.
-
-    Attributes:
-        training: those of the runs that train in this process, the innermost last.
-    """
-
-    training: ClassVar[list[ValidIds]] = []
-
-    def __init__(self) -> None:
-        self._calls: dict[int, dict[str, numpy.ndarray]] = {}  # by fold and fingerprint
-
-    @contextmanager
-    def noted(self) -> Iterator[None]:
-        """Within this context, note what `expkit.split` leaves out."""
-        ValidIds.training.append(self)
-        try:
-            yield
-        finally:
-            ValidIds.training.remove(self)
-
-    def add(self, fold: int, ids: numpy.ndarray) -> None:
-        """Note the ids of one call of `expkit.split`, (n,)."""
-        self._calls.setdefault(fold, {})[tables.fingerprint(ids)] = ids
-
-    def require_all(self, fold: int, ids: numpy.ndarray, what: str) -> None:
-        """Require predictions of exactly the rows of one call, or of all calls together.
-
-        Args:
-            ids: of the predictions of a fold, (n,), each once.
-            what: they are, for messages.
-
-        Raises:
-            Error: `expkit.split` was not called; rows are missing; others are there.
-        """
-        import numpy
-
-        calls = list(self._calls.get(fold, {}).values())
-        require(
-            bool(calls),
-            f"{what}: nobody knows which rows must be predicted: call expkit.split(exp, fold.number, id=...) in "
-            "train(), or say expkit.Experiment(..., own_split=True) if the experiment splits by itself",
-        )
-        tables.require_same_kind(ids, calls[0], what, "given to expkit.split")
-        choices = [*calls, numpy.concatenate(calls)]
-        differences = [(numpy.setdiff1d(one, ids), numpy.setdiff1d(ids, one)) for one in choices]
-        missing, others = min(differences, key=lambda pair: len(pair[0]) + len(pair[1]))
-        found = [
-            f"{len(rows)} rows {problem}, such as {rows[:1]}"
-            for rows, problem in (
-                (missing, "that expkit.split left out are not predicted"),
-                (others, "are predicted that expkit.split did not leave out"),
-            )
-            if len(rows)
-        ]
-        require(not found, f"{what}: {'; '.join(found)} (a DataLoader with drop_last? ranks that are not gathered?)")
 
 
 def score(name: str, metric: Metric, predictions: Columns) -> float:
@@ -267,31 +196,17 @@ def score(name: str, metric: Metric, predictions: Columns) -> float:
 
 def fold_scores(name: str, metric: Metric, predictions: Columns) -> dict[int, float]:
     """The value of a metric for each fold, of predictions with a column "fold". Errors as of `score`."""
-    import numpy
-
-    parts = {key: column for key, column in predictions.items() if key != "fold"}
-    folds = predictions["fold"]
-    return {
-        int(fold): score(name, metric, {key: column[folds == fold] for key, column in parts.items()})
-        for fold in numpy.unique(folds)
-    }
+    found = {}
+    for fold in numpy.unique(predictions["fold"]):
+        is_in = predictions["fold"] == fold
+        part = {key: column[is_in] for key, column in predictions.items() if key != "fold"}
+        found[int(fold)] = score(name, metric, part)
+    return found
 
 
 def mean_of_folds(name: str, metric: Metric, predictions: Columns) -> float:
     """The score with `score_over="folds"`. Arguments and errors as of `fold_scores`."""
     return statistics.fmean(fold_scores(name, metric, predictions).values())
-
-
-def as_number(value: Any) -> float | None:
-    """One number of Python, NumPy or a tensor as an int or a float; None for anything else."""
-    if hasattr(value, "item") and getattr(value, "size", 1) == 1 or hasattr(value, "numel"):
-        try:
-            value = value.item()
-        except (ValueError, RuntimeError, TypeError):
-            return None
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return None
-    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def plain_value(value: Any, what: str) -> Any:
@@ -321,7 +236,7 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
     """
     with versions.locked():  # whoever comes last sees every fold
         run = store.read_run(folder)
-        if not run.done or is_current(experiment, run):
+        if not run.done or experiment.has_scored(run.cv):
             return run
         before = run.cv["made_by"] if run.cv is not None else {}
         changed = [name for name, what in experiment.made_by.items() if before.get(name, what) != what]
@@ -330,67 +245,31 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
         except Error:
             store.forget_cv(folder)  # those of another metric are no longer shown as this one's
             raise
-        store.write_cv(folder, summary | _rule(experiment), run.done)
+        store.write_cv(folder, summary | experiment.scoring, run.done)
     if changed:
         print(f"scores computed again: the metric {', '.join(changed)} has changed", flush=True)
     return store.read_run(folder)
 
 
-def is_current(experiment: Experiment, run: Run) -> bool:
-    """Whether the experiment would compute the same scores now."""
-    return run.cv is not None and {**run.cv, **_rule(experiment)} == run.cv
-
-
-def _rule(experiment: Experiment) -> dict[str, Any]:
-    """How an experiment scores its runs, as cv.json has it."""
-    return {
-        "metric": next(iter(experiment.made_by)),
-        "greater_is_better": experiment.greater_is_better,
-        "made_by": experiment.made_by,
-        "score_over": experiment.score_over,
-    }
-
-
 def _summary(experiment: Experiment, run: Run) -> dict[str, Any]:
-    parts = {number: fold.predictions() for number, fold in run.done.items()}
-    whole = _together(run, list(parts.values()))
-    by_fold = {number: scores(experiment, part) for number, part in parts.items()}
-    over_all = scores(experiment, whole) if run.is_complete else {}
+    table = run.fold_by_fold()
+    # Two processes do not see each other's rows.
+    tables.require_unique(table["id"], f"{display_path(run.folder)}, the out-of-fold rows of all folds")
+    folds = {name: fold_scores(name, metric, table) for name, metric in experiment.metrics.items()}
+    del table["fold"]
+    over_all = scores(experiment, table) if run.is_complete else {}
     return {
         "scores": {
             name: {
                 "all": over_all.get(name),
-                "mean": statistics.fmean(each[name] for each in by_fold.values()),
-                "std": store.deviation([each[name] for each in by_fold.values()]),
-                "folds": {str(number): each[name] for number, each in by_fold.items()},
+                "mean": statistics.fmean(by_fold.values()),
+                "std": store.deviation(list(by_fold.values())),
+                "folds": {str(number): value for number, value in by_fold.items()},
             }
-            for name in experiment.metrics
+            for name, by_fold in folds.items()
         },
         "rows": run.rows,
     }
-
-
-def _together(run: Run, parts: list[Columns]) -> Columns:
-    """The predictions of all folds. Checks that each row is there once: two processes do not see each other's rows."""
-    import numpy
-
-    names, what = list(parts[0]), f"{display_path(run.folder)}, the out-of-fold rows of all folds"
-    require(
-        all(set(part) == set(names) for part in parts),
-        f"{what} do not have the same columns in every fold: {', '.join(names)}",
-    )
-    whole = {name: numpy.concatenate([part[name] for part in parts]) for name in names}
-    tables.require_unique(whole["id"], what)
-    return whole
-
-
-PROBABILITY = "probability"
-
-
-def class_columns(names: Sequence[str]) -> list[str]:
-    """The columns with the probability of a class each; [] when there are not two."""
-    found = [name for name in names if name.startswith(f"{PROBABILITY}_")]
-    return found if len(found) > 1 else []
 
 
 def checked(columns: Mapping[str, Any], what: str) -> tuple[Columns, str]:
@@ -404,10 +283,8 @@ def checked(columns: Mapping[str, Any], what: str) -> tuple[Columns, str]:
         Error: there is no id, or one twice; lengths that differ; a shape such as (n, 1); nan, inf.
     """
     table = tables.columns(columns, what)
-    if "id" not in table:
-        raise Error(
-            f"{what}: there is no column id, which says what row a prediction is for; there are {', '.join(table)}"
-        )
+    there = f"there is no column id, which says what row a prediction is for; there are {', '.join(table)}"
+    require("id" in table, f"{what}: {there}")
     tables.require_finite(table, what)
     return table, tables.require_unique(table["id"], what)
 

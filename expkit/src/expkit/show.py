@@ -17,7 +17,6 @@ from expkit.errors import duration, score_text, strip_control, text
 from expkit.frames import Points, points_of
 from expkit.notes import format_note
 from expkit.project import display_path
-from expkit.scores import is_current, submission_summary
 from expkit.store import SUBMISSION, Recipe, Run
 
 MOST_POINTS = 2000  # of a learning curve
@@ -113,7 +112,7 @@ def changed_since(run: Run) -> list[str]:
         inputs = loaded.experiment.data(fold_file(flat(run.config))) if loaded else None
         for what, names in changes_since(done[0], loaded.ignored if loaded else None, inputs).items():
             marks.append(f"{what} changed since ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
-    if loaded and run.cv and not is_current(loaded.experiment, run):
+    if loaded and run.cv and not loaded.experiment.has_scored(run.cv):
         marks.append("metric changed since: the same command scores it again")
     return marks
 
@@ -144,6 +143,8 @@ def show_run(console: Console, run: Run) -> None:
         console.print(_fold_table(list(metadata["scores"]), metadata["folds"]))
     show_blend(console, run)
     if metadata["full"] and run.full:
+        from expkit.scores import submission_summary
+
         line(submission_summary(run.full))
     for table in (_origin_texts(metadata["origin"]), metadata["config"]):
         width = max(map(len, table), default=0)

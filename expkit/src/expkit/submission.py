@@ -7,7 +7,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,6 @@ from expkit.config import load_experiment
 from expkit.data import input_files
 from expkit.errors import Error, require
 from expkit.project import display_path, output_dir
-from expkit.scores import PROBABILITY, class_columns
 from expkit.store import SUBMISSION, TEST, FoldRecord, Run
 
 if TYPE_CHECKING:
@@ -31,12 +30,19 @@ SAMPLE = "sample_submission.csv"
 LABEL = "prediction"
 LONGEST = 100  # characters of a name that is made of the names of runs
 FOLDS, FULL = "folds", "full"
+PROBABILITY = "probability"
 
 # Averaging
 
 
 def is_probability(name: str) -> bool:
     return name == PROBABILITY or name.startswith(f"{PROBABILITY}_")
+
+
+def class_columns(names: Iterable[str]) -> list[str]:
+    """The columns with the probability of a class each; [] when there are not two."""
+    found = [name for name in names if name.startswith(f"{PROBABILITY}_")]
+    return found if len(found) > 1 else []
 
 
 def may_be_labels(name: str, column: numpy.ndarray) -> bool:
@@ -62,7 +68,7 @@ def most_likely(table: Columns, dtype: numpy.dtype[Any], what: str) -> numpy.nda
     import numpy
 
     numbers = tables.flat(table)
-    names = class_columns(list(numbers))
+    names = class_columns(numbers)
     if not names:
         raise Error(f"{what} holds labels, which have no mean: save columns {PROBABILITY}_<class>, too")
     texts = [name.removeprefix(f"{PROBABILITY}_") for name in names]

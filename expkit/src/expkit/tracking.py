@@ -22,8 +22,8 @@ FINISH_TIMEOUT = 120
 class Tracking:
     """The W&B runs of the folds of a run: one group, `<experiment>/<run>`.
 
-    The project is WANDB_PROJECT, else `wandb_project` of `[tool.expkit]` in pyproject.toml. The mode is disabled when
-    debugging; else WANDB_MODE; else online when an account is configured; else offline.
+    The project is WANDB_PROJECT, else `wandb_project` of `[tool.expkit]` in pyproject.toml. The mode is WANDB_MODE,
+    else online when an account is configured, else offline; expkit makes no `Tracking` where it is disabled.
 
     Args:
         config: of the run; the config of its W&B runs has `experiment`, `run` and the number of the `fold`, too.
@@ -34,8 +34,8 @@ class Tracking:
 
     is_online: ClassVar[bool | None] = None
 
-    def __init__(self, experiment: str, run: str, config: Mapping[str, Any], debug: bool) -> None:
-        self.group, self.debug = f"{experiment}/{run}", debug
+    def __init__(self, experiment: str, run: str, config: Mapping[str, Any]) -> None:
+        self.group = f"{experiment}/{run}"
         self.config = {"experiment": experiment, "run": run, **config}
         self._said_offline = False
 
@@ -46,9 +46,6 @@ class Tracking:
             number: of the fold; None: all rows.
             run_id: of the version of the run; the id of the W&B run begins with it.
         """
-        mode = "disabled" if self.debug else _mode()
-        if mode == "disabled":
-            return Tracker(None)
         fold, directory = fold_name(number), os.environ.get("WANDB_DIR") or str(output_dir())
         _set_aside(Path(directory, "wandb"), f"{run_id}-{fold}-")
         project = os.environ.get("WANDB_PROJECT")
@@ -63,6 +60,7 @@ class Tracking:
             "tags": tags,
             "dir": directory,
         }
+        mode = _mode()
         if mode == "online":
             if (run := _open(**arguments, mode=mode)) is not None:
                 return Tracker(run)

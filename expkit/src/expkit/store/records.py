@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDic
 import msgspec
 from msgspec import Meta
 
-from expkit import files, tables
+from expkit import files
 from expkit.errors import Error, require, warn
 from expkit.files import Broken
 from expkit.project import display_path
@@ -279,6 +279,8 @@ class FoldRecord:
         Raises:
             Error: it has none, or they are not as the fold left them.
         """
+        from expkit import tables
+
         try:
             return tables.load(self.folder / name, only)
         except (Broken, FileNotFoundError) as error:
