@@ -191,7 +191,7 @@ def run_of(name: str = "001-one/a", scores: Sequence[float] = (), rows: str = "r
         "id": name,
         "metric": "accuracy",
         "greater_is_better": True,
-        "made_by": None,
+        "metric_hash": None,
         "score": statistics.fmean(scores) if scores else None,
         "std": store.deviation(list(scores)),
         "fold_scores": folds,

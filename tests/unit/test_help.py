@@ -34,7 +34,7 @@ def manual(command: list[str]) -> str:
 
 def examples(command: list[str]) -> list[list[str]]:
     """Each example as its words, without the comment, and without a file that its output goes to."""
-    lines = manual(command).rpartition("\nExamples:\n")[2].splitlines()
+    lines = manual(command).rpartition("\n  Examples:\n")[2].splitlines()
     found = [shlex.split(line, comments=True) for line in lines]
     assert found and all(words[0] == "exp" for words in found), lines
     return [words[: words.index(">")] if ">" in words else words for words in found]
@@ -80,7 +80,7 @@ def test_the_examples_run(tmp_path: Path) -> None:
     for line, (code, printed, error) in zip(lines, map(json.loads, done), strict=True):
         assert code == 0, f"{line}: {error}\n{printed}"
         assert printed.strip(), f"{line} prints nothing"
-        assert "no run meets" not in printed, line
+        assert "no run to show" not in printed, line
 
 
 def explained(thing: Callable[..., Any]) -> list[str]:

@@ -259,7 +259,7 @@ def test_scores_of_the_metric_before_are_not_those_of_one_that_fails(make: Make)
     assert expkit.run(name) == 0.75
     assert "is nan" in refused(make("def accuracy(oof):\n    return math.nan\n", name=name))
     [row] = expkit.read_board()
-    assert (row.made_by, row.marks) == (None, ("mean of folds",))
+    assert (row.metric_hash, row.marks) == (None, ("mean of folds",))
 
 
 AUC = """

@@ -101,7 +101,7 @@ def test_failed_runs_are_out_of_the_way(root: Path) -> None:
         (root / f"control/fail{number}").touch()
     with pytest.raises(Failed):
         command("exp.train.x=2").train()
-    assert exp("board").splitlines() == ["no run has a result", "1 failed: --failed"]
+    assert exp("board").splitlines() == ["no run to show", "1 failed: --failed"]
     for number in range(5):
         (root / f"control/fail{number}").unlink()
     command("exp.train.x=1").train()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from rich.cells import cell_len
 from rich.table import Table
@@ -21,7 +21,7 @@ from rich.text import Text
 
 from expkit.config import flat, is_compared
 from expkit.data import read_manifest
-from expkit.errors import Error, duration, score_text, strip_control
+from expkit.errors import Error, duration, require, score_text, strip_control
 from expkit.notes import Notes, read_notes
 from expkit.project import output_dir
 from expkit.store import COPY, Run, deviation, load_run, read_run, run_folders, short_names
@@ -218,9 +218,12 @@ def flag_incomparable(entries: list[Entry]) -> list[Entry]:
     for entry in entries:
         run, flags = entry.run, list(entry.flags)
         if entry.score is not None and run.metric in usual:
-            flags += _flags(usual[run.metric], run)
-            has_rare = run.data & rare.get((run.experiment, run.metric), set())
-            flags += ["other data"] if has_rare and "mixed data" not in run.marks else []
+            reference = usual[run.metric]
+            flags += list(_scored_otherwise(reference, run))
+            if None not in (reference.metric_hash, run.metric_hash) and reference.metric_hash != run.metric_hash:
+                flags.append("other metric")
+            if run.data & rare.get((run.experiment, run.metric), set()) and "mixed data" not in run.marks:
+                flags.append("other data")
         found.append(replace(entry, flags=tuple(flags)))
     return found
 
@@ -234,24 +237,16 @@ def _grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, lis
 
 def _reference(runs: Sequence[Run]) -> Run:
     """The run whose direction, then metric, then folds and targets most of the runs have; of equals, the first."""
-    rules = Counter(rule for run in runs for rule in (run.greater_is_better, run.made_by))
+    rules = Counter(rule for run in runs for rule in (run.greater_is_better, run.metric_hash))
     folds = Counter(part for run in runs for part in run.valid_ids.items())
     targets = Counter(part for run in runs for part in run.targets.items())
 
     def agreement(run: Run) -> tuple[int, ...]:
         shared = [folds[part] for part in run.valid_ids.items()]
         same_targets = sum(targets[part] for part in run.targets.items())
-        return rules[run.greater_is_better], rules[run.made_by], max(shared, default=0), sum(shared), same_targets
+        return rules[run.greater_is_better], rules[run.metric_hash], max(shared, default=0), sum(shared), same_targets
 
     return max(runs, key=agreement)
-
-
-def _flags(usual: Run, run: Run) -> list[str]:
-    """What is another thing in a run than in the usual one of its metric."""
-    found = ["other direction"] if run.greater_is_better != usual.greater_is_better else []
-    found += _other_rows(usual, run)
-    is_other = None not in (usual.made_by, run.made_by) and usual.made_by != run.made_by
-    return [*found, "other metric"] if is_other else found
 
 
 def incomparable(old: Run, new: Run) -> dict[str, str]:
@@ -260,28 +255,28 @@ def incomparable(old: Run, new: Run) -> dict[str, str]:
     Returns:
         flags of the second run, each with the same in words.
     """
+    found = _scored_otherwise(old, new)
+    if old.data != new.data and _rare_data([old, new]):  # each may have read files of its own
+        found["other data"] = f"a file in input/ has changed between the trainings of {old.title} and {new.title}"
+    return found
+
+
+def _scored_otherwise(old: Run, new: Run) -> dict[str, str]:
+    """As `incomparable`, of the direction of the metric and the rows that the two are scored on."""
     found = {}
     if old.greater_is_better != new.greater_is_better:
         upward = new if new.greater_is_better else old
         found["other direction"] = f"a higher score is better in {upward.title} alone"
-    if old.data != new.data and _rare_data([old, new]):  # each may have read files of its own
-        changed = f"a file in input/ has changed between the trainings of {old.title} and {new.title}"
-        found["other data"] = changed
-    return found | _other_rows(old, new)
-
-
-def _other_rows(old: Run, new: Run) -> dict[str, str]:
-    """As `incomparable`, of the rows that the two are scored on."""
     both = old.valid_ids.keys() & new.valid_ids.keys()
     if have_other_folds(old, new):
         is_fewer = old.is_complete and new.is_complete and old.n_folds == new.n_folds and new.rows < old.rows
         flag = f"{new.rows} of {old.rows} rows" if is_fewer else "other folds"
-        return {flag: f"the folds of {new.title} leave out other rows than those of {old.title}"}
-    if not both:
-        return {"no common fold": f"no fold is done in both {old.title} and {new.title}"}
-    if any(old.targets.get(fold) != new.targets.get(fold) for fold in both):
-        return {"other target": f"the targets of {new.title} are not those of {old.title}"}
-    return {}
+        found[flag] = f"the folds of {new.title} leave out other rows than those of {old.title}"
+    elif not both:
+        found["no common fold"] = f"no fold is done in both {old.title} and {new.title}"
+    elif any(old.targets.get(fold) != new.targets.get(fold) for fold in both):
+        found["other target"] = f"the targets of {new.title} are not those of {old.title}"
+    return found
 
 
 def have_other_folds(one: Run, other: Run) -> bool:
@@ -394,11 +389,8 @@ def ordered(entries: list[Entry], key: str = "score") -> list[Entry]:
     key, is_reversed = key_of(key.removeprefix("-"), entries), key.startswith("-")
     with_value = [entry for entry in entries if entry.value(key) is not None]
     without = [entry for entry in entries if entry.value(key) is None]
-    if key == "score":
-        with_value = sorted(with_value, key=_rank)[:: -1 if is_reversed else 1]
-    else:
-        with_value.sort(key=lambda entry: _comparable(entry.value(key)), reverse=is_reversed)
-    return with_value + without
+    rank: Callable[[Entry], Any] = _rank if key == "score" else lambda entry: _comparable(entry.value(key))
+    return sorted(with_value, key=rank, reverse=is_reversed) + without
 
 
 def _rank(entry: Entry) -> tuple[str, bool, bool, float]:
@@ -426,11 +418,9 @@ def key_of(name: str, entries: list[Entry]) -> str:
     found = [name] if name in known else [key for key in known if key.endswith(f".{name}")]
     if len(found) == 1 or not entries:
         return found[0] if found else name
-    if found:
-        raise Error(f"{name} may be {' or '.join(found)}: give more of the key")
+    require(not found, f"{name} may be {' or '.join(found)}: give more of the key")
     near = difflib.get_close_matches(name, [*known, *(key.rpartition(".")[2] for key in known)], n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-    raise Error(f"no run has a key {name}; {hint}")
+    raise Error(f"no run has a key {name}" + (f"; did you mean {near[0]}?" if near else ""))
 
 
 # As a table
@@ -445,14 +435,12 @@ class Column:
         cells: one for each entry, plain text.
         worth: which columns stay when not all fit; the smallest first.
         wraps: whether its cells may take several lines.
-        right: whether they stand at the right, as numbers do.
     """
 
     heading: str
     cells: list[str]
     worth: int
     wraps: bool = False
-    right: bool = False
 
     @property
     def width(self) -> int:
@@ -467,53 +455,42 @@ def columns(entries: list[Entry], chosen: Sequence[str] | None = None, width: in
         chosen: keys of the configuration to show, as `key_of` takes them; None: those that differ among the entries.
         width: of the terminal; where the names of the runs would take more than a quarter of it, they are short ones.
     """
-    titles = {entry.run.title: entry.run.title for entry in entries}
+    runs, values = [entry.run for entry in entries], [entry.values for entry in entries]
+    titles = {run.title: run.title for run in runs}
     if width is not None and max(map(cell_len, titles), default=0) > width // 4:
         titles = short_names(titles)
-    metrics = {entry.run.metric for entry in entries if entry.run.metric}
+    metrics = {run.metric for run in runs if run.metric}
     scored = metrics.copy().pop() if len(metrics) == 1 else "score"
     scored += " ± std" if any(entry.std is not None for entry in entries) else ""
+    scores = [score_text(entry.score, entry.std) for entry in entries]
+    if len(metrics) > 1:
+        scores = [f"{run.metric} {score}" if score else "" for run, score in zip(runs, scores, strict=True)]
     others = dict.fromkeys(name for entry in entries for name in entry.other_scores)
-    are_failed = all(entry.run.failure for entry in entries)  # only then they are shown for it
+    are_failed = all(run.failure for run in runs)  # only then they are shown for it
 
-    def column(heading: str, cell: Callable[[Entry], object], worth: int, **how: bool) -> Column:
-        return Column(strip_control(heading), [strip_control(cell(entry) or "") for entry in entries], worth, **how)
+    def column(heading: str, cells: Iterable[object], worth: int, wraps: bool = False) -> Column:
+        return Column(strip_control(heading), [strip_control(cell or "") for cell in cells], worth, wraps)
 
-    def score(entry: Entry) -> str:
-        metric = f"{entry.run.metric} " if len(metrics) > 1 and entry.score is not None else ""
-        return metric + score_text(entry.score, entry.std)
-
-    def other(name: str, entry: Entry) -> str:
-        return score_text(entry.other_scores.get(name))
-
+    keys = _differing(entries) if chosen is None else list(dict.fromkeys(key_of(name, entries) for name in chosen))
+    if any(len(entry.runs) > 1 for entry in entries):
+        keys = list(dict.fromkeys([*keys, "exp.seed"]))
     found = [
-        column("run", lambda entry: titles[entry.run.title], 0),
-        column(scored, score, 1),
-        *(column(name, functools.partial(other, name), 4) for name in others),
-        column("LB", lambda entry: score_text(entry.value("leaderboard")), 3),
-        column("verdict", lambda entry: entry.value("verdict"), 3),
-        column("vs best", lambda entry: entry.versus_best, 2),
-        column("folds", lambda entry: f"{entry.value('folds_done')}/{entry.value('n_folds') or '?'}", 2, right=True),
-        *_configuration(entries, chosen),
-        column("time", lambda entry: entry.run.done and duration(entry.value("seconds")), 6, right=True),
-        column("finished", lambda entry: (entry.value("finished") or "").replace("T", " ")[:16], 7),
-        column("commit", lambda entry: entry.run.commit, 8),
-        column("tags", lambda entry: " ".join(entry.notes.tags), 5),
-        column("marks", lambda entry: ", ".join(entry.marks), 1, wraps=True),
-        column("why", lambda entry: entry.run.failure if are_failed else "", 1, wraps=True),
+        column("run", [titles[run.title] for run in runs], 0),
+        column(scored, scores, 1),
+        *(column(name, [score_text(entry.other_scores.get(name)) for entry in entries], 4) for name in others),
+        column("LB", [score_text(each["leaderboard"]) for each in values], 3),
+        column("verdict", [each["verdict"] for each in values], 3),
+        column("vs best", [each["versus_best"] for each in values], 2),
+        column("folds", [f"{each['folds_done']}/{each['n_folds'] or '?'}" for each in values], 2),
+        *(column(_heading(key, keys), [_cell(entry, key) for entry in entries], 2 if chosen else 5) for key in keys),
+        column("time", ["" if each["seconds"] is None else duration(each["seconds"]) for each in values], 6),
+        column("finished", [(each["finished"] or "").replace("T", " ")[:16] for each in values], 7),
+        column("commit", [each["commit"] for each in values], 8),
+        column("tags", [" ".join(each["tags"]) for each in values], 5),
+        column("marks", [each["marks"] for each in values], 1, wraps=True),
+        column("why", [run.failure if are_failed else "" for run in runs], 1, wraps=True),
     ]
     return [column for column in found if any(column.cells)]
-
-
-def _configuration(entries: list[Entry], chosen: Sequence[str] | None) -> list[Column]:
-    """The keys that are chosen, or in which the entries differ; then, of grouped runs, how many seeds each has."""
-    are_grouped = any(len(entry.runs) > 1 for entry in entries)
-    keys = _differing(entries) if chosen is None else list(dict.fromkeys(key_of(name, entries) for name in chosen))
-    keys = [key for key in keys if not (are_grouped and key == "exp.seed")]
-    worth = 5 if chosen is None else 2
-    found = [Column(strip_control(_heading(key, keys)), [_cell(one, key) for one in entries], worth) for key in keys]
-    seeds = [Column("seed", [str(entry.value("seed") or "") for entry in entries], 2)]
-    return found + seeds if are_grouped else found
 
 
 def _differing(entries: list[Entry]) -> list[str]:
@@ -533,7 +510,7 @@ def _heading(key: str, keys: list[str]) -> str:
 
 
 def _cell(entry: Entry, key: str) -> str:
-    value = entry.value(key)
+    value = entry.value("seed" if key == "exp.seed" else key)  # of several runs, how many
     if value is None:
         return "null" if key in entry.config else ""
     cell = f"{value:.6g}" if isinstance(value, float) else strip_control(value)
@@ -554,9 +531,8 @@ def board_table(entries: list[Entry], width: int, chosen: Sequence[str] | None =
     kept.sort(key=found.index)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in kept:
-        justify: Literal["left", "right"] = "right" if column.right else "left"
         style = "yellow" if column.heading == "marks" else ""
-        table.add_column(Text(column.heading), justify=justify, overflow="fold", no_wrap=not column.wraps, style=style)
+        table.add_column(Text(column.heading), overflow="fold", no_wrap=not column.wraps, style=style)
     for entry, *cells in zip(entries, *(column.cells for column in kept), strict=True):
         table.add_row(*map(Text, cells), style="dim" if entry.score is None else "")
     return table
@@ -564,5 +540,5 @@ def board_table(entries: list[Entry], width: int, chosen: Sequence[str] | None =
 
 def hidden_keys(entries: list[Entry], width: int) -> list[str]:
     """Which keys of the configuration differ and have no column in a terminal of `width` characters."""
-    shown = {str(column.header) for column in board_table(entries, width).columns}
-    return [column.heading for column in _configuration(entries, None) if column.heading not in shown]
+    shown, keys = {str(column.header) for column in board_table(entries, width).columns}, _differing(entries)
+    return [heading for key in keys if (heading := strip_control(_heading(key, keys))) not in shown]

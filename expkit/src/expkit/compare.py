@@ -10,15 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from expkit.board import NOT_COMPARABLE, Entry, entries, find_seeds, incomparable
 from expkit.code import SCHEMAS
 from expkit.config import load_experiment, same
 from expkit.data import changed_files, read_manifest
-from expkit.errors import Error, require, text
-from expkit.noise import NOISE, Interval, OverRows, over_folds, over_rows, together
+from expkit.errors import Error, described, plain_table, print_line, require, score_text, text
+from expkit.noise import NOISE, OverRows, over_folds, over_rows, together
 from expkit.project import code_root, output_dir
 from expkit.scores import fold_scores, mean_of_folds
 from expkit.snapshot import git
@@ -50,30 +48,27 @@ def paired_by_seed(one: str, other: str) -> list[tuple[Run, Run]]:
     return [(old[seed], new[seed]) for seed in reversed(old) if seed in new]
 
 
-def compare(pairs: Pairs, color: bool = False) -> dict[str, Any]:
+def compare(pairs: Pairs) -> dict[str, Any]:
     """What differs between two runs, as JSON has it, and under "comparison" which is better.
 
     A value that differs is {"old": ..., "new": ...}, without the side that lacks it.
 
     Args:
         pairs: the two; more pairs, of other seeds, count for the comparison alone.
-        color: colour the difference of the code as git does for a terminal.
     """
     runs = pairs[0]
-    sides = entries(runs)
+    old, new = entries(runs)
     are_trained = all(run.done for run in runs)
     return {
-        **{
-            name: {"run": one.run.title, "folder": str(one.run.folder), "marks": list(one.marks)}
-            for name, one in zip(("old", "new"), sides, strict=True)
-        },
-        "config": _changes(*(one.config for one in sides)),
+        "old": {"run": old.run.title, "folder": str(old.run.folder), "marks": list(old.marks)},
+        "new": {"run": new.run.title, "folder": str(new.run.folder), "marks": list(new.marks)},
+        "config": _changes(old.config, new.config),
         "scores": _scores(*runs),
         "comparison": verdict(pairs),
         "packages": _changes(*(run.packages() for run in runs)) if are_trained else {},
         "machine": _changes(*map(_machine, runs)) if are_trained else {},
         "data": _data(*runs),
-        "code": _code(*runs, color),
+        "code": _code(*runs),
     }
 
 
@@ -91,9 +86,8 @@ def _machine(run: Run) -> dict[str, Any]:
     """What the first fold was trained on, as origin.json says."""
     origin = next(iter(run.done.values())).origin()
     environment = origin.get("environment")
-    found = {"python": origin.get("python"), "platform": origin.get("platform")}
-    found |= environment if isinstance(environment, dict) else {}
-    return {key: value for key, value in found.items() if value is not None}
+    own: dict[str, Any] = {key: origin[key] for key in ("python", "platform") if key in origin}
+    return own | (environment if isinstance(environment, dict) else {})
 
 
 def _scores(old: Run, new: Run) -> dict[str, Any] | None:
@@ -117,7 +111,7 @@ def _data(old: Run, new: Run) -> dict[str, Any]:
     return {"same": False, "changes": None if before is None or after is None else changed_files(before, after)}
 
 
-def _code(old: Run, new: Run, color: bool) -> dict[str, Any]:
+def _code(old: Run, new: Run) -> dict[str, Any]:
     """The difference of two snapshots: the experiment's folder line by line, the rest as a list of files.
 
     "same" is None where nobody knows, and "reason" says why.
@@ -129,12 +123,14 @@ def _code(old: Run, new: Run, color: bool) -> dict[str, Any]:
     before, after = old.git["snapshot"], new.git["snapshot"]
     if before == after and old.experiment == new.experiment:
         return {"same": True}
-    root, colored = code_root(), f"--color={'always' if color else 'never'}"
+    root = code_root()
     try:
         prefix = git(root, "rev-parse", "--show-prefix")
         sides = ((before, old.experiment), (after, new.experiment))
         trees = [f"{side}:{prefix}experiments/{name}" for side, name in sides]
-        own = git(root, "diff", colored, "--end-of-options", *trees, "--", ":/", f":(top,exclude,literal){SCHEMAS}")
+        own = git(
+            root, "diff", "--no-color", "--end-of-options", *trees, "--", ":/", f":(top,exclude,literal){SCHEMAS}"
+        )
         left_out = [f":(exclude,literal)experiments/{name}" for _, name in sides] + [f":(exclude,glob)**/{SCHEMAS}/**"]
         rest = git(root, "diff", "--stat=100", "--end-of-options", before, after, "--", ".", *left_out)
     except (subprocess.CalledProcessError, OSError) as error:  # a snapshot is gone; there is no git
@@ -167,14 +163,13 @@ def verdict(pairs: Pairs) -> dict[str, Any]:
     found = {"metric": first.metric, "greater_is_better": first.greater_is_better}
     if by_row is None:
         return found | {"verdict": "identical", "reason": "the out-of-fold predictions are the same"}
-    rows = asdict(by_row) if isinstance(by_row, Interval) else {"reason": by_row}
+    rows, intervals = ({"reason": by_row}, []) if isinstance(by_row, str) else (asdict(by_row), [by_row])
     try:
         trainings = over_folds([(Entry((old,)), Entry((new,))) for old, new in pairs])
     except Error as error:
         return found | {"verdict": NOISE, "folds": {"reason": str(error)}, "rows": rows}
     folds = asdict(trainings) | {"folds": sorted({fold for each in numbers for fold in each}), "seeds": seeds}
-    answer = together([trainings, by_row] if isinstance(by_row, Interval) else [trainings])
-    return found | {"verdict": answer, "folds": folds, "rows": rows}
+    return found | {"verdict": together([trainings, *intervals]), "folds": folds, "rows": rows}
 
 
 def _require_comparable(pairs: Pairs) -> None:
@@ -206,30 +201,30 @@ def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> OverRows | str |
     import numpy
 
     first, runs = pairs[0][0], [run for pair in pairs for run in pair]
-    tables = [_rows(run, each) for run, each in zip(runs, [each for each in folds for _ in range(2)], strict=True)]
+    tables = [_rows(run, each) for pair, each in zip(pairs, folds, strict=True) for run in pair]
     try:
         metric = _metric(first)
         for run, table in zip(runs, tables, strict=True):
             _require_same_scores(metric, run, table)
     except Error as error:
-        is_same = len(made_by := {run.made_by for run in runs}) == 1 and None not in made_by
-        require(is_same, f"{first.metric} may not be the same function in all runs: {error}")
+        hashes = {run.metric_hash for run in runs}
+        require(
+            len(hashes) == 1 and None not in hashes, f"{first.metric} may not be the same function in all runs: {error}"
+        )
         return str(error)
     for index, run in enumerate(runs):
         tables[index] = aligned(tables[index], tables[0]["id"], run.title, first.title)
         require_same_targets(tables[index], tables[0], run.title, first.title)
     groups = tables[0].get(GROUP) if all(GROUP in table for table in tables) else None
-    if groups is not None:
-        is_same = all(numpy.array_equal(groups, table[GROUP]) for table in tables)
-        require(is_same, f"the column {GROUP} is not the same in all of the runs")
+    is_same = groups is None or all(numpy.array_equal(groups, table[GROUP]) for table in tables)
+    require(is_same, f"the column {GROUP} is not the same in all of the runs")
     name, sign = first.metric or "", 1 if first.greater_is_better else -1
     if first.score_over == "folds":
         metric = partial(mean_of_folds, name, metric)
     else:
         tables = [{key: column for key, column in table.items() if key != "fold"} for table in tables]
     matched = list(zip(tables[::2], tables[1::2], strict=True))
-    are_equal = [numpy.array_equal(old[key], new[key]) for old, new in matched for key in old.keys() & new.keys()]
-    if all(are_equal) and all(old.keys() == new.keys() for old, new in matched):
+    if all(_are_equal(old, new) for old, new in matched):
         return None
     try:
         return over_rows(name, metric, matched, sign, groups)
@@ -246,13 +241,18 @@ def _rows(run: Run, folds: Sequence[int]) -> Columns:
     return table if is_in.all() else {name: column[is_in] for name, column in table.items()}
 
 
+def _are_equal(old: Columns, new: Columns) -> bool:
+    import numpy
+
+    return old.keys() == new.keys() and all(numpy.array_equal(old[name], new[name]) for name in old)
+
+
 def _metric(run: Run) -> Metric:
     """The metric that decides, as the code of the experiment has it now."""
     try:
         metrics = load_experiment(run.scored_by).experiment.metrics
     except Exception as error:
-        why = error if isinstance(error, Error) else f"{type(error).__name__}: {error}"
-        raise Error(f"{run.scored_by} cannot be loaded: {why}") from error
+        raise Error(f"{run.scored_by} cannot be loaded: {described(error)}") from error
     require(run.metric in metrics, f"{run.scored_by} has no metric {run.metric} any more")
     return metrics[run.metric or ""]
 
@@ -273,60 +273,47 @@ def _require_same_scores(metric: Metric, run: Run, table: Columns) -> None:
 
 def show_diff(console: Console, found: dict[str, Any]) -> None:
     """Print what `compare` has found."""
-    console.print(text(f"{found['old']['run']} → {found['new']['run']}", "bold"), soft_wrap=True)
+    old, new, data, code = (found[name] for name in ("old", "new", "data", "code"))
+    print_line(console, f"{old['run']} → {new['run']}", "bold")
     if not found["config"]:
-        console.print(Text("configuration", "bold"), "the same")
+        print_line(console, "configuration: the same")
     _show_changes(console, "configuration", found["config"])
-    _show_scores(console, found["scores"])
-    for line in format_verdict(found["comparison"], found["new"]["run"]):
-        console.print(text(line), soft_wrap=True)
-    for side in (found["old"], found["new"]):
+    if found["scores"]:
+        _show_scores(console, **found["scores"])
+    for line in format_verdict(found["comparison"], new["run"]):
+        print_line(console, line)
+    for side in (old, new):
         if side["marks"]:
-            console.print(text(f"{side['run']}: {', '.join(side['marks'])}", "yellow"), soft_wrap=True)
+            print_line(console, f"{side['run']}: {', '.join(side['marks'])}", "yellow")
     _show_changes(console, "packages", found["packages"])
     _show_changes(console, "machine", found["machine"])
-    data, code = found["data"], found["code"]
     if data["same"] is False:
-        console.print(Text("data", "bold"))
-        unknown = ["other data; it is not known which files"]
-        for line in unknown if data["changes"] is None else data["changes"]:
-            console.print(text(f"  {line}"), soft_wrap=True)
-    console.print(Text("code", "bold"))
-    if code["same"] is False:
-        console.print(
-            Text.from_ansi("\n".join(filter(None, [code["experiment"], code["other_files"]]))), soft_wrap=True
-        )
-    else:
-        console.print(text("the same" if code["same"] else code["reason"], "dim"), soft_wrap=True)
+        print_line(console, "data", "bold")
+        for line in ["other data; it is not known which files"] if data["changes"] is None else data["changes"]:
+            print_line(console, f"  {line}")
+    print_line(console, "code", "bold")
+    if code["same"] is not False:
+        print_line(console, "the same" if code["same"] else code["reason"], "dim")
+        return
+    for line in [*code["experiment"].splitlines(), *code["other_files"].splitlines()]:
+        print_line(console, line, {"+": "green", "-": "red", "@": "cyan"}.get(line[:1], ""))
 
 
 def _show_changes(console: Console, title: str, changes: dict[str, dict[str, Any]]) -> None:
     rows = []
     for key, sides in changes.items():
-        old, new = (str(sides[name]) if name in sides else "(not there)" for name in ("old", "new"))
-        rows.append([text(key), text(old, "red"), Text("→"), text(new, "green")])
-    _show_table(console, [title, "", "", ""], rows)
-
-
-def _show_scores(console: Console, scores: dict[str, Any] | None) -> None:
-    if scores is None:
-        return
-    rows = []
-    for fold, sides in [*scores["folds"].items(), *([("CV", scores["CV"])] if "CV" in scores else [])]:
-        change = f"{sides['new'] - sides['old']:+.4f}" if len(sides) == 2 else ""
-        numbers = [f"{sides[name]:.4f}" if name in sides else "" for name in ("old", "new")]
-        rows.append([Text(cell) for cell in (fold, *numbers, change)])
-    _show_table(console, [f"{scores['metric']} of fold", "old", "new", ""], rows)
-
-
-def _show_table(console: Console, headings: list[str], rows: list[list[Text]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in headings:
-        table.add_column(text(heading))
-    for row in rows:
-        table.add_row(*row)
+        old, new = (sides.get(name, "(not there)") for name in ("old", "new"))
+        rows.append([key, text(old, "red"), "→", text(new, "green")])
     if rows:
-        console.print(table)
+        console.print(plain_table([title, "", "", ""], rows))
+
+
+def _show_scores(console: Console, metric: str, folds: dict[str, Any], CV: dict[str, float] | None = None) -> None:
+    rows = []
+    for fold, sides in {**folds, **({"CV": CV} if CV else {})}.items():
+        change = f"{sides['new'] - sides['old']:+.4f}" if len(sides) == 2 else ""
+        rows.append([fold, *(score_text(sides.get(name)) for name in ("old", "new")), change])
+    console.print(plain_table([f"{metric} of fold", "old", "new", ""], rows))
 
 
 def format_verdict(found: dict[str, Any], name: str) -> list[str]:

@@ -10,13 +10,14 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
 AGAIN = "finished folds are kept, and the same command trains what is missing"
@@ -222,6 +223,24 @@ def text(content: object, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(strip_control(content), style)
+
+
+def print_line(console: Console, content: object, style: str = "") -> None:
+    """Print `text` as one line, which a terminal may break and a file has whole."""
+    console.print(text(content, style), soft_wrap=True)
+
+
+def plain_table(headings: Iterable[object], rows: Iterable[Iterable[object]]) -> Table:
+    """A table without lines, of plain texts; a cell may be a `Text` with a style."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(text(heading))
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else text(cell) for cell in row))
+    return table
 
 
 def score_text(score: float | None, std: float | None = None) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-import sys
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -303,8 +302,6 @@ def over_rows(
         Error: there are too few rows; or the metric fails, be it without some of the rows.
     """
     import numpy
-    from rich.console import Console
-    from rich.progress import track
 
     from expkit.scores import score
     from expkit.tables import digests
@@ -350,11 +347,9 @@ def over_rows(
                 return values if error <= NEGLIGIBLE * numpy.std(values) / math.sqrt(parts) else []
         return []
 
-    console, hidden = Console(stderr=True), not sys.stderr.isatty()
     with warnings.catch_warnings(action="ignore"):  # a metric may warn of parts, which nobody chose
         better_by = difference(slice(None))
-        numbers = track(range(parts), "comparing rows", console=console, transient=True, disable=hidden)
-        values = if_mean() or [pseudo_value(number) for number in numbers]
+        values = if_mean() or [pseudo_value(number) for number in range(parts)]
     variance = float(numpy.mean((numpy.array(values) - better_by) ** 2 / (1 / shares - 1)))
     half = t_quantile(parts - 1) * math.sqrt(variance)
     return OverRows(better_by, better_by - half, better_by + half, rows, None if groups is None else len(dealt), parts)

@@ -23,7 +23,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 from rich.console import Console
 
 from expkit.config import name_of, parameter_sets
-from expkit.errors import Error, require, score_text, text, warn
+from expkit.errors import Error, print_line, require, score_text, text, warn
 from expkit.files import listed, make_folder, read_bytes, regular
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, notes_dir, output_dir
 from expkit.store import Run, load_run, read_run_info, run_folders
@@ -41,7 +41,7 @@ class Line(TypedDict):
     origin: NotRequired[str]  # what an experiment or a parameter set was made from
     hypothesis: NotRequired[str]
     verdict: NotRequired[Literal["kept", "dropped"]]
-    leaderboard: NotRequired[Number | None]  # None: it was taken back, in an earlier release
+    leaderboard: NotRequired[Number]
     tags: NotRequired[list[str]]
     text: NotRequired[str]
 
@@ -204,18 +204,15 @@ def notes_metadata(notes: Notes, run: Run | None) -> dict[str, Any]:
     return {**named, "scores": scores, "notes": list(notes.lines)}
 
 
-def show_notes(console: Console, notes: Notes, run: Run | None) -> None:
-    """Print the notes of one run."""
-    metadata = notes_metadata(notes, run)
-    parts = [f"CV {metric} {score_text(score)}" for metric, score in metadata["scores"].items()]
-    if metadata["leaderboard"] is not None:
-        parts.append(f"leaderboard {score_text(metadata['leaderboard'])}")
-    parts += [*filter(None, [metadata["verdict"]]), *(f"#{tag}" for tag in notes.tags)]
-    if run is None and not notes.title.endswith("/"):
-        parts.append("no run")
-    console.print(text(notes.title.rstrip("/"), "bold"), text("  ".join(parts)), soft_wrap=True)
-    for line in map(format_note, notes.lines):
-        console.print(text(f"  {line}"), soft_wrap=True)
+def show_notes(console: Console, found: Mapping[str, Any]) -> None:
+    """Print the notes of one run, of which `notes_metadata` tells."""
+    parts = [f"CV {metric} {score_text(score)}" for metric, score in found["scores"].items()]
+    parts += [] if found["leaderboard"] is None else [f"leaderboard {score_text(found['leaderboard'])}"]
+    parts += [*filter(None, [found["verdict"]]), *(f"#{tag}" for tag in found["tags"])]
+    parts += [] if found["exists"] or found["run"].endswith("/") else ["no run"]
+    console.print(text(found["run"].rstrip("/"), "bold"), text("  ".join(parts)), soft_wrap=True)
+    for line in found["notes"]:
+        print_line(console, f"  {format_note(line)}")
 
 
 def format_note(line: Mapping[str, Any]) -> str:
@@ -229,24 +226,17 @@ def format_note(line: Mapping[str, Any]) -> str:
 def agreement(notes: Iterable[Notes], runs: Mapping[str, Run]) -> dict[str, Any]:
     """By metric, how well the CV scores say the leaderboard scores: {"accuracy": {"runs": 4, "correlation": 0.98}}.
 
-    The correlation is None where one of the two is the same for all; a metric with fewer than three runs is left out.
+    A metric with fewer than three runs is left out, and one of which either score is the same for all.
     """
     pairs: dict[str, list[tuple[float, float]]] = {}
     for each in notes:
-        line, run = each.last_line("leaderboard") or {}, runs.get(each.title)
-        if line.get("leaderboard") is not None:  # it may have been noted before there was a CV score
-            for metric, score in (line.get("scores") or context_of(each.title, run).get("scores", {})).items():
+        if line := each.last_line("leaderboard"):  # it may have been noted before there was a CV score
+            scores = line.get("scores") or context_of(each.title, runs.get(each.title)).get("scores", {})
+            for metric, score in scores.items():
                 pairs.setdefault(metric, []).append((score, line["leaderboard"]))
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, Any] = {}
     for metric, scores in pairs.items():
-        if len(scores) >= 3:
-            with suppress(StatisticsError):
-                found[metric] = {"runs": len(scores), "correlation": None}
-                found[metric]["correlation"] = correlation(*zip(*scores, strict=True))
+        with suppress(StatisticsError):
+            if len(scores) >= 3:
+                found[metric] = {"runs": len(scores), "correlation": correlation(*zip(*scores, strict=True))}
     return found
-
-
-def format_agreement(metric: str, found: Mapping[str, Any]) -> str:
-    """What `agreement` has found of a metric, for a reader."""
-    number = "unknown, as one is the same for all" if found["correlation"] is None else f"{found['correlation']:.2f}"
-    return f"CV {metric} and leaderboard of {found['runs']} runs: correlation {number}"

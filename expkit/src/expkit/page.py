@@ -14,12 +14,11 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from expkit.board import ranked, read_board
-from expkit.errors import Error
+from expkit.errors import Error, require
 from expkit.frames import frame_of
 from expkit.store import load_run
 
 if TYPE_CHECKING:
-    import altair
     import pandas
 
 TEMPLATE = Path(__file__).with_suffix(".html")
@@ -45,15 +44,15 @@ def labelled_board() -> pandas.DataFrame:
         Error: pandas is not installed.
     """
     entries = ranked(read_board())
-    runs = [entry.run for entry in entries]
-    board = frame_of(entries)
+    runs, board = [entry.run for entry in entries], frame_of(entries)
     board["name"] = [run.title for run in runs]
     board["metric"] = [run.metric and f"{run.metric} {'↑' if run.greater_is_better else '↓'}" for run in runs]
     board["folds"] = [f"{len(run.done)}/{run.n_folds or '?'}" for run in runs]
     board["finished"] = board["finished"].dt.strftime("%Y-%m-%d %H:%M")
+    board["tags"] = board["tags"].map(", ".join)
     for column in board:
         if not is_number(board[column]):
-            board[column] = board[column].map(_text, na_action="ignore")
+            board[column] = board[column].map(str, na_action="ignore")
     is_parameter = board.columns.str.startswith("exp.")
     keys = board.columns[is_parameter].difference(NO_PARAMETERS, sort=False)
     others = board.columns[~is_parameter].difference([*FIRST, *LAST, *REPLACED], sort=False)
@@ -68,11 +67,8 @@ def differing(board: pandas.DataFrame, columns: Iterable[str]) -> list[str]:
         board: with a column "name", "<experiment>/<run>".
     """
     experiments = [name.partition("/")[0] for name in board["name"]]
-    return [
-        column
-        for column in columns
-        if board[column].nunique() > 1 or (board[column].groupby(experiments).nunique(dropna=False) > 1).any()
-    ]
+    own = board.groupby(experiments)  # each experiment for itself, in which a run may lack the value
+    return [name for name in columns if board[name].nunique() > 1 or (own[name].nunique(dropna=False) > 1).any()]
 
 
 def is_number(values: pandas.Series[Any]) -> bool:
@@ -128,10 +124,6 @@ def confusion(rows: pandas.DataFrame) -> pandas.DataFrame:
     return counts.assign(wrong=counts["rows"].where(counts["target"] != counts["prediction"], 0))
 
 
-def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
 # Charts
 
 
@@ -141,7 +133,7 @@ def with_color(board: pandas.DataFrame, drawn: Sequence[str]) -> pandas.DataFram
     return board.assign(color=names).sort_values("color", key=lambda color: color != OTHERS, kind="stable")
 
 
-def color_of(drawn: Sequence[str]) -> altair.Color:
+def color_of(drawn: Sequence[str]) -> Any:
     """A color for each run that is drawn, the same in every chart; grey for OTHERS.
 
     Args:
@@ -151,11 +143,10 @@ def color_of(drawn: Sequence[str]) -> altair.Color:
 
     scale = alt.Scale(domain=[*drawn, OTHERS], range=[*COLORS[: len(drawn)], "#9a9a9a"])
     legend = alt.Legend(orient="top", columns=1, labelLimit=1000, title=None, values=drawn, symbolOpacity=1)
-    color: altair.Color = alt.Color("color:N", scale=scale, legend=legend if drawn else None)
-    return color
+    return alt.Color("color:N", scale=scale, legend=legend if drawn else None)
 
 
-def x_axis(values: pandas.Series[Any], title: str) -> altair.X:
+def x_axis(values: pandas.Series[Any], title: str) -> Any:
     """The column "x" of a chart, from left to right: logarithmic for numbers of more than one order of magnitude.
 
     Args:
@@ -164,16 +155,14 @@ def x_axis(values: pandas.Series[Any], title: str) -> altair.X:
     import altair as alt
 
     if not is_number(values):
-        x: altair.X = alt.X("x:N", title=title)
-        return x
+        return alt.X("x:N", title=title)
     absent = f" ({values.isna().sum()} runs have none)" if values.isna().any() else ""
     is_log = bool(values.min() > 0 and values.max() >= 10 * values.min())
     scale = alt.Scale(type="log" if is_log else "linear", zero=False, padding=10, nice=not is_log)
-    x = alt.X("x:Q", title=title + absent, scale=scale)
-    return x
+    return alt.X("x:Q", title=title + absent, scale=scale)
 
 
-def grid(charts: Sequence[Any], columns: int = 3) -> altair.ConcatChart:
+def grid(charts: Sequence[Any], columns: int = 3) -> Any:
     """Charts beside each other, in the colors of a light or a dark page."""
     import altair as alt
 
@@ -181,8 +170,7 @@ def grid(charts: Sequence[Any], columns: int = 3) -> altair.ConcatChart:
     lines = {"gridColor": "#8883", "domainColor": "#8888", "tickColor": "#8888"}
     chart = alt.concat(*charts, columns=columns).properties(usermeta={"embedOptions": {"renderer": "svg"}})
     chart = chart.configure(background="transparent").configure_view(stroke=None).configure_text(fill="currentColor")
-    styled: altair.ConcatChart = chart.configure_axis(**ink, **lines).configure_legend(**ink)
-    return styled
+    return chart.configure_axis(**ink, **lines).configure_legend(**ink)
 
 
 # What marimo shows
@@ -222,7 +210,6 @@ def board_table(board: pandas.DataFrame, ticked: Sequence[str]) -> Any:
     return marimo.ui.table(
         board.apply(lambda column: column if is_number(column) else column.fillna("")),
         initial_selection=[index for index, name in enumerate(board["name"]) if name in ticked],
-        page_size=15,
         freeze_columns_left=["name"],
         format_mapping=dict.fromkeys(["score", "std"], lambda number: "" if number != number else f"{number:.4f}"),
         max_columns=None,
@@ -277,11 +264,9 @@ def command_line() -> tuple[Path, list[str]]:
         SystemExit: no file is named, its folder is not there, or there is no such run: with one line for the terminal.
     """
     try:
-        if len(sys.argv) < 2:
-            raise Error("name the file to write, such as output/page.html")
+        require(len(sys.argv) > 1, "name the file to write, such as output/page.html")
         file = Path(sys.argv[1])
-        if not file.parent.is_dir():
-            raise Error(f"{file}: there is no such folder")
+        require(file.parent.is_dir(), f"{file}: there is no such folder")
         return file, [load_run(run).title for run in sys.argv[2:]]
     except Error as error:
         sys.exit(f"error: {error}")

@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 import re
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
 from expkit.board import COLUMNS, entries
 from expkit.config import flat, fold_file, load_experiment, sounds_like_error
 from expkit.data import changes_since
-from expkit.errors import duration, score_text, strip_control, text
+from expkit.errors import duration, plain_table, print_line, score_text, text
 from expkit.frames import Points, points_of
 from expkit.notes import format_note
 from expkit.project import display_path
 from expkit.store import SUBMISSION, Recipe, Run
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 MOST_POINTS = 2000  # of a learning curve
 WIDEST = 60  # characters of a sparkline
@@ -62,11 +64,8 @@ def run_metadata(run: Run) -> dict[str, Any]:
 def blend_metadata(recipe: Recipe) -> dict[str, Any]:
     """What a blend is made of, as JSON has it."""
     weights = {one.run: weight for one, weight in zip(recipe.parents, recipe.weights, strict=True)}
-    return {
-        "method": recipe.method,
-        "weights": weights,
-        **{name: getattr(recipe, name) for name in ("by_part", "fitted_on", "in_sample_score")},
-    }
+    others = {name: getattr(recipe, name) for name in ("by_part", "fitted_on", "in_sample_score")}
+    return {"method": recipe.method, "weights": weights, **others}
 
 
 def _full(run: Run) -> dict[str, Any] | None:
@@ -122,30 +121,27 @@ def changed_since(run: Run) -> list[str]:
 
 def show_run(console: Console, run: Run) -> None:
     """Print one run: scores, marks, notes, folds, origin, configuration, learning curves."""
-
-    def line(content: str, style: str = "") -> None:
-        console.print(text(content, style), soft_wrap=True)
-
     metadata = run_metadata(run)
     console.print(text(run.title, "bold"), text(f"  {display_path(run.folder)}", "dim"), soft_wrap=True)
     for metric in metadata["scores"]:
         if score := run.score_of(metric):
             other = f" ({score.other})" if score.other else ""
             folds = f"{metadata['folds_done']}/{metadata['n_folds']} folds, {metadata['rows']} rows"
-            line(f"CV {metric} {score_text(score.value, score.std)}{other}  {folds}")
+            print_line(console, f"CV {metric} {score_text(score.value, score.std)}{other}  {folds}")
     if metadata["marks"]:
-        line(", ".join(f"pruned {run.pruned}" if mark == "pruned" else mark for mark in metadata["marks"]), "yellow")
+        marks = [f"pruned {run.pruned}" if mark == "pruned" else mark for mark in metadata["marks"]]
+        print_line(console, ", ".join(marks), "yellow")
     for noted in metadata["notes"]:
-        line(format_note(noted))
+        print_line(console, format_note(noted))
     for name, reason in metadata["failed"].items():
-        line(f"{name} failed: {reason}", "red")
+        print_line(console, f"{name} failed: {reason}", "red")
     if metadata["folds"]:
         console.print(_fold_table(list(metadata["scores"]), metadata["folds"]))
     show_blend(console, run)
     if metadata["full"] and run.full:
         from expkit.scores import submission_summary
 
-        line(submission_summary(run.full))
+        print_line(console, submission_summary(run.full))
     for table in (_origin_texts(metadata["origin"]), metadata["config"]):
         width = max(map(len, table), default=0)
         for key, value in table.items():
@@ -170,15 +166,14 @@ def _origin_texts(origin: dict[str, Any] | None) -> dict[str, str]:
 def _fold_table(metrics: list[str], folds: dict[str, Any]) -> Table:
     names = list(dict.fromkeys(name for fold in folds.values() for name in fold["values"]))
     headings = ["fold", *metrics, *(name.replace("_", " ") for name in names), "rows", "time", "finished"]
-    table = Table(*map(strip_control, headings), box=None, pad_edge=False, header_style="bold")
+    rows = []
     for number, fold in folds.items():
         scores = [score_text(fold["scores"].get(metric)) for metric in metrics]
         values = [fold["values"].get(name, "") for name in names]
-        values = [f"{value:.4f}" if isinstance(value, float) else str(value) for value in values]
-        finished = str(fold["finished"])[:16].replace("T", " ")
-        cells = [number, *scores, *values, str(fold["rows"]), duration(fold["seconds"]), finished]
-        table.add_row(*map(text, cells))
-    return table
+        values = [f"{value:.4f}" if isinstance(value, float) else value for value in values]
+        finished = fold["finished"][:16].replace("T", " ")
+        rows.append([number, *scores, *values, fold["rows"], duration(fold["seconds"]), finished])
+    return plain_table(headings, rows)
 
 
 def show_blend(console: Console, run: Run) -> None:
@@ -186,17 +181,15 @@ def show_blend(console: Console, run: Run) -> None:
     recipe = run.recipe
     if recipe is None:
         return
-    table = Table("weight", "run", box=None, pad_edge=False, header_style="bold")
-    for parent, weight in sorted(blend_metadata(recipe)["weights"].items(), key=lambda pair: -pair[1]):
-        table.add_row(f"{weight:.4f}", text(parent))
-    console.print(table)
+    weights = sorted(blend_metadata(recipe)["weights"].items(), key=lambda pair: -pair[1])
+    console.print(plain_table(["weight", "run"], [[f"{weight:.4f}", parent] for parent, weight in weights]))
     if run.score is None:
         return
     how = "each fold with weights fitted on the others" if recipe.fitted_on else "no weights are fitted"
-    console.print(text(f"{run.metric} {score_text(run.score, run.std)}: {how}"), soft_wrap=True)
+    print_line(console, f"{run.metric} {score_text(run.score, run.std)}: {how}")
     if recipe.in_sample_score is not None:
         said = f"in-sample (optimistic), with weights fitted on {recipe.fitted_on} of {run.rows} rows"
-        console.print(text(f"{run.metric} {score_text(recipe.in_sample_score)}: {said}"), soft_wrap=True)
+        print_line(console, f"{run.metric} {score_text(recipe.in_sample_score)}: {said}")
 
 
 # Learning curves
@@ -212,17 +205,18 @@ def last_curve(run: Run) -> dict[str, Any] | None:
         None: no metric has two points.
     """
     curves = {str(fold): points_of(run.history(fold)) for fold in run.done}
-    for by_axis in curves.values():
-        for axis, metrics in by_axis.items():
-            for metric in reversed(metrics):
-                if len(metrics[metric]) > 1:
-                    folds = {fold: each.get(axis, {}).get(metric, []) for fold, each in curves.items()}
-                    folds = {
-                        fold: points[:: -(-len(points) // MOST_POINTS)] for fold, points in folds.items() if points
-                    }
-                    is_greater = direction(metric, run)
-                    return {"axis": axis, "metric": metric, "greater_is_better": is_greater, "folds": folds}
-    return None
+    drawable = (
+        (axis, name)
+        for by_axis in curves.values()
+        for axis, metrics in by_axis.items()
+        for name in reversed(metrics)
+        if len(metrics[name]) > 1
+    )
+    axis, metric = next(drawable, ("", ""))
+    found = {fold: points for fold, each in curves.items() if (points := each.get(axis, {}).get(metric))}
+    folds = {fold: points[:: math.ceil(len(points) / MOST_POINTS)] for fold, points in found.items()}
+    about = {"axis": axis, "metric": metric, "greater_is_better": direction(metric, run), "folds": folds}
+    return about if folds else None
 
 
 def direction(name: str, run: Run) -> bool | None:

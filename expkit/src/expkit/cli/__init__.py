@@ -30,14 +30,16 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 
-from expkit.errors import CAUGHT, CONTROL, escape_unprintable, report, strip_control
+from expkit.errors import CAUGHT, CONTROL, escape_unprintable, new_console, report, strip_control
 from expkit.store import number_of, run_names
 
+console = new_console()
 RUN_HELP = "<experiment>/<run>, a folder, or any part of the name that no other run has."
 Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=run_names)]
 Runs = Annotated[list[str], typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=run_names)]
+Seeds = Annotated[bool, typer.Option("--seeds", help="All runs that differ from the named ones only in their seed.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
 FORMULA = ("=", "+", "-", "@")
 
 
@@ -59,41 +61,19 @@ def as_cell(value: Any) -> Any:
     return f"'{cell}" if cell[:1] in FORMULA and number_of(cell) is None else cell
 
 
-class _Manual:
-    """Prints the epilog as it is written, below a heading."""
-
-    epilog: str | None
-
-    def format_epilog(self, _: Any, formatter: Any) -> None:
-        if self.epilog:
-            with formatter.section("Examples"):
-                for line in self.epilog.splitlines():
-                    formatter.write(f"{line}\n")
-
-
-class Command(_Manual, TyperCommand):
-    """A command with examples."""
-
-
-class Group(_Manual, TyperGroup):
-    """A group of commands with examples."""
-
-
 def manual(docstring: str | None) -> dict[str, Any]:
-    """The help of a command, from its docstring: `help`; and `epilog`, what stands below "Examples:".
+    """The help of a command, from its docstring: `help`; and `epilog`, the last paragraph, which are the examples.
 
     A paragraph with a line that begins with spaces is a table: its lines stay as they are.
     """
-    text, _, examples = inspect.cleandoc(docstring or "").partition("\n\nExamples:\n")
-    paragraphs = [f"\b\n{part}" if "\n  " in part else part for part in text.split("\n\n")]
-    return {"help": "\n\n".join(paragraphs), "epilog": examples}
+    paragraphs = inspect.cleandoc(docstring or "").split("\n\n")
+    *text, examples = [f"\b\n{part}" if "\n  " in part else part for part in paragraphs]
+    return {"help": "\n\n".join(text), "epilog": examples}
 
 
 from expkit.cli import results, work  # noqa: E402 - they import what is above
 
-app = typer.Typer(
-    cls=Group, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, **manual(__doc__)
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, **manual(__doc__))
 for command in (
     work.new,
     work.check,
@@ -107,7 +87,7 @@ for command in (
     work.reproduce,
     results.clean,
 ):
-    app.command(cls=Command, **manual(command.__doc__))(command)
+    app.command(**manual(command.__doc__))(command)
 
 
 def main() -> None:

@@ -14,39 +14,35 @@ from typing import Annotated, Any
 
 import typer
 from rich.filesize import decimal
-from rich.table import Table
 
 from expkit import notes, store
 from expkit.board import MOST_ROWS, board_table, hidden_keys, is_failed, ranked, read_board
 from expkit.clean import leftovers
-from expkit.cli import RUN_HELP, Run, as_cell, as_json_text
-from expkit.errors import Error, new_console, require, text, warn
+from expkit.cli import RUN_HELP, Json, Run, Seeds, as_cell, as_json_text, console
+from expkit.errors import Error, plain_table, print_line, require, warn
 from expkit.project import display_path, output_dir
 from expkit.show import run_metadata, show_run
 from expkit.store import HISTORY, axis_of, load_run, run_names
 
-console = new_console()
+Kind = Enum("Kind", {"superseded": "superseded", "failed": "failed", "debug": "debug"})
+FILTER_HELP = "KEY=VALUE (or !=, <, <=, >, >=), or a part of the name. May be given repeatedly."
+NOTED_HELP = (
+    f"{RUN_HELP} Or a parameter set that is not trained yet, such as 001/002; or an experiment. By default, all."
+)
 
 
 def board(
     sort: Annotated[
-        str, typer.Option(metavar="KEY", help="Sort by a column or a configuration key; -KEY reverses the order.")
+        str, typer.Option(metavar="KEY", help="A column or a configuration key; -KEY: reversed.")
     ] = "score",
-    filter: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CONDITION", help="KEY=VALUE (or !=, <, <=, >, >=), or a part of the name. May be given repeatedly."
-        ),
-    ] = None,
-    columns: Annotated[
-        str | None, typer.Option(metavar="KEYS", help="Configuration keys to show, such as learning_rate,exp.seed.")
-    ] = None,
+    filter: Annotated[list[str] | None, typer.Option(metavar="CONDITION", help=FILTER_HELP)] = None,
+    columns: Annotated[str | None, typer.Option(metavar="KEYS", help="Configuration keys to show, a,b,c.")] = None,
     last: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the N runs that finished last.")] = None,
-    seeds: Annotated[bool, typer.Option("--seeds", help="Runs that differ only in their seed as one row.")] = False,
+    seeds: Seeds = False,
     noise: Annotated[bool, typer.Option("--noise", help="Say which runs are worse than the best.")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="Only runs in which a fold has failed, and why.")] = False,
     everything: Annotated[bool, typer.Option("--all", help=f"All rows, not only the first {MOST_ROWS}.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON: all rows, with their configurations.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List every run with its score, best first.
 
@@ -72,30 +68,24 @@ def board(
     found = ranked(runs, filter or [], failed, seeds, last, noise, sort)
     if as_json:
         print(as_json_text([entry.values for entry in found]))
+        return
+    first = found if everything else found[:MOST_ROWS]
+    first = [replace(one, flags=(*_under_way(one.run), *one.flags)) for one in first]
+    if found:
+        console.print(board_table(first, console.width, keys))
+    elif runs:
+        print_line(console, "no run has failed" if failed else "no run to show")
     else:
-        first = found if everything else found[:MOST_ROWS]
-        first = [replace(one, flags=(*_under_way(one.run), *one.flags)) for one in first]
-        if found:
-            console.print(board_table(first, console.width, keys))
-        lines = [] if found else [_nothing(runs, bool(filter), failed)]
-        if len(found) > len(first):
-            lines.append(f"{len(found) - len(first)} more: --all, --last N or --filter")
-        if keys is None and (hidden := hidden_keys(first, console.width)):
-            lines.append(f"no room for {', '.join(hidden)}: --columns {hidden[0]}, or a wider terminal")
-        if counts := {entry.run.metric: entry.versus_runs for entry in found if entry.versus_runs}:
-            told = ", ".join(f"{number} runs by {metric}" for metric, number in counts.items())
-            lines.append(f"vs best: {told} taken into account")
-        if not failed and (number := sum(map(is_failed, runs))):
-            lines.append(f"{number} failed: --failed")
-        for line in lines:
-            console.print(line, markup=False, soft_wrap=True)
-
-
-def _nothing(runs: list[store.Run], is_filtered: bool, failed: bool) -> str:
-    """Why there is no entry."""
-    if not runs:
-        return f"no runs yet in {display_path(output_dir())}: uv run python experiments/001-baseline/train.py"
-    return "no run meets the filter" if is_filtered else "no run has failed" if failed else "no run has a result"
+        where = display_path(output_dir())
+        print_line(console, f"no runs yet in {where}: uv run python experiments/001-baseline/train.py")
+    if len(found) > len(first):
+        print_line(console, f"{len(found) - len(first)} more: --all, --last N or --filter")
+    if keys is None and (hidden := hidden_keys(first, console.width)):
+        print_line(console, f"no room for {', '.join(hidden)}: --columns {hidden[0]}, or a wider terminal")
+    for metric, number in {entry.run.metric: entry.versus_runs for entry in found if entry.versus_runs}.items():
+        print_line(console, f"vs best: {number} runs by {metric} taken into account")
+    if not failed and (number := sum(map(is_failed, runs))):
+        print_line(console, f"{number} failed: --failed")
 
 
 def _under_way(run: store.Run) -> list[str]:
@@ -105,18 +95,15 @@ def _under_way(run: store.Run) -> list[str]:
         with suppress(OSError):
             is_new = time.time() - (part.folder / HISTORY).stat().st_mtime < 600
             if is_new and not (part.result or part.unscored or part.failure):
-                last = {name: values[-1] for name, values in part.history().items() if values}
-                axis = axis_of([name for name, value in last.items() if value is not None])
+                last = {
+                    name: values[-1] for name, values in part.history().items() if values and values[-1] is not None
+                }
+                axis = axis_of(last)
                 flags.append(f"{part.folder.name} in {f'{axis} {last[axis]}' if axis else 'training'}")
     return flags
 
 
-def show(
-    run: Run,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print JSON, with the numbers of the learning curve.")
-    ] = False,
-) -> None:
+def show(run: Run, as_json: Json = False) -> None:
     """Show one run: configuration, folds, learning curve.
 
     Also what was noted on it, the command that trained it, and what has changed since.
@@ -135,10 +122,8 @@ def show(
 def diff(
     old: Annotated[str, typer.Argument(metavar="OLD", help=f"A run: {RUN_HELP}", autocompletion=run_names)],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The run to compare it with.", autocompletion=run_names)],
-    seeds: Annotated[
-        bool, typer.Option("--seeds", help="Compare all seeds of both: the runs that differ only in their seed.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with a key for each part.")] = False,
+    seeds: Seeds = False,
+    as_json: Json = False,
 ) -> None:
     """Compare two runs: is NEW better than OLD, or is it noise?
 
@@ -155,7 +140,8 @@ def diff(
     from expkit.compare import compare, paired_by_seed, show_diff
 
     pairs = paired_by_seed(old, new) if seeds else [(load_run(old), load_run(new))]
-    found = compare(pairs, color=not as_json)
+    with console.status("comparing"):
+        found = compare(pairs)
     if as_json:
         print(as_json_text(found))
     else:
@@ -164,11 +150,8 @@ def diff(
 
 def oof(
     run: Run,
-    test: Annotated[
-        bool,
-        typer.Option("--test", help="Print the predictions of the test set instead, which fold.save_test has kept."),
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: a list for each column.")] = False,
+    test: Annotated[bool, typer.Option("--test", help="Those of the test set, which fold.save_test has kept.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Print the out-of-fold predictions of a run as CSV.
 
@@ -193,29 +176,14 @@ def oof(
 
 
 def note(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="RUN",
-            help=f"{RUN_HELP} Or a parameter set that is not trained yet, such as 001/002; or an experiment. By "
-            "default, all notes are shown.",
-            autocompletion=run_names,
-        ),
-    ] = None,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help=NOTED_HELP, autocompletion=run_names)] = None,
     text: Annotated[str | None, typer.Argument(metavar="TEXT", help="What you think of it.")] = None,
-    hypothesis: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What you expect, before it is trained.")
-    ] = None,
+    hypothesis: Annotated[str | None, typer.Option(metavar="TEXT", help="What you expect of its training.")] = None,
     kept: Annotated[bool, typer.Option("--kept", help="Your verdict: it is worth keeping.")] = False,
     dropped: Annotated[bool, typer.Option("--dropped", help="Your verdict: it is not.")] = False,
-    leaderboard: Annotated[
-        float | None, typer.Option("--lb", metavar="SCORE", help="The score on the leaderboard, a number.")
-    ] = None,
-    tag: Annotated[
-        list[str] | None,
-        typer.Option(metavar="WORD", help="A word to filter the board by. May be given several times."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    leaderboard: Annotated[float | None, typer.Option("--lb", metavar="SCORE", help="On the leaderboard.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="WORD", help="To filter the board by. Repeatable.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Note what you expect of a run, and what came of it.
 
@@ -231,8 +199,7 @@ def note(
     """
     require(not (kept and dropped), "give only one of --kept and --dropped")
     for word in tag or []:
-        is_word = re.fullmatch(r"[^\s#,]+", word) is not None
-        require(is_word, f"--tag must be one word, without # and comma, not {word!r}")
+        require(not re.search(r"[\s#,]|^$", word), f"--tag must be one word, without # and comma, not {word!r}")
     verdict = "kept" if kept else "dropped" if dropped else None
     given = {"text": text, "hypothesis": hypothesis, "verdict": verdict, "leaderboard": leaderboard, "tags": tag}
     said: dict[str, Any] = {key: value for key, value in given.items() if value not in (None, [], "")}
@@ -240,31 +207,26 @@ def note(
     trained = {run.title: run for run in read_board()}
     if said and title:
         notes.add_note(title, said | notes.context_of(title, trained.get(title)))
-    found = notes.read_notes()
-    agreements = notes.agreement(found.values(), trained)
-    chosen = [found.get(title, notes.Notes(title))] if title else list(found.values())
+    noted = notes.read_notes()
+    agreements = notes.agreement(noted.values(), trained)
+    chosen = [noted.get(title, notes.Notes(title))] if title else list(noted.values())
+    found = [notes.notes_metadata(each, trained.get(each.title)) for each in chosen]
     if as_json:
-        listed = [notes.notes_metadata(each, trained.get(each.title)) for each in chosen]
-        print(as_json_text({"runs": listed, "leaderboard": agreements}))
+        print(as_json_text({"runs": found, "leaderboard": agreements}))
         return
-    for each in chosen:
-        notes.show_notes(console, each, trained.get(each.title))
-    if not any(each.lines for each in chosen):
-        console.print('nothing is noted yet: exp note RUN "..."', markup=False)
+    for each in found:
+        notes.show_notes(console, each)
+    if not any(each["notes"] for each in found):
+        print_line(console, 'nothing is noted yet: exp note RUN "..."')
     for metric, about in agreements.items():
-        console.print(notes.format_agreement(metric, about), markup=False, soft_wrap=True)
-
-
-class Kind(Enum):
-    superseded = "superseded"
-    failed = "failed"
-    debug = "debug"
+        told = f"correlation {about['correlation']:.2f}"
+        print_line(console, f"CV {metric} and leaderboard of {about['runs']} runs: {told}")
 
 
 def clean(
     kinds: Annotated[list[Kind] | None, typer.Argument(metavar="KIND", hidden=True)] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Remove it. Without this option, nothing is changed.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: each folder, by kind.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List what can go from output/, and remove it with --yes.
 
@@ -296,16 +258,16 @@ def clean(
         found.append(what | {"bytes": leftover.bytes, "removed": is_removed})
     if as_json:
         print(as_json_text(found))
-    elif not found:
-        console.print(f"there is nothing to clean: {', '.join(chosen)}", markup=False)
-    else:
-        table = Table("kind", "what", "size", "", box=None, pad_edge=False)
-        for each in found:
-            state = each["why"] if not yes else "removed" if each["removed"] else "kept"
-            table.add_row(each["kind"], text(display_path(Path(each["what"]))), decimal(each["bytes"]), state)
-        console.print(table)
-        if not yes:
-            named = "".join(f"{kind.value} " for kind in kinds or [])
-            whole = decimal(sum(each["bytes"] for each in found))
-            console.print(f"{whole} can go, nothing is removed yet: exp clean {named}--yes", markup=False)
+        raise typer.Exit(0 if is_whole else 1)
+    if not found:
+        print_line(console, f"there is nothing to clean: {', '.join(chosen)}")
+        return
+    rows = []
+    for each in found:
+        state = each["why"] if not yes else "removed" if each["removed"] else "kept"
+        rows.append([each["kind"], display_path(Path(each["what"])), decimal(each["bytes"]), state])
+    console.print(plain_table(["kind", "what", "size", ""], rows))
+    if not yes:
+        whole = decimal(sum(each["bytes"] for each in found))
+        print_line(console, f"{whole} can go, nothing is removed yet: --yes removes it")
     raise typer.Exit(0 if is_whole else 1)

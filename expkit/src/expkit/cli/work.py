@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from expkit.board import MOST_ROWS, find_seeds
-from expkit.cli import Run, Runs, as_json_text
+from expkit.cli import Json, Run, Runs, Seeds, as_json_text, console
 from expkit.config import parameter_sets
-from expkit.errors import Error, new_console, require, score_text, text, warn
+from expkit.errors import Error, plain_table, print_line, require, score_text, text, warn
 from expkit.notes import add_note
 from expkit.project import display_path, experiment_dir, experiment_names, full_name
 from expkit.show import blend_metadata, changed_since, show_blend
@@ -24,7 +22,14 @@ if TYPE_CHECKING:
     from expkit import store
     from expkit.new import Checked
 
-console = new_console()
+SOURCE_HELP = "An experiment or, for a parameter set, another one or a run."
+FRAMEWORK_HELP = "Begin with the baseline of a framework: sklearn, torch or lightgbm."
+PART_HELP = (
+    "folds: the mean of their test predictions. full: the training on all rows. By default folds, if all have some."
+)
+METHOD_HELP = (
+    "mean: of the predictions. rank: the mean of their ranks. hill: hill climbing finds the weights that score best."
+)
 Part = Enum("Part", {"folds": "folds", "full": "full"})
 Method = Enum("Method", {"mean": "mean", "rank": "rank", "hill": "hill"})
 
@@ -40,19 +45,10 @@ def _sources(incomplete: str) -> list[str]:
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The new experiment; or EXPERIMENT/PARAMETER_SET.")],
     source: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            metavar="SOURCE",
-            help="An experiment or, for a parameter set, another one or a run.",
-            autocompletion=_sources,
-        ),
+        str | None, typer.Option("--from", metavar="SOURCE", help=SOURCE_HELP, autocompletion=_sources)
     ] = None,
-    framework: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Begin with the baseline of a framework: sklearn, torch or lightgbm."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: what was made, and the next commands.")] = False,
+    framework: Annotated[str | None, typer.Option(metavar="NAME", help=FRAMEWORK_HELP)] = None,
+    as_json: Json = False,
 ) -> None:
     """Make a new experiment or a new parameter set.
 
@@ -78,23 +74,22 @@ def new(
     left_out: list[Checked] = []
     if slash:
         made = _parameter_set(full_name(experiment), parameter_set, source)
-        train, options = made.parents[1] / "train.py", f" exp={made.stem}"
+        train = f"{display_path(made.parents[1] / 'train.py')} exp={made.stem}"
     else:
         made, left_out = _experiment(name, source, framework)
-        train, options = made / "train.py", ""
+        train = display_path(made / "train.py")
     needs = missing_packages(framework) if framework else []
     commands = [f"uv add {' '.join(map(repr, needs))}"] if needs else []
-    commands += [
-        f"uv run python {display_path(train)}{options} {end}" for end in ("show_config=true", "exp.debug=true")
-    ]
+    commands += [f"uv run python {train} {option}" for option in ("show_config=true", "exp.debug=true")]
     if as_json:
         about = {"left_out": [asdict(checked) for checked in left_out], "needs": needs, "next": commands}
         print(as_json_text({"path": display_path(made), **about}))
         return
     for checked in left_out:
         warn(f"left out the parameter set {checked.parameter_set}: {checked.problem}")
-    for line in [f"made {display_path(made)}; next:", *(f"  {command}" for command in commands)]:
-        console.print(line, markup=False, soft_wrap=True)
+    print_line(console, f"made {display_path(made)}; next:")
+    for command in commands:
+        print_line(console, f"  {command}")
 
 
 def _experiment(name: str, source: str | None, framework: str | None) -> tuple[Path, list[Checked]]:
@@ -127,10 +122,9 @@ def _parameter_set(experiment: str, name: str, source: str | None) -> Path:
 
 def check(
     experiments: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="EXPERIMENT", help="Which ones; by default, all of them.", autocompletion=_experiments),
+        list[str] | None, typer.Argument(metavar="EXPERIMENT", help="By default, all.", autocompletion=_experiments)
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: each parameter set, and its problem.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Check that every parameter set is valid.
 
@@ -148,22 +142,19 @@ def check(
     if as_json:
         print(as_json_text([asdict(checked) for checked in found]))
         raise typer.Exit(1 if bad else 0)
-    table = Table("experiment", "parameter set", "name", "", box=None, pad_edge=False)
+    rows = []
     for checked in found if len(found) <= MOST_ROWS else bad:
-        state = Text(checked.problem, "red") if checked.problem else Text("ok", "green")
+        state = text(checked.problem, "red") if checked.problem else text("ok", "green")
         if checked.same_as:
-            state = Text(f"ok, the same configuration as {checked.same_as}", "yellow")
-        table.add_row(checked.experiment, checked.parameter_set, checked.name or "", state)
-    if table.row_count:
-        console.print(table)
-    console.print(f"{len(found) - len(bad)} of {len(found)} parameter sets are fine", markup=False)
+            state = text(f"ok, the same configuration as {checked.same_as}", "yellow")
+        rows.append([checked.experiment, checked.parameter_set, checked.name or "", state])
+    if rows:
+        console.print(plain_table(["experiment", "parameter set", "name", ""], rows))
+    print_line(console, f"{len(found) - len(bad)} of {len(found)} parameter sets are fine")
     raise typer.Exit(1 if bad else 0)
 
 
-def reproduce(
-    run: Run,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: what differs, and the likely reasons.")] = False,
-) -> None:
+def reproduce(run: Run, as_json: Json = False) -> None:
     """Train a run again from its snapshot, and compare.
 
     Trains the finished folds again, with the code of their snapshot and the recorded configuration. Prints "identical",
@@ -186,21 +177,10 @@ def reproduce(
 
 def submit(
     runs: Runs,
-    part: Annotated[
-        Part | None,
-        typer.Option(
-            "--from",
-            help="folds: the mean of the test predictions of the folds. full: the training on all rows (exp.mode=sub). "
-            "By default folds, if every fold has test predictions; else full.",
-        ),
-    ] = None,
-    seeds: Annotated[
-        bool, typer.Option("--seeds", help="Take all seeds of each run: the runs that differ only in their seed.")
-    ] = False,
-    partial: Annotated[
-        bool, typer.Option("--partial", help="Take the folds that are done when others are missing.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the file, and what it is made of.")] = False,
+    part: Annotated[Part | None, typer.Option("--from", help=PART_HELP)] = None,
+    seeds: Seeds = False,
+    partial: Annotated[bool, typer.Option("--partial", help="Take the folds that are done; others may miss.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Write a submission from a run, or from the mean of several.
 
@@ -226,28 +206,19 @@ def submit(
     for source in sources:
         run = source.run
         scored = "no CV score" if run.score is None else f"CV {run.metric} {score_text(run.score, run.std)}"
-        _print(f"{source}  {scored}")
+        print_line(console, f"{source}  {scored}")
     for name, how in made["columns"].items():
-        _print(f"{name}: {how}")
+        print_line(console, f"{name}: {how}")
     fits = f"fits {made['sample']}" if made["sample"] else "there is no sample_submission.csv to hold it against"
-    _print(f"{made['rows']} rows; {fits}")
-    _print(f"wrote {display_path(file)}")
+    print_line(console, f"{made['rows']} rows; {fits}")
+    print_line(console, f"wrote {display_path(file)}")
 
 
 def blend(
     runs: Runs,
-    method: Annotated[
-        Method,
-        typer.Option(
-            help="mean: the mean of the predictions. rank: the mean of their ranks. hill: a weighted mean; the weights "
-            "that score best are found by hill climbing.",
-        ),
-    ] = Method.mean,
-    name: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The name of the blend. By default, it is made of the names of its runs."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON: the blend, its weights and its scores.")] = False,
+    method: Annotated[Method, typer.Option(help=METHOD_HELP)] = Method.mean,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="By default, made of the names of its runs.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Combine the predictions of runs into a new run.
 
@@ -276,12 +247,12 @@ def blend(
         print(as_json_text(about | {"best_run": best.title, "best_score": best_score} | blend_metadata(recipe)))
         return
     if notes is None:
-        _print(f"{made.title} is done")
+        print_line(console, f"{made.title} is done")
     show_blend(console, made)
     is_better = score > best_score if made.greater_is_better else score < best_score
     scored = score_text(best_score, best.std)
-    _print(f"{'better' if is_better else 'no better'} than the best of its runs, {best.title}: {scored}")
-    _print(f"results: {display_path(made.folder)}")
+    print_line(console, f"{'better' if is_better else 'no better'} than the best of its runs, {best.title}: {scored}")
+    print_line(console, f"results: {display_path(made.folder)}")
 
 
 def _warned(run: store.Run) -> list[str]:
@@ -290,7 +261,3 @@ def _warned(run: store.Run) -> list[str]:
     for mark in marks:
         warn(f"{run.title}: {mark}")
     return marks
-
-
-def _print(line: str) -> None:
-    console.print(text(line), soft_wrap=True)

@@ -180,7 +180,7 @@ class Run:
         return self.cv["score_over"] if self.cv else None
 
     @property
-    def made_by(self) -> str | None:
+    def metric_hash(self) -> str | None:
         """What the metric that decides did, as a hash, and over what; None: not known."""
         return f"{self.cv['made_by'].get(self.cv['metric'])} over {self.score_over}" if self.cv else None
 
