@@ -36,9 +36,8 @@ Completed = subprocess.CompletedProcess[str]
 
 def call(*command: str | Path, cwd: Path, env: dict[str, str] | None = None, check: bool = True) -> Completed:
     """Run a command and return what it printed; a failure shows it all."""
-    done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, env=env, capture_output=True, text=True, timeout=600
-    )
+    parts = list(map(str, command))
+    done = subprocess.run(parts, cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
     if check and done.returncode != 0:
         raise AssertionError(f"{command} exits {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
@@ -63,22 +62,13 @@ def data_arguments(answers: dict[str, object]) -> list[str]:
 
 def clean_environment() -> dict[str, str]:
     """The environment of a user without an account: no W&B variable, no PROJECT_ROOT, no Python settings of ours."""
-    ours = (
-        "WANDB_",
-        "PYTHONDONTWRITEBYTECODE",
-        "PROJECT_ROOT",
-        "VIRTUAL_ENV",
-        "PYTHONPATH",
-        "EXPKIT_",
-        "HYDRA_",
-        "UV_PROJECT",
-    )
+    ours = ("WANDB_", "PROJECT_ROOT", "VIRTUAL_ENV", "PYTHONPATH", "EXPKIT_", "HYDRA_", "UV_PROJECT")
     looks = ("COLUMNS", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS")  # rich and typer heed them
-    return {key: value for key, value in os.environ.items() if not key.startswith(ours + looks)}
+    left_out = (*ours, *looks, "PYTHONDONTWRITEBYTECODE")
+    return {key: value for key, value in os.environ.items() if not key.startswith(left_out)}
 
 
 # What all workers share: made by the first one that asks
-
 
 RUN = "HYDRA_EXP_TEMPLATE_TEST_RUN"  # in the environment of the workers: which run of pytest they belong to
 
@@ -120,6 +110,7 @@ def _copy_template(folder: Path, **answers: object) -> None:
 def _make_project(folder: Path) -> None:
     _copy_template(folder)
     call("uv", "sync", "-q", cwd=folder, env=clean_environment())
+    share_bytecode(ROOT, folder)
     _compile(folder, "expkit.cli, hydra.main, sklearn.neural_network, wandb")
     commit_all(folder)
 
@@ -127,7 +118,6 @@ def _make_project(folder: Path) -> None:
 PLAIN = """
 [project]
 name = "digits-co"
-version = "0.1.0"
 dependencies = [
     "expkit",
 ]
@@ -179,9 +169,9 @@ def _compile(folder: Path, modules: str) -> None:
     call(folder / ".venv/bin/python", "-c", f"import {modules}", cwd=folder, env=clean_environment())
 
 
-def share_bytecode(source: Path, folder: Path, part: str = ".venv/lib") -> None:
+def share_bytecode(source: Path, folder: Path) -> None:
     """Give a new environment of a project the bytecode of an older one: what is of other packages is not used."""
-    for compiled in (source / part).rglob("__pycache__/*.pyc"):
+    for compiled in (source / ".venv/lib").rglob("__pycache__/*.pyc"):
         here = folder / compiled.relative_to(source)
         if here.parents[1].is_dir():
             here.parent.mkdir(exist_ok=True)
@@ -212,6 +202,14 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(_shared(), ignore_errors=True)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep the bytecode of the tests and of what they import, whatever the environment says: it takes seconds to make."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    yield
+    sys.dont_write_bytecode = before
+
+
 @pytest.fixture(autouse=True)
 def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The notes of the commands in this process: the code, where they lie otherwise, is shared by all tests."""
@@ -227,15 +225,10 @@ def template_repository() -> Path:
 
 @dataclass(frozen=True)
 class Project:
-    """A rendered project with its environment.
-
-    Attributes:
-        folder: its root.
-        home: a home folder without W&B credentials.
-    """
+    """A rendered project with its environment."""
 
     folder: Path
-    home: Path
+    home: Path  # a home folder without W&B credentials
 
     @property
     def python(self) -> Path:
@@ -295,15 +288,8 @@ def network(home: Path) -> Project:
 def own_copy(project: Project, folder: Path) -> Project:
     """A clone of a project that may be changed, with the environment of the original: only expkit is its own."""
     clone_of(project.folder, folder)
-    call(
-        "uv",
-        "sync",
-        "-q",
-        "--inexact",
-        *(["--all-extras"] if project.folder.name == "sweeping" else []),
-        cwd=folder,
-        env=clean_environment(),
-    )
+    extras = ["--all-extras"] if project.folder.name == "sweeping" else []
+    call("uv", "sync", "-q", "--inexact", *extras, cwd=folder, env=clean_environment())
     share_bytecode(project.folder, folder)
     return Project(folder, project.home)
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import ast
-import subprocess
+import functools
+import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, call
 from experiments import own_experiment
 from helpers import environment_of
-from light import CONFIG
+from light import LIGHT, TRAIN
 
 import expkit
 
@@ -33,11 +33,13 @@ LAYERS = """
 """.strip().splitlines()
 LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}
 
-READERS = ("store", "board", "show", "compare", "noise", "page", "frames")
-WRITERS = ("runner", "fold", "rundir", "progress", "tracking", "distributed", "launch", "study", "clean", "new")
-LEAVES = {"wandb": {"tracking"}, "torch": {"distributed"}, "optuna": {"study"}}
+WRITERS = {"runner", "fold", "rundir", "progress", "tracking", "distributed", "launch", "study", "clean", "new"}
+LEAVES = {"wandb": "tracking", "torch": "distributed", "optuna": "study"}  # large packages: who alone imports them
+NEVER = dict.fromkeys(["store", "board", "show", "compare", "noise", "page", "frames"], WRITERS)  # they read
+NEVER["fold"] = {"snapshot", "code"}  # it knows no git
 
 
+@functools.cache
 def modules() -> dict[str, list[Path]]:
     """The files of each module or package."""
     found: dict[str, list[Path]] = {}
@@ -48,94 +50,50 @@ def modules() -> dict[str, list[Path]]:
     return found
 
 
-def imports(file: Path) -> Iterator[str]:
-    """The full name of every module that a file imports anywhere, but for what only a type checker reads."""
-    tree = ast.parse(file.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            node.body = []
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module == "expkit":
-            yield from (f"expkit.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield str(node.module)
+@functools.cache
+def imports(name: str) -> set[str]:
+    """The full name of every module that one imports anywhere, but for what only a type checker reads."""
+    found: set[str] = set()
+    for file in modules()[name]:
+        tree = ast.parse(file.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                node.body = []
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
 
 
 def imported_by(name: str) -> set[str]:
     """The modules of expkit that one imports, by the first part of their names."""
-    parts = [full.split(".") for file in modules()[name] for full in imports(file)]
-    return {part[1] for part in parts if part[0] == "expkit" and len(part) > 1} - {name}
+    parts = [full.split(".") for full in imports(name)]
+    return {part[1] for part in parts if part[0] == "expkit"} - {name}
 
 
 def test_the_house_is_within_its_budget() -> None:
     """`.ci/size` says by how much, and what is left."""
-    done = subprocess.run([ROOT / ".ci/size", "--quiet"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-    assert done.stdout.count(" left") == 3
+    assert call(ROOT / ".ci/size", "--quiet", cwd=ROOT).stdout.count(" left") == 3
 
 
-def test_every_module_has_its_place() -> None:
-    assert set(modules()) == set(LAYER)
-
-
-@pytest.mark.parametrize("name", LAYER)
+@pytest.mark.parametrize("name", modules())
 def test_a_module_imports_what_is_below_it(name: str) -> None:
-    above = {other for other in imported_by(name) if LAYER.get(other, 0) > LAYER[name]}
-    assert not above
-
-
-@pytest.mark.parametrize("name", READERS)
-def test_what_reads_imports_nothing_that_writes(name: str) -> None:
-    assert not imported_by(name) & set(WRITERS)
-
-
-def test_a_fold_knows_no_git() -> None:
-    assert not imported_by("fold") & {"snapshot", "code"}
-
-
-@pytest.mark.parametrize("package", LEAVES)
-def test_a_large_package_is_imported_in_its_own_module(package: str) -> None:
-    users = {
-        name
-        for name, files in modules().items()
-        for file in files
-        for full in imports(file)
-        if full.split(".")[0] == package
-    }
-    assert users <= LEAVES[package]
-
-
-FIRST_LINE = """
-import sys
-from dataclasses import dataclass
-
-import expkit
-
-
-def score(oof):
-    return 1.0
-
-
-def train(exp, fold):
-    print(*sorted(name for name in sys.modules if name.startswith("expkit.")), sep="\\n", file=sys.stderr)
-    fold.save_oof({"id": [fold.number]})
-    fold.finish()
-
-
-experiment = expkit.Experiment(train, expkit.Config, metric=score, greater_is_better=True, own_split=True)
-
-if __name__ == "__main__":
-    expkit.main(experiment)
-"""
+    """And what reads imports nothing that writes; a large package is imported in its own module."""
+    assert name in LAYER, "every module has its place"
+    found = imported_by(name) & LAYER.keys()
+    assert not {other for other in found if LAYER[other] > LAYER[name]}
+    assert not found & NEVER.get(name, set())
+    large = {full.split(".")[0] for full in imports(name)} & LEAVES.keys()
+    assert {LEAVES[package] for package in large} <= {name}
 
 
 def test_what_a_training_needs_before_its_first_line(root: Path) -> None:
-    with own_experiment({"train.py": FIRST_LINE, "config.yaml": CONFIG}) as folder:
-        command = [sys.executable, str(folder / "train.py"), "exp.fold=[0]"]
+    shown = 'import sys; print(*sys.modules, sep="\\n")'
+    train = TRAIN.replace("\n    import model\n", f"\n    {shown}\n    import model\n")
+    with own_experiment({"train.py": train}, copy_of=LIGHT) as folder:
         environment = environment_of(expkit.code_root(), PROJECT_ROOT=str(root))
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    lines = [line for line in done.stderr.splitlines() if line.startswith("expkit.")]
-    found = {line.split(".")[1] for line in lines} - {"experiments"}
-    assert 5 < len(found) <= 15, sorted(found)
+        done = call(sys.executable, folder / "train.py", "exp.fold=[0]", cwd=root, env=environment)
+    found = set(re.findall(r"^expkit\.(\w+)", done.stdout, flags=re.M)) - {"experiments"}
+    assert 5 < len(found) <= 15, found
