@@ -204,7 +204,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Keep the bytecode of the tests and of what they import, whatever the environment says: it takes seconds to make."""
+    """Keep the bytecode of the tests and of what they import, whatever the environment says: it takes seconds."""
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
     yield
     sys.dont_write_bytecode = before

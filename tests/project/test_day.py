@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import pty
+import re
 import shutil
 from pathlib import Path
 
@@ -12,13 +13,13 @@ import pytest
 import yaml
 from conftest import Project, background, call
 from experiments import own_experiment
-from helpers import HEAVY, counting, files, imported, results, start
+from helpers import HEAVY, counting, files, imported, start
 from light import LIGHT, TRAIN
 
 from expkit import store
+from expkit.board import read_board
 
-QUICK = "exp.train.epoch=2"
-BASELINE = "output/001-baseline"
+RUN = "output/001-baseline/001-larger-lr"
 
 
 def rows(file: Path) -> list[dict[str, str]]:
@@ -26,31 +27,7 @@ def rows(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def display_path(path: Path, cwd: Path) -> str:
-    """A path as a command shows it that was started in `cwd`."""
-    return min(str(path), os.path.relpath(path, cwd), key=len)
-
-
 # The baseline
-
-
-def test_base_values(project: Project, tmp_path: Path) -> None:
-    """No argument: config.yaml, one fold; the score and where it lies."""
-    printed = project.train(root=tmp_path, WANDB_MODE="disabled").stdout
-    run = tmp_path / BASELINE / "baseline"
-    result = results(tmp_path, "baseline", "001-baseline")[0]
-    score = result["scores"]["accuracy"]
-    assert f"CV accuracy {score:.4f}  1/5 folds" in printed
-    assert f"results: {display_path(run, project.folder)}\n" in printed
-    assert score > 0.9
-    names = ["history.csv", "model.joblib", "oof.npz", "origin.json", "result.json", "test.npz", "train.log"]
-    assert files(run) == ["config.yaml", "cv.json", *(f"fold0/{name}" for name in names), "run.json"]
-    assert result["files"].keys() >= {"history.csv", "model.joblib", "oof.npz", "origin.json"}
-
-    history = rows(run / "fold0/history.csv")
-    assert [int(row["epoch"]) for row in history] == list(range(1, 31))
-    assert list(history[0]) == ["epoch", "train_loss", "valid_loss", "valid_accuracy"]
-    assert float(history[-1]["train_loss"]) < float(history[0]["train_loss"])
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +38,24 @@ def five_folds(project: Project, tmp_path_factory: pytest.TempPathFactory) -> tu
     return root, done.stdout
 
 
+def test_what_a_run_leaves(project: Project, five_folds: tuple[Path, str]) -> None:
+    root, printed = five_folds
+    run = root / RUN
+    shown = min(str(run), os.path.relpath(run, project.folder), key=len)
+    assert printed.endswith(f"results: {shown}\n")
+    names = ["history.csv", "model.joblib", "oof.npz", "origin.json", "result.json", "test.npz", "train.log"]
+    inside = [f"fold{fold}/{name}" for fold in range(5) for name in names]
+    assert files(run) == ["config.yaml", "cv.json", *inside, "run.json"]
+    history = rows(run / "fold0/history.csv")
+    assert [int(row["epoch"]) for row in history] == list(range(1, 41))
+    assert list(history[0]) == ["epoch", "train_loss", "valid_loss", "valid_accuracy"]
+    assert float(history[-1]["train_loss"]) < float(history[0]["train_loss"])
+
+
 def test_five_folds(five_folds: tuple[Path, str]) -> None:
     """0.97 of the rows, each predicted once; the CV score is that of all rows, with the deviation of the folds."""
     root, printed = five_folds
-    run = store.read_run(counting(root, "001-larger-lr", "001-baseline"))
+    run = store.read_run(root / RUN)
     tables = [fold.predictions() for fold in run.done.values()]
     ids = [each for table in tables for each in table["id"].tolist()]
     assert len(ids) == len(set(ids)) == 1437
@@ -92,7 +83,7 @@ def test_what_is_done_is_not_trained_again(project: Project, five_folds: tuple[P
     assert again.stdout.count("is done") == 5 and "epoch 1/" not in again.stdout
     assert printed.splitlines()[-2] in again.stdout, "the score"
     assert imported(again.stderr).isdisjoint(HEAVY)
-    cv = counting(root, "001-larger-lr", "001-baseline") / "cv.json"
+    cv = root / RUN / "cv.json"
     content = cv.read_bytes()
     cv.unlink()
     project.train("exp=001", root=root, WANDB_MODE="disabled")
@@ -103,11 +94,10 @@ def test_submission(project: Project, five_folds: tuple[Path, str]) -> None:
     """exp.mode=sub trains on every training row and predicts the 360 rows that no fold has."""
     root, _ = five_folds
     printed = project.train("exp=001", "exp.mode=sub", root=root, WANDB_MODE="disabled").stdout
-    run = store.read_run(counting(root, "001-larger-lr", "001-baseline"))
+    run = store.read_run(root / RUN)
     submission = rows(run.folder / "full/submission.csv")
-    assert display_path(run.folder / "full/submission.csv", project.folder) in printed
-    assert list(submission[0]) == ["id", "prediction"]
-    assert len(submission) == 360
+    assert "001-larger-lr/full/submission.csv\n" in printed
+    assert list(submission[0]) == ["id", "prediction"] and len(submission) == 360
     known = {str(each) for fold in run.done.values() for each in fold.predictions()["id"]}
     assert known.isdisjoint(row["id"] for row in submission)
     assert run.full is not None and run.full.result is not None and run.full.result["scores"] == {}
@@ -138,21 +128,20 @@ def test_show_config(project: Project, tmp_path: Path) -> None:
     assert imported(done.stderr).isdisjoint(HEAVY)
 
 
-# Sweeps and flags
-
-
-@pytest.mark.slow
-def test_sweep(project: Project, root: Path) -> None:
-    """-m: each in its own folder; Hydra's files go to output/multirun/; glob takes them all. A refusal is a line."""
-    printed = project.train("-m", "exp=glob(*)", QUICK, root=root, WANDB_MODE="disabled").stdout
-    assert printed.count("results: ") == 3
-    names = {folder.name for folder in (root / BASELINE).glob("[!.]*")}
-    assert names == {f"{name},{QUICK}" for name in ("001-larger-lr", "002-larger-model", "baseline")}
-    assert list((root / "output/multirun").rglob("multirun.yaml"))
-    refused = ["-m", "exp.train.epoch=1,0", "exp.debug=true"]
-    done = project.train(*refused, root=root, check=False, WANDB_MODE="disabled")
-    assert done.returncode == 1 and "Traceback" not in done.stderr and "CV accuracy" in done.stdout
-    assert "exp.train.epoch must be at least 1, not 0" in done.stderr
+def test_the_sweep_of_the_readme(project: Project, root: Path) -> None:
+    """From its folder, with fewer folds and epochs: each run on the board, none with a mark; the same bytes again."""
+    [line] = re.findall(r"train\.py (-m .*?)  +#", (project.folder / "README.md").read_text())
+    assert line == "-m exp=001,002 exp.fold=null"
+    quick = ["exp.n_folds=2", "exp.train.epoch=2"]
+    folder = project.folder / "experiments/001-baseline"
+    printed = project.train(*line.split(), *quick, root=root, cwd=folder, WANDB_MODE="disabled").stdout
+    assert printed.count("results: ") == 2 and list((root / "output/multirun").rglob("multirun.yaml"))
+    board = read_board()
+    assert [row.name.split(",")[0] for row in board] == ["001-larger-lr", "002-larger-model"]
+    assert [row.marks for row in board] == [(), ()]
+    command, environment = project.python.with_name("exp"), project.environment(PROJECT_ROOT=str(root))
+    again = call(command, "reproduce", "002-larger-model", cwd=project.folder, env=environment)
+    assert again.stdout == "identical\n"
 
 
 # Terminals, pipes, other places
@@ -173,10 +162,7 @@ def test_progress_bar_on_a_terminal(project: Project, tmp_path: Path) -> None:
         pass
     assert process.wait() == 0
     text = screen.decode()
-    assert "fold 0  epoch" in text
-    assert "30/30" in text
-    assert "━" in text
-    assert "valid_accuracy 0." in text
+    assert all(part in text for part in ("fold 0  epoch", "30/30", "━", "valid_accuracy 0."))
     assert "epoch 30/30  train_loss" not in text, "that is the plain line"
 
 
