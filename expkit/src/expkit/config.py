@@ -678,7 +678,7 @@ def recorded(experiment: str) -> dict[str, Any]:
     """The configurations of the runs of an experiment, by "<experiment>/<run>"."""
     from expkit import store
 
-    found = {runs.run: runs.current(versions) for runs, versions in store.runs_of(output_dir() / experiment)}
+    found = {versions.run: versions.current() for versions, _ in store.runs_of(output_dir() / experiment)}
     infos = {run: store.read_run_info(folder) for run, folder in found.items() if folder is not None}
     return {f"{experiment}/{run}": info["config"] for run, info in infos.items() if info}
 

@@ -27,7 +27,7 @@ import msgspec
 from msgspec import Meta
 
 from expkit import files
-from expkit.errors import Error, require, warn
+from expkit.errors import Error, require
 from expkit.files import Broken
 from expkit.project import display_path
 
@@ -249,16 +249,12 @@ class FoldRecord:
         failure: why its last training has failed, one line; "" when it has not, or is done.
     """
 
-    path: str
+    folder: Path
     number: int | None
     result: Result | None
     problem: str = ""
     unscored: Result | None = None
     failure: str = ""
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.path)
 
     @property
     def title(self) -> str:
@@ -271,7 +267,7 @@ class FoldRecord:
 
     def origin(self) -> dict[str, Any]:
         """How it was made: command, host, python, packages, code (path to hashes); {} when nobody knows."""
-        return files.read_if_whole(f"{self.path}/{ORIGIN}")
+        return files.read_if_whole(self.folder / ORIGIN)
 
     def predictions(self, name: str = OOF, only: str | None = None) -> Columns:
         """Its out-of-fold (or, with TEST, test) predictions, by column; or one column of them.
@@ -290,14 +286,12 @@ class FoldRecord:
     def history(self) -> dict[str, list[float | None]]:
         """The columns of its history.csv; {} when there is none, or it is broken."""
         try:
-            with open(f"{self.path}/{HISTORY}", newline="", encoding="utf-8", opener=files.regular) as stream:
-                header, *rows = csv.reader(stream)
+            with open(self.folder / HISTORY, newline="", encoding="utf-8", opener=files.regular) as stream:
+                reader = csv.DictReader(stream, restval="")
+                rows = list(reader)
         except (OSError, ValueError, csv.Error):
             return {}
-        return {
-            name: [number_of(row[index]) if index < len(row) else None for row in rows]
-            for index, name in enumerate(header)
-        }
+        return {name: [number_of(row[name]) for row in rows] for name in reader.fieldnames or ()}
 
 
 AXES = ("epoch", "step")  # what the rows of a history count
@@ -321,28 +315,28 @@ def number_of(text: str) -> float | None:
 def read_fold(folder: Path, number: int | None, run_id: str) -> FoldRecord:
     """The fold `number` of the version of a run in `folder`."""
     name, problems = fold_name(number), list[str]()
-    path = f"{folder}/{name}"
-    result = read_checked(f"{path}/{RESULT}", Result, problems)
+    fold = Path(f"{folder}/{name}")
+    result = read_checked(f"{fold}/{RESULT}", Result, problems)
     if result is not None:
         if result["fold"] != number or result["run"] != run_id:
             problems.append(f"{name} is of another run or fold")
-        elif problem := _changed_file(path, result["files"]):
+        elif problem := _changed_file(fold, result["files"]):
             problems.append(f"{name}/{problem}")
         elif number is not None and not result["scores"]:
-            return FoldRecord(path, number, None, f"{name} has no score", result)
-    is_done = result is not None and not problems
-    failure = "" if is_done else files.first_line(f"{path}/{FAILED}")
-    return FoldRecord(path, number, result if is_done else None, "; ".join(problems), failure=failure)
+            return FoldRecord(fold, number, None, f"{name} has no score", result)
+    if result is not None and not problems:
+        return FoldRecord(fold, number, result)
+    return FoldRecord(fold, number, None, "; ".join(problems), failure=files.first_line(f"{fold}/{FAILED}"))
 
 
-def _changed_file(path: str, listed: Mapping[str, Any]) -> str | None:
+def _changed_file(fold: Path, listed: Mapping[str, tuple[int, int, str | None]]) -> str | None:
     """What is wrong with the files of a fold that is done."""
     for name, (size, time, digest) in listed.items():
         try:
-            about = os.stat(f"{path}/{name}")
-            is_same = about.st_size == size and stat.S_ISREG(about.st_mode)
-            if is_same and digest and about.st_mtime_ns != time:  # copied, or changed: only the content tells
-                is_same = files.file_hash(Path(path, name)) == digest
+            found = os.stat(f"{fold}/{name}")
+            is_same = found.st_size == size and stat.S_ISREG(found.st_mode)
+            if is_same and digest and found.st_mtime_ns != time:  # copied, or changed: only the content tells
+                is_same = files.file_hash(fold / name) == digest
         except (OSError, ValueError):
             return f"{name} is missing or cannot be read"
         if not is_same:
@@ -405,8 +399,7 @@ class Versions:
     @classmethod
     def of(cls, folder: Path) -> Versions:
         """The versions of the run of which one lies in `folder`."""
-        match = _VERSION.fullmatch(folder.name)
-        return cls(folder.parent, match["run"] if match else folder.name)
+        return cls(folder.parent, folder.name.partition("@")[0])
 
     def all(self) -> list[Path]:
         """Those that have a folder now, the oldest first."""
@@ -426,19 +419,12 @@ class Versions:
             return None
         return int(text[:9]) if text.isascii() and text.isdecimal() else None
 
-    def current(self, found: list[Path] | None = None) -> Path | None:
-        """The version that counts: what the pointer says, else the lowest; None: there is none yet.
-
-        Args:
-            found: as from `all`, which it is when it is None.
-        """
-        pointed = self._pointed()
-        if found is None:
-            for folder in (self.folder(number) for number in (pointed, 1) if number):  # there is no need for a list
-                if os.path.islink(folder) or os.path.isdir(folder):  # False where it cannot be seen
-                    return folder
-            found = self.all()
-        return next((folder for folder in found if version_number(folder) == pointed), found[0] if found else None)
+    def current(self) -> Path | None:
+        """The version that counts: what the pointer says, else the lowest; None: there is none yet."""
+        for folder in map(self.folder, filter(None, (self._pointed(), 1))):  # there is no need to list all
+            if os.path.lexists(folder) and not os.path.isfile(folder):
+                return folder
+        return next(iter(self.all()), None)
 
     def install(self, version: Path) -> None:
         """Let a version count from now on. A step: before it and after it, the run is whole."""
@@ -538,9 +524,9 @@ class Versions:
 
         prefix = f"{self.run}@{version_number(version)}."
         folder = self.parent / ".locks"
-        found = sorted(os.listdir(folder)) if folder.is_dir() else []
+        known = [name.removeprefix(prefix) for name in files.listed(folder) if name.startswith(prefix)]
         others = []
-        for name in dict.fromkeys([*(name.removeprefix(prefix) for name in found if name.startswith(prefix)), *more]):
+        for name in dict.fromkeys([*known, *more]):
             try:
                 lock = self.part(version, name)
                 lock.acquire(blocking=False)
@@ -563,19 +549,13 @@ def folder_of(output: Path, title: str) -> Path | None:
 def runs_of(parent: Path) -> list[tuple[Versions, list[Path]]]:
     """The runs of an experiment, in order, each with its versions; [], with a warning, where it cannot be read.
 
-    A link that leads to no folder is a run that cannot be read.
+    What is no file is a run, though perhaps one that cannot be read, such as a link that leads nowhere.
     """
     found: dict[str, list[Path]] = {}
-    try:
-        with os.scandir(parent) as entries:
-            for entry in entries:
-                match = _VERSION.fullmatch(entry.name)
-                if match and not entry.name.startswith(".") and (entry.is_symlink() or entry.is_dir()):
-                    found.setdefault(match["run"], []).append(Path(entry.path))
-    except (FileNotFoundError, NotADirectoryError):
-        pass
-    except OSError as error:
-        warn(f"{display_path(parent)} cannot be read: {error.strerror}")
+    for name in [] if os.path.isfile(parent) else files.listed(parent):
+        match = _VERSION.fullmatch(name)
+        if match and not name.startswith(".") and not os.path.isfile(path := f"{parent}/{name}"):
+            found.setdefault(match["run"], []).append(Path(path))
     return [(Versions(parent, run), sorted(folders, key=version_number)) for run, folders in sorted(found.items())]
 
 
@@ -583,4 +563,4 @@ def run_folders(output: Path) -> Iterator[Path]:
     """The version that counts of every run under `output`, in order; not those of exp.debug=true."""
     for experiment in files.listed(output):
         if experiment not in NOT_EXPERIMENTS and not experiment.startswith("."):
-            yield from filter(None, (run.current(found) for run, found in runs_of(output / experiment)))
+            yield from filter(None, (versions.current() for versions, _ in runs_of(output / experiment)))
