@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from expkit import files, store
-from expkit.config import (
-    Config,
-    Loaded,
-    container,
-    differences,
-    flat,
-    fold_file,
-    is_compared,
-    metric_name,
-    name_of,
-)
+from expkit.config import Config, Loaded, container, differences, flat, fold_file, is_compared, metric_name, name_of
 from expkit.data import changed_code, changes, changes_since
 from expkit.errors import Error, require, warn
 from expkit.progress import unfinished
@@ -50,9 +40,7 @@ def run_name(config: Any, overrides: Sequence[str]) -> str:
         key, value = override.key_or_group, override.value()
         if key == "exp" or not is_compared(key):
             continue
-        inner = flat(value) if isinstance(value, dict) else {}  # exp.split={seed: 1} is exp.split.seed=1
-        for each, given in {f"{key}.{name}": one for name, one in inner.items()}.items() or [(key, value)]:
-            pairs["~" * override.is_delete() + each] = _text(values.get(each, given))
+        pairs["~" * override.is_delete() + key] = _text(values.get(key, value))
     wanted = "".join(f",{key}={value}" for key, value in sorted(pairs.items()))
     safe = re.sub(r"[^\w.,=+-]+", "_", wanted)
     name: str = config.exp.name
@@ -64,12 +52,10 @@ def run_name(config: Any, overrides: Sequence[str]) -> str:
 
 
 def _text(value: Any) -> str:
-    """A value as a text that no other value has, but for a whole float: 1.0 is 1. "1" in quotes is no number."""
-    if isinstance(value, bool):
-        return str(value)
+    """A value as a short text: 1.0 is 1, and a word needs no quotes."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return f"{value:.0f}"
-    if isinstance(value, str) and re.fullmatch(r"(?!(-?\d+(\.\d+)?(e[+-]?\d+)?|null|True|False)$)[\w.+-]*", value):
+    if isinstance(value, str) and re.fullmatch(r"[\w.+-]+", value):
         return value
     return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
@@ -105,51 +91,34 @@ def _busy(versions: Versions, version: Path) -> list[str]:
 
     Those are the folds of the same configuration that are done, or can go on from a checkpoint.
     """
-    from filelock import Timeout
-
-    with versions.locked():
-        if others := versions.held(version):
-            return others
+    with versions.locked(), ExitStack() as stack:
         new, current = store.read_run(version), versions.current()
         versions.require_current(version, new.id or "")
-        old = store.read_run(current) if current not in (None, version) else None
-        if old is None or new.info is None or new.info.get("same_as") != old.id:
-            return []
-        saved = unfinished(old.folder).keys() - {*versions.held(old.folder)}
-        for fold in old.parts:
-            name = store.fold_name(fold.number)
-            if fold.result is None and (name not in saved or (version / name).exists()):
-                continue
-            try:
-                with versions.part(version, name).acquire(blocking=False):
-                    if store.read_fold(version, fold.number, new.info["id"]).result is None:
-                        _keep(fold, version, new.info["id"])
-            except Timeout:
-                others.append(name)
-        return others
+        kept: list[FoldRecord] = []
+        if current not in (None, version) and new.info and new.info.get("same_as") == store.read_run(current).id:
+            saved = unfinished(current).keys() - {*versions.held(current)}
+            kept = [fold for fold in store.read_run(current).parts if fold.result or fold.folder.name in saved]
+        if others := versions.take(version, stack, (fold.folder.name for fold in kept)):
+            return others
+        for fold in kept:
+            there = store.read_fold(version, fold.number, str(new.id))
+            if there.result is None and (fold.result or not there.folder.exists()):
+                _keep(fold, version, str(new.id))
+        return []
 
 
 def _keep(fold: FoldRecord, version: Path, run_id: str) -> None:
-    """Put a fold into another version, whole or not at all."""
-    target = version / store.fold_name(fold.number)
+    """Copy a fold into another version, whole or not at all."""
+    target = version / fold.folder.name
     scratch = version / f".{target.name}"
     files.remove(scratch)
     files.remove(target)
-    shutil.copytree(fold.folder, scratch, copy_function=_link)
+    shutil.copytree(fold.folder, scratch)
     if fold.result is not None:
-        (scratch / store.RESULT).unlink()
         files.write_json(scratch / store.RESULT, {**fold.result, "run": run_id})
     files.tree_to_disk(scratch)
     scratch.rename(target)
     files.to_disk(version)
-
-
-def _link(source: str, target: str) -> None:
-    """A finished fold never changes: a second name for its files costs no space. A copy where the disk has no links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 class RunDir:
