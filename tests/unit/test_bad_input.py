@@ -21,7 +21,6 @@ from light import LIGHT
         ("exp=01", "did you mean 001?"),
         ("exp=7", "there is no exp/7.yaml"),
         ("exp=1e3", "there is no exp/1e3.yaml"),
-        ("exp=null", "there is no exp/null.yaml"),
         ("exp.flod=[0]", "there is no key exp.flod; did you mean exp.fold?"),
         ("exp.train.lerning_rate=1", "there is no key exp.train.lerning_rate; did you mean exp.train.learning_rate?"),
         ("+exp.train.dropout=0.1", "there is no key exp.train.dropout"),
@@ -30,15 +29,11 @@ from light import LIGHT
         ("exp.train.epoch=1.5", "exp.train.epoch must be a whole number, not '1.5'\n"),
         ("exp.train.learning_rate=low", "exp.train.learning_rate must be a number, not 'low'\n"),
         ("exp.debug=tru", "exp.debug must be true or false, not tru\n"),
-        ("exp.train.epoch=null", "exp.train.epoch"),
         ("exp.train.epoch=???", "exp.train.epoch has no value"),
-        ("exp.mode=foo", "exp.mode: Invalid value 'foo', expected one of [cv, sub]"),
         ("show_config=tru", "show_config"),
         ("exp.fold=[5]", "exp.fold must be from 0 to 4"),
-        ("exp.fold=[-1]", "exp.fold must be from 0 to 4"),
         ("exp.fold=[0,1,0]", "exp.fold names a fold twice"),
         ("exp.fold=[]", "exp.fold must name at least one fold"),
-        ("exp.fold=0", "exp.fold must be a list"),
         ("exp.fold=[0", "exp.fold=[0"),
         ("exp.fold=0,1", "exp.fold=0,1: a list is written"),
         ("exp.n_folds=0", "exp.n_folds must be at least 1 and at most 10000, not 0\n"),
@@ -47,22 +42,16 @@ from light import LIGHT
             "exp.split={method:stratified_group,holdout:0.6}",
             "exp.split.holdout must be at most 0.5 with exp.split.method=",
         ),
-        ("exp.split.seed=-1", "exp.split.seed must be at least 0"),
         ("exp.split.gap=1", "exp.split.gap=1 is only for exp.split.method=time"),
         ("exp.split.method=column", "exp.split.method=column needs exp.split.file"),
         ("exp.split.file=../folds.csv", "exp.split.file is a CSV file below input/"),
         ("exp.split.method=groups", "exp.split.method: Invalid value 'groups', expected one of [kfold, stratified"),
         ("exp.train.epoch=0", "exp.train.epoch must be at least 1"),
-        ("exp.train.batch_size=-4", "exp.train.batch_size must be at least 1"),
-        ("exp.train.learning_rate=0", "exp.train.learning_rate must be above 0"),
         ("exp.train.learning_rate=nan", "exp.train.learning_rate must be above 0"),
-        ("exp.train.base_model=huge", "exp.train.base_model: Invalid value 'huge', expected one of [small, large]"),
-        ("exp.seed=-1", "exp.seed"),
         ("exp.name=", "exp.name"),
         ("exp.name=a/b", "exp.name"),
         ("exp.name=???", "exp.name has no value"),
         ("exp.name=${nope}", "exp.name: Interpolation key 'nope' not found"),
-        ("exp.name=..", "exp.name"),
         ("exp.name='a\nb'", "exp.name"),
         ("exp.name=002-larger-model", "exp/002.yaml has the name '002-larger-model' too"),
     ],
@@ -71,22 +60,10 @@ def test_command_line(train: Command, root: Path, argument: str, mentions: str) 
     assert_refused(train(argument), mentions, root, 3 if argument.startswith("exp=") else 2)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "mentions"),
-    [
-        (["-m", "exp=001", "--info"], "Only one of --run, --multirun, --cfg, --info"),
-        (["--resolve"], "--resolve flag can only be used in conjunction with --cfg"),
-        (["--config-name", "x"], "'x'"),
-    ],
-)
-def test_flags(train: Command, root: Path, arguments: list[str], mentions: str) -> None:
-    assert_refused(train(*arguments), mentions, root)
-
-
 def test_a_flag_that_is_none_is_no_short_one(train: Command, root: Path) -> None:
     """--exp is not --experimental-rerun, which would train the base values."""
-    for arguments in (["--exp", "001"], ["--exp=001"], ["--e", "exp=001"]):
-        assert_refused(train(*arguments, "show_config=true"), f"there is no flag {arguments[0]}: a value", root)
+    assert_refused(train("--exp", "001", "show_config=true"), "there is no flag --exp: a value", root)
+    assert_refused(train("--config-name", "x"), "'x'", root)
 
 
 @pytest.fixture(scope="module")
@@ -106,13 +83,11 @@ def parameter_file(own: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("text", "mentions"),
     [
-        ("name: x\ntrain: {lerning_rate: 1}", "exp/666.yaml: there is no key exp.train.lerning_rate; did you mean"),
         ("name: x\ntrain: {epoch: many}", "exp/666.yaml: exp.train.epoch"),
         ("name: x\nmode: foo", "exp/666.yaml: exp.mode: Invalid value 'foo'"),
         ("name: [x", "666.yaml, line 2"),
         ("defaults: [nothing]", "exp/666.yaml: Could not load 'exp/nothing'"),
         ("defaults: [666]", "Unsupported type in defaults : int: quote a name such as '001'"),
-        ("defaults: ['666']", "a YAML file has itself in its defaults"),
         ("- a list", "exp/666.yaml"),
         ("train: {epoch: 3}", "config.yaml has the name 'baseline' too"),
         ("name: 001-larger-lr", "exp/001.yaml has the name '001-larger-lr' too"),
@@ -123,7 +98,7 @@ def test_parameter_file(train: Command, root: Path, parameter_file: Path, text: 
     assert_refused(train("exp=666", experiment=parameter_file.parents[1].name), mentions, root)
 
 
-@pytest.mark.parametrize("text", ["name: [x", "- a list", "name: ${nothing}", "train: {epoch: many}", "", "\0"])
+@pytest.mark.parametrize("text", ["name: [x", "- a list", "train: {epoch: many}", "\0"])
 def test_a_broken_parameter_file_is_in_nobody_elses_way(
     train: Command, root: Path, parameter_file: Path, text: str
 ) -> None:
@@ -139,7 +114,7 @@ def test_the_familiar_header_changes_nothing(train: Command, root: Path, paramet
     assert shown == train("exp.name=x", "show_config=true", experiment=own) and shown.code == 0
 
 
-@pytest.mark.parametrize("arguments", [[], ["show_config=true"], ["-m", "exp=001,002"]])
+@pytest.mark.parametrize("arguments", [["show_config=true"], ["-m", "exp=001,002"]])
 def test_project_root_that_is_not_there(
     train: Command, root: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:
@@ -213,6 +188,5 @@ def test_another_experiment_than_train_py_defines(train: Command, root: Path, ot
         file = folder / "train.py"
         text = file.read_text().replace("import expkit\n", "import dataclasses\n\nimport expkit\n")
         file.write_text(text.replace("expkit.main(experiment)", other))
-        for argument in ("exp.fold=[0]", "show_config=true"):
-            mentions = "expkit.main is given another experiment than "
-            assert_refused(train(argument, experiment=folder.name), mentions, root)
+        printed = train("exp.fold=[0]", experiment=folder.name)
+        assert_refused(printed, "expkit.main is given another experiment than ", root)

@@ -117,22 +117,20 @@ def write(typed: str) -> Iterator[Write]:
 # Values of another type
 
 
-@pytest.mark.parametrize("value", ["3", "-1", "2.0", "'3'", "maybe"])
+@pytest.mark.parametrize("value", ["3", "'3'", "maybe"])
 def test_a_number_is_not_true(typed: str, write: Write, value: str) -> None:
     """On the command line, in a list, in a file, and in what a run has recorded."""
-    for key, override in (("flip", value), ("maybe", value), ("flags[0]", f"[{value}]")):
-        name = key.partition("[")[0]
+    for name, override in (("flip", value), ("flags", f"[{value}]")):
         message = rf"exp.train.{name}(\[0\])? must be true or false, not {value.strip(chr(39))}"
         with pytest.raises(Error, match=message):
             expkit.load_config(typed, [f"exp.train.{name}={override}"])
         write("001", f"name: '001'\ntrain:\n  {name}: {override}\n")
         with pytest.raises(Error, match=f"001.yaml: {message}"):
             expkit.load_config(typed, ["exp=001"])
-    loaded = load_experiment(typed)
     recorded = container(expkit.load_config(typed))
     recorded["exp"]["train"]["flip"] = 3
     with pytest.raises(Error, match="exp.train.flip must be true or false, not 3"):
-        from_values(loaded, recorded | {"choices": {"model": "cnn"}})
+        from_values(load_experiment(typed), recorded | {"choices": {"model": "cnn"}})
 
 
 @pytest.mark.parametrize(
@@ -151,7 +149,7 @@ def test_a_text_is_what_was_written(typed: str, write: Write, written: str, read
     assert expkit.load_config(typed, ["exp=001"]).exp.train.text == written
 
 
-@pytest.mark.parametrize("written", ["003", "1e3", "0x10", "1_000", "true"])
+@pytest.mark.parametrize("written", ["003", "1e3", "true"])
 def test_a_name_has_quotes_where_it_may_be_no_text(typed: str, write: Write, written: str) -> None:
     """`name: 003` would be the number 3."""
     write("003", f"name: {written}\n")
@@ -177,7 +175,6 @@ def test_a_value_that_python_has_set_is_checked(typed: str, root: Path) -> None:
         (["learning_rate=0.1"], "there is no key learning_rate; did you mean exp.train.learning_rate?"),
         (["train.learning_rate=0.1"], "did you mean exp.train.learning_rate?"),
         (["seed=1"], "did you mean exp.seed or exp.split.seed?"),
-        (["debug=true"], "did you mean exp.debug?"),
         (["exp.train.Learning_Rate=0.1"], "did you mean exp.train.learning_rate?"),
         (["--learning_rate", "0.1"], "there is no flag --learning_rate: a value is given as KEY=VALUE without dashes"),
         (["-exp.train.learning_rate=0.1"], "KEY=VALUE without dashes, as in exp.seed=1"),
@@ -185,7 +182,7 @@ def test_a_value_that_python_has_set_is_checked(typed: str, root: Path) -> None:
         (["exp.train.num_leaves", "=", "8"], "it is KEY=VALUE without spaces"),
         (["exp.train=num_leaves:8"], "exp.train takes no value of its own: give one to its keys"),
         (["exp.train=null"], "exp.train cannot be null"),
-        (["exp.train.text=a=b"], "a text such as a=b has quotes of its own"),
+        (["exp.train.text=a=b"], "quoted, as in 'exp.fold=[0,1]' or 'KEY=\"a=b\"'"),
         (["exp.model.depth=4"], "there is no key exp.model.depth: depth belongs to vit: choose with model=vit"),
         (["exp.model=vit"], "exp.model takes no value of its own: choose with model=vit"),
         (["exp.fold=7"], "exp.fold must be a list, as in 'exp.fold=[0]'"),
@@ -199,19 +196,12 @@ def test_command_line(train: Command, typed: str, root: Path, arguments: list[st
     ("text", "mentions"),
     [
         ("train:\nnum_leaves: 8\n", "exp/001.yaml: exp.train is empty: indent the keys that stand below it"),
-        ("split:\nseed: 8\n", "exp/001.yaml: exp.split is empty: indent the keys that stand below it"),
-        (
-            "train:\n  num_leaves:8\n",
-            "exp/001.yaml: 'num_leaves:8' stands where the keys of TrainConfig belong",
-        ),
+        ("train:\n  num_leaves:8\n", "exp/001.yaml: 'num_leaves:8' stands where the keys of TrainConfig belong"),
         ("train:\n  num_leaves:8\n  text: a\n", "exp/001.yaml, line 4: mapping values are not allowed here (is the"),
         ("train:\n\ttext: a\n", "exp/001.yaml, line 3: found character '\\t' that cannot start any token (is the"),
         ("exp:\n  train: {}\n", "exp/001.yaml: there is no key exp.exp: the keys of a parameter set are those below"),
         ("num_leaves: 8\n", "exp/001.yaml: there is no key exp.num_leaves; did you mean exp.train.num_leaves?"),
-        (
-            "train.num_leaves: 8\n",
-            "there is no key exp.train.num_leaves with dots: each of its parts is a key",
-        ),
+        ("train.num_leaves: 8\n", "there is no key exp.train.num_leaves with dots: each of its parts is a key"),
         ("model:\n  depth: 4\n", "depth belongs to vit: choose with model=vit, or '- override /model: vit' in the"),
         ("model: vit\n", "exp/001.yaml: model takes no value of its own: choose with model=vit, or '- override /model"),
         ("fold: 7\n", "exp/001.yaml: exp.fold must be a list, as in"),
@@ -221,11 +211,6 @@ def test_parameter_set(train: Command, typed: str, root: Path, write: Write, tex
     write("001", f"name: one\n{text}")
     assert_refused(train("exp=001", experiment=typed), mentions, root)
     assert mentions in [str(checked.problem) for checked in check_experiment(typed)][1]
-
-
-def test_the_name_of_a_parameter_set_is_no_path(train: Command, typed: str, root: Path, write: Write) -> None:
-    write("001", "name: one\n")
-    assert_refused(train("exp=exp/001.yaml", experiment=typed), "without folder and .yaml, as in exp=001", root, code=3)
 
 
 # Names of runs
@@ -313,15 +298,11 @@ def test_two_parameter_sets_with_one_name(typed: str, root: Path, write: Write, 
     assert [str(checked.problem).count(message) for checked in check_experiment(typed)] == [0, 1, 1]
 
 
-def test_a_configuration_that_is_there_already(typed: str, root: Path, write: Write) -> None:
-    """`exp check` says it of parameter sets and runs."""
+def test_a_configuration_that_is_there_already(typed: str, write: Write) -> None:
+    """`exp check` says it."""
     write("001", "name: one\ntrain: {num_leaves: 3}\n")
     write("002", "name: two\ntrain: {num_leaves: 3}\n")
-    write("003", "name: three\ntrain: {num_leaves: 4}\n")
     assert "ok, the same configuration as 001" in exp("check", typed)
-    expkit.run(typed, overrides=["exp.train.num_leaves=4"])
-    run = f"{typed}/typed,exp.train.num_leaves=4"
-    assert f"ok, the same configuration as {run}" in exp("check", typed)
 
 
 @pytest.mark.parametrize("key", ["seed", "n_folds"])

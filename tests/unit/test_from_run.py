@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 import yaml
 from experiments import own_experiment
-from helpers import counting, exp, refused, scores_and_predictions
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from helpers import exp, refused
 from light import LIGHT, edited
 
 import expkit
-from expkit import config as configuration
 from expkit import schema, store
 from expkit.config import container, load_experiment, same
-from expkit.new import BASELINES, parameter_set_from_run
+from expkit.new import parameter_set_from_run
 from expkit.project import code_root
 from expkit.store import find_run
 
@@ -102,7 +97,6 @@ class TrainConfig:
     file: Path = Path("a/b")
     items: list[Any] = field(default_factory=lambda: [1, 2])
     table: dict[str, Any] = field(default_factory=lambda: {"own": 1})
-    numbers: dict[int, str] = field(default_factory=lambda: {1: "one"})
     inner: Inner = field(default_factory=Inner)
     anything: Any = None
     steps: int = 0
@@ -160,12 +154,6 @@ def made(folder: Path, run: str, name: str = "004") -> str:
     return (folder / f"exp/{name}.yaml").read_text()
 
 
-def recorded(run: str) -> dict[str, Any]:
-    info = store.read_run_info(find_run(run))
-    assert info is not None
-    return info
-
-
 def test_what_differs_and_nothing_else(light: Path, root: Path) -> None:
     """With where it comes from; which folds, mode, debug and runtime are of the command, and not of the run."""
     command_line = ["exp.train.x=1e-05", "exp.fold=[0,1]", "exp.runtime.tags=[a]", "exp.seed=3"]
@@ -180,47 +168,22 @@ def test_what_differs_and_nothing_else(light: Path, root: Path) -> None:
     assert "1 of 1 parameter" not in exp("check", light.name) and "2 of 2 parameter sets" in exp("check", light.name)
 
 
-def test_training_it_gives_the_same_predictions(light: Path, root: Path) -> None:
-    """Of a run of a command line and of a parameter set, whose values are in the new one, too."""
-    (light / "exp").mkdir()
-    (light / "exp/003.yaml").write_text('name: "003"\ntrain:\n  x: 0.3\n  anything: {a: 010, b: "010"}\n')
-    expkit.run(light.name, overrides=["exp=003", "exp.train.x=0.1234567890123456789", "exp.n_folds=3"])
-    run = find_run("x=0.123")
-    made(light, run.name)
-    score = expkit.run(light.name, overrides=["exp=004"])
-    again = counting(root, "004", light.name)
-    assert scores_and_predictions(again) == scores_and_predictions(run) and len(scores_and_predictions(run)) == 3
-    whole = store.read_run(run).score_of()
-    assert whole is not None and score == whole.value
-
-
 @pytest.mark.parametrize(
     "values",
     [
-        {"text": "1e3", "anything": "010"},
-        {"text": "", "anything": ""},
-        {
-            "text": "null",
-            "anything": "true",
-            "items": ["~", "yes", "1:30", "0x10", "2020-01-01", "=", "<<", "nan", "."],
-        },
+        {"text": "null", "anything": "", "items": ["~", "yes", "1:30", "0x10", "2020-01-01", "=", "<<", "nan", "."]},
         {
             "text": "two\nlines\n",
             "anything": " # no comment: 'a' \"b\" ",
             "items": ["[a]", "{b}", "*c", "&d", "!e", "%"],
         },
         {"text": "a ${exp.seed} \\${x} b", "anything": ["${a}", {"b": "\\\\${c}"}]},
-        {"text": "Überraschung 🎉 実験 \x07\x85\u2028\ud800", "anything": {"é": "\t"}},
-        {"rate": 1e-05, "maybe": None, "items": [0.1 + 0.2, 1e300, 5e-324, -0.0, 1e22, 123456789012345678901234567890]},
-        {"rate": 0.25, "maybe": float("-inf")},
-        {"maybe": float("nan"), "inner": {"a": 1, "b": float("inf")}},
-        {"rate": 1.0, "count": 10**20, "flag": True, "items": []},
-        {"items": [1.0, 2]},  # config.yaml has [1, 2]
+        {"text": "Überraschung 🎉 実験 \x07\u2028\ud800", "anything": {"é": "\t"}},
+        {"rate": 1e-05, "maybe": None, "items": [0.1 + 0.2, 1e300, 5e-324, -0.0, 123456789012345678901234567890]},
+        {"maybe": float("nan"), "inner": {"a": 1, "b": float("-inf")}},
+        {"rate": 1.0, "count": 10**20, "flag": True, "items": [1.0, 2]},  # config.yaml has [1, 2]
         {"items": [None, [], {}, [1, [2.0, [True, "3"]]], {"a": {"b": [None]}}]},
-        {"table": {"kept": 1, "own": 1, "new": {"1": 2, "a.b": None, "": 0}}},
-        {"anything": {1: "a", 2.5: "c", "1": "e"}, "numbers": {1: "one", 2: "2"}},
-        {"file": Path("c/d e")},
-        {"anything": {"nested": {"deeper": {"deepest": []}}}},
+        {"table": {"kept": 1, "own": 1, "new": {"1": 2, "a.b": None, "": 0}}, "file": Path("c/d e")},
     ],
 )
 def test_every_kind_of_value_comes_back(kinds: Path, values: dict[str, Any]) -> None:
@@ -239,24 +202,9 @@ def test_every_kind_of_value_comes_back(kinds: Path, values: dict[str, Any]) -> 
         assert value != value or type(getattr(again.exp.train, name)) is type(value), name
 
 
-TEXT = st.text(st.characters(exclude_characters="\x85\u2028\u2029"))  # PyYAML takes these for spaces: refused below
-LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT
-VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4))
-
-
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(values=st.lists(VALUES, min_size=5, max_size=25), text=TEXT, rate=st.floats(allow_nan=False))
-def test_any_value_comes_back(kinds: Path, values: list[Any], text: str, rate: float) -> None:
-    config = expkit.load_config(kinds.name)
-    config.exp.train.anything, config.exp.train.text, config.exp.train.rate = values, text, rate
-    config.exp.train.items = values[::-1]
-    run = of(kinds.name, {"exp": container(config.exp)})
-    file = parameter_set_from_run(kinds.name, "any", run)
-    try:
-        again = expkit.load_config(kinds.name, ["exp=any"])
-        assert same(container(again.exp.train), container(config.exp.train))
-    finally:
-        file.unlink()
+def test_keys_that_are_no_text_are_refused(kinds: Path) -> None:
+    with pytest.raises(expkit.Error, match=r"exp.train.anything: the keys of a dict must be text, in quotes, not 1"):
+        expkit.load_config(kinds.name, ["exp.train.anything={1: a}"])
 
 
 def of(experiment: str, config: dict[str, Any], **more: Any) -> store.Run:
@@ -279,24 +227,9 @@ def test_the_class_that_was_chosen(kinds: Path) -> None:
     }
     config = expkit.load_config(kinds.name, ["exp=004"])
     assert (type(config.exp.model).__name__, type(config.exp.net).__name__) == ("ViT", "Wide")
-    expkit.run(kinds.name, overrides=["exp=004"])
-    assert scores_and_predictions(find_run("004")) == scores_and_predictions(find_run("depth=5"))
+    assert expkit.run(kinds.name, overrides=["exp=004"]) == store.read_run(find_run("depth=5")).score
     expkit.run(kinds.name, overrides=["exp.seed=1"])
     assert "defaults" not in made(kinds, "seed=1", "005")
-
-
-def test_a_network_of_the_torch_baseline(root: Path) -> None:
-    """`model=vit`, as the baseline's own exp/002.yaml says it."""
-    files = {name: (BASELINES / f"torch/{name}").read_text() for name in ("config.yaml", "train.py")}
-    with own_experiment(files) as folder:
-        changed = ["model=vit", "exp.model.depth=6", "exp.train.learning_rate=1e-05", "exp.train.precision=bf16"]
-        values = container(expkit.load_config(folder.name, changed).exp)
-        run = of(folder.name, {"exp": values, "choices": {"model": "vit"}})
-        text = parameter_set_from_run(folder.name, "004", run).read_text()
-    assert text.split("\n", 2)[2] == (
-        'defaults:\n- override /model: vit\n\nname: "004"\n\nmodel:\n  depth: 6\n\n'
-        "train:\n  learning_rate: 1.0e-05\n  precision: bf16\n"
-    )
 
 
 def test_an_override_that_would_name_a_parameter_set(kinds: Path) -> None:
@@ -306,15 +239,14 @@ def test_an_override_that_would_name_a_parameter_set(kinds: Path) -> None:
     expkit.run(kinds.name, overrides=["exp.seed=2"])
     assert yaml.safe_load(made(kinds, "seed=2")) == {"name": "004", "seed": 7}
     assert yaml.safe_load(made(kinds, "exp.seed=2", "005")) == {"name": "005", "seed": 2}
-    assert yaml.safe_load(made(kinds, str(find_run("exp.seed=2")), "006")) == {"name": "006", "seed": 2}
     assert refused("new", f"{kinds.name}/007", "--from", "nothing") == (
-        f"{kinds.name} has no parameter set nothing; there are 004, 005, 006, seed=2; and no run is called nothing"
+        f"{kinds.name} has no parameter set nothing; there are 004, 005, seed=2; and no run is called nothing"
     )
     assert "is there already" in refused("new", f"{kinds.name}/004", "--from", "exp.seed=2")
     assert "a parameter set is named by" in refused("new", f"{kinds.name}/a b", "--from", "exp.seed=2")
     (kinds / "exp/007.yaml").write_text('name: "008"\n')
     assert "has the name '008' too" in refused("new", f"{kinds.name}/008", "--from", "exp.seed=2")
-    assert {file.stem for file in kinds.glob("exp/*")} == {"004", "005", "006", "007", "seed=2"}
+    assert {file.stem for file in kinds.glob("exp/*")} == {"004", "005", "007", "seed=2"}
 
 
 def test_a_run_of_another_experiment(kinds: Path, root: Path) -> None:
@@ -330,7 +262,7 @@ def test_a_run_of_another_experiment(kinds: Path, root: Path) -> None:
         assert "exp/004.yaml: there is no key exp.train.more; there are x, anything" in message
     expkit.run(kinds.name, overrides=["model=vit"])
     message = refused("new", f"{LIGHT}/004", "--from", "model=vit")
-    assert f"{LIGHT} has no model=vit" in message and not (code_root() / f"experiments/{LIGHT}/exp").exists()
+    assert f"{LIGHT} has no model=vit" in message and not (code_root() / f"experiments/{LIGHT}/exp/004.yaml").exists()
 
 
 def test_what_the_run_lacks_is_as_the_code_had_it(light: Path) -> None:
@@ -352,36 +284,23 @@ def test_what_config_yaml_leaves_open(kinds: Path) -> None:
         assert expkit.load_config(kinds.name, ["exp=004"]).exp.train.flag is True
 
 
-@pytest.mark.parametrize(
-    ("table", "complaint"),
-    [
-        ({"own": 1}, r"exp.train.table.kept: \(not set\) → 1"),
-        ({"kept": 1}, r"exp.train.table.own: \(not set\) → 1"),
-        ({}, "exp.train.table"),
-    ],
-)
-def test_what_a_parameter_set_cannot_say_is_refused(kinds: Path, table: dict[str, Any], complaint: str) -> None:
+def test_what_a_parameter_set_cannot_say_is_refused(kinds: Path) -> None:
     """A key that was taken away (`~key`) would come back: one line, and no file."""
     config = expkit.load_config(kinds.name)
-    config.exp.train.table = table
+    config.exp.train.table = {"own": 1}
     expkit.run(kinds.name, config)
     message = refused("new", f"{kinds.name}/004", "--from", f"{kinds.name}/kinds")
-    assert re.search(complaint, message) and "would differ from" in message
-    assert not list(kinds.glob("exp/*")) and not list(kinds.glob("exp/.*"))
+    assert "would differ from" in message and message.endswith("exp.train.table.kept: (not set) → 1")
+    assert not list(kinds.glob("exp/*"))
 
 
 def test_what_no_longer_composes_is_refused(kinds: Path) -> None:
-    """One line, and no file; so it is when the command is interrupted."""
+    """One line, and no file."""
     expkit.run(kinds.name, overrides=["exp.train.rate=0.5"])
     refuses = 'self.steps = 10 * self.count\n        expkit.require(self.rate < 0.5, f"too high: {self.rate}")'
     with edited(kinds / "train.py", "self.steps = 10 * self.count", refuses):
         load_experiment(kinds.name, again=True)
         assert refused("new", f"{kinds.name}/004", "--from", "rate=0.5").endswith("004.yaml: too high: 0.5")
-    load_experiment(kinds.name, again=True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(configuration, "differences", Mock(side_effect=KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            parameter_set_from_run(kinds.name, "004", store.read_run(find_run("rate=0.5")))
     assert not [file for file in kinds.rglob("*") if "004" in file.name]
 
 

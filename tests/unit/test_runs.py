@@ -13,7 +13,7 @@ from light import CONFIG, LIGHT, TRAIN
 import expkit
 from expkit import compose, store
 from expkit.compose import from_values
-from expkit.config import container, load_experiment, restored
+from expkit.config import container, load_experiment
 from expkit.new import check_all
 from expkit.rundir import run_name
 
@@ -144,7 +144,7 @@ def test_every_type_that_omegaconf_knows(root: Path) -> None:
         assert expkit.run(folder.name, overrides=["exp=003", "exp.fold=[0,1]"]) == 10.0, "the same configuration"
         loaded = load_experiment(folder.name)
         asked, recorded = expkit.load_config(folder.name, ["exp=003"]), expkit.load_run("rich").config
-        again = from_values(loaded, restored(recorded)).exp.train
+        again = from_values(loaded, recorded).exp.train
         assert math.isnan(again.fill)
         assert container(again) == container(asked.exp.train) == recorded["exp"]["train"]
         assert (again.text, again.path, again.by_model) == (asked.exp.train.text, Path("~/x"), asked.exp.train.by_model)

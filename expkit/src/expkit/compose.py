@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -87,28 +86,14 @@ def parse_flags(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse
         SystemExit: argparse has refused it, and has said why.
         Error: an unknown Hydra.
     """
-    with _lazy_help():
-        from hydra._internal import utils
+    from hydra._internal import utils
 
-        parser = utils.get_args_parser()
-        parser.allow_abbrev = False  # else --exp is --experimental-rerun, and says nothing
-        return parser, *parser.parse_known_intermixed_args(arguments)
-
-
-@contextmanager
-def _lazy_help() -> Iterator[None]:
-    """Python 3.14 looks into every help text, and Hydra before 1.4 has one that is no text (hydra issue 3121)."""
-    check = getattr(argparse.ArgumentParser, "_check_help", None)
-    if series() != "1.3" or check is None:
-        yield
-        return
-    argparse.ArgumentParser._check_help = lambda parser, action: (  # type: ignore[attr-defined]
-        check(parser, action) if isinstance(action.help, str) else None
-    )
-    try:
-        yield
-    finally:
-        argparse.ArgumentParser._check_help = check  # type: ignore[attr-defined]
+    series()
+    # Python 3.14 looks into every help text, and Hydra before 1.4 has one that is no text (hydra issue 3121)
+    argparse.ArgumentParser._check_help = lambda parser, action: None  # type: ignore[attr-defined]
+    parser = utils.get_args_parser()
+    parser.allow_abbrev = False  # else --exp is --experimental-rerun, and says nothing
+    return parser, *parser.parse_known_intermixed_args(arguments)
 
 
 def run_hydra(
@@ -119,39 +104,15 @@ def run_hydra(
     Raises:
         Exception: of composing or launching, or of the task.
     """
-    from hydra._internal import utils
-
-    with _raising(), instantiating(everything=True):
+    utils, hydra_itself = (import_module(f"hydra._internal.{name}") for name in ("utils", "hydra"))
+    for module in (utils, hydra_itself):  # else it prints several lines, and leaves
+        module.run_and_report = lambda function: function()  # type: ignore[attr-defined]
+    allowing: AbstractContextManager[Any] = nullcontext()
+    if series() != "1.3":  # a config.yaml may name any class (callbacks, logging): it is code, as train.py is
+        public: Any = import_module("hydra.utils")
+        allowing = public.execution_whitelist(public.UNSAFE_DISABLE_EXECUTION_CHECKS)
+    with allowing:
         utils._run_hydra(args, parser, task, config_path=str(folder), config_name="config")
-
-
-@contextmanager
-def _raising() -> Iterator[None]:
-    """Hydra raises its errors; else it prints several lines, and leaves."""
-    modules = [import_module(f"hydra._internal.{name}") for name in ("utils", "hydra")]
-    before = [module.run_and_report for module in modules]
-    try:
-        for module in modules:
-            module.run_and_report = lambda function: function()  # type: ignore[attr-defined]
-        yield
-    finally:
-        for module, own in zip(modules, before, strict=True):
-            module.run_and_report = own  # type: ignore[attr-defined]
-
-
-def instantiating(everything: bool) -> AbstractContextManager[Any]:
-    """Which classes a configuration may name, since Hydra 1.4.
-
-    Args:
-        everything: any: a config.yaml (callbacks, logging) is code, as train.py is. Else what Hydra allows by default,
-            for what a training instantiates by itself.
-    """
-    if series() == "1.3":
-        return nullcontext()
-    utils: Any = import_module("hydra.utils")
-    allowed = utils.UNSAFE_DISABLE_EXECUTION_CHECKS if everything else None
-    found: AbstractContextManager[Any] = utils.execution_whitelist(allowed, reset=not everything)
-    return found
 
 
 def store_config(name: str, node: Any, group: str | None = None) -> None:
@@ -225,20 +186,16 @@ def _settings(known: ConfigNode, loaded: Loaded, callback: str | None, manual: s
         node.output_subdir = None
         node.run.dir = "."
         # %f: two may start in one second
-        node.sweep.dir = f"{_escaped(output_dir())}/multirun/${{now:%Y-%m-%d_%H-%M-%S-%f}}"
+        node.sweep.dir = f"{container(output_dir())}/multirun/${{now:%Y-%m-%d_%H-%M-%S-%f}}"
         node.job.chdir = False
         node.job.name = loaded.name
         if callback is not None:
             node.callbacks = {"expkit": {"_target_": callback}}
         if manual is not None:
-            node.help.template = _escaped(manual.replace("$", "$$"))
+            node.help.template = container(manual.replace("$", "$$"))
         for name, choice in {"job_logging": "none", "hydra_logging": "expkit"}.items():
             node.defaults = [{name: choice} if name in entry else entry for entry in node.defaults]
     return replace(known, node=node)
-
-
-def _escaped(text: Path | str) -> str:
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", str(text))
 
 
 def typed(cfg: DictConfig, loaded: Loaded) -> Any:
@@ -297,7 +254,6 @@ def composer(loaded: Loaded) -> Iterator[Callable[[Sequence[str]], DictConfig]]:
     """A function that composes the config.yaml of an experiment; for many of its parameter sets."""
 
     def compose_one(overrides: Sequence[str]) -> DictConfig:
-        require_files(loaded.folder, overrides)
         return hydra.compose("config", [as_hydra_takes(override, loaded) for override in overrides])
 
     hydra_of_caller = GlobalHydra.instance().hydra
@@ -331,13 +287,6 @@ def from_values(loaded: Loaded, values: dict[str, Any]) -> Any:
 def print_config(values: object) -> None:
     """Print a configuration as YAML, and nothing else, on stdout."""
     print(OmegaConf.to_yaml(container(values)), end="")
-
-
-def require_files(folder: Path, overrides: Sequence[str]) -> None:
-    """Raise an `Error` when what a command line composes is a folder, a pipe or a device: Hydra would wait for it."""
-    for file in (config.file_of(folder, name) for name in (config.DEFAULT, config.chosen(overrides))):
-        is_file = os.path.isfile(file) or not os.path.lexists(file)
-        require(is_file, f"{display_path(file)} is not a file, or leads to none")
 
 
 def as_hydra_takes(override: str, loaded: Loaded) -> str:
@@ -398,20 +347,15 @@ def _message(error: BaseException, groups: Groups) -> str | None:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing(error, error.missing_cfg_file)
     if isinstance(error, OverrideParseException):
-        form = "it is KEY=VALUE without spaces, quoted, as in 'exp.fold=[0,1]'"
-        if text := re.match(r"[\w.]+=([^\[{]*[='\"].*)", error.override or ""):
-            form = f"a text such as {text[1]} has quotes of its own, as in 'KEY=\"a=b\"'"
+        form = "it is KEY=VALUE without spaces, quoted, as in 'exp.fold=[0,1]' or 'KEY=\"a=b\"'"
         return f"cannot read {error.override!r} on the command line: {form}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _of_config(error, groups)
     frames = traceback.extract_tb(error.__traceback__)
-    of_hydra = [frame.filename.startswith(str(Path(hydra.__file__).parent)) for frame in frames]
-    if isinstance(error, RecursionError) and any(of_hydra):
-        return "a YAML file has itself in its defaults: name another one there"
-    is_override = "_apply_overrides_to_config" in [frame.name for frame in frames]
+    is_override = any(frame.name == "_apply_overrides_to_config" for frame in frames)
     if isinstance(error, AssertionError | AttributeError) and is_override:
         return "a key that is null has no sub-keys: set them in exp/NNN.yaml, not on the command line"
-    if type(error) is ValueError and of_hydra[-1:] == [True]:  # of flags, or of a list of defaults
+    if type(error) is ValueError and frames and frames[-1].filename.startswith(str(Path(hydra.__file__).parent)):
         return f"{error}: quote a name such as '001'" if "in defaults" in str(error) else str(error)
     return None
 
@@ -424,8 +368,6 @@ def _missing(error: MissingConfigException, missing: str) -> str | None:
     if error.options is None:
         return _of_config(error, {})
     group, _, name = missing.rpartition("/")
-    if group.startswith("exp/exp"):
-        return f"{group}={name}: there is no such name: it is without folder and .yaml, as in exp={Path(name).stem}"
     options = [option for option in error.options if option != "default"]
     missing = f"{group}/{name}.yaml" if group == "exp" or "/" in group else f"{group} {name}"  # a class has no file
     return f"{group}={name}: there is no {missing}{_instead(name, options)}"
@@ -457,11 +399,8 @@ def _of_config(error: BaseException, groups: Groups) -> str:
         return f"{where}{key} must be a list, as in '{key}=[0]'"
     if found := re.match(r"Value (.*) of type '\w+' could not be converted to (Integer|Float)", message):
         message = f"must be {'a whole' if found[2] == 'Integer' else 'a'} number, not {found[1]}"
-    return (
-        f"{where}{key}{'' if message.startswith(('must be ', 'is a ')) else ':'} {message}"
-        if key
-        else f"{where}{message}"
-    )
+    colon = "" if message.startswith(("must be ", "is a ")) else ":"
+    return f"{where}{key}{colon} {message}" if key else f"{where}{message}"
 
 
 def _joined(text: str) -> str:

@@ -23,7 +23,7 @@ from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt, Multi
 from expkit import code
 from expkit.errors import Error, report, require
 from expkit.files import read_bytes
-from expkit.project import code_root, display_path, experiment_dir, output_dir
+from expkit.project import code_root, display_path, experiment_dir
 
 if TYPE_CHECKING:
     from expkit.fingerprint import Ignored
@@ -240,12 +240,11 @@ def check_bounds(value: Any, kind: Any, key: str, type_of: Callable[[Any], Any] 
             check_bounds(getattr(value, name), one, f"{key}.{name}" if key else name, type_of)
     elif isinstance(value, Mapping):
         for name, one in value.items():
+            require(isinstance(name, str | Enum), f"{key}: the keys of a dict must be text, in quotes, not {name!r}")
             check_bounds(one, inner[1], f"{key}.{name}", type_of)
 
 
 # Configurations as plain values: to print and to keep
-
-ITEMS = "$items"  # a dict whose keys are no text, as JSON has it: a list of pairs
 
 
 def container(config: object) -> Any:
@@ -256,10 +255,7 @@ def container(config: object) -> Any:
     if is_dataclass(config) and not isinstance(config, type):
         return {item.name: container(getattr(config, item.name)) for item in fields(config)}
     if isinstance(config, Mapping):
-        plain = {name.name if isinstance(name, Enum) else name: container(config[name]) for name in config}
-        if all(isinstance(name, str) for name in plain) and ITEMS not in plain:
-            return plain
-        return {ITEMS: [[name, value] for name, value in plain.items()]}
+        return {name.name if isinstance(name, Enum) else name: container(config[name]) for name in config}
     if isinstance(config, list | tuple) or type(config).__name__ == "ListConfig":
         return [container(value) for value in config]  # type: ignore[attr-defined]
     if isinstance(config, Enum):
@@ -275,15 +271,6 @@ def container(config: object) -> Any:
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
 
-def restored(values: Any) -> Any:
-    """What `container` made of a configuration, with the keys as they were."""
-    if isinstance(values, dict):
-        if list(values) == [ITEMS]:
-            return {name: restored(value) for name, value in values[ITEMS]}
-        return {name: restored(value) for name, value in values.items()}
-    return [restored(value) for value in values] if isinstance(values, list) else values
-
-
 def flat(values: Any) -> dict[str, Any]:
     """Nested dicts, or a configuration, as {"exp.seed": 42, ...}; lists are values, a key with a dot is quoted."""
     plain = values if isinstance(values, dict) else container(values)
@@ -294,7 +281,7 @@ def _leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     waiting = [(key, tree)]  # no recursion: a damaged file may be deep
     while waiting:
         above, branch = waiting.pop()
-        if isinstance(branch, dict) and branch and ITEMS not in branch:
+        if isinstance(branch, dict) and branch:
             parts = {name: name if re.fullmatch(r"[^.\[\]']+", name) else repr(name) for name in branch}
             waiting += [(f"{above}.{parts[name]}".lstrip("."), branch[name]) for name in reversed(branch)]
         else:
@@ -384,10 +371,6 @@ class Experiment:
                 f"is a lower {names[0]} better? Say greater_is_better=False (or True) in expkit.Experiment",
             )
             object.__setattr__(self, "greater_is_better", True)
-        require(
-            isinstance(self.greater_is_better, bool),
-            f"greater_is_better in expkit.Experiment must be True or False, not {self.greater_is_better!r}",
-        )
 
     def choices(self, config: Any) -> dict[str, str]:
         """Which class of each of the `groups` a configuration has: {"model": "vit"}.
@@ -523,7 +506,7 @@ def load_experiment(name: str, again: bool = False) -> Loaded:
 
 @functools.lru_cache(maxsize=512)
 def _load(folder: Path) -> Loaded:
-    with own_store({}, of_hydra=True) as store:  # as __main__, train.py may have stored the same: Hydra 1.5 refuses it
+    with own_store({}) as store:
         module = code.load(folder.name)
     found = {id(value): value for value in vars(module).values() if isinstance(value, Experiment)}
     if len(found) != 1:
@@ -535,11 +518,8 @@ def _load(folder: Path) -> Loaded:
 
 
 @contextmanager
-def own_store(added: Mapping[str, Any], of_hydra: bool = False) -> Iterator[dict[str, Any]]:
+def own_store(added: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Hydra's ConfigStore with more in it, for a while; what is registered meanwhile is gone afterwards.
-
-    Args:
-        of_hydra: begin with what Hydra and its plugins have registered, and with nothing else.
 
     Yields:
         its content, a dict per group.
@@ -548,20 +528,16 @@ def own_store(added: Mapping[str, Any], of_hydra: bool = False) -> Iterator[dict
 
     store = ConfigStore.instance()
     before = store.repo
-    store.repo = _merged(_merged({}, before, of_hydra), added)
+    store.repo = _merged(_merged({}, before), added)
     try:
         yield store.repo
     finally:
         store.repo = before
 
 
-def _merged(repository: dict[str, Any], added: Mapping[str, Any], of_hydra: bool = False) -> dict[str, Any]:
-    for name, node in added.items():
-        if isinstance(node, dict):
-            repository[name] = _merged(dict(repository.get(name, {})), node, of_hydra)
-        elif node.provider is not None or not of_hydra:
-            repository[name] = node
-    return repository
+def _merged(repository: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    groups = {name: _merged(repository.get(name, {}), node) for name, node in added.items() if isinstance(node, dict)}
+    return {**repository, **added, **groups}
 
 
 # Parameter sets: the files in exp/
@@ -571,7 +547,7 @@ DEFAULT = "default"  # config.yaml alone
 
 def parameter_sets(folder: Path) -> list[str]:
     """The names of an experiment's parameter sets; "default" is config.yaml alone."""
-    return [DEFAULT, *sorted(file.stem for file in folder.glob("exp/*.yaml"))]
+    return [DEFAULT, *sorted(file.stem for file in folder.glob("exp/*.yaml") if file.is_file())]
 
 
 def chosen(overrides: Sequence[str]) -> str:
@@ -609,17 +585,14 @@ def refuse_shared_name(folder: Path, parameter_set: str | None, name: str) -> No
     Raises:
         Error: another parameter set has this name.
     """
-    others = [other for other in parameter_sets(folder) if other != parameter_set]
     sharing = [] if parameter_set is None else [file_of(folder, parameter_set)]
-    for other in others:
-        if name in text_of(file_of(folder, other)) and name_of(folder, other) == name:  # most need no parser
-            sharing.append(file_of(folder, other))
+    for other in parameter_sets(folder):
+        file = file_of(folder, other)
+        if other != parameter_set and name in text_of(file) and name_of(folder, other) == name:  # most need no parser
+            sharing.append(file)
     if len(sharing) > 1:
-        mine, other_file = map(display_path, sharing[:2])
-        raise Error(
-            f"{other_file} has the name {name!r} too, and would share the output folder with {mine}: "
-            "give one of them another name"
-        )
+        mine, theirs = map(display_path, sharing[:2])
+        raise Error(f"{theirs} has the name {name!r} too, and would share the output folder with {mine}: change one")
 
 
 def file_of(folder: Path, parameter_set: str) -> Path:
@@ -674,23 +647,9 @@ def _defaults(config: Any, above: str = "") -> Iterator[tuple[str, Any]]:
             yield key, container(default)
 
 
-def recorded(experiment: str) -> dict[str, Any]:
-    """The configurations of the runs of an experiment, by "<experiment>/<run>"."""
-    from expkit import store
-
-    found = {versions.run: versions.current() for versions, _ in store.runs_of(output_dir() / experiment)}
-    infos = {run: store.read_run_info(folder) for run, folder in found.items() if folder is not None}
-    return {f"{experiment}/{run}": info["config"] for run, info in infos.items() if info}
-
-
-def alike(known: Mapping[str, Any], config: object, choices: Mapping[str, str]) -> str | None:
-    """The first of some recorded configurations that is the same; None: each is another one."""
-    now = {key: value for key, value in flat(config).items() if is_compared(key)}
-    for title, old in known.items():
-        before = flat(old)
-        if all(before.get(key, now[key]) == now[key] for key in now) and not differences(old, config, choices):
-            return title
-    return None
+def identity(config: object, choices: Mapping[str, str]) -> str:
+    """A text that two configurations have in common when they are the same."""
+    return json.dumps([{key: value for key, value in flat(config).items() if is_compared(key)}, choices])
 
 
 def is_compared(key: str) -> bool:

@@ -136,7 +136,6 @@ def _run(experiment: Experiment, names: Mapping[str, Any]) -> BaseException | No
     parser, args, unknown = compose.parse_flags([compose.as_hydra_takes(argument, loaded) for argument in sys.argv[1:]])
     if unknown:
         raise Error(f"there is no flag {unknown[0]}: a value is given as KEY=VALUE without dashes, as in exp.seed=1")
-    compose.require_files(loaded.folder, args.overrides)
     job = Job(loaded.name, [train.name, *sys.argv[1:]], secrets.token_hex(4))
     try:
         return _compose_and_run(loaded, parser, args, job)
@@ -217,8 +216,7 @@ class Job:
         is_sweep = hydra.mode is RunMode.MULTIRUN
         note: dict[str, Any] = {}
         try:
-            with compose.instantiating(everything=False):
-                return self._train(cfg, note)
+            return self._train(cfg, note)
         except Exception as error:
             if stop := interruption(error):
                 raise stop from error

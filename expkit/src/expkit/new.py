@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from omegaconf import OmegaConf
 
 from expkit import config, files, schema
 from expkit.compose import composed, composer, describe, typed
-from expkit.config import DEFAULT, ITEMS, Loaded, container, load_experiment, parameter_sets, refuse_shared_name
+from expkit.config import DEFAULT, Loaded, container, load_experiment, parameter_sets, refuse_shared_name
 from expkit.errors import Error, require, strip_control
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, settings
 from expkit.store import Run
@@ -42,7 +41,7 @@ class Checked:
         parameter_set: the name of a file in exp/, or "default" for config.yaml alone.
         name: the `exp.name` that it gives.
         problem: one line; None when it is fine.
-        same_as: another parameter set, or a run "<experiment>/<run>" that is trained, with the same configuration.
+        same_as: an earlier parameter set of the experiment with the same configuration.
     """
 
     experiment: str
@@ -69,7 +68,8 @@ def check_experiment(name: str) -> list[Checked]:
 
     What editors know of its configuration, its schemas, is made again where its classes have changed.
     """
-    sets, known, found = parameter_sets(experiment_dir(name)), config.recorded(name), []
+    sets, found = parameter_sets(experiment_dir(name)), []
+    known: dict[str, str] = {}  # the first parameter set of each configuration
     try:
         loaded = load_experiment(name)
         schema.keep(loaded, even_if_current=True)
@@ -81,10 +81,8 @@ def check_experiment(name: str) -> list[Checked]:
                 except Exception as error:
                     found.append(Checked(name, each, problem=describe(error, loaded.experiment.groups)))
                     continue
-                choices, own = loaded.experiment.choices(made), f"{name}/{made.exp.name}"
-                others = {title: one for title, one in known.items() if title != own}
-                found.append(Checked(name, each, made.exp.name, same_as=config.alike(others, made, choices)))
-                known[each] = container(made) | ({"choices": choices} if choices else {})
+                first = known.setdefault(config.identity(made, loaded.experiment.choices(made)), each)
+                found.append(Checked(name, each, made.exp.name, same_as=None if first == each else first))
     except Exception as error:  # train.py itself
         return [Checked(name, each, problem=describe(error)) for each in sets]
     return found
@@ -146,20 +144,13 @@ def _baseline(framework: str) -> Path:
 
 
 def _free_folder(name: str) -> Path:
-    """The folder of a new experiment, with a number and a name that no other has."""
+    """The folder of a new experiment, with a number that no other has."""
     root = code_root() / "experiments"
-    taken = files.listed(root)
-    numbers = {int(match[1]): other for other in taken if (match := re.match(r"(\d+)-", other))}
+    numbers = {int(match[1]): other for other in files.listed(root) if (match := re.match(r"(\d+)-", other))}
     numbered = re.match(r"(\d+)-.", name)
-    folder = root / (name if numbered else f"{max(numbers, default=0) + 1:03d}-{name}")
-    title = re.sub(r"^\d+-", "", folder.name)
-    for other in taken:
-        require(re.sub(r"^\d+-", "", other) != title, f"experiments/{other} is there already")
-    if numbered and (other := numbers.get(int(numbered[1]), "")):
-        raise Error(
-            f"experiments/{other} has the number {numbered[1]} already; without a number, the next one is taken"
-        )
-    return folder
+    number = int(numbered[1]) if numbered else max(numbers, default=0) + 1
+    require(number not in numbers, f"experiments/{numbers.get(number)} has the number {number} already")
+    return root / (name if numbered else f"{number:03d}-{name}")
 
 
 def missing_packages(framework: str) -> list[str]:
@@ -180,12 +171,9 @@ def _compose(experiment: str, overrides: list[str]) -> Any:
 
 def _rename(train: Path, old: str) -> None:
     """Put the name of its folder in the place of the experiment `old` in the docstring of a train.py."""
-    text = train.read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    if ast.get_docstring(tree) is not None:
-        lines, end = text.splitlines(keepends=True), tree.body[0].end_lineno
-        text = "".join(lines[:end]).replace(old, train.parent.name) + "".join(lines[end:])
-        train.write_text(text, encoding="utf-8")
+    before, quotes, text = train.read_text(encoding="utf-8").partition('"""')
+    docstring, end, rest = text.partition('"""')
+    train.write_text(before + quotes + docstring.replace(old, train.parent.name) + end + rest, encoding="utf-8")
 
 
 def _set(file: Path, keys: list[str], value: str) -> None:
@@ -250,12 +238,8 @@ def _new_file(experiment: str, name: str) -> Iterator[Path]:
     file.parent.mkdir(exist_ok=True)
     try:
         yield file
-    except BaseException as error:
+    except Exception as error:
         file.unlink(missing_ok=True)
-        with suppress(OSError):  # it holds others
-            file.parent.rmdir()
-        if not isinstance(error, Exception):
-            raise
         raise Error(f"cannot make {display_path(file)}: {describe(error)}") from error
 
 
@@ -306,7 +290,7 @@ def _changed(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in values.items():
         other = base.get(name)
-        if isinstance(value, dict) and isinstance(other, dict) and ITEMS not in {*value, *other}:
+        if isinstance(value, dict) and isinstance(other, dict):
             if inner := _changed(value, other):
                 found[name] = inner
         elif name not in base or not config.same(value, other):
@@ -325,4 +309,4 @@ def _text(name: str, run: Run, chosen: Mapping[str, str], values: dict[str, Any]
     lines.append(f"name: {as_yaml(name)}")
     simple = {key: value for key, value in values.items() if not isinstance(value, dict)}
     parts = [simple, *({key: value} for key, value in values.items() if key not in simple)]
-    return "\n".join(lines) + "\n" + "".join(f"\n{OmegaConf.to_yaml(config.restored(part))}" for part in parts if part)
+    return "\n".join(lines) + "\n" + "".join(f"\n{OmegaConf.to_yaml(part)}" for part in parts if part)

@@ -178,13 +178,13 @@ def main() -> None:
     stdin has {"experiment": ..., "values": {"exp": {...}}, "folds": [0, 1]}.
     """
     from expkit.compose import from_values
-    from expkit.config import Mode, load_experiment, restored
+    from expkit.config import Mode, load_experiment
     from expkit.runner import Command, Runner
 
     asked = json.load(sys.stdin)
     try:
         loaded = load_experiment(asked["experiment"])
-        config = from_values(loaded, restored(asked["values"]))
+        config = from_values(loaded, asked["values"])
         config.exp.fold, config.exp.mode, config.exp.debug = asked["folds"], Mode.cv, False
         Runner(loaded, config, (), Command(is_copy=True)).train()
     except CAUGHT as error:

@@ -5,18 +5,14 @@ Hydra decides: what it takes, a schema takes, too. The first line of a YAML file
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
-import io
 import json
 import math
 import os
 import re
 import shutil
-import sys
 import textwrap
-import tokenize
 import typing
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -30,9 +26,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from expkit import code, config, files
-from expkit.config import Config, Groups, Loaded, alternatives, bounds, hints, plain_type
+from expkit.config import Groups, Loaded, alternatives, bounds, hints, plain_type
 from expkit.errors import described, warn
-from expkit.project import code_root
 
 Schema = dict[str, Any]
 OPEN = "???"  # the default of a field that has none, as OmegaConf writes it
@@ -48,10 +43,9 @@ def keep(loaded: Loaded, even_if_current: bool = False) -> None:
 
     What only editors read stops no training: an error is a warning; and it takes no time where nothing has changed.
     """
-    text = config.text_of(loaded.folder / "config.yaml")
-    is_kept = f"{NAMED}{code.SCHEMAS}/" in text or (loaded.folder / code.SCHEMAS).is_dir()
-    # a Config of another class: the command is about to say so
-    if is_kept and issubclass(loaded.experiment.Config, Config) and (even_if_current or not _is_current(loaded)):
+    is_named = f"{NAMED}{code.SCHEMAS}/" in config.text_of(loaded.folder / "config.yaml")
+    is_kept = is_named or (loaded.folder / code.SCHEMAS).is_dir()
+    if is_kept and (even_if_current or not _is_current(loaded)):
         try:
             write(loaded)
         except Exception as error:
@@ -59,24 +53,21 @@ def keep(loaded: Loaded, even_if_current: bool = False) -> None:
 
 
 def write(loaded: Loaded) -> None:
-    """Make the schemas of an experiment, and write each that differs from its file; not where nobody can write."""
+    """Make the schemas of an experiment; not where nobody can write."""
     for name in (CONFIG, PARAMETER_SET):
         text = json.dumps(of_file(loaded, name), indent=1, ensure_ascii=False) + "\n"
         file = loaded.folder / code.SCHEMAS / name
         with suppress(OSError):
             file.parent.mkdir(exist_ok=True)
-            if not file.is_file() or file.read_bytes().replace(b"\r\n", b"\n") != text.encode():
-                files.write_text(file, text)
-            else:
-                os.utime(file)  # it is looked at again when a source is newer
+            files.write_text(file, text)
 
 
 def _is_current(loaded: Loaded) -> bool:
-    """Whether both files are later than config.yaml and all code of the project that this process has loaded."""
+    """Whether both files are later than all code of the project that this process has loaded."""
     sources = [file for module in list(code.SOURCES) if (file := getattr(module, "__file__", None))]
     try:
         made = min((loaded.folder / code.SCHEMAS / name).stat().st_mtime_ns for name in (CONFIG, PARAMETER_SET))
-        return all(os.stat(file).st_mtime_ns < made for file in [*sources, loaded.folder / "config.yaml"])
+        return all(os.stat(file).st_mtime_ns < made for file in sources)
     except OSError:
         return False
 
@@ -89,7 +80,7 @@ def of_file(loaded: Loaded, name: str) -> Schema:
     is_in_exp = name == PARAMETER_SET
     root = loaded.experiment.Config
     schema = of_class(plain_type(hints(root)["exp"]) if is_in_exp else root, groups=loaded.experiment.groups)
-    properties = {"defaults": _of_defaults(loaded), **schema["properties"]}
+    properties = {"defaults": _DEFAULTS, **schema["properties"]}
     if not is_in_exp:
         properties["hydra"] = {"description": "The settings of Hydra itself.", "type": "object"}
     return {
@@ -101,31 +92,13 @@ def of_file(loaded: Loaded, name: str) -> Schema:
     }
 
 
-def _of_defaults(loaded: Loaded) -> Schema:
-    """A defaults list; of the groups of the experiment, it knows the choices."""
-    entries: Schema = {}
-    for group, classes in loaded.experiment.groups.items():
-        roots = (loaded.folder, code_root() / "conf")
-        written = [file.stem for root in roots for file in root.glob(f"{group}/*.yaml")]
-        stored = [name.removesuffix(".yaml") for name in loaded.store.get(group, {})]
-        one: Schema = {"enum": [*dict.fromkeys([*classes, *stored, *written])]}
-        others: list[Schema] = [{"type": "string", "pattern": TEXTS}, {"type": "null"}, {"type": "array", "items": one}]
-        entries[rf"^(override\s+|optional\s+)?/?{re.escape(group)}(@.*)?$"] = {"anyOf": [one, *others]}
-    text = "What this file builds on, one after the other; _self_ is the file itself. Later ones override earlier ones."
-    entry: Schema = {"type": ["object", "string"], "minProperties": 1, "maxProperties": 1, "patternProperties": entries}
-    entry["additionalProperties"] = {"type": ["string", "null", "array"]}  # a number names no file
-    return {"description": text, "type": "array", "items": entry}
-
-
 # Types: what YAML may say, which is what OmegaConf takes, read by an editor
 
 # Texts that any type takes: an interpolation, a value that is yet to come.
 TEXTS = r"\$\{|^\?\?\?$"
-# OmegaConf reads YAML 1.1, and turns text into numbers; an editor reads YAML 1.2: for it, these are texts.
-_INT = r"^\s*[-+]?(0b)?\d[\d_:]*\s*$"
-_FLOAT = r"^\s*[-+]?\.?(\d[\d_:]*\.?[\d_]*([eE][-+]?\d+)?|[iI][nN][fF]([iI][nN][iI][tT][yY])?|[nN][aA][nN])\s*$"
-_WORDS = "|".join("".join(f"[{one}{one.upper()}]" for one in word) for word in "y n yes no on off true false".split())
-_BOOL = rf"^\s*([-+]?0|\+?1)\s*$|^({_WORDS})$"
+# OmegaConf reads YAML 1.1, and turns text into numbers; an editor reads YAML 1.2: for it, 1_000 and yes are texts.
+_NUMBER = r"^\s*[-+]?\.?(\d|[iI]nf|[nN]a[nN])"
+_BOOL = r"^([yYnN]|[yY]es|YES|[nN]o|NO|[oO]n|ON|[oO]ff|OFF|[tT]rue|TRUE|[fF]alse|FALSE|0|1)$"
 
 
 def _simple(types: list[str], pattern: str, message: str) -> Schema:
@@ -135,22 +108,27 @@ def _simple(types: list[str], pattern: str, message: str) -> Schema:
 _SIMPLE: Mapping[Any, Schema] = {
     NoneType: {"type": "null"},
     bool: {"minimum": 0, "maximum": 1, **_simple(["boolean", "integer", "string"], _BOOL, "Not true or false.")},
-    int: _simple(["integer", "string"], _INT, "Not a whole number."),
-    float: _simple(["number", "string"], _FLOAT, "Not a number."),
+    int: _simple(["integer", "string"], _NUMBER, "Not a whole number."),
+    float: _simple(["number", "string"], _NUMBER, "Not a number."),
     str: {"type": ["string", "integer"], "errorMessage": "Not a text."},
     Path: {"type": ["string", "number"], "errorMessage": "Not a path."},
     list: _simple(["array", "string"], "", "Not a list, such as [0, 1]."),
     dict: _simple(["object", "string"], "", "Takes keys, and no value."),
 }
+# A defaults list: a number names no file.
+_DEFAULTS: Schema = {
+    "description": "What this file builds on; _self_ is the file itself. Later entries override earlier ones.",
+    "type": "array",
+    "items": {"type": ["object", "string"], "additionalProperties": {"type": ["string", "null", "array"]}},
+}
 
 
-def of_class(cls: type, value: Any = None, groups: Groups | None = None, above: tuple[type, ...] = ()) -> Schema:
+def of_class(cls: type, value: Any = None, groups: Groups | None = None) -> Schema:
     """A mapping with the keys of a dataclass, and no others.
 
     Args:
         value: an object of it, whose values are the defaults; None: those of the fields.
         groups: as of `Experiment`: where a class is chosen, the keys of each are taken.
-        above: the classes that this one is part of; what is one of them again is taken as anything.
     """
     texts, properties = comments(cls), {}
     for item in fields(cls):
@@ -160,9 +138,8 @@ def of_class(cls: type, value: Any = None, groups: Groups | None = None, above: 
         if _is_class(one):
             own = type(default) if isinstance(default, one) else one
             classes = [each for each in (groups or {}).get(item.name, {}).values() if issubclass(each, one)] or [own]
-            keys = [of_class(each, default, groups, (*above, cls)) for each in classes if each not in (*above, cls)]
             # below anyOf: beside `type`, an editor that completes the name of the class would write all its defaults
-            schema = _SIMPLE[dict] | {"anyOf": keys} if keys else {}
+            schema = _SIMPLE[dict] | {"anyOf": [of_class(each, default, groups) for each in classes]}
             schema = {"anyOf": [schema, _SIMPLE[NoneType]]} if NoneType in alternatives(kind) else schema
         else:
             text, schema = "\n\n".join(filter(None, [text, type_in_words(kind)])), of_type(kind)
@@ -193,10 +170,7 @@ def of_type(kind: Any) -> Schema:
 def _of_enum(kind: type[Enum]) -> Schema:
     names, texts = list(kind.__members__), comments(kind)
     described = {"enumDescriptions": [texts.get(one, "") for one in names]} if texts else {}
-    values = "".join(f"|^{re.escape(one.value)}$" for one in kind if isinstance(one.value, str))  # since OmegaConf 2.4
-    full = {"type": "string", "pattern": rf"^{kind.__name__}\.({'|'.join(names)})${values}|{TEXTS}"}
-    numbers = [one.value for one in kind if type(one.value) is int]  # taken by value, too
-    return {"anyOf": [{"enum": names, **described}, full, *([{"enum": numbers}] if numbers else [])]}
+    return {"anyOf": [{"enum": names, **described}, {"type": "string", "pattern": TEXTS}]}
 
 
 def type_in_words(kind: Any) -> str:
@@ -217,49 +191,19 @@ def _is_class(kind: Any) -> bool:
     return is_dataclass(kind) and isinstance(kind, type)
 
 
-# Comments in the source
+# Comments in the source: at the end of a field, but for those that tools read
+_COMMENT = re.compile(r"^    (\w+) *[:=].*?  # (?!noqa|type:|pyright:|mypy:|fmt:|pragma:)(.+)$", re.MULTILINE)
 
 
+@functools.cache
 def comments(cls: type) -> dict[str, str]:
-    """What the source says about each field of a dataclass, inherited ones too, or each member of an Enum.
-
-    That is the text below the field, else the comment at its end.
-    """
+    """What the source says about each field of a dataclass, inherited ones too, or each member of an Enum."""
     found: dict[str, str] = {}
     for one in reversed(cls.__mro__):
-        if is_dataclass(one) or issubclass(one, Enum):
-            classes, beside = _source(one.__module__)
-            node = classes.get(one.__qualname__.rpartition(".")[2])
-            for part, after in zip(node.body, [*node.body[1:], None], strict=True) if node else ():
-                target = part.targets[0] if isinstance(part, ast.Assign) else getattr(part, "target", None)
-                if isinstance(target, ast.Name) and (text := _below(after) or beside.get(part.end_lineno or 0)):
-                    found[target.id] = text
+        if one not in (object, Enum):
+            with suppress(OSError, TypeError):  # it has no source
+                found |= dict(_COMMENT.findall(inspect.getsource(one)))
     return found
-
-
-def _below(part: ast.stmt | None) -> str:
-    if isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant) and isinstance(part.value.value, str):
-        return inspect.cleandoc(part.value.value)
-    return ""
-
-
-def _source(module: str) -> tuple[dict[str, ast.ClassDef], dict[int, str]]:
-    """The classes of a module, as it was executed, by their names, and its comments by their lines."""
-    try:
-        loaded = sys.modules[module]
-        return _parsed(code.SOURCES[loaded].decode() if loaded in code.SOURCES else inspect.getsource(loaded))
-    except (KeyError, OSError, TypeError, SyntaxError, ValueError):  # it has no source
-        return {}, {}
-
-
-@functools.lru_cache(maxsize=64)
-def _parsed(text: str) -> tuple[dict[str, ast.ClassDef], dict[int, str]]:
-    classes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.ClassDef)]
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    written = {token.start[0]: token.string for token in tokens if token.type == tokenize.COMMENT}
-    for_tools = re.compile(r"\s*#?\s*\b(noqa|type:|pyright:|mypy:|pylint:|ruff:|fmt:|pragma:).*")
-    comments = {line: for_tools.sub("", comment).strip().lstrip("#").strip() for line, comment in written.items()}
-    return {node.name: node for node in reversed(classes)}, comments  # of two of a name, the one at the top
 
 
 # --help
@@ -312,10 +256,6 @@ def _flow(value: Any) -> str:
 def _table(rows: list[tuple[str, str]]) -> str:
     """Two columns, the second one wrapped."""
     left = min(max(len(name) for name, _ in rows), _MOST) + 2
-    right = max(shutil.get_terminal_size((120, 0)).columns - left, 40)
-    lines = []
-    for name, text in rows:
-        first, *others = textwrap.wrap(text, right) or [""]
-        lines += [f"{name:{left}}{first}"] if len(name) < left - 1 else [name, f"{'':{left}}{first}"]
-        lines += [f"{'':{left}}{other}" for other in others]
-    return "\n".join(lines)
+    wrapper = textwrap.TextWrapper(max(shutil.get_terminal_size((120, 0)).columns, left + 40), break_long_words=False)
+    wrapper.subsequent_indent = " " * left
+    return "\n".join(wrapper.fill(f"{name:{left - 2}}  {text}") for name, text in rows)
