@@ -405,7 +405,7 @@ def end_what_was_started() -> Iterator[None]:
 # What takes longest, and what waits longest, comes first: else one worker has it at the end, and the others are idle.
 FIRST = """
     torch slurm matrix versions studies_project docs update readme releases guides notebooks tracking
-    wandb_online launchers page
+    launchers page
 """.split()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -68,7 +69,7 @@ def log_rows(*rows: dict[str, Any], interrupted: bool = False) -> None:
         command("exp.fold=[0]", during=during).train()
 
 
-def test_each_metric_has_its_own_axis(opened: list[WandbRun], root: Any) -> None:
+def test_each_metric_has_its_own_axis(opened: list[WandbRun], root: Path) -> None:
     """The one it was first logged over; over the other one it has another name, and no point is lost."""
     log_rows(
         {"step": 1, "loss": 0.5, "rate": 0.1},
@@ -100,11 +101,18 @@ def test_each_metric_has_its_own_axis(opened: list[WandbRun], root: Any) -> None
     assert run.summary["score"] == run.summary["quality"] == 10.0 and run.exit_code == 0
 
 
-def test_a_fold_that_goes_on_keeps_its_axes(opened: list[WandbRun]) -> None:
-    """Offline, it is a new W&B run with all rows, also when what comes first now came second then."""
+def test_a_fold_that_goes_on_keeps_its_axes(opened: list[WandbRun], root: Path) -> None:
+    """It is a new W&B run with all rows, also when what comes first now came second then.
+
+    What the first process has left offline is set aside: at its half a row, `wandb sync` would end.
+    """
     log_rows({"step": 1, "loss": 0.5}, {"epoch": 1, "loss": 0.4}, interrupted=True)
+    left = root / "output/wandb" / f"offline-run-20260101_120000-{opened[0].arguments['id']}"
+    left.mkdir(parents=True)
     log_rows({"epoch": 2, "loss": 0.3}, {"step": 2, "loss": 0.2})
     first, run = opened
+    assert first.arguments["id"] != run.arguments["id"] and first.arguments["group"] == run.arguments["group"]
+    assert [path.name for path in left.parent.iterdir()] == [f"interrupted-{left.name}"]
     assert (first.exit_code, run.exit_code) == (1, 0)
     assert run.axes == {"loss": "step", "loss_epoch": "epoch"}
     assert run.rows == [
@@ -137,6 +145,25 @@ def test_a_run_that_wandb_has_ended(opened: list[WandbRun], capsys: pytest.Captu
     assert tracker.run is None and opened[0].rows == []
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("warning: W&B failed (this run has ended); the training goes on")
+
+
+def test_uploads_that_do_not_end(
+    opened: list[WandbRun], root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The server has gone away: one line says how to upload the rest, and the next folds are offline."""
+
+    def finish(self: WandbRun, exit_code: int) -> None:
+        raise TimeoutError("not all was uploaded")
+
+    monkeypatch.setattr(WandbRun, "finish", finish)
+    monkeypatch.setattr(WandbRun, "sync_dir", str(root / "output/wandb/run-1"), raising=False)
+    monkeypatch.setattr(Tracking, "is_online", True)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    command("exp.fold=[0,1]").train()
+    printed = capsys.readouterr()
+    assert [run.arguments["mode"] for run in opened] == ["online", "offline"]
+    assert f"upload it later with `uv run wandb sync --include-online {root}/output/wandb/run-1`" in printed.err
+    assert "2/5 folds" in printed.out
 
 
 @pytest.mark.parametrize(
