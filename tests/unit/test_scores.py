@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,8 @@ from helpers import exp
 
 import expkit
 from expkit import store, tables
-from expkit.board import Entry, entries, ordered
-from expkit.config import load_experiment, metric_name, sounds_like_error
-from expkit.fingerprint import metric_hash
-from expkit.progress import as_number
+from expkit.board import Entry
+from expkit.config import load_experiment
 from expkit.scores import checked, score
 
 TRAIN = """
@@ -117,16 +114,11 @@ def not_done() -> None:
 @pytest.mark.parametrize(
     ("returned", "complaint"),
     [
-        (float("nan"), "is nan, not a finite number"),
         (np.float64("nan"), "is nan, not a finite number"),
-        (math.inf, "is inf, not"),
         (-math.inf, "is -inf, not"),
         (None, "is None, not"),
-        ((0.5, 1), "is .0.5, 1., not"),
         ("0.5", "is 0.5, not a finite number"),
         (np.array([0.5, 0.6]), "is .0.5 0.6., not"),
-        (1j, "is 1j, not"),
-        (True, "is True, not"),
         (np.True_, "is True, not"),
     ],
 )
@@ -138,7 +130,6 @@ def test_a_metric_that_is_no_number(returned: Any, complaint: str) -> None:
 @pytest.mark.parametrize(
     ("returned", "complaint"),
     [
-        ("math.nan", "the metric accuracy is nan, not a finite number"),
         ("1 / 0", "the metric accuracy raises ZeroDivisionError: division by zero"),
         ("oof['nothing']", "the metric accuracy raises KeyError: 'nothing'"),
     ],
@@ -155,58 +146,6 @@ def test_a_metric_that_fails_costs_no_training(make: Make, root: Path, returned:
     assert (row.score, len(row.done), row.marks) == (0.75, 2, ())
 
 
-class Tensor:
-    """As PyTorch's, of one number."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-    def numel(self) -> int:
-        return 1
-
-    def item(self) -> Any:
-        return self.value
-
-
-@pytest.mark.parametrize(
-    ("value", "number"),
-    [
-        *((one, 0.5) for one in (np.float32(0.5), np.array(0.5), np.array([0.5]), Fraction(1, 2), Tensor(0.5))),
-        *((one, 3) for one in (np.int64(3), Tensor(3))),
-        (2**70, 2**70),
-    ],
-)
-def test_what_is_a_number(value: Any, number: float) -> None:
-    """And an int stays one, with all its digits."""
-    found = as_number(value)
-    assert (found, type(found)) == (number, type(number))
-
-
-def test_scores_are_sorted_by_the_direction_that_is_said(make: Make) -> None:
-    """3, 1 and 2 with an error: 1 first."""
-    for value in (3, 1, 2):
-        metric = f"def rmse(oof):\n    return {value}\n"
-        make_one = make(metric, options="metric=rmse, greater_is_better=False")
-        expkit.run(make_one)
-
-    assert [row.score for row in ordered(entries(expkit.read_board()))] == [1, 2, 3]
-    assert [row.score for row in ordered(entries(expkit.read_board()), "-score")] == [3, 2, 1]
-
-
-@pytest.mark.parametrize(
-    "name", ["rmse", "log_loss", "mae", "MSE", "valid_loss", "brier", "wer", "cross_entropy", "pinball_loss", "mape"]
-)
-def test_what_sounds_like_an_error(name: str) -> None:
-    assert sounds_like_error(name)
-
-
-def test_an_error_without_a_direction_is_refused(make: Make, root: Path) -> None:
-    text = "def rmse(oof):\n    return 1.0\n"
-    assert "is a lower rmse better? Say greater_is_better=False" in refused(make(text, options="metric=rmse"))
-    assert trained(root) == []
-    assert expkit.run(make(text, options="metric=rmse, greater_is_better=False")) == 1.0
-
-
 def test_names_of_metrics(make: Make) -> None:
     """A function, one under functools.partial, a callable object; a lambda has no name, and says so before training."""
     at = "def top(oof, k):\n    return float(k)\n"
@@ -219,16 +158,18 @@ def test_names_of_metrics(make: Make) -> None:
     assert "a metric must be a function" in refused(make("", options="metric='accuracy'"))
     assert "two metrics have the same name" in refused(make(options="metric=accuracy, other_metrics=[accuracy]"))
     assert "must be True or False" in refused(make(options="metric=accuracy, greater_is_better=1"))
-    with pytest.raises(expkit.Error):
-        metric_name(lambda oof: 1)
+    error = make("def rmse(oof):\n    return 1.0\n", options="metric=rmse")
+    assert "is a lower rmse better? Say greater_is_better=False" in refused(error)
 
 
-def test_another_metric_needs_no_training(make: Make, root: Path) -> None:
+def test_another_metric_needs_no_training(make: Make, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A changed one and an added one are computed from the predictions; the one that decides may change, too."""
     name = make()
     assert expkit.run(name) == 0.75
     changed = 'def accuracy(oof):\n    return 1 - (oof["target"] == oof["prediction"]).mean()\n'
+    assert "scores computed again" not in capsys.readouterr().out
     assert expkit.run(make(changed, name=name)) == 0.25
+    assert "scores computed again: the metric accuracy has changed" in capsys.readouterr().out
     hits = "def hits(oof):\n    return (oof['target'] == oof['prediction']).sum()\n"
     assert expkit.run(make(changed + hits, options="metric=accuracy, other_metrics=[hits]", name=name)) == 0.25
     [row] = expkit.read_board()
@@ -238,28 +179,6 @@ def test_another_metric_needs_no_training(make: Make, root: Path) -> None:
     assert (row.metric, row.score, row.other_scores) == ("hits", 3.0, {"accuracy": 0.25})
     assert expkit.run(make(changed, name=name)) == 0.25
     assert trained(root) == ["fold0", "fold1"]
-    at = "def top(oof, k):\n    return float(k)\n"
-    assert expkit.run(make(at, options="metric=functools.partial(top, k=3)", name=name)) == 3.0
-    assert expkit.run(make(at, options="metric=functools.partial(top, k=4)", name=name)) == 4.0
-    assert trained(root) == ["fold0", "fold1"]
-
-
-def test_a_metric_of_a_module_that_is_loaded_again(make: Make) -> None:
-    """Who still holds the function of before, as a notebook does, scores by that."""
-    name = make()
-    before = load_experiment(name).experiment.metric
-    make("def accuracy(oof):\n    return 0.5\n", name=name)
-    after = load_experiment(name).experiment.metric
-    assert metric_hash(before) != metric_hash(after)
-
-
-def test_scores_of_the_metric_before_are_not_those_of_one_that_fails(make: Make) -> None:
-    """It is edited, and has no score: what the folds had then stays, and is marked as not of all rows."""
-    name = make()
-    assert expkit.run(name) == 0.75
-    assert "is nan" in refused(make("def accuracy(oof):\n    return math.nan\n", name=name))
-    [row] = expkit.read_board()
-    assert (row.metric_hash, row.marks) == (None, ("mean of folds",))
 
 
 AUC = """
@@ -290,159 +209,6 @@ def test_a_score_over_the_folds(make: Make, root: Path, capsys: pytest.CaptureFi
     assert 'must be "rows" or "folds", not \'mean\'' in refused(make(AUC, LEVELS, 'metric=auc, score_over="mean"'))
 
 
-USES = """
-import numpy as np
-import one.table
-import other.table
-import rules
-import whole
-from rules import half
-
-LIMIT = 9.0
-TABLE = {"a": 1.0}
-TABLE["b"] = 2.0
-
-
-class Scaler:
-    step = 1.0
-
-    def __init__(self, factor):
-        self.factor, self.weights = factor, np.array([1.0, 2.0])
-
-    def __call__(self, oof):
-        return self.factor * self.step + self.weights[0]
-
-
-def scaled(factor):
-    def metric(oof, offset=0.5):
-        return factor + offset
-
-    return metric
-
-
-def top(oof, k):
-    return float(k)
-
-
-def weighted(factor):
-    def decorate(metric):
-        @functools.wraps(metric)
-        def wrapper(oof):
-            return factor * metric(oof)
-
-        return wrapper
-
-    return decorate
-
-
-@weighted(2)
-def noted(oof):
-    return 1.25
-
-
-def helped(oof):
-    from rules import deep
-
-    return min(half(2.0) + rules.THIRD + TABLE["b"] + deep.K, LIMIT) + helped.extra
-
-
-helped.extra = 0.25
-
-
-def late(oof):
-    import only_here
-
-    alone = whole
-    tables = one.table.value() + other.table.value() + alone.WHOLE
-    return only_here.ONLY + random.normal() * 0 + rules.SHARED.limit + tables
-
-
-random = np.random.default_rng(0)
-"""
-RULES = """
-import threading
-
-import deep
-
-THIRD = 1 / 3
-
-
-def half(x):
-    return x / base()
-
-
-def base():
-    return 2.0
-
-
-class Holder:
-    lock = threading.Lock()
-
-    def __init__(self, limit):
-        self.limit, self.own = limit, threading.Lock()
-
-
-SHARED = Holder(6.0)
-"""
-DEEP = "K = 1.0\n"
-
-
-@pytest.mark.parametrize(
-    ("metric", "file", "old", "new"),
-    [
-        ("scaled(1)", "train.py", "metric=scaled(1)", "metric=scaled(7)"),
-        ("scaled(1)", "train.py", "offset=0.5", "offset=0.6"),
-        ("functools.partial(top, k=3)", "train.py", "k=3", "k=4"),
-        ("Scaler(2.0)", "train.py", "Scaler(2.0)", "Scaler(3.0)"),
-        ("Scaler(2.0)", "train.py", "step = 1.0", "step = 2.0"),
-        ("Scaler(2.0)", "train.py", "[1.0, 2.0]", "[3.0, 2.0]"),
-        ("Scaler(2.0).__call__", "train.py", "Scaler(2.0)", "Scaler(3.0)"),
-        ("noted", "train.py", "weighted(2)", "weighted(3)"),
-        ("noted", "train.py", "1.25", "1.75"),
-        ("helped", "train.py", "LIMIT = 9.0", "LIMIT = 2.0"),
-        ("helped", "train.py", '"b"] = 2.0', '"b"] = 3.0'),
-        ("helped", "train.py", "extra = 0.25", "extra = 0.5"),
-        ("helped", "rules.py", "1 / 3", "1 / 4"),
-        ("helped", "rules.py", "return 2.0", "return 4.0"),
-        ("helped", "deep.py", "1.0", "2.0"),
-        ("late", "only_here.py", "1.0", "2.0"),
-        ("late", "rules.py", "6.0", "7.0"),
-        ("late", "one/constants.py", "1.0", "2.0"),
-        ("late", "other/constants.py", "1.0", "2.0"),
-        ("late", "whole.py", "1.0", "2.0"),
-    ],
-)
-def test_what_a_metric_uses_needs_no_training(
-    make: Make, root: Path, capsys: pytest.CaptureFixture[str], metric: str, file: str, old: str, new: str
-) -> None:
-    """What it holds, calls and reads, anywhere in the project: the same command scores again, and says so."""
-    name = make(USES, options=f"metric={metric}, greater_is_better=True")
-    folder = expkit.code_root() / "experiments" / name
-    (folder / "rules.py").write_text(RULES)
-    (folder / "deep.py").write_text(DEEP)
-    (folder / "only_here.py").write_text("ONLY = 1.0\n")
-    (folder / "whole.py").write_text("WHOLE = 1.0\n")
-    for package in ("one", "other"):
-        (folder / package).mkdir()
-        (folder / package / "table.py").write_text("from .constants import SIZE\n\n\ndef value():\n    return SIZE\n")
-        (folder / package / "constants.py").write_text("SIZE = 1.0\n")
-    before = expkit.run(name)
-    known = load_experiment(name).experiment.made_by
-    assert load_experiment(name, again=True).experiment.made_by == known, "also before it has been called"
-    assert "scores computed again" not in capsys.readouterr().out
-    text = (folder / file).read_text()
-    assert text.count(old) == 1
-    (folder / file).write_text(text.replace(old, new))
-    load_experiment(name, again=True)
-    assert expkit.run(name) != before
-    printed = capsys.readouterr()
-    assert "scores computed again: the metric" in printed.out and "has changed" in printed.out
-    assert (printed.err, trained(root)) == ("", ["fold0", "fold1"])
-    assert [row.marks for row in expkit.read_board()] == [()]
-    expkit.run(name)
-    assert "scores computed again" not in capsys.readouterr().out
-
-
 def test_a_metric_that_is_edited_while_a_fold_is_trained(
     make: Make, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -456,21 +222,6 @@ def test_a_metric_that_is_edited_while_a_fold_is_trained(
     assert "scores computed again: the metric accuracy has changed" in capsys.readouterr().out
     [row] = expkit.read_board()
     assert row.score == 100.75
-
-
-def test_a_helper_that_the_training_uses_too(make: Make, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """In another file: then the code has changed, and the scores are computed again as well."""
-    name = make("import rules\n\n\ndef doubled(oof):\n    return rules.half(4.0)\n", options="metric=doubled")
-    folder = expkit.code_root() / "experiments" / name
-    (folder / "rules.py").write_text("import model\n\n\ndef half(x):\n    return x / 2\n")
-    (folder / "model.py").write_text("def fit(x):\n    import rules\n\n    return rules.half(x)\n")
-    assert expkit.run(name) == 2.0
-    (folder / "rules.py").write_text("import model\n\n\ndef half(x):\n    return x / 4\n")
-    load_experiment(name, again=True)
-    assert expkit.run(name) == 1.0
-    printed = capsys.readouterr()
-    assert "scores computed again" in printed.out
-    assert f"the code has changed since fold 0 (experiments/{name}/rules.py)" in printed.err
 
 
 ODD = """
@@ -513,6 +264,94 @@ def test_a_metric_is_the_same_in_each_process(make: Make) -> None:
     assert found != {f"{load_experiment(changed).experiment.made_by}\n"}
 
 
+# What a metric uses
+
+RULES = """
+THIRD = 1 / 3
+
+
+def half(x):
+    return x / base()
+
+
+def base():
+    return 2.0
+"""
+USES = """
+import numpy as np
+import rules
+
+LIMIT = 9.0
+
+
+class Scaler:
+    step = 1.0
+
+    def __init__(self, factor):
+        self.factor, self.weights = factor, np.array([1.0, 2.0])
+
+    def __call__(self, oof):
+        return self.factor * self.step + self.weights[0]
+
+
+def weighted(factor):
+    def decorate(metric):
+        @functools.wraps(metric)
+        def wrapper(oof):
+            return factor * metric(oof)
+
+        return wrapper
+
+    return decorate
+
+
+@weighted(2)
+def noted(oof):
+    return 1.25
+
+
+def top(oof, k, offset=0.5):
+    return k + offset
+
+
+def helped(oof):
+    from rules import THIRD
+
+    import only_here
+
+    return min(rules.half(2.0) + THIRD + only_here.ONLY, LIMIT)
+"""
+
+
+@pytest.mark.parametrize(
+    ("metric", "file", "old", "new"),
+    [
+        ("functools.partial(top, k=3)", "train.py", "k=3", "k=4"),
+        ("functools.partial(top, k=3)", "train.py", "offset=0.5", "offset=0.6"),
+        ("Scaler(2.0)", "train.py", "Scaler(2.0)", "Scaler(3.0)"),
+        ("Scaler(2.0)", "train.py", "step = 1.0", "step = 2.0"),
+        ("Scaler(2.0)", "train.py", "[1.0, 2.0]", "[3.0, 2.0]"),
+        ("noted", "train.py", "weighted(2)", "weighted(3)"),
+        ("noted", "train.py", "1.25", "1.75"),
+        ("helped", "train.py", "LIMIT = 9.0", "LIMIT = 2.0"),
+        ("helped", "rules.py", "1 / 3", "1 / 4"),
+        ("helped", "rules.py", "return 2.0", "return 4.0"),
+        ("helped", "only_here.py", "1.0", "2.0"),
+    ],
+)
+def test_what_a_metric_uses(make: Make, metric: str, file: str, old: str, new: str) -> None:
+    """What it holds, calls and reads, anywhere in the project: edited, it is another metric."""
+    name = make(USES, options=f"metric={metric}, greater_is_better=True")
+    folder = expkit.code_root() / "experiments" / name
+    (folder / "rules.py").write_text(RULES)
+    (folder / "only_here.py").write_text("ONLY = 1.0\n")
+    before = load_experiment(name, again=True).experiment.made_by
+    text = (folder / file).read_text()
+    assert text.count(old) == 1
+    (folder / file).write_text(text.replace(old, new))
+    assert before != load_experiment(name, again=True).experiment.made_by
+
+
 # Predictions
 
 
@@ -520,42 +359,21 @@ def test_a_metric_is_the_same_in_each_process(make: Make) -> None:
     ("columns", "complaint"),
     [
         ({"prediction": [0.5, math.nan]}, "1 of 2 rows of prediction are nan or inf"),
-        ({"prediction": [math.inf, math.nan]}, "2 of 2 rows of prediction"),
         ({"p": np.array([[0, 1], [np.nan, np.nan]])}, "1 of 2 rows of p are nan"),
         ({"target": [0, None]}, "column target: holds NoneType, int: one type"),
-        ({"id": ["a", None]}, "column id: holds NoneType, str"),
         ({"id": [0, 0]}, "1 ids are there more than once, such as 0"),
         ({"prediction": np.zeros((2, 1))}, "has the shape (2, 1): one value per row"),
-        ({"prediction": np.zeros((2, 2, 2))}, "has the shape (2, 2, 2)"),
         ({"prediction": 0.5}, "has the shape ()"),
         ({"prediction": [0]}, "differ in length: id 2, prediction 1"),
         ({"prediction": [[1, 2], [3]]}, "column prediction: this is not an array"),
         ({"id": [], "prediction": []}, "there is no row"),
         ({"prediction": [0, 10**30]}, "an integer is too large"),
-        ({"id": ["a", 1]}, "column id: holds int, str: one type per column"),
-        ({"id": [-1, 2**63]}, "an integer is too large"),
-        ({"target": [True, 2]}, "column target: holds bool, int"),
         ({"target": [1j, 1j]}, "holds complex128"),
     ],
 )
 def test_predictions_that_cannot_be_scored(columns: dict[str, Any], complaint: str) -> None:
     with pytest.raises(expkit.Error, match=re.escape(complaint)):
         checked({"id": [0, 1]} | columns, "fold 0, oof.npz")
-
-
-@pytest.mark.parametrize(
-    ("columns", "complaint"),
-    [
-        ("{'id': [0, 1], 'target': [0, 1], 'prediction': [0.5, math.nan]}", "1 of 2 rows of prediction are nan or inf"),
-        ("{'target': [0, 1], 'prediction': [0, 1]}", "there is no column id"),
-        ("{}", "there is no column"),
-    ],
-)
-def test_a_fold_of_such_predictions_is_not_done(make: Make, root: Path, columns: str, complaint: str) -> None:
-    name = make(body=f"fold.save_oof({columns})\nfold.finish()")
-    assert complaint in refused(name)
-    not_done()
-    assert expkit.run(make(name=name)) == 0.75
 
 
 def test_a_row_that_two_folds_leave_out(make: Make, root: Path) -> None:
@@ -578,39 +396,18 @@ def test_two_folds_at_once_with_the_same_rows(make: Make, monkeypatch: pytest.Mo
     assert "mean of folds" in row.marks
 
 
-def test_a_training_without_predictions(make: Make) -> None:
-    assert "fold.finish() before fold.save_oof(...)" in refused(make(body="fold.finish()"))
-    assert "train.py ends without fold.finish()" in refused(make(body="pass"))
-    not_done()
-
-
-def test_rows_that_no_fold_predicts_are_counted(make: Make) -> None:
-    """A time split leaves rows out: the board says how many the score covers."""
-    body = "ids = range(5 * n, 5 * n + n + 1)\n" + GOOD.replace("[10 * n, 10 * n + 1]", "list(ids)").replace(
-        "[0, 1]", "[0] * len(ids)"
-    ).replace("[0, n % 2]", "[0] * len(ids)")
-    expkit.run(make(body=body))
-    [row] = expkit.read_board()
-    assert (row.score, row.rows, row.marks) == (1.0, 3, ())
-
-
-KEPT = [
-    ["0535353240", "535353240"],
-    ["1_23", "12_3"],
-    ["01", "1"],
-    ["3e7", "30000000"],
-    ["123456789012345678", "123456789012345679"],
-    [123456789012345678, 123456789012345679],
-    ["nan", "None"],
-    ["", " "],
-    ["a\rb", "a\nb"],
-    ["ü", "日本"],
-    [2**63 + 1, 2**63 + 2],
-    [0.1, 0.30000000000000004],
-]
-
-
-@pytest.mark.parametrize("ids", KEPT, ids=str)
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["0535353240", "535353240"],
+        ["3e7", "30000000"],
+        ["nan", "None"],
+        ["a\rb", "a\nb"],
+        [2**63 + 1, 2**63 + 2],
+        [0.1, 0.30000000000000004],
+    ],
+    ids=str,
+)
 def test_types_are_kept(tmp_path: Path, ids: list[Any]) -> None:
     """An id, a label, a class: what is saved is what is read, to the last zero."""
     table, _ = checked({"id": ids, "target": ["01", "1"], "prediction": ["1", "1"]}, "fold 0")
@@ -620,21 +417,11 @@ def test_types_are_kept(tmp_path: Path, ids: list[Any]) -> None:
     assert oof["target"].tolist() == ["01", "1"]
 
 
-def test_the_metric_gets_arrays(make: Make) -> None:
-    metric = """
-def accuracy(oof):
-    assert all(isinstance(column, np.ndarray) for column in oof.values())
-    assert oof["probability"].shape == (len(oof["id"]), 2) and oof["id"].dtype.kind == "U"
-    assert oof["day"].dtype == "datetime64[D]" and oof["small"].dtype == np.float32
-    return 1
-"""
-    body = """
-fold.save_oof({"id": [f"a{n}", f"b{n}"], "probability": np.ones((2, 2)), "small": np.zeros(2, np.float32),
-               "day": np.array(["2026-01-01", "2026-01-02"], "M8[D]"), "yes": np.array([True, False])})
-fold.finish()
-"""
-    assert expkit.run(make(metric, body)) == 1.0
-    assert "rows of day have no date" in refused(make(metric, body.replace("2026-01-01", "NaT")))
+def test_a_training_without_predictions(make: Make) -> None:
+    assert "fold.finish() before fold.save_oof(...)" in refused(make(body="fold.finish()"))
+    assert "there is no column id" in refused(make(body="fold.save_oof({'target': [0, 1], 'prediction': [0, 1]})"))
+    assert "train.py ends without fold.finish()" in refused(make(body="pass"))
+    not_done()
 
 
 def test_equal_predictions_make_equal_bytes(make: Make, root: Path) -> None:
@@ -654,7 +441,7 @@ def test_more_values_of_a_fold(make: Make, root: Path) -> None:
     values = json.loads((next((root / "output").glob("*/light/fold0")) / store.RESULT).read_text())["values"]
     assert values == {"best_epoch": 5, "rate": 0.5, "whole": 2.0, "text": "a", "more": [1, None]}
     assert [type(values[name]) for name in ("best_epoch", "rate", "whole")] == [int, float, float]
-    for bad in ("math.nan", "np.float64('inf')", "np.zeros(3)", "{1, 2}", "object()"):
+    for bad in ("np.float64('inf')", "np.zeros(3)", "{1, 2}"):
         name = make(body=GOOD.replace("fold.finish()", f"fold.finish(loss={bad})"))
         assert "fold.finish(loss=" in refused(name)
 
@@ -674,8 +461,8 @@ def test_any_file_of_a_fold_belongs_to_it(make: Make, root: Path) -> None:
         file.write_text("ab")
 
 
-def test_history(make: Make, root: Path) -> None:
-    """A late column, a blank, tensors, no text: one row a call, each as long as the header."""
+def test_history(make: Make, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A late column, a blank, tensors: one row a call, each as long as the header. No number: left out, and said."""
     body = (
         """
 class Tensor:
@@ -685,12 +472,16 @@ class Tensor:
         return 0.25
 fold.log({"epoch": 1, "loss": np.float32(0.5), "note": "text"})
 fold.log({"epoch": np.int64(2), "loss": None, "late": Tensor()})
-fold.log({"epoch": 3, "note, 2": 3})
-fold.log({"epoch": 4, "loss": math.nan, "later": True})
+fold.log({"epoch": 3, "note, 2": 3, "note": "text"})
+fold.log({"epoch": 4, "loss": math.nan, "later": True, "each": np.ones(2)})
 """
         + GOOD
     )
-    expkit.run(make(body=body))
+    expkit.run(make(body=body), overrides=["exp.fold=[0]"])
+    lost = ("note is text", "later is True", "each is [1. 1.]")
+    lines = [f"{each}, which is not one number: it is left out" for each in lost]
+    said = [f"warning: fold 0: fold.log(...): {each}\n" for each in (lines[0], "loss is nan", *lines[1:])]
+    assert capsys.readouterr().err.endswith("".join(said))
     file = next((root / "output").glob("*/light/fold0")) / "history.csv"
     with open(file, newline="") as stream:
         header, *rows = csv.reader(stream)
@@ -700,23 +491,6 @@ fold.log({"epoch": 4, "loss": math.nan, "later": True})
     assert history["epoch"] == [1, 2, 3, 4]
     assert history["loss"][:3] == [0.5, None, None] and history["loss"][3] != history["loss"][3]
     assert history["late"] == [None, 0.25, None, None]
-
-
-def test_what_is_no_number_is_said_once(make: Make, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Text, an array, a nested dict, a truth value: left out, and the training goes on."""
-    body = """
-for epoch in (1, 2):
-    row = {"epoch": epoch, "loss": 1, "no": None}
-    fold.log(row | {"note": "late", "each": np.ones(2), "by": {"a": 1}, "is_best": True})
-"""
-    expkit.run(make(body=body + GOOD))
-    lost = ", which is not one number: it is left out"
-    said = [line for line in capsys.readouterr().err.splitlines() if "fold.log" in line and "fold 0" in line]
-    assert said == [
-        f"warning: fold 0: fold.log(...): {what}{lost}"
-        for what in ("note is late", "each is [1. 1.]", "by is {'a': 1}", "is_best is True")
-    ]
-    assert next((root / "output").glob("*/light/fold0/history.csv")).read_text() == "epoch,loss\n1,1\n2,1\n"
 
 
 # Submissions
@@ -738,14 +512,9 @@ def submitted(make: Make, columns: str) -> str:
     [
         ("{'id': ['01', '02'], 'y': [1, 2]}", "1 rows of"),
         ("{'id': ['01', '02', '03', '04'], 'y': [1, 2, 3, 4]}", "1 rows are not in"),
-        ("{'id': ['01', '02', '02'], 'y': [1, 2, 3]}", "1 ids are there more than once, such as 02"),
-        ("{'id': [1, 2, 3], 'y': [1, 2, 3]}", "3 rows of"),
         ("{'id': [1, 2, 3], 'y': [1, 2, 3]}", '01 (read ids as text, with their zeros: dtype={"id": str})'),
-        ("{'id': ['01', '02', '03'], 'x': [1, 2, 3]}", "the columns are id, x, but"),
         ("{'y': [1, 2, 3], 'id': ['01', '02', '03']}", "the columns are y, id, but"),
-        ("{'id': ['01', '02', '03'], 'y': [1, 2, 3], 'z': [1, 2, 3]}", "the columns are id, y, z, but"),
         ("{'id': ['01', '02', '03'], 'y': [1, math.nan, math.inf]}", "2 of 3 rows of y are nan or inf"),
-        ("{'id': ['01', '02', '03'], 'y': [1, 2]}", "the columns differ in length"),
     ],
 )
 def test_a_submission_that_does_not_fit_is_not_written(make: Make, root: Path, columns: str, complaint: str) -> None:
@@ -753,17 +522,6 @@ def test_a_submission_that_does_not_fit_is_not_written(make: Make, root: Path, c
     (root / "input/data/sample_submission.csv").write_text("id,y\n01,0\n02,0\n03,0\n")
     assert complaint in refused(submitted(make, columns), "exp.mode=sub")
     assert not list(root.rglob("submission.csv"))
-    expkit.run(submitted(make, "{'id': ['01', '02', '03'], 'y': [0.1, 1e-9, 3.0]}"), overrides=["exp.mode=sub"])
-    [file] = root.rglob("submission.csv")
-    assert file.read_text() == "id,y\n01,0.1\n02,1e-09\n03,3.0\n"
-
-
-def test_a_submission_has_the_order_of_the_sample(make: Make, root: Path) -> None:
-    (root / "input/sample_submission.csv").write_text("id,y_0,y_1\n01,0,0\n02,0,0\n03,0,0\n")
-    columns = "{'id': ['03', '01', '02'], 'y': np.array([[3, 30], [1, 10], [2, 20]])}"
-    expkit.run(submitted(make, columns), overrides=["exp.mode=sub"])
-    [file] = root.rglob("submission.csv")
-    assert file.read_text() == "id,y_0,y_1\n01,1,10\n02,2,20\n03,3,30\n"
 
 
 def test_a_submission_without_a_sample(make: Make, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -775,28 +533,6 @@ def test_a_submission_without_a_sample(make: Make, root: Path, capsys: pytest.Ca
     assert "trained on all rows, without fold.save_submission(...)" in capsys.readouterr().out
 
 
-def test_two_samples_are_one_too_many(make: Make, root: Path) -> None:
-    for folder in ("a", "b"):
-        (root / "input" / folder).mkdir()
-        (root / f"input/{folder}/sample_submission.csv").write_text("id,y\n1,0\n")
-    name = submitted(make, "{'id': [1], 'y': [1]}")
-    assert "there are 2 files sample_submission.csv" in refused(name, "exp.mode=sub")
-    (root / "input/a/sample_submission.csv").unlink()
-    (root / "input/b/sample_submission.csv").write_bytes(b"\xff\xfe")
-    assert "cannot be read" in refused(name, "exp.mode=sub")
-
-
-def test_the_sample_lies_beside_the_files_that_are_named(make: Make, root: Path) -> None:
-    for name in ("train.csv", "sample_submission.csv"):
-        (root / "input" / name).write_text("id,y\n1,0\n2,0\n")
-    body = SUBMIT.format(columns="{'id': [1], 'y': [1]}")
-    for named in ("['train.csv']", "['.']", "[str(expkit.input_dir() / 'train.csv')]"):
-        name = make(body=body, options=f"metric=accuracy, inputs={named}")
-        assert "1 rows of" in refused(name, "exp.mode=sub"), named
-    with pytest.raises(expkit.Error, match=r"inputs in expkit.Experiment is a list: inputs=\['train.csv'\]"):
-        expkit.run(make(options="metric=accuracy, inputs='train.csv'"))
-
-
 def test_a_sample_counts_for_an_experiment_that_names_no_data(make: Make, root: Path) -> None:
     """When it has most of its rows; the sample of another competition does not."""
     for folder, header in (("houses", "house,price"), ("mine", "id,y")):
@@ -804,11 +540,8 @@ def test_a_sample_counts_for_an_experiment_that_names_no_data(make: Make, root: 
         rows = "".join(f"{folder}{number},0\n" for number in (1, 2, 3))
         (root / f"input/{folder}/sample_submission.csv").write_text(f"{header}\n{rows}")
     options = "metric=accuracy, inputs=[]"
-    for columns, line in (
-        ("{'id': ['mine1', 'mine3'], 'y': [1, 2]}", "1 rows of"),
-        ("{'id': ['mine2', 'mine1', 'mine3'], 'z': [1, 2, 3]}", "the columns are id, z, but "),
-    ):
-        assert line in refused(make(body=SUBMIT.format(columns=columns), options=options), "exp.mode=sub")
+    fewer = SUBMIT.format(columns="{'id': ['mine1', 'mine3'], 'y': [1, 2]}")
+    assert "1 rows of" in refused(make(body=fewer, options=options), "exp.mode=sub")
     own = make(body=SUBMIT.format(columns="{'id': ['mine2', 'mine1', 'mine3'], 'y': [1, 2, 3]}"), options=options)
     expkit.run(own, overrides=["exp.mode=sub"])
     assert next(root.rglob(f"{own}/*/full/submission.csv")).read_text() == "id,y\nmine1,2\nmine2,1\nmine3,3\n"
@@ -852,23 +585,6 @@ def test_data_that_differ_between_folds_are_marked(make: Make, root: Path) -> No
     expkit.run(named, overrides=["exp.fold=[1]"])
     assert [row.marks for row in expkit.read_board() if row.experiment == named] == [()]
     assert "there is no" in refused(make(options="metric=accuracy, inputs=['nothing.csv']"))
-
-
-def test_code_that_differs_between_folds_is_marked(make: Make) -> None:
-    name = make()
-    expkit.run(name, overrides=["exp.fold=[0]"])
-    make(body=GOOD.replace("n % 2", "1"), name=name)
-    expkit.run(name, overrides=["exp.fold=[1]"])
-    [row] = expkit.read_board()
-    assert row.marks == ("mixed code",)
-
-
-def test_a_run_whose_scores_are_not_yet_computed_is_marked(make: Make, root: Path) -> None:
-    """The mean of the folds is not the score over all rows."""
-    expkit.run(make())
-    next((root / "output").glob("*/light/cv.json")).unlink()
-    [row] = expkit.read_board()
-    assert "mean of folds" in row.marks
 
 
 def test_a_fold_that_was_trained_again_after_the_scores_were_computed(make: Make, root: Path) -> None:
