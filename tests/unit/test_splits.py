@@ -13,12 +13,11 @@ import numpy as np
 import pytest
 from commands import command
 from experiments import own_experiment
-from helpers import counting, exp, results
-from light import LIGHT
+from helpers import exp, results
 
 import expkit
 from expkit import fingerprint, store, tables
-from expkit.board import entries, flag_incomparable, grouped_by_seed, ranked
+from expkit.board import entries, grouped_by_seed
 from expkit.config import load_experiment
 from expkit.data import read_manifest
 
@@ -88,6 +87,8 @@ def test_a_group_is_whole_in_one_fold(method: str, n_folds: int) -> None:
 def test_a_single_split_leaves_out_a_share(method: str) -> None:
     [(fit, valid)] = folds(config(method, 1, holdout=0.25))
     assert len(fit) + len(valid) == N and 0.2 * N <= len(valid) <= 0.3 * N
+    fit, valid = expkit.split(config(method), None, id=ID)
+    assert np.array_equal(fit, ID) and len(valid) == 0, "exp.mode=sub trains on all"
 
 
 def test_time() -> None:
@@ -121,11 +122,6 @@ def test_times_of_every_kind(time: Sequence[Any]) -> None:
     assert all(np.array_equal(a[1], b[1]) and np.array_equal(a[0], b[0]) for a, b in zip(expected, found, strict=True))
 
 
-def test_for_no_fold_all_rows_and_none() -> None:
-    fit, valid = expkit.split(config("group"), None, id=ID)
-    assert np.array_equal(fit, ID) and len(valid) == 0
-
-
 def test_the_folds_are_those_of_scikit_learn() -> None:
     """The folds of the scores in the READMEs."""
     from sklearn.model_selection import StratifiedKFold, train_test_split
@@ -149,19 +145,12 @@ def column(n_folds: int = 3, **split: Any) -> expkit.ExpConfig:
 
 def test_a_column_of_a_file(root: Path) -> None:
     """By id, in whatever order; a row with -1 is always trained on; more rows than there are may have a fold."""
-    fold_file(root, "\ufeffimage,part,id\nx,0,7\ny,1,8\nz,2,10\n\nv,-1,9\nw,1,99\n")
-    assert [valid.tolist() for _, valid in folds(column(column="part"), id=[10, 9, 8, 7])] == [[3], [2], [0]]
-    assert [fit.tolist() for fit, _ in folds(column(column="part"), id=[10, 9, 8, 7])] == [
-        [0, 1, 2],
-        [0, 1, 3],
-        [1, 2, 3],
-    ]
-    assert folds(column(column="part", id="image"), id=["x", "y", "z"])[1][1].tolist() == [1]
-
-
-def test_text_ids_stay_text(root: Path) -> None:
-    fold_file(root, "id,fold\n007,0\n7,1\n")
-    assert [valid.tolist() for _, valid in folds(column(2), id=["7", "007"])] == [[1], [0]]
+    fold_file(root, "\ufeffimage,part,id\nx,0,7\ny,1,8\nz,2,10\n\nv,-1,9\n007,1,99\n")
+    parts = folds(column(column="part"), id=[10, 9, 8, 7])
+    assert [valid.tolist() for _, valid in parts] == [[3], [2], [0]]
+    assert [fit.tolist() for fit, _ in parts] == [[0, 1, 2], [0, 1, 3], [1, 2, 3]]
+    named = column(column="part", id="image")
+    assert [valid.tolist() for _, valid in folds(named, id=["x", "007", "z"])] == [[0], [1], [2]], "ids are text"
 
 
 @pytest.mark.parametrize(
@@ -169,15 +158,9 @@ def test_text_ids_stay_text(root: Path) -> None:
     [
         ("id,fold\n1,0\n2,1\n9,2\n", "1 of 3 ids have no fold, such as ['3']"),
         ("id,fold\n1,0\n2,1\n3,2\n2,1\n", "1 ids are there twice"),
-        (
-            "id,fold\n1,0\n2,1\n3,1\n",
-            "each of 0 to 2 must be there, and -1 for rows that are always trained on; not 2",
-        ),
-        ("id,fold\n1,0\n2,1\n3,2\n4,3\n", "for rows that are always trained on; not 3"),
+        ("id,fold\n1,0\n2,1\n3,1\n", "0 to 2 must be there, and -1 for rows that are always trained on; not 2"),
         ("id,fold\n1,0\n2,1\n3,2\n4,-2\n", "not -2"),
         ("id,part\n1,0\n", "there is no column fold; there are id, part"),
-        ("", "folds.csv is empty"),
-        ("id,fold\n1,0\n2\n", "a line has fewer columns than the first"),
         ("id,fold\n1,a\n", "not 0, 1, 2"),
         ("id,fold\n01,0\n2,1\n3,2\n", "1 of 3 ids have no fold, such as ['1']"),
         (None, "cannot be read"),
@@ -217,31 +200,22 @@ def test_the_file_is_part_of_the_data(root: Path, capsys: pytest.CaptureFixture[
     ("exp", "columns", "mentions"),
     [
         (config("stratified"), {}, "exp.split.method=stratified needs expkit.split(..., y=...)"),
-        (config("group"), {"y": Y}, "exp.split.method=group needs expkit.split(..., groups=...)"),
         (config("stratified_group"), {"groups": GROUPS}, "needs expkit.split(..., y=...)"),
         (config("time"), {}, "exp.split.method=time needs expkit.split(..., time=...)"),
         (config("stratified"), {"y": np.where(ID < 4, 9, Y)}, "class 9 has 4 rows, and each of 5 parts needs one"),
         (config("stratified", 1), {"y": np.where(ID < 1, 9, Y)}, "class 9 has 1 rows, and each of 2 parts needs one"),
-        (
-            config("stratified"),
-            {"y": ID + 0.5},
-            "class 0.5 has 1 rows, and each of 5 parts needs one",
-        ),
         (config("stratified"), {"y": np.where(ID < 3, np.nan, Y)}, "3 of 120 rows of y are nan or inf"),
         (
             config("group"),
             {"groups": ID % 4},
             "exp.split.method=group, 120 rows: Cannot have number of splits n_splits=5 greater",
         ),
-        (config("group", 1), {"groups": ID * 0}, "exp.split.method=group, 120 rows: With n_samples=1"),
         (config("group"), {"groups": [None, *GROUPS[1:]]}, "column groups: holds NoneType, str"),
         (config("time"), {"time": np.where(ID < 1, np.nan, TIME)}, "1 of 120 rows of time are nan or inf"),
-        (config("time"), {"time": np.array(["NaT", *DAYS[1:]], dtype="datetime64[D]")}, "1 of 120 rows of time"),
         (config("time"), {"time": [f"{day}.1.2026" for day in TIME]}, "use numbers, dates, or text as 2026-01-31"),
         (config("time"), {"time": [None, *DAYS[1:]]}, "1 of 120 rows of time have no date"),
         (config("time", gap=5), {"time": ID % 10}, "10 different times are too few for exp.n_folds=5"),
         (config("time", 1, gap=119), {"time": ID}, "are too few for exp.n_folds=1 and exp.split.gap=119"),
-        (config("kfold", 121), {}, "exp.split.method=kfold, 120 rows: Cannot have number of splits n_splits=121"),
         (config(), {"id": ID // 2}, "60 ids are there more than once, such as 0"),
         (config(), {"y": Y[1:]}, "the columns differ in length: id 120, y 119"),
         (config("stratified"), {"y": np.ones((N, 2))}, "column y: has the shape (120, 2)"),
@@ -249,10 +223,7 @@ def test_the_file_is_part_of_the_data(root: Path, capsys: pytest.CaptureFixture[
 )
 def test_what_does_not_fit(exp: expkit.ExpConfig, columns: dict[str, Any], mentions: str) -> None:
     assert mentions in refused(exp, **columns)
-
-
-def test_no_such_fold() -> None:
-    assert refused(config(), 5) == "there is no fold 5: exp.n_folds is 5"
+    assert "there is no fold" in refused(exp, exp.n_folds)
 
 
 # The record
@@ -267,12 +238,12 @@ def test_a_fingerprint_is_of_the_ids() -> None:
     assert len({one, text, *(tables.fingerprint(np.asarray(each)) for each in others)}) == 6
 
 
-@pytest.mark.parametrize("kind", ["U", "S", "int64", "float64", "datetime64[s]"])
+@pytest.mark.parametrize("kind", ["U", "int64", "datetime64[s]"])
 def test_an_id_twice_among_many(kind: str) -> None:
     """Wherever the two stand."""
     random = np.random.default_rng(0)
     ids = random.permutation(50_000)
-    ids = np.char.mod("row-%d", ids).astype(kind) if kind in "US" else ids.astype(kind)
+    ids = np.char.mod("row-%d", ids) if kind == "U" else ids.astype(kind)
     tables.require_unique(ids, "ids")
     for one, other in random.integers(1, 50_000, (20, 2)):
         twice = ids.copy()
@@ -291,36 +262,17 @@ def with_ids(first: int) -> Any:
     return during
 
 
-@pytest.fixture
-def four_runs(root: Path) -> Path:
-    """Two runs of the same folds, one of others, whose score is worse, and one with a single fold, of others."""
+def test_the_board_and_diff_say_when_folds_differ(root: Path) -> None:
+    """Two runs of the same folds; others, of other rows or with more folds, which are as good."""
     command("exp.train.x=1").train()
     command("exp.train.x=2").train()
-    command("exp.train.x=4", during=with_ids(10)).train()
-    command("exp.train.x=8", "exp.fold=[2]", during=with_ids(20)).train()
-    return root
-
-
-def marked() -> dict[str, list[bool]]:
-    rows = ranked(expkit.read_board())
-    return {row.run.name[-1]: ["other folds" in row.marks] for row in rows}
-
-
-def test_the_board_says_when_folds_differ(four_runs: Path) -> None:
-    rows = {row.name[-1]: row for row in expkit.read_board()}
-    assert rows["1"].split == rows["2"].split != rows["4"].split
-    assert rows["1"].split is not None and rows["8"].split is None
-    assert marked() == {"1": [False], "2": [False], "4": [True], "8": [True]}
     command("exp.train.x=3", "exp.fold=[2]").train()
-    assert marked()["3"] == [False]
-
-
-def test_board_and_diff_say_so(four_runs: Path) -> None:
-    lines = [line.rstrip() for line in exp("board").splitlines()]
-    assert [line.endswith("other folds") for line in lines[1:]] == [False, False, True, True]
+    command("exp.train.x=4", during=with_ids(10)).train()
+    command("exp.train.x=5", n_folds=3).train()  # the ids of its three folds are those of the first three
+    command("exp.train.x=8", "exp.fold=[2]", during=with_ids(20)).train()
     rows = {row["run"][-1]: row for row in json.loads(exp("board", "--json"))}
     assert rows["1"]["split"] == rows["2"]["split"] != rows["4"]["split"]
-    assert (rows["2"]["marks"], rows["4"]["marks"]) == ("", "other folds")
+    assert {name for name, row in rows.items() if "other folds" in row["marks"]} == {"4", "5", "8"}
     said = "verdict: not comparable: other folds: the folds of "
     assert said in exp("diff", "x=1", "x=4") and said in exp("diff", "x=8", "x=1")
     assert said not in exp("diff", "x=1", "x=2")
@@ -328,41 +280,22 @@ def test_board_and_diff_say_so(four_runs: Path) -> None:
     assert alone["marks"] == ""
 
 
-def test_ten_folds_are_others_than_five(root: Path) -> None:
-    command("exp.train.x=1").train()
-    command("exp.train.x=2", n_folds=3).train()  # the ids of its three folds are those of the first three
-    assert marked() == {"1": [False], "2": [True]}
-
-
-def test_seeds_of_other_folds_are_no_average(root: Path) -> None:
-    command("exp.seed=1").train()
-    command("exp.seed=2", during=with_ids(10)).train()
-    [row] = grouped_by_seed(entries(expkit.read_board()))
-    assert (row.values["seed"], row.marks) == ("2 seeds", ("mixed folds",))
-
-
-def test_seeds_of_the_same_folds_are_not_marked(root: Path) -> None:
+def test_seeds_of_the_same_folds_are_one_row(root: Path) -> None:
+    """Those of other folds are no average."""
     command("exp.seed=1").train()
     command("exp.seed=2").train()
     command("exp.seed=2", "exp.split.seed=3").train()
     rows = grouped_by_seed(entries(expkit.read_board()))
     assert {row.values["seed"]: row.marks for row in rows} == {"2 seeds": (), 2: ()}
-    assert [row.marks for row in flag_incomparable(rows)] == [(), ()]
-
-
-def test_another_split_is_another_run(root: Path) -> None:
-    command().train()
-    with pytest.raises(expkit.Error, match="exp.split.seed: 42 → 3"):
-        run = command()
-        run.exp.split.seed = 3
-        type(run.run_dir)(run.loaded, run.run_dir.config, run.name, "x", "default")
+    command("exp.seed=3", during=with_ids(10)).train()
+    found = {row.values["seed"]: row.marks for row in grouped_by_seed(entries(expkit.read_board()))}
+    assert found["3 seeds"] == ("mixed folds",)
 
 
 def test_the_result_holds_the_fingerprint(root: Path) -> None:
     command("exp.fold=[0,1]").train()
     found = results(root, "light")
     assert [found[fold]["left_out"] for fold in (0, 1)] == [tables.fingerprint(np.array([fold])) for fold in (0, 1)]
-    assert counting(root).name == "light" and LIGHT in str(counting(root))
 
 
 # What has to be predicted
@@ -425,13 +358,10 @@ def train_rows(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         ("save(fold, [*valid(), 'new'])", "1 rows are predicted that expkit.split did not leave out, such as ['new']"),
         ("valid(); save(fold, ids[:20])", "are not predicted, such as "),
         ("ids = np.arange(60); save(fold, list(map(str, valid(ids))))", "the ids are <U2, and those given to"),
-        ("ids = np.arange(60, dtype='u1'); save(fold, valid(ids).astype(int))", ""),
         ("save(fold, ids[:20])", "call expkit.split(exp, fold.number, id=...) in train(), or say expkit.Experiment("),
-        ("expkit.split(exp, 1, id=ids); save(fold, ids[:20])", "nobody knows which rows must be predicted"),
         ("valid(); valid(ids[:30]); save(fold, valid())", ""),
         ("other = np.char.add('b', ids); valid(); save(fold, valid(other))", ""),
         ("other = np.char.add('b', ids); save(fold, [*valid(), *valid(other)])", ""),
-        ("other = np.char.add('b', ids); save(fold, [*valid()[1:], *valid(other)])", "1 rows that expkit.split left"),
         ("other = np.char.add('b', ids); valid(); save(fold, valid(other)[1:])", "1 rows that expkit.split left"),
     ],
 )
@@ -442,21 +372,12 @@ def test_the_rows_that_are_left_out_are_the_rows_that_are_predicted(
     assert (mentions in line) if mentions else not line, line
 
 
-def test_a_split_in_a_thread_of_the_training(train_rows: Callable[..., str]) -> None:
-    thread = "found = []\nt = threading.Thread(target=lambda: found.append(valid()))\nt.start()\nt.join()\n"
-    assert train_rows(f"{thread}save(fold, found[0])") == ""
-
-
 def test_folds_that_are_computed_once(train_rows: Callable[..., str]) -> None:
     """In the first fold, for all of them."""
     once = "if not hasattr(model, 'parts'):\n    model.parts = [expkit.split(exp, n, id=ids)[1] for n in range(3)]\n"
     body = f"import sys\nmodel = sys.modules[__name__]\n{once}save(fold, ids[model.parts[fold.number]])"
     assert train_rows(body, "", "exp.fold=null") == ""
-
-
-def test_fewer_rows_of_a_debug_run(train_rows: Callable[..., str]) -> None:
     assert train_rows("save(fold, valid())", "", "exp.debug=true") == ""
-    assert "2 rows that expkit.split left out" in train_rows("save(fold, valid()[2:])", "", "exp.debug=true")
 
 
 def test_an_experiment_that_splits_by_itself(train_rows: Callable[..., str]) -> None:
