@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import background
 from experiments import WALK, own_experiment
 
 import expkit
@@ -62,6 +58,10 @@ def test_goes_on_where_it_was(walk: str, capsys: pytest.CaptureFixture[str]) -> 
     """Twice interrupted, the history cut back, the seconds added up: the same bytes; then the checkpoint is gone."""
     expected = whole(walk)
     fold = interrupted(walk, 4)
+    metadata = files.read_json(fold / CHECKPOINT / METADATA)
+    assert metadata is not None
+    del metadata["checksum"]
+    files.write_json(fold / CHECKPOINT / METADATA, metadata | {"seconds": 1000})
     interrupted(walk, 9)
     with open(fold / store.HISTORY, "a") as stream:
         stream.write("9,0.5,1.0\n10,")  # logged after the checkpoint, and cut off
@@ -72,23 +72,19 @@ def test_goes_on_where_it_was(walk: str, capsys: pytest.CaptureFixture[str]) -> 
     assert "epoch 8/" not in printed and "epoch 9/12" in printed
     assert {file: (fold / file).read_bytes() for file in FILES} == expected
     assert not (fold / CHECKPOINT).exists()
-    assert store.read_run(fold.parent).folds[0].origin()["resumed"] == 2
+    [record] = store.read_run(fold.parent).done.values()
+    assert record.origin()["resumed"] == 2 and record.result is not None and record.result["seconds"] > 1000
 
 
-@pytest.mark.parametrize("damage", ["state", "swapped", "about", "gone"])
+@pytest.mark.parametrize("damage", ["state", "about"])
 def test_a_damaged_checkpoint_is_said(walk: str, damage: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The fold starts again from its beginning, and comes to the same end. Words that changed places are seen."""
+    """The fold starts again from its beginning, and comes to the same end."""
     expected = whole(walk)
     fold = interrupted(walk, 6)
-    [state] = (fold / CHECKPOINT).glob("state*")
-    content = bytearray(state.read_bytes())
     if damage == "state":
-        content[len(content) // 2] ^= 1
-        state.write_bytes(content)
-    elif damage == "swapped":
+        [state] = (fold / CHECKPOINT).glob("state*")
+        content = state.read_bytes()
         state.write_bytes(content[8:16] + content[:8] + content[16:])
-    elif damage == "gone":
-        state.unlink()
     else:
         (fold / CHECKPOINT / METADATA).write_text("{}")
     capsys.readouterr()
@@ -144,13 +140,6 @@ def test_resume_goes_on_and_marks_the_run(walk: str, what: str, capsys: pytest.C
     assert row.marks == ("partial", CHANGES[what][1])
 
 
-def test_resume_marks_nothing_when_nothing_has_changed(walk: str) -> None:
-    interrupted(walk, 6)
-    expkit.run(walk, overrides=["exp.fold=[0]", "resume=true"])
-    [row] = expkit.read_board()
-    assert row.marks == ("partial",)
-
-
 @pytest.mark.parametrize("what", CHANGES)
 def test_overwrite_begins_again_beside_the_checkpoint(walk: str, what: str) -> None:
     """It stays until the new version is whole; also when that is interrupted, and something has changed once more."""
@@ -177,17 +166,6 @@ def test_overwrite_keeps_the_checkpoints_of_folds_that_are_not_asked_for(
     printed = capsys.readouterr().out
     assert "fold 0 goes on after" in printed and "fold 1 is done" in printed
     assert [path.name for path in (project.output_dir() / walk).glob("light*")] == ["light@2"]
-
-
-def test_overwrite_keeps_its_own_checkpoint(walk: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Not the one of the same fold in the run that it replaces."""
-    interrupted(walk, 4)
-    interrupted(walk, 9, "overwrite=true", version="light@2")
-    expkit.run(walk, overrides=["exp.fold=[1]", "overwrite=true"])
-    capsys.readouterr()
-    expkit.run(walk, overrides=["exp.fold=[0]"])
-    printed = capsys.readouterr().out
-    assert "epoch 8/12" not in printed and "epoch 9/12" in printed
 
 
 def test_another_configuration_does_not_end_a_checkpoint(walk: str) -> None:
@@ -253,17 +231,6 @@ def test_the_checkpoint_goes_after_the_result(
     assert "fold 0 is done" in capsys.readouterr().out
 
 
-def test_the_seconds_of_all_processes_are_added_up(walk: str) -> None:
-    fold = interrupted(walk, 4)
-    about = {key: value for key, value in record_of(fold).items() if key != "checksum"}
-    files.write_json(fold / CHECKPOINT / METADATA, about | {"seconds": 1000})
-    interrupted(walk, 8)
-    assert float(str(record_of(fold)["seconds"])) > 1000
-    expkit.run(walk, overrides=["exp.fold=[0]"])
-    result = store.read_run(fold.parent).done[0].result
-    assert result is not None and result["seconds"] > 1000
-
-
 # What is saved
 
 
@@ -276,11 +243,6 @@ def saved(folder: Path, write: Callable[[Path], Any]) -> Checkpoint:
     found = Checkpoint(folder, lambda: about)
     assert found.find()
     return found
-
-
-def no_space(file: Path) -> None:
-    file.write_bytes(b"half")
-    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
@@ -301,16 +263,6 @@ def test_a_save_that_fails_leaves_the_one_before(tmp_path: Path, error: BaseExce
         assert before.items() <= tree(tmp_path).items() and found.find() and found.file is not None
         assert found.file.read_bytes() == b"whole"
     assert checkpoint.save(lambda file: file.write_bytes(b"other")) and len(tree(tmp_path)) == 2
-
-
-def test_a_state_that_does_not_reach_the_disk_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some disks say only at the end that they are full."""
-    checkpoint = saved(tmp_path, lambda file: file.write_bytes(b"whole"))
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
-        patch.setattr(files, "tree_to_disk", no_space)
-        checkpoint.save(lambda file: file.write_bytes(b"other"))
-    found = Checkpoint(tmp_path, dict)
-    assert found.find() and found.file is not None and found.file.read_bytes() == b"whole"
 
 
 def test_a_save_that_is_interrupted_at_its_end_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,21 +333,16 @@ def test_a_write_that_leaves_nothing_is_one_line(tmp_path: Path) -> None:
         Checkpoint(tmp_path, dict).save(lambda file: file.with_suffix(".npy").touch())
 
 
-@pytest.mark.parametrize("resumed", [True, False])
-def test_another_device_is_marked(walk: str, monkeypatch: pytest.MonkeyPatch, resumed: bool) -> None:
-    """A training that goes on elsewhere, or the next fold: the bytes of one device are not to be had any more."""
-    if resumed:
-        interrupted(walk, 4)
-    else:
-        expkit.run(walk, overrides=["exp.fold=[0]"])
+def test_another_device_is_marked(walk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that goes on elsewhere: the bytes of one device are not to be had any more."""
+    interrupted(walk, 4)
     monkeypatch.setattr(runner, "environment", lambda: {"device": "another"})
-    expkit.run(walk, overrides=[f"exp.fold=[{int(not resumed)}]"])
+    expkit.run(walk, overrides=["exp.fold=[0]"])
     [row] = expkit.read_board()
     assert row.marks == ("partial", "mixed devices")
 
 
-@pytest.mark.parametrize("epoch", [3, 13], ids=["early", "averaging"])
-def test_the_baseline_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch, epoch: int) -> None:
+def test_the_baseline_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shipped one, whose optimizer, generator and mean of the weights are in its checkpoint."""
     save, log = Checkpoint.save, Fold.log
     monkeypatch.setattr(Checkpoint, "save", lambda self, write, every: save(self, write))
@@ -409,7 +356,7 @@ def test_the_baseline_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch, epoch
     stop = 0
     overrides = ["exp.fold=[0]", "exp.train.epoch=15"]
     expkit.run("001-baseline", overrides=[*overrides, "exp.name=whole"])
-    stop = epoch
+    stop = 13  # of 15: it averages its weights already
     with pytest.raises(KeyboardInterrupt):
         expkit.run("001-baseline", overrides=overrides)
     stop = 0
@@ -417,45 +364,3 @@ def test_the_baseline_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch, epoch
     whole, fold = (next((root / "output/001-baseline").glob(f"{name},*/fold0")) for name in ("whole", "baseline"))
     assert store.read_run(fold.parent).folds[0].origin()["resumed"] == 1
     assert {file: (fold / file).read_bytes() for file in FILES} == {file: (whole / file).read_bytes() for file in FILES}
-
-
-def record_of(fold: Path) -> dict[str, object]:
-    content = files.read_json(fold / CHECKPOINT / METADATA)
-    assert content is not None
-    return content
-
-
-@pytest.mark.slow
-def test_ten_kills(walk: str, root: Path) -> None:
-    """`kill -9` at random moments, each time with the checkpoint of the last: the same bytes as without."""
-    expected = whole(walk, "exp.train.epochs=20")
-    code = f"import sys; import expkit; expkit.run({walk!r}, overrides=sys.argv[1:])"
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "exp.fold=[0]",
-        "exp.runtime.tags=[kill]",
-        "exp.name=light",
-        "exp.train.epochs=20",
-    ]
-    pause = "exp.train.pause=0.6"
-    dice = random.Random(1)
-    fold = project.output_dir() / walk / "light,exp.train.epochs=20,exp.train.pause=0.6/fold0"
-    kills = 0
-    for _ in range(10):
-        process = background(*command, pause, env=dict(os.environ), stdout=subprocess.DEVNULL)
-        try:
-            process.wait(0.9 + dice.random())
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills += 1
-        if (fold / store.RESULT).exists():
-            break
-        if (fold / CHECKPOINT / METADATA).exists():
-            about = files.read_json(fold / CHECKPOINT / METADATA)
-            assert about is not None and (fold / CHECKPOINT / str(about["state"])).stat().st_size > 0
-    assert kills >= 7
-    subprocess.run([*command, pause], check=True, env=dict(os.environ), stdout=subprocess.DEVNULL)
-    assert {file: (fold / file).read_bytes() for file in FILES} == expected
