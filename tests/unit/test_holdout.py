@@ -17,12 +17,6 @@ def test_a_single_split_is_complete(root: Path) -> None:
     assert (len(row.done), row.n_folds, row.score, row.std, row.marks) == (1, 1, 10.0, None, ())
 
 
-def test_the_baseline_leaves_out_the_share_that_is_asked_for(root: Path) -> None:
-    expkit.run("001-baseline", overrides=["exp.n_folds=1", "exp.split.holdout=0.3", "exp.train.epoch=1"])
-    [row] = expkit.read_board()
-    assert (row.rows, row.marks) == (432, ())  # of 1437
-
-
 def test_a_test_score_is_a_column(root: Path) -> None:
     """The mean over the folds, when each has one."""
 

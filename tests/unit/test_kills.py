@@ -92,10 +92,10 @@ def killed(moment: int, train: Callable[[], object]) -> int:
 
 
 def moments(request: pytest.FixtureRequest, train: Callable[[], object], restore: Callable[[], object]) -> list[int]:
-    """Moments of a command, evenly spread, others each time: two for each of --kills, and nearly the last one."""
+    """Moments of a command, evenly spread, others each time: one more than --kills, and nearly the last one."""
     last = killed(0, train) - 2
     restore()
-    step = max(1, last // (2 * int(request.config.getoption("--kills"))))
+    step = max(1, last // (int(request.config.getoption("--kills")) + 1))
     return [*range(random.randint(1, step), last, step), last]
 
 
