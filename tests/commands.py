@@ -55,13 +55,13 @@ class Background:
 
     Args:
         stays_in: the number of the fold in whose training it stays until `finish`; None: it does not stop.
-        values: as of `command`.
+        x: as of `command`.
     """
 
-    def __init__(self, *overrides: str, stays_in: int | None = None, **values: Any) -> None:
+    def __init__(self, *overrides: str, stays_in: int | None = None, x: float | None = None) -> None:
         self.trained: list[int | None] = []
         self._stays_in, self._came, self._gate = stays_in, Event(), Event()
-        self.run = command(*overrides, during=self._during, **values)
+        self.run = command(*overrides, during=self._during, x=x)
         self._pool = ThreadPoolExecutor(1)
         self._result = self._pool.submit(self.run.train)
         assert stays_in is None or self._came.wait(SECONDS), self._result

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -13,15 +12,13 @@ from typing import Any
 import numpy
 import pytest
 from experiments import own_experiment
-from helpers import compared, run_of
-from light import LIGHT, edited
+from helpers import compared, exp, exp_json, run_of
+from light import edited
 from scipy import stats
 from several import files
-from typer.testing import CliRunner
 
 import expkit
 from expkit.board import Entry, entries, grouped_by_seed, read_board
-from expkit.cli import app
 from expkit.compare import verdict
 from expkit.config import load_experiment
 from expkit.noise import (
@@ -84,8 +81,8 @@ def test_how_far_scores_scatter() -> None:
     left = scores - scores.mean(axis=0) - scores.mean(axis=1, keepdims=True) + scores.mean()
     [(variance, freedom)] = set(found(scores).values())
     assert freedom == 29 * 4 and variance == pytest.approx((left**2).sum() / freedom, rel=0.2)
-    for one in found(scores[:2]).values():
-        assert one == (pytest.approx((scores[0] - scores[1]).var(ddof=1) / 2), 4), "a pair is as without others"
+    pair = found(scores[:2])["0"]
+    assert pair == (pytest.approx((scores[0] - scores[1]).var(ddof=1) / 2), 4), "a pair is as without others"
     wild = scores.copy()
     wild[:2] *= 100
     beside = found(wild)
@@ -93,10 +90,8 @@ def test_how_far_scores_scatter() -> None:
     assert beside["0"] == beside["1"] and beside["0"][0] > 1000 * variance and beside["0"][1] == 2 * 4
     assert found(scores[:1]) == {} == found(scores[:, :1]), "nothing is known"
     twins = found(numpy.vstack([scores[:1]] * 20 + [scores[1:4]]))
-    assert twins["0"][0] == 0.0 and twins["21"] == (
-        pytest.approx(numpy.var(scores[1:4] - scores[0], axis=1, ddof=1).mean(), rel=0.1),
-        12,
-    )
+    own = numpy.var(scores[1:4] - scores[0], axis=1, ddof=1).mean()
+    assert twins["0"][0] == 0.0 and twins["21"] == (pytest.approx(own, rel=0.1), 12)
 
 
 @pytest.mark.parametrize(
@@ -213,30 +208,23 @@ def seeds_alone(random: numpy.random.Generator, count: int) -> numpy.ndarray:
     return 0.9 + 0.02 * random.normal(size=5) + 0.01 * random.normal(size=(count, 5))
 
 
-def test_no_run_is_worse_for_its_luck() -> None:
-    """Of 49 runs that differ only in the seed, none is called worse in 95 of 100 boards; nor where one is noisy."""
-    alarms = numpy.zeros(2)
-    for repetition in range(100):
+def test_luck_and_what_is_worse() -> None:
+    """Of 49 runs that differ only in the seed, none is called worse in 95 of 100 boards; nor where one is noisy.
+
+    One that is worse by five standard deviations of a fold is found; a wild run beside it changes nothing.
+    """
+    alarms, found, boards = numpy.zeros(2), numpy.zeros(2), 60
+    for repetition in range(boards):
         random = numpy.random.default_rng(repetition)
         scores = seeds_alone(random, 49)
-        noisy = scores.copy()
+        noisy, worse = scores.copy(), scores.copy()
         noisy[0] += 0.05 * random.normal(size=5)
-        for number, each in enumerate((scores, noisy)):
-            runs = [entry(one) for one in sorted(each.tolist(), key=sum, reverse=True)]
-            alarms[number] += "worse" in said(*runs)
-    assert (alarms <= 5).all(), alarms
-
-
-def test_a_run_that_is_worse_is_found() -> None:
-    """Among 49: by five standard deviations of a fold; a wild run beside it changes nothing."""
-    found = numpy.zeros(2)
-    for repetition in range(50):
-        scores = seeds_alone(numpy.random.default_rng(repetition), 49)
-        scores[0] -= 0.05
-        wild = scores.copy()
+        worse[0] -= 0.05
+        wild = worse.copy()
         wild[1] = [0.1, 0.5, 0.9, 0.2, 0.6]
-        found += [said(*[entry(one) for one in each.tolist()])[0] == "worse" for each in (scores, wild)]
-    assert (found >= 40).all(), found
+        alarms += ["worse" in said(*map(entry, each.tolist())) for each in (scores, noisy)]
+        found += [said(*map(entry, each.tolist()))[0] == "worse" for each in (worse, wild)]
+    assert (alarms <= 0.05 * boards).all() and (found >= 0.8 * boards).all(), (alarms, found)
 
 
 # Over rows
@@ -248,12 +236,6 @@ def accuracy(oof: Table) -> Any:
 
 def rmse(oof: Table) -> Any:
     return numpy.sqrt(((oof["prediction"] - oof["target"]) ** 2).mean())
-
-
-def auc(oof: Table) -> Any:
-    from sklearn.metrics import roc_auc_score
-
-    return roc_auc_score(oof["target"], oof["prediction"])
 
 
 def numbers(rows: int, *noises: float) -> list[Table]:
@@ -274,11 +256,6 @@ def classes(rows: int) -> tuple[Table, Table]:
     return tables[0], tables[1]
 
 
-def binary(rows: int) -> list[Table]:
-    tables = numbers(rows, 1.0, 1.1)
-    return [table | {"target": (table["target"] > 1.5).astype(int)} for table in tables]
-
-
 def half_width(interval: Interval) -> float:
     return (interval.high - interval.low) / 2
 
@@ -294,7 +271,7 @@ def counting(metric: Any) -> tuple[Any, list[int]]:
     return counted, calls
 
 
-@pytest.mark.parametrize("rows", [300, 2000, 50_000])
+@pytest.mark.parametrize("rows", [300, 50_000])
 def test_a_mean_over_rows(rows: int) -> None:
     """The interval is that of the theory, of a mean of differences, whatever the order of the rows."""
     old, new = classes(rows)
@@ -310,21 +287,19 @@ def test_a_mean_over_rows(rows: int) -> None:
 
 def test_any_metric_is_compared_with_few_calls() -> None:
     """At most a call a part and run, of 100 parts, and never by the clock: what is slow is compared, too."""
-    old, new = binary(10_000)
-    metric, calls = counting(auc)
-    found = over_rows("auc", metric, [(old, new)], 1)
+    old, new = numbers(10_000, 1.0, 1.1)
+    metric, calls = counting(rmse)
+    found = over_rows("rmse", metric, [(old, new)], 1)
     assert found.parts == 100 and len(calls) == 2 * (1 + 100 + 5), "five parts alone: it might be a mean"
-    assert found.better_by == auc(new) - auc(old) and found.low < found.better_by < found.high
+    assert found.better_by == rmse(new) - rmse(old) and found.low < found.better_by < found.high
     random, resampled = numpy.random.default_rng(0), []
     for _ in range(200):
         rows = random.integers(10_000, size=10_000)
-        resampled.append(
-            auc({name: column[rows] for name, column in new.items()})
-            - auc({name: column[rows] for name, column in old.items()})
-        )
+        sides = [{name: column[rows] for name, column in table.items()} for table in (old, new)]
+        resampled.append(rmse(sides[1]) - rmse(sides[0]))
     assert half_width(found) == pytest.approx(1.96 * numpy.std(resampled), rel=0.25), "as a bootstrap has it"
-    assert over_rows("auc", auc, [(old, new)], 1) == found, "the same runs, the same bytes"
-    flipped = over_rows("auc", auc, [(new, old)], 1)
+    assert over_rows("rmse", rmse, [(old, new)], 1) == found, "the same runs, the same bytes"
+    flipped = over_rows("rmse", rmse, [(new, old)], 1)
     assert (flipped.low, flipped.high) == pytest.approx((-found.high, -found.low))
 
 
@@ -345,19 +320,9 @@ def test_both_runs_lose_the_same_rows() -> None:
     assert half_width(found) < alone / 3
 
 
-def test_seeds_are_averaged() -> None:
-    tables = numbers(2000, 0.5, 0.52, 0.54, 0.5)
-    found = over_rows("rmse", rmse, [(tables[0], tables[1]), (tables[2], tables[3])], 1)
-    differences = [rmse(tables[1]) - rmse(tables[0]), rmse(tables[3]) - rmse(tables[2])]
-    assert found.better_by == pytest.approx(numpy.mean(differences))
-    assert found.low < numpy.mean(differences) < found.high
-
-
-@pytest.mark.parametrize("groups", [400, 4000])
-@pytest.mark.parametrize("metric", [accuracy, rmse])
-def test_rows_of_a_group_stay_together(metric: Any, groups: int) -> None:
+def test_rows_of_a_group_stay_together() -> None:
     """Each row is there five times: that is no more to go by."""
-    pair = classes(groups) if metric is accuracy else tuple(numbers(groups, 0.5, 0.8))
+    metric, pair = rmse, numbers(400, 0.5, 0.8)
     once = over_rows("metric", metric, [(pair[0], pair[1])], 1)
     errors = [abs(table["prediction"] - table["target"]) for table in pair]
     member = numpy.repeat(numpy.argsort(errors[0] - errors[1], kind="stable"), 5)
@@ -399,38 +364,6 @@ def test_what_cannot_be_compared_by_rows() -> None:
         over_rows("first", needs_the_first, [(old, new)], 1)
 
 
-# Where the truth is known
-
-
-def test_false_alarms() -> None:
-    """Two configurations that are equally good: at 95 %, few are called better or worse. benchmarks/noise.py has more.
-
-    A nearest neighbour, on columns of which some are in both; 5 folds, drawn 3 times, whose models share training rows.
-    """
-    random, alarms = numpy.random.default_rng(0), numpy.zeros(3)
-    repetitions, rows, n_folds, splits = 100, 120, 5, 3
-    for _ in range(repetitions):
-        target = random.integers(2, size=rows)
-        X = random.normal(size=(rows, 6)) + 0.5 * target[:, None]
-        distances = [((X[:, None, own] - X[None, :, own]) ** 2).sum(axis=2) for own in (slice(0, 4), slice(2, 6))]
-        scored, predicted = [], []
-        for split in range(splits):
-            fold = random.permutation(rows) % n_folds
-            together_in = fold[:, None] == fold
-            right = [target[numpy.where(together_in, 9e9, one).argmin(axis=1)] == target for one in distances]
-            scores = [[float(one[fold == number].mean()) for number in range(n_folds)] for one in right]
-            scored.append((entry(scores[0], f"{split}-"), entry(scores[1], f"{split}-")))
-            tables = [{"id": numpy.arange(rows), "target": numpy.ones(rows, bool), "prediction": one} for one in right]
-            predicted.append((tables[0], tables[1]))
-        over = over_folds(scored)
-        by_row = over_rows("accuracy", accuracy, predicted, 1)
-        each = [new.fold_scores[number] - old.fold_scores[number] for old, new in scored for number in range(n_folds)]
-        plain = stats.ttest_1samp(each, 0).pvalue < 0.05
-        alarms += [plain, over.verdict != "could be noise", together([over, by_row]) != "could be noise"]
-    plain, corrected, both = alarms / repetitions
-    assert both <= corrected <= 0.05 and plain > 0.15, alarms
-
-
 # Runs
 
 REVERSED = (
@@ -452,9 +385,7 @@ def price(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             ("good", "exp.train.noise=1.0"),
             ("same", "exp.train.noise=1.0", "exp.seed=1"),
             ("bad", "exp.train.noise=2.0", "exp.train.fails=true"),
-            ("four", "exp.n_folds=4"),
             ("begun", "exp.train.noise=2.0", "exp.fold=[0,2]"),
-            ("late", "exp.fold=[1]"),
             ("split", "exp.n_folds=1", "exp.fold=[0]"),
             ("split-worse", "exp.n_folds=1", "exp.fold=[0]", "exp.train.noise=2.0"),
             ("late-worse", "exp.fold=[1]", "exp.train.noise=2.0"),
@@ -468,15 +399,6 @@ def quick(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """As `root`, without git."""
     monkeypatch.setenv("PATH", str(root))
     return root
-
-
-def exp(*arguments: str) -> str:
-    """What the command prints, in this process."""
-    result = CliRunner().invoke(app, list(arguments))
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == 0, result.output
-    return result.stdout
 
 
 def names() -> dict[str, str]:
@@ -505,32 +427,13 @@ def test_better_or_worse(price: Path) -> None:
     about = {"rows": 300, "groups": None, "parts": 20}
     assert {name: rows[name] for name in about} == about
     assert compared(run["bad"], run["good"])["verdict"] == "better"
-    assert files_in(expkit.output_dir()) == before
-
-
-def test_in_words(price: Path) -> None:
-    run = names()
-    printed = exp("diff", run["good"], run["bad"])
-    number = r"\d\.\d+"
+    printed, number = exp("diff", run["good"], run["bad"]), r"\d\.\d+"
     for how in ("3 folds", "300 rows"):
         assert re.search(rf"bad\S* is worse by {number} \({how}, 95 % interval {number} to {number}\)\n", printed)
     assert "\nverdict: worse\n" in printed
     printed = exp("diff", run["good"], run["same"])
     assert re.search(rf"\({300} rows, 95 % interval -{number} to {number}\): could be noise\n", printed)
-    assert "\nverdict: could be noise\n" in printed
-    assert "\nverdict: identical: the out-of-fold predictions are the same\n" in exp("diff", run["good"], run["good"])
-
-
-def test_what_does_not_compare_says_why(price: Path) -> None:
-    run = names()
-    for pair, why in (
-        (("good", "four"), "other folds: "),
-        (("begun", "late"), "no common fold: no fold is done in both "),
-    ):
-        found = compared(*[run[name] for name in pair])
-        assert list(found) == ["verdict", "reason"] and found["reason"].startswith(why), pair
-        assert found["verdict"] == "not comparable"
-    assert "\nverdict: not comparable: other folds" in exp("diff", run["good"], run["four"])
+    assert files_in(expkit.output_dir()) == before
 
 
 def test_the_folds_that_both_have(price: Path) -> None:
@@ -572,7 +475,7 @@ def test_seeds_of_one_fold(quick: Path) -> None:
 
 def test_a_blend(price: Path) -> None:
     run = names()
-    made = json.loads(exp("blend", run["good"], run["same"], "--name", "two", "--json"))["run"]
+    made = exp_json("blend", run["good"], run["same"], "--name", "two")["run"]
     found = compared(run["good"], made)
     assert found["folds"]["better_by"] > 0 and found["rows"]["low"] > 0
 
@@ -654,18 +557,3 @@ def test_seeds(quick: Path) -> None:
         assert found["reason"].startswith("other data: "), "of another seed"
         means = [sum(runs[1.0, seed].fold_scores[fold] for seed in (0, 1, 2)) / 3 for fold in range(3)]
         assert list(grouped[1.0].fold_scores.values()) == pytest.approx(means)
-
-
-def test_the_board_knows_the_folds(price: Path) -> None:
-    """What the comparison with the best reads of a run is on the board."""
-    found = {one.config.get("exp.name"): one for one in entries(read_board())}
-    assert [ratio_of_rows(found[name].run) for name in ("good", "four", "split")] == [1 / 2, pytest.approx(1 / 3), None]
-    answers = against_best([found[name] for name in ("good", "bad", "same", "four")])
-    assert [one.versus_best for one in answers] == [*["not comparable"] * 3, "best"], "other folds"
-    assert [one.versus_best for one in against_best([found["good"], found["bad"]])] == ["best", "worse"]
-
-
-def test_a_time_split_trains_on_fewer_rows(quick: Path) -> None:
-    expkit.run(LIGHT, overrides=["exp.split.method=time"])
-    [run] = read_board()
-    assert ratio_of_rows(run) == pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4 + 1 / 5) / 5)

@@ -269,9 +269,7 @@ def _scored_otherwise(old: Run, new: Run) -> dict[str, str]:
         found["other direction"] = f"a higher score is better in {upward.title} alone"
     both = old.valid_ids.keys() & new.valid_ids.keys()
     if have_other_folds(old, new):
-        is_fewer = old.is_complete and new.is_complete and old.n_folds == new.n_folds and new.rows < old.rows
-        flag = f"{new.rows} of {old.rows} rows" if is_fewer else "other folds"
-        found[flag] = f"the folds of {new.title} leave out other rows than those of {old.title}"
+        found["other folds"] = f"the folds of {new.title} leave out other rows than those of {old.title}"
     elif not both:
         found["no common fold"] = f"no fold is done in both {old.title} and {new.title}"
     elif any(old.targets.get(fold) != new.targets.get(fold) for fold in both):
@@ -293,18 +291,16 @@ def _rare_data(runs: Sequence[Run]) -> set[str]:
     counts = Counter(digest for run in runs for digest in run.data if digest)
     if len(counts) < 2:
         return set()
-    files = {digest: _files(runs[0].folder.parents[1], digest) for digest in counts}
-    votes: dict[str, Counter[str]] = {}
+    files, votes = {digest: _files(runs[0].folder.parents[1], digest) for digest in counts}, Counter[tuple[str, str]]()
     for digest, count in counts.items():
-        for name, content in files[digest].items():
-            votes.setdefault(name, Counter())[str(content)] += count
-    usual = {name: found.most_common(1)[0][0] for name, found in votes.items()}
-    return {digest for digest in counts if any(str(each) != usual[name] for name, each in files[digest].items())}
+        votes.update(dict.fromkeys(files[digest], count))
+    usual = dict(file for file, _ in reversed(votes.most_common()))  # the last of a name, which is the most common
+    return {digest for digest in counts if any(usual[name] != content for name, content in files[digest])}
 
 
 @functools.lru_cache(maxsize=256)
-def _files(output: Path, digest: str) -> dict[str, list[Any]]:
-    return read_manifest(output, digest) or {}
+def _files(output: Path, digest: str) -> list[tuple[str, str]]:
+    return [(name, str(content)) for name, content in (read_manifest(output, digest) or {}).items()]
 
 
 def grouped_by_seed(entries: Iterable[Entry]) -> list[Entry]:

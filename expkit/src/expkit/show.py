@@ -16,7 +16,7 @@ from expkit.errors import duration, plain_table, print_line, score_text, text
 from expkit.frames import Points, points_of
 from expkit.notes import format_note
 from expkit.project import display_path
-from expkit.store import SUBMISSION, Recipe, Run
+from expkit.store import SUBMISSION, Run
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,7 +53,7 @@ def run_metadata(run: Run) -> dict[str, Any]:
         "failed": {part.folder.name: part.failure for part in run.parts if part.failure},
         "pruned": run.pruned or None,
         "full": _full(run),
-        "blend": blend_metadata(run.recipe) if run.recipe else None,
+        "blend": blend_metadata(run) or None,
         "origin": _origin(run),
         "notes": list(entry.notes.lines),
         "config": entry.config,
@@ -61,8 +61,10 @@ def run_metadata(run: Run) -> dict[str, Any]:
     }
 
 
-def blend_metadata(recipe: Recipe) -> dict[str, Any]:
-    """What a blend is made of, as JSON has it."""
+def blend_metadata(run: Run) -> dict[str, Any]:
+    """What a blend is made of, as JSON has it; {} of another run."""
+    if (recipe := run.recipe) is None:
+        return {}
     weights = {one.run: weight for one, weight in zip(recipe.parents, recipe.weights, strict=True)}
     others = {name: getattr(recipe, name) for name in ("by_part", "fitted_on", "in_sample_score")}
     return {"method": recipe.method, "weights": weights, **others}
@@ -178,13 +180,10 @@ def _fold_table(metrics: list[str], folds: dict[str, Any]) -> Table:
 
 def show_blend(console: Console, run: Run) -> None:
     """Print the runs of a blend with their weights, and how good these are; nothing of another run."""
-    recipe = run.recipe
-    if recipe is None:
+    if (recipe := run.recipe) is None:
         return
-    weights = sorted(blend_metadata(recipe)["weights"].items(), key=lambda pair: -pair[1])
-    console.print(plain_table(["weight", "run"], [[f"{weight:.4f}", parent] for parent, weight in weights]))
-    if run.score is None:
-        return
+    weights = sorted(zip(recipe.weights, recipe.parents, strict=True), key=lambda pair: -pair[0])
+    console.print(plain_table(["weight", "run"], [[f"{weight:.4f}", parent.run] for weight, parent in weights]))
     how = "each fold with weights fitted on the others" if recipe.fitted_on else "no weights are fitted"
     print_line(console, f"{run.metric} {score_text(run.score, run.std)}: {how}")
     if recipe.in_sample_score is not None:

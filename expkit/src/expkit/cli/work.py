@@ -12,7 +12,7 @@ import typer
 from expkit.board import MOST_ROWS, find_seeds
 from expkit.cli import Json, Run, Runs, Seeds, as_json_text, console
 from expkit.config import parameter_sets
-from expkit.errors import Error, plain_table, print_line, require, score_text, text, warn
+from expkit.errors import plain_table, print_line, require, score_text, text, warn
 from expkit.notes import add_note
 from expkit.project import display_path, experiment_dir, experiment_names, full_name
 from expkit.show import blend_metadata, changed_since, show_blend
@@ -105,16 +105,11 @@ def _experiment(name: str, source: str | None, framework: str | None) -> tuple[P
 def _parameter_set(experiment: str, name: str, source: str | None) -> Path:
     from expkit.new import new_parameter_set, parameter_set_from_run
 
-    known = parameter_sets(experiment_dir(experiment))[1:]
-    if source is None or source in known:
+    if source is None or source in parameter_sets(experiment_dir(experiment))[1:]:
         made = new_parameter_set(experiment, name, source)
         origin = f"{experiment}/{source}" if source else f"{experiment}/config.yaml"
     else:
-        try:
-            run = load_run(source)
-        except Error as error:
-            there = f"there are {', '.join(known)}" if known else "there is none"
-            raise type(error)(f"{experiment} has no parameter set {source}; {there}; and {error}") from error
+        run = load_run(source)
         made, origin = parameter_set_from_run(experiment, name, run), run.title
     add_note(f"{experiment}/{name}", {"origin": origin, "set": name})
     return made
@@ -238,20 +233,18 @@ def blend(
         _warned(run)
     made, notes = make(found, method.value, name)
     best = (max if made.greater_is_better else min)(found, key=lambda run: run.score or 0.0)  # each has one
-    recipe, score, best_score = made.recipe, made.score, best.score
-    assert recipe is not None and score is not None and best_score is not None
     for note in notes or ():
         warn(note)
     if as_json:
-        about = {"run": made.title, "folder": made.folder, "metric": made.metric, "score": score}
-        print(as_json_text(about | {"best_run": best.title, "best_score": best_score} | blend_metadata(recipe)))
+        about = {"run": made.title, "folder": made.folder, "metric": made.metric, "score": made.score}
+        print(as_json_text(about | {"best_run": best.title, "best_score": best.score} | blend_metadata(made)))
         return
     if notes is None:
         print_line(console, f"{made.title} is done")
     show_blend(console, made)
-    is_better = score > best_score if made.greater_is_better else score < best_score
-    scored = score_text(best_score, best.std)
-    print_line(console, f"{'better' if is_better else 'no better'} than the best of its runs, {best.title}: {scored}")
+    difference = (made.score or 0.0) - (best.score or 0.0)
+    word = "better" if (difference if made.greater_is_better else -difference) > 0 else "no better"
+    print_line(console, f"{word} than the best of its runs, {best.title}: {score_text(best.score, best.std)}")
     print_line(console, f"results: {display_path(made.folder)}")
 
 
