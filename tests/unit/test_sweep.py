@@ -46,6 +46,7 @@ def test_a_job_that_is_refused_or_fails_does_not_stop_the_others(root: Path, tra
     assert failed.code == 1 and failed.err.count("ValueError: planted") == 1
     assert failed.err.splitlines()[-1] == "error: failed: exp.fold=[1]"
     assert " 2/5 " in failed.out.splitlines()[-1]
+    assert not list(root.glob("output/multirun/.code/*")), "the copy of a sweep that is over"
     (root / "control/fail1").unlink()
     trained: list[int | None] = []
     command("exp.fold=[0,1,2]", during=lambda fold: trained.append(fold.number)).train()
@@ -123,14 +124,3 @@ def test_the_gpus_that_a_process_may_use(tmp_path: Path, monkeypatch: pytest.Mon
     for value, expected in {"4, GPU-a1b2": ["4", "GPU-a1b2"], "": [], "-1": []}.items():
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
         assert launch.gpus() == expected
-
-
-def test_a_job_that_begins_after_the_kill_of_its_command_trains_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Ended(BaseException): ...
-
-    def end(code: int) -> None:
-        raise Ended
-
-    monkeypatch.setattr(os, "_exit", end)
-    with pytest.raises(Ended):
-        launch._end_with(parent=-1)

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 AGAIN = "finished folds are kept, and the same command trains what is missing"
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
-
-OF_LIBRARIES = (f"hydra{os.sep}", f"omegaconf{os.sep}", "contextlib.py")  # files between ours and the experiment's
-
+# Files whose frames are left out at the top of a traceback: ours, and what lies between ours and the experiment's.
+OF_LIBRARIES = r"-packages[\\/](hydra|omegaconf)[\\/]|[\\/]contextlib\.py$|^<frozen "
+UNINTERESTING = re.compile(f"^{re.escape(os.path.dirname(os.path.abspath(__file__)))}|{OF_LIBRARIES}")
 
 # Characters that control a terminal or turn its text around, and halves of characters, which nothing prints.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -143,13 +143,10 @@ def interruption(error: BaseException) -> BaseException | None:
 
 
 @contextmanager
-def terminable(before: Callable[[], object] = lambda: None) -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """Meanwhile, SIGTERM and SIGHUP (a closed terminal) raise `Terminated`, once.
 
     What else handles one of them stays, such as submitit, or nohup, which lets SIGHUP be ignored.
-
-    Args:
-        before: is called first.
     """
     own, is_main = os.getpid(), threading.current_thread() is threading.main_thread()
 
@@ -161,7 +158,6 @@ def terminable(before: Callable[[], object] = lambda: None) -> Iterator[None]:
         for each in free:  # what started this process may send it as well
             signal.signal(each, lambda *_: None)
         _leave_closed_terminal()
-        before()
         raise Terminated(128 + number)
 
     known = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
@@ -184,28 +180,21 @@ def _leave_closed_terminal() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
-def chain(error: BaseException) -> Iterator[BaseException]:
+def chain(error: BaseException | None) -> list[BaseException]:
     """`error` and what it comes from, each once: `raise cause from error` makes a circle."""
-    cause: BaseException | None = error
-    seen: set[int] = set()
-    while cause is not None and id(cause) not in seen:
-        yield cause
-        seen.add(id(cause))
-        cause = cause.__cause__ or cause.__context__
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found
 
 
 def _own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """`trace` from the first frame on that is the experiment's, below those that lead to it; else whole."""
-    package = os.path.dirname(os.path.abspath(__file__)) + os.sep
-    frame, is_below = trace, False
-    while frame is not None:
-        file = frame.tb_frame.f_code.co_filename
-        if file.startswith(package):
-            is_below = True
-        elif is_below and not any(f"{os.sep}{library}" in file for library in OF_LIBRARIES):
-            return frame if os.path.isfile(file) else frame.tb_next or frame
+    """`trace` from the first frame on that is the experiment's; whole when none is."""
+    frame = trace
+    while frame is not None and UNINTERESTING.search(frame.tb_frame.f_code.co_filename):
         frame = frame.tb_next
-    return trace
+    return frame or trace
 
 
 # What a reader at the terminal sees

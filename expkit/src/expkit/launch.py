@@ -17,9 +17,8 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -31,19 +30,14 @@ from omegaconf import DictConfig, OmegaConf
 from expkit import compose, errors, files
 from expkit.config import Config, Experiment, Loaded, check, chosen, load_experiment, name_folds, refuse_shared_name
 from expkit.errors import CAUGHT, Error, Failed, interruption, require
-from expkit.project import code_root, display_path, leads, output_dir, project_root, world_size
+from expkit.project import code_root, display_path, leads, project_root, world_size
 
 if TYPE_CHECKING:
-    from expkit.store import Run
     from expkit.store.records import Git
     from expkit.study import RunningTrial
 
-NOTE = "job.json"  # what a job of a sweep tells its command, in its folder of output/multirun/
-MOMENT = 2  # seconds for a job that is stopped, to say so
-CHECKPOINT_TIME = 60  # seconds for the training to come to its next `fold.checkpoint.save`; the preset leaves it 120
-
-# Each in the name of a variable, as OMP_NUM_THREADS. joblib sets them in the processes of hydra/launcher=local.
-THREADS = ["OMP", "MKL", "OPENBLAS", "BLIS", "NUMEXPR"]
+JOB_REPORT = "job.json"  # what a job of a sweep tells its command, in its folder of output/multirun/
+STOP_SECONDS = 2  # for a job that is stopped, to say so
 
 
 def main(experiment: Experiment) -> None:
@@ -63,13 +57,11 @@ def main(experiment: Experiment) -> None:
             that does not exist, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
     errors.escape_unprintable()
-    with errors.terminable(before=_end_jobs):
+    with errors.terminable():
         try:
-            failure = _run(experiment, sys._getframe(1).f_globals)
+            _run(experiment, sys._getframe(1).f_globals)
         except CAUGHT as error:
-            failure = error
-        if failure is not None:
-            sys.exit(errors.report(failure))
+            sys.exit(errors.report(error))
 
 
 def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> float | None:
@@ -106,57 +98,39 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
 # The command line
 
 
-def _identity(experiment: Experiment) -> tuple[Any, ...]:
-    """What tells an experiment from another one of the same train.py, whose functions have been imported twice."""
-    names = [getattr(each, "__qualname__", None) for each in (experiment.train, experiment.Config)]
-    settings = (experiment.score_over, experiment.inputs, experiment.distributed, experiment.own_split)
-    groups = {group: list(classes) for group, classes in experiment.groups.items()}
-    return *names, list(experiment.metrics), experiment.greater_is_better, groups, *settings
-
-
-def _run(experiment: Experiment, names: Mapping[str, Any]) -> BaseException | None:
-    """Run the command; return the error, if any.
+def _run(experiment: Experiment, names: Mapping[str, Any]) -> None:
+    """Run the command.
 
     Args:
         names: the globals of the train.py.
     """
     train = Path(names["__file__"]).resolve()
+    is_defined_here = isinstance(experiment, Experiment) and any(value is experiment for value in names.values())
     require(
-        train.parents[1] == code_root() / "experiments" and train.name == "train.py",
+        train.parents[1] == code_root() / "experiments" and train.name == "train.py" and is_defined_here,
         f"{display_path(train)}: an experiment is a train.py in a folder of {display_path(code_root())}/experiments/, "
-        "such as experiments/001-baseline",
+        "such as experiments/001-baseline, and expkit.main takes the one that it defines",
     )
     project_root()  # refuses one that is not there, before anything is composed
     loaded = load_experiment(train.parent.name)
-    require(
-        isinstance(experiment, Experiment) and _identity(experiment) == _identity(loaded.experiment),
-        f"expkit.main is given another experiment than {display_path(train)} defines, and jobs would not see it: "
-        "change that one, experiment = expkit.Experiment(...)",
-    )
     parser, args, unknown = compose.parse_flags([compose.as_hydra_takes(argument, loaded) for argument in sys.argv[1:]])
     if unknown:
         raise Error(f"there is no flag {unknown[0]}: a value is given as KEY=VALUE without dashes, as in exp.seed=1")
+    only_looks = _only_looks(args)
     job = Job(loaded.name, [train.name, *sys.argv[1:]], secrets.token_hex(4))
     try:
-        return _compose_and_run(loaded, parser, args, job)
+        if args.multirun and not only_looks:
+            _sweep(loaded, job, parser, args)
+            return
+        with compose.registered(loaded, manual=_manual(loaded, args.overrides) if args.help else None):
+            compose.run_hydra(loaded.folder, parser, args, job)
+        if job.failure is not None:
+            raise job.failure
     finally:
-        if not _only_looks(args) and leads():
+        if not only_looks and leads():
             from expkit import schema
 
             schema.keep(loaded)  # when all else is done: only editors need them
-
-
-def _compose_and_run(
-    loaded: Loaded, parser: argparse.ArgumentParser, args: argparse.Namespace, job: Job
-) -> BaseException | None:
-    if args.multirun and not _only_looks(args):
-        return _sweep(loaded, job, parser, args)
-    try:
-        with compose.registered(loaded, manual=_manual(loaded, args.overrides) if args.help else None):
-            compose.run_hydra(loaded.folder, parser, args, job)
-    except CAUGHT as error:
-        return error if interruption(error) else compose.as_error(error)
-    return job.failure
 
 
 def _only_looks(args: argparse.Namespace) -> bool:
@@ -214,21 +188,21 @@ class Job:
     def __call__(self, cfg: DictConfig) -> float | tuple[float | None, list[str] | None] | None:
         hydra = HydraConfig.get()
         is_sweep = hydra.mode is RunMode.MULTIRUN
-        note: dict[str, Any] = {}
+        report: dict[str, Any] = {}
         try:
-            return self._train(cfg, note)
+            return self._train(cfg, report)
         except Exception as error:
             if stop := interruption(error):
                 raise stop from error
             if is_sweep:
-                raise self._reported(error, note) from None
+                raise self._reported(error, report) from None
             self.failure = error
             return None
         finally:
-            if is_sweep and note and leads():
-                files.write_json(Path(hydra.runtime.output_dir) / NOTE, note)
+            if is_sweep and report and leads():
+                files.write_json(Path(hydra.runtime.output_dir) / JOB_REPORT, report)
 
-    def _train(self, cfg: DictConfig, note: dict[str, Any]) -> float | tuple[float | None, list[str] | None] | None:
+    def _train(self, cfg: DictConfig, report: dict[str, Any]) -> float | tuple[float | None, list[str] | None] | None:
         if self._is_elsewhere:
             self._settle()
         loaded, overrides = load_experiment(self.experiment), _overrides()
@@ -252,7 +226,7 @@ class Job:
             return score if self.study is None else (score, run.code)
         finally:
             if (folder := run.run_dir.folder) is not None:
-                note |= {"run": str(folder), "replaces": run.run_dir.replaces, "whole": run.pruned is None}
+                report |= {"run": str(folder), "replaces": run.run_dir.replaces, "whole": run.pruned is None}
 
     @property
     def _is_elsewhere(self) -> bool:
@@ -265,43 +239,40 @@ class Job:
             self.code in (None, code_root()),
             "this process does not find the copy of the code that belongs to its sweep: is EXPKIT_ROOT set?",
         )
-        _share_cores()
+        if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):  # joblib does this by itself
+            os.environ.setdefault("OMP_NUM_THREADS", cpus)
         hydra = HydraConfig.get()
-        launcher = str(hydra.launcher.get("_target_"))
-        if "submitit" in launcher:
-            _checkpoint_first()
-        if "joblib" in launcher:
+        if "joblib" in str(hydra.launcher.get("_target_")):
             _end_with(self.launched_by)
-            _use_one_gpu(Path(hydra.sweep.dir), hydra.job.num)
+            _use_one_gpu(Path(hydra.sweep.dir))
             for stream in (sys.stdout, sys.stderr):  # of several jobs: whole lines, and no bars
                 stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
                 stream.isatty = lambda: False  # type: ignore[method-assign]
 
-    def _reported(self, error: Exception, note: dict[str, Any]) -> JobsFailed:
-        """Say on stderr and in the note why a job of a sweep has failed; what to raise for the sweeper."""
-        overrides, message, log = " ".join(_overrides()), errors.one_line(error), ""
-        if message is not None and self.code is not None:
-            message = _in_project(message, self.code, self.project)
-        said = error if message is None else Error(f"{overrides}: {message}").with_traceback(error.__traceback__)
-        errors.report(said)
+    def _reported(self, error: Exception, report: dict[str, Any]) -> JobsFailed:
+        """Say on stderr and in the report why a job of a sweep has failed; what to raise for the sweeper."""
+        report["failed"], message = " ".join(_overrides()), errors.one_line(error)
+        if message is not None:
+            message = self.in_project(message)
+            error = Error(f"{report['failed']}: {message}").with_traceback(error.__traceback__)
+        errors.report(error)
         if self._is_elsewhere and "submitit" in sys.modules:
             import submitit
 
-            with suppress(RuntimeError):  # not in one of its jobs
-                log = f" (its log: {display_path(submitit.JobEnvironment().paths.stdout)})"
-        note["failed"] = f"{overrides}{log}"
+            report["failed"] += f" (its log: {display_path(submitit.JobEnvironment().paths.stdout)})"
         return JobsFailed(message or f"{type(error).__name__}: {error}")
+
+    def in_project(self, message: str) -> str:
+        """A message with the project's paths in place of those of its copy."""
+        if self.code is None:
+            return message
+        return message.replace(display_path(self.code), str(self.project)).replace(str(self.code), str(self.project))
 
 
 def _overrides() -> list[str]:
     """Those of the job, as they were typed: ${...} in one is not looked up."""
     typed_in: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
     return [str(override) for override in typed_in]
-
-
-def _in_project(message: str, copy: Path, project: Path) -> str:
-    """A message with the project's paths in place of those of its copy."""
-    return message.replace(display_path(copy), str(project)).replace(str(copy), str(project))
 
 
 # A sweep
@@ -333,7 +304,6 @@ class Launching(Callback):
         from expkit.snapshot import expose
 
         Launching.folder = Path(config.hydra.sweep.dir)
-        Launching.folder.mkdir(parents=True, exist_ok=True)  # a study writes there, jobs or none
         if processes_of(config.hydra.launcher) != 1:
             expose(Launching.copy)
 
@@ -341,12 +311,11 @@ class Launching(Callback):
         job_return.cfg = job_return.hydra_cfg = None  # the whole configuration, twice a job, and nobody reads it
 
 
-def _sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argparse.Namespace) -> BaseException | None:
+def _sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Launch the jobs of a command with a copy of the code, and print the board rows of their runs."""
     from expkit.snapshot import copy_code, expose  # git, and much else
 
     require(world_size() == 1, "-m trains many runs, and torchrun one: start torchrun for each of them")
-    require("${" not in str(output_dir()), f"Hydra cannot sweep in a folder that has ${{ in its path: {output_dir()}")
     copy = copy_code()
     job.code, job.git = copy.folder, copy.git
     Launching.copy, Launching.folder = copy.folder, None
@@ -360,7 +329,10 @@ def _sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argp
     finally:
         expose(None)
         copy.leave(jobs_may_wait="submitit" in sys.modules and not _all_ended(failure))
-    return failure if Launching.folder is None else _conclude(loaded, Launching.folder, failure)
+    if Launching.folder is not None:
+        failure = _conclude(loaded, Launching.folder, failure)
+    if failure is not None:
+        raise failure
 
 
 def _all_ended(failure: BaseException | None) -> bool:
@@ -370,62 +342,51 @@ def _all_ended(failure: BaseException | None) -> bool:
 
 def _readable(error: BaseException, job: Job) -> BaseException:
     """An error of composing or launching as one line."""
-    found = error if interruption(error) else compose.as_error(error)
-    if type(found).__name__ == "TerminatedWorkerError":  # joblib
+    if type(error).__name__ == "TerminatedWorkerError":  # joblib
         return Failed(f"a process of the sweep has died, killed or out of memory: {errors.AGAIN}")
-    if type(found).__module__.startswith("submitit"):
-        line = str(found).splitlines()[0].rstrip(" .:")
+    if type(error).__module__.startswith("submitit"):
+        line = str(error).splitlines()[0].rstrip(" .:")
         return Error(line if line.startswith("sbatch") else f"{line}: {errors.AGAIN}")
-    if type(found) is Error and job.code is not None:
-        return Error(_in_project(str(found), job.code, job.project)).with_traceback(found.__traceback__)
-    return found
+    if type(error) is Error:
+        return Error(job.in_project(str(error))).with_traceback(error.__traceback__)
+    return error
 
 
 def _conclude(loaded: Loaded, folder: Path, failure: BaseException | None) -> BaseException | None:
     """Let the runs that replace others count, if all their jobs are whole, and print the rows of all runs, best first.
 
     Args:
-        folder: of the sweep, with the notes of its jobs.
+        folder: of the sweep, with the reports of its jobs.
         failure: what Hydra raised.
 
     Returns:
         What the command fails with. None when all went well; a study lets jobs fail.
     """
     from expkit import scores, store
+    from expkit.board import MOST_ROWS, board_table, ranked
     from expkit.rundir import put_in_place
 
-    found = sorted(folder.glob(f"*/{NOTE}"), key=lambda file: (len(file.parent.name), file))  # 2 before 10
-    notes = [note for file in found if (note := files.read_if_whole(file))]
-    runs = dict.fromkeys(note["run"] for note in notes if "run" in note)
-    all_ended = _all_ended(failure)
+    found = sorted(folder.glob(f"*/{JOB_REPORT}"), key=lambda file: (len(file.parent.name), file))  # 2 before 10
+    reports = [report for file in found if (report := files.read_if_whole(file))]
+    runs = dict.fromkeys(Path(report["run"]) for report in reports if "run" in report)
     for run in runs:
-        own = [note for note in notes if note.get("run") == run]
-        is_whole = all_ended and all(note["whole"] and "failed" not in note for note in own)
-        if is_whole and any(note["replaces"] for note in own):
-            versions = store.Versions(Path(run).parent, store.read_run(Path(run)).name)
-            try:
-                put_in_place(versions, Path(run), partial(scores.update, loaded.experiment, versions))
-            except Error as error:
-                failure = error
-    _print_board([store.read_run(Path(run)) for run in runs if os.path.isdir(run)])
-    failed = f"failed: {', '.join(str(note['failed']) for note in notes if 'failed' in note)}"
-    if failed != "failed: ":
-        if failure is None:
-            errors.warn(failed)
-        elif _all_ended(failure):
-            return Failed(failed)
+        own = [report for report in reports if report.get("run") == str(run)]
+        is_whole = _all_ended(failure) and all(report["whole"] and "failed" not in report for report in own)
+        if is_whole and any(report["replaces"] for report in own):
+            versions = store.Versions(run.parent, store.read_run(run).name)
+            put_in_place(versions, run, partial(scores.update, loaded.experiment, versions))
+    rows = ranked(store.read_run(run) for run in runs if run.is_dir())
+    if rows:
+        console = errors.new_console()
+        console.print(board_table(rows[:MOST_ROWS], console.width))
+        if len(rows) > MOST_ROWS:
+            console.print(f"{len(rows) - MOST_ROWS} more: uv run exp board --all", markup=False)
+    failed = ", ".join(report["failed"] for report in reports if "failed" in report)
+    if failed and isinstance(failure, JobsFailed):
+        return Failed(f"failed: {failed}")
+    if failed and failure is None:
+        errors.warn(f"failed: {failed}")
     return failure
-
-
-def _print_board(found: list[Run]) -> None:
-    from expkit.board import MOST_ROWS, board_table, ranked
-
-    if not found:
-        return
-    console = errors.new_console()
-    console.print(board_table(ranked(found)[:MOST_ROWS], console.width))
-    if len(found) > MOST_ROWS:
-        console.print(f"{len(found) - MOST_ROWS} more: uv run exp board --all", markup=False)
 
 
 # The processes of a sweep: GPUs, cores, and their end
@@ -435,10 +396,10 @@ def gpus() -> list[str]:
     """The GPUs of this machine that a process here may use, as CUDA_VISIBLE_DEVICES names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return [gpu.strip() for gpu in visible.split(",") if gpu.strip() not in ("", "-1", "NoDevFiles")]
+        return [gpu.strip() for gpu in visible.split(",") if gpu.strip() not in ("", "-1")]
     try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
+    except OSError:  # there is no such program
         return []
     return [str(number) for number in range(listed.stdout.count("GPU "))] if listed.returncode == 0 else []
 
@@ -450,41 +411,28 @@ def processes() -> int:
     return len(gpus()) or int(cpu_count())
 
 
-_gpu: list[Any] = []  # the lock of the one GPU of this process, which takes one job after another
+@cache  # this process takes one job after another, and keeps its lock
+def _use_one_gpu(sweep_dir: Path) -> Any:
+    """Leave this process one GPU to see; another one than the other processes of the sweep, while there are enough.
 
-
-def _use_one_gpu(sweep_dir: Path, job: int) -> None:
-    """Leave this process one GPU to see; another one than the other processes of the sweep, while there are enough."""
+    Returns:
+        the lock of the GPU.
+    """
     from filelock import FileLock, Timeout
 
-    if _gpu or not (available := gpus()):
-        return
-    os.environ["CUDA_VISIBLE_DEVICES"] = available[job % len(available)]
+    available = gpus()
     for number, gpu in enumerate(available):
-        _gpu[:] = [FileLock(sweep_dir / f".gpu{number}")]
+        lock = FileLock(sweep_dir / f".gpu{number}")
         with suppress(Timeout):
-            _gpu[0].acquire(blocking=False)
+            lock.acquire(blocking=False)
             os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-            return
+            return lock
+    if available:
+        os.environ["CUDA_VISIBLE_DEVICES"] = available[os.getpid() % len(available)]
+    return None
 
 
-def _share_cores() -> None:
-    """In a job of Slurm: numeric libraries take as many threads as the job has cores."""
-    if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):
-        for library in THREADS:
-            os.environ.setdefault(f"{library}_NUM_THREADS", cpus)
-
-
-def _end_jobs() -> None:
-    """SIGTERM or SIGHUP has come: stop the processes of hydra/launcher=local, which joblib would kill at once."""
-    loky = sys.modules.get("joblib.externals.loky.reusable_executor")
-    if loky is not None and (executor := loky._executor) is not None:
-        for process in [*(executor._processes or ())]:
-            with suppress(OSError):  # it has ended
-                os.kill(process, signal.SIGTERM)
-        time.sleep(MOMENT)
-
-
+@cache  # one thread, however many jobs this process takes
 def _end_with(parent: int) -> None:
     """Let this process of a launcher end when the command is killed: it would train on, with its locks and its GPU."""
 
@@ -492,33 +440,7 @@ def _end_with(parent: int) -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(MOMENT)
+        time.sleep(STOP_SECONDS)
         os._exit(1)
 
-    if os.getppid() != parent:  # killed before this job has begun
-        os._exit(1)
-    if not any(thread.name == "expkit-end-with" for thread in threading.enumerate()):
-        threading.Thread(target=watch, name="expkit-end-with", daemon=True).start()
-
-
-def _checkpoint_first() -> None:
-    """Let submitit's signal wait until the training, where it saves checkpoints, has saved one more.
-
-    submitit puts the job back into the queue and ends the process as soon as the signal comes, in the middle of a step.
-    """
-    from expkit.progress import Checkpoint
-
-    number = getattr(signal, f"SIG{os.environ.get('SUBMITIT_PREEMPT_SIGNAL', 'USR2')}")
-    requeue: Any = signal.getsignal(number)
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        if not Checkpoint.in_use or Checkpoint.before_end is not None:
-            requeue(signum, frame)
-            return
-        Checkpoint.before_end = lambda: requeue(signum, frame)
-        timer = threading.Timer(CHECKPOINT_TIME, os.kill, (os.getpid(), signum))  # and then at once
-        timer.daemon = True
-        timer.start()
-
-    if callable(requeue):
-        signal.signal(number, handle)
+    threading.Thread(target=watch, daemon=True).start()

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from expkit import files
 from expkit.errors import require
@@ -50,12 +50,7 @@ class Checkpoint:
 
     Attributes:
         file: the last checkpoint; None: there is none, and the training starts from its beginning.
-        in_use: whether a training in this process saves checkpoints.
-        before_end: what the next save ends with, however soon it comes: the process is about to be stopped.
     """
-
-    in_use: ClassVar[bool] = False
-    before_end: ClassVar[Callable[[], None] | None] = None
 
     def __init__(self, folder: Path, progress: Callable[[], dict[str, Any]]) -> None:
         self.folder = folder / CHECKPOINT
@@ -74,8 +69,7 @@ class Checkpoint:
         Returns:
             whether the state was saved.
         """
-        Checkpoint.in_use = True
-        if time.monotonic() - self._saved < every and Checkpoint.before_end is None:
+        if time.monotonic() - self._saved < every:
             return False
         self._number += 1  # also after a failure: never the name of one that counts
         state = self.folder / f"state{self._number}"
@@ -89,9 +83,6 @@ class Checkpoint:
         for other in self.folder.glob("state*"):
             if other != state:
                 files.remove(other)
-        if Checkpoint.before_end is not None:
-            end, Checkpoint.before_end = Checkpoint.before_end, None
-            end()
         return True
 
     def find(self) -> dict[str, Any]:
@@ -115,7 +106,7 @@ class Checkpoint:
     def remove(self) -> None:
         """Remove the checkpoint: the fold is done, or begins again."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        self.file, Checkpoint.in_use = None, False
+        self.file = None
 
 
 def unfinished(version: Path) -> dict[str, dict[str, Any]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import warnings
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Transformer
 from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
@@ -41,9 +40,9 @@ from expkit.store.records import same_code
 
 LONGEST_NAME = 400  # characters; Optuna takes 512
 NOT_NAMED = ("overwrite=", "resume=", "show_config=", "exp.runtime.")
-DEATHS = ("TerminatedWorkerError", "UncompletedJobError")  # of joblib and of submitit: a process ended without a word
-COMMAND, STARTS, CODE = "expkit:command", "expkit:starts", "expkit:code"  # attributes of a trial
-MOST_STARTS = 3  # of a trial whose process is killed
+DIED = ("TerminatedWorkerError", "UncompletedJobError")  # of joblib and of submitit: a process ended without a word
+COMMAND, DEATHS, CODE = "expkit:command", "expkit:deaths", "expkit:code"  # attributes of a trial
+MOST_DEATHS = 3  # of the process of a trial; one that needs too much memory would die for ever
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -60,15 +59,11 @@ class Search:
     """
 
     def __init__(self, settings: Mapping[str, Any], config: DictConfig, launcher: Launcher, job: Any) -> None:
-        self._settings: dict[str, Any] = {
-            key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-            for key, value in settings.items()
-        }
-        self._config, self._launcher, self._job = config, launcher, job
+        self._settings, self._config, self._launcher, self._job = settings, config, launcher, job
         self._jobs = 0
 
     def run(self, arguments: Sequence[str]) -> None:
-        """Run the trials that the study lacks, and write what is best into the folder of the sweep.
+        """Run the trials that the study lacks, and print what is best.
 
         Args:
             arguments: the overrides of the command line.
@@ -80,14 +75,12 @@ class Search:
         params = [f"{key}={value}" for key, value in (self._settings["params"] or {}).items()]
         space, total = Space([*params, *arguments]), self._settings["n_trials"]
         require(len(space.searched) > 0, "a study needs a parameter to search, as in 'exp.train.x=interval(0,1)'")
-        require(
-            isinstance(total, int) and total > 0,
-            f"hydra.sweeper.n_trials must be a whole number, 1 or more, not {total}",
-        )
+        require(isinstance(total, int), f"hydra.sweeper.n_trials must be a whole number, not {total}")
         require(self._config.exp.mode is Mode.cv, "a study looks for the best CV score: leave exp.mode=sub out")
         study = self._study([*params, *arguments])
-        with Trials(study) as trials:
-            while asked := trials.ask(space.searched, total, self._at_once()):
+        trials, at_once = Trials(study), int(self._settings["n_jobs"] or processes_of(self._config.hydra.launcher) or 1)
+        with trials.alive:
+            while asked := trials.ask(space.searched, total, at_once):
                 self._launch(trials, asked, space)
         self._conclude(study, space)
 
@@ -95,25 +88,17 @@ class Search:
         experiment = load_experiment(self._job.experiment)
         direction = "maximize" if experiment.experiment.greater_is_better else "minimize"
         name = self._settings["study_name"] or study_name(experiment.name, overrides, container(self._config.exp))
-        sampler, pruner = (made(what, self._settings[what]) for what in ("sampler", "pruner"))
         study = optuna.create_study(
             storage=opened(self._settings["storage"]),
-            sampler=sampler,
-            pruner=pruner,
+            sampler=made("sampler", self._settings["sampler"]),
+            pruner=made("pruner", self._settings["pruner"]),
             study_name=name,
             direction=direction,
             load_if_exists=True,
         )
-        known = study.direction.name.lower()
-        require(
-            known == direction,
-            f"the study {name!r} is to {known} the score, but this command is to {direction} it: "
-            "give it another name, hydra.sweeper.study_name=...",
-        )
+        other = f"the study {name!r} does not {direction} the score: give it another name, hydra.sweeper.study_name=..."
+        require(study.direction.name.lower() == direction, other)
         return study
-
-    def _at_once(self) -> int:
-        return max(1, int(self._settings["n_jobs"] or processes_of(self._config.hydra.launcher) or 1))
 
     def _launch(self, trials: Trials, asked: list[Trial], space: Space) -> None:
         """Run trials at once, until all have ended."""
@@ -124,14 +109,19 @@ class Search:
         try:
             returns = self._launcher.launch([space.overrides(trial.params) for trial in asked], initial_job_idx=first)
         except Exception as error:
-            if type(error).__name__ not in DEATHS:
+            if type(error).__name__ not in DIED:
                 raise
             waiting = sum(trials.lose(trial) for trial in asked)
             failed = f"{len(asked) - waiting} of its trials have failed, {waiting} run again"
             warn(f"a process of the study has died, killed or out of memory: {failed}")
             return
         for trial, job in zip(asked, returns, strict=True):
-            trials.tell(trial, job.return_value if job.status is JobStatus.COMPLETED else None)
+            if job.status is not JobStatus.COMPLETED:
+                study.tell(trial, state=TrialState.FAIL)
+                continue
+            score, code = job.return_value
+            trial.set_user_attr(CODE, code)
+            study.tell(trial, score, TrialState.PRUNED if score is None else TrialState.COMPLETE)
 
     def _conclude(self, study: optuna.Study, space: Space) -> None:
         """Say what the study has found so far."""
@@ -141,22 +131,18 @@ class Search:
         counts = ", ".join(f"{states.count(state)} {word}" for state, word in words.items() if state in states)
         if "COMPLETE" not in states:
             raise JobsFailed(f"no trial of the study has a score: {counts}")
-        best, mixed = study.best_trial, ""
-        found = {"name": "optuna", "best_params": best.params, "best_value": best.value}
-        codes = {trial.number: code for trial in every if (code := trial.user_attrs.get(CODE))}
-        if own := codes.get(best.number):
-            found["other_code"] = others = [number for number, code in codes.items() if not same_code(code, own)]
-            if others:
-                mixed = f"; mixed code: {len(others)} of the trials were trained with other code than the best"
+        best = study.best_trial
         values = " ".join(space.overrides(best.params)[: len(best.params)])
+        codes = [code for trial in every if (code := trial.user_attrs.get(CODE))]
+        others = sum(not same_code(code, best.user_attrs[CODE]) for code in codes)
+        mixed = f"; mixed code: {others} of the trials were trained with other code than the best" if others else ""
         print(f"study: {counts}; the best has {best.value:.4f} with {values}{mixed}", flush=True)
-        OmegaConf.save(OmegaConf.create(found), f"{self._config.hydra.sweep.dir}/optimization_results.yaml")
 
 
 def study_name(experiment: str, overrides: list[str], values: Mapping[str, Any]) -> str:
     """The experiment, the overrides, and a hash of the configuration: after an edit of config.yaml, another study."""
     named = [text for text in overrides if not text.startswith(NOT_NAMED)]
-    known = {key: value for key, value in values.items() if key != "runtime" and (key, value) != ("debug", False)}
+    known = {key: value for key, value in values.items() if key != "runtime"}
     digest = hashlib.sha256(json.dumps([named, known], sort_keys=True, default=str).encode()).hexdigest()[:8]
     return f"{' '.join([experiment, *named])[:LONGEST_NAME]} #{digest}"
 
@@ -236,26 +222,15 @@ class RunningTrial:
 class Trials:
     """The trials of a study, for one command. They are asked for under a lock; one whose command is gone waits again.
 
-    A command that runs trials locks a file of its own; when it is killed, the next one sees that.
+    A command that runs trials locks a file of its own; when it is killed, or interrupted, the next one sees that.
+
+    Attributes:
+        alive: this lock, which the command holds while it runs trials.
     """
 
     def __init__(self, study: optuna.Study) -> None:
-        self.study, self._storage, self._id = study, study._storage, secrets.token_hex(8)
-        self._commands = folder() / ".optuna"
-        self._commands.mkdir(parents=True, exist_ok=True)
-        self._alive, self._asking = FileLock(self._commands / self._id), FileLock(self._commands / ".lock")
-
-    def __enter__(self) -> Trials:
-        self._alive.acquire()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """What this command leaves unfinished, after Ctrl-C, waits for the next one."""
-        for trial in self._running():
-            if trial.user_attrs.get(COMMAND) == self._id:
-                self._wait(trial, trial.user_attrs[STARTS] - 1)
-        os.unlink(self._alive.lock_file)
-        self._alive.release()
+        self.study, self._id, self._commands = study, secrets.token_hex(8), folder() / ".optuna"
+        self.alive = FileLock(self._commands / self._id)
 
     def ask(self, space: Mapping[str, BaseDistribution], total: int, most: int) -> list[Trial]:
         """The next trials to run: first those that wait, then new ones.
@@ -264,56 +239,29 @@ class Trials:
             total: of the study, at most; other commands' running ones count.
             most: how many at once.
         """
-        with self._asking:
-            for left in filter(self._is_abandoned, self._running()):
-                self.lose(left)
+        with FileLock(self._commands / ".lock"):
+            for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+                if self._is_abandoned(trial):
+                    self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
             states = [known.state for known in self.study.get_trials(deepcopy=False)]
             missing = total - len(states) + states.count(TrialState.WAITING)
-            try:
-                asked = [self.study.ask(dict(space)) for _ in range(min(most, missing))]
-            except ModuleNotFoundError as error:  # of CmaEsSampler, cmaes; of GPSampler, torch
-                raise Error(f"this sampler needs a package that is not installed: uv add {error.name}") from error
+            asked = [self.study.ask(dict(space)) for _ in range(min(most, missing))]
             for trial in asked:
-                trial.set_user_attr(STARTS, trial.user_attrs.get(STARTS, 0) + 1)
                 trial.set_user_attr(COMMAND, self._id)
             return asked
 
-    def _running(self) -> list[FrozenTrial]:
-        return list(self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]))
-
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
-        """Whether nobody runs a trial: its command was killed, here, or before it could sign."""
+        """Whether nobody runs a trial: its command has ended, here, or before it could sign."""
         file = self._commands / str(trial.user_attrs.get(COMMAND))
         return COMMAND not in trial.user_attrs or (file.is_file() and not is_locked(file))
 
-    def lose(self, trial: Trial | FrozenTrial) -> bool:
-        """The process of a trial was killed, or that of one beside it: it waits again, or has failed; whether it waits.
-
-        A trial that needs too much memory would kill its process for ever.
-        """
-        starts = trial.user_attrs.get(STARTS, 0)
-        if starts >= MOST_STARTS:
-            self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-            return False
-        self._wait(trial, starts)
-        return True
-
-    def _wait(self, trial: Trial | FrozenTrial, starts: int) -> None:
-        self._storage.set_trial_user_attr(trial._trial_id, STARTS, starts)
-        self._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-
-    def tell(self, trial: Trial, outcome: tuple[float | None, list[str] | None] | None) -> None:
-        """A trial has come to its end.
-
-        Args:
-            outcome: the score, None when it is pruned, and what trained it, None when no fold is done; None: it failed.
-        """
-        if outcome is None:
-            self.study.tell(trial, state=TrialState.FAIL)
-            return
-        score, code = outcome
-        trial.set_user_attr(CODE, code)
-        self.study.tell(trial, score, TrialState.PRUNED if score is None else TrialState.COMPLETE)
+    def lose(self, trial: Trial) -> bool:
+        """The process of a trial has died, or that of one beside it; whether it waits again, and has not failed."""
+        deaths = trial.user_attrs.get(DEATHS, 0) + 1
+        trial.set_user_attr(DEATHS, deaths)
+        state = TrialState.WAITING if deaths < MOST_DEATHS else TrialState.FAIL
+        self.study._storage.set_trial_state_values(trial._trial_id, state)
+        return state is TrialState.WAITING
 
 
 class Space:
@@ -335,7 +283,10 @@ class Space:
         self.fixed: list[str] = []
         for override in OverridesParser.create().parse_overrides(list(overrides)):
             if override.is_sweep_override():
-                self.searched[override.get_key_element()] = distribution(override)
+                try:
+                    self.searched[override.get_key_element()] = distribution(override)
+                except ValueError as error:
+                    raise Error(f"{override.input_line}: {error}") from error
             elif override.input_line is not None:
                 self.fixed.append(override.input_line)
 
@@ -349,28 +300,27 @@ def _written(value: Any) -> Any:
 
 
 def distribution(override: Override) -> BaseDistribution:
-    """What an override of several values means to Optuna. Raises: Error."""
-    value, text = override.value(), override.input_line
-    is_changed = getattr(value, "shuffle", False) or getattr(value, "transformers", False)  # 1.4: float(range(1,8))
-    if isinstance(value, ChoiceSweep) or isinstance(value, RangeSweep) and is_changed:
+    """What an override of several values means to Optuna.
+
+    Raises:
+        ValueError: there is no value in it, or it is something else.
+    """
+    value = override.value()
+    if isinstance(value, ChoiceSweep):
         values, texts = override.sweep_iterator(transformer=Transformer.identity), override.sweep_string_iterator()
         plain = (bool, int, float)  # the others as an override has them, quoted where they must be
         return CategoricalDistribution(
             [one if isinstance(one, plain) else text for one, text in zip(values, texts, strict=True)]
         )
     if isinstance(value, RangeSweep):
-        require(value.step != 0 and value.stop is not None, f"{text}: a range needs an end, and a step that is not 0")
         known = list(value.range())
-        require(len(known) > 0, f"{text}: there is no value in this range")
+        if not known:
+            raise ValueError("there is no value in this range")
         low, high, step = min(known), max(known), abs(value.step)
-        if all(isinstance(one, int) for one in known):
-            return IntDistribution(int(low), int(high), step=int(step))
-        return FloatDistribution(float(low), float(high), step=float(step))
-    if isinstance(value, IntervalSweep) and value.start is not None and value.end is not None:
-        is_whole = isinstance(value.start, int) and isinstance(value.end, int)
-        kind: Any = IntDistribution if is_whole else FloatDistribution
-        try:
-            return kind(value.start, value.end, log="log" in value.tags)
-        except ValueError as error:
-            raise Error(f"{text}: {error}") from error
-    raise Error(f"{text}: a study takes choice(...), range(...) and interval(...)")
+    elif isinstance(value, IntervalSweep):
+        low, high, step = value.start, value.end, None
+    else:
+        raise ValueError("a study takes choice(...), range(...) and interval(...)")
+    if isinstance(low, int) and isinstance(high, int):
+        return IntDistribution(low, high, step=step or 1, log="log" in value.tags)
+    return FloatDistribution(low, high, step=step, log="log" in value.tags)

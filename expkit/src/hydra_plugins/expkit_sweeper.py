@@ -16,6 +16,7 @@ from expkit.errors import require
 SWEEPER: dict[str, Any] = {
     "_target_": f"{__name__}.OptunaSweeper",
     "_recursive_": False,
+    "_convert_": "all",
     "defaults": [{"sampler": "tpe"}, {"pruner": "none"}],
     "n_trials": 20,  # in all, however often the command is typed
     "n_jobs": None,  # trials at once; null: as many as hydra/launcher=local has processes, else one after the other
