@@ -103,7 +103,7 @@ def test_predictions_side_by_side(root: Path) -> None:
         assert list(classes.columns) == ["id", "target", "fold", *expected]
         assert isinstance(classes, pandas.DataFrame)
         for wrong, message in (
-            ([one, first], "has other ids than"),
+            ([one, first], "the ids are int64, and those of"),
             (one, "take a list of runs"),
             ([], "this one is empty"),
         ):

@@ -1,5 +1,6 @@
 # The public names: __init__.py reads this list, too.
 from expkit.board import read_board as read_board
+from expkit.code import load_module as load_module
 from expkit.compose import load_config as load_config
 from expkit.config import Config as Config
 from expkit.config import ExpConfig as ExpConfig
@@ -14,7 +15,6 @@ from expkit.errors import require as require
 from expkit.fold import Fold as Fold
 from expkit.frames import curves as curves
 from expkit.frames import load_model as load_model
-from expkit.frames import load_module as load_module
 from expkit.frames import mistakes as mistakes
 from expkit.frames import oof as oof
 from expkit.frames import predict as predict

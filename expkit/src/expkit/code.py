@@ -100,19 +100,23 @@ def _finder(folder: str) -> importlib.machinery.FileFinder:
     return machinery.FileFinder(path, *kinds, (machinery.SourcelessFileLoader, machinery.BYTECODE_SUFFIXES))
 
 
-def load(experiment: str, module: str = "train") -> ModuleType:
-    """A module of an experiment, by the name of its folder.
+def load_module(experiment: str, name: str = "train") -> ModuleType:
+    """A module of an experiment, with its code as it is now: `expkit.load_module("001-baseline", "model")`.
+
+    Args:
+        experiment: the name of its folder.
+        name: of a file in the folder, without .py.
 
     Raises:
         Error: there is no such experiment.
         ModuleNotFoundError: it has no such module.
     """
     experiment_dir(experiment)
-    return importlib.import_module(f"{PACKAGE}.{experiment}.{module}")
+    return importlib.import_module(f"{PACKAGE}.{experiment}.{name}")
 
 
 def forget(experiment: str) -> None:
-    """Let the next `load` read the files of an experiment again, as they are then."""
+    """Let the next `load_module` read the files of an experiment again, as they are then."""
     folder = f"{_root()}experiments{os.sep}{experiment}{os.sep}"
     tables: list[tuple[dict[str, Any], str]] = [(EXECUTED, folder), (READ, folder)]
     for known, start in [*tables, (sys.modules, f"{PACKAGE}.{experiment}")]:

@@ -21,7 +21,7 @@ from expkit.project import code_root, output_dir
 from expkit.scores import fold_scores, mean_of_folds
 from expkit.snapshot import git
 from expkit.store import Run, fold_title
-from expkit.tables import aligned, require_same_targets
+from expkit.tables import side_by_side
 
 if TYPE_CHECKING:
     from expkit.config import Metric
@@ -212,9 +212,7 @@ def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> OverRows | str |
             len(hashes) == 1 and None not in hashes, f"{first.metric} may not be the same function in all runs: {error}"
         )
         return str(error)
-    for index, run in enumerate(runs):
-        tables[index] = aligned(tables[index], tables[0]["id"], run.title, first.title)
-        require_same_targets(tables[index], tables[0], run.title, first.title)
+    tables = side_by_side(tables, [run.title for run in runs])
     groups = tables[0].get(GROUP) if all(GROUP in table for table in tables) else None
     is_same = groups is None or all(numpy.array_equal(groups, table[GROUP]) for table in tables)
     require(is_same, f"the column {GROUP} is not the same in all of the runs")

@@ -463,7 +463,7 @@ class Loaded:
     @functools.cached_property
     def ignored(self) -> Ignored:
         """The names in the project's files that mean nothing for a training, or whose values are compared instead."""
-        module = code.load(self.name)
+        module = code.load_module(self.name)
         names = {str(module.__file__): {key for key, value in vars(module).items() if value is self.experiment}}
         choices = {one for classes in self.experiment.groups.values() for one in classes.values()}
         bases = {base for one in choices for base in one.__mro__[1:-1]}
@@ -507,7 +507,7 @@ def load_experiment(name: str, again: bool = False) -> Loaded:
 @functools.lru_cache(maxsize=512)
 def _load(folder: Path) -> Loaded:
     with own_store({}) as store:
-        module = code.load(folder.name)
+        module = code.load_module(folder.name)
     found = {id(value): value for value in vars(module).values() if isinstance(value, Experiment)}
     if len(found) != 1:
         raise Error(

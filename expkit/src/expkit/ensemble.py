@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -77,8 +76,8 @@ def average(members: Mapping[str, Columns], weights: Iterable[Any], is_rank: boo
     return mean
 
 
-def fitted(members: Mapping[str, Columns], experiment: Experiment, rows: numpy.ndarray) -> tuple[numpy.ndarray, float]:
-    """The weights that score best over some rows, by `hill`; and their score."""
+def fitted(members: Mapping[str, Columns], experiment: Experiment, rows: numpy.ndarray) -> list[float]:
+    """The weights that score best over some rows, by `hill`."""
     some = {title: {name: column[rows] for name, column in table.items()} for title, table in members.items()}
     sign = -1.0 if experiment.greater_is_better else 1.0
     name, metric = next(iter(experiment.metrics.items()))
@@ -90,8 +89,7 @@ def fitted(members: Mapping[str, Columns], experiment: Experiment, rows: numpy.n
         del table["fold"]
         return sign * scores.score(name, metric, table)
 
-    weights = hill(len(some), loss)
-    return weights, sign * loss(weights)
+    return list(hill(len(some), loss).tolist())
 
 
 def blend(runs: Sequence[Run], method: str, name: str | None = None) -> tuple[Run, list[str] | None]:
@@ -118,22 +116,19 @@ def blend(runs: Sequence[Run], method: str, name: str | None = None) -> tuple[Ru
     _require_alike(runs)
     experiment = load_experiment(runs[0].scored_by).experiment
     metric = next(iter(experiment.metrics))
-    require(
-        metric == runs[0].metric,
-        f"{runs[0].title} and the others are scored by {runs[0].metric}, but {runs[0].scored_by} has the metric "
-        f"{metric} now: repeat the commands that trained them, to score them again",
-    )
+    now = f"{runs[0].scored_by} has the metric {metric} now: repeat the commands that trained them, to score them again"
+    require(metric == runs[0].metric, f"{runs[0].title} and the others are scored by {runs[0].metric}, but {now}")
     versions = Versions(output_dir() / BLENDS, name)
     config = {"blend": {"method": method, "runs": titles}}
-    old = store.read_run(folder) if (folder := versions.current()) else None
-    if old is not None and old.info is not None and old.info["config"] != config:
-        raise Error(f"{old.title} is there already, with other runs or another method: give this blend another --name")
-    if old is not None and old.recipe is not None and old.is_complete and experiment.has_scored(old.cv):
-        if old.recipe.parents == tuple(map(_parent, runs)):
+    if folder := versions.current():
+        old = store.read_run(folder)
+        is_other = old.info is not None and old.info["config"] != config
+        require(not is_other, f"{old.title} is there already, with other runs or another method: give another --name")
+        is_of_these = old.recipe is not None and old.recipe.parents == tuple(map(_parent, runs))
+        if is_of_these and old.is_complete and experiment.has_scored(old.cv):
             return old, None
-    started = time.monotonic()
     recipe, parts, notes = _computed(runs, method, experiment)
-    return _write(runs, recipe, parts, versions, config, started), notes
+    return _write(runs, recipe, parts, versions, config), notes
 
 
 def _computed(
@@ -142,36 +137,34 @@ def _computed(
     """A blend before it is written: its recipe; its predictions by fold, None for the test set; what to know of it."""
     import numpy
 
-    members = _tables(runs)
-    equal, is_rank = [1 / len(runs)] * len(runs), method == RANK
-    mean = average(members, equal, is_rank)
-    table, titles = mean.table(), " and ".join(members)
-    require(bool(mean.differing), f"the out-of-fold predictions of {titles} are the same: there is nothing to blend")
-    if not mean.numbers & mean.differing:
-        raise Error(
-            f"{runs[0].title} and the others have no column of numbers that differs between them: save "
-            f"probability_<class> with fold.save_oof; there are {', '.join(mean.first)}"
-        )
+    titles = [run.title for run in runs]
+    first, *others = tables.side_by_side([run.fold_by_fold() for run in runs], titles)
+    of_first = {name: first[name] for name in ("id", "fold", *tables.targets(first))}
+    members = dict(zip(titles, [first, *(other | of_first for other in others)], strict=True))
+    weights, is_rank = [1 / len(runs)] * len(runs), method == RANK
+    mean = average(members, weights, is_rank)
+    table = mean.table()
+    has = f"save probability_<class> with fold.save_oof; there are {', '.join(mean.first)}"
+    require(
+        bool(mean.numbers & mean.differing),
+        f"{' and '.join(titles)} have no column of numbers that differs between them: {has}",
+    )
     # fails on a column that a blend has not, before weights are fitted
     scores.scores(experiment, {name: column for name, column in table.items() if name != "fold"})
     folds, fold_of = numpy.unique(table["fold"], return_inverse=True)
-    weights, by_fold, score, fitted_on = equal, [equal] * len(folds), None, None
+    by_fold = [weights] * len(folds)
     if method == HILL:
         require(len(folds) > 1, f"{HILL} needs two folds or more: it scores each with weights of the others")
-        random = numpy.random.default_rng(0)
-        rows = numpy.sort(random.permutation(len(fold_of))[:FIT_ROWS])
-        best, score = fitted(members, experiment, rows)
-        of_folds = [fitted(members, experiment, rows[fold_of[rows] != fold])[0] for fold in range(len(folds))]
-        weights, by_fold, fitted_on = best.tolist(), [one.tolist() for one in of_folds], len(rows)
-        table = average(members, numpy.array(of_folds)[fold_of].T).table()
+        rows = numpy.sort(numpy.random.default_rng(0).permutation(len(fold_of))[:FIT_ROWS])
+        weights = fitted(members, experiment, rows)
+        by_fold = [fitted(members, experiment, rows[fold_of[rows] != fold]) for fold in range(len(folds))]
+        table = average(members, numpy.array(by_fold)[fold_of].T).table()
     recipe = Recipe(
         method=method,
         scored_by=runs[0].scored_by,
         parents=tuple(map(_parent, runs)),
         weights=tuple(weights),
         by_part={str(fold): one for fold, one in zip(folds, by_fold, strict=True)},
-        in_sample_score=score,
-        fitted_on=fitted_on,
         made_by=experiment.made_by,
     )
     del table["fold"]
@@ -181,14 +174,14 @@ def _computed(
     }
     notes = []
     try:
-        tests = {run.title: mean_of([choose(run, None)]).table() for run in runs}
+        tests = {run.title: mean_of([run], [choose(run)]).table() for run in runs}
         mean = average(tests, weights, is_rank)
         require(bool(mean.numbers), f"{runs[0].title} has no number in its test predictions")
         parts[None] = mean.table()
     except Error as error:
         notes.append(f"no test predictions: {error}")
-    if others := [run.title for run in runs if set(run.valid_ids.values()) != set(runs[0].valid_ids.values())]:
-        notes.append(f"{', '.join(others)}: other folds than {runs[0].title}, whose folds the blend has")
+    if differ := [run.title for run in runs if set(run.valid_ids.values()) != set(runs[0].valid_ids.values())]:
+        notes.append(f"{', '.join(differ)}: other folds than {runs[0].title}, whose folds the blend has")
     return recipe, parts, notes
 
 
@@ -208,20 +201,10 @@ def _require_alike(runs: Sequence[Run]) -> None:
 def _parent(run: Run) -> Parent:
     """A run as it is now, as a blend remembers it."""
     try:
-        test = tuple(part.checksum for part in choose(run, None).parts)
+        test = tuple(part.checksum for part in choose(run))
     except Error:
         test = ()
     return Parent(run.title, store.version_number(run.folder), str(run.id), run.checksums, test)
-
-
-def _tables(runs: Sequence[Run]) -> dict[str, Columns]:
-    """The out-of-fold predictions of runs by their titles, with the rows, targets and folds of the first."""
-    first, found = runs[0].fold_by_fold(), {}
-    for run in runs:
-        table = tables.aligned(run.fold_by_fold(), first["id"], run.title, runs[0].title)
-        tables.require_same_targets(table, first, run.title, runs[0].title)
-        found[run.title] = table | {name: first[name] for name in ("id", "fold", *tables.targets(first))}
-    return found
 
 
 def _write(
@@ -230,7 +213,6 @@ def _write(
     parts: dict[int | None, Columns],
     versions: Versions,
     config: dict[str, Any],
-    started: float,
 ) -> Run:
     """Write a blend as a new version of its run, which counts when it is whole."""
     experiment = load_experiment(recipe.scored_by).experiment
@@ -244,12 +226,11 @@ def _write(
         "commands": [],
         "blend": asdict(recipe),
     }
-    data = {fold.result["data"] for run in runs for fold in run.done.values() if fold.result}
+    data = {digest for run in runs for digest in run.data}
     maker = origin(["exp", *sys.argv[1:]], [])
     maker |= {"code": {}, "data": data.pop() if len(data) == 1 else None, "git": snapshot.take(code_root())}
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    scored: dict[int | None, dict[str, float]] = {None: {}}  # all of them, before anything is written
-    scored |= {number: scores.scores(experiment, table) for number, table in parts.items() if number is not None}
+    scored = {fold: scores.scores(experiment, table) if fold is not None else {} for fold, table in parts.items()}
     with ExitStack() as stack:
         with versions.locked():
             folder = versions.make(about, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
@@ -269,7 +250,7 @@ def _write(
                 "target": tables.target_hash(table),
                 "started": now,
                 "finished": now,
-                "seconds": round((time.monotonic() - started) / len(parts), 3),
+                "seconds": 0.0,
                 "environment": environment_text(maker["environment"]),
                 "code": code_hash({}),
                 "git": maker["git"],

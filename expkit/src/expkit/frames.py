@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from expkit import code
@@ -13,31 +12,16 @@ from expkit.errors import Error, require
 from expkit.project import display_path
 from expkit.store import AXES, Run, axis_of, load_run
 from expkit.submission import is_probability
-from expkit.tables import comparable, flat, targets
+from expkit.tables import flat, side_by_side, targets
 
 if TYPE_CHECKING:
     import numpy
     import pandas
 
-    from expkit.tables import Columns
-
 Points = list[tuple[float, float]]
 
 
 # Its models
-
-
-def load_module(experiment: str, name: str) -> ModuleType:
-    """A module of an experiment, with its code as it is now: `expkit.load_module("001-baseline", "model")`.
-
-    Args:
-        experiment: the name of its folder.
-        name: of a file in the folder, without .py.
-
-    Raises:
-        ModuleNotFoundError: the experiment has no such module.
-    """
-    return code.load(experiment, name)
 
 
 def load_model(run: str | Path | Run, fold: int | None) -> Any:
@@ -56,7 +40,7 @@ def load_model(run: str | Path | Run, fold: int | None) -> Any:
     folder = run.fold(fold).folder
     files = sorted(folder.glob("model.*"))
     require(len(files) == 1, f"{display_path(folder)} must have one file model.*, and has {len(files)}")
-    load = getattr(load_module(run.experiment, "model"), "load", None)
+    load = getattr(code.load_module(run.experiment, "model"), "load", None)
     if not callable(load):
         raise Error(f"experiments/{run.experiment}/model.py needs a function load(file) that returns a saved model")
     with code.named_plainly(run.experiment):
@@ -139,25 +123,19 @@ def oof(runs: Sequence[str | Path | Run]) -> pandas.DataFrame:
     from numpy import array_equal
 
     pandas = _pandas("expkit.oof")
-    tables = {run.title: flat(run.oof) for run in _loaded(runs)}
-    require(bool(tables), "expkit.oof takes a list of runs, and this one is empty")
-    title, first = next(iter(tables.items()))
-    known = targets(first)
-    for other, table in tables.items():
-        require(bool(table), f"{other} has no finished fold")
-        require(array_equal(table["id"], first["id"]), f"{other} has other ids than {title}")
-        same = [
-            name for name in known if name in table and array_equal(comparable(table[name]), comparable(first[name]))
-        ]
-        require(same == known == targets(table), f"{other} has other targets than {title}")
-    shared = [
-        name
-        for name in sorted(first, key=lambda name: (name != "id", name != "target"))
-        if not name.startswith(("prediction", "probability"))
-        and all(name in known or (name in table and array_equal(table[name], first[name])) for table in tables.values())
-    ]
-    columns = {name: first[name] for name in shared}
-    for title, table in tables.items():
+    found = _loaded(runs)
+    require(bool(found), "expkit.oof takes a list of runs, and this one is empty")
+    for run in found:
+        require(bool(run.done), f"{run.title} has no finished fold")
+    titles = [run.title for run in found]
+    first, *others = tables = side_by_side([flat(run.oof) for run in found], titles)
+    columns = {}
+    for name in sorted(first, key=lambda name: (name != "id", name != "target")):
+        is_same = all(name in table and array_equal(table[name], first[name]) for table in others)
+        if name in targets(first) or (is_same and not name.startswith(("prediction", "probability"))):
+            columns[name] = first[name]
+    shared = list(columns)
+    for title, table in zip(titles, tables, strict=True):
         own = [name for name in table if name not in shared]
         columns |= {title if len(own) == 1 else f"{title}: {name}": table[name] for name in own}
     return pandas.DataFrame(columns)
@@ -217,31 +195,32 @@ def mistakes(run: str | Path | Run) -> dict[str, pandas.DataFrame]:
     Raises:
         Error: there is no such run, it does not have both targets and predictions, or pandas is not installed.
     """
+    import numpy
+
     pandas = _pandas("expkit.mistakes")
     run = load_run(run)
     table = flat(run.oof)
-    outputs = [name for name in table if name.startswith("prediction") and _target(name) in table]
-    if not outputs:
-        has = ", ".join(table) or "no finished fold"
-        raise Error(f"{run.title} has no columns target and prediction; it has {has}")
-    confidence = _confidence(table) if len(outputs) == 1 else None
+    target_of = {name: name.replace("prediction", "target", 1) for name in table if name.startswith("prediction")}
+    outputs = [name for name, target in target_of.items() if target in table]
+    has = ", ".join(table) or "no finished fold"
+    require(bool(outputs), f"{run.title} has no columns target and prediction; it has {has}")
+    probabilities = [column for name, column in table.items() if is_probability(name)]
+    if len(probabilities) == 1:  # of one of two classes
+        probabilities.append(1 - probabilities[0])
     tables = {}
     for name in outputs:
-        target, prediction = table[_target(name)], table[name]
+        target, prediction = table[target_of[name]], table[name]
         rows = pandas.DataFrame({"id": table["id"], "fold": table["fold"], "target": target, "prediction": prediction})
         if _are_numbers(target, prediction):
             rows["error"] = rows["prediction"].astype(float) - rows["target"]
             size = rows["error"].abs()
         else:
-            if confidence is not None:
-                rows["confidence"] = confidence
-            size = (rows["target"] != rows["prediction"]) * (1 if confidence is None else 1 + confidence)
+            size = (rows["target"] != rows["prediction"]).astype(float)
+            if probabilities and len(outputs) == 1:
+                rows["confidence"] = numpy.max(probabilities, axis=0)
+                size *= 1 + rows["confidence"]
         tables[name] = rows.loc[size.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
     return tables
-
-
-def _target(prediction: str) -> str:
-    return prediction.replace("prediction", "target", 1)
 
 
 def _are_numbers(target: numpy.ndarray, prediction: numpy.ndarray) -> bool:
@@ -251,16 +230,6 @@ def _are_numbers(target: numpy.ndarray, prediction: numpy.ndarray) -> bool:
         return False
     are_whole = not any((column % 1 != 0).any() for column in (target, prediction) if column.dtype.kind == "f")
     return not are_whole or len(numpy.unique(target)) > 50
-
-
-def _confidence(table: Columns) -> numpy.ndarray | None:
-    """The highest probability of each row, (n,); a single column is that of one of two classes."""
-    import numpy
-
-    columns = [column for name, column in table.items() if is_probability(name)]
-    if len(columns) == 1:
-        columns.append(1 - columns[0])
-    return numpy.max(columns, axis=0) if columns else None
 
 
 def _loaded(runs: Sequence[str | Path | Run]) -> list[Run]:

@@ -221,7 +221,7 @@ def manual(loaded: Loaded, composed: DictConfig) -> str:
     Args:
         composed: the configuration of this command.
     """
-    about = (code.load(loaded.name).__doc__ or loaded.name).strip()
+    about = (code.load_module(loaded.name).__doc__ or loaded.name).strip()
     sets = config.parameter_sets(loaded.folder)[1:]
     some = sets if len(sets) <= 20 else [*sets[:3], "...", sets[-1]]
     rows = [("exp=NAME", f"a parameter set, a file in exp/: {', '.join(some)}")] if sets else []

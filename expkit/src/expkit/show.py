@@ -66,8 +66,7 @@ def blend_metadata(run: Run) -> dict[str, Any]:
     if (recipe := run.recipe) is None:
         return {}
     weights = {one.run: weight for one, weight in zip(recipe.parents, recipe.weights, strict=True)}
-    others = {name: getattr(recipe, name) for name in ("by_part", "fitted_on", "in_sample_score")}
-    return {"method": recipe.method, "weights": weights, **others}
+    return {"method": recipe.method, "weights": weights, "by_part": recipe.by_part}
 
 
 def _full(run: Run) -> dict[str, Any] | None:
@@ -184,11 +183,8 @@ def show_blend(console: Console, run: Run) -> None:
         return
     weights = sorted(zip(recipe.weights, recipe.parents, strict=True), key=lambda pair: -pair[0])
     console.print(plain_table(["weight", "run"], [[f"{weight:.4f}", parent.run] for weight, parent in weights]))
-    how = "each fold with weights fitted on the others" if recipe.fitted_on else "no weights are fitted"
+    how = "each fold with weights fitted on the others" if recipe.method == "hill" else "no weights are fitted"
     print_line(console, f"{run.metric} {score_text(run.score, run.std)}: {how}")
-    if recipe.in_sample_score is not None:
-        said = f"in-sample (optimistic), with weights fitted on {recipe.fitted_on} of {run.rows} rows"
-        print_line(console, f"{run.metric} {score_text(recipe.in_sample_score)}: {said}")
 
 
 # Learning curves

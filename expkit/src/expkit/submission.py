@@ -7,7 +7,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 SAMPLE = "sample_submission.csv"
 LABEL = "prediction"
 LONGEST = 100  # characters of a name that is made of the names of runs
-FOLDS, FULL = "folds", "full"
 PROBABILITY = "probability"
 
 # Averaging
@@ -72,14 +71,12 @@ def most_likely(table: Columns, dtype: numpy.dtype[Any], what: str) -> numpy.nda
     if not names:
         raise Error(f"{what} holds labels, which have no mean: save columns {PROBABILITY}_<class>, too")
     texts = [name.removeprefix(f"{PROBABILITY}_") for name in names]
-    try:
-        labels = numpy.array([text == "True" for text in texts]) if dtype.kind == "b" else numpy.array(texts)
-        labels = labels if dtype.kind == "U" else labels.astype(dtype)
-    except (ValueError, OverflowError):
-        labels = numpy.array([], dtype)
-    if [str(label) for label in labels.tolist()] != texts:
+    labels = []
+    with suppress(ValueError, OverflowError):
+        labels = [text == "True" if dtype.kind == "b" else dtype.type(text) for text in texts]
+    if list(map(str, labels)) != texts:
         raise Error(f"{what} holds {dtype}, but {names[0]} and the like name other classes: {', '.join(texts[:3])}")
-    return numpy.asarray(labels[numpy.argmax([numbers[name] for name in names], axis=0)])
+    return numpy.array(labels)[numpy.argmax([numbers[name] for name in names], axis=0)]
 
 
 class Average:
@@ -120,6 +117,7 @@ class Average:
                 mean.
         """
         import numpy
+        from scipy.stats import rankdata
 
         if not self.first:
             self.first, self._title = dict(table), what
@@ -136,7 +134,7 @@ class Average:
             if not may_be_labels(name, own):
                 self.numbers.add(name)
             if own.dtype.kind == "f":
-                values = ranks(own) if self.is_rank else own.astype(float)
+                values = rankdata(own, axis=0) / len(own) if self.is_rank else own.astype(float)
                 weights = weight if isinstance(weight, float) or own.ndim == 1 else weight[:, None]
                 self._sums[name] = self._sums.get(name, 0.0) + weights * values
         require(len(self.first) > 1, f"{what} has no column that {self._title} has: {', '.join(table)}")
@@ -164,53 +162,11 @@ class Average:
         return found
 
 
-def ranks(column: numpy.ndarray) -> numpy.ndarray:
-    """The rank of each value, above 0 to 1; equal values have the mean of their ranks."""
-    import numpy
-    from scipy.stats import rankdata
-
-    return numpy.asarray(rankdata(column, axis=0) / len(column))
-
-
 # What of a run is submitted
 
 
-@dataclass(frozen=True)
-class Source:
-    """Selects the test predictions of a run to submit.
-
-    Attributes:
-        parts: the folds whose test predictions are averaged, or the training on all rows.
-    """
-
-    run: Run
-    parts: list[FoldRecord]
-
-    @property
-    def kind(self) -> str:
-        """ "folds" or "full"."""
-        return FULL if self.parts[0].number is None else FOLDS
-
-    def __str__(self) -> str:
-        mean = "mean of the " if self.kind == FOLDS else ""
-        return f"{self.run.title}: {mean}test predictions of {', '.join(fold.title for fold in self.parts)}"
-
-    def metadata(self, marks: Sequence[str]) -> dict[str, Any]:
-        """What it is, as JSON has it."""
-        return {
-            "run": self.run.title,
-            "version": store.version_number(self.run.folder),
-            "id": self.run.id,
-            "from": self.kind,
-            "folds": [fold.number for fold in self.parts] if self.kind == FOLDS else [],
-            "metric": self.run.metric,
-            "score": self.run.score,
-            "marks": list(marks),
-        }
-
-
-def choose(run: Run, kind: str | None, partial: bool = False) -> Source:
-    """What of a run goes into a submission.
+def choose(run: Run, kind: str | None = None, partial: bool = False) -> list[FoldRecord]:
+    """What of a run goes into a submission: the folds whose test predictions are averaged, or the training on all rows.
 
     Args:
         kind: "folds" or "full"; None: the folds when every one has test predictions, else the training on all rows.
@@ -221,18 +177,18 @@ def choose(run: Run, kind: str | None, partial: bool = False) -> Source:
     """
     tested = [fold for fold in run.done.values() if _has(fold, TEST)]
     is_whole = run.is_complete and len(tested) == run.n_folds
-    if kind != FULL and (is_whole or (partial and tested)):
-        return Source(run, tested)
-    if kind != FOLDS and run.full is not None:
+    if kind != "full" and (is_whole or (partial and tested)):
+        return tested
+    if kind != "folds" and run.full is not None:
         if _has(run.full, TEST):
-            return Source(run, [run.full])
+            return [run.full]
         made = display_path(run.full.folder / SUBMISSION)
         require(not _has(run.full, SUBMISSION), f"{run.title} has no test predictions: train.py itself has made {made}")
-    if kind != FULL and tested:
+    if kind != "full" and tested:
         what = f"{len(tested)} of {run.n_folds} folds have test predictions"
         raise Error(f"{run.title}: {what}: train the others (exp.fold=null), or --partial takes the mean of these")
     raise Error(
-        f"{run.title} has no test predictions{' of a training on all rows' if kind == FULL else ''}: call "
+        f"{run.title} has no test predictions{' of a training on all rows' if kind == 'full' else ''}: call "
         "fold.save_test(...) in train.py, and train the folds (overwrite=true) or all rows (exp.mode=sub)"
     )
 
@@ -241,17 +197,19 @@ def _has(fold: FoldRecord, name: str) -> bool:
     return fold.result is not None and name in fold.result["files"]
 
 
-def mean_of(sources: Sequence[Source]) -> Average:
-    """The mean of the test predictions of the parts of each source, and then of the sources.
+def mean_of(runs: Sequence[Run], parts: Sequence[Sequence[FoldRecord]]) -> Average:
+    """The mean of the test predictions of the parts of each run, and then of the runs.
+
+    Args:
+        parts: of each run, as from `choose`.
 
     Raises:
         Error: they do not fit each other.
     """
     mean = Average()
-    for source in sources:
-        for fold in source.parts:
-            table = tables.flat(fold.predictions(TEST))
-            mean.add(table, f"{source.run.title}, {fold.title}", 1 / len(sources) / len(source.parts))
+    for run, folds in zip(runs, parts, strict=True):
+        for fold in folds:
+            mean.add(tables.flat(fold.predictions(TEST)), f"{run.title}, {fold.title}", 1 / len(runs) / len(folds))
     return mean
 
 
@@ -284,11 +242,6 @@ class Sample:
     def ids(self) -> list[str]:
         return self.columns[self.header[0]]
 
-    def is_for(self, ids: numpy.ndarray) -> bool:
-        """Whether most of its rows are among ids, (n,), if zeros before a number do not count."""
-        known = {key.lstrip("0") for key in ids.astype(str).tolist()}
-        return 2 * sum(key.lstrip("0") in known for key in self.ids) > len(self.ids)
-
     def indices_in(self, ids: numpy.ndarray, what: str) -> numpy.ndarray:
         """Where each row of the sample stands among ids, as indices (n,). Ids are compared as text.
 
@@ -297,71 +250,54 @@ class Sample:
         """
         import numpy
 
-        own, name, id = ids.astype(str).tolist(), display_path(self.file), self.header[0]
-        if own == self.ids:
-            return numpy.arange(len(own))
-        tables.require_unique(ids, what)
-        index_of = {key: index for index, key in enumerate(own)}
-        if missing := [key for key in self.ids if key not in index_of]:
-            hint = "" if ids.dtype.kind == "U" else f' (read ids as text, with their zeros: dtype={{"{id}": str}})'
-            raise Error(f"{what}: {len(missing)} rows of {name} are missing, such as {id} {missing[0]}{hint}")
-        if extra := index_of.keys() - set(self.ids):
-            raise Error(f"{what}: {len(extra)} rows are not in {name}, such as {id} {min(extra)}")
-        return numpy.array([index_of[key] for key in self.ids])
+        table = {"id": ids.astype(str), "row": numpy.arange(len(ids))}
+        return tables.aligned(table, numpy.array(self.ids, str), what, f"{display_path(self.file)} (ids as text)")[
+            "row"
+        ]
 
-    def columns_of(self, types: Mapping[str, numpy.dtype[Any]], what: str) -> dict[str, str]:
+    def columns_of(self, table: Columns, what: str) -> dict[str, str]:
         """Which column of the test predictions is each column of the sample but the first.
 
-        In this order: the column of that name; probability_<name>; when the sample asks for one alone, "prediction", or
-        the only column there is.
+        In this order: the column of that name; probability_<name>; when the sample asks for one alone, "prediction".
 
         Args:
-            types: of the columns of the predictions, by name.
+            table: the predictions, `flat`.
 
         Raises:
             Error: there is none; or it holds labels, and the sample has numbers between whole ones.
         """
-        wanted, names, file = self.header[1:], list(types), display_path(self.file)
-        others = [LABEL, *(names if len(names) == 1 else [])] if len(wanted) == 1 else []
+        wanted, file = self.header[1:], display_path(self.file)
+        names = [name for name in table if name != "id"]
         found = {}
         for name in wanted:
-            found[name] = next(filter(types.__contains__, [name, f"{PROBABILITY}_{name}", *others]), "")
-            require(
-                bool(found[name]),
-                f"{what}: {file} has the column {name}, and the test predictions have {', '.join(names)}: "
-                f"give fold.save_test a column {name}",
-            )
-            shares = (text for text in self.columns[name] if re.fullmatch(r"[-+]?\d*\.\d*[1-9]\d*", text.strip()))
-            if types[found[name]].kind != "f" and class_columns(names) and (share := next(shares, None)):
-                raise Error(
-                    f"{what}: {file} has numbers such as {share} in {name}, and the predictions are "
-                    f"labels: give fold.save_test a column {name} with the number"
-                )
+            choices = [name, f"{PROBABILITY}_{name}", *([LABEL] if len(wanted) == 1 else [])]
+            own = next((choice for choice in choices if choice in names), None)
+            if own is None:
+                has = f"{file} has the column {name}, and the test predictions have {', '.join(names)}"
+                raise Error(f"{what}: {has}: give fold.save_test a column {name}")
+            shares = [text for text in self.columns[name] if re.fullmatch(r"[-+]?\d*\.\d*[1-9]\d*", text.strip())]
+            if shares and table[own].dtype.kind != "f" and class_columns(names):
+                has = f"{file} has numbers such as {shares[0]} in {name}, and the predictions are labels"
+                raise Error(f"{what}: {has}: give fold.save_test a column {name} with the number")
+            found[name] = own
         return found
 
 
-def find_sample(named: Sequence[str] | None, what: str, ids: numpy.ndarray) -> Sample | None:
+def find_sample(named: Sequence[str] | None, what: str) -> Sample | None:
     """The sample submission among the data of an experiment, or beside a file of them; None when there is none.
 
     Args:
-        named: what of `input/` is its data, as `Experiment.inputs`. [], no data: a sample anywhere in `input/` counts
-            when it has most of its rows among `ids`.
+        named: what of `input/` is its data, as `Experiment.inputs`.
         what: the submission, for the messages.
-        ids: of the submission, (n,).
 
     Raises:
         Error: there is more than one, or it cannot be read.
     """
-    listed = [Path(path) for _, path in input_files(named or None)]
-    found = {path for path in listed if path.name == SAMPLE}
-    found = found or {path.with_name(SAMPLE) for path in listed if os.path.isfile(path.with_name(SAMPLE))}
-    samples = [Sample(file, tables.read_csv(file)) for file in sorted(found)]
-    samples = [one for one in samples if named is None or named or one.is_for(ids)]
-    require(
-        len(samples) < 2,
-        f"{what}: there are {len(samples)} files {SAMPLE}: name the data, expkit.Experiment(..., inputs=[...])",
-    )
-    return samples[0] if samples else None
+    folders = {os.path.dirname(path) for _, path in input_files(named)}
+    found = [file for folder in sorted(folders) if (file := Path(folder, SAMPLE)).is_file()]
+    name_data = "name the data, expkit.Experiment(..., inputs=[...])"
+    require(len(found) < 2, f"{what}: there are {len(found)} files {SAMPLE}: {name_data}")
+    return Sample(found[0], tables.read_csv(found[0])) if found else None
 
 
 def fitted(table: Columns, what: str, sample: Sample | None) -> Columns:
@@ -383,38 +319,27 @@ def fitted(table: Columns, what: str, sample: Sample | None) -> Columns:
     return {id: numpy.array(sample.ids)} | {name: table[name][order] for name in others}
 
 
-def check_test(table: Columns, what: str, named: Sequence[str] | None, debug: bool) -> str:
-    """Hold the test predictions of a fold against the sample, before the other folds are trained.
+def check_test(table: Columns, what: str, named: Sequence[str] | None) -> None:
+    """Hold the test predictions of a fold against the sample, as `submit` will.
 
     Args:
         table: the predictions, with the column "id".
         named: as of `find_sample`.
-        debug: whether rows may be missing.
-
-    Returns:
-        why `exp submit` will refuse them, if they may be of other rows than the sample asks for; else "".
 
     Raises:
-        Error: they are of the rows of the sample, and do not fit.
+        Error: they do not fit.
     """
-    ids, sample = table["id"], None
-    try:
-        sample = find_sample(named, what, ids)
-        if sample is None or (debug and not sample.is_for(ids)):
-            return ""
-        sample.indices_in(ids, what)
-    except Error as error:
-        if sample is not None and sample.is_for(ids) and not debug:
-            raise
-        return str(error)
-    sample.columns_of({name: column.dtype for name, column in tables.flat(table).items() if name != "id"}, what)
-    return ""
+    if sample := find_sample(named, what):
+        sample.indices_in(table["id"], what)
+        sample.columns_of(tables.flat(table), what)
 
 
 # exp submit
 
 
-def submit(sources: Sequence[Source], marks: Sequence[Sequence[str]]) -> tuple[Path, dict[str, Any]]:
+def submit(
+    runs: Sequence[Run], parts: Sequence[Sequence[FoldRecord]], marks: Sequence[Sequence[str]]
+) -> tuple[Path, dict[str, Any]]:
     """Write the mean of test predictions as a submission: of the folds of each run, then of the runs.
 
     Columns are averaged as `Average` says, and found by name as `Sample.columns_of` says; the sample's first column is
@@ -422,6 +347,7 @@ def submit(sources: Sequence[Source], marks: Sequence[Sequence[str]]) -> tuple[P
     among the data of the first run.
 
     Args:
+        parts: of each run, as from `choose`.
         marks: what to know about each run; kept in the JSON file.
 
     Returns:
@@ -431,33 +357,39 @@ def submit(sources: Sequence[Source], marks: Sequence[Sequence[str]]) -> tuple[P
     Raises:
         Error: the predictions do not fit each other or the sample; nothing is written.
     """
-    what, runs, mean = "the submission", [source.run for source in sources], mean_of(sources)
-    try:
-        named = load_experiment(runs[0].scored_by).experiment.inputs
-    except Exception:  # it is gone or broken: its predictions are there all the same
-        named = None
-    ids, types = mean.first["id"], {name: column.dtype for name, column in mean.first.items() if name != "id"}
-    sample = find_sample(named, what, ids)
-    if sample is None:
-        id, names = "id", {name: name for name in ([LABEL] if LABEL in types else types)}
+    what, mean = "the submission", mean_of(runs, parts)
+    id, sample = "id", find_sample(load_experiment(runs[0].scored_by).experiment.inputs, what)
+    if sample is not None:
+        id, names = sample.header[0], sample.columns_of(mean.first, what)
+    elif LABEL in mean.first:
+        names = {LABEL: LABEL}
     else:
-        id, names = sample.header[0], sample.columns_of(types, what)
+        names = {name: name for name in mean.first if name != id}
     found = {name: mean.column(own) for name, own in names.items()}
-    table = {id: ids} | {name: column for name, (column, _) in found.items()}
+    table = {id: mean.first["id"]} | {name: column for name, (column, _) in found.items()}
     table = fitted(table, what, sample)
     stream = io.StringIO(newline="")
     tables.write_csv(stream, table)
     content = hashlib.sha256(stream.getvalue().encode()).hexdigest()
-    kind = "+".join(sorted({source.kind for source in sources}))
     folder = output_dir() / store.SUBMISSIONS
-    file = folder / f"{title_of(runs)}_{kind}_{content[:8]}.csv"
+    file = folder / f"{title_of(runs)}_{content[:8]}.csv"
     about = {
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv[1:],
         "rows": len(next(iter(table.values()))),
         "columns": {name: how for name, (_, how) in found.items()},
         "sample": None if sample is None else sample.file.name,
-        "runs": [source.metadata(known) for source, known in zip(sources, marks, strict=True)],
+        "runs": [
+            {
+                "run": run.title,
+                "id": run.id,
+                "folds": [fold.number for fold in folds],  # [None]: the training on all rows
+                "metric": run.metric,
+                "score": run.score,
+                "marks": known,
+            }
+            for run, folds, known in zip(runs, parts, marks, strict=True)
+        ],
     }
     files.make_folder(folder)
     files.write_text(file, stream.getvalue())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -50,7 +50,7 @@ def _column(value: Any, what: str) -> numpy.ndarray:
         array = numpy.array(value, dtype=object) if is_plain and value else numpy.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:
         raise Error(f"{what}: this is not an array: {error}") from error
-    if array.ndim == 1 and (array.dtype == object or array.dtype.kind == "T"):
+    if array.ndim == 1 and array.dtype.kind in "OT":
         array = _from_objects(array.tolist(), what)
     if array.dtype.kind not in "biufUSM":
         raise Error(f"{what}: holds {array.dtype}, and not numbers, text or dates")
@@ -191,7 +191,7 @@ def common(one: numpy.ndarray, other: numpy.ndarray) -> list[Any]:
     """The ids that are in both; each of the two has none twice."""
     import numpy
 
-    if not len(numpy.intersect1d(digests(one), digests(other))):
+    if not len(numpy.intersect1d(digests(one), digests(other), assume_unique=True)):
         return []
     return list(numpy.intersect1d(one, other).tolist())
 
@@ -211,9 +211,9 @@ def aligned(table: Columns, ids: numpy.ndarray, what: str, other: str) -> Column
     require_same_kind(own, ids, what, f"of {other}")
     if numpy.array_equal(own, ids):
         return table
-    for key in (digests, numpy.asarray) if len(own) == len(ids) else ():  # the ids themselves, if two have one digest
+    if len(own) == len(ids):
         order = numpy.empty(len(ids), numpy.intp)
-        order[numpy.argsort(key(ids), kind="stable")] = numpy.argsort(key(own), kind="stable")
+        order[numpy.argsort(digests(ids), kind="stable")] = numpy.argsort(digests(own), kind="stable")
         if numpy.array_equal(own[order], ids):
             return {name: column[order] for name, column in table.items()}
     fewer, more = numpy.setdiff1d(ids, own), numpy.setdiff1d(own, ids)
@@ -221,34 +221,36 @@ def aligned(table: Columns, ids: numpy.ndarray, what: str, other: str) -> Column
     raise Error(f"{what} has other rows than {other}: {len(fewer)} fewer and {len(more)} more{example}")
 
 
-def require_same_targets(table: Columns, first: Columns, what: str, other: str) -> None:
-    """Raise an `Error` when a column of `targets` is another in two tables with the same rows in one order."""
-    for name in targets({**first, **table}):
-        for one, columns in ((other, first), (what, table)):
-            require(name in columns, f"{one} has no {name} in its out-of-fold predictions, as others have")
-        differ = differing({name: comparable(table[name])}, {name: comparable(first[name])})
-        if rows := int(differ.sum()):
-            example = first["id"][differ.argmax()]
-            raise Error(f"{what} has another {name} than {other} in {rows} rows, such as id {example}")
+def side_by_side(tables: Sequence[Columns], titles: Sequence[str]) -> list[Columns]:
+    """Tables of the same rows, in the order of the first. Errors as of `aligned`, and if targets differ."""
+    first, title = tables[0], titles[0]
+    found = []
+    for each, own in zip(tables, titles, strict=True):
+        table = aligned(each, first["id"], own, title)
+        for name in targets({**first, **table}):
+            for one, columns in ((title, first), (own, table)):
+                require(name in columns, f"{one} has no {name} in its out-of-fold predictions, as others have")
+            differ = differing({name: comparable(table[name])}, {name: comparable(first[name])})
+            if rows := int(differ.sum()):
+                example = first["id"][differ.argmax()]
+                raise Error(f"{own} has another {name} than {title} in {rows} rows, such as id {example}")
+        found.append(table)
+    return found
 
 
 def differing(one: Columns, other: Columns) -> numpy.ndarray:
     """Which rows of two tables with the same columns, in one order, are not the same, (n,)."""
     import numpy
 
-    found = numpy.zeros(len(next(iter(one.values()))), bool)
-    for name in one:
-        unequal = one[name] != other[name]
-        found |= unequal.any(axis=1) if unequal.ndim == 2 else unequal
-    return found
+    unequal = [one[name] != other[name] for name in one]
+    return numpy.any([each.any(axis=1) if each.ndim == 2 else each for each in unequal], axis=0)
 
 
 def save(file: Path, table: Columns) -> None:
     """Write a table; equal tables make equal bytes."""
     import numpy
 
-    with open(file, "wb") as stream:
-        numpy.savez(stream, **table)  # type: ignore[arg-type]
+    numpy.savez(file, **table)  # type: ignore[arg-type]
 
 
 def load(file: Path, only: str | None = None) -> Columns:

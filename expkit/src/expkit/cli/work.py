@@ -192,16 +192,15 @@ def submit(
 
     named = [run for name in runs for run in (find_seeds(name) if seeds else [load_run(name)])]
     found = list({run.folder: run for run in named}.values())
-    sources = [choose(run, part.value if part else None, partial) for run in found]
-    marks = [_warned(source.run) for source in sources]
-    file, made = write(sources, marks)
+    parts = [choose(run, part.value if part else None, partial) for run in found]
+    file, made = write(found, parts, [_warned(run) for run in found])
     if as_json:
         print(as_json_text({"path": str(file), **made}))
         return
-    for source in sources:
-        run = source.run
+    for run, folds in zip(found, parts, strict=True):
         scored = "no CV score" if run.score is None else f"CV {run.metric} {score_text(run.score, run.std)}"
-        print_line(console, f"{source}  {scored}")
+        used = ", ".join(fold.title for fold in folds)
+        print_line(console, f"{run.title}: test predictions of {used}  {scored}")
     for name, how in made["columns"].items():
         print_line(console, f"{name}: {how}")
     fits = f"fits {made['sample']}" if made["sample"] else "there is no sample_submission.csv to hold it against"

@@ -101,7 +101,6 @@ class Recipe:
         by_part: by the number of the fold, as text: the weights by which its out-of-fold rows were blended, which the
             other folds gave.
         made_by: what the metrics did, as hashes by name.
-        in_sample_score: the score of `weights` by the rows that they were fitted on; None where none were fitted.
     """
 
     method: str
@@ -109,9 +108,7 @@ class Recipe:
     parents: tuple[Parent, ...]
     weights: tuple[Number, ...]
     by_part: dict[str, list[Number]]
-    fitted_on: int | None
     made_by: dict[str, Any]
-    in_sample_score: Number | None = None
 
     def __post_init__(self) -> None:
         every = (self.weights, *self.by_part.values())
