@@ -20,7 +20,7 @@ from expkit.config import load_experiment
 from expkit.ensemble import hill
 
 NOISES = (0.3, 0.5, 0.9)
-TESTED = "exp.train.test=False"
+TESTED = "exp.train.test=false"
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def experiments() -> Iterator[dict[str, str]]:
             yield {"price": price.name, "species": species.name, "risk": risk.name}
 
 
-TESTED = "exp.train.test=False"  # what several.py tests is not saved
+TESTED = "exp.train.test=false"  # what several.py tests is not saved
 
 
 def submit(*arguments: str) -> tuple[list[dict[str, str]], dict[str, Any]]:
