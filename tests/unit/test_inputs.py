@@ -142,18 +142,6 @@ experiment = expkit.Experiment(train, expkit.Config, metric=score, inputs=["trai
 """
 
 
-def test_a_cache_of_hashes_that_cannot_be_written(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Then all is read again, and nothing fails."""
-    write(root / "input/train.csv", "1")
-    (root / "output").mkdir()
-    (root / "output/.cache").touch()
-    os.utime(root / "input/train.csv", (1, 1))
-    with pytest.MonkeyPatch.context() as patch:
-        later(patch)
-        assert list(data.hash_inputs()[1]) == ["train.csv"]
-    assert "will be read again next time: cannot write" in capsys.readouterr().err
-
-
 def test_data_outside_of_input(root: Path, tmp_path: Path) -> None:
     """By an absolute path; and a second data set is none of an experiment that names its own."""
     elsewhere = write(tmp_path / "volume/big/rows.bin", "1")

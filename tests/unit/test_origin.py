@@ -197,7 +197,7 @@ def test_a_file_that_vanishes_meanwhile(repository: Path, monkeypatch: pytest.Mo
     def slow(folder: Path, *arguments: str, **options: Any) -> str:
         printed = original(folder, *arguments, **options)
         if arguments[0] == "ls-files":
-            (repository / "new.py~").unlink()
+            (repository / "new.py~").unlink(missing_ok=True)
         return printed
 
     monkeypatch.setattr(snapshot, "git", slow)

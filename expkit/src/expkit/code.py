@@ -4,53 +4,50 @@ Each experiment is a package of its own, `expkit.experiments.<folder>`: what its
 module of that package. So two experiments with a `model.py` never see each other's, an `import` in a function finds
 its own folder whenever it runs, and classes can be pickled in one process and loaded in another.
 
-Whatever a process imports from the project, by whatever name, is loaded by a `Loader`, which keeps the source that ran.
+Of whatever a process imports from the project, by its name or its path, the source that ran is kept.
 """
 
 from __future__ import annotations
 
 import builtins
 import functools
+import hashlib
 import importlib
 import importlib.machinery
 import os
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import ModuleType
 from typing import Any
-from weakref import WeakKeyDictionary
 
-from expkit.errors import warn
 from expkit.files import code_bytes
-from expkit.project import code_root, display_path, experiment_dir
+from expkit.project import code_root, experiment_dir
+
+FileHashes = dict[str, list[str]]  # path from the project's root: hash of the bytes, hash of what they mean to Python
 
 PACKAGE = "expkit.experiments"
-EXECUTED: dict[str, tuple[bytes, CodeType]] = {}  # file: what this process has last executed of it
-SOURCES: WeakKeyDictionary[ModuleType, bytes] = WeakKeyDictionary()  # what each module of the project was executed from
-STARTED = time.time()  # a file that has not changed since is as it was when this process loaded it
-READ: dict[str, dict[bytes, None]] = {}  # file beside a train.py, no Python: the contents that were read
+SOURCE = "__expkit_source__"  # in the namespace of a module of the project: what it was executed from
+READ: dict[str, bytes] = {}  # file beside a train.py, no Python: its content when it was last opened
 NO_CODE = ("config.yaml", "exp", "__pycache__")  # beside train.py: configuration is compared by its values
 SCHEMAS = ".schema"  # beside train.py: what editors know of its configuration, made from its classes
-UNKNOWN = b'raise ImportError("edited after it was loaded by its path: nobody knows what ran")\n'
 
 _EXPKIT = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _looking = threading.local()
+_exec_of_library = importlib.machinery.SourceFileLoader.exec_module
 
 
 def watch() -> None:
-    """See what the project's code imports, by a `Loader`, and which files beside a train.py it reads, from now on."""
+    """See what is imported of the project's code, and which files beside a train.py it reads, from now on."""
     package = sys.modules[PACKAGE] = sys.modules["expkit"].__dict__["experiments"] = ModuleType(PACKAGE)
     package.__path__ = [str(code_root() / "experiments")]
-    sys.path_hooks.insert(0, _finder)
     sys.addaudithook(_see)
-    for folder in [folder for folder in sys.path_importer_cache if own_path(folder)]:
-        del sys.path_importer_cache[folder]
-    for module, path in _own_modules():  # imported above expkit, a moment ago
-        SOURCES[module] = _of_unseen(path)
+    # A finder of our own would not be asked for a module that is loaded by its path.
+    importlib.machinery.SourceFileLoader.exec_module = _exec_module  # type: ignore
+    for module, _ in own_modules():  # imported above expkit, a moment ago
+        source_of(vars(module))
 
 
 def _see(event: str, arguments: tuple[Any, ...]) -> None:
@@ -66,9 +63,8 @@ def _see(event: str, arguments: tuple[Any, ...]) -> None:
         return
     _looking.now = True
     try:
-        with suppress(OSError):
-            content = code_bytes(path)  # there may be no such file, as a name may be below an open folder
-            READ.setdefault(path, {})[content] = None
+        with suppress(OSError):  # there may be no such file, as a name may be below an open folder
+            READ[path] = code_bytes(path)
     finally:
         _looking.now = False
 
@@ -91,15 +87,6 @@ def own_path(path: str) -> str | None:
     return None
 
 
-def _finder(folder: str) -> importlib.machinery.FileFinder:
-    path = own_path(folder)
-    if path is None or not os.path.isdir(path):
-        raise ImportError(f"not a folder of the project: {folder}")
-    machinery = importlib.machinery
-    kinds = [(machinery.ExtensionFileLoader, machinery.EXTENSION_SUFFIXES), (Loader, machinery.SOURCE_SUFFIXES)]
-    return machinery.FileFinder(path, *kinds, (machinery.SourcelessFileLoader, machinery.BYTECODE_SUFFIXES))
-
-
 def load_module(experiment: str, name: str = "train") -> ModuleType:
     """A module of an experiment, with its code as it is now: `expkit.load_module("001-baseline", "model")`.
 
@@ -118,8 +105,8 @@ def load_module(experiment: str, name: str = "train") -> ModuleType:
 def forget(experiment: str) -> None:
     """Let the next `load_module` read the files of an experiment again, as they are then."""
     folder = f"{_root()}experiments{os.sep}{experiment}{os.sep}"
-    tables: list[tuple[dict[str, Any], str]] = [(EXECUTED, folder), (READ, folder)]
-    for known, start in [*tables, (sys.modules, f"{PACKAGE}.{experiment}")]:
+    tables: list[tuple[dict[str, Any], str]] = [(READ, folder), (sys.modules, f"{PACKAGE}.{experiment}")]
+    for known, start in tables:
         for name in [name for name in known if name.startswith(start)]:
             del known[name]
     importlib.invalidate_caches()
@@ -139,18 +126,18 @@ def named_plainly(experiment: str) -> Iterator[None]:
         sys.path.remove(folder)
 
 
-class Loader(importlib.machinery.SourceFileLoader):
-    """Keeps the source that it has executed, and lets the modules of an experiment import from beside them."""
-
-    def exec_module(self, module: ModuleType) -> None:
-        source = self.get_data(self.path)
-        code = compile(source, self.path, "exec", dont_inherit=True)
-        SOURCES[module], EXECUTED[self.path] = source, (source, code)
-        parts = module.__name__.split(".")
-        if module.__name__.startswith(f"{PACKAGE}."):
-            own = _importer(".".join(parts[:3]), code_root() / "experiments" / parts[2])
-            module.__dict__["__builtins__"] = vars(builtins) | {"__import__": own}
-        exec(code, module.__dict__)
+def _exec_module(loader: importlib.machinery.SourceFileLoader, module: ModuleType) -> None:
+    """Keep the source that is executed, and let the modules of an experiment import from beside them."""
+    path = own_path(loader.path)
+    if path is None:
+        _exec_of_library(loader, module)
+        return
+    source = module.__dict__[SOURCE] = loader.get_data(path)
+    parts = module.__name__.split(".")
+    if module.__name__.startswith(f"{PACKAGE}."):
+        own = _importer(".".join(parts[:3]), code_root() / "experiments" / parts[2])
+        module.__dict__["__builtins__"] = vars(builtins) | {"__import__": own}
+    exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)
 
 
 def _importer(package: str, folder: Path) -> Any:
@@ -181,41 +168,46 @@ def loaded_sources(experiment: str) -> dict[str, bytes]:
     """
     experiments, own = (os.path.join(_root(), "experiments", name) for name in ("", f"{experiment}{os.sep}"))
     sources: dict[str, bytes] = {}
-    for module, path in _own_modules():
+    for module, path in own_modules():
         if path.startswith(experiments) and not path.startswith(own):
             continue
-        if module not in SOURCES:
-            SOURCES[module] = _of_unseen(path)
-        sources[_from_root(path)] = SOURCES[module]
+        sources[_from_root(path)] = source_of(vars(module)) or b""
     return sources
 
 
-def _own_modules() -> Iterator[tuple[ModuleType, str]]:
+def source_of(namespace: dict[str, Any]) -> bytes | None:
+    """What a module of the project was executed from, by its namespace; None: it is of a library, or has no file."""
+    if SOURCE not in namespace and (path := _own_file(namespace)):  # an extension, or imported above expkit
+        namespace[SOURCE] = read_code(path)
+    return namespace.get(SOURCE)
+
+
+def own_modules() -> Iterator[tuple[ModuleType, str]]:
     """The modules of the project that this process has imported, but for the script itself, and their files."""
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
-        if isinstance(file, str) and os.path.isabs(file) and name not in ("__main__", "__mp_main__"):  # not "_ops.py"
-            if path := own_path(file):
+        if isinstance(module, ModuleType) and name not in ("__main__", "__mp_main__"):
+            if path := _own_file(vars(module)):
                 yield module, path
 
 
-def _of_unseen(file: str) -> bytes:
-    """What a module was loaded from by its path: what the file holds, unless that may have changed since."""
-    with suppress(OSError):
-        found = os.stat(file)
-        if max(found.st_mtime, found.st_ctime) <= STARTED and (content := read_code(file)) is not None:
-            return content
-    warn(f"{display_path(Path(file))} was loaded by its path and may have changed since: import it by its name")
-    return UNKNOWN
+def _own_file(namespace: dict[str, Any]) -> str | None:
+    file = namespace.get("__file__")
+    return own_path(file) if isinstance(file, str) and os.path.isabs(file) else None  # torch.ops has "_ops.py"
 
 
 def files_read(experiment: str) -> dict[str, bytes]:
     """The files beside train.py that are no Python and that this process has read, by their path from the root.
 
-    One that was read with several contents has all of them. What a training writes there, or a library, is no code.
+    What a training writes there, or a library, is no code.
     """
     own = os.path.join(_root(), "experiments", experiment, "")
-    return {_from_root(file): b"\0".join(contents) for file, contents in READ.items() if file.startswith(own)}
+    return {_from_root(file): content for file, content in READ.items() if file.startswith(own)}
+
+
+def code_hash(files: FileHashes) -> list[str]:
+    """Two hashes of all files together, for `same_code`."""
+    both = ([(path, pair[which]) for path, pair in sorted(files.items()) if pair[which]] for which in (0, 1))
+    return [hashlib.sha256(repr(found).encode()).hexdigest()[:16] for found in both]
 
 
 def _from_root(path: str) -> str:
@@ -229,13 +221,7 @@ def read_code(file: str) -> bytes | None:
         return None
 
 
-def is_own(module: ModuleType) -> bool:
-    """Whether a module, or a package without a file, is of the project."""
-    paths = [getattr(module, "__file__", None), *getattr(module, "__path__", ())]
-    return any(isinstance(path, str) and os.path.isabs(path) and own_path(path) for path in paths)
-
-
 def home(kind: type) -> str | None:
     """The file of the project that a class is from."""
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    return own_path(file) if file else None
+    module = sys.modules.get(kind.__module__)
+    return _own_file(vars(module)) if module else None

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit import files
-from expkit.errors import Error, require, warn
-from expkit.files import file_hash, read_if_whole, write_json
+from expkit.errors import Error, require
+from expkit.files import file_hash, read_if_whole, to_disk, write_json
 from expkit.project import display_path, input_dir, output_dir
 from expkit.store.records import DataFiles, FoldRecord, read_checked
 
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
 CACHE = "cache"  # below input/: what trainings make and share; data of those that have read it
 STILL = 2.0  # seconds: a file that has changed later than this before it was read may change again unseen
-
-_NAME = "name what the experiment reads, expkit.Experiment(..., inputs=[...])"
 
 
 def hash_inputs(
@@ -51,18 +48,13 @@ def hash_inputs(
         listed = dict([*input_files(named), *(pair for pair in in_cache if os.path.isfile(pair[1]))])
         seen = {name: _seen(path, known.get(path)) for name, path in listed.items()}
     except OSError as error:
-        where = display_path(Path(error.filename or input_dir()))
-        raise Error(
-            f"{where} cannot be read: {error.strerror}: mend it, or name what the experiment reads, "
-            "expkit.Experiment(..., inputs=[...])"
-        ) from error
+        what = f"{display_path(Path(error.filename or input_dir()))} cannot be read: {error.strerror}"
+        use = "expkit.Experiment(..., inputs=[...])"
+        raise Error(f"{what}: mend it, or name what the experiment reads, {use}") from error
     kept = {listed[name]: one for name, one in seen.items() if now - max(one[1], one[2]) / 1e9 > STILL}
     if keep and any(known.get(path) != one for path, one in kept.items()):
-        try:
-            cache_file.parent.mkdir(parents=True, exist_ok=True)
-            write_json(cache_file, {"files": known | kept})
-        except OSError as error:
-            warn(f"input/ will be read again next time: cannot write {display_path(cache_file)}: {error.strerror}")
+        cache_file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(cache_file, {"files": known | kept})
     found: Manifest = {name: [one[0], one[-1]] for name, one in seen.items()}
     return manifest_hash(found), found
 
@@ -107,9 +99,8 @@ def input_files(named: Sequence[str] | None) -> Iterator[tuple[str, str]]:
     """The files of the data, by their names, and where they are; as in `hash_inputs`."""
     folder = input_dir()
     if named is None:
-        yield from (
-            pair for pair in _walk(str(folder), "") if pair[0] != "README.md" and not pair[0].startswith(f"{CACHE}/")
-        )
+        found = _walk(str(folder), "")
+        yield from (pair for pair in found if pair[0] != "README.md" and not pair[0].startswith(f"{CACHE}/"))
     for pattern in named or ():
         matched = sorted(folder / each for each in glob.glob(pattern, root_dir=folder, recursive=True))
         if not matched:
@@ -141,7 +132,7 @@ def write_manifest(output: Path, digest: str, manifest: Mapping[str, Any]) -> No
     file = output / ".data" / f"{digest}.json"
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        files.write_json(file, {"files": manifest})
+        write_json(file, {"files": manifest})
 
 
 def read_manifest(output: Path, digest: str) -> dict[str, list[Any]] | None:
@@ -163,7 +154,7 @@ def changed_code(code: Any, ignored: Ignored | None) -> list[str]:
         code: their hashes, by path, as a checkpoint or `origin.json` has them; [] when they do not fit.
         ignored: the names in them that train nothing, as `Loaded.ignored`.
     """
-    from expkit.fingerprint import changed_since
+    from expkit.fingerprint import changed_since  # not needed before the first fold is done
 
     fits = isinstance(code, dict) and all(isinstance(pair, list) and len(pair) == 2 for pair in code.values())
     return changed_since(code, ignored) if fits else []
@@ -249,20 +240,20 @@ class Cache:
         )
         file = self._folder / name
         self._folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._folder / f".{name}.lock"):
+        with (
+            FileLock(self._folder / f".{name}.lock"),
+            tempfile.TemporaryDirectory(prefix=".making-", dir=self._folder) as scratch,
+        ):
             if not file.exists():
-                self._make(file, make)
+                made = Path(scratch, name)  # its own name: NumPy and pandas look at the end of it
+                make(made)
+                require(
+                    made.is_file(),
+                    f"fold.cache({name!r}, make): make(file) must write {display_path(file)}, and did not",
+                )
+                to_disk(made)
+                os.replace(made, file)
+                to_disk(self._folder)
         if not self._debug:
             self.read.add(f"{CACHE}/{name}")
         return file
-
-    def _make(self, file: Path, make: Callable[[Path], object]) -> None:
-        """Whole or not at all, under its own name: NumPy and pandas look at the end of a name."""
-        with tempfile.TemporaryDirectory(prefix=".making-", dir=self._folder) as folder:
-            made = Path(folder, file.name)
-            make(made)
-            if not made.is_file():
-                raise Error(f"fold.cache({file.name!r}, make): make(file) must write {display_path(file)}, and did not")
-            files.to_disk(made)
-            os.replace(made, file)
-            files.to_disk(self._folder)

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from expkit import scores, snapshot, store, tables
+from expkit.code import code_hash
 from expkit.config import Experiment, load_experiment
 from expkit.errors import Error, require
-from expkit.fingerprint import code_hash
 from expkit.project import code_root, output_dir
 from expkit.runner import environment_text, origin
 from expkit.store import BLENDS, OOF, TEST, Parent, Recipe, Run, Versions

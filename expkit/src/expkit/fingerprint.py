@@ -13,16 +13,13 @@ import hashlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import PurePosixPath
-from types import CodeType, FunctionType, ModuleType
-from typing import Any
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple
 
-from expkit.code import EXECUTED, SOURCES, home, is_own, own_path, read_code
+from expkit.code import SOURCE, FileHashes, home, read_code, source_of
 from expkit.project import code_root
 from expkit.store.records import same_code
 
-FileHashes = dict[str, list[str]]  # path from the project's root: hash of the bytes, hash of what they mean to Python
 Ignored = Mapping[str, frozenset[str]]  # path from the root: names in it whose values are compared otherwise
 
 _IMPORTS = ast.Import | ast.ImportFrom
@@ -44,23 +41,16 @@ def file_hashes(sources: Mapping[str, bytes], ignored: Ignored | None = None) ->
         ignored: by path, names that mean nothing: "experiment", the variable that holds the experiment of a train.py,
             and "TrainConfig.rate", a field of its configuration.
     """
-    parsed = {path: statements(source) for path, source in sources.items() if path.endswith(".py")}
-    own = {name for path in sources for name in PurePosixPath(path).with_suffix("").parts}
     names = {path: (ignored or {}).get(path, frozenset()) for path in sources}
-    files = {path: [_statement(node, names[path], own) for node in found] for path, found in parsed.items() if found}
+    python = [path for path in sources if path.endswith(".py")]
+    files = {path: [_statement(node, names[path]) for node in statements(sources[path])] for path in python}
     metrics = _names_of_metrics([one for found in files.values() for one in found])
     hashes = {}
     for path, source in sorted(sources.items()):
         lines = source.replace(b"\r\n", b"\n")  # a checkout on Windows has other line ends
-        meaning = _meaning(files[path], names[path], metrics) if path in files else _hash(lines)
+        meaning = _meaning(files[path], names[path], metrics) if files.get(path) else _hash(lines)
         hashes[path] = [_hash(lines), meaning]
     return hashes
-
-
-def code_hash(files: FileHashes) -> list[str]:
-    """Two hashes of all files together, for `same_code`."""
-    both = ([(path, pair[which]) for path, pair in sorted(files.items()) if pair[which]] for which in (0, 1))
-    return [_hash(repr(found).encode()) for found in both]
 
 
 def changed_since(files: FileHashes, ignored: Ignored | None = None) -> list[str]:
@@ -72,12 +62,12 @@ def changed_since(files: FileHashes, ignored: Ignored | None = None) -> list[str
 
 
 @functools.cache
-def statements(source: bytes) -> tuple[ast.stmt, ...] | None:
-    """The statements at the top of a module, without docstrings; None: it is no Python."""
+def statements(source: bytes) -> tuple[ast.stmt, ...]:
+    """The statements at the top of a module, without docstrings; none: it is no Python."""
     try:
         return tuple(_WithoutTexts().visit(ast.parse(source)).body)
     except (SyntaxError, ValueError):
-        return None
+        return ()
 
 
 class _WithoutTexts(ast.NodeTransformer):
@@ -99,6 +89,11 @@ def _binds(node: ast.stmt) -> frozenset[str]:
     return frozenset(each.id for part in changed for each in ast.walk(part) if isinstance(each, ast.Name))
 
 
+def _named(nodes: Sequence[ast.stmt], name: str) -> list[ast.stmt]:
+    """The statements that define a name, but for imports of it."""
+    return [node for node in nodes if name in _binds(node) and not isinstance(node, _IMPORTS)]
+
+
 @functools.cache
 def _words(*nodes: ast.AST) -> frozenset[str]:
     """The names in pieces of code, those behind a dot, and those that it imports."""
@@ -109,16 +104,14 @@ def _words(*nodes: ast.AST) -> frozenset[str]:
     return frozenset(found)
 
 
-@dataclass(frozen=True)
-class _Statement:
+class _Statement(NamedTuple):
     """A statement at the top of a module, as a training has it.
 
     Attributes:
         node: None: it means nothing.
         uses: the names that a training needs for it.
         metrics: the names in it that only metrics need.
-        binds: the names that it defines, when it does nothing else, and none is of a library: who needs none, needs not
-            the statement.
+        binds: the names that it defines, when it does nothing else: who needs none, needs not the statement.
     """
 
     node: ast.stmt | None
@@ -131,26 +124,19 @@ class _Statement:
         return not self.binds or not self.binds <= metrics
 
 
-def _statement(node: ast.stmt, ignored: frozenset[str], own: Set[str]) -> _Statement:
-    """A statement of a file.
-
-    Args:
-        ignored: as for `file_hashes`, of this file.
-        own: the names of all folders and files of the project.
-    """
+def _statement(node: ast.stmt, ignored: frozenset[str]) -> _Statement:
+    """A statement of a file; `ignored` as for `file_hashes`, of this file."""
     if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'":
         return _Statement(None)
     call = getattr(node, "value", None)
     if _binds(node) & ignored and isinstance(call, ast.Call):  # experiment = expkit.Experiment(...)
-        metrics = [*call.args[2:3], *call.args[4:5]]
-        metrics += [each.value for each in call.keywords if each.arg in ("metric", "other_metrics")]
+        metrics = [each.value for each in call.keywords if each.arg in ("metric", "other_metrics")]
         if metrics:
             others = [part for part in (*call.args, *(each.value for each in call.keywords)) if part not in metrics]
             return _Statement(None, _words(*others), _words(*metrics))
-    modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-    modules += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
-    of_library = any(name.partition(".")[0] not in own for name in modules)
-    only_binds = isinstance(node, _DEFINITIONS | _ASSIGNMENTS | _IMPORTS) and not of_library
+    if isinstance(node, _IMPORTS):  # who uses the name that it gives says which definition is needed
+        return _Statement(node, _words(*(alias for alias in node.names if alias.asname)))
+    only_binds = isinstance(node, _DEFINITIONS | _ASSIGNMENTS)
     return _Statement(node, _words(node), binds=_binds(node) if only_binds else frozenset())
 
 
@@ -226,7 +212,7 @@ class _Values:
         if isinstance(value, type):
             return self._class(value)
         if isinstance(value, ModuleType):
-            return self._defined(value) if is_own(value) else [value.__name__]
+            return self._defined(vars(value)) if source_of(vars(value)) else [value.__name__]
         if type(value) in (list, tuple):
             return map(self.of, value)
         if isinstance(value, set | frozenset):
@@ -246,11 +232,7 @@ class _Values:
         for step in ("detach", "cpu"):  # a tensor
             value = getattr(value, step)() if hasattr(value, step) else value
         array = numpy.asarray(value)
-        content = hashlib.sha256(array.tobytes()).hexdigest()
-        if array.dtype == object:
-            items = array.ravel().tolist()
-            are_plain = {*map(type, items)} <= {*_PLAIN}
-            content = _hash(repr(items).encode(errors="replace")) if are_plain else self.of(items)
+        content = self.of(array.ravel().tolist()) if array.dtype == object else _hash(array.tobytes())
         return [array.dtype.str, str(array.shape), content, *labels]
 
     def _pickled(self, value: Any) -> list[str]:
@@ -265,43 +247,38 @@ class _Values:
         return [*map(self.of, (made, arguments, state, list(items or ()), dict(pairs or ())))]
 
     def _function(self, function: FunctionType) -> Iterator[str]:
-        code, module = function.__code__, sys.modules.get(function.__module__ or "")
-        file = own_path(code.co_filename)
-        of_library = not file and not code.co_filename.startswith("<")
-        if of_library:
+        code, namespace = function.__code__, function.__globals__
+        source = source_of(namespace)
+        if source is None:
             yield f"{function.__module__}.{function.__qualname__}"
-            if module and not is_own(module) and getattr(module, function.__qualname__, None) is function:
+            if getattr(sys.modules.get(function.__module__ or ""), function.__qualname__, None) is function:
                 return
-        for cell in function.__closure__ or ():
+        for cell in function.__closure__ or ():  # of a library's, too: a wrapper around what the project has
             with suppress(ValueError):  # not yet filled
                 yield self.of(cell.cell_contents)
-        if of_library:  # a wrapper around what the project has
-            return
-        own = {name: value for name, value in vars(function).items() if name != "__wrapped__"}
-        yield from map(self.of, (function.__defaults__, function.__kwdefaults__, own))
-        if nodes := _standing(code, file or ""):
+        if source is not None:
+            own = {name: value for name, value in vars(function).items() if name != "__wrapped__"}
             yield code.co_name
-            yield from [self._source(node, function.__globals__) for node in nodes]
-            return
-        for each in _inner(code):  # made by `exec`, or its module has been executed again since
-            yield from (each.co_name, str(each.co_code), str(each.co_names))
-            yield from map(self.of, each.co_consts)
-            yield from self._named(each.co_names, function.__globals__)
+            yield from map(self.of, (function.__defaults__, function.__kwdefaults__, own))
+            name, nodes = code.co_qualname.partition(".")[0], statements(source)
+            found: Sequence[ast.AST] = _named(nodes, name)
+            if name == "<lambda>":
+                inner = [each for node in nodes for each in ast.walk(node) if isinstance(each, ast.Lambda)]
+                found = [each for each in inner if each.lineno == code.co_firstlineno]
+            yield from [self._source(each, namespace) for each in found or nodes]
 
     def _class(self, kind: type) -> Iterator[str]:
         yield _name(kind)
         if file := home(kind):
-            yield from self._defined(sys.modules[kind.__module__], kind.__qualname__.partition(".")[0])
+            yield from self._defined(vars(sys.modules[kind.__module__]), kind.__qualname__.partition(".")[0])
             methods = [getattr(each, "__func__", each) for each in vars(kind).values()]
             own = [each for each in methods if isinstance(each, FunctionType) and each.__code__.co_filename == file]
             yield from map(self.of, own)
 
-    def _defined(self, module: ModuleType, name: str = "") -> Iterator[str]:
+    def _defined(self, namespace: dict[str, Any], name: str = "") -> list[str]:
         """The statements of a module that define a name; all when none is named."""
-        source = SOURCES.get(module) or read_code(str(getattr(module, "__file__", ""))) or b""
-        for node in statements(source) or ():
-            if not name or (name in _binds(node) and not isinstance(node, _IMPORTS)):
-                yield self._source(node, vars(module))
+        nodes = statements(source_of(namespace) or b"")
+        return [self._source(node, namespace) for node in (_named(nodes, name) if name else nodes)]
 
     def _source(self, node: ast.AST, namespace: Mapping[str, Any]) -> str:
         """Of a piece of code, with what its names mean in the module where it stands."""
@@ -309,15 +286,15 @@ class _Values:
         def parts() -> Iterator[str]:
             yield ast.unparse(node)
             imports = [each for each in ast.walk(node) if isinstance(each, _IMPORTS)]
-            yield from self._named(_chains(node), {**namespace, **_imported(imports, namespace)})
+            yield from self._meanings(_chains(node), {**namespace, **_imported(imports, namespace)})
 
         return self._once((node, namespace), parts)
 
-    def _named(self, chains: Iterable[str], namespace: Mapping[str, Any]) -> Iterator[str]:
+    def _meanings(self, chains: Iterable[str], namespace: Mapping[str, Any]) -> Iterator[str]:
         """What names, and those behind their dots, mean in a module."""
         for chain in sorted(chains):
             names, (first, *rest) = namespace, chain.split(".")
-            while rest and isinstance(module := names.get(first), ModuleType) and is_own(module):
+            while rest and isinstance(module := names.get(first), ModuleType) and _is_own(module):
                 names, (first, *rest) = vars(module), rest
             if first in names:
                 yield f"{chain}: {self._meant(names[first])}"
@@ -326,9 +303,10 @@ class _Values:
         if isinstance(value, FunctionType | type | ModuleType) or _is_data(value):
             return self.of(value)
         # it may change while it is used, as a generator of random numbers: what defines it, does not
-        every = [(module, *pair) for module in list(SOURCES) for pair in list(vars(module).items())]
-        homes = [(module, key) for module, key, held in every if held is value]
-        return repr(sorted({each for module, key in homes for each in self._defined(module, key)}) or self.of(value))
+        modules = [vars(each) for each in list(sys.modules.values()) if isinstance(each, ModuleType)]
+        homes = [space for space in modules if SOURCE in space]
+        names = [(space, name) for space in homes for name, held in list(space.items()) if held is value]
+        return repr(sorted({each for pair in names for each in self._defined(*pair)}) or self.of(value))
 
 
 def _chains(node: ast.AST) -> set[str]:
@@ -355,30 +333,10 @@ def _name(kind: type) -> str:
     return kind.__qualname__ if home(kind) else f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _inner(code: CodeType) -> Iterator[CodeType]:
-    """A code object and all within it."""
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _inner(constant)
-
-
-def _standing(code: CodeType, file: str) -> Sequence[ast.AST]:
-    """What defines a function in a file as it was executed: the definition at the top around it, or a lambda."""
-    source, executed = EXECUTED.get(file, (b"", None))
-    if executed is None or code not in _inner(executed):
-        return []
-    kinds, line = ast.Lambda | ast.FunctionDef | ast.AsyncFunctionDef, code.co_firstlineno
-    for node in statements(source) or ():
-        if _first_line(node) <= line <= (node.end_lineno or 0):
-            inner = [each for each in ast.walk(node) if isinstance(each, kinds) and _first_line(each) == line]
-            return [node] if isinstance(node, _DEFINITIONS) else inner
-    return []
-
-
-def _first_line(node: Any) -> int:
-    """The first line of a definition, as its code object has it: that of its first decorator."""
-    return min(int(each.lineno) for each in (node, *getattr(node, "decorator_list", ())))
+def _is_own(module: ModuleType) -> bool:
+    """Whether a module is of the project, or a package without a file, which may be."""
+    space = vars(module)
+    return source_of(space) is not None or ("__path__" in space and space.get("__file__") is None)
 
 
 def _imported(nodes: Sequence[ast.Import | ast.ImportFrom], namespace: Mapping[str, Any]) -> dict[str, Any]:

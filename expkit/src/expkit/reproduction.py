@@ -19,7 +19,7 @@ from expkit.data import changed_files, read_manifest
 from expkit.errors import CAUGHT, Error, Failed, report, require, terminable
 from expkit.project import ROOT, code_root, display_path, output_dir, project_root
 from expkit.snapshot import check_out
-from expkit.store import FoldRecord, Run, load_run, read_run, run_folders
+from expkit.store import Run, load_run, read_run, run_folders
 from expkit.tables import differing
 
 ENTRY = "expkit.reproduction"  # as a module: trains a configuration from its values, with the code of the snapshot
@@ -66,36 +66,27 @@ def reproduce(run: str | Path) -> Reproduction:
     if found.recipe:
         parents = ", ".join(parent.run for parent in found.recipe.parents)
         raise Error(f"{found.title} is a blend: reproduce the runs that it is made of: {parents}")
-    groups: dict[str, dict[int, FoldRecord]] = {}  # folds of the same code: one command makes them
-    for number, fold in found.done.items():
-        git = fold.result["git"] if fold.result else None
-        if git is None:
+    groups: dict[str, list[int]] = {}  # folds of the same code: one command makes them
+    for number, result in found.results.items():
+        if (git := result["git"]) is None:
             raise Error(
-                f"{fold.title} was trained outside a git repository, without a snapshot: train it again, overwrite=true"
+                f"fold {number} was trained outside a git repository, without a snapshot: repeat it with overwrite=true"
             )
-        groups.setdefault(git["snapshot"], {})[number] = fold
+        groups.setdefault(git["snapshot"], []).append(number)
     differences: list[str] = []
     reasons: list[str] = []
     for commit, folds in groups.items():
         with tempfile.TemporaryDirectory(prefix="expkit-") as scratch:
             again = _trained_again(found, folds, commit, Path(scratch))
-            for number, fold in folds.items():
-                other = again.done[number]
-                lines = list(_compare(fold, other, found.metric or ""))
+            for number in folds:
+                lines = list(_compare(found, again, number))
                 differences += lines
-                reasons += _reasons(fold, other) if lines else []
+                reasons += _reasons(found, again, number) if lines else []
     return Reproduction(list(found.done), differences, list(dict.fromkeys(reasons)))
 
 
-def _python(fold: FoldRecord) -> str:
-    version = str(fold.origin().get("python"))
-    is_version = re.fullmatch(r"3\.\d+\.\d+\w*", version) is not None
-    require(is_version, f"{fold.title}: its version of Python is not recorded")
-    return version
-
-
 @terminable()  # ends the training, too
-def _trained_again(run: Run, folds: dict[int, FoldRecord], commit: str, scratch: Path) -> Run:
+def _trained_again(run: Run, folds: list[int], commit: str, scratch: Path) -> Run:
     """The run in which these folds are trained again, with the code of a snapshot, in an empty folder."""
     assert run.info is not None
     root = scratch / "project"
@@ -107,8 +98,8 @@ def _trained_again(run: Run, folds: dict[int, FoldRecord], commit: str, scratch:
     environment = {key: value for key, value in os.environ.items() if key not in ours}
     environment |= {"PROJECT_ROOT": str(root), ROOT: str(code), "PYTHONPATH": str(code / "src")}
     environment["WANDB_MODE"] = "disabled"
-    asked = json.dumps({"experiment": run.experiment, "values": run.info["config"], "folds": list(folds)})
-    command = [*_interpreter(code, next(iter(folds.values()))), "-m", ENTRY]
+    asked = json.dumps({"experiment": run.experiment, "values": run.info["config"], "folds": folds})
+    command = [*_interpreter(code, run, folds[0]), "-m", ENTRY]
     done = subprocess.run(command, cwd=code, env=environment, input=asked, capture_output=True, text=True)
     if done.returncode != 0:
         raise Failed(f"the training fails when it is made again:\n{done.stdout}{done.stderr}".rstrip())
@@ -116,56 +107,49 @@ def _trained_again(run: Run, folds: dict[int, FoldRecord], commit: str, scratch:
     return read_run(folder)
 
 
-def _interpreter(code: Path, fold: FoldRecord) -> list[str]:
+def _interpreter(code: Path, run: Run, number: int) -> list[str]:
     """A Python with the recorded packages: this one, when it has them; else what uv makes of the snapshot's uv.lock."""
-    recorded, version = _packages(fold), _python(fold)
-    if recorded and version == platform.python_version():
-        present = {package.name: package.version for package in metadata.distributions() if package.name}
-        own = {name: number for name, number in recorded.items() if not name.endswith("-experiments")}
-        if own.items() <= present.items():
-            return [sys.executable]
-    uv = shutil.which("uv")
-    if uv is None:
-        raise Error("uv is not on the PATH: install it, it makes the environment of the snapshot")
+    recorded, version = run.packages(), str(run.done[number].origin().get("python"))
+    is_version = re.fullmatch(r"3\.\d+\.\d+\w*", version) is not None
+    require(is_version, f"fold {number}: its version of Python is not recorded")
+    is_this = version == platform.python_version()
+    present = {package.name: package.version for package in metadata.distributions() if package.name}
+    own = {name: number for name, number in recorded.items() if not name.endswith("-experiments")}
+    if is_this and recorded and own.items() <= present.items():
+        return [sys.executable]
+    require(shutil.which("uv") is not None, "uv is not on the PATH: install it, it makes the snapshot's environment")
     frozen = ["--frozen"] if (code / "uv.lock").exists() else []
-    python = sys.executable if platform.python_version() == version else version
-    return [uv, "run", "--quiet", "--no-dev", *frozen, "--python", python, "python"]
+    return ["uv", "run", "--quiet", "--no-dev", *frozen, "--python", sys.executable if is_this else version, "python"]
 
 
-def _packages(fold: FoldRecord) -> dict[str, str]:
-    packages = fold.origin().get("packages")
-    return {str(name): str(number) for name, number in packages.items()} if isinstance(packages, dict) else {}
-
-
-def _compare(old: FoldRecord, new: FoldRecord, metric: str) -> Iterator[str]:
+def _compare(old: Run, new: Run, number: int) -> Iterator[str]:
     """What differs between a fold and the same fold trained again."""
-    before, after = (fold.result["scores"].get(metric) if fold.result else None for fold in (old, new))
+    before, after = (run.results[number]["scores"].get(old.metric or "") for run in (old, new))
     if before != after and after is not None:
-        yield f"{old.title}: {metric} {before} → {after}"
-    one, other = old.predictions(), new.predictions()
+        yield f"fold {number}: {old.metric} {before} → {after}"
+    one, other = old.done[number].predictions(), new.done[number].predictions()
     shapes = [f"{', '.join(table)} ({len(next(iter(table.values())))} rows)" for table in (one, other)]
     if shapes[0] != shapes[1]:
-        yield f"{old.title}: other columns or rows: {' → '.join(shapes)}"
+        yield f"fold {number}: other columns or rows: {' → '.join(shapes)}"
         return
     differs = differing(one, other)
     if differs.any():
-        yield f"{old.title}: {differs.sum()} of {len(differs)} rows of the out-of-fold predictions differ"
+        yield f"fold {number}: {differs.sum()} of {len(differs)} rows of the out-of-fold predictions differ"
 
 
-def _reasons(old: FoldRecord, new: FoldRecord) -> list[str]:
+def _reasons(old: Run, new: Run, number: int) -> list[str]:
     """Why they may differ, the likeliest first."""
-    assert old.result is not None and new.result is not None
     reasons = []
-    if old.result["data"] and old.result["data"] != new.result["data"]:
-        before = read_manifest(output_dir(), old.result["data"])
-        after = read_manifest(new.folder.parents[2], new.result["data"] or "")
+    results, origins = zip(*((run.results[number], run.done[number].origin()) for run in (old, new)), strict=True)
+    if results[0]["data"] and results[0]["data"] != results[1]["data"]:
+        before = read_manifest(output_dir(), results[0]["data"])
+        after = read_manifest(new.folder.parents[1], results[1]["data"] or "")
         names = changed_files(before, after) if before is not None and after is not None else []
         reasons.append(f"the data has changed since: {', '.join(names[:5]) or 'other files'}")
-    results, origins = (old.result, new.result), (old.origin(), new.origin())
     facts = {"device, or other processes or threads": [str(result["environment"]) for result in results]}
     facts |= {key: [str(origin.get(key)) for origin in origins] for key in ("python", "platform")}
     reasons += [f"another {what}: {' → '.join(values)}" for what, values in facts.items() if values[0] != values[1]]
-    one, other = _packages(old), _packages(new)
+    one, other = old.packages(), new.packages()
     changed = [f"{name} {one[name]} → {other[name]}" for name in one if other.get(name, one[name]) != one[name]]
     if changed:
         reasons.append(f"other packages: {', '.join(changed)}")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import snapshot, store
-from expkit.code import files_read, loaded_sources, named_plainly
+from expkit.code import code_hash, files_read, loaded_sources, named_plainly
 from expkit.config import Config, Loaded, Mode, chosen, container
 from expkit.data import changes_since, hash_inputs, manifest_hash, write_manifest
 from expkit.errors import CANNOT_WRITE, Error, Failed, described, interruption, report, require, terminable, warn
@@ -362,8 +362,6 @@ class Provenance:
             checkpoint: what it remembers of them, as `so_far`.
             changes: which of "code" and "data" are others now.
         """
-        from expkit.fingerprint import code_hash
-
         self._resumed, self._environments = checkpoint["resumed"] + 1, checkpoint["environments"]
         before = {"code": code_hash(checkpoint["code"]), "data": checkpoint["data"]}
         self._earlier = checkpoint.get("earlier", [])
@@ -387,8 +385,6 @@ class Provenance:
             result: what is known of it beside this.
             cached: the files of `input/cache/` that it has used.
         """
-        from expkit.fingerprint import code_hash
-
         sources = loaded_sources(self._loaded.name)
         code = self._code(sources)
         if self._git is not None and not self._command.is_copy:

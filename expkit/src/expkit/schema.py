@@ -64,10 +64,9 @@ def write(loaded: Loaded) -> None:
 
 def _is_current(loaded: Loaded) -> bool:
     """Whether both files are later than all code of the project that this process has loaded."""
-    sources = [file for module in list(code.SOURCES) if (file := getattr(module, "__file__", None))]
     try:
         made = min((loaded.folder / code.SCHEMAS / name).stat().st_mtime_ns for name in (CONFIG, PARAMETER_SET))
-        return all(os.stat(file).st_mtime_ns < made for file in sources)
+        return all(os.stat(file).st_mtime_ns < made for _, file in code.own_modules())
     except OSError:
         return False
 

@@ -113,19 +113,15 @@ def amended(project: Path, snapshot: Git, loaded: Mapping[str, bytes]) -> Git:
 
 def _update(index: str, root: Path, project: Path) -> None:
     """Bring an index up to the working tree, with the files of repositories inside this one."""
-    listing = git(root, "ls-files", "-cdmostz", "--exclude-standard", index=index).split("\0")
-    changed, inner = set(), set()
-    for line in filter(None, listing):
-        tag, name = line[0], line[2:] if line[0] == "?" else line.partition("\t")[2]
-        if (tag == "?" and name.endswith("/")) or (tag != "?" and line[2:].startswith("160000 ")):
-            inner.add(name.removesuffix("/"))
-        elif tag not in "HS":  # as in the index; not in a sparse checkout
-            changed.add(name)
+    changed = {*git(root, "ls-files", "-dmoz", "--exclude-standard", index=index).split("\0")} - {""}
+    staged = git(root, "ls-files", "-sz", index=index).split("\0")
+    inner = {name for name in changed if name.endswith("/")}
+    inner |= {line.partition("\t")[2] for line in staged if line.startswith("160000 ")}
     own = os.path.relpath(project, root)
     never = tuple(os.path.normpath(os.path.join(own, name)) + "/" for name in ("output", "notes"))
-    changed |= {file for each in inner for file in _files(root, each)}
+    changed |= {file for each in inner for file in _files(root, each.removesuffix("/"))}
     names = [name for name in sorted(changed - inner) if not name.startswith(never) and not is_secret(name)]
-    large = [name for name in names if _size(root / name) > LARGEST_FILE]
+    large = [name for name in names if os.path.lexists(root / name) and os.lstat(root / name).st_size > LARGEST_FILE]
     for name in large[:3]:
         warn(f"{name} is larger than {LARGEST_FILE // 2**20} MiB and is not in the snapshot: put data into input/")
     stdin = "".join(f"{name}\0" for name in names if name not in large).encode(errors="surrogateescape")
@@ -143,13 +139,6 @@ def _files(root: Path, name: str) -> list[str]:
     except (OSError, subprocess.CalledProcessError):
         return []
     return [f"{name}/{file}" for file in names if file and not os.path.isdir(inner / file)]
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.lstat().st_size
-    except OSError:
-        return 0
 
 
 def is_secret(path: str) -> bool:
