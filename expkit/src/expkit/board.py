@@ -42,7 +42,7 @@ class Entry:
     Attributes:
         runs: these.
         notes: what was noted on the run; empty for several.
-        flags: why its score does not compare with those of most others: "other folds", "copy of ...".
+        flags: why its score does not compare with those of most others: "other folds", ...
         versus_best: "best", "could be noise", "worse" or "not comparable"; None: nobody asked, or knows.
         versus_runs: how many runs that takes into account.
     """
@@ -148,16 +148,9 @@ def read_board(output: Path | None = None) -> list[Run]:
 
 
 def entries(runs: Iterable[Run]) -> list[Entry]:
-    """Runs as the board shows them, with what was noted on each.
-
-    Of the copies of a run that has another name now, or is gone, the first is the run, and the others are its copies.
-    """
-    noted, first, found = read_notes(), dict[str, str](), list[Entry]()
-    for run in runs:
-        entry = Entry((run,), noted.get(run.title, Notes(run.title)))
-        original = first.setdefault(run.id, run.title) if run.id and entry.is_comparable else run.title
-        found.append(entry if original == run.title else replace(entry, flags=(f"{COPY}{original}",)))
-    return found
+    """Runs as the board shows them, with what was noted on each."""
+    noted = read_notes()
+    return [Entry((run,), noted.get(run.title, Notes(run.title))) for run in runs]
 
 
 def ranked(

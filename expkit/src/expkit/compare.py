@@ -85,9 +85,8 @@ def _both(old: Mapping[Any, Any], new: Mapping[Any, Any], key: Any) -> dict[str,
 def _machine(run: Run) -> dict[str, Any]:
     """What the first fold was trained on, as origin.json says."""
     origin = next(iter(run.done.values())).origin()
-    environment = origin.get("environment")
     own: dict[str, Any] = {key: origin[key] for key in ("python", "platform") if key in origin}
-    return own | (environment if isinstance(environment, dict) else {})
+    return own | (origin.get("environment") or {})
 
 
 def _scores(old: Run, new: Run) -> dict[str, Any] | None:

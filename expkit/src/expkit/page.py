@@ -210,6 +210,7 @@ def board_table(board: pandas.DataFrame, ticked: Sequence[str]) -> Any:
     return marimo.ui.table(
         board.apply(lambda column: column if is_number(column) else column.fillna("")),
         initial_selection=[index for index, name in enumerate(board["name"]) if name in ticked],
+        page_size=15,
         freeze_columns_left=["name"],
         format_mapping=dict.fromkeys(["score", "std"], lambda number: "" if number != number else f"{number:.4f}"),
         max_columns=None,

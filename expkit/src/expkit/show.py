@@ -83,16 +83,15 @@ def _origin(run: Run) -> dict[str, Any] | None:
     done = [part for part in run.parts if part.result]
     if not done:
         return None
-    origin, command = done[0].origin(), None
+    origin = done[0].origin()
     environments = sorted({part.result["environment"] for part in done if part.result})
-    if isinstance(typed := origin.get("command"), list) and typed:
-        command = " ".join(map(str, typed))
-        if not run.recipe:
-            several = re.search(r"world_size ([2-9]|\d\d+)", " ".join(environments))
-            program = f"torchrun --standalone --nproc_per_node={several[1]}" if several else "python"
-            command = f"{program} experiments/{run.experiment}/{command}"
+    command = " ".join(origin.get("command") or [])
+    if command and not run.recipe:
+        several = re.search(r"world_size ([2-9]|\d\d+)", " ".join(environments))
+        program = f"torchrun --standalone --nproc_per_node={several[1]}" if several else "python"
+        command = f"{program} experiments/{run.experiment}/{command}"
     machine = {key: origin.get(key) for key in ("python", "platform")}
-    return {"command": command, "git": run.git, **machine, "on": environments}
+    return {"command": command or None, "git": run.git, **machine, "on": environments}
 
 
 # What has changed since
