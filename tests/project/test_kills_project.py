@@ -109,7 +109,7 @@ def test_ctrl_c_and_signals(shared_sweeping: Project, root: Path, how: signal.Si
     assert counting(root) == root / RUN
     stopped = store.read_run(root / (f"{RUN}@2" if again else RUN))
     log = (stopped.folds[1].folder / store.LOG).read_text()
-    assert stopped.failed == {1: reason}
+    assert stopped.folds[1].failure == reason
     assert ("KeyboardInterrupt" if how is signal.SIGINT else "Terminated") in log
     assert list(results(root)) == ([0, 1] if again else [0])
 
@@ -133,7 +133,7 @@ def test_a_closed_terminal(shared_sweeping: Project, root: Path, ignored: bool) 
         time.sleep(0.2)
         (root / "control/gate1").unlink()
     assert process.wait(30) == (0 if ignored else 129)
-    assert store.read_run(counting(root)).failed == ({} if ignored else {1: "stopped by SIGHUP"})
+    assert store.read_run(counting(root)).folds[1].failure == ("" if ignored else "stopped by SIGHUP")
 
 
 @pytest.mark.slow

@@ -255,7 +255,7 @@ def test_no_process_outlives_its_command(sweeping: Project, root: Path, how: sig
         assert process.returncode == code
         assert f"{reason}: finished folds are kept" in errors.splitlines()[-1]
     if how is not signal.SIGINT:
-        assert store.read_run(counting(root)).failed[1] == "stopped by SIGTERM"
+        assert store.read_run(counting(root)).folds[1].failure == "stopped by SIGTERM"
 
 
 def test_jobs_at_once_print_whole_lines(sweeping: Project, root: Path, light: Path) -> None:

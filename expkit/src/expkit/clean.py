@@ -73,10 +73,8 @@ class Leftover:
         Raises:
             OSError: it cannot be removed.
         """
-        info = store.read_run_info(self.folder)
-        parts = map(store.fold_name, [None, *range(info["n_folds"] if info else 0)])  # begun or not
         with self.versions.locked(), ExitStack() as stack:
-            if self.versions.take(self.folder, stack, parts) or not KINDS[self.kind][1](self.versions, self.folder):
+            if self.versions.take(self.folder, stack) or not KINDS[self.kind][1](self.versions, self.folder):
                 return False
             self.folder.rename(self.folder.with_name(f"{REMOVED}{secrets.token_hex(4)}"))
             self.versions.forget_deleted()

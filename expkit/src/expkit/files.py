@@ -57,7 +57,7 @@ def regular(path: str, flags: int) -> int:
     Raises:
         OSError: it cannot be opened, or is a folder, a pipe, a socket or a device.
     """
-    handle = os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    handle = os.open(path, flags | os.O_NONBLOCK, 0o666)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(errno.EINVAL, "it is not a file", path)
@@ -96,10 +96,9 @@ def read_json(file: str | Path) -> dict[str, Any] | None:
     if not seal or rest != _checksum(body + b"\n}").encode() + b'"\n}\n':
         raise Broken("cut off or edited")
     try:
-        content = json.loads(data)
+        return dict(json.loads(data))
     except (ValueError, RecursionError) as error:
         raise Broken("not JSON") from error
-    return content if isinstance(content, dict) else {}
 
 
 def read_if_whole(file: str | Path) -> dict[str, Any]:
@@ -148,8 +147,6 @@ def make_folder(folder: Path) -> None:
 
 def to_disk(path: Path) -> None:
     """Wait until a file, or the names in a folder, would survive a power cut."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows has no such call for a folder
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -167,16 +164,10 @@ def remove(path: Path) -> None:
 
 def tree_to_disk(folder: Path) -> list[Path]:
     """Flush a folder with everything in it, or a file; the files, in order; no pipe, socket, or link to nothing."""
-    files: list[Path] = []
-    if folder.is_file():
-        to_disk(folder)
-        return [folder]
-    for path, _, names in os.walk(folder):
-        for file in (Path(path, name) for name in names if os.path.isfile(f"{path}/{name}")):
-            to_disk(file)
-            files.append(file)
-        to_disk(Path(path))
-    return sorted(files)
+    paths = [path for path in (folder, *folder.rglob("*")) if path.is_file() or path.is_dir()]
+    for path in paths:
+        to_disk(path)
+    return sorted(path for path in paths if path.is_file())
 
 
 def file_hash(file: Path) -> str:

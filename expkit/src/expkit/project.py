@@ -33,17 +33,15 @@ def code_root() -> Path:
     prefix = Path(sys.prefix).resolve()
     mains = [sys.modules.get(name) for name in ("__mp_main__", "__main__")]  # the first, where multiprocessing spawns
     scripts = [Path(file).resolve() for main in mains if (file := getattr(main, "__file__", None))]
-    places = [*(script for script in scripts if not script.is_relative_to(prefix)), prefix]
-    here = "the working directory"
-    with suppress(FileNotFoundError):  # it has been deleted
-        here = str(Path.cwd())
-        places.insert(-1, Path(here))
-    for folder in (folder for place in places for folder in (place, *place.parents)):
+    places = [script for script in scripts if not script.is_relative_to(prefix)]
+    with suppress(FileNotFoundError):  # the working directory has been deleted
+        places.append(Path.cwd())
+    for folder in (folder for place in (*places, prefix) for folder in (place, *place.parents)):
         with suppress(OSError, ValueError):  # there is none, or none that can be read
             text = (folder / "pyproject.toml").read_text(encoding="utf-8")
             if re.search(rf"^[ \t]*{re.escape(MARK)}[ \t]*(#.*)?$", text, re.MULTILINE):
                 return folder
-    raise Error(f"{here} is in no project, whose pyproject.toml has a line {MARK}")
+    raise Error(f"the working directory is in no project, whose pyproject.toml has a line {MARK}")
 
 
 def settings() -> dict[str, Any]:
@@ -114,26 +112,15 @@ def experiment_dir(name: str) -> Path:
 
 
 def full_name(name: str) -> str:
-    """The experiment that `002` or `larger-model` means, 002-larger-model; any other name stays as it is.
-
-    Raises:
-        Error: it may be several.
-    """
+    """The experiment that `002` or `larger-model` means, 002-larger-model; what may be several stays as it is."""
     known = experiment_names()
     found = [each for each in known if name in each.split("-", 1) and re.match(r"\d+-", each)]
-    if name in known or not found:
-        return name
-    if len(found) > 1:
-        raise Error(f"{name} may be {', '.join(found)}: give the whole name")
-    return found[0]
+    return found[0] if len(found) == 1 and name not in known else name
 
 
 def display_path(path: Path) -> str:
     """`path` as a person would type it here: absolute, or relative to the working directory when that is shorter."""
-    try:
-        return min(str(path), os.path.relpath(path), key=len)
-    except ValueError:  # another drive, on Windows
-        return str(path)
+    return min(str(path), os.path.relpath(path), key=len)
 
 
 def settle() -> bool:

@@ -308,13 +308,10 @@ class RunDir:
         """The folds that are done, of whichever command."""
         return {} if self.folder is None else store.read_run(self.folder).done
 
-    def cross_validated(self) -> Path | None:
+    def cross_validated(self) -> Run | None:
         """The version with the folds of this configuration: the one to be replaced, while the new one has none."""
-        if self.folder is None or self.done_folds():
-            return self.folder
-        info, base = store.read_run_info(self.folder), self.versions.current()
-        before = store.read_run_info(base) if base else None
-        return base if info and before and info.get("same_as") == before["id"] else self.folder
+        found = [store.read_run(folder) for folder in (self.folder, self.versions.current()) if folder]
+        return next((run for run in found if run.done and run.info and not self._differences(run.info)), None)
 
     def require_current(self) -> None:
         """Raise an `Error` when the version of this command can no longer count."""
@@ -335,8 +332,7 @@ def found_by_folds(run_dir: RunDir, inputs: Sequence[str] | None, number: int | 
         return "only the training on all rows, exp.mode=sub, may ask what the folds found"
     if run_dir.debug:
         return "exp.debug=true has no cross-validation: use a fixed value if exp.debug"
-    folder = run_dir.cross_validated()
-    run = store.read_run(folder) if folder else None
+    run = run_dir.cross_validated()
     if run is None or not run.is_complete:
         there = f"{len(run.done)} of {run.n_folds} folds are trained" if run else "no fold is trained"
         return f"{there}: train all of them first, exp.mode=cv exp.fold=null"

@@ -148,11 +148,6 @@ class Run:
         return {number: fold.result for number, fold in self.folds.items() if fold.result is not None}
 
     @property
-    def failed(self) -> dict[int, str]:
-        """By the number of the fold, why its last training has failed, one line."""
-        return {number: fold.failure for number, fold in self.folds.items() if fold.failure}
-
-    @property
     def n_folds(self) -> int | None:
         """How many folds it is to have; None: not known."""
         return self.info["n_folds"] if self.info else None
@@ -318,7 +313,7 @@ class Run:
     @property
     def failure(self) -> str | None:
         """Why the last training of a fold has failed, one line; if several have, of the first fold."""
-        return next(iter(self.failed.values()), None)
+        return next((fold.failure for fold in self.folds.values() if fold.failure), None)
 
     @property
     def targets(self) -> dict[int, str | None]:
@@ -445,19 +440,15 @@ def read_run(folder: Path) -> Run:
     problems, versions = list[str](), Versions.of(folder)
     info = read_checked(folder / RUN, RunInfo, problems)
     problems += filter(None, [versions.problem()])
-    try:
-        found = sorted(os.listdir(folder))
-    except OSError as error:
-        return Run(folder, folder.parent.name, versions.run, None, {}, None, (f"cannot be read: {error.strerror}",))
     folds: dict[int, FoldRecord] = {}
-    for number in sorted(int(match[1]) for match in map(FOLD.fullmatch, found) if match):
-        if info is not None and number < info["n_folds"]:
-            folds[number] = read_fold(folder, number, info["id"])
+    if info is not None:
+        there = [number for number in range(info["n_folds"]) if os.path.lexists(f"{folder}/{fold_name(number)}")]
+        folds = {number: read_fold(folder, number, info["id"]) for number in there}
     problems += [fold.problem for fold in folds.values() if fold.problem]
     cv = read_checked(folder / CV, CrossValidation, problems)
     if cv is not None and not _is_of(cv, folds.values()):
         cv = None
-    pruned = files.first_line(folder / PRUNED) if PRUNED in found else ""
+    pruned = files.first_line(folder / PRUNED)
     return Run(folder, folder.parent.name, versions.run, info, folds, cv, tuple(problems), pruned)
 
 
@@ -495,10 +486,11 @@ COPY = "copy of "
 def own_marks(run: Run) -> tuple[str, ...]:
     """What is missing, mixed, broken, failed or copied."""
     marks = [] if run.info or run.problems else ["no run.json"]
-    if run.failed and not run.done:
+    if run.failure and not run.done:
         marks.append("failed")
     elif run.n_folds is not None and len(run.done) < run.n_folds:
-        marks += ["pruned" if run.pruned else "partial", *(f"fold {number} failed" for number in run.failed)]
+        marks.append("pruned" if run.pruned else "partial")
+        marks += [f"{fold.title} failed" for fold in run.folds.values() if fold.failure]
     elif run.done and run.n_folds and run.cv is None and run.n_folds > 1:
         marks.append("mean of folds")
     results = list(run.results.values())

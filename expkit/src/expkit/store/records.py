@@ -41,7 +41,6 @@ RESULT, ORIGIN, OOF, TEST = "result.json", "origin.json", "oof.npz", "test.npz"
 HISTORY, LOG, FAILED, SUBMISSION = "history.csv", "train.log", "failed.txt", "submission.csv"
 PRUNED, CHECKPOINT = "pruned.txt", "checkpoint"
 THEN = "; then "  # between the environments of a fold that an interruption has moved
-FOLD = re.compile(r"fold(0|[1-9][0-9]{0,3})")
 SUBMISSIONS, BLENDS = "submissions", "blends"
 NOT_EXPERIMENTS = ("debug", "multirun", "wandb", SUBMISSIONS)  # folders of output/ that hold no runs of an experiment
 _VERSION = re.compile(r"(?P<run>[^@]+)(?:@(?P<number>[2-9]|[1-9][0-9]{1,5}))?")
