@@ -122,8 +122,17 @@ def exp(*arguments: str, code: int = 0) -> str:
 
 
 def exp_json(*arguments: str) -> Any:
-    """What the command prints with --json, without warnings."""
-    return json.loads(_invoked([*arguments, "--json"], 0).stdout)
+    """What the command prints with --json, without warnings, read as other programs read it: no NaN, no Infinity."""
+    return strictly(_invoked([*arguments, "--json"], 0).stdout)
+
+
+def strictly(text: str) -> Any:
+    """JSON without NaN and Infinity."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
 
 
 def refused(*arguments: str) -> str:

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from commands import command
 from conftest import EXP, call
-from helpers import counting, environment_of, exp, load
+from helpers import counting, environment_of, exp, exp_json, load
 from light import LIGHT
-from typer.testing import CliRunner
 
 import expkit
-from expkit.cli import app
 
 NAN = float("nan")
-
-
-def as_json(*arguments: str) -> dict[str, Any]:
-    """What a command prints with --json, read as other programs read it: no NaN, no Infinity."""
-
-    def refuse(constant: str) -> None:
-        raise AssertionError(f"{constant} is no JSON")
-
-    made = CliRunner().invoke(app, [*arguments, "--json"], catch_exceptions=False)
-    content: dict[str, Any] = json.loads(made.stdout, parse_constant=refuse)
-    return content
 
 
 def words(text: str) -> list[list[str]]:
@@ -53,7 +38,7 @@ def run(root: Path) -> Path:
 
 def test_show_gives_a_program_what_it_shows(run: Path) -> None:
     """Scores, folds, configuration, origin, curve, as they lie on the disk, and as they are printed."""
-    found, shown = as_json("show", "a,exp"), words(exp("show", "a,exp"))
+    found, shown = exp_json("show", "a,exp"), words(exp("show", "a,exp"))
     assert (found["experiment"], found["run"], found["folder"]) == (LIGHT, "a,exp.train.x=2", str(run))
     assert found["config"]["exp.train.x"] == 2.0 and found["config"]["exp.name"] == "a"
     for key, value in found["config"].items():
@@ -72,10 +57,7 @@ def test_show_gives_a_program_what_it_shows(run: Path) -> None:
     assert origin["command"] is None and ["command", "expkit.run(...),", "from", "Python"] in shown
     assert origin["git"] == results[0]["git"] and origin["on"] == [results[0]["environment"]]
     assert any(line[0] == "code" and line[2] == origin["git"]["commit"][:12] for line in shown if line)
-    with open(run / "fold0/history.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    points = [[int(row["epoch"]), float(row["loss"])] for row in rows if row["loss"] not in ("", "nan")]
-    assert len(points) == 3 and len(rows) == 4
+    points = [[0, 1.0], [2, 1 / 3], [3, 0.25]]
     curve = {"axis": "epoch", "metric": "loss", "greater_is_better": False, "folds": {"0": points, "2": points}}
     assert found["curve"] == curve
     assert found["full"] is None and found["blend"] is None
@@ -83,11 +65,11 @@ def test_show_gives_a_program_what_it_shows(run: Path) -> None:
 
 def test_show_a_run_that_has_nothing_or_is_trained_on_all_rows(root: Path) -> None:
     (root / f"output/{LIGHT}/stray").mkdir(parents=True)
-    found = as_json("show", "stray")
+    found = exp_json("show", "stray")
     assert found["marks"] == ["no run.json"]
     assert (found["score"], found["folds"], found["origin"], found["curve"]) == (None, {}, None, None)
     expkit.run(LIGHT, overrides=["exp.mode=sub"])
-    full = as_json("show", f"{LIGHT}/light")["full"]
+    full = exp_json("show", f"{LIGHT}/light")["full"]
     assert Path(full["submission"]) == counting(root) / "full/submission.csv"
     assert full["seconds"] == load(counting(root) / "full/result.json")["seconds"]
 
@@ -96,11 +78,11 @@ def test_show_and_diff_of_a_blend(root: Path) -> None:
     """The weights, as `exp blend --json` has them; the code of a blend is that of its runs."""
     for name, x in (("a", "1"), ("b", "4")):
         expkit.run(LIGHT, overrides=[f"exp.name={name}", f"exp.train.x={x}"])
-    made = as_json("blend", f"{LIGHT}/a,exp.train.x=1", f"{LIGHT}/b,exp.train.x=4", "--name", "both")
-    blend = as_json("show", "both")["blend"]
+    made = exp_json("blend", f"{LIGHT}/a,exp.train.x=1", f"{LIGHT}/b,exp.train.x=4", "--name", "both")
+    blend = exp_json("show", "both")["blend"]
     assert blend["weights"] == made["weights"] == dict.fromkeys(blend["weights"], 0.5)
     assert [["0.5000", name] in words(exp("show", "both")) for name in blend["weights"]] == [True, True]
-    difference = as_json("diff", "a,exp", "both")
+    difference = exp_json("diff", "a,exp", "both")
     assert difference["code"] == {"same": None, "reason": "a blend has none of its own, but that of its runs"}
 
 
@@ -108,7 +90,7 @@ def test_diff_gives_a_program_what_it_shows(run: Path, root: Path) -> None:
     """Configuration, scores, marks, data and code; a side that lacks a value is not there."""
     (root / "input/train.csv").write_text("1,2\n3,4\n")
     command("exp.train.x=4", "exp.name=b").train()
-    found, text = as_json("diff", "a,exp", "b,exp"), exp("diff", "a,exp", "b,exp")
+    found, text = exp_json("diff", "a,exp", "b,exp"), exp("diff", "a,exp", "b,exp")
     assert found["old"]["run"] == f"{LIGHT}/a,exp.train.x=2" and found["old"]["folder"] == str(run)
     assert found["config"]["exp.train.x"] == {"old": 2.0, "new": 4.0}
     assert found["config"]["exp.fold"] == {"old": [0, 2], "new": [0, 1, 2, 3, 4]}
@@ -118,15 +100,15 @@ def test_diff_gives_a_program_what_it_shows(run: Path, root: Path) -> None:
     assert scores["metric"] == "quality" and scores["folds"].keys() == set("01234")
     assert scores["folds"]["1"].keys() == {"new"}
     new = load(counting(root, "b,exp.train.x=4") / "fold0/result.json")["scores"]["quality"]
-    assert scores["folds"]["0"] == {"old": as_json("show", "a,exp")["score"], "new": new}
+    assert scores["folds"]["0"] == {"old": exp_json("show", "a,exp")["score"], "new": new}
     assert "CV" not in scores, "the two are of different rows"
     assert found["old"]["marks"] == ["partial"] and f"{found['old']['run']}: partial" in text
     assert found["packages"] == found["machine"] == {}
     assert found["data"] == {"same": False, "changes": ["train.csv: 4 → 8 bytes"]}
     assert found["code"] == {"same": True}
-    alike = as_json("diff", "a,exp", "a,exp")
+    alike = exp_json("diff", "a,exp", "a,exp")
     assert alike["config"] == {} and alike["data"] == {"same": True, "changes": []}
-    assert alike["scores"]["CV"] == dict.fromkeys(["old", "new"], as_json("show", "a,exp")["score"])
+    assert alike["scores"]["CV"] == dict.fromkeys(["old", "new"], exp_json("show", "a,exp")["score"])
 
 
 def test_a_diff_says_what_nobody_knows(run: Path, root: Path) -> None:
@@ -134,7 +116,7 @@ def test_a_diff_says_what_nobody_knows(run: Path, root: Path) -> None:
     (root / "input/train.csv").write_text("1,2\n3,4\n")
     command("exp.fold=[0]", "exp.name=c").train()
     shutil.rmtree(root / "output/.data")
-    assert as_json("diff", "a,exp", f"{LIGHT}/c")["data"] == {"same": False, "changes": None}
+    assert exp_json("diff", "a,exp", f"{LIGHT}/c")["data"] == {"same": False, "changes": None}
     assert "it is not known which files" in exp("diff", "a,exp", f"{LIGHT}/c")
 
 
@@ -150,14 +132,3 @@ def test_the_code_in_a_diff_has_no_colours(clone: Path, root: Path) -> None:
     code = json.loads(call(*diff, cwd=clone, env=environment).stdout)["code"]
     assert code["same"] is False and "\n+# another thought" in code["experiment"]
     assert "README.md" in code["other_files"] and "README.md" not in code["experiment"]
-
-
-def test_a_name_controls_no_terminal_and_is_whole(root: Path) -> None:
-    """Escape sequences are escaped once more, as JSON has them."""
-    expkit.run(LIGHT)
-    odd = counting(root).with_name("a\x1b]52;c;aGk=\x07b[red]\u202e")
-    counting(root).rename(odd)
-    for arguments in (["show", "b[red]"], ["diff", "b[red]", "b[red]"]):
-        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", exp(*arguments, "--json"))
-        found = as_json(*arguments)
-        assert found.get("old", found)["folder"] == str(odd)
