@@ -59,43 +59,44 @@ def recorded(experiment: str) -> dict[str, bytes]:
     return {path.rpartition("/")[2]: source for path, source in code.loaded_sources(experiment).items()}
 
 
-@pytest.mark.parametrize("is_package", [False, True])
-def test_a_folder_that_is_put_on_the_path(is_package: bool) -> None:
-    """Its modules are seen as they ran; so are a package beside train.py and a part of a namespace."""
-    lines = "import sys\nfrom pathlib import Path\nsys.path.insert(0, str(Path(__file__).parent / 'lib'))\n"
-    with imported("") as (name, folder):
-        inner = folder / "lib" / ("own_part" if is_package else ".")
-        inner.mkdir(parents=True)
-        (inner / "own_rules.py").write_text("K = 1\n")
-        imports = f"{lines}from own_part import own_rules" if is_package else f"{lines}import own_rules"
-        (folder / "train.py").write_text(TRAIN.format(imports=imports, prediction="own_rules.K"))
-        load_experiment(name)
-        (inner / "own_rules.py").write_text("K = 2\n")
-        assert recorded(name)["own_rules.py"] == b"K = 1\n"
-        sys.modules.pop("own_rules", None)
-
-
-BY_PATH = """
+ON_THE_PATH = """
+import sys
+from pathlib import Path
+sys.path.insert(0, str(Path(__file__).parent / "lib"))
+"""
+BY_ITS_PATH = """
 import importlib.util, sys
 from pathlib import Path
-spec = importlib.util.spec_from_file_location("own_loaded", Path(__file__).with_name("loaded.py"))
-loaded = sys.modules["own_loaded"] = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(loaded)
+spec = importlib.util.spec_from_file_location("own_rules", Path(__file__).parent / "lib/own_rules.py")
+own_rules = sys.modules["own_rules"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(own_rules)
 """
 
 
-def test_a_module_that_is_loaded_by_its_path() -> None:
-    with imported(BY_PATH, loaded="K = 1\n") as (name, folder):
+@pytest.mark.parametrize(
+    ("imports", "file"),
+    [
+        (f"{ON_THE_PATH}import own_rules", "lib/own_rules.py"),
+        (f"{ON_THE_PATH}from own_part import own_rules", "lib/own_part/own_rules.py"),
+        ("from own_beside import own_rules", "own_beside/own_rules.py"),
+        (BY_ITS_PATH, "lib/own_rules.py"),
+    ],
+)
+def test_a_module_is_recorded_as_it_ran(imports: str, file: str) -> None:
+    """However it was imported, and whatever was edited since."""
+    with imported(imports, prediction="own_rules.K") as (name, folder):
+        (folder / file).parent.mkdir(parents=True)
+        (folder / file).write_text("K = 1\n")
         load_experiment(name)
-        (folder / "loaded.py").write_text("K = 2\n")
-        assert recorded(name)["loaded.py"] == b"K = 1\n"
+        (folder / file).write_text("K = 2\n")
+        assert recorded(name)["own_rules.py"] == b"K = 1\n"
 
 
 READS = "import json\nfrom pathlib import Path\nHERE = Path(__file__).parent\n"
 
 
 def test_a_file_beside_train_py_is_what_was_read_of_it(root: Path) -> None:
-    """Not what lies there when a fold ends, nor what a training, or a library, writes there."""
+    """Not what lies there when a fold ends, nor what a training writes there."""
     table = f"{READS}K = json.loads((HERE / 'table.json').read_text())"
     log = "K + 0 * (HERE / 'log').open('a').write('x')"
     with imported(table, prediction=f"float({log})") as (name, folder):
@@ -103,24 +104,12 @@ def test_a_file_beside_train_py_is_what_was_read_of_it(root: Path) -> None:
         (folder / "log").write_text("of before")
         load_experiment(name)
         (folder / "table.json").write_text("500")
-        expkit.run(name, overrides=["exp.fold=[0]"])
-        load_experiment(name, again=True)
         expkit.run(name, overrides=["exp.fold=[0,1]"])
+        assert [row.marks for row in expkit.read_board()] == [("partial",)]
+        load_experiment(name, again=True)
+        expkit.run(name, overrides=["exp.fold=[2]"])
         [row] = expkit.read_board()
-        assert row.fold_scores == {0: 1.0, 1: 500.0} and "mixed code" in row.marks
-        (folder / "table.json").write_text("7")
-        expkit.run(name, overrides=["exp.fold=[0,1,2]", "overwrite=true"])
-        [row] = expkit.read_board()
-        assert set(row.fold_scores.values()) == {500.0} and "mixed code" not in row.marks
-
-
-def test_a_file_that_is_read_again_after_an_edit_has_both_contents(root: Path) -> None:
-    with imported(READS, prediction="float((HERE / 'table.json').read_text())") as (name, folder):
-        for fold, text in enumerate(("1", "2")):
-            (folder / "table.json").write_text(text)
-            expkit.run(name, overrides=[f"exp.fold=[{fold}]"])
-        [row] = expkit.read_board()
-        assert row.fold_scores == {0: 1.0, 1: 2.0} and "mixed code" in row.marks
+        assert row.fold_scores == {0: 1.0, 1: 1.0, 2: 500.0} and "mixed code" in row.marks
 
 
 def test_a_file_that_is_no_python_is_kept_as_a_hash() -> None:
@@ -156,11 +145,13 @@ def test_a_constant_of_a_metric_that_is_read_from_a_file(root: Path, capsys: pyt
         assert {row.score for row in expkit.read_board()} == {9.0}
 
 
-def test_what_is_no_code_of_the_project() -> None:
-    """Neither expkit, nor a library, whatever its folder is called, nor what another project has."""
+def test_what_is_code_of_the_project(tmp_path: Path) -> None:
+    """Also behind a link; neither expkit, nor a library, whatever its folder is called, nor another project."""
     root = expkit.code_root()
     own = [root / "src/mine/a.py", root / "experiments/001/train.py", root / "lib"]
     assert [code.own_path(str(path)) for path in own] == list(map(str, own))
+    (tmp_path / "link").symlink_to(root)
+    assert code.own_path(str(tmp_path / "link/src/mine")) == str(root / "src/mine")
     library = Path(expkit.__file__).parent / "run.py"
     others = [root / ".venv/bin", library, root / "env/lib/site-packages/a.py", root.parent / "a.py"]
     assert not any(code.own_path(str(path)) for path in others)
@@ -173,12 +164,6 @@ def test_a_module_that_names_no_whole_path(monkeypatch: pytest.MonkeyPatch) -> N
     module.__file__ = "_ops.py"
     monkeypatch.setitem(sys.modules, "own_ops", module)
     assert "_ops.py" not in code.loaded_sources(LIGHT)
-
-
-def test_a_project_behind_a_link(tmp_path: Path) -> None:
-    """Its modules are the project's, by whichever path they are found."""
-    (tmp_path / "link").symlink_to(expkit.code_root())
-    assert code.own_path(str(tmp_path / "link/src/mine")) == str(expkit.code_root() / "src/mine")
 
 
 def test_a_name_that_is_no_file_beside_train_is_not_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

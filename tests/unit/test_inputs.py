@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import pytest
 from commands import command
@@ -81,14 +80,13 @@ def test_a_file_that_is_edited_in_place_with_its_old_time_is_read_again(
 
 
 def test_the_name_of_a_file_is_part_of_the_data(root: Path) -> None:
-    """Two files that change places are other data, and so is one of another name."""
+    """Two files that change places are other data."""
     one, other = write(root / "input/a.csv", "1"), write(root / "input/b.csv", "2")
     first = data.hash_inputs()[0]
     one.rename(root / "input/c.csv")
-    renamed = data.hash_inputs()[0]
     other.rename(one)
     (root / "input/c.csv").rename(other)
-    assert len({first, renamed, data.hash_inputs()[0]}) == 3
+    assert data.hash_inputs()[0] != first
 
 
 def test_a_file_that_changes_while_it_is_read_is_read_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,15 +105,8 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(root: Path, monkeypa
     assert data.hash_inputs()[1] == {"a.csv": [2, original(file)]}
 
 
-def test_a_file_that_has_gone_since_it_was_listed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = write(root / "input/a.csv.part", "1")
-    monkeypatch.setattr(data, "file_hash", lambda path: (file.unlink(), files.file_hash(path)))
-    with pytest.raises(expkit.Error, match="a.csv.part cannot be read: No such file or directory: mend it, or name"):
-        data.hash_inputs()
-
-
-@pytest.mark.parametrize("kind", ["unreadable", "pipe", "socket", "device"])
-def test_a_file_that_cannot_be_read(root: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("kind", ["unreadable", "pipe"])
+def test_a_file_that_cannot_be_read(root: Path, kind: str) -> None:
     """One line for a training that reads it; a mark for a run that has."""
     write(root / "input/train.csv", "1")
     write(root / "input/0.csv", "1")
@@ -170,29 +161,16 @@ def test_links_that_lead_in_a_circle(root: Path, tmp_path: Path) -> None:
     assert list(data.hash_inputs()[1]) == ["z.csv", "deep/er/rows.csv", "volume/rows.csv"]
 
 
-def test_a_folder_that_may_not_be_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A volume's lost+found: no training reads it either."""
+def test_a_folder_that_may_not_be_read(root: Path) -> None:
+    """A volume's lost+found: no training reads it either. Without input/, there is no data; a look writes nothing."""
     write(root / "input/lost+found/rows.csv", "1")
     write(root / "input/train.csv", "1")
-    original = os.scandir
-
-    def refusing(path: str) -> Any:
-        if path.endswith("lost+found"):
-            raise PermissionError(13, "Permission denied", path)
-        return original(path)
-
-    monkeypatch.setattr(os, "scandir", refusing)
-    assert list(data.hash_inputs()[1]) == ["train.csv"]
-
-
-def test_no_folder_of_data(root: Path) -> None:
+    (root / "input/lost+found").chmod(0)
+    with unprivileged():
+        assert list(data.hash_inputs(keep=False)[1]) == ["train.csv"]
+    (root / "input/lost+found").chmod(0o755)
     shutil.rmtree(root / "input")
-    assert data.hash_inputs()[1] == {}
-
-
-def test_a_look_writes_nothing(root: Path) -> None:
-    write(root / "input/train.csv", "1")
-    data.hash_inputs(keep=False)
+    assert data.hash_inputs(keep=False)[1] == {}
     assert not (root / "output").exists()
 
 
@@ -250,25 +228,22 @@ def test_a_cache_that_changes_is_other_data(root: Path, capsys: pytest.CaptureFi
 
 
 def test_two_that_ask_at_once_make_it_once(root: Path) -> None:
-    """The second waits for the first, and reads what that has made."""
+    """The second waits for the first, and reads what that has made; it is there when it is whole."""
     made: list[str] = []
-    began, go = Event(), Event()
+    began = Event()
 
     def make(file: Path) -> None:
         made.append(file.name)
         began.set()
-        assert go.wait(30)
+        assert not (root / "input/cache/tfidf.npz").exists()
         file.write_text("features")
 
-    def ask(_: int) -> str:
+    def ask(number: int) -> str:
+        assert number == 0 or began.wait(30)
         return Cache(root / "fold0", debug=False)("tfidf.npz", make).read_text()
 
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(ask, number) for number in range(2)]
-        assert began.wait(30)
-        assert not (root / "input/cache/tfidf.npz").exists(), "it is there when it is whole"
-        go.set()
-        assert [each.result() for each in both] == ["features"] * 2
+        assert list(pool.map(ask, range(2))) == ["features"] * 2
     assert made == ["tfidf.npz"]
 
 

@@ -26,6 +26,7 @@ _IMPORTS = ast.Import | ast.ImportFrom
 _DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _ASSIGNMENTS = ast.Assign | ast.AnnAssign | ast.AugAssign
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
+_COLLECTIONS = (list, tuple, dict, set, frozenset)
 
 
 # What trains
@@ -108,7 +109,7 @@ class _Statement(NamedTuple):
     """A statement at the top of a module, as a training has it.
 
     Attributes:
-        node: None: it means nothing.
+        node: None: it defines the experiment.
         uses: the names that a training needs for it.
         metrics: the names in it that only metrics need.
         binds: the names that it defines, when it does nothing else: who needs none, needs not the statement.
@@ -126,8 +127,6 @@ class _Statement(NamedTuple):
 
 def _statement(node: ast.stmt, ignored: frozenset[str]) -> _Statement:
     """A statement of a file; `ignored` as for `file_hashes`, of this file."""
-    if isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'":
-        return _Statement(None)
     call = getattr(node, "value", None)
     if _binds(node) & ignored and isinstance(call, ast.Call):  # experiment = expkit.Experiment(...)
         metrics = [each.value for each in call.keywords if each.arg in ("metric", "other_metrics")]
@@ -300,7 +299,9 @@ class _Values:
                 yield f"{chain}: {self._meant(names[first])}"
 
     def _meant(self, value: Any) -> str:
-        if isinstance(value, FunctionType | type | ModuleType) or _is_data(value):
+        is_path = isinstance(value, str) and str(code_root()) in value  # it is another one on each machine
+        is_known = isinstance(value, (FunctionType, type, ModuleType, *_PLAIN, *_COLLECTIONS)) and not is_path
+        if is_known or hasattr(value, "__array__"):
             return self.of(value)
         # it may change while it is used, as a generator of random numbers: what defines it, does not
         modules = [vars(each) for each in list(sys.modules.values()) if isinstance(each, ModuleType)]
@@ -315,18 +316,6 @@ def _chains(node: ast.AST) -> set[str]:
     inner = {id(each.value) for each in nodes if isinstance(each, ast.Attribute)}
     texts = {ast.unparse(each) for each in nodes if id(each) not in inner}
     return {text for text in texts if text.replace(".", "").isidentifier()}
-
-
-def _is_data(value: Any) -> bool:
-    """Whether a value is the same wherever the project lies: numbers, texts but for paths of it, arrays, and these in
-    lists and dicts."""
-    if isinstance(value, dict):
-        return all(_is_data(each) for pair in value.items() for each in pair)
-    if isinstance(value, list | tuple | set | frozenset):
-        return all(map(_is_data, value))
-    if isinstance(value, str):
-        return str(code_root()) not in value
-    return type(value) in _PLAIN or hasattr(value, "__array__")
 
 
 def _name(kind: type) -> str:
