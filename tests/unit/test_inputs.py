@@ -205,10 +205,10 @@ def test_a_file_of_the_cache_is_made_once_and_named_in_the_record(root: Path) ->
 def test_the_board_says_when_runs_have_other_data(root: Path) -> None:
     """A file that both have read had another content; what one alone has read does not matter."""
     write(root / "input/train.csv", "1")
-    command("exp.train.x=3").train()
-    command("exp.train.x=2", during=reads("tfidf.npz")).train()
+    command("exp.train.x=3", "exp.fold=[0]").train()
+    command("exp.train.x=2", "exp.fold=[0]", during=reads("tfidf.npz")).train()
     write(root / "input/train.csv", "others", age=10)
-    command("exp.train.x=1").train()
+    command("exp.train.x=1", "exp.fold=[0]").train()
     marks = {row.run.name[-1]: row.marks for row in ranked(expkit.read_board())}
     assert {run for run, each in marks.items() if "other data" in each} == {"1"}, "most have the first one"
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import pickle
-import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import EXP, Completed, call, clone_of
+from conftest import Command
+from experiments import own_experiment
 from helpers import environment_of, results
-from light import LIGHT, edited
+from hydra.core.config_store import ConfigStore
+from light import LIGHT
 
 import expkit
 
@@ -102,79 +105,60 @@ FILES = {
 }
 
 
-@pytest.fixture(scope="module")
-def several(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with two experiments whose modules have the same names."""
-    folder = clone_of(expkit.code_root(), tmp_path_factory.mktemp("several") / "project")
-    for name in ("one", "two"):
-        for file, text in FILES.items():
-            (folder / "experiments" / name / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / "experiments" / name / file).write_text(text.replace("EXPERIMENT", name))
-    return folder
+@pytest.fixture
+def pair(root: Path) -> Iterator[dict[str, Path]]:
+    """Two experiments whose modules have the same names: the folders of "one" and "two"."""
+    with own_experiment() as one, own_experiment() as two:
+        for name, folder in (("one", one), ("two", two)):
+            for file, text in FILES.items():
+                (folder / file).parent.mkdir(parents=True, exist_ok=True)
+                (folder / file).write_text(text.replace("EXPERIMENT", name))
+        yield {"one": one, "two": two}
 
 
-def run(several: Path, root: Path, *command: str | Path, check: bool = True) -> Completed:
-    environment = environment_of(several, PROJECT_ROOT=str(root))
-    return call(sys.executable, *command, cwd=several, env=environment, check=check)
-
-
-def test_experiments_with_modules_of_one_name_never_see_each_others(several: Path, root: Path) -> None:
+def test_experiments_with_modules_of_one_name_never_see_each_others(pair: dict[str, Path], root: Path) -> None:
     """Modules, packages, imports in functions, entries of the ConfigStore; all in one process."""
-    program = """
-import expkit
-from hydra.core.config_store import ConfigStore
-
-loaded = [expkit.load_experiment(name) for name in ("one", "two")]
-assert "own" not in ConfigStore.instance().repo and "model" not in ConfigStore.instance().repo
-for _ in range(2):
+    for folder in pair.values():
+        expkit.load_experiment(folder.name)
+    assert not {"own", "model"} & ConfigStore.instance().repo.keys()
     for name in ("two", "one"):
-        assert expkit.run(name, overrides=["overwrite=true"]) == 1.0
-for name, other in (("one", "two"), ("two", "one")):
-    assert expkit.load_config(name, [f"+own@exp.train.other={'from_' + name}"]).exp.train.other == {"x": 1}
-    for override in (f"+own@exp.train.other=from_{other}", f"model@exp.model={other}"):
-        try:
-            expkit.load_config(name, [override])
-        except expkit.Error as error:
-            assert "there is no " in str(error) and other in str(error), error
-        else:
-            raise AssertionError(override)
-"""
-    run(several, root, "-c", program)
-    for name in ("one", "two"):
-        [result] = results(root, "run", name).values()
-        seen = result["values"]["seen"]
-        assert seen == [name, name, name, name, f"expkit.experiments.{name}.schema"]
+        assert expkit.run(pair[name].name) == 1.0
+    for name, other in (("one", "two"), ("two", "one")):
+        experiment = pair[name].name
+        [result] = results(root, "run", experiment).values()
+        module = f"expkit.experiments.{experiment}.schema"
+        assert result["values"]["seen"] == [name, name, name, name, module]
+        config: Any = expkit.load_config(experiment, [f"+own@exp.train.other=from_{name}"])
+        assert config.exp.train.other == {"x": 1}
+        for override in (f"+own@exp.train.other=from_{other}", f"model@exp.model={other}"):
+            with pytest.raises(expkit.Error, match=f"there is no .*{other}"):
+                expkit.load_config(experiment, [override])
 
 
-def test_modules_beside_train_work_in_every_command(several: Path, root: Path) -> None:
-    checked = run(several, root, *EXP, "check").stdout
-    assert re.search(r"^one .* ok$.*^two .* ok$", checked, re.M | re.S), checked
-    run(several, root, several / "experiments/one/train.py")
-    run(several, root, *EXP, "new", "three", "--from", "one")
-    run(several, root, several / "experiments/003-three/train.py", "show_config=true")
-    run(several, root, "-c", "import expkit; expkit.load_run('one/run')")
+def test_modules_beside_train_work_in_a_command(pair: dict[str, Path], train: Command) -> None:
+    """Hydra's own hints are shown."""
+    name = pair["one"].name
+    assert train(experiment=name).code == 0
+    assert expkit.load_run(f"{name}/run").done
+    done = train("own=from_one", experiment=name)
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "To append to your default list use +own=from_one" in done.err
 
 
 @pytest.mark.parametrize("where", ["the configuration", "instantiate"])
-def test_an_exception_in_an_experiments_own_class_is_shown_whole(several: Path, root: Path, where: str) -> None:
-    train = several / "experiments/one/train.py"
-    call_it = (
-        "import hydra.utils; hydra.utils.instantiate({'_target_': 'expkit.experiments.one.schema.Model', 'width': -1})"
-    )
-    with edited(train, "    import late\n", f"    {call_it}\n    import late\n"):
-        arguments = ["exp.model.width=-1"] if where == "the configuration" else []
-        done = run(several, root, train, *arguments, check=False)
-    assert done.returncode == 1
-    assert "ZeroDivisionError: inside my own class" in done.stderr
-    assert "KeyError: 'the cause'" in done.stderr
-    assert 'schema.py", line' in done.stderr
-
-
-def test_hydras_own_hints_are_shown(several: Path, root: Path) -> None:
-    train = several / "experiments/one/train.py"
-    done = run(several, root, train, "own=from_one", check=False)
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert "To append to your default list use +own=from_one" in done.stderr
+def test_an_exception_in_an_experiments_own_class_is_shown_whole(
+    pair: dict[str, Path], train: Command, where: str
+) -> None:
+    name, file = pair["one"].name, pair["one"] / "train.py"
+    if where == "instantiate":
+        target = f"{{'_target_': 'expkit.experiments.{name}.schema.Model', 'width': -1}}"
+        call = f"    import hydra.utils; hydra.utils.instantiate({target})\n"
+        file.write_text(file.read_text().replace("    import late\n", call))
+    done = train(*(["exp.model.width=-1"] if where == "the configuration" else []), experiment=name)
+    assert done.code == 1
+    assert "ZeroDivisionError: inside my own class" in done.err
+    assert "KeyError: 'the cause'" in done.err
+    assert 'schema.py", line' in done.err
 
 
 def test_a_configuration_is_pickled_and_loaded_in_a_fresh_process() -> None:
