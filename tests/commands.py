@@ -24,7 +24,6 @@ def command(
     x: float | None = None,
     n_folds: int | None = None,
     during: Callable[[expkit.Fold], object] | None = None,
-    own_split: bool = True,
 ) -> Runner:
     """What a command of the light experiment makes of its configuration; `.train()` is the rest of it.
 
@@ -32,7 +31,6 @@ def command(
         overrides: of the command line.
         x, n_folds: other values than in config.yaml, as if it had been edited: they are not in the name of the run.
         during: is called while a fold is trained.
-        own_split: of the experiment.
     """
     loaded = load_experiment(LIGHT)
     config = expkit.load_config(LIGHT, overrides)
@@ -46,7 +44,7 @@ def command(
             during(fold)
         loaded.experiment.train(exp, fold)
 
-    experiment = replace(loaded.experiment, train=train, own_split=own_split)
+    experiment = replace(loaded.experiment, train=train)
     return Runner(replace(loaded, experiment=experiment), config, overrides, Command())
 
 

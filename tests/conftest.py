@@ -312,6 +312,13 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "root"
 
 
+@pytest.fixture
+def quick(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As `root`, without git: a snapshot takes longer than a training of a small experiment."""
+    monkeypatch.setenv("PATH", str(root))
+    return root
+
+
 @dataclass
 class Printed:
     code: int

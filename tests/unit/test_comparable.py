@@ -54,13 +54,6 @@ def versus_best() -> dict[str, str | None]:
     return {row["exp.name"]: row["versus_best"] for row in exp_json("board", "--noise")}
 
 
-@pytest.fixture
-def quick(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Without git: snapshots take longer than these trainings."""
-    monkeypatch.setenv("PATH", str(root))
-    return root
-
-
 def test_another_target(quick: Path) -> None:
     """It leads the board: it is marked, is not the best that others are compared with, and diff has no verdict."""
     for name, x in (("a", 2), ("b", 3)):
