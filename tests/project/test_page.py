@@ -127,7 +127,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
             expkit.run(folders["price"], overrides=["exp.train.fails=true"])
         command().train()
         names = {kind: f"{folder}/light" for kind, folder in folders.items()} | {"light": "002-light/light"}
-        more = {"worse": "train.noise=0.5", "partial": "seed=1", "failed": "train.fails=True"}
+        more = {"worse": "train.noise=0.5", "partial": "seed=1", "failed": "train.fails=true"}
         names |= {kind: f"{names['price']},exp.{override}" for kind, override in more.items()}
         names["blend"] = blend([expkit.load_run(names[run]) for run in ("price", "worse")], "mean")[0].title
         for name in ("odd", "nameless"):
