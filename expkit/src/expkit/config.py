@@ -416,7 +416,11 @@ class Experiment:
         }
 
     def has_scored(self, cv: Mapping[str, Any] | None) -> bool:
-        """Whether it would compute the scores of a cv.json in the same way now."""
+        """Whether it would compute the scores of a run in the same way now.
+
+        Args:
+            cv: the content of its cv.json; None: there is none.
+        """
         return cv is not None and {**cv, **self.scoring} == cv
 
 
