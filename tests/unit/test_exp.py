@@ -291,7 +291,7 @@ def test_new_experiment(clone: Path) -> None:
     assert not (folder / "__pycache__/old.pyc").exists()
     config = (folder / "config.yaml").read_text()
     original = (clone / f"experiments/{BASELINE}/config.yaml").read_text()
-    assert config == original.replace("name: baseline", "name: larger-model"), "comments stay"
+    assert config == original.replace("name: baseline", 'name: "larger-model"'), "comments stay"
     train = (folder / "train.py").read_text()
     assert train.startswith('"""003-larger-model: ')
     assert "output/003-larger-model/" in train

@@ -160,10 +160,8 @@ def test_what_differs_and_nothing_else(light: Path, root: Path) -> None:
     expkit.run(light.name, overrides=command_line)
     run = "light,exp.seed=3,exp.train.x=1e-05"
     text = made(light, run)
-    score = store.read_run(find_run(run)).score_of()
-    assert score is not None
-    about = f"# From {light.name}/{run}: quality {score.value:.6g}, 2 of 5 folds. Only what differs from config.yaml."
-    assert text == f"{schema.FIRST_LINE}{about}\n" + 'name: "004"\n\nseed: 3\n\ntrain:\n  x: 1.0e-05\n'
+    about = f"# From {light.name}/{run}. Only what differs from config.yaml."
+    assert text == f"{schema.FIRST_LINE}{about}\n" + "name: '004'\nseed: 3\ntrain:\n  x: 1.0e-05\n"
     assert expkit.load_config(light.name, ["exp=004"]).exp.train.x == 1e-05
     assert "1 of 1 parameter" not in exp("check", light.name) and "2 of 2 parameter sets" in exp("check", light.name)
 
@@ -215,11 +213,11 @@ def of(experiment: str, config: dict[str, Any], **more: Any) -> store.Run:
 
 
 def test_the_class_that_was_chosen(kinds: Path) -> None:
-    """At its place, with the values that differ from those of this class; the classes of config.yaml are not named."""
+    """At its place, with the values that differ from those of this class."""
     overrides = ["model=vit", "exp.model.depth=5", "net=wide", "exp.train.color=blue"]
     expkit.run(kinds.name, overrides=overrides)
     text = made(kinds, "depth=5")
-    assert '\ndefaults:\n- override /model: vit\n- override /net: wide\n\nname: "004"\n\n' in text
+    assert "\ndefaults:\n- override /model: vit\n- override /net: wide\n\nname: '004'\n" in text
     assert yaml.safe_load(text.partition("\n\n")[2]) == {
         "name": "004",
         "model": {"depth": 5},
@@ -228,8 +226,6 @@ def test_the_class_that_was_chosen(kinds: Path) -> None:
     config = expkit.load_config(kinds.name, ["exp=004"])
     assert (type(config.exp.model).__name__, type(config.exp.net).__name__) == ("ViT", "Wide")
     assert expkit.run(kinds.name, overrides=["exp=004"]) == store.read_run(find_run("depth=5")).score
-    expkit.run(kinds.name, overrides=["exp.seed=1"])
-    assert "defaults" not in made(kinds, "seed=1", "005")
 
 
 def test_an_override_that_would_name_a_parameter_set(kinds: Path) -> None:
@@ -237,8 +233,8 @@ def test_an_override_that_would_name_a_parameter_set(kinds: Path) -> None:
     (kinds / "exp").mkdir()
     (kinds / "exp/seed=2.yaml").write_text("name: of-a-file\nseed: 7\n")
     expkit.run(kinds.name, overrides=["exp.seed=2"])
-    assert yaml.safe_load(made(kinds, "seed=2")) == {"name": "004", "seed": 7}
-    assert yaml.safe_load(made(kinds, "exp.seed=2", "005")) == {"name": "005", "seed": 2}
+    assert yaml.safe_load(made(kinds, "seed=2"))["seed"] == 7
+    assert yaml.safe_load(made(kinds, "exp.seed=2", "005"))["seed"] == 2
     assert refused("new", f"{kinds.name}/007", "--from", "nothing").startswith("no run is called nothing")
     assert "is there already" in refused("new", f"{kinds.name}/004", "--from", "exp.seed=2")
     assert "a parameter set is named by" in refused("new", f"{kinds.name}/a b", "--from", "exp.seed=2")
@@ -278,7 +274,7 @@ def test_what_config_yaml_leaves_open(kinds: Path) -> None:
     """It need not compose alone: a run has a value for everything."""
     with edited(kinds / "train.py", "    flag: bool = False", "    flag: bool = MISSING"):
         expkit.run(kinds.name, overrides=["exp.train.flag=true"])
-        assert yaml.safe_load(made(kinds, "flag=True"))["train"] == {"flag": True}
+        assert yaml.safe_load(made(kinds, "flag=true"))["train"] == {"flag": True}
         assert expkit.load_config(kinds.name, ["exp=004"]).exp.train.flag is True
 
 

@@ -25,7 +25,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import BooleanNode, DictConfig, OmegaConf, StringNode, ValidationError, open_dict
+from omegaconf import DictConfig, OmegaConf, StringNode, ValidationError, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from expkit import config
@@ -53,17 +53,7 @@ def series() -> str:
     return found
 
 
-_to_bool, _to_text = BooleanNode._validate_and_convert_impl, StringNode._validate_and_convert_impl
-
-
-def _strictly_bool(node: BooleanNode, value: Any) -> bool:
-    """OmegaConf takes every whole number but 0 for true."""
-    try:
-        if type(value) is int and value not in (0, 1):
-            raise ValueError
-        return _to_bool(node, value)  # a number in quotes comes back here
-    except ValueError:
-        raise ValidationError("must be true or false, not $VALUE") from None
+_to_text = StringNode._validate_and_convert_impl
 
 
 def _strictly_text(node: StringNode, value: Any) -> str:
@@ -75,7 +65,6 @@ def _strictly_text(node: StringNode, value: Any) -> str:
     return _to_text(node, value)
 
 
-BooleanNode._validate_and_convert_impl = _strictly_bool  # type: ignore[assignment, method-assign]
 StringNode._validate_and_convert_impl = _strictly_text  # type: ignore[assignment, method-assign]
 
 
@@ -210,10 +199,10 @@ def typed(cfg: DictConfig, loaded: Loaded) -> Any:
         made = OmegaConf.to_object(cfg)
     except Exception as error:
         raise_readable(error)
-    if not isinstance(made, schema):
-        raise Error("config.yaml must begin with 'defaults: [schema, _self_, exp: default]', in this order")
-    require(isinstance(made, Config), f"class {schema.__name__} in train.py must derive from expkit.Config")
-    assert isinstance(made, Config)
+    is_built = isinstance(made, schema)
+    require(is_built, "config.yaml must begin with 'defaults: [schema, _self_, exp: default]', in this order")
+    if not isinstance(made, Config):
+        raise Error(f"class {schema.__name__} in train.py must derive from expkit.Config")
     config.check(made.exp)
     config.name_folds(made.exp)
     known = flat(made)
@@ -340,10 +329,9 @@ def describe(error: BaseException, groups: Groups | None = None) -> str:
 
 def _message(error: BaseException, groups: Groups) -> str | None:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        mark, hint = error.problem_mark, ""
-        if isinstance(error, yaml.scanner.ScannerError | yaml.parser.ParserError):
-            hint = " (is the indentation right, with spaces, and a space after each colon?)"
-        return f"{display_path(Path(mark.name))}, line {mark.line + 1}: {error.problem}{hint}"
+        where = f"{display_path(Path(error.problem_mark.name))}, line {error.problem_mark.line + 1}"
+        hint = "is the indentation right, with spaces, and a space after each colon?"
+        return f"{where}: {error.problem} ({hint})"
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing(error, error.missing_cfg_file)
     if isinstance(error, OverrideParseException):

@@ -371,6 +371,10 @@ class Experiment:
                 f"is a lower {names[0]} better? Say greater_is_better=False (or True) in expkit.Experiment",
             )
             object.__setattr__(self, "greater_is_better", True)
+        require(
+            isinstance(self.greater_is_better, bool),
+            f"greater_is_better in expkit.Experiment must be True or False, not {self.greater_is_better!r}",
+        )
 
     def choices(self, config: Any) -> dict[str, str]:
         """Which class of each of the `groups` a configuration has: {"model": "vit"}.

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from expkit import config, files, schema
 from expkit.compose import composed, composer, describe, typed
-from expkit.config import DEFAULT, Loaded, container, load_experiment, parameter_sets, refuse_shared_name
+from expkit.config import DEFAULT, container, load_experiment, parameter_sets, refuse_shared_name
 from expkit.errors import Error, require, strip_control
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, settings
 from expkit.store import Run
@@ -114,7 +114,7 @@ def new_experiment(name: str, source: str | None = None, framework: str | None =
     try:
         if framework is not None and (n_folds := settings().get("n_folds")) is not None:
             _set(folder / "config.yaml", ["exp", "n_folds"], str(n_folds))
-        _set(folder / "config.yaml", ["exp", "name"], as_yaml(re.sub(r"^\d+-", "", folder.name)))
+        _set(folder / "config.yaml", ["exp", "name"], json.dumps(re.sub(r"^\d+-", "", folder.name)))
         _rename(folder / "train.py", origin.name if framework is None else "001-baseline")
         _compose(folder.name, [])
         left_out = [checked for checked in check_experiment(folder.name) if checked.problem]
@@ -192,11 +192,6 @@ def _set(file: Path, keys: list[str], value: str) -> None:
     file.write_text(text[: node.start_mark.index] + value + text[node.end_mark.index :], encoding="utf-8")
 
 
-def as_yaml(name: str) -> str:
-    """A name as YAML has it: quoted where it may be read as something else."""
-    return name if re.fullmatch(r"[A-Za-z][\w-]*", name) and yaml.safe_load(name) == name else json.dumps(name)
-
-
 # New parameter sets
 
 
@@ -213,9 +208,8 @@ def new_parameter_set(experiment: str, name: str, source: str | None = None) -> 
     with _new_file(experiment, name) as file:
         if source is not None:
             text = file.with_name(f"{source}.yaml").read_text(encoding="utf-8")
-        keys = yaml.safe_load(text)
-        file.write_text(text if isinstance(keys, dict) and "name" in keys else f'name: ""\n{text}', encoding="utf-8")
-        _set(file, ["name"], as_yaml(name))
+        file.write_text(text, encoding="utf-8")
+        _set(file, ["name"], json.dumps(name))
         _compose(experiment, [f"exp={name}"])
     if schema.FIRST_LINE in text:
         schema.write(load_experiment(experiment))
@@ -259,7 +253,7 @@ def parameter_set_from_run(experiment: str, name: str, run: Run) -> Path:
         raise Error(f"the configuration of {run.title} is not known: {', '.join(run.problems) or 'no run.json'}")
     with _new_file(experiment, name) as file:
         loaded = load_experiment(experiment)
-        chosen = _other_classes(loaded, recorded.get("choices", {}))
+        chosen = recorded.get("choices", {})
         default = composed(loaded, [f"{group}={choice}" for group, choice in chosen.items()])
         try:
             base = container(typed(default, loaded).exp)
@@ -273,16 +267,6 @@ def parameter_set_from_run(experiment: str, name: str, run: Run) -> Path:
         require(not lines, f"it would differ from {run.title}: {'; '.join(map(strip_control, lines[:5]))}")
     schema.write(loaded)
     return file
-
-
-def _other_classes(loaded: Loaded, choices: Mapping[str, str]) -> dict[str, str]:
-    """The chosen classes that are not those of config.yaml, by their groups."""
-    default, groups, found = composed(loaded, []), loaded.experiment.groups, {}
-    for group, choice in choices.items():
-        require(choice in groups.get(group, ()), f"{loaded.name} has no {group}={choice}")
-        if OmegaConf.get_type(default.exp, group) is not groups[group][choice]:
-            found[group] = choice
-    return found
 
 
 def _changed(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
@@ -300,13 +284,7 @@ def _changed(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
 
 def _text(name: str, run: Run, chosen: Mapping[str, str], values: dict[str, Any]) -> str:
     """The file, as one that a person has written."""
-    score = run.score_of()
-    scored = f": {run.metric} {score.value:.6g}, {len(run.done)} of {run.n_folds} folds" if score else ""
-    about = f"# From {strip_control(run.title + scored)}. Only what differs from config.yaml."
-    lines = [schema.FIRST_LINE.strip(), about]
+    lines = [schema.FIRST_LINE.strip(), f"# From {strip_control(run.title)}. Only what differs from config.yaml."]
     if chosen:
         lines += ["defaults:", *(f"- override /{group}: {choice}" for group, choice in chosen.items()), ""]
-    lines.append(f"name: {as_yaml(name)}")
-    simple = {key: value for key, value in values.items() if not isinstance(value, dict)}
-    parts = [simple, *({key: value} for key, value in values.items() if key not in simple)]
-    return "\n".join(lines) + "\n" + "".join(f"\n{OmegaConf.to_yaml(part)}" for part in parts if part)
+    return "\n".join(lines) + "\n" + OmegaConf.to_yaml({"name": name, **values})

@@ -162,14 +162,8 @@ def of_type(kind: Any) -> Schema:
     if origin is dict:
         return _SIMPLE[dict] | ({"additionalProperties": of_type(inner[1])} if inner else {})
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return _of_enum(kind)
+        return {"anyOf": [{"enum": list(kind.__members__)}, {"type": "string", "pattern": TEXTS}]}
     return dict(_SIMPLE.get(kind, {}))
-
-
-def _of_enum(kind: type[Enum]) -> Schema:
-    names, texts = list(kind.__members__), comments(kind)
-    described = {"enumDescriptions": [texts.get(one, "") for one in names]} if texts else {}
-    return {"anyOf": [{"enum": names, **described}, {"type": "string", "pattern": TEXTS}]}
 
 
 def type_in_words(kind: Any) -> str:
@@ -196,12 +190,11 @@ _COMMENT = re.compile(r"^    (\w+) *[:=].*?  # (?!noqa|type:|pyright:|mypy:|fmt:
 
 @functools.cache
 def comments(cls: type) -> dict[str, str]:
-    """What the source says about each field of a dataclass, inherited ones too, or each member of an Enum."""
+    """What the source says about each field of a dataclass, inherited ones too."""
     found: dict[str, str] = {}
-    for one in reversed(cls.__mro__):
-        if one not in (object, Enum):
-            with suppress(OSError, TypeError):  # it has no source
-                found |= dict(_COMMENT.findall(inspect.getsource(one)))
+    for one in reversed(cls.__mro__[:-1]):
+        with suppress(OSError, TypeError):  # it has no source
+            found |= dict(_COMMENT.findall(inspect.getsource(one)))
     return found
 
 
