@@ -222,8 +222,9 @@ VALUES = (
     "1|-1|+1|0|1.5|1e-3|.5|1_000|0x10|1:30|.inf|nan|true|yes|off|y|null|~|'1'|'1e-3'|'yes'|abc|2024-01-01|red|???"
     "|[]|[1]|[null]|[1.5]|[true]|['1']|['???']|[{a: 1}]|{}|{a: 1}|{x: 0.5}|{x: [1]}|!!str 1"
 ).split("|")
-# What nobody means: a list or a dict as an item of simple values; a member of an Enum by its value.
+# What nobody means: a list or a dict as an item of simple values; an Enum by its value; a number that is true.
 LAX = {"maybes": ["[{a: 1}]"], "pair": ["[{a: 1}]"], "shares": ["{x: [1]}"], "color": ["1", "+1"]}
+LAX["flag"] = ["-1", "1_000", "0x10", "1:30"]
 
 
 def test_what_hydra_takes_is_never_red() -> None:
