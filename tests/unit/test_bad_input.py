@@ -125,8 +125,8 @@ def test_project_root_that_is_not_there(
 def test_output_that_is_a_file(train: Command, root: Path) -> None:
     (root / "output").write_text("mine")
     done = train(experiment=LIGHT)
-    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
-    assert "a file, or a link to nothing, is in the way" in done.err
+    assert (done.code, done.out) == (2, "")
+    assert "a file, or a link to nothing, is in the way" in done.err.splitlines()[-1]
     assert (root / "output").read_text() == "mine"
 
 
