@@ -9,18 +9,28 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from light import CONFIG
+from light import CONFIG, train_py
 
 from expkit import code, project
 
 # A choice between configuration classes: `model=wide` in place of `model=deep`.
 NETS_CONFIG = "defaults:\n- schema\n- model@exp.model: deep\n- _self_\n- exp: default\n\nexp:\n  name: nets\n"
-NETS = """
-from dataclasses import dataclass, field
+NETS = train_py(
+    "rate: float = 0.1",
+    """
+def size(oof):
+    return oof["prediction"].mean()
 
+
+def train(exp, fold):
+    factor = {Deep: 1, Wide: 10, Narrow: 100}[type(exp.model)]
+    fold.save_oof({"id": [fold.number], "prediction": [float(exp.model.units * factor)]})
+    fold.finish()
+""",
+    'metric=size, own_split=True, groups={"model": {"deep": Deep, "wide": Wide, "narrow": Narrow}}',
+    exp="model: ModelConfig = MISSING",
+    classes="""
 from omegaconf import MISSING
-
-import expkit
 
 
 @dataclass
@@ -43,57 +53,14 @@ class Narrow(ModelConfig):
     rank: int = 2
 
 
-@dataclass
-class ExpConfig(expkit.ExpConfig):
-    model: ModelConfig = MISSING
-
-
-@dataclass
-class Config(expkit.Config):
-    exp: ExpConfig = field(default_factory=ExpConfig)
-
-
-def size(oof):
-    return oof["prediction"].mean()
-
-
-def train(exp, fold):
-    factor = {Deep: 1, Wide: 10, Narrow: 100}[type(exp.model)]
-    fold.save_oof({"id": [fold.number], "prediction": [float(exp.model.units * factor)]})
-    fold.finish()
-
-
-groups = {"model": {"deep": Deep, "wide": Wide, "narrow": Narrow}}
-experiment = expkit.Experiment(train, Config, metric=size, groups=groups, own_split=True)
-
-if __name__ == "__main__":
-    expkit.main(experiment)
-"""
+""",
+)
 
 # A random walk, with a checkpoint after each epoch; control/stop names an epoch to stop in, control/gate one to wait in
 # until it is gone, before its checkpoint.
-WALK = """
-from dataclasses import dataclass, field
-
-import expkit
-
-
-@dataclass
-class TrainConfig:
-    epochs: int = 12
-    pause: float = 0.0
-
-
-@dataclass
-class ExpConfig(expkit.ExpConfig):
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-
-@dataclass
-class Config(expkit.Config):
-    exp: ExpConfig = field(default_factory=ExpConfig)
-
-
+WALK = train_py(
+    "epochs: int = 12\npause: float = 0.0",
+    """
 def position(oof):
     return oof["prediction"].mean()
 
@@ -124,13 +91,9 @@ def train(exp, fold):
         time.sleep(exp.train.pause)
     fold.save_oof({"id": np.arange(50) + 1000 * fold.number, "prediction": walk})
     fold.finish()
-
-
-experiment = expkit.Experiment(train, Config, metric=position, own_split=True)
-
-if __name__ == "__main__":
-    expkit.main(experiment)
-"""
+""",
+    "metric=position, own_split=True",
+)
 
 _numbers = itertools.count()
 

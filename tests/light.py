@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 CONFIG = """
@@ -18,23 +19,33 @@ exp:
   name: light
 """
 
-TRAIN = """
+
+def train_py(fields: str, code: str, options: str, exp: str = "", classes: str = "") -> str:
+    """The train.py of an experiment.
+
+    Args:
+        fields: of its TrainConfig, a line each.
+        code: its metric, and its `train`.
+        options: of `expkit.Experiment`.
+        exp: other fields of its ExpConfig, a line each.
+        classes: which the fields need, and imports.
+    """
+    imports = f"import expkit\n{classes}".strip()
+    return f"""
 from dataclasses import dataclass, field
 from typing import Any
 
-import expkit
-import shape  # at the top, so that train.py cannot even be imported where the experiment's folder is not found
+{imports}
 
 
 @dataclass
 class TrainConfig:
-    x: float = 0.0
-    anything: Any = None
+{indent(fields.strip(), "    ")}
 
 
 @dataclass
 class ExpConfig(expkit.ExpConfig):
-    seed: int = 0
+{indent(exp.strip(), "    ")}
     train: TrainConfig = field(default_factory=TrainConfig)
 
 
@@ -43,6 +54,19 @@ class Config(expkit.Config):
     exp: ExpConfig = field(default_factory=ExpConfig)
 
 
+{code.strip()}
+
+
+experiment = expkit.Experiment(train, Config, {options})
+
+if __name__ == "__main__":
+    expkit.main(experiment)
+""".lstrip()
+
+
+TRAIN = train_py(
+    "x: float = 0.0\nanything: Any = None",
+    """
 def quality(oof):
     return oof["prediction"].mean()
 
@@ -56,13 +80,11 @@ def train(exp, fold):
     else:
         fold.save_oof({"id": [fold.number], "prediction": [shape.of(exp.train.x)]})
     fold.finish(**model.about_this_process())
-
-
-experiment = expkit.Experiment(train, Config, metric=quality, greater_is_better=True, own_split=True)
-
-if __name__ == "__main__":
-    expkit.main(experiment)
-"""
+""",
+    "metric=quality, greater_is_better=True, own_split=True",
+    exp="seed: int = 0",
+    classes="import shape  # so that train.py cannot even be imported where the experiment's folder is not found",
+)
 
 SHAPE = '''
 import math

@@ -2,31 +2,10 @@
 
 from __future__ import annotations
 
-TRAIN = """
-from dataclasses import dataclass, field
+from light import train_py
 
-import expkit
-
+CODE = """
 KIND = "{kind}"  # price: regression, text ids, a lower score is better; species: three classes; risk: a probability
-
-
-@dataclass
-class TrainConfig:
-    noise: float = 0.2
-    test: bool = True
-    fails: bool = False
-
-
-@dataclass
-class ExpConfig(expkit.ExpConfig):
-    n_folds: int = 3
-    seed: int = 0
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-
-@dataclass
-class Config(expkit.Config):
-    exp: ExpConfig = field(default_factory=ExpConfig)
 
 
 def rmse(oof):
@@ -54,18 +33,6 @@ def train(exp, fold):
         fold.save_test({{name: column for name, column in table.items() if name != "target"}})
     {more}
     fold.finish(best_iteration=100 + 10 * (fold.number or 0))
-
-
-experiment = expkit.Experiment(
-    train,
-    Config,
-    metric={{"price": rmse, "species": accuracy, "risk": auc}}[KIND],
-    greater_is_better=KIND != "price",
-    own_split=True,
-)
-
-if __name__ == "__main__":
-    expkit.main(experiment)
 """
 
 MODEL = """
@@ -105,9 +72,11 @@ def wide(*arguments):
     return {name: column if name == "id" else np.stack([column, -column], 1) for name, column in table.items()}
 """
 
-KINDS = ("price", "species", "risk")
-
 
 def files(kind: str, more: str = "pass") -> dict[str, str]:
     """The files of an experiment of a kind; `more` is a line of its `train`."""
-    return {"train.py": TRAIN.format(kind=kind, more=more), "model.py": MODEL}
+    code = CODE.format(kind=kind, more=more)
+    fields, defaults = "noise: float = 0.2\ntest: bool = True\nfails: bool = False", "n_folds: int = 3\nseed: int = 0"
+    options = 'metric={"price": rmse, "species": accuracy, "risk": auc}[KIND], '
+    options += 'greater_is_better=KIND != "price", own_split=True'
+    return {"train.py": train_py(fields, code, options, exp=defaults), "model.py": MODEL}

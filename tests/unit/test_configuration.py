@@ -11,6 +11,7 @@ import pytest
 from conftest import Command
 from experiments import own_experiment
 from helpers import assert_refused, exp
+from light import train_py
 
 import expkit
 from expkit.compose import as_hydra_takes
@@ -20,14 +21,34 @@ from expkit.new import check_experiment
 from expkit.rundir import run_name
 
 CONFIG = "defaults:\n- schema\n- model@exp.model: cnn\n- _self_\n- exp: default\n\nexp:\n  name: typed\n"
-TRAIN = """
-from dataclasses import dataclass, field
+TRAIN = train_py(
+    """
+flip: bool = False
+maybe: bool | None = None
+num_leaves: int = 31
+learning_rate: float = 0.1
+text: str = ""
+size: Size = Size.small
+flags: list[bool] = field(default_factory=list)
+floats: list[float] = field(default_factory=list)
+options: dict[str, float] = field(default_factory=dict)
+anything: Any = None
+""",
+    """
+def quality(oof):
+    return oof["prediction"].mean()
+
+
+def train(exp, fold):
+    fold.save_oof({"id": [fold.number], "prediction": [exp.train.learning_rate]})
+    fold.finish()
+""",
+    'metric=quality, own_split=True, groups={"model": {"cnn": CNN, "vit": ViT}}',
+    exp="model: ModelConfig = MISSING",
+    classes="""
 from enum import Enum
-from typing import Any
 
 from omegaconf import MISSING
-
-import expkit
 
 
 class Size(Enum):
@@ -48,55 +69,15 @@ class CNN(ModelConfig):
 @dataclass
 class ViT(ModelConfig):
     depth: int = 3
-
-
-@dataclass
-class TrainConfig:
-    flip: bool = False
-    maybe: bool | None = None
-    num_leaves: int = 31
-    learning_rate: float = 0.1
-    text: str = ""
-    size: Size = Size.small
-    flags: list[bool] = field(default_factory=list)
-    floats: list[float] = field(default_factory=list)
-    options: dict[str, float] = field(default_factory=dict)
-    anything: Any = None
-
-
-@dataclass
-class ExpConfig(expkit.ExpConfig):
-    train: TrainConfig = field(default_factory=TrainConfig)
-    model: ModelConfig = MISSING
-
-
-@dataclass
-class Config(expkit.Config):
-    exp: ExpConfig = field(default_factory=ExpConfig)
-
-
-def quality(oof):
-    return oof["prediction"].mean()
-
-
-def train(exp, fold):
-    fold.save_oof({"id": [fold.number], "prediction": [exp.train.learning_rate]})
-    fold.finish()
-
-
-groups = {"model": {"cnn": CNN, "vit": ViT}}
-experiment = expkit.Experiment(train, Config, metric=quality, groups=groups, own_split=True)
-
-if __name__ == "__main__":
-    expkit.main(experiment)
-"""
+""",
+)
 Write = Callable[[str, str], None]
 
 
 @pytest.fixture(scope="module")
 def typed() -> Iterator[str]:
     """The name of an experiment with a key of each type."""
-    with own_experiment({"train.py": TRAIN.lstrip(), "config.yaml": CONFIG}) as folder:
+    with own_experiment({"train.py": TRAIN, "config.yaml": CONFIG}) as folder:
         (folder / "exp").mkdir()
         yield folder.name
 

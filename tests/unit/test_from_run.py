@@ -12,7 +12,7 @@ import pytest
 import yaml
 from experiments import own_experiment
 from helpers import exp, refused
-from light import LIGHT, edited
+from light import LIGHT, edited, train_py
 
 import expkit
 from expkit import schema, store
@@ -38,15 +38,40 @@ exp:
     table:
       kept: 1
 """
-TRAIN = """
-from dataclasses import dataclass, field
+TRAIN = train_py(
+    """
+rate: float = 0.1
+text: str = "plain"
+count: int = 3
+maybe: float | None = 0.5
+flag: bool = False
+color: Color = Color.red
+file: Path = Path("a/b")
+items: list[Any] = field(default_factory=lambda: [1, 2])
+table: dict[str, Any] = field(default_factory=lambda: {"own": 1})
+inner: Inner = field(default_factory=Inner)
+anything: Any = None
+steps: int = 0
+
+def __post_init__(self):
+    self.steps = 10 * self.count
+""",
+    """
+def quality(oof):
+    return oof["prediction"].mean()
+
+
+def train(exp, fold):
+    fold.save_oof({"id": [fold.number], "prediction": [exp.train.rate + exp.model.units]})
+    fold.finish()
+""",
+    'metric=quality, own_split=True, groups={"model": {"cnn": CNN, "vit": ViT}, "net": {"deep": Deep, "wide": Wide}}',
+    exp="model: Any = None\nnet: Net = MISSING",
+    classes="""
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 from omegaconf import MISSING
-
-import expkit
 
 
 class Color(Enum):
@@ -84,54 +109,8 @@ class Wide(Net):
 class Inner:
     a: int = 1
     b: float | None = None
-
-
-@dataclass
-class TrainConfig:
-    rate: float = 0.1
-    text: str = "plain"
-    count: int = 3
-    maybe: float | None = 0.5
-    flag: bool = False
-    color: Color = Color.red
-    file: Path = Path("a/b")
-    items: list[Any] = field(default_factory=lambda: [1, 2])
-    table: dict[str, Any] = field(default_factory=lambda: {"own": 1})
-    inner: Inner = field(default_factory=Inner)
-    anything: Any = None
-    steps: int = 0
-
-    def __post_init__(self):
-        self.steps = 10 * self.count
-
-
-@dataclass
-class ExpConfig(expkit.ExpConfig):
-    model: Any = None
-    net: Net = MISSING
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-
-@dataclass
-class Config(expkit.Config):
-    exp: ExpConfig = field(default_factory=ExpConfig)
-
-
-def quality(oof):
-    return oof["prediction"].mean()
-
-
-def train(exp, fold):
-    fold.save_oof({"id": [fold.number], "prediction": [exp.train.rate + exp.model.units]})
-    fold.finish()
-
-
-groups = {"model": {"cnn": CNN, "vit": ViT}, "net": {"deep": Deep, "wide": Wide}}
-experiment = expkit.Experiment(train, Config, metric=quality, groups=groups, own_split=True)
-
-if __name__ == "__main__":
-    expkit.main(experiment)
-"""
+""",
+)
 
 
 @pytest.fixture

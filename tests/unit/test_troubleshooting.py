@@ -12,7 +12,7 @@ from conftest import ROOT, Command, call, clean_environment
 from experiments import own_experiment
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from light import edited
+from light import edited, train_py
 from typer.testing import CliRunner
 
 import expkit
@@ -23,42 +23,19 @@ PAGE = ROOT / "docs/troubleshooting.md"
 HOUSES = "002-houses"  # what the page calls an experiment of the reader's own
 PROVOKED: set[str] = set()  # by the tests above the last one
 
-TRAIN = """
-from dataclasses import dataclass, field
-
-import expkit
-
-
-@dataclass
-class TrainConfig:
-    learning_rate: float = 0.1
-    epoch: int = 3
-
-
-@dataclass
-class ExpConfig(expkit.ExpConfig):
-    name: str = "houses"
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-
-@dataclass
-class Config(expkit.Config):
-    exp: ExpConfig = field(default_factory=ExpConfig)
-
-
+TRAIN = train_py(
+    "learning_rate: float = 0.1\nepoch: int = 3",
+    """
 def accuracy(oof):
     return (oof["target"] == oof["prediction"]).mean()
 
 
 def train(exp, fold):
     BODY
-
-
-experiment = expkit.Experiment(train, Config, metric=accuracy, own_split=True)
-
-if __name__ == "__main__":
-    expkit.main(experiment)
-"""
+""",
+    "metric=accuracy, own_split=True",
+    exp='name: str = "houses"',
+)
 CONFIG = "defaults: [schema, _self_, exp: default]\nexp: {name: houses, fold: [0]}\n"
 GOOD = 'fold.save_oof({"id": [fold.number], "target": [0], "prediction": [0]}); fold.finish()'
 
