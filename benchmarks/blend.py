@@ -28,19 +28,8 @@ import expkit
 
 
 @dataclass
-class TrainConfig:
-    rows: int = 1_000_000
-    noise: float = 1.0
-
-
-@dataclass
-class ExpConfig(expkit.ExpConfig):
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-
-@dataclass
 class Config(expkit.Config):
-    exp: ExpConfig = field(default_factory=ExpConfig)
+    exp: expkit.ExpConfig = field(default_factory=expkit.ExpConfig)
 
 
 def brier(oof):
@@ -56,9 +45,9 @@ def auc(oof):
 def train(exp, fold):
     import numpy
 
-    ids = numpy.arange(fold.number, exp.train.rows, exp.n_folds)
+    ids = numpy.arange(fold.number, ROWS, exp.n_folds)
     truth = numpy.random.default_rng(fold.number).normal(size=len(ids))
-    noise = numpy.random.default_rng([exp.seed, fold.number]).normal(size=len(ids)) * exp.train.noise
+    noise = numpy.random.default_rng([exp.seed, fold.number]).normal(size=len(ids)) * (1 + exp.seed / 10)
     fold.save_oof({"id": ids, "target": (truth > 0).astype("int8"), "prediction": 1 / (1 + numpy.exp(-truth - noise))})
     fold.finish()
 
@@ -109,10 +98,9 @@ def main() -> None:
             folder = project / "experiments" / name
             folder.mkdir()
             (folder / "config.yaml").write_text(CONFIG)
-            (folder / "train.py").write_text(TRAIN.replace("METRIC", metric))
+            (folder / "train.py").write_text(TRAIN.replace("METRIC", metric).replace("ROWS", str(asked.rows)))
             for seed in range(asked.runs):
-                values = [f"exp.seed={seed}", f"exp.train.noise={1 + seed / 10}", f"exp.train.rows={asked.rows}"]
-                train = ["python", f"experiments/{name}/train.py", *values]
+                train = ["python", f"experiments/{name}/train.py", f"exp.seed={seed}"]
                 subprocess.run(train, cwd=project, env=environment, check=True, capture_output=True)
             runs = sorted(path.name for path in (project / "output" / name).glob("[!.]*"))
             floor = ["python", "-c", FLOOR, f"output/{name}"]
