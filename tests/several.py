@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from experiments import own_experiment
 from light import train_py
 
 CODE = """
@@ -80,3 +84,10 @@ def files(kind: str, more: str = "pass") -> dict[str, str]:
     options = 'metric={"price": rmse, "species": accuracy, "risk": auc}[KIND], '
     options += 'greater_is_better=KIND != "price", own_split=True'
     return {"train.py": train_py(fields, code, options, exp=defaults), "model.py": MODEL}
+
+
+@contextmanager
+def each_kind() -> Iterator[dict[str, str]]:
+    """The name of an experiment of each kind."""
+    with ExitStack() as stack:
+        yield {kind: stack.enter_context(own_experiment(files(kind))).name for kind in ("price", "species", "risk")}

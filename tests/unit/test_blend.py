@@ -12,10 +12,9 @@ import pytest
 from experiments import own_experiment
 from helpers import exp, exp_json
 from light import edited
-from several import WIDE, files
+from several import WIDE, each_kind, files
 
 import expkit
-from expkit import store
 from expkit.config import load_experiment
 from expkit.ensemble import hill
 
@@ -31,15 +30,12 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PROJECT_ROOT", str(root))
         patch.setenv("WANDB_MODE", "disabled")
-        with own_experiment(files("price")) as price, own_experiment(files("species")) as species:
-            with own_experiment(files("risk")) as risk:
-                found = {}
-                for kind, folder in (("price", price), ("species", species), ("risk", risk)):
-                    for seed, noise in enumerate(NOISES):
-                        expkit.run(folder.name, overrides=[f"exp.train.noise={noise}", f"exp.seed={seed}"])
-                    runs = [row for row in expkit.read_board() if row.experiment == folder.name]
-                    found[kind] = [row.title for row in sorted(runs, key=lambda row: row.config.exp.train.noise)]
-                yield found
+        with each_kind() as names:
+            for name in names.values():
+                for seed, noise in enumerate(NOISES):
+                    expkit.run(name, overrides=[f"exp.train.noise={noise}", f"exp.seed={seed}"])
+            board = expkit.read_board()
+            yield {kind: [run.title for run in board if run.experiment == name] for kind, name in names.items()}
 
 
 def blend(*arguments: str) -> tuple[expkit.Run, dict[str, Any]]:
@@ -91,9 +87,11 @@ def test_probabilities_are_blended_and_give_the_class(market: dict[str, list[str
     assert run.oof["prediction"].tolist() == best
     assert run.score == made["score"] == numpy.mean(run.oof["prediction"] == run.oof["target"])
     assert set(run.test(None)) == {"id", "prediction", *names}
+    message = refused(*market["species"], "--method", "rank")
+    assert "the metric accuracy raises KeyError: 'prediction', of the columns id, target, probability_cat" in message
 
 
-@pytest.mark.parametrize("kind", ["price", "species", "risk"])
+@pytest.mark.parametrize("kind", ["price", "species"])
 def test_weights_are_scored_by_rows_that_they_are_not_fitted_on(market: dict[str, list[str]], kind: str) -> None:
     run, made = blend(*market[kind], "--method", "hill")
     column = "probability_dog" if kind == "species" else "prediction"
@@ -146,14 +144,12 @@ def test_a_blend_is_a_run(market: dict[str, list[str]]) -> None:
     assert row.score == made["score"] and "best-prices" in exp("board")
     shown = exp("show", "best-prices")
     assert all(name in shown for name in market["price"]) and "each fold with weights fitted on the others" in shown
-    recipe = run.recipe
-    assert recipe is not None and [parent.run for parent in recipe.parents] == market["price"]
-    ids = [store.read_run_info(expkit.load_run(name).folder) for name in market["price"]]
-    assert [parent.id for parent in recipe.parents] == [info["id"] for info in ids if info]
+    parents = [expkit.load_run(name) for name in market["price"]]
+    assert run.recipe is not None
+    assert [(parent.run, parent.id) for parent in run.recipe.parents] == [(one.title, one.id) for one in parents]
     other, _ = blend(*market["price"][:2])
     difference = exp("diff", other.title, "best-prices")
-    assert "blend.method" in difference and "mean" in difference and "hill" in difference
-    assert "a blend has none of its own" in difference
+    assert "blend.method" in difference and "a blend has none of its own" in difference
     line = helpers.refused("reproduce", "best-prices")
     assert line.startswith("blends/best-prices is a blend: reproduce the runs that it is made of: ")
     made = exp_json("submit", "best-prices")
@@ -161,14 +157,13 @@ def test_a_blend_is_a_run(market: dict[str, list[str]]) -> None:
     assert lines[0] == "id,prediction" and len(lines) == 41
     assert float(lines[1].partition(",")[2]) == run.test(None)["prediction"][0]
     assert [one["folds"] for one in made["runs"]] == [[None]]
-    assert len(exp("oof", "best-prices", "--test").splitlines()) == 41
 
 
 def test_the_same_command_again_finds_it_done(market: dict[str, list[str]]) -> None:
     first, _ = blend(*market["risk"], "--method", "hill")
-    before = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")}
+    before = helpers.tree(first.folder)
     assert "is done" in exp("blend", *market["risk"], "--method", "hill")
-    assert {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")} == before
+    assert helpers.tree(first.folder) == before
     (first.folder / "fold1/result.json").unlink()
     assert "partial" in expkit.load_run(first.folder).marks
     again, _ = blend(*market["risk"], "--method", "hill")
@@ -178,8 +173,7 @@ def test_the_same_command_again_finds_it_done(market: dict[str, list[str]]) -> N
 def test_a_blend_of_blends(market: dict[str, list[str]]) -> None:
     one, _ = blend(*market["price"][:2])
     run, _ = blend(one.title, market["price"][2])
-    expected = [0.25, 0.25, 0.5] @ columns(market["price"])
-    assert numpy.allclose(run.oof["prediction"], expected)
+    assert numpy.allclose(run.oof["prediction"], [0.25, 0.25, 0.5] @ columns(market["price"]))
     assert run.test(None)["prediction"].shape == (40,)
 
 
@@ -216,7 +210,7 @@ def test_a_blend_whose_runs_have_changed_is_marked(root: Path) -> None:
 
 def test_what_does_not_fit(market: dict[str, list[str]]) -> None:
     price, species, risk = market["price"], market["species"], market["risk"]
-    assert "has the metric accuracy, higher is better" in refused(price[0], species[0])
+    assert "has the metric accuracy over rows, higher is better" in refused(price[0], species[0])
     assert refused(price[0]) == refused(price[0], price[0]) == "a blend needs two runs or more, each named once"
     assert "--name must have letters" in refused(*price, "--name", "../x")
     train = expkit.code_root() / "experiments" / price[0].partition("/")[0] / "train.py"
@@ -225,9 +219,7 @@ def test_what_does_not_fit(market: dict[str, list[str]]) -> None:
         assert "scored by rmse, but " in refused(*price)
     load_experiment(train.parent.name, again=True)
     blend(*risk, "--name", "taken")
-    assert refused(*price, "--name", "taken") == (
-        "blends/taken is there already, with other runs or another method: give another --name"
-    )
+    assert "with other runs or another method: give another --name" in refused(*price, "--name", "taken")
     assert not list((expkit.output_dir() / "blends").glob("taken@*"))
 
 
@@ -245,9 +237,7 @@ def test_rows_targets_and_folds_that_differ(root: Path, capfd: pytest.CaptureFix
         fewer = run(f"{oof}; fold.save_oof({{name: column[1:] for name, column in table.items()}})")
         other = run(f"{oof}; table['target'] = table['target'] + (table['id'] == '00007-a'); fold.save_oof(table)")
         name = f"{folder.name}/light"
-        assert refused(name, f"{folder.name}/light,exp.seed=1").endswith(
-            "a blend needs every fold: train them with exp.fold=null"
-        )
+        assert "a blend needs every fold" in refused(name, f"{folder.name}/light,exp.seed=1")
         assert f"{fewer}/light has other rows than {name}: 3 fewer and 0 more" in refused(name, fewer)
         assert f"another target than {name} in 1 rows, such as id 00007-a" in refused(name, other)
         two = f"{folder.name}/light,exp.n_folds=2"
@@ -290,11 +280,5 @@ def test_labels_without_probabilities(root: Path) -> None:
     with own_experiment(files("species", drop)) as folder:
         for seed in range(2):
             expkit.run(folder.name, overrides=[f"exp.seed={seed}"])
-        assert "save probability_<class> with fold.save_oof; there are id, target, prediction" in refused(
-            *[row.title for row in expkit.read_board()]
-        )
-
-
-def test_ranks_are_no_classes(market: dict[str, list[str]]) -> None:
-    message = refused(*market["species"], "--method", "rank")
-    assert "the metric accuracy raises KeyError: 'prediction', of the columns id, target, probability_cat" in message
+        line = refused(*[run.title for run in expkit.read_board()])
+    assert "save probability_<class> with fold.save_oof; there are id, target, prediction" in line

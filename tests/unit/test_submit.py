@@ -12,24 +12,21 @@ import numpy
 import pytest
 from experiments import own_experiment
 from helpers import exp, exp_json
-from several import files
+from several import each_kind, files
 from typer.testing import CliRunner
 
 import expkit
 from expkit import store
 from expkit.cli import app
-from expkit.submission import Average, Sample, fitted, most_likely
+from expkit.submission import Average, Sample, find_sample, fitted, most_likely
+
+TESTED = "exp.train.test=false"  # what several.py tests is not saved
 
 
 @pytest.fixture(scope="module")
 def experiments() -> Iterator[dict[str, str]]:
-    """The name of an experiment of each kind."""
-    with own_experiment(files("price")) as price, own_experiment(files("species")) as species:
-        with own_experiment(files("risk")) as risk:
-            yield {"price": price.name, "species": species.name, "risk": risk.name}
-
-
-TESTED = "exp.train.test=false"  # what several.py tests is not saved
+    with each_kind() as names:
+        yield names
 
 
 def submit(*arguments: str) -> tuple[list[dict[str, str]], dict[str, Any]]:
@@ -187,6 +184,15 @@ def test_predictions_that_do_not_fit_are_said_once(
         assert line in refused(run.title)
 
 
+def test_the_sample_lies_beside_the_data(root: Path) -> None:
+    sample(root, "id,y", [1])
+    (root / "input/train.csv").touch()
+    for named in (None, ["train.csv"], ["."], [str(root / "input/train.csv")]):
+        found = find_sample(named, "x")
+        assert found is not None and found.ids == ["1"], named
+    assert find_sample([], "x") is None
+
+
 def test_ids_are_compared_as_text() -> None:
     asked = Sample(Path("sample.csv"), {"date": ["2020-01-01", "2020-02-01"], "y": ["0"] * 2})
     days = numpy.array(["2020-02-01", "2020-01-01"], "datetime64[D]")
@@ -219,7 +225,6 @@ def test_a_mean_of_labels_is_none() -> None:
     ("other", "line"),
     [
         ({"id": [1, 2, 3], "y": [0.5] * 3}, "b has other rows than a: 1 fewer and 1 more, such as 0"),
-        ({"id": [0, 1, 2, 2], "y": [0.5] * 4}, "b has other rows than a: 0 fewer and 0 more: an id is there twice"),
         ({"id": ["0", "1", "2"], "y": [0.5] * 3}, "b: the ids are <U1, and those of a are int64"),
         ({"id": [0, 1, 2], "y": [1, 2, 3]}, r"b: y holds int64 of the shape \(3,\), but in a float64 of"),
         ({"id": [0, 1, 2], "z": [0.5] * 3}, "b has no column that a has: id, z"),

@@ -37,7 +37,6 @@ ROUNDS = 30  # members that `hill` adds, at most
 STALE = 3  # rounds without a better blend, after which it stops
 FIT_ROWS = 20_000  # that weights are fitted on, at most: more cost minutes with a metric that sorts
 HILL, RANK = "hill", "rank"  # rank: the mean of ranks, which are no probabilities: no class follows
-METHODS = ("mean", RANK, HILL)
 
 
 def hill(members: int, loss: Loss) -> numpy.ndarray:
@@ -97,7 +96,7 @@ def blend(runs: Sequence[Run], method: str, name: str | None = None) -> tuple[Ru
 
     Args:
         runs: two or more, with the same rows, targets and metric; the first says which rows each fold has.
-        method: one of `METHODS`.
+        method: "mean", "rank" or "hill".
         name: of the run, in output/blends/; None: made of the method and the names of the runs.
 
     Returns:
@@ -188,14 +187,12 @@ def _computed(
 def _require_alike(runs: Sequence[Run]) -> None:
     """Raise an `Error` unless runs are complete, each is there once, and they have one metric and direction."""
     require(len({run.title for run in runs}) == len(runs) > 1, "a blend needs two runs or more, each named once")
-    sides = []
+    rules = []
     for run in runs:
-        if not run.is_complete or run.score is None:
-            marks = ", ".join(run.marks)
-            raise Error(f"{run.title}: {marks}: a blend needs every fold: train them with exp.fold=null")
-        over = ", the mean of folds" if run.score_over == "folds" else ""
-        sides.append(f"{run.metric}{over}, {'higher' if run.greater_is_better else 'lower'} is better")
-        require(sides[-1] == sides[0], f"{run.title} has the metric {sides[-1]}, but {runs[0].title} has {sides[0]}")
+        is_whole = run.is_complete and run.score is not None
+        require(is_whole, f"{run.title} has folds without a score: a blend needs every fold, exp.fold=null trains them")
+        rules.append(f"{run.metric} over {run.score_over}, {'higher' if run.greater_is_better else 'lower'} is better")
+        require(rules[-1] == rules[0], f"{run.title} has the metric {rules[-1]}, but {runs[0].title} has {rules[0]}")
 
 
 def _parent(run: Run) -> Parent:

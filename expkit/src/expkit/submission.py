@@ -214,10 +214,9 @@ def mean_of(runs: Sequence[Run], parts: Sequence[Sequence[FoldRecord]]) -> Avera
 
 
 def title_of(runs: Sequence[Run]) -> str:
-    """Runs in the name of a file or a folder; their experiment once, if it is the same."""
+    """Runs in the name of a file or a folder, cut off when it is long; their experiment once, if it is the same."""
     first, *others = [run.title.replace("/", "_") for run in runs]
-    title = "+".join([first, *(other.removeprefix(f"{runs[0].experiment}_") for other in others)])
-    return title if len(title) <= LONGEST else f"{first[: LONGEST - 10]}{f'+{len(others)}-more' if others else ''}"
+    return "+".join([first, *(other.removeprefix(f"{runs[0].experiment}_") for other in others)])[:LONGEST]
 
 
 # What a competition asks for
