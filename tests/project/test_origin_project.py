@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import GIT, Project, call
-from helpers import counting, results, start
-from light import LIGHT, edited, wait_for
+from helpers import counting
+from light import LIGHT
 
-import expkit
 from expkit import store
 
 KEY = "0123456789" * 4
@@ -47,36 +46,6 @@ def test_what_is_recorded_of_a_fold(sweeping: Project, root: Path) -> None:
     assert not [name for name in tree if name.startswith((".venv", "output/0"))]
     written = yaml.safe_load((run.folder / "config.yaml").read_text())
     assert (written["exp"]["fold"], written["exp"]["train"]["x"]) == ([3], 1.0)
-
-
-def test_a_package_that_is_imported_above_expkit(sweeping: Project, root: Path) -> None:
-    """Edited during fold 0: the hashes and the snapshot of fold 0 have what ran, and fold 1 is marked."""
-    shared = sweeping.folder / f"src/{PACKAGE}/features.py"
-    train = sweeping.folder / "experiments" / LIGHT / "train.py"
-    shared.write_text("K = 1\n")
-    call(sweeping.python, "-c", f"import {PACKAGE}.features", cwd=root)  # it is installed
-    try:
-        with (
-            edited(train, "from dataclasses import", f"from {PACKAGE} import features\nfrom dataclasses import"),
-            edited(train, "[shape.of(exp.train.x)]", "[float(features.K)]"),
-        ):
-            (root / "control/gate0").touch()
-            first = start(sweeping, root, "exp.fold=[0]")
-            wait_for(lambda: (root / "control/came0").exists(), first)
-            shared.write_text("K = 500\n")
-            (root / "control/gate0").unlink()
-            printed = first.communicate(timeout=60)
-            assert first.returncode == 0, printed
-            done = sweeping.train("exp.fold=[0,1]", experiment=LIGHT, root=root, WANDB_MODE="disabled")
-    finally:
-        shared.unlink()
-    assert f"the code has changed since fold 0 (src/{PACKAGE}/features.py)" in done.stderr
-    assert [row.marks for row in expkit.read_board()] == [("partial", "mixed code")]
-    for fold, k in ((0, 1), (1, 500)):
-        result = results(root)[fold]
-        assert result["scores"] == {"quality": k}
-        path = f"{result['git']['snapshot']}:src/{PACKAGE}/features.py"
-        assert call("git", "show", path, cwd=sweeping.folder).stdout == f"K = {k}\n"
 
 
 # Secrets

@@ -11,12 +11,13 @@ from types import ModuleType
 
 import numpy  # noqa: F401  # before a test forgets what it has imported
 import pytest
+from conftest import call
 from experiments import own_experiment
+from helpers import environment_of, results
 from light import CONFIG, LIGHT
 
 import expkit
 from expkit import code
-from expkit.compare import compare
 from expkit.config import load_experiment
 from expkit.fingerprint import changed_since, file_hashes
 
@@ -128,21 +129,35 @@ def test_a_file_that_is_no_python_is_kept_as_a_hash() -> None:
 
 
 def test_a_constant_of_a_metric_that_is_read_from_a_file(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Another value is another metric: the same command scores again, and until then nothing compares."""
+    """Another value is another metric: the same command scores again."""
     with imported(f"{READS}K = json.loads((HERE / 'k.json').read_text())") as (name, folder):
         train = folder / "train.py"
         train.write_text(train.read_text().replace('oof["prediction"].mean()', 'K * oof["prediction"].mean()'))
-        (folder / "k.json").write_text("1")
-        expkit.run(name, overrides=["exp.name=old"])
-        (folder / "k.json").write_text("9")
-        load_experiment(name, again=True)
-        expkit.run(name, overrides=["exp.name=new"])
-        found = compare([(expkit.load_run("old"), expkit.load_run("new"))])["comparison"]
-        assert found["verdict"] == "not comparable"
-        capsys.readouterr()
-        expkit.run(name, overrides=["exp.name=old"])
+        for k in (1, 9):
+            (folder / "k.json").write_text(str(k))
+            load_experiment(name, again=True)
+            assert expkit.run(name) == k
         assert "scores computed again" in "".join(capsys.readouterr())
-        assert {row.score for row in expkit.read_board()} == {9.0}
+
+
+def test_a_package_that_is_imported_above_expkit(root: Path) -> None:
+    """Edited while a fold is trained: the hashes and the snapshot have what ran, and the next fold is marked."""
+    body = f"{ON_THE_PATH}import own_rules\n\nimport expkit"
+    edit = "(Path(own_rules.__file__).write_text('K = 500\\n'), own_rules.K)[1]"
+    with imported(body, prediction=edit) as (name, folder):
+        (folder / "lib").mkdir()
+        (folder / "lib/own_rules.py").write_text("K = 1\n")
+        environment = environment_of(expkit.code_root(), PROJECT_ROOT=str(root))
+        for folds in ("0", "0,1"):
+            train = [sys.executable, folder / "train.py", f"exp.fold=[{folds}]"]
+            printed = call(*train, cwd=root, env=environment)
+        assert f"the code has changed since fold 0 (experiments/{name}/lib/own_rules.py)" in printed.stderr
+        assert [row.marks for row in expkit.read_board()] == [("partial", "mixed code")]
+        for fold, k in enumerate((1, 500)):
+            result = results(root, "light", name)[fold]
+            path = f"{result['git']['snapshot']}:experiments/{name}/lib/own_rules.py"
+            shown = call("git", "show", path, cwd=expkit.code_root()).stdout
+            assert (result["scores"], shown) == ({"quality": k}, f"K = {k}\n")
 
 
 def test_what_is_code_of_the_project(tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ from threading import Event
 import pytest
 from commands import command
 from damage import make_special, unprivileged
-from experiments import own_experiment
-from helpers import exp, results
+from helpers import results
 
 import expkit
 from expkit import data, files
@@ -109,28 +108,13 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(root: Path, monkeypa
 def test_a_file_that_cannot_be_read(root: Path, kind: str) -> None:
     """One line for a training that reads it; a mark for a run that has."""
     write(root / "input/train.csv", "1")
-    write(root / "input/0.csv", "1")
-    with own_experiment({"train.py": NAMES_ITS_DATA}) as folder:
-        expkit.run(folder.name, overrides=["exp.fold=[0]"])
-        make_special(kind, root / "input/train.csv")
-        with unprivileged():
-            assert "train.csv cannot be read" in exp("show", folder.name)
-            with pytest.raises(expkit.Error, match=r"train.csv cannot be read: .*: mend it, or name what"):
-                expkit.run(folder.name, overrides=["exp.fold=[1]"])
-
-
-NAMES_ITS_DATA = """
-import expkit
-
-def score(oof):
-    return 1.0
-
-def train(exp, fold):
-    fold.save_oof({"id": [fold.number], "prediction": [1.0]})
-    fold.finish()
-
-experiment = expkit.Experiment(train, expkit.Config, metric=score, inputs=["train.csv"], own_split=True)
-"""
+    digest, _ = data.hash_inputs()
+    make_special(kind, root / "input/train.csv")
+    with unprivileged():
+        with pytest.raises(expkit.Error, match=r"train.csv cannot be read: .*: mend it, or name what"):
+            data.hash_inputs(["train.csv"])
+        [mark] = data.changed_data(digest, ["train.csv"])
+        assert "train.csv cannot be read" in mark
 
 
 def test_data_outside_of_input(root: Path, tmp_path: Path) -> None:
@@ -190,6 +174,8 @@ def reads(name: str, content: str = "features", made: list[str] | None = None) -
 def test_a_file_of_the_cache_is_made_once_and_named_in_the_record(root: Path) -> None:
     write(root / "input/train.csv", "1")
     made: list[str] = []
+    command("exp.debug=true", during=reads("tfidf.npz", "few rows")).train()
+    assert not (root / "input/cache").exists(), "a debug run has one of its own"
     command("exp.fold=[0,1]", "exp.train.x=1", during=reads("tfidf.npz", made=made)).train()
     command("exp.fold=[0]", "exp.train.x=2", during=reads("tfidf.npz", made=made)).train()
     command("exp.fold=[0]", "exp.train.x=3").train()
@@ -199,7 +185,6 @@ def test_a_file_of_the_cache_is_made_once_and_named_in_the_record(root: Path) ->
     files_of_run = [data.read_manifest(root / "output", digest) or {} for digest in of_run]
     assert list(files_of_run[0]) == ["train.csv", "cache/tfidf.npz"] and list(files_of_run[2]) == ["train.csv"]
     assert all("mixed data" not in row.marks for row in expkit.read_board())
-    assert [path.name for path in (root / "input/cache").iterdir() if path.suffix != ".lock"] == ["tfidf.npz"]
 
 
 def test_the_board_says_when_runs_have_other_data(root: Path) -> None:
@@ -245,14 +230,6 @@ def test_two_that_ask_at_once_make_it_once(root: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(ask, range(2))) == ["features"] * 2
     assert made == ["tfidf.npz"]
-
-
-def test_a_debug_run_has_a_cache_of_its_own(root: Path) -> None:
-    """It makes it of a few rows."""
-    command("exp.debug=true", during=reads("tfidf.npz", "few rows")).train()
-    assert not (root / "input/cache").exists()
-    command("exp.fold=[0]", during=reads("tfidf.npz", "all rows")).train()
-    assert (root / "input/cache/tfidf.npz").read_text() == "all rows"
 
 
 def test_a_cache_that_is_not_made(root: Path) -> None:
