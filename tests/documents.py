@@ -6,7 +6,6 @@ import ast
 import functools
 import re
 import shutil
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -30,29 +29,11 @@ def blocks(file: Path, language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def person(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a person who has Python and git and nothing else: `pip` is there, `uv` is not."""
-    folder = tmp_path_factory.mktemp("person")
-    call(sys.executable, "-m", "venv", folder / "python", cwd=folder)
-    home = folder / "home"
-    home.mkdir()
-    environment = clean_environment()
-    uv_cache = call("uv", "cache", "dir", cwd=folder).stdout.strip()
-    return environment | {
-        "HOME": str(home),
-        "UV_CACHE_DIR": uv_cache,  # one cache for all tests
-        "PATH": f"{folder / 'python' / 'bin'}:/usr/local/bin:/usr/bin:/bin",
-        "GIT_AUTHOR_NAME": "Me",
-        "GIT_AUTHOR_EMAIL": "me@example.com",
-        "GIT_COMMITTER_NAME": "Me",
-        "GIT_COMMITTER_EMAIL": "me@example.com",
-    }
-
-
-@pytest.fixture(scope="module")
-def person_with_uv(person: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of that person after `pip install uv`, without W&B, which takes seconds for each fold."""
-    shell("pip install -q uv", tmp_path_factory.mktemp("pip"), person)
-    return person | {"WANDB_MODE": "disabled"}
+    """The environment of a person who has uv and git, without W&B, which takes seconds for each fold."""
+    home = tmp_path_factory.mktemp("home")
+    names = {f"GIT_{role}_{part}": "me@example.com" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
+    uv_cache = call("uv", "cache", "dir", cwd=home).stdout.strip()  # one for all tests
+    return clean_environment() | names | {"HOME": str(home), "UV_CACHE_DIR": uv_cache, "WANDB_MODE": "disabled"}
 
 
 def quick_copy(project: Project, folder: Path) -> Path:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Project
-from documents import all_blocks, blocks, broken_links, follow, messages_not_printed, person, person_with_uv, quick_copy
+from documents import all_blocks, blocks, broken_links, follow, messages_not_printed, person, quick_copy
 
-__all__ = ["person", "person_with_uv"]  # the fixtures
+__all__ = ["person"]  # a fixture
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 OTHERS = [page for page in PAGES if page.name != "your-own-data.md"]  # test_guides.py follows that one
 # results.md has every mark, and troubleshooting.md every line; nobody reads them from the top.
@@ -24,12 +24,12 @@ def name(page: Path) -> str:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", OTHERS, ids=name)
 def test_commands(
-    project: Project, template_repository: Path, person_with_uv: dict[str, str], tmp_path: Path, page: Path
+    project: Project, template_repository: Path, person: dict[str, str], tmp_path: Path, page: Path
 ) -> None:
     """In a new clone of a project, from the first block to the last."""
     folder = quick_copy(project, tmp_path / "myproj")
     assert blocks(page, "bash"), "a page begins with its commands"
-    follow(all_blocks(page.read_text()), folder, person_with_uv, template_repository)
+    follow(all_blocks(page.read_text()), folder, person, template_repository)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

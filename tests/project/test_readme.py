@@ -7,14 +7,15 @@ import shutil
 import sys
 from pathlib import Path
 
-import copier
 import pytest
-from conftest import GIT, ROOT, Project, call, clean_environment, commit_all
-from documents import all_blocks, blocks, broken_links, follow, person, person_with_uv, quick_copy, run_commands, shell
+from conftest import GIT, ROOT, Project, call, clean_environment, clone_of, commit_all
+from copier import run_copy
+from documents import ADDRESS, all_blocks, blocks, broken_links, follow, person, quick_copy, run_commands, shell
+from updates import append
 
-__all__ = ["person", "person_with_uv"]  # the fixtures
+__all__ = ["person"]  # a fixture
 READMES = ["README.md", "README.ja.md"]
-ADDRESS = "gh:org/hydra-exp-template"
+SECONDS = r"\d+\.\d s\b"
 PEERS = ["cookiecutter-data-science", "DVC", "Hydra", "Kedro", "lightning-hydra-template", "MLflow", "W&B"]
 
 
@@ -49,7 +50,7 @@ def test_the_readmes(template_repository: Path, tmp_path: Path, place: str) -> N
     folder = ROOT
     if place != "the template":
         folder = tmp_path / "project"
-        copier.run_copy(str(template_repository), folder, data={"framework": place}, defaults=True, quiet=True)
+        run_copy(str(template_repository), folder, data={"framework": place}, defaults=True, quiet=True)
     english, japanese = (folder / name for name in READMES)
     assert len(english.read_text().split()) <= 700
     assert [broken_links(english), broken_links(japanese)] == [[], []]
@@ -60,50 +61,39 @@ def test_the_readmes(template_repository: Path, tmp_path: Path, place: str) -> N
     assert sorted(links(japanese)) == sorted(links(english)) and len(links(english)) >= 10
     assert len(re.findall("[ぁ-ん]", japanese.read_text())) > 300, "the prose is Japanese"
     if folder == ROOT:
-        guides = {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")}
-        assert guides == {link for link in links(english) if re.fullmatch(r"docs/[^/]+\.md", link)}
+        assert GUIDES == set(re.findall(r"\]\(docs/([^/)]+)\.md\)", english.read_text()))
 
 
-@pytest.mark.parametrize(
-    ("source", "history", "repository"),
-    [
-        ("gh:other/my.fork", "a tag", "other/my.fork"),
-        ("https://github.com/other/my.fork.git", "a commit after a tag", "other/my.fork"),
-        ("template", "no git", "org/hydra-exp-template"),
-    ],
-)
-def test_a_project_links_to_the_guides_of_its_own_version(
-    template_repository: Path, tmp_path: Path, source: str, history: str, repository: str
-) -> None:
-    template, made = tmp_path / "template", tmp_path / "project"
-    call("git", "clone", "-q", template_repository, template, cwd=tmp_path)
-    expected, copy = "v0.1.0", [sys.executable, "-m", "copier", "copy", "-q", "--defaults"]
-    if history == "a commit after a tag":
-        call(*GIT, "commit", "-q", "--allow-empty", "-m", "fix: more", cwd=template)
-        expected = call("git", "rev-parse", "HEAD", cwd=template).stdout[:7]
-        copy += ["--vcs-ref", "HEAD"]
-    if history == "no git":
-        shutil.rmtree(template / ".git")
-        expected = "main"
-    addresses = {"GIT_CONFIG_COUNT": "2"}  # git finds on this machine what is on GitHub
-    for number, name in enumerate(["other/my.fork.git", "other/my.fork"]):
-        addresses |= {f"GIT_CONFIG_KEY_{number}": f"url.{template}.insteadOf"}
-        addresses |= {f"GIT_CONFIG_VALUE_{number}": f"https://github.com/{name}"}
-    call(*copy, source.replace("template", str(template)), "project", cwd=tmp_path, env=clean_environment() | addresses)
+GUIDES = {page.stem for page in (ROOT / "docs").glob("*.md")}
 
-    pages = {page.stem for page in (ROOT / "docs").glob("*.md")}
-    for readme in (made / name for name in READMES):
+
+def assert_links(folder: Path, repository: str, version: str) -> None:
+    for readme in (folder / name for name in READMES):
         found = dict(re.findall(r"^\[([\w-]+)\]: (\S+)$", readme.read_text(), flags=re.M))
-        assert found.keys() == pages == set(re.findall(r"\]\[([\w-]+)\]", readme.read_text()))
+        assert found.keys() == GUIDES == set(re.findall(r"\]\[([\w-]+)\]", readme.read_text()))
         for page, link in found.items():
-            assert re.fullmatch(rf"https://github.com/{repository}/blob/{expected}\w*/docs/{page}.md", link), link
+            assert re.fullmatch(rf"https://github.com/{repository}/blob/{version}\w*/docs/{page}.md", link), link
+
+
+def test_a_project_links_to_the_guides_of_its_own_version(
+    project: Project, template_repository: Path, tmp_path: Path
+) -> None:
+    """Of a release in a folder; of a fork on GitHub and a commit after a release; of no git at all."""
+    assert_links(project.folder, "org/hydra-exp-template", "v0.1.0")
+    fork = clone_of(template_repository, tmp_path / "fork")
+    call(*GIT, "commit", "-q", "--allow-empty", "-m", "fix: more", cwd=fork)
+    # git finds on this machine what is on GitHub
+    on_github = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{fork}.insteadOf"}
+    on_github["GIT_CONFIG_VALUE_0"] = "https://github.com/other/my.fork.git"
+    copy = [sys.executable, "-m", "copier", "copy", "-q", "--defaults", "--vcs-ref", "HEAD"]
+    call(*copy, "gh:other/my.fork", "theirs", cwd=tmp_path, env=clean_environment() | on_github)
+    assert_links(tmp_path / "theirs", "other/my.fork", call("git", "rev-parse", "HEAD", cwd=fork).stdout[:7])
+    shutil.rmtree(fork / ".git")
+    run_copy(str(fork), tmp_path / "plain", defaults=True, quiet=True)
+    assert_links(tmp_path / "plain", "org/hydra-exp-template", "main")
 
 
 # Every command
-
-
-def without_seconds(text: str) -> str:
-    return re.sub(r"\d+\.\d s\b", "", text)
 
 
 def test_develop() -> None:
@@ -116,30 +106,20 @@ def test_develop() -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_readme_of_the_template(template_repository: Path, person: dict[str, str], tmp_path: Path) -> None:
-    """The first command on a machine without uv, then a day in the project that it made."""
-    render, _, day, _ = blocks(ROOT / "README.md", "bash")
-    printed = shell(render.replace(ADDRESS, str(template_repository)), tmp_path, person)
-    [end] = blocks(ROOT / "README.md", "text")
-    assert without_seconds(printed).endswith(without_seconds(end))
-    run_commands(day, tmp_path / "myproj", person | {"WANDB_MODE": "disabled"})  # W&B takes seconds for each fold
-    assert list(tmp_path.glob("myproj/output/submissions/*.csv"))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_from_a_clone(template_repository: Path, person: dict[str, str], tmp_path: Path) -> None:
-    """It renders the latest tag; and the project can be updated."""
-    clone, made = tmp_path / "hydra-exp-template", tmp_path / "myproj"
-    call("git", "clone", "-q", template_repository, clone, cwd=tmp_path)
-    (clone / "template/added.md").write_text("new\n")
+    """The command for a clone, on a machine without uv, renders its latest tag; then a day in the project."""
+    remote, local, day, _ = blocks(ROOT / "README.md", "bash")
+    assert remote == local.replace('"$PWD"', ADDRESS).replace("../", "")
+    call(sys.executable, "-m", "venv", tmp_path / "python", cwd=tmp_path)
+    path = f"{tmp_path / 'python' / 'bin'}:/usr/local/bin:/usr/bin:/bin"
+    clone, made = clone_of(template_repository, tmp_path / "clone"), tmp_path / "myproj"
+    append(clone / "template", "conf/README.md", line="after the release")
     commit_all(clone)
-    _, render, _, _ = blocks(ROOT / "README.md", "bash")
-    assert "CV accuracy" in shell(render, clone, person)
-    assert not (made / "added.md").exists()
-    commit_all(made)
-    call("git", "tag", "v0.2.0", cwd=clone)
-    shell("uvx copier update --defaults", made, person)
-    assert (made / "added.md").read_text() == "new\n"
+    printed = shell(local, clone, person | {"PATH": path})
+    [end] = blocks(ROOT / "README.md", "text")
+    assert re.sub(SECONDS, "", printed).endswith(re.sub(SECONDS, "", end))
+    assert "after the release" not in (made / "conf/README.md").read_text()
+    run_commands(day, made, person | {"PATH": path})
+    assert list(made.glob("output/submissions/*.csv"))
 
 
 @pytest.fixture
@@ -149,8 +129,8 @@ def mine(project: Project, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_readme_of_the_project(mine: Path, person_with_uv: dict[str, str]) -> None:
-    printed = follow(all_blocks((mine / "README.md").read_text()), mine, person_with_uv)
+def test_readme_of_the_project(mine: Path, person: dict[str, str]) -> None:
+    printed = follow(all_blocks((mine / "README.md").read_text()), mine, person)
     assert "batch_size: 16\n" in printed, "the parameter set of the README is shown"
     for run in ("baseline", "001-larger-lr", "002-larger-model", "003-smaller-batch", "003-smaller-batch,exp.seed=1"):
         assert (mine / "output/001-baseline" / run / "fold0/result.json").exists(), run
@@ -159,7 +139,7 @@ def test_readme_of_the_project(mine: Path, person_with_uv: dict[str, str]) -> No
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("file", ["AGENTS.md", ".claude/skills/experiment-setup/SKILL.md"])
-def test_commands_for_agents(mine: Path, person_with_uv: dict[str, str], file: str) -> None:
-    shell("uv run python experiments/001-baseline/train.py exp=001", mine, person_with_uv)
+def test_commands_for_agents(mine: Path, person: dict[str, str], file: str) -> None:
+    shell("uv run python experiments/001-baseline/train.py exp=001", mine, person)
     for script in blocks(mine / file, "bash"):
-        shell(script, mine, person_with_uv)
+        shell(script, mine, person)

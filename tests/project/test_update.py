@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Completed, call, clean_environment, commit_all, copier
+from conftest import ROOT, Completed, call, clean_environment, clone_of, commit_all, copier
 from copier import run_copy
 from updates import YOURS, Files, append, files_of, release, status, unmerged
 
@@ -42,24 +42,18 @@ def replace(file: Path, old: str, new: str) -> None:
     file.write_text(file.read_text().replace(old, new))
 
 
-def answers_of(folder: Path) -> dict[str, object]:
-    answers = yaml.safe_load((folder / ".copier-answers.yml").read_text())
-    assert isinstance(answers, dict)
-    return answers
-
-
 @pytest.fixture
 def template(template_repository: Path, tmp_path: Path) -> Path:
     """A template of one's own, with the release v0.1.0, to make another release of."""
-    call("git", "clone", "-q", template_repository, tmp_path / "template", cwd=tmp_path)
-    return tmp_path / "template"
+    return clone_of(template_repository, tmp_path / "template")
 
 
-def render(template: Path, folder: Path) -> Path:
-    """A project, committed."""
-    run_copy(str(template), folder, defaults=True, quiet=True)
-    commit_all(folder)
-    return folder
+@pytest.fixture
+def project(template: Path, tmp_path: Path) -> Path:
+    """A project of it, committed."""
+    run_copy(str(template), tmp_path / "project", defaults=True, quiet=True)
+    commit_all(tmp_path / "project")
+    return tmp_path / "project"
 
 
 # What the template has in v0.2.0, beside what it has in this working tree.
@@ -123,8 +117,7 @@ def updated(
     """A project with a user's work in it after an update, and its files before."""
     program, place = request.param
     folder = tmp_path_factory.mktemp("update")
-    template, repository = folder / "template", folder / "repository"
-    call("git", "clone", "-q", template_repository, template, cwd=folder)
+    template, repository = clone_of(template_repository, folder / "template"), folder / "repository"
     write(template / "template", PRESETS | NOTEBOOKS)
     release(template, "v0.2.0")
     project = repository / place
@@ -140,7 +133,7 @@ def updated(
     release(template, "v0.3.0")
     before = files_of(project)
     done = program("update", "--defaults", cwd=project)
-    assert answers_of(project)["_commit"] == "v0.3.0"
+    assert "\n_commit: v0.3.0\n" in (project / ".copier-answers.yml").read_text()
     assert "experiments/, input/, output/, notebooks/ and your own packages in src/ are as they were" in done.stderr
     if project != repository:
         assert {name: (repository / name).read_text() for name in OTHERS} == OTHERS
@@ -158,14 +151,15 @@ def test_experiments_data_results_and_notebooks_are_as_they_were(updated: tuple[
 
 def test_shared_files_are_merged(updated: tuple[Path, Files]) -> None:
     project, before = updated
-    launchers = {file.name: file.read_text() for file in (project / LAUNCHERS).iterdir()}
-    assert launchers.pop("edited.yaml") == "# mine\n# two\n# three\n# four\n# of the template\n"
-    assert launchers.pop("mine.yaml") == "# one\n# two\n# three\n# four\n", "renamed: as it was"
-    assert launchers.pop("added.yaml") == "# mine\n"
-    assert launchers.pop("new.yaml") == "# new\n"
-    both = launchers.pop("both.yaml")
-    own = {file.name for file in (ROOT / "template" / LAUNCHERS).iterdir()}
-    assert set(launchers) == own, "what was deleted or renamed does not come back"
+    launchers = {file.stem: file.read_text() for file in (project / LAUNCHERS).iterdir()}
+    both = launchers.pop("both")
+    own = {file.stem: file.read_text() for file in (ROOT / "template" / LAUNCHERS).iterdir()}
+    assert launchers == own | {
+        "edited": "# mine\n# two\n# three\n# four\n# of the template\n",
+        "mine": "# one\n# two\n# three\n# four\n",  # it was renamed, and does not come back under its old name
+        "added": "# mine\n",
+        "new": "# new\n",
+    }
     for name in READMES:
         links = before[name].replace(b"/v0.2.0/", b"/v0.3.0/")
         assert (project / name).read_bytes() == links != before[name], "headings and words of the user's stay"
@@ -197,9 +191,8 @@ def test_recopy_keeps_every_file_of_the_user(updated: tuple[Path, Files], tmp_pa
 
 
 @pytest.mark.slow
-def test_what_copier_says_and_leaves_is_in_the_guide(template: Path, tmp_path: Path) -> None:
+def test_what_copier_says_and_leaves_is_in_the_guide(template: Path, project: Path) -> None:
     """When there are uncommitted files; when the release is an earlier one; in a conflict, which one command undoes."""
-    project = render(template, tmp_path / "project")
     append(template, "template/conf/README.md", line="v0.2.0")
     release(template, "v0.2.0")
     append(project, "conf/README.md", line="mine")
@@ -223,9 +216,8 @@ def test_what_copier_says_and_leaves_is_in_the_guide(template: Path, tmp_path: P
 
 
 @pytest.mark.slow
-def test_an_answer_can_be_changed_later(template: Path, tmp_path: Path) -> None:
+def test_an_answer_can_be_changed_later(template: Path, project: Path) -> None:
     """What an update cannot change, in the user's own experiments, is said; and only then."""
-    project = render(template, tmp_path / "project")
     (project / "src/my_experiments").rename(project / "src/mine")
     commit_all(project)
     experiments = files_of(project, "src", *YOURS)
@@ -235,7 +227,7 @@ def test_an_answer_can_be_changed_later(template: Path, tmp_path: Path) -> None:
         done = copier("update", "--defaults", "--data", f"{question}={answer}", cwd=project)
         assert ("Existing experiments keep their n_folds" in done.stderr) is (question == "n_folds")
         commit_all(project)
-    assert answers_of(project).items() >= answers.items()
+    assert yaml.safe_load((project / ".copier-answers.yml").read_text()).items() >= answers.items()
     assert 'wandb_project = "other"' in (project / "pyproject.toml").read_text()
     assert (project / "README.md").read_text().startswith("# Another name\n")
     assert files_of(project, "src", *YOURS) == experiments, "neither is the user's package called otherwise"
@@ -276,8 +268,7 @@ def test_into_a_repository_that_exists(template: Path, tmp_path: Path) -> None:
     assert updated[f"{LAUNCHERS}/local.yaml"].endswith(b"# of the template\n")
     assert conflicts <= {"README.md", "conf/README.md"}
     for name, content in before.items():
-        assert set(content.splitlines()) <= set(updated[name].splitlines()), "a conflict shows theirs"
-        assert name in conflicts or updated[name] == content
+        assert updated[name] == content or (name in conflicts and content.strip() in updated[name])
 
 
 @pytest.mark.slow
@@ -292,5 +283,5 @@ def test_the_library_alone_in_a_repository_that_exists(template_repository: Path
     train = "uv run python experiments/001-baseline/train.py 'exp.fold=[0,1]' && uv run exp board"
     environment = clean_environment() | {"WANDB_MODE": "disabled"}
     done = call("bash", "-euc", f"{script}\n{train}", cwd=tmp_path / "theirs", env=environment)
-    assert "made experiments/001-baseline" in done.stdout and "001-baseline/baseline" in done.stdout.splitlines()[-1]
+    assert "001-baseline/baseline" in done.stdout.splitlines()[-1]
     assert "?? output" not in status(tmp_path / "theirs")
