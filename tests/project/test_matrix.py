@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ANSWERS, EXP, Project, call, commit_all, copier, data_arguments
+from conftest import ANSWERS, EXP, Project, call, commit_all
+from copier import run_copy
 
 from expkit.board import read_board
 
@@ -24,8 +25,8 @@ def test_a_project_is_in_order_and_trains(
     """Formatted, lint-clean, typed, tested; all folds without a mark, and two of them again with the same bytes."""
     theirs: Project = request.getfixturevalue(PROJECTS[framework])
     folder = tmp_path / "project"
-    answers = data_arguments(ANSWERS | {"framework": framework, "n_folds": 2})
-    copier("copy", "-q", "--defaults", *answers, template_repository, folder, cwd=tmp_path)
+    answers = ANSWERS | {"framework": framework, "n_folds": "2"}
+    run_copy(str(template_repository), folder, data=answers, quiet=True)
     commit_all(folder)
     for arguments in (["check"], ["format", "--check"]):
         call("ruff", *arguments, "--no-cache", cwd=folder)
