@@ -192,34 +192,12 @@ def run_of(name: str = "001-one/a", scores: Sequence[float] = (), rows: str = "r
     """
     experiment, _, run = name.partition("/")
     folds = dict(enumerate(scores))
-    about = {
-        "title": name,
-        "experiment": experiment,
-        "name": run,
-        "folder": Path("/nowhere", name),
-        "id": name,
-        "metric": "accuracy",
-        "greater_is_better": True,
-        "metric_hash": None,
-        "score": statistics.fmean(scores) if scores else None,
-        "std": store.deviation(list(scores)),
-        "fold_scores": folds,
-        "other_scores": {},
-        "n_folds": len(scores),
-        "done": folds,
-        "is_complete": True,
-        "valid_ids": {fold: f"{rows} {fold}" for fold in folds},
-        "targets": {},
-        "fold_rows": {},
-        "rows": 0,
-        "data": frozenset(),
-        "split": None,
-        "seed": None,
-        "seconds": 12.0,
-        "finished": "2026-01-02T03:04:05+00:00",
-        "commit": "1234567",
-        "failure": None,
-        "marks": (),
-        "config": {},
-    }
+    about: dict[str, Any] = dict.fromkeys(["metric_hash", "split", "seed", "failure"])
+    about |= {name: {} for name in ("other_scores", "targets", "fold_rows", "config")}
+    about |= {"title": name, "id": name, "experiment": experiment, "name": run, "folder": Path("/nowhere", name)}
+    about |= {"metric": "accuracy", "greater_is_better": True, "marks": (), "commit": "1234567", "seconds": 12.0}
+    about |= {"rows": 0, "data": frozenset(), "finished": "2026-01-02T03:04:05+00:00"}
+    about |= {"n_folds": len(scores), "done": folds, "fold_scores": folds, "is_complete": True}
+    about |= {"score": statistics.fmean(scores) if scores else None, "std": store.deviation(list(scores))}
+    about["valid_ids"] = {fold: f"{rows} {fold}" for fold in folds}
     return SimpleNamespace(**about | facts)

@@ -56,29 +56,6 @@ def epochs(fold: Path) -> int:
     return max(0, file.read_text().count("\n") - 1) if file.exists() else 0
 
 
-def same(one: Path, other: Path) -> bool:
-    """Whether two folds have the same predictions and history, to the byte."""
-    return all((one / name).read_bytes() == (other / name).read_bytes() for name in (store.OOF, store.HISTORY))
-
-
-def test_kills_change_no_byte(network: Project, root: Path) -> None:
-    """`kill -9` in the middle of a fold, twice: the same predictions and history as without."""
-    script = network.folder / "experiments/001-baseline/train.py"
-    arguments = ["exp=001", "exp.fold=[0]", "exp.train.epoch=9"]
-    environment = network.environment(PROJECT_ROOT=str(root), WANDB_MODE="disabled")
-    with edited(script, "every=30", "every=0"):
-        train(network, root, *arguments, "exp.name=whole")
-        [whole] = (root / "output/001-baseline").glob("whole*/fold0")
-        fold = whole.parents[1] / "001-shifted-pixels,exp.train.epoch=9/fold0"
-        for enough in (3, 6):
-            process = background(network.python, script, *arguments, env=environment, stdout=subprocess.DEVNULL)
-            wait_for(lambda enough=enough: epochs(fold) >= enough, process)
-            process.kill()
-            process.wait()
-        train(network, root, *arguments)
-    assert same(fold, whole) and load(fold / store.ORIGIN)["resumed"] > 0
-
-
 def test_a_long_epoch_shows_its_steps(network: Project, root: Path) -> None:
     """Every log_every steps within the epoch; an interruption at any of these points loses no row."""
     file = network.folder / "experiments/001-baseline/train.py"
@@ -139,13 +116,13 @@ except expkit.Error as error:
 TOGETHER = ["exp.fold=[0,1]", "exp.train.epoch=2", "exp.train.batch_size=28", "exp.train.accumulate=2"]
 
 
-def torchrun(network: Project, root: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Two processes; in a session of their own, as in a terminal of their own."""
-    script = network.folder / "experiments/001-baseline/train.py"
-    command = [network.python.with_name("torchrun"), "--standalone", "--nproc_per_node=2", script, *arguments]
+def started(network: Project, root: Path, *arguments: str, processes: int = 2) -> subprocess.Popen[str]:
+    """One process, or several with torchrun; in a session of their own, as in a terminal of their own."""
+    torchrun = [network.python.with_name("torchrun"), "--standalone", f"--nproc_per_node={processes}"]
+    command = [*(torchrun if processes > 1 else [network.python]), network.folder / "experiments/001-baseline/train.py"]
     environment = network.environment(PROJECT_ROOT=str(root), WANDB_MODE="disabled", OMP_NUM_THREADS="1")
     pipe = subprocess.PIPE
-    return background(*command, env=environment, stdout=pipe, stderr=pipe, text=True, cwd=root)
+    return background(*command, *arguments, env=environment, stdout=pipe, stderr=pipe, text=True, cwd=root)
 
 
 def finished(process: subprocess.Popen[str]) -> str:
@@ -161,7 +138,7 @@ def test_two_processes_give_what_one_gives(network: Project, root: Path) -> None
     """
     arguments = [*TOGETHER, "exp.model.dropout=0", "exp.train.shift=1", "exp.train.ema=0.9"]
     train(network, root, *arguments, "exp.name=one")
-    printed = finished(torchrun(network, root, *arguments, "exp.name=two"))
+    printed = finished(started(network, root, *arguments, "exp.name=two"))
     assert printed.count("CV accuracy") == 1
     one, two = (next((root / "output/001-baseline").glob(f"{name},*")) for name in ("one", "two"))
     for fold in ("fold0", "fold1"):
@@ -173,26 +150,28 @@ def test_two_processes_give_what_one_gives(network: Project, root: Path) -> None
     assert "world_size 2" in load(two / "fold0/result.json")["environment"]
 
 
-def test_two_processes_go_on_after_a_kill(network: Project, root: Path) -> None:
-    """`kill -9` of all of them: then the same bytes as without, dropout included."""
+@pytest.mark.parametrize("processes", [1, 2])
+def test_kills_change_no_byte(network: Project, root: Path, processes: int) -> None:
+    """`kill -9` in the middle of a fold, of all its processes: the same predictions and history as without."""
     script = network.folder / "experiments/001-baseline/train.py"
-    arguments = ["exp.fold=[0]", "exp.train.epoch=8"]
-    fold = root / "output/001-baseline/baseline,exp.train.epoch=8/fold0"
+    arguments = ["exp=001", "exp.fold=[0]", "exp.train.epoch=8"]
+    fold = root / "output/001-baseline/001-shifted-pixels,exp.train.epoch=8/fold0"
     with edited(script, "every=30", "every=0"):
-        finished(torchrun(network, root, *arguments, "exp.name=whole"))
-        process = torchrun(network, root, *arguments)
+        finished(started(network, root, *arguments, "exp.name=whole", processes=processes))
+        process = started(network, root, *arguments, processes=processes)
         wait_for(lambda: epochs(fold) >= 4, process)
         for one in [*psutil.Process(process.pid).children(recursive=True), process]:
             one.kill()
         process.communicate()
         assert not (fold / store.RESULT).exists()
-        assert "goes on after" in finished(torchrun(network, root, *arguments))
+        assert "goes on after" in finished(started(network, root, *arguments, processes=processes))
     [whole] = (root / "output/001-baseline").glob("whole*/fold0")
-    assert same(fold, whole)
+    for name in (store.OOF, store.HISTORY):
+        assert (fold / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_ctrl_c_ends_two_processes(network: Project, root: Path) -> None:
-    process = torchrun(network, root, "exp.fold=[0]", "exp.train.epoch=400")
+    process = started(network, root, "exp.fold=[0]", "exp.train.epoch=400")
     fold = root / "output/001-baseline/baseline,exp.train.epoch=400/fold0"
     wait_for(lambda: epochs(fold) >= 2, process)
     children = psutil.Process(process.pid).children(recursive=True)
@@ -204,7 +183,7 @@ def test_ctrl_c_ends_two_processes(network: Project, root: Path) -> None:
 
 
 def test_a_sweep_is_not_for_several_processes(network: Project, root: Path) -> None:
-    _, errors = (process := torchrun(network, root, "-m", "exp=001,002")).communicate(timeout=200)
+    _, errors = (process := started(network, root, "-m", "exp=001,002")).communicate(timeout=200)
     assert process.returncode != 0 and not (root / "output").exists()
     assert "error: -m trains many runs, and torchrun one: start torchrun for each of them" in errors
 
