@@ -11,8 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy
-
 from expkit import store, tables
 from expkit.config import METHOD, ExpConfig, Experiment, SplitMethod
 from expkit.errors import Error, require
@@ -21,11 +19,13 @@ from expkit.project import display_path, input_dir
 from expkit.store import FoldRecord, Run
 
 if TYPE_CHECKING:
+    import numpy
+
     from expkit.config import Metric
     from expkit.store import Versions
     from expkit.tables import Columns
 
-Rows = tuple[numpy.ndarray, numpy.ndarray]
+    Rows = tuple[numpy.ndarray, numpy.ndarray]
 
 BY_CLASS = (SplitMethod.stratified, SplitMethod.stratified_group)
 BY_GROUP = (SplitMethod.group, SplitMethod.stratified_group)
@@ -57,6 +57,8 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
     Raises:
         Error: what the method needs is missing or does not fit; there are too few rows, classes, groups or times.
     """
+    import numpy
+
     method = exp.split.method
     given = {"id": id, "y": y, "groups": groups, "time": _moments(time) if method is SplitMethod.time else None}
     table = tables.columns({name: values for name, values in given.items() if values is not None}, "expkit.split")
@@ -92,6 +94,7 @@ def _needed(table: Columns, name: str, method: SplitMethod) -> numpy.ndarray:
 
 
 def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> Rows:
+    import numpy
     from sklearn import model_selection as ways
 
     method, seed, holdout = exp.split.method, exp.split.seed, exp.split.holdout
@@ -131,6 +134,8 @@ def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> Rows:
 
 def _by_time(exp: ExpConfig, fold: int, time: numpy.ndarray) -> Rows:
     """Train on the times before those left out, as scikit-learn's TimeSeriesSplit; a time is whole on one side."""
+    import numpy
+
     times, moments = numpy.unique(time, return_inverse=True)
     gap, count = exp.split.gap, len(times)
     part = max(1, round(exp.split.holdout * count)) if exp.n_folds == 1 else count // (exp.n_folds + 1)
@@ -144,6 +149,8 @@ def _by_time(exp: ExpConfig, fold: int, time: numpy.ndarray) -> Rows:
 
 def _moments(time: Any) -> Any:
     """Times that can be sorted: dates and ISO 8601 text become NumPy's; those without a time zone are UTC."""
+    import numpy
+
     array = numpy.asarray(time)
     if array.ndim != 1 or array.dtype.kind not in "OU":
         return time
@@ -156,6 +163,8 @@ def _moments(time: Any) -> Any:
 
 def _numbers(exp: ExpConfig, ids: numpy.ndarray) -> numpy.ndarray:
     """The fold number of each row, from the file `exp.split.file`."""
+    import numpy
+
     file = input_dir() / exp.split.file
     what, columns = display_path(file), tables.read_csv(file)
     for name in (exp.split.id, exp.split.column):
@@ -196,6 +205,8 @@ def score(name: str, metric: Metric, predictions: Columns) -> float:
 
 def fold_scores(name: str, metric: Metric, predictions: Columns) -> dict[int, float]:
     """The value of a metric for each fold, of predictions with a column "fold". Errors as of `score`."""
+    import numpy
+
     found = {}
     for fold in numpy.unique(predictions["fold"]):
         is_in = predictions["fold"] == fold
