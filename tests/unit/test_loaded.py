@@ -81,9 +81,9 @@ def test_models_that_cannot_predict_together(root: Path, values: str, message: s
 
 def test_predictions_side_by_side(root: Path) -> None:
     with own_experiment(files("price")) as price, own_experiment(files("species")) as species:
-        for overrides in (["exp.seed=1"], ["exp.seed=2"], ["exp.n_folds=2"]):
-            expkit.run(price.name, overrides=overrides)
-            expkit.run(species.name, overrides=overrides)
+        for overrides in ("exp.seed=1", "exp.seed=2", "exp.n_folds=2"):
+            expkit.run(price.name, overrides=[overrides])
+        expkit.run(species.name, overrides=["exp.seed=1"])
         one, other = f"{price.name}/light,exp.seed=1", f"{price.name}/light,exp.seed=2"
         frame = expkit.oof([one, other])
         assert list(frame.columns) == ["id", "target", "fold", one, other] and len(frame) == 300

@@ -227,10 +227,8 @@ class Run:
             found = self.cv["scores"][metric]
             value = found["mean"] if found["all"] is None or self.score_over == "folds" else found["all"]
             folds = {int(number): score for number, score in found["folds"].items()}
-            return Score(float(value), found["std"], folds, found["all"], found["mean"])
-        scores = {
-            number: result["scores"][metric] for number, result in self.results.items() if metric in result["scores"]
-        }
+            return Score(value, found["std"], folds, found["all"], found["mean"])
+        scores = {number: each["scores"][metric] for number, each in self.results.items() if metric in each["scores"]}
         if len(scores) != len(self.results):
             return None
         mean = statistics.fmean(scores.values())
