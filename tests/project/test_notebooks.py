@@ -15,14 +15,6 @@ import expkit
 
 pytestmark = pytest.mark.slow
 
-RUNS = """
-import expkit
-
-board = expkit.runs()
-assert len(board) == 3 and board["score"].is_monotonic_decreasing and board["score"].iloc[0] > 0.8
-assert board["finished"].dt.tz is not None
-assert {"experiment", "score", "std", "seed", "exp.train.learning_rate"} <= set(board.columns)
-"""
 EPOCHS = [{"epoch": epoch, "loss": 1 / epoch, "accuracy": 0.25} for epoch in range(1, 5)]
 STEPS = [{"step": step, "loss": 10.0, "rate": 0.5} for step in range(100, 1100, 100)]
 DRAWN = """
@@ -77,7 +69,10 @@ def test_notebook_and_runs(project: Project, root: Path, tmp_path: Path, variabl
         expkit.run("001-baseline", overrides=[*overrides, "exp.train.epoch=10", "exp.fold=null"])
     found = outputs(project, root, variables, notebook)
     assert len([output for output in found if "image/png" in output.get("data", {})]) == 3
-    run(project, root, variables, "python", "-c", RUNS)
+    board = expkit.runs()
+    assert len(board) == 3 and board["score"].is_monotonic_decreasing and board["score"].iloc[0] > 0.8
+    assert board["finished"].dt.tz is not None
+    assert {"experiment", "score", "std", "seed", "exp.train.learning_rate"} <= set(board.columns)
     (tmp_path / "empty").mkdir()
     assert "No runs yet. Train the baseline first" in text_of(outputs(project, tmp_path / "empty", variables, notebook))
 
@@ -88,11 +83,10 @@ def test_the_notebook_draws_epochs_apart_from_steps(project: Project, root: Path
     command("exp.fold=[0]", during=lambda fold: [fold.log(row) for row in logged]).train()
     command("exp.fold=[0]", "exp.name=steps", during=lambda fold: [fold.log(row) for row in STEPS]).train()
     cells = [cell for cell in load(project.folder / "notebooks/compare.ipynb")["cells"] if cell["cell_type"] == "code"]
-    code = "\n".join(
-        ["import matplotlib; matplotlib.use('agg')", *("".join(cell["source"]) for cell in cells[:2]), DRAWN]
-    )
+    sources = ["".join(cell["source"]) for cell in cells[:2]]
+    code = "\n".join(["import matplotlib; matplotlib.use('agg')", *sources, DRAWN])
     lines = [[1.0, 2.0, 3.0, 4.0]] * 2  # the fold, and the mean of all
-    drawn = json.loads(run(project, root, variables, "python", "-c", code + DRAWN).splitlines()[-1])
+    drawn = json.loads(run(project, root, variables, "python", "-c", code).splitlines()[-1])
     assert drawn == [["epoch", "loss", lines], ["epoch", "accuracy", lines]]
 
 

@@ -117,13 +117,6 @@ def test_trained_on_all_rows(experiments: dict[str, str], root: Path) -> None:
     assert submit(run.title, "--from", "full")[1]["path"] == made["path"]
 
 
-def test_the_submission_that_the_training_on_all_rows_has_written(root: Path) -> None:
-    more = "fold.number is None and fold.save_submission({'id': ['a', 'b'], 'y': [0.1, 2]})"
-    with own_experiment(files("price", more)) as folder:
-        run = train(folder.name, TESTED, "exp.mode=sub")
-        assert "has no test predictions: train.py itself has made " in refused(run.title)
-
-
 def test_marks_are_said_and_missing_folds_are_refused(
     experiments: dict[str, str], root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ from expkit.config import load_experiment
 from expkit.data import input_files
 from expkit.errors import Error, require
 from expkit.project import display_path, output_dir
-from expkit.store import SUBMISSION, TEST, FoldRecord, Run
+from expkit.store import TEST, FoldRecord, Run
 
 if TYPE_CHECKING:
     import numpy
@@ -117,7 +117,6 @@ class Average:
                 mean.
         """
         import numpy
-        from scipy.stats import rankdata
 
         if not self.first:
             self.first, self._title = dict(table), what
@@ -134,7 +133,7 @@ class Average:
             if not may_be_labels(name, own):
                 self.numbers.add(name)
             if own.dtype.kind == "f":
-                values = rankdata(own, axis=0) / len(own) if self.is_rank else own.astype(float)
+                values = ranks(own) if self.is_rank else own.astype(float)
                 weights = weight if isinstance(weight, float) or own.ndim == 1 else weight[:, None]
                 self._sums[name] = self._sums.get(name, 0.0) + weights * values
         require(len(self.first) > 1, f"{what} has no column that {self._title} has: {', '.join(table)}")
@@ -162,6 +161,14 @@ class Average:
         return found
 
 
+def ranks(column: numpy.ndarray) -> numpy.ndarray:
+    """The rank of each value, above 0 to 1; equal values have the mean of their ranks."""
+    from scipy.stats import rankdata
+
+    ranked: numpy.ndarray = rankdata(column, axis=0)
+    return ranked / len(column)
+
+
 # What of a run is submitted
 
 
@@ -175,26 +182,22 @@ def choose(run: Run, kind: str | None = None, partial: bool = False) -> list[Fol
     Raises:
         Error: there is none; the message says what to do.
     """
-    tested = [fold for fold in run.done.values() if _has(fold, TEST)]
-    is_whole = run.is_complete and len(tested) == run.n_folds
-    if kind != "full" and (is_whole or (partial and tested)):
+    tested = [fold for fold in run.done.values() if _has_test(fold)]
+    full = [run.full] if run.full is not None and _has_test(run.full) else []
+    if kind != "full" and (len(tested) == run.n_folds or (partial and tested)):
         return tested
-    if kind != "folds" and run.full is not None:
-        if _has(run.full, TEST):
-            return [run.full]
-        made = display_path(run.full.folder / SUBMISSION)
-        require(not _has(run.full, SUBMISSION), f"{run.title} has no test predictions: train.py itself has made {made}")
+    if kind != "folds" and full:
+        return full
     if kind != "full" and tested:
         what = f"{len(tested)} of {run.n_folds} folds have test predictions"
         raise Error(f"{run.title}: {what}: train the others (exp.fold=null), or --partial takes the mean of these")
-    raise Error(
-        f"{run.title} has no test predictions{' of a training on all rows' if kind == 'full' else ''}: call "
-        "fold.save_test(...) in train.py, and train the folds (overwrite=true) or all rows (exp.mode=sub)"
-    )
+    missing = "test predictions of a training on all rows" if kind == "full" else "test predictions"
+    how = "call fold.save_test(...) in train.py, and train the folds (overwrite=true) or all rows (exp.mode=sub)"
+    raise Error(f"{run.title} has no {missing}: {how}")
 
 
-def _has(fold: FoldRecord, name: str) -> bool:
-    return fold.result is not None and name in fold.result["files"]
+def _has_test(fold: FoldRecord) -> bool:
+    return fold.result is not None and TEST in fold.result["files"]
 
 
 def mean_of(runs: Sequence[Run], parts: Sequence[Sequence[FoldRecord]]) -> Average:
