@@ -130,14 +130,11 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
         more = {"worse": "train.noise=0.5", "partial": "seed=1", "failed": "train.fails=true"}
         names |= {kind: f"{names['price']},exp.{override}" for kind, override in more.items()}
         names["blend"] = blend([expkit.load_run(names[run]) for run in ("price", "worse")], "mean")[0].title
-        for name in ("odd", "nameless"):
-            names[name] = f"{folders['price']}/{ODD if name == 'odd' else name}"
-            folder = shutil.copytree(root / "output" / names["price"], root / "output" / names[name])
-            info = json.loads((folder / "run.json").read_text())
-            info["config"]["exp"]["train"][ODD] = "<b>"
-            (folder / "run.json").unlink()
-            if name == "odd":
-                store.files.write_json(folder / "run.json", info)
+        names["odd"] = f"{folders['price']}/{ODD}"
+        folder = shutil.copytree(root / "output" / names["price"], root / "output" / names["odd"])
+        info = json.loads((folder / "run.json").read_text())
+        info["config"]["exp"]["train"][ODD] = "<b>"
+        store.files.write_json(folder / "run.json", info)
         yield root, names
 
 
@@ -145,7 +142,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
 def sent(paged: Project, shop: tuple[Path, dict[str, str]]) -> Path:
     """The page as a file, with 10 runs ticked."""
     root, names = shop
-    ticked = [name for kind, name in names.items() if kind not in ("nameless", "big")]
+    ticked = [name for kind, name in names.items() if kind != "big"]
     assert write_file(paged, root, root / "page.html", *ticked) == ""
     return root / "page.html"
 
@@ -159,13 +156,13 @@ def test_every_kind_of_run(paged: Project, browser: Browser, shop: tuple[Path, d
         expect(board.locator("tbody tr")).to_have_count(len(names), timeout=60_000)
         shown = board.inner_text()
         assert all(name in shown for name in names.values())
-        assert {"rmse ↓", "accuracy ↑", "auc ↑", "partial", "no run.json", "mean"} <= set(re.split(r"[\t\n]+", shown))
-        expect(page.get_by_text("12 runs, 2 of them without a score")).to_be_visible()
+        assert {"rmse ↓", "accuracy ↑", "auc ↑", "partial", "mean"} <= set(re.split(r"[\t\n]+", shown))
+        expect(page.get_by_text("11 runs, 1 of them without a score")).to_be_visible()
         board.locator("thead [role=checkbox]").click()
-        expect(page.get_by_text("Drawn are the first 10 of 12 ticked runs.")).to_be_visible()
+        expect(page.get_by_text("Drawn are the first 10 of 11 ticked runs.")).to_be_visible()
         words = {
             "light": " has no columns target and prediction; it has id, prediction, fold",
-            "nameless": " has no columns target and prediction; it has no finished fold",
+            "failed": " has no columns target and prediction; it has no finished fold",
             "wide": ", output 1: 300 out-of-fold rows",
             "partial": ": 100 out-of-fold rows",
             "big": ": 3000 out-of-fold rows, of which",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -17,9 +17,6 @@ from expkit.frames import Points, points_of
 from expkit.notes import format_note
 from expkit.project import display_path
 from expkit.store import SUBMISSION, Run
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 MOST_POINTS = 2000  # of a learning curve
 WIDEST = 60  # characters of a sparkline
@@ -136,7 +133,7 @@ def show_run(console: Console, run: Run) -> None:
     for name, reason in metadata["failed"].items():
         print_line(console, f"{name} failed: {reason}", "red")
     if metadata["folds"]:
-        console.print(_fold_table(list(metadata["scores"]), metadata["folds"]))
+        _show_folds(console, list(metadata["scores"]), metadata["folds"])
     show_blend(console, run)
     if metadata["full"] and run.full:
         from expkit.scores import submission_summary
@@ -163,7 +160,7 @@ def _origin_texts(origin: dict[str, Any] | None) -> dict[str, str]:
     }
 
 
-def _fold_table(metrics: list[str], folds: dict[str, Any]) -> Table:
+def _show_folds(console: Console, metrics: list[str], folds: dict[str, Any]) -> None:
     names = list(dict.fromkeys(name for fold in folds.values() for name in fold["values"]))
     headings = ["fold", *metrics, *(name.replace("_", " ") for name in names), "rows", "time", "finished"]
     rows = []
@@ -173,7 +170,7 @@ def _fold_table(metrics: list[str], folds: dict[str, Any]) -> Table:
         values = [f"{value:.4f}" if isinstance(value, float) else value for value in values]
         finished = fold["finished"][:16].replace("T", " ")
         rows.append([number, *scores, *values, fold["rows"], duration(fold["seconds"]), finished])
-    return plain_table(headings, rows)
+    console.print(plain_table(headings, rows))
 
 
 def show_blend(console: Console, run: Run) -> None:
