@@ -26,15 +26,11 @@ from expkit.store import HISTORY, axis_of, load_run, run_names
 
 Kind = Enum("Kind", {"superseded": "superseded", "failed": "failed", "debug": "debug"})
 FILTER_HELP = "KEY=VALUE (or !=, <, <=, >, >=), or a part of the name. May be given repeatedly."
-NOTED_HELP = (
-    f"{RUN_HELP} Or a parameter set that is not trained yet, such as 001/002; or an experiment. By default, all."
-)
+NOTED_HELP = "A run, a parameter set that is not trained yet, such as 001/002, or an experiment. By default, all."
 
 
 def board(
-    sort: Annotated[
-        str, typer.Option(metavar="KEY", help="A column or a configuration key; -KEY: reversed.")
-    ] = "score",
+    sort: Annotated[str, typer.Option(metavar="KEY", help="A column or a parameter; -KEY: reversed.")] = "score",
     filter: Annotated[list[str] | None, typer.Option(metavar="CONDITION", help=FILTER_HELP)] = None,
     columns: Annotated[str | None, typer.Option(metavar="KEYS", help="Configuration keys to show, a,b,c.")] = None,
     last: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the N runs that finished last.")] = None,
@@ -219,8 +215,8 @@ def note(
     if not any(each["notes"] for each in found):
         print_line(console, 'nothing is noted yet: exp note RUN "..."')
     for metric, about in agreements.items():
-        told = f"correlation {about['correlation']:.2f}"
-        print_line(console, f"CV {metric} and leaderboard of {about['runs']} runs: {told}")
+        agree = f"correlation {about['correlation']:.2f}"
+        print_line(console, f"CV {metric} and leaderboard of {about['runs']} runs: {agree}")
 
 
 def clean(
