@@ -56,10 +56,6 @@ def copier(*arguments: str | Path, cwd: Path, check: bool = True) -> Completed:
     return call(sys.executable, "-m", "copier", *arguments, cwd=cwd, check=check)
 
 
-def data_arguments(answers: dict[str, object]) -> list[str]:
-    return [part for key, value in answers.items() for part in ("--data", f"{key}={value}")]
-
-
 def clean_environment() -> dict[str, str]:
     """The environment of a user without an account: no W&B variable, no PROJECT_ROOT, no Python settings of ours."""
     ours = ("WANDB_", "PROJECT_ROOT", "VIRTUAL_ENV", "PYTHONPATH", "EXPKIT_", "HYDRA_", "UV_PROJECT")
@@ -104,7 +100,8 @@ def _make_template(folder: Path) -> None:
 
 def _copy_template(folder: Path, **answers: object) -> None:
     template = once("template", _make_template)
-    copier("copy", "-q", "--defaults", *data_arguments(ANSWERS | answers), template, folder, cwd=folder.parent)
+    data = [f"--data={key}={value}" for key, value in (ANSWERS | answers).items()]
+    copier("copy", "-q", "--defaults", *data, template, folder, cwd=folder.parent)
 
 
 def _make_project(folder: Path) -> None:

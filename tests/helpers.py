@@ -158,11 +158,8 @@ def assert_refused(printed: Printed, mentions: str, root: Path, code: int = 2) -
 
 
 def environment_of(clone: Path, **variables: str) -> dict[str, str]:
-    return (
-        clean_environment()
-        | {"EXPKIT_ROOT": str(clone), "PYTHONPATH": str(clone / "src"), "WANDB_MODE": "disabled"}
-        | variables
-    )
+    here = {"EXPKIT_ROOT": str(clone), "PYTHONPATH": str(clone / "src"), "WANDB_MODE": "disabled"}
+    return clean_environment() | here | variables
 
 
 RUN_ALL = """

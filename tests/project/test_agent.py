@@ -16,7 +16,6 @@ from light import CONFIG
 from several import files
 
 NAME = "003-agent"
-TRIES = ["0.1", "0.4", "many", "99"]  # of the noise in the predictions: many is refused, 99 fails
 
 
 @dataclass
@@ -38,26 +37,6 @@ class Agent:
         assert done.returncode == 0 or done.stderr.splitlines()[-1].startswith(("error:", "ValueError:")), done.stderr
         return done.returncode
 
-    def loop(self, best: str, number: str, noise: str) -> str:
-        """One idea; which parameter set is the best then."""
-        file = Path(self.exp("new", f"003/{number}", "--from", best)["path"])
-        text = (self.project / file).read_text()
-        (self.project / file).write_text(re.sub(r"noise: \S+", f"noise: {noise}", text))
-        title = f"{NAME}/{number}"
-        self.exp("note", title, "--hypothesis", f"noise={noise} is better than {best}")
-        if (code := self.train(number, "show_config=true")) != 0:
-            self.exp("note", title, f"refused, with {code}", "--dropped")
-            return best
-        assert self.train(number, "exp.debug=true") == (noise == "99")
-        if self.train(number, "exp.fold=null") == 1:
-            [failed] = [run for run in self.exp("board", "--failed") if run["run"] == number]
-            self.exp("note", title, failed["failure"], "--dropped")
-            return best
-        comparison = self.exp("diff", f"{NAME}/{best}", title)["comparison"]
-        kept = comparison["verdict"] == "better"
-        self.exp("note", title, f"{comparison['verdict']}: {comparison['rows']}", "--kept" if kept else "--dropped")
-        return number if kept else best
-
 
 @pytest.fixture
 def agent(clone: Path) -> Agent:
@@ -73,20 +52,24 @@ def agent(clone: Path) -> Agent:
 
 
 @pytest.mark.slow
-def test_ideas_with_the_commands_alone(agent: Agent) -> None:
+def test_an_idea_with_the_commands_alone(agent: Agent) -> None:
+    """From a hypothesis to a verdict; what is refused, fails or is not found has an exit code of its own."""
     agent.train("001", "exp.fold=null")
-    best = "001"
-    for number, noise in enumerate(TRIES, start=2):
-        best = agent.loop(best, f"{number:03d}", noise)
-        assert best == "002"
-    assert agent.exp("board", "--filter", "verdict=kept")[0]["run"] == "002"
-    noted = {run["run"]: run for run in agent.exp("note")["runs"]}
-    tried = [noted[f"{NAME}/{number:03d}"] for number in range(2, 6)]
-    assert [run["verdict"] for run in tried] == ["kept", "dropped", "dropped", "dropped"]
-    assert all(run["hypothesis"] for run in tried)
-    assert [run["notes"][-1]["text"] for run in tried[2:]] == ["refused, with 2", "ValueError: diverged"]
-    assert agent.train("099") == 3, "not found"
-    assert tried[0]["origin"] == f"{NAME}/001"
+    file = agent.project / agent.exp("new", "003/002", "--from", "001")["path"]
+    file.write_text(file.read_text().replace("noise: 0.2", "noise: 0.1"))
+    idea = f"{NAME}/002"
+    agent.exp("note", idea, "--hypothesis", "less noise is better")
+    for arguments in ("show_config=true", "exp.debug=true", "exp.fold=null"):
+        assert agent.train("002", arguments) == 0
+    assert agent.exp("diff", f"{NAME}/001", idea)["comparison"]["verdict"] == "better"
+    agent.exp("note", idea, "as hoped", "--kept")
+    assert [run["run"] for run in agent.exp("board", "--filter", "verdict=kept")] == ["002"]
+    [noted] = agent.exp("note")["runs"]
+    assert (noted["hypothesis"], noted["verdict"], noted["origin"]) == ("less noise is better", "kept", f"{NAME}/001")
+    assert (agent.train("002", "exp.train.noise=many"), agent.train("099")) == (2, 3)
+    assert agent.train("002", "exp.train.noise=99") == 1
+    [failed] = agent.exp("board", "--failed")
+    assert failed["failure"] == "ValueError: diverged"
 
 
 def test_the_keys_that_are_documented(agent: Agent) -> None:

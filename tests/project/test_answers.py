@@ -43,10 +43,7 @@ ODD: list[dict[str, object]] = [
     {"project_name": "x" * 100, "wandb_project": "- " + "y" * 126},
     {"project_name": '"""\\n\\x00 {% include "copier.yml" %} {# #} }} ${oc.env:HOME} `touch x` ; && | <!-- --> %s'},
     {"project_name": "- ? &a *a !!python/none [section] a = 1: # @ > |- --- ... %YAML <<", "wandb_project": "- &a *a"},
-    *(
-        {"project_name": name}
-        for name in ("yes", "1e3", "2001-01-01", "[5]", "CON", "../x", "C:\\x", "numpy", "_", "\ufffe")
-    ),
+    *({"project_name": name} for name in ("1e3", "[5]", "../x", "numpy", "_", "\ufffe")),
 ]
 
 
