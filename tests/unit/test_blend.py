@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from expkit.config import load_experiment
 from expkit.ensemble import hill
 
 NOISES = (0.3, 0.5, 0.9)
-TESTED = "exp.train.test=false"
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,15 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[
                     expkit.run(name, overrides=[f"exp.train.noise={noise}", f"exp.seed={seed}"])
             board = expkit.read_board()
             yield {kind: [run.title for run in board if run.experiment == name] for kind, name in names.items()}
+
+
+@contextmanager
+def two_seeds(texts: dict[str, str], *overrides: str) -> Iterator[list[str]]:
+    """The names of two runs of an experiment."""
+    with own_experiment(texts) as folder:
+        for seed in range(2):
+            expkit.run(folder.name, overrides=[f"exp.seed={seed}", *overrides])
+        yield [run.title for run in expkit.read_board()]
 
 
 def blend(*arguments: str) -> tuple[expkit.Run, dict[str, Any]]:
@@ -181,28 +190,26 @@ def test_a_blend_whose_runs_have_changed_is_marked(root: Path) -> None:
     def marks(run: expkit.Run) -> tuple[str, ...]:
         return expkit.load_run(run.folder).marks
 
-    with own_experiment(files("price")) as folder:
-        name = folder.name
-        for seed in range(2):
-            expkit.run(name, overrides=[f"exp.seed={seed}"])
-        run, _ = blend(f"{name}/light,exp.seed=0", f"{name}/light,exp.seed=1", "--name", "both")
-        top, _ = blend("blends/both", f"{name}/light,exp.seed=0", "--name", "top")
+    with two_seeds(files("price")) as (one, other):
+        name = one.partition("/")[0]
+        run, _ = blend(one, other, "--name", "both")
+        top, _ = blend("blends/both", one, "--name", "top")
         assert marks(run) == () and marks(top) == ()
         expkit.run(name, overrides=["exp.seed=1", "overwrite=true"])
-        assert marks(run) == (f"{name}/light,exp.seed=1 has been replaced",)
+        assert marks(run) == (f"{other} has been replaced",)
         assert marks(top) == marks(run), "and of what it is made of, in turn"
         assert "has been replaced" in exp("show", "both")
-        renewed, _ = blend(f"{name}/light,exp.seed=0", f"{name}/light,exp.seed=1", "--name", "both")
+        renewed, _ = blend(one, other, "--name", "both")
         assert marks(renewed) == () and renewed.folder != run.folder
-        fold = expkit.load_run(f"{name}/light,exp.seed=0").folder / "fold1"
+        fold = expkit.load_run(one).folder / "fold1"
         oof = (fold / "oof.npz").read_bytes()
         (fold / "oof.npz").write_bytes(b"")
         assert any("has changed" in mark for mark in marks(renewed))
         (fold / "oof.npz").write_bytes(oof)
         (root / "input/x.csv").write_text("1")
         expkit.run(name, overrides=["exp.seed=1", "overwrite=true", "exp.fold=[0]"])
-        made, _ = blend(f"{name}/light,exp.seed=0", f"{name}/light,exp.seed=1", "--name", "mixed")
-        assert marks(made) == (f"{name}/light,exp.seed=1: mixed data",), "a run's own mark is the blend's, too"
+        made, _ = blend(one, other, "--name", "mixed")
+        assert marks(made) == (f"{other}: mixed data",), "a run's own mark is the blend's, too"
 
 
 # What does not fit
@@ -251,10 +258,7 @@ def test_rows_targets_and_folds_that_differ(root: Path, capfd: pytest.CaptureFix
 
 def test_a_single_split(root: Path) -> None:
     """There are no other folds to fit weights on."""
-    with own_experiment(files("price")) as folder:
-        for seed in range(2):
-            expkit.run(folder.name, overrides=["exp.n_folds=1", f"exp.seed={seed}"])
-        names = [row.title for row in expkit.read_board()]
+    with two_seeds(files("price"), "exp.n_folds=1") as names:
         assert refused(*names, "--method", "hill").startswith("hill needs two folds or more")
         run, _ = blend(*names)
     assert (run.n_folds, len(run.done)) == (1, 1)
@@ -265,10 +269,7 @@ def test_a_column_with_a_value_a_class(root: Path) -> None:
     wide = files("price")
     wide["train.py"] = wide["train.py"].replace("model.predicted(KIND, model.rows", "model.wide(KIND, model.rows")
     wide["model.py"] += WIDE
-    with own_experiment(wide) as folder:
-        for seed in range(2):
-            expkit.run(folder.name, overrides=[TESTED, f"exp.seed={seed}"])
-        names = [row.title for row in expkit.read_board()]
+    with two_seeds(wide, "exp.train.test=false") as names:
         run, made = blend(*names, "--method", "hill")
         each = numpy.array([made["by_part"][str(fold)] for fold in run.oof["fold"]]).T[:, :, None]
         assert numpy.allclose(run.oof["prediction"], (each * columns(names)).sum(axis=0))
@@ -277,8 +278,6 @@ def test_a_column_with_a_value_a_class(root: Path) -> None:
 def test_labels_without_probabilities(root: Path) -> None:
     drop = "table = model.predicted(KIND, model.rows(3, fold.number), exp.train.noise, seed)"
     drop += "; fold.save_oof({name: table[name] for name in ('id', 'target', 'prediction')})"
-    with own_experiment(files("species", drop)) as folder:
-        for seed in range(2):
-            expkit.run(folder.name, overrides=[f"exp.seed={seed}"])
-        line = refused(*[run.title for run in expkit.read_board()])
+    with two_seeds(files("species", drop)) as names:
+        line = refused(*names)
     assert "save probability_<class> with fold.save_oof; there are id, target, prediction" in line
