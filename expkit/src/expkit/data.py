@@ -40,8 +40,7 @@ def hash_inputs(
         Error: one that is named is not there, or one cannot be read.
     """
     cache_file = output_dir() / ".cache" / "inputs.json"
-    known = read_if_whole(cache_file).get("files")
-    known = known if isinstance(known, dict) else {}
+    known = read_if_whole(cache_file).get("files", {})
     in_cache = [(name, str(input_dir() / name)) for name in cached if name.startswith(f"{CACHE}/")]
     now = time.time()
     try:
@@ -59,14 +58,13 @@ def hash_inputs(
     return manifest_hash(found), found
 
 
-def _seen(path: str, known: Any) -> list[Any]:
+def _seen(path: str, known: list[Any] | None) -> list[Any]:
     """The state of a file and the hash of its content; as `known` when the state is the same, else it is read.
 
     A file that changes while it is read has another state afterwards, and is read again the next time.
     """
     state = _state(path)
-    is_same = isinstance(known, list) and known[:-1] == state and isinstance(known[-1], str)
-    return known if is_same else [*state, file_hash(Path(path))]
+    return known if known and known[:-1] == state else [*state, file_hash(Path(path))]
 
 
 def _state(path: str) -> list[int]:

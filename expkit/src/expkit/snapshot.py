@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expkit.errors import Error, warn
+from expkit.files import make_folder
 from expkit.project import ROOT, code_root, output_dir
 
 if TYPE_CHECKING:
@@ -230,23 +231,19 @@ def copy_code() -> CodeCopy:
     """Copy the project's code for a sweep, until `leave`. The files are read-only. Without git, there is no copy.
 
     Raises:
-        Error: output/ cannot be written.
+        Error: something else is in the place of a folder of output/.
     """
     if (taken := take(code_root())) is None:
         return CodeCopy(code_root(), None, None)
     copies = (output_dir() / "multirun" / ".code").resolve()
+    make_folder(copies)
+    for old in copies.iterdir():
+        if time.time() - old.lstat().st_mtime > LONGEST_WAIT and not old.is_symlink():
+            shutil.rmtree(old, ignore_errors=True)
     top = copies / secrets.token_hex(8)
-    try:
-        copies.mkdir(parents=True, exist_ok=True)
-        for old in copies.iterdir():
-            if time.time() - old.lstat().st_mtime > LONGEST_WAIT and not old.is_symlink():
-                shutil.rmtree(old, ignore_errors=True)
-        top.mkdir()
-        folder = check_out(code_root(), taken["snapshot"], top)
-        for file in folder.rglob("*"):
-            if file.is_file() and not file.is_symlink():
-                file.chmod(file.stat().st_mode & 0o555)
-    except OSError as error:
-        shutil.rmtree(top, ignore_errors=True)
-        raise Error(f"cannot write {top.parent}: {error.strerror}") from error
+    top.mkdir()
+    folder = check_out(code_root(), taken["snapshot"], top)
+    for file in folder.rglob("*"):
+        if file.is_file() and not file.is_symlink():
+            file.chmod(file.stat().st_mode & 0o555)
     return CodeCopy(folder, taken, top)
