@@ -45,7 +45,6 @@ def test_what_is_reported() -> None:
     reports.during_fold(2.0, 1)  # the last step is that of the fold
     assert not reports.after_folds([1.0, 3.0])
     assert heard.steps == {1: 0.6, 3: 0.7, 10: 1.0, 19: 1.5, 20: 2.0}
-    Reports(None, 3).during_fold(0.5, 0.5)
     assert Reports(Heard(10), 2).after_folds([1.0])
     assert not Reports(Heard(10), 1).after_folds([1.0])
     with pytest.raises(Pruned, match="after 40% of its training"):

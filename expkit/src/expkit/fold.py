@@ -18,6 +18,7 @@ from expkit.data import Cache
 from expkit.errors import Error, require, warn
 from expkit.files import Broken
 from expkit.progress import Checkpoint, History, Progress, ValidIds, as_number
+from expkit.project import world_size
 from expkit.rundir import RunDir, found_by_folds
 from expkit.store import axis_of
 
@@ -36,8 +37,7 @@ class Shared:
 
     run_dir: RunDir
     experiment: Experiment
-    reports: Reports
-    world_size: int = 1
+    reports: Reports | None
     valid_ids: ValidIds = field(default_factory=ValidIds)
     warned: set[str] = field(default_factory=set)
 
@@ -87,7 +87,7 @@ class Fold:
         self.number, self.name, self.title = number, store.fold_name(number), store.fold_title(number)
         self.folder = shared.run_dir.version / self.name
         self.finished: dict[str, Any] | None = None
-        self.world_size = shared.world_size
+        self.world_size = world_size()
         self._shared, self._provenance = shared, provenance
         self._started = datetime.now(UTC)
         self._progress = Progress(self.title)
@@ -183,7 +183,7 @@ class Fold:
         value = as_number(score)
         if value is None or not 0 < progress <= 1:
             raise Error(f"{self.title}: fold.report({score!r}, {progress}): a number, and above 0 and at most 1")
-        if self.world_size == 1:
+        if self._shared.reports is not None and self.world_size == 1:
             self._shared.reports.during_fold(value, progress)
 
     def save_oof(self, columns: Mapping[str, Any]) -> None:
@@ -345,20 +345,21 @@ class Fold:
 
 
 class FollowedFold(Fold):
-    """The fold of a rank above 0: what it logs and saves goes nowhere.
+    """The fold of a rank above 0: it has the checkpoint that rank 0 found; what it logs and saves goes nowhere.
 
     Args:
         task: what rank 0 tells: "fold", "checkpoint", "found".
         folder: a temporary one.
     """
 
-    def __init__(self, task: Mapping[str, Any], folder: Path, rank: int, world_size: int, debug: bool) -> None:
+    def __init__(self, task: Mapping[str, Any], folder: Path, rank: int, debug: bool) -> None:
         self.number = number = task["fold"]
         self.name, self.title = store.fold_name(number), store.fold_title(number)
         self.folder, self.finished, self.found = folder, None, task["found"]
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size = rank, world_size()
         self.cache = Cache(folder, debug)
-        self.checkpoint = FollowedCheckpoint(folder, dict)
+        self.checkpoint = Checkpoint(folder, dict)
+        self.checkpoint.save = lambda *_, **__: False  # type: ignore[method-assign]
         self.checkpoint.file = Path(task["checkpoint"]) if task["checkpoint"] else None
 
     @property
@@ -377,13 +378,6 @@ class FollowedFold(Fold):
         return values
 
 
-class FollowedCheckpoint(Checkpoint):
-    """Has the state that rank 0 found, and saves nothing."""
-
-    def save(self, write: Any, every: float = 0) -> bool:
-        return False
-
-
 STEPS = 10  # of a fold: a pruner compares the trials of a study at the same step
 
 
@@ -395,11 +389,10 @@ class Reports:
     """Reports the scores of a run to its study, and asks whether to prune.
 
     Args:
-        trial: None: there is no study.
         folds: how many are asked for.
     """
 
-    def __init__(self, trial: RunningTrial | None, folds: int) -> None:
+    def __init__(self, trial: RunningTrial, folds: int) -> None:
         self._trial, self._folds = trial, folds
         self._scores: list[float] = []
 
@@ -410,9 +403,8 @@ class Reports:
             scores: of the folds that are done, in the order in which they are asked for.
         """
         is_bad = False
-        if self._trial is not None:
-            for count in range(len(self._scores) + 1, len(scores) + 1):
-                is_bad = self._trial.report(count * STEPS, statistics.fmean(scores[:count]))
+        for count in range(len(self._scores) + 1, len(scores) + 1):
+            is_bad = self._trial.report(count * STEPS, statistics.fmean(scores[:count]))
         self._scores = list(scores)
         return is_bad and len(scores) < self._folds
 
@@ -424,5 +416,5 @@ class Reports:
         """
         part = min(int(progress * STEPS + 1e-9), STEPS - 1)  # the last one is the fold's own
         step = len(self._scores) * STEPS + part
-        if self._trial is not None and part > 0 and self._trial.report(step, statistics.fmean([*self._scores, score])):
+        if part > 0 and self._trial.report(step, statistics.fmean([*self._scores, score])):
             raise Pruned(f"after {part / STEPS:.0%} of its training")

@@ -77,7 +77,7 @@ class Checkpoint:
         files.remove(state)  # half of one, whose process was killed
         write(state)
         require(state.exists(), f"fold.checkpoint.save(write): write(file) has left nothing at {display_path(state)}")
-        metadata = {"state": state.name, "files": _to_disk(state), **self._progress()}
+        metadata = {"number": self._number, "files": _to_disk(state), **self._progress()}
         files.write_json(self.folder / METADATA, metadata)  # from here on, this one counts
         self.file, self._saved = state, time.monotonic()
         for other in self.folder.glob("state*"):
@@ -93,14 +93,15 @@ class Checkpoint:
         """
         metadata = files.read_json(self.folder / METADATA) or {}
         if metadata:
-            state = self.folder / Path(metadata["state"]).name
+            self._number = metadata["number"]
+            state = self.folder / f"state{self._number}"
             try:
-                number, content = int(state.name.removeprefix("state")), _to_disk(state)
-            except (OSError, ValueError) as error:
+                content = _to_disk(state)
+            except OSError as error:
                 raise Broken(str(error)) from error
             if metadata["files"] != content:
                 raise Broken("cut off or edited")
-            self.file, self._number = state, number
+            self.file = state
         return metadata
 
     def remove(self) -> None:

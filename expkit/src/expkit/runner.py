@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import os
 import platform
 import secrets
@@ -86,8 +87,8 @@ class Runner:
         self._ranks = self._meet()
         self.run_dir = RunDir(loaded, config, self.name, command.id, chosen(overrides))
         self._numbers = [None] if self.exp.mode is Mode.sub else list(self.exp.fold or [])
-        reports = Reports(command.trial, len(self._numbers))
-        self._shared = Shared(self.run_dir, loaded.experiment, reports, world_size())
+        self._reports = None if command.trial is None else Reports(command.trial, len(self._numbers))
+        self._shared = Shared(self.run_dir, loaded.experiment, self._reports)
         self._metric = next(iter(loaded.experiment.metrics))
         self._has_git = True
 
@@ -181,14 +182,11 @@ class Runner:
 
     def _is_pruned(self) -> bool:
         """Report the folds that are done to the study; whether its pruner ends the run here."""
-        if self.command.trial is not None and self.pruned is None:
-            found: list[float] = []
-            for number in self._numbers:
-                fold = self.run_dir.fold(number)
-                if fold is None or fold.result is None or self._metric not in fold.result["scores"]:
-                    break
-                found.append(fold.result["scores"][self._metric])
-            if self._shared.reports.after_folds(found):
+        if self._reports is not None and self.pruned is None:
+            results = store.read_run(self.run_dir.version).results
+            first = itertools.takewhile(lambda number: number in results, self._numbers)
+            found = [results[number]["scores"][self._metric] for number in first if number is not None]
+            if self._reports.after_folds(found):
                 self.pruned = f"after {len(found)} of {len(self._numbers)} folds"
         return self.pruned is not None
 
@@ -230,11 +228,15 @@ class Runner:
         if failure is not None:
             self._fail(number, failure)
         elif self.pruned is None:
-            from expkit.scores import fold_summary
+            self._print_result(number)
 
-            done = self.run_dir.fold(number)
-            assert done is not None and done.result is not None, done
-            print(f"{done.title}  {fold_summary(done, self._metric)}", flush=True)
+    def _print_result(self, number: int | None) -> None:
+        done = self.run_dir.fold(number)
+        assert done is not None and done.result is not None, done
+        score, best = done.result["scores"].get(self._metric), done.result["values"].get("best_epoch")
+        scored = "trained" if score is None else f"{self._metric} {score:.4f}"
+        epoch = f"  best epoch {best}" if best is not None and number is not None else ""
+        print(f"{done.title}  {scored}{epoch}  {done.result['seconds']:.1f} s", flush=True)
 
     def _call(self, fold: Fold) -> BaseException | None:
         """Call the experiment's `train`; return the error, if any."""
@@ -284,7 +286,7 @@ class Runner:
                 open(os.devnull, "w") as nowhere,
                 contextlib.redirect_stdout(nowhere),
             ):
-                fold = FollowedFold(task, Path(folder), ranks.rank, ranks.size, self.exp.debug)
+                fold = FollowedFold(task, Path(folder), ranks.rank, self.exp.debug)
                 if (failure := self._call(fold)) is not None:
                     raise failure
 
@@ -363,10 +365,7 @@ class Provenance:
             changes: which of "code" and "data" are others now.
         """
         self._resumed, self._environments = checkpoint["resumed"] + 1, checkpoint["environments"]
-        before = {"code": code_hash(checkpoint["code"]), "data": checkpoint["data"]}
-        self._earlier = checkpoint.get("earlier", [])
-        if changes:
-            self._earlier = [*self._earlier, {what: before[what] for what in changes}]
+        self._earlier = [*checkpoint["earlier"], *({what: checkpoint[what]} for what in changes)]
 
     def so_far(self) -> dict[str, Any]:
         """The part of the metadata of a checkpoint."""
@@ -431,7 +430,7 @@ def environment() -> dict[str, Any]:
 
     Asked after the training, and of PyTorch only where it has been imported: other libraries say nothing.
     """
-    found: dict[str, Any] = {"device": "cpu", "threads": None, "world_size": int(os.environ.get("WORLD_SIZE") or 1)}
+    found: dict[str, Any] = {"device": "cpu", "threads": None, "world_size": world_size()}
     if torch := sys.modules.get("torch"):
         found["threads"] = torch.get_num_threads()
         if torch.cuda.is_available() and torch.cuda.is_initialized():

@@ -300,15 +300,6 @@ def checked(columns: Mapping[str, Any], what: str) -> tuple[Columns, str]:
     return table, tables.require_unique(table["id"], what)
 
 
-def fold_summary(fold: FoldRecord, metric: str) -> str:
-    """One line about a finished fold, with the metric that decides."""
-    assert fold.result is not None
-    score, best = fold.result["scores"].get(metric), fold.result["values"].get("best_epoch")
-    scored = "trained" if score is None else f"{metric} {score:.4f}"
-    epoch = f"  best epoch {best}" if best is not None and fold.number is not None else ""
-    return f"{scored}{epoch}  {fold.result['seconds']:.1f} s"
-
-
 def submission_summary(fold: FoldRecord) -> str:
     """One line about what exp.mode=sub has made."""
     assert fold.result is not None

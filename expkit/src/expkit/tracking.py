@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -92,28 +92,22 @@ class Tracker:
 
     def log(self, row: Mapping[str, Any], axis: str | None) -> None:
         """Send a row of the history, over `axis`, a name among the row's; None: over the number of the row."""
-        with self._guarded() as run:
-            if run is not None:
-                run.log({self._name(run, name, axis): value for name, value in row.items()})
+        self._try(lambda run: run.log({self._name(run, name, axis): value for name, value in row.items()}))
 
     def summarize(self, values: Mapping[str, Any]) -> None:
         """Send final values, beside the last ones of the metrics."""
-        with self._guarded() as run:
-            if run is not None:
-                run.summary.update(values)
+        self._try(lambda run: run.summary.update(values))
 
     def finish(self, failed: bool) -> None:
         """Close the W&B run, and wait for its uploads."""
-        with self._guarded() as run:
-            if run is not None:
-                run.finish(exit_code=int(failed))
+        self._try(lambda run: run.finish(exit_code=int(failed)))
         self.run = None
 
-    @contextmanager
-    def _guarded(self) -> Iterator[Any]:
-        """Gives the W&B run; an error of W&B ends the tracking, not the training."""
+    def _try(self, send: Callable[[Any], object]) -> None:
+        """Send something to W&B; an error of W&B ends the tracking, not the training."""
         try:
-            yield self.run
+            if self.run is not None:
+                send(self.run)
         except Exception as error:  # whatever W&B raises: tracking is not worth a training
             run, self.run = self.run, None
             _fail(error, run)
