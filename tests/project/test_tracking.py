@@ -73,13 +73,12 @@ import sys, time
 
 import psutil
 
-from expkit.tracking import Tracking
+from expkit import tracking
 
 fine = {"dot.ted": 1, "slash/ed": 1, "text": "x" * 1_000_000, "huge": 2**70, "損失": 0.5}
 begin = time.monotonic()
-tracking = Tracking("002-light", "light", {"seed": 1})
 for fold in (0, 1):
-    tracker = tracking.start(fold, "0a1b2c3d", [])
+    tracker = tracking.start("002-light", "light", fold, "0a1b2c3d", {"seed": 1}, [])
     tracker.log({"epoch": 1, "loss": 0.5} | fine, "epoch")
     if fold == 0 and sys.argv[1] == "killed":
         services = [one for one in psutil.Process().children(recursive=True) if "wandb" in one.name()]

@@ -15,7 +15,7 @@ from helpers import counting
 
 import expkit
 from expkit import store, tracking
-from expkit.tracking import Tracking
+from expkit.tracking import Tracker
 
 
 class WandbRun:
@@ -137,7 +137,7 @@ def test_the_choice_of_a_model_and_a_training_on_all_rows(opened: list[WandbRun]
 
 def test_a_run_that_wandb_has_ended(opened: list[WandbRun], capsys: pytest.CaptureFixture[str]) -> None:
     """One line, and there is no W&B any more."""
-    tracker = Tracking("002-light", "light", {}).start(0, "0a1b2c3d", [])
+    tracker = tracking.start("002-light", "light", 0, "0a1b2c3d", {}, [])
     tracker.run.finish(0)
     for epoch in (2, 3):
         tracker.log({"epoch": epoch}, "epoch")
@@ -157,7 +157,7 @@ def test_uploads_that_do_not_end(
 
     monkeypatch.setattr(WandbRun, "finish", finish)
     monkeypatch.setattr(WandbRun, "sync_dir", str(root / "output/wandb/run-1"), raising=False)
-    monkeypatch.setattr(Tracking, "is_online", True)
+    monkeypatch.setattr(Tracker, "is_online", True)
     monkeypatch.setenv("WANDB_MODE", "online")
     command("exp.fold=[0,1]").train()
     printed = capsys.readouterr()
@@ -183,7 +183,7 @@ def test_online_needs_a_key(
         return bool(answer)
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(login=login))
-    monkeypatch.setattr(Tracking, "is_online", None)
+    monkeypatch.setattr(Tracker, "is_online", None)
     monkeypatch.setenv("WANDB_MODE", "online")
     assert [tracking._mode() for _ in range(2)] == [mode] * 2
     said = capsys.readouterr().err

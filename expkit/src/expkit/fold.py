@@ -141,7 +141,7 @@ class Fold:
         return self._tracker.run
 
     def log(self, metrics: Mapping[str, Any], total: int | None = None) -> None:
-        """Add one row to `history.csv`, to W&B and to the progress bar.
+        """Add one row to `history.csv`, to W&B and to the line on the terminal.
 
         Args:
             metrics: "epoch" or "step", from 1 on, and numbers by name: of Python, NumPy, or tensors of one number. None
@@ -335,7 +335,7 @@ class Fold:
         return self.finished
 
     def close(self, failed: bool) -> None:
-        """End the progress bar and the W&B run; expkit calls it.
+        """End the line on the terminal and the W&B run; expkit calls it.
 
         Args:
             failed: whether the training has failed.

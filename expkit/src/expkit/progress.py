@@ -1,5 +1,7 @@
-"""What a training keeps and shows while it runs: checkpoints, history.csv, train.log, a progress bar; and which rows
-must be predicted."""
+"""What a training keeps and shows while it runs: checkpoints, history.csv, train.log, a line on a terminal.
+
+And which rows it must predict.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import io
 import logging
 import math
 import numbers
+import os
 import shutil
 import sys
 import time
@@ -25,10 +28,10 @@ from expkit.store import CHECKPOINT, RESULT, number_of
 
 if TYPE_CHECKING:
     import numpy
-    import rich.progress
 
 METADATA = "metadata.json"
 EVERY = 10  # seconds between two lines about steps: 100,000 of them would fill train.log
+BLINK = 0.1  # seconds, at least, that a line on a terminal is shown
 
 
 class Checkpoint:
@@ -276,14 +279,16 @@ def logged(file: Path) -> Iterator[None]:
 
 
 class Tee:
-    """A stream that also writes into a log, while that is open."""
+    """A stream that also writes into a log, while that is open. On a terminal, its last line may be one that passes."""
 
     def __init__(self, stream: TextIO, log: TextIO) -> None:
         self.stream, self.log = stream, log
+        self._passes = False
 
     def write(self, text: str) -> int:
         """Write to both."""
         self.note(text)
+        self.show("")
         return self.stream.write(text)
 
     def note(self, text: str) -> None:
@@ -291,6 +296,14 @@ class Tee:
         if not self.log.closed:
             self.log.write(text)
             self.log.flush()
+
+    def show(self, line: str) -> None:
+        """Show a line on the terminal alone, in place of the one before, until something else is written."""
+        if line or self._passes:
+            width = os.get_terminal_size(self.stream.fileno()).columns
+            self.stream.write(f"\r\x1b[K{line[: width - 1]}")
+            self.stream.flush()
+            self._passes = bool(line)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -305,7 +318,7 @@ def _move_handlers(old: Sequence[Any], new: Sequence[Any]) -> None:
 
 
 class Progress:
-    """The epochs and steps of one training, as they pass: on a terminal a bar, else and in the log lines.
+    """The epochs and steps of one training, as they pass: on a terminal in a line that changes, else line by line.
 
     Args:
         title: what is trained, such as "fold 0".
@@ -313,66 +326,39 @@ class Progress:
 
     def __init__(self, title: str) -> None:
         self.title = title
-        self._bar: rich.progress.Progress | None = None
-        self._tee: Any = None  # stdout, while there is a bar
-        self._printed = -math.inf  # when the last line was, `time.monotonic()`
+        self._printed = self._shown = -math.inf  # when the last line was, `time.monotonic()`
         self._line = ""  # the last line, until it is printed
 
     def show(self, axis: str | None, row: Mapping[str, float], total: int | None) -> None:
         """Show that the epoch or step `row[axis]`, of `total`, is done, and its metrics."""
         values = "  ".join(f"{name} {_format(value)}" for name, value in row.items() if name != axis)
-        if self._bar is None and isinstance(sys.stdout, Tee) and sys.stdout.isatty():
-            self._start()
-        if self._bar is not None and axis is not None:
-            title = f"{self.title}  {axis}"
-            self._bar.update(self._bar.task_ids[0], description=title, completed=row[axis], total=total, values=values)
         where = "" if axis is None else f"  {axis} {row[axis]}{f'/{total}' if total else ''}"
-        self._line = f"{self.title}{where}  {values}"
-        if axis != "step" or time.monotonic() - self._printed >= EVERY:
+        self._line = line = f"{self.title}{where}  {values}"
+        now = time.monotonic()
+        if axis != "step" or now - self._printed >= EVERY:
             self._print()
+        if (terminal := _terminal()) and now - self._shown >= BLINK:
+            terminal.show(line)
+            self._shown = now
 
     def _print(self) -> None:
         line, self._line, self._printed = self._line, "", time.monotonic()
-        if self._bar is None:
-            print(line, flush=True)
+        if terminal := _terminal():
+            terminal.note(f"{line}\n")
         else:
-            self._tee.note(f"{line}\n")
-
-    def _start(self) -> None:
-        """Start the bar, below what else is printed. It is not in the log."""
-        from rich.console import Console
-        from rich.file_proxy import FileProxy
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-        from rich.table import Column
-
-        self._tee = sys.stdout
-        console = Console(file=self._tee.stream)
-        rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")  # of the line; what does not fit is cut off
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            MofNCompleteColumn(),
-            BarColumn(20),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[values]}", markup=False, table_column=rest),
-            console=console,
-            expand=True,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._bar.add_task(self.title, total=None, values="")
-        self._bar.start()
-        self._tee.stream = FileProxy(console, self._tee.stream)
+            print(line, flush=True)
 
     def close(self) -> None:
-        """Remove the bar."""
+        """Print the last line, where that is to come, and remove the one that changes."""
         if self._line:
             self._print()
-        if self._bar is not None:
-            self._bar.stop()
-            self._tee.stream.flush()
-            self._tee.stream = self._tee.stream.rich_proxied_file
-            self._bar = None
+        if terminal := _terminal():
+            terminal.show("")
+
+
+def _terminal() -> Tee | None:
+    """Stdout, when it is a terminal, and of a training."""
+    return sys.stdout if isinstance(sys.stdout, Tee) and sys.stdout.isatty() else None
 
 
 def _format(value: float) -> str:

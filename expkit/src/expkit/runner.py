@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from expkit.distributed import Ranks
     from expkit.store.records import Git
     from expkit.study import RunningTrial
-    from expkit.tracking import Tracker, Tracking
+    from expkit.tracking import Tracker
 
 
 @dataclass(frozen=True)
@@ -255,14 +255,11 @@ class Runner:
         """Open the W&B run of a fold."""
         if self.exp.debug or os.environ.get("WANDB_MODE") == "disabled":
             return NoTracker()
-        return self._tracking.start(number, self.run_dir.id, list(self.exp.runtime.tags))
+        from expkit import tracking
 
-    @functools.cached_property
-    def _tracking(self) -> Tracking:
-        from expkit.tracking import Tracking
-
-        choices = {"choices": self.loaded.experiment.choices(self.run_dir.config)}
-        return Tracking(self.loaded.name, self.name, choices | container(self.exp))
+        config = {"choices": self.loaded.experiment.choices(self.run_dir.config)} | container(self.exp)
+        tags = list(self.exp.runtime.tags)
+        return tracking.start(self.loaded.name, self.name, number, self.run_dir.id, config, tags)
 
     def _fail(self, number: int | None, failure: BaseException) -> None:
         """Report the error of a fold; raise it when it ends the run."""

@@ -19,61 +19,47 @@ INIT_TIMEOUT = 15
 FINISH_TIMEOUT = 120
 
 
-class Tracking:
-    """The W&B runs of the folds of a run: one group, `<experiment>/<run>`.
+def start(
+    experiment: str, run: str, number: int | None, run_id: str, config: Mapping[str, Any], tags: list[str]
+) -> Tracker:
+    """Open the W&B run of a fold; online becomes offline, with a warning, when the server does not answer.
 
-    The project is WANDB_PROJECT, else `wandb_project` of `[tool.expkit]` in pyproject.toml. The mode is WANDB_MODE,
-    else online when an account is configured, else offline; expkit makes no `Tracking` where it is disabled.
+    The W&B runs of a run are one group, `<experiment>/<run>`. The project is WANDB_PROJECT, else `wandb_project` of
+    `[tool.expkit]` in pyproject.toml. The mode is WANDB_MODE, else online when an account is configured, else offline.
 
     Args:
-        config: of the run; the config of its W&B runs has `experiment`, `run` and the number of the `fold`, too.
-
-    Attributes:
-        is_online: whether the server answers; asked once per process. None: not asked yet.
+        number: of the fold; None: all rows.
+        run_id: of the version of the run; the id of the W&B run begins with it.
+        config: of the run; that of the W&B run has `experiment`, `run` and the number of the `fold`, too.
     """
-
-    is_online: ClassVar[bool | None] = None
-
-    def __init__(self, experiment: str, run: str, config: Mapping[str, Any]) -> None:
-        self.group = f"{experiment}/{run}"
-        self.config = {"experiment": experiment, "run": run, **config}
-        self._said_offline = False
-
-    def start(self, number: int | None, run_id: str, tags: list[str]) -> Tracker:
-        """Open the W&B run of a fold; online becomes offline, with a warning, when the server does not answer.
-
-        Args:
-            number: of the fold; None: all rows.
-            run_id: of the version of the run; the id of the W&B run begins with it.
-        """
-        fold, directory = fold_name(number), os.environ.get("WANDB_DIR") or str(output_dir())
-        _set_aside(Path(directory, "wandb"), f"{run_id}-{fold}-")
-        project = os.environ.get("WANDB_PROJECT")
-        with suppress(Error):  # a project that names none: the choice is W&B's
-            project = project or settings().get("wandb_project")
-        arguments = {
-            "id": f"{run_id}-{fold}-{secrets.token_hex(2)}",
-            "project": project,
-            "group": self.group,
-            "name": f"{self.group}/{fold}",
-            "config": self.config | {"fold": fold if number is None else number},
-            "tags": tags,
-            "dir": directory,
-        }
-        mode = _mode()
-        if mode == "online":
-            if (run := _open(**arguments, mode=mode)) is not None:
-                return Tracker(run)
-            Tracking.is_online, mode = False, "offline"
-        if mode == "offline" and not self._said_offline:
-            self._said_offline = True
-            folder = display_path(Path(directory) / "wandb")
-            print(
-                f"W&B is offline: look now with `uv run wandb leet {folder}/latest-run`, "
-                f"upload later with `uv run wandb sync {folder}/offline-run-*`",
-                flush=True,
-            )
-        return Tracker(_open(**arguments, mode=mode))
+    fold, directory = fold_name(number), os.environ.get("WANDB_DIR") or str(output_dir())
+    _set_aside(Path(directory, "wandb"), f"{run_id}-{fold}-")
+    project = os.environ.get("WANDB_PROJECT")
+    with suppress(Error):  # a project that names none: the choice is W&B's
+        project = project or settings().get("wandb_project")
+    arguments = {
+        "id": f"{run_id}-{fold}-{secrets.token_hex(2)}",
+        "project": project,
+        "group": f"{experiment}/{run}",
+        "name": f"{experiment}/{run}/{fold}",
+        "config": {"experiment": experiment, "run": run, **config, "fold": fold if number is None else number},
+        "tags": tags,
+        "dir": directory,
+    }
+    mode = _mode()
+    if mode == "online":
+        if (opened := _open(**arguments, mode=mode)) is not None:
+            return Tracker(opened)
+        Tracker.is_online, mode = False, "offline"
+    if mode == "offline" and not Tracker.said_offline:
+        Tracker.said_offline = True
+        folder = display_path(Path(directory) / "wandb")
+        print(
+            f"W&B is offline: look now with `uv run wandb leet {folder}/latest-run`, "
+            f"upload later with `uv run wandb sync {folder}/offline-run-*`",
+            flush=True,
+        )
+    return Tracker(_open(**arguments, mode=mode))
 
 
 class Tracker:
@@ -83,8 +69,13 @@ class Tracker:
     `loss_step`: W&B draws a metric over one axis, and leaves out the points that do not have it.
 
     Attributes:
-        run: the `wandb.Run`; None when W&B is disabled or has failed.
+        is_online: whether the server answers; asked once per process. None: not asked yet.
+        said_offline: whether this process has said what to do with offline runs.
+        run: the `wandb.Run`; None when W&B has failed.
     """
+
+    is_online: ClassVar[bool | None] = None
+    said_offline: ClassVar[bool] = False
 
     def __init__(self, run: Any) -> None:
         self.run = run
@@ -131,9 +122,9 @@ def _mode() -> str:
     wished = os.environ.get("WANDB_MODE")
     if wished not in (None, "", "online"):
         return str(wished)
-    if Tracking.is_online is None:
-        Tracking.is_online = _is_logged_in()
-    return "online" if Tracking.is_online else "offline"
+    if Tracker.is_online is None:
+        Tracker.is_online = _is_logged_in()
+    return "online" if Tracker.is_online else "offline"
 
 
 def _is_logged_in() -> bool:
@@ -179,7 +170,7 @@ def _fail(error: Exception, run: Any = None) -> None:
         raise error
     later = ""
     if isinstance(error, TimeoutError):
-        Tracking.is_online = False
+        Tracker.is_online = False
         if run is not None:  # of the uploads, at the end: on the disk is everything
             later = f"; upload it later with `uv run wandb sync --include-online {display_path(Path(run.sync_dir))}`"
     warn(f"W&B failed ({_brief(error)}); the training goes on, its metrics are in history.csv{later}")

@@ -68,7 +68,7 @@ def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
     if fold.checkpoint.file is not None:
         network.load_checkpoint(fold.checkpoint.file)
     for metrics in network.fit(X[fit_rows], y[fit_rows], X[valid_rows], y[valid_rows], epochs=exp.train.epoch):
-        fold.log(metrics, total=exp.train.epoch)  # history.csv, W&B and the progress bar
+        fold.log(metrics, total=exp.train.epoch)  # history.csv, W&B and the terminal
         fold.checkpoint.save(network.save_checkpoint, every=30)  # seconds; the same command goes on from here
         if "valid_accuracy" in metrics:  # a study that has a pruner may end a bad trial here
             fold.report(metrics["valid_accuracy"], metrics["epoch"] / exp.train.epoch)

@@ -156,7 +156,7 @@ def train(exp: ExpConfig, fold: "expkit.Fold") -> None:
     with model.probe(exp.runtime.probe.value, fold.folder):
         rows = X[fit_rows], y[fit_rows], X[valid_rows], y[valid_rows]
         for metrics, total in network.fit(*rows, epochs=exp.train.epoch):
-            fold.log(metrics, total)  # history.csv, W&B and the progress bar
+            fold.log(metrics, total)  # history.csv, W&B and the terminal
             fold.checkpoint.save(network.save_checkpoint, every=30)  # seconds; the same command goes on from here
             if "valid_accuracy" in metrics:  # a study that has a pruner may end a bad trial here
                 fold.report(metrics["valid_accuracy"], metrics["epoch"] / exp.train.epoch)
