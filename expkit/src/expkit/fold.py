@@ -128,7 +128,8 @@ class Fold:
 
     def _so_far(self) -> dict[str, Any]:
         """The metadata of a checkpoint."""
-        self._history.to_disk()
+        if self._history.rows:
+            files.to_disk(self._history.file)
         return {
             "rows": self._history.rows,
             "seconds": round(time.monotonic() - self._clock, 3),

@@ -163,11 +163,6 @@ class History:
             self.columns = []
         return [{name: number for name in row if (number := number_of(row[name])) is not None} for row in kept]
 
-    def to_disk(self) -> None:
-        """Flush the rows to the disk."""
-        if self.file.exists():
-            files.to_disk(self.file)
-
     def _read(self) -> list[dict[str, str]]:
         """The rows of the file; its header becomes `columns`."""
         try:
@@ -206,22 +201,13 @@ class ValidIds:
     """The ids that `expkit.split` left out while a run trains. These must be predicted.
 
     Attributes:
-        current: those of the run that trains in this process.
+        current: those of the run that trains in this process, or was the last to.
     """
 
     current: ClassVar[ValidIds | None] = None
 
     def __init__(self) -> None:
         self._calls: dict[int, dict[str, numpy.ndarray]] = {}  # by fold and fingerprint
-
-    @contextmanager
-    def noted(self) -> Iterator[None]:
-        """Within this context, note what `expkit.split` leaves out."""
-        outer, ValidIds.current = ValidIds.current, self
-        try:
-            yield
-        finally:
-            ValidIds.current = outer
 
     def add(self, fold: int, ids: numpy.ndarray) -> None:
         """Note the ids of one call of `expkit.split`, (n,)."""
@@ -253,12 +239,12 @@ class ValidIds:
         choices = [*calls, numpy.concatenate(calls)]
         differences = [(numpy.setdiff1d(one, ids), numpy.setdiff1d(ids, one)) for one in choices]
         missing, others = min(differences, key=lambda pair: len(pair[0]) + len(pair[1]))
-        found = []
-        if len(missing):
-            found.append(f"{len(missing)} rows that expkit.split left out are not predicted, such as {missing[:1]}")
-        if len(others):
-            found.append(f"{len(others)} rows are predicted that expkit.split did not leave out, such as {others[:1]}")
-        require(not found, f"{what}: {'; '.join(found)} (a DataLoader with drop_last? ranks that are not gathered?)")
+        for rows, problem in (
+            (missing, "that expkit.split left out are not predicted"),
+            (others, "are predicted that expkit.split did not leave out"),
+        ):
+            example = f"such as {rows[:1]} (a DataLoader with drop_last? ranks that are not gathered?)"
+            require(len(rows) == 0, f"{what}: {len(rows)} rows {problem}, {example}")
 
 
 @contextmanager

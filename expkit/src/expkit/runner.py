@@ -25,7 +25,7 @@ from expkit.config import Config, Loaded, Mode, chosen, container
 from expkit.data import changes_since, hash_inputs, manifest_hash, write_manifest
 from expkit.errors import CANNOT_WRITE, Error, Failed, described, interruption, report, require, terminable, warn
 from expkit.fold import Fold, FollowedFold, NoTracker, Pruned, Reports, Shared
-from expkit.progress import logged
+from expkit.progress import ValidIds, logged
 from expkit.project import code_root, display_path, output_dir, world_size
 from expkit.rundir import RunDir, put_in_place, run_name
 
@@ -214,7 +214,8 @@ class Runner:
             if self._ranks is not None:
                 checkpoint = None if fold.checkpoint.file is None else str(fold.checkpoint.file)
                 self._ranks.tell({"fold": number, "checkpoint": checkpoint, "found": fold.found})
-            with logged(fold.folder / store.LOG), self._shared.valid_ids.noted():
+            ValidIds.current = self._shared.valid_ids
+            with logged(fold.folder / store.LOG):
                 failure = self._call(fold)
                 if failure is not None:
                     raise failure
@@ -299,38 +300,33 @@ class Runner:
 
     def _summarize(self) -> float | None:
         """Bring the scores up to date, install a version that replaces another, and print the score."""
-        from expkit.scores import run_summary, submission_summary
+        from expkit import scores
 
         if self.failed:
             old = "; the old results stay until then" if self.run_dir.replaces else ""
             raise Failed(f"failed: {', '.join(self.failed)}; the same command trains what is missing{old}")
         if self.exp.mode is not Mode.sub:
             store.prune_run(self.run_dir.version, self.pruned)
+        update = functools.partial(scores.update, self.loaded.experiment, self.run_dir.versions)
         if self.run_dir.replaces and self.command.installs:
-            run = put_in_place(self.run_dir.versions, self.run_dir.version, self.update_scores)
+            run = put_in_place(self.run_dir.versions, self.run_dir.version, update)
         else:
             self.run_dir.require_current()
-            run = self.update_scores(self.run_dir.version)
+            run = update(self.run_dir.version)
         score = run.score_of()
         if self.pruned is not None:
             print(f"pruned {self.pruned}: other trials of the study were better so far", flush=True)
         elif self.exp.mode is Mode.sub:
             assert run.full is not None and run.full.result is not None
-            print(submission_summary(run.full))
+            print(scores.submission_summary(run.full))
         elif score is not None:
-            print(run_summary(run))
+            print(scores.run_summary(run))
         print(f"results: {display_path(self.run_dir.version)}", flush=True)
         if self.exp.mode is Mode.sub or score is None or self.pruned is not None:
             return None
         asked = self.exp.fold or []  # a study compares the same folds, whatever else has been trained
         is_all = set(asked) == set(score.folds)
         return score.value if is_all else statistics.fmean(score.folds[fold] for fold in asked)
-
-    def update_scores(self, folder: Path) -> store.Run:
-        """Bring the scores in a version up to date."""
-        from expkit import scores
-
-        return scores.update(self.loaded.experiment, self.run_dir.versions, folder)
 
 
 class Provenance:

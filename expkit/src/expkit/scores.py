@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from expkit import store, tables
 from expkit.config import METHOD, ExpConfig, Experiment, SplitMethod
-from expkit.errors import Error, require
+from expkit.errors import Error, require, score_text
 from expkit.progress import ValidIds, as_number
 from expkit.project import display_path, input_dir
 from expkit.store import FoldRecord, Run
@@ -312,11 +312,9 @@ def run_summary(run: Run) -> str:
     """One line with the scores of a run: the metric that decides, then the others."""
     parts = []
     for metric in run.metrics:
-        score = run.score_of(metric)
-        if score is not None:
-            deviation = "" if score.std is None else f" ± {score.std:.4f}"
-            parts.append(f"{metric} {score.value:.4f}{deviation}{f' ({score.other})' if score.other else ''}")
-    marks = [mark for mark in run.marks if mark.startswith("mixed")]
+        if score := run.score_of(metric):
+            other = f" ({score.other})" if score.other else ""
+            parts.append(f"{metric} {score_text(score.value, score.std)}{other}")
+    marks = ", ".join(mark for mark in run.marks if mark.startswith("mixed"))
     kind = "hold-out" if run.n_folds == 1 else "CV"
-    noted = f"  ({', '.join(marks)})" if marks else ""
-    return f"{kind} {'  '.join(parts)}  {len(run.done)}/{run.n_folds} folds{noted}"
+    return f"{kind} {'  '.join(parts)}  {len(run.done)}/{run.n_folds} folds{f'  ({marks})' if marks else ''}"

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
-from expkit.errors import Error, interruption, strip_control, warn
+from expkit.errors import interruption, strip_control, warn
 from expkit.project import display_path, output_dir, settings
 from expkit.store import AXES, fold_name
 
@@ -34,12 +34,9 @@ def start(
     """
     fold, directory = fold_name(number), os.environ.get("WANDB_DIR") or str(output_dir())
     _set_aside(Path(directory, "wandb"), f"{run_id}-{fold}-")
-    project = os.environ.get("WANDB_PROJECT")
-    with suppress(Error):  # a project that names none: the choice is W&B's
-        project = project or settings().get("wandb_project")
     arguments = {
         "id": f"{run_id}-{fold}-{secrets.token_hex(2)}",
-        "project": project,
+        "project": os.environ.get("WANDB_PROJECT") or settings().get("wandb_project"),
         "group": f"{experiment}/{run}",
         "name": f"{experiment}/{run}/{fold}",
         "config": {"experiment": experiment, "run": run, **config, "fold": fold if number is None else number},
@@ -123,18 +120,14 @@ def _mode() -> str:
     if wished not in (None, "", "online"):
         return str(wished)
     if Tracker.is_online is None:
-        Tracker.is_online = _is_logged_in()
+        try:
+            import wandb
+
+            Tracker.is_online = bool(wandb.login(prompt=False))
+        except Exception as error:  # of W&B, pydantic, requests: whatever it is, it is no reason not to train
+            warn(f"W&B does not take the key, or does not answer; going on offline ({_brief(error)})")
+            Tracker.is_online = False
     return "online" if Tracker.is_online else "offline"
-
-
-def _is_logged_in() -> bool:
-    try:
-        import wandb
-
-        return bool(wandb.login(prompt=False))
-    except Exception as error:  # of W&B, pydantic, requests: whatever it is, it is no reason not to train
-        warn(f"W&B does not take the key, or does not answer; going on offline ({_brief(error)})")
-        return False
 
 
 def _set_aside(folder: Path, training: str) -> None:
