@@ -15,6 +15,7 @@ import expkit
 from expkit import store
 from expkit.errors import Error
 from expkit.files import write_json
+from expkit.progress import History
 from expkit.show import run_metadata
 
 
@@ -146,3 +147,15 @@ def test_a_fold_that_has_failed_says_why_until_it_is_trained_again(root: Path) -
     command("exp.n_folds=3").train()
     [row] = expkit.read_board()
     assert (len(row.done), row.marks, run_metadata(expkit.load_run("light"))["failed"]) == (3, (), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "history"), [("", {}), ("epoch,loss\n1,0.5\n2\n", {"epoch": [1, 2], "loss": [0.5, None]})]
+)
+def test_a_history_that_is_cut_off(tmp_path: Path, text: str, history: dict[str, list[float]]) -> None:
+    """For who looks at it, and for a training that goes on."""
+    (tmp_path / "history.csv").write_text(text)
+    assert store.FoldRecord(tmp_path, 0, None).history() == history
+    kept = History(tmp_path / "history.csv")
+    kept.cut(2)
+    assert (kept.rows, kept.columns) == (len(history.get("epoch", [])), list(history))

@@ -167,12 +167,11 @@ class History:
         """The rows of the file; its header becomes `columns`."""
         try:
             with open(self.file, encoding="utf-8", errors="replace", newline="") as stream:
-                reader = csv.DictReader(stream)
-                rows = list(reader)
+                reader = csv.DictReader(stream, restval="")
+                self.columns = list(reader.fieldnames or [])
+                return list(reader)
         except (FileNotFoundError, csv.Error):
             return []
-        self.columns = list(reader.fieldnames or [])
-        return rows
 
     def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
         text = io.StringIO()

@@ -284,10 +284,10 @@ class FoldRecord:
         try:
             with open(self.folder / HISTORY, newline="", encoding="utf-8", opener=files.regular) as stream:
                 reader = csv.DictReader(stream, restval="")
-                rows = list(reader)
+                names, rows = reader.fieldnames or (), list(reader)
         except (OSError, ValueError, csv.Error):
             return {}
-        return {name: [number_of(row[name]) for row in rows] for name in reader.fieldnames or ()}
+        return {name: [number_of(row[name]) for row in rows] for name in names}
 
 
 AXES = ("epoch", "step")  # what the rows of a history count
