@@ -14,7 +14,6 @@ import pytest
 from conftest import call
 from experiments import own_experiment
 from helpers import environment_of, results
-from light import CONFIG, LIGHT
 
 import expkit
 from expkit import code
@@ -44,20 +43,14 @@ if __name__ == "__main__":
 
 
 @contextmanager
-def imported(imports: str, prediction: str = "1.0", **files: str) -> Iterator[tuple[str, Path]]:
+def imported(imports: str, prediction: str = "1.0") -> Iterator[tuple[str, Path]]:
     """An experiment that imports, loaded; its name and folder. What it has imported is forgotten again."""
-    texts = {"config.yaml": CONFIG, "train.py": TRAIN.format(imports=imports, prediction=prediction)}
     known, path = set(sys.modules), list(sys.path)
-    with own_experiment(texts | {f"{name}.py": text for name, text in files.items()}) as folder:
+    with own_experiment({"train.py": TRAIN.format(imports=imports, prediction=prediction)}) as folder:
         yield folder.name, folder
     for name in set(sys.modules) - known:
         del sys.modules[name]
     sys.path[:] = path
-
-
-def recorded(experiment: str) -> dict[str, bytes]:
-    load_experiment(experiment)
-    return {path.rpartition("/")[2]: source for path, source in code.loaded_sources(experiment).items()}
 
 
 ON_THE_PATH = """
@@ -90,7 +83,7 @@ def test_a_module_is_recorded_as_it_ran(imports: str, file: str) -> None:
         (folder / file).write_text("K = 1\n")
         load_experiment(name)
         (folder / file).write_text("K = 2\n")
-        assert recorded(name)["own_rules.py"] == b"K = 1\n"
+        assert code.loaded_sources(name)[f"experiments/{name}/{file}"] == b"K = 1\n"
 
 
 READS = "import json\nfrom pathlib import Path\nHERE = Path(__file__).parent\n"
@@ -118,8 +111,7 @@ def test_a_file_that_is_no_python_is_kept_as_a_hash() -> None:
     with imported("") as (name, folder):
         weights = folder / "weights.bin"
         weights.write_bytes(b"0" * 100)
-        for _ in range(3):
-            weights.read_bytes()
+        weights.read_bytes()
         [(path, content)] = code.files_read(name).items()
         assert len(content) == 32
         digests = file_hashes({path: content})
@@ -172,21 +164,14 @@ def test_what_is_code_of_the_project(tmp_path: Path) -> None:
     assert not any(code.own_path(str(path)) for path in others)
 
 
-def test_a_module_that_names_no_whole_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As torch.ops does: it is no file of the folder that the command is typed in."""
-    monkeypatch.chdir(expkit.code_root())
+def test_a_name_that_is_no_file_of_the_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A module names no whole path, as torch.ops; `shutil.rmtree` of another folder opens by names alone."""
+    (tmp_path / "above/tree").mkdir(parents=True)
     module = ModuleType("own_ops")
     module.__file__ = "_ops.py"
     monkeypatch.setitem(sys.modules, "own_ops", module)
-    assert "_ops.py" not in code.loaded_sources(LIGHT)
-
-
-def test_a_name_that_is_no_file_beside_train_is_not_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """As of `shutil.rmtree` in another folder, which opens by names alone."""
-    (tmp_path / "above/tree").mkdir(parents=True)
     with own_experiment() as folder:
         monkeypatch.chdir(folder)
         shutil.rmtree(tmp_path / "above")
-        with pytest.raises(FileNotFoundError):
-            open("gone.json")
         assert not [file for file in code.READ if file.startswith(str(folder))]
+        assert not code.loaded_sources(folder.name).keys() & {"_ops.py", f"experiments/{folder.name}/_ops.py"}

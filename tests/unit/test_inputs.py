@@ -133,29 +133,22 @@ def test_data_outside_of_input(root: Path, tmp_path: Path) -> None:
         data.hash_inputs(["nothing.csv"])
 
 
-def test_links_that_lead_in_a_circle(root: Path, tmp_path: Path) -> None:
+def test_what_is_no_data(root: Path, tmp_path: Path) -> None:
+    """Links in a circle, or to nothing; what is hidden; a volume's lost+found, which nobody may read; no input/."""
     write(tmp_path / "volume/rows.csv", "1")
     (root / "input/volume").symlink_to(tmp_path / "volume", target_is_directory=True)
     (tmp_path / "volume/self").symlink_to(tmp_path / "volume", target_is_directory=True)
     (root / "input/gone.csv").symlink_to(tmp_path / "nothing")
     (root / "input/itself.csv").symlink_to("itself.csv")
-    write(root / "input/deep/er/.hidden/rows.csv", "1")
-    write(root / "input/deep/er/rows.csv", "1")
-    write(root / "input/z.csv", "1")
-    assert list(data.hash_inputs()[1]) == ["z.csv", "deep/er/rows.csv", "volume/rows.csv"]
-
-
-def test_a_folder_that_may_not_be_read(root: Path) -> None:
-    """A volume's lost+found: no training reads it either. Without input/, there is no data; a look writes nothing."""
-    write(root / "input/lost+found/rows.csv", "1")
-    write(root / "input/train.csv", "1")
+    for name in ("deep/er/.hidden/rows.csv", "deep/er/rows.csv", "lost+found/rows.csv", "z.csv"):
+        write(root / "input" / name, "1")
     (root / "input/lost+found").chmod(0)
     with unprivileged():
-        assert list(data.hash_inputs(keep=False)[1]) == ["train.csv"]
+        assert list(data.hash_inputs(keep=False)[1]) == ["z.csv", "deep/er/rows.csv", "volume/rows.csv"]
     (root / "input/lost+found").chmod(0o755)
     shutil.rmtree(root / "input")
     assert data.hash_inputs(keep=False)[1] == {}
-    assert not (root / "output").exists()
+    assert not (root / "output").exists(), "a look writes nothing"
 
 
 # A cache of features that experiments share
