@@ -220,6 +220,8 @@ class Fold:
     def save_test(self, columns: Mapping[str, Any]) -> None:
         """Save this fold's predictions of the test set, for `exp submit` and `exp blend`.
 
+        A warning says so when they do not fit the sample submission.
+
         Args:
             columns: "id" and the predictions, in the same form as for `save_oof`.
 
