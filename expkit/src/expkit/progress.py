@@ -253,6 +253,7 @@ def logged(file: Path) -> Iterator[None]:
     with open(file, "a", encoding="utf-8", errors="replace", newline="\n") as log:
         tees = tuple(Tee(stream, log) for stream in streams)
         with redirect_stdout(tees[0]), redirect_stderr(tees[1]):
+            logging.basicConfig(format="%(message)s")  # loggers without a handler of anybody's; Hydra's level is INFO
             _move_handlers(streams, tees)
             try:
                 yield
