@@ -155,14 +155,14 @@ def registered(loaded: Loaded, callback: str | None = None, manual: str | None =
     """
     Plugins.instance().register(PresetsPath)
     with config.own_store(loaded.store) as repository:
-        store_config("schema", loaded.experiment.Config)
-        store_config("default", {}, group="exp")
-        store_config("expkit", _LOGGING, group="hydra/hydra_logging")
-        for group, choices in loaded.experiment.groups.items():
-            for name, schema in choices.items():
-                store_config(name, schema, group)
-        repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded, callback, manual)
         try:
+            store_config("schema", loaded.experiment.Config)
+            store_config("default", {}, group="exp")
+            store_config("expkit", _LOGGING, group="hydra/hydra_logging")
+            for group, choices in loaded.experiment.groups.items():
+                for name, schema in choices.items():
+                    store_config(name, schema, group)
+            repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded, callback, manual)
             yield
         except Exception as error:
             raise_readable(error, loaded.experiment.groups)
