@@ -11,8 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
+from typing import Any
 
 # cred_expire: seconds that a job waits when it goes back into the queue (and one more)
 CONFIGURATION = """
@@ -45,9 +44,8 @@ PartitionName=other Nodes={host} MaxTime=INFINITE
 
 def why_not() -> str | None:
     """Why no cluster can be started here; None: it can."""
-    missing = [name for name in PROGRAMS if not shutil.which(name, path=search_path())]
-    if missing:
-        return f"Slurm is not installed (apt-get install slurm-wlm munge): there is no {', '.join(missing)}"
+    if not all(shutil.which(name, path=search_path()) for name in ("munged", "slurmctld", "slurmd", "sbatch")):
+        return "Slurm is not installed: apt-get install slurm-wlm munge"
     return None if os.geteuid() == 0 else "only root can start a Slurm cluster"
 
 
@@ -78,23 +76,13 @@ def cluster() -> Iterator[dict[str, str]]:
     files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
     munged = ["munged", "--foreground", *(f"--{option}={folder}/munge/{name}" for option, name in files.items())]
 
-    def start(*command: str, user: str | None = None) -> subprocess.Popen[bytes]:
-        groups: list[str] | None = None if user is None else []
+    def start(*command: str, **user: Any) -> subprocess.Popen[bytes]:
         with open(folder / f"{command[0]}.out", "wb") as log:
-            return subprocess.Popen(
-                command,
-                env=environment,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                user=user,
-                group=user,
-                extra_groups=groups,
-            )
+            return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True, **user)
 
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.enter_context(stopped(start(*munged, user="munge")))
+        stack.enter_context(stopped(start(*munged, user="munge", group="munge", extra_groups=[])))
         wait(lambda: (folder / "munge/socket").exists(), folder)
         stack.enter_context(stopped(start("slurmctld", "-D")))
         stack.enter_context(stopped(start("slurmd", "-D", "-N", host)))
@@ -107,12 +95,8 @@ def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
     try:
         yield
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        process.kill()
+        process.wait()
 
 
 def clear(variables: dict[str, str]) -> None:
@@ -149,11 +133,8 @@ def wait(condition, folder: Path) -> None:  # type: ignore[no-untyped-def]
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

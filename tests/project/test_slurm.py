@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -14,13 +13,12 @@ import pytest
 import slurm
 from conftest import Project, call
 from experiments import WALK
-from helpers import counting, load, results, scores_and_predictions, start, trials
+from helpers import counting, load, results, scores_and_predictions, start
 from light import LIGHT, edited, wait_for
 
 from expkit import store
 
 pytestmark = pytest.mark.slow
-QUICK = "exp.train.epoch=2"
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
 
 
@@ -51,11 +49,9 @@ def job_numbers(cluster: dict[str, str]) -> list[str]:
 
 
 def end(process: subprocess.Popen[str]) -> str:
-    """What a command printed that ends well; else also what its jobs printed."""
+    """What a command printed that ends well."""
     printed, errors = process.communicate(timeout=120)
-    folder = Path(process.args[0]).parents[2]  # type: ignore[index,arg-type]
-    logs = [folder / name for name in re.findall(r"its log: ([^)]+)", errors) if process.returncode]
-    assert process.returncode == 0, "\n".join([printed, errors, *(log.read_text() for log in logs if log.exists())])
+    assert process.returncode == 0, printed + errors
     return printed
 
 
@@ -63,19 +59,16 @@ def test_folds_on_slurm(sweeping: Project, cluster: dict[str, str], tmp_path: Pa
     """From the project's root; scores and predictions are those of one process, to the byte."""
     for name in ("one", "many"):
         (tmp_path / name).mkdir()
-    arguments = ["exp=001", QUICK]
+    arguments = ["exp=001", "exp.train.epoch=1"]
     sweeping.train(*arguments, "exp.fold=[0,1]", root=tmp_path / "one", WANDB_MODE="disabled")
-    done = sweeping.train(
-        "-m", *arguments, "exp.fold=[0],[1]", *SLURM, root=tmp_path / "many", WANDB_MODE="disabled", **cluster
-    )
-    name = f"001-larger-lr,{QUICK}"
+    typed, variables = ["-m", *arguments, "exp.fold=[0],[1]", *SLURM], cluster | {"WANDB_MODE": "disabled"}
+    done = sweeping.train(*typed, root=tmp_path / "many", **variables)
+    name = "001-larger-lr,exp.train.epoch=1"
     one, many = (counting(tmp_path / root, name, "001-baseline") for root in ("one", "many"))
     assert len(scores_and_predictions(one)) == 2
     assert scores_and_predictions(many) == scores_and_predictions(one)
     assert " 2/5 " in done.stdout.splitlines()[-1]
-    origin = load(many / "fold1/origin.json")
-    assert origin["command"][:2] == ["train.py", "-m"]
-    assert origin["git"] == load(one / "fold1/origin.json")["git"]
+    assert load(many / "fold1/origin.json")["git"] == load(one / "fold1/origin.json")["git"]
 
 
 def test_an_edit_does_not_reach_a_queued_job(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
@@ -128,52 +121,22 @@ def test_scancel_then_the_same_command(sweeping: Project, cluster: dict[str, str
     assert {fold: after[fold] for fold in before} == before
 
 
-def test_a_study_on_slurm(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
-    """Two trials at once; after scancel and Ctrl-C none runs for ever, and the same command goes on to the total."""
-    (root / "control/gate3").touch()
-    search = ["hydra/sweeper=optuna", "exp.train.x=tag(log,interval(0.01,40))", "hydra.sweeper.n_trials=4"]
-    command = ["-m", *search, *SLURM, "hydra.sweeper.n_jobs=2"]
-    process = start(sweeping, root, *command, **cluster)
-    wait_for(lambda: len(list(root.glob(f"output/{LIGHT}/*/fold2/result.json"))) == 2, process)
-    ask(cluster, "scancel", *job_numbers(cluster))
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert [state for state, _, _ in trials(root)] == ["WAITING"] * 2
-    (root / "control/gate3").unlink()
-    printed = end(start(sweeping, root, *command, **cluster))
-    assert [state for state, _, _ in trials(root)] == ["COMPLETE"] * 4
-    assert "study: 4 complete" in printed
-
-
-LONG = WALK.replace(
-    "        time.sleep(exp.train.pause)\n",
-    """
-        while epoch == 5 and (expkit.project_root() / f"control/gate{fold.number}").exists():
-            time.sleep(0.05)
-""",
-).replace("fold.finish()", "import os\n\n    fold.finish(restarts=os.environ.get('SLURM_RESTART_COUNT'))")
-
-
 def test_time_limit(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
-    """A job that comes to its time limit puts itself back into the queue, and goes on from its last checkpoint."""
+    """A job that comes to its time limit goes back into the queue, and goes on in the middle of a fold."""
     folder = sweeping.folder / "experiments/009-long"
     folder.mkdir()
-    (folder / "train.py").write_text(LONG)
+    (folder / "train.py").write_text(WALK)
     (folder / "config.yaml").write_text("defaults:\n- schema\n- _self_\n- exp: default\n\nexp:\n  name: long\n")
-    (root / "control/gate1").touch()
+    (root / "control/gate").write_text("5")
     try:
         limit = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=40"]  # the signal comes after 20 s
-        process = start(sweeping, root, "-m", "exp.fold=[0,1]", *SLURM, *limit, experiment=folder.name, **cluster)
-        wait_for(lambda: 0 in results(root, "long", folder.name), process)
-        before = results(root, "long", folder.name)
-        printed, errors = process.communicate(timeout=300)  # Slurm looks at its clock twice a minute
+        process = start(sweeping, root, "-m", "exp.fold=[1]", *SLURM, *limit, experiment=folder.name, **cluster)
+        wait_for((root / "control/here").exists, process)
+        wait_for(lambda: "PENDING" in ask(cluster, "squeue", "-h", "-o", "%T"), process, seconds=90)
+        (root / "control/gate").unlink()
+        assert " 1/5 " in end(process).splitlines()[-1]  # Slurm looks at its clock twice a minute
     finally:
         shutil.rmtree(folder)
-    assert process.returncode == 0, printed + errors
-    assert " 2/5 " in printed.splitlines()[-1]
-    after = results(root, "long", folder.name)
-    assert list(before) == [0] and after[0] == before[0]
-    assert int(after[1]["values"]["restarts"]) >= 1
     fold = store.read_run(counting(root, "long", folder.name)).folds[1]
     assert fold.origin()["resumed"] >= 1
     epochs = [line.split(",")[0] for line in (fold.folder / store.HISTORY).read_text().splitlines()[1:]]
