@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,27 +76,21 @@ def cluster() -> Iterator[dict[str, str]]:
     files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
     munged = ["munged", "--foreground", *(f"--{option}={folder}/munge/{name}" for option, name in files.items())]
 
-    def start(*command: str, **user: Any) -> subprocess.Popen[bytes]:
-        with open(folder / f"{command[0]}.out", "wb") as log:
-            return subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True, **user)
-
     with ExitStack() as stack:
+
+        def start(*command: str, **user: Any) -> None:
+            log = stack.enter_context(open(folder / f"{command[0]}.out", "wb"))
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True, **user)
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        stack.enter_context(stopped(start(*munged, user="munge", group="munge", extra_groups=[])))
-        wait(lambda: (folder / "munge/socket").exists(), folder)
-        stack.enter_context(stopped(start("slurmctld", "-D")))
-        stack.enter_context(stopped(start("slurmd", "-D", "-N", host)))
+        start(*munged, user="munge", group="munge", extra_groups=[])
+        wait((folder / "munge/socket").exists, folder)
+        start("slurmctld", "-D")
+        start("slurmd", "-D", "-N", host)
         wait(lambda: "idle" in output(["sinfo", "-h", "-o", "%T"], environment), folder)
         yield variables | {"PATH": search_path()}
-
-
-@contextmanager
-def stopped(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 def clear(variables: dict[str, str]) -> None:
@@ -124,7 +118,7 @@ def output(command: list[str], environment: dict[str, str]) -> str:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def wait(condition, folder: Path) -> None:  # type: ignore[no-untyped-def]
+def wait(condition: Callable[[], bool], folder: Path) -> None:
     deadline = time.monotonic() + 30
     while not condition():
         logs = "\n".join(file.read_text(errors="replace")[-2000:] for file in folder.glob("*.out"))

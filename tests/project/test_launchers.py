@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Project, call
-from helpers import STOPPED, counting, exp, load, results, scores_and_predictions, start
+from conftest import Project, call, clone_of
+from helpers import STOPPED, counting, exp, files, load, results, scores_and_predictions, start
 from light import LIGHT, edited, wait_for
 
 from expkit import store
@@ -103,27 +103,66 @@ def test_an_edit_does_not_reach_a_job_that_waits(
 
 
 def test_results_lie_in_the_project_when_project_root_is_not_set(sweeping: Project, tmp_path: Path) -> None:
-    """Not in the copy of the code, also when output/multirun is a link to a larger disk. All are of the same code,
-    though the copy may lie among the files of the project."""
-    project, multirun = sweeping.folder, sweeping.folder / "output/multirun"
+    """Whatever the working directory; not in the copy of the code, also when output/multirun is a link to another disk.
+    All are of the same code, though the copy lies among the files of the project. Presets in conf/ are found."""
+    project, here, disk = sweeping.folder, tmp_path / "here", tmp_path / "disk"
+    here.mkdir()
+    disk.mkdir()
     (project / "control").mkdir()
     (project / "control/.gitignore").write_text("*")
-    (tmp_path / "disk").mkdir()
+    (project / "conf/hydra/launcher/mine.yaml").write_text("defaults:\n- basic\n")
     try:
-        for arguments in (["exp.fold=[0]"], ["-m", "exp.fold=[1]"], ["-m", "exp.fold=[2]", LOCAL, TWO]):
-            sweeping.train(*arguments, experiment=LIGHT, cwd=tmp_path, WANDB_MODE="disabled")
-        shutil.rmtree(multirun)
-        multirun.symlink_to(tmp_path / "disk")
-        sweeping.train("-m", "exp.fold=[3]", LOCAL, TWO, experiment=LIGHT, cwd=tmp_path, WANDB_MODE="disabled")
+        for arguments in ("exp.fold=[0]", "-m exp.fold=[1] hydra/launcher=mine", f"-m exp.fold=[2] {LOCAL}"):
+            sweeping.train(*arguments.split(), experiment=LIGHT, cwd=here, WANDB_MODE="disabled")
+        shutil.rmtree(project / "output/multirun")
+        (project / "output/multirun").symlink_to(disk)
+        sweeping.train("-m", "exp.fold=[3]", LOCAL, experiment=LIGHT, cwd=here, WANDB_MODE="disabled")
         done = results(project)
     finally:
-        multirun.unlink()
+        (project / "conf/hydra/launcher/mine.yaml").unlink()
         shutil.rmtree(project / "control")
-        shutil.rmtree(project / "output" / LIGHT, ignore_errors=True)
-    assert sorted(done) == [0, 1, 2, 3]
-    assert Path(done[3]["values"]["file"]).is_relative_to(tmp_path / "disk/.code")
+        shutil.rmtree(project / "output" / LIGHT)
+        (project / "output/multirun").unlink()
+    assert sorted(done) == [0, 1, 2, 3] and files(here) == []
+    assert Path(done[3]["values"]["file"]).is_relative_to(disk / ".code")
     assert all(result["code"] == done[0]["code"] for result in done.values()), "the board would say: mixed code"
     assert all(result["git"] == done[0]["git"] for result in done.values()), "the board would say: not committed"
+
+
+@pytest.mark.slow
+def test_code_here_and_data_there(shared_sweeping: Project, root: Path, tmp_path: Path) -> None:
+    """A remote machine: a clone of the code, and PROJECT_ROOT on a volume with the data; results are brought back."""
+    code = clone_of(shared_sweeping.folder, tmp_path / "remote")
+    environment = shared_sweeping.environment(
+        PROJECT_ROOT=str(root), EXPKIT_ROOT=str(code), PYTHONPATH=str(code / "src"), WANDB_MODE="offline"
+    )
+    train = code / "experiments" / LIGHT / "train.py"
+    call(shared_sweeping.python, train, "exp.fold=[0,1]", cwd=tmp_path, env=environment)
+    call(shared_sweeping.python, train, "-m", "exp.fold=[2],[3]", "hydra/launcher=local", cwd=tmp_path, env=environment)
+    written = call("git", "status", "--porcelain", "--ignored", cwd=code).stdout.splitlines()
+    assert all(line.endswith("__pycache__/") for line in written)
+    made = {path.name for path in (root / "output").iterdir() if not path.name.startswith(".")}
+    assert made == {LIGHT, "multirun", "wandb"} and len(list(root.glob("output/wandb/offline-run-*"))) == 4
+    assert len(results(root)) == 4
+    shutil.copytree(root / "output", tmp_path / "here/output", copy_function=shutil.copyfile)  # with other times
+    assert store.read_run(counting(tmp_path / "here")).score_of() == store.read_run(counting(root)).score_of()
+
+
+def copies(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / "output/multirun/.code").glob("[!.]*"))
+
+
+@pytest.mark.parametrize(("launcher", "stays"), [("basic", False), ("submitit_local", True)])
+def test_the_copy_of_a_sweep(sweeping: Project, root: Path, launcher: str, stays: bool) -> None:
+    """Kept while it runs; and after an interruption, when jobs may wait for submitit, or nobody can tell."""
+    (root / "control/gate0").touch()
+    process = start(sweeping, root, "-m", f"hydra/launcher={launcher}", "exp.seed=1,2", "exp.fold=[0]")
+    wait_for((root / "control/came0").exists, process)
+    assert len(copies(root)) == 1
+    process.send_signal(signal.SIGINT)
+    process.wait()
+    (root / "control/gate0").unlink()
+    assert len(copies(root)) == stays
 
 
 # Cores and GPUs
@@ -174,7 +213,10 @@ def test_a_killed_process_is_one_line(sweeping: Project, root: Path) -> None:
     assert " 2/5 " in sweeping.train("-m", "exp.fold=[0],[1]", experiment=LIGHT, root=root).stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+SLOW = [pytest.param(how, marks=pytest.mark.slow) for how in (signal.SIGTERM, signal.SIGINT)]
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, *SLOW])
 def test_no_process_outlives_its_command(sweeping: Project, root: Path, how: signal.Signals) -> None:
     """After `kill -9` of the command its workers end within seconds, and after Ctrl-C; finished folds are kept.
     One that has failed has not stopped the others."""

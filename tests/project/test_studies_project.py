@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import psutil
@@ -11,7 +10,6 @@ from conftest import Project, call
 from helpers import start, trials
 from light import LIGHT, wait_for
 
-from expkit import store
 from expkit.study import opened
 
 pytestmark = pytest.mark.slow  # a study in one process: tests/unit/test_studies.py
@@ -22,10 +20,6 @@ LOCAL = ["hydra/launcher=local", "hydra.launcher.n_jobs=2"]
 
 def up_to(trials: int) -> str:
     return f"hydra.sweeper.n_trials={trials}"
-
-
-def runs(root: Path) -> list[store.Run]:
-    return [store.read_run(folder) for folder in store.run_folders(root / "output")]
 
 
 def folds(root: Path) -> int:
@@ -45,22 +39,21 @@ def test_a_killed_process_does_not_end_the_study(sweeping: Project, root: Path) 
     assert process.returncode == 0, printed + errors
     assert "a process of the study has died" in errors
     assert [state for state, _, _ in trials(root)] == ["COMPLETE"] * 6
-    assert all(run.is_complete for run in runs(root))
+    assert folds(root) == 6 * 5
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_no_trial_runs_for_ever(sweeping: Project, root: Path, how: signal.Signals) -> None:
-    """The command is killed, or interrupted, with trials under way in other processes; the same command goes on."""
+def test_no_trial_runs_for_ever(sweeping: Project, root: Path) -> None:
+    """The command is killed with trials under way in other processes; the same command goes on with these."""
     command = [*STUDY, *MEDIAN, *LOCAL, up_to(8)]
     process = start(sweeping, root, *command, LIGHT_SECONDS="0.2")
     wait_for(lambda: folds(root) >= 7, process)
-    process.send_signal(how)
+    process.kill()
     process.communicate(timeout=60)
     before = trials(root)
     assert "RUNNING" in [state for state, _, _ in before]
     sweeping.train(*command, experiment=LIGHT, root=root)
     after = trials(root)
-    assert [x for _, x, _ in after[: len(before)]] == [x for _, x, _ in before]  # the same trials, none anew
+    assert [x for _, x, _ in after[: len(before)]] == [x for _, x, _ in before]
     assert len(after) == 8 and {state for state, _, _ in after} <= {"COMPLETE", "PRUNED"}
 
 
@@ -69,7 +62,9 @@ def test_two_terminals_run_one_study(sweeping: Project, root: Path, storage: str
     """As many trials as were asked for, together; in a journal, or in a database by its URL."""
     url = storage.format(root=root)
     typed = [*STUDY, "exp.fold=[0]", up_to(8), f"hydra.sweeper.storage={url}"]
-    processes = [start(sweeping, root, *typed, LIGHT_SECONDS="0.1") for _ in range(2)]
+    processes = [start(sweeping, root, *typed, LIGHT_SECONDS="0.1")]
+    wait_for(lambda: folds(root) > 0, processes[0])  # Optuna cannot make a database twice at once
+    processes.append(start(sweeping, root, *typed, LIGHT_SECONDS="0.1"))
     for process in processes:
         printed, errors = process.communicate(timeout=120)
         assert process.returncode == 0, printed + errors

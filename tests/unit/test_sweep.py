@@ -53,27 +53,17 @@ def test_a_job_that_is_refused_or_fails_does_not_stop_the_others(root: Path, tra
     assert trained == [1]
 
 
-IN_CONFIG = "hydra:\n  sweeper:\n    params:\n      overwrite: true\n      exp.fold: '[0],[1],[2]'\n\nexp:\n  seed: 7\n"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "config"),
-    [(["exp.fold=[0],[1],[2]", "overwrite=true"], "exp:\n  seed: 7\n"), ([], IN_CONFIG)],
-    ids=["command line", "params of config.yaml"],
-)
-def test_the_old_run_counts_until_every_job_is_done(
-    own_light: OwnLight, root: Path, arguments: list[str], config: str
-) -> None:
+def test_the_old_run_counts_until_every_job_is_done(own_light: OwnLight, root: Path) -> None:
     """After one has failed, too; the same command trains that one, and puts the new run in place."""
-    name = own_light.folder.name
+    name, sweep = own_light.folder.name, ["-m", "exp.name=run", "exp.fold=[0],[1],[2]", "overwrite=true"]
     expkit.run(name, overrides=["exp.name=run", "exp.fold=[0,1,2]"])
     before = results(root, "run", name)
     (root / "control/fail1").touch()
-    with edited(own_light.folder / "config.yaml", "exp:\n", config):
-        own_light("-m", "exp.name=run", *arguments, code=1)
+    with edited(own_light.folder / "config.yaml", "exp:\n", "exp:\n  seed: 7\n"):
+        own_light(*sweep, code=1)
         assert results(root, "run", name) == before
         (root / "control/fail1").unlink()
-        again = own_light("-m", "exp.name=run", *arguments).out
+        again = own_light(*sweep).out
     assert "fold 0 is done" in again and "fold 2 is done" in again
     after = results(root, "run", name)
     assert sorted(after) == [0, 1, 2]
