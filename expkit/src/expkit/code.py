@@ -137,7 +137,7 @@ def _exec_module(loader: importlib.machinery.SourceFileLoader, module: ModuleTyp
     if module.__name__.startswith(f"{PACKAGE}."):
         own = _importer(".".join(parts[:3]), code_root() / "experiments" / parts[2])
         module.__dict__["__builtins__"] = vars(builtins) | {"__import__": own}
-    exec(compile(source, path, "exec", dont_inherit=True), module.__dict__)
+    exec(loader.source_to_code(source, path), module.__dict__)
 
 
 def _importer(package: str, folder: Path) -> Any:

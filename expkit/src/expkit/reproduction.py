@@ -22,8 +22,6 @@ from expkit.snapshot import check_out
 from expkit.store import Run, load_run, read_run, run_folders
 from expkit.tables import differing
 
-ENTRY = "expkit.reproduction"  # as a module: trains a configuration from its values, with the code of the snapshot
-
 
 @dataclass(frozen=True)
 class Reproduction:
@@ -99,7 +97,7 @@ def _trained_again(run: Run, folds: list[int], commit: str, scratch: Path) -> Ru
     environment |= {"PROJECT_ROOT": str(root), ROOT: str(code), "PYTHONPATH": str(code / "src")}
     environment["WANDB_MODE"] = "disabled"
     asked = json.dumps({"experiment": run.experiment, "values": run.info["config"], "folds": folds})
-    command = [*_interpreter(code, run, folds[0]), "-m", ENTRY]
+    command = [*_interpreter(code, run, folds[0]), "-m", "expkit.reproduction"]
     done = subprocess.run(command, cwd=code, env=environment, input=asked, capture_output=True, text=True)
     if done.returncode != 0:
         raise Failed(f"the training fails when it is made again:\n{done.stdout}{done.stderr}".rstrip())
@@ -140,7 +138,8 @@ def _compare(old: Run, new: Run, number: int) -> Iterator[str]:
 def _reasons(old: Run, new: Run, number: int) -> list[str]:
     """Why they may differ, the likeliest first."""
     reasons = []
-    results, origins = zip(*((run.results[number], run.done[number].origin()) for run in (old, new)), strict=True)
+    results = [run.results[number] for run in (old, new)]
+    origins = [run.done[number].origin() for run in (old, new)]
     if results[0]["data"] and results[0]["data"] != results[1]["data"]:
         before = read_manifest(output_dir(), results[0]["data"])
         after = read_manifest(new.folder.parents[1], results[1]["data"] or "")
