@@ -214,7 +214,7 @@ def test_an_override_that_would_name_a_parameter_set(kinds: Path) -> None:
     expkit.run(kinds.name, overrides=["exp.seed=2"])
     assert yaml.safe_load(made(kinds, "seed=2"))["seed"] == 7
     assert yaml.safe_load(made(kinds, "exp.seed=2", "005"))["seed"] == 2
-    assert refused("new", f"{kinds.name}/007", "--from", "nothing").startswith("no run is called nothing")
+    assert refused("new", f"{kinds.name}/007", "--from", "nothing").endswith("; and no run is called nothing")
     assert "is there already" in refused("new", f"{kinds.name}/004", "--from", "exp.seed=2")
     assert "a parameter set is named by" in refused("new", f"{kinds.name}/a b", "--from", "exp.seed=2")
     (kinds / "exp/007.yaml").write_text('name: "008"\n')

@@ -12,7 +12,7 @@ import typer
 from expkit.board import MOST_ROWS, find_seeds
 from expkit.cli import Json, Run, Runs, Seeds, as_json_text, console
 from expkit.config import parameter_sets
-from expkit.errors import plain_table, print_line, require, score_text, text, warn
+from expkit.errors import Error, plain_table, print_line, require, score_text, text, warn
 from expkit.notes import add_note
 from expkit.project import display_path, experiment_dir, experiment_names, full_name
 from expkit.show import blend_metadata, changed_since, show_blend
@@ -105,11 +105,16 @@ def _experiment(name: str, source: str | None, framework: str | None) -> tuple[P
 def _parameter_set(experiment: str, name: str, source: str | None) -> Path:
     from expkit.new import new_parameter_set, parameter_set_from_run
 
-    if source is None or source in parameter_sets(experiment_dir(experiment))[1:]:
+    known = parameter_sets(experiment_dir(experiment))[1:]
+    if source is None or source in known:
         made = new_parameter_set(experiment, name, source)
         origin = f"{experiment}/{source}" if source else f"{experiment}/config.yaml"
     else:
-        run = load_run(source)
+        try:
+            run = load_run(source)
+        except Error as error:
+            there = ", ".join(known) or "none"
+            raise type(error)(f"{experiment} has no parameter set {source}; there are {there}; and {error}") from error
         made, origin = parameter_set_from_run(experiment, name, run), run.title
     add_note(f"{experiment}/{name}", {"origin": origin, "set": name})
     return made
