@@ -199,19 +199,6 @@ def test_no_other_version_counts_when_a_run_is_removed(root: Path) -> None:
     assert [path.name for path in (root / f"output/{LIGHT}").iterdir()] == [".locks"], "no pointer to what is gone"
 
 
-def test_what_has_come_into_use_since_it_was_listed(root: Path) -> None:
-    """A fold is done by now, or the version counts."""
-    fail(root, "exp.name=first")
-    command("exp.fold=[0,1]").train()
-    fail(root, "overwrite=true")
-    first, new = leftovers("failed", root / "output")
-    command("exp.fold=[0]", "exp.name=first").train()
-    command("exp.fold=[0,1]", "overwrite=true").train()
-    before = tree(root)
-    assert not first.remove() and not new.remove()
-    assert tree(root) == before
-
-
 def test_a_blend_that_is_being_made(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from expkit import tables
 
