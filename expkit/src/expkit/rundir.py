@@ -94,10 +94,11 @@ def _busy(versions: Versions, version: Path) -> list[str]:
     with versions.locked(), ExitStack() as stack:
         new, current = store.read_run(version), versions.current()
         versions.require_current(version, new.id or "")
+        old = store.read_run(current) if current not in (None, version) else None
         kept: list[FoldRecord] = []
-        if current not in (None, version) and new.info and new.info.get("same_as") == store.read_run(current).id:
-            saved = unfinished(current).keys() - {*versions.held(current)}
-            kept = [fold for fold in store.read_run(current).parts if fold.result or fold.folder.name in saved]
+        if old and new.info and new.info.get("same_as") == old.id:
+            saved = unfinished(old.folder).keys() - {*versions.held(old.folder)}
+            kept = [fold for fold in old.parts if fold.result or fold.folder.name in saved]
         if others := versions.take(version, stack, (fold.folder.name for fold in kept)):
             return others
         for fold in kept:
