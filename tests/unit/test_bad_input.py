@@ -149,7 +149,7 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
     call("umount", folder, cwd=tmp_path)
 
 
-@pytest.mark.parametrize("arguments", [["exp=001"], ["-m", "exp=001,002"]])
+@pytest.mark.parametrize("arguments", [["exp=001"]])
 def test_output_that_cannot_be_written(
     train: Command, read_only: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
 ) -> None:

@@ -98,13 +98,6 @@ def write(typed: str) -> Iterator[Write]:
 # Values of another type
 
 
-@pytest.mark.parametrize(
-    ("text", "value"), [("true", True), ("1", True), ("yes", True), ("'0'", False), ("off", False)]
-)
-def test_true_and_false(typed: str, text: str, value: bool) -> None:
-    assert expkit.load_config(typed, [f"exp.train.flip={text}"]).exp.train.flip is value
-
-
 @pytest.mark.parametrize(("written", "read"), [("no", "False"), ("1.10", "1.1"), ("1e3", "1000.0")])
 def test_a_text_is_what_was_written(typed: str, write: Write, written: str, read: str) -> None:
     write("001", f"name: '001'\ntrain:\n  text: {written}\n")

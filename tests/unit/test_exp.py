@@ -1,4 +1,4 @@
-"""The command `exp`, the board, loaded runs, the notebook, and what the skill says."""
+"""The command `exp`, the board, and loaded runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import EXP, ROOT, call
+from conftest import EXP, call
 from experiments import own_experiment
 from helpers import HEAVY, counting, environment_of, exp, imported, in_clone, load, refused
 from light import LIGHT, edited
@@ -225,19 +225,6 @@ def test_diff_names_the_files_of_the_data_that_differ(root: Path) -> None:
     assert "bytes" not in exp("diff", "a", "a")
 
 
-def test_diff_of_code(clone: Path, root: Path) -> None:
-    """The lines of the experiment's folder that changed, and the names of other files."""
-    train = [sys.executable, clone / f"experiments/{LIGHT}/train.py", "exp.fold=[0]"]
-    environment = environment_of(clone, PROJECT_ROOT=str(root))
-    call(*train, "exp.name=before", cwd=clone, env=environment)
-    (clone / f"experiments/{LIGHT}/model.py").open("a").write("\n# another thought\n")
-    (clone / "README.md").write_text("new words\n")
-    call(*train, "exp.name=after", cwd=clone, env=environment)
-    done = call(sys.executable, *EXP, "diff", "before", "after", cwd=clone, env=environment)
-    assert "+# another thought" in done.stdout
-    assert "README.md" in done.stdout and "new words" not in done.stdout
-
-
 def test_reproduce_says_what_differs_and_why(root: Path) -> None:
     """The data, when they have changed: named, and first."""
     (root / "input/x.txt").write_text("4")
@@ -255,17 +242,6 @@ def test_reproduce_says_what_differs_and_why(root: Path) -> None:
     first, _, reason = result.output.strip().splitlines()
     assert first == "fold 0: quality 4.0 → 16.0"
     assert reason == "the data has changed since: x.txt: 1 → 2 bytes"
-
-
-def test_which_run_is_meant(shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in (BEST, f"{BASELINE}/{BEST}", str(shop / f"output/{BASELINE}/{BEST}")):
-        assert f"{BASELINE}/{BEST} " in exp("show", name)
-    assert "seed=1" in exp("show", "seed=1")
-    ambiguous = refused("show", "002-larger")
-    assert SECOND in ambiguous and SEED in ambiguous
-    assert "no run is called nothing" in refused("show", "nothing")
-    assert "did you mean" in refused("show", "001-baseline/001-lager-lr")
 
 
 def test_oof_as_csv(shop: Path) -> None:
@@ -362,18 +338,6 @@ def test_a_number_is_as_good_as_a_name(clone: Path) -> None:
     assert "there is no experiment '002'" in error and "002-light, 002-other" in error
 
 
-def test_a_parameter_set_that_does_not_compose_is_left_out(clone: Path) -> None:
-    folder = clone / f"experiments/{BASELINE}/exp"
-    (folder / "003.yaml").write_text("name: old\ntrain: {dropout: 0.5}\n")
-    (folder / "004.yaml").write_text("name: [x\n")
-    done = call(sys.executable, *EXP, "new", "next", "--from", "001", cwd=clone, env=environment_of(clone))
-    assert {file.stem for file in (clone / "experiments/003-next/exp").iterdir()} == {"001", "002"}
-    said = done.stderr.splitlines()
-    assert said[0].startswith("warning: left out the parameter set 003: exp/003.yaml: there is no key")
-    assert said[1].startswith("warning: left out the parameter set 004: ") and len(said) == 2
-    assert (folder / "003.yaml").exists()
-
-
 def test_the_baseline_of_another_framework(clone: Path) -> None:
     """From expkit itself, without a network; what it needs beside the packages that are there is said."""
     [(printed, error), (_, unknown), (_, both)] = in_clone(
@@ -464,15 +428,3 @@ def test_load_run(shop: Path) -> None:
     for message, mistake in mistakes.items():
         with pytest.raises(expkit.Error, match=message):
             mistake()
-
-
-# What is told to agents
-
-
-def test_skill_is_well_formed() -> None:
-    text = (ROOT / "template/.claude/skills/experiment-setup/SKILL.md").read_text()
-    head = yaml.safe_load(text.split("---\n")[1])
-    assert head["name"] == "experiment-setup"
-    for trigger in ("hydra", "実験管理", "config.yaml", "exp/*.yaml"):
-        assert trigger in head["description"]
-    assert len(head["description"]) <= 1024

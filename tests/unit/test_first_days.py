@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typer.testing import CliRunner
 
 import expkit
 from expkit import store
-from expkit.config import flat, load_experiment
+from expkit.config import load_experiment
 from expkit.runner import Command, Runner
 from expkit.show import changed_since
 
@@ -86,14 +85,6 @@ def test_inputs_name_the_sample_submission(root: Path) -> None:
         sub(None).train()
 
 
-def test_logging_is_in_the_log(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody has set up a handler that shows anything."""
-    monkeypatch.setattr(logging.root, "handlers", [])
-    command("exp.fold=[0]", during=lambda fold: logging.getLogger("mylib").warning("from a library")).train()
-    assert "from a library" in (counting(root) / "fold0" / store.LOG).read_text()
-    assert logging.root.handlers == []
-
-
 def test_a_run_with_a_submission_alone_is_shown(root: Path) -> None:
     from expkit.cli import app
 
@@ -109,22 +100,6 @@ def test_what_overwriting_takes_away_is_said_before(root: Path, capsys: pytest.C
     assert "5 folds of the old configuration are removed when the new one is done; Ctrl-C keeps them" in (
         capsys.readouterr().err
     )
-
-
-def test_a_data_frame_is_a_table() -> None:
-    from expkit import tables
-
-    class Frame(dict[str, list[int]]):
-        """Whose truth nobody knows, as that of pandas."""
-
-        def __bool__(self) -> bool:
-            raise ValueError("ambiguous")
-
-    assert tables.columns(Frame(id=[1, 2]), "oof")["id"].tolist() == [1, 2]
-
-
-def test_nothing_is_a_configuration_without_keys() -> None:
-    assert flat({}) == {}
 
 
 def test_a_column_of_the_board_by_the_name_of_its_metric(root: Path) -> None:

@@ -24,7 +24,6 @@ from expkit.store import find_run
 CONFIG = """
 defaults:
 - schema
-- net@exp.net: deep
 - model@exp.model: cnn
 - _self_
 - exp: default
@@ -65,8 +64,8 @@ def train(exp, fold):
     fold.save_oof({"id": [fold.number], "prediction": [exp.train.rate + exp.model.units]})
     fold.finish()
 """,
-    'metric=quality, own_split=True, groups={"model": {"cnn": CNN, "vit": ViT}, "net": {"deep": Deep, "wide": Wide}}',
-    exp="model: Any = None\nnet: Net = MISSING",
+    'metric=quality, own_split=True, groups={"model": {"cnn": CNN, "vit": ViT}}',
+    exp="model: Any = None",
     classes="""
 from enum import Enum
 from pathlib import Path
@@ -88,21 +87,6 @@ class CNN:
 class ViT:
     units: int = 8
     depth: int = 2
-
-
-@dataclass
-class Net:
-    width: int = 3
-
-
-@dataclass
-class Deep(Net):
-    pass
-
-
-@dataclass
-class Wide(Net):
-    pass
 
 
 @dataclass
@@ -187,23 +171,23 @@ def test_keys_that_are_no_text_are_refused(kinds: Path) -> None:
 def of(experiment: str, config: dict[str, Any], **more: Any) -> store.Run:
     """A run that has recorded a configuration, and nothing else."""
     info = {"id": "0" * 8, "metric": "quality", "greater_is_better": True, "n_folds": 2}
-    info |= {"config": {"choices": {"model": "cnn", "net": "deep"}} | config, **more}
+    info |= {"config": {"choices": {"model": "cnn"}} | config, **more}
     return store.Run(Path("nowhere"), experiment, "recorded", info, {}, None)
 
 
 def test_the_class_that_was_chosen(kinds: Path) -> None:
     """At its place, with the values that differ from those of this class."""
-    overrides = ["model=vit", "exp.model.depth=5", "net=wide", "exp.train.color=blue"]
+    overrides = ["model=vit", "exp.model.depth=5", "exp.train.color=blue"]
     expkit.run(kinds.name, overrides=overrides)
     text = made(kinds, "depth=5")
-    assert "\ndefaults:\n- override /model: vit\n- override /net: wide\n\nname: '004'\n" in text
+    assert "\ndefaults:\n- override /model: vit\n\nname: '004'\n" in text
     assert yaml.safe_load(text.partition("\n\n")[2]) == {
         "name": "004",
         "model": {"depth": 5},
         "train": {"color": "blue"},
     }
     config = expkit.load_config(kinds.name, ["exp=004"])
-    assert (type(config.exp.model).__name__, type(config.exp.net).__name__) == ("ViT", "Wide")
+    assert type(config.exp.model).__name__ == "ViT"
     assert expkit.run(kinds.name, overrides=["exp=004"]) == store.read_run(find_run("depth=5")).score
 
 

@@ -38,17 +38,9 @@ def test_chosen_on_the_command_line_and_in_a_parameter_set(nets: str) -> None:
     assert [checked.problem for checked in check_experiment(nets)] == [None, None]
 
 
-@pytest.mark.parametrize(
-    ("override", "complaint"),
-    [
-        ("model=wid", "model=wid: there is no model wid; did you mean wide?"),
-        ("exp.model.rank=3", "exp.model.rank: rank belongs to narrow: choose with model=narrow"),
-        ("exp.model=wide", "exp.model takes no value of its own: choose with model=wide"),
-    ],
-)
-def test_a_wrong_choice_is_one_line(nets: str, override: str, complaint: str) -> None:
-    with pytest.raises(expkit.Error, match=complaint):
-        expkit.load_config(nets, [override])
+def test_a_wrong_choice_is_one_line(nets: str) -> None:
+    with pytest.raises(expkit.Error, match="model=wid: there is no model wid; did you mean wide?"):
+        expkit.load_config(nets, ["model=wid"])
 
 
 def test_two_classes_with_the_same_fields_are_two_configurations(nets: str) -> None:
@@ -74,4 +66,4 @@ def test_made_again_from_its_values(nets: str) -> None:
 def test_a_group_is_a_field_of_exp() -> None:
     config = dataclasses.make_dataclass("Config", [("exp", expkit.ExpConfig)], bases=(expkit.Config,))
     with pytest.raises(expkit.Error, match=r"groups in expkit.Experiment: exp.model is no field"):
-        expkit.Experiment(print, config, metric=max, groups={"model": {"deep": expkit.ExpConfig}})
+        expkit.Experiment(print, config, metric=max, groups={"model": {"deep": expkit.ExpConfig}}).check()

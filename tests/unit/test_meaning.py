@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 
-import numpy
 import pandas
 import pytest
 from experiments import own_experiment
@@ -158,15 +157,6 @@ def test_a_file_that_is_gone_has_changed() -> None:
 def test_a_table_that_a_metric_holds() -> None:
     """Its values, their rows and columns, and the types."""
     table = pandas.DataFrame({"a": [1, 2], "b": ["x", "y"]}, index=["one", "two"])
-    others = [
-        table.rename(columns={"a": "b", "b": "a"}),
-        table.set_axis(["two", "one"]),
-        table.replace("x", "z"),
-        table.astype({"a": float}),
-        table["a"],
-        table[["a"]].to_numpy(),
-        table[["a"]].to_numpy().astype(object),
-        numpy.array([{1: table}], dtype=object),
-    ]
+    others = [table.set_axis(["two", "one"]), table.replace("x", "z"), table.astype({"a": float}), table["a"]]
     hashes = [metric_hash(functools.partial(len, each)) for each in (table, table.copy(), *others)]
     assert hashes[0] == hashes[1] and len({*hashes}) == 1 + len(others)

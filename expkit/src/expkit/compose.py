@@ -135,7 +135,6 @@ class PresetsPath(SearchPathPlugin):
 _OF_HYDRA = {"level": "INFO", "handlers": ["console"], "propagate": False}
 _LOGGING = {
     "version": 1,
-    "formatters": {"simple": {"format": "[%(asctime)s][HYDRA] %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "simple", "stream": "ext://sys.stdout"}},
     "loggers": {"hydra": _OF_HYDRA, "hydra_plugins": _OF_HYDRA},
     "root": {"level": "INFO"},

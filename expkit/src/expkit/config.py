@@ -7,7 +7,6 @@ import json
 import math
 import operator
 import re
-import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,7 @@ import yaml
 from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt, MultipleOf
 
 from expkit import code
-from expkit.errors import Error, report, require
+from expkit.errors import Error, require
 from expkit.files import read_bytes
 from expkit.project import code_root, display_path, experiment_dir
 
@@ -329,9 +328,6 @@ class Experiment:
         own_split: whether `train` chooses by itself which rows a fold leaves out, without `expkit.split`. Then nobody
             checks that every such row is predicted.
 
-    Raises:
-        Error: a metric has no name, two have the same name, `greater_is_better` is missing for an error, or no field of
-            exp has the name of a group.
     """
 
     train: Callable[[Any, Any], None]
@@ -345,16 +341,13 @@ class Experiment:
     distributed: bool = False
     own_split: bool = False
 
-    def __post_init__(self) -> None:
-        try:
-            self._check()
-        except Error as error:
-            # expkit.main, which would say it in one line, comes later in train.py; a notebook has no __file__
-            if getattr(self.train, "__module__", "") == "__main__" and hasattr(sys.modules["__main__"], "__file__"):
-                sys.exit(report(error))
-            raise
+    def check(self) -> None:
+        """Called when its train.py is loaded.
 
-    def _check(self) -> None:
+        Raises:
+            Error: a metric has no name, two have the same name, `greater_is_better` is missing for an error, or no
+                field of exp has the name of a group.
+        """
         names = [metric_name(metric) for metric in (self.metric, *self.other_metrics)]
         require(len(set(names)) == len(names), f"two metrics have the same name: {', '.join(names)}")
         require(not isinstance(self.inputs, str), f"inputs in expkit.Experiment is a list: inputs=[{self.inputs!r}]")
@@ -522,7 +515,9 @@ def _load(folder: Path) -> Loaded:
             f"{display_path(folder / 'train.py')} must define one experiment, and defines {len(found)}: end it with "
             "experiment = expkit.Experiment(train, Config, metric=...)"
         )
-    return Loaded(folder.name, next(iter(found.values())), store)
+    experiment = next(iter(found.values()))
+    experiment.check()
+    return Loaded(folder.name, experiment, store)
 
 
 @contextmanager

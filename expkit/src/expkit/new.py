@@ -57,10 +57,7 @@ def check_all(experiments: list[str] | None = None) -> list[Checked]:
     Raises:
         Error: there is no experiment of a name.
     """
-    names = experiments or experiment_names()
-    for name in names:
-        experiment_dir(name)
-    return [checked for name in names for checked in check_experiment(name)]
+    return [checked for name in experiments or experiment_names() for checked in check_experiment(name)]
 
 
 def check_experiment(name: str) -> list[Checked]:
@@ -91,7 +88,7 @@ def check_experiment(name: str) -> list[Checked]:
 # New experiments
 
 
-def new_experiment(name: str, source: str | None = None, framework: str | None = None) -> tuple[Path, list[Checked]]:
+def new_experiment(name: str, source: str | None = None, framework: str | None = None) -> Path:
     """Copy an experiment to the next number: `larger-model` becomes `experiments/002-larger-model`.
 
     Its `exp.name` and the title in its docstring are set. Results are not copied, they lie in output/.
@@ -102,7 +99,7 @@ def new_experiment(name: str, source: str | None = None, framework: str | None =
         framework: copy the baseline of this framework instead.
 
     Returns:
-        the folder, and the parameter sets that are left out, as they do not compose.
+        the folder. A parameter set that does not compose is copied as it is: `exp check` names it.
 
     Raises:
         Error: the name is no folder's name or is taken, the source does not exist, or it does not compose.
@@ -117,13 +114,11 @@ def new_experiment(name: str, source: str | None = None, framework: str | None =
         _set(folder / "config.yaml", ["exp", "name"], json.dumps(re.sub(r"^\d+-", "", folder.name)))
         _rename(folder / "train.py", origin.name if framework is None else "001-baseline")
         _compose(folder.name, [])
-        left_out = [checked for checked in check_experiment(folder.name) if checked.problem]
-        for checked in left_out:
-            (folder / "exp" / f"{checked.parameter_set}.yaml").unlink()
+        schema.keep(load_experiment(folder.name))
     except Exception as error:
         shutil.rmtree(folder)
         raise Error(f"{display_path(origin)} cannot be copied: {describe(error)}") from error
-    return folder, left_out
+    return folder
 
 
 def _require_name(name: str, text: str, example: str) -> None:

@@ -78,7 +78,7 @@ def of_file(loaded: Loaded, name: str) -> Schema:
     """
     is_in_exp = name == PARAMETER_SET
     root = loaded.experiment.Config
-    schema = of_class(plain_type(hints(root)["exp"]) if is_in_exp else root, groups=loaded.experiment.groups)
+    schema = of_class(plain_type(hints(root)["exp"]) if is_in_exp else root, loaded.experiment.groups)
     properties = {"defaults": _DEFAULTS, **schema["properties"]}
     if not is_in_exp:
         properties["hydra"] = {"description": "The settings of Hydra itself.", "type": "object"}
@@ -122,23 +122,21 @@ _DEFAULTS: Schema = {
 }
 
 
-def of_class(cls: type, value: Any = None, groups: Groups | None = None) -> Schema:
+def of_class(cls: type, groups: Groups | None = None) -> Schema:
     """A mapping with the keys of a dataclass, and no others.
 
     Args:
-        value: an object of it, whose values are the defaults; None: those of the fields.
         groups: as of `Experiment`: where a class is chosen, the keys of each are taken.
     """
     texts, properties = comments(cls), {}
     for item in fields(cls):
         kind, text = hints(cls)[item.name], texts.get(item.name, "")
-        default = getattr(value, item.name) if isinstance(value, cls) else config.default_of(item)
-        one = plain_type(kind)
+        default, one = config.default_of(item), plain_type(kind)
         if _is_class(one):
             own = type(default) if isinstance(default, one) else one
             classes = [each for each in (groups or {}).get(item.name, {}).values() if issubclass(each, one)] or [own]
             # below anyOf: beside `type`, an editor that completes the name of the class would write all its defaults
-            schema = _SIMPLE[dict] | {"anyOf": [of_class(each, default, groups) for each in classes]}
+            schema = _SIMPLE[dict] | {"anyOf": [of_class(each, groups) for each in classes]}
             schema = {"anyOf": [schema, _SIMPLE[NoneType]]} if NoneType in alternatives(kind) else schema
         else:
             text, schema = "\n\n".join(filter(None, [text, type_in_words(kind)])), of_type(kind)

@@ -20,7 +20,6 @@ from expkit.store import find_run, load_run, run_names
 
 if TYPE_CHECKING:
     from expkit import store
-    from expkit.new import Checked
 
 SOURCE_HELP = "An experiment or, for a parameter set, another one or a run."
 FRAMEWORK_HELP = "Begin with the baseline of a framework: sklearn, torch or lightgbm."
@@ -71,35 +70,31 @@ def new(
         framework is None or (source is None and not slash),
         "--framework begins a new experiment: give it without --from, and not for a parameter set",
     )
-    left_out: list[Checked] = []
     if slash:
         made = _parameter_set(full_name(experiment), parameter_set, source)
         train = f"{display_path(made.parents[1] / 'train.py')} exp={made.stem}"
     else:
-        made, left_out = _experiment(name, source, framework)
+        made = _experiment(name, source, framework)
         train = display_path(made / "train.py")
     needs = missing_packages(framework) if framework else []
     commands = [f"uv add {' '.join(map(repr, needs))}"] if needs else []
     commands += [f"uv run python {train} {option}" for option in ("show_config=true", "exp.debug=true")]
     if as_json:
-        about = {"left_out": [asdict(checked) for checked in left_out], "needs": needs, "next": commands}
-        print(as_json_text({"path": display_path(made), **about}))
+        print(as_json_text({"path": display_path(made), "needs": needs, "next": commands}))
         return
-    for checked in left_out:
-        warn(f"left out the parameter set {checked.parameter_set}: {checked.problem}")
     print_line(console, f"made {display_path(made)}; next:")
     for command in commands:
         print_line(console, f"  {command}")
 
 
-def _experiment(name: str, source: str | None, framework: str | None) -> tuple[Path, list[Checked]]:
+def _experiment(name: str, source: str | None, framework: str | None) -> Path:
     from expkit.new import new_experiment
 
     last = next(reversed(experiment_names()), "")
-    made, left_out = new_experiment(name, source, framework)
+    made = new_experiment(name, source, framework)
     origin = f"the baseline of {framework}" if framework else full_name(source) if source else last
     add_note(f"{made.name}/", {"origin": origin})
-    return made, left_out
+    return made
 
 
 def _parameter_set(experiment: str, name: str, source: str | None) -> Path:
