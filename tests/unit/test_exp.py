@@ -313,7 +313,7 @@ def test_new_parameter_set(clone: Path) -> None:
     assert {name: found[name] for name in odd} == {name: name for name in odd}
     mistakes = (
         (["new", f"{BASELINE}/003"], "is there already"),
-        (["new", f"{BASELINE}/004", "--from", "9"], "there are 001"),
+        (["new", f"{BASELINE}/004", "--from", "9"], "there are no runs in"),
         (["new", f"{BASELINE}/a b"], "a parameter set is named by"),
         (["new", "009/x"], "there is no experiment '009'"),
         (["new", "001/x", "--framework", "torch"], "--framework begins a new experiment"),

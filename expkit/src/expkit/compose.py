@@ -135,7 +135,7 @@ class PresetsPath(SearchPathPlugin):
 _OF_HYDRA = {"level": "INFO", "handlers": ["console"], "propagate": False}
 _LOGGING = {
     "version": 1,
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "simple", "stream": "ext://sys.stdout"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}},
     "loggers": {"hydra": _OF_HYDRA, "hydra_plugins": _OF_HYDRA},
     "root": {"level": "INFO"},
     "disable_existing_loggers": False,
