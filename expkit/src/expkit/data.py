@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from expkit.errors import Error, require
 from expkit.files import file_hash, read_if_whole, to_disk, write_json
 from expkit.project import display_path, input_dir, output_dir
-from expkit.store.records import DataFiles, FoldRecord, read_checked
+from expkit.store.records import DataFiles, read_checked
 
 if TYPE_CHECKING:
     from expkit.fingerprint import Ignored
@@ -177,20 +177,19 @@ def changed_data(trained_with: str | None, named: Sequence[str] | None) -> list[
     return changed_files(before, now) if before is not None else ["nobody knows which files"]
 
 
-def changes_since(fold: FoldRecord, ignored: Ignored | None, named: Sequence[str] | None) -> dict[str, list[str]]:
+def changes_since(
+    about: Mapping[str, Any], ignored: Ignored | None, named: Sequence[str] | None
+) -> dict[str, list[str]]:
     """What has changed in the project since a fold was trained: "code" and "data", each with its files; {}: nothing.
 
     Args:
+        about: its `origin.json`, or what a checkpoint remembers: "code" and "data" of them count.
         ignored: as of `changed_code`.
         named: as of `changed_data`.
     """
-    data = fold.result["data"] if fold.result else None
-    return changes(fold.origin().get("code"), data, ignored, named)
-
-
-def changes(code: Any, data: str | None, ignored: Ignored | None, named: Sequence[str] | None) -> dict[str, list[str]]:
-    """As `changes_since`, of a checkpoint: `code` and `data` are what it remembers."""
-    found = {"code": changed_code(code, ignored), "data": changed_data(data, named)}
+    data = about.get("data")
+    known = data if isinstance(data, str) else None
+    found = {"code": changed_code(about.get("code"), ignored), "data": changed_data(known, named)}
     return {what: names for what, names in found.items() if names}
 
 

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from expkit import files, store
 from expkit.config import Config, Loaded, container, differences, flat, fold_file, is_compared, metric_name, name_of
-from expkit.data import changed_code, changes, changes_since
+from expkit.data import changed_code, changes_since
 from expkit.errors import Error, require, warn
 from expkit.progress import unfinished
 from expkit.project import display_path, output_dir
@@ -234,7 +234,7 @@ class RunDir:
 
     def _changes_since(self, about: Mapping[str, Any]) -> dict[str, list[str]]:
         """What has changed since a checkpoint was saved, as `changes_since`."""
-        return changes(about["code"], about["data"], self.loaded.ignored, self.inputs)
+        return changes_since(about, self.loaded.ignored, self.inputs)
 
     def changes_to_mark(self, name: str, about: Mapping[str, Any]) -> dict[str, list[str]]:
         """What has changed since the checkpoint of the fold `name` was saved, when the command goes on in spite of it.
@@ -338,7 +338,9 @@ def found_by_folds(run_dir: RunDir, inputs: Sequence[str] | None, number: int | 
         there = f"{len(run.done)} of {run.n_folds} folds are trained" if run else "no fold is trained"
         return f"{there}: train all of them first, exp.mode=cv exp.fold=null"
     first = next(iter(run.done.values()))
-    changed = [name for names in changes_since(first, run_dir.loaded.ignored, inputs).values() for name in names]
+    changed = [
+        name for names in changes_since(first.origin(), run_dir.loaded.ignored, inputs).values() for name in names
+    ]
     if run.marks or changed:
         why = ", ".join(run.marks) or f"changed since: {', '.join(changed[:3])}"
         return f"{display_path(run.folder)}: {why}: train its folds again first, overwrite=true exp.fold=null"

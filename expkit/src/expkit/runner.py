@@ -172,7 +172,7 @@ class Runner:
                 warn(f"{display_path(fold.folder)}: {fold.problem}; it counts as missing")
             return False
         print(f"{fold.title} is done", flush=True)
-        for what, changed in changes_since(fold, self.loaded.ignored, self.run_dir.inputs).items():
+        for what, changed in changes_since(fold.origin(), self.loaded.ignored, self.run_dir.inputs).items():
             self._shared.warn_once(
                 f"{what} changed",
                 f"the {what} has changed since {fold.title} ({', '.join(changed[:3])}); folds of this "

@@ -106,7 +106,7 @@ def changed_since(run: Run) -> list[str]:
     marks = []
     if not run.recipe:
         inputs = loaded.experiment.data(fold_file(flat(run.config))) if loaded else None
-        for what, names in changes_since(done[0], loaded.ignored if loaded else None, inputs).items():
+        for what, names in changes_since(done[0].origin(), loaded.ignored if loaded else None, inputs).items():
             marks.append(f"{what} changed since ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
     if loaded and run.cv and not loaded.experiment.has_scored(run.cv):
         marks.append("metric changed since: the same command scores it again")
