@@ -158,14 +158,14 @@ def changed_code(code: Any, ignored: Ignored | None) -> list[str]:
     return changed_since(code, ignored) if fits else []
 
 
-def changed_data(trained_with: str | None, named: Sequence[str] | None) -> list[str]:
+def changed_data(trained_with: Any, named: Sequence[str] | None) -> list[str]:
     """How the data of the experiment differ from those with this fingerprint, a line a file. Writes nothing.
 
     Args:
-        trained_with: None: it is not known, and nothing has changed.
+        trained_with: when it is no text, it is not known, and nothing has changed.
         named: what of `input/` the training reads now, as `Experiment.data` says.
     """
-    if trained_with is None:
+    if not isinstance(trained_with, str):
         return []
     before = read_manifest(output_dir(), trained_with)
     try:
@@ -187,9 +187,7 @@ def changes_since(
         ignored: as of `changed_code`.
         named: as of `changed_data`.
     """
-    data = about.get("data")
-    known = data if isinstance(data, str) else None
-    found = {"code": changed_code(about.get("code"), ignored), "data": changed_data(known, named)}
+    found = {"code": changed_code(about.get("code"), ignored), "data": changed_data(about.get("data"), named)}
     return {what: names for what, names in found.items() if names}
 
 
