@@ -150,7 +150,8 @@ def test_a_wrong_setting_is_one_line(root: Path, call: Callable[[], object], wor
 # The score is 10 - log10(x)²: the best is 10, at x = 1; above 50 the training fails.
 SEARCH = "exp.train.x=tag(log,interval(0.01,40))"
 STUDY = ["-m", "hydra/sweeper=optuna", "exp.fold=[0]", SEARCH]
-PRUNED = ["-m", "hydra/sweeper=optuna", SEARCH, "hydra/sweeper/pruner=median", "hydra.sweeper.sampler.seed=1"]
+MEDIAN = ["hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=1", "hydra.sweeper.sampler.seed=1"]
+PRUNED = ["-m", "hydra/sweeper=optuna", SEARCH, "exp.fold=[0,1]", *MEDIAN]
 
 
 def up_to(trials: int) -> str:
@@ -190,24 +191,24 @@ def test_a_study_looks_for_the_best_score(own_light: OwnLight, root: Path) -> No
 
 def test_another_configuration_is_another_study(own_light: OwnLight, root: Path) -> None:
     """Other overrides, and an edit of config.yaml: its best value would be that of another configuration."""
-    own_light(*STUDY, up_to(2))
-    own_light(*STUDY, "exp.seed=1", up_to(2))
-    assert len(trials(root)) == 4
+    own_light(*STUDY, up_to(1))
+    own_light(*STUDY, "exp.seed=1", up_to(1))
+    assert len(trials(root)) == 2
     with edited(own_light.folder / "config.yaml", "name: light", "name: light\n  n_folds: 7"):
-        own_light(*STUDY, "overwrite=true", up_to(2))
-    assert len(trials(root)) == 6
-    again = own_light(*STUDY, "exp.runtime.tags=[a]", up_to(2)).out
-    assert len(trials(root)) == 6 and " 1/5  " not in again
+        own_light(*STUDY, "overwrite=true", up_to(1))
+    assert len(trials(root)) == 3
+    again = own_light(*STUDY, "exp.runtime.tags=[a]", up_to(1)).out
+    assert len(trials(root)) == 3 and " 1/5  " not in again
 
 
 def test_a_study_that_goes_on_with_other_code(own_light: OwnLight, root: Path) -> None:
     """It says so at its end, when the best trial is of other code than some; a comment is no other code."""
-    own_light(*STUDY, up_to(2))
+    own_light(*STUDY, up_to(1))
     with edited(own_light.folder / "shape.py", "import math", "import math  # log10"):
-        assert "mixed code" not in own_light(*STUDY, up_to(3)).out
+        assert "mixed code" not in own_light(*STUDY, up_to(2)).out
     with edited(own_light.folder / "shape.py", "return 10 -", "return 20 -"):
-        done = own_light(*STUDY, up_to(5))
-    assert "mixed code: 3 of the trials were trained with other code than the best" in done.out
+        done = own_light(*STUDY, up_to(3))
+    assert "mixed code: 2 of the trials were trained with other code than the best" in done.out
 
 
 def test_a_failed_trial_is_recorded_and_the_study_goes_on(own_light: OwnLight, root: Path) -> None:
@@ -247,9 +248,9 @@ def pruned_runs(root: Path) -> list[store.Run]:
 
 def test_a_pruner_ends_bad_trials_early(own_light: OwnLight, root: Path) -> None:
     """A pruned run says so, and has fewer folds; the study goes on to its total. Somebody may train the rest."""
-    printed = own_light(*PRUNED, "exp.fold=[0,1]", up_to(8)).out
+    printed = own_light(*PRUNED, up_to(4)).out
     known, found = states(root), pruned_runs(root)
-    assert set(known) == {"COMPLETE", "PRUNED"} and len(known) == 8
+    assert set(known) == {"COMPLETE", "PRUNED"} and len(known) == 4
     assert len(found) == known.count("PRUNED") == printed.count("pruned after 1 of 2 folds")
     assert all(run.marks == ("pruned",) and list(run.done) == [0] for run in found)
     assert "pruned after 1 of 2 folds" in exp("show", str(found[0].folder)).splitlines()
@@ -271,9 +272,9 @@ EPOCHS = """    import model
 def test_a_pruner_ends_a_trial_within_a_fold(own_light: OwnLight, root: Path) -> None:
     """Where the experiment reports its epochs."""
     with edited(own_light.folder / "train.py", "    import model\n", EPOCHS):
-        printed = own_light(*PRUNED, "exp.fold=[0,1]", up_to(7)).out
+        printed = own_light(*PRUNED, up_to(4)).out
     pruned = pruned_runs(root)
-    assert len(states(root)) == 7 and len(pruned) == states(root).count("PRUNED") > 0
+    assert len(states(root)) == 4 and len(pruned) == states(root).count("PRUNED") > 0
     assert {run.pruned for run in pruned} == {"in fold 0, after 10% of its training"}
     assert all(not run.done and run.marks == ("pruned",) for run in pruned)
     assert printed.count("pruned in fold 0") == len(pruned)
@@ -284,9 +285,8 @@ def test_an_overwriting_study_replaces_no_run_by_a_pruned_one(own_light: OwnLigh
     values = (1, 0.1, 0.01)
     for x in values:
         expkit.run(own_light.folder.name, overrides=[f"exp.train.x={x}", "exp.fold=[0,1]"])
-    study = ["-m", "hydra/sweeper=optuna", "overwrite=true", "exp.fold=[0,1]", f"exp.train.x=choice{values}"]
-    strict = ["hydra.sweeper.pruner.n_startup_trials=1", "hydra/sweeper/pruner=median", "hydra.sweeper.sampler.seed=0"]
-    own_light(*study, *strict, "hydra/sweeper/sampler=random", up_to(6))
+    study = ["-m", "hydra/sweeper=optuna", "overwrite=true", "exp.fold=[0,1]", f"exp.train.x=choice{values}", *MEDIAN]
+    own_light(*study, "hydra/sweeper/sampler=random", up_to(4))
     assert set(states(root)) == {"COMPLETE", "PRUNED"}
     assert [(list(run.done), run.pruned) for run in runs(root)] == [([0, 1], "")] * 3
 
