@@ -8,10 +8,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+from light import wait_for
 
 # cred_expire: seconds that a job waits when it goes back into the queue (and one more)
 CONFIGURATION = """
@@ -86,10 +88,10 @@ def cluster() -> Iterator[dict[str, str]]:
 
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         start(*munged, user="munge", group="munge", extra_groups=[])
-        wait((folder / "munge/socket").exists, folder)
+        wait_for((folder / "munge/socket").exists)
         start("slurmctld", "-D")
         start("slurmd", "-D", "-N", host)
-        wait(lambda: "idle" in output(["sinfo", "-h", "-o", "%T"], environment), folder)
+        wait_for(lambda: "idle" in output(["sinfo", "-h", "-o", "%T"], environment))
         yield variables | {"PATH": search_path()}
 
 
@@ -102,8 +104,7 @@ def clear(variables: dict[str, str]) -> None:
         assert time.monotonic() < deadline, f"the cluster does not come to rest\n{state(variables)}"
         output(["scancel", "--user=root"], environment)
         output(["scancel", "--user=root", "--full", "--signal=KILL"], environment)
-        if "dra" in output(["sinfo", "-h", "-o", "%T"], environment):
-            output(["scontrol", "update", f"nodename={host}", "state=resume"], environment)
+        output(["scontrol", "update", f"nodename={host}", "state=resume"], environment)  # of a drained node
         time.sleep(0.2)
 
 
@@ -116,14 +117,6 @@ def state(variables: dict[str, str]) -> str:
 
 def output(command: list[str], environment: dict[str, str]) -> str:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False).stdout.strip()
-
-
-def wait(condition: Callable[[], bool], folder: Path) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        logs = "\n".join(file.read_text(errors="replace")[-2000:] for file in folder.glob("*.out"))
-        assert time.monotonic() < deadline, f"the cluster does not start\n{logs}"
-        time.sleep(0.05)
 
 
 def free_ports(count: int) -> list[int]:

@@ -32,8 +32,7 @@ def daemons() -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def cluster(daemons: dict[str, str]) -> Iterator[dict[str, str]]:
-    """The variables with which a command finds the cluster; its queue is empty, its node idle, before and after."""
-    slurm.clear(daemons)
+    """The variables with which a command finds the cluster; its queue is empty, its node idle."""
     yield daemons
     print(slurm.state(daemons))  # shown when the test fails
     slurm.clear(daemons)
