@@ -179,13 +179,6 @@ def test_the_same_command_again_finds_it_done(market: dict[str, list[str]]) -> N
     assert again.marks == () and not first.folder.exists(), "made anew, beside the broken one"
 
 
-def test_a_blend_of_blends(market: dict[str, list[str]]) -> None:
-    one, _ = blend(*market["price"][:2])
-    run, _ = blend(one.title, market["price"][2])
-    assert numpy.allclose(run.oof["prediction"], [0.25, 0.25, 0.5] @ columns(market["price"]))
-    assert run.test(None)["prediction"].shape == (40,)
-
-
 def test_a_blend_whose_runs_have_changed_is_marked(root: Path) -> None:
     def marks(run: expkit.Run) -> tuple[str, ...]:
         return expkit.load_run(run.folder).marks
@@ -194,6 +187,7 @@ def test_a_blend_whose_runs_have_changed_is_marked(root: Path) -> None:
         name = one.partition("/")[0]
         run, _ = blend(one, other, "--name", "both")
         top, _ = blend("blends/both", one, "--name", "top")
+        assert numpy.allclose(top.oof["prediction"], [0.75, 0.25] @ columns([one, other])), "a blend of a blend"
         assert marks(run) == () and marks(top) == ()
         expkit.run(name, overrides=["exp.seed=1", "overwrite=true"])
         assert marks(run) == (f"{other} has been replaced",)
