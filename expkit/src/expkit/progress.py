@@ -10,7 +10,6 @@ import io
 import logging
 import math
 import numbers
-import os
 import shutil
 import sys
 import time
@@ -286,7 +285,7 @@ class Tee:
     def show(self, line: str) -> None:
         """Show a line on the terminal alone, in place of the one before, until something else is written."""
         if line or self._passes:
-            width = os.get_terminal_size(self.stream.fileno()).columns
+            width = shutil.get_terminal_size().columns
             self.stream.write(f"\r\x1b[K{line[: width - 1]}")
             self.stream.flush()
             self._passes = bool(line)

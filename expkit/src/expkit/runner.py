@@ -207,7 +207,7 @@ class Runner:
 
     def _train(self, number: int | None) -> None:
         """Train a fold. Raises its error if the other folds would fail in the same way; else reports it."""
-        fold, failure = None, None
+        fold = None
         try:
             provenance = Provenance(self.loaded, self.run_dir, self.command, self.overrides, self._snapshot())
             fold = Fold(self._shared, number, provenance, functools.partial(self._track, number))
@@ -216,20 +216,18 @@ class Runner:
                 self._ranks.tell({"fold": number, "checkpoint": checkpoint, "found": fold.found})
             ValidIds.current = self._shared.valid_ids
             with logged(fold.folder / store.LOG):
-                failure = self._call(fold)
-                if failure is not None:
+                if (failure := self._call(fold)) is not None:
                     raise failure
         except BaseException as error:
-            failure = error
-        if fold is not None:
-            if failure is not None:
+            if fold is not None:
                 with suppress(OSError):  # the disk is full, or somebody has deleted the folder
-                    store.fail_fold(fold.folder, described(failure))
-            fold.close(failed=failure is not None)
-        if failure is not None:
-            self._fail(number, failure)
-        elif self.pruned is None:
-            self._print_result(number)
+                    store.fail_fold(fold.folder, described(error))
+                fold.close(failed=True)
+            self._fail(number, error)
+        else:
+            fold.close(failed=False)
+            if self.pruned is None:
+                self._print_result(number)
 
     def _print_result(self, number: int | None) -> None:
         done = self.run_dir.fold(number)
