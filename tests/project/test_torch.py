@@ -159,7 +159,7 @@ def test_kills_change_no_byte(network: Project, root: Path, processes: int) -> N
     with edited(script, "every=30", "every=0"):
         finished(started(network, root, *arguments, "exp.name=whole", processes=processes))
         process = started(network, root, *arguments, processes=processes)
-        wait_for(lambda: epochs(fold) >= 4, process)
+        wait_for(lambda: epochs(fold) >= 4, process, seconds=200)
         for one in [*psutil.Process(process.pid).children(recursive=True), process]:
             one.kill()
         process.communicate()
@@ -173,7 +173,7 @@ def test_kills_change_no_byte(network: Project, root: Path, processes: int) -> N
 def test_ctrl_c_ends_two_processes(network: Project, root: Path) -> None:
     process = started(network, root, "exp.fold=[0]", "exp.train.epoch=400")
     fold = root / "output/001-baseline/baseline,exp.train.epoch=400/fold0"
-    wait_for(lambda: epochs(fold) >= 2, process)
+    wait_for(lambda: epochs(fold) >= 2, process, seconds=200)
     children = psutil.Process(process.pid).children(recursive=True)
     for one in [*children, process]:  # as the terminal does
         one.send_signal(signal.SIGINT)
