@@ -143,8 +143,7 @@ def _manual(loaded: Loaded, overrides: Sequence[str]) -> str:
     from expkit.schema import manual
 
     config = compose.composed(loaded, overrides)
-    kind = OmegaConf.get_type(config)
-    if kind is None or not issubclass(kind, Config):
+    if not issubclass(OmegaConf.get_type(config) or dict, Config):
         compose.typed(config, loaded)  # it says what is wrong
     return manual(loaded, config)
 

@@ -104,7 +104,7 @@ class Search:
         """Run trials at once, until all have ended."""
         first, self._jobs = self._jobs, self._jobs + len(asked)
         study, storage = trials.study, self._settings["storage"]
-        running = [RunningTrial(storage, study.study_name, study.pruner, trial.number) for trial in asked]
+        running = [RunningTrial(storage, study.study_name, study.pruner, trial._trial_id) for trial in asked]
         self._job.study = dict(enumerate(running, first))
         try:
             returns = self._launcher.launch([space.overrides(trial.params) for trial in asked], initial_job_idx=first)
@@ -195,13 +195,14 @@ class RunningTrial:
     """A trial for the job that trains it, perhaps in another process; see `expkit.fold.Trial`.
 
     Attributes:
+        id: of the trial in the storage.
         reported: the steps of which the study knows the score.
     """
 
     storage: str
     study: str
     pruner: optuna.pruners.BasePruner
-    number: int
+    id: int
     reported: set[int] = field(default_factory=set)
 
     @cached_property
@@ -213,10 +214,9 @@ class RunningTrial:
         if isinstance(self.pruner, optuna.pruners.NopPruner) or step in self.reported:
             return False
         self.reported.add(step)
-        study, storage = self._opened, self._opened._storage
-        trial = storage.get_trial_id_from_study_id_trial_number(study._study_id, self.number)
-        storage.set_trial_intermediate_value(trial, step, score)
-        return bool(self.pruner.prune(study, storage.get_trial(trial)))
+        storage = self._opened._storage
+        storage.set_trial_intermediate_value(self.id, step, score)
+        return bool(self.pruner.prune(self._opened, storage.get_trial(self.id)))
 
 
 class Trials:
