@@ -78,7 +78,7 @@ Write = Callable[[str, str], None]
 def typed() -> Iterator[str]:
     """The name of an experiment with a key of each type."""
     with own_experiment({"train.py": TRAIN, "config.yaml": CONFIG}) as folder:
-        (folder / "exp").mkdir()
+        (folder / "exp").mkdir(exist_ok=True)
         yield folder.name
 
 

@@ -135,7 +135,7 @@ def test_folders_of_what_is_made_that_are_files(root: Path) -> None:
 def test_a_parameter_set_that_is_no_file() -> None:
     """There is none; the others compose."""
     with own_experiment(copy_of=LIGHT) as folder:
-        (folder / "exp").mkdir()
+        (folder / "exp").mkdir(exist_ok=True)
         (folder / "exp/001.yaml").write_text("name: one\n")
         (folder / "exp/002.yaml").symlink_to("nowhere")
         assert {one.parameter_set: one.problem for one in check_all([folder.name])} == {"default": None, "001": None}

@@ -193,7 +193,7 @@ def test_the_class_that_was_chosen(kinds: Path) -> None:
 
 def test_an_override_that_would_name_a_parameter_set(kinds: Path) -> None:
     """The existing parameter set is meant; else the run, and neither is one line."""
-    (kinds / "exp").mkdir()
+    (kinds / "exp").mkdir(exist_ok=True)
     (kinds / "exp/seed=2.yaml").write_text("name: of-a-file\nseed: 7\n")
     expkit.run(kinds.name, overrides=["exp.seed=2"])
     assert yaml.safe_load(made(kinds, "seed=2"))["seed"] == 7

@@ -18,7 +18,7 @@ from expkit.store import find_run, read_run
 def nets(root: Path) -> Iterator[str]:
     """The name of an experiment with three models."""
     with own_experiment({"train.py": NETS, "config.yaml": NETS_CONFIG}) as folder:
-        (folder / "exp").mkdir()
+        (folder / "exp").mkdir(exist_ok=True)
         text = "defaults:\n- override /model: narrow\n\nname: {}\n\nmodel:\n  units: 4\n"
         (folder / "exp/001.yaml").write_text(text.format("001-narrow"))
         yield folder.name

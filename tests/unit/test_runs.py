@@ -124,7 +124,7 @@ def test_every_type_that_omegaconf_knows(root: Path) -> None:
     text = TRAIN.replace("@dataclass\nclass TrainConfig:\n", HEAD.lstrip(), 1)
     text = text.replace("    anything: Any = None\n", f"    anything: Any = None\n{FIELDS.lstrip(chr(10))}")
     with own_experiment({"train.py": text}, copy_of=LIGHT) as folder:
-        (folder / "exp").mkdir()
+        (folder / "exp").mkdir(exist_ok=True)
         (folder / "exp/003.yaml").write_text(VALUES)
         assert expkit.run(folder.name, overrides=["exp=003", "exp.fold=[0]"]) == 10.0
         assert expkit.run(folder.name, overrides=["exp=003", "exp.fold=[0,1]"]) == 10.0, "the same configuration"
@@ -148,7 +148,7 @@ def test_every_type_that_omegaconf_knows(root: Path) -> None:
 def test_a_config_that_names_no_parameter_set(root: Path) -> None:
     """`- exp: default` may be missing; then no parameter set can be chosen, and `exp check` says so."""
     with own_experiment({"config.yaml": CONFIG.replace("- exp: default\n", "")}, copy_of=LIGHT) as folder:
-        (folder / "exp").mkdir()
+        (folder / "exp").mkdir(exist_ok=True)
         (folder / "exp/001.yaml").write_text("name: other\n")
         assert expkit.run(folder.name, overrides=["exp.fold=[0]"]) == 10.0
         problems = {checked.parameter_set: checked.problem for checked in check_all([folder.name])}

@@ -27,7 +27,7 @@ from expkit import launch, snapshot
 )
 def test_a_sweep_that_is_refused(own_light: OwnLight, root: Path, arguments: list[str], error: str) -> None:
     """One line, with paths as the project has them; no run."""
-    (own_light.folder / "exp").mkdir()
+    (own_light.folder / "exp").mkdir(exist_ok=True)
     (own_light.folder / "exp/001.yaml").write_text("name: [")
     refused = own_light(*arguments, code=1 if "hydra.mode=MULTIRUN" in arguments else 2).err
     assert error.format(name=own_light.folder.name) in refused.splitlines()[-1], refused
