@@ -198,6 +198,8 @@ def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> OverRows | str |
     import numpy
 
     first, runs = pairs[0][0], [run for pair in pairs for run in pair]
+    if not any(run.rows for run in runs):
+        return "the experiment returns its score, without rows"
     tables = [_rows(run, each) for pair, each in zip(pairs, folds, strict=True) for run in pair]
     metric = _metric(first)
     for run, table in zip(runs, tables, strict=True):

@@ -186,14 +186,24 @@ def _settings(known: ConfigNode, loaded: Loaded, callback: str | None, manual: s
     return replace(known, node=node)
 
 
-def typed(cfg: DictConfig, loaded: Loaded) -> Any:
+def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str] = ()) -> Any:
     """The composed configuration as an object of the experiment's own class, its values checked.
+
+    Args:
+        overrides: of the command line, which the experiment's values for exp.debug=true leave alone.
 
     Raises:
         Error: a value is refused, or is still `???`.
     """
     schema = loaded.experiment.Config
+    given = {override.partition("=")[0] for override in overrides}
     try:
+        if cfg.exp.debug:
+            for key, value in loaded.experiment.debug.items():
+                is_there = OmegaConf.select(cfg.exp, key, default=cfg) is not cfg
+                require(is_there, f"debug in expkit.Experiment: there is no key exp.{key}")
+                if f"exp.{key}" not in given:
+                    OmegaConf.update(cfg.exp, key, value)
         check_bounds(cfg, schema, "", OmegaConf.get_type)  # before any __post_init__ computes with the values
         made = OmegaConf.to_object(cfg)
     except Exception as error:
@@ -224,7 +234,7 @@ def load_config(experiment: str, overrides: Sequence[str] = ()) -> Any:
         Error: there is no such experiment, the configuration cannot be composed, or a value is refused.
     """
     loaded = load_experiment(experiment)
-    return typed(composed(loaded, overrides), loaded)
+    return typed(composed(loaded, overrides), loaded, overrides)
 
 
 def composed(loaded: Loaded, overrides: Sequence[str]) -> DictConfig:

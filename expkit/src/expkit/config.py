@@ -10,7 +10,7 @@ import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, make_dataclass
 from enum import Enum
 from pathlib import Path, PurePath
 from types import NoneType, UnionType
@@ -92,6 +92,10 @@ class ExpConfig:
     def __post_init__(self) -> None:
         check(self)
 
+    def __class_getitem__(cls, train: type) -> type:
+        """`expkit.ExpConfig[TrainConfig]`, in an annotation: tells a type checker the class of `exp.train`."""
+        return cls
+
 
 @dataclass
 class Config:
@@ -101,6 +105,31 @@ class Config:
     show_config: bool = False  # print the configuration and stop
     overwrite: bool = False  # replace the results of a run
     resume: bool = False  # go on from checkpoints of other code or data, and mark the result
+
+
+def whole(cls: type) -> type:
+    """The class of the whole configuration of an experiment: `Config` with what it has of its own.
+
+    Args:
+        cls: the dataclass of `exp.train`, or one derived from `ExpConfig`.
+
+    Raises:
+        Error: it is neither.
+    """
+    known = isinstance(cls, type) and is_dataclass(cls)
+    require(known, f"expkit.Experiment(train, TrainConfig, ...) needs a dataclass, not {cls!r}")
+    if not issubclass(cls, ExpConfig | Config):
+        cls = _with(ExpConfig, "train", cls)
+    return cls if issubclass(cls, Config) else _with(Config, "exp", cls)
+
+
+def _with(base: type, name: str, cls: type) -> type:
+    """A dataclass derived from `base`, with a field of the class `cls`."""
+    open_fields = [item.name for item in fields(cls) if default_of(item) is MISSING]
+    require(not open_fields, f"class {cls.__name__} in train.py: {', '.join(open_fields)} needs a default")
+    made = make_dataclass(base.__name__, [(name, cls, field(default_factory=cls))], bases=(base,))
+    made.__module__ = cls.__module__
+    return made
 
 
 def check(exp: ExpConfig) -> None:
@@ -298,25 +327,30 @@ _ERRORS = (
 
 @dataclass(frozen=True)
 class Experiment:
-    """An experiment: how a fold is trained, the class of its configuration, and its metrics. The end of a train.py:
+    """An experiment: how a fold is trained, the class of its parameters, and its metrics. The end of a train.py:
 
-        experiment = expkit.Experiment(train, Config, metric=accuracy, greater_is_better=True)
+        experiment = expkit.Experiment(train, TrainConfig, metric=accuracy, greater_is_better=True)
 
         if __name__ == "__main__":
             expkit.main(experiment)
 
     Args:
-        train: trains one fold: `train(exp, fold)`, with `exp` of the configuration and an `expkit.Fold`. It ends with
-            `fold.finish()`.
-        Config: the dataclass of the whole configuration, derived from `expkit.Config`.
-        metric: takes the out-of-fold predictions, a dict of NumPy arrays by column, (n,) or (n, k), and returns a
-            number: the score that decides.
+        train: trains one fold: `train(exp, fold)`, with `exp` of the configuration and an `expkit.Fold`. It may return
+            a dict of values to keep with the result, such as {"parameters": 1024}; those called test_... are shown on
+            the board.
+        Config: the dataclass of the parameters, `exp.train`; or one derived from `expkit.ExpConfig`, whose fields
+            `train`, `model`, `runtime` are dataclasses. As an attribute, that of the whole configuration.
+        metric: the score that decides: a function that takes the out-of-fold predictions, a dict of NumPy arrays by
+            column, and returns a number. Or, for a score that needs no rows, such as the return of an agent or an FID,
+            its name in what `train` returns: metric="fid" and `return {"fid": 12.3}`.
         greater_is_better: whether a higher score is better. By default True; it must be given if the name of the metric
             is that of an error, such as rmse.
         other_metrics: more metrics, for the board.
         score_over: "rows": a score is the metric over all out-of-fold rows. "folds": it is the mean of the scores of
             the folds, for a metric that ranks rows, such as AUC: models of different folds may rank alike and differ in
             level.
+        debug: other values of the configuration with exp.debug=true, by their keys below exp: {"train.epochs": 1}. What
+            the command line names stays as it says.
         groups: choices between configuration classes, {"model": {"cnn": CNNConfig, "vit": ViTConfig}}: `model=vit`
             makes `exp.model` a ViTConfig. A group has the name of a field of exp. config.yaml names the default,
             `- model@exp.model: cnn`.
@@ -330,12 +364,13 @@ class Experiment:
 
     """
 
-    train: Callable[[Any, Any], None]
+    train: Callable[[Any, Any], Mapping[str, Any] | None]
     Config: type
-    metric: Metric
+    metric: Metric | str
     greater_is_better: bool | None = None
-    other_metrics: Sequence[Metric] = ()
+    other_metrics: Sequence[Metric | str] = ()
     score_over: str = "rows"
+    debug: Mapping[str, Any] = field(default_factory=dict)
     groups: Groups = field(default_factory=dict)
     inputs: Sequence[str] | None = None
     distributed: bool = False
@@ -345,11 +380,16 @@ class Experiment:
         """Called when its train.py is loaded.
 
         Raises:
-            Error: a metric has no name, two have the same name, `greater_is_better` is missing for an error, or no
-                field of exp has the name of a group.
+            Error: there is no dataclass of its parameters, a metric has no name, two have the same name,
+                `greater_is_better` is missing for an error, or no field of exp has the name of a group.
         """
+        object.__setattr__(self, "Config", whole(self.Config))
         names = [metric_name(metric) for metric in (self.metric, *self.other_metrics)]
         require(len(set(names)) == len(names), f"two metrics have the same name: {', '.join(names)}")
+        kinds = {isinstance(metric, str) for metric in (self.metric, *self.other_metrics)}
+        require(len(kinds) == 1, "the metrics of an experiment are all functions, or all names of what train() returns")
+        if self.is_scored_by_train:
+            object.__setattr__(self, "score_over", "folds")
         require(not isinstance(self.inputs, str), f"inputs in expkit.Experiment is a list: inputs=[{self.inputs!r}]")
         require(
             self.score_over in ("rows", "folds"),
@@ -391,8 +431,13 @@ class Experiment:
         return [*self.inputs, fold_file] if self.inputs is not None and fold_file else self.inputs
 
     @property
-    def metrics(self) -> dict[str, Metric]:
-        """Every metric by its name, the one that decides first."""
+    def is_scored_by_train(self) -> bool:
+        """Whether `train` returns the scores, and no function computes them from predictions."""
+        return isinstance(self.metric, str)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """Every metric by its name, the one that decides first: functions; or names, `is_scored_by_train`."""
         return {metric_name(metric): metric for metric in (self.metric, *self.other_metrics)}
 
     @functools.cached_property
@@ -400,7 +445,8 @@ class Experiment:
         """What the metrics do, as hashes by name, as they were when this was first asked."""
         from expkit.fingerprint import metric_hash
 
-        return {name: metric_hash(metric) for name, metric in self.metrics.items()}
+        known = self.metrics.items()
+        return {name: metric if isinstance(metric, str) else metric_hash(metric) for name, metric in known}
 
     @property
     def scoring(self) -> dict[str, Any]:
@@ -427,11 +473,14 @@ def sounds_like_error(name: str) -> bool:
 
 
 def metric_name(metric: Any) -> str:
-    """The name of a function, also under `functools.partial`, or of the class of a callable object.
+    """The name of a function, also under `functools.partial`, or of the class of a callable object; a name itself.
 
     Raises:
         Error: it has none, as a lambda.
     """
+    if isinstance(metric, str):
+        require(bool(metric.strip()), "a metric needs a name")
+        return metric
     require(callable(metric), f"a metric must be a function, not {metric!r}")
     while isinstance(metric, functools.partial):
         metric = metric.func

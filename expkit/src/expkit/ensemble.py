@@ -149,7 +149,7 @@ def _computed(
         f"{' and '.join(titles)} have no column of numbers that differs between them: {has}",
     )
     # fails on a column that a blend has not, before weights are fitted
-    scores.scores(experiment, {name: column for name, column in table.items() if name != "fold"})
+    scores.scores(experiment, {name: column for name, column in table.items() if name != "fold"}, {})
     folds, fold_of = numpy.unique(table["fold"], return_inverse=True)
     by_fold = [weights] * len(folds)
     if method == HILL:
@@ -227,7 +227,7 @@ def _write(
     maker = origin(["exp", *sys.argv[1:]], [])
     maker |= {"code": {}, "data": data.pop() if len(data) == 1 else None, "git": snapshot.take(code_root())}
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    scored = {fold: scores.scores(experiment, table) if fold is not None else {} for fold, table in parts.items()}
+    scored = {fold: scores.scores(experiment, table, {}) if fold is not None else {} for fold, table in parts.items()}
     with ExitStack() as stack:
         with versions.locked():
             folder = versions.make(about, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))

@@ -6,24 +6,27 @@ import functools
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import files, store
-from expkit.config import Experiment
+from expkit.config import ExpConfig, Experiment
 from expkit.data import Cache
 from expkit.errors import Error, require, warn
 from expkit.files import Broken
-from expkit.progress import Checkpoint, History, Progress, ValidIds, as_number
+from expkit.progress import Checkpoint, History, Progress, as_number, load_state, save_state
 from expkit.project import world_size
 from expkit.rundir import RunDir, found_by_folds
 from expkit.store import axis_of
 
 if TYPE_CHECKING:
+    import numpy
+
     from expkit.runner import Provenance
+    from expkit.scores import Rows
     from expkit.study import RunningTrial
     from expkit.tracking import Tracker
 
@@ -38,7 +41,6 @@ class Shared:
     run_dir: RunDir
     experiment: Experiment
     reports: Reports | None
-    valid_ids: ValidIds = field(default_factory=ValidIds)
     warned: set[str] = field(default_factory=set)
 
     def warn_once(self, what: str, message: str) -> None:
@@ -80,15 +82,18 @@ class Fold:
     """
 
     rank = 0
+    _now: tuple[str, int, int] | None = None  # within `epochs` or `steps`: the axis, the number, how many
+    _known: dict[str, Any]  # the columns of the rows that are left out, and which these are
+    _valid: numpy.ndarray | None = None
 
     def __init__(
         self, shared: Shared, number: int | None, provenance: Provenance, track: Callable[[], Tracker | NoTracker]
     ) -> None:
         self.number, self.name, self.title = number, store.fold_name(number), store.fold_title(number)
         self.folder = shared.run_dir.version / self.name
-        self.finished: dict[str, Any] | None = None
         self.world_size = world_size()
         self._shared, self._provenance = shared, provenance
+        self._exp, self._metric = shared.run_dir.config.exp, next(iter(shared.experiment.metrics))
         self._started = datetime.now(UTC)
         self._progress = Progress(self.title)
         self._predicted: dict[str, Any] = {"rows": 0, "left_out": "", "target": None}
@@ -141,16 +146,92 @@ class Fold:
         """The W&B run of the fold (`wandb.Run`), for pictures, tables, artifacts; None if W&B is disabled or failed."""
         return self._tracker.run
 
-    def log(self, metrics: Mapping[str, Any], total: int | None = None) -> None:
-        """Add one row to `history.csv`, to W&B and to the line on the terminal.
+    def split(
+        self, id: Any, y: Any = None, groups: Any = None, time: Any = None, keep: Mapping[str, Any] | None = None
+    ) -> Rows:
+        """Which rows to train on, and which are left out and are to be predicted, as `exp.split` says.
+
+            rows = fold.split(id=data.id, y=data.y)
+            network.fit(data.X[rows.train], data.y[rows.train])
+
+        With exp.mode=sub, `rows.train` is all rows, and `rows.valid` is empty.
 
         Args:
-            metrics: "epoch" or "step", from 1 on, and numbers by name: of Python, NumPy, or tensors of one number. None
-                stays blank; anything else is left out, with a warning. A new name may come in any row. A row with both
-                "epoch" and "step" is one of an epoch. A metric belongs to the axis that it is first logged with; with
-                the other one, W&B gets it as `<name>_step` or `<name>_epoch`.
+            id: of each row, (n,), each once.
+            y: what is to be predicted, (n,) or (n, k): the column "target" of the out-of-fold predictions. The classes
+                for exp.split.method=stratified and stratified_group.
+            groups: the group of each row, (n,), for group and stratified_group.
+            time: the time of each row, (n,): numbers, dates or text such as 2026-01-31, for time.
+            keep: more columns of the out-of-fold predictions, for the metric, such as {"weight": data.weight}.
+
+        Returns:
+            the indices of the rows, sorted: `.train`, (k,), and `.valid`, (m,).
+
+        Raises:
+            Error: what the method needs is missing or does not fit; there are too few rows, classes, groups or times.
+        """
+        from expkit.scores import BY_CLASS, split
+
+        classes = y if self._exp.split.method in BY_CLASS else None
+        rows = split(self._exp, self.number, id=id, y=classes, groups=groups, time=time)
+        known = {"id": id} | ({} if y is None else {"target": y}) | dict(keep or {})
+        for name, values in known.items():
+            require(len(values) == len(id), f"fold.split(...): {name} has {len(values)} rows, and id has {len(id)}")
+        self._known = {name: _taken(values, rows.valid) for name, values in known.items()}
+        self._valid = rows.valid
+        return rows
+
+    def epochs(self, count: int, state: Any = None, every: float = 30) -> Iterator[int]:
+        """The epochs of a training, 1 to `count`; after an interruption, from the last checkpoint on.
+
+            for epoch in fold.epochs(exp.train.epochs, state=network):
+                loss = network.fit_epoch(X, y)
+                fold.log(train_loss=loss, valid_accuracy=network.score(X_valid, y_valid))
+
+        `log` adds the epoch to its rows. When the name of the metric that decides is "accuracy", the `valid_accuracy`
+        of an epoch is reported to the study, which may end a bad trial there.
+
+        Args:
+            count: how many there are.
+            state: what the checkpoint keeps: an object, or a dict of several, with `state_dict` and `load_state_dict`,
+                with `save(file)` and `load(file)`, or with attributes that can be pickled. The random generators of
+                Python, NumPy and PyTorch are kept, too. None: there is no checkpoint.
+            every: seconds between two checkpoints.
+        """
+        return self._loop("epoch", count, state, every)
+
+    def steps(self, count: int, state: Any = None, every: float = 30) -> Iterator[int]:
+        """The steps of a training, as `epochs`, for one that knows none, or whose epochs take hours."""
+        return self._loop("step", count, state, every)
+
+    def _loop(self, axis: str, count: int, state: Any, every: float) -> Iterator[int]:
+        done = 0
+        if state is not None and self.checkpoint.file is not None:
+            done = load_state(self.checkpoint.file, state)
+        for number in range(done + 1, count + 1):
+            self._now = (axis, number, count)
+            yield number
+            if state is not None:
+                self.checkpoint.save(functools.partial(save_state, state, number), every)
+        self._now = None
+
+    def log(self, /, total: int | None = None, **metrics: Any) -> None:
+        """Add one row to `history.csv`, to W&B and to the progress bar: `fold.log(train_loss=loss)`.
+
+        Args:
+            metrics: numbers by name: of Python, NumPy, or tensors of one number. None stays blank; anything else is
+                left out, with a warning. A new name may come in any row. Within `epochs` or `steps`, the row is one of
+                the present epoch or step; else `epoch=` or `step=` says so, from 1 on. A row with both is one of an
+                epoch. A metric belongs to the axis that it is first logged with; with the other one, W&B gets it as
+                `<name>_step` or `<name>_epoch`.
             total: how many epochs, or steps, there will be.
         """
+        if self._now is not None and axis_of(metrics) is None:
+            name, done, count = self._now
+            metrics, total = {name: done, **metrics}, count
+            value = as_number(metrics.get(f"valid_{self._metric}"))
+            if value is not None:
+                self.report(value, done / count)
         row: dict[str, float] = {}
         for name, value in metrics.items():
             number = as_number(value)
@@ -187,12 +268,61 @@ class Fold:
         if self._shared.reports is not None and self.world_size == 1:
             self._shared.reports.during_fold(value, progress)
 
-    def save_oof(self, columns: Mapping[str, Any]) -> None:
-        """Save the out-of-fold predictions of the fold, of every row that `expkit.split` has left out.
+    def evaluate(self, predict: Callable[[Any], Any], X: Any) -> dict[str, float]:
+        """The scores of the rows that are left out, if the training ended now.
 
-        The score of the fold is computed from them. If `expkit.split` is called several times, for several data sets,
-        they are of the rows of one call, or of all calls together. An experiment that splits by itself says so:
-        `expkit.Experiment(..., own_split=True)`.
+            fold.log(train_loss=loss, **fold.evaluate(network.predict, data.X))
+
+        Args:
+            predict, X: as of `predict`.
+
+        Returns:
+            the value of each metric, as {"valid_accuracy": 0.97}. With exp.mode=sub no row is left out: {}.
+
+        Raises:
+            Error: `split` was not called; a metric fails.
+        """
+        from expkit import tables
+        from expkit.scores import scores
+
+        table = self._predicted_rows(predict, X)
+        found = scores(self._shared.experiment, tables.columns(table, "fold.evaluate(...)"), {}) if table else {}
+        return {f"valid_{name}": value for name, value in found.items()}
+
+    def _predicted_rows(self, predict: Callable[[Any], Any], X: Any) -> dict[str, Any]:
+        """The columns of the rows that are left out; {}: none is."""
+        if self._valid is None:
+            raise Error("call fold.split(id=...) in train() first: it says which rows to predict")
+        return {} if self.number is None else self._known | _named(predict(_taken(X, self._valid)))
+
+    def predict(self, predict: Callable[[Any], Any], X: Any, *, test: Any = None, test_id: Any = None) -> None:
+        """Predict the rows that `split` has left out, and the test set; save both.
+
+            fold.predict(network.predict, data.X, test=data.test_X, test_id=data.test_id)
+
+        With exp.mode=sub no row is left out: only the test set is predicted.
+
+        Args:
+            predict: takes some of the rows of `X`, and returns their predictions: an array (n,) or (n, k), the column
+                "prediction"; or several columns by name, as `save_oof` takes them.
+            X: all rows that `split` was given, in the same order: an array, a DataFrame, a tensor or a list.
+            test: the rows of the test set, if there is one.
+            test_id: their ids, (n,).
+
+        Raises:
+            Error: `split` was not called; as of `save_oof`.
+        """
+        require((test is None) == (test_id is None), "fold.predict(...): test and test_id belong together")
+        if table := self._predicted_rows(predict, X):
+            self.save_oof(table)
+        if test is not None:
+            self.save_test({"id": test_id} | _named(predict(test)))
+
+    def save_oof(self, columns: Mapping[str, Any]) -> None:
+        """Save the out-of-fold predictions of the fold, of every row that `split` has left out, in any order.
+
+        `predict` does it for most experiments. The score of the fold is computed from them. An experiment that splits
+        by itself says so: `expkit.Experiment(..., own_split=True)`.
 
         Args:
             columns: "id", and what the metric needs, such as "target" and "prediction". Arrays, lists or tensors with
@@ -210,7 +340,13 @@ class Fold:
         table, left_out = checked(columns, what)
         if self.number is not None:
             if not self._shared.experiment.own_split:
-                self._shared.valid_ids.require_all(self.number, table["id"], what)
+                require(
+                    self._valid is not None,
+                    f"{what}: nobody knows which rows must be predicted: call fold.split(id=...) in train(), or say "
+                    "expkit.Experiment(..., own_split=True) if the experiment splits by itself",
+                )
+                ids = tables.columns({"id": self._known["id"]}, "fold.split(...)")["id"]
+                table = tables.aligned(table, ids, what, "fold.split(...)")
             for number, other in self._shared.run_dir.done_folds().items():
                 twice = tables.common(other.predictions(only="id")["id"], table["id"]) if number != self.number else []
                 require(not twice, f"{what}: {len(twice)} ids are in fold {number} too, such as {twice[:1]}")
@@ -241,89 +377,83 @@ class Fold:
             shared.warn_once(store.TEST, f"{error}; `exp submit` will refuse these predictions")
         tables.save(self.folder / store.TEST, table)
 
-    def save_submission(self, columns: Mapping[str, Any]) -> Path:
-        """Write `submission.csv`. If there is an `input/**/sample_submission.csv`, it must fit that.
-
-        The rows are put in the order of the sample.
-
-        Args:
-            columns: the columns of the file, in their order, each (n,), or (n, k) for k columns.
-
-        Returns:
-            the path of the file.
-
-        Raises:
-            Error: other columns or ids than in the sample, an id twice; nan or inf. Nothing is written then.
-        """
+    def _write_submission(self) -> None:
+        """On all rows: `submission.csv` from the test predictions, by the rule of `exp submit`."""
         from expkit import tables
-        from expkit.submission import find_sample, fitted
+        from expkit.submission import Average, as_submission
 
-        what = f"{self.title}, {store.SUBMISSION}"
-        table = tables.flat(tables.columns(columns, what))
-        table = fitted(table, what, find_sample(self._shared.experiment.inputs, what))
-        with open(self.folder / store.SUBMISSION, "w", newline="", encoding="utf-8") as stream:
-            tables.write_csv(stream, table)
-        return self.folder / store.SUBMISSION
+        if self.number is None and (self.folder / store.TEST).exists():
+            what, mean = f"{self.title}, {store.SUBMISSION}", Average()
+            try:
+                mean.add(tables.flat(tables.load(self.folder / store.TEST)), what, 1.0)
+                table, _, _ = as_submission(mean, self._shared.experiment.inputs, what)
+            except Error as error:
+                warn(f"there is no {store.SUBMISSION}: {error}")
+                return
+            with open(self.folder / store.SUBMISSION, "w", newline="", encoding="utf-8") as stream:
+                tables.write_csv(stream, table)
 
-    def cv(self, name: str) -> list[Any]:
-        """What the folds of this run have recorded, for the training on all rows.
+    def cv(self, name: str) -> Any:
+        """What the folds of this run have found, for the training on all rows.
 
-            rounds = 10 if exp.debug else round(statistics.fmean(fold.cv("best_iteration")))
+            rounds = fold.cv("rounds")  # None: choose it
 
         Args:
-            name: of a value that each fold gave to `fold.finish(best_iteration=...)`.
+            name: of a number that `train` has returned for each fold, as in `return {"rounds": rounds}`.
 
         Returns:
-            one value per fold, in the order of the folds.
+            the mean over the folds, rounded if all are whole numbers; None in the training of a fold, and with
+            exp.debug=true.
 
         Raises:
-            Error: this is the training of a fold; or a fold of exactly this configuration, code and data is missing, or
-                has not recorded the value.
+            Error: a fold of exactly this configuration, code and data is missing, or has no such number.
         """
+        if self.number is not None or self._exp.debug:
+            return None
         found, what = self.found, f"fold.cv({name!r})"
         if isinstance(found, str):
             raise Error(f"{what}: {found}")
-        there = ", ".join(found) or "no value"
-        require(name in found, f"{what}: the folds have recorded {there} with fold.finish(...)")
-        return list(found[name])
+        values = found.get(name, [])
+        is_number = bool(values) and all(as_number(value) is not None for value in values)
+        require(is_number, f"{what}: train() must return it, a number; the folds have {', '.join(found) or 'nothing'}")
+        return round(statistics.fmean(values)) if all(isinstance(v, int) for v in values) else statistics.fmean(values)
 
     @functools.cached_property
     def found(self) -> dict[str, list[Any]] | str:
         """Everything that `cv` can return; a text: why there is nothing."""
         return found_by_folds(self._shared.run_dir, self._shared.run_dir.inputs, self.number)
 
-    def finish(self, **values: Any) -> dict[str, Any]:
-        """End the training: compute the scores of the fold, and write its `result.json`. The fold is done then.
+    def finish(self, values: Mapping[str, Any]) -> None:
+        """Compute the scores of the fold, and write its `result.json`: it is done then. expkit calls it.
 
         Args:
-            values: more to keep in the result, such as best_epoch=12 or test_accuracy=0.98: numbers, or what JSON can
-                hold. Names that begin with test_ are shown on the board.
-
-        Returns:
-            the scores, by the name of the metric, and `values`.
+            values: what `train` has returned.
 
         Raises:
-            Error: `save_oof` was not called, a metric fails, or a value is nan, inf, or not possible in JSON.
+            Error: nothing was predicted, a metric fails, or a value is nan, inf, or not possible in JSON.
         """
         from expkit import tables
         from expkit.scores import plain_value, scores
 
-        kept = {name: plain_value(value, f"{self.title}: fold.finish({name}=...)") for name, value in values.items()}
+        experiment = self._shared.experiment
+        kept = {name: plain_value(value, f"{self.title}: train() returns {name}") for name, value in values.items()}
         self._progress.close()
         self._shared.run_dir.require_current()
         found: dict[str, float] = {}
         failure = None
         if self.number is not None:
             has_oof = self._predicted["rows"] > 0
-            require(has_oof, f"{self.title}: train.py calls fold.finish() before fold.save_oof(...)")
+            is_scored = has_oof or experiment.is_scored_by_train
+            require(is_scored, f"{self.title}: train() has predicted nothing: call fold.predict(...) in it")
             try:
-                found = scores(self._shared.experiment, tables.load(self.folder / store.OOF))
+                found = scores(experiment, tables.load(self.folder / store.OOF) if has_oof else {}, kept)
             except Error as error:  # the training is kept: the same command scores it, when the metric is fixed
                 failure = error
+        self._write_submission()
         result = {
             "fold": self.number,
             "scores": found,
-            "values": kept,
+            "values": {name: value for name, value in kept.items() if name not in found},
             **self._predicted,
             "seconds": round(time.monotonic() - self._clock, 3),
             "started": self._started.isoformat(timespec="seconds"),
@@ -333,9 +463,7 @@ class Fold:
         self.checkpoint.remove()
         if failure is not None:
             raise failure
-        self.finished = found | kept
-        self._tracker.summarize(({"score": next(iter(found.values()))} if found else {}) | self.finished)
-        return self.finished
+        self._tracker.summarize(({"score": next(iter(found.values()))} if found else {}) | found | kept)
 
     def close(self, failed: bool) -> None:
         """End the line on the terminal and the W&B run; expkit calls it.
@@ -347,6 +475,20 @@ class Fold:
         self._progress.close()
 
 
+def _taken(values: Any, rows: numpy.ndarray) -> Any:
+    """Some rows of an array, a DataFrame, a tensor or a list, by their indices (k,)."""
+    if isinstance(values, list | tuple):
+        return [values[row] for row in rows.tolist()]
+    return values.iloc[rows] if hasattr(values, "iloc") else values[rows]
+
+
+def _named(predicted: Any) -> dict[str, Any]:
+    """Predictions as columns."""
+    if hasattr(predicted, "keys"):  # a dict, a DataFrame
+        return {str(name): predicted[name] for name in predicted.keys()}
+    return {"prediction": predicted}
+
+
 class FollowedFold(Fold):
     """The fold of a rank above 0: it has the checkpoint that rank 0 found; what it logs and saves goes nowhere.
 
@@ -355,12 +497,13 @@ class FollowedFold(Fold):
         folder: a temporary one.
     """
 
-    def __init__(self, task: Mapping[str, Any], folder: Path, rank: int, debug: bool) -> None:
+    def __init__(self, task: Mapping[str, Any], folder: Path, rank: int, exp: ExpConfig) -> None:
         self.number = number = task["fold"]
         self.name, self.title = store.fold_name(number), store.fold_title(number)
-        self.folder, self.finished, self.found = folder, None, task["found"]
+        self.folder, self.found = folder, task["found"]
         self.rank, self.world_size = rank, world_size()
-        self.cache = Cache(folder, debug)
+        self._exp, self._metric = exp, ""
+        self.cache = Cache(folder, exp.debug)
         self.checkpoint = Checkpoint(folder, dict)
         self.checkpoint.save = lambda *_, **__: False  # type: ignore[method-assign]
         self.checkpoint.file = Path(task["checkpoint"]) if task["checkpoint"] else None
@@ -371,14 +514,11 @@ class FollowedFold(Fold):
 
     def log(self, *_: Any, **__: Any) -> None: ...
 
-    report = save_oof = save_test = log
+    report = save_oof = save_test = finish = log  # type: ignore[assignment]
 
-    def save_submission(self, columns: Mapping[str, Any]) -> Path:
-        return self.folder / store.SUBMISSION
-
-    def finish(self, **values: Any) -> dict[str, Any]:
-        self.finished = values
-        return values
+    def evaluate(self, predict: Callable[[Any], Any], X: Any) -> dict[str, float]:
+        self._predicted_rows(predict, X)  # the other ranks wait for what this one computes
+        return {}
 
 
 STEPS = 10  # of a fold: a pruner compares the trials of a study at the same step

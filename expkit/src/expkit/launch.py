@@ -84,7 +84,7 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
     loaded = load_experiment(experiment)
     parameter_set = chosen(overrides) if config is None else None
     if config is None:
-        config = compose.typed(compose.composed(loaded, overrides), loaded)
+        config = compose.typed(compose.composed(loaded, overrides), loaded, overrides)
     require(
         isinstance(config, loaded.experiment.Config),
         f"config must be a {loaded.experiment.Config.__name__} of {experiment}, not a {type(config).__name__}",
@@ -205,7 +205,7 @@ class Job:
         if self._is_elsewhere:
             self._settle()
         loaded, overrides = load_experiment(self.experiment), _overrides()
-        config = compose.typed(cfg, loaded)
+        config = compose.typed(cfg, loaded, overrides)
         if config.show_config:
             if leads():
                 compose.print_config(config)

@@ -161,7 +161,7 @@ def _package(requirement: str) -> str:
 
 def _compose(experiment: str, overrides: list[str]) -> Any:
     loaded = load_experiment(experiment)
-    return typed(composed(loaded, overrides), loaded)
+    return typed(composed(loaded, overrides), loaded, overrides)
 
 
 def _rename(train: Path, old: str) -> None:

@@ -10,26 +10,30 @@ import io
 import logging
 import math
 import numbers
+import pickle
+import random
 import shutil
 import sys
 import time
 import traceback
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from expkit import files
-from expkit.errors import require
+from expkit.errors import duration, require
 from expkit.files import Broken
 from expkit.project import display_path
 from expkit.store import CHECKPOINT, RESULT, number_of
 
 if TYPE_CHECKING:
-    import numpy
+    pass
 
 METADATA = "metadata.json"
-EVERY = 10  # seconds between two lines about steps: 100,000 of them would fill train.log
+POSITION = "position"  # in the state of a training: how far it is, and its random generators
+LINES = 16  # that a training of known length prints
 BLINK = 0.1  # seconds, at least, that a line on a terminal is shown
 
 
@@ -110,6 +114,74 @@ class Checkpoint:
         """Remove the checkpoint: the fold is done, or begins again."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.file = None
+
+
+def save_state(state: Any, done: int, folder: Path) -> None:
+    """Write the state of a training, for `load_state`.
+
+    Args:
+        state: an object, or a dict of several, as `Fold.epochs` takes it.
+        done: how many epochs or steps are.
+    """
+    folder.mkdir()
+    random_states: dict[str, Any] = {"python": random.getstate()}
+    if numpy := sys.modules.get("numpy"):
+        random_states["numpy"] = numpy.random.get_state()
+    if torch := sys.modules.get("torch"):
+        random_states["torch"] = torch.get_rng_state()
+        random_states["cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    for name, part in _parts(state).items():
+        if hasattr(part, "load_state_dict"):
+            _dump(part.state_dict(), folder / name)
+        elif hasattr(part, "save") and hasattr(part, "load"):
+            part.save(folder / name)
+        else:
+            _dump(vars(part), folder / name)
+    _dump({"done": done, "random": random_states}, folder / POSITION)
+
+
+def load_state(folder: Path, state: Any) -> int:
+    """Put a training where `save_state` found it, and its random generators; returns how many epochs are done."""
+    for name, part in _parts(state).items():
+        if hasattr(part, "load_state_dict"):
+            part.load_state_dict(_load(folder / name))
+        elif hasattr(part, "save") and hasattr(part, "load"):
+            part.load(folder / name)
+        else:
+            vars(part).update(_load(folder / name))
+    position = _load(folder / POSITION)
+    random.setstate(position["random"]["python"])
+    if "numpy" in position["random"]:
+        import numpy
+
+        numpy.random.set_state(position["random"]["numpy"])
+    if "torch" in position["random"]:
+        import torch
+
+        torch.set_rng_state(position["random"]["torch"])
+        if len(position["random"]["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(position["random"]["cuda"])
+    return int(position["done"])
+
+
+def _parts(state: Any) -> dict[str, Any]:
+    return {f"state_{name}": part for name, part in state.items()} if isinstance(state, dict) else {"state": state}
+
+
+def _dump(values: Any, file: Path) -> None:
+    """Pickle values; with PyTorch's own format where there may be tensors, which pickle copies first."""
+    if torch := sys.modules.get("torch"):
+        torch.save(values, file)
+    else:
+        file.write_bytes(pickle.dumps(values))
+
+
+def _load(file: Path) -> Any:
+    if zipfile.is_zipfile(file):
+        import torch
+
+        return torch.load(file, map_location="cpu", weights_only=False)
+    return pickle.loads(file.read_bytes())
 
 
 def unfinished(version: Path) -> dict[str, dict[str, Any]]:
@@ -195,56 +267,6 @@ def as_number(value: Any) -> float | None:
     return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
-class ValidIds:
-    """The ids that `expkit.split` left out while a run trains. These must be predicted.
-
-    Attributes:
-        current: those of the run that trains in this process, or was the last to.
-    """
-
-    current: ClassVar[ValidIds | None] = None
-
-    def __init__(self) -> None:
-        self._calls: dict[int, dict[str, numpy.ndarray]] = {}  # by fold and fingerprint
-
-    def add(self, fold: int, ids: numpy.ndarray) -> None:
-        """Note the ids of one call of `expkit.split`, (n,)."""
-        from expkit.tables import fingerprint
-
-        self._calls.setdefault(fold, {})[fingerprint(ids)] = ids
-
-    def require_all(self, fold: int, ids: numpy.ndarray, what: str) -> None:
-        """Require predictions of exactly the rows of one call, or of all calls together.
-
-        Args:
-            ids: of the predictions of a fold, (n,), each once.
-            what: they are, for messages.
-
-        Raises:
-            Error: `expkit.split` was not called; rows are missing; others are there.
-        """
-        import numpy
-
-        from expkit.tables import require_same_kind
-
-        calls = list(self._calls.get(fold, {}).values())
-        require(
-            bool(calls),
-            f"{what}: nobody knows which rows must be predicted: call expkit.split(exp, fold.number, id=...) in "
-            "train(), or say expkit.Experiment(..., own_split=True) if the experiment splits by itself",
-        )
-        require_same_kind(ids, calls[0], what, "given to expkit.split")
-        choices = [*calls, numpy.concatenate(calls)]
-        differences = [(numpy.setdiff1d(one, ids), numpy.setdiff1d(ids, one)) for one in choices]
-        missing, others = min(differences, key=lambda pair: len(pair[0]) + len(pair[1]))
-        for rows, problem in (
-            (missing, "that expkit.split left out are not predicted"),
-            (others, "are predicted that expkit.split did not leave out"),
-        ):
-            example = f"such as {rows[:1]} (a DataLoader with drop_last? ranks that are not gathered?)"
-            require(len(rows) == 0, f"{what}: {len(rows)} rows {problem}, {example}")
-
-
 @contextmanager
 def logged(file: Path) -> Iterator[None]:
     """Copy what Python code prints meanwhile, and the traceback of what fails, to the end of a file."""
@@ -311,23 +333,32 @@ class Progress:
 
     def __init__(self, title: str) -> None:
         self.title = title
-        self._printed = self._shown = -math.inf  # when the last line was, `time.monotonic()`
+        self._shown = -math.inf  # when the last line on a terminal was, `time.monotonic()`
+        self._began: tuple[float, float] | None = None  # the first epoch or step on a terminal, and its time
+        self._rows, self._next = 0, 0.0  # rows so far, and when to print the next line
         self._line = ""  # the last line, until it is printed
 
     def show(self, axis: str | None, row: Mapping[str, float], total: int | None) -> None:
         """Show that the epoch or step `row[axis]`, of `total`, is done, and its metrics."""
         values = "  ".join(f"{name} {_format(value)}" for name, value in row.items() if name != axis)
         where = "" if axis is None else f"  {axis} {row[axis]}{f'/{total}' if total else ''}"
-        self._line = line = f"{self.title}{where}  {values}"
-        now = time.monotonic()
-        if axis != "step" or now - self._printed >= EVERY:
+        self._line = f"{self.title}{where}  {values}"
+        self._rows += 1
+        done = self._rows if axis is None or not total else LINES * row[axis] / total
+        if done >= self._next:  # LINES lines of so many, else fewer and fewer; history.csv has every row
+            self._next = math.floor(done) + 1 if axis is not None and total else 2 * done
             self._print()
+        now = time.monotonic()
         if (terminal := _terminal()) and now - self._shown >= BLINK:
-            terminal.show(line)
-            self._shown = now
+            self._shown, left = now, ""
+            if axis is not None and total:
+                first, since = self._began = self._began or (row[axis], now)
+                passed = row[axis] - first
+                left = f"  {duration((now - since) / passed * (total - row[axis]))} left" if passed > 0 else ""
+            terminal.show(f"{self.title}{where}{left}  {values}")
 
     def _print(self) -> None:
-        line, self._line, self._printed = self._line, "", time.monotonic()
+        line, self._line = self._line, ""
         if terminal := _terminal():
             terminal.note(f"{line}\n")
         else:

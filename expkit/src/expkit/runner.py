@@ -25,7 +25,7 @@ from expkit.config import Config, Loaded, Mode, chosen, container
 from expkit.data import changes_since, hash_inputs, manifest_hash, write_manifest
 from expkit.errors import CANNOT_WRITE, Error, Failed, described, interruption, report, require, terminable, warn
 from expkit.fold import Fold, FollowedFold, NoTracker, Pruned, Reports, Shared
-from expkit.progress import ValidIds, logged
+from expkit.progress import logged
 from expkit.project import code_root, display_path, output_dir, world_size
 from expkit.rundir import RunDir, put_in_place, run_name
 
@@ -162,7 +162,9 @@ class Runner:
             from expkit import scores
 
             # A metric has failed: its predictions are scored now.
-            store.score_result(fold, scores.scores(self.loaded.experiment, fold.predictions()))
+            experiment = self.loaded.experiment
+            predictions = {} if experiment.is_scored_by_train else fold.predictions()
+            store.score_result(fold, scores.scores(experiment, predictions, fold.unscored["values"]))
             fold = self.run_dir.fold(number)
             assert fold is not None
         if fold.result is None:
@@ -214,7 +216,6 @@ class Runner:
             if self._ranks is not None:
                 checkpoint = None if fold.checkpoint.file is None else str(fold.checkpoint.file)
                 self._ranks.tell({"fold": number, "checkpoint": checkpoint, "found": fold.found})
-            ValidIds.current = self._shared.valid_ids
             with logged(fold.folder / store.LOG):
                 if (failure := self._call(fold)) is not None:
                     raise failure
@@ -241,9 +242,10 @@ class Runner:
         """Call the experiment's `train`; return the error, if any."""
         try:
             with named_plainly(self.loaded.name):
-                self.loaded.experiment.train(self.exp, fold)
-            is_finished = fold.finished is not None or fold.rank > 0
-            require(is_finished, f"{fold.title}: train.py ends without fold.finish()")
+                values = self.loaded.experiment.train(self.exp, fold)
+                kind = type(values).__name__
+                require(isinstance(values, Mapping | None), f"train() must return a dict or nothing, not {kind}")
+                fold.finish(values or {})
         except Pruned as pruned:
             self.pruned = f"in {fold.title}, {pruned}"
         except BaseException as error:
@@ -282,7 +284,7 @@ class Runner:
                 open(os.devnull, "w") as nowhere,
                 contextlib.redirect_stdout(nowhere),
             ):
-                fold = FollowedFold(task, Path(folder), ranks.rank, self.exp.debug)
+                fold = FollowedFold(task, Path(folder), ranks.rank, self.exp)
                 if (failure := self._call(fold)) is not None:
                     raise failure
 

@@ -9,12 +9,12 @@ import warnings
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from expkit import store, tables
 from expkit.config import METHOD, ExpConfig, Experiment, SplitMethod
 from expkit.errors import Error, require, score_text
-from expkit.progress import ValidIds, as_number
+from expkit.progress import as_number
 from expkit.project import display_path, input_dir
 from expkit.store import FoldRecord, Run
 
@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from expkit.store import Versions
     from expkit.tables import Columns
 
-    Rows = tuple[numpy.ndarray, numpy.ndarray]
+
+class Rows(NamedTuple):
+    """Indices of rows, sorted: to train on, (k,), and left out, (m,)."""
+
+    train: numpy.ndarray
+    valid: numpy.ndarray
+
 
 BY_CLASS = (SplitMethod.stratified, SplitMethod.stratified_group)
 BY_GROUP = (SplitMethod.group, SplitMethod.stratified_group)
@@ -64,7 +70,7 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
     table = tables.columns({name: values for name, values in given.items() if values is not None}, "expkit.split")
     rows = numpy.arange(len(table["id"]))
     if fold is None:
-        return rows, rows[:0]
+        return Rows(rows, rows[:0])
     require(0 <= fold < exp.n_folds, f"there is no fold {fold}: exp.n_folds is {exp.n_folds}")
     tables.require_unique(table["id"], "expkit.split")
     if method is SplitMethod.column:
@@ -78,10 +84,7 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
         len(fit) > 0 and len(valid) > 0,
         f"{METHOD}={method.name}: fold {fold} leaves out {len(valid)} of {len(rows)} rows",
     )
-    fit, valid = numpy.sort(fit), numpy.sort(valid)
-    if ValidIds.current is not None:
-        ValidIds.current.add(fold, table["id"][valid])
-    return fit, valid
+    return Rows(numpy.sort(fit), numpy.sort(valid))
 
 
 def _needed(table: Columns, name: str, method: SplitMethod) -> numpy.ndarray:
@@ -93,7 +96,7 @@ def _needed(table: Columns, name: str, method: SplitMethod) -> numpy.ndarray:
     return column
 
 
-def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> Rows:
+def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> tuple[numpy.ndarray, numpy.ndarray]:
     import numpy
     from sklearn import model_selection as ways
 
@@ -126,13 +129,13 @@ def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> Rows:
         folds = ways.KFold if method is SplitMethod.kfold else ways.StratifiedKFold
         splitter = folds(exp.n_folds, shuffle=True, random_state=seed)
     try:
-        part: Rows = next(islice(splitter.split(rows, y, groups), fold, None))
+        part: tuple[numpy.ndarray, numpy.ndarray] = next(islice(splitter.split(rows, y, groups), fold, None))
         return part
     except ValueError as error:
         raise Error(f"{what}, {len(rows)} rows: {' '.join(str(error).split())}") from error
 
 
-def _by_time(exp: ExpConfig, fold: int, time: numpy.ndarray) -> Rows:
+def _by_time(exp: ExpConfig, fold: int, time: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Train on the times before those left out, as scikit-learn's TimeSeriesSplit; a time is whole on one side."""
     import numpy
 
@@ -233,8 +236,22 @@ def plain_value(value: Any, what: str) -> Any:
         raise Error(f"{what}: it must be a finite number, or what JSON can hold, not {value!r}") from error
 
 
-def scores(experiment: Experiment, predictions: Columns) -> dict[str, float]:
-    """The value of every metric of an experiment. Errors as of `score`."""
+def scores(experiment: Experiment, predictions: Columns, values: Mapping[str, Any]) -> dict[str, float]:
+    """The value of every metric of an experiment.
+
+    Args:
+        predictions: the out-of-fold predictions.
+        values: what `train` has returned, for an experiment that is scored by it.
+
+    Raises:
+        Error: as of `score`; `train` has not returned a number of that name.
+    """
+    if experiment.is_scored_by_train:
+        found = {name: as_number(values.get(name)) for name in experiment.metrics}
+        for name, value in found.items():
+            is_number = value is not None and math.isfinite(value)
+            require(is_number, f"train() must return {{{name!r}: a finite number}}, which is the score, not {value}")
+        return {name: float(value) for name, value in found.items() if value is not None}
     _ = experiment.made_by  # before one of them changes what it holds
     return {name: score(name, metric, predictions) for name, metric in experiment.metrics.items()}
 
@@ -263,12 +280,17 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
 
 
 def _summary(experiment: Experiment, run: Run) -> dict[str, Any]:
-    table = run.fold_by_fold()
-    # Two processes do not see each other's rows.
-    tables.require_unique(table["id"], f"{display_path(run.folder)}, the out-of-fold rows of all folds")
-    folds = {name: fold_scores(name, metric, table) for name, metric in experiment.metrics.items()}
-    del table["fold"]
-    over_all = scores(experiment, table) if run.is_complete else {}
+    over_all: dict[str, float] = {}
+    if experiment.is_scored_by_train:
+        each = {number: scores(experiment, {}, result["scores"]) for number, result in run.results.items()}
+        folds = {name: {number: found[name] for number, found in each.items()} for name in experiment.metrics}
+    else:
+        table = run.fold_by_fold()
+        # Two processes do not see each other's rows.
+        tables.require_unique(table["id"], f"{display_path(run.folder)}, the out-of-fold rows of all folds")
+        folds = {name: fold_scores(name, metric, table) for name, metric in experiment.metrics.items()}
+        del table["fold"]
+        over_all = scores(experiment, table, {}) if run.is_complete else {}
     return {
         "scores": {
             name: {
@@ -305,7 +327,7 @@ def submission_summary(fold: FoldRecord) -> str:
     assert fold.result is not None
     if store.SUBMISSION in fold.result["files"]:
         return f"predictions of the test set: {display_path(fold.folder / store.SUBMISSION)}"
-    return f"trained on all rows, without fold.save_submission(...): {display_path(fold.folder)}"
+    return f"trained on all rows, without predictions of a test set: {display_path(fold.folder)}"
 
 
 def run_summary(run: Run) -> str:

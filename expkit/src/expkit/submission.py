@@ -336,6 +336,36 @@ def check_test(table: Columns, what: str, named: Sequence[str] | None) -> None:
         sample.columns_of(tables.flat(table), what)
 
 
+def as_submission(
+    mean: Average, named: Sequence[str] | None, what: str
+) -> tuple[Columns, dict[str, str], Sample | None]:
+    """Test predictions as a submission.
+
+    Columns are found by name as `Sample.columns_of` says; the sample's first column is "id", whatever it is called.
+    Without a sample: "id" and "prediction", or all there are.
+
+    Args:
+        named: where the sample is looked for, as `find_sample`.
+        what: the submission, for the messages.
+
+    Returns:
+        its columns; how each of them but the id was made; and the sample, if there is one.
+
+    Raises:
+        Error: the predictions do not fit each other or the sample.
+    """
+    id, sample = "id", find_sample(named, what)
+    if sample is not None:
+        id, names = sample.header[0], sample.columns_of(mean.first, what)
+    elif LABEL in mean.first:
+        names = {LABEL: LABEL}
+    else:
+        names = {name: name for name in mean.first if name != id}
+    found = {name: mean.column(own) for name, own in names.items()}
+    table = {id: mean.first["id"]} | {name: column for name, (column, _) in found.items()}
+    return fitted(table, what, sample), {name: how for name, (_, how) in found.items()}, sample
+
+
 # exp submit
 
 
@@ -344,9 +374,8 @@ def submit(
 ) -> tuple[Path, dict[str, Any]]:
     """Write the mean of test predictions as a submission: of the folds of each run, then of the runs.
 
-    Columns are averaged as `Average` says, and found by name as `Sample.columns_of` says; the sample's first column is
-    "id", whatever it is called. Without a sample: "id" and "prediction", or all there are. The sample is looked for
-    among the data of the first run.
+    Columns are averaged as `Average` says, and found as `as_submission` says. The sample is looked for among the data
+    of the first run.
 
     Args:
         parts: of each run, as from `choose`.
@@ -359,17 +388,8 @@ def submit(
     Raises:
         Error: the predictions do not fit each other or the sample; nothing is written.
     """
-    what, mean = "the submission", mean_of(runs, parts)
-    id, sample = "id", find_sample(load_experiment(runs[0].scored_by).experiment.inputs, what)
-    if sample is not None:
-        id, names = sample.header[0], sample.columns_of(mean.first, what)
-    elif LABEL in mean.first:
-        names = {LABEL: LABEL}
-    else:
-        names = {name: name for name in mean.first if name != id}
-    found = {name: mean.column(own) for name, own in names.items()}
-    table = {id: mean.first["id"]} | {name: column for name, (column, _) in found.items()}
-    table = fitted(table, what, sample)
+    named = load_experiment(runs[0].scored_by).experiment.inputs
+    table, made_of, sample = as_submission(mean_of(runs, parts), named, "the submission")
     stream = io.StringIO(newline="")
     tables.write_csv(stream, table)
     content = hashlib.sha256(stream.getvalue().encode()).hexdigest()
@@ -379,7 +399,7 @@ def submit(
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv[1:],
         "rows": len(next(iter(table.values()))),
-        "columns": {name: how for name, (_, how) in found.items()},
+        "columns": made_of,
         "sample": None if sample is None else sample.file.name,
         "runs": [
             {

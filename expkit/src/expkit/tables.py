@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     Columns = dict[str, numpy.ndarray]
 
+
 PLAIN = {bool, int, float, str, type(None)}
 
 

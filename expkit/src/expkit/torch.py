@@ -1,0 +1,389 @@
+"""PyTorch: the device, seeded batches, and a step of training; what is not the idea of an experiment.
+
+Each part can be used without the others, and nothing else of expkit needs them:
+
+    trainer = Trainer(network, loss, optimizer, schedule, seed=exp.seed, device=find_device())
+    batches = Batches(dataset, exp.train.batch_size, seed=exp.seed)
+    for step in fold.steps(exp.train.epochs * len(batches), state=trainer):
+        trainer.step(batches[step])
+    fold.predict(lambda X: trainer.outputs(X).argmax(axis=1), data.X)
+
+The same seed, machine and number of threads give the same bytes on a CPU, however often a training was interrupted and
+with any number of workers. Other machines, threads and releases of PyTorch change the last digits; so do most GPUs from
+one training to the next, unless `torch.use_deterministic_algorithms(True)` is set.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import math
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
+
+from expkit.errors import Error, require
+
+
+def find_device(name: str = "auto", world_size: int = 1) -> torch.device:
+    """A device by its name: auto, cpu, cuda, cuda:1, mps. auto is a GPU where there is one.
+
+    Args:
+        world_size: how many processes train together; each takes the GPU of its LOCAL_RANK.
+
+    Raises:
+        Error: it is not there.
+    """
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    found = [*(["cuda"] if gpus else []), *gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+    name = found[0] if name == "auto" else name
+    require(name in found, f"device {name}: PyTorch finds no such device; there are {', '.join(found)}")
+    if world_size > 1:
+        require(name in ("cpu", "cuda"), f"device {name}: {world_size} processes cannot share it; say cuda or cpu")
+        name = f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" else name
+    return torch.device(name)
+
+
+def begin(seed: int, threads: int = 1, deterministic: bool = False) -> None:
+    """Settings of PyTorch for a training.
+
+    Args:
+        seed: of the first weights and of dropout.
+        threads: of the CPU: more are faster for large networks, and change the last digits.
+        deterministic: the same bytes each time on a GPU, too, and slower.
+    """
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what is deterministic needs it
+    torch.use_deterministic_algorithms(deterministic)
+
+
+def with_decay(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The parameters of a network for an optimizer: weights decay, biases and norms do not."""
+    groups: dict[float, list[nn.Parameter]] = {weight_decay: [], 0.0: []}
+    for parameter in network.parameters():
+        groups[weight_decay if parameter.ndim > 1 else 0.0].append(parameter)
+    return [{"params": parameters, "weight_decay": decay} for decay, parameters in groups.items()]
+
+
+class Batches:
+    """The batches of a training in a random order, another one in each epoch; any step can be the first.
+
+    A `DataLoader` reads them. What a dataset draws at random, for augmentation, depends on the seed and the step alone.
+    Rows that fill no batch are left out of an epoch, others in each.
+
+    Args:
+        dataset: `dataset[index]` is a row: a tensor, or a tuple or dict of tensors.
+        size: rows of a batch, of all processes together.
+        rows: the indices that are trained on, (n,); None: all.
+        seed: of the order.
+        workers: processes that read ahead; 0: none.
+        collate: makes a batch of a list of rows; by default, it stacks them.
+        rank, world_size: this process among those that train together, as of the fold; each gets its share.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        size: int,
+        rows: Sequence[int] | numpy.ndarray | None = None,
+        *,
+        seed: int,
+        workers: int = 0,
+        collate: Callable[[list[Any]], Any] = default_collate,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.rows = numpy.arange(len(dataset)) if rows is None else numpy.asarray(rows)
+        self.size = min(size, len(self.rows) // world_size * world_size)
+        require(self.size > 0, f"{len(self.rows)} rows to train on are too few for {world_size} processes")
+        require(self.size % world_size == 0, f"batches of {size} rows: not a multiple of {world_size} processes")
+        self.seed, self.share = seed, slice(rank, None, world_size)
+        self._steps = _Steps(self)
+        self._load = DataLoader(
+            _Read(dataset, seed, collate),
+            batch_size=None,
+            sampler=self._steps,
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator().manual_seed(seed),  # each pass draws from it, and not from that of dropout
+        )
+        self._iterator: Iterator[Any] | None = None
+        self._next = 0
+
+    def __len__(self) -> int:
+        """How many batches an epoch has."""
+        return len(self.rows) // self.size
+
+    def __getitem__(self, step: int) -> Any:
+        """The batch of a step, from 1 on. One after the other is fast."""
+        if self._iterator is None or step != self._next:
+            self._steps.first = step
+            self._iterator = iter(self._load)
+        self._next = step + 1
+        return next(self._iterator)
+
+    def rows_from(self, step: int) -> Iterator[tuple[int, list[int]]]:
+        """The steps from this one on, each with the rows of its batch."""
+        epoch, first = divmod(step - 1, len(self))
+        for number in itertools.count(epoch):
+            order = numpy.random.default_rng([self.seed, number]).permutation(self.rows)
+            for place in range(first, len(self)):
+                rows = order[place * self.size : (place + 1) * self.size][self.share]
+                yield number * len(self) + place + 1, rows.tolist()
+            first = 0
+
+
+class _Steps:
+    """The sampler of the `DataLoader`."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches, self.first = batches, 1
+
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
+        return self.batches.rows_from(self.first)
+
+
+class _Read:
+    """Reads a whole batch: `self[step, rows]`."""
+
+    def __init__(self, dataset: Any, seed: int, collate: Callable[[list[Any]], Any]) -> None:
+        self.dataset, self.seed, self.collate = dataset, seed, collate
+
+    def __getitem__(self, key: tuple[int, list[int]]) -> Any:
+        step, rows = key
+        if type(self.dataset) is TensorDataset:
+            return self.dataset[rows]
+        with _seeded(self.seed, step):
+            return self.collate([self.dataset[row] for row in rows])
+
+
+@contextmanager
+def _seeded(*seeds: int) -> Iterator[None]:
+    """Random generators of Python, NumPy and PyTorch that begin at a seed; afterwards they are as before."""
+    before = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
+    seed = int(numpy.random.SeedSequence(seeds).generate_state(1)[0])
+    try:
+        random.seed(seed)
+        numpy.random.seed(seed)
+        torch.default_generator.manual_seed(seed)
+        yield
+    finally:
+        random.setstate(before[0])
+        numpy.random.set_state(before[1])
+        torch.set_rng_state(before[2])
+
+
+class Trainer:
+    """A network, and what a step of its training needs; it can be saved and gone on from.
+
+    Args:
+        network: is moved to the device.
+        loss: takes a network and a batch on the device, and returns the mean loss of its rows, a tensor of one number.
+        optimizer: of the parameters of the network. Without it and the loss, the network only predicts.
+        schedule: of the learning rate, one step for each of the training; None: it stays.
+        device: see `find_device`.
+        dtype: in which the network computes: torch.float32, bfloat16, float16 (with a scaled loss). Weights and
+            predictions are float32 in any case.
+        accumulate: parts of a batch, one after the other: less memory, the same step.
+        clip: the largest norm of the gradient.
+        ema: predict with the exponential moving average of the weights, such as 0.99; 0: with the last ones.
+        compile: `torch.compile`: a minute at the start, then faster.
+        seed: of dropout, with several processes.
+        rank, world_size: this process among those that train together, as of the fold.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: Callable[[nn.Module, Any], Tensor] | None = None,
+        optimizer: torch.optim.Optimizer | None = None,
+        schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
+        *,
+        device: torch.device | None = None,
+        dtype: torch.dtype = torch.float32,
+        accumulate: int = 1,
+        clip: float = math.inf,
+        ema: float = 0.0,
+        compile: bool = False,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.device = device or find_device(world_size=world_size)
+        known = (
+            dtype is not torch.bfloat16
+            or self.device.type != "cuda"
+            or torch.cuda.is_bf16_supported(including_emulation=False)
+        )
+        require(known, f"{self.device} has no bfloat16; there are float16 and float32")
+        self.network, self.loss, self.optimizer, self.schedule = network.to(self.device), loss, optimizer, schedule
+        self.accumulate, self.clip, self.seed = accumulate, clip, seed
+        self.rank, self.world_size, self.steps = rank, world_size, 0
+        self.mean = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16)
+        self._autocast: Any = nullcontext() if dtype is torch.float32 else torch.autocast(self.device.type, dtype)
+        self._parameters = list(network.parameters())  # to collect them in each step takes time
+        forward = _shared(network, self.device) if world_size > 1 else network
+        self._forward: Any = torch.compile(forward) if compile else forward
+        self._losses = torch.zeros(2, device=self.device)  # since `mean_loss`: their sum, and how many
+
+    def step(self, batch: Any) -> None:
+        """Train on a batch, or on this process's share of it. Nothing waits for the device.
+
+        Raises:
+            Error: the memory of the device is too small; a batch cannot be cut into `accumulate` parts.
+        """
+        if self.steps == 0 or not self.network.training:
+            self.network.train()
+        if self.world_size > 1:  # each process has a dropout of its own, also after an interruption
+            torch.manual_seed(self.seed + 1_000_003 * (self.steps * self.world_size + self.rank))
+        assert self.loss is not None and self.optimizer is not None, "a Trainer without a loss or an optimizer"
+        batch = moved(batch, self.device)
+        parts = [batch] if self.accumulate == 1 else _cut(batch, self.accumulate)
+        with out_of_memory():
+            for number, part in enumerate(parts, start=1):
+                with self._without_sharing() if number < len(parts) else nullcontext():
+                    with self._autocast:
+                        loss = self.loss(self._forward, part) / len(parts)
+                    self.scaler.scale(loss).backward()
+                self._losses[0].add_(loss.detach())
+            self.scaler.unscale_(self.optimizer)
+            if self.clip < math.inf:
+                nn.utils.clip_grad_norm_(self._parameters, self.clip)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self.optimizer.zero_grad()
+        if self.schedule is not None:
+            self.schedule.step()
+        if self.mean is not None:
+            self.mean.update_parameters(self.network)
+        self._losses[1].add_(1)
+        self.steps += 1
+
+    def mean_loss(self) -> float:
+        """The mean loss of the steps since the last call, over all processes. Waits for the device.
+
+        Raises:
+            Error: it is nan or inf.
+        """
+        total = self._losses
+        if self.world_size > 1:
+            dist.all_reduce(total)
+        value = float(total[0] / total[1])
+        self._losses = torch.zeros_like(total)
+        require(math.isfinite(value), f"the loss is {value} after {self.steps} steps: is the learning rate too high?")
+        return value
+
+    def outputs(self, X: Any, size: int = 1024, workers: int = 0) -> numpy.ndarray:
+        """What the network gives for rows, (n, ...); each process computes its share.
+
+        Args:
+            X: the rows: an array, a tensor, or a `Dataset` of what the network takes.
+            size: how many rows the network takes at once.
+            workers: processes that read a `Dataset`; 0: none.
+        """
+        network = self.predicting.eval()
+        mine = range(self.rank, len(X), self.world_size)
+        if isinstance(X, Dataset):
+            parts: Any = DataLoader(Subset(X, mine), size, num_workers=workers)
+        else:
+            parts = torch.as_tensor(X)[mine.start :: mine.step].split(size)
+        with torch.no_grad(), out_of_memory():
+            found = [network(moved(part, self.device)).float().cpu() for part in parts]
+        if self.world_size == 1:
+            return torch.cat(found).numpy()
+        shares: list[Any] = [None] * self.world_size
+        dist.all_gather_object(shares, [row for part in found for row in part.numpy()])
+        rows = [row for group in itertools.zip_longest(*shares) for row in group if row is not None]
+        return numpy.stack(rows)
+
+    @property
+    def predicting(self) -> nn.Module:
+        """The network that predicts: with `ema`, the one with the average of the weights."""
+        return self.network if self.mean is None else self.mean.module
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that a training needs to go on, but for the random generators."""
+        parts = {"network": self.network, "mean": self.mean, "optimizer": self.optimizer, "scaler": self.scaler}
+        parts["schedule"] = self.schedule
+        states = {name: part.state_dict() for name, part in parts.items() if part is not None}
+        return {"steps": self.steps, "losses": self._losses, **states}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave."""
+        self.steps, self._losses = state["steps"], state["losses"].to(self.device)
+        for name in ("network", "mean", "optimizer", "scaler", "schedule"):
+            if name in state:
+                getattr(self, name).load_state_dict(state[name])
+
+    def _without_sharing(self) -> Any:
+        """Of the parts of a batch, the processes share the gradients once, with the last."""
+        return self._forward.no_sync() if self.world_size > 1 else nullcontext()
+
+
+def moved(batch: Any, device: torch.device) -> Any:
+    """A batch on a device: a tensor, a tuple, list or dict of them; what else is in it stays."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {name: moved(part, device) for name, part in batch.items()}
+    return type(batch)([moved(part, device) for part in batch]) if isinstance(batch, list | tuple) else batch
+
+
+def _cut(batch: Any, count: int) -> list[Any]:
+    """A batch in as many parts with equally many rows."""
+    if isinstance(batch, dict):
+        parts = {name: _cut(part, count) for name, part in batch.items()}
+        return [{name: part[index] for name, part in parts.items()} for index in range(count)]
+    if isinstance(batch, list | tuple) and not all(isinstance(part, Tensor) for part in batch):
+        raise Error("a batch that is cut into parts is a tensor, or a tuple or dict of tensors")
+    if isinstance(batch, list | tuple):
+        return list(zip(*(_cut(part, count) for part in batch), strict=True))
+    require(len(batch) % count == 0, f"a batch of {len(batch)} rows cannot be cut into {count} equal parts")
+    return list(batch.chunk(count))
+
+
+def _shared(network: nn.Module, device: torch.device) -> nn.Module:
+    """A network as a process of torchrun trains it: the gradients are the mean over all processes."""
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(dist.destroy_process_group)
+    return nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
+
+
+@contextmanager
+def out_of_memory() -> Iterator[None]:
+    """A device whose memory is too small is one line."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise Error("out of GPU memory: take smaller batches, or more parts of a batch (accumulate)") from error
+
+
+@contextmanager
+def probe(kind: str, folder: Path) -> Iterator[None]:
+    """A look into a training.
+
+    Args:
+        kind: "profile": where the time goes, trace.json, for ui.perfetto.dev; "anomaly": a traceback of the operation
+            that a nan comes from; anything else: nothing.
+        folder: of the fold.
+    """
+    if kind == "profile":
+        with torch.profiler.profile(record_shapes=True) as profiler:
+            yield
+        profiler.export_chrome_trace(str(folder / "trace.json"))
+    else:
+        with torch.autograd.set_detect_anomaly(kind == "anomaly"):
+            yield
