@@ -24,7 +24,7 @@ SWEEP = [
     "exp=001,002",
     "exp.train.learning_rate=0.001,0.003,0.01,0.03",
     "exp.train.batch_size=16,32,64,128",
-    "exp.train.epoch=20",
+    "exp.train.epochs=20",
     "exp.fold=[0,1,2,3,4]",
 ]
 

@@ -40,7 +40,7 @@ def quick_copy(project: Project, folder: Path) -> Path:
     """A clone of a project whose parameter sets train few epochs."""
     made = own_copy(project, folder).folder
     for file in made.glob("experiments/001-baseline/exp/*.yaml"):
-        file.write_text(file.read_text().replace("epoch: 40", "epoch: 5"))
+        file.write_text(file.read_text().replace("epochs: 40", "epochs: 5"))
     commit_all(made)
     return made
 

@@ -47,7 +47,7 @@ def test_what_a_run_leaves(project: Project, five_folds: tuple[Path, str]) -> No
     assert files(run) == ["config.yaml", "cv.json", *inside, "run.json"]
     history = rows(run / "fold0/history.csv")
     assert [int(row["epoch"]) for row in history] == list(range(1, 41))
-    assert list(history[0]) == ["epoch", "train_loss", "valid_loss", "valid_accuracy"]
+    assert list(history[0]) == ["epoch", "train_loss", "valid_accuracy"]
     assert float(history[-1]["train_loss"]) < float(history[0]["train_loss"])
 
 
@@ -119,7 +119,7 @@ def test_show_config(project: Project, tmp_path: Path) -> None:
     """YAML alone on stdout, nothing written, nothing heavy imported."""
     done = project.train("show_config=true", "exp=001", root=tmp_path, PYTHONPROFILEIMPORTTIME="1")
     shown = yaml.safe_load(done.stdout)
-    train = {"base_model": "small", "epoch": 40, "batch_size": 32, "learning_rate": 0.003}
+    train = {"hidden": 64, "epochs": 40, "batch_size": 32, "learning_rate": 0.003}
     assert shown["exp"]["train"] == train
     assert shown["exp"]["seed"] == 1209, "config.yaml's, not the dataclass's"
     assert shown["exp"]["fold"] == [0]
@@ -131,7 +131,7 @@ def test_the_sweep_of_the_readme(project: Project, root: Path) -> None:
     """From its folder, with fewer folds and epochs: each run on the board, none with a mark; the same bytes again."""
     [line] = re.findall(r"train\.py (-m .*?)  +#", (project.folder / "README.md").read_text())
     assert line == "-m exp=001,002 exp.fold=null"
-    quick = ["exp.n_folds=2", "exp.train.epoch=2"]
+    quick = ["exp.n_folds=2", "exp.train.epochs=2"]
     folder = project.folder / "experiments/001-baseline"
     printed = project.train(*line.split(), *quick, root=root, cwd=folder, WANDB_MODE="disabled").stdout
     assert printed.count("results: ") == 2 and list((root / "output/multirun").rglob("multirun.yaml"))
@@ -148,7 +148,7 @@ def test_the_sweep_of_the_readme(project: Project, root: Path) -> None:
 
 def test_nobody_reads(project: Project, tmp_path: Path) -> None:
     """As in `train.py | head -1`: the training stops with one line."""
-    process = start(project, tmp_path, "exp.fold=[0,1]", "exp.train.epoch=300", experiment="001-baseline")
+    process = start(project, tmp_path, "exp.fold=[0,1]", "exp.train.epochs=300", experiment="001-baseline")
     assert process.stdout and process.stderr
     assert process.stdout.readline().startswith("fold 0  epoch 1/300")
     process.stdout.close()

@@ -30,8 +30,8 @@ RUN = f"output/{LIGHT}/light"
 @pytest.mark.slow
 def test_kill_the_baseline_at_any_moment(project: Project, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """A real training, a real command: it ends with the bytes of one that was never interrupted."""
-    arguments = ["exp.fold=[0,1,2]", "exp.train.epoch=20"]
-    name = "baseline,exp.train.epoch=20"
+    arguments = ["exp.fold=[0,1,2]", "exp.train.epochs=20"]
+    name = "baseline,exp.train.epochs=20"
     (tmp_path / "whole").mkdir()
     begin = time.monotonic()
     project.train(*arguments, root=tmp_path / "whole", WANDB_MODE="disabled")
@@ -76,8 +76,8 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("wandb_mode", ["disabled", "offline"])
 def test_a_full_disk(project: Project, small_disk: Path, wandb_mode: str) -> None:
     """One clear line; what was there is intact; with space, the same command goes on."""
-    arguments = ["exp.fold=[0,1,2,3,4]", "exp.train.base_model=large", "exp.train.epoch=2"]
-    name = "baseline,exp.train.base_model=large,exp.train.epoch=2"
+    arguments = ["exp.fold=[0,1,2,3,4]", "exp.train.hidden=256", "exp.train.epochs=2"]
+    name = "baseline,exp.train.hidden=256,exp.train.epochs=2"
     done = project.train(*arguments, root=small_disk, check=False, WANDB_MODE=wandb_mode)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
@@ -139,7 +139,7 @@ def test_a_closed_terminal(shared_sweeping: Project, root: Path, ignored: bool) 
 @pytest.mark.slow
 def test_ctrl_c_stops_scikit_learn(project: Project, tmp_path: Path) -> None:
     """It answers with a warning, of its own accord, and would go on."""
-    process = start(project, tmp_path, "exp.train.epoch=5000", experiment="001-baseline")
+    process = start(project, tmp_path, "exp.train.epochs=5000", experiment="001-baseline")
     wait_for(lambda: list(tmp_path.glob("output/*/*/fold0/history.csv")), process)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=10)

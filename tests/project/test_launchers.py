@@ -43,12 +43,12 @@ def works(process: psutil.Process) -> bool:
 def test_folds_in_parallel_are_the_folds_of_one_process(sweeping: Project, root: Path, tmp_path: Path) -> None:
     """Scores and predictions to the byte, started in another folder; the command ends with the run's row."""
     (tmp_path / "one").mkdir()
-    arguments = ["exp=001", "exp.train.epoch=1"]
+    arguments = ["exp=001", "exp.train.epochs=1"]
     sweeping.train(*arguments, "exp.fold=[0,1]", root=tmp_path / "one", WANDB_MODE="disabled")
     typed = ["-m", *arguments, "exp.fold=[0],[1]", LOCAL, TWO]
     done = sweeping.train(*typed, root=root, cwd=tmp_path, WANDB_MODE="disabled")
     one, many = (
-        counting(folder, "001-larger-lr,exp.train.epoch=1", "001-baseline") for folder in (tmp_path / "one", root)
+        counting(folder, "001-larger-lr,exp.train.epochs=1", "001-baseline") for folder in (tmp_path / "one", root)
     )
     assert len(scores_and_predictions(one)) == 2
     assert scores_and_predictions(many) == scores_and_predictions(one)

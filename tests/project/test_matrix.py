@@ -40,7 +40,7 @@ def test_a_project_is_in_order_and_trains(
     assert "5 passed" in tests.stdout
 
     train = [theirs.python, "experiments/001-baseline/train.py", "exp=001"]
-    train += ["exp.train.epoch=1"] if framework == "torch" else []
+    train += ["exp.train.epochs=1"] if framework == "torch" else []
     call(*train, "exp.fold=null", cwd=folder, env=environment)
     [run] = read_board()
     assert (len(run.done), run.n_folds, run.marks) == (2, 2, ())

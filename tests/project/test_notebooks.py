@@ -33,7 +33,7 @@ config = expkit.load_config("001-baseline", overrides=["exp=001", "exp.fold=[0]"
 assert config.exp.train.learning_rate == 3e-3 and config.exp.mode is expkit.Mode.cv
 with initialize_config_dir(version_base=None, config_dir=str(expkit.code_root() / "experiments/001-baseline/exp")):
     assert expkit.load_config("001-baseline").exp.name == "baseline" and compose("001").name == "001-larger-lr"
-print("CV", expkit.run("001-baseline", overrides=["exp.train.epoch=1"]))
+print("CV", expkit.run("001-baseline", overrides=["exp.train.epochs=1"]))
 """
 
 
@@ -66,7 +66,7 @@ def test_notebook_and_runs(project: Project, root: Path, tmp_path: Path, variabl
     notebook = project.folder / "notebooks/compare.ipynb"
     assert not [cell for cell in load(notebook)["cells"] if cell.get("outputs")]
     for overrides in (["exp=001"], ["exp=002"], ["exp=002", "exp.seed=1"]):
-        expkit.run("001-baseline", overrides=[*overrides, "exp.train.epoch=10", "exp.fold=null"])
+        expkit.run("001-baseline", overrides=[*overrides, "exp.train.epochs=10", "exp.fold=null"])
     found = outputs(project, root, variables, notebook)
     assert len([output for output in found if "image/png" in output.get("data", {})]) == 3
     board = expkit.runs()
@@ -80,8 +80,8 @@ def test_notebook_and_runs(project: Project, root: Path, tmp_path: Path, variabl
 def test_the_notebook_draws_epochs_apart_from_steps(project: Project, root: Path, variables: dict[str, str]) -> None:
     """The cells that draw learning curves, and what matplotlib has drawn."""
     logged = [*EPOCHS[:2], *STEPS, *EPOCHS[2:]]  # the last column is one of steps
-    command("exp.fold=[0]", during=lambda fold: [fold.log(row) for row in logged]).train()
-    command("exp.fold=[0]", "exp.name=steps", during=lambda fold: [fold.log(row) for row in STEPS]).train()
+    command("exp.fold=[0]", during=lambda fold: [fold.log(**row) for row in logged]).train()
+    command("exp.fold=[0]", "exp.name=steps", during=lambda fold: [fold.log(**row) for row in STEPS]).train()
     cells = [cell for cell in load(project.folder / "notebooks/compare.ipynb")["cells"] if cell["cell_type"] == "code"]
     sources = ["".join(cell["source"]) for cell in cells[:2]]
     code = "\n".join(["import matplotlib; matplotlib.use('agg')", *sources, DRAWN])

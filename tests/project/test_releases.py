@@ -21,7 +21,7 @@ ANSWERS = {
     "n_folds": "100",
 }
 NEXT = "v9999.0.0"  # the working tree, newer than any release
-RUNS = (["show_config=true"], ["exp.debug=true", "exp.mode=sub"], ["exp=001", "exp.train.epoch=2"])
+RUNS = (["show_config=true"], ["exp.debug=true", "exp.mode=sub"], ["exp=001", "exp.train.epochs=2"])
 
 
 def releases_of(repository: Path) -> list[str]:

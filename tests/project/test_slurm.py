@@ -58,11 +58,11 @@ def test_folds_on_slurm(sweeping: Project, cluster: dict[str, str], tmp_path: Pa
     """From the project's root; scores and predictions are those of one process, to the byte."""
     for name in ("one", "many"):
         (tmp_path / name).mkdir()
-    arguments = ["exp=001", "exp.train.epoch=1"]
+    arguments = ["exp=001", "exp.train.epochs=1"]
     sweeping.train(*arguments, "exp.fold=[0,1]", root=tmp_path / "one", WANDB_MODE="disabled")
     typed, variables = ["-m", *arguments, "exp.fold=[0],[1]", *SLURM], cluster | {"WANDB_MODE": "disabled"}
     done = sweeping.train(*typed, root=tmp_path / "many", **variables)
-    name = "001-larger-lr,exp.train.epoch=1"
+    name = "001-larger-lr,exp.train.epochs=1"
     one, many = (counting(tmp_path / root, name, "001-baseline") for root in ("one", "many"))
     assert len(scores_and_predictions(one)) == 2
     assert scores_and_predictions(many) == scores_and_predictions(one)

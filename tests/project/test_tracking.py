@@ -16,7 +16,7 @@ from helpers import results
 
 from expkit import project as expkit_project
 
-QUICK = "exp.train.epoch=2"
+QUICK = "exp.train.epochs=2"
 
 
 def inspect(run: Path, home: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
