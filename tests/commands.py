@@ -39,10 +39,10 @@ def command(
     if n_folds is not None:
         config.exp.n_folds, config.exp.fold = n_folds, list(range(n_folds))
 
-    def train(exp: Any, fold: expkit.Fold) -> None:
+    def train(exp: Any, fold: expkit.Fold) -> Any:
         if during is not None:
             during(fold)
-        loaded.experiment.train(exp, fold)
+        return loaded.experiment.train(exp, fold)
 
     experiment = replace(loaded.experiment, train=train)
     return Runner(replace(loaded, experiment=experiment), config, overrides, Command())

@@ -25,7 +25,6 @@ def size(oof):
 def train(exp, fold):
     factor = {Deep: 1, Wide: 10, Narrow: 100}[type(exp.model)]
     fold.save_oof({"id": [fold.number], "prediction": [float(exp.model.units * factor)]})
-    fold.finish()
 """,
     'metric=size, own_split=True, groups={"model": {"deep": Deep, "wide": Wide, "narrow": Narrow}}',
     exp="model: ModelConfig = MISSING",
@@ -66,31 +65,25 @@ def position(oof):
 
 
 def train(exp, fold):
-    import pickle
     import time
+    from types import SimpleNamespace
 
     import numpy as np
 
-    generator, walk, first = np.random.default_rng([exp.seed, fold.number]), np.zeros(50), 1
-    if fold.checkpoint.file:
-        generator, walk, first = pickle.loads(fold.checkpoint.file.read_bytes())
+    walk = SimpleNamespace(random=np.random.default_rng([exp.seed, fold.number]), place=np.zeros(50))
     stop = expkit.project_root() / "control/stop"
-    for epoch in range(first, exp.train.epochs + 1):
+    for epoch in fold.epochs(exp.train.epochs, state=walk, every=0):
         if stop.exists() and int(stop.read_text()) == epoch:
             raise KeyboardInterrupt
-        walk = walk + generator.normal(size=50)
-        late = {"spread": walk.std()} if epoch > 5 else {}
-        fold.log({"epoch": epoch, "mean": walk.mean()} | late, total=exp.train.epochs)
+        walk.place += walk.random.normal(size=50)
+        fold.log(mean=walk.place.mean(), **({"spread": walk.place.std()} if epoch > 5 else {}))
         while (gate := expkit.project_root() / "control/gate").exists() and gate.read_text() == str(epoch):
             gate.with_name("here").touch()
             time.sleep(0.01)
-        state = pickle.dumps((generator, walk, epoch + 1))
         (fold.folder / "epochs").mkdir(exist_ok=True)
         (fold.folder / f"epochs/{epoch}.txt").touch()
-        fold.checkpoint.save(lambda file: file.write_bytes(state))
         time.sleep(exp.train.pause)
-    fold.save_oof({"id": np.arange(50) + 1000 * fold.number, "prediction": walk})
-    fold.finish()
+    fold.save_oof({"id": np.arange(50) + 1000 * fold.number, "prediction": walk.place})
 """,
     "metric=position, own_split=True",
 )

@@ -20,6 +20,15 @@ exp:
 """
 
 
+OWN = """
+@dataclass
+class ExpConfig(expkit.ExpConfig):
+{fields}
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+"""
+
+
 def train_py(fields: str, code: str, options: str, exp: str = "", classes: str = "") -> str:
     """The train.py of an experiment.
 
@@ -27,10 +36,11 @@ def train_py(fields: str, code: str, options: str, exp: str = "", classes: str =
         fields: of its TrainConfig, a line each.
         code: its metric, and its `train`.
         options: of `expkit.Experiment`.
-        exp: other fields of its ExpConfig, a line each.
+        exp: other fields of its ExpConfig, a line each; "": it has no class of its own.
         classes: which the fields need, and imports.
     """
     imports = f"import expkit\n{classes}".strip()
+    own = OWN.format(fields=indent(exp.strip(), "    ")) if exp else ""
     return f"""
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,22 +52,11 @@ from typing import Any
 class TrainConfig:
 {indent(fields.strip(), "    ")}
 
-
-@dataclass
-class ExpConfig(expkit.ExpConfig):
-{indent(exp.strip(), "    ")}
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-
-@dataclass
-class Config(expkit.Config):
-    exp: ExpConfig = field(default_factory=ExpConfig)
-
-
+{own}
 {code.strip()}
 
 
-experiment = expkit.Experiment(train, Config, {options})
+experiment = expkit.Experiment(train, {"ExpConfig" if exp else "TrainConfig"}, {options})
 
 if __name__ == "__main__":
     expkit.main(experiment)
@@ -76,10 +75,10 @@ def train(exp, fold):
 
     model.act(expkit.project_root() / "control", fold, exp.train.x)
     if fold.number is None:
-        fold.save_submission({"id": [1, 2], "prediction": [exp.train.x, exp.train.x]})
+        fold.save_test({"id": [1, 2], "prediction": [exp.train.x, exp.train.x]})
     else:
         fold.save_oof({"id": [fold.number], "prediction": [shape.of(exp.train.x)]})
-    fold.finish(**model.about_this_process())
+    return model.about_this_process()
 """,
     "metric=quality, greater_is_better=True, own_split=True",
     exp="seed: int = 0",

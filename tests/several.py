@@ -36,7 +36,7 @@ def train(exp, fold):
         table = model.predicted(KIND, model.TEST, exp.train.noise, seed + 1000)
         fold.save_test({{name: column for name, column in table.items() if name != "target"}})
     {more}
-    fold.finish(best_iteration=100 + 10 * (fold.number or 0))
+    return {{"best_iteration": 100 + 10 * (fold.number or 0)}}
 """
 
 MODEL = """
