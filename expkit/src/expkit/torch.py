@@ -16,6 +16,7 @@ one training to the next, unless `torch.use_deterministic_algorithms(True)` is s
 from __future__ import annotations
 
 import atexit
+import copy
 import itertools
 import math
 import os
@@ -29,7 +30,7 @@ import numpy
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
 from expkit.errors import Error, require
@@ -47,10 +48,10 @@ def find_device(name: str = "auto", world_size: int = 1) -> torch.device:
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
     found = [*(["cuda"] if gpus else []), *gpus, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
     name = found[0] if name == "auto" else name
-    require(name in found, f"device {name}: PyTorch finds no such device; there are {', '.join(found)}")
     if world_size > 1:
         require(name in ("cpu", "cuda"), f"device {name}: {world_size} processes cannot share it; say cuda or cpu")
         name = f"cuda:{os.environ['LOCAL_RANK']}" if name == "cuda" else name
+    require(name in found, f"device {name}: PyTorch finds no such device; there are {', '.join(found)}")
     return torch.device(name)
 
 
@@ -79,17 +80,22 @@ def with_decay(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
 class Batches:
     """The batches of a training in a random order, another one in each epoch; any step can be the first.
 
-    A `DataLoader` reads them. What a dataset draws at random, for augmentation, depends on the seed and the step alone.
-    Rows that fill no batch are left out of an epoch, others in each.
+    What a dataset draws at random, for augmentation, depends on the seed, the step and the rank alone: it is the same
+    with any number of workers, and after an interruption. Rows that fill no batch are left out of an epoch, others in
+    each.
 
     Args:
-        dataset: `dataset[index]` is a row: a tensor, or a tuple or dict of tensors.
+        dataset: `dataset[index]` is a row: a tensor, or a tuple or dict of tensors. It may read files, so that it can
+            be larger than the memory.
         size: rows of a batch, of all processes together.
         rows: the indices that are trained on, (n,); None: all.
-        seed: of the order.
-        workers: processes that read ahead; 0: none.
+        seed: of the order, and of what the dataset draws.
+        workers: processes of a `DataLoader` that read ahead; 0: none.
         collate: makes a batch of a list of rows; by default, it stacks them.
         rank, world_size: this process among those that train together, as of the fold; each gets its share.
+
+    Raises:
+        Error: there are fewer rows than processes, or `size` is not a multiple of their number.
     """
 
     def __init__(
@@ -108,18 +114,10 @@ class Batches:
         self.size = min(size, len(self.rows) // world_size * world_size)
         require(self.size > 0, f"{len(self.rows)} rows to train on are too few for {world_size} processes")
         require(self.size % world_size == 0, f"batches of {size} rows: not a multiple of {world_size} processes")
-        self.seed, self.share = seed, slice(rank, None, world_size)
-        self._steps = _Steps(self)
-        self._load = DataLoader(
-            _Read(dataset, seed, collate),
-            batch_size=None,
-            sampler=self._steps,
-            num_workers=workers,
-            pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator().manual_seed(seed),  # each pass draws from it, and not from that of dropout
-        )
-        self._iterator: Iterator[Any] | None = None
-        self._next = 0
+        self.seed, self.workers, self.share = seed, workers, slice(rank, None, world_size)
+        self._read = _Read(dataset, (seed, rank), collate)
+        self._ahead: Iterator[Any] = iter(())
+        self._next = 0  # the step of the batch that `_ahead` gives next
 
     def __len__(self) -> int:
         """How many batches an epoch has."""
@@ -127,45 +125,50 @@ class Batches:
 
     def __getitem__(self, step: int) -> Any:
         """The batch of a step, from 1 on. One after the other is fast."""
-        if self._iterator is None or step != self._next:
-            self._steps.first = step
-            self._iterator = iter(self._load)
-        self._next = step + 1
-        return next(self._iterator)
+        if step != self._next:
+            self._ahead, self._next = self._from(step), step
+        self._next += 1
+        return next(self._ahead)
 
-    def rows_from(self, step: int) -> Iterator[tuple[int, list[int]]]:
-        """The steps from this one on, each with the rows of its batch."""
+    def _from(self, step: int) -> Iterator[Any]:
+        """The batches of this step and of all that follow."""
+        if not self.workers:
+            return map(self._read.__getitem__, self.rows_from(step))
+        loader = DataLoader(
+            self._read,  # type: ignore[arg-type]
+            batch_size=None,
+            sampler=self.rows_from(step),  # type: ignore[arg-type]
+            num_workers=self.workers,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # it draws from this one, and not from that of dropout
+        )
+        return iter(loader)
+
+    def rows_from(self, step: int) -> Iterator[tuple[int, numpy.ndarray]]:
+        """The steps from this one on, each with the rows of this process, (n,)."""
         epoch, first = divmod(step - 1, len(self))
         for number in itertools.count(epoch):
             order = numpy.random.default_rng([self.seed, number]).permutation(self.rows)
             for place in range(first, len(self)):
-                rows = order[place * self.size : (place + 1) * self.size][self.share]
-                yield number * len(self) + place + 1, rows.tolist()
+                yield number * len(self) + place + 1, order[place * self.size : (place + 1) * self.size][self.share]
             first = 0
-
-
-class _Steps:
-    """The sampler of the `DataLoader`."""
-
-    def __init__(self, batches: Batches) -> None:
-        self.batches, self.first = batches, 1
-
-    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
-        return self.batches.rows_from(self.first)
 
 
 class _Read:
     """Reads a whole batch: `self[step, rows]`."""
 
-    def __init__(self, dataset: Any, seed: int, collate: Callable[[list[Any]], Any]) -> None:
+    def __init__(self, dataset: Any, seed: tuple[int, int], collate: Callable[[list[Any]], Any]) -> None:
         self.dataset, self.seed, self.collate = dataset, seed, collate
+        self.is_cut = type(dataset) is TensorDataset and collate is default_collate  # nothing random, nothing to stack
 
-    def __getitem__(self, key: tuple[int, list[int]]) -> Any:
+    def __getitem__(self, key: tuple[int, numpy.ndarray]) -> Any:
         step, rows = key
-        if type(self.dataset) is TensorDataset:
-            return self.dataset[rows]
-        with _seeded(self.seed, step):
-            return self.collate([self.dataset[row] for row in rows])
+        if self.is_cut:
+            return self.dataset[torch.from_numpy(rows)]
+        with _seeded(*self.seed, step):
+            if hasattr(self.dataset, "__getitems__"):  # reads many at once, as those of Hugging Face do
+                return self.collate(self.dataset.__getitems__(rows.tolist()))
+            return self.collate([self.dataset[row] for row in rows.tolist()])
 
 
 @contextmanager
@@ -197,7 +200,8 @@ class Trainer:
             predictions are float32 in any case.
         accumulate: parts of a batch, one after the other: less memory, the same step.
         clip: the largest norm of the gradient.
-        ema: predict with the exponential moving average of the weights, such as 0.99; 0: with the last ones.
+        ema: predict with the exponential moving average of the weights, such as 0.99; 0: with the last ones. The
+            first ones are soon forgotten: after a step, it is at most step / (step + 10).
         compile: `torch.compile`: a minute at the start, then faster.
         seed: of dropout, with several processes.
         rank, world_size: this process among those that train together, as of the fold.
@@ -228,15 +232,17 @@ class Trainer:
         )
         require(known, f"{self.device} has no bfloat16; there are float16 and float32")
         self.network, self.loss, self.optimizer, self.schedule = network.to(self.device), loss, optimizer, schedule
-        self.accumulate, self.clip, self.seed = accumulate, clip, seed
+        self.accumulate, self.clip, self.ema, self.seed = accumulate, clip, ema, seed
         self.rank, self.world_size, self.steps = rank, world_size, 0
-        self.mean = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(ema)) if ema else None
+        self.mean = copy.deepcopy(network) if ema else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype is torch.float16)
         self._autocast: Any = nullcontext() if dtype is torch.float32 else torch.autocast(self.device.type, dtype)
         self._parameters = list(network.parameters())  # to collect them in each step takes time
+        self._means = list(self.mean.parameters()) if self.mean is not None else []
+        self._is_training = False  # whether this process has put the whole network into training mode
         forward = _shared(network, self.device) if world_size > 1 else network
         self._forward: Any = torch.compile(forward) if compile else forward
-        self._losses = torch.zeros(2, device=self.device)  # since `mean_loss`: their sum, and how many
+        self._loss, self._count = torch.zeros((), device=self.device), 0  # since `mean_loss`: the sum, and of how many
 
     def step(self, batch: Any) -> None:
         """Train on a batch, or on this process's share of it. Nothing waits for the device.
@@ -244,11 +250,12 @@ class Trainer:
         Raises:
             Error: the memory of the device is too small; a batch cannot be cut into `accumulate` parts.
         """
-        if self.steps == 0 or not self.network.training:
+        assert self.loss is not None and self.optimizer is not None, "a Trainer without a loss or an optimizer"
+        if not self._is_training or not self.network.training:
             self.network.train()
+            self._is_training = True
         if self.world_size > 1:  # each process has a dropout of its own, also after an interruption
             torch.manual_seed(self.seed + 1_000_003 * (self.steps * self.world_size + self.rank))
-        assert self.loss is not None and self.optimizer is not None, "a Trainer without a loss or an optimizer"
         batch = moved(batch, self.device)
         parts = [batch] if self.accumulate == 1 else _cut(batch, self.accumulate)
         with out_of_memory():
@@ -257,7 +264,7 @@ class Trainer:
                     with self._autocast:
                         loss = self.loss(self._forward, part) / len(parts)
                     self.scaler.scale(loss).backward()
-                self._losses[0].add_(loss.detach())
+                self._loss += loss.detach()
             self.scaler.unscale_(self.optimizer)
             if self.clip < math.inf:
                 nn.utils.clip_grad_norm_(self._parameters, self.clip)
@@ -266,10 +273,11 @@ class Trainer:
             self.optimizer.zero_grad()
         if self.schedule is not None:
             self.schedule.step()
-        if self.mean is not None:
-            self.mean.update_parameters(self.network)
-        self._losses[1].add_(1)
         self.steps += 1
+        self._count += 1
+        if self.mean is not None:
+            decay = min(self.ema, self.steps / (self.steps + 10))
+            get_ema_multi_avg_fn(decay)(self._means, self._parameters, self.steps)
 
     def mean_loss(self) -> float:
         """The mean loss of the steps since the last call, over all processes. Waits for the device.
@@ -277,52 +285,67 @@ class Trainer:
         Raises:
             Error: it is nan or inf.
         """
-        total = self._losses
         if self.world_size > 1:
-            dist.all_reduce(total)
-        value = float(total[0] / total[1])
-        self._losses = torch.zeros_like(total)
+            dist.all_reduce(self._loss)
+        value = float(self._loss) / (self._count * self.world_size)
+        self._loss, self._count = torch.zeros_like(self._loss), 0
         require(math.isfinite(value), f"the loss is {value} after {self.steps} steps: is the learning rate too high?")
         return value
 
-    def outputs(self, X: Any, size: int = 1024, workers: int = 0) -> numpy.ndarray:
-        """What the network gives for rows, (n, ...); each process computes its share.
+    def outputs(
+        self, X: Any, size: int = 1024, workers: int = 0, collate: Callable[[list[Any]], Any] | None = None
+    ) -> numpy.ndarray:
+        """What the network gives for rows, (n, ...) float32, in their order; each process computes its share.
 
         Args:
             X: the rows: an array, a tensor, or a `Dataset` of what the network takes.
             size: how many rows the network takes at once.
             workers: processes that read a `Dataset`; 0: none.
+            collate: makes a batch of a list of rows of a `Dataset`.
+
+        Raises:
+            Error: the memory of the device is too small.
         """
         network = self.predicting.eval()
+        for buffer in network.buffers() if self.world_size > 1 else ():  # of batch norms, as rank 0 has them
+            dist.broadcast(buffer, 0)
         mine = range(self.rank, len(X), self.world_size)
         if isinstance(X, Dataset):
-            parts: Any = DataLoader(Subset(X, mine), size, num_workers=workers)
+            own = torch.Generator()  # it draws from this one, and not from that of dropout
+            parts: Any = DataLoader(Subset(X, mine), size, num_workers=workers, collate_fn=collate, generator=own)
         else:
             parts = torch.as_tensor(X)[mine.start :: mine.step].split(size)
         with torch.no_grad(), out_of_memory():
             found = [network(moved(part, self.device)).float().cpu() for part in parts]
+        own_share: Any = torch.cat(found).numpy() if found else None
         if self.world_size == 1:
-            return torch.cat(found).numpy()
+            return own_share
         shares: list[Any] = [None] * self.world_size
-        dist.all_gather_object(shares, [row for part in found for row in part.numpy()])
-        rows = [row for group in itertools.zip_longest(*shares) for row in group if row is not None]
-        return numpy.stack(rows)
+        dist.all_gather_object(shares, own_share)
+        rows = numpy.empty((len(X), *shares[0].shape[1:]), shares[0].dtype)
+        for rank, share in enumerate(shares):
+            rows[rank :: self.world_size] = share
+        return rows
 
     @property
     def predicting(self) -> nn.Module:
         """The network that predicts: with `ema`, the one with the average of the weights."""
-        return self.network if self.mean is None else self.mean.module
+        if self.mean is None:
+            return self.network
+        for buffer, now in zip(self.mean.buffers(), self.network.buffers(), strict=True):
+            buffer.copy_(now)
+        return self.mean
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that a training needs to go on, but for the random generators."""
         parts = {"network": self.network, "mean": self.mean, "optimizer": self.optimizer, "scaler": self.scaler}
         parts["schedule"] = self.schedule
         states = {name: part.state_dict() for name, part in parts.items() if part is not None}
-        return {"steps": self.steps, "losses": self._losses, **states}
+        return {"steps": self.steps, "loss": self._loss, "count": self._count, **states}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict` gave."""
-        self.steps, self._losses = state["steps"], state["losses"].to(self.device)
+        self.steps, self._count, self._loss = state["steps"], state["count"], state["loss"].to(self.device)
         for name in ("network", "mean", "optimizer", "scaler", "schedule"):
             if name in state:
                 getattr(self, name).load_state_dict(state[name])
@@ -336,9 +359,14 @@ def moved(batch: Any, device: torch.device) -> Any:
     """A batch on a device: a tensor, a tuple, list or dict of them; what else is in it stays."""
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
+    if hasattr(batch, "to"):  # the batches of other libraries
+        return batch.to(device)
     if isinstance(batch, dict):
         return {name: moved(part, device) for name, part in batch.items()}
-    return type(batch)([moved(part, device) for part in batch]) if isinstance(batch, list | tuple) else batch
+    if isinstance(batch, list | tuple):
+        parts = [moved(part, device) for part in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+    return batch
 
 
 def _cut(batch: Any, count: int) -> list[Any]:
@@ -356,6 +384,8 @@ def _cut(batch: Any, count: int) -> list[Any]:
 
 def _shared(network: nn.Module, device: torch.device) -> nn.Module:
     """A network as a process of torchrun trains it: the gradients are the mean over all processes."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # on which NCCL gathers what is no tensor
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         atexit.register(dist.destroy_process_group)

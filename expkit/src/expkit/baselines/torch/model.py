@@ -120,7 +120,8 @@ def make_trainer(exp, steps: int, rank: int, world_size: int) -> Classifier:
     network = NETWORKS[type(exp.model).__name__](**vars(exp.model))
     groups = with_decay(network, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, config.learning_rate, fused=True)
-    rate = {"total_steps": steps + 1, "pct_start": config.warmup, "cycle_momentum": False}
+    warmup = max(config.warmup, 2 / (steps + 1))  # one step at least
+    rate = {"total_steps": steps + 1, "pct_start": warmup, "cycle_momentum": False}
     return Classifier(
         network,
         loss,

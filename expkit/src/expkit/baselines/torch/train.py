@@ -58,7 +58,7 @@ class TrainConfig:
     batch_size: Count = 64  # rows of a step
     accumulate: Count = 1  # parts of a batch, one after the other: less memory, the same step
     learning_rate: Annotated[float, Gt(0)] = 3e-3  # of AdamW, the highest: after a warm-up; then a cosine down to 0
-    warmup: Annotated[float, Gt(0), Lt(1)] = 0.1  # of the steps
+    warmup: Share = 0.1  # of the steps
     weight_decay: Annotated[float, Ge(0)] = 0.05
     clip: Annotated[float, Gt(0)] = 1.0  # the largest norm of the gradient; inf: any
     label_smoothing: Share = 0.0
