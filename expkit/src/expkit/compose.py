@@ -197,6 +197,8 @@ def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str] = ()) -> Any
     """
     schema = loaded.experiment.Config
     given = {override.partition("=")[0] for override in overrides}
+    is_built = OmegaConf.get_type(cfg) is schema
+    require(is_built, "config.yaml must begin with 'defaults: [schema, _self_, exp: default]', in this order")
     try:
         if cfg.exp.debug:
             for key, value in loaded.experiment.debug.items():
@@ -208,10 +210,7 @@ def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str] = ()) -> Any
         made = OmegaConf.to_object(cfg)
     except Exception as error:
         raise_readable(error)
-    is_built = isinstance(made, schema)
-    require(is_built, "config.yaml must begin with 'defaults: [schema, _self_, exp: default]', in this order")
-    if not isinstance(made, Config):
-        raise Error(f"class {schema.__name__} in train.py must derive from expkit.Config")
+    assert isinstance(made, Config)
     config.check(made.exp)
     config.name_folds(made.exp)
     known = flat(made)
