@@ -143,7 +143,7 @@ def test_a_value_that_python_has_set_is_checked(typed: str, root: Path) -> None:
         (["exp.train.text=a=b"], "quoted, as in 'exp.fold=[0,1]' or 'KEY=\"a=b\"'"),
         (["exp.model.depth=4"], "there is no key exp.model.depth: depth belongs to vit: choose with model=vit"),
         (["exp.model=vit"], "exp.model takes no value of its own: choose with model=vit"),
-        (["exp.fold=7"], "exp.fold must be a list, as in 'exp.fold=[0]'"),
+        (["exp.fold=7"], "exp.fold must be from 0 to 4 (exp.n_folds - 1), not 7"),
     ],
 )
 def test_command_line(train: Command, typed: str, root: Path, arguments: list[str], mentions: str) -> None:

@@ -365,7 +365,7 @@ def test_what_a_metric_uses(make: Make, metric: str, file: str, old: str, new: s
         ({"prediction": np.zeros((2, 1))}, "has the shape (2, 1): one value per row"),
         ({"prediction": 0.5}, "has the shape ()"),
         ({"prediction": [0]}, "differ in length: id 2, prediction 1"),
-        ({"prediction": [[1, 2], [3]]}, "column prediction: this is not an array"),
+        ({"prediction": [[1, 2], 3]}, "column prediction: this is not an array"),
         ({"id": [], "prediction": []}, "there is no row"),
         ({"prediction": [0, 10**30]}, "an integer is too large"),
         ({"target": [1j, 1j]}, "holds complex128"),

@@ -289,12 +289,15 @@ def print_config(values: object) -> None:
 def as_hydra_takes(override: str, loaded: Loaded) -> str:
     """An override as Hydra takes it.
 
-    It reads `exp=100`, `exp=1e3` or `exp=true` as no text, which names no file. And a choice between classes is made at
-    its key, `exp.<group>`: Hydra would have its user write `model@exp.model=vit`.
+    It reads `exp.fold=0` as no list, in a sweep, `exp.fold=0,1`, neither; and `exp=100`, `exp=1e3` or `exp=true` as no
+    text, which names no file. And a choice between classes is made at its key, `exp.<group>`: Hydra would have its user
+    write `model@exp.model=vit`.
     """
     group, is_choice, value = override.partition("=")
     if is_choice and group in loaded.experiment.groups:
         return f"{group}@exp.{group}={value}"
+    if group == "exp.fold" and re.fullmatch(r"-?\d+(,-?\d+)*", value):
+        return "exp.fold=" + ",".join(f"[{number}]" for number in value.split(","))
     if not override.startswith("exp="):
         return override
     names = [name.removesuffix(".yaml") for name in value.split(",")]

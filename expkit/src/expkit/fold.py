@@ -158,8 +158,8 @@ class Fold:
 
         Args:
             id: of each row, (n,), each once.
-            y: what is to be predicted, (n,) or (n, k): the column "target" of the out-of-fold predictions. The classes
-                for exp.split.method=stratified and stratified_group.
+            y: what is to be predicted, (n,), or (n, ...), or a list with an array per row: the column "target" of the
+                out-of-fold predictions. The classes for exp.split.method=stratified and stratified_group.
             groups: the group of each row, (n,), for group and stratified_group.
             time: the time of each row, (n,): numbers, dates or text such as 2026-01-31, for time.
             keep: more columns of the out-of-fold predictions, for the metric, such as {"weight": data.weight}.
@@ -326,8 +326,8 @@ class Fold:
 
         Args:
             columns: "id", and what the metric needs, such as "target" and "prediction". Arrays, lists or tensors with
-                one value per row, (n,); or with k > 1 values per row, (n, k), but for "id". Types are kept: an id or a
-                label that is text stays text.
+                one value per row, (n,); but for "id" also with several, (n, ...), as masks are, or a list with an array
+                (k, ...) per row, as boxes are. Types are kept: an id or a label that is text stays text.
 
         Raises:
             Error: there is no "id"; an id is there twice, here or in another fold; rows are missing, or others than

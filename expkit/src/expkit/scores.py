@@ -91,7 +91,10 @@ def _needed(table: Columns, name: str, method: SplitMethod) -> numpy.ndarray:
     """A column that the method needs."""
     require(name in table, f"{METHOD}={method.name} needs expkit.split(..., {name}=...)")
     column = table[name]
-    require(column.ndim == 1, f"expkit.split, column {name}: has the shape {column.shape}: one value per row")
+    require(
+        column.ndim == 1 and column.dtype != object,
+        f"expkit.split, column {name}: has the shape {column.shape}: one value per row",
+    )
     tables.require_finite({name: column}, "expkit.split")
     return column
 

@@ -125,6 +125,9 @@ class Average:
             if (own := table.get(name)) is None:
                 del self.first[name]
                 continue
+            if column.dtype == object:  # ragged: there is no mean
+                del self.first[name]
+                continue
             if (own.dtype.kind, own.shape) != (column.dtype.kind, column.shape):
                 mine, others = (f"{one.dtype} of the shape {one.shape}" for one in (own, column))
                 raise Error(f"{what}: {name} holds {mine}, but in {self._title} {others}")
@@ -134,7 +137,7 @@ class Average:
                 self.numbers.add(name)
             if own.dtype.kind == "f":
                 values = ranks(own) if self.is_rank else own.astype(float)
-                weights = weight if isinstance(weight, float) or own.ndim == 1 else weight[:, None]
+                weights = weight if isinstance(weight, float) else weight.reshape(-1, *[1] * (own.ndim - 1))
                 self._sums[name] = self._sums.get(name, 0.0) + weights * values
         require(len(self.first) > 1, f"{what} has no column that {self._title} has: {', '.join(table)}")
 

@@ -1,9 +1,14 @@
-"""Tables of predictions: named NumPy columns, one entry per row; their checks, their files, the same rows in two."""
+"""Tables of predictions: named NumPy columns, one entry per row; their checks, their files, the same rows in two.
+
+A column is an array of any shape, (n, ...); or *ragged*, with an array (k, ...) per row, such as the boxes of a
+picture: an array of objects, (n,).
+"""
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,13 +25,15 @@ if TYPE_CHECKING:
 
 
 PLAIN = {bool, int, float, str, type(None)}
+LENGTHS = ":lengths"  # ends the name of what a file holds beside a ragged column: the k of each row, (n,)
 
 
 def columns(values: Mapping[str, Any], what: str) -> Columns:
     """The columns of a table as NumPy arrays with one entry a row; text stays text, to the last zero.
 
     Args:
-        values: name to array, list, pandas or polars column, or tensor: (n,), or (n, k) with k of 2 or more.
+        values: name to array, list, pandas or polars column, or tensor: (n,) or (n, ...), but not (n, 1); or a list
+            with an array per row.
         what: the table, for the messages.
 
     Raises:
@@ -44,20 +51,76 @@ def columns(values: Mapping[str, Any], what: str) -> Columns:
 def _column(value: Any, what: str) -> numpy.ndarray:
     import numpy
 
-    for step in ("detach", "cpu"):  # a tensor
-        value = getattr(value, step)() if callable(getattr(value, step, None)) else value
-    is_plain = isinstance(value, list | tuple) and {type(item) for item in value} <= PLAIN  # NumPy would mix types
-    try:
-        array = numpy.array(value, dtype=object) if is_plain and value else numpy.asarray(value)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise Error(f"{what}: this is not an array: {error}") from error
-    if array.ndim == 1 and array.dtype.kind in "OT":
-        array = _from_objects(array.tolist(), what)
-    if array.dtype.kind not in "biufUSM":
-        raise Error(f"{what}: holds {array.dtype}, and not numbers, text or dates")
-    if array.ndim != 1 and not (array.ndim == 2 and array.shape[1] > 1):
+    is_list = isinstance(value, list | tuple)
+    array = None if is_list else _array(value, what)
+    items = value if array is None else array.tolist() if array.ndim == 1 and array.dtype.kind in "OT" else []
+    if items and all(hasattr(item, "__len__") and not isinstance(item, str | bytes) for item in items):
+        rows = [_array(item, what) for item in items]
+        is_whole = is_list and len({row.shape for row in rows}) == 1 and (rows[0].size > 0 or not rows[0].ndim)
+        array = _array(rows, what) if is_whole else _ragged(*_end_to_end(rows, what))
+    elif items:
+        is_plain = array is None and {type(item) for item in items} <= PLAIN  # NumPy would mix types
+        array = numpy.array(items, dtype=object) if is_plain else _array(value, what)
+        array = _from_objects(array.tolist(), what) if array.ndim == 1 and array.dtype.kind in "OT" else array
+    array = _array(value, what) if array is None else array
+    kind = array[0].dtype if array.dtype == object and len(array) else array.dtype
+    if kind.kind not in "biufUSM":
+        raise Error(f"{what}: holds {kind}, and not numbers, text or dates")
+    if array.ndim != 1 and math.prod(array.shape[1:]) < 2:
         raise Error(f"{what}: has the shape {array.shape}: one value per row, ({len(array) if array.ndim else 1},)")
     return array
+
+
+def _array(value: Any, what: str) -> numpy.ndarray:
+    import numpy
+
+    for step in ("detach", "cpu"):  # a tensor
+        value = getattr(value, step)() if callable(getattr(value, step, None)) else value
+    try:
+        return numpy.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise Error(f"{what}: this is not an array: {error}") from error
+
+
+def _end_to_end(rows: Iterable[Any], what: str) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """The arrays (k, ...) of the rows as one array; and how long each is, (n,). An empty one may have any shape.
+
+    Raises:
+        Error: they differ beyond the first axis, or in whether they hold text.
+    """
+    import numpy
+
+    arrays = list(rows)
+    filled = [array for array in arrays if array.size]
+    if len({(array.shape[1:], array.dtype.kind in "US") for array in filled}) > 1 or not all(a.ndim for a in filled):
+        found = ", ".join(sorted({f"{array.dtype} {array.shape}" for array in filled})[:3])
+        raise Error(f"{what}: an array per row, (k, ...), may differ in k alone; there are {found}")
+    lengths = numpy.array([len(array) if array.size else 0 for array in arrays])
+    return numpy.concatenate(filled or arrays[:1]), lengths
+
+
+def _ragged(values: numpy.ndarray, lengths: numpy.ndarray) -> numpy.ndarray:
+    """A ragged column: its rows, from one end to the other, are `values`."""
+    import numpy
+
+    column = numpy.empty(len(lengths), object)
+    for index, end in enumerate(numpy.cumsum(lengths)):
+        column[index] = values[end - lengths[index] : end]
+    return column
+
+
+def concatenated(parts: Sequence[numpy.ndarray]) -> numpy.ndarray:
+    """Columns of one name, one after the other."""
+    import numpy
+
+    if len({part.shape[1:] for part in parts}) > 1:  # in a part, each row may be as long as the others
+        return _ragged(*_end_to_end((row for part in parts for row in part), "the folds"))
+    return numpy.concatenate(parts)
+
+
+def is_flat(column: Any) -> bool:
+    """Whether a column has one or k values per row, and is not ragged: a CSV file can hold it."""
+    return getattr(column, "ndim", 1) < 3 and getattr(column, "dtype", None) != "object"
 
 
 def _from_objects(items: list[Any], what: str) -> numpy.ndarray:
@@ -75,12 +138,12 @@ def _from_objects(items: list[Any], what: str) -> numpy.ndarray:
 
 
 def flat(table: Mapping[str, Any]) -> Columns:
-    """A table whose columns with k values a row are k columns, name_0, name_1, ..."""
+    """A table whose columns with k values a row are k columns, name_0, name_1, ...; without those not `is_flat`."""
     found: Columns = {}
     for name, column in table.items():
         if getattr(column, "ndim", 1) == 2:
             found |= {f"{name}_{index}": column[:, index] for index in range(column.shape[1])}
-        else:
+        elif is_flat(column):
             found[name] = column
     return found
 
@@ -90,10 +153,13 @@ def require_finite(table: Columns, what: str) -> None:
     import numpy
 
     for name, column in table.items():
-        if column.dtype.kind in "fM":
-            bad = ~numpy.isfinite(column)
-            rows = int(bad.any(axis=1).sum() if column.ndim == 2 else bad.sum())
-            problem = "have no date" if column.dtype.kind == "M" else "are nan or inf"
+        kind = column[0].dtype.kind if column.dtype == object else column.dtype.kind
+        if kind in "fM":
+            if column.dtype == object:
+                rows = sum(not numpy.isfinite(row).all() for row in column)
+            else:
+                rows = int((~numpy.isfinite(column)).reshape(len(column), -1).any(axis=1).sum())
+            problem = "have no date" if kind == "M" else "are nan or inf"
             require(rows == 0, f"{what}: {rows} of {len(column)} rows of {name} {problem}")
 
 
@@ -106,7 +172,7 @@ def require_unique(ids: numpy.ndarray, what: str) -> str:
     """Raise an `Error` when an id is there twice, naming one; else return their `fingerprint`."""
     import numpy
 
-    require(ids.ndim == 1, f"{what}: the ids have the shape {ids.shape}: one per row")
+    require(ids.ndim == 1 and ids.dtype != object, f"{what}: the ids have the shape {ids.shape}: one value per row")
     numbers = digests(ids)
     if not is_ascending(ids) and not is_ascending(numpy.sort(numbers)):
         found, counts = numpy.unique(ids, return_counts=True)
@@ -172,6 +238,9 @@ def targets(names: Iterable[str]) -> list[str]:
 
 def comparable(target: numpy.ndarray) -> numpy.ndarray:
     """A target as it is compared: numbers have the digits of float32, for some libraries keep no more."""
+    if target.dtype == object:
+        values, lengths = _end_to_end(target, "target")
+        return _ragged(comparable(values), lengths)
     return target.astype("float32") if target.dtype.kind in "biuf" else target
 
 
@@ -183,9 +252,21 @@ def target_hash(table: Columns) -> str | None:
         return None
     numbers = digests(table["id"])
     for name in names:
-        for column in numpy.atleast_2d(comparable(table[name]).T):
+        target = comparable(table[name])
+        for column in numpy.atleast_2d(target.T) if is_flat(target) else [_contents(target)]:
             numbers = digests(numbers * numpy.uint64(0x9E3779B97F4A7C15) ^ digests(column))
     return hashlib.sha256(f"{names} {fingerprint(numbers, numbers)}".encode()).hexdigest()[:16]
+
+
+def _contents(column: numpy.ndarray) -> numpy.ndarray:
+    """A number for the array in each row, (n,), uint64."""
+    import numpy
+
+    def number(row: numpy.ndarray) -> int:
+        content = repr(row.tolist()).encode() if row.dtype.kind in "US" else (row + 0).tobytes()  # -0.0 is 0.0
+        return int.from_bytes(hashlib.blake2b(f"{row.shape}".encode() + content, digest_size=8).digest())
+
+    return numpy.array([number(row) for row in column], numpy.uint64)
 
 
 def common(one: numpy.ndarray, other: numpy.ndarray) -> list[Any]:
@@ -243,15 +324,27 @@ def differing(one: Columns, other: Columns) -> numpy.ndarray:
     """Which rows of two tables with the same columns, in one order, are not the same, (n,)."""
     import numpy
 
-    unequal = [one[name] != other[name] for name in one]
-    return numpy.any([each.any(axis=1) if each.ndim == 2 else each for each in unequal], axis=0)
+    return numpy.any([_unequal(column, other[name]) for name, column in one.items()], axis=0)
+
+
+def _unequal(one: numpy.ndarray, other: numpy.ndarray) -> numpy.ndarray:
+    import numpy
+
+    if object in (one.dtype, other.dtype) or one.shape != other.shape:
+        return numpy.array([not numpy.array_equal(*rows) for rows in zip(one, other, strict=True)])
+    found: numpy.ndarray = (one != other).reshape(len(one), -1).any(axis=1)
+    return found
 
 
 def save(file: Path, table: Columns) -> None:
     """Write a table; equal tables make equal bytes."""
     import numpy
 
-    numpy.savez(file, **table)  # type: ignore[arg-type]
+    stored = dict(table)
+    for name, column in table.items():
+        if column.dtype == object:
+            stored[name], stored[name + LENGTHS] = _end_to_end(column, name)
+    numpy.savez(file, **stored)  # type: ignore[arg-type]
 
 
 def load(file: Path, only: str | None = None) -> Columns:
@@ -265,7 +358,13 @@ def load(file: Path, only: str | None = None) -> Columns:
 
     try:
         with open(file, "rb", opener=regular) as stream, numpy.load(stream, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files if only in (None, name)}
+            found = {name: arrays[name] for name in arrays.files if only in (None, name.removesuffix(LENGTHS))}
+        for name in [name for name in found if name.endswith(LENGTHS)]:
+            lengths, of = found.pop(name), name.removesuffix(LENGTHS)
+            if lengths.min() < 0 or lengths.sum() != len(found[of]):
+                raise ValueError(f"{name} does not fit {of}")
+            found[of] = _ragged(found[of], lengths)
+        return found
     except FileNotFoundError:
         raise
     except Exception as error:  # of a damaged file NumPy and zipfile raise many kinds

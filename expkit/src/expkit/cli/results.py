@@ -157,7 +157,7 @@ def oof(
       exp oof 001-larger-lr > oof.csv
       exp oof 001-larger-lr --test > test.csv
     """
-    from expkit.tables import write_csv
+    from expkit.tables import is_flat, write_csv
 
     found = load_run(run)
     require(bool(found.done), f"{display_path(found.folder)} has no finished fold")
@@ -166,9 +166,12 @@ def oof(
     else:
         table = found.oof
     if as_json:
-        print(as_json_text({name: column.tolist() for name, column in table.items()}))
+        lists = {name: [row.tolist() for row in column] for name, column in table.items()}
+        print(as_json_text(lists))
     else:
         write_csv(sys.stdout, table, as_cell)
+        if left := [name for name, column in table.items() if not is_flat(column)]:
+            warn(f"left out, as they have more than one line can hold: {', '.join(left)} (--json has them)")
 
 
 def note(

@@ -404,11 +404,13 @@ class Run:
         """
         import numpy
 
+        from expkit.tables import concatenated
+
         parts = {number: fold.predictions(name) for number, fold in self.done.items()}
         if not parts:
             return {}
         names = [name for name in next(iter(parts.values())) if all(name in part for part in parts.values())]
-        table = {name: numpy.concatenate([part[name] for part in parts.values()]) for name in names}
+        table = {name: concatenated([part[name] for part in parts.values()]) for name in names}
         table["fold"] = numpy.repeat(list(parts), [len(part["id"]) for part in parts.values()])
         return table
 
