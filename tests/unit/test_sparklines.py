@@ -79,7 +79,7 @@ def test_folds_of_different_lengths_from_the_disk(root: Path) -> None:
     def log(fold: expkit.Fold) -> None:
         assert fold.number is not None
         for step in logged[fold.number]:
-            fold.log({"step": step, "loss": None if step == 600 else 1000 / step, "note": "none"})
+            fold.log(step=step, loss=None if step == 600 else 1000 / step, note="none")
 
     command("exp.fold=[0,1,2]", during=log).train()
     curve = last_curve(expkit.load_run("light"))
@@ -108,7 +108,7 @@ def test_of_many_steps_some_are_given(root: Path) -> None:
 def test_a_terminal_without_utf_8(root: Path) -> None:
     """Nothing falls: other characters are escapes, and JSON says the same."""
     rows = [{"epoch": epoch, "実験é🎉_loss": 1 / epoch} for epoch in range(1, 6)]
-    command("exp.fold=[0,1]", during=lambda fold: [fold.log(row) for row in rows]).train()
+    command("exp.fold=[0,1]", during=lambda fold: [fold.log(**row) for row in rows]).train()
     environment = environment_of(expkit.code_root(), PROJECT_ROOT=str(root), PYTHONIOENCODING="ascii")
     show = [sys.executable, *EXP, "show", "light"]
     shown = call(*show, cwd=root, env=environment).stdout

@@ -60,7 +60,7 @@ def log_rows(*rows: dict[str, Any], interrupted: bool = False) -> None:
 
     def during(fold: expkit.Fold) -> None:
         for row in rows:
-            fold.log(row)
+            fold.log(**row)
         if interrupted:
             fold.checkpoint.save(lambda file: file.write_text("1"))
             raise KeyboardInterrupt
@@ -127,7 +127,7 @@ def test_the_choice_of_a_model_and_a_training_on_all_rows(opened: list[WandbRun]
     """W&B can group by them."""
     with own_experiment({"train.py": NETS, "config.yaml": NETS_CONFIG}) as folder:
         expkit.run(folder.name, overrides=["model=wide", "exp.fold=[3]"])
-        with suppress(expkit.Error):  # it makes no submission
+        with suppress(expkit.Error):  # its rows have the number of the fold as their id
             expkit.run(folder.name, overrides=["exp.mode=sub"])
     found = [run.arguments["config"] for run in opened]
     assert [(one["fold"], one["choices"]) for one in found] == [(3, {"model": "wide"}), ("full", {"model": "deep"})]
