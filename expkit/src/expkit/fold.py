@@ -168,16 +168,17 @@ class Fold:
             the indices of the rows, sorted: `.train`, (k,), and `.valid`, (m,).
 
         Raises:
-            Error: what the method needs is missing or does not fit; there are too few rows, classes, groups or times.
+            Error: what the method needs is missing or does not fit; there are too few rows, classes, groups or times; a
+                target is missing, or text among numbers.
         """
+        from expkit import tables
         from expkit.scores import BY_CLASS, split
 
-        classes = y if self._exp.split.method in BY_CLASS else None
-        rows = split(self._exp, self.number, id=id, y=classes, groups=groups, time=time)
-        known = {"id": id} | ({} if y is None else {"target": y}) | dict(keep or {})
-        for name, values in known.items():
-            require(len(values) == len(id), f"fold.split(...): {name} has {len(values)} rows, and id has {len(id)}")
-        self._known = {name: _taken(values, rows.valid) for name, values in known.items()}
+        known = tables.columns({"id": id} | ({} if y is None else {"target": y}) | dict(keep or {}), "fold.split(...)")
+        tables.require_finite(known, "fold.split(...)")
+        classes = known.get("target") if self._exp.split.method in BY_CLASS else None
+        rows = split(self._exp, self.number, id=known["id"], y=classes, groups=groups, time=time)
+        self._known = {name: column[rows.valid] for name, column in known.items()}
         self._valid = rows.valid
         return rows
 
@@ -345,8 +346,7 @@ class Fold:
                     f"{what}: nobody knows which rows must be predicted: call fold.split(id=...) in train(), or say "
                     "expkit.Experiment(..., own_split=True) if the experiment splits by itself",
                 )
-                ids = tables.columns({"id": self._known["id"]}, "fold.split(...)")["id"]
-                table = tables.aligned(table, ids, what, "fold.split(...)")
+                table = tables.aligned(table, self._known["id"], what, "fold.split(...)")
             for number, other in self._shared.run_dir.done_folds().items():
                 twice = tables.common(other.predictions(only="id")["id"], table["id"]) if number != self.number else []
                 require(not twice, f"{what}: {len(twice)} ids are in fold {number} too, such as {twice[:1]}")

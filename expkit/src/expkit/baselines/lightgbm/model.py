@@ -9,7 +9,7 @@ import pandas as pd
 from sklearn.model_selection import GroupShuffleSplit
 
 ID, TARGET = "id", "body_mass_g"
-GROUP = "individual_id"  # rows of one group are never on both sides of a split; None: there are no groups
+GROUP = "individual_id"  # rows of one group are never on both sides of a split; ID: there are no groups
 NOT_FEATURES = [ID, TARGET, GROUP, "studyname", "sample_number", "comments"]
 OBJECTIVE = {"objective": "regression", "metric": "rmse"}  # the metric of early stopping
 NOT_LIGHTGBMS = ["most_rounds", "early_stopping", "watched"]  # of exp.train: not parameters of LightGBM
@@ -35,8 +35,7 @@ def features(rows: pd.DataFrame) -> pd.DataFrame:
 
 def separate(rows: pd.DataFrame, share: float, seed: int):
     """The indices of most rows, and those of a share of them, at random; a group is whole on one side."""
-    groups = rows[GROUP] if GROUP else np.arange(len(rows))
-    return next(GroupShuffleSplit(1, test_size=share, random_state=seed).split(rows, groups=groups))
+    return next(GroupShuffleSplit(1, test_size=share, random_state=seed).split(rows, groups=rows[GROUP]))
 
 
 def fit(config, rows: pd.DataFrame, seed: int, rounds: int | None, log) -> lightgbm.Booster:
