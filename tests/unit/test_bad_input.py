@@ -25,11 +25,11 @@ from light import LIGHT
         ("exp.train.lerning_rate=1", "there is no key exp.train.lerning_rate; did you mean exp.train.learning_rate?"),
         ("+exp.train.dropout=0.1", "there is no key exp.train.dropout"),
         ("foo=1", "there is no key foo"),
-        ("exp.train.epoch=many", "exp.train.epoch must be a whole number, not 'many'\n"),
-        ("exp.train.epoch=1.5", "exp.train.epoch must be a whole number, not '1.5'\n"),
+        ("exp.train.epochs=many", "exp.train.epochs must be a whole number, not 'many'\n"),
+        ("exp.train.epochs=1.5", "exp.train.epochs must be a whole number, not '1.5'\n"),
         ("exp.train.learning_rate=low", "exp.train.learning_rate must be a number, not 'low'\n"),
         ("exp.debug=tru", "exp.debug: Value 'tru' is not a valid bool"),
-        ("exp.train.epoch=???", "exp.train.epoch has no value"),
+        ("exp.train.epochs=???", "exp.train.epochs has no value"),
         ("show_config=tru", "show_config"),
         ("exp.fold=[5]", "exp.fold must be from 0 to 4"),
         ("exp.fold=[0,1,0]", "exp.fold names a fold twice"),
@@ -46,7 +46,7 @@ from light import LIGHT
         ("exp.split.method=column", "exp.split.method=column needs exp.split.file"),
         ("exp.split.file=../folds.csv", "exp.split.file is a CSV file below input/"),
         ("exp.split.method=groups", "exp.split.method: Invalid value 'groups', expected one of [kfold, stratified"),
-        ("exp.train.epoch=0", "exp.train.epoch must be at least 1"),
+        ("exp.train.epochs=0", "exp.train.epochs must be at least 1"),
         ("exp.train.learning_rate=nan", "exp.train.learning_rate must be above 0"),
         ("exp.name=", "exp.name"),
         ("exp.name=a/b", "exp.name"),
@@ -83,13 +83,13 @@ def parameter_file(own: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("text", "mentions"),
     [
-        ("name: x\ntrain: {epoch: many}", "exp/666.yaml: exp.train.epoch"),
+        ("name: x\ntrain: {epochs: many}", "exp/666.yaml: exp.train.epochs"),
         ("name: x\nmode: foo", "exp/666.yaml: exp.mode: Invalid value 'foo'"),
         ("name: [x", "666.yaml, line 2"),
         ("defaults: [nothing]", "exp/666.yaml: Could not load 'exp/nothing'"),
         ("defaults: [666]", "Unsupported type in defaults : int: quote a name such as '001'"),
         ("- a list", "exp/666.yaml"),
-        ("train: {epoch: 3}", "config.yaml has the name 'baseline' too"),
+        ("train: {epochs: 3}", "config.yaml has the name 'baseline' too"),
         ("name: 001-larger-lr", "exp/001.yaml has the name '001-larger-lr' too"),
     ],
 )
@@ -98,7 +98,7 @@ def test_parameter_file(train: Command, root: Path, parameter_file: Path, text: 
     assert_refused(train("exp=666", experiment=parameter_file.parents[1].name), mentions, root)
 
 
-@pytest.mark.parametrize("text", ["name: [x", "- a list", "train: {epoch: many}", "\0"])
+@pytest.mark.parametrize("text", ["name: [x", "- a list", "train: {epochs: many}", "\0"])
 def test_a_broken_parameter_file_is_in_nobody_elses_way(
     train: Command, root: Path, parameter_file: Path, text: str
 ) -> None:
@@ -167,10 +167,10 @@ def test_a_bug_keeps_its_traceback(train: Command, root: Path, monkeypatch: pyte
     assert f"{LIGHT}/train.py" in done.err and f"{LIGHT}/model.py" in done.err
     assert "/hydra/" not in done.err and "src/expkit" not in done.err
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    assert "Traceback" in train("exp.train.epoch=0").err
+    assert "Traceback" in train("exp.train.epochs=0").err
     assert os.environ["HYDRA_FULL_ERROR"] == "1"
     monkeypatch.delenv("HYDRA_FULL_ERROR")
-    assert_refused(train("exp.train.epoch=0"), "exp.train.epoch", root / "input")
+    assert_refused(train("exp.train.epochs=0"), "exp.train.epochs", root / "input")
     assert "HYDRA_FULL_ERROR" not in os.environ
 
 

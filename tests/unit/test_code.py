@@ -32,10 +32,9 @@ def quality(oof):
 
 def train(exp, fold):
     fold.save_oof({{"id": [fold.number], "prediction": [{prediction}]}})
-    fold.finish()
 
 
-experiment = expkit.Experiment(train, expkit.Config, metric=quality, own_split=True)
+experiment = expkit.Experiment(train, expkit.ExpConfig, metric=quality, own_split=True)
 
 if __name__ == "__main__":
     expkit.main(experiment)

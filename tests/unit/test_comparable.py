@@ -146,7 +146,7 @@ def score(folder: Path, name: str) -> None:
     [
         ('greater_is_better=KIND != "price"', "greater_is_better=True", "other direction"),
         (".mean() ** 0.5", ".mean() ** 0.5 / 2", "other metric"),
-        ("(train, Config, ", '(train, Config, score_over="folds", ', "other metric"),
+        ("(train, ExpConfig, ", '(train, ExpConfig, score_over="folds", ', "other metric"),
     ],
 )
 def test_another_direction_or_metric(price: Path, old: str, new: str, mark: str) -> None:
@@ -250,7 +250,7 @@ def test_identical_predictions(price: Path) -> None:
 def test_a_score_over_the_folds_everywhere(root: Path) -> None:
     """`exp diff` and `exp blend` take the score that the experiment chose."""
     text = files("risk")
-    text["train.py"] = text["train.py"].replace("(train, Config, ", '(train, Config, score_over="folds", ')
+    text["train.py"] = text["train.py"].replace("(train, ExpConfig, ", '(train, ExpConfig, score_over="folds", ')
     with own_experiment(text) as folder:
         for name, noise in (("a", 0.2), ("b", 0.3)):
             expkit.run(folder.name, overrides=[f"exp.name={name}", f"exp.train.noise={noise}"])

@@ -41,7 +41,6 @@ def quality(oof):
 
 def train(exp, fold):
     fold.save_oof({"id": [fold.number], "prediction": [exp.train.learning_rate]})
-    fold.finish()
 """,
     'metric=quality, own_split=True, groups={"model": {"cnn": CNN, "vit": ViT}}',
     exp="model: ModelConfig = MISSING",

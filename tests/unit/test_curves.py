@@ -29,7 +29,7 @@ def test_a_curve_over_its_own_axis(
     root: Path, rows: list[dict[str, float]], axis: str, metric: str, first: int, last: int
 ) -> None:
     """`exp show` draws epochs, else steps, else rows, and never mixes them."""
-    command("exp.fold=[0]", during=lambda fold: [fold.log(row) for row in rows]).train()
+    command("exp.fold=[0]", during=lambda fold: [fold.log(**row) for row in rows]).train()
     run = expkit.load_run("light")
     curve = last_curve(run)
     assert (curve is not None) == bool(metric)

@@ -206,17 +206,19 @@ class Fold:
         return self._loop("step", count, state, every)
 
     def _loop(self, axis: str, count: int, state: Any, every: float) -> Iterator[int]:
-        done = 0
+        outer, done = self._now, 0
         if state is not None and self.checkpoint.file is not None:
             done = load_state(self.checkpoint.file, state)
-        for number in range(done + 1, count + 1):
-            self._now = (axis, number, count)
-            yield number
-            if state is not None:
-                self.checkpoint.save(functools.partial(save_state, state, number), every)
-        self._now = None
+        try:
+            for number in range(done + 1, count + 1):
+                self._now = (axis, number, count)
+                yield number
+                if state is not None:
+                    self.checkpoint.save(functools.partial(save_state, state, number), every)
+        finally:  # also after a `break`: the rows that follow are those of the epoch around these steps
+            self._now = outer
 
-    def log(self, /, total: int | None = None, **metrics: Any) -> None:
+    def log(self, /, *, total: int | None = None, **metrics: Any) -> None:
         """Add one row to `history.csv`, to W&B and to the progress bar: `fold.log(train_loss=loss)`.
 
         Args:
