@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
+from commands import command
 from experiments import WALK, own_experiment
 
 import expkit
 from expkit import files, project, runner, store
 from expkit.fold import OF_ITS_END, Fold
-from expkit.progress import METADATA, Checkpoint, unfinished
+from expkit.progress import METADATA, Checkpoint, load_state, save_state, state_parts, unfinished
 from expkit.store import CHECKPOINT
 
 # A random walk: its end depends on every step, and on the state of its generator. "stop": the epoch before which it is
@@ -331,6 +334,51 @@ def test_a_write_that_leaves_nothing_is_one_line(tmp_path: Path) -> None:
     """numpy.save adds .npy to a name."""
     with pytest.raises(expkit.Error, match=r"write\(file\) has left nothing at .*checkpoint/state1"):
         Checkpoint(tmp_path, dict).save(lambda file: file.with_suffix(".npy").touch())
+
+
+class Numbered:
+    """A part of a training whose state is a number."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class WithDict(Numbered):
+    def state_dict(self) -> dict[str, int]:
+        return {"number": self.number}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.number = state["number"]
+
+
+class WithFile(Numbered):
+    def save(self, file: Path) -> None:
+        file.write_text(str(self.number))
+
+    def load(self, file: Path) -> None:
+        self.number = int(file.read_text())
+
+
+def test_what_a_state_may_be(tmp_path: Path) -> None:
+    """Objects that save themselves in two ways, or have attributes; the random generators belong to it."""
+    kinds = (WithDict, WithFile, Numbered)
+    save_state(state_parts({kind.__name__: kind(1) for kind in kinds}), 7, tmp_path / "state")
+    drawn = random.random(), numpy.random.random()
+    found = {kind.__name__: kind(0) for kind in kinds}
+    assert load_state(state_parts(found), tmp_path / "state") == 7
+    assert [part.number for part in found.values()] == [1, 1, 1]
+    assert (random.random(), numpy.random.random()) == drawn
+
+
+def test_a_state_that_cannot_be_kept_is_one_line(root: Path) -> None:
+    """At once, and not at the first checkpoint."""
+    trained: list[int] = []
+    for state in (numpy.zeros(3), {"network": Numbered(1), "weights": [1.0, 2.0]}):
+        with pytest.raises(expkit.Error, match="state=...: an? .* cannot be kept"):
+            command(
+                "exp.fold=[0]", during=lambda fold, state=state: trained.extend(fold.epochs(3, state=state))
+            ).train()
+    assert trained == []
 
 
 def test_another_device_is_marked(walk: str, monkeypatch: pytest.MonkeyPatch) -> None:

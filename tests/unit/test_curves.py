@@ -37,3 +37,21 @@ def test_a_curve_over_its_own_axis(
         points = curve["folds"]["0"]
         assert (curve["metric"], curve["axis"], points[0][0], points[-1][0]) == (metric, axis, first, last)
     assert run.history(0)["loss"] == [row.get("loss") for row in rows]
+
+
+def test_steps_within_an_epoch(root: Path) -> None:
+    """A row belongs to the loop around it: to the epoch again when its steps are over, also by a `break`."""
+
+    def during(fold: expkit.Fold) -> None:
+        for _ in fold.epochs(2):
+            for step in fold.steps(3):
+                fold.log(loss=step)
+                if step == 2:
+                    break
+            fold.log(accuracy=0.5)
+        fold.log(last=1)
+
+    command("exp.fold=[0]", during=during).train()
+    history = expkit.load_run("light").history(0)
+    assert history["step"] == [1, 2, None] * 2 + [None]
+    assert history["epoch"] == [None, None, 1, None, None, 2, None]

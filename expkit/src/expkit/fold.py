@@ -17,7 +17,7 @@ from expkit.config import ExpConfig, Experiment
 from expkit.data import Cache
 from expkit.errors import Error, require, warn
 from expkit.files import Broken
-from expkit.progress import Checkpoint, History, Progress, as_number, load_state, save_state
+from expkit.progress import Checkpoint, History, Progress, as_number, load_state, save_state, state_parts
 from expkit.project import world_size
 from expkit.rundir import RunDir, found_by_folds
 from expkit.store import axis_of
@@ -198,6 +198,9 @@ class Fold:
                 with `save(file)` and `load(file)`, or with attributes that can be pickled. The random generators of
                 Python, NumPy and PyTorch are kept, too. None: there is no checkpoint.
             every: seconds between two checkpoints.
+
+        Raises:
+            Error: a part of `state` is nothing of these.
         """
         return self._loop("epoch", count, state, every)
 
@@ -206,15 +209,15 @@ class Fold:
         return self._loop("step", count, state, every)
 
     def _loop(self, axis: str, count: int, state: Any, every: float) -> Iterator[int]:
-        outer, done = self._now, 0
-        if state is not None and self.checkpoint.file is not None:
-            done = load_state(self.checkpoint.file, state)
+        outer, done, parts = self._now, 0, state_parts(state)
+        if parts and self.checkpoint.file is not None:
+            done = load_state(parts, self.checkpoint.file)
         try:
             for number in range(done + 1, count + 1):
                 self._now = (axis, number, count)
                 yield number
-                if state is not None:
-                    self.checkpoint.save(functools.partial(save_state, state, number), every)
+                if parts:
+                    self.checkpoint.save(functools.partial(save_state, parts, number), every)
         finally:  # also after a `break`: the rows that follow are those of the epoch around these steps
             self._now = outer
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from expkit import files
-from expkit.errors import duration, require
+from expkit.errors import Error, duration, require
 from expkit.files import Broken
 from expkit.project import display_path
 from expkit.store import CHECKPOINT, RESULT, number_of
@@ -116,11 +116,29 @@ class Checkpoint:
         self.file = None
 
 
-def save_state(state: Any, done: int, folder: Path) -> None:
+def state_parts(state: Any) -> dict[str, Any]:
+    """The state of a training, as `Fold.epochs` takes it, by the names of its files.
+
+    Raises:
+        Error: a part has no state that can be saved and loaded.
+    """
+    if state is None:
+        return {}
+    parts = {f"state_{name}": part for name, part in state.items()} if isinstance(state, dict) else {"state": state}
+    for part in parts.values():
+        if not (hasattr(part, "load_state_dict") or hasattr(part, "__dict__")):
+            raise Error(
+                f"state=...: a {type(part).__name__} cannot be kept: give the object that has it, such as the network, "
+                "or types.SimpleNamespace(name=value)"
+            )
+    return parts
+
+
+def save_state(parts: Mapping[str, Any], done: int, folder: Path) -> None:
     """Write the state of a training, for `load_state`.
 
     Args:
-        state: an object, or a dict of several, as `Fold.epochs` takes it.
+        parts: of the state, as from `state_parts`.
         done: how many epochs or steps are.
     """
     folder.mkdir()
@@ -130,7 +148,7 @@ def save_state(state: Any, done: int, folder: Path) -> None:
     if torch := sys.modules.get("torch"):
         random_states["torch"] = torch.get_rng_state()
         random_states["cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    for name, part in _parts(state).items():
+    for name, part in parts.items():
         if hasattr(part, "load_state_dict"):
             _dump(part.state_dict(), folder / name)
         elif hasattr(part, "save") and hasattr(part, "load"):
@@ -140,9 +158,9 @@ def save_state(state: Any, done: int, folder: Path) -> None:
     _dump({"done": done, "random": random_states}, folder / POSITION)
 
 
-def load_state(folder: Path, state: Any) -> int:
+def load_state(parts: Mapping[str, Any], folder: Path) -> int:
     """Put a training where `save_state` found it, and its random generators; returns how many epochs are done."""
-    for name, part in _parts(state).items():
+    for name, part in parts.items():
         if hasattr(part, "load_state_dict"):
             part.load_state_dict(_load(folder / name))
         elif hasattr(part, "save") and hasattr(part, "load"):
@@ -162,10 +180,6 @@ def load_state(folder: Path, state: Any) -> int:
         if len(position["random"]["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(position["random"]["cuda"])
     return int(position["done"])
-
-
-def _parts(state: Any) -> dict[str, Any]:
-    return {f"state_{name}": part for name, part in state.items()} if isinstance(state, dict) else {"state": state}
 
 
 def _dump(values: Any, file: Path) -> None:
