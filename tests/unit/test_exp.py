@@ -25,7 +25,7 @@ import expkit
 from expkit.cli import app
 
 BASELINE = "001-baseline"
-QUICK = "exp.train.epoch=3"
+QUICK = "exp.train.epochs=3"
 BEST, SECOND, SEED, PART = (
     "001-larger-lr",
     f"002-larger-model,{QUICK}",
@@ -118,7 +118,7 @@ def test_show_says_that_code_or_data_have_changed_since(root: Path) -> None:
 def test_sort_filter_last(shop: Path) -> None:
     assert board("--filter", "learning_rate=0.003", "--filter", "score>0.97")[0]["run"] == BEST
     assert {row["run"] for row in board("--filter", "exp.seed=1")} == {SEED}
-    assert {row["run"] for row in board("--filter", "base_model!=small")} == {SECOND, SEED}
+    assert {row["run"] for row in board("--filter", "hidden!=64")} == {SECOND, SEED}
     assert {row["run"] for row in board("--filter", "larger-model")} == {SECOND, SEED}
     assert {row["run"] for row in board("--filter", "folds_done<=2", "--filter", "score>=0")} == {PART}
     by_seed = [row["seed"] for row in board("--sort", "seed") if row["seed"]]
@@ -201,8 +201,8 @@ def test_show_a_run_without_epochs_and_without_a_snapshot(root: Path, monkeypatc
 
 def test_diff(shop: Path) -> None:
     printed = exp("diff", BEST, SECOND)
-    assert re.search(r"exp\.train\.base_model +small +→ +large", printed)
-    assert re.search(r"exp\.train\.epoch +40 +→ +3", printed)
+    assert re.search(r"exp\.train\.hidden +64 +→ +256", printed)
+    assert re.search(r"exp\.train\.epochs +40 +→ +3", printed)
     assert "exp.seed" not in printed
     assert re.search(r"CV +0\.\d{4} +0\.\d{4} +[+-]0\.\d{4}", printed)
     assert "the same" in printed.splitlines()[-1], "the code"
@@ -367,7 +367,7 @@ def test_check(clone: Path) -> None:
     folder = clone / f"experiments/{BASELINE}/exp"
     for name, text in {
         "typo": "name: typo\ntrain: {lerning_rate: 1}",
-        "type": "name: type\ntrain: {epoch: many}",
+        "type": "name: type\ntrain: {epochs: many}",
         "value": "name: value\nfold: [9]",
         "same": "name: 001-larger-lr",
         "syntax": "name: [x",
@@ -383,7 +383,7 @@ def test_check(clone: Path) -> None:
     [(only, _), (_, mistyped)] = in_clone(clone, ["check", LIGHT], ["check", "001-baselin"])
     lines = {line.split()[1]: line.rstrip() for line in done.stdout.splitlines() if line.startswith(BASELINE)}
     assert "did you mean exp.train.learning_rate?" in lines["typo"]
-    assert "exp.train.epoch" in lines["type"]
+    assert "exp.train.epochs" in lines["type"]
     assert "exp.fold must be from 0 to 4" in lines["value"]
     assert "exp/001.yaml has the name '001-larger-lr' too" in lines["same"] and "exp/same.yaml has" in lines["001"]
     assert "syntax.yaml, line 2" in lines["syntax"]

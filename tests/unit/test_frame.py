@@ -27,9 +27,9 @@ STEPS = [{"step": step, "rate": 0.5} for step in (100, 200)]
 def test_curves(root: Path) -> None:
     """Each number once, over its own axis; a blank is no row; a fold that stops early is in no mean that follows."""
     assert list(expkit.curves([])) == ["run", "fold", "axis", "x", "name", "value"] and expkit.curves([]).empty
-    command("exp.fold=[0]", during=lambda fold: [fold.log(row) for row in [*STEPS, *EPOCHS]]).train()
-    command("exp.fold=[1]", during=lambda fold: [fold.log(row) for row in EPOCHS[:2]]).train()
-    command("exp.fold=[0]", "exp.train.x=1", during=lambda fold: [fold.log({"loss": 3}), fold.log({})]).train()
+    command("exp.fold=[0]", during=lambda fold: [fold.log(**row) for row in [*STEPS, *EPOCHS]]).train()
+    command("exp.fold=[1]", during=lambda fold: [fold.log(**row) for row in EPOCHS[:2]]).train()
+    command("exp.fold=[0]", "exp.train.x=1", during=lambda fold: [fold.log(loss=3), fold.log()]).train()
     light, other = "002-light/light", "002-light/light,exp.train.x=1"
     found = expkit.curves([light, other])
     expected = [(light, 0, "epoch", epoch, "value", 1 / epoch) for epoch in (1, 2, 3)]

@@ -62,7 +62,6 @@ def quality(oof):
 
 def train(exp, fold):
     fold.save_oof({"id": [fold.number], "prediction": [exp.train.rate + exp.model.units]})
-    fold.finish()
 """,
     'metric=quality, own_split=True, groups={"model": {"cnn": CNN, "vit": ViT}}',
     exp="model: Any = None",

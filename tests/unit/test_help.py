@@ -64,7 +64,7 @@ def test_the_examples_run(tmp_path: Path) -> None:
     """In a project with the two runs that they name."""
     folder = clone_of(expkit.code_root(), tmp_path / "clone")
     for file in folder.glob("experiments/001-baseline/exp/*.yaml"):
-        file.write_text(file.read_text().replace("epoch: 40", "epoch: 5"))
+        file.write_text(file.read_text().replace("epochs: 40", "epochs: 5"))
     commit_all(folder)
     environment = clean_environment() | {
         "EXPKIT_ROOT": str(folder),
@@ -97,7 +97,7 @@ def test_a_public_name_is_explained(name: str) -> None:
     methods = [value for key, value in vars(thing).items() if key[0] != "_"] if inspect.isclass(thing) else []
     for each in [thing, *(value for value in methods if inspect.isfunction(value) or isinstance(value, property))]:
         assert each.__doc__ and re.match(r'[A-Z" ]', each.__doc__), each
-    keys = expkit.Config | expkit.ExpConfig | expkit.RuntimeConfig | expkit.SplitConfig
+    keys = expkit.ExpConfig | expkit.RuntimeConfig | expkit.SplitConfig
     made_by_us = issubclass(thing, expkit.Fold | expkit.Error | Enum | keys) if inspect.isclass(thing) else False
     if not made_by_us:
         assert explained(thing) == []

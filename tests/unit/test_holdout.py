@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from commands import command
+from experiments import own_experiment
 from light import LIGHT
+from several import files
 
 import expkit
 from expkit.board import Entry
@@ -19,15 +20,8 @@ def test_a_single_split_is_complete(root: Path) -> None:
 
 def test_a_test_score_is_a_column(root: Path) -> None:
     """The mean over the folds, when each has one."""
-
-    def finish_with_test(fold: expkit.Fold) -> None:
-        finish = fold.finish
-        fold.finish = lambda **values: finish(test_quality=fold.number, **values)  # type: ignore[method-assign]
-
-    command("exp.fold=[0,1,2]", during=finish_with_test).train()
-    [row] = expkit.read_board()
-    assert row.other_scores == {"test_quality": 1.0}
-    assert Entry((row,)).values["test_quality"] == 1.0
-    command("exp.fold=[3]").train()
-    [row] = expkit.read_board()
-    assert row.other_scores == {}
+    with own_experiment(files("price", "if fold.number < 2: return {'test_quality': fold.number}")) as folder:
+        for folds, scores in (("[0,1]", {"test_quality": 0.5}), ("[2]", {})):
+            expkit.run(folder.name, overrides=[f"exp.fold={folds}"])
+            [row] = expkit.read_board()
+            assert row.other_scores == scores and Entry((row,)).values.get("test_quality") == scores.get("test_quality")

@@ -24,8 +24,8 @@ def words(text: str) -> list[list[str]]:
 
 
 def log(fold: expkit.Fold) -> None:
-    for epoch in range(4):
-        fold.log({"epoch": epoch, "loss": NAN if epoch == 1 else 1 / (epoch + 1)})
+    for epoch in fold.epochs(4):
+        fold.log(loss=NAN if epoch == 2 else 1 / epoch)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_show_gives_a_program_what_it_shows(run: Path) -> None:
     assert origin["command"] is None and ["command", "expkit.run(...),", "from", "Python"] in shown
     assert origin["git"] == results[0]["git"] and origin["on"] == [results[0]["environment"]]
     assert any(line[0] == "code" and line[2] == origin["git"]["commit"][:12] for line in shown if line)
-    points = [[0, 1.0], [2, 1 / 3], [3, 0.25]]
+    points = [[1, 1.0], [3, 1 / 3], [4, 0.25]]
     curve = {"axis": "epoch", "metric": "loss", "greater_is_better": False, "folds": {"0": points, "2": points}}
     assert found["curve"] == curve
     assert found["full"] is None and found["blend"] is None

@@ -1,4 +1,4 @@
-"""train.log keeps what a training prints, and the traceback of what failed; a long epoch shows its steps."""
+"""train.log keeps what a training prints, and the traceback of what failed; a long training prints few lines."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import pty
+import shutil
 import struct
 import sys
 import termios
@@ -26,25 +27,17 @@ def log(root: Path, fold: int) -> str:
 
 
 def test_what_is_printed_is_kept(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """And shown as ever. What is printed after fold.finish() does not make the fold a broken one."""
+    """And shown as ever."""
 
     def talk(fold: expkit.Fold) -> None:
         print(f"hello from {fold.title}")
         print("look here", file=sys.stderr)
-        fold.log({"epoch": 1, "loss": 0.25}, total=2)
-        finish = fold.finish
-
-        def finish_and_talk(**values: object) -> object:
-            done = finish(**values)
-            print("goodbye")
-            return done
-
-        fold.finish = finish_and_talk  # type: ignore[method-assign]
+        fold.log(epoch=1, loss=0.25, total=2)
 
     before = sys.stdout, sys.stderr
     command("exp.fold=[0,1]", during=talk).train()
     assert (sys.stdout, sys.stderr) == before
-    assert log(root, 0) == "hello from fold 0\nlook here\nfold 0  epoch 1/2  loss 0.2500\ngoodbye\n"
+    assert log(root, 0) == "hello from fold 0\nlook here\nfold 0  epoch 1/2  loss 0.2500\n"
     printed = capsys.readouterr()
     assert "hello from fold 0" in printed.out and "look here" in printed.err
     assert len(store.read_run(counting(root)).done) == 2
@@ -96,8 +89,8 @@ def test_a_terminal_shows_a_line_that_changes(root: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("expkit.progress.BLINK", 0)
 
     def train_long(fold: expkit.Fold) -> None:
-        for epoch in range(1, 4):
-            fold.log({"epoch": epoch, "loss": 0.5}, total=3)
+        for _ in fold.epochs(3):
+            fold.log(loss=0.5)
             print("between")
 
     shown = on_terminal(train_long, monkeypatch)
@@ -109,34 +102,34 @@ def test_a_terminal_shows_a_line_that_changes(root: Path, monkeypatch: pytest.Mo
 def train_with_steps(fold: expkit.Fold) -> None:
     """Two epochs of 50 steps, and some steps of a third."""
     for step in range(1, 131):
-        metrics = {"train_loss_step": 0.5, "learning_rate": 0.001, "gradient_norm": 1.0, "tokens": 1234567}
-        fold.log({"step": step} | metrics, total=150)
+        fold.log(step=step, total=150, loss=0.5, learning_rate=0.001, gradient_norm=1.0, tokens=1234567, seen=1)
         if step % 50 == 0:
-            fold.log({"epoch": step // 50, "train_loss": 0.5}, total=3)
+            fold.log(epoch=step // 50, total=3, train_loss=0.5)
 
 
-FIRST, LAST = (
-    f"fold 0  step {step}/150  train_loss_step 0.5000  learning_rate 0.0010  gradient_norm 1.0000  tokens 1234567\n"
-    for step in (1, 130)
-)
-EPOCHS = "".join(f"fold 0  epoch {epoch}/3  train_loss 0.5000\n" for epoch in (1, 2))
+def test_a_long_training_prints_few_lines(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most 17 lines when its length is known, the first and the last one among them; the history has every row.
 
-
-def test_steps_do_not_fill_the_log(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line an epoch, and of the steps one every ten seconds and the last one; the history has them all."""
+    A terminal shows what has room in a line; the log is as without one.
+    """
     command("exp.fold=[0]", during=train_with_steps).train()
-    assert log(root, 0) == FIRST + EPOCHS + LAST
+    lines = log(root, 0).splitlines()
+    first, last = (
+        f"fold 0  step {step}/150  loss 0.5000  learning_rate 0.0010  gradient_norm 1.0000  tokens 1234567  seen 1"
+        for step in (1, 130)
+    )
+    assert (lines[0], lines[-1]) == (first, last) and 10 < len(lines) <= 17
     assert (counting(root) / "fold0" / store.HISTORY).read_text().count("\n") == 1 + 130 + 2
-    monkeypatch.setattr("expkit.progress.EVERY", 0)  # the ten seconds have passed each time
-    command("exp.fold=[1]", during=train_with_steps).train()
-    assert log(root, 1).count("step") == 2 * 130
-
-
-def test_steps_on_a_terminal(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It shows what has room in a line; the log is as without a terminal."""
+    shutil.rmtree(root / "output")
     shown = on_terminal(train_with_steps, monkeypatch)
-    assert log(root, 0) == FIRST + EPOCHS + LAST
-    assert shown.startswith(f"\r\x1b[K{FIRST[:79]}\r\x1b[K")
+    assert log(root, 0).splitlines() == lines
+    assert shown.startswith(f"\r\x1b[K{first[:79]}\r\x1b[K")
+
+
+def test_a_training_of_unknown_length_prints_fewer_and_fewer_lines(root: Path) -> None:
+    command("exp.fold=[0]", during=lambda fold: [fold.log(loss=row) for row in range(1, 1000)]).train()
+    rows = [int(line.rpartition(" ")[2]) for line in log(root, 0).splitlines()]
+    assert rows == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 999]
 
 
 def test_every_row_is_in_the_file_at_once(tmp_path: Path) -> None:

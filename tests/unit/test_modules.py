@@ -14,37 +14,13 @@ from conftest import Command
 from experiments import own_experiment
 from helpers import environment_of, results
 from hydra.core.config_store import ConfigStore
-from light import LIGHT
+from light import LIGHT, train_py
 
 import expkit
 
-TRAIN = """
-from dataclasses import dataclass, field
-from typing import Any
-
-import expkit
-import shape
-from hydra.core.config_store import ConfigStore
-from schema import *
-from tools import area
-
-
-@dataclass
-class TrainConfig:
-    other: Any = None
-
-
-@dataclass
-class ExpConfig(expkit.ExpConfig):
-    model: Any = None
-    train: TrainConfig = field(default_factory=TrainConfig)
-
-
-@dataclass
-class Config(expkit.Config):
-    exp: ExpConfig = field(default_factory=ExpConfig)
-
-
+TRAIN = train_py(
+    "other: Any = None",
+    """
 ConfigStore.instance().store(name="from_EXPERIMENT", group="own", node={"x": 1})
 
 
@@ -56,16 +32,18 @@ def train(exp, fold):
     import late
     from tools.inner import deep
 
-    if fold.number is not None:
-        fold.save_oof({"id": [fold.number], "prediction": [1.0]})
-    fold.finish(seen=[shape.NAME, area.NAME, late.NAME, deep.NAME, type(exp.model).__module__])
-
-
-experiment = expkit.Experiment(train, Config, metric=quality, own_split=True, groups={"model": {"EXPERIMENT": Model}})
-
-if __name__ == "__main__":
-    expkit.main(experiment)
-"""
+    fold.save_oof({"id": [fold.number], "prediction": [1.0]})
+    return {"seen": [shape.NAME, area.NAME, late.NAME, deep.NAME, type(exp.model).__module__]}
+""",
+    'metric=quality, own_split=True, groups={"model": {"EXPERIMENT": Model}}',
+    exp="model: Any = None",
+    classes="""
+import shape
+from hydra.core.config_store import ConfigStore
+from schema import *
+from tools import area
+""",
+)
 SCHEMA = """
 from dataclasses import dataclass
 

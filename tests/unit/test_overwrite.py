@@ -60,7 +60,7 @@ def test_another_configuration_is_refused_and_touches_nothing(root: Path) -> Non
 # What is another configuration
 
 
-def recorded(config: expkit.Config, **changes: object) -> dict[str, Any]:
+def recorded(config: Any, **changes: object) -> dict[str, Any]:
     """A configuration as a run has it, with other values for some keys of `exp.train`."""
     exp = container(config.exp)
     return {"exp": exp | {"train": exp["train"] | changes}}

@@ -205,7 +205,11 @@ class Fold:
         return self._loop("epoch", count, state, every)
 
     def steps(self, count: int, state: Any = None, every: float = 30) -> Iterator[int]:
-        """The steps of a training, as `epochs`, for one that knows none, or whose epochs take hours."""
+        """The steps of a training, for one that knows no epochs, or whose epochs take hours.
+
+        Args:
+            count, state, every: as of `epochs`.
+        """
         return self._loop("step", count, state, every)
 
     def _loop(self, axis: str, count: int, state: Any, every: float) -> Iterator[int]:
