@@ -118,18 +118,30 @@ def whole(cls: type) -> type:
     """
     known = isinstance(cls, type) and is_dataclass(cls)
     require(known, f"expkit.Experiment(train, TrainConfig, ...) needs a dataclass, not {cls!r}")
+    given = cls
     if not issubclass(cls, ExpConfig | Config):
-        cls = _with(ExpConfig, "train", cls)
-    return cls if issubclass(cls, Config) else _with(Config, "exp", cls)
+        cls = _with(ExpConfig, "train", cls, given)
+    return cls if issubclass(cls, Config) else _with(Config, "exp", cls, given)
 
 
-def _with(base: type, name: str, cls: type) -> type:
-    """A dataclass derived from `base`, with a field of the class `cls`."""
+@functools.cache
+def _with(base: type, name: str, cls: type, given: type) -> type:
+    """A dataclass derived from `base`, with a field of the class `cls`; `given` is the one that `whole` got."""
     open_fields = [item.name for item in fields(cls) if default_of(item) is MISSING]
     require(not open_fields, f"class {cls.__name__} in train.py: {', '.join(open_fields)} needs a default")
-    made = make_dataclass(base.__name__, [(name, cls, field(default_factory=cls))], bases=(base,))
+    # No module has the class: a pickle, as for a process that loads data, names the one that it is made of.
+    pickled = {"__reduce__": lambda self: (_empty, (base, given), vars(self))}
+    own = [(name, cls, field(default_factory=cls))]
+    made = make_dataclass(base.__name__, own, bases=(base,), namespace=pickled)
     made.__module__ = cls.__module__
     return made
+
+
+def _empty(base: type, given: type) -> Any:
+    """An object, without its values, of what `_with` has made for `whole(given)`."""
+    made = whole(given)
+    made = made if base is Config else hints(made)["exp"]
+    return made.__new__(made)
 
 
 def check(exp: ExpConfig) -> None:

@@ -380,7 +380,7 @@ class Fold:
         what, shared = f"{self.title}, {store.TEST}", self._shared
         table, _ = checked(columns, what)
         try:
-            if not shared.run_dir.debug:  # which may predict fewer rows
+            if self.number is not None and not shared.run_dir.debug:  # which may predict fewer rows
                 check_test(table, what, shared.experiment.inputs)
         except Error as error:
             shared.warn_once(store.TEST, f"{error}; `exp submit` will refuse these predictions")
@@ -392,7 +392,7 @@ class Fold:
         from expkit.submission import Average, as_submission
 
         if self.number is None and (self.folder / store.TEST).exists():
-            what, mean = f"{self.title}, {store.SUBMISSION}", Average()
+            what, mean = f"{self.title}, {store.TEST}", Average()
             try:
                 mean.add(tables.flat(tables.load(self.folder / store.TEST)), what, 1.0)
                 table, _, _ = as_submission(mean, self._shared.experiment.inputs, what)
