@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from conftest import Command
 from experiments import own_experiment
 from helpers import environment_of, results
 from hydra.core.config_store import ConfigStore
-from light import LIGHT, train_py
+from light import train_py
 
 import expkit
 
@@ -139,10 +140,13 @@ def test_an_exception_in_an_experiments_own_class_is_shown_whole(
     assert 'schema.py", line' in done.err
 
 
-def test_a_configuration_is_pickled_and_loaded_in_a_fresh_process() -> None:
-    """Its classes are not left in __main__; whoever can import expkit can load it."""
-    config = pickle.dumps(expkit.load_config(LIGHT, ["exp.train.x=3"]))
-    program = "import pickle, sys, expkit; config = pickle.load(sys.stdin.buffer); print(config.exp.train.x)"
+def test_a_configuration_is_pickled_and_loaded_in_a_fresh_process(pair: dict[str, Path]) -> None:
+    """Whole, and `exp` alone, whether that is a class of train.py or not; whoever can import expkit can load it."""
+    command = [sys.executable, "-c", "import pickle, sys, expkit; print(pickle.load(sys.stdin.buffer))"]
     environment = environment_of(expkit.code_root())
-    loaded = subprocess.run([sys.executable, "-c", program], input=config, env=environment, capture_output=True)
-    assert loaded.stdout == b"3.0\n", loaded.stderr.decode()
+    for name in ("001-baseline", pair["one"].name):
+        config: Any = expkit.load_config(name, ["exp.seed=3"])
+        assert copy.deepcopy(config) == config == pickle.loads(pickle.dumps(config))
+        for part in (config, config.exp):
+            loaded = subprocess.run(command, input=pickle.dumps(part), env=environment, capture_output=True)
+            assert loaded.stdout.decode().strip() == str(part), loaded.stderr.decode()
