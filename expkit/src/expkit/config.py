@@ -125,7 +125,7 @@ def whole(cls: type) -> type:
 
 
 @functools.cache
-def _with(base: type, name: str, cls: type, given: type) -> type:
+def _with(base: Any, name: str, cls: Any, given: Any) -> type:
     """A dataclass derived from `base`, with a field of the class `cls`; `given` is the one that `whole` got."""
     open_fields = [item.name for item in fields(cls) if default_of(item) is MISSING]
     require(not open_fields, f"class {cls.__name__} in train.py: {', '.join(open_fields)} needs a default")
@@ -139,9 +139,8 @@ def _with(base: type, name: str, cls: type, given: type) -> type:
 
 def _empty(base: type, given: type) -> Any:
     """An object, without its values, of what `_with` has made for `whole(given)`."""
-    made = whole(given)
-    made = made if base is Config else hints(made)["exp"]
-    return made.__new__(made)
+    made: Any = whole(given)
+    return object.__new__(made if base is Config else hints(made)["exp"])
 
 
 def check(exp: ExpConfig) -> None:
