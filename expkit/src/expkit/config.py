@@ -107,7 +107,7 @@ class Config:
     resume: bool = False  # go on from checkpoints of other code or data, and mark the result
 
 
-def whole(cls: type) -> type:
+def whole(cls: Any) -> Any:
     """The class of the whole configuration of an experiment: `Config` with what it has of its own.
 
     Args:
@@ -139,7 +139,7 @@ def _with(base: Any, name: str, cls: Any, given: Any) -> type:
 
 def _empty(base: type, given: type) -> Any:
     """An object, without its values, of what `_with` has made for `whole(given)`."""
-    made: Any = whole(given)
+    made = whole(given)
     return object.__new__(made if base is Config else hints(made)["exp"])
 
 
