@@ -111,7 +111,7 @@ def test_debug(project: Project, tmp_path: Path) -> None:
     printed = project.train(*arguments, root=tmp_path, WANDB_MODE="offline").stdout
     assert "epoch 1/1" in printed
     run = store.read_run(tmp_path / "output/debug/001-baseline/001-larger-lr")
-    assert list(run.done) == [0] and run.rows < 50
+    assert list(run.done) == [0]
     assert [path.name for path in (tmp_path / "output").iterdir()] == ["debug"]
 
 
