@@ -47,18 +47,16 @@ def log_loss(oof):
 
 def train(exp, fold):
     for epoch in (1, 2, 3):
-        fold.log({"epoch": epoch, "loss": 1 / epoch, "note": None})
-    if fold.number is None:
-        fold.save_submission({"id": [1, 2], "prediction": [0.5, 0.5]})
-    else:
-        chance = numpy.random.default_rng(exp.seed + fold.number)
+        fold.log(epoch=epoch, loss=1 / epoch, note=None)
+    chance = numpy.random.default_rng(exp.seed + (fold.number or 0))
+    if fold.number is not None:
         ids = [f"{fold.number}_{row:02d}" for row in range(9)]
         target = ["01" if number < 0.5 else "1" for number in chance.random(9)]
         fold.save_oof({"id": ids, "target": target, "prediction": ["01"] * 9, "probability": chance.random((9, 2))})
-        fold.save_test({"id": [1, 2], "prediction": [0.5, chance.random()]})
-    fold.finish(best_epoch=2, note="fine")
+    fold.save_test({"id": [1, 2], "prediction": [0.5, chance.random()]})
+    return {"best_epoch": 2, "note": "fine"}
 
-experiment = expkit.Experiment(train, expkit.Config, metric=accuracy, other_metrics=[log_loss], own_split=True)
+experiment = expkit.Experiment(train, expkit.ExpConfig, metric=accuracy, other_metrics=[log_loss], own_split=True)
 """
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from conftest import call
 from experiments import own_experiment
-from helpers import exp
+from helpers import exp, exp_json
 
 import expkit
 from expkit import store, tables
@@ -42,7 +42,7 @@ def train(exp, fold):
 {body}
 
 
-experiment = expkit.Experiment(train, expkit.Config, {options}, own_split=True)
+experiment = expkit.Experiment(train, expkit.ExpConfig, {options}, own_split=True)
 """
 
 ACCURACY = """
@@ -51,7 +51,6 @@ def accuracy(oof):
 """
 GOOD = """
 fold.save_oof({"id": [10 * n, 10 * n + 1], "target": [0, 1], "prediction": [0, n % 2]})
-fold.finish()
 """
 
 Make = Callable[..., str]
@@ -155,7 +154,7 @@ def test_names_of_metrics(make: Make) -> None:
     )
     assert {row.metric for row in expkit.read_board()} == {"top", "Top"}
     assert "a metric needs a name" in refused(make("", options="metric=lambda oof: 1"))
-    assert "a metric must be a function" in refused(make("", options="metric='accuracy'"))
+    assert "a metric must be a function" in refused(make("", options="metric=3"))
     assert "two metrics have the same name" in refused(make(options="metric=accuracy, other_metrics=[accuracy]"))
     assert "must be True or False" in refused(make(options="metric=accuracy, greater_is_better=1"))
     error = make("def rmse(oof):\n    return 1.0\n", options="metric=rmse")
@@ -188,7 +187,6 @@ def auc(oof):
 """
 LEVELS = """
 fold.save_oof({"id": [10 * n, 10 * n + 1], "target": [0, 1], "prediction": [n + 0.1, n + 0.2]})
-fold.finish()
 """
 
 
@@ -207,6 +205,26 @@ def test_a_score_over_the_folds(make: Make, root: Path, capsys: pytest.CaptureFi
     assert about["scores"] == {"auc": {"score": 1.0, "std": 0.0, "over_rows": 0.75, "mean_of_folds": 1.0}}
     assert "CV auc 1.0000 ± 0.0000 (over all rows 0.7500)  2/2 folds" in exp("show", row.title)
     assert 'must be "rows" or "folds", not \'mean\'' in refused(make(AUC, LEVELS, 'metric=auc, score_over="mean"'))
+
+
+def test_a_score_that_train_returns(make: Make, root: Path) -> None:
+    """Without rows: the board, `exp diff` over the folds, and seeds have it."""
+    body = "return {'fid': exp.seed + 5 * n ** 2, 'steps': 7, 'kid': 0.5}"
+    options = "metric='fid', greater_is_better=False, other_metrics=['kid']"
+    name = make("", body, options)
+    assert [expkit.run(name, overrides=[f"exp.seed={seed}"]) for seed in (1, 2)] == [3.5, 4.5]
+    best, other = expkit.read_board()
+    assert (best.metric, best.score, best.fold_scores, best.rows) == ("fid", 3.5, {0: 1.0, 1: 6.0}, 0)
+    assert (best.other_scores, best.marks) == ({"kid": 0.5}, ())
+    assert json.loads((best.folder / "fold0/result.json").read_text())["values"] == {"steps": 7}
+    folds = exp_json("diff", best.title, other.title)["comparison"]["folds"]
+    assert (folds["better_by"], folds["folds"]) == (-1.0, [0, 1])
+    [row] = exp_json("board", "--seeds")
+    assert (row["score"], row["seed"]) == (4.0, "2 seeds")
+    assert "must return {'fid': a finite number}, which is the score, not None" in refused(make("", "pass", options))
+    assert "not nan" in refused(make("", "return {'fid': math.nan, 'kid': 1}", options))
+    mixed = "metric='fid', other_metrics=[len], greater_is_better=False"
+    assert "are all functions, or all names" in refused(make("", body, mixed))
 
 
 def test_a_metric_that_is_edited_while_a_fold_is_trained(
@@ -418,9 +436,9 @@ def test_types_are_kept(tmp_path: Path, ids: list[Any]) -> None:
 
 
 def test_a_training_without_predictions(make: Make) -> None:
-    assert "fold.finish() before fold.save_oof(...)" in refused(make(body="fold.finish()"))
+    assert "fold 0: train() has predicted nothing: call fold.predict(...) in it" in refused(make(body="pass"))
     assert "there is no column id" in refused(make(body="fold.save_oof({'target': [0, 1], 'prediction': [0, 1]})"))
-    assert "train.py ends without fold.finish()" in refused(make(body="pass"))
+    assert "call fold.split(id=...) in train() first" in refused(make(body="fold.predict(lambda X: X, [1])"))
     not_done()
 
 
@@ -436,14 +454,14 @@ def test_equal_predictions_make_equal_bytes(make: Make, root: Path) -> None:
 
 def test_more_values_of_a_fold(make: Make, root: Path) -> None:
     """NumPy's numbers become Python's; what JSON does not hold is refused with its name."""
-    finish = "fold.finish(best_epoch=np.int64(5), rate=np.float32(0.5), whole=np.float64(2), text='a', more=[1, None])"
-    expkit.run(make(body=GOOD.replace("fold.finish()", finish)))
+    kept = "best_epoch=np.int64(5), rate=np.float32(0.5), whole=np.float64(2), text='a', more=[1, None]"
+    expkit.run(make(body=f"{GOOD}return dict({kept})"))
     values = json.loads((next((root / "output").glob("*/light/fold0")) / store.RESULT).read_text())["values"]
     assert values == {"best_epoch": 5, "rate": 0.5, "whole": 2.0, "text": "a", "more": [1, None]}
     assert [type(values[name]) for name in ("best_epoch", "rate", "whole")] == [int, float, float]
     for bad in ("np.float64('inf')", "np.zeros(3)", "{1, 2}"):
-        name = make(body=GOOD.replace("fold.finish()", f"fold.finish(loss={bad})"))
-        assert "fold.finish(loss=" in refused(name)
+        said = refused(make(body=f"{GOOD}return {{'loss': {bad}}}"))
+        assert "fold 0: train() returns loss: it must be a finite number, or what JSON can hold" in said
 
 
 def test_any_file_of_a_fold_belongs_to_it(make: Make, root: Path) -> None:
@@ -470,10 +488,10 @@ class Tensor:
         return 1
     def item(self):
         return 0.25
-fold.log({"epoch": 1, "loss": np.float32(0.5), "note": "text"})
-fold.log({"epoch": np.int64(2), "loss": None, "late": Tensor()})
-fold.log({"epoch": 3, "note, 2": 3, "note": "text"})
-fold.log({"epoch": 4, "loss": math.nan, "later": True, "each": np.ones(2)})
+fold.log(epoch=1, loss=np.float32(0.5), note="text")
+fold.log(epoch=np.int64(2), loss=None, late=Tensor())
+fold.log(**{"epoch": 3, "note, 2": 3, "note": "text"})
+fold.log(epoch=4, loss=math.nan, later=True, each=np.ones(2))
 """
         + GOOD
     )
@@ -495,42 +513,44 @@ fold.log({"epoch": 4, "loss": math.nan, "later": True, "each": np.ones(2)})
 
 # Submissions
 
-SUBMIT = """
+SUBMIT = f"""
 if fold.number is None:
-    fold.save_submission({columns})
-    fold.finish()
-    return
-""" + GOOD.replace("{", "{{").replace("}", "}}")
+    return fold.save_test(COLUMNS)
+{GOOD}"""
 
 
-def submitted(make: Make, columns: str) -> str:
-    return make(body=SUBMIT.format(columns=columns))
+def submitted(make: Make, columns: str, **options: str) -> str:
+    return make(body=SUBMIT.replace("COLUMNS", columns), **options)
 
 
 @pytest.mark.parametrize(
     ("columns", "complaint"),
     [
         ("{'id': ['01', '02'], 'y': [1, 2]}", "1 fewer and 0 more, such as 03"),
-        ("{'id': ['01', '02', '02'], 'y': [1, 2, 3]}", "1 fewer and 0 more, such as 03"),
         ("{'id': [1, 2, 3], 'y': [1, 2, 3]}", "sample_submission.csv (ids as text): 3 fewer and 3 more, such as 01"),
-        ("{'y': [1, 2, 3], 'id': ['01', '02', '03']}", "the columns are y, id, but"),
-        ("{'id': ['01', '02', '03'], 'y': [1, math.nan, math.inf]}", "2 of 3 rows of y are nan or inf"),
+        ("{'id': ['01', '02', '03'], 'z': [1, 2, 3], 'x': [1, 2, 3]}", "has the column y, and the test predictions"),
     ],
 )
-def test_a_submission_that_does_not_fit_is_not_written(make: Make, root: Path, columns: str, complaint: str) -> None:
+def test_a_submission_that_does_not_fit_is_not_written(
+    make: Make, root: Path, capsys: pytest.CaptureFixture[str], columns: str, complaint: str
+) -> None:
+    """It costs no training: one line says so."""
     (root / "input/data").mkdir()
     (root / "input/data/sample_submission.csv").write_text("id,y\n01,0\n02,0\n03,0\n")
-    assert complaint in refused(submitted(make, columns), "exp.mode=sub")
+    expkit.run(submitted(make, columns), overrides=["exp.mode=sub"])
+    printed = capsys.readouterr()
+    assert complaint in printed.err and printed.err.count("sample_submission.csv") == 1
+    assert "trained on all rows, without submission.csv" in printed.out
     assert not list(root.rglob("submission.csv"))
 
 
 def test_a_submission_without_a_sample(make: Make, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    expkit.run(submitted(make, "{'anything': ['01', 'a,b'], 'p': np.eye(2)}"), overrides=["exp.mode=sub"])
+    expkit.run(submitted(make, "{'id': ['01', 'a,b'], 'p': np.eye(2)}"), overrides=["exp.mode=sub"])
     [file] = root.rglob("submission.csv")
-    assert file.read_text() == 'anything,p_0,p_1\n01,1.0,0.0\n"a,b",0.0,1.0\n'
+    assert file.read_text() == 'id,p_0,p_1\n01,1.0,0.0\n"a,b",0.0,1.0\n'
     assert "submission.csv" in capsys.readouterr().out
-    expkit.run(make(body="(fold.folder / 'sub.csv').touch()\nfold.finish()"), overrides=["exp.mode=sub"])
-    assert "trained on all rows, without fold.save_submission(...)" in capsys.readouterr().out
+    expkit.run(make(body="(fold.folder / 'sub.csv').touch()"), overrides=["exp.mode=sub"])
+    assert "trained on all rows, without submission.csv" in capsys.readouterr().out
 
 
 def test_results_of_all_rows_that_are_older_than_the_code_or_the_data(
@@ -538,10 +558,10 @@ def test_results_of_all_rows_that_are_older_than_the_code_or_the_data(
 ) -> None:
     """It is said before the stale submission is named."""
     (root / "input/train.csv").write_text("1")
-    name = submitted(make, "{'id': [1], 'y': [1]}")
+    name = submitted(make, "{'id': [1], 'y': [1.0]}")
     expkit.run(name, overrides=["exp.mode=sub"])
     (root / "input/train.csv").write_text("12")
-    make(body=SUBMIT.format(columns="{'id': [1], 'y': [2]}"), name=name)
+    submitted(make, "{'id': [1], 'y': [2.0]}", name=name)
     capsys.readouterr()
     expkit.run(name, overrides=["exp.mode=sub"])
     printed = capsys.readouterr()

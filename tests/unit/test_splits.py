@@ -326,7 +326,7 @@ def train(exp, fold):
     fold.finish()
 
 
-experiment = expkit.Experiment(train, expkit.Config, metric=mean{options})
+experiment = expkit.Experiment(train, expkit.ExpConfig, metric=mean{options})
 """
 
 

@@ -330,7 +330,7 @@ def submission_summary(fold: FoldRecord) -> str:
     assert fold.result is not None
     if store.SUBMISSION in fold.result["files"]:
         return f"predictions of the test set: {display_path(fold.folder / store.SUBMISSION)}"
-    return f"trained on all rows, without predictions of a test set: {display_path(fold.folder)}"
+    return f"trained on all rows, without {store.SUBMISSION}: {display_path(fold.folder)}"
 
 
 def run_summary(run: Run) -> str:
