@@ -13,11 +13,11 @@ from expkit.config import load_experiment as load_experiment
 from expkit.errors import Error as Error
 from expkit.errors import require as require
 from expkit.fold import Fold as Fold
+from expkit.frames import LoadedRun as LoadedRun
 from expkit.frames import curves as curves
-from expkit.frames import load_model as load_model
+from expkit.frames import load_run as load_run
 from expkit.frames import mistakes as mistakes
 from expkit.frames import oof as oof
-from expkit.frames import predict as predict
 from expkit.frames import runs as runs
 from expkit.launch import main as main
 from expkit.launch import run as run
@@ -29,4 +29,3 @@ from expkit.reproduction import Reproduction as Reproduction
 from expkit.reproduction import reproduce as reproduce
 from expkit.scores import split as split
 from expkit.store import Run as Run
-from expkit.store import load_run as load_run

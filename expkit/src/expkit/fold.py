@@ -303,7 +303,9 @@ class Fold:
         """The columns of the rows that are left out; {}: none is."""
         if self._valid is None:
             raise Error("call fold.split(id=...) in train() first: it says which rows to predict")
-        return {} if self.number is None else self._known | _named(predict(_taken(X, self._valid)))
+        from expkit.tables import named
+
+        return {} if self.number is None else self._known | named(predict(_taken(X, self._valid)))
 
     def predict(self, predict: Callable[[Any], Any], X: Any, *, test: Any = None, test_id: Any = None) -> None:
         """Predict the rows that `split` has left out, and the test set; save both.
@@ -326,7 +328,9 @@ class Fold:
         if table := self._predicted_rows(predict, X):
             self.save_oof(table)
         if test is not None:
-            self.save_test({"id": test_id} | _named(predict(test)))
+            from expkit.tables import named
+
+            self.save_test({"id": test_id} | named(predict(test)))
 
     def save_oof(self, columns: Mapping[str, Any]) -> None:
         """Save the out-of-fold predictions of the fold, of every row that `split` has left out, in any order.
@@ -489,13 +493,6 @@ def _taken(values: Any, rows: numpy.ndarray) -> Any:
     if isinstance(values, list | tuple):
         return [values[row] for row in rows.tolist()]
     return values.iloc[rows] if hasattr(values, "iloc") else values[rows]
-
-
-def _named(predicted: Any) -> dict[str, Any]:
-    """Predictions as columns."""
-    if hasattr(predicted, "keys"):  # a dict, a DataFrame
-        return {str(name): predicted[name] for name in predicted.keys()}
-    return {"prediction": predicted}
 
 
 class FollowedFold(Fold):

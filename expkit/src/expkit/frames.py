@@ -2,84 +2,113 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit import code
+from expkit import code, store
 from expkit.board import COLUMNS, Entry, ranked, read_board
+from expkit.compose import from_values
+from expkit.config import load_experiment
 from expkit.errors import Error, require
 from expkit.project import display_path
-from expkit.store import AXES, Run, axis_of, load_run
-from expkit.submission import is_probability
-from expkit.tables import flat, side_by_side, targets
+from expkit.store import AXES, Run, axis_of
+from expkit.submission import Average, is_probability
+from expkit.tables import columns, flat, named, side_by_side, targets
 
 if TYPE_CHECKING:
     import numpy
     import pandas
 
+    from expkit.tables import Columns
+
 Points = list[tuple[float, float]]
 
 
-# Its models
+# One run
 
 
-def load_model(run: str | Path | Run, fold: int | None) -> Any:
-    """The model of a fold: what the function `load(file)` in the experiment's model.py returns.
+class LoadedRun(Run):
+    """A run with the classes and the models of its experiment, whose code is imported, as it is now."""
 
-    It is loaded with the code of the experiment as it is now. Models are pickles: load only what you trained.
+    @functools.cached_property
+    def config(self) -> Any:
+        """Its configuration, of the classes in train.py: `run.config.exp.train.learning_rate`.
+
+        When these no longer take the values, or are gone: as it was recorded, with the names of Enum members.
+        """
+        try:
+            return from_values(load_experiment(self.experiment), dict(super().config))
+        except Exception:  # of the code of an experiment, any
+            return super().config
+
+    def model(self, fold: int | None) -> Any:
+        """The model of a fold: what the function `load(file)` in the experiment's model.py returns.
+
+        Models are pickles: load only what you trained.
+
+        Args:
+            fold: its number; None: the model that was trained on all rows.
+
+        Raises:
+            Error: the fold is not done, it has not exactly one file model.*, or model.py has no load(file).
+        """
+        folder, own = self.fold(fold).folder, code.load_module(self.experiment, "model")
+        files = sorted(folder.glob("model.*"))
+        require(len(files) == 1, f"{display_path(folder)} must have one file model.*, and has {len(files)}")
+        load = getattr(own, "load", None)
+        if not callable(load):
+            raise Error(
+                f"{display_path(Path(str(own.__file__)))} needs a function load(file): it returns a saved model"
+            )
+        with code.named_plainly(self.experiment):
+            return load(files[0])
+
+    def predict(self, X: Any) -> Columns:
+        """Predict new rows with the models of all folds that are done, and average, as `exp submit` does.
+
+        A model predicts by the function `predict(model, X)` of the experiment's model.py, if there is one; else by its
+        method `predict(X)`.
+
+        Args:
+            X: rows as the experiment's `load_data` gives them.
+
+        Returns:
+            "prediction", (n,) or (n, k), and what else the models give, by column. Labels that differ are the class of
+            the highest mean probability.
+
+        Raises:
+            Error: no fold is done; as of `model`; the models do not predict the same columns, or labels alone.
+        """
+        import numpy
+
+        require(bool(self.done), f"{self.title} has no finished fold")
+        predict = getattr(code.load_module(self.experiment, "model"), "predict", None)
+        mean = Average()
+        for number in self.done:
+            model, what = self.model(number), f"{self.title}, fold {number}"
+            table = columns(named(predict(model, X) if predict is not None else model.predict(X)), what)
+            rows = {"id": numpy.arange(len(next(iter(table.values()))))}
+            mean.add(rows | flat(table), what, 1 / len(self.done))
+        return {name: mean.column(name)[0] for name in mean.first if name != "id"}
+
+
+def load_run(run: str | Path | Run) -> LoadedRun:
+    """A run as it lies on the disk now.
+
+        run = expkit.load_run("001-larger-lr")
+        run.score, run.config.exp.train.learning_rate, run.oof["prediction"], run.model(0)
 
     Args:
-        run: as for `load_run`.
-        fold: its number; None: the model that was trained on all rows.
+        run: "<experiment>/<run>", a folder, or any part of the name that no other run has.
 
     Raises:
-        Error: the fold is not done, it has not exactly one file model.*, or model.py has no load(file).
+        Error: there is no such run, or more than one.
     """
-    run = load_run(run)
-    folder = run.fold(fold).folder
-    files = sorted(folder.glob("model.*"))
-    require(len(files) == 1, f"{display_path(folder)} must have one file model.*, and has {len(files)}")
-    load = getattr(code.load_module(run.experiment, "model"), "load", None)
-    if not callable(load):
-        raise Error(f"experiments/{run.experiment}/model.py needs a function load(file) that returns a saved model")
-    with code.named_plainly(run.experiment):
-        return load(files[0])
-
-
-def predict(run: str | Path | Run, X: numpy.ndarray) -> numpy.ndarray:
-    """Predict new rows with the models of all folds that are done: the mean; of labels, the most frequent.
-
-    Args:
-        run: as for `load_run`.
-        X: (n, features), as the experiment's `load_data` gives them.
-
-    Returns:
-        (n, classes), the mean of the probabilities, if all models have `predict_proba`. Else from `predict`, (n,) or
-        (n, k): the mean of numbers, or the most frequent label (of several, the one that sorts first).
-
-    Raises:
-        Error: no fold is done, a model has neither method, or they do not predict the same classes.
-    """
-    import numpy
-
-    run = load_run(run)
-    require(bool(run.done), f"{run.title} has no finished fold")
-    models = [load_model(run, fold) for fold in run.done]
-    method = "predict_proba" if all(hasattr(model, "predict_proba") for model in models) else "predict"
-    for model in models:
-        if not hasattr(model, method):
-            raise Error(f"load(file) of {run.title} returns a {type(model).__name__}, which has no predict(X)")
-    parts = [numpy.asarray(getattr(model, method)(X)) for model in models]
-    classes = [list(getattr(model, "classes_", ())) if method == "predict_proba" else [] for model in models]
-    if any(part.shape != parts[0].shape for part in parts) or any(one != classes[0] for one in classes):
-        raise Error(f"the models of the folds of {run.title} do not predict the same classes or columns")
-    table = numpy.stack(parts)
-    if method == "predict_proba" or (table.dtype.kind == "f" and (table % 1 != 0).any()):
-        return numpy.asarray(table.mean(axis=0))
-    labels = numpy.unique(table)
-    votes = numpy.stack([(table == label).sum(axis=0) for label in labels])
-    return numpy.asarray(labels[votes.argmax(axis=0)])
+    found = store.load_run(run)
+    return LoadedRun(**{item.name: getattr(found, item.name) for item in fields(Run)})
 
 
 # Tables of several
@@ -198,7 +227,7 @@ def mistakes(run: str | Path | Run) -> dict[str, pandas.DataFrame]:
     import numpy
 
     pandas = _pandas("expkit.mistakes")
-    run = load_run(run)
+    run = store.load_run(run)
     table = flat(run.oof)
     target_of = {name: name.replace("prediction", "target", 1) for name in table if name.startswith("prediction")}
     outputs = [name for name, target in target_of.items() if target in table]
@@ -234,7 +263,7 @@ def _are_numbers(target: numpy.ndarray, prediction: numpy.ndarray) -> bool:
 
 def _loaded(runs: Sequence[str | Path | Run]) -> list[Run]:
     require(not isinstance(runs, str), f'expkit.oof and expkit.curves take a list of runs, such as ["{runs}"]')
-    return list(map(load_run, runs))
+    return list(map(store.load_run, runs))
 
 
 def _pandas(what: str) -> Any:

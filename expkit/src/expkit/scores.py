@@ -101,10 +101,16 @@ def _needed(table: Columns, name: str, method: SplitMethod) -> numpy.ndarray:
 
 def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> tuple[numpy.ndarray, numpy.ndarray]:
     import numpy
-    from sklearn import model_selection as ways
 
     method, seed, holdout = exp.split.method, exp.split.seed, exp.split.holdout
     rows = numpy.arange(len(table["id"]))
+    if method is SplitMethod.kfold:  # as KFold and ShuffleSplit, without the second that scikit-learn takes to import
+        order = numpy.random.RandomState(seed).permutation(len(rows))
+        left = math.ceil(holdout * len(rows))
+        valid = order[:left] if exp.n_folds == 1 else numpy.array_split(order, exp.n_folds)[fold]
+        return numpy.delete(rows, valid), valid
+    from sklearn import model_selection as ways
+
     what, least = f"{METHOD}={method.name}", max(exp.n_folds, 2)
     y = _needed(table, "y", method) if method in BY_CLASS else None
     if y is not None:  # scikit-learn only warns
@@ -120,17 +126,12 @@ def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> tuple[numpy.ndarray
         count = max(2, round(1 / holdout)) if exp.n_folds == 1 else exp.n_folds
         splitter = ways.StratifiedGroupKFold(count)  # its own shuffling loses the classes (scikit-learn issue 32478)
     elif exp.n_folds == 1:
-        holdouts = {
-            SplitMethod.kfold: ways.ShuffleSplit,
-            SplitMethod.stratified: ways.StratifiedShuffleSplit,
-            SplitMethod.group: ways.GroupShuffleSplit,
-        }
-        splitter = holdouts[method](1, test_size=holdout, random_state=seed)
+        one = ways.GroupShuffleSplit if method is SplitMethod.group else ways.StratifiedShuffleSplit
+        splitter = one(1, test_size=holdout, random_state=seed)
     elif method is SplitMethod.group:
         splitter = ways.GroupKFold(exp.n_folds)
     else:
-        folds = ways.KFold if method is SplitMethod.kfold else ways.StratifiedKFold
-        splitter = folds(exp.n_folds, shuffle=True, random_state=seed)
+        splitter = ways.StratifiedKFold(exp.n_folds, shuffle=True, random_state=seed)
     try:
         part: tuple[numpy.ndarray, numpy.ndarray] = next(islice(splitter.split(rows, y, groups), fold, None))
         return part

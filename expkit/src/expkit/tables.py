@@ -28,6 +28,13 @@ PLAIN = {bool, int, float, str, type(None)}
 LENGTHS = ":lengths"  # ends the name of what a file holds beside a ragged column: the k of each row, (n,)
 
 
+def named(predicted: Any) -> dict[str, Any]:
+    """Predictions as columns."""
+    if hasattr(predicted, "keys"):  # a dict, a DataFrame
+        return {str(name): predicted[name] for name in predicted.keys()}
+    return {"prediction": predicted}
+
+
 def columns(values: Mapping[str, Any], what: str) -> Columns:
     """The columns of a table as NumPy arrays with one entry a row; text stays text, to the last zero.
 

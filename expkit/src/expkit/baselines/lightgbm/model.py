@@ -6,6 +6,7 @@ from importlib.resources import files
 import lightgbm
 import numpy as np
 import pandas as pd
+from lightgbm import plot_importance as plot_importance
 from sklearn.model_selection import GroupShuffleSplit
 
 ID, TARGET = "id", "body_mass_g"
@@ -44,7 +45,7 @@ def fit(config, rows: pd.DataFrame, seed: int, rounds: int | None, log) -> light
     stopping = [] if rounds else [lightgbm.early_stopping(config.early_stopping, verbose=False)]
     sets = [lightgbm.Dataset(features(rows.iloc[part]), rows[TARGET].iloc[part]) for part in parts]
     own = {name: value for name, value in vars(config).items() if name not in NOT_LIGHTGBMS}
-    fixed = {"seed": seed, "deterministic": True, "force_row_wise": True, "verbosity": -1}  # the same bytes again
+    fixed = {"seed": seed, "bagging_freq": 1, "deterministic": True, "force_row_wise": True, "verbosity": -1}
 
     def log_errors(state):  # of every tenth round
         if (step := state.iteration + 1) % 10 == 0:
@@ -55,6 +56,11 @@ def fit(config, rows: pd.DataFrame, seed: int, rounds: int | None, log) -> light
     return lightgbm.train(OBJECTIVE | own | fixed, sets[0], count, sets, valid_names=names, callbacks=callbacks)
 
 
+def predict(trees: lightgbm.Booster, rows: pd.DataFrame) -> np.ndarray:
+    """The prediction for each of the rows, (n,) float."""
+    return trees.predict(features(rows))
+
+
 def load(file) -> lightgbm.Booster:
-    """What `Booster.save_model` wrote; its `predict` takes `features(rows)`."""
+    """What `Booster.save_model` wrote."""
     return lightgbm.Booster(model_file=file)

@@ -2,12 +2,12 @@
 
     uv run python train.py exp=001 'exp.fold=[0,1,2,3,4]'    # five folds, then the CV score
     uv run python train.py exp=001 exp.mode=sub              # after all folds: train on all rows, write submission.csv
-    uv run python train.py -m exp=001,002                    # both, one after the other
 
 Results lie in output/001-baseline/<run>/. The same command again finishes what is missing, and trains nothing twice.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -24,7 +24,6 @@ class TrainConfig:
     min_data_in_leaf: Annotated[int, Ge(0)] = 20  # rows
     feature_fraction: Annotated[float, Gt(0), Le(1)] = 1.0  # of the columns, for a tree
     bagging_fraction: Annotated[float, Gt(0), Le(1)] = 1.0  # of the rows, for a tree
-    bagging_freq: Annotated[int, Ge(0)] = 1  # draw these rows again every so many trees
     lambda_l2: Annotated[float, Ge(0)] = 0.0
     num_threads: Annotated[int, Ge(1)] = 1  # more are faster with many rows
     most_rounds: Annotated[int, Ge(1)] = 5000  # trees; training stops sooner, by early_stopping
@@ -39,9 +38,7 @@ def rmse(oof):
 
 def train(exp: "expkit.ExpConfig[TrainConfig]", fold: "expkit.Fold"):
     """Train on the rows outside a fold, or with exp.mode=sub on all; predict the rows of the fold and the test set."""
-    import lightgbm  # heavy imports wait until there is something to train
-
-    import model
+    import model  # heavy imports wait until there is something to train
 
     data, test = model.load_data()
     rows = fold.split(id=data[model.ID], y=data[model.TARGET], groups=data[model.GROUP])  # by exp.split
@@ -49,18 +46,14 @@ def train(exp: "expkit.ExpConfig[TrainConfig]", fold: "expkit.Fold"):
     trees = model.fit(exp.train, data.iloc[rows.train], exp.seed, rounds, fold.log)
 
     trees.save_model(fold.folder / "model.txt")
-    lightgbm.plot_importance(trees, importance_type="gain").figure.savefig(fold.folder / "importance.png")
-    fold.predict(lambda X: trees.predict(model.features(X)), data, test=test, test_id=test[model.ID])
+    model.plot_importance(trees, importance_type="gain").figure.savefig(fold.folder / "importance.png")
+    fold.predict(partial(model.predict, trees), data, test=test, test_id=test[model.ID])
     return {"rounds": trees.best_iteration}
 
 
+# debug: with exp.debug=true; inputs: the files of input/ that it reads
 experiment = expkit.Experiment(
-    train,
-    TrainConfig,
-    metric=rmse,
-    greater_is_better=False,
-    debug={"train.most_rounds": 20},  # with exp.debug=true
-    inputs=[],  # reads no file of input/
+    train, TrainConfig, metric=rmse, greater_is_better=False, debug={"train.most_rounds": 20}, inputs=[]
 )
 
 if __name__ == "__main__":
