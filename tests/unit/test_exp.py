@@ -418,11 +418,11 @@ def test_load_run(shop: Path) -> None:
     assert np.mean(oof["target"] == oof["prediction"]) == run.score
     assert run.result(1)["fold"] == 1 and len(run.test(1)["prediction"]) == 360
     X = expkit.load_module(BASELINE, "model").load_data().test_X[:3]
-    predicted = [expkit.load_model(run, fold).predict_proba(X) for fold in run.done]
-    assert predicted[0].shape == (3, 10) and np.allclose(expkit.predict(run, X), np.mean(predicted, axis=0))
+    predicted = np.mean([run.model(fold).predict_proba(X) for fold in run.done], axis=0)
+    assert predicted.shape == (3, 10) and np.allclose(run.predict(X)["probability_7"], predicted[:, 7])
     mistakes: dict[str, Callable[[], object]] = {
         "fold 9 of": lambda: run.history(9),
-        "the training on all data of": lambda: expkit.load_model(run, None),
+        "the training on all data of": lambda: run.model(None),
         "larger may be": lambda: expkit.load_run("larger"),
     }
     for message, mistake in mistakes.items():

@@ -26,9 +26,10 @@ class Constant:
 
 
 class Chances(Constant):
-    def predict_proba(self, X):
-        self.classes_ = ["a", "b", "c"][: len(self.value)]
-        return np.tile(self.value, (len(X), 1))
+    def predict(self, X):
+        chances = np.tile(self.value, (len(X), 1))
+        label = np.array(["a", "b"])[chances.argmax(axis=1)]
+        return {"prediction": label, "probability_a": chances[:, 0], "probability_b": chances[:, 1]}
 
 
 class Silent:
@@ -51,32 +52,34 @@ def with_models(values: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ("Constant([1.0, 2.5, 4.0][fold.number])", [2.5, 2.5]),
-        ("Constant(['cat', 'dog', 'dog'][fold.number])", ["dog", "dog"]),
-        ("Constant([0.0, 1.0, 1.0][fold.number])", [1.0, 1.0]),
-        ("Constant(['b', 'a', 'c'][fold.number])", ["a", "a"]),
-        ("Chances([[0.0, 1.0], [0.5, 0.5], [1.0, 0.0]][fold.number])", [[0.5, 0.5]] * 2),
+        ("Constant([1.0, 2.5, 4.0][fold.number])", {"prediction": [2.5, 2.5]}),
+        ("Constant(7)", {"prediction": [7, 7]}),
+        (
+            "Chances([[0.9, 0.1], [0.9, 0.1], [0.0, 1.0]][fold.number])",
+            {"prediction": ["a", "a"], "probability_a": [0.6, 0.6], "probability_b": [0.4, 0.4]},
+        ),
     ],
 )
-def test_predict(root: Path, values: str, expected: list[object]) -> None:
+def test_predict(root: Path, values: str, expected: dict[str, list[object]]) -> None:
     with own_experiment(with_models(values)) as folder:
         expkit.run(folder.name)
-        found = expkit.predict(folder.name, numpy.zeros((2, 1)))
-    assert found.tolist() == expected
+        found = expkit.load_run(folder.name).predict(numpy.zeros((2, 1)))
+    for name, column in expected.items():
+        assert found[name].tolist() == (column if name == "prediction" else pytest.approx(column))
 
 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ("Chances([[0.5, 0.5], [0.2, 0.3, 0.5], [0.5, 0.5]][fold.number])", "do not predict the same classes"),
-        ("Silent()", "returns a Silent, which has no predict"),
+        ("Constant(['cat', 'dog', 'dog'][fold.number])", "holds labels, which have no mean"),
+        ("Silent()", "a Silent has no predict"),
     ],
 )
 def test_models_that_cannot_predict_together(root: Path, values: str, message: str) -> None:
     with own_experiment(with_models(values)) as folder:
         expkit.run(folder.name)
         with pytest.raises(expkit.Error, match=message):
-            expkit.predict(folder.name, numpy.zeros((2, 1)))
+            expkit.load_run(folder.name).predict(numpy.zeros((2, 1)))
 
 
 def test_predictions_side_by_side(root: Path) -> None:
@@ -115,7 +118,7 @@ def test_a_model_of_the_experiments_own_class_in_a_fresh_process(root: Path) -> 
     """A pickle names the class's module, which nobody has imported there."""
     with own_experiment(with_models("Constant(fold.number + 0.5)")) as folder:
         expkit.run(folder.name)
-        script = f"import expkit; model = expkit.load_model('{folder.name}', 2); print(model.value, model)"
+        script = f"import expkit; model = expkit.load_run('{folder.name}').model(2); print(model.value, model)"
         environment = environment_of(expkit.code_root(), PROJECT_ROOT=str(root))
         printed = call(sys.executable, "-c", script, cwd=folder, env=environment).stdout
     assert printed.startswith("2.5 <expkit.experiments.")

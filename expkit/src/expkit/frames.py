@@ -89,6 +89,8 @@ class LoadedRun(Run):
         mean = Average()
         for number in self.done:
             model, what = self.model(number), f"{self.title}, fold {number}"
+            can = predict is not None or hasattr(model, "predict")
+            require(can, f"{what}: a {type(model).__name__} has no predict(X), and model.py no predict(model, X)")
             table = columns(named(predict(model, X) if predict is not None else model.predict(X)), what)
             rows = {"id": numpy.arange(len(next(iter(table.values()))))}
             mean.add(rows | flat(table), what, 1 / len(self.done))
