@@ -28,7 +28,7 @@ from light import LIGHT
         ("exp.train.epochs=many", "exp.train.epochs must be a whole number, not 'many'\n"),
         ("exp.train.epochs=1.5", "exp.train.epochs must be a whole number, not '1.5'\n"),
         ("exp.train.learning_rate=low", "exp.train.learning_rate must be a number, not 'low'\n"),
-        ("exp.debug=tru", "exp.debug: Value 'tru' is not a valid bool"),
+        ("exp.debug=tru", "exp.debug must be true or false, not tru"),
         ("exp.train.epochs=???", "exp.train.epochs has no value"),
         ("show_config=tru", "show_config"),
         ("exp.fold=[5]", "exp.fold must be from 0 to 4"),

@@ -248,7 +248,7 @@ def saved(folder: Path, write: Callable[[Path], Any]) -> Checkpoint:
     return found
 
 
-@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), KeyboardInterrupt()])
 def test_a_save_that_fails_leaves_the_one_before(tmp_path: Path, error: BaseException) -> None:
     """It stays the checkpoint until another one is whole, also for a training that catches the error."""
     checkpoint = saved(tmp_path, lambda file: file.write_bytes(b"whole"))
@@ -266,6 +266,24 @@ def test_a_save_that_fails_leaves_the_one_before(tmp_path: Path, error: BaseExce
         assert before.items() <= tree(tmp_path).items() and found.find() and found.file is not None
         assert found.file.read_bytes() == b"whole"
     assert checkpoint.save(lambda file: file.write_bytes(b"other")) and len(tree(tmp_path)) == 2
+
+
+def test_a_full_disk_ends_no_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The checkpoint before stays, and no half of another one keeps the disk full; whatever a library makes of it."""
+    checkpoint = saved(tmp_path, lambda file: file.write_bytes(b"whole"))
+    before = tree(tmp_path)
+
+    def fails(file: Path) -> None:
+        file.write_bytes(b"half")
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        except OSError as error:
+            raise RuntimeError("cannot write") from error
+
+    assert not checkpoint.save(fails) and tree(tmp_path) == before
+    assert "warning: no checkpoint is saved (" in capsys.readouterr().err
+    assert not checkpoint.save(lambda file: file.write_bytes(b"other"), every=60), "it is not tried in each step"
+    assert checkpoint.save(lambda file: file.write_bytes(b"other"))
 
 
 def test_a_save_that_is_interrupted_at_its_end_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from several import files
 
 import expkit
 from expkit import files as expkit_files
-from expkit import tables
+from expkit import store, tables
 from expkit.board import Entry, entries, flag_incomparable, grouped_by_seed, ranked, read_board
 from expkit.compare import verdict
 from expkit.config import load_experiment
@@ -209,6 +209,17 @@ def test_a_foreign_record_leads_nowhere(quick: Path) -> None:
     file = quick / "output" / LIGHT / run("a") / "run.json"
     expkit_files.write_json(file, json.loads(file.read_text()) | {"experiment": "..", "run": "../light"})
     assert [run.marks for run in read_board()] == [("partial",)]
+
+
+def test_a_foreign_blend_that_is_made_of_itself_is_read_once(quick: Path) -> None:
+    trained("a", "exp.fold=[0]")
+    folder = quick / "output" / LIGHT / run("a")
+    info = json.loads((folder / "run.json").read_text())
+    itself: dict[str, Any] = {"run": f"{LIGHT}/{run('a')}", "version": 1, "id": info["id"], "test": []}
+    itself["results"] = store.read_run(folder).checksums
+    blend = {"method": "mean", "scored_by": LIGHT, "parents": [itself], "weights": [1.0], "by_part": {}, "made_by": {}}
+    expkit_files.write_json(folder / "run.json", info | {"blend": blend})
+    assert [found.marks for found in read_board()] == [("partial", f"{itself['run']}: partial")]
 
 
 # exp diff

@@ -14,8 +14,8 @@ from helpers import assert_refused, exp
 from light import train_py
 
 import expkit
-from expkit.compose import as_hydra_takes
-from expkit.config import load_experiment
+from expkit.compose import as_hydra_takes, from_values
+from expkit.config import container, load_experiment
 from expkit.errors import Error
 from expkit.new import check_experiment
 from expkit.rundir import run_name
@@ -95,6 +95,22 @@ def write(typed: str) -> Iterator[Write]:
 
 
 # Values of another type
+
+
+@pytest.mark.parametrize("value", ["3", "'3'", "maybe"])
+def test_a_number_is_not_true(typed: str, write: Write, value: str) -> None:
+    """On the command line, in a list, in a file, and in what a run has recorded."""
+    for name, override in (("flip", value), ("flags", f"[{value}]")):
+        message = rf"exp.train.{name}(\[0\])? must be true or false, not {value.strip(chr(39))}"
+        with pytest.raises(Error, match=message):
+            expkit.load_config(typed, [f"exp.train.{name}={override}"])
+        write("001", f"name: '001'\ntrain:\n  {name}: {override}\n")
+        with pytest.raises(Error, match=f"001.yaml: {message}"):
+            expkit.load_config(typed, ["exp=001"])
+    recorded = container(expkit.load_config(typed))
+    recorded["exp"]["train"]["flip"] = 3
+    with pytest.raises(Error, match="exp.train.flip must be true or false, not 3"):
+        from_values(load_experiment(typed), recorded | {"choices": {"model": "cnn"}})
 
 
 @pytest.mark.parametrize(("written", "read"), [("no", "False"), ("1.10", "1.1"), ("1e3", "1000.0")])

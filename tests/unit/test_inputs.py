@@ -104,6 +104,22 @@ def test_a_file_that_changes_while_it_is_read_is_read_again(root: Path, monkeypa
     assert data.hash_inputs()[1] == {"a.csv": [2, original(file)]}
 
 
+def test_a_file_that_vanishes_while_it_is_read_costs_no_fold(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a download gets another name; one that never stays is one line."""
+    part, original = write(root / "input/a.csv.part", "1"), data._seen
+
+    def seen(path: str, known: list[object] | None) -> list[object]:
+        part.rename(root / "input/a.csv")
+        monkeypatch.setattr(data, "_seen", original)
+        return original(path, known)
+
+    monkeypatch.setattr(data, "_seen", seen)
+    assert list(data.hash_inputs()[1]) == ["a.csv"]
+    monkeypatch.setattr(data, "_seen", lambda path, known: os.stat(root / "gone"))
+    with pytest.raises(expkit.Error, match="gone cannot be read"):
+        data.hash_inputs()
+
+
 @pytest.mark.parametrize("kind", ["unreadable", "pipe"])
 def test_a_file_that_cannot_be_read(root: Path, kind: str) -> None:
     """One line for a training that reads it; a mark for a run that has."""

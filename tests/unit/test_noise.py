@@ -382,6 +382,11 @@ def price(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+def test_only_the_seed_differs(price: Path) -> None:
+    assert "\nonly the seed differs\n" in exp("diff", "/good,", "/same,")
+    assert "only the seed differs" not in exp("diff", "/good,", "/bad,")
+
+
 def test_better_or_worse(price: Path) -> None:
     """In the direction of the metric. Nothing is written."""
     before = tree(expkit.output_dir())

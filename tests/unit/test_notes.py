@@ -80,6 +80,17 @@ def test_what_can_be_noted(root: Path, notes: Path) -> None:
     assert (notes / f"{LIGHT}.jsonl").read_bytes() == before
 
 
+def test_a_leaderboard_score_is_taken_back(root: Path) -> None:
+    exp("note", "002", "--lb", "0.81")
+    assert "leaderboard: taken back" in exp("note", "002", "--no-lb")
+    [about] = noted()
+    assert about["leaderboard"] is None and len(about["notes"]) == 2
+    every = [Notes(f"001-one/{number}", (line,)) for number, line in enumerate(about["notes"])]
+    assert agreement([*every, *every], {}) == {}
+    with pytest.raises(Error, match="only one of --lb and --no-lb"):
+        exp("note", "002", "--lb", "1", "--no-lb")
+
+
 def test_a_line_that_is_no_note_is_said_and_left_out(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     add_note("001-one/a", {"text": "fine"})
     file = notes / "001-one.jsonl"

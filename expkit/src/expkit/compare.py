@@ -13,7 +13,7 @@ from rich.console import Console
 
 from expkit.board import NOT_COMPARABLE, Entry, entries, find_seeds, incomparable
 from expkit.code import SCHEMAS
-from expkit.config import load_experiment, same
+from expkit.config import is_compared, load_experiment, same
 from expkit.data import changed_files, read_manifest
 from expkit.errors import Error, described, plain_table, print_line, require, score_text, text
 from expkit.noise import NOISE, OverRows, over_folds, over_rows, together
@@ -268,6 +268,8 @@ def show_diff(console: Console, found: dict[str, Any]) -> None:
     if not found["config"]:
         print_line(console, "configuration: the same")
     _show_changes(console, "configuration", found["config"])
+    if [*filter(is_compared, found["config"])] == ["exp.seed"] and False not in (code["same"], data["same"]):
+        print_line(console, "only the seed differs")
     if found["scores"]:
         _show_scores(console, **found["scores"])
     for line in format_verdict(found["comparison"], new["run"]):

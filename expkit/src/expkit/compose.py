@@ -25,7 +25,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf, StringNode, ValidationError, open_dict
+from omegaconf import BooleanNode, DictConfig, OmegaConf, StringNode, ValidationError, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from expkit import config
@@ -53,7 +53,17 @@ def series() -> str:
     return found
 
 
-_to_text = StringNode._validate_and_convert_impl
+_to_bool, _to_text = BooleanNode._validate_and_convert_impl, StringNode._validate_and_convert_impl
+
+
+def _strictly_bool(node: BooleanNode, value: Any) -> bool:
+    """OmegaConf takes every whole number but 0 for true."""
+    try:
+        if type(value) is int and value not in (0, 1):
+            raise ValueError
+        return _to_bool(node, value)  # a number in quotes comes back here
+    except ValueError:
+        raise ValidationError("must be true or false, not $VALUE") from None
 
 
 def _strictly_text(node: StringNode, value: Any) -> str:
@@ -65,6 +75,7 @@ def _strictly_text(node: StringNode, value: Any) -> str:
     return _to_text(node, value)
 
 
+BooleanNode._validate_and_convert_impl = _strictly_bool  # type: ignore[assignment, method-assign]
 StringNode._validate_and_convert_impl = _strictly_text  # type: ignore[assignment, method-assign]
 
 

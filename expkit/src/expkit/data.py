@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
 CACHE = "cache"  # below input/: what trainings make and share; data of those that have read it
+LOOKS = 10  # at input/, while files that it lists are gone when they are read
 STILL = 2.0  # seconds: a file that has changed later than this before it was read may change again unseen
 
 
@@ -43,13 +44,17 @@ def hash_inputs(
     known = read_if_whole(cache_file).get("files", {})
     in_cache = [(name, str(input_dir() / name)) for name in cached if name.startswith(f"{CACHE}/")]
     now = time.time()
-    try:
-        listed = dict([*input_files(named), *(pair for pair in in_cache if os.path.isfile(pair[1]))])
-        seen = {name: _seen(path, known.get(path)) for name, path in listed.items()}
-    except OSError as error:
-        what = f"{display_path(Path(error.filename or input_dir()))} cannot be read: {error.strerror}"
-        use = "expkit.Experiment(..., inputs=[...])"
-        raise Error(f"{what}: mend it, or name what the experiment reads, {use}") from error
+    for look in range(1, LOOKS + 1):
+        try:
+            listed = dict([*input_files(named), *(pair for pair in in_cache if os.path.isfile(pair[1]))])
+            seen = {name: _seen(path, known.get(path)) for name, path in listed.items()}
+            break
+        except OSError as error:
+            if isinstance(error, FileNotFoundError) and look < LOOKS:
+                continue  # it has gone since it was listed: a download gets another name when it is done
+            what = f"{display_path(Path(error.filename or input_dir()))} cannot be read: {error.strerror}"
+            use = "expkit.Experiment(..., inputs=[...])"
+            raise Error(f"{what}: mend it, or name what the experiment reads, {use}") from error
     kept = {listed[name]: one for name, one in seen.items() if now - max(one[1], one[2]) / 1e9 > STILL}
     if keep and any(known.get(path) != one for path, one in kept.items()):
         cache_file.parent.mkdir(parents=True, exist_ok=True)

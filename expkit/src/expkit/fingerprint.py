@@ -1,7 +1,8 @@
 """What code means, as hashes: whether it trains the same as before, and whether a metric is the same.
 
 Comments, docstrings and layout mean nothing. A hash is the same in each process and on each machine, and so is that of
-one metric in two experiments. What a library has is known by its name; packages are recorded with each fold.
+one metric in two experiments. But Python 3.12 and later write some f-strings with quotes inside otherwise than 3.11:
+there, such code counts as changed. What a library has is known by its name; packages are recorded with each fold.
 """
 
 from __future__ import annotations

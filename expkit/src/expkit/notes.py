@@ -41,7 +41,7 @@ class Line(TypedDict):
     origin: NotRequired[str]  # what an experiment or a parameter set was made from
     hypothesis: NotRequired[str]
     verdict: NotRequired[Literal["kept", "dropped"]]
-    leaderboard: NotRequired[Number]
+    leaderboard: NotRequired[Number | None]  # None: it is taken back
     tags: NotRequired[list[str]]
     text: NotRequired[str]
 
@@ -217,7 +217,8 @@ def show_notes(console: Console, found: Mapping[str, Any]) -> None:
 
 def format_note(line: Mapping[str, Any]) -> str:
     """One line of notes, for a reader."""
-    parts = [f"{key}: {line[key]}" for key in ("origin", "hypothesis", "verdict", "leaderboard") if key in line]
+    said = {key: "taken back" if value is None else value for key, value in line.items()}
+    parts = [f"{key}: {said[key]}" for key in ("origin", "hypothesis", "verdict", "leaderboard") if key in line]
     parts += [line["text"]] if "text" in line else []
     parts += [" ".join(f"#{tag}" for tag in line["tags"])] if "tags" in line else []
     return f"{line['time'][:16].replace('T', ' ')}  {'; '.join(parts)}"
@@ -230,7 +231,8 @@ def agreement(notes: Iterable[Notes], runs: Mapping[str, Run]) -> dict[str, Any]
     """
     pairs: dict[str, list[tuple[float, float]]] = {}
     for each in notes:
-        if line := each.last_line("leaderboard"):  # it may have been noted before there was a CV score
+        line = each.last_line("leaderboard")
+        if line and line["leaderboard"] is not None:  # it may have been noted before there was a CV score
             scores = line.get("scores") or context_of(each.title, runs.get(each.title)).get("scores", {})
             for metric, score in scores.items():
                 pairs.setdefault(metric, []).append((score, line["leaderboard"]))

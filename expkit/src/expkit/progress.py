@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from expkit import files
-from expkit.errors import Error, duration, require
+from expkit.errors import CANNOT_WRITE, Error, chain, described, duration, require, warn
 from expkit.files import Broken
 from expkit.project import display_path
 from expkit.store import CHECKPOINT, RESULT, number_of
@@ -65,7 +65,7 @@ class Checkpoint:
         self._number, self._saved = 0, time.monotonic()
 
     def save(self, write: Callable[[Path], Any], every: float = 0) -> bool:
-        """Save the present state; it replaces the last one. When that fails, the last one stays.
+        """Save the present state; it replaces the last one. On a full disk, a warning says so, and the last one stays.
 
         Args:
             write: is called with a path, and writes the state to this file; or makes a folder of it.
@@ -81,9 +81,20 @@ class Checkpoint:
         state = self.folder / f"state{self._number}"
         self.folder.mkdir(exist_ok=True)
         files.remove(state)  # half of one, whose process was killed
-        write(state)
-        require(state.exists(), f"fold.checkpoint.save(write): write(file) has left nothing at {display_path(state)}")
-        metadata = {"number": self._number, "files": _to_disk(state), **self._progress()}
+        try:
+            write(state)
+            require(
+                state.exists(), f"fold.checkpoint.save(write): write(file) has left nothing at {display_path(state)}"
+            )
+            content = _to_disk(state)
+        except Exception as error:
+            files.remove(state)  # half of one would keep the disk full
+            if not any(isinstance(cause, OSError) and cause.errno in CANNOT_WRITE for cause in chain(error)):
+                raise
+            warn(f"no checkpoint is saved ({described(error)}); the training goes on, and the last one stays")
+            self._saved = time.monotonic()
+            return False
+        metadata = {"number": self._number, "files": content, **self._progress()}
         files.write_json(self.folder / METADATA, metadata)  # from here on, this one counts
         self.file, self._saved = state, time.monotonic()
         for other in self.folder.glob("state*"):

@@ -181,6 +181,7 @@ def note(
     kept: Annotated[bool, typer.Option("--kept", help="Your verdict: it is worth keeping.")] = False,
     dropped: Annotated[bool, typer.Option("--dropped", help="Your verdict: it is not.")] = False,
     leaderboard: Annotated[float | None, typer.Option("--lb", metavar="SCORE", help="On the leaderboard.")] = None,
+    no_leaderboard: Annotated[bool, typer.Option("--no-lb", help="Take the leaderboard score back.")] = False,
     tag: Annotated[list[str] | None, typer.Option(metavar="WORD", help="To filter the board by. Repeatable.")] = None,
     as_json: Json = False,
 ) -> None:
@@ -197,11 +198,13 @@ def note(
       exp board --filter verdict=dropped      # the runs with this verdict
     """
     require(not (kept and dropped), "give only one of --kept and --dropped")
+    require(leaderboard is None or not no_leaderboard, "give only one of --lb and --no-lb")
     for word in tag or []:
         require(not re.search(r"[\s#,]|^$", word), f"--tag must be one word, without # and comma, not {word!r}")
     verdict = "kept" if kept else "dropped" if dropped else None
     given = {"text": text, "hypothesis": hypothesis, "verdict": verdict, "leaderboard": leaderboard, "tags": tag}
     said: dict[str, Any] = {key: value for key, value in given.items() if value not in (None, [], "")}
+    said |= {"leaderboard": None} if no_leaderboard else {}
     title = notes.titled(run) if run is not None else None
     trained = {run.title: run for run in read_board()}
     if said and title:

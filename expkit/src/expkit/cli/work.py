@@ -203,7 +203,7 @@ def submit(
         print_line(console, f"{run.title}: test predictions of {used}  {scored}")
     for name, how in made["columns"].items():
         print_line(console, f"{name}: {how}")
-    fits = f"fits {made['sample']}" if made["sample"] else "there is no sample_submission.csv to hold it against"
+    fits = f"fits {made['sample']}" if made["sample"] else "its data have no sample_submission.csv to hold it against"
     print_line(console, f"{made['rows']} rows; {fits}")
     print_line(console, f"wrote {display_path(file)}")
 

@@ -526,8 +526,12 @@ def _original(run: Run) -> str | None:
     return title if there and there["id"] == run.info["id"] else None
 
 
-def parent_marks(run: Run) -> list[str]:
-    """What has become of the runs that a blend is made of, and of theirs: gone, replaced, changed, or marked."""
+def parent_marks(run: Run, above: tuple[Path, ...] = ()) -> list[str]:
+    """What has become of the runs that a blend is made of, and of theirs: gone, replaced, changed, or marked.
+
+    Args:
+        above: the blends that are made of it: a foreign one may be made of itself.
+    """
     marks: list[str] = []
     for parent in run.recipe.parents if run.recipe else ():
         folder = folder_of(run.folder.parents[1], parent.run)
@@ -539,7 +543,8 @@ def parent_marks(run: Run) -> list[str]:
         elif now.checksums != parent.results:
             marks.append(f"{parent.run} has changed")
         else:
-            marks += [*(f"{parent.run}: {mark}" for mark in own_marks(now)), *parent_marks(now)]
+            marks += [f"{parent.run}: {mark}" for mark in own_marks(now)]
+            marks += [] if now.folder in (run.folder, *above) else parent_marks(now, (run.folder, *above))
     return list(dict.fromkeys(marks))
 
 
