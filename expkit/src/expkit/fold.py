@@ -66,7 +66,7 @@ class Fold:
     Attributes:
         number: the fold that is left out, from 0 on; None when exp.mode=sub trains on all rows.
         name: "fold0" or "full", the name of its folder.
-        title: "fold 0" or "all data", for messages.
+        title: "fold 0", "hold-out" (exp.n_folds=1) or "all data", for messages.
         folder: for the files of this training, a Path; empty when the training begins. When it goes on from a
             checkpoint, what it has left there is there.
         cache: a `Cache`: files in input/cache/ that experiments share, such as features.
@@ -89,11 +89,12 @@ class Fold:
     def __init__(
         self, shared: Shared, number: int | None, provenance: Provenance, track: Callable[[], Tracker | NoTracker]
     ) -> None:
-        self.number, self.name, self.title = number, store.fold_name(number), store.fold_title(number)
+        self._exp, self._metric = shared.run_dir.config.exp, next(iter(shared.experiment.metrics))
+        self.number, self.name = number, store.fold_name(number)
+        self.title = store.fold_title(number, self._exp.n_folds)
         self.folder = shared.run_dir.version / self.name
         self.world_size = world_size()
         self._shared, self._provenance = shared, provenance
-        self._exp, self._metric = shared.run_dir.config.exp, next(iter(shared.experiment.metrics))
         self._started = datetime.now(UTC)
         self._progress = Progress(self.title)
         self._predicted: dict[str, Any] = {"rows": 0, "left_out": "", "target": None}
@@ -505,7 +506,7 @@ class FollowedFold(Fold):
 
     def __init__(self, task: Mapping[str, Any], folder: Path, rank: int, exp: ExpConfig) -> None:
         self.number = number = task["fold"]
-        self.name, self.title = store.fold_name(number), store.fold_title(number)
+        self.name, self.title = store.fold_name(number), store.fold_title(number, exp.n_folds)
         self.folder, self.found = folder, task["found"]
         self.rank, self.world_size = rank, world_size()
         self._exp, self._metric = exp, ""
