@@ -377,7 +377,8 @@ def _of_config(error: BaseException, groups: Groups) -> str:
     file = re.match(r"In '(?P<name>[^']*)'", text)
     where = f"{file['name']}.yaml: " if file else ""
     if ambiguous := re.match(r"Ambiguous value for argument '(?P<override>.*)'", text):
-        return f"{ambiguous['override']}: a list is written 'exp.fold=[0,1]'; a sweep over several values takes -m"
+        typed = re.sub(r"[][]", "", ambiguous["override"])  # without what `as_hydra_takes` has added
+        return f"{typed}: a list is written 'exp.fold=[0,1]'; a sweep over several values takes -m"
     causes = [cause for cause in chain(error) if isinstance(cause, OmegaConfBaseException)]
     if not causes:  # Hydra's own words, with its hints
         return where + _joined(re.sub(r"^(In '[^']*': )+", "", text.strip()))

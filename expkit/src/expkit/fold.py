@@ -402,7 +402,7 @@ class Fold:
                 mean.add(tables.flat(tables.load(self.folder / store.TEST)), what, 1.0)
                 table, _, _ = as_submission(mean, self._shared.experiment.inputs, what)
             except Error as error:
-                self._shared.warn_once(store.TEST, f"there is no {store.SUBMISSION}: {error}")
+                warn(f"there is no {store.SUBMISSION}: {error}")
                 return
             with open(self.folder / store.SUBMISSION, "w", newline="", encoding="utf-8") as stream:
                 tables.write_csv(stream, table)
