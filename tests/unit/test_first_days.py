@@ -112,3 +112,23 @@ def test_a_column_of_the_board_by_the_name_of_its_metric(root: Path) -> None:
     )
     assert len(ordered(entries(read_board()), "-quality")) == 1
     assert "Experiment" in dir(expkit)
+
+
+def test_values_of_a_quick_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the experiment's `debug`, over config.yaml and exp/; what the command line names stays."""
+
+    def epochs(*overrides: str) -> int:
+        return int(expkit.load_config("001-baseline", overrides).exp.train.epochs)
+
+    assert [epochs(), epochs("exp=001"), epochs("exp.debug=true"), epochs("exp=001", "exp.debug=true")] == [
+        30,
+        40,
+        1,
+        1,
+    ]
+    assert epochs("exp.debug=true", "exp.train.epochs=3") == epochs("exp.debug=true", "++exp.train.epochs=3") == 3
+    with monkeypatch.context() as patch:
+        patch.setitem(load_experiment("001-baseline").experiment.debug, "train.epoch", 1)  # type: ignore[arg-type]
+        with pytest.raises(expkit.Error, match="debug in expkit.Experiment: there is no key exp.train.epoch"):
+            epochs("exp.debug=true")
+        assert epochs() == 30

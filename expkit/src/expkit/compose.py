@@ -196,7 +196,7 @@ def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str] = ()) -> Any
         Error: a value is refused, or is still `???`.
     """
     schema = loaded.experiment.Config
-    given = {override.partition("=")[0] for override in overrides}
+    given = {override.partition("=")[0].lstrip("+") for override in overrides}
     is_built = OmegaConf.get_type(cfg) is schema
     require(is_built, "config.yaml must begin with 'defaults: [schema, _self_, exp: default]', in this order")
     try:
