@@ -153,8 +153,10 @@ def save_state(parts: Mapping[str, Any], done: int, folder: Path) -> None:
             _dump(part.state_dict(), folder / name)
         elif hasattr(part, "save") and hasattr(part, "load"):
             part.save(folder / name)
+        elif hasattr(part, "save_weights"):  # of Keras, with those of the optimizer; it asks for this ending
+            part.save_weights(folder / f"{name}.weights.h5")
         else:
-            _dump(vars(part), folder / name)
+            _dump(part.__getstate__() if hasattr(part, "__setstate__") else vars(part), folder / name)
     _dump({"done": done, "random": random_states}, folder / POSITION)
 
 
@@ -165,6 +167,12 @@ def load_state(parts: Mapping[str, Any], folder: Path) -> int:
             part.load_state_dict(_load(folder / name))
         elif hasattr(part, "save") and hasattr(part, "load"):
             part.load(folder / name)
+        elif hasattr(part, "save_weights"):
+            if getattr(part, "optimizer", None) is not None:  # Keras only warns where there is no place for its state
+                part.optimizer.build(part.trainable_variables)
+            part.load_weights(folder / f"{name}.weights.h5")
+        elif hasattr(part, "__setstate__"):
+            part.__setstate__(_load(folder / name))
         else:
             vars(part).update(_load(folder / name))
     position = _load(folder / POSITION)
