@@ -85,6 +85,8 @@ class Fold:
     _now: tuple[str, int, int] | None = None  # within `epochs` or `steps`: the axis, the number, how many
     _known: dict[str, Any]  # the columns of the rows that are left out, and which these are
     _valid: numpy.ndarray | None = None
+    _count: int  # of the rows that `split` was given
+    _keeps_state = False  # whether `epochs` or `steps` has begun with a state
 
     def __init__(
         self, shared: Shared, number: int | None, provenance: Provenance, track: Callable[[], Tracker | NoTracker]
@@ -180,7 +182,7 @@ class Fold:
         classes = known.get("target") if self._exp.split.method in BY_CLASS else None
         rows = split(self._exp, self.number, id=known["id"], y=classes, groups=groups, time=time)
         self._known = {name: column[rows.valid] for name, column in known.items()}
-        self._valid = rows.valid
+        self._valid, self._count = rows.valid, len(known["id"])
         return rows
 
     def epochs(self, count: int, state: Any = None, every: float = 30) -> Iterator[int]:
@@ -197,11 +199,11 @@ class Fold:
             count: how many there are.
             state: what the checkpoint keeps: an object, or a dict of several, with `state_dict` and `load_state_dict`,
                 with `save(file)` and `load(file)`, or with attributes that can be pickled. The random generators of
-                Python, NumPy and PyTorch are kept, too. None: there is no checkpoint.
+                Python, NumPy and PyTorch are kept, too. None: there is no checkpoint. One loop of a training has it.
             every: seconds between two checkpoints.
 
         Raises:
-            Error: a part of `state` is nothing of these.
+            Error: a part of `state` is nothing of these; the checkpoint is of another state; a second loop has one.
         """
         return self._loop("epoch", count, state, every)
 
@@ -215,8 +217,12 @@ class Fold:
 
     def _loop(self, axis: str, count: int, state: Any, every: float) -> Iterator[int]:
         outer, done, parts = self._now, 0, state_parts(state)
-        if parts and self.checkpoint.file is not None:
-            done = load_state(parts, self.checkpoint.file)
+        if parts:
+            again = "two loops of a training with state=...: give it to one, the outer one if one is in the other"
+            require(not self._keeps_state, f"{self.title}: {again}")
+            self._keeps_state = True
+            if self.checkpoint.file is not None:
+                done = load_state(parts, self.checkpoint.file)
         try:
             for number in range(done + 1, count + 1):
                 self._now = (axis, number, count)
@@ -291,7 +297,7 @@ class Fold:
             the value of each metric, as {"valid_accuracy": 0.97}. With exp.mode=sub no row is left out: {}.
 
         Raises:
-            Error: `split` was not called; a metric fails.
+            Error: `split` was not called, or with another number of rows; a metric fails.
         """
         from expkit import tables
         from expkit.scores import scores
@@ -306,6 +312,8 @@ class Fold:
             raise Error("call fold.split(id=...) in train() first: it says which rows to predict")
         from expkit.tables import named
 
+        count = X.shape[0] if hasattr(X, "shape") else len(X)
+        require(count == self._count, f"{self.title}: X has {count} rows, and fold.split(...) was given {self._count}")
         return {} if self.number is None else self._known | named(predict(_taken(X, self._valid)))
 
     def predict(self, predict: Callable[[Any], Any], X: Any, *, test: Any = None, test_id: Any = None) -> None:
@@ -323,7 +331,7 @@ class Fold:
             test_id: their ids, (n,).
 
         Raises:
-            Error: `split` was not called; as of `save_oof`.
+            Error: `split` was not called, or with another number of rows; `test` without `test_id`; as of `save_oof`.
         """
         require((test is None) == (test_id is None), "fold.predict(...): test and test_id belong together")
         if table := self._predicted_rows(predict, X):
