@@ -232,8 +232,8 @@ class Fold:
         finally:  # also after a `break`: the rows that follow are those of the epoch around these steps
             self._now = outer
 
-    def log(self, /, *, total: int | None = None, **metrics: Any) -> None:
-        """Add one row to `history.csv`, to W&B and to the progress bar: `fold.log(train_loss=loss)`.
+    def log(self, /, *, total: float | None = None, **metrics: Any) -> None:
+        """Add one row to `history.csv`, to W&B and to the progress line: `fold.log(train_loss=loss)`.
 
         Args:
             metrics: numbers by name: of Python, NumPy, or tensors of one number. None stays blank; anything else is
@@ -529,7 +529,7 @@ class FollowedFold(Fold):
 
     def log(self, *_: Any, **__: Any) -> None: ...
 
-    report = save_oof = save_test = finish = log  # type: ignore[assignment]
+    report = save_oof = save_test = finish = log
 
     def evaluate(self, predict: Callable[[Any], Any], X: Any) -> dict[str, float]:
         self._predicted_rows(predict, X)  # the other ranks wait for what this one computes

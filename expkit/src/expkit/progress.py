@@ -369,7 +369,7 @@ class Progress:
         self._rows, self._next = 0, 0.0  # rows so far, and when to print the next line
         self._line = ""  # the last line, until it is printed
 
-    def show(self, axis: str | None, row: Mapping[str, float], total: int | None) -> None:
+    def show(self, axis: str | None, row: Mapping[str, float], total: float | None) -> None:
         """Show that the epoch or step `row[axis]`, of `total`, is done, and its metrics."""
         values = "  ".join(f"{name} {_format(value)}" for name, value in row.items() if name != axis)
         where = "" if axis is None else f"  {axis} {row[axis]}{f'/{total}' if total else ''}"
