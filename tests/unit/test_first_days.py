@@ -11,7 +11,6 @@ import pytest
 from commands import command
 from helpers import counting
 from light import LIGHT
-from typer.testing import CliRunner
 
 import expkit
 from expkit import store
@@ -84,34 +83,6 @@ def test_inputs_name_the_sample_submission(root: Path, capsys: pytest.CaptureFix
     for inputs, problem in ((["cars/**"], "other rows than .*cars/sample_submission.csv"), (None, "there are 2 files")):
         sub(inputs).train()
         assert re.fullmatch(rf"warning: there is no submission.csv: .*{problem}.*\n", capsys.readouterr().err)
-
-
-def test_a_run_with_a_submission_alone_is_shown(root: Path) -> None:
-    from expkit.cli import app
-
-    command("exp.mode=sub").train()
-    shown = CliRunner().invoke(app, ["show", "light"]).output
-    assert "submission.csv" in shown and "no snapshot" not in shown and "unknown" not in shown
-
-
-def test_what_overwriting_takes_away_is_said_before(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command().train()
-    capsys.readouterr()
-    command("exp.fold=[0]", "overwrite=true", x=3).train()
-    assert "5 folds of the old configuration are removed when the new one is done; Ctrl-C keeps them" in (
-        capsys.readouterr().err
-    )
-
-
-def test_a_column_of_the_board_by_the_name_of_its_metric(root: Path) -> None:
-    from expkit.board import entries, filtered, ordered, read_board
-
-    command("exp.fold=[0]").train()
-    assert len(filtered(entries(read_board()), ["quality>9"])) == 1 and not filtered(
-        entries(read_board()), ["quality>11"]
-    )
-    assert len(ordered(entries(read_board()), "-quality")) == 1
-    assert "Experiment" in dir(expkit)
 
 
 def test_values_of_a_quick_try(monkeypatch: pytest.MonkeyPatch) -> None:
