@@ -11,9 +11,6 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 Mode = Enum("Mode", {"cv": "cv", "sub": "sub"})
-BaseModel = Enum("BaseModel", {"small": (64,), "large": (256,)})
-
-
 SplitMethod = Enum("SplitMethod", {name: name for name in ("kfold", "stratified", "group", "time", "column")})
 
 
@@ -30,8 +27,8 @@ class SplitConfig:
 
 @dataclass
 class TrainConfig:
-    base_model: BaseModel = BaseModel.small
-    epoch: int = 30
+    hidden: int = 64
+    epochs: int = 30
     batch_size: int = 32
     learning_rate: float = 1e-3
 

@@ -25,8 +25,8 @@ def start_up(place: Place) -> Iterator[Result]:
 
 def nothing_to_do(place: Place) -> Iterator[Result]:
     """A run whose folds are all done, again."""
-    place.call(*place.train, ALL_FOLDS, "exp.train.epoch=2", cwd=place.folder)
-    again = place.calling(*place.train, ALL_FOLDS, "exp.train.epoch=2")
+    place.call(*place.train, ALL_FOLDS, "exp.train.epochs=2", cwd=place.folder)
+    again = place.calling(*place.train, ALL_FOLDS, "exp.train.epochs=2")
     one, other = in_turns((again, place.calling(*place.train, "show_config=true")), place.repeat)
     yield Result("nothing to do", "a finished 5-fold run again, over `show_config=true`", one, other, "≤1.20")
 

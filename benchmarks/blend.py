@@ -22,14 +22,7 @@ ROOT = Path(__file__).parents[1]
 NOWHERE = subprocess.DEVNULL
 CONFIG = "defaults: [schema, _self_, exp: default]\nexp:\n  name: blend\n"
 TRAIN = """
-from dataclasses import dataclass, field
-
 import expkit
-
-
-@dataclass
-class Config(expkit.Config):
-    exp: expkit.ExpConfig = field(default_factory=expkit.ExpConfig)
 
 
 def brier(oof):
@@ -49,10 +42,9 @@ def train(exp, fold):
     truth = numpy.random.default_rng(fold.number).normal(size=len(ids))
     noise = numpy.random.default_rng([exp.seed, fold.number]).normal(size=len(ids)) * (1 + exp.seed / 10)
     fold.save_oof({"id": ids, "target": (truth > 0).astype("int8"), "prediction": 1 / (1 + numpy.exp(-truth - noise))})
-    fold.finish()
 
 
-experiment = expkit.Experiment(train, Config, metric=METRIC, greater_is_better=METRIC is auc, own_split=True)
+experiment = expkit.Experiment(train, expkit.ExpConfig, metric=METRIC, greater_is_better=METRIC is auc, own_split=True)
 
 if __name__ == "__main__":
     expkit.main(experiment)

@@ -38,8 +38,8 @@ def data_record(place: Place) -> Iterator[Result]:
 def board(place: Place) -> Iterator[Result]:
     """Runs as whole as a real one, each with a note."""
     root = place.folder / "board"
-    place.call(*place.train, "exp.train.epoch=2", cwd=place.folder, PROJECT_ROOT=str(root_of(root)))
-    run = root / "output/001-baseline/baseline,exp.train.epoch=2"
+    place.call(*place.train, "exp.train.epochs=2", cwd=place.folder, PROJECT_ROOT=str(root_of(root)))
+    run = root / "output/001-baseline/baseline,exp.train.epochs=2"
     notes = place.project / "notes/001-baseline.jsonl"
     notes.parent.mkdir(exist_ok=True)
     for count in RUNS:
@@ -79,7 +79,7 @@ def check(place: Place) -> Iterator[Result]:
         shutil.copytree(project / "experiments/001-baseline", folder)
         made.append(folder)
         for name in range(3, 11):
-            (folder / f"exp/{name:03d}.yaml").write_text(f"name: set-{name}\ntrain:\n  epoch: {name}\n")
+            (folder / f"exp/{name:03d}.yaml").write_text(f"name: set-{name}\ntrain:\n  epochs: {name}\n")
     try:
         ours = place.calling(place.python.with_name("exp"), "check", cwd=project)
         script = ROOT / "benchmarks/inside/compose.py"

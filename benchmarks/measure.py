@@ -113,6 +113,7 @@ class Place:
             if (ROOT / name).is_file():
                 (template / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(ROOT / name, template / name)
+        self.call(template / ".ci/build-wheel", template, cwd=template)
         return template
 
     @functools.cached_property

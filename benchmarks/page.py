@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -20,8 +21,8 @@ import time
 from pathlib import Path
 
 import copier
+from measure import ROOT
 from playwright.sync_api import Browser, sync_playwright
-from run import ROOT, copied_run
 
 from expkit import store
 
@@ -45,7 +46,7 @@ def make_runs(project: Path, count: int, environment: dict[str, str]) -> None:
     run, draw = project / "output/001-baseline/baseline", random.Random(0)
     for number in range(1, count):
         folder = run.with_name(f"run{number:05d}")
-        copied_run(run, folder)
+        shutil.copytree(run, folder, copy_function=os.link)
         info = store.read_run_info(folder)
         assert info is not None
         info["config"]["exp"]["train"] |= {"learning_rate": draw.random() / 100, "batch_size": draw.choice([16, 32])}

@@ -2,14 +2,13 @@
 
     python torch_trainings.py LOOP OVERRIDES...         LOOP: ours, bare, lightning, lightning_fast
 
-All loops train the same network on the same rows in the same order, with the same dropout; their validation losses
+All loops train the same network on the same rows in the same order, with the same dropout; their validation scores
 differ by rounding. After each epoch, a line of JSON; the next epoch begins when a line comes in.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import runpy
 import sys
 import time
@@ -21,6 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.data import TensorDataset
 
 import expkit
 
@@ -39,10 +39,10 @@ class Clock:
         self.epochs, self.waited = 0, 0.0
         self._begin = (time.perf_counter(), time.process_time())
 
-    def stamp(self, valid_loss: float) -> None:
+    def stamp(self, valid_accuracy: float) -> None:
         """An epoch has ended; what comes now belongs to the next one."""
         wall, cpu = time.perf_counter() - self._begin[0], time.process_time() - self._begin[1]
-        tell(wall=wall, cpu=cpu, loss=float(valid_loss))
+        tell(wall=wall, cpu=cpu, score=float(valid_accuracy))
         self.epochs += 1
         end = time.perf_counter()
         if not sys.stdin.readline():
@@ -62,13 +62,13 @@ def ours(clock: Clock, exp: Any, overrides: list[str]) -> None:
 
     log, save = expkit.Fold.log, Checkpoint.save
 
-    def log_and_stamp(self: Any, metrics: Any, *rest: Any, **named: Any) -> None:
-        if "epoch" in metrics:
-            clock.stamp(metrics["valid_loss"])
-        log(self, metrics, *rest, **named)
+    def log_and_stamp(self: Any, **metrics: Any) -> None:
+        if "valid_accuracy" in metrics:
+            clock.stamp(metrics["valid_accuracy"])
+        log(self, **metrics)
 
     def save_and_tell(self: Any, write: Any, every: float = 0) -> bool:
-        if clock.epochs < exp.train.epoch:
+        if clock.epochs < exp.train.epochs:
             return save(self, write, every + clock.waited)  # as often as without the others
         begin = time.perf_counter()  # the last epoch has been timed: what does a checkpoint cost?
         saved = save(self, write)
@@ -88,58 +88,46 @@ class Rows:
 
         data = model.load_data()
         fit, valid = expkit.split(exp, 0, id=data.id, y=data.y)
-        self.images, self.labels = model.as_images(data.X[fit]).to(device), torch.as_tensor(data.y[fit]).to(device)
-        self.valid = model.as_images(data.X[valid]).to(device), torch.as_tensor(data.y[valid]).to(device)
+        images, labels = (part.to(device) for part in data.pictures().tensors)
+        self.train, self.valid = TensorDataset(images[fit], labels[fit]), (images[valid], labels[valid])
         self.seed, self.batch_size = exp.seed, exp.train.batch_size
-        self.steps = exp.train.epoch * math.ceil(len(fit) / exp.train.batch_size)
+        self.per_epoch = len(fit) // exp.train.batch_size
 
     def order(self, epoch: int) -> Tensor:
-        return torch.from_numpy(np.random.default_rng([self.seed, epoch]).permutation(len(self.labels)))
+        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.train))
+        return torch.from_numpy(order[: self.per_epoch * self.batch_size])  # an epoch leaves out the last few
 
 
-def started(exp: Any) -> tuple[torch.device, nn.Module, torch.optim.Optimizer]:
+def started(exp: Any) -> tuple[torch.device, Rows, nn.Module, torch.optim.Optimizer, Any]:
+    """What a loop begins with: the device, the rows, and the network, the optimizer and the schedule of model.py."""
     import model
 
-    torch.set_num_threads(exp.train.threads)
-    torch.manual_seed(exp.seed)
-    device = model.find_device(exp.runtime.device, exp.train.precision.value)
-    network = model.NETWORKS[type(exp.model).__name__](**vars(exp.model)).to(device)
-    weights = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": weights, "weight_decay": exp.train.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return device, network, torch.optim.AdamW(groups, lr=exp.train.learning_rate, fused=True)
+    rows = Rows(exp, torch.device("cpu"))
+    trainer = model.make_trainer(exp, exp.train.epochs * rows.per_epoch, 0, 1)
+    return trainer.device, Rows(exp, trainer.device), trainer.network, trainer.optimizer, trainer.schedule
 
 
 def bare(clock: Clock, exp: Any, overrides: list[str]) -> None:
     """The fastest loop that one would write by hand for this network and nothing else."""
-    from model import schedule
-
-    device, network, optimizer = started(exp)
-    rows = Rows(exp, device)
+    device, rows, network, optimizer, schedule = started(exp)
+    images, labels = rows.train.tensors
     parameters = list(network.parameters())
-    step = 0
-    for epoch in range(exp.train.epoch):
+    for epoch in range(exp.train.epochs):
         network.train()
         total = torch.zeros((), device=device)
         for batch in rows.order(epoch).to(device).split(rows.batch_size):
-            for group in optimizer.param_groups:
-                group["lr"] = exp.train.learning_rate * schedule(step / rows.steps, exp.train.warmup)
-            loss = F.cross_entropy(network(rows.images[batch]), rows.labels[batch])
+            loss = F.cross_entropy(network(images[batch]), labels[batch])
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, exp.train.clip)
             optimizer.step()
             optimizer.zero_grad()
+            schedule.step()
             total += loss.detach()
-            step += 1
         network.eval()
         with torch.no_grad():
-            logits = network(rows.valid[0])
-            figures = {
-                "train_loss": total.item() * exp.train.epoch / rows.steps,
-                "valid_loss": F.cross_entropy(logits, rows.valid[1]).item(),
-                "valid_accuracy": (logits.argmax(dim=1) == rows.valid[1]).double().mean().item(),
-            }
-        clock.stamp(figures["valid_loss"])
+            accuracy = (network(rows.valid[0]).argmax(dim=1) == rows.valid[1]).double().mean().item()
+        figures = {"train_loss": total.item() / rows.per_epoch, "valid_accuracy": accuracy}
+        clock.stamp(figures["valid_accuracy"])
 
 
 def lightning(clock: Clock, exp: Any, overrides: list[str], fast: bool = False) -> None:
@@ -149,12 +137,11 @@ def lightning(clock: Clock, exp: Any, overrides: list[str], fast: bool = False) 
         fast: without what costs most: whole batches cut from a tensor by index, the loss summed by hand.
     """
     from lightning import LightningModule, Trainer
-    from torch.utils.data import DataLoader, Sampler, TensorDataset
+    from torch.utils.data import DataLoader, Sampler
 
-    from model import schedule
-
-    device, network, optimizer = started(exp)
-    rows = Rows(exp, device if fast else torch.device("cpu"))
+    device, rows, network, optimizer, schedule = started(exp)
+    if not fast:
+        rows = Rows(exp, torch.device("cpu"))
 
     class Order(Sampler[int]):
         """In place of shuffle=True: the order of the other loops."""
@@ -162,7 +149,7 @@ def lightning(clock: Clock, exp: Any, overrides: list[str], fast: bool = False) 
         epochs = 0  # that have begun
 
         def __len__(self) -> int:
-            return len(rows.labels)
+            return rows.per_epoch * rows.batch_size
 
         def __iter__(self) -> Iterator[int]:
             self.epochs += 1
@@ -183,7 +170,7 @@ def lightning(clock: Clock, exp: Any, overrides: list[str], fast: bool = False) 
 
     def cut(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in rows.order(epoch).to(device).split(rows.batch_size):
-            yield rows.images[batch], rows.labels[batch]
+            yield rows.train[batch]
 
     class Module(LightningModule):
         def __init__(self) -> None:
@@ -203,32 +190,27 @@ def lightning(clock: Clock, exp: Any, overrides: list[str], fast: bool = False) 
 
         def validation_step(self, batch: tuple[Tensor, Tensor], number: int) -> None:
             logits = self.network(batch[0])
-            self.log("valid_loss", F.cross_entropy(logits, batch[1]))
             self.log("valid_accuracy", (logits.argmax(dim=1) == batch[1]).double().mean())
 
         def on_train_epoch_end(self) -> None:
             if fast:
-                self.log("train_loss", self.total * exp.train.epoch / rows.steps)
-            clock.stamp(self.trainer.callback_metrics["valid_loss"].item())
+                self.log("train_loss", self.total / rows.per_epoch)
+            clock.stamp(self.trainer.callback_metrics["valid_accuracy"].item())
 
         def configure_optimizers(self) -> Any:
-            scheduler = torch.optim.lr_scheduler.LambdaLR(
-                optimizer, lambda step: schedule(step / rows.steps, exp.train.warmup)
-            )
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     if fast:
-        loaders = Batches(cut, rows.steps // exp.train.epoch), Batches(lambda epoch: [rows.valid], 1)
+        loaders = Batches(cut, rows.per_epoch), Batches(lambda epoch: [rows.valid], 1)
     else:
         options = {
             "pin_memory": device.type == "cuda",
             "generator": torch.Generator(),  # a DataLoader draws a number per epoch, which would change the dropout
         }
-        data = TensorDataset(rows.images, rows.labels)
-        train_loader = DataLoader(data, rows.batch_size, sampler=Order(), **options)
+        train_loader = DataLoader(rows.train, rows.batch_size, sampler=Order(), **options)
         loaders = train_loader, DataLoader(TensorDataset(*rows.valid), 1024, **options)
     trainer = Trainer(
-        max_epochs=exp.train.epoch,
+        max_epochs=exp.train.epochs,
         accelerator="gpu" if device.type == "cuda" else "cpu",
         devices=1,
         gradient_clip_val=exp.train.clip,
@@ -249,7 +231,7 @@ def main() -> None:
     loop, *overrides = sys.argv[1:]
     sys.path[0] = str(EXPERIMENT)  # as train.py has it: for model.py
     exp = expkit.load_config("001-baseline", overrides=overrides).exp
-    tell(rows=len(Rows(exp, torch.device("cpu")).labels))
+    tell(rows=len(Rows(exp, torch.device("cpu")).train))
     {each.__name__: each for each in (ours, bare, lightning, lightning_fast)}[loop](Clock(), exp, overrides)
 
 

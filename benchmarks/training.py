@@ -11,6 +11,7 @@ from pathlib import Path
 from measure import ROOT, Place, Result, in_turns
 
 EPOCHS, BATCH = 85, 2  # of the larger model of the baseline: a minute for 5 folds, 7 epochs a second
+LARGE = ["exp.train.hidden=256", f"exp.train.epochs={EPOCHS}", f"exp.train.batch_size={BATCH}"]
 SWEEP = 200  # jobs
 
 
@@ -18,12 +19,7 @@ def harness(place: Place) -> Iterator[Result]:
     """Five folds of a training of a minute, over the same in a bare loop."""
     script = ROOT / "benchmarks/inside/bare_training.py"
     experiment, out = place.project / "experiments/001-baseline", place.folder / "bare-training"
-    settings = [
-        "exp.fold=[0,1,2,3,4]",
-        "exp.train.base_model=large",
-        f"exp.train.epoch={EPOCHS}",
-        f"exp.train.batch_size={BATCH}",
-    ]
+    settings = ["exp.fold=[0,1,2,3,4]", *LARGE]
     numbers = itertools.count()
 
     def ours(mode: str) -> Callable[[], None]:
@@ -55,15 +51,14 @@ def checkpoint(place: Place) -> Iterator[Result]:
 
 def parallel_folds(place: Place) -> Iterator[Result]:
     """Four folds in one process, and in as many as there are cores."""
-    settings = ["exp.train.base_model=large", f"exp.train.epoch={EPOCHS}", f"exp.train.batch_size={BATCH}"]
     numbers = itertools.count()
 
     def one() -> None:
-        place.call(*place.train, *settings, "exp.fold=[0,1,2,3]", f"exp.name=one{next(numbers)}", cwd=place.folder)
+        place.call(*place.train, *LARGE, "exp.fold=[0,1,2,3]", f"exp.name=one{next(numbers)}", cwd=place.folder)
 
     def many() -> None:
         folds = ["exp.fold=[0],[1],[2],[3]", "hydra/launcher=local"]
-        place.call(*place.train, "-m", *settings, *folds, f"exp.name=many{next(numbers)}", cwd=place.folder)
+        place.call(*place.train, "-m", *LARGE, *folds, f"exp.name=many{next(numbers)}", cwd=place.folder)
 
     sequential, parallel = in_turns((one, many), 2)
     what = f"4 folds with `hydra/launcher=local` on {os.cpu_count()} cores, over one process"

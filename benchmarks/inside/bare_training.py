@@ -16,31 +16,34 @@ import numpy  # noqa: E402
 import expkit  # noqa: E402
 import model  # noqa: E402
 import train  # noqa: E402
+from expkit.config import SplitMethod, whole  # noqa: E402
 
-config = train.Config().exp
-config.n_folds, config.train.epoch, config.train.batch_size = 5, int(epochs), int(batch)
-config.train.base_model = train.BaseModel.large
+exp = whole(train.TrainConfig)().exp
+exp.split.method = SplitMethod.stratified
+about = train.TrainConfig(hidden=256, epochs=int(epochs), batch_size=int(batch))
 scores = []
 for fold in range(5):
     data = model.load_data()
-    fit, valid = expkit.split(config, fold, id=data.id, y=data.y)
-    about = config.train
-    network = model.Network(about.base_model.value, about.batch_size, about.learning_rate, config.seed)
+    rows = expkit.split(exp, fold, id=data.id, y=data.y)
+    network = model.make_network(about, exp.seed)
     log = None
     if mode == "offline":
         import wandb
 
         log = wandb.init(project="bare", group="bare", name=f"fold{fold}", dir=folder, mode=mode).log
-    for row in network.fit(data.X[fit], data.y[fit], data.X[valid], data.y[valid], epochs=about.epoch):
+    for epoch in range(1, about.epochs + 1):
+        network.partial_fit(data.X[rows.train], data.y[rows.train], classes=model.CLASSES)
+        valid = {"target": data.y[rows.valid]} | model.predict(network, data.X[rows.valid])
+        row = {"epoch": epoch, "train_loss": network.loss_, "valid_accuracy": train.accuracy(valid)}
         if log is not None:
             log(row)
     place = Path(folder, f"fold{fold}")
     place.mkdir(parents=True, exist_ok=True)
-    network.save(place / "model.joblib")
-    network.predict_columns(data.test_X)
-    predicted = network.predict(data.X[valid])
-    numpy.savez(place / "oof.npz", id=data.id[valid], target=data.y[valid], prediction=predicted)
+    model.save(network, place / "model.joblib")
+    oof = {"id": data.id[rows.valid], "target": data.y[rows.valid]} | model.predict(network, data.X[rows.valid])
+    numpy.savez(place / "oof.npz", **oof)
+    numpy.savez(place / "test.npz", id=data.test_id, **model.predict(network, data.test_X))
     if log is not None:
         wandb.finish()
-    scores.append(float((predicted == data.y[valid]).mean()))
+    scores.append(float(train.accuracy(oof)))
 print(scores)

@@ -12,18 +12,20 @@ sys.path.insert(0, sys.argv[1])
 import expkit  # noqa: E402
 import model  # noqa: E402
 import train  # noqa: E402
+from expkit.config import SplitMethod, whole  # noqa: E402
 
+exp = whole(train.TrainConfig)().exp
+exp.split.method = SplitMethod.stratified
 jobs = int(sys.argv[2])
 begin = time.perf_counter()
 for job in range(jobs):
-    config = train.Config(train.ExpConfig(debug=True, fold=[0], seed=job)).exp
-    data = model.load_data(rows=25 * config.n_folds)
-    fit, valid = expkit.split(config, 0, id=data.id, y=data.y)
-    about = config.train
-    network = model.Network(about.base_model.value, about.batch_size, about.learning_rate, config.seed)
-    for _ in network.fit(data.X[fit], data.y[fit], data.X[valid], data.y[valid], epochs=about.epoch):
-        pass
+    data = model.load_data()
+    rows = expkit.split(exp, 0, id=data.id, y=data.y)
+    network = model.make_network(exp.train, seed=job)
+    network.partial_fit(data.X[rows.train], data.y[rows.train], classes=model.CLASSES)
+    train.accuracy(model.predict(network, data.X[rows.valid]) | {"target": data.y[rows.valid]})
     with tempfile.TemporaryDirectory() as folder:
-        network.save(Path(folder, "model.joblib"))
-    network.predict_columns(data.X[valid])
+        model.save(network, Path(folder, "model.joblib"))
+    model.predict(network, data.X[rows.valid])
+    model.predict(network, data.test_X)
 print(time.perf_counter() - begin)

@@ -9,12 +9,7 @@ from pathlib import Path
 from common import answer, arguments, in_turns
 
 EXPERIMENT = """
-from dataclasses import dataclass, field
 import expkit
-
-@dataclass
-class Config(expkit.Config):
-    exp: expkit.ExpConfig = field(default_factory=expkit.ExpConfig)
 
 def auc(oof):
     from sklearn.metrics import roc_auc_score
@@ -35,9 +30,8 @@ def train(exp, fold):
     table = {{"id": numpy.arange(count) + fold.number * count, "target": target}}
     ranked = random.permuted(numpy.tile(numpy.arange(5), (count, 1)), axis=1)
     fold.save_oof(table | {{"prediction": target + random.normal(size=count), "ranked": ranked}})
-    fold.finish()
 
-experiment = expkit.Experiment(train, Config, metric={metric}, greater_is_better=True, own_split=True)
+experiment = expkit.Experiment(train, expkit.ExpConfig, metric={metric}, greater_is_better=True, own_split=True)
 """
 CONFIG = "defaults:\n- schema\n- _self_\n- exp: default\n\nexp:\n  name: diff\n  n_folds: 5\n"
 ROWS, PARTS = 10_000, 100

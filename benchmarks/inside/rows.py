@@ -10,12 +10,7 @@ from typing import Any
 from common import answer, arguments, in_turns
 
 EXPERIMENT = """
-from dataclasses import dataclass, field
 import expkit
-
-@dataclass
-class Config(expkit.Config):
-    exp: expkit.ExpConfig = field(default_factory=expkit.ExpConfig)
 
 def brier(oof):
     return ((oof["target"] - oof["prediction"]) ** 2).mean()
@@ -27,9 +22,8 @@ def train(exp, fold):
     ids = numpy.array([f"row{{number:07d}}" for number in range(fold.number * count, (fold.number + 1) * count)])
     target = numpy.arange(count) % 2
     fold.save_oof({{"id": ids, "target": target, "prediction": (target + random.random(count)) / 2}})
-    fold.finish()
 
-experiment = expkit.Experiment(train, Config, metric=brier, greater_is_better=False, own_split=True)
+experiment = expkit.Experiment(train, expkit.ExpConfig, metric=brier, greater_is_better=False, own_split=True)
 """
 CONFIG = "defaults:\n- schema\n- _self_\n- exp: default\n\nexp:\n  name: rows\n  n_folds: 5\n"
 

@@ -18,31 +18,26 @@ from common import answer, arguments, in_turns
 FEW, MANY = 500, 3500
 SIDES = {"arithmetic": 250, "nothing": 1}  # of the matrices that a step multiplies; 250 takes about a millisecond
 EXPERIMENT = """
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 import expkit
 
 @dataclass
-class ExpConfig(expkit.ExpConfig):
+class TrainConfig:
     steps: int = 1
     side: int = 1
-
-@dataclass
-class Config(expkit.Config):
-    exp: ExpConfig = field(default_factory=ExpConfig)
 
 def score(oof):
     return 1.0
 
 def train(exp, fold):
     import numpy
-    matrix = numpy.ones((exp.side, exp.side))
-    for step in range(1, exp.steps + 1):
+    matrix = numpy.ones((exp.train.side, exp.train.side))
+    for step in fold.steps(exp.train.steps):
         matrix @ matrix
-        fold.log({"step": step, "loss": 1 / step, "rate": 0.1}, total=exp.steps)
+        fold.log(loss=1 / step, rate=0.1)
     fold.save_oof({"id": [1], "target": [0], "prediction": [0]})
-    fold.finish()
 
-experiment = expkit.Experiment(train, Config, metric=score, greater_is_better=True, own_split=True)
+experiment = expkit.Experiment(train, TrainConfig, metric=score, greater_is_better=True, own_split=True)
 """
 CONFIG = "defaults:\n- schema\n- _self_\n- exp: default\n\nexp:\n  name: steps\n  n_folds: 1\n"
 
@@ -63,7 +58,7 @@ def main() -> None:
     (folder / "train.py").write_text(EXPERIMENT)
 
     def ours(steps: int, side: int) -> None:
-        expkit.run("091-steps", overrides=[f"exp.steps={steps}", f"exp.side={side}", "overwrite=true"])
+        expkit.run("091-steps", overrides=[f"exp.train.steps={steps}", f"exp.train.side={side}", "overwrite=true"])
 
     def plain(steps: int, side: int) -> None:
         matrix = numpy.ones((side, side))

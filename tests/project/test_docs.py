@@ -11,9 +11,17 @@ from documents import all_blocks, blocks, broken_links, follow, messages_not_pri
 
 __all__ = ["person"]  # a fixture
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-OTHERS = [page for page in PAGES if page.name != "your-own-data.md"]  # test_guides.py follows that one
+OTHERS = [
+    page for page in PAGES if page.name not in ("your-own-data.md", "tasks.md")
+]  # test_guides.py and test_tasks.py
 # results.md has every mark, and troubleshooting.md every line; nobody reads them from the top.
-WORDS = {"your-own-data.md": 1300, "results.md": 1200, "long-training.md": 1200, "troubleshooting.md": 1300}
+WORDS = {
+    "your-own-data.md": 1500,
+    "tasks.md": 1600,
+    "results.md": 1200,
+    "long-training.md": 1200,
+    "troubleshooting.md": 1300,
+}
 
 
 BASELINES = sorted((ROOT / "expkit/src/expkit/baselines").glob("*/train.py"))

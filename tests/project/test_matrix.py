@@ -14,7 +14,14 @@ from expkit.board import read_board
 pytestmark = pytest.mark.slow
 
 PROJECTS = {"torch": "network", "lightgbm": "boosting"}
-TYPES = ["--strict", "--allow-untyped-defs", "--ignore-missing-imports", "--disable-error-code=import-untyped"]
+TYPES = [
+    "--strict",
+    "--allow-untyped-defs",
+    "--allow-incomplete-defs",
+    "--allow-untyped-calls",
+    "--ignore-missing-imports",
+    "--disable-error-code=import-untyped",
+]
 UNTYPED_TORCH = ["--disable-error-code=no-any-return", "--disable-error-code=no-untyped-call"]
 
 

@@ -59,10 +59,14 @@ TYPES = """
 strict = true
 ignore_missing_imports = true
 disable_error_code = import-untyped, no-any-return
-[mypy-optuna.*]
+[mypy-optuna.*,torch.*]
 follow_imports = skip
+[mypy-expkit.torch]
+warn_unused_ignores = false
 [mypy-train,model]
 disallow_untyped_defs = false
+disallow_incomplete_defs = false
+disallow_untyped_calls = false
 [mypy-page]
 disallow_untyped_defs = false
 disallow_untyped_calls = false

@@ -1,7 +1,8 @@
-"""`framework: torch` renders the same project with another model.py, which trains for real."""
+"""`expkit.torch`, and the experiment that `framework: torch` renders with it."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from pathlib import Path
@@ -24,18 +25,36 @@ def train(network: Project, root: Path, *arguments: str, check: bool = True) -> 
     return network.train(*arguments, root=root, check=check, WANDB_MODE="disabled")
 
 
+def test_the_parts_alone(network: Project) -> None:
+    """The tests of torch_parts.py, with PyTorch."""
+    file = Path(__file__).with_name("torch_parts.py")
+    options = ["-q", "-c", os.devnull, "--noconftest", "-p", "no:cacheprovider"]
+    experiment = network.folder / "experiments/001-baseline"
+    call(network.python, "-m", "pytest", *options, file, cwd=experiment, env=network.environment(OMP_NUM_THREADS="1"))
+
+
 def test_a_fold_is_good(network: Project, root: Path) -> None:
-    """At least 0.98, with no epoch chosen by the rows that are scored."""
+    """At least 0.98, with no epoch chosen by the rows that are scored; the network that is saved predicts the same."""
     printed = train(network, root, "exp=001", "exp.fold=[0]").stdout
     [row] = read_board()
     assert row.score is not None and row.score >= 0.98 and row.marks == ("partial",), printed
+    oof = tables.load(row.folder / "fold0" / store.OOF)
+    code = f"""
+import model, numpy
+data = model.load_data()
+rows = numpy.searchsorted(data.id, {oof["id"].tolist()})
+print(model.load({str(row.folder / "fold0/model.pt")!r}).predict(data.X[rows])["prediction"].tolist())
+"""
+    folder = network.folder / "experiments/001-baseline"
+    loaded = call(network.python, "-c", code, cwd=folder, env=network.environment()).stdout
+    assert loaded.strip() == str(oof["prediction"].tolist())
 
 
 def test_a_vision_transformer(network: Project, root: Path) -> None:
     """Chosen on the command line, or in a parameter set."""
     shown = yaml.safe_load(train(network, root, "model=vit", "exp.model.depth=3", "show_config=true").stdout)
-    assert shown["exp"]["model"] == {"width": 48, "depth": 3, "heads": 4, "dropout": 0.0}
-    train(network, root, "exp=002", "exp.train.epoch=3")
+    assert shown["exp"]["model"] == {"head_width": 12, "heads": 4, "depth": 3, "dropout": 0.0}
+    train(network, root, "exp=002", "exp.train.epochs=3")
     [row] = read_board()
     assert row.score is not None and row.score > 0.5 and row.config.choices.model == "vit"
 
@@ -50,38 +69,39 @@ def test_a_label_that_is_none_of_the_classes(network: Project) -> None:
     assert "targets such as [\"'dove'\"] are none of CLASSES in model.py, which are ['owl', 'gull']" in wrong.stderr
 
 
-def epochs(fold: Path) -> int:
-    """How many its history has."""
-    file = fold / store.HISTORY
-    return max(0, file.read_text().count("\n") - 1) if file.exists() else 0
+def test_a_device_that_is_not_there(network: Project, root: Path) -> None:
+    done = train(network, root, "exp.runtime.device=cuda:7", check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "error: device cuda:7: PyTorch finds no such device; there are cpu" in done.stderr
 
 
 def test_a_long_epoch_shows_its_steps(network: Project, root: Path) -> None:
-    """Every log_every steps within the epoch; an interruption at any of these points loses no row."""
+    """Every log_every steps within the epoch; an interruption at any point loses no row, also where workers read."""
     file = network.folder / "experiments/001-baseline/train.py"
-    save = "fold.checkpoint.save(network.save_checkpoint, every=30)"
-    stop = "\n            if str(network.step) == os.environ.get('STOP'):\n                raise KeyboardInterrupt"
-    with edited(file, f"{save}  # seconds; the same command goes on from here", save.replace("30", "0") + stop):
-        file.write_text(file.read_text().replace("\nimport expkit\n", "\nimport os\n\nimport expkit\n"))
-        arguments = ["exp.fold=[0]", "exp.train.epoch=2", "exp.runtime.log_every=6"]
+    stop = "\n            if str(step) == os.environ.get('STOP'):\n                raise KeyboardInterrupt"
+    with edited(file, "state=trainer)", "state=trainer, every=0)"):
+        text = file.read_text().replace("import expkit\n", "import os\n\nimport expkit\n", 1)
+        file.write_text(text.replace("trainer.step(batches[step])", f"trainer.step(batches[step]){stop}"))
+        arguments = ["exp.fold=[0]", "exp.train.epochs=2", "exp.runtime.log_every=6", "exp.model.channels=8"]
         train(network, root, *arguments, "exp.name=whole")
         for step in (6, 18, 30):
-            done = network.train(*arguments, root=root, check=False, WANDB_MODE="disabled", STOP=str(step))
+            interrupted = [*arguments, "exp.runtime.workers=2"]
+            done = network.train(*interrupted, root=root, check=False, WANDB_MODE="disabled", STOP=str(step))
             assert done.returncode == 130, done.stderr
         train(network, root, *arguments)
-    whole, history = (
-        next((root / "output/001-baseline").glob(f"{name},*/fold0")) / store.HISTORY for name in ("whole", "baseline")
-    )
-    assert history.read_bytes() == whole.read_bytes()
-    header, *rows = [line.split(",") for line in history.read_text().splitlines()]
-    assert header[:3] == ["step", "train_loss_step", "epoch"]
-    assert [(row[0], row[2]) for row in rows] == [("6", ""), ("12", ""), ("", "1"), ("24", ""), ("30", ""), ("", "2")]
+    whole, fold = (next((root / "output/001-baseline").glob(f"{name},*/fold0")) for name in ("whole", "baseline"))
+    for name in (store.OOF, store.HISTORY):
+        assert (fold / name).read_bytes() == (whole / name).read_bytes()
+    header, *rows = [line.split(",") for line in (fold / store.HISTORY).read_text().splitlines()]
+    assert header == ["step", "train_loss", "valid_accuracy"]
+    assert [int(row[0]) for row in rows] == [6, 12, 17, 18, 24, 30, 34]
+    assert [row[0] for row in rows if row[2]] == ["17", "34"]
 
 
 def test_a_loss_that_is_nan_is_one_line_and_probes_are_debug_runs(network: Project, root: Path) -> None:
     done = train(network, root, "exp.train.learning_rate=1e30", "exp.train.clip=inf", check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "error: the loss is nan in epoch 1, step " in done.stderr
+    assert "error: the loss is nan after 17 steps: is the learning rate too high?" in done.stderr
     train(network, root, "exp.runtime.probe=overfit")
     [history] = root.glob("output/debug/001-baseline/*/fold0/history.csv")
     last = history.read_text().splitlines()[-1].split(",")
@@ -100,20 +120,26 @@ def cross_entropy(*arguments, **options):
     raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 F.cross_entropy = cross_entropy
 try:
-    expkit.run("001-baseline", overrides=["exp.fold=[0,1]", "exp.train.epoch=1", "exp.train.accumulate=2"])
+    expkit.run("001-baseline", overrides=["exp.fold=[0,1]", "exp.train.epochs=1", "exp.train.accumulate=2"])
 except expkit.Error as error:
     print("raised:", error)
 """
     environment = network.environment(PROJECT_ROOT=str(root), WANDB_MODE="disabled")
     done = call(network.python, "-c", code, cwd=root, env=environment)
-    said = "error: out of GPU memory with exp.train.batch_size=64 and exp.train.accumulate=2: exp.train.accumulate=4"
+    said = "error: out of GPU memory: take smaller batches, or more parts of a batch (accumulate)"
     assert said in done.stderr and "Traceback" not in done.stderr
     assert "raised: failed: fold 0" in done.stdout and "fold 1  accuracy" in done.stdout
 
 
 # Several processes that train each fold together
 
-TOGETHER = ["exp.fold=[0,1]", "exp.train.epoch=2", "exp.train.batch_size=28", "exp.train.accumulate=2"]
+TOGETHER = ["exp.fold=[0,1]", "exp.train.epochs=2", "exp.train.batch_size=28", "exp.train.accumulate=2"]
+
+
+def rows(fold: Path) -> int:
+    """How many its history has."""
+    file = fold / store.HISTORY
+    return max(0, file.read_text().count("\n") - 1) if file.exists() else 0
 
 
 def started(network: Project, root: Path, *arguments: str, processes: int = 2) -> subprocess.Popen[str]:
@@ -132,11 +158,8 @@ def finished(process: subprocess.Popen[str]) -> str:
 
 
 def test_two_processes_give_what_one_gives(network: Project, root: Path) -> None:
-    """Within rounding: the same batches, of which the last has one row, so that one process has none.
-
-    Without dropout, which is drawn by each process for its own rows.
-    """
-    arguments = [*TOGETHER, "exp.model.dropout=0", "exp.train.shift=1", "exp.train.ema=0.9"]
+    """Within rounding, but for what each process draws for its own rows: dropout, shift."""
+    arguments = [*TOGETHER, "exp.model.dropout=0", "exp.train.ema=0.9"]
     train(network, root, *arguments, "exp.name=one")
     printed = finished(started(network, root, *arguments, "exp.name=two"))
     assert printed.count("CV accuracy") == 1
@@ -146,7 +169,7 @@ def test_two_processes_give_what_one_gives(network: Project, root: Path) -> None
         assert a["id"].tolist() == b["id"].tolist()
         differences = [abs(a[f"probability_{digit}"] - b[f"probability_{digit}"]).max() for digit in range(10)]
         assert max(differences) < 1e-3, differences
-        assert epochs(one / fold) == epochs(two / fold)
+        assert rows(one / fold) == rows(two / fold)
     assert "world_size 2" in load(two / "fold0/result.json")["environment"]
 
 
@@ -154,12 +177,12 @@ def test_two_processes_give_what_one_gives(network: Project, root: Path) -> None
 def test_kills_change_no_byte(network: Project, root: Path, processes: int) -> None:
     """`kill -9` in the middle of a fold, of all its processes: the same predictions and history as without."""
     script = network.folder / "experiments/001-baseline/train.py"
-    arguments = ["exp=001", "exp.fold=[0]", "exp.train.epoch=8"]
-    fold = root / "output/001-baseline/001-shifted-pixels,exp.train.epoch=8/fold0"
-    with edited(script, "every=30", "every=0"):
+    arguments = ["exp=001", "exp.fold=[0]", "exp.train.epochs=8"]
+    fold = root / "output/001-baseline/001-shifted-pixels,exp.train.epochs=8/fold0"
+    with edited(script, "state=trainer)", "state=trainer, every=0)"):
         finished(started(network, root, *arguments, "exp.name=whole", processes=processes))
-        process = started(network, root, *arguments, processes=processes)
-        wait_for(lambda: epochs(fold) >= 4, process, seconds=200)
+        process = started(network, root, *arguments, "exp.runtime.workers=1", processes=processes)
+        wait_for(lambda: rows(fold) >= 4, process, seconds=200)
         for one in [*psutil.Process(process.pid).children(recursive=True), process]:
             one.kill()
         process.communicate()
@@ -171,9 +194,9 @@ def test_kills_change_no_byte(network: Project, root: Path, processes: int) -> N
 
 
 def test_ctrl_c_ends_two_processes(network: Project, root: Path) -> None:
-    process = started(network, root, "exp.fold=[0]", "exp.train.epoch=400")
-    fold = root / "output/001-baseline/baseline,exp.train.epoch=400/fold0"
-    wait_for(lambda: epochs(fold) >= 2, process, seconds=200)
+    process = started(network, root, "exp.fold=[0]", "exp.train.epochs=400", "exp.runtime.workers=1")
+    fold = root / "output/001-baseline/baseline,exp.train.epochs=400/fold0"
+    wait_for(lambda: rows(fold) >= 2, process, seconds=200)
     children = psutil.Process(process.pid).children(recursive=True)
     for one in [*children, process]:  # as the terminal does
         one.send_signal(signal.SIGINT)

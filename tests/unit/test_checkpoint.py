@@ -388,6 +388,40 @@ def test_what_a_state_may_be(tmp_path: Path) -> None:
     assert (random.random(), numpy.random.random()) == drawn
 
 
+class OfThree(Numbered):
+    def state_dict(self) -> dict[str, list[int]]:
+        return {"number": [self.number] * 3}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if len(state["number"]) != 3:
+            raise RuntimeError("size mismatch:\n  3, 2")
+
+
+@pytest.mark.parametrize(
+    ("after", "says"),
+    [
+        ({"network": WithDict(0)}, "{'state_network': 'OfThree'}, and the training has {'state_network': 'WithDict'}"),
+        (
+            {"network": OfThree(0), "optimizer": Numbered(0)},
+            "and the training has {'state_network': 'OfThree', 'state_op",
+        ),
+        (OfThree(0), "and the training has {'state': 'OfThree'}"),
+        ({"network": OfThree(0)}, "RuntimeError: size mismatch: 3, 2"),
+    ],
+)
+def test_a_checkpoint_of_another_state_is_one_line(tmp_path: Path, after: Any, says: str) -> None:
+    """Of other objects, or of weights of another shape; the random generators stay as they are."""
+    before = OfThree(1)
+    before.state_dict = lambda: {"number": [1, 1]}  # type: ignore[method-assign,assignment]
+    save_state(state_parts({"network": before}), 7, tmp_path / "state")
+    state = random.getstate()
+    with pytest.raises(
+        expkit.Error, match="^the checkpoint does not fit .*, overwrite=true begins again: .*$"
+    ) as raised:
+        load_state(state_parts(after), tmp_path / "state")
+    assert says in str(raised.value) and random.getstate() == state
+
+
 def test_a_state_that_cannot_be_kept_is_one_line(root: Path) -> None:
     """At once, and not at the first checkpoint."""
     trained: list[int] = []

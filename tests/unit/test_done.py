@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -71,12 +72,15 @@ def test_a_fold_that_is_not_as_it_was_left(run: Path, name: str, damage: Callabl
     assert (len(row.done), row.marks) == (3, ())
 
 
-def test_a_fold_of_another_place(run: Path) -> None:
-    """Copied over another fold, or from another run, it is not done."""
+def test_a_fold_of_another_place(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Copied over another fold, or from another run, it is not done: one warning says so."""
     shutil.rmtree(run / "fold1")
     shutil.copytree(run / "fold0", run / "fold1")
     [row] = expkit.read_board()
     assert len(row.done) == 2 and "fold1 is of another run or fold" in row.marks
+    capsys.readouterr()
+    assert not command("exp.n_folds=3", "exp.fold=[1]")._is_done(1)
+    assert re.fullmatch(r"warning: \S+/fold1: .*fold1.*; it counts as missing\n", capsys.readouterr().err)
     command("exp.n_folds=3", "exp.name=other").train()
     shutil.rmtree(run / "fold1")
     shutil.copytree(run.with_name("other,exp.n_folds=3") / "fold1", run / "fold1")

@@ -11,7 +11,6 @@ import pytest
 from commands import command
 from helpers import counting
 from light import LIGHT
-from typer.testing import CliRunner
 
 import expkit
 from expkit import store
@@ -86,29 +85,21 @@ def test_inputs_name_the_sample_submission(root: Path, capsys: pytest.CaptureFix
         assert re.fullmatch(rf"warning: there is no submission.csv: .*{problem}.*\n", capsys.readouterr().err)
 
 
-def test_a_run_with_a_submission_alone_is_shown(root: Path) -> None:
-    from expkit.cli import app
+def test_values_of_a_quick_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the experiment's `debug`, over config.yaml and exp/; what the command line names stays."""
 
-    command("exp.mode=sub").train()
-    shown = CliRunner().invoke(app, ["show", "light"]).output
-    assert "submission.csv" in shown and "no snapshot" not in shown and "unknown" not in shown
+    def epochs(*overrides: str) -> int:
+        return int(expkit.load_config("001-baseline", overrides).exp.train.epochs)
 
-
-def test_what_overwriting_takes_away_is_said_before(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command().train()
-    capsys.readouterr()
-    command("exp.fold=[0]", "overwrite=true", x=3).train()
-    assert "5 folds of the old configuration are removed when the new one is done; Ctrl-C keeps them" in (
-        capsys.readouterr().err
-    )
-
-
-def test_a_column_of_the_board_by_the_name_of_its_metric(root: Path) -> None:
-    from expkit.board import entries, filtered, ordered, read_board
-
-    command("exp.fold=[0]").train()
-    assert len(filtered(entries(read_board()), ["quality>9"])) == 1 and not filtered(
-        entries(read_board()), ["quality>11"]
-    )
-    assert len(ordered(entries(read_board()), "-quality")) == 1
-    assert "Experiment" in dir(expkit)
+    assert [epochs(), epochs("exp=001"), epochs("exp.debug=true"), epochs("exp=001", "exp.debug=true")] == [
+        30,
+        40,
+        1,
+        1,
+    ]
+    assert epochs("exp.debug=true", "exp.train.epochs=3") == epochs("exp.debug=true", "++exp.train.epochs=3") == 3
+    with monkeypatch.context() as patch:
+        patch.setitem(load_experiment("001-baseline").experiment.debug, "train.epoch", 1)  # type: ignore[arg-type]
+        with pytest.raises(expkit.Error, match="debug in expkit.Experiment: there is no key exp.train.epoch"):
+            epochs("exp.debug=true")
+        assert epochs() == 30

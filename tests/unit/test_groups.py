@@ -10,7 +10,6 @@ from experiments import NETS, NETS_CONFIG, own_experiment
 
 import expkit
 from expkit.new import check_experiment
-from expkit.store import find_run, read_run
 
 
 @pytest.fixture
@@ -52,14 +51,9 @@ def test_two_classes_with_the_same_fields_are_two_configurations(nets: str) -> N
 
 def test_made_again_from_its_values(nets: str) -> None:
     """The class is part of the record: no command line is needed."""
-    from expkit.compose import from_values
-    from expkit.config import load_experiment
-
     expkit.run(nets, overrides=["exp=001", "model=wide"])
-    info = read_run(find_run("model=wide")).info
-    assert info is not None
-    again = from_values(load_experiment(nets), info["config"])
-    assert (type(again.exp.model).__name__, again.exp.model.units) == ("Wide", 4)
+    again = expkit.load_run("model=wide").config.exp.model
+    assert (type(again).__name__, again.units) == ("Wide", 4)
 
 
 def test_a_group_is_a_field_of_exp() -> None:

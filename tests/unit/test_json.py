@@ -72,6 +72,8 @@ def test_show_a_run_that_has_nothing_or_is_trained_on_all_rows(root: Path) -> No
     full = exp_json("show", f"{LIGHT}/light")["full"]
     assert Path(full["submission"]) == counting(root) / "full/submission.csv"
     assert full["seconds"] == load(counting(root) / "full/result.json")["seconds"]
+    shown = exp("show", f"{LIGHT}/light")
+    assert "submission.csv" in shown and "no snapshot" not in shown and "unknown" not in shown
 
 
 def test_show_and_diff_of_a_blend(root: Path) -> None:
@@ -101,10 +103,12 @@ def test_diff_gives_a_program_what_it_shows(run: Path, root: Path) -> None:
     assert scores["folds"]["1"].keys() == {"new"}
     new = load(counting(root, "b,exp.train.x=4") / "fold0/result.json")["scores"]["quality"]
     assert scores["folds"]["0"] == {"old": exp_json("show", "a,exp")["score"], "new": new}
-    assert "CV" not in scores, "the two are of different rows"
+    assert re.search(rf"^0 +{scores['folds']['0']['old']:.4f} +{new:.4f} +-", text, re.M)
+    assert "CV" not in scores and "CV" not in text, "the two are of different rows"
     assert found["old"]["marks"] == ["partial"] and f"{found['old']['run']}: partial" in text
     assert found["packages"] == found["machine"] == {}
     assert found["data"] == {"same": False, "changes": ["train.csv: 4 → 8 bytes"]}
+    assert "train.csv: 4 → 8 bytes" in text and "bytes" not in exp("diff", "a,exp", "a,exp")
     assert found["code"] == {"same": True}
     alike = exp_json("diff", "a,exp", "a,exp")
     assert alike["config"] == {} and alike["data"] == {"same": True, "changes": []}

@@ -62,14 +62,6 @@ def test_a_library_that_logs_by_itself(root: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().err.count("after all") == 1
 
 
-def test_the_traceback_of_a_fold_that_fails(root: Path) -> None:
-    (root / "control/fail1").touch()
-    with pytest.raises(expkit.Error, match="failed: fold 1"):
-        command("exp.fold=[0,1]").train()
-    assert "ValueError: planted" in log(root, 1) and "Traceback" in log(root, 1)
-    assert log(root, 0) == ""
-
-
 def on_terminal(during: Callable[[expkit.Fold], object], monkeypatch: pytest.MonkeyPatch) -> str:
     """What a terminal of 80 columns gets while fold 0 is trained."""
     terminal, child = pty.openpty()

@@ -45,14 +45,15 @@ def test_constructing_a_run_writes_nothing(root: Path) -> None:
     assert tree(root) == before
 
 
-def test_another_configuration_is_refused_and_touches_nothing(root: Path) -> None:
-    """Until overwrite=true: then no fold of the old one stays."""
+def test_another_configuration_is_refused_and_touches_nothing(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Until overwrite=true: then no fold of the old one stays, which is said before."""
     command("exp.fold=[0,1]").train()
     before = tree(root)
     with pytest.raises(expkit.Error, match=r"exp\.train\.x: 0\.0 → 10.*overwrite=true"):
         command("exp.fold=[0]", x=10)
     assert tree(root) == before
     assert command("exp.fold=[0]", "overwrite=true", x=10).train() == 9.0
+    assert "2 folds of the old configuration are removed when the new one is done" in capsys.readouterr().err
     assert predictions(counting(root)) == {0: 9.0}
     assert len(folders(root)) == 1
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
@@ -124,12 +125,13 @@ def test_times_of_every_kind(time: Sequence[Any]) -> None:
 
 def test_the_folds_are_those_of_scikit_learn() -> None:
     """The folds of the scores in the READMEs."""
-    from sklearn.model_selection import StratifiedKFold, train_test_split
+    from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
 
-    theirs = [valid for _, valid in StratifiedKFold(5, shuffle=True, random_state=42).split(ID, Y)]
-    assert all(np.array_equal(a, b[1]) for a, b in zip(theirs, folds(config("stratified")), strict=True))
-    _, valid = train_test_split(ID, test_size=0.2, stratify=Y, random_state=42)
-    assert np.array_equal(np.sort(valid), folds(config("stratified", 1))[0][1])
+    for method, kind, classes in (("stratified", StratifiedKFold, Y), ("kfold", KFold, None)):
+        theirs = [valid for _, valid in kind(5, shuffle=True, random_state=42).split(ID, Y)]
+        assert all(np.array_equal(a, b[1]) for a, b in zip(theirs, folds(config(method)), strict=True))
+        _, valid = train_test_split(ID, test_size=0.27, stratify=classes, random_state=42)
+        assert np.array_equal(np.sort(valid), folds(config(method, 1, holdout=0.27))[0][1])
 
 
 # A column of a file
@@ -177,7 +179,7 @@ def test_the_file_is_part_of_the_data(root: Path, capsys: pytest.CaptureFixture[
     """Of an experiment, too, that says that it reads nothing else."""
     ids = range(1797)
     fold_file(root, "id,fold\n" + "".join(f"{each},{each % 2}\n" for each in ids))
-    options = ["exp.split.method=column", "exp.split.file=folds.csv", "exp.n_folds=2", "exp.train.epoch=1"]
+    options = ["exp.split.method=column", "exp.split.file=folds.csv", "exp.n_folds=2", "exp.train.epochs=1"]
     expkit.run("001-baseline", overrides=[*options, "exp.fold=[0]"])
     [run] = (root / "output" / "001-baseline").glob("baseline*")
     oof = store.read_run(run).folds[0].predictions()
@@ -301,10 +303,7 @@ def test_the_result_holds_the_fingerprint(root: Path) -> None:
 # What has to be predicted
 
 TRAIN = """
-import threading
-
 import expkit
-from expkit.data import read_manifest
 import numpy as np
 
 
@@ -312,18 +311,14 @@ def mean(oof):
     return oof["prediction"].mean()
 
 
-def save(fold, ids):
-    fold.save_oof({{"id": ids, "prediction": np.full(len(ids), 0.5)}})
-
-
 def train(exp, fold):
-    ids = np.array([f"row{{n}}" for n in range(20 if exp.debug else 60)])
+    n = np.arange(60)
+    ids = np.char.add("row", n.astype(str))
 
-    def valid(ids=ids):
-        return ids[expkit.split(exp, fold.number, id=ids)[1]]
+    def save(ids):
+        fold.save_oof({{"id": ids, "prediction": np.full(len(ids), 0.5)}})
 
 {body}
-    fold.finish()
 
 
 experiment = expkit.Experiment(train, expkit.ExpConfig, metric=mean{options})
@@ -331,14 +326,12 @@ experiment = expkit.Experiment(train, expkit.ExpConfig, metric=mean{options})
 
 
 @pytest.fixture
-def train_rows(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+def train_rows(quick: Path) -> Iterator[Callable[..., str]]:
     """Trains an experiment of three folds whose `train` ends with these lines; "", or the line that it fails with."""
-    monkeypatch.setenv("PATH", str(root))  # no git
     with own_experiment() as folder:
 
-        def train(body: str, options: str = "", *overrides: str) -> str:
-            text = TRAIN.format(body="\n".join(f"    {line}" for line in body.splitlines()), options=options)
-            (folder / "train.py").write_text(text)
+        def train(body: str, *overrides: str, options: str = "") -> str:
+            (folder / "train.py").write_text(TRAIN.format(body=indent(body, "    "), options=options))
             load_experiment(folder.name, again=True)
             try:
                 expkit.run(folder.name, overrides=["exp.n_folds=3", "exp.fold=[0]", *overrides])
@@ -353,16 +346,23 @@ def train_rows(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
 @pytest.mark.parametrize(
     ("body", "mentions"),
     [
-        ("save(fold, valid()[::-1])", ""),
-        ("save(fold, valid()[:16])", "oof.npz: 4 rows that expkit.split left out are not predicted, such as ['row"),
-        ("save(fold, [*valid(), 'new'])", "1 rows are predicted that expkit.split did not leave out, such as ['new']"),
-        ("valid(); save(fold, ids[:20])", "are not predicted, such as "),
-        ("ids = np.arange(60); save(fold, list(map(str, valid(ids))))", "the ids are <U2, and those given to"),
-        ("save(fold, ids[:20])", "call expkit.split(exp, fold.number, id=...) in train(), or say expkit.Experiment("),
-        ("valid(); valid(ids[:30]); save(fold, valid())", ""),
-        ("other = np.char.add('b', ids); valid(); save(fold, valid(other))", ""),
-        ("other = np.char.add('b', ids); save(fold, [*valid(), *valid(other)])", ""),
-        ("other = np.char.add('b', ids); valid(); save(fold, valid(other)[1:])", "1 rows that expkit.split left"),
+        ("save(ids[fold.split(id=ids).valid][::-1])", ""),
+        ("save(ids[fold.split(id=ids).valid][:16])", "oof.npz has other rows than fold.split(...): 4 fewer and 0 more"),
+        ("save([*ids[fold.split(id=ids).valid], 'new'])", "0 fewer and 1 more, such as new"),
+        ("fold.split(id=ids); save(ids[:20])", "oof.npz has other rows than fold.split(...): "),
+        ("save(list(map(str, fold.split(id=n).valid)))", "the ids are <U2, and those of fold.split(...) are int64"),
+        (
+            "save(ids[expkit.split(exp, fold.number, id=ids)[1]])",
+            "call fold.split(id=...) in train(), or say expkit.Exp",
+        ),
+        ("fold.split(id=ids[:30]); save(ids[fold.split(id=ids).valid])", ""),
+        (
+            "valid = fold.split(id=ids).valid; fold.split(id=n); save(ids[valid])",
+            "and those of fold.split(...) are int64",
+        ),
+        ("fold.split(id=n // 2)", "30 ids are there more than once, such as 0"),
+        ("fold.split(id=ids, y=n[1:])", "fold.split(...): the columns differ in length: id 60, target 59"),
+        ("fold.split(id=ids, keep={'weight': n[1:]})", "differ in length: id 60, weight 59"),
     ],
 )
 def test_the_rows_that_are_left_out_are_the_rows_that_are_predicted(
@@ -372,20 +372,44 @@ def test_the_rows_that_are_left_out_are_the_rows_that_are_predicted(
     assert (mentions in line) if mentions else not line, line
 
 
-def test_folds_that_are_computed_once(train_rows: Callable[..., str]) -> None:
-    """In the first fold, for all of them."""
-    once = "if not hasattr(model, 'parts'):\n    model.parts = [expkit.split(exp, n, id=ids)[1] for n in range(3)]\n"
-    body = f"import sys\nmodel = sys.modules[__name__]\n{once}save(fold, ids[model.parts[fold.number]])"
-    assert train_rows(body, "", "exp.fold=null") == ""
-    assert train_rows("save(fold, valid())", "", "exp.debug=true") == ""
+@pytest.mark.parametrize("method", [*BY_CHANCE, "time"])
+def test_a_fold_splits_by_every_method(train_rows: Callable[..., str], method: str) -> None:
+    columns = f"y=n % 2{', groups=n // 4' if 'group' in method else ', time=n' if method == 'time' else ''}"
+    same = f"expkit.split(exp, fold.number, id=ids, {columns})"
+    body = f"rows = fold.split(id=ids, {columns})\nassert all(map(np.array_equal, rows, {same}))\nsave(ids[rows.valid])"
+    assert train_rows(body, f"exp.split.method={method}", "exp.fold=null") == ""
+
+
+PREDICT = """
+rows = fold.split(id=ids, y=np.stack([n, -n], 1), keep={{"weight": list(n / 2)}})
+predict = lambda X: {{"prediction": np.ravel(X) * 10.0}}
+assert list(fold.evaluate(predict, {X})) == ([] if exp.mode is expkit.Mode.sub else ["valid_mean"])
+fold.predict(predict, {X}, test=[7, 8], test_id=["a", "b"])
+return {{"rows": [len(rows.train), len(rows.valid)]}}
+"""
+
+
+@pytest.mark.parametrize("X", ["n", "list(n)", "__import__('pandas').DataFrame({'x': n}, index=n + 5)"])
+def test_the_rows_of_any_table_are_predicted(train_rows: Callable[..., str], X: str) -> None:
+    """With what is known of them. On all rows none is left out: the test set alone is predicted."""
+    assert train_rows(PREDICT.format(X=X)) == train_rows(PREDICT.format(X=X), "exp.mode=sub") == ""
+    [run] = expkit.read_board()
+    oof = run.oof
+    number = np.char.replace(oof["id"], "row", "").astype(int)
+    assert np.array_equal(oof["target"], np.stack([number, -number], 1))
+    assert np.array_equal(oof["prediction"], number * 10.0) and np.array_equal(oof["weight"], number / 2)
+    assert run.test(0)["prediction"].tolist() == run.test(None)["prediction"].tolist() == [70.0, 80.0]
+    assert [(run.result(fold) or {})["values"]["rows"] for fold in (0, None)] == [[40, 20], [60, 0]]
+    assert not (run.folder / "full" / store.OOF).exists()
 
 
 def test_an_experiment_that_splits_by_itself(train_rows: Callable[..., str]) -> None:
     """It says so once, and is held to nothing; that it says so is no change of its code."""
-    assert train_rows("save(fold, valid()[:3])", ", own_split=True") == ""
-    assert train_rows("save(fold, ids[:3])", ", own_split=True", "exp.name=again") == ""
+    own = ", own_split=True"
+    assert train_rows("save(ids[fold.split(id=ids).valid][:3])", options=own) == ""
+    assert train_rows("save(ids[:3])", "exp.name=again", options=own) == ""
     ignored = {"train.py": frozenset({"experiment"})}
-    texts = [TRAIN.format(body="    pass", options=options).encode() for options in ("", ", own_split=True")]
+    texts = [TRAIN.format(body="    pass", options=options).encode() for options in ("", own)]
     one, other = (fingerprint.file_hashes({"train.py": text}, ignored)["train.py"] for text in texts)
     assert one[0] != other[0] and one[1] == other[1]
 

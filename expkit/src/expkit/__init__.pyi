@@ -2,7 +2,6 @@
 from expkit.board import read_board as read_board
 from expkit.code import load_module as load_module
 from expkit.compose import load_config as load_config
-from expkit.config import Config as Config
 from expkit.config import ExpConfig as ExpConfig
 from expkit.config import Experiment as Experiment
 from expkit.config import Mode as Mode

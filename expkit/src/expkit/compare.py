@@ -21,7 +21,7 @@ from expkit.project import code_root, output_dir
 from expkit.scores import fold_scores, mean_of_folds
 from expkit.snapshot import git
 from expkit.store import Run, fold_title
-from expkit.tables import side_by_side
+from expkit.tables import differing, side_by_side
 
 if TYPE_CHECKING:
     from expkit.config import Metric
@@ -232,9 +232,7 @@ def _rows(run: Run, folds: Sequence[int]) -> Columns:
 
 
 def _are_equal(old: Columns, new: Columns) -> bool:
-    import numpy
-
-    return old.keys() == new.keys() and all(numpy.array_equal(old[name], new[name]) for name in old)
+    return old.keys() == new.keys() and not differing(old, new).any()
 
 
 def _metric(run: Run) -> Metric:

@@ -207,7 +207,7 @@ def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str] = ()) -> Any
         Error: a value is refused, or is still `???`.
     """
     schema = loaded.experiment.Config
-    given = {override.partition("=")[0] for override in overrides}
+    given = {override.partition("=")[0].lstrip("+") for override in overrides}
     is_built = OmegaConf.get_type(cfg) is schema
     require(is_built, "config.yaml must begin with 'defaults: [schema, _self_, exp: default]', in this order")
     try:
@@ -388,7 +388,8 @@ def _of_config(error: BaseException, groups: Groups) -> str:
     file = re.match(r"In '(?P<name>[^']*)'", text)
     where = f"{file['name']}.yaml: " if file else ""
     if ambiguous := re.match(r"Ambiguous value for argument '(?P<override>.*)'", text):
-        return f"{ambiguous['override']}: a list is written 'exp.fold=[0,1]'; a sweep over several values takes -m"
+        typed = re.sub(r"[][]", "", ambiguous["override"])  # without what `as_hydra_takes` has added
+        return f"{typed}: a list is written 'exp.fold=[0,1]'; a sweep over several values takes -m"
     causes = [cause for cause in chain(error) if isinstance(cause, OmegaConfBaseException)]
     if not causes:  # Hydra's own words, with its hints
         return where + _joined(re.sub(r"^(In '[^']*': )+", "", text.strip()))

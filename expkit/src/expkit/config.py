@@ -76,8 +76,25 @@ class SplitConfig:
     column: str = "fold"  # whole numbers from 0 on; -1: the row is always trained on
 
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Train = TypeVar("Train", default=Any)
+
+    class _OfTrain(typing.Generic[Train]):
+        train: Train
+else:
+    Train = Any
+
+    class _OfTrain:
+        """`expkit.ExpConfig[TrainConfig]`, in an annotation: tells a type checker the class of `exp.train`."""
+
+        def __class_getitem__(cls, train):
+            return cls
+
+
 @dataclass
-class ExpConfig:
+class ExpConfig(_OfTrain[Train]):
     """What every experiment has. The class of an experiment adds `train`: the values that change a result."""
 
     name: str = "baseline"  # the folder of the results
@@ -91,10 +108,6 @@ class ExpConfig:
 
     def __post_init__(self) -> None:
         check(self)
-
-    def __class_getitem__(cls, train: type) -> type:
-        """`expkit.ExpConfig[TrainConfig]`, in an annotation: tells a type checker the class of `exp.train`."""
-        return cls
 
 
 @dataclass

@@ -66,7 +66,7 @@ class Fold:
     Attributes:
         number: the fold that is left out, from 0 on; None when exp.mode=sub trains on all rows.
         name: "fold0" or "full", the name of its folder.
-        title: "fold 0" or "all data", for messages.
+        title: "fold 0", "hold-out" (exp.n_folds=1) or "all data", for messages.
         folder: for the files of this training, a Path; empty when the training begins. When it goes on from a
             checkpoint, what it has left there is there.
         cache: a `Cache`: files in input/cache/ that experiments share, such as features.
@@ -85,15 +85,18 @@ class Fold:
     _now: tuple[str, int, int] | None = None  # within `epochs` or `steps`: the axis, the number, how many
     _known: dict[str, Any]  # the columns of the rows that are left out, and which these are
     _valid: numpy.ndarray | None = None
+    _count: int  # of the rows that `split` was given
+    _keeps_state = False  # whether `epochs` or `steps` has begun with a state
 
     def __init__(
         self, shared: Shared, number: int | None, provenance: Provenance, track: Callable[[], Tracker | NoTracker]
     ) -> None:
-        self.number, self.name, self.title = number, store.fold_name(number), store.fold_title(number)
+        self._exp, self._metric = shared.run_dir.config.exp, next(iter(shared.experiment.metrics))
+        self.number, self.name = number, store.fold_name(number)
+        self.title = store.fold_title(number, self._exp.n_folds)
         self.folder = shared.run_dir.version / self.name
         self.world_size = world_size()
         self._shared, self._provenance = shared, provenance
-        self._exp, self._metric = shared.run_dir.config.exp, next(iter(shared.experiment.metrics))
         self._started = datetime.now(UTC)
         self._progress = Progress(self.title)
         self._predicted: dict[str, Any] = {"rows": 0, "left_out": "", "target": None}
@@ -179,7 +182,7 @@ class Fold:
         classes = known.get("target") if self._exp.split.method in BY_CLASS else None
         rows = split(self._exp, self.number, id=known["id"], y=classes, groups=groups, time=time)
         self._known = {name: column[rows.valid] for name, column in known.items()}
-        self._valid = rows.valid
+        self._valid, self._count = rows.valid, len(known["id"])
         return rows
 
     def epochs(self, count: int, state: Any = None, every: float = 30) -> Iterator[int]:
@@ -196,11 +199,11 @@ class Fold:
             count: how many there are.
             state: what the checkpoint keeps: an object, or a dict of several, with `state_dict` and `load_state_dict`,
                 with `save(file)` and `load(file)`, or with attributes that can be pickled. The random generators of
-                Python, NumPy and PyTorch are kept, too. None: there is no checkpoint.
+                Python, NumPy and PyTorch are kept, too. None: there is no checkpoint. One loop of a training has it.
             every: seconds between two checkpoints.
 
         Raises:
-            Error: a part of `state` is nothing of these.
+            Error: a part of `state` is nothing of these; the checkpoint is of another state; a second loop has one.
         """
         return self._loop("epoch", count, state, every)
 
@@ -214,8 +217,12 @@ class Fold:
 
     def _loop(self, axis: str, count: int, state: Any, every: float) -> Iterator[int]:
         outer, done, parts = self._now, 0, state_parts(state)
-        if parts and self.checkpoint.file is not None:
-            done = load_state(parts, self.checkpoint.file)
+        if parts:
+            again = "two loops of a training with state=...: give it to one, the outer one if one is in the other"
+            require(not self._keeps_state, f"{self.title}: {again}")
+            self._keeps_state = True
+            if self.checkpoint.file is not None:
+                done = load_state(parts, self.checkpoint.file)
         try:
             for number in range(done + 1, count + 1):
                 self._now = (axis, number, count)
@@ -225,8 +232,8 @@ class Fold:
         finally:  # also after a `break`: the rows that follow are those of the epoch around these steps
             self._now = outer
 
-    def log(self, /, *, total: int | None = None, **metrics: Any) -> None:
-        """Add one row to `history.csv`, to W&B and to the progress bar: `fold.log(train_loss=loss)`.
+    def log(self, /, *, total: float | None = None, **metrics: Any) -> None:
+        """Add one row to `history.csv`, to W&B and to the progress line: `fold.log(train_loss=loss)`.
 
         Args:
             metrics: numbers by name: of Python, NumPy, or tensors of one number. None stays blank; anything else is
@@ -290,7 +297,7 @@ class Fold:
             the value of each metric, as {"valid_accuracy": 0.97}. With exp.mode=sub no row is left out: {}.
 
         Raises:
-            Error: `split` was not called; a metric fails.
+            Error: `split` was not called, or with another number of rows; a metric fails.
         """
         from expkit import tables
         from expkit.scores import scores
@@ -305,6 +312,8 @@ class Fold:
             raise Error("call fold.split(id=...) in train() first: it says which rows to predict")
         from expkit.tables import named
 
+        count = X.shape[0] if hasattr(X, "shape") else len(X)
+        require(count == self._count, f"{self.title}: X has {count} rows, and fold.split(...) was given {self._count}")
         return {} if self.number is None else self._known | named(predict(_taken(X, self._valid)))
 
     def predict(self, predict: Callable[[Any], Any], X: Any, *, test: Any = None, test_id: Any = None) -> None:
@@ -322,7 +331,7 @@ class Fold:
             test_id: their ids, (n,).
 
         Raises:
-            Error: `split` was not called; as of `save_oof`.
+            Error: `split` was not called, or with another number of rows; `test` without `test_id`; as of `save_oof`.
         """
         require((test is None) == (test_id is None), "fold.predict(...): test and test_id belong together")
         if table := self._predicted_rows(predict, X):
@@ -401,7 +410,7 @@ class Fold:
                 mean.add(tables.flat(tables.load(self.folder / store.TEST)), what, 1.0)
                 table, _, _ = as_submission(mean, self._shared.experiment.inputs, what)
             except Error as error:
-                self._shared.warn_once(store.TEST, f"there is no {store.SUBMISSION}: {error}")
+                warn(f"there is no {store.SUBMISSION}: {error}")
                 return
             with open(self.folder / store.SUBMISSION, "w", newline="", encoding="utf-8") as stream:
                 tables.write_csv(stream, table)
@@ -505,7 +514,7 @@ class FollowedFold(Fold):
 
     def __init__(self, task: Mapping[str, Any], folder: Path, rank: int, exp: ExpConfig) -> None:
         self.number = number = task["fold"]
-        self.name, self.title = store.fold_name(number), store.fold_title(number)
+        self.name, self.title = store.fold_name(number), store.fold_title(number, exp.n_folds)
         self.folder, self.found = folder, task["found"]
         self.rank, self.world_size = rank, world_size()
         self._exp, self._metric = exp, ""
@@ -520,7 +529,7 @@ class FollowedFold(Fold):
 
     def log(self, *_: Any, **__: Any) -> None: ...
 
-    report = save_oof = save_test = finish = log  # type: ignore[assignment]
+    report = save_oof = save_test = finish = log
 
     def evaluate(self, predict: Callable[[Any], Any], X: Any) -> dict[str, float]:
         self._predicted_rows(predict, X)  # the other ranks wait for what this one computes

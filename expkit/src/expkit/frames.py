@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from expkit import code, store
 from expkit.board import COLUMNS, Entry, ranked, read_board
-from expkit.compose import from_values
 from expkit.config import load_experiment
 from expkit.errors import Error, require
 from expkit.project import display_path
@@ -39,6 +38,8 @@ class LoadedRun(Run):
 
         When these no longer take the values, or are gone: as it was recorded, with the names of Enum members.
         """
+        from expkit.compose import from_values  # Hydra: no command of `exp` waits for it
+
         try:
             return from_values(load_experiment(self.experiment), dict(super().config))
         except Exception:  # of the code of an experiment, any

@@ -1,7 +1,4 @@
-"""What a training keeps and shows while it runs: checkpoints, history.csv, train.log, a line on a terminal.
-
-And which rows it must predict.
-"""
+"""What a training keeps and shows while it runs: checkpoints, history.csv, train.log, a line on a terminal."""
 
 from __future__ import annotations
 
@@ -16,20 +13,16 @@ import shutil
 import sys
 import time
 import traceback
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from expkit import files
 from expkit.errors import CANNOT_WRITE, Error, chain, described, duration, require, warn
 from expkit.files import Broken
 from expkit.project import display_path
 from expkit.store import CHECKPOINT, RESULT, number_of
-
-if TYPE_CHECKING:
-    pass
 
 METADATA = "metadata.json"
 POSITION = "position"  # in the state of a training: how far it is, and its random generators
@@ -146,51 +139,74 @@ def state_parts(state: Any) -> dict[str, Any]:
 
 
 def save_state(parts: Mapping[str, Any], done: int, folder: Path) -> None:
-    """Write the state of a training, for `load_state`.
+    """Write the state of a training, and of the random generators, for `load_state`.
 
     Args:
         parts: of the state, as from `state_parts`.
         done: how many epochs or steps are.
     """
     folder.mkdir()
-    random_states: dict[str, Any] = {"python": random.getstate()}
+    generators: dict[str, Any] = {"python": random.getstate()}
     if numpy := sys.modules.get("numpy"):
-        random_states["numpy"] = numpy.random.get_state()
+        generators["numpy"] = numpy.random.get_state()
     if torch := sys.modules.get("torch"):
-        random_states["torch"] = torch.get_rng_state()
-        random_states["cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        generators["torch"] = torch.get_rng_state()
+        generators["cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     for name, part in parts.items():
         if hasattr(part, "load_state_dict"):
             _dump(part.state_dict(), folder / name)
         elif hasattr(part, "save") and hasattr(part, "load"):
             part.save(folder / name)
+        elif hasattr(part, "save_weights"):  # of Keras, with those of the optimizer; it asks for this ending
+            part.save_weights(folder / f"{name}.weights.h5")
         else:
-            _dump(vars(part), folder / name)
-    _dump({"done": done, "random": random_states}, folder / POSITION)
+            _dump(part.__getstate__() if hasattr(part, "__setstate__") else vars(part), folder / name)
+    _dump({"done": done, "kinds": _kinds(parts), "random": generators}, folder / POSITION)
 
 
 def load_state(parts: Mapping[str, Any], folder: Path) -> int:
-    """Put a training where `save_state` found it, and its random generators; returns how many epochs are done."""
-    for name, part in parts.items():
-        if hasattr(part, "load_state_dict"):
-            part.load_state_dict(_load(folder / name))
-        elif hasattr(part, "save") and hasattr(part, "load"):
-            part.load(folder / name)
-        else:
-            vars(part).update(_load(folder / name))
-    position = _load(folder / POSITION)
-    random.setstate(position["random"]["python"])
-    if "numpy" in position["random"]:
+    """Put a training where `save_state` found it, and the random generators; returns how many epochs are done.
+
+    Raises:
+        Error: `parts` are others than those that were saved, or of another shape.
+    """
+    try:
+        position = _load(folder / POSITION)
+        if position["kinds"] != _kinds(parts):
+            raise ValueError(f"it is of {position['kinds']}, and the training has {_kinds(parts)}")
+        for name, part in parts.items():
+            if hasattr(part, "load_state_dict"):
+                part.load_state_dict(_load(folder / name))
+            elif hasattr(part, "save") and hasattr(part, "load"):
+                part.load(folder / name)
+            elif hasattr(part, "save_weights"):
+                if getattr(part, "optimizer", None) is not None:  # Keras only warns where its state has no place
+                    part.optimizer.build(part.trainable_variables)
+                part.load_weights(folder / f"{name}.weights.h5")
+            elif hasattr(part, "__setstate__"):
+                part.__setstate__(_load(folder / name))
+            else:
+                vars(part).update(_load(folder / name))
+    except Exception as error:  # whatever a library raises for weights of another shape
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise Error(f"the checkpoint does not fit this training, overwrite=true begins again: {said}") from error
+    generators = position["random"]
+    random.setstate(generators["python"])
+    if "numpy" in generators:
         import numpy
 
-        numpy.random.set_state(position["random"]["numpy"])
-    if "torch" in position["random"]:
+        numpy.random.set_state(generators["numpy"])
+    if "torch" in generators:
         import torch
 
-        torch.set_rng_state(position["random"]["torch"])
-        if len(position["random"]["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(position["random"]["cuda"])
+        torch.set_rng_state(generators["torch"])
+        if len(generators["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(generators["cuda"])
     return int(position["done"])
+
+
+def _kinds(parts: Mapping[str, Any]) -> dict[str, str]:
+    return {name: type(part).__name__ for name, part in parts.items()}
 
 
 def _dump(values: Any, file: Path) -> None:
@@ -202,11 +218,12 @@ def _dump(values: Any, file: Path) -> None:
 
 
 def _load(file: Path) -> Any:
-    if zipfile.is_zipfile(file):
-        import torch
+    with open(file, "rb") as stream:
+        if not stream.peek(2).startswith(b"PK"):  # PyTorch's own format is a ZIP file
+            return pickle.load(stream)
+    import torch
 
-        return torch.load(file, map_location="cpu", weights_only=False)
-    return pickle.loads(file.read_bytes())
+    return torch.load(file, map_location="cpu", weights_only=False)
 
 
 def unfinished(version: Path) -> dict[str, dict[str, Any]]:
@@ -363,7 +380,7 @@ class Progress:
         self._rows, self._next = 0, 0.0  # rows so far, and when to print the next line
         self._line = ""  # the last line, until it is printed
 
-    def show(self, axis: str | None, row: Mapping[str, float], total: int | None) -> None:
+    def show(self, axis: str | None, row: Mapping[str, float], total: float | None) -> None:
         """Show that the epoch or step `row[axis]`, of `total`, is done, and its metrics."""
         values = "  ".join(f"{name} {_format(value)}" for name, value in row.items() if name != axis)
         where = "" if axis is None else f"  {axis} {row[axis]}{f'/{total}' if total else ''}"

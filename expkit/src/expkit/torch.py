@@ -262,7 +262,8 @@ class Trainer:
             for number, part in enumerate(parts, start=1):
                 with self._without_sharing() if number < len(parts) else nullcontext():
                     with self._autocast:
-                        loss = self.loss(self._forward, part) / len(parts)
+                        loss = self.loss(self._forward, part)
+                    loss = loss / len(parts) if len(parts) > 1 else loss
                     self.scaler.scale(loss).backward()
                 self._loss += loss.detach()
             self.scaler.unscale_(self.optimizer)

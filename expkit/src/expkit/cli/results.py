@@ -171,7 +171,7 @@ def oof(
     else:
         write_csv(sys.stdout, table, as_cell)
         if left := [name for name, column in table.items() if not is_flat(column)]:
-            warn(f"left out, as they have more than one line can hold: {', '.join(left)} (--json has them)")
+            warn(f"{', '.join(left)}: more than a line of CSV can hold; --json has them")
 
 
 def note(

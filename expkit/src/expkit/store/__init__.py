@@ -299,7 +299,8 @@ class Run:
     @property
     def seed(self) -> int | str | None:
         """The value of exp.seed; None: not known."""
-        seed = self.config.get("exp", {}).get("seed")
+        recorded = self.info["config"] if self.info else {}
+        seed = recorded.get("exp", {}).get("seed")
         return seed if isinstance(seed, int | str) else None
 
     @property

@@ -51,12 +51,12 @@ def fit(config, rows: pd.DataFrame, seed: int, rounds: int | None, log) -> light
         if (step := state.iteration + 1) % 10 == 0:
             log(step=step, **{f"{part}_{name}": error for part, name, error, *_ in state.evaluation_result_list})
 
-    callbacks, names = [*stopping, log_errors], ["train", "watched"][: len(sets)]
-    count = rounds or config.most_rounds
-    return lightgbm.train(OBJECTIVE | own | fixed, sets[0], count, sets, valid_names=names, callbacks=callbacks)
+    names, count = ["train", "watched"][: len(sets)], rounds or config.most_rounds
+    settings = OBJECTIVE | own | fixed
+    return lightgbm.train(settings, sets[0], count, sets, valid_names=names, callbacks=[*stopping, log_errors])
 
 
-def predict(trees: lightgbm.Booster, rows: pd.DataFrame) -> np.ndarray:
+def predict(trees: lightgbm.Booster, rows: pd.DataFrame):
     """The prediction for each of the rows, (n,) float."""
     return trees.predict(features(rows))
 

@@ -28,7 +28,7 @@ class Data:
     test_id: np.ndarray  # (m,)
     test_X: np.ndarray  # (m, CHANNELS, SIZE, SIZE)
 
-    def pictures(self) -> Dataset:
+    def pictures(self) -> Dataset[tuple[Tensor, ...]]:
         """All rows to train on, as (picture, index of the class). Pictures in files: a Dataset of your own."""
         return TensorDataset(torch.from_numpy(self.X), as_labels(self.y))
 

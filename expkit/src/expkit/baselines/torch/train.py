@@ -10,7 +10,7 @@ Results lie in output/001-baseline/<run>/. The same command again finishes what 
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Annotated
+from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from omegaconf import MISSING
@@ -112,7 +112,7 @@ def train(exp: ExpConfig, fold: "expkit.Fold"):
     rows = fold.split(id=data.id, y=data.y)  # rows.train and rows.valid, by exp.split
     is_overfit = exp.runtime.probe is Probe.overfit
     used, epochs = (rows.train[: exp.train.batch_size], 200) if is_overfit else (rows.train, exp.train.epochs)
-    ranks = {"rank": fold.rank, "world_size": fold.world_size}  # of the processes that torchrun starts
+    ranks: dict[str, Any] = {"rank": fold.rank, "world_size": fold.world_size}  # of the processes that torchrun starts
     batches = Batches(data.pictures(), exp.train.batch_size, used, seed=exp.seed, workers=exp.runtime.workers, **ranks)
 
     trainer = model.make_trainer(exp, steps=epochs * len(batches), **ranks)

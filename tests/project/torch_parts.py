@@ -1,0 +1,268 @@
+"""Tests of `expkit.torch` alone, which test_torch.py runs where PyTorch is, in the folder of its experiment."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, TensorDataset
+
+import expkit
+from expkit.torch import Batches, Trainer, find_device, moved, with_decay
+
+CPU = torch.device("cpu")
+X = torch.randn(24, 6, generator=torch.Generator().manual_seed(0))
+Y = (X.sum(dim=1) > 0).long()
+DATA = TensorDataset(X, Y)
+
+
+class Augmented(Dataset):
+    """Rows of different lengths, each in a file, with noise of every generator."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = [folder / f"{number}.npy" for number in range(10)]
+        for number, file in enumerate(self.files):
+            np.save(file, np.full(number % 3 + 1, number, "float32"))
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        values = torch.from_numpy(np.load(self.files[index]))
+        return {"values": values + torch.randn(1) + random.random() + np.random.rand(), "name": self.files[index].stem}
+
+
+def padded(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    values = nn.utils.rnn.pad_sequence([row["values"] for row in rows], batch_first=True)
+    return {"values": values, "name": [row["name"] for row in rows]}
+
+
+def plain(batch: Any) -> Any:
+    return {name: part.tolist() if isinstance(part, Tensor) else part for name, part in batch.items()}
+
+
+def test_each_epoch_is_another_order_and_any_step_can_be_the_first() -> None:
+    batches = Batches(torch.arange(100), 8, range(10, 30), seed=1)
+    assert len(batches) == 2
+    found = [batches[step].tolist() for step in range(1, 9)]
+    epochs = [sorted(found[place] + found[place + 1]) for place in range(0, 8, 2)]
+    assert all(len({*epoch}) == 16 and {*epoch} <= {*range(10, 30)} for epoch in epochs)
+    assert epochs[0] != epochs[1] and found[0] != found[2]
+    assert [Batches(torch.arange(100), 8, range(10, 30), seed=1)[step].tolist() for step in (7, 3)] == [
+        found[6],
+        found[2],
+    ]
+    assert Batches(torch.arange(100), 8, range(10, 30), seed=2)[1].tolist() != found[0]
+    assert len(Batches(torch.arange(3), 8, seed=1)[1]) == 3
+
+
+def test_workers_change_nothing_and_draw_nothing_of_others(tmp_path: Path) -> None:
+    data = Augmented(tmp_path)
+    before = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    alone, together, later = (Batches(data, 4, seed=3, workers=workers, collate=padded) for workers in (0, 2, 1))
+    found = [plain(alone[step]) for step in range(1, 6)]
+    assert found == [plain(together[step]) for step in range(1, 6)]
+    assert found[3:] == [plain(later[step]) for step in (4, 5)]
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == before
+    noise = {found[step]["values"][0][0] - int(found[step]["name"][0]) for step in range(5)}
+    assert len(noise) == 5, "another in each step"
+
+
+def test_a_dataset_that_reads_many_rows_at_once() -> None:
+    class Table(Dataset):
+        def __len__(self) -> int:
+            return 10
+
+        def __getitems__(self, rows: list[int]) -> list[Tensor]:
+            return [torch.tensor(row) for row in rows]
+
+    assert sorted(Batches(Table(), 10, seed=0)[1].tolist()) == [*range(10)]
+
+
+def test_processes_share_a_batch(tmp_path: Path) -> None:
+    one = Batches(torch.arange(20), 8, seed=1)
+    shares = [Batches(torch.arange(20), 8, seed=1, rank=rank, world_size=2) for rank in (0, 1)]
+    for step in (1, 2, 3):
+        assert sorted(one[step].tolist()) == sorted(shares[0][step].tolist() + shares[1][step].tolist())
+    noise = [Batches(Augmented(tmp_path), 10, seed=1, collate=padded, rank=rank, world_size=2)[1] for rank in (0, 1)]
+    first = [float(batch["values"][0][0]) - int(batch["name"][0]) for batch in noise]
+    assert abs(first[0] - first[1]) > 1e-3, "each draws for itself"
+    with pytest.raises(expkit.Error, match="batches of 3 rows: not a multiple of 2 processes"):
+        Batches(DATA, 3, seed=0, world_size=2)
+    with pytest.raises(expkit.Error, match="1 rows to train on are too few for 2 processes"):
+        Batches(DATA, 4, [7], seed=0, world_size=2)
+
+
+def mean_loss(network: nn.Module, batch: Any) -> Tensor:
+    return nn.functional.cross_entropy(network(batch[0]).float(), batch[1])
+
+
+def make(network: nn.Module | None = None, rate: float = 0.1, steps: int = 0, **settings: Any) -> Trainer:
+    """A trainer of a small network with the same first weights each time."""
+    torch.manual_seed(0)
+    layers = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(settings.pop("dropout", 0.0)), nn.Linear(16, 2))
+    network = network or layers
+    optimizer = torch.optim.AdamW(with_decay(network, 0.01), rate, fused=True)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps + 1) if steps else None
+    return Trainer(network, mean_loss, optimizer, schedule, device=CPU, **settings)
+
+
+def trained(trainer: Trainer, steps: range = range(1, 7)) -> Trainer:
+    batches = Batches(DATA, 8, seed=0)
+    for step in steps:
+        trainer.step(batches[step])
+    return trainer
+
+
+@pytest.mark.parametrize("settings", [{"accumulate": 4}, {"dtype": torch.bfloat16}, {"dtype": torch.float16}])
+def test_the_same_step_in_parts_and_in_other_types(settings: dict[str, Any]) -> None:
+    """With a clipped gradient; weights and predictions stay float32."""
+    one, other = trained(make(clip=0.1)), trained(make(clip=0.1, **settings))
+    assert {parameter.dtype for parameter in other.network.parameters()} == {torch.float32}
+    most = 1e-5 if "accumulate" in settings else 0.05
+    assert other.outputs(X).dtype == np.float32 and np.abs(one.outputs(X) - other.outputs(X)).max() < most
+    assert one.mean_loss() == pytest.approx(other.mean_loss(), rel=most)
+    assert np.abs(make().outputs(X) - one.outputs(X)).max() > 0.2, "it has learned"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_the_gradient_is_clipped_at_its_own_size(dtype: torch.dtype) -> None:
+    """Not at that of a scaled loss: a step of plain descent is as long as the norm allows."""
+    network = nn.Linear(6, 2)
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    trainer = Trainer(
+        network, mean_loss, torch.optim.SGD(network.parameters(), 1.0), device=CPU, dtype=dtype, clip=1e-3
+    )
+    trainer.step((X, Y))
+    moves = [parameter.detach() - old for parameter, old in zip(network.parameters(), before, strict=True)]
+    assert float(torch.cat([move.flatten() for move in moves]).norm()) == pytest.approx(1e-3, rel=0.01)
+
+
+def test_the_moving_average() -> None:
+    """Soon without the first weights; with the buffers of the network."""
+    trainer = make(nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 2)), ema=0.5)
+    weight, mean = trainer.network[1].weight, trainer.network[1].weight.detach().clone()
+    batches = Batches(DATA, 8, seed=0)
+    for step in range(1, 20):
+        trainer.step(batches[step])
+        decay = min(0.5, step / (step + 10))
+        mean = decay * mean + (1 - decay) * weight.detach()
+    assert torch.allclose(trainer.predicting[1].weight, mean, atol=1e-6) and not torch.allclose(weight, mean, atol=1e-3)
+    assert torch.equal(trainer.predicting[0].running_mean, trainer.network[0].running_mean)
+    assert trainer.network.training and not trainer.predicting.eval().training
+
+
+def test_a_training_goes_on_from_its_state(tmp_path: Path) -> None:
+    """With a pretrained part that its author left in evaluation mode."""
+    settings = {"steps": 6, "ema": 0.9, "dropout": 0.3, "clip": 1.0}
+    whole = trained(make(**settings))
+    first = trained(make(**settings), range(1, 4))
+    torch.save(first.state_dict(), tmp_path / "state")
+    random_state = torch.get_rng_state()
+    again = make(**settings)
+    again.network[2].eval()
+    again.load_state_dict(torch.load(tmp_path / "state", weights_only=True))
+    torch.set_rng_state(random_state)
+    trained(again, range(4, 7))
+    assert np.array_equal(whole.outputs(X), again.outputs(X)) and whole.mean_loss() == again.mean_loss()
+    assert whole.optimizer is not None and whole.optimizer.param_groups[0]["lr"] < 0.001, "the end of the schedule"
+
+
+def test_the_schedule_of_any_length() -> None:
+    """Of the experiment: from its first step to its last, with and without a warm-up."""
+    sys.path.insert(0, os.getcwd())
+    import model
+
+    for overrides in ([], ["exp.train.warmup=0"], ["exp.train.warmup=0.9"]):
+        exp = expkit.load_config("001-baseline", overrides=["exp.model.channels=8", *overrides]).exp
+        for steps in (2, 3, 9, 19):
+            trainer = model.make_trainer(exp, steps, 0, 1)
+            rates = []
+            for _ in range(steps):
+                rates.append(trainer.optimizer.param_groups[0]["lr"])
+                trainer.optimizer.step()
+                trainer.schedule.step()
+            assert max(rates) <= exp.train.learning_rate and (steps < 9 or max(rates) > 0.8 * exp.train.learning_rate)
+            assert trainer.optimizer.param_groups[0]["lr"] < 1e-5
+
+
+def test_a_compiled_network_is_saved_as_the_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network: compiled(network, backend="eager"))
+    one, other = trained(make(ema=0.9)), trained(make(ema=0.9, compile=True))
+    assert one.state_dict()["mean"].keys() == other.state_dict()["mean"].keys()
+    assert np.array_equal(one.outputs(X), other.outputs(X))
+
+
+def test_predictions_of_a_dataset_in_its_order(tmp_path: Path) -> None:
+    class Sum(nn.Module):
+        def forward(self, batch: dict[str, Any]) -> Tensor:
+            return batch["values"].sum(dim=1, keepdim=True)
+
+    class Quiet(Augmented):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            return {"values": torch.from_numpy(np.load(self.files[index])), "name": ""}
+
+    before = torch.get_rng_state()
+    for workers in (0, 2):
+        found = Trainer(Sum(), device=CPU).outputs(Quiet(tmp_path), size=3, workers=workers, collate=padded)
+        assert found.tolist() == [[float(number * (number % 3 + 1))] for number in range(10)]
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_is_wrong_is_one_line() -> None:
+    with pytest.raises(expkit.Error, match="device cuda:7: PyTorch finds no such device; there are .*cpu"):
+        find_device("cuda:7")
+    with pytest.raises(expkit.Error, match="cannot be cut into 3 equal parts"):
+        make(accumulate=3).step((X[:8], Y[:8]))
+    with pytest.raises(expkit.Error, match="a batch that is cut into parts is a tensor"):
+        make(accumulate=2).step(([X[0]], [{"boxes": X[0]}]))
+    trainer = trained(make(rate=1e30))
+    with pytest.raises(expkit.Error, match="the loss is nan after 6 steps"):
+        trainer.mean_loss()
+
+
+def test_a_batch_of_any_shape_is_moved() -> None:
+    class Pair(NamedTuple):
+        image: Tensor
+        name: str
+
+    batch = {"pair": Pair(X, "a"), "list": [X, "b"], "packed": nn.utils.rnn.pack_sequence([X[0], X[1, :3]])}
+    there = moved(batch, torch.device("meta"))
+    assert there["pair"].name == "a" and there["list"][1] == "b"
+    assert {part.device.type for part in (there["pair"].image, there["list"][0], there["packed"].data)} == {"meta"}
+
+
+def in_a_process(rank: int, port: int, folder: str) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    shared = {"rank": rank, "world_size": 2}
+    trainer = make(nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 2)), accumulate=2, **shared)
+    batches = Batches(DATA, 8, seed=0, **shared)
+    for step in range(1, 7):
+        trainer.step(batches[step])
+    loss, state = trainer.mean_loss(), trainer.network.state_dict()
+    outputs = [trainer.outputs(rows) for rows in (X, X[:1])]
+    torch.save((loss, state, outputs), Path(folder, str(rank)))
+
+
+def test_two_processes_know_the_same(tmp_path: Path) -> None:
+    """Weights, losses and predictions, in order and of fewer rows than processes, with the buffers of rank 0."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    torch.multiprocessing.spawn(in_a_process, (port, str(tmp_path)), nprocs=2)
+    (loss, state, outputs), other = (torch.load(tmp_path / rank, weights_only=False) for rank in "01")
+    assert loss == other[0] and all(torch.equal(state[name], other[1][name]) for name in state if name[0] != "1")
+    network = nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    network.load_state_dict(state)
+    for rows, *found in zip((X, X[:1]), outputs, other[2], strict=True):
+        assert all(np.allclose(each, Trainer(network, device=CPU).outputs(rows), atol=1e-6) for each in found)
