@@ -13,8 +13,7 @@ from several import files
 
 import expkit
 from expkit import compose, store
-from expkit.compose import from_values
-from expkit.config import container, load_experiment
+from expkit.config import container
 from expkit.new import check_all
 from expkit.rundir import run_name
 
@@ -128,9 +127,8 @@ def test_every_type_that_omegaconf_knows(root: Path) -> None:
         (folder / "exp/003.yaml").write_text(VALUES)
         assert expkit.run(folder.name, overrides=["exp=003", "exp.fold=[0]"]) == 10.0
         assert expkit.run(folder.name, overrides=["exp=003", "exp.fold=[0,1]"]) == 10.0, "the same configuration"
-        loaded = load_experiment(folder.name)
-        asked, recorded = expkit.load_config(folder.name, ["exp=003"]), expkit.load_run("rich").config
-        again = from_values(loaded, recorded).exp.train
+        asked, recorded = expkit.load_config(folder.name, ["exp=003"]), store.load_run("rich").config
+        again = expkit.load_run("rich").config.exp.train
         assert math.isnan(again.fill)
         assert container(again) == container(asked.exp.train) == recorded["exp"]["train"]
         assert (again.text, again.path, again.by_model) == (asked.exp.train.text, Path("~/x"), asked.exp.train.by_model)

@@ -263,9 +263,8 @@ def test_a_pruner_ends_bad_trials_early(own_light: OwnLight, root: Path) -> None
 
 EPOCHS = """    import model
 
-    for epoch in range(1, 21):
-        fold.report(shape.of(exp.train.x), epoch / 20)
-        fold.log({"epoch": epoch, "value": epoch})
+    for epoch in fold.epochs(20):
+        fold.log(valid_quality=shape.of(exp.train.x))
 """
 
 

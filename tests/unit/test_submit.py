@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def refused(*arguments: str) -> str:
 
 def train(experiment: str, *overrides: str) -> expkit.Run:
     expkit.run(experiment, overrides=overrides)
-    named = sorted(one for one in overrides if not one.startswith(("exp.fold", "exp.mode", "overwrite")))
+    named = sorted(one for one in overrides if not one.startswith(("exp.fold", "exp.mode", "exp.runtime", "overwrite")))
     [run] = [run for run in expkit.read_board() if sorted(run.name.split(",")[1:]) == named]
     return run
 
@@ -257,37 +258,45 @@ def test_the_likeliest_class(classes: list[str], labels: list[Any]) -> None:
 # What cross-validation found
 
 
-def test_the_training_on_all_rows_asks_the_folds(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    asks = "fold.number is None and (fold.folder / 'asked.txt').write_text(str(fold.cv('best_iteration')))"
+def test_the_training_on_all_rows_asks_the_folds(root: Path) -> None:
+    """The mean of what they have returned; None elsewhere: there, a training chooses by itself."""
+    asks = "(fold.folder / 'asked.txt').write_text(str(fold.cv('best_iteration')))"
     with own_experiment(files("price", asks)) as folder:
 
         def sub(*overrides: str) -> str:
             run = train(folder.name, "exp.mode=sub", *overrides)
+            assert {file.read_text() for file in run.folder.glob("fold*/asked.txt")} == {"None"}
             return (run.folder / "full/asked.txt").read_text()
+
+        expkit.run(folder.name, overrides=["exp.mode=sub", "exp.debug=true"])
+        assert [file.read_text() for file in root.rglob("full/asked.txt")] == ["None"]
 
         train(folder.name, "exp.fold=[0,1]")
         with pytest.raises(expkit.Error, match="fold.cv.*2 of 3 folds are trained: train all of them first"):
             sub()
         train(folder.name)
-        assert sub() == "[100, 110, 120]"
-        assert sub("overwrite=true") == "[100, 110, 120]", "of the version that it replaces"
+        assert sub() == "110"
+        assert sub("overwrite=true") == "110", "of the version that it replaces"
         assert len(expkit.load_run(folder.name).done) == 3
-        with pytest.raises(expkit.Error, match="exp.debug=true has no cross-validation"):
-            sub("exp.debug=true")
         (root / "input/new.csv").write_text("1")
         with pytest.raises(expkit.Error, match="changed since: new.csv is new: train its folds again"):
             sub("overwrite=true")
         train(folder.name, "overwrite=true", "exp.fold=[0]")
         with pytest.raises(expkit.Error, match="mixed data"):
             sub("overwrite=true")
-    for more, line in (
-        ("fold.cv('best_iteration')", "only the training on all rows, exp.mode=sub, may ask"),
-        ("fold.number is None and fold.cv('rounds')", "the folds have recorded best_iteration"),
-    ):
-        with own_experiment(files("price", more)) as folder, pytest.raises(expkit.Error) as caught:
-            expkit.run(folder.name)
-            expkit.run(folder.name, overrides=["exp.mode=sub"])
-        assert line in f"{caught.value}{capfd.readouterr().err}"
+
+
+def test_only_numbers_have_a_mean(root: Path) -> None:
+    folds = "{'share': fold.number / 4, 'whole': 7, 'text': 'a'}"
+    full = "{name: fold.cv(name) for name in exp.runtime.tags}"
+    with own_experiment(files("price", f"return {folds} if fold.number is not None else {full}")) as folder:
+        train(folder.name)
+        run = train(folder.name, "exp.mode=sub", "exp.runtime.tags=[share,whole]")
+        assert (run.result(None) or {})["values"] == {"share": 0.25, "whole": 7}
+        for name in ("text", "rounds"):
+            line = f"fold.cv('{name}'): train() must return it, a number; the folds have share, whole, text"
+            with pytest.raises(expkit.Error, match=re.escape(line)):
+                train(folder.name, "exp.mode=sub", f"exp.runtime.tags=[{name}]", "overwrite=true")
 
 
 # Seeds

@@ -415,18 +415,14 @@ class Experiment:
         if self.is_scored_by_train:
             object.__setattr__(self, "score_over", "folds")
         require(not isinstance(self.inputs, str), f"inputs in expkit.Experiment is a list: inputs=[{self.inputs!r}]")
-        require(
-            self.score_over in ("rows", "folds"),
-            f'score_over in expkit.Experiment must be "rows" or "folds", not {self.score_over!r}',
-        )
+        over = f'score_over in expkit.Experiment must be "rows" or "folds", not {self.score_over!r}'
+        require(self.score_over in ("rows", "folds"), over)
         exp = plain_type(hints(self.Config)["exp"]) if self.groups else None
         for group in self.groups:
             require(group in hints(exp), f"groups in expkit.Experiment: exp.{group} is no field of its configuration")
         if self.greater_is_better is None:
-            require(
-                not sounds_like_error(names[0]),
-                f"is a lower {names[0]} better? Say greater_is_better=False (or True) in expkit.Experiment",
-            )
+            question = f"is a lower {names[0]} better? Say greater_is_better=False (or True) in expkit.Experiment"
+            require(not sounds_like_error(names[0]), question)
             object.__setattr__(self, "greater_is_better", True)
         require(
             isinstance(self.greater_is_better, bool),

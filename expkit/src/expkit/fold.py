@@ -443,7 +443,8 @@ class Fold:
     @functools.cached_property
     def found(self) -> dict[str, list[Any]] | str:
         """Everything that `cv` can return; a text: why there is nothing."""
-        return found_by_folds(self._shared.run_dir, self._shared.run_dir.inputs, self.number)
+        asks = self.number is None and not self._exp.debug
+        return found_by_folds(self._shared.run_dir, self._shared.run_dir.inputs) if asks else {}
 
     def finish(self, values: Mapping[str, Any]) -> None:
         """Compute the scores of the fold, and write its `result.json`: it is done then. expkit calls it.

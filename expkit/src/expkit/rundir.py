@@ -319,20 +319,15 @@ class RunDir:
         self.versions.require_current(self.version, self.id)
 
 
-def found_by_folds(run_dir: RunDir, inputs: Sequence[str] | None, number: int | None) -> dict[str, list[Any]] | str:
+def found_by_folds(run_dir: RunDir, inputs: Sequence[str] | None) -> dict[str, list[Any]] | str:
     """The values that the folds of the run in `run_dir` have recorded, by name, in the order of the folds.
 
     Args:
         inputs: what of `input/` the training reads now.
-        number: of the training that asks; None: that on all rows.
 
     Returns:
         a text: why there are none, as the end of a sentence.
     """
-    if number is not None:
-        return "only the training on all rows, exp.mode=sub, may ask what the folds found"
-    if run_dir.debug:
-        return "exp.debug=true has no cross-validation: use a fixed value if exp.debug"
     run = run_dir.cross_validated()
     if run is None or not run.is_complete:
         there = f"{len(run.done)} of {run.n_folds} folds are trained" if run else "no fold is trained"
