@@ -21,7 +21,7 @@ from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt, Multi
 
 from expkit import code
 from expkit.errors import Error, require
-from expkit.files import read_bytes
+from expkit.files import text_of
 from expkit.project import code_root, display_path, experiment_dir
 
 if TYPE_CHECKING:
@@ -424,10 +424,8 @@ class Experiment:
             question = f"is a lower {names[0]} better? Say greater_is_better=False (or True) in expkit.Experiment"
             require(not sounds_like_error(names[0]), question)
             object.__setattr__(self, "greater_is_better", True)
-        require(
-            isinstance(self.greater_is_better, bool),
-            f"greater_is_better in expkit.Experiment must be True or False, not {self.greater_is_better!r}",
-        )
+        greater = f"greater_is_better in expkit.Experiment must be True or False, not {self.greater_is_better!r}"
+        require(isinstance(self.greater_is_better, bool), greater)
 
     def choices(self, config: Any) -> dict[str, str]:
         """Which class of each of the `groups` a configuration has: {"model": "vit"}.
@@ -579,11 +577,8 @@ def _load(folder: Path) -> Loaded:
     with own_store({}) as store:
         module = code.load_module(folder.name)
     found = {id(value): value for value in vars(module).values() if isinstance(value, Experiment)}
-    if len(found) != 1:
-        raise Error(
-            f"{display_path(folder / 'train.py')} must define one experiment, and defines {len(found)}: end it with "
-            "experiment = expkit.Experiment(train, Config, metric=...)"
-        )
+    file, end = display_path(folder / "train.py"), "experiment = expkit.Experiment(train, TrainConfig, metric=...)"
+    require(len(found) == 1, f"{file} must define one experiment, and defines {len(found)}: end it with {end}")
     experiment = next(iter(found.values()))
     experiment.check()
     return Loaded(folder.name, experiment, store)
@@ -670,14 +665,6 @@ def refuse_shared_name(folder: Path, parameter_set: str | None, name: str) -> No
 def file_of(folder: Path, parameter_set: str) -> Path:
     """The YAML file of a parameter set."""
     return folder / ("config.yaml" if parameter_set == DEFAULT else f"exp/{parameter_set}.yaml")
-
-
-def text_of(file: Path) -> str:
-    """The text of a file; "" where it cannot be read, which is the concern of whoever wants to run it."""
-    try:
-        return read_bytes(file).decode()
-    except (OSError, ValueError):
-        return ""
 
 
 # Whether two configurations are the same

@@ -80,6 +80,14 @@ def read_bytes(file: str | Path) -> bytes:
         return stream.read()
 
 
+def text_of(file: Path) -> str:
+    """The text of a file; "" where it cannot be read, which is the concern of whoever needs it."""
+    try:
+        return read_bytes(file).decode()
+    except (OSError, ValueError):
+        return ""
+
+
 def read_json(file: str | Path) -> dict[str, Any] | None:
     """The content of a file that `write_json` wrote; None when there is none.
 

@@ -43,7 +43,7 @@ def keep(loaded: Loaded, even_if_current: bool = False) -> None:
 
     What only editors read stops no training: an error is a warning; and it takes no time where nothing has changed.
     """
-    is_named = f"{NAMED}{code.SCHEMAS}/" in config.text_of(loaded.folder / "config.yaml")
+    is_named = f"{NAMED}{code.SCHEMAS}/" in files.text_of(loaded.folder / "config.yaml")
     is_kept = is_named or (loaded.folder / code.SCHEMAS).is_dir()
     if is_kept and (even_if_current or not _is_current(loaded)):
         try:
