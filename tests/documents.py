@@ -89,7 +89,7 @@ def follow(parts: Iterable[Block], folder: Path, person: dict[str, str], templat
 
 
 def put(file: Path, block: str) -> None:
-    if file.suffix == ".py" and file.exists():
+    if file.suffix == ".py" and file.exists() and "expkit.main(" not in block:  # a whole train.py
         take_over(file, block)
     else:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -116,6 +116,7 @@ def _names(node: ast.stmt) -> set[str]:
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return {node.name}
     targets = node.targets if isinstance(node, ast.Assign) else []
+    targets = [part for target in targets for part in (target.elts if isinstance(target, ast.Tuple) else [target])]
     return {target.id for target in targets if isinstance(target, ast.Name)}
 
 
