@@ -17,7 +17,7 @@ import pytest
 import yaml
 from conftest import EXP, call
 from experiments import own_experiment
-from helpers import HEAVY, counting, environment_of, exp, imported, in_clone, load, refused
+from helpers import HEAVY, counting, environment_of, exp, exp_json, imported, in_clone, load, refused
 from light import LIGHT, edited
 from typer.testing import CliRunner
 
@@ -260,52 +260,43 @@ def test_new_experiment(clone: Path) -> None:
     for command in commands:
         call(sys.executable, *command.split(), cwd=clone, env=environment_of(clone))
     assert (clone / "output/debug/003-larger-model/larger-model/cv.json").exists()
-    mistakes = {
+    asked = {
+        "next": "004-next",
+        "007-bond": "007-bond",
+        "after": "008-after",
         "003-larger-model": "experiments/003-larger-model has the number 3 already",
         "3-other": "experiments/003-larger-model has the number 3 already",
         "a b": "an experiment is named by",
         "../x": "there is no experiment '..'",
         "": "an experiment is named by",
     }
-    found = in_clone(
-        clone,
-        ["new", "next"],
-        ["new", "007-bond"],
-        ["new", "after"],
-        *(["new", name] for name in mistakes),
-        ["new", "x", "--from", "001-basline"],
-        ["check"],
-    )
-    for (printed, error), name in zip(found, ("004-next", "007-bond", "008-after"), strict=False):
-        assert name in printed and error == ""
-    for (_, error), complaint in zip(found[3:], mistakes.values(), strict=False):
-        assert complaint in error
-    assert "did you mean 001-baseline?" in found[-2][1]
-    assert "16 of 16 parameter sets are fine" in found[-1][0]
+    *found, (checked, _) = in_clone(clone, *(["new", name] for name in asked), ["check"])
+    for number, ((printed, error), said) in enumerate(zip(found, asked.values(), strict=True)):
+        assert said in (error or printed) and bool(error) == (number > 2)
+    assert "16 of 16 parameter sets are fine" in checked
     assert call("git", "status", "--porcelain", cwd=clone).stdout.count("\n") == 5, "and notes/"
 
 
-def test_new_parameter_set(clone: Path) -> None:
-    folder = clone / f"experiments/{BASELINE}/exp"
+def test_new_parameter_set(root: Path) -> None:
     odd = ("100", "1e3", "true", "010")  # which YAML and Hydra read as something else
-    commands = [["new", f"{BASELINE}/003", "--from", "001"], *(["new", f"{BASELINE}/{name}"] for name in odd)]
-    assert [error for _, error in in_clone(clone, *commands)] == [""] * 5
-    before = (folder / "003.yaml").read_text()
-    assert before == (folder / "001.yaml").read_text().replace("name: 001-larger-lr", 'name: "003"')
-    [(printed, _)] = in_clone(clone, ["check", BASELINE, "--json"])
-    found = {one["parameter_set"]: one["name"] for one in json.loads(printed) if not one["problem"]}
-    assert {name: found[name] for name in odd} == {name: name for name in odd}
-    mistakes = (
-        (["new", f"{BASELINE}/003"], "is there already"),
-        (["new", f"{BASELINE}/004", "--from", "9"], "there are no runs in"),
-        (["new", f"{BASELINE}/a b"], "a parameter set is named by"),
-        (["new", "009/x"], "there is no experiment '009'"),
-        (["new", "001/x", "--framework", "torch"], "--framework begins a new experiment"),
-    )
-    refusals = in_clone(clone, *(command for command, _ in mistakes))
-    for (_, error), (command, complaint) in zip(refusals, mistakes, strict=True):
-        assert complaint in error, command
-    assert (folder / "003.yaml").read_text() == before
+    with own_experiment(copy_of=BASELINE) as folder:
+        exp("new", f"{folder.name}/003", "--from", "001")
+        before = (folder / "exp/003.yaml").read_text()
+        assert before == (folder / "exp/001.yaml").read_text().replace("name: 001-larger-lr", 'name: "003"')
+        for name in odd:
+            exp("new", f"{folder.name}/{name}")
+        checked = {one["parameter_set"]: one["name"] for one in exp_json("check", folder.name) if not one["problem"]}
+        assert {name: checked[name] for name in odd} == {name: name for name in odd}
+        for arguments, complaint in (
+            ([f"{folder.name}/003"], "is there already"),
+            ([f"{folder.name}/004", "--from", "9"], "there are no runs in"),
+            ([f"{folder.name}/a b"], "a parameter set is named by"),
+            (["009/x"], "there is no experiment '009'"),
+            (["001/x", "--framework", "torch"], "--framework begins a new experiment"),
+            (["x", "--from", "001-basline"], "did you mean 001-baseline?"),
+        ):
+            assert complaint in refused("new", *arguments)
+        assert (folder / "exp/003.yaml").read_text() == before
 
 
 def test_a_number_is_as_good_as_a_name(clone: Path) -> None:
@@ -342,14 +333,14 @@ def test_the_baseline_of_another_framework(clone: Path) -> None:
     assert error == "" and "uv add" not in printed
 
 
-def test_check(clone: Path) -> None:
+def test_check(root: Path) -> None:
     """One line a problem, for every kind of it; nothing heavy is imported."""
     check = [sys.executable, *EXP, "check"]
-    done = call(*check, cwd=clone, env=environment_of(clone, PYTHONPROFILEIMPORTTIME="1"))
+    environment = environment_of(expkit.code_root(), PYTHONPROFILEIMPORTTIME="1")
+    done = call(*check, BASELINE, LIGHT, cwd=root, env=environment)
     assert "4 of 4 parameter sets are fine" in done.stdout
     assert imported(done.stderr).isdisjoint(set(HEAVY) - {"rich"})
-    folder = clone / f"experiments/{BASELINE}/exp"
-    for name, text in {
+    texts = {
         "typo": "name: typo\ntrain: {lerning_rate: 1}",
         "type": "name: type\ntrain: {epochs: many}",
         "value": "name: value\nfold: [9]",
@@ -358,14 +349,12 @@ def test_check(clone: Path) -> None:
         "load": "defaults: [nothing]",
         "child": "defaults: ['001@_here_', _self_]\nname: child",
         "header": "defaults:\n- default@_here_\n\nname: header",
-    }.items():
-        (folder / f"{name}.yaml").write_text(text + "\n")
-    second = clone / "experiments/003-second"
-    shutil.copytree(folder.parent, second)
-    (second / "train.py").write_text("import nothing_such\n")
-    done = call(*check, cwd=clone, env=environment_of(clone), check=False)
-    [(only, _), (_, mistyped)] = in_clone(clone, ["check", LIGHT], ["check", "001-baselin"])
-    lines = {line.split()[1]: line.rstrip() for line in done.stdout.splitlines() if line.startswith(BASELINE)}
+    }
+    with own_experiment(copy_of=BASELINE) as folder, own_experiment({"train.py": "import nothing_such\n"}) as broken:
+        for name, text in texts.items():
+            (folder / f"exp/{name}.yaml").write_text(f"{text}\n")
+        printed = exp("check", folder.name, broken.name, code=1)
+    lines = {line.split()[1]: line.rstrip() for line in printed.splitlines() if line.startswith(folder.name)}
     assert "did you mean exp.train.learning_rate?" in lines["typo"]
     assert "exp.train.epochs" in lines["type"]
     assert "exp.fold must be from 0 to 4" in lines["value"]
@@ -375,9 +364,8 @@ def test_check(clone: Path) -> None:
     for name in ("child", "002", "default"):
         assert lines[name].endswith("ok"), name
     assert lines["header"].endswith("ok, the same configuration as default")
-    assert "No module named 'nothing_such'" in done.stdout and done.returncode == 1
-    assert BASELINE not in only and "1 of 1 parameter sets are fine" in only
-    assert "did you mean 001-baseline?" in mistyped
+    assert "No module named 'nothing_such'" in printed
+    assert "did you mean 001-baseline?" in refused("check", "001-baselin")
 
 
 def test_completion_and_a_mistyped_command(shop: Path) -> None:
