@@ -84,6 +84,46 @@ def test_rendered_code_is_typed(project: Project, tmp_path: Path) -> None:
     assert done.stdout == f"Success: no issues found in {len(modules) + 3} source files\n"
 
 
+TYPED = """
+from dataclasses import dataclass, field
+
+import expkit
+
+
+@dataclass
+class TrainConfig:
+    epochs: int = 30
+
+
+@dataclass
+class ExpConfig(expkit.ExpConfig):
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+
+def train(exp: "expkit.ExpConfig[TrainConfig]", fold: "expkit.Fold") -> None:
+    reveal_type(exp.train.epochs)
+    expkit.split(exp, fold.number, id=range(exp.n_folds))
+    exp.train.epoch
+
+
+def of_a_class_of_its_own(exp: ExpConfig) -> None:
+    exp.train.epoch
+    exp.folds
+
+
+experiment = expkit.Experiment(train, TrainConfig, metric="fid")
+"""
+
+
+def test_a_type_checker_knows_the_parameters(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(TYPED)
+    found = call("mypy", "--strict", "--cache-dir", ROOT / ".mypy_cache", "train.py", cwd=tmp_path, check=False).stdout
+    said = [line.partition(": ")[2] for line in found.splitlines()[:-1]]
+    wrong = 'error: "TrainConfig" has no attribute "epoch"; maybe "epochs"?  [attr-defined]'
+    own = 'error: "ExpConfig" has no attribute "folds"'
+    assert said[:3] == ['note: Revealed type is "int"', wrong, wrong] and said[3].startswith(own), found
+
+
 def test_rendered_tests_pass(project: Project) -> None:
     done = call("uv", "run", "-q", "pytest", "-q", cwd=project.folder, env=project.environment())
     assert "5 passed" in done.stdout

@@ -1,8 +1,12 @@
 # The public names: __init__.py reads this list, too.
+import typing
+
+import typing_extensions
+
 from expkit.board import read_board as read_board
 from expkit.code import load_module as load_module
 from expkit.compose import load_config as load_config
-from expkit.config import ExpConfig as ExpConfig
+from expkit.config import ExpConfig as _ExpConfig
 from expkit.config import Experiment as Experiment
 from expkit.config import Mode as Mode
 from expkit.config import RuntimeConfig as RuntimeConfig
@@ -28,3 +32,8 @@ from expkit.reproduction import Reproduction as Reproduction
 from expkit.reproduction import reproduce as reproduce
 from expkit.scores import split as split
 from expkit.store import Run as Run
+
+_Train = typing_extensions.TypeVar("_Train", default=typing.Any)
+
+class ExpConfig(_ExpConfig, typing.Generic[_Train]):  # for a type checker, which learns the class of `train`
+    train: _Train

@@ -131,10 +131,8 @@ def whole(cls: Any) -> Any:
     """
     known = isinstance(cls, type) and is_dataclass(cls)
     require(known, f"expkit.Experiment(train, TrainConfig, ...) needs a dataclass, not {cls!r}")
-    given = cls
-    if not issubclass(cls, ExpConfig | Config):
-        cls = _with(ExpConfig, "train", cls, given)
-    return cls if issubclass(cls, Config) else _with(Config, "exp", cls, given)
+    exp = cls if issubclass(cls, ExpConfig) else _with(ExpConfig, "train", cls, cls)
+    return _with(Config, "exp", exp, cls)
 
 
 @functools.cache
