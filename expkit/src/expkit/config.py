@@ -76,25 +76,8 @@ class SplitConfig:
     column: str = "fold"  # whole numbers from 0 on; -1: the row is always trained on
 
 
-if TYPE_CHECKING:
-    from typing_extensions import TypeVar
-
-    Train = TypeVar("Train", default=Any)
-
-    class _OfTrain(typing.Generic[Train]):
-        train: Train
-else:
-    Train = Any
-
-    class _OfTrain:
-        """`expkit.ExpConfig[TrainConfig]`, in an annotation: tells a type checker the class of `exp.train`."""
-
-        def __class_getitem__(cls, train):
-            return cls
-
-
 @dataclass
-class ExpConfig(_OfTrain[Train]):
+class ExpConfig:
     """What every experiment has. The class of an experiment adds `train`: the values that change a result."""
 
     name: str = "baseline"  # the folder of the results
@@ -108,6 +91,10 @@ class ExpConfig(_OfTrain[Train]):
 
     def __post_init__(self) -> None:
         check(self)
+
+    def __class_getitem__(cls, train: type) -> type:
+        """`expkit.ExpConfig[TrainConfig]`, in an annotation: tells a type checker the class of `exp.train`."""
+        return cls
 
 
 @dataclass
