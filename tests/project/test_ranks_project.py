@@ -30,7 +30,7 @@ def train(exp, fold):
         dist.init_process_group("gloo")
     control = expkit.project_root() / "control"
     if fold.number is None:
-        (control / f"found{fold.rank}").write_text(repr(fold.cv("total")))
+        (control / f"found{fold.rank}").write_text(repr(fold.cv("sum")))
         print("printed by", fold.rank)
         return None
     (control / f"came{fold.number}-{fold.rank}-{fold.world_size}").touch()
@@ -44,7 +44,7 @@ def train(exp, fold):
     fold.checkpoint.save(lambda file: file.write_text("1"))
     (fold.folder / "model.txt").write_text("by every rank")
     fold.save_oof({"id": [fold.number], "prediction": value})
-    return {"started": start, "total": float(value)}
+    return {"started": start, "sum": float(value)}
 
 
 experiment = expkit.Experiment(train, expkit.ExpConfig, metric=total, distributed=True, own_split=True)
@@ -111,7 +111,7 @@ def test_both_ranks_know_what_the_folds_found(cluster: Project, root: Path) -> N
     _, errors = torchrun(cluster, root, *command, "exp.mode=sub", check=False)
     said = {line.replace("rank 1: ", "") for line in errors.splitlines() if "fold.cv" in line}
     missing = "1 of 2 folds are trained: train all of them first, exp.mode=cv exp.fold=null"
-    assert said == {f"error: fold.cv('total'): {missing}"}, errors
+    assert said == {f"error: fold.cv('sum'): {missing}"}, errors
     torchrun(cluster, root, *command, "exp.fold=[0,1]")
     printed, _ = torchrun(cluster, root, *command, "exp.mode=sub")
     assert [(root / f"control/found{rank}").read_text() for rank in (0, 1)] == ["13.0"] * 2

@@ -108,6 +108,7 @@ def test_a_loss_that_is_nan_is_one_line_and_probes_are_debug_runs(network: Proje
     assert float(last[1]) < 0.01, "it can learn one batch"
     train(network, root, "exp.runtime.probe=profile")
     assert list(root.glob("output/debug/001-baseline/*/fold0/trace.json"))
+    assert history.read_text().count("\n") == 2, "of one epoch"
 
 
 def test_out_of_memory_is_one_line(network: Project, root: Path) -> None:

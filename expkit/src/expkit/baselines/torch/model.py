@@ -118,8 +118,7 @@ def make_trainer(exp, steps: int, rank: int, world_size: int) -> Classifier:
         return F.cross_entropy(network(images).float(), labels, label_smoothing=config.label_smoothing)
 
     network = NETWORKS[type(exp.model).__name__](**vars(exp.model))
-    groups = with_decay(network, config.weight_decay)
-    optimizer = torch.optim.AdamW(groups, config.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(with_decay(network, config.weight_decay), config.learning_rate, fused=True)
     warmup = max(config.warmup, 2 / (steps + 1))  # one step at least
     rate = {"total_steps": steps + 1, "pct_start": warmup, "cycle_momentum": False}
     return Classifier(

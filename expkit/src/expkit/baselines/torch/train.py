@@ -75,7 +75,7 @@ class Probe(Enum):
 
     none = "none"
     overfit = "overfit"  # one batch again and again: the loss must come close to 0
-    profile = "profile"  # where the time goes: trace.json in the folder of the fold, for ui.perfetto.dev
+    profile = "profile"  # one epoch, and where its time goes: trace.json in the fold's folder, for ui.perfetto.dev
     anomaly = "anomaly"  # where a nan comes from: a traceback of the operation
 
 
@@ -110,8 +110,8 @@ def train(exp: ExpConfig, fold: "expkit.Fold"):
 
     data = model.load_data()
     rows = fold.split(id=data.id, y=data.y)  # rows.train and rows.valid, by exp.split
-    is_overfit = exp.runtime.probe is Probe.overfit
-    used, epochs = (rows.train[: exp.train.batch_size], 200) if is_overfit else (rows.train, exp.train.epochs)
+    used = rows.train[: exp.train.batch_size] if exp.runtime.probe is Probe.overfit else rows.train
+    epochs = {Probe.overfit: 200, Probe.profile: 1}.get(exp.runtime.probe, exp.train.epochs)
     ranks: dict[str, Any] = {"rank": fold.rank, "world_size": fold.world_size}  # of the processes that torchrun starts
     batches = Batches(data.pictures(), exp.train.batch_size, used, seed=exp.seed, workers=exp.runtime.workers, **ranks)
 
