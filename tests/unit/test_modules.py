@@ -141,12 +141,13 @@ def test_an_exception_in_an_experiments_own_class_is_shown_whole(
 
 
 def test_a_configuration_is_pickled_and_loaded_in_a_fresh_process(pair: dict[str, Path]) -> None:
-    """Whole, and `exp` alone, whether that is a class of train.py or not; whoever can import expkit can load it."""
-    command = [sys.executable, "-c", "import pickle, sys, expkit; print(pickle.load(sys.stdin.buffer))"]
+    """Whole, `exp` alone, and the class, as a job of a sweep gets it; whoever can import expkit can load it."""
+    load = "found = pickle.load(sys.stdin.buffer); print(found() if isinstance(found, type) else found)"
+    command = [sys.executable, "-c", f"import pickle, sys, expkit; {load}"]
     environment = environment_of(expkit.code_root())
     for name in ("001-baseline", pair["one"].name):
         config: Any = expkit.load_config(name, ["exp.seed=3"])
         assert copy.deepcopy(config) == config == pickle.loads(pickle.dumps(config))
-        for part in (config, config.exp):
+        for part, text in ((config, config), (config.exp, config.exp), (type(config), type(config)())):
             loaded = subprocess.run(command, input=pickle.dumps(part), env=environment, capture_output=True)
-            assert loaded.stdout.decode().strip() == str(part), loaded.stderr.decode()
+            assert loaded.stdout.decode().strip() == str(text), loaded.stderr.decode()

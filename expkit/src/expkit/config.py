@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import math
 import operator
@@ -127,18 +128,26 @@ def _with(base: Any, name: str, cls: Any, given: Any) -> type:
     """A dataclass derived from `base`, with a field of the class `cls`; `given` is the one that `whole` got."""
     open_fields = [item.name for item in fields(cls) if default_of(item) is MISSING]
     require(not open_fields, f"class {cls.__name__} in train.py: {', '.join(open_fields)} needs a default")
-    # No module has the class: a pickle, as for a process that loads data, names the one that it is made of.
-    pickled = {"__reduce__": lambda self: (_empty, (base, given), vars(self))}
+
+    def text(self: Any) -> str:
+        return f"{base.__name__}({', '.join(f'{item.name}={getattr(self, item.name)!r}' for item in fields(self))})"
+
     own = [(name, cls, field(default_factory=cls))]
-    made = make_dataclass(base.__name__, own, bases=(base,), namespace=pickled)
-    made.__module__ = cls.__module__
+    made = make_dataclass(base.__name__, own, bases=(base,), namespace={"__repr__": text})
+    made.__module__ = __name__  # where a pickle finds the class, by the name that `__getattr__` knows
+    made.__qualname__ = f"{base.__name__}:{given.__module__}:{given.__qualname__}".replace(".", "/")
     return made
 
 
-def _empty(base: type, given: type) -> Any:
-    """An object, without its values, of what `_with` has made for `whole(given)`."""
-    made = whole(given)
-    return object.__new__(made if base is Config else hints(made)["exp"])
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """A class that `_with` has made, for a pickle: the jobs of a sweep, processes that load data."""
+        base, *place = name.split(":")
+        if len(place) != 2:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        made = whole(getattr(importlib.import_module(place[0].replace("/", ".")), place[1]))
+        return made if base == Config.__name__ else hints(made)["exp"]
 
 
 def check(exp: ExpConfig) -> None:
