@@ -162,10 +162,8 @@ def require_finite(table: Columns, what: str) -> None:
     for name, column in table.items():
         kind = column[0].dtype.kind if column.dtype == object else column.dtype.kind
         if kind in "fM":
-            if column.dtype == object:
-                rows = sum(not numpy.isfinite(row).all() for row in column)
-            else:
-                rows = int((~numpy.isfinite(column)).reshape(len(column), -1).any(axis=1).sum())
+            finite = numpy.isfinite(column) if is_flat(column) else [numpy.isfinite(row).all() for row in column]
+            rows = int((~numpy.array(finite)).reshape(len(column), -1).any(axis=1).sum())
             problem = "have no date" if kind == "M" else "are nan or inf"
             require(rows == 0, f"{what}: {rows} of {len(column)} rows of {name} {problem}")
 
@@ -259,15 +257,17 @@ def target_hash(table: Columns) -> str | None:
         return None
     numbers = digests(table["id"])
     for name in names:
-        target = comparable(table[name])
-        for column in numpy.atleast_2d(target.T) if is_flat(target) else [_contents(target)]:
+        for column in numpy.atleast_2d(_contents(comparable(table[name])).T):
             numbers = digests(numbers * numpy.uint64(0x9E3779B97F4A7C15) ^ digests(column))
     return hashlib.sha256(f"{names} {fingerprint(numbers, numbers)}".encode()).hexdigest()[:16]
 
 
 def _contents(column: numpy.ndarray) -> numpy.ndarray:
-    """A number for the array in each row, (n,), uint64."""
+    """A column as it is when `is_flat`, else a number for the array in each row, (n,), uint64."""
     import numpy
+
+    if is_flat(column):
+        return column
 
     def number(row: numpy.ndarray) -> int:
         content = repr(row.tolist()).encode() if row.dtype.kind in "US" else (row + 0).tobytes()  # -0.0 is 0.0
@@ -331,16 +331,8 @@ def differing(one: Columns, other: Columns) -> numpy.ndarray:
     """Which rows of two tables with the same columns, in one order, are not the same, (n,)."""
     import numpy
 
-    return numpy.any([_unequal(column, other[name]) for name, column in one.items()], axis=0)
-
-
-def _unequal(one: numpy.ndarray, other: numpy.ndarray) -> numpy.ndarray:
-    import numpy
-
-    if object in (one.dtype, other.dtype) or one.shape != other.shape:
-        return numpy.array([not numpy.array_equal(*rows) for rows in zip(one, other, strict=True)])
-    found: numpy.ndarray = (one != other).reshape(len(one), -1).any(axis=1)
-    return found
+    unequal = [_contents(column) != _contents(other[name]) for name, column in one.items()]
+    return numpy.any([each.any(axis=1) if each.ndim == 2 else each for each in unequal], axis=0)
 
 
 def save(file: Path, table: Columns) -> None:
