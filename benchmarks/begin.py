@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import copier
-from measure import Place, Result, in_turns
+from measure import ROOT, Place, Result, in_turns
 
 ALL_FOLDS = "exp.fold=[0,1,2,3,4]"
 
@@ -21,6 +22,28 @@ def start_up(place: Place) -> Iterator[Result]:
     bare = place.calling(*place.bare, "show_config=true")
     one, other = in_turns((ours, bare), place.repeat)
     yield Result("start-up", "`train.py show_config=true` over a bare Hydra application", one, other, "≤1.10")
+
+
+def first_epoch(place: Place) -> Iterator[Result]:
+    """A debug run, until its first epoch is trained."""
+
+    def until_trained(*command: str | Path) -> float:
+        start = time.perf_counter()
+        words = list(map(str, command))
+        with subprocess.Popen(words, cwd=place.folder, env=place.environment, stdout=subprocess.PIPE, text=True) as run:
+            assert run.stdout is not None
+            if not any("epoch 1" in line for line in run.stdout):
+                raise SystemExit(f"{' '.join(words)} trains nothing")
+            seconds = time.perf_counter() - start
+            run.stdout.read()
+        return seconds
+
+    bare = [place.python, ROOT / "benchmarks/inside/first_epoch.py", place.project / "experiments/001-baseline"]
+    calls = (lambda: until_trained(*place.train, "exp.debug=true"), lambda: until_trained(*bare))
+    one, other = in_turns(calls, place.repeat)
+    yield Result(
+        "first epoch", "`train.py exp.debug=true` until an epoch is trained, over bare Python", one, other, "≤1.3"
+    )
 
 
 def nothing_to_do(place: Place) -> Iterator[Result]:

@@ -25,6 +25,7 @@ from measure import Place, Result, scratch
 
 ROWS: dict[str, Callable[[Place], Iterator[Result]]] = {
     "start-up": begin.start_up,
+    "first epoch": begin.first_epoch,
     "nothing to do": begin.nothing_to_do,
     "harness": training.harness,
     "rows": many.million_rows,
