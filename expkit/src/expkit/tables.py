@@ -65,11 +65,10 @@ def _column(value: Any, what: str) -> numpy.ndarray:
         rows = [_array(item, what) for item in items]
         is_whole = is_list and len({row.shape for row in rows}) == 1 and (rows[0].size > 0 or not rows[0].ndim)
         array = _array(rows, what) if is_whole else _ragged(*_end_to_end(rows, what))
-    elif items:
-        is_plain = array is None and {type(item) for item in items} <= PLAIN  # NumPy would mix types
-        array = numpy.array(items, dtype=object) if is_plain else _array(value, what)
+    else:
+        is_plain = items and is_list and {type(item) for item in items} <= PLAIN  # NumPy would mix types
+        array = numpy.array(items, dtype=object) if is_plain else _array(value, what) if array is None else array
         array = _from_objects(array.tolist(), what) if array.ndim == 1 and array.dtype.kind in "OT" else array
-    array = _array(value, what) if array is None else array
     kind = array[0].dtype if array.dtype == object and len(array) else array.dtype
     if kind.kind not in "biufUSM":
         raise Error(f"{what}: holds {kind}, and not numbers, text or dates")
