@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -254,34 +253,6 @@ def test_an_id_twice_among_many(kind: str) -> None:
             tables.require_unique(twice, "ids")
 
 
-def with_ids(first: int) -> Any:
-    """Let a fold of the light experiment leave out other rows."""
-
-    def during(fold: expkit.Fold) -> None:
-        save = fold.save_oof
-        fold.save_oof = lambda columns: save({**columns, "id": [first + (fold.number or 0)]})  # type: ignore[method-assign]
-
-    return during
-
-
-def test_the_board_and_diff_say_when_folds_differ(root: Path) -> None:
-    """Two runs of the same folds; others, of other rows or with more folds, which are as good."""
-    command("exp.train.x=1").train()
-    command("exp.train.x=2").train()
-    command("exp.train.x=3", "exp.fold=[2]").train()
-    command("exp.train.x=4", during=with_ids(10)).train()
-    command("exp.train.x=5", n_folds=3).train()  # the ids of its three folds are those of the first three
-    command("exp.train.x=8", "exp.fold=[2]", during=with_ids(20)).train()
-    rows = {row["run"][-1]: row for row in json.loads(exp("board", "--json"))}
-    assert rows["1"]["split"] == rows["2"]["split"] != rows["4"]["split"]
-    assert {name for name, row in rows.items() if "other folds" in row["marks"]} == {"4", "5", "8"}
-    said = "verdict: not comparable: other folds: the folds of "
-    assert said in exp("diff", "x=1", "x=4") and said in exp("diff", "x=8", "x=1")
-    assert said not in exp("diff", "x=1", "x=2")
-    [alone] = json.loads(exp("board", "--json", "--filter", "x=4"))
-    assert alone["marks"] == ""
-
-
 def test_seeds_of_the_same_folds_are_one_row(root: Path) -> None:
     """Those of other folds are no average."""
     command("exp.seed=1").train()
@@ -289,7 +260,12 @@ def test_seeds_of_the_same_folds_are_one_row(root: Path) -> None:
     command("exp.seed=2", "exp.split.seed=3").train()
     rows = grouped_by_seed(entries(expkit.read_board()))
     assert {row.values["seed"]: row.marks for row in rows} == {"2 seeds": (), 2: ()}
-    command("exp.seed=3", during=with_ids(10)).train()
+
+    def other_rows(fold: Any) -> None:
+        save = fold.save_oof
+        fold.save_oof = lambda columns: save({**columns, "id": [10 + fold.number]})
+
+    command("exp.seed=3", during=other_rows).train()
     found = {row.values["seed"]: row.marks for row in grouped_by_seed(entries(expkit.read_board()))}
     assert found["3 seeds"] == ("mixed folds",)
 
