@@ -114,7 +114,7 @@ def test_lightgbm(shop: Project) -> None:
 
 def test_yes_or_no(shop: Project) -> None:
     assert score_in(follow_part("Yes or no", shop, shop.python)) > 0.9
-    call("ruff", "check", "--no-cache", "--ignore=F401", cwd=shop.folder / "experiments")
+    call("ruff", "check", "--no-cache", "--ignore=F401,I001", cwd=shop.folder / "experiments")
 
 
 MISTAKES: list[tuple[str, str, Callable[[pandas.DataFrame], pandas.DataFrame], list[str]]] = [
@@ -145,7 +145,7 @@ def test_mistakes(shop: Project) -> None:
         done = shop.train("exp.debug=true", *arguments, experiment=experiment, check=False, WANDB_MODE="disabled")
         file.write_text(before)
         [line] = done.stderr.splitlines()
-        assert done.returncode == 1 and text in line and text in GUIDE, (text, done)
+        assert done.returncode > 0 and text in line and text in GUIDE, (text, done)
 
 
 BIRDS = {"crow": (0, 0, 0), "gull": (255, 215, 0), "owl": (165, 42, 42)}

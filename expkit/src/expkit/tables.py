@@ -138,7 +138,7 @@ def _from_objects(items: list[Any], what: str) -> numpy.ndarray:
         names = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise Error(f"{what}: holds {names}: one type per column, and no missing values")
     column = numpy.array(items, dtype=float if float in kinds else None)
-    if column.dtype == object or (column.dtype.kind == "f" and float not in kinds):
+    if column.dtype == object or (column.dtype.kind == "f" and kinds == {int}):
         raise Error(f"{what}: an integer is too large; make it text")
     return column
 
