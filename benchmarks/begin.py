@@ -54,45 +54,6 @@ def nothing_to_do(place: Place) -> Iterator[Result]:
     yield Result("nothing to do", "a finished 5-fold run again, over `show_config=true`", one, other, "≤1.20")
 
 
-# At the end of model.py: the first call of fit notes what has been imported, and ends the process.
-FIRST_FIT = """
-
-def _first_fit(*_, **__):
-    import os
-    import sys
-
-    with open(os.environ["MODULES"], "w") as file:
-        file.write("\\n".join(sys.modules))
-    os._exit(0)
-
-
-MLPClassifier.partial_fit = _first_fit
-"""
-
-
-def first_fit(place: Place) -> Iterator[Result]:
-    """A debug run from the command to the first call of fit, over bare Python that does the same imports."""
-    experiment = place.project / "experiments/900-start"
-    shutil.copytree(place.project / "experiments/001-baseline", experiment)
-    try:
-        with open(experiment / "model.py", "a") as file:
-            file.write(FIRST_FIT)
-        script, modules = ROOT / "benchmarks/inside/bare_start.py", place.folder / "modules"
-        ours = place.calling(place.python, experiment / "train.py", "exp.debug=true", MODULES=str(modules))
-        bare = [place.python, script, experiment]
-        calls = (
-            ours,
-            place.calling(*bare, modules, MODULES=str(place.folder / "same")),
-            place.calling(*bare, MODULES=str(place.folder / "fewer")),
-        )
-        one, same, fewer = in_turns(calls, place.repeat)
-    finally:
-        shutil.rmtree(experiment)
-    what = "a debug run of the baseline until its first call of fit, over bare Python"
-    yield Result("start", f"{what} with the same imports", one, same, "≤1.3")
-    yield Result("start", f"{what} without those of Hydra and expkit", one, fewer)
-
-
 def render(place: Place) -> Iterator[Result]:
     """`copier.run_copy` in this process, a file; an empty template; a peer that brings its template along."""
     empty = place.folder / "empty"

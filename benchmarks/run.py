@@ -27,7 +27,6 @@ ROWS: dict[str, Callable[[Place], Iterator[Result]]] = {
     "start-up": begin.start_up,
     "first epoch": begin.first_epoch,
     "nothing to do": begin.nothing_to_do,
-    "start": begin.first_fit,
     "harness": training.harness,
     "rows": many.million_rows,
     "diff": many.comparison,

@@ -130,18 +130,6 @@ class State:
     """Of a training: anything with attributes."""
 
 
-def test_a_score_that_needs_no_rows(quick: Path) -> None:
-    """`train` returns it, nothing is split or predicted; the score is the mean over the folds."""
-    options: dict[str, Any] = {"metric": "fid", "other_metrics": ["depth"], "greater_is_better": False}
-    assert run(lambda fold: {"fid": 4.0 + fold.number, "depth": 1, "size": 3}, "exp.n_folds=3", **options) == 5.0  # type: ignore[operator]
-    [row] = expkit.read_board()
-    assert (row.score, row.std, row.marks, row.other_scores) == (5.0, 1.0, (), {"depth": 1.0})
-    assert not [*quick.rglob(store.OOF)]
-    for returned in (None, {"depth": 1}, {"fid": "low", "depth": 1}):
-        said = refused(lambda fold, it=returned: it, "exp.name=bad", **options)  # type: ignore[misc]
-        assert "train() must return {'fid': a finite number}, which is the score" in said
-
-
 @pytest.fixture(scope="module")
 def tried() -> Iterator[str]:
     """An experiment with other values for a quick try."""
