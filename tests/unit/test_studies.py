@@ -266,11 +266,13 @@ EPOCHS = """    import model
     for epoch in fold.epochs(20):
         fold.log(valid_quality=shape.of(exp.train.x))
 """
+CALLBACK = EPOCHS.replace("fold.epochs(20)", "range(1, 21)").replace("log(", "log(epoch=epoch, total=20, ")
 
 
-def test_a_pruner_ends_a_trial_within_a_fold(own_light: OwnLight, root: Path) -> None:
-    """Where the experiment reports its epochs."""
-    with edited(own_light.folder / "train.py", "    import model\n", EPOCHS):
+@pytest.mark.parametrize("code", [EPOCHS, CALLBACK], ids=["epochs", "callback"])
+def test_a_pruner_ends_a_trial_within_a_fold(own_light: OwnLight, root: Path, code: str) -> None:
+    """Where the experiment reports its epochs, or a trainer with its own loop does."""
+    with edited(own_light.folder / "train.py", "    import model\n", code):
         printed = own_light(*PRUNED, up_to(4)).out
     pruned = pruned_runs(root)
     assert len(states(root)) == 4 and len(pruned) == states(root).count("PRUNED") > 0

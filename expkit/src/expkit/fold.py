@@ -241,14 +241,12 @@ class Fold:
                 the present epoch or step; else `epoch=` or `step=` says so, from 1 on. A row with both is one of an
                 epoch. A metric belongs to the axis that it is first logged with; with the other one, W&B gets it as
                 `<name>_step` or `<name>_epoch`.
-            total: how many epochs, or steps, there will be.
+            total: how many epochs, or steps, there will be. With it, as within `epochs`, a study gets the
+                `valid_accuracy` when "accuracy" is the name of the metric that decides, and may end a bad trial here.
         """
         if self._now is not None and axis_of(metrics) is None:
             name, done, count = self._now
             metrics, total = {name: done, **metrics}, count
-            value = as_number(metrics.get(f"valid_{self._metric}"))
-            if value is not None:
-                self.report(value, done / count)
         row: dict[str, float] = {}
         for name, value in metrics.items():
             number = as_number(value)
@@ -262,6 +260,9 @@ class Fold:
         self._history.add(row)
         self._tracker.log(row, axis)
         self._progress.show(axis, row, total)
+        score = row.get(f"valid_{self._metric}")
+        if score is not None and axis is not None and total and 0 < row[axis] <= total:
+            self.report(score, row[axis] / total)
 
     def report(self, score: float, progress: float) -> None:
         """Tell a study how good this fold is so far. If the study has a pruner, it may end a bad trial here.
