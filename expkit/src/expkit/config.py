@@ -119,6 +119,8 @@ def whole(cls: Any) -> Any:
     """
     known = isinstance(cls, type) and is_dataclass(cls)
     require(known, f"expkit.Experiment(train, TrainConfig, ...) needs a dataclass, not {cls!r}")
+    if issubclass(cls, Config):  # an experiment that is loaded once more
+        return cls
     exp = cls if issubclass(cls, ExpConfig) else _with(ExpConfig, "train", cls, cls)
     return _with(Config, "exp", exp, cls)
 
