@@ -268,3 +268,10 @@ def test_a_field_with_another_default_keeps_its_bound(key: str) -> None:
 
     with pytest.raises(expkit.Error, match=f"exp.{key} must be at least"):
         Own(**{key: -1})
+
+
+def test_an_experiment_that_is_loaded_once_more(typed: str) -> None:
+    experiment = load_experiment(typed).experiment
+    known = experiment.Config
+    experiment.check()
+    assert experiment.Config is known

@@ -55,3 +55,9 @@ def test_steps_within_an_epoch(root: Path) -> None:
     history = expkit.load_run("light").history(0)
     assert history["step"] == [1, 2, None] * 2 + [None]
     assert history["epoch"] == [None, None, 1, None, None, 2, None]
+
+
+def test_a_row_is_given_by_name(root: Path) -> None:
+    """A dict, as `wandb.log` takes it, is no row without values."""
+    with pytest.raises(TypeError, match="positional argument"):
+        command("exp.fold=[0]", during=lambda fold: fold.log({"loss": 0.5})).train()
