@@ -13,7 +13,7 @@ from several import files
 
 import expkit
 from expkit import compose, store
-from expkit.config import container, load_experiment
+from expkit.config import container
 from expkit.new import check_all
 from expkit.rundir import run_name
 
@@ -47,13 +47,6 @@ def test_a_run_from_python(root: Path) -> None:
         expkit.run(LIGHT, config)
     done = {row.name: len(row.done) for row in expkit.read_board()}
     assert done == {"light,exp.train.x=10": 5, "mine": 1, "light": 0, "fails": 0}
-
-
-def test_an_edit_of_one_experiment_leaves_the_others(root: Path) -> None:
-    expkit.load_config(LIGHT)
-    with own_experiment(files("price")) as folder:
-        load_experiment(folder.name, again=True)
-    assert expkit.load_config(LIGHT).exp.train.x == 0
 
 
 @pytest.mark.parametrize(
