@@ -258,6 +258,7 @@ class Trainer:
             torch.manual_seed(self.seed + 1_000_003 * (self.steps * self.world_size + self.rank))
         batch = moved(batch, self.device)
         parts = [batch] if self.accumulate == 1 else _cut(batch, self.accumulate)
+        losses = []
         with out_of_memory():
             for number, part in enumerate(parts, start=1):
                 with self._without_sharing() if number < len(parts) else nullcontext():
@@ -265,7 +266,7 @@ class Trainer:
                         loss = self.loss(self._forward, part)
                     loss = loss / len(parts) if len(parts) > 1 else loss
                     self.scaler.scale(loss).backward()
-                self._loss += loss.detach()
+                losses.append(loss.detach())
             self.scaler.unscale_(self.optimizer)
             if self.clip < math.inf:
                 nn.utils.clip_grad_norm_(self._parameters, self.clip)
@@ -274,6 +275,10 @@ class Trainer:
             self.optimizer.zero_grad()
         if self.schedule is not None:
             self.schedule.step()
+        total = sum(losses[1:], losses[0])
+        if self.world_size > 1:  # in each step: the checkpoint of rank 0 is that of all
+            dist.all_reduce(total)
+        self._loss += total
         self.steps += 1
         self._count += 1
         if self.mean is not None:
@@ -286,8 +291,6 @@ class Trainer:
         Raises:
             Error: it is nan or inf.
         """
-        if self.world_size > 1:
-            dist.all_reduce(self._loss)
         value = float(self._loss) / (self._count * self.world_size)
         self._loss, self._count = torch.zeros_like(self._loss), 0
         require(math.isfinite(value), f"the loss is {value} after {self.steps} steps: is the learning rate too high?")
