@@ -48,7 +48,7 @@ def train(exp: "expkit.ExpConfig[TrainConfig]", fold: "expkit.Fold"):
     trees.save_model(fold.folder / "model.txt")
     model.plot_importance(trees, importance_type="gain").figure.savefig(fold.folder / "importance.png")
     fold.predict(partial(model.predict, trees), data, test=test, test_id=test[model.ID])
-    return {"rounds": trees.best_iteration}
+    return {"rounds": rounds or trees.best_iteration}
 
 
 # debug: with exp.debug=true; inputs: the files of input/ that it reads
