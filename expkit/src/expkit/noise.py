@@ -7,6 +7,7 @@ import math
 import statistics
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,8 @@ ONE_TRAINING = (
 )
 WILD = 5  # times the variance that half of the runs stay below
 ENOUGH = 1000  # degrees of freedom: with more, quantiles stay what they are
+TRIALS = 5  # parts, of a metric that may be a mean
+NEGLIGIBLE = 1e-3  # of a standard deviation
 FEWEST, MOST = 20, 100  # parts; fewer rows, or groups of rows, tell too little
 MOST_ROWS = 40_000_000  # that all calls of the metric for one run get: with more than 400,000 there are fewer parts
 
@@ -319,6 +322,7 @@ def over_rows(
     part = (numpy.argsort(order, kind="stable") * parts // len(dealt))[group]
     shares = numpy.bincount(part) / rows
 
+    @functools.cache
     def pseudo_value(number: int) -> float:
         """What a part adds to the difference, as if that were a mean over rows."""
         share = float(shares[number])
@@ -328,9 +332,24 @@ def over_rows(
             reason = str(error).partition(";")[0]
             raise Error(f"without {share:.0%} of the rows there is no score: {reason}") from error
 
+    def if_mean() -> list[float]:
+        """The same of a metric that is a mean over rows, which scores all rows once, not once per part; [] of others.
+
+        It is one when the parts that are tried have what they add, and the mean of all is the difference over all rows;
+        both up to what changes no interval.
+        """
+        with suppress(Error):  # a few rows may not be enough for it
+            values = [difference(part == number) for number in range(TRIALS)]
+            errors = [abs(value - pseudo_value(number)) for number, value in enumerate(values)]
+            if max(errors) <= NEGLIGIBLE * numpy.std(values):
+                values += [difference(part == number) for number in range(TRIALS, parts)]
+                error = abs(numpy.average(values, weights=shares) - better_by)
+                return values if error <= NEGLIGIBLE * numpy.std(values) / math.sqrt(parts) else []
+        return []
+
     with warnings.catch_warnings(action="ignore"):  # a metric may warn of parts, which nobody chose
         better_by = difference(slice(None))
-        values = [pseudo_value(number) for number in range(parts)]
+        values = if_mean() or [pseudo_value(number) for number in range(parts)]
     variance = float(numpy.mean((numpy.array(values) - better_by) ** 2 / (1 / shares - 1)))
     half = t_quantile(parts - 1) * math.sqrt(variance)
     return OverRows(better_by, better_by - half, better_by + half, rows, None if groups is None else len(dealt), parts)
