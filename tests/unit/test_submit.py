@@ -109,7 +109,7 @@ def test_several_runs(experiments: dict[str, str], root: Path) -> None:
 
 def test_trained_on_all_rows(experiments: dict[str, str], root: Path) -> None:
     run = train(experiments["price"], "exp.mode=sub", "exp.train.noise=0.4")
-    assert "has no test predictions: call fold.save_test" in refused(run.title, "--from", "folds")
+    assert "has no test predictions: give fold.predict" in refused(run.title, "--from", "folds")
     rows, made = submit(run.title)
     assert [float(row["prediction"]) for row in rows] == run.test(None)["prediction"].tolist()
     assert made["runs"][0]["folds"] == [None] and made["runs"][0]["score"] is None

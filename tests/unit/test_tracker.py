@@ -15,6 +15,7 @@ from helpers import counting
 
 import expkit
 from expkit import store, tracking
+from expkit.project import display_path
 from expkit.tracking import Tracker
 
 
@@ -162,7 +163,8 @@ def test_uploads_that_do_not_end(
     command("exp.fold=[0,1]").train()
     printed = capsys.readouterr()
     assert [run.arguments["mode"] for run in opened] == ["online", "offline"]
-    assert f"upload it later with `uv run wandb sync --include-online {root}/output/wandb/run-1`" in printed.err
+    where = display_path(root / "output/wandb/run-1")
+    assert f"upload it later with `uv run wandb sync --include-online {where}`" in printed.err
     assert "2/5 folds" in printed.out
 
 

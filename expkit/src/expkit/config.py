@@ -54,7 +54,7 @@ class RuntimeConfig:
 
 
 class SplitMethod(Enum):
-    """How `expkit.split` chooses the rows of a fold."""
+    """How `fold.split` chooses the rows of a fold."""
 
     kfold = "kfold"  # at random
     stratified = "stratified"  # at random, with the same share of each class in every fold
@@ -379,7 +379,7 @@ class Experiment:
         distributed: whether `train` is prepared for several processes that train one fold together, as torchrun starts
             them: it calls `torch.distributed.init_process_group` once, wraps its network in DistributedDataParallel,
             takes its share of each batch by `fold.rank` and `fold.world_size`, and gathers all predictions in rank 0.
-        own_split: whether `train` chooses by itself which rows a fold leaves out, without `expkit.split`. Then nobody
+        own_split: whether `train` chooses by itself which rows a fold leaves out, without `fold.split`. Then nobody
             checks that every such row is predicted.
 
     """

@@ -67,12 +67,12 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
 
     method = exp.split.method
     given = {"id": id, "y": y, "groups": groups, "time": _moments(time) if method is SplitMethod.time else None}
-    table = tables.columns({name: values for name, values in given.items() if values is not None}, "expkit.split")
+    table = tables.columns({name: values for name, values in given.items() if values is not None}, "fold.split(...)")
     rows = numpy.arange(len(table["id"]))
     if fold is None:
         return Rows(rows, rows[:0])
     require(0 <= fold < exp.n_folds, f"there is no fold {fold}: exp.n_folds is {exp.n_folds}")
-    tables.require_unique(table["id"], "expkit.split")
+    tables.require_unique(table["id"], "fold.split(...)")
     if method is SplitMethod.column:
         numbers = _numbers(exp, table["id"])
         fit, valid = rows[numbers != fold], rows[numbers == fold]
@@ -89,13 +89,13 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
 
 def _needed(table: Columns, name: str, method: SplitMethod) -> numpy.ndarray:
     """A column that the method needs."""
-    require(name in table, f"{METHOD}={method.name} needs expkit.split(..., {name}=...)")
+    require(name in table, f"{METHOD}={method.name} needs fold.split(..., {name}=...)")
     column = table[name]
     require(
         column.ndim == 1 and column.dtype != object,
-        f"expkit.split, column {name}: has the shape {column.shape}: one value per row",
+        f"fold.split(...), column {name}: has the shape {column.shape}: one value per row",
     )
-    tables.require_finite({name: column}, "expkit.split")
+    tables.require_finite({name: column}, "fold.split(...)")
     return column
 
 
@@ -165,7 +165,7 @@ def _moments(time: Any) -> Any:
         with warnings.catch_warnings(action="ignore"):  # NumPy's, of time zones: it makes them UTC
             return array.astype("datetime64[ms]")
     except ValueError as error:
-        raise Error(f"expkit.split, column time: {error}: use numbers, dates, or text as 2026-01-31") from error
+        raise Error(f"fold.split(...), column time: {error}: use numbers, dates, or text as 2026-01-31") from error
 
 
 def _numbers(exp: ExpConfig, ids: numpy.ndarray) -> numpy.ndarray:

@@ -195,8 +195,8 @@ def choose(run: Run, kind: str | None = None, partial: bool = False) -> list[Fol
         what = f"{len(tested)} of {run.n_folds} folds have test predictions"
         raise Error(f"{run.title}: {what}: train the others (exp.fold=null), or --partial takes the mean of these")
     missing = "test predictions of a training on all rows" if kind == "full" else "test predictions"
-    how = "call fold.save_test(...) in train.py, and train the folds (overwrite=true) or all rows (exp.mode=sub)"
-    raise Error(f"{run.title} has no {missing}: {how}")
+    how = "give fold.predict(..., test=, test_id=) in train.py"
+    raise Error(f"{run.title} has no {missing}: {how}, and train the folds (overwrite=true) or all rows (exp.mode=sub)")
 
 
 def _has_test(fold: FoldRecord) -> bool:
@@ -279,11 +279,11 @@ class Sample:
             own = next((choice for choice in choices if choice in names), None)
             if own is None:
                 has = f"{file} has the column {name}, and the test predictions have {', '.join(names)}"
-                raise Error(f"{what}: {has}: give fold.save_test a column {name}")
+                raise Error(f"{what}: {has}: let predict return a column {name}")
             shares = [text for text in self.columns[name] if re.fullmatch(r"[-+]?\d*\.\d*[1-9]\d*", text.strip())]
             if shares and table[own].dtype.kind != "f" and class_columns(names):
                 has = f"{file} has numbers such as {shares[0]} in {name}, and the predictions are labels"
-                raise Error(f"{what}: {has}: give fold.save_test a column {name} with the number")
+                raise Error(f"{what}: {has}: let predict return a column {name} with the number")
             found[name] = own
         return found
 
