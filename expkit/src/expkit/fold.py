@@ -303,6 +303,8 @@ class Fold:
         from expkit import tables
         from expkit.scores import scores
 
+        by_train = self._shared.experiment.is_scored_by_train
+        require(not by_train, "fold.evaluate(...): train() returns the score, and no metric computes it")
         table = self._predicted_rows(predict, X)
         found = scores(self._shared.experiment, tables.columns(table, "fold.evaluate(...)"), {}) if table else {}
         return {f"valid_{name}": value for name, value in found.items()}

@@ -16,9 +16,7 @@ import expkit
 
 
 @dataclass
-class TrainConfig:
-    """LightGBM's own parameters, by its own names, and how long to train."""
-
+class TrainConfig:  # LightGBM's own parameters, by its own names; the last three say how long to train
     learning_rate: Annotated[float, Gt(0)] = 0.03
     num_leaves: Annotated[int, Ge(2)] = 31
     min_data_in_leaf: Annotated[int, Ge(0)] = 20  # rows
@@ -46,7 +44,7 @@ def train(exp: "expkit.ExpConfig[TrainConfig]", fold: "expkit.Fold"):
     trees = model.fit(exp.train, data.iloc[rows.train], exp.seed, rounds, fold.log)
 
     trees.save_model(fold.folder / "model.txt")
-    model.plot_importance(trees, importance_type="gain").figure.savefig(fold.folder / "importance.png")
+    model.save_importance(trees, fold.folder / "importance.png")
     fold.predict(partial(model.predict, trees), data, test=test, test_id=test[model.ID])
     return {"rounds": rounds or trees.best_iteration}
 
