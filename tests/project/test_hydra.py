@@ -16,8 +16,8 @@ import expkit
 
 PINS = ROOT / "tests/hydra-1.4.txt"
 BASELINE = "001-baseline"
-ARGUMENTS = ["exp=001", "exp.train.epoch=2"]
-RUN = "001-larger-lr,exp.train.epoch=2"
+ARGUMENTS = ["exp=001", "exp.train.epochs=2"]
+RUN = "001-larger-lr,exp.train.epochs=2"
 SWEEP = ["-m", "exp.fold=[0],[1]", "hydra/launcher=local", "hydra.launcher.n_jobs=2"]
 
 
@@ -63,7 +63,7 @@ def test_commands_mistakes_and_a_study_with_hydra_1_4(newer: Project, root: Path
     exp, environment = newer.python.with_name("exp"), newer.environment(PYTHONWARNINGS="default")
     assert "are fine" in quiet(call(exp, "check", cwd=newer.folder, env=environment)).stdout
     for argument, code, message in (
-        ("exp.train.epohc=3", 2, "there is no key exp.train.epohc; did you mean exp.train.epoch?"),
+        ("exp.train.epohc=3", 2, "there is no key exp.train.epohc; did you mean exp.train.epochs?"),
         ("exp=nope", 3, "exp=nope: there is no exp/nope.yaml; there are 001, 002"),
         ("exp.fold=0,1", 2, "exp.fold=0,1: a list is written 'exp.fold=[0,1]'; a sweep over several values takes -m"),
     ):

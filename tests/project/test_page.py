@@ -33,15 +33,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="the
 expect.set_options(timeout=30_000)  # other tests take the cores meanwhile
 ODD = 'a.b[0], $x$ <img src=x onerror=alert(1)> & "q"'  # means something to JSON, HTML, Markdown and Vega
 CURVES = f"""if exp.train.fails: raise ValueError("planted")
-    [fold.log({{"epoch": epoch, "loss": 1 / epoch + fold.number, {ODD!r}: 0.5}}) for epoch in range(1, 6)]
+    [fold.log(**{{"epoch": epoch, "loss": 1 / epoch + fold.number, {ODD!r}: 0.5}}) for epoch in range(1, 6)]
 """
 MORE = """
 
 def more(kind, rows, noise, seed):
     return predicted(kind, np.concatenate([rows + 300 * part for part in range(10)]), noise, seed)
 """
-STEPS = """[fold.log({"step": step, "loss": 1.0}) for step in range(700)]
-    [fold.log({"epoch": epoch, "loss": 2.0}) for epoch in (1, 2, 3)[:3 - (fold.number == 1)]]
+STEPS = """[fold.log(step=step, loss=1.0) for step in range(700)]
+    [fold.log(epoch=epoch, loss=2.0) for epoch in (1, 2, 3)[:3 - (fold.number == 1)]]
 """
 
 
