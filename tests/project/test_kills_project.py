@@ -77,7 +77,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk(project: Project, small_disk: Path, wandb_mode: str) -> None:
     """One clear line; what was there is intact; with space, the same command goes on."""
     arguments = ["exp.fold=[0,1,2,3,4]", "exp.train.hidden=128", "exp.train.epochs=2"]
-    name = "baseline,exp.train.hidden=128,exp.train.epochs=2"
+    name = "baseline,exp.train.epochs=2,exp.train.hidden=128"
     done = project.train(*arguments, root=small_disk, check=False, WANDB_MODE=wandb_mode)
     assert done.returncode == 1, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
