@@ -422,6 +422,16 @@ def test_a_checkpoint_of_another_state_is_one_line(tmp_path: Path, after: Any, s
     assert says in str(raised.value) and random.getstate() == state
 
 
+def test_random_generators_are_kept_in_place(tmp_path: Path) -> None:
+    """Whoever holds one draws on from where it was."""
+    holders = {"numpy": numpy.random.default_rng(1), "legacy": numpy.random.RandomState(1), "python": random.Random(1)}
+    save_state(state_parts(holders), 3, tmp_path / "state")
+    draw = {name: each.random for name, each in holders.items()}
+    drawn = {name: one() for name, one in draw.items()}
+    assert load_state(state_parts(holders), tmp_path / "state") == 3
+    assert {name: one() for name, one in draw.items()} == drawn
+
+
 def test_a_state_that_cannot_be_kept_is_one_line(root: Path) -> None:
     """At once, and not at the first checkpoint."""
     trained: list[int] = []

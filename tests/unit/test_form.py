@@ -101,6 +101,7 @@ def test_without_a_split(quick: Path, train: Callable[[expkit.Fold], Any], menti
     [
         (lambda fold: fold.predict(zeros, X, test=X), "fold.predict(...): test and test_id belong together"),
         (lambda fold: fold.predict(zeros, X, test_id=TEST), "fold.predict(...): test and test_id belong together"),
+        (lambda fold: fold.predict(zeros(X), X), "fold 0: what predicts is a function of rows"),
         (lambda fold: fold.predict(zeros, X[1:]), "fold 0: X has 19 rows, and fold.split(...) was given 20"),
         (lambda fold: fold.predict(zeros, [*X, 1]), "fold 0: X has 21 rows, and fold.split(...) was given 20"),
         (lambda fold: fold.evaluate(zeros, X[1:]), "fold 0: X has 19 rows, and fold.split(...) was given 20"),
@@ -162,3 +163,11 @@ def test_a_quick_try_of_a_key_that_is_not_there(root: Path) -> None:
     text = train_py("epochs: int = 30", code, 'metric=size, debug={"train.epoch": 1}')
     with own_experiment({"train.py": text}) as folder, pytest.raises(expkit.Error, match="train.epoch"):
         expkit.load_config(folder.name, ["exp.debug=true"])
+
+
+def test_a_field_without_a_type_is_said(root: Path) -> None:
+    """A dataclass drops it, and nobody would see that its value is never used."""
+    code = "def size(oof):\n    return 0.0\n\n\ndef train(exp, fold):\n    pass"
+    text = train_py("epochs: int = 30\nlearning_rate = 0.1", code, "metric=size")
+    with own_experiment({"train.py": text}) as folder, pytest.raises(expkit.Error, match="learning_rate has no type"):
+        load_experiment(folder.name)

@@ -338,6 +338,8 @@ def _leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 # An experiment
 
+_PLAIN = (bool, int, float, str, list, dict, tuple)  # what a field without a type may hold
+
 # What a name says when a lower score is better.
 _ERRORS = (
     r"(^|_)(r?mse|rmsle|mae|mape|smape|medae|mad|log_?loss|loss|brier|error|err|nll|cross_?entropy|pinball|perplexity|"
@@ -404,6 +406,10 @@ class Experiment:
                 `greater_is_better` is missing for an error, or no field of exp has the name of a group.
         """
         object.__setattr__(self, "Config", whole(self.Config))
+        for kind in _config_classes({self.Config, *(one for each in self.groups.values() for one in each.values())}):
+            loose = [name for name, value in vars(kind).items() if type(value) in _PLAIN and not name.startswith("__")]
+            for name in {*loose} - vars(kind).get("__annotations__", {}).keys():
+                raise Error(f"class {kind.__name__} in train.py: {name} has no type: write {name}: float = ...")
         names = [metric_name(metric) for metric in (self.metric, *self.other_metrics)]
         require(len(set(names)) == len(names), f"two metrics have the same name: {', '.join(names)}")
         kinds = {isinstance(metric, str) for metric in (self.metric, *self.other_metrics)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -311,6 +312,7 @@ class Fold:
 
     def _predicted_rows(self, predict: Callable[[Any], Any], X: Any) -> dict[str, Any]:
         """The columns of the rows that are left out; {}: none is."""
+        require(callable(predict), f"{self.title}: what predicts is a function of rows, such as network.predict")
         if self._valid is None:
             raise Error("call fold.split(id=...) in train() first: it says which rows to predict")
         from expkit.tables import named
@@ -329,7 +331,8 @@ class Fold:
         Args:
             predict: takes some of the rows of `X`, and returns their predictions: an array (n,) or (n, k), the column
                 "prediction"; or several columns by name, as `save_oof` takes them.
-            X: all rows that `split` was given, in the same order: an array, a DataFrame, a tensor or a list.
+            X: all rows that `split` was given, in the same order: an array, a DataFrame, a tensor, a list or a
+                `Dataset` of PyTorch, of which `predict` gets a `Subset`.
             test: the rows of the test set, if there is one.
             test_id: their ids, (n,).
 
@@ -396,7 +399,7 @@ class Fold:
         what, shared = f"{self.title}, {store.TEST}", self._shared
         table, _ = checked(columns, what)
         try:
-            if self.number is not None and not shared.run_dir.debug:  # which may predict fewer rows
+            if self.number is not None:
                 check_test(table, what, shared.experiment.inputs)
         except Error as error:
             shared.warn_once(store.TEST, f"{error}; `exp submit` will refuse these predictions")
@@ -502,9 +505,12 @@ class Fold:
 
 
 def _taken(values: Any, rows: numpy.ndarray) -> Any:
-    """Some rows of an array, a DataFrame, a tensor or a list, by their indices (k,)."""
+    """Some rows of an array, a DataFrame, a tensor, a list or a `Dataset` of PyTorch, by their indices (k,)."""
     if isinstance(values, list | tuple):
         return [values[row] for row in rows.tolist()]
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(values, torch.utils.data.Dataset):
+        return torch.utils.data.Subset(values, rows.tolist())
     return values.iloc[rows] if hasattr(values, "iloc") else values[rows]
 
 

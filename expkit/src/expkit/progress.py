@@ -130,12 +130,28 @@ def state_parts(state: Any) -> dict[str, Any]:
         return {}
     parts = {f"state_{name}": part for name, part in state.items()} if isinstance(state, dict) else {"state": state}
     for part in parts.values():
-        if not (hasattr(part, "load_state_dict") or hasattr(part, "__dict__")):
-            raise Error(
-                f"state=...: a {type(part).__name__} cannot be kept: give the object that has it, such as the network, "
-                "or types.SimpleNamespace(name=value)"
-            )
+        has_state = any(hasattr(part, name) for name in ("__dict__", "bit_generator", *(put for _, put in _STATES[:3])))
+        is_kept = has_state and not hasattr(part, "untyped_storage")  # which a tensor has
+        require(is_kept, f"state=...: a {type(part).__name__} cannot be kept: give the object that has it")
     return parts
+
+
+_STATES = [  # how the state of an object is taken, and put back: of PyTorch; its random generators; Python's; a pickle
+    ("state_dict", "load_state_dict"),
+    ("get_state", "set_state"),
+    ("getstate", "setstate"),
+    ("__getstate__", "__setstate__"),
+]
+
+
+def _state_of(part: Any) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    """What gives the state of an object, and what takes it back, in place."""
+    if hasattr(part, "bit_generator"):  # a random generator of NumPy
+        return lambda: part.bit_generator.state, lambda state: setattr(part.bit_generator, "state", state)
+    for get, put in _STATES:
+        if hasattr(part, put):
+            return getattr(part, get), getattr(part, put)
+    return lambda: vars(part), vars(part).update
 
 
 def save_state(parts: Mapping[str, Any], done: int, folder: Path) -> None:
@@ -160,7 +176,7 @@ def save_state(parts: Mapping[str, Any], done: int, folder: Path) -> None:
         elif hasattr(part, "save_weights"):  # of Keras, with those of the optimizer; it asks for this ending
             part.save_weights(folder / f"{name}.weights.h5")
         else:
-            _dump(part.__getstate__() if hasattr(part, "__setstate__") else vars(part), folder / name)
+            _dump(_state_of(part)[0](), folder / name)
     _dump({"done": done, "kinds": _kinds(parts), "random": generators}, folder / POSITION)
 
 
@@ -183,10 +199,8 @@ def load_state(parts: Mapping[str, Any], folder: Path) -> int:
                 if getattr(part, "optimizer", None) is not None:  # Keras only warns where its state has no place
                     part.optimizer.build(part.trainable_variables)
                 part.load_weights(folder / f"{name}.weights.h5")
-            elif hasattr(part, "__setstate__"):
-                part.__setstate__(_load(folder / name))
             else:
-                vars(part).update(_load(folder / name))
+                _state_of(part)[1](_load(folder / name))
     except Exception as error:  # whatever a library raises for weights of another shape
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise Error(f"the checkpoint does not fit this training, overwrite=true begins again: {said}") from error

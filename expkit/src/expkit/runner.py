@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from expkit import snapshot, store
 from expkit.code import code_hash, files_read, loaded_sources, named_plainly
 from expkit.config import Config, Loaded, Mode, chosen, container
-from expkit.data import changes_since, hash_inputs, manifest_hash, write_manifest
+from expkit.data import changes_since, hash_inputs, input_files, manifest_hash, write_manifest
 from expkit.errors import CANNOT_WRITE, Error, Failed, described, interruption, report, require, terminable, warn
 from expkit.fold import Fold, FollowedFold, NoTracker, Pruned, Reports, Shared
 from expkit.progress import logged
@@ -349,6 +349,8 @@ class Provenance:
         self._earlier: list[dict[str, Any]] = []  # code and data of those of them that had others
         self._data: str | None = None
         self._manifest: Manifest = {}
+        if run_dir.debug and run_dir.inputs:
+            input_files(run_dir.inputs)  # says what is not there
         if not run_dir.debug:
             self._data, self._manifest = hash_inputs(run_dir.inputs)
             write_manifest(output_dir(), self._data, self._manifest)

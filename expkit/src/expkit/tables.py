@@ -82,6 +82,7 @@ def _array(value: Any, what: str) -> numpy.ndarray:
 
     for step in ("detach", "cpu"):  # a tensor
         value = getattr(value, step)() if callable(getattr(value, step, None)) else value
+    value = value.float() if str(getattr(value, "dtype", "")) == "torch.bfloat16" else value  # NumPy has none
     try:
         return numpy.asarray(value)
     except (ValueError, TypeError, RuntimeError) as error:

@@ -302,10 +302,10 @@ class Trainer:
         """What the network gives for rows, (n, ...) float32, in their order; each process computes its share.
 
         Args:
-            X: the rows: an array, a tensor, or a `Dataset` of what the network takes.
+            X: the rows: an array, a tensor, a `Dataset` of what the network takes, or with `collate` a list.
             size: how many rows the network takes at once.
             workers: processes that read a `Dataset`; 0: none.
-            collate: makes a batch of a list of rows of a `Dataset`.
+            collate: makes a batch of a list of rows.
 
         Raises:
             Error: the memory of the device is too small.
@@ -314,7 +314,7 @@ class Trainer:
         for buffer in network.buffers() if self.world_size > 1 else ():  # of batch norms, as rank 0 has them
             dist.broadcast(buffer, 0)
         mine = range(self.rank, len(X), self.world_size)
-        if isinstance(X, Dataset):
+        if isinstance(X, Dataset) or collate is not None:
             own = torch.Generator()  # it draws from this one, and not from that of dropout
             parts: Any = DataLoader(Subset(X, mine), size, num_workers=workers, collate_fn=collate, generator=own)
         else:

@@ -1,6 +1,6 @@
 """001-baseline: gradient boosting on the penguins that ship with the package palmerpenguins: how heavy is a bird?
 
-    uv run python train.py exp=001 'exp.fold=[0,1,2,3,4]'    # five folds, then the CV score
+    uv run python train.py exp=001 exp.fold=null             # all folds, then the CV score
     uv run python train.py exp=001 exp.mode=sub              # after all folds: train on all rows, write submission.csv
 
 Results lie in output/001-baseline/<run>/. The same command again finishes what is missing, and trains nothing twice.

@@ -1,6 +1,6 @@
 """001-baseline: a small neural network on the handwritten digits that ship with scikit-learn.
 
-    uv run python train.py exp=001 'exp.fold=[0,1,2,3,4]'    # five folds, then the CV score
+    uv run python train.py exp=001 exp.fold=null             # all folds, then the CV score
     uv run python train.py exp=001 exp.debug=true            # seconds: does it run through?
     uv run python train.py exp=001 exp.mode=sub              # train on all rows, write submission.csv
     uv run python train.py -m exp=001,002                    # both, one after the other

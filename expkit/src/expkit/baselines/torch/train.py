@@ -1,6 +1,6 @@
 """001-baseline: a small neural network on the handwritten digits that ship with scikit-learn.
 
-    uv run python train.py exp=001 'exp.fold=[0,1,2,3,4]'    # five folds, then the CV score
+    uv run python train.py exp=001 exp.fold=null             # all folds, then the CV score
     uv run python train.py model=vit exp.model.depth=6       # another network, with settings of its own
     uv run python train.py exp.runtime.probe=overfit         # can it learn one batch? also: profile, anomaly
     uv run torchrun --standalone --nproc_per_node=2 train.py # two GPUs (or processes) train each fold together
