@@ -122,3 +122,15 @@ def test_a_model_of_the_experiments_own_class_in_a_fresh_process(root: Path) -> 
         environment = environment_of(expkit.code_root(), PROJECT_ROOT=str(root))
         printed = call(sys.executable, "-c", script, cwd=folder, env=environment).stdout
     assert printed.startswith("2.5 <expkit.experiments.")
+
+
+def test_masks_are_averaged(root: Path) -> None:
+    """As (n, h, w): a mean for each pixel."""
+    with own_experiment(with_models("Constant([[0.25, 1.5], [0.5, 1.0]][fold.number % 2])")) as folder:
+        text = (folder / "model.py").read_text()
+        (folder / "model.py").write_text(
+            text.replace("np.full(len(X), self.value)", "np.tile(self.value, (len(X), 3, 1))")
+        )
+        expkit.run(folder.name)
+        found = expkit.load_run(folder.name).predict(numpy.zeros((2, 1)))["prediction"]
+    assert found.shape == (2, 3, 2) and found[1, 2].tolist() == pytest.approx([1 / 3, 4 / 3])

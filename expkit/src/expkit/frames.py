@@ -77,8 +77,8 @@ class LoadedRun(Run):
             X: rows as the experiment's `load_data` gives them.
 
         Returns:
-            "prediction", (n,) or (n, k), and what else the models give, by column. Labels that differ are the class of
-            the highest mean probability.
+            "prediction", (n,) or (n, ...), and what else the models give, by column, but for those with an array of
+            another length per row. Labels that differ are the class of the highest mean probability.
 
         Raises:
             Error: no fold is done; as of `model`; the models do not predict the same columns, or labels alone.
@@ -94,7 +94,9 @@ class LoadedRun(Run):
             require(can, f"{what}: a {type(model).__name__} has no predict(X), and model.py no predict(model, X)")
             table = columns(named(predict(model, X) if predict is not None else model.predict(X)), what)
             rows = {"id": numpy.arange(len(next(iter(table.values()))))}
-            mean.add(rows | flat(table), what, 1 / len(self.done))
+            mean.add(
+                rows | {name: each for name, each in table.items() if each.dtype != object}, what, 1 / len(self.done)
+            )
         return {name: mean.column(name)[0] for name in mean.first if name != "id"}
 
 

@@ -163,9 +163,10 @@ def require_finite(table: Columns, what: str) -> None:
         kind = column[0].dtype.kind if column.dtype == object else column.dtype.kind
         if kind in "fM":
             finite = numpy.isfinite(column) if is_flat(column) else [numpy.isfinite(row).all() for row in column]
-            rows = int((~numpy.array(finite)).reshape(len(column), -1).any(axis=1).sum())
+            bad = (~numpy.array(finite)).reshape(len(column), -1).any(axis=1)
             problem = "have no date" if kind == "M" else "are nan or inf"
-            require(rows == 0, f"{what}: {rows} of {len(column)} rows of {name} {problem}")
+            example = f", such as id {table['id'][bad.argmax()]}" if "id" in table else ""
+            require(not bad.any(), f"{what}: {bad.sum()} of {len(column)} rows of {name} {problem}{example}")
 
 
 def is_ascending(ids: numpy.ndarray) -> bool:

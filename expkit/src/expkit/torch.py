@@ -301,6 +301,8 @@ class Trainer:
     ) -> numpy.ndarray:
         """What the network gives for rows, (n, ...) float32, in their order; each process computes its share.
 
+        The network is called with a batch of them: with what `collate` makes, if it is given.
+
         Args:
             X: the rows: an array, a tensor, a `Dataset` of what the network takes, or with `collate` a list.
             size: how many rows the network takes at once.
