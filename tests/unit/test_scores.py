@@ -222,6 +222,21 @@ def test_a_score_that_train_returns(make: Make, root: Path) -> None:
     assert "are all functions, or all names" in refused(make("", body, mixed))
 
 
+def test_no_rows_are_not_counted(make: Make, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is left out, so there is no hold-out either."""
+    name = make("", "return {'fid': 2 + n}", "metric='fid', greater_is_better=False")
+    expkit.run(name)
+    assert "\nCV fid 2.5000 ± 0.7071  2/2 folds\n" in capsys.readouterr().out
+    expkit.run(name, overrides=["exp.n_folds=1"])
+    assert "\nfid 2.0000\n" in capsys.readouterr().out
+    for run in expkit.read_board():
+        shown = exp("show", run.title)
+        assert f"{run.n_folds}/{run.n_folds} folds\n" in shown
+        assert "rows" not in re.findall(r"\w+", shown), shown
+    expkit.run(name := make())
+    assert "  2/2 folds, 4 rows\n" in exp("show", f"{name}/light")
+
+
 def test_a_metric_that_is_edited_while_a_fold_is_trained(
     make: Make, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -342,5 +342,6 @@ def run_summary(run: Run) -> str:
             other = f" ({score.other})" if score.other else ""
             parts.append(f"{metric} {score_text(score.value, score.std)}{other}")
     marks = ", ".join(mark for mark in run.marks if mark.startswith("mixed"))
-    kind, folds = ("hold-out", "") if run.n_folds == 1 else ("CV", f"  {len(run.done)}/{run.n_folds} folds")
-    return f"{kind} {'  '.join(parts)}{folds}{f'  ({marks})' if marks else ''}"
+    done = f"  {len(run.done)}/{run.n_folds} folds"
+    kind, folds = ("hold-out " if run.rows else "", "") if run.n_folds == 1 else ("CV ", done)
+    return f"{kind}{'  '.join(parts)}{folds}{f'  ({marks})' if marks else ''}"

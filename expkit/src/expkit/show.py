@@ -123,7 +123,8 @@ def show_run(console: Console, run: Run) -> None:
     for metric in metadata["scores"]:
         if score := run.score_of(metric):
             other = f" ({score.other})" if score.other else ""
-            folds = f"{metadata['folds_done']}/{metadata['n_folds']} folds, {metadata['rows']} rows"
+            rows = f", {run.rows} rows" if run.rows else ""
+            folds = f"{metadata['folds_done']}/{metadata['n_folds']} folds{rows}"
             print_line(console, f"CV {metric} {score_text(score.value, score.std)}{other}  {folds}")
     if metadata["marks"]:
         marks = [f"pruned {run.pruned}" if mark == "pruned" else mark for mark in metadata["marks"]]
@@ -162,14 +163,15 @@ def _origin_texts(origin: dict[str, Any] | None) -> dict[str, str]:
 
 def _show_folds(console: Console, metrics: list[str], folds: dict[str, Any]) -> None:
     names = list(dict.fromkeys(name for fold in folds.values() for name in fold["values"]))
-    headings = ["fold", *metrics, *(name.replace("_", " ") for name in names), "rows", "time", "finished"]
+    counts = ["rows"] if any(fold["rows"] for fold in folds.values()) else []
+    headings = ["fold", *metrics, *(name.replace("_", " ") for name in names), *counts, "time", "finished"]
     rows = []
     for number, fold in folds.items():
         scores = [score_text(fold["scores"].get(metric)) for metric in metrics]
         values = [fold["values"].get(name, "") for name in names]
         values = [f"{value:.4f}" if isinstance(value, float) else value for value in values]
         finished = fold["finished"][:16].replace("T", " ")
-        rows.append([number, *scores, *values, fold["rows"], duration(fold["seconds"]), finished])
+        rows.append([number, *scores, *values, *map(fold.get, counts), duration(fold["seconds"]), finished])
     console.print(plain_table(headings, rows))
 
 
