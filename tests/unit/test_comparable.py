@@ -291,3 +291,17 @@ def test_seeds_are_grouped_with_what_they_are() -> None:
     group = [Entry((run_of(f"1/{seed}", [0.5], seed=seed, targets={0: str(seed == 3)}),)) for seed in (1, 2, 3)]
     [row] = grouped_by_seed(flag_incomparable(group))
     assert row.marks == row.flags == ("other target",)
+
+
+def test_the_seeds_of_a_short_name(quick: Path) -> None:
+    """After the number of the experiment, its name, or its words; of two configurations, more of it is needed."""
+    for x, name in ((2, "slow"), (3, "fast")):
+        for seed in (1, 2):
+            trained(name, f"exp.train.x={x}", f"exp.seed={seed}")
+    number, _, words = LIGHT.partition("-")
+    for experiment in (number, LIGHT, words):
+        assert compared(f"{experiment}/slow", f"{experiment}/fast", "--seeds")["folds"]["seeds"] == [1, 2]
+    trained("slower", "exp.train.x=5")
+    with pytest.raises(expkit.Error, match=f"{number}/slow may be .*: give more of the name"):
+        exp("diff", f"{number}/slow", f"{number}/fast", "--seeds")
+    assert compared(f"{number}/slow,", f"{number}/fast", "--seeds")["folds"]["seeds"] == [1, 2]

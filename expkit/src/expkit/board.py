@@ -24,7 +24,7 @@ from expkit.data import read_manifest
 from expkit.errors import Error, duration, require, score_text, strip_control
 from expkit.notes import Notes, read_notes
 from expkit.project import output_dir
-from expkit.store import COPY, Run, deviation, load_run, read_run, run_folders, short_names
+from expkit.store import COPY, Run, deviation, load_run, read_run, run_folders, short_names, titles_of
 
 MOST_ROWS = 50  # that a person reads; a file or another program gets all
 NOT_COMPARABLE = "not comparable"
@@ -330,7 +330,7 @@ def find_seeds(name: str) -> list[Run]:
         Error: no run, or other runs too.
     """
     groups = _grouped(read_board(), _without_seed).values()
-    named = [group for group in groups if any(name in run.title for run in group)]
+    named = [group for group in groups if titles_of(name, [run.title for run in group])]
     if len(named) == 1:
         return named[0]
     run = load_run(name)

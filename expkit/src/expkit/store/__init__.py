@@ -571,9 +571,7 @@ def find_run(name: str, output: Path | None = None) -> Path:
         return Path(name).resolve()
     if name in folders:
         return folders[name]
-    names = {title: _names(title) for title in folders}
-    matches = [title for title in folders if name in names[title]]
-    matches = matches or [title for title in folders if any(name in each for each in names[title])]
+    matches = titles_of(name, folders)
     if len(matches) == 1:
         return folders[matches[0]]
     if not folders:
@@ -583,6 +581,13 @@ def find_run(name: str, output: Path | None = None) -> Path:
         raise NotFound(f"no run is called {name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
     more = f" and {len(matches) - 8} more" if len(matches) > 8 else ""
     raise Error(f"{name} may be {', '.join(sorted(matches)[:8])}{more}: give more of the name")
+
+
+def titles_of(name: str, titles: Iterable[str]) -> list[str]:
+    """The titles of the runs that are called `name`; when there are none, of those with it in what they are called."""
+    names = {title: _names(title) for title in titles}
+    whole = [title for title in names if name in names[title]]
+    return whole or [title for title in names if any(name in each for each in names[title])]
 
 
 def run_names(incomplete: str) -> list[str]:
