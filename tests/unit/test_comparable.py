@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import statistics
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -291,6 +293,33 @@ def test_seeds_are_grouped_with_what_they_are() -> None:
     group = [Entry((run_of(f"1/{seed}", [0.5], seed=seed, targets={0: str(seed == 3)}),)) for seed in (1, 2, 3)]
     [row] = grouped_by_seed(flag_incomparable(group))
     assert row.marks == row.flags == ("other target",)
+
+
+def test_the_scores_of_all_seeds(quick: Path) -> None:
+    """A row for each seed and their mean, as the verdict counts all of them; without what has other folds."""
+    with own_experiment(files("price")) as folder:
+        for noise in (0.2, 0.3):
+            for seed in (1, 2):
+                expkit.run(folder.name, overrides=[f"exp.train.noise={noise}", f"exp.seed={seed}"])
+        found = {(run.config.exp.train.noise, run.seed): run for run in read_board()}
+        names = [found[noise, 1].title for noise in (0.2, 0.3)]
+        each = [[found[noise, seed].score or 0 for noise in (0.2, 0.3)] for seed in (1, 2)]
+        scores, printed = exp_json("diff", *names, "--seeds")["scores"], exp("diff", *names, "--seeds")
+        mean = [statistics.fmean(side) for side in zip(*each, strict=True)]
+        rows = {"1": each[0], "2": each[1], "mean": mean}
+        assert scores == {
+            "metric": "rmse",
+            "seeds": {seed: dict(zip(("old", "new"), rows[seed], strict=True)) for seed in "12"},
+            "mean": dict(zip(("old", "new"), mean, strict=True)),
+        }
+        assert "rmse of seed" in printed and "CV" not in printed and "rmse of fold" not in printed
+        for name, (old, new) in rows.items():
+            assert re.search(rf"^{name} +{old:.4f} +{new:.4f} +\{new - old:+.4f}$", printed, re.M), printed
+        for noise, folds in ((0.2, "[0,1]"), (0.3, "[0]")):
+            expkit.run(folder.name, overrides=[f"exp.train.noise={noise}", "exp.seed=3", f"exp.fold={folds}"])
+        scores = exp_json("diff", *names, "--seeds")["scores"]
+        assert scores["seeds"].keys() == set("123") and scores["seeds"]["3"] == {} and "mean" not in scores
+        assert re.search(r"^3 *$", exp("diff", *names, "--seeds"), re.M)
 
 
 def test_the_seeds_of_a_short_name(quick: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -54,7 +55,7 @@ def compare(pairs: Pairs) -> dict[str, Any]:
     A value that differs is {"old": ..., "new": ...}, without the side that lacks it.
 
     Args:
-        pairs: the two; more pairs, of other seeds, count for the comparison alone.
+        pairs: the two; more pairs, of other seeds, count for the scores and the comparison alone.
     """
     runs = pairs[0]
     old, new = entries(runs)
@@ -63,7 +64,7 @@ def compare(pairs: Pairs) -> dict[str, Any]:
         "old": {"run": old.run.title, "folder": str(old.run.folder), "marks": list(old.marks)},
         "new": {"run": new.run.title, "folder": str(new.run.folder), "marks": list(new.marks)},
         "config": _changes(old.config, new.config),
-        "scores": _scores(*runs),
+        "scores": _scores_of_seeds(pairs) if len(pairs) > 1 else _scores(*runs),
         "comparison": verdict(pairs),
         "packages": _changes(*(run.packages() for run in runs)) if are_trained else {},
         "machine": _changes(*map(_machine, runs)) if are_trained else {},
@@ -99,6 +100,14 @@ def _scores(old: Run, new: Run) -> dict[str, Any] | None:
     folds = {str(fold): _both(before, after, fold) for fold in {**before, **after}}
     whole = {name: score.value for name, score in zip(("old", "new"), found, strict=True) if score}
     return {"metric": metric, "folds": folds} | ({"CV": whole} if before.keys() == after.keys() else {})
+
+
+def _scores_of_seeds(pairs: Pairs) -> dict[str, Any] | None:
+    """The CV scores seed by seed, {} where the two have other folds; if none has, "mean". None: as of `_scores`."""
+    seeds = {str(old.seed): scores.get("CV", {}) for old, new in pairs if (scores := _scores(old, new))}
+    sides = ("old", "new") if seeds and all(seeds.values()) else ()
+    mean = {side: fmean(each[side] for each in seeds.values()) for side in sides}
+    return {"metric": pairs[0][0].metric, "seeds": seeds} | ({"mean": mean} if mean else {}) if seeds else None
 
 
 def _data(old: Run, new: Run) -> dict[str, Any]:
@@ -269,7 +278,7 @@ def show_diff(console: Console, found: dict[str, Any]) -> None:
     if [*filter(is_compared, found["config"])] == ["exp.seed"] and False not in (code["same"], data["same"]):
         print_line(console, "only the seed differs")
     if found["scores"]:
-        _show_scores(console, **found["scores"])
+        _show_scores(console, found["scores"])
     for line in format_verdict(found["comparison"], new["run"]):
         print_line(console, line)
     for side in (old, new):
@@ -298,12 +307,12 @@ def _show_changes(console: Console, title: str, changes: dict[str, dict[str, Any
         console.print(plain_table([title, "", "", ""], rows))
 
 
-def _show_scores(console: Console, metric: str, folds: dict[str, Any], CV: dict[str, float] | None = None) -> None:
-    rows = []
-    for fold, sides in {**folds, **({"CV": CV} if CV else {})}.items():
+def _show_scores(console: Console, found: dict[str, Any]) -> None:
+    rows, what = [], "seed" if "seeds" in found else "fold"
+    for name, sides in {**found[f"{what}s"], **{name: found[name] for name in ("CV", "mean") if name in found}}.items():
         change = f"{sides['new'] - sides['old']:+.4f}" if len(sides) == 2 else ""
-        rows.append([fold, *(score_text(sides.get(name)) for name in ("old", "new")), change])
-    console.print(plain_table([f"{metric} of fold", "old", "new", ""], rows))
+        rows.append([name, *(score_text(sides.get(side)) for side in ("old", "new")), change])
+    console.print(plain_table([f"{found['metric']} of {what}", "old", "new", ""], rows))
 
 
 def format_verdict(found: dict[str, Any], name: str) -> list[str]:
