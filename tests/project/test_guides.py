@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shutil
 from collections.abc import Callable
@@ -43,6 +44,18 @@ def write(folder: Path, target: str) -> None:
     sample.to_csv(folder / "sample_submission.csv", index=False)
 
 
+def make_harder(folder: Path) -> None:
+    """More columns: texts that differ in each row, and texts that are numbers or missing in the rows to predict."""
+    for name in ("train.csv", "test.csv"):
+        rows, is_train = pandas.read_csv(folder / name, dtype={"house": str}), name == "train.csv"
+        rows["owner"] = [f"owner {number}" for number in range(len(rows))]
+        rows["permit"] = ["12", "A7" if is_train else "13"] * (len(rows) // 2)
+        rows["note"] = ["sunny" if is_train else None, None] * (len(rows) // 2)
+        rows["nothing"] = None
+        rows.loc[0, "rooms"] = rows.loc[0, "rooms"] if is_train else None
+        rows.to_csv(folder / name, index=False)
+
+
 def follow_part(part: str, made: Project, python: Path, folds: str = "[0,1,2,3,4]", **variables: str) -> str:
     """Do what stands below a heading, with the programs beside a Python; what the commands printed."""
     [section] = re.findall(rf"^## {part}\n(.*?)(?=^## |\Z)", GUIDE, flags=re.M | re.S)
@@ -58,6 +71,8 @@ def shop(boosting: Project, tmp_path_factory: pytest.TempPathFactory) -> Project
     made = own_copy(boosting, tmp_path_factory.mktemp("guide") / "myproj")
     for folder, target in (("houses", "price"), ("offers", "is_sold"), ("kinds", "kind")):
         write(made.folder / "input" / folder, target)
+    make_harder(made.folder / "input/kinds")
+    make_harder(made.folder / "input/houses")
     return made
 
 
@@ -146,6 +161,28 @@ def test_mistakes(shop: Project) -> None:
         file.write_text(before)
         [line] = done.stderr.splitlines()
         assert done.returncode > 0 and text in line and text in GUIDE, (text, done)
+
+
+TEST_MISTAKES: list[tuple[str, Callable[[pandas.DataFrame], pandas.DataFrame] | None]] = [
+    ("there is no input/houses/test.csv", None),
+    ("test.csv has no column ", lambda rows: rows.drop(columns="area")),
+    ("could not convert string to float: 'none'", lambda rows: with_value(rows, "area", "none")),
+]
+
+
+@pytest.mark.parametrize(("text", "edit"), TEST_MISTAKES, ids=["missing", "column", "type"])
+def test_mistakes_in_the_rows_to_predict(
+    shop: Project, text: str, edit: Callable[[pandas.DataFrame], pandas.DataFrame] | None
+) -> None:
+    """They are said before the training."""
+    file = shop.folder / "input/houses/test.csv"
+    before = file.read_text()
+    file.unlink()
+    if edit is not None:
+        edit(pandas.read_csv(io.StringIO(before), dtype=str)).to_csv(file, index=False)
+    done = shop.train("exp.debug=true", experiment="002-houses", check=False, WANDB_MODE="disabled")
+    file.write_text(before)
+    assert done.returncode > 0 and text in done.stderr and text in GUIDE, done
 
 
 BIRDS = {"crow": (0, 0, 0), "gull": (255, 215, 0), "owl": (165, 42, 42)}
