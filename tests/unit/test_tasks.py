@@ -96,6 +96,27 @@ def test_a_score_without_rows(made: str, train: Command) -> None:
     assert done.code == 0 and len(expkit.read_board()) == 11
 
 
+def test_a_bandit_is_resumed(quick: Path) -> None:
+    """After a stop, the agent and the dice go on from where they were."""
+    whole, scores = EXAMPLES["bandit"], []
+    stopped = whole.replace('"dice": dice}', '"dice": dice}, every=0').replace(
+        "        if step % 500 == 0:",
+        "        if step == 700 and not (fold.folder / 'stop').exists():\n"
+        "            (fold.folder / 'stop').touch()\n"
+        "            raise KeyboardInterrupt\n"
+        "        if step % 500 == 0:",
+    )
+    for text in (whole, stopped):
+        with own_experiment({"train.py": text}) as folder:
+            file = folder / "config.yaml"
+            file.write_text(file.read_text() + "  n_folds: 1\n")
+            if text == stopped:
+                with pytest.raises(KeyboardInterrupt):
+                    expkit.run(folder.name)
+            scores.append(expkit.run(folder.name))
+    assert scores[0] is not None and scores[0] == scores[1]
+
+
 @pytest.mark.parametrize("made", ["holdout"], indirect=True)
 def test_one_split_is_no_fold(made: str, train: Command) -> None:
     done = train(experiment=made)
