@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import command
-from conftest import EXP, call
+from conftest import EXP, call, commit_all
 from helpers import counting, environment_of, exp, exp_json, load
 from light import LIGHT
 
@@ -125,14 +125,18 @@ def test_a_diff_says_what_nobody_knows(run: Path, root: Path) -> None:
 
 
 def test_the_code_in_a_diff_has_no_colours(clone: Path, root: Path) -> None:
-    """The lines of the experiment's folder, as a patch, and the names of other files."""
+    """The lines of the experiment's folder, as a patch, and the names of other files; notes are no code."""
     environment = environment_of(clone, PROJECT_ROOT=str(root))
     for name in ("before", "after"):
         train = [sys.executable, clone / f"experiments/{LIGHT}/train.py", "exp.fold=[0]", f"exp.name={name}"]
         call(*train, cwd=clone, env=environment)
         (clone / f"experiments/{LIGHT}/model.py").open("a").write("\n# another thought\n")
         (clone / "README.md").write_text("new words\n")
+        (clone / "notes").mkdir(exist_ok=True)
+        (clone / "notes/a.jsonl").write_text("{}\n")
+        commit_all(clone)
     diff = [sys.executable, *EXP, "diff", "before", "after", "--json"]
     code = json.loads(call(*diff, cwd=clone, env=environment).stdout)["code"]
     assert code["same"] is False and "\n+# another thought" in code["experiment"]
     assert "README.md" in code["other_files"] and "README.md" not in code["experiment"]
+    assert "notes" not in code["other_files"]

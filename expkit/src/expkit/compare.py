@@ -137,7 +137,8 @@ def _code(old: Run, new: Run) -> dict[str, Any]:
         sides = ((before, old.experiment), (after, new.experiment))
         trees = [f"{side}:{prefix}experiments/{name}" for side, name in sides]
         own = git(root, "diff", "--no-color", *trees, "--", ":/", f":(top,exclude,literal){SCHEMAS}")
-        left_out = [f":(exclude,literal)experiments/{name}" for _, name in sides] + [f":(exclude,glob)**/{SCHEMAS}/**"]
+        left_out = [f":(exclude,literal){name}" for name in ("notes", *(f"experiments/{name}" for _, name in sides))]
+        left_out.append(f":(exclude,glob)**/{SCHEMAS}/**")
         rest = git(root, "diff", "--stat=100", before, after, "--", ".", *left_out)
     except (subprocess.CalledProcessError, OSError) as error:  # a snapshot is gone; there is no git
         return {"same": None, "reason": f"unknown: {str(getattr(error, 'stderr', None) or error).strip()}"}

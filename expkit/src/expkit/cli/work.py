@@ -199,7 +199,7 @@ def submit(
         return
     for run, folds in zip(found, parts, strict=True):
         scored = "no CV score" if run.score is None else f"CV {run.metric} {score_text(run.score, run.std)}"
-        used = ", ".join(fold.title for fold in folds)
+        used = "the blend" if run.recipe else ", ".join(fold.title for fold in folds)
         print_line(console, f"{run.title}: test predictions of {used}  {scored}")
     for name, how in made["columns"].items():
         print_line(console, f"{name}: {how}")
