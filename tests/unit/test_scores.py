@@ -19,7 +19,7 @@ from experiments import own_experiment
 from helpers import exp
 
 import expkit
-from expkit import store, tables
+from expkit import files, store, tables
 from expkit.board import Entry
 from expkit.config import load_experiment
 from expkit.scores import checked, score
@@ -611,3 +611,16 @@ def test_a_fold_that_was_trained_again_after_the_scores_were_computed(make: Make
     cv.write_bytes(before)
     [row] = expkit.read_board()
     assert (row.score, row.marks) == (0.5, ("mean of folds", "mixed code"))
+
+
+def test_a_ragged_column_whose_lengths_do_not_fit(tmp_path: Path) -> None:
+    """It is broken, and no row gets the values of another."""
+    table = {"id": np.arange(2), "boxes": tables.columns({"boxes": [np.ones((1, 4)), np.ones((3, 4))]}, "x")["boxes"]}
+    tables.save(tmp_path / "oof.npz", table)
+    assert [len(row) for row in tables.load(tmp_path / "oof.npz")["boxes"]] == [1, 3]
+    with np.load(tmp_path / "oof.npz") as arrays:
+        stored = dict(arrays)
+    for lengths in ([1, 2], [-1, 5]):
+        np.savez(tmp_path / "oof.npz", **stored | {"boxes:lengths": np.array(lengths)})
+        with pytest.raises(files.Broken, match="does not fit"):
+            tables.load(tmp_path / "oof.npz")
