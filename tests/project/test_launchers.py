@@ -15,6 +15,7 @@ from helpers import STOPPED, counting, exp, files, load, results, scores_and_pre
 from light import LIGHT, edited, wait_for
 
 from expkit import store
+from expkit.launch import JOB_REPORT
 
 LOCAL = "hydra/launcher=local"
 FOLDS = "exp.fold=[0],[1],[2],[3],[4]"
@@ -200,7 +201,8 @@ def test_a_missing_extra_is_named(project: Project, root: Path, override: str, e
 def test_a_killed_process_is_one_line(sweeping: Project, root: Path) -> None:
     (root / "control/gate1").touch()
     process = start(sweeping, root, "-m", "exp.fold=[0],[1]", LOCAL, TWO)
-    wait_for(lambda: 0 in results(root) and came(root, 1).exists(), process)
+    reported = root / "output/multirun"  # the job of fold 0 has ended, not only its training
+    wait_for(lambda: any(reported.glob(f"**/{JOB_REPORT}")) and came(root, 1).exists(), process)
     children = psutil.Process(process.pid).children(recursive=True)
     [holder] = [child for child in children if any("fold1" in file.path for file in child.open_files())]
     holder.kill()
