@@ -120,6 +120,12 @@ class Run:
         """How a blend was made; None: the run is no blend."""
         return self.info.get("blend") if self.info else None
 
+    @functools.cached_property
+    def parents(self) -> tuple[Parent, ...]:
+        """The runs that it was made from: those of a blend, and whatever its trainings have read."""
+        read = [parent for part in self.parts if part.result for parent in part.result.get("parents", [])]
+        return tuple(dict.fromkeys([*(self.recipe.parents if self.recipe else ()), *read]))
+
     @property
     def scored_by(self) -> str:
         """The experiment whose metrics the scores are of."""

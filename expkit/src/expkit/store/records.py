@@ -74,20 +74,24 @@ Scores = dict[str, Number]
 
 @dataclass(frozen=True)
 class Parent:
-    """A run as it was when it was blended.
+    """A run as it was when another run, a child, read it: a blend, a stack, a training that goes on from its weights.
 
     Attributes:
         run: "<experiment>/<run>".
         version, id: of the run.
-        results: the checksums of its folds.
-        test: the checksums of what its test predictions are of; () when it has none.
+        results: the checksums of its trainings that were read.
+        test: of a blend, the checksums of what its test predictions are of; () when it has none.
+        folds: which trainings `results` are of, None the one on all rows; (): every fold that was done.
+        read: what was read of them: "oof", "test", "history", "fold" (its model or other files), "state".
     """
 
     run: Annotated[str, Meta(pattern=r"^(?!\.\.)[^/\\]+/[^/\\@]+\Z")]
     version: int
     id: str
     results: tuple[str, ...]
-    test: tuple[str, ...]
+    test: tuple[str, ...] = ()
+    folds: tuple[int | None, ...] = ()
+    read: tuple[str, ...] = ("oof",)
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,8 @@ class Result(TypedDict):
     packages: Text
     files: dict[str, tuple[int, int, str | None]]  # bytes, time, hash of what is needed
     earlier: NotRequired[list[dict[str, Any]]]  # code and data, of processes before that had others
+    parents: NotRequired[list[Parent]]  # the runs that the training has read
+    dataset: NotRequired[Text | None]  # a hash of all rows that `fold.split` was given, with their targets
     checksum: str
 
 
