@@ -533,6 +533,21 @@ def _original(run: Run) -> str | None:
     return title if there and there["id"] == run.info["id"] else None
 
 
+def parent_state(parent: Parent, now: Run | None) -> str:
+    """What has become of a run that another one has read: "ok", "changed" (trained again), "replaced" or "gone".
+
+    Args:
+        now: the run of its name as it lies on the disk; None: there is none.
+    """
+    if now is None or now.info is None:
+        return "gone"
+    if now.info["id"] != parent.id:
+        return "replaced"
+    checksums = {part.number: part.checksum for part in now.parts}
+    found = tuple(checksums.get(number, "") for number in parent.folds) if parent.folds else now.checksums
+    return "ok" if found == parent.results else "changed"
+
+
 def parent_marks(run: Run, above: tuple[Path, ...] = ()) -> list[str]:
     """What has become of the runs that a blend is made of, and of theirs: gone, replaced, changed, or marked.
 
@@ -540,15 +555,13 @@ def parent_marks(run: Run, above: tuple[Path, ...] = ()) -> list[str]:
         above: the blends that are made of it: a foreign one may be made of itself.
     """
     marks: list[str] = []
+    words = {"gone": "is gone", "replaced": "has been replaced", "changed": "has changed"}
     for parent in run.recipe.parents if run.recipe else ():
         folder = folder_of(run.folder.parents[1], parent.run)
         now = read_run(folder) if folder is not None else None
-        if now is None or now.info is None:
-            marks.append(f"{parent.run} is gone")
-        elif now.info["id"] != parent.id:
-            marks.append(f"{parent.run} has been replaced")
-        elif now.checksums != parent.results:
-            marks.append(f"{parent.run} has changed")
+        state = parent_state(parent, now)
+        if now is None or state != "ok":
+            marks.append(f"{parent.run} {words[state]}")
         else:
             marks += [f"{parent.run}: {mark}" for mark in own_marks(now)]
             marks += [] if now.folder in (run.folder, *above) else parent_marks(now, (run.folder, *above))
