@@ -25,6 +25,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
 from omegaconf import BooleanNode, DictConfig, OmegaConf, StringNode, ValidationError, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
@@ -107,6 +108,8 @@ def run_hydra(
     utils, hydra_itself = (import_module(f"hydra._internal.{name}") for name in ("utils", "hydra"))
     for module in (utils, hydra_itself):  # else it prints several lines, and leaves
         module.run_and_report = lambda function: function()  # type: ignore[attr-defined]
+    mode = None if args.multirun else RunMode.RUN  # None: of a sweep, Hydra tells its jobs
+    hydra_itself.Hydra.get_mode = lambda *_, **__: mode  # its own composes everything once more
     allowing: AbstractContextManager[Any] = nullcontext()
     if series() != "1.3":  # a config.yaml may name any class (callbacks, logging): it is code, as train.py is
         public: Any = import_module("hydra.utils")
@@ -362,6 +365,8 @@ def _message(error: BaseException, groups: Groups) -> str | None:
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _of_config(error, groups)
     frames = traceback.extract_tb(error.__traceback__)
+    if isinstance(error, AssertionError) and frames and "cfg.hydra.mode" in (frames[-1].line or ""):
+        return "a sweep begins with -m, and nothing else does: leave hydra.mode out"
     is_override = any(frame.name == "_apply_overrides_to_config" for frame in frames)
     if isinstance(error, AssertionError | AttributeError) and is_override:
         return "a key that is null has no sub-keys: set them in exp/NNN.yaml, not on the command line"

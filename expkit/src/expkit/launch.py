@@ -214,7 +214,6 @@ class Job:
 
         hydra = HydraConfig.get()
         is_sweep = hydra.mode is RunMode.MULTIRUN
-        require(not is_sweep or self.code is not None, "a sweep begins with -m, not with hydra.mode=MULTIRUN")
         git = self.git if self._is_elsewhere else None
         trial = None if self.study is None else self.study[hydra.job.num]
         command = Command(self.command, self.id, self._is_elsewhere, git, installs=not is_sweep, trial=trial)
