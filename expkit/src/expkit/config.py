@@ -23,10 +23,10 @@ from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt, Multi
 from expkit import code
 from expkit.errors import Error, require
 from expkit.files import text_of
+from expkit.fingerprint import Ignored, metric_hash, metric_name, sounds_like_error
 from expkit.project import code_root, display_path, experiment_dir
 
 if TYPE_CHECKING:
-    from expkit.fingerprint import Ignored
     from expkit.tables import Columns
 
     Metric = Callable[[Columns], float]
@@ -340,12 +340,6 @@ def _leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 _PLAIN = (bool, int, float, str, list, dict, tuple)  # what a field without a type may hold
 
-# What a name says when a lower score is better.
-_ERRORS = (
-    r"(^|_)(r?mse|rmsle|mae|mape|smape|medae|mad|log_?loss|loss|brier|error|err|nll|cross_?entropy|pinball|perplexity|"
-    r"deviance|distance|wer|cer)(_|$)"
-)
-
 
 @dataclass(frozen=True)
 class Experiment:
@@ -463,8 +457,6 @@ class Experiment:
     @functools.cached_property
     def made_by(self) -> dict[str, str]:
         """What the metrics do, as hashes by name, as they were when this was first asked."""
-        from expkit.fingerprint import metric_hash
-
         known = self.metrics.items()
         return {name: metric if isinstance(metric, str) else metric_hash(metric) for name, metric in known}
 
@@ -485,28 +477,6 @@ class Experiment:
             cv: the content of its cv.json; None: there is none.
         """
         return cv is not None and {**cv, **self.scoring} == cv
-
-
-def sounds_like_error(name: str) -> bool:
-    """Whether a name says that a lower value is better."""
-    return re.search(_ERRORS, name, re.IGNORECASE) is not None
-
-
-def metric_name(metric: Any) -> str:
-    """The name of a function, also under `functools.partial`, or of the class of a callable object; a name itself.
-
-    Raises:
-        Error: it has none, as a lambda.
-    """
-    if isinstance(metric, str):
-        require(bool(metric.strip()), "a metric needs a name")
-        return metric
-    require(callable(metric), f"a metric must be a function, not {metric!r}")
-    while isinstance(metric, functools.partial):
-        metric = metric.func
-    name = getattr(metric, "__name__", type(metric).__name__)
-    require(name.isidentifier(), f"a metric needs a name: write `def`, not {name}")
-    return str(name)
 
 
 # Importing an experiment

@@ -11,6 +11,7 @@ import ast
 import copyreg
 import functools
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
@@ -18,6 +19,7 @@ from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from expkit.code import SOURCE, FileHashes, home, read_code, source_of
+from expkit.errors import require
 from expkit.project import code_root
 from expkit.store.records import same_code
 
@@ -177,7 +179,35 @@ def _hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-# What a metric does
+# What a metric is called, and what it does
+
+# What a name says when a lower score is better.
+_ERRORS = (
+    r"(^|_)(r?mse|rmsle|mae|mape|smape|medae|mad|log_?loss|loss|brier|error|err|nll|cross_?entropy|pinball|perplexity|"
+    r"deviance|distance|wer|cer)(_|$)"
+)
+
+
+def sounds_like_error(name: str) -> bool:
+    """Whether a name says that a lower value is better."""
+    return re.search(_ERRORS, name, re.IGNORECASE) is not None
+
+
+def metric_name(metric: Any) -> str:
+    """The name of a function, also under `functools.partial`, or of the class of a callable object; a name itself.
+
+    Raises:
+        Error: it has none, as a lambda.
+    """
+    if isinstance(metric, str):
+        require(bool(metric.strip()), "a metric needs a name")
+        return metric
+    require(callable(metric), f"a metric must be a function, not {metric!r}")
+    while isinstance(metric, functools.partial):
+        metric = metric.func
+    name = getattr(metric, "__name__", type(metric).__name__)
+    require(name.isidentifier(), f"a metric needs a name: write `def`, not {name}")
+    return str(name)
 
 
 def metric_hash(metric: Any) -> str:

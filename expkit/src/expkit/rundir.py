@@ -15,9 +15,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from expkit import files, store
-from expkit.config import Config, Loaded, container, differences, flat, fold_file, is_compared, metric_name, name_of
+from expkit.config import Config, Loaded, container, differences, flat, fold_file, is_compared, name_of
 from expkit.data import changed_code, changes_since
 from expkit.errors import Error, require, warn
+from expkit.fingerprint import metric_name
 from expkit.progress import unfinished
 from expkit.project import display_path, output_dir
 from expkit.store import FoldRecord, Run, RunInfo, Versions

@@ -10,9 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from expkit.board import COLUMNS, entries
-from expkit.config import flat, fold_file, load_experiment, sounds_like_error
+from expkit.config import flat, fold_file, load_experiment
 from expkit.data import changes_since
 from expkit.errors import duration, plain_table, print_line, score_text, text
+from expkit.fingerprint import sounds_like_error
 from expkit.frames import Points, points_of
 from expkit.notes import format_note
 from expkit.project import display_path
