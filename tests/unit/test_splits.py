@@ -220,6 +220,12 @@ def test_the_file_is_part_of_the_data(root: Path, capsys: pytest.CaptureFixture[
         (config(), {"id": ID // 2}, "60 ids are there more than once, such as 0"),
         (config(), {"y": Y[1:]}, "the columns differ in length: id 120, y 119"),
         (config("stratified"), {"y": np.ones((N, 2))}, "column y: has the shape (120, 2)"),
+        (config(), {"y": ["a"] * (N - 1)}, "the columns differ in length: id 120, y 119"),
+        (
+            config("stratified"),
+            {"y": [b"a"] * N},
+            "exp.split.method=stratified, 120 rows: Support for labels represented",
+        ),
     ],
 )
 def test_what_does_not_fit(exp: expkit.ExpConfig, columns: dict[str, Any], mentions: str) -> None:

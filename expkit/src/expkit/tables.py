@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 PLAIN = {bool, int, float, str, type(None)}
+MISSING = ("None", "nan", "<NA>", "NaT")  # as text, of a value that is none
 LENGTHS = ":lengths"  # ends the name of what a file holds beside a ragged column: the k of each row, (n,)
 
 
@@ -66,10 +67,11 @@ def _column(value: Any, what: str) -> numpy.ndarray:
         is_whole = is_list and len({row.shape for row in rows}) == 1 and (rows[0].size > 0 or not rows[0].ndim)
         array = _array(rows, what) if is_whole else _ragged(*_end_to_end(rows, what))
     else:
-        is_plain = items and is_list and {type(item) for item in items} <= PLAIN  # NumPy would mix types
+        kinds, is_text = {type(item) for item in items}, {isinstance(item, str) for item in items}
+        is_plain = items and is_list and (kinds <= PLAIN or len(is_text) > 1)  # NumPy would mix types
         array = numpy.array(items, dtype=object) if is_plain else _array(value, what) if array is None else array
         array = _from_objects(array.tolist(), what) if array.ndim == 1 and array.dtype.kind in "OT" else array
-    kind = array[0].dtype if array.dtype == object and len(array) else array.dtype
+    kind = array[0].dtype if array.dtype == object and array.ndim and len(array) else array.dtype
     if kind.kind not in "biufUSM":
         raise Error(f"{what}: holds {kind}, and not numbers, text or dates")
     if array.ndim != 1 and math.prod(array.shape[1:]) < 2:
@@ -137,7 +139,9 @@ def _from_objects(items: list[Any], what: str) -> numpy.ndarray:
     kinds = {type(item) for item in items}
     if kinds not in ({str}, {bool}) and not kinds <= {int, float}:
         names = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise Error(f"{what}: holds {names}: one type per column, and no missing values")
+        empty = [row for row, item in enumerate(items) if type(item) is not str and str(item) in MISSING]
+        rows = f": {len(empty)} of {len(items)} rows have no value, such as row {empty[0]} (from 0)" if empty else ""
+        raise Error(f"{what}: holds {names}: one type per column, and no missing values{rows}")
     column = numpy.array(items, dtype=float if float in kinds else None)
     if column.dtype == object or (column.dtype.kind == "f" and kinds == {int}):
         raise Error(f"{what}: an integer is too large; make it text")
