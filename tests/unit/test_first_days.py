@@ -97,7 +97,9 @@ def test_values_of_a_quick_try(monkeypatch: pytest.MonkeyPatch) -> None:
         1,
         1,
     ]
-    assert epochs("exp.debug=true", "exp.train.epochs=3") == epochs("exp.debug=true", "++exp.train.epochs=3") == 3
+    for named in ("exp.train.epochs=3", "++exp.train.epochs=3", "exp.train={epochs: 3}"):
+        assert epochs("exp.debug=true", named) == 3
+    assert epochs("exp.debug=true", "exp.train={hidden: 8}") == 1
     with monkeypatch.context() as patch:
         patch.setitem(load_experiment("001-baseline").experiment.debug, "train.epoch", 1)  # type: ignore[arg-type]
         with pytest.raises(expkit.Error, match="debug in expkit.Experiment: there is no key exp.train.epoch"):

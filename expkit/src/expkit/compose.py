@@ -210,13 +210,16 @@ def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str] = ()) -> Any
         Error: a value is refused, or is still `???`.
     """
     schema = loaded.experiment.Config
-    given = {override.partition("=")[0].lstrip("+") for override in overrides}
     is_built = OmegaConf.get_type(cfg) is schema
     require(is_built, "config.yaml must begin with 'defaults: [schema, _self_, exp: default]', in this order")
     try:
         if cfg.exp.debug:
+            parsed = OverridesParser.create().parse_overrides(list(overrides)) if overrides else []
+            given = {key for override in parsed for key in _named(override.key_or_group, override.value())}
             for key, value in loaded.experiment.debug.items():
-                is_there = OmegaConf.select(cfg.exp, key, default=cfg) is not cfg
+                above, _, name = f"exp.{key}".rpartition(".")
+                parent = OmegaConf.select(cfg, above)
+                is_there = isinstance(parent, DictConfig) and name in parent.keys()  # also one that is `???`
                 require(is_there, f"debug in expkit.Experiment: there is no key exp.{key}")
                 if f"exp.{key}" not in given:
                     OmegaConf.update(cfg.exp, key, value)
@@ -231,6 +234,13 @@ def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str] = ()) -> Any
     for key in flat(container(cfg)):
         require(key in known, f"there is no key {key}: a new key needs a field in the dataclasses of train.py")
     return made
+
+
+def _named(key: str, value: object) -> Iterator[str]:
+    """The keys that an override names: exp.train and exp.train.epochs in exp.train={epochs: 7}."""
+    yield key
+    for name, inner in value.items() if isinstance(value, dict) else ():
+        yield from _named(f"{key}.{name}", inner)
 
 
 def load_config(experiment: str, overrides: Sequence[str] = ()) -> Any:
