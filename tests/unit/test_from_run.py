@@ -238,6 +238,16 @@ def test_what_config_yaml_leaves_open(kinds: Path) -> None:
         expkit.run(kinds.name, overrides=["exp.train.flag=true"])
         assert yaml.safe_load(made(kinds, "flag=true"))["train"] == {"flag": True}
         assert expkit.load_config(kinds.name, ["exp=004"]).exp.train.flag is True
+        with edited(kinds / "train.py", "own_split=True", "own_split=True, debug={'train.flag': True}"):
+            load_experiment(kinds.name, again=True)
+            assert expkit.load_config(kinds.name, ["exp.debug=true"]).exp.train.flag is True
+            with pytest.raises(expkit.Error, match="exp.train.flag has no value"):
+                expkit.load_config(kinds.name)
+
+
+def test_of_nothing_that_differs_nothing_is_written(kinds: Path) -> None:
+    exp("new", f"{kinds.name}/006")
+    assert yaml.safe_load(made(kinds, "006", "007")) == {"name": "007"}
 
 
 def test_what_a_parameter_set_cannot_say_is_refused(kinds: Path) -> None:

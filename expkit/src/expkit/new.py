@@ -199,7 +199,7 @@ def new_parameter_set(experiment: str, name: str, source: str | None = None) -> 
     Raises:
         Error: as of `_new_file`; or it does not compose.
     """
-    text = f'{schema.FIRST_LINE}# Only what differs from config.yaml.\nname: ""\n\ntrain: {{}}\n'
+    text = f'{schema.FIRST_LINE}# Only what differs from config.yaml.\nname: ""\n'
     with _new_file(experiment, name) as file:
         if source is not None:
             text = file.with_name(f"{source}.yaml").read_text(encoding="utf-8")
