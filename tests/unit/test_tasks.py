@@ -128,7 +128,10 @@ def test_one_split_is_no_fold(made: str, train: Command) -> None:
         "hold-out is done",
         "hold-out accuracy 0.9833",
     ]
-    assert not re.search(r"fold (\d|$)|\boof|folds|\bCV", printed, flags=re.I | re.M), printed
+    shown = exp("show", "light")
+    assert re.search(r"\nhold-out accuracy 0.9833  360 rows\n +accuracy +rows .*\nhold-out +0.9833 +360 ", shown)
+    for text in (printed, shown.partition("command")[0]):
+        assert not re.search(r"fold (\d|$)|\boof|folds|\bCV", text, flags=re.I | re.M), text
 
 
 @pytest.mark.parametrize("made", ["log"], indirect=True)

@@ -135,7 +135,7 @@ def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> tuple[numpy.ndarray
     try:
         part: tuple[numpy.ndarray, numpy.ndarray] = next(islice(splitter.split(rows, y, groups), fold, None))
         return part
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise Error(f"{what}, {len(rows)} rows: {' '.join(str(error).split())}") from error
 
 
@@ -342,6 +342,5 @@ def run_summary(run: Run) -> str:
             other = f" ({score.other})" if score.other else ""
             parts.append(f"{metric} {score_text(score.value, score.std)}{other}")
     marks = ", ".join(mark for mark in run.marks if mark.startswith("mixed"))
-    done = f"  {len(run.done)}/{run.n_folds} folds"
-    kind, folds = ("hold-out " if run.rows else "", "") if run.n_folds == 1 else ("CV ", done)
-    return f"{kind}{'  '.join(parts)}{folds}{f'  ({marks})' if marks else ''}"
+    folds = "" if run.n_folds == 1 else f"  {len(run.done)}/{run.n_folds} folds"
+    return f"{run.kind} {'  '.join(parts)}{folds}{f'  ({marks})' if marks else ''}".lstrip()

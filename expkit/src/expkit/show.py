@@ -17,7 +17,7 @@ from expkit.fingerprint import sounds_like_error
 from expkit.frames import Points, points_of
 from expkit.notes import format_note
 from expkit.project import display_path
-from expkit.store import SUBMISSION, Run
+from expkit.store import SUBMISSION, Run, fold_title
 
 MOST_POINTS = 2000  # of a learning curve
 WIDEST = 60  # characters of a sparkline
@@ -124,9 +124,9 @@ def show_run(console: Console, run: Run) -> None:
     for metric in metadata["scores"]:
         if score := run.score_of(metric):
             other = f" ({score.other})" if score.other else ""
-            rows = f", {run.rows} rows" if run.rows else ""
-            folds = f"{metadata['folds_done']}/{metadata['n_folds']} folds{rows}"
-            print_line(console, f"CV {metric} {score_text(score.value, score.std)}{other}  {folds}")
+            folds = "" if run.n_folds == 1 else f"{len(run.done)}/{run.n_folds} folds"
+            over = ", ".join(filter(None, [folds, f"{run.rows} rows" if run.rows else ""]))
+            print_line(console, f"{run.kind} {metric} {score_text(score.value, score.std)}{other}  {over}".strip())
     if metadata["marks"]:
         marks = [f"pruned {run.pruned}" if mark == "pruned" else mark for mark in metadata["marks"]]
         print_line(console, ", ".join(marks), "yellow")
@@ -135,17 +135,19 @@ def show_run(console: Console, run: Run) -> None:
     for name, reason in metadata["failed"].items():
         print_line(console, f"{name} failed: {reason}", "red")
     if metadata["folds"]:
-        _show_folds(console, list(metadata["scores"]), metadata["folds"])
+        _show_folds(console, run, list(metadata["scores"]), metadata["folds"])
     show_blend(console, run)
     if metadata["full"] and run.full:
         from expkit.scores import submission_summary
 
         print_line(console, submission_summary(run.full))
-    for table in (_origin_texts(metadata["origin"]), metadata["config"]):
+    is_split = run.rows or not run.done  # else the keys of exp.split mean nothing
+    config = {key: one for key, one in metadata["config"].items() if is_split or not key.startswith("exp.split.")}
+    for table in (_origin_texts(metadata["origin"]), config):
         width = max(map(len, table), default=0)
         for key, value in table.items():
             console.print(text(f"{key:{width}}  ", "dim"), text(value), sep="", soft_wrap=True)
-    for drawn in sparklines(metadata["curve"], console.width):
+    for drawn in sparklines(metadata["curve"], console.width, run.n_folds):
         console.print(text(drawn), no_wrap=True, overflow="ellipsis")
 
 
@@ -162,17 +164,19 @@ def _origin_texts(origin: dict[str, Any] | None) -> dict[str, str]:
     }
 
 
-def _show_folds(console: Console, metrics: list[str], folds: dict[str, Any]) -> None:
+def _show_folds(console: Console, run: Run, metrics: list[str], folds: dict[str, Any]) -> None:
     names = list(dict.fromkeys(name for fold in folds.values() for name in fold["values"]))
     counts = ["rows"] if any(fold["rows"] for fold in folds.values()) else []
-    headings = ["fold", *metrics, *(name.replace("_", " ") for name in names), *counts, "time", "finished"]
+    first = "" if run.n_folds == 1 else "fold"
+    headings = [first, *metrics, *(name.replace("_", " ") for name in names), *counts, "time", "finished"]
     rows = []
     for number, fold in folds.items():
         scores = [score_text(fold["scores"].get(metric)) for metric in metrics]
         values = [fold["values"].get(name, "") for name in names]
         values = [f"{value:.4f}" if isinstance(value, float) else value for value in values]
         finished = fold["finished"][:16].replace("T", " ")
-        rows.append([number, *scores, *values, *map(fold.get, counts), duration(fold["seconds"]), finished])
+        name = fold_title(0, 1) if run.n_folds == 1 else number
+        rows.append([name, *scores, *values, *map(fold.get, counts), duration(fold["seconds"]), finished])
     console.print(plain_table(headings, rows))
 
 
@@ -224,18 +228,21 @@ def direction(name: str, run: Run) -> bool | None:
     return False if sounds_like_error(name) and "neg" not in name.split("_") else None
 
 
-def sparklines(curve: dict[str, Any] | None, width: int) -> list[str]:
+def sparklines(curve: dict[str, Any] | None, width: int, n_folds: int | None = None) -> list[str]:
     """The curves that `last_curve` has found, a line per fold, all over the same range; [] when there are none.
 
     Args:
         width: of the terminal, in characters.
+        n_folds: of the run; with 1, its fold is a hold-out.
     """
     if curve is None:
         return []
     folds = curve["folds"]
     values = [y for points in folds.values() for _, y in points]
     low, high = min(values), max(values)
-    labels = {fold: f"fold {fold}: {_best_and_last(points, curve)}  " for fold, points in folds.items()}
+    labels = {
+        fold: f"{fold_title(int(fold), n_folds)}: {_best_and_last(points, curve)}  " for fold, points in folds.items()
+    }
     margin = max(map(len, labels.values()))
     size = math.ceil(max(map(len, folds.values())) / max(1, min(WIDEST, width - margin)))  # points per character
     lines = [f"{curve['metric']} by {curve['axis']}: {low:#.4g} ({LEVELS[0]}) to {high:#.4g} ({LEVELS[-1]})"]

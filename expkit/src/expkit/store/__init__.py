@@ -164,6 +164,11 @@ class Run:
         return self.n_folds is not None and len(self.done) == self.n_folds
 
     @property
+    def kind(self) -> str:
+        """What its score is called: "CV", "hold-out", or "" where nothing is held out."""
+        return "CV" if self.n_folds != 1 else "hold-out" if self.rows else ""
+
+    @property
     def metric(self) -> str | None:
         """The metric that decides."""
         about = self.cv or self.info
