@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from commands import command
-from helpers import exp, run_of
+from helpers import exp, exp_json, run_of
 from rich.console import Console
 
-from expkit.board import Entry, board_table, columns, grouped_by_seed, hidden_keys
+from expkit.board import Entry, board_table, columns, filtered, find_seeds, grouped_by_seed, hidden_keys
 from expkit.errors import Failed
 from expkit.notes import Notes
 
@@ -92,6 +92,9 @@ def test_failed_runs_are_out_of_the_way(root: Path) -> None:
     assert "anything" not in exp("board") and "anything" in exp("board", "--columns", "anything,x")
     lines = exp("board").splitlines()
     assert len(lines) == 3 and "x=1" in lines[1] and lines[2] == "1 failed: --failed"
+    assert exp("board", "--filter", "x=2").splitlines() == ["no run to show", "1 failed: --failed"]
+    for condition in ("x=1", "score>0", "quality>0", "x=1.0"):
+        assert "failed" not in exp("board", "--filter", condition)
     failed = exp("board", "--failed")
     assert "x=2" in failed and "ValueError: planted" in failed and "x=1" not in failed
     (root / "control/fail4").touch()
@@ -99,6 +102,22 @@ def test_failed_runs_are_out_of_the_way(root: Path) -> None:
         command("exp.train.x=2").train()
     assert "--failed" not in exp("board") and "fold 4 failed" in exp("board")
     assert "ValueError: planted" in exp("board", "--failed"), "also of a run with other folds"
+
+
+def test_a_number_is_not_a_part_of_another() -> None:
+    titles = [
+        "003-net/001",
+        "004-net/baseline,exp.train.lr=0.003",
+        "001-net/003-wide",
+        "005-net/v1003",
+        "001-net/lr-0.003",
+    ]
+    rows = [Entry((run_of(title),)) for title in titles]
+
+    def found(part: str) -> list[int]:
+        return [rows.index(one) for one in filtered(rows, [part])]
+
+    assert (found("003"), found("001"), found("0.003"), found("1003")) == ([0, 2], [0, 2, 4], [1, 4], [])
 
 
 def test_which_runs_are_within_noise_of_the_best(root: Path) -> None:
@@ -109,6 +128,9 @@ def test_which_runs_are_within_noise_of_the_best(root: Path) -> None:
     for options in ([], ["--filter", "x=2"], ["--last", "1"]):
         told = exp("board", "--noise", *options)
         assert "\nvs best: 2 runs by quality taken into account\n" in told, "also what is not shown"
+    command("exp.seed=7", "exp.train.x=1").train()
+    found = [row["versus_best"] for row in exp_json("board", "--noise", "--filter", "x=1")]
+    assert found == ["best", "identical"], "it predicts the same"
 
 
 def test_seeds_of_one_name_are_one_row() -> None:
@@ -125,3 +147,23 @@ def test_seeds_of_one_name_are_one_row() -> None:
     assert (first.run.title, first.score, first.values["seed"]) == ("a/x", pytest.approx(0.6), "2 seeds")
     assert first.other_scores == {"o": pytest.approx(1.2)}
     assert rest == [seeds[2], *others]
+
+
+def test_a_configuration_counts_once(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A default that is written out makes another run, and it is said; for seeds, the one with most folds counts."""
+    command("exp.fold=[0]").train()
+    assert capsys.readouterr().err == ""
+    command("exp.train.x=0").train()
+    said = "002-light/light has the same configuration: exp board --seeds counts one of the two"
+    assert capsys.readouterr().err == f"warning: {said}\n"
+    command("exp.seed=1", "exp.train.x=0.0").train()
+    command("exp.train.x=0").train()
+    command("exp.debug=true", "exp.seed=0").train()
+    command("exp.name=other").train()  # as after an edit of the code
+    assert capsys.readouterr().err == "", "another seed; the same command once more; a quick try; another name"
+    command("exp.seed=0", "exp.runtime.tags=[a]").train()
+    assert capsys.readouterr().err.count("has the same configuration") == 1
+    assert len(exp_json("board")) == 5
+    folds_done = {row["seed"]: row["folds_done"] for row in exp_json("board", "--seeds")}
+    assert folds_done == {"2 seeds": 10, 0: 5}
+    assert [(run.seed, len(run.done)) for run in find_seeds("light")] == [(0, 5), (1, 5)]

@@ -43,7 +43,7 @@ class Entry:
         runs: these.
         notes: what was noted on the run; empty for several.
         flags: why its score does not compare with those of most others: "other folds", ...
-        versus_best: "best", "could be noise", "worse" or "not comparable"; None: nobody asked, or knows.
+        versus_best: "best", "identical", "could be noise", "worse" or "not comparable"; None: nobody asked, or knows.
         versus_runs: how many runs that takes into account.
     """
 
@@ -300,10 +300,16 @@ def grouped_by_seed(entries: Iterable[Entry]) -> list[Entry]:
     """Runs that differ only in their seed as one entry; one without a score stays alone."""
     found: list[Entry] = []
     for group in _grouped(entries, lambda entry: _without_seed(entry.run)).values():
-        scored = [entry for entry in group if entry.score is not None]
+        scored = _one_per_seed([entry for entry in group if entry.score is not None])
         found += [_together(scored)] if len(scored) > 1 else scored
         found += [entry for entry in group if entry.score is None]
     return found
+
+
+def _one_per_seed(entries: Sequence[Entry]) -> list[Entry]:
+    """Of runs with the same configuration and seed, the one with the most folds, else the first."""
+    most = {entry.run.seed: entry for entry in sorted(reversed(entries), key=lambda entry: len(entry.run.done))}
+    return [entry for entry in entries if entry is most[entry.run.seed]]
 
 
 def _together(group: Sequence[Entry]) -> Entry:
@@ -315,13 +321,14 @@ def _together(group: Sequence[Entry]) -> Entry:
 
 def _without_seed(run: Run) -> str:
     """What is equal in runs that differ only in their seed; a blend has no seed."""
-    config = {key: value for key, value in flat(run.config).items() if key not in ("exp.seed", "exp.fold")}
+    values = flat(run.config).items()
+    config = {key: one for key, one in values if key != "exp.seed" and (key == "exp.name" or is_compared(key))}
     own = run.name if run.seed is None else None
     return json.dumps([run.experiment, run.metric, own, config], default=str, sort_keys=True)
 
 
 def find_seeds(name: str) -> list[Run]:
-    """The runs that differ only in their seed.
+    """The runs that differ only in their seed, one of each.
 
     Args:
         name: of one of them, as for `load_run`, or a part of the names of some of them, and of no others.
@@ -331,10 +338,10 @@ def find_seeds(name: str) -> list[Run]:
     """
     groups = _grouped(read_board(), _without_seed).values()
     named = [group for group in groups if titles_of(name, [run.title for run in group])]
-    if len(named) == 1:
-        return named[0]
-    run = load_run(name)
-    return next((group for group in groups if run.folder in [one.folder for one in group]), [run])
+    if len(named) != 1:
+        run = load_run(name)
+        named = [next((group for group in groups if run.folder in [one.folder for one in group]), [run])]
+    return [entry.run for entry in _one_per_seed([Entry((run,)) for run in named[0]])]
 
 
 # Which entries, in which order
@@ -349,11 +356,16 @@ def filtered(entries: list[Entry], conditions: Iterable[str]) -> list[Entry]:
     for condition in conditions:
         parts = re.fullmatch(r"([\w.]+)\s*(<=|>=|!=|=|<|>)\s*(.*)", condition)
         if parts is None:
-            entries = [entry for entry in entries if condition in entry.run.title]
+            entries = [entry for entry in entries if _is_named(entry.run.title, condition)]
         else:
             key = key_of(parts[1], entries)
             entries = [entry for entry in entries if _holds(entry.value(key), parts[2], parts[3])]
     return entries
+
+
+def _is_named(title: str, part: str) -> bool:
+    """Whether a run has `part` in its name; a number is one of an experiment or a parameter set: 003, not 0.003."""
+    return part in (re.split("[/_-]", title.partition(",")[0]) if part.isdecimal() else title)
 
 
 def _holds(value: Any, operator: str, other: str) -> bool:

@@ -17,7 +17,7 @@ from expkit.code import SCHEMAS
 from expkit.config import is_compared, load_experiment, same
 from expkit.data import changed_files, read_manifest
 from expkit.errors import Error, described, plain_table, print_line, require, score_text, text
-from expkit.noise import NOISE, OverRows, over_folds, over_rows, together
+from expkit.noise import IDENTICAL, NOISE, OverRows, over_folds, over_rows, together
 from expkit.project import code_root, output_dir
 from expkit.scores import fold_scores, mean_of_folds
 from expkit.snapshot import git
@@ -169,7 +169,7 @@ def verdict(pairs: Pairs) -> dict[str, Any]:
         return {"verdict": NOT_COMPARABLE, "reason": str(error)}
     found = {"metric": first.metric, "greater_is_better": first.greater_is_better}
     if by_row is None:
-        return found | {"verdict": "identical", "reason": "the out-of-fold predictions are the same"}
+        return found | {"verdict": IDENTICAL, "reason": "the out-of-fold predictions are the same"}
     rows, intervals = ({"reason": by_row}, []) if isinstance(by_row, str) else (asdict(by_row), [by_row])
     try:
         trainings = over_folds([(Entry((old,)), Entry((new,))) for old, new in pairs])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from expkit.board import NOT_COMPARABLE, Entry, incomparable, ordered
 from expkit.config import SplitMethod, flat
 from expkit.errors import Error, require
-from expkit.store import Run
+from expkit.store import OOF, Run
 
 if TYPE_CHECKING:
     import numpy
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from expkit.tables import Columns
 
 CONFIDENCE = 0.95
-BETTER, WORSE, NOISE = "better", "worse", "could be noise"
+BETTER, WORSE, NOISE, IDENTICAL = "better", "worse", "could be noise", "identical"
 ONE_TRAINING = (
     "one training of each does not say how much scores vary from training to training: train more folds, or other "
     "seeds of both with -m exp.seed=1,2,3, then exp diff OLD NEW --seeds"
@@ -249,7 +249,9 @@ class _Best:
         self.scatter = scatter(scores)
 
     def verdict_on(self, entry: Entry) -> str | None:
-        """ "best" of itself; else WORSE or NOISE; None: the folds say nothing."""
+        """ "best" of itself; else IDENTICAL, WORSE or NOISE; None: the folds say nothing."""
+        if entry is not self.entry and any(same := _oof_hashes(entry)) and same == _oof_hashes(self.entry):
+            return IDENTICAL
         own, other = (self.scatter.get(one.run.title, (0.0, 0)) for one in (self.entry, entry))
         runs = Runs(self.count, own[0] + other[0], own[1])  # it was chosen for its luck, not the other one
         try:
@@ -257,6 +259,12 @@ class _Best:
         except Error:
             return None
         return "best" if entry is self.entry else WORSE if is_worse else NOISE
+
+
+def _oof_hashes(entry: Entry) -> list[str | None]:
+    """Of each fold, a hash of its out-of-fold predictions; None: it has none."""
+    results = [result for run in entry.runs for result in run.results.values()]
+    return [result["files"].get(OOF, (0, 0, None))[2] for result in results]
 
 
 # Over rows

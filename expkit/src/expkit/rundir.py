@@ -296,9 +296,22 @@ class RunDir:
             "commands": [self.command],
             "same_as": before["id"] if before and alike else None,
         }
+        if twin := self._twin():
+            warn(f"{self.loaded.name}/{twin} has the same configuration: exp board --seeds counts one of the two")
         if base is not None and self.replaces and not alike and (old := store.read_run(base).done):
             warn(f"{len(old)} folds of the old configuration are removed when the new one is done; Ctrl-C keeps them")
         return self.versions.make(about, OmegaConf.to_yaml(values))
+
+    def _twin(self) -> str | None:
+        """Another run of the experiment with this configuration and name; None: there is none, or debugging."""
+        values = container(self.config.exp)
+        mine = {key: value for key, value in values.items() if key == "name" or is_compared(f"exp.{key}")}
+        for versions, _ in [] if self.debug else store.runs_of(self.versions.parent):
+            info = store.read_run_info(folder) if (folder := versions.current()) else None
+            known = info["config"].get("exp") if info and versions.run != self.run else None
+            if info and isinstance(known, dict) and mine.items() <= known.items() and not self._differences(info):
+                return versions.run  # the exact comparison, which is slow, is seldom made
+        return None
 
     # What is in it
 

@@ -16,7 +16,7 @@ import typer
 from rich.filesize import decimal
 
 from expkit import notes, store
-from expkit.board import MOST_ROWS, board_table, hidden_keys, is_failed, ranked, read_board
+from expkit.board import MOST_ROWS, board_table, entries, filtered, hidden_keys, is_failed, ranked, read_board
 from expkit.clean import leftovers
 from expkit.cli import RUN_HELP, Json, Run, Seeds, as_cell, as_json_text, console
 from expkit.errors import Error, plain_table, print_line, require, warn
@@ -80,8 +80,10 @@ def board(
         print_line(console, f"no room for {', '.join(hidden)}: --columns {hidden[0]}, or a wider terminal")
     for metric, number in {entry.run.metric: entry.versus_runs for entry in found if entry.versus_runs}.items():
         print_line(console, f"vs best: {number} runs by {metric} taken into account")
-    if not failed and (number := sum(map(is_failed, runs))):
-        print_line(console, f"{number} failed: --failed")
+    failures = [] if failed else [run for run in runs if is_failed(run)]
+    with suppress(Error):  # a key of --filter that none of them has
+        if failures := filtered(entries(failures), filter or []):
+            print_line(console, f"{len(failures)} failed: --failed")
 
 
 def _under_way(run: store.Run) -> list[str]:
