@@ -82,8 +82,8 @@ def board(
         print_line(console, f"vs best: {number} runs by {metric} taken into account")
     failures = [] if failed else [run for run in runs if is_failed(run)]
     with suppress(Error):  # a key of --filter that none of them has
-        if failures := filtered(entries(failures), filter or []):
-            print_line(console, f"{len(failures)} failed: --failed")
+        if number := len(filtered(entries(failures), filter or [])):
+            print_line(console, f"{number} failed: --failed")
 
 
 def _under_way(run: store.Run) -> list[str]:
