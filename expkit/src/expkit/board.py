@@ -144,7 +144,10 @@ def read_board(output: Path | None = None) -> list[Run]:
     Args:
         output: the folder with the results; None: that of the project.
     """
-    return [read_run(folder) for folder in run_folders(output or output_dir())]
+    known: dict[str, Run | None] = {}
+    runs = [read_run(folder, known) for folder in run_folders(output or output_dir())]
+    known |= {run.title: run for run in runs}
+    return runs
 
 
 def entries(runs: Iterable[Run]) -> list[Entry]:

@@ -32,7 +32,7 @@ import hashlib
 import os
 import statistics
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,46 +43,6 @@ from expkit.store.records import *
 
 if TYPE_CHECKING:
     from expkit.tables import Columns
-
-
-@dataclass(frozen=True)
-class Score:
-    """A metric of a run.
-
-    Attributes:
-        value: over all out-of-fold rows or the mean of the folds, as the experiment says; while folds are missing, the
-            mean over those that are done.
-        std: standard deviation of the folds' scores (n - 1).
-        folds: the score of each fold.
-        over_rows: over all out-of-fold rows; None: not known.
-        mean: of the folds' scores.
-    """
-
-    value: float
-    std: float | None
-    folds: dict[int, float]
-    over_rows: float | None
-    mean: float
-
-    @property
-    def other(self) -> str:
-        """The number that is not the score, in words; "" where it is the same to four digits, or not known."""
-        if self.over_rows is None or f"{self.over_rows:.4f}" == f"{self.mean:.4f}":
-            return ""
-        if self.value == self.mean:
-            return f"over all rows {self.over_rows:.4f}"
-        return f"mean of folds {self.mean:.4f}"
-
-
-class Values(dict[str, Any]):
-    """A configuration as it was recorded: `config.exp.train.learning_rate` or `config["exp"]["train"]`."""
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            value = self[name]
-        except KeyError:
-            raise AttributeError(name) from None
-        return Values(value) if isinstance(value, dict) else value
 
 
 @dataclass(frozen=True)
@@ -99,6 +59,7 @@ class Run:
         cv: the content of `cv.json`, when it is of just these folds.
         problems: what is broken.
         pruned: where a study has ended the run, such as "after 1 of 5 folds"; "": it has not.
+        known: the runs that were read with it, by their titles; None: there is none. Each parent is read once.
     """
 
     folder: Path
@@ -109,6 +70,7 @@ class Run:
     cv: CrossValidation | None
     problems: tuple[str, ...] = ()
     pruned: str = ""
+    known: dict[str, Run | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def title(self) -> str:
@@ -124,7 +86,26 @@ class Run:
     def parents(self) -> tuple[Parent, ...]:
         """The runs that it was made from: those of a blend, and whatever its trainings have read."""
         read = [parent for part in self.parts if part.result for parent in part.result.get("parents", [])]
-        return tuple(dict.fromkeys([*(self.recipe.parents if self.recipe else ()), *read]))
+        return (*(self.recipe.parents if self.recipe else ()), *merged(read))
+
+    def parent_now(self, parent: Parent) -> tuple[Run | None, str]:
+        """One of the parents as it is now, None when it is gone; and "ok", "gone", "replaced" or "changed"."""
+        if parent.run not in self.known:
+            folder = folder_of(self.folder.parents[1], parent.run)
+            self.known[parent.run] = read_run(folder, self.known) if folder is not None else None
+        now = self.known[parent.run]
+        return now, parent_state(parent, now)
+
+    @functools.cached_property
+    def ancestors(self) -> tuple[Run, ...]:
+        """Its parents and theirs, in turn, that are there as they were read; each once, the nearest first."""
+        found, titles = [self], {self.title}
+        for child in found:  # which grows
+            for now, state in map(child.parent_now, child.parents):
+                if now is not None and state == "ok" and now.title not in titles:
+                    titles.add(now.title)
+                    found.append(now)
+        return tuple(found[1:])
 
     @property
     def scored_by(self) -> str:
@@ -192,8 +173,8 @@ class Run:
 
     @functools.cached_property
     def marks(self) -> tuple[str, ...]:
-        """What to know of its score: what is missing, mixed, broken, failed or copied; of a blend, of its runs, too."""
-        return (*own_marks(self), *parent_marks(self))
+        """What to know of its score: what is missing, mixed, broken, failed or copied; and of its parents, too."""
+        return (*own_marks(self), *leaks(self), *parent_marks(self))
 
     @functools.cached_property
     def _score(self) -> Score | None:
@@ -266,6 +247,17 @@ class Run:
     def valid_ids(self) -> dict[int, str]:
         """Which rows each fold that is done has left out, as a hash of their ids."""
         return {number: result["left_out"] for number, result in self.results.items()}
+
+    @functools.cached_property
+    def all_ids(self) -> str | None:
+        """The ids of all out-of-fold predictions, as a hash; None: there are none, or they cannot be read."""
+        from expkit.tables import concatenated, fingerprint
+
+        try:
+            ids = [fold.predictions(only="id")["id"] for fold in self.done.values()]
+            return fingerprint(concatenated(ids)) if ids else None
+        except (Error, KeyError):
+            return None
 
     def packages(self) -> dict[str, str]:
         """The version of each package that its folds were trained with, as origin.json says; of several: "1.0, 1.1"."""
@@ -447,8 +439,12 @@ def load_run(run: str | Path | Run) -> Run:
     return run if isinstance(run, Run) else read_run(find_run(str(run)))
 
 
-def read_run(folder: Path) -> Run:
-    """The version of a run in `folder`."""
+def read_run(folder: Path, known: dict[str, Run | None] | None = None) -> Run:
+    """The version of a run in `folder`.
+
+    Args:
+        known: as of `Run`, shared with others.
+    """
     problems, versions = list[str](), Versions.of(folder)
     info = read_checked(folder / RUN, RunInfo, problems)
     problems += filter(None, [versions.problem()])
@@ -461,7 +457,8 @@ def read_run(folder: Path) -> Run:
     if cv is not None and not _is_of(cv, folds.values()):
         cv = None
     pruned = files.first_line(folder / PRUNED)
-    return Run(folder, folder.parent.name, versions.run, info, folds, cv, tuple(problems), pruned)
+    known = {} if known is None else known
+    return Run(folder, folder.parent.name, versions.run, info, folds, cv, tuple(problems), pruned, known)
 
 
 def _is_of(cv: CrossValidation, folds: Iterable[FoldRecord]) -> bool:
@@ -550,27 +547,56 @@ def parent_state(parent: Parent, now: Run | None) -> str:
         return "replaced"
     checksums = {part.number: part.checksum for part in now.parts}
     found = tuple(checksums.get(number, "") for number in parent.folds) if parent.folds else now.checksums
-    return "ok" if found == parent.results else "changed"
+    is_same = found == parent.results and {*parent.test} <= {*checksums.values()}
+    return "ok" if is_same else "changed"
 
 
-def parent_marks(run: Run, above: tuple[Path, ...] = ()) -> list[str]:
-    """What has become of the runs that a blend is made of, and of theirs: gone, replaced, changed, or marked.
-
-    Args:
-        above: the blends that are made of it: a foreign one may be made of itself.
-    """
+def parent_marks(run: Run) -> tuple[str, ...]:
+    """What has become of the runs that a run was made from, and of theirs: gone, replaced, changed, or marked."""
     marks: list[str] = []
-    words = {"gone": "is gone", "replaced": "has been replaced", "changed": "has changed"}
-    for parent in run.recipe.parents if run.recipe else ():
-        folder = folder_of(run.folder.parents[1], parent.run)
-        now = read_run(folder) if folder is not None else None
-        state = parent_state(parent, now)
-        if now is None or state != "ok":
-            marks.append(f"{parent.run} {words[state]}")
-        else:
-            marks += [f"{parent.run}: {mark}" for mark in own_marks(now)]
-            marks += [] if now.folder in (run.folder, *above) else parent_marks(now, (run.folder, *above))
-    return list(dict.fromkeys(marks))
+    for child in (run, *run.ancestors):
+        for parent in child.parents:
+            now, state = child.parent_now(parent)
+            if now is not None and state == "ok":
+                marks += [f"{parent.run}: {mark}" for mark in (*own_marks(now), *leaks(now))]
+            else:
+                marks.append(f"{parent.run} {BECOME[state]}")
+    return tuple(dict.fromkeys(marks))
+
+
+BECOME = {"gone": "is gone", "replaced": "has been replaced", "changed": "has changed"}
+
+
+def leaks(run: Run) -> tuple[str, ...]:
+    """By which of its parents the trainings of a run may have known the targets that they are scored on.
+
+    Of blends, those by `hill` alone: others fit no weights to the predictions of their parents.
+    """
+    marks = []
+    fitted = run.recipe.parents if run.recipe and run.recipe.method == "hill" else ()
+    for number, result in run.results.items():
+        for parent in (*fitted, *result.get("parents", [])):
+            now, state = run.parent_now(parent)
+            if now is None or state == "replaced" or not result["rows"]:
+                continue
+            rows = now.valid_ids
+            if "oof" in parent.read and (now.is_complete or number in rows):
+                if result["left_out"] not in rows.values() and _have_same_rows(run, now):
+                    marks.append(f"other folds than {parent.run}, whose out-of-fold predictions it reads")
+            if {"fold", "state"} & {*parent.read} and any(
+                n is None or rows.get(n) != result["left_out"] for n in parent.folds
+            ):
+                if _have_same_rows(run, now):
+                    marks.append(f"{parent.run} was trained on rows that are scored here")
+    return tuple(dict.fromkeys(marks))
+
+
+def _have_same_rows(one: Run, other: Run) -> bool:
+    """Whether two runs were given the same rows and targets; where nobody knows, whether they predict the same ids."""
+    both = [{part.result.get("dataset") for part in run.parts if part.result} for run in (one, other)]
+    if None in both[0] | both[1]:
+        return one.all_ids is not None and one.all_ids == other.all_ids
+    return bool(both[0] & both[1])
 
 
 # Which run a name means

@@ -18,7 +18,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict, TypeVar
@@ -82,7 +82,8 @@ class Parent:
         results: the checksums of its trainings that were read.
         test: of a blend, the checksums of what its test predictions are of; () when it has none.
         folds: which trainings `results` are of, None the one on all rows; (): every fold that was done.
-        read: what was read of them: "oof", "test", "history", "fold" (its model or other files), "state".
+        read: what was read of them: "oof", "test", "history", "fold" (its model or other files), "state"; or "files",
+            where nobody knows.
     """
 
     run: Annotated[str, Meta(pattern=r"^(?!\.\.)[^/\\]+/[^/\\@]+\Z")]
@@ -92,6 +93,24 @@ class Parent:
     test: tuple[str, ...] = ()
     folds: tuple[int | None, ...] = ()
     read: tuple[str, ...] = ("oof",)
+
+
+def merged(parents: Iterable[Parent], by_read: bool = False) -> tuple[Parent, ...]:
+    """Parents that are one run, and one version of it, as one.
+
+    Args:
+        by_read: those of which other things were read stay apart.
+    """
+    groups: dict[Any, list[Parent]] = {}
+    for one in parents:
+        groups.setdefault((one.run, one.version, one.id, one.read if by_read else ()), []).append(one)
+    found = []
+    for group in groups.values():
+        pairs = {pair for one in group for pair in zip(one.folds, one.results, strict=True)}
+        folds, results = zip(*sorted(pairs, key=lambda pair: (pair[0] is None, pair)), strict=True)
+        read = tuple(sorted({what for one in group for what in one.read}))
+        found.append(replace(group[0], folds=folds, results=results, read=read))
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -235,6 +254,49 @@ def read_checked(file: str | Path, kind: type[Kind], problems: list[str]) -> Kin
 def read_run_info(folder: Path) -> RunInfo | None:
     """The `run.json` of a version alone; None when there is none that fits."""
     return read_checked(folder / RUN, RunInfo, [])
+
+
+# Scores, and a configuration
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric of a run.
+
+    Attributes:
+        value: over all out-of-fold rows or the mean of the folds, as the experiment says; while folds are missing, the
+            mean over those that are done.
+        std: standard deviation of the folds' scores (n - 1).
+        folds: the score of each fold.
+        over_rows: over all out-of-fold rows; None: not known.
+        mean: of the folds' scores.
+    """
+
+    value: float
+    std: float | None
+    folds: dict[int, float]
+    over_rows: float | None
+    mean: float
+
+    @property
+    def other(self) -> str:
+        """The number that is not the score, in words; "" where it is the same to four digits, or not known."""
+        if self.over_rows is None or f"{self.over_rows:.4f}" == f"{self.mean:.4f}":
+            return ""
+        if self.value == self.mean:
+            return f"over all rows {self.over_rows:.4f}"
+        return f"mean of folds {self.mean:.4f}"
+
+
+class Values(dict[str, Any]):
+    """A configuration as it was recorded: `config.exp.train.learning_rate` or `config["exp"]["train"]`."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            value = self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+        return Values(value) if isinstance(value, dict) else value
 
 
 # A fold
