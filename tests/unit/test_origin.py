@@ -194,7 +194,7 @@ def test_without_a_repository(
 SECRET = """
     .env .env.local .env.example.local kaggle.json .netrc _netrc server.PEM id_rsa id_ed25519 id_rsa.bak
     deeper/.env/bin/activate .envrc credentials.json token.json server.key secrets.yaml secrets.toml .aws/config
-    credentials
+    credentials access_token access_token.txt .kaggle/notes.txt
 """.split()
 NO_SECRET = ".env.example env.py kaggle.py id_rsa.pub id.txt pem.py secrets.py tokenizer.json train.py".split()
 

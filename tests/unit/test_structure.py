@@ -28,6 +28,7 @@ LAYERS = """
     rundir distributed tracking fold runner
     ensemble
     notes noise compare board frames show page clean reproduction
+    kaggle
     study launch
     cli
     torch

@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
 REFS = "refs/expkit"
 # Names of files, and of folders, that hold passwords, tokens or private keys, in lower case.
-SECRETS = r"\.env(rc)?|\.env\.(?!example$).*|(kaggle|token)\.json|credentials(\.json)?|secrets\.(?!py$).*|\.aws|"
-SECRETS += r"[._]netrc|.*\.(pem|key)|id_(rsa|dsa|ecdsa|ed25519)(?!.*\.pub$).*"
+SECRETS = r"\.env(rc)?|\.env\.(?!example$).*|(kaggle|token)\.json|access_token(\..*)?|credentials(\.json)?|"
+SECRETS += r"secrets\.(?!py$).*|\.(aws|kaggle)|[._]netrc|.*\.(pem|key)|id_(rsa|dsa|ecdsa|ed25519)(?!.*\.pub$).*"
 LARGEST_FILE = 50 * 2**20  # bytes; a larger untracked file is data that git should ignore, and is left out
 
 _QUIET = ["-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.safecrlf=false"]

@@ -71,7 +71,7 @@ def manual(docstring: str | None) -> dict[str, Any]:
     return {"help": "\n\n".join(text), "epilog": examples}
 
 
-from expkit.cli import results, work  # noqa: E402 - they import what is above
+from expkit.cli import kaggle, results, work  # noqa: E402 - they import what is above
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, **manual(__doc__))
 for command in (
@@ -88,6 +88,7 @@ for command in (
     results.clean,
 ):
     app.command(**manual(command.__doc__))(command)
+app.add_typer(kaggle.app, name="kaggle")
 
 
 def main() -> None:
