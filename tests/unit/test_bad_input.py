@@ -43,6 +43,8 @@ from light import LIGHT
             "exp.split.holdout must be at most 0.5 with exp.split.method=",
         ),
         ("exp.split.gap=1", "exp.split.gap=1 is only for exp.split.method=time"),
+        ("exp.split.test_size=28", "is only for exp.split.method=time and time_group: set it to null"),
+        ("exp.split.min_train_size=2", "is only for exp.split.method=time and time_group: set it to 1"),
         ("exp.split.method=column", "exp.split.method=column needs exp.split.file"),
         ("exp.split.file=../folds.csv", "exp.split.file is a CSV file below input/"),
         ("exp.split.method=groups", "exp.split.method: Invalid value 'groups', expected one of [kfold, stratified"),

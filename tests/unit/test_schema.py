@@ -416,7 +416,7 @@ def test_help_is_a_manual(train: Command, root: Path, monkeypatch: pytest.Monkey
         "exp=NAME a parameter set, a file in exp/: 001, 002",
         "model=vit cnn | vit: which class exp.model has",
         "exp.fold=[0] list[int] or null: which folds to train; null: all of them",
-        "exp.split.method=stratified kfold | stratified | group | stratified_group | time | column",
+        "exp.split.method=stratified kfold | stratified | group | stratified_group | time | time_group | column",
         "exp.train.shift=2 int, at least 0 and at most 4: pixels; each picture is moved by up to as many, at random",
         "exp.train.epochs=40 int, at least 1: passes over the training rows",
         "exp.model.depth=2 int, at least 1: blocks of attention and MLP",

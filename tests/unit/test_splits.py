@@ -103,6 +103,49 @@ def test_time() -> None:
     assert (TIME[fit].max(), TIME[valid].min(), len(valid)) == (20, 24, 24)
 
 
+def windows(parts: list[tuple[np.ndarray, np.ndarray]], time: np.ndarray) -> list[tuple[int, ...]]:
+    """The first and the last time that each fold trains on and leaves out."""
+    return [(time[fit].min(), time[fit].max(), time[valid].min(), time[valid].max()) for fit, valid in parts]
+
+
+def test_windows_of_28_days() -> None:
+    """The last ones are left out, and what is before the first is history; a hold-out has the last alone."""
+    days = np.repeat(np.arange(100), 3)
+    ids = np.arange(300)
+    three = [(0, 15, 16, 43), (0, 43, 44, 71), (0, 71, 72, 99)]
+    for least in (1, 16):
+        found = folds(config("time", 3, test_size=28, min_train_size=least), id=ids, time=days)
+        assert windows(found, days) == three and all(len(valid) == 84 for _, valid in found)
+    found = folds(config("time", 2, test_size=28, gap=7), id=ids, time=days)
+    assert windows(found, days) == [(0, 36, 44, 71), (0, 64, 72, 99)]
+    assert windows(folds(config("time", 1, test_size=28), id=ids, time=days), days) == three[2:]
+    [theirs, ours] = [[v[0] for _, v in ways] for ways in (sklearn_windows(100, 3, 28, 7), found)]
+    assert [days[row] for row in ours] == theirs[1:], "as TimeSeriesSplit(test_size=28, gap=7)"
+
+
+def sklearn_windows(count: int, n_splits: int, test_size: int, gap: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    from sklearn.model_selection import TimeSeriesSplit
+
+    return list(TimeSeriesSplit(n_splits, test_size=test_size, gap=gap).split(np.arange(count)))
+
+
+def test_no_window_is_where_there_is_no_history() -> None:
+    """Without test_size, the windows are parts of what is after it."""
+    parts = folds(config("time", 5, min_train_size=10, gap=5))
+    assert windows(parts, TIME) == [(0, start - 6, start, start + 2) for start in (15, 18, 21, 24, 27)]
+
+
+def test_groups_are_left_out_with_their_earlier_rows() -> None:
+    """By time_group: a patient of a window is not trained on, whenever the rows are of."""
+    time, patients = np.arange(N), np.arange(N) // 10
+    parts = folds(config("time_group", 4, test_size=15), time=time, groups=patients)
+    plain = folds(config("time", 4, test_size=15), time=time)
+    for (fit, valid), (every, same) in zip(parts, plain, strict=True):
+        assert np.array_equal(valid, same) and not set(patients[fit]) & set(patients[valid])
+        assert set(every) - set(fit) == {row for row in every if patients[row] in patients[valid]}
+    assert [len(every) - len(fit) for (fit, _), (every, _) in zip(parts, plain, strict=True)] == [0, 5, 0, 5]
+
+
 DAYS = [f"2026-{1 + day // 28:02d}-{1 + day % 28:02d}" for day in TIME]
 
 
@@ -215,8 +258,19 @@ def test_the_file_is_part_of_the_data(root: Path, capsys: pytest.CaptureFixture[
         (config("time"), {"time": np.where(ID < 1, np.nan, TIME)}, "1 of 120 rows of time are nan or inf"),
         (config("time"), {"time": [f"{day}.1.2026" for day in TIME]}, "use numbers, dates, or text as 2026-01-31"),
         (config("time"), {"time": [None, *DAYS[1:]]}, "1 of 120 rows of time have no date"),
-        (config("time", gap=5), {"time": ID % 10}, "10 different times are too few for exp.n_folds=5"),
-        (config("time", 1, gap=119), {"time": ID}, "are too few for exp.n_folds=1 and exp.split.gap=119"),
+        (config("time", gap=5), {"time": ID % 10}, "10 different times are too few: exp.n_folds=5 x 1"),
+        (
+            config("time", 3, test_size=28, gap=7, min_train_size=30),
+            {"time": ID},
+            "120 different times are too few: exp.n_folds=3 x 28 (exp.split.test_size) + 7 (gap) + 30 (min_train_size)",
+        ),
+        (config("time", 1, gap=119), {"time": ID}, "1 x 24 (exp.split.test_size) + 119 (gap) + 1 (min_train_size)"),
+        (config("time_group"), {"time": TIME}, "exp.split.method=time_group needs fold.split(..., groups=...)"),
+        (
+            config("time_group"),
+            {"time": TIME, "groups": ID % 2},
+            "exp.split.method=time_group: fold 0 trains on 0 and leaves out 20 of 120 rows",
+        ),
         (config(), {"id": ID // 2}, "60 ids are there more than once, such as 0"),
         (config(), {"y": Y[1:]}, "the columns differ in length: id 120, y 119"),
         (config("stratified"), {"y": np.ones((N, 2))}, "column y: has the shape (120, 2)"),

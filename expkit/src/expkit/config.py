@@ -61,7 +61,11 @@ class SplitMethod(Enum):
     group = "group"  # all rows of a group, such as a patient, are in one fold
     stratified_group = "stratified_group"  # both
     time = "time"  # a fold has later rows than those that are trained on
+    time_group = "time_group"  # and no group of them is trained on
     column = "column"  # a column of a file names the fold
+
+
+BY_TIME = (SplitMethod.time, SplitMethod.time_group)
 
 
 @dataclass
@@ -71,7 +75,9 @@ class SplitConfig:
     method: SplitMethod = SplitMethod.kfold
     seed: Seed = 42  # of the folds alone
     holdout: Annotated[float, Gt(0), Lt(1)] = 0.2  # n_folds=1: the share of the rows (groups, times) that is left out
-    gap: Annotated[int, Ge(0)] = 0  # method=time: how many times just before the rows left out are not trained on
+    test_size: Annotated[int, Ge(1)] | None = None  # by time: how many times a fold leaves out; null: equal parts
+    gap: Annotated[int, Ge(0)] = 0  # by time: how many times just before the rows left out are not trained on
+    min_train_size: Annotated[int, Ge(1)] = 1  # by time: how many times the first fold trains on, at least
     file: str = ""  # method=column: a CSV file below input/, with the columns that the next two name
     id: str = "id"
     column: str = "fold"  # whole numbers from 0 on; -1: the row is always trained on
@@ -170,10 +176,13 @@ def check(exp: ExpConfig) -> None:
         for fold in folds:
             require(0 <= fold <= last, f"exp.fold must be from 0 to {last} (exp.n_folds - 1), not {fold}")
         require(len(set(folds)) == len(folds), f"exp.fold names a fold twice: {folds}")
-    is_time, is_column = split.method is SplitMethod.time, split.method is SplitMethod.column
+    is_column = split.method is SplitMethod.column
     is_halved = split.holdout <= 0.5 or split.method is not SplitMethod.stratified_group
     require(is_halved, f"exp.split.holdout must be at most 0.5 with {METHOD}=stratified_group, not {split.holdout}")
-    require(is_time or not split.gap, f"exp.split.gap={split.gap} is only for {METHOD}=time: set it to 0")
+    for key, unused in () if split.method in BY_TIME else (("test_size", None), ("gap", 0), ("min_train_size", 1)):
+        value, default = getattr(split, key), "null" if unused is None else unused
+        only = f"is only for {METHOD}=time and time_group: set it to {default}"
+        require(value == unused, f"exp.split.{key}={value} {only}")
     require(not is_column or bool(split.file), f"{METHOD}=column needs exp.split.file, a CSV file below input/")
     file = PurePath(split.file)
     is_below = not file.is_absolute() and ".." not in file.parts

@@ -164,8 +164,8 @@ class Fold:
             id: of each row, (n,), each once.
             y: what is to be predicted, (n,), or (n, ...), or a list with an array per row: the column "target" of the
                 out-of-fold predictions. The classes for exp.split.method=stratified and stratified_group.
-            groups: the group of each row, (n,), for group and stratified_group.
-            time: the time of each row, (n,): numbers, dates or text such as 2026-01-31, for time.
+            groups: the group of each row, (n,), for group, stratified_group and time_group.
+            time: the time of each row, (n,): numbers, dates or text such as 2026-01-31, for time and time_group.
             keep: more columns of the out-of-fold predictions, for the metric, such as {"weight": data.weight}.
 
         Returns:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from expkit import store, tables
-from expkit.config import METHOD, ExpConfig, Experiment, SplitMethod
+from expkit.config import BY_TIME, METHOD, ExpConfig, Experiment, SplitMethod
 from expkit.errors import Error, require, score_text
 from expkit.progress import as_number
 from expkit.project import display_path, input_dir
@@ -46,19 +46,20 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
     groups, only those of equal size change places. In a training, the rows that are left out are those that
     `fold.save_oof` requires. The methods are those of scikit-learn: KFold, StratifiedKFold,
     GroupKFold, StratifiedGroupKFold, TimeSeriesSplit; with `exp.n_folds=1`, a share of the rows. Rows of the same time
-    are never on both sides.
+    are never on both sides: the last `exp.n_folds` windows of `test_size` times are left out, one by each fold.
 
     Args:
         exp: `exp` of the experiment's configuration.
         fold: its number, from 0 on; None: train on all rows.
         id: the id of each row, (n,), each once, as for `fold.save_oof`.
         y: the class of each row, (n,), for exp.split.method=stratified and stratified_group.
-        groups: the group of each row, (n,), for group and stratified_group.
-        time: the time of each row, (n,): numbers, dates or text such as 2026-01-31, for time.
+        groups: the group of each row, (n,), for group, stratified_group and time_group.
+        time: the time of each row, (n,): numbers, dates or text such as 2026-01-31, for time and time_group.
 
     Returns:
-        two arrays of row indices, sorted: to train on, (k,), and left out, (m,). With the method time, later rows and
-        those in the gap are in neither. For `fold=None`, all rows and no row.
+        two arrays of row indices, sorted: to train on, (k,), and left out, (m,). By time, later rows and those in the
+        gap are in neither; with time_group, nor are earlier rows of the groups that are left out. For `fold=None`, all
+        rows and no row.
 
     Raises:
         Error: what the method needs is missing or does not fit; there are too few rows, classes, groups or times.
@@ -66,7 +67,7 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
     import numpy
 
     method = exp.split.method
-    given = {"id": id, "y": y, "groups": groups, "time": _moments(time) if method is SplitMethod.time else None}
+    given = {"id": id, "y": y, "groups": groups, "time": _moments(time) if method in BY_TIME else None}
     table = tables.columns({name: values for name, values in given.items() if values is not None}, "fold.split(...)")
     rows = numpy.arange(len(table["id"]))
     if fold is None:
@@ -76,13 +77,13 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
     if method is SplitMethod.column:
         numbers = _numbers(exp, table["id"])
         fit, valid = rows[numbers != fold], rows[numbers == fold]
-    elif method is SplitMethod.time:
-        fit, valid = _by_time(exp, fold, _needed(table, "time", method))
+    elif method in BY_TIME:
+        fit, valid = _by_time(exp, fold, table)
     else:
         fit, valid = _by_chance(exp, fold, table)
     require(
         len(fit) > 0 and len(valid) > 0,
-        f"{METHOD}={method.name}: fold {fold} leaves out {len(valid)} of {len(rows)} rows",
+        f"{METHOD}={method.name}: fold {fold} trains on {len(fit)} and leaves out {len(valid)} of {len(rows)} rows",
     )
     return Rows(numpy.sort(fit), numpy.sort(valid))
 
@@ -139,19 +140,27 @@ def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> tuple[numpy.ndarray
         raise Error(f"{what}, {len(rows)} rows: {' '.join(str(error).split())}") from error
 
 
-def _by_time(exp: ExpConfig, fold: int, time: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
+def _by_time(exp: ExpConfig, fold: int, table: Columns) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Train on the times before those left out, as scikit-learn's TimeSeriesSplit; a time is whole on one side."""
     import numpy
 
-    times, moments = numpy.unique(time, return_inverse=True)
-    gap, count = exp.split.gap, len(times)
-    part = max(1, round(exp.split.holdout * count)) if exp.n_folds == 1 else count // (exp.n_folds + 1)
+    rule, n_folds = exp.split, exp.n_folds
+    times, moments = numpy.unique(_needed(table, "time", rule.method), return_inverse=True)
+    count, history = len(times), rule.min_train_size + rule.gap
+    room = (count - history) // n_folds  # for each window: none is put where nothing is before it
+    part = max(1, round(rule.holdout * count)) if n_folds == 1 else max(1, min(count // (n_folds + 1), room))
+    size = rule.test_size or part
     require(
-        part > 0 and count - exp.n_folds * part - gap > 0,
-        f"{METHOD}=time: {count} different times are too few for exp.n_folds={exp.n_folds} and exp.split.gap={gap}",
+        size <= room,
+        f"{METHOD}={rule.method.name}: {count} different times are too few: exp.n_folds={n_folds} x {size} "
+        f"(exp.split.test_size) + {rule.gap} (gap) + {rule.min_train_size} (min_train_size)",
     )
-    first = count - (exp.n_folds - fold) * part
-    return numpy.flatnonzero(moments < first - gap), numpy.flatnonzero((moments >= first) & (moments < first + part))
+    first = count - (n_folds - fold) * size
+    is_before, is_left_out = moments < first - rule.gap, (moments >= first) & (moments < first + size)
+    if rule.method is SplitMethod.time_group:
+        groups = _needed(table, "groups", rule.method)
+        is_before &= ~numpy.isin(groups, groups[is_left_out])
+    return numpy.flatnonzero(is_before), numpy.flatnonzero(is_left_out)
 
 
 def _moments(time: Any) -> Any:
