@@ -1,4 +1,4 @@
-"""`exp clean` removes what is left over, and nothing else, whoever trains meanwhile and whenever it is killed."""
+"""`exp clean` removes what is left over, `exp remove` one run, whoever trains meanwhile and whenever it is killed."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import pytest
 from commands import command
 from experiments import own_experiment
 from filelock import BaseFileLock
-from helpers import counting, exp, folders, results, tree
+from helpers import counting, exp, exp_json, folders, refused, results, tree
 from light import LIGHT
 from several import files as several
 from typer.testing import CliRunner
 
 import expkit
 from expkit import snapshot
-from expkit.clean import KINDS, leftovers
+from expkit.clean import KINDS, leftovers, remove_run
 from expkit.cli import app
 from expkit.store import Versions
 
@@ -332,3 +332,131 @@ def test_what_cannot_be_removed_is_said(root: Path, monkeypatch: pytest.MonkeyPa
     made = CliRunner().invoke(app, ["clean", "--yes"])
     assert made.exit_code == 1 and "/a: Permission denied" in made.output
     assert folders(root) == ["a"]
+
+
+# One run
+
+
+def removed(*arguments: str) -> dict[str, Any]:
+    """What `exp remove` says."""
+    found: dict[str, Any] = exp_json("remove", *arguments)
+    return found
+
+
+def test_a_run_is_listed_and_removed(root: Path) -> None:
+    """With every version and whatever is in it; its notes stay, and the next run of its name is a new one."""
+    command("exp.name=other", "exp.fold=[0]").train()
+    command("exp.fold=[0,1]").train()
+    command("exp.mode=sub").train()
+    with held(counting(root), "fold0"):
+        command("exp.fold=[0]", "overwrite=true").train()
+    (root / f"output/{LIGHT}/light@old").mkdir()  # of a person
+    exp("note", f"{LIGHT}/light", "good")
+    before, other = tree(root), tree(counting(root, "other"))
+    about = removed("light/light")
+    assert [Path(each["folder"]).name for each in about["versions"]] == ["light", "light@2"]
+    assert [each["folds"] for each in about["versions"]] == [["fold0", "fold1", "full"], ["fold0", "fold1", "full"]]
+    assert about["versions"][0]["bytes"] == sum(
+        file.stat().st_size for file in (root / f"output/{LIGHT}/light").rglob("*") if file.is_file()
+    )
+    assert (about["run"], about["children"], about["submissions"], about["removed"]) == (
+        f"{LIGHT}/light",
+        [],
+        [],
+        False,
+    )
+    assert "nothing is removed yet: --yes removes it" in exp("remove", "light/light")
+    assert tree(root) == before
+    assert "002-light/light is removed, " in exp("remove", "light/light", "--yes")
+    assert folders(root) == ["light@old", "other"] and tree(counting(root, "other")) == other
+    assert "good" in exp("note", f"{LIGHT}/light")
+    assert command("exp.fold=[0]").train() == 10.0 and counting(root).name == "light" and list(results(root)) == [0]
+
+
+def test_a_run_that_is_trained_is_not_removed(root: Path) -> None:
+    command("exp.fold=[0,1]").train()
+    before = tree(root)
+    with held(counting(root), "fold1"):
+        assert f"{LIGHT}/light is kept: a process trains fold1" in refused("remove", "light/light", "--yes")
+    assert tree(root) == before
+
+
+def test_a_broken_run_is_removed(root: Path, tmp_path: Path) -> None:
+    """Whatever is there under its name; of a link, the link alone."""
+    for name in ("no-description", "cut", "link"):
+        command(f"exp.name={name}", "exp.fold=[0]").train()
+    output = root / "output" / LIGHT
+    (output / "no-description/run.json").unlink()
+    (output / "cut/run.json").write_text("{")
+    (output / "link").rename(tmp_path / "elsewhere")
+    (output / "link").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (output / "nowhere").symlink_to(tmp_path / "nothing")
+    before = tree(tmp_path / "elsewhere")
+    for name in ("no-description", "cut", "link", "nowhere"):
+        assert removed(f"{LIGHT}/{name}", "--yes")["removed"]
+    assert os.listdir(output) == [".locks"] and tree(tmp_path / "elsewhere") == before
+
+
+def test_only_a_run_of_the_board_is_removed(root: Path, tmp_path: Path) -> None:
+    """Not what merely looks like one: a debug run of the same name, a folder elsewhere, a copy beside the run."""
+    command("exp.fold=[0]").train()
+    command("exp.debug=true").train()
+    shutil.copytree(counting(root), tmp_path / "light")
+    shutil.copytree(counting(root), root / f"output/{LIGHT}/light@old")
+    before = tree(root)
+    for folder in (root / f"output/debug/{LIGHT}/light", tmp_path / "light", root / f"output/{LIGHT}/light@old"):
+        assert "is no run of the board" in refused("remove", str(folder), "--yes")
+    assert tree(root) == before
+    assert removed(str(counting(root)), "--yes")["removed"] and folders(root) == ["light@old"]
+
+
+def test_what_was_made_from_a_run_goes_first(root: Path) -> None:
+    """The runs that would be lost with it are named; a submission stays, and is named, too."""
+    with own_experiment(several("price")) as folder:
+        for seed in range(3):
+            expkit.run(folder.name, overrides=[f"exp.seed={seed}"])
+        one, two, three = (run.title for run in expkit.read_board())
+        exp("blend", one, two, "--name", "both")
+        exp("blend", "both", three, "--name", "all")
+        file = exp_json("submit", "both")["path"]
+        for run, child in ((one, "blends/both"), ("blends/both", "blends/all")):
+            assert f"{run} is kept: from it were made {child}; remove these first" in refused("remove", run, "--yes")
+        assert removed("blends/both")["children"] == ["blends/all"] and removed("blends/both")["submissions"] == [file]
+        assert "made from it: blends/all" in exp("remove", "both")
+        removed("blends/all", "--yes")
+        assert file in removed("blends/both", "--yes")["submissions"] and Path(file).is_file()
+        exp("blend", one, two, "--name", "both")
+        shutil.rmtree(root / f"output/{one}")
+        expkit.run(folder.name, overrides=["exp.seed=0"])
+        assert removed(one, "--yes")["children"] == [], "the blend is of another run of this name"
+        (root / f"output/{two}/run.json").write_text("{")
+        assert removed(two)["children"] == ["blends/both"], "nobody knows whether it is"
+
+
+def test_a_removal_that_is_interrupted(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is whole, or gone: what counts goes last, and no earlier version counts in its place."""
+    command("exp.fold=[0,1]").train()
+    with held(counting(root), "fold0"):
+        command("exp.fold=[0]", "overwrite=true").train()
+    after, rename, renamed = tree(counting(root)), Path.rename, list[str]()
+
+    def interrupted(path: Path, *target: Path) -> Path:
+        if renamed:
+            raise KeyboardInterrupt
+        renamed.append(path.name)
+        return rename(path, *target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            remove_run(expkit.load_run(f"{LIGHT}/light"))
+    assert renamed == ["light"] and folders(root) == ["light@2"]
+    assert counting(root).name == "light@2" and tree(counting(root)) == after
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            remove_run(expkit.load_run(f"{LIGHT}/light"))
+    assert folders(root) == [] and expkit.read_board() == []
+    assert command("exp.fold=[0]").train() == 10.0
+    removed("light/light", "--yes")
+    assert os.listdir(root / f"output/{LIGHT}") == [".locks"]

@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import expkit
 from expkit.cli import app
 
-DAY = ["new", "check", "board", "show", "diff", "note", "submit", "blend", "oof", "reproduce", "clean", "kaggle"]
+DAY = "new check board show diff note submit blend oof reproduce clean remove kaggle".split()
 KAGGLE = ["download"]
 MANUALS = [[], *([name] for name in DAY), *(["kaggle", name] for name in KAGGLE)]
 

@@ -27,7 +27,7 @@ LAYERS = """
     scores progress snapshot data submission
     rundir distributed tracking fold runner
     ensemble
-    notes noise compare board frames show page clean reproduction
+    notes noise compare board lineage frames show page clean reproduction
     kaggle
     study launch
     cli

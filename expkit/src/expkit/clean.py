@@ -1,22 +1,27 @@
-"""What may go from output/: `exp clean`. Nothing that counts is among it, and nothing that a process works with.
+"""What may go from output/: `exp clean`, and one run: `exp remove`. Nothing goes that a process works with.
 
-Each kind is a rule that says whether a version of a run may go. It is asked when the versions are listed, and again
-before one is removed, under the locks that a training takes. The version that counts goes last. Each gets another name
-first: an interruption leaves nothing half there. A run that is a symbolic link is left alone.
+Each kind of `exp clean` is a rule that says whether a version of a run may go: none has work in it that counts. It is
+asked when the versions are listed, and again before one is removed, under the locks that a training takes. A run that
+is a symbolic link is left alone; `exp remove` removes the link.
+
+The version that counts goes last. Each gets another name first: an interruption leaves nothing half there.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from expkit import store
-from expkit.store import CHECKPOINT, NOT_EXPERIMENTS, RESULT, Versions
+from expkit import files, store
+from expkit.errors import Error, require
+from expkit.lineage import children_metadata
+from expkit.project import display_path, output_dir
+from expkit.store import CHECKPOINT, NOT_EXPERIMENTS, RESULT, SUBMISSIONS, Run, Versions
 
 DEBUG = "debug"
 REMOVED = ".removed-"  # begins the name of what is being removed
@@ -76,11 +81,17 @@ class Leftover:
         with self.versions.locked(), ExitStack() as stack:
             if self.versions.take(self.folder, stack) or not KINDS[self.kind][1](self.versions, self.folder):
                 return False
-            self.folder.rename(self.folder.with_name(f"{REMOVED}{secrets.token_hex(4)}"))
-            self.versions.forget_deleted()
-            for removed in self.folder.parent.glob(f"{REMOVED}*"):  # also what an interruption has left
-                shutil.rmtree(removed)
+            _remove(self.versions, [self.folder])
         return True
+
+
+def _remove(versions: Versions, folders: Iterable[Path]) -> None:
+    """Remove versions of a run, in this order. With `locked`, and the locks of their parts."""
+    for folder in folders:
+        folder.rename(folder.with_name(f"{REMOVED}{secrets.token_hex(4)}"))
+    versions.forget_deleted()
+    for removed in versions.parent.glob(f"{REMOVED}*"):  # also what an interruption has left
+        files.remove(removed)
 
 
 def leftovers(kind: str, output: Path) -> Iterator[Leftover]:
@@ -97,5 +108,62 @@ def leftovers(kind: str, output: Path) -> Iterator[Leftover]:
 
 
 def _size(folder: Path) -> int:
-    """The bytes of all files in a folder."""
+    """The bytes of all files in a folder; of a symbolic link, nothing of what it leads to."""
+    if folder.is_symlink():
+        return 0
     return sum(os.lstat(f"{path}/{name}").st_size for path, _, names in os.walk(folder) for name in names)
+
+
+# One run
+
+
+def removal(run: Run) -> dict[str, Any]:
+    """What `remove_run` would remove, what stands in its way, and what stays, as JSON has it. Changes nothing.
+
+    Returns:
+        "versions": each a dict of "folder", "folds" (the names of those that are done) and "bytes"; "children": the
+        runs that were made from it as it is, which must go first; "submissions": the files made of it, which stay.
+
+    Raises:
+        Error: it is no run of the board.
+    """
+    versions, output = Versions.of(run.folder), output_dir()
+    found = {version: store.read_run(version) for version in versions.all()}
+    is_listed = os.path.realpath(versions.parent) == os.path.realpath(output / run.experiment) and run.folder in found
+    require(is_listed, f"{display_path(run.folder)} is no run of the board; exp clean debug removes debug runs")
+    done = {version: [part.folder.name for part in each.parts if part.result] for version, each in found.items()}
+    children = children_metadata(run, map(store.read_run, store.run_folders(output)))
+    return {
+        "run": run.title,
+        "versions": [{"folder": str(one), "folds": folds, "bytes": _size(one)} for one, folds in done.items()],
+        "children": [child["run"] for child in children if child["state"] != "replaced"],
+        "submissions": _submissions_of(run.title, output / SUBMISSIONS),
+    }
+
+
+def _submissions_of(title: str, folder: Path) -> list[str]:
+    found = []
+    for file in sorted(folder.glob("*.json")):
+        runs = files.read_if_whole(file).get("runs", [])
+        if store.fits(runs, list[dict[str, Any]]) and any(one.get("run") == title for one in runs):
+            found.append(str(file.with_suffix(".csv")))
+    return found
+
+
+def remove_run(run: Run) -> None:
+    """Remove every version of a run.
+
+    Raises:
+        Error: as of `removal`; a run was made from it; a process trains it; or it cannot be removed.
+    """
+    children = removal(run)["children"]
+    require(not children, f"{run.title} is kept: from it were made {', '.join(children)}; remove these first")
+    versions = Versions.of(run.folder)
+    with versions.locked(), ExitStack() as stack:
+        found = versions.all()
+        held = [part for version in found for part in versions.take(version, stack)]
+        require(not held, f"{run.title} is kept: a process trains {', '.join(held)}; stop it, or wait for its end")
+        try:
+            _remove(versions, sorted(found, key=lambda version: version == versions.current()))
+        except OSError as error:
+            raise Error(f"cannot remove {display_path(run.folder)}: {error.strerror}") from error

@@ -86,6 +86,7 @@ for command in (
     results.oof,
     work.reproduce,
     results.clean,
+    results.remove,
 ):
     app.command(**manual(command.__doc__))(command)
 app.add_typer(kaggle.app, name="kaggle")

@@ -1,4 +1,4 @@
-"""The commands of `exp` for what came of a training: board, show, diff, oof, note, clean."""
+"""The commands of `exp` for what came of a training: board, show, diff, oof, note, clean, remove."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rich.filesize import decimal
 
 from expkit import notes, store
 from expkit.board import MOST_ROWS, board_table, entries, filtered, hidden_keys, is_failed, ranked, read_board
-from expkit.clean import leftovers
+from expkit.clean import leftovers, removal, remove_run
 from expkit.cli import RUN_HELP, Json, Run, Seeds, as_cell, as_json_text, console
 from expkit.errors import Error, plain_table, print_line, require, warn
 from expkit.project import display_path, output_dir
@@ -26,6 +26,7 @@ from expkit.store import HISTORY, axis_of, load_run, run_names
 
 Kind = Enum("Kind", {"superseded": "superseded", "failed": "failed", "debug": "debug"})
 FILTER_HELP = "KEY=VALUE (or !=, <, <=, >, >=), or a part of the name. May be given repeatedly."
+YES_HELP = "Remove it. Without this option, nothing is changed."
 NOTED_HELP = "A run, a parameter set that is not trained yet, such as 001/002, or an experiment. By default, all."
 
 
@@ -229,7 +230,7 @@ def note(
 
 def clean(
     kinds: Annotated[list[Kind] | None, typer.Argument(metavar="KIND", hidden=True)] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Remove it. Without this option, nothing is changed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help=YES_HELP)] = False,
     as_json: Json = False,
 ) -> None:
     """List what can go from output/, and remove it with --yes.
@@ -275,3 +276,35 @@ def clean(
         whole = decimal(sum(each["bytes"] for each in found))
         print_line(console, f"{whole} can go, nothing is removed yet: --yes removes it")
     raise typer.Exit(0 if is_whole else 1)
+
+
+def remove(run: Run, yes: Annotated[bool, typer.Option("--yes", help=YES_HELP)] = False, as_json: Json = False) -> None:
+    """List what belongs to a run, and remove it with --yes.
+
+    Every version of the run goes, with its folds. A run that others were made from is kept, such as one of a blend:
+    remove these first. So is one that a process trains. Notes and submissions stay.
+
+    Examples:
+      exp remove 001-larger-lr          # list it, with its size
+      exp remove 001-larger-lr --yes    # remove it
+    """
+    found = load_run(run)
+    about = removal(found)
+    if yes:
+        remove_run(found)
+    if as_json:
+        print(as_json_text({**about, "removed": yes}))
+        return
+    rows = [[display_path(Path(each["folder"])), ", ".join(each["folds"]), each["bytes"]] for each in about["versions"]]
+    console.print(plain_table(["version", "folds", "size"], [[*row, decimal(size)] for *row, size in rows]))
+    for child in about["children"]:
+        print_line(console, f"made from it: {child}")
+    for file in about["submissions"]:
+        print_line(console, f"made of it, and stays: {display_path(Path(file))}")
+    whole = decimal(sum(row[-1] for row in rows))
+    if yes:
+        print_line(console, f"{found.title} is removed, {whole}")
+    elif about["children"]:
+        print_line(console, f"{found.title} cannot go before what was made from it")
+    else:
+        print_line(console, f"{whole} can go, nothing is removed yet: --yes removes it")
