@@ -107,6 +107,18 @@ def test_odd_answers_are_taken_as_they_are(plain: Path, tmp_path: Path) -> None:
         assert_exact(tmp_path / str(number), answers)
 
 
+def test_a_project_is_called_as_its_folder(plain: Path, tmp_path: Path) -> None:
+    """By default; without what the name of a project cannot have."""
+    names = {
+        name: name for name in ("v1.2 of x", "2024-kaggle", "007", "null", "1e3", "実験 🎉", "{{ 7 * 7 }} 'q'", "___")
+    }
+    for folder, name in (
+        names | {"x" * 150: "x" * 100, "... ": "My experiments", ".hidden": "hidden", "a\tb": "a b"}
+    ).items():
+        render(plain, tmp_path / folder, {})
+        assert_exact(tmp_path / folder, {"project_name": name})
+
+
 @pytest.mark.parametrize("answers", [ODD[0], *(pytest.param(each, marks=pytest.mark.slow) for each in ODD[1:4])])
 def test_odd_answers_work(plain: Path, project: Project, tmp_path: Path, answers: dict[str, object]) -> None:
     """The configuration is shown; uv takes the metadata: the name of the package, and a description in any script."""

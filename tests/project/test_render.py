@@ -33,7 +33,10 @@ def test_defaults_render_without_trust_and_say_what_to_type_next(template_reposi
     done = copier("copy", "--defaults", template_repository, "plain", cwd=tmp_path)
     assert "cd plain\n" in done.stderr and "uv run python experiments/001-baseline/train.py" in done.stderr
     pyproject = tomllib.loads((tmp_path / "plain" / "pyproject.toml").read_text())
-    assert pyproject["project"]["name"] == pyproject["tool"]["expkit"]["wandb_project"] == "my-experiments"
+    assert (pyproject["project"]["name"], pyproject["tool"]["expkit"]["wandb_project"]) == (
+        "plain-experiments",
+        "plain",
+    )
 
 
 def test_tree(project: Project) -> None:

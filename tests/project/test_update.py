@@ -51,7 +51,7 @@ def template(template_repository: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def project(template: Path, tmp_path: Path) -> Path:
     """A project of it, committed."""
-    run_copy(str(template), tmp_path / "project", defaults=True, quiet=True)
+    run_copy(str(template), tmp_path / "project", data={"project_name": "My experiments"}, defaults=True, quiet=True)
     commit_all(tmp_path / "project")
     return tmp_path / "project"
 
@@ -122,7 +122,7 @@ def updated(
     release(template, "v0.2.0")
     project = repository / place
     project.mkdir(parents=True)
-    program("copy", "--defaults", template, project, cwd=folder)
+    program("copy", "--defaults", "--data", "project_name=My experiments", template, project, cwd=folder)
     if project != repository:
         write(repository, OTHERS)
     commit_all(repository)
