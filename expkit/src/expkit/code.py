@@ -17,7 +17,7 @@ import importlib.machinery
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -100,6 +100,29 @@ def load_module(experiment: str, name: str = "train") -> ModuleType:
     """
     experiment_dir(experiment)
     return importlib.import_module(f"{PACKAGE}.{experiment}.{name}")
+
+
+@contextmanager
+def own_store(added: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Hydra's ConfigStore with more in it, for a while; what is registered meanwhile is gone afterwards.
+
+    Yields:
+        its content, a dict per group.
+    """
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    before = store.repo
+    store.repo = _merged(_merged({}, before), added)
+    try:
+        yield store.repo
+    finally:
+        store.repo = before
+
+
+def _merged(repository: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
+    groups = {name: _merged(repository.get(name, {}), node) for name, node in added.items() if isinstance(node, dict)}
+    return {**repository, **added, **groups}
 
 
 def forget(experiment: str) -> None:

@@ -29,7 +29,7 @@ from hydra.types import RunMode
 from omegaconf import BooleanNode, DictConfig, OmegaConf, StringNode, ValidationError, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from expkit import config
+from expkit import code, config
 from expkit.config import Config, Groups, Loaded, check_bounds, container, flat, hints, load_experiment
 from expkit.errors import Error, NotFound, chain, described, require
 from expkit.project import display_path, output_dir
@@ -167,7 +167,7 @@ def registered(loaded: Loaded, callback: str | None = None, manual: str | None =
         manual: what `--help` prints.
     """
     Plugins.instance().register(PresetsPath)
-    with config.own_store(loaded.store) as repository:
+    with code.own_store(loaded.store) as repository:
         try:
             store_config("schema", loaded.experiment.Config)
             store_config("default", {}, group="exp")

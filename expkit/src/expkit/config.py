@@ -10,7 +10,6 @@ import operator
 import re
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, make_dataclass
 from enum import Enum
 from pathlib import Path, PurePath
@@ -555,7 +554,7 @@ def load_experiment(name: str, again: bool = False) -> Loaded:
 
 @functools.lru_cache(maxsize=512)
 def _load(folder: Path) -> Loaded:
-    with own_store({}) as store:
+    with code.own_store({}) as store:
         module = code.load_module(folder.name)
     found = {id(value): value for value in vars(module).values() if isinstance(value, Experiment)}
     file, end = display_path(folder / "train.py"), "experiment = expkit.Experiment(train, TrainConfig, metric=...)"
@@ -563,29 +562,6 @@ def _load(folder: Path) -> Loaded:
     experiment = next(iter(found.values()))
     experiment.check()
     return Loaded(folder.name, experiment, store)
-
-
-@contextmanager
-def own_store(added: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Hydra's ConfigStore with more in it, for a while; what is registered meanwhile is gone afterwards.
-
-    Yields:
-        its content, a dict per group.
-    """
-    from hydra.core.config_store import ConfigStore
-
-    store = ConfigStore.instance()
-    before = store.repo
-    store.repo = _merged(_merged({}, before), added)
-    try:
-        yield store.repo
-    finally:
-        store.repo = before
-
-
-def _merged(repository: Mapping[str, Any], added: Mapping[str, Any]) -> dict[str, Any]:
-    groups = {name: _merged(repository.get(name, {}), node) for name, node in added.items() if isinstance(node, dict)}
-    return {**repository, **added, **groups}
 
 
 # Parameter sets: the files in exp/
