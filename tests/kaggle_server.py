@@ -124,17 +124,15 @@ class Stand:
     def shown(submission: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in submission.items() if key not in ("outcome", "competition")}
 
-    def GetSubmission(self, asked: Mapping[str, Any]) -> dict[str, Any]:
-        submission = self.submissions[asked["ref"] - 1000]
-        before = self.shown(submission)
-        submission.update(submission["outcome"])  # scored by the second look
-        return before
-
     def ListSubmissions(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         self.competition(asked)
         page, size = asked.get("page", 1), asked.get("pageSize", 20)
         own = [each for each in reversed(self.submissions) if each["competition"] == asked["competitionName"]]
-        return {"submissions": [self.shown(each) for each in own[(page - 1) * size : page * size]]}
+        listed = own[(page - 1) * size : page * size]
+        answer = {"submissions": [self.shown(each) for each in listed]}
+        for each in listed:
+            each.update(each["outcome"])  # scored by the second look
+        return answer
 
     def GetDatasetStatus(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         found = self.datasets.get(f"{asked['ownerSlug']}/{asked['datasetSlug']}")

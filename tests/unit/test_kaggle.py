@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 import zipfile
@@ -11,16 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from experiments import own_experiment
 from helpers import exp, exp_json, refused
-from kaggle_server import Competition, Stand, serving
+from kaggle_server import TOKEN, Competition, Refused, Stand, serving
+from several import files
 
+import expkit
 from expkit.errors import Failed
 
-ROWS = {str(number): str(number % 3) for number in range(40)}
+SOLUTION = {str(row): ["cat", "dog", "yak"][row % 3] for row in range(300, 340)}  # of the experiments of several.py
 FILES = {
     "train.csv": b"id,label\n" + b"1,0\n" * 5000,
     "pictures/a.png": b"\x89PNG" * 1000,
-    "sample_submission.csv": b"id,y\n" + b"".join(f"{id},0\n".encode() for id in ROWS),
+    "sample_submission.csv": b"id,species\n" + b"".join(f"{id},cat\n".encode() for id in reversed(SOLUTION)),
 }
 SLEEP = time.sleep
 
@@ -29,7 +33,7 @@ SLEEP = time.sleep
 def stand(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
     """A stand-in with one competition, which the official client in this process takes for Kaggle."""
     stand = Stand()
-    stand.competitions["digits"] = Competition(FILES, ROWS)
+    stand.competitions["digits"] = Competition(FILES, SOLUTION)
     with serving(stand) as variables:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
@@ -54,7 +58,7 @@ def downloaded(root: Path) -> dict[str, bytes]:
 
 def test_the_data_of_a_competition(stand: Stand, root: Path) -> None:
     printed = exp("kaggle", "download", "digits")
-    assert downloaded(root) == FILES and "digits: 3 files, 24.2 kB, downloaded 20" in printed
+    assert downloaded(root) == FILES and "digits: 3 files, 24.3 kB, downloaded 20" in printed
     record = exp_json("kaggle", "download", "digits")
     assert record["files"].keys() == FILES.keys() and record["files"]["train.csv"][0] == len(FILES["train.csv"])
     assert len(stand.called("GET")) == 1, "the second time, it is there"
@@ -173,3 +177,221 @@ def test_another_name(stand: Stand, root: Path) -> None:
 def test_without_the_extra(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "kaggle.api.kaggle_api_extended", None)
     assert "uv sync --extra kaggle" in refused("kaggle", "download", "digits")
+
+
+# Submissions
+
+
+@pytest.fixture
+def species(stand: Stand) -> Iterator[str]:
+    """An experiment that reads the downloaded data of the competition."""
+    exp("kaggle", "download", "digits")
+    own = files("species")
+    own["train.py"] = own["train.py"].replace("own_split=True", 'own_split=True, inputs=["digits"]')
+    with own_experiment(own) as folder:
+        yield folder.name
+
+
+def train(experiment: str, *overrides: str) -> expkit.Run:
+    before = {run.title for run in expkit.read_board()}
+    expkit.run(experiment, overrides=overrides)
+    [run] = [run for run in expkit.read_board() if run.title not in before]
+    return run
+
+
+def board() -> dict[str, float]:
+    """The leaderboard scores on the board."""
+    return {f"{one['experiment']}/{one['run']}": one["leaderboard"] for one in exp_json("board") if one["leaderboard"]}
+
+
+def share_right(file: Path) -> float:
+    rows = [line.split(",") for line in file.read_text().splitlines()[1:]]
+    return round(sum(SOLUTION[id] == value for id, value in rows) / len(rows), 5)
+
+
+def test_a_submission_and_its_score(stand: Stand, species: str) -> None:
+    run = train(species, "exp.train.noise=0.5")
+    printed = exp("kaggle", "submit", run.title, "-m", "wider")
+    [file] = (expkit.output_dir() / "submissions").glob("*.csv")
+    [sent] = stand.submissions
+    assert bytes(stand.uploads["upload-0"]) == file.read_bytes()
+    assert re.fullmatch(rf"wider \[expkit {run.id} [0-9a-f]{{8}}\]", sent["description"])
+    assert board() == {run.title: share_right(file)} and 0 < share_right(file) < 1
+    assert f"{run.title}: submission 1000 {share_right(file)}, noted" in printed
+    [line] = [line for line in exp_json("note", run.title)["runs"][0]["notes"] if "leaderboard" in line]
+    assert line["scores"] == {"accuracy": run.score} and line["text"] == "Kaggle digits, submission 1000"
+
+
+def test_a_dry_run_sends_nothing(stand: Stand, species: str) -> None:
+    run = train(species)
+    assert "can be sent to digits: 5 are left today" in exp("kaggle", "submit", run.title, "--dry-run")
+    assert exp_json("kaggle", "submit", run.title, "--dry-run")["left"] == 5
+    assert not stand.submissions and not stand.uploads
+
+
+def test_none_left(stand: Stand, species: str) -> None:
+    run = train(species)
+    stand.competitions["digits"].allowed = 1
+    exp("kaggle", "submit", run.title)
+    other = train(species, "exp.seed=1")
+    assert "1 today, 1 in all: no submission is left today" in refused("kaggle", "submit", other.title)
+    assert refused("kaggle", "submit", other.title, "--dry-run") and len(stand.submissions) == 1
+    exp("kaggle", "submit", run.title)  # it is there already
+    assert len(stand.submissions) == 1
+
+
+def test_nothing_is_sent_twice(stand: Stand, species: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After Ctrl-C while it waits, the same command waits for the score; `scores` would note it, too."""
+    run = train(species)
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("time.sleep", interrupt)
+        assert "the same command, or exp kaggle scores, notes its score" in exp("kaggle", "submit", run.title, code=130)
+    assert len(stand.submissions) == 1 and not board()
+    exp("kaggle", "submit", run.title)
+    assert len(stand.submissions) == 1 and board()
+    again = exp_json("kaggle", "scores")["submissions"]
+    assert [(each["run"], each["is_new"]) for each in again] == [(run.title, False)]
+    assert len(exp_json("note", run.title)["runs"][0]["notes"]) == 1
+
+
+def test_a_file_that_was_made_before(stand: Stand, species: str) -> None:
+    run = train(species)
+    made = Path(exp_json("submit", run.title, "--from", "folds")["path"])
+    exp("kaggle", "submit", str(made))
+    assert board()[run.title] == share_right(made)
+    made.write_text(made.read_text().replace("cat", "dog"))
+    assert "is not as exp submit has made it" in refused("kaggle", "submit", str(made))
+    assert "is not as exp submit has made it" in refused("kaggle", "submit", str(made.with_name("own.csv")))
+    both = exp_json("submit", run.title, train(species, "exp.seed=1").title)["path"]
+    assert "of several runs: exp blend makes one" in exp("kaggle", "submit", both)
+    assert board().keys() == {run.title}
+
+
+@pytest.mark.parametrize(
+    ("call", "failure"),
+    [
+        ("CreateSubmission", (500, "Internal error")),
+        ("CreateSubmission", (429, "Too many requests")),
+        ("CreateSubmission", "cut"),
+        ("StartSubmissionUpload", "cut"),
+        ("PUT", (403, "Forbidden")),
+    ],
+)
+def test_a_submission_that_does_not_arrive(stand: Stand, species: str, call: str, failure: Any) -> None:
+    run = train(species)
+    stand.failures[call] = [failure]
+    assert "nothing is lost, and the same command goes on" in failed("kaggle", "submit", run.title)
+    assert not stand.submissions
+    exp("kaggle", "submit", run.title)
+    assert len(stand.submissions) == 1 and board()
+
+
+def test_an_upload_that_is_cut_off(stand: Stand, species: str) -> None:
+    run = train(species)
+    stand.failures["PUT"] = ["cut"] * 100
+    assert "the submission did not arrive" in failed("kaggle", "submit", run.title)
+    stand.failures["PUT"].clear()
+    exp("kaggle", "submit", run.title)
+    [sent] = stand.submissions
+    assert sent["status"] == "COMPLETE" and board()
+
+
+def test_an_answer_that_is_cut_off(stand: Stand, species: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The submission was made, and nobody here knows: it is not sent again."""
+    run, make = train(species), stand.CreateSubmission
+
+    def make_and_fail(asked: Any) -> Any:
+        make(asked)
+        raise Refused(500, "Internal error")
+
+    monkeypatch.setattr(stand, "CreateSubmission", make_and_fail)
+    failed("kaggle", "submit", run.title)
+    exp("kaggle", "submit", run.title)
+    assert len(stand.submissions) == 1 and board()
+
+
+def test_a_submission_that_cannot_be_scored(stand: Stand, species: str) -> None:
+    run = train(species)
+    stand.competitions["digits"].solution = {"1": "cat"}
+    line = failed("kaggle", "submit", run.title)
+    assert "could not score submission 1000: Submission must have the ids of the sample" in line
+    stand.competitions["digits"].solution = SOLUTION
+    exp("kaggle", "submit", run.title)
+    assert len(stand.submissions) == 2 and board(), "it may be sent again"
+    found = exp_json("kaggle", "scores")["submissions"]
+    assert [each["problem"] for each in found] == ["no public score, error", ""]
+
+
+def test_all_scores(stand: Stand, species: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also of submissions that another machine has sent; what is not ours, or is of a replaced run, is left."""
+    good, bad = train(species, "exp.train.noise=0.3"), train(species, "exp.train.noise=0.9")
+    assert good.score > bad.score
+    for number, (said, score) in enumerate(
+        [
+            (f"x [expkit {good.id} 01234567]", "0.5"),
+            ("by hand", "0.9"),
+            ("old [expkit 00000000 01234567]", "0.9"),
+            (f"[expkit {bad.id} 01234567]", "0.7"),
+            (f"[expkit {bad.id} 76543210]", ""),
+        ]
+    ):
+        about = {"ref": 1000 + number, "date": "2026-01-02T03:04:05", "description": said, "status": "COMPLETE"}
+        stand.submissions.append(about | {"publicScore": score, "competition": "digits", "outcome": {}})
+    found = exp_json("kaggle", "scores")
+    assert [(each["run"], each["score"]) for each in found["submissions"]] == [
+        (good.title, 0.5),
+        (None, 0.9),
+        (bad.title, 0.7),
+        (bad.title, None),
+    ]
+    assert board() == {good.title: 0.5, bad.title: 0.7}
+    [line] = found["disagreements"]
+    assert "CV accuracy and the leaderboard part about 1 of 1 pairs of runs" in line and good.title in line
+    assert "its run is replaced or gone" in exp("kaggle", "scores")
+
+
+def test_many_submissions(stand: Stand, species: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kaggle lists them page by page."""
+    monkeypatch.setattr("expkit.kaggle.PAGE", 2)
+    run = train(species)
+    for _ in range(4):
+        about = {"ref": 1000 + len(stand.submissions), "date": "2026-01-02T03:04:05", "status": "COMPLETE"}
+        stand.submissions.append(about | {"competition": "digits", "outcome": {}})
+    stand.submissions[0]["description"] = f"[expkit {run.id} 01234567]"
+    stand.submissions[0]["publicScore"] = "0.25"
+    exp("kaggle", "scores", "--competition", "digits")
+    assert board() == {run.title: 0.25}
+
+
+def test_which_competition(stand: Stand, species: str) -> None:
+    run = train(species)
+    stand.competitions["other"] = Competition(FILES, SOLUTION)
+    exp("kaggle", "download", "other")
+    assert "digits and other have come into input/ by exp kaggle download: give --competition" in refused(
+        "kaggle", "scores"
+    )
+    exp("kaggle", "submit", run.title)
+    exp("kaggle", "submit", run.title, "--competition", "other")
+    assert [each["competition"] for each in stand.submissions] == ["digits", "other"]
+    own = files("price")
+    own["train.py"] = own["train.py"].replace("own_split=True", "own_split=True, inputs=[]")
+    with own_experiment(own) as folder:
+        price = train(folder.name)
+        assert "no competition has come into the data of 9" in refused("kaggle", "submit", price.title)
+
+
+def test_a_closed_gate_of_a_submission(stand: Stand, species: str) -> None:
+    run = train(species)
+    stand.competitions["digits"].entered = False
+    assert "accept the rules of digits at" in refused("kaggle", "submit", run.title)
+
+
+def test_no_credential_is_written(stand: Stand, species: str, root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    exp("kaggle", "submit", train(species).title)
+    exp("kaggle", "scores")
+    written = [file for file in root.rglob("*") if file.is_file() and TOKEN.encode() in file.read_bytes()]
+    assert not written and TOKEN not in str(capfd.readouterr())

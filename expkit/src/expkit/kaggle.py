@@ -4,7 +4,8 @@
     input/<competition>/.download.json  what came, with sizes and hashes; hidden, so that it is no data of a run
     input/<competition>/.download/      a download that is under way; the same command goes on with it
 
-Credentials are read by the official package alone, where it looks for them.
+A submission is signed with the id of its run, at the end of its description: so a score finds its run again, and
+nothing is sent twice. Credentials are read by the official package alone, where it looks for them.
 """
 
 from __future__ import annotations
@@ -14,16 +15,22 @@ import os
 import re
 import stat
 import sys
+import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import UTC, datetime
+from itertools import combinations, count
 from pathlib import Path
 from typing import Any
 
-from expkit.errors import Error, Failed, require
+from expkit.board import read_board
+from expkit.config import load_experiment
+from expkit.data import input_files
+from expkit.errors import Error, Failed, require, warn
 from expkit.files import file_hash, make_folder, read_if_whole, remove, write_json
+from expkit.notes import add_note, context_of, read_notes, scored_twice
 from expkit.project import display_path, input_dir
 
 SITE = "https://www.kaggle.com"
@@ -183,3 +190,173 @@ def _is_there(file: Path, member: zipfile.ZipInfo) -> bool:
         while block := stream.read(2**20):
             checksum = zlib.crc32(block, checksum)
     return checksum == member.CRC
+
+
+# Submissions
+
+SIGNED = re.compile(r"\[expkit ([0-9a-f]{8}(?:\+[0-9a-f]{8})*) \w+\]")
+PAGE, LONGEST = 200, 400  # submissions of one answer; characters of a description, before the signature
+PAUSE = 5.0  # seconds between two looks at what Kaggle works on; it grows to a minute
+
+
+def competition_of(experiment: str | None = None) -> str:
+    """The competition whose data, as `download` has brought them, an experiment reads.
+
+    Args:
+        experiment: None: any.
+
+    Raises:
+        Error: there is none, or more than one.
+    """
+    found = sorted(file.parent.name for file in input_dir().glob(f"*/{RECORD}"))
+    if experiment is not None:
+        read = {name.partition("/")[0] for name, _ in input_files(load_experiment(experiment).experiment.inputs)}
+        found = [name for name in found if name in read]
+    where = f"the data of {experiment}" if experiment else "input/"
+    what = f"{' and '.join(found)} have" if found else "no competition has"
+    require(len(found) == 1, f"{what} come into {where} by exp kaggle download: give --competition NAME")
+    return found[0]
+
+
+def made_before(file: Path) -> dict[str, Any]:
+    """What the JSON file beside a submission says that `exp submit` has made.
+
+    Raises:
+        Error: there is none, or the submission has been edited since.
+    """
+    about = read_if_whole(file.with_suffix(".json"))
+    is_whole = about and file.is_file() and file_hash(file) == about["sha256"]
+    require(bool(is_whole), f"{display_path(file)} is not as exp submit has made it: make it again")
+    return about
+
+
+def sign(about: Mapping[str, Any], what: str) -> str:
+    """What ends the description of a submission.
+
+    Args:
+        about: with "runs", each with an "id", as `submission.submit` gives it.
+        what: tells this submission of the runs from others, such as digits of a hash.
+    """
+    return f"[expkit {'+'.join(run['id'] for run in about['runs'])} {what}]"
+
+
+def sent(api: Any, competition: str) -> list[Any]:
+    """All submissions of the user's team, as the client has them, the newest first."""
+    found: dict[int, Any] = {}
+    for page in count(1):
+        with explained(api, competition):
+            more = api.competition_submissions(competition, page_number=page, page_size=PAGE) or []
+        new = {each.ref: each for each in more if each.ref not in found}
+        found |= new
+        if not new:
+            break
+    return list(found.values())
+
+
+def left_today(api: Any, competition: str) -> int:
+    """How many submissions are left.
+
+    Raises:
+        Error: none is.
+    """
+    with explained(api, competition):
+        limits = api.competition_get_submission_limits(competition)
+    used = f"{limits.num_today} today, {limits.num_total} in all"
+    when = "in this competition" if limits.limited_by_total else "today; the day begins at 0:00 UTC"
+    is_new = limits.num_total == 0  # without a team, Kaggle counts 0 of everything
+    require(is_new or limits.num_allowed_now > 0, f"{competition}: {used}: no submission is left {when}")
+    return int(limits.num_allowed_now)
+
+
+def send(api: Any, competition: str, text: str, signature: str, call: Callable[[str], Any]) -> int:
+    """Make a submission, unless it is at Kaggle: the same signature is the same submission.
+
+    Args:
+        call: makes it, given its description.
+
+    Returns:
+        Kaggle's number of it.
+
+    Raises:
+        Error, Failed: as of `explained`, `left_today`; it did not arrive.
+    """
+    if number := _number_of(api, competition, signature):
+        return number
+    left_today(api, competition)
+    with explained(api, competition):
+        answer = call(f"{text[:LONGEST]} {signature}")
+    number = int(answer.ref) or _number_of(api, competition, signature)
+    if not number:
+        raise Failed(f"the submission did not arrive ({answer.message}): {GO_ON}")
+    return number
+
+
+def _number_of(api: Any, competition: str, signature: str) -> int:
+    """Kaggle's number of a submission that was made before; 0: there is none. One that could not be scored is none."""
+    signed = (each for each in sent(api, competition) if signature in (each.description or ""))
+    return next((int(each.ref) for each in signed if each.status.name != "ERROR"), 0)
+
+
+def wait_for_score(api: Any, competition: str, number: int, tell: Callable[[str], object]) -> Any:
+    """Wait until Kaggle has scored a submission; the submission, as the client has it.
+
+    Args:
+        tell: is given a line of progress.
+
+    Raises:
+        Failed: Kaggle cannot score it.
+    """
+    pause = PAUSE
+    while True:
+        found = next((each for each in sent(api, competition) if each.ref == number), None)
+        status = found.status.name if found else "PENDING"
+        if status == "COMPLETE":
+            return found
+        if found and status == "ERROR":
+            why = found.error_description or f"see {SITE}/competitions/{competition}/submissions"
+            raise Failed(f"Kaggle could not score submission {number}: {why}")
+        tell(f"submission {number} is at Kaggle, {status.lower()}")
+        try:
+            time.sleep(pause)
+        except KeyboardInterrupt:
+            warn(f"submission {number} is at Kaggle: the same command, or exp kaggle scores, notes its score")
+            raise
+        pause = min(1.5 * pause, 60)
+
+
+def note_scores(competition: str, submissions: Iterable[Any]) -> list[dict[str, Any]]:
+    """Note the public scores of submissions on their runs, each once, the oldest first.
+
+    Returns:
+        of each that is signed: "submission" (Kaggle's number), "run", "score", "is_new" (noted just now), "problem"
+        (why it cannot be noted; "": it is).
+    """
+    runs = {run.id: run for run in read_board()}
+    known = {line.get("text") for notes in read_notes().values() for line in notes.lines}
+    found = []
+    for each in sorted(submissions, key=lambda each: int(each.ref)):
+        if not (signed := SIGNED.search(each.description or "")):
+            continue
+        run, text = runs.get(signed[1]), f"Kaggle {competition}, submission {each.ref}"
+        score = float(each.public_score) if each.public_score else None
+        problem = "" if score is not None else f"no public score, {each.status.name.lower()}"
+        if run is None:
+            problem = "of several runs: exp blend makes one" if "+" in signed[1] else "its run is replaced or gone"
+        is_new = not problem and text not in known
+        if run and is_new:
+            add_note(run.title, {"leaderboard": score, "text": text, **context_of(run.title, run)})
+        about = {"submission": each.ref, "run": run.title if run else None, "score": score}
+        found.append({**about, "is_new": is_new, "problem": problem})
+    return found
+
+
+def disagreements() -> list[str]:
+    """Where CV and leaderboard part: a line for each metric, of the pairs of runs that they put in another order."""
+    lines = []
+    for metric, scores in scored_twice(read_notes().values(), {run.title: run for run in read_board()}).items():
+        pairs = list(combinations(scores.items(), 2))
+        parted = [(a, b) for (a, (x, u)), (b, (y, v)) in pairs if (x - y) * (u - v) < 0]
+        if parted:
+            what = f"CV {metric} and the leaderboard part about {len(parted)} of {len(pairs)} pairs of runs"
+            lines.append(f"{what}, such as {' and '.join(parted[0])}")
+    return lines

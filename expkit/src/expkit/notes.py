@@ -224,21 +224,26 @@ def format_note(line: Mapping[str, Any]) -> str:
     return f"{line['time'][:16].replace('T', ' ')}  {'; '.join(parts)}"
 
 
-def agreement(notes: Iterable[Notes], runs: Mapping[str, Run]) -> dict[str, Any]:
-    """By metric, how well the CV scores say the leaderboard scores: {"accuracy": {"runs": 4, "correlation": 0.98}}.
-
-    A metric with fewer than three runs is left out, and one of which either score is the same for all.
-    """
-    pairs: dict[str, list[tuple[float, float]]] = {}
+def scored_twice(notes: Iterable[Notes], runs: Mapping[str, Run]) -> dict[str, dict[str, tuple[float, float]]]:
+    """By metric and run, the CV score and the leaderboard score: {"accuracy": {"001-baseline/001": (0.98, 0.97)}}."""
+    pairs: dict[str, dict[str, tuple[float, float]]] = {}
     for each in notes:
         line = each.last_line("leaderboard")
         if line and line["leaderboard"] is not None:  # it may have been noted before there was a CV score
             scores = line.get("scores") or context_of(each.title, runs.get(each.title)).get("scores", {})
             for metric, score in scores.items():
-                pairs.setdefault(metric, []).append((score, line["leaderboard"]))
+                pairs.setdefault(metric, {})[each.title] = (score, line["leaderboard"])
+    return pairs
+
+
+def agreement(notes: Iterable[Notes], runs: Mapping[str, Run]) -> dict[str, Any]:
+    """By metric, how well the CV scores say the leaderboard scores: {"accuracy": {"runs": 4, "correlation": 0.98}}.
+
+    A metric with fewer than three runs is left out, and one of which either score is the same for all.
+    """
     found: dict[str, Any] = {}
-    for metric, scores in pairs.items():
+    for metric, scores in scored_twice(notes, runs).items():
         with suppress(StatisticsError):
             if len(scores) >= 3:
-                found[metric] = {"runs": len(scores), "correlation": correlation(*zip(*scores, strict=True))}
+                found[metric] = {"runs": len(scores), "correlation": correlation(*zip(*scores.values(), strict=True))}
     return found

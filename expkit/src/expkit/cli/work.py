@@ -193,7 +193,7 @@ def submit(
     named = [run for name in runs for run in (find_seeds(name) if seeds else [load_run(name)])]
     found = list({run.folder: run for run in named}.values())
     parts = [choose(run, part.value if part else None, partial) for run in found]
-    file, made = write(found, parts, [_warned(run) for run in found])
+    file, made = write(found, parts, [warned(run) for run in found])
     if as_json:
         print(as_json_text({"path": str(file), **made}))
         return
@@ -229,7 +229,7 @@ def blend(
 
     found = list(map(load_run, runs))
     for run in found:
-        _warned(run)
+        warned(run)
     made, notes = make(found, method.value, name)
     best = (max if made.greater_is_better else min)(found, key=lambda run: run.score or 0.0)  # each has one
     for note in notes or ():
@@ -247,7 +247,7 @@ def blend(
     print_line(console, f"results: {display_path(made.folder)}")
 
 
-def _warned(run: store.Run) -> list[str]:
+def warned(run: store.Run) -> list[str]:
     """What to know about a run, as it has been printed."""
     marks = [*run.marks, *changed_since(run)]
     for mark in marks:
