@@ -21,16 +21,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from expkit.files import code_bytes
 from expkit.project import code_root, experiment_dir
+
+if TYPE_CHECKING:
+    from expkit.store import Parent, Reader
 
 FileHashes = dict[str, list[str]]  # path from the project's root: hash of the bytes, hash of what they mean to Python
 
 PACKAGE = "expkit.experiments"
 SOURCE = "__expkit_source__"  # in the namespace of a module of the project: what it was executed from
 READ: dict[str, bytes] = {}  # file beside a train.py, no Python: its content when it was last opened
+USES: dict[str, Reader] = {}  # what the modules of an experiment read of runs while imported; "": those of src/
 NO_CODE = ("config.yaml", "exp", "__pycache__")  # beside train.py: configuration is compared by its values
 SCHEMAS = ".schema"  # beside train.py: what editors know of its configuration, made from its classes
 
@@ -132,6 +136,7 @@ def forget(experiment: str) -> None:
     for known, start in tables:
         for name in [name for name in known if name.startswith(start)]:
             del known[name]
+    USES.pop(experiment, None)
     importlib.invalidate_caches()
 
 
@@ -157,10 +162,14 @@ def _exec_module(loader: importlib.machinery.SourceFileLoader, module: ModuleTyp
         return
     source = module.__dict__[SOURCE] = loader.get_data(path)
     parts = module.__name__.split(".")
-    if module.__name__.startswith(f"{PACKAGE}."):
+    is_beside_train = module.__name__.startswith(f"{PACKAGE}.")
+    if is_beside_train:
         own = _importer(".".join(parts[:3]), code_root() / "experiments" / parts[2])
         module.__dict__["__builtins__"] = vars(builtins) | {"__import__": own}
-    exec(loader.source_to_code(source, path), module.__dict__)
+    from expkit.store import Reader, reading  # `import expkit` needs no more than the line above
+
+    with reading(USES.setdefault(parts[2] if is_beside_train else "", Reader())):
+        exec(loader.source_to_code(source, path), module.__dict__)
 
 
 def _importer(package: str, folder: Path) -> Any:
@@ -225,6 +234,11 @@ def files_read(experiment: str) -> dict[str, bytes]:
     """
     own = os.path.join(_root(), "experiments", experiment, "")
     return {_from_root(file): content for file, content in READ.items() if file.startswith(own)}
+
+
+def runs_read(experiment: str) -> dict[Parent, frozenset[str]]:
+    """What its modules, and those that experiments share, have read of runs while they were imported: `Reader.uses`."""
+    return {use: made_of for name in (experiment, "") if name in USES for use, made_of in USES[name].uses.items()}
 
 
 def code_hash(files: FileHashes) -> list[str]:

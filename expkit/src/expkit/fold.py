@@ -452,6 +452,24 @@ class Fold:
         asks = self.number is None and not self._exp.debug
         return found_by_folds(self._shared.run_dir, self._shared.run_dir.inputs) if asks else {}
 
+    def uses(self, run: str | Path | store.Run) -> None:
+        """Record that this training reads another run, where expkit does not see it: in other processes, or as files.
+
+            fold.uses("001-larger-lr")  # its folds, and its training on all rows, as they are now
+
+        What `expkit.load_run` gives is seen, and needs no such line.
+
+        Args:
+            run: a name or a folder, as for `expkit.load_run`.
+
+        Raises:
+            Error: there is no such run, it has no finished fold, or it is made from this one.
+        """
+        found = store.load_run(run)
+        done = [part for part in found.parts if part.result]
+        require(bool(done), f"{found.title} has no finished fold")
+        found.note_use(done, "files")
+
     def finish(self, values: Mapping[str, Any]) -> None:
         """Compute the scores of the fold, and write its `result.json`: it is done then. expkit calls it.
 

@@ -14,13 +14,15 @@ import sys
 import tempfile
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from expkit import snapshot, store
-from expkit.code import code_hash, files_read, loaded_sources, named_plainly
+from expkit.code import code_hash, files_read, loaded_sources, named_plainly, runs_read
 from expkit.config import Config, Loaded, Mode, chosen, container
 from expkit.data import changes_since, hash_inputs, input_files, manifest_hash, write_manifest
 from expkit.errors import CANNOT_WRITE, Error, Failed, described, interruption, report, require, terminable, warn
@@ -91,6 +93,7 @@ class Runner:
         self._shared = Shared(self.run_dir, loaded.experiment, self._reports)
         self._metric = next(iter(loaded.experiment.metrics))
         self._has_git = True
+        self._reader = store.Reader(f"{loaded.name}/{self.name}")
 
     def _meet(self) -> Ranks | None:
         """The processes that train together; None for a single one."""
@@ -214,7 +217,10 @@ class Runner:
         """Train a fold. Raises its error if the other folds would fail in the same way; else reports it."""
         fold = None
         try:
-            provenance = Provenance(self.loaded, self.run_dir, self.command, self.overrides, self._snapshot())
+            own_id = self.run_dir.id if self.exp.mode is Mode.sub else ""
+            self._reader.begin(own_id, runs_read(self.loaded.name))
+            git = self._snapshot()
+            provenance = Provenance(self.loaded, self.run_dir, self.command, self.overrides, git, self._reader)
             fold = Fold(self._shared, number, provenance, functools.partial(self._track, number))
             if self._ranks is not None:
                 checkpoint = None if fold.checkpoint.file is None else str(fold.checkpoint.file)
@@ -244,7 +250,7 @@ class Runner:
     def _call(self, fold: Fold) -> BaseException | None:
         """Call the experiment's `train`; return the error, if any."""
         try:
-            with named_plainly(self.loaded.name):
+            with named_plainly(self.loaded.name), store.reading(self._reader):
                 values = _with_room(self.loaded.experiment.train, self.exp, fold)
                 kind = type(values).__name__
                 require(isinstance(values, Mapping | None), f"train() must return a dict or nothing, not {kind}")
@@ -346,16 +352,24 @@ class Provenance:
 
     Args:
         git: the snapshot of the code; None: there is none.
+        reader: what the training has read of other runs.
     """
 
     def __init__(
-        self, loaded: Loaded, run_dir: RunDir, command: Command, overrides: list[str], git: Git | None
+        self,
+        loaded: Loaded,
+        run_dir: RunDir,
+        command: Command,
+        overrides: list[str],
+        git: Git | None,
+        reader: store.Reader,
     ) -> None:
         self._loaded, self._run_dir, self._command, self._overrides = loaded, run_dir, command, overrides
-        self._git = git
+        self._git, self._reader = git, reader
         self._resumed = 0
         self._environments: list[str] = []  # of the processes before this one
         self._earlier: list[dict[str, Any]] = []  # code and data of those of them that had others
+        self._read_before: list[store.Parent] = []  # by them
         self._data: str | None = None
         self._manifest: Manifest = {}
         if run_dir.debug and run_dir.inputs:
@@ -373,6 +387,11 @@ class Provenance:
         """
         self._resumed, self._environments = checkpoint["resumed"] + 1, checkpoint["environments"]
         self._earlier = [*checkpoint["earlier"], *({what: checkpoint[what]} for what in changes)]
+        self._read_before = msgspec.convert(checkpoint.get("parents", []), list[store.Parent])
+
+    def _parents(self) -> list[dict[str, Any]]:
+        """The runs that the training has read, as JSON has them."""
+        return [asdict(one) for one in store.merged([*self._read_before, *self._reader.uses], by_read=True)]
 
     def so_far(self) -> dict[str, Any]:
         """The part of the metadata of a checkpoint."""
@@ -380,6 +399,7 @@ class Provenance:
             "resumed": self._resumed,
             "environments": [*self._environments, environment_text(environment())],
             "earlier": self._earlier,
+            "parents": self._parents(),
             "code": self._code(loaded_sources(self._loaded.name)),
             "data": self._data,
         }
@@ -409,6 +429,7 @@ class Provenance:
             "environment": store.THEN.join(environments),
         }
         known |= {"earlier": self._earlier} if self._earlier else {}
+        known |= {"parents": parents} if (parents := self._parents()) and not self._run_dir.debug else {}
         made |= {"code": code, "data": self._data, "git": self._git, "resumed": self._resumed}
         store.write_result(folder, {**result, **known}, made)
 

@@ -30,13 +30,14 @@ import functools
 import hashlib
 import os
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import files
-from expkit.errors import Error
+from expkit.errors import Error, require
 from expkit.project import display_path
 from expkit.store.names import *
 from expkit.store.records import *
@@ -336,11 +337,23 @@ class Run:
 
     # What its folds have left behind
 
-    def fold(self, number: int | None) -> FoldRecord:
+    def note_use(self, parts: Iterable[FoldRecord], read: str) -> None:
+        """Note, for whoever reads runs now, that this was read of it; `read` as of `Parent`, errors as of `Reader`."""
+        for reader in _readers:
+            for part in parts:
+                reader.note(self, part, read)
+
+    @functools.cached_property
+    def made_of(self) -> frozenset[str]:
+        """The titles of the run, of its parents, and of theirs in turn."""
+        return frozenset({self.title, *(parent.run for run in (self, *self.ancestors) for parent in run.parents)})
+
+    def fold(self, number: int | None, read: str = "fold") -> FoldRecord:
         """A fold that is done.
 
         Args:
             number: its number; None: the training on all rows.
+            read: what of it, for the record of the training that reads it.
 
         Raises:
             Error: it is not done.
@@ -349,6 +362,7 @@ class Run:
         if fold is None or fold.result is None:
             what = "the training on all data" if number is None else f"fold {number}"
             raise Error(f"{what} of {display_path(self.folder)} is not done; these folds are: {list(self.done)}")
+        self.note_use([fold], read)
         return fold
 
     def result(self, fold: int | None) -> dict[str, Any]:
@@ -357,7 +371,7 @@ class Run:
         Args:
             fold: its number; None: the training on all rows.
         """
-        return dict(self.fold(fold).result or {})
+        return dict(self.fold(fold, "history").result or {})
 
     def history(self, fold: int | None) -> dict[str, list[float | None]]:
         """The learning curve of a fold: {"epoch": [1, ...], "train_loss": [...], ...}, one entry per `fold.log`.
@@ -367,7 +381,7 @@ class Run:
         Args:
             fold: its number; None: the training on all rows.
         """
-        return self.fold(fold).history()
+        return self.fold(fold, "history").history()
 
     def test(self, fold: int | None) -> Columns:
         """The predictions of the test set that a fold has saved with `fold.save_test`: a dict of NumPy arrays.
@@ -378,9 +392,9 @@ class Run:
         Raises:
             Error: the fold is not done, or has none.
         """
-        return self.fold(fold).predictions(TEST)
+        return self.fold(fold, "test").predictions(TEST)
 
-    @functools.cached_property
+    @property
     def oof(self) -> Columns:
         """Out-of-fold predictions of all folds that are done: a dict of NumPy arrays, in the order of the ids.
 
@@ -390,6 +404,11 @@ class Run:
         Raises:
             Error: they cannot be read.
         """
+        self.note_use(self.done.values(), "oof")  # also of what is in memory
+        return self._oof
+
+    @functools.cached_property
+    def _oof(self) -> Columns:
         import numpy
 
         from expkit.tables import is_ascending
@@ -410,6 +429,7 @@ class Run:
 
         from expkit.tables import concatenated
 
+        self.note_use(self.done.values(), "oof" if name == OOF else "test")
         parts = {number: fold.predictions(name) for number, fold in self.done.items()}
         if not parts:
             return {}
@@ -422,6 +442,68 @@ class Run:
 def deviation(scores: list[float]) -> float | None:
     """Standard deviation (n - 1); None of a single score."""
     return statistics.stdev(scores) if len(scores) > 1 else None
+
+
+# Who reads runs now
+
+
+@dataclass
+class Reader:
+    """A training, or a module while it is imported; and what it has read of runs.
+
+    Attributes:
+        title: of the run that is trained; "": nobody knows yet.
+        own_id: of the version of this run whose folds may be read, as exp.mode=sub does; "": none.
+        uses: what was read, one training and one thing each; and what the run was made of.
+    """
+
+    title: str = ""
+    own_id: str = ""
+    uses: dict[Parent, frozenset[str]] = field(default_factory=dict)
+
+    def note(self, run: Run, part: FoldRecord, read: str) -> None:
+        """Remember that something of a run was read.
+
+        Raises:
+            Error: it is the run that is trained, or is made from that.
+        """
+        version = version_number(run.folder)
+        use = Parent(run.title, version, str(run.id), (part.checksum,), folds=(part.number,), read=(read,))
+        if use not in self.uses:
+            self.add(use, run.made_of)
+
+    def add(self, use: Parent, made_of: frozenset[str]) -> None:
+        """Remember something that was read, perhaps by another reader. Errors as of `note`."""
+        if use.run == self.title and use.id == self.own_id and use.folds != (None,):
+            return
+        way = "its training cannot read it" if use.run == self.title else f"{use.run} was made from it"
+        require(self.title not in made_of, f"{self.title} cannot be made from itself: {way}")
+        self.uses[use] = made_of
+
+    def begin(self, own_id: str, imported: Mapping[Parent, frozenset[str]]) -> None:
+        """Begin the next fold of the run: it may have in memory what was read before, but for models of single folds.
+
+        Args:
+            own_id: as of the attribute.
+            imported: what its modules have read while they were imported.
+        """
+        self.own_id = own_id
+        self.uses = {use: made_of for use, made_of in self.uses.items() if not {"fold", "state"} & {*use.read}}
+        for use, made_of in imported.items():
+            self.add(use, made_of)
+
+
+_readers: list[Reader] = []
+
+
+@contextmanager
+def reading(reader: Reader) -> Iterator[None]:
+    """While somebody reads runs: what is read of them is noted."""
+    _readers.append(reader)
+    try:
+        yield
+    finally:
+        _readers.pop()
 
 
 def load_run(run: str | Path | Run) -> Run:
