@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 
 import expkit
 from expkit.cli import app
+from expkit.config import id_of
 
 BASELINE = "001-baseline"
 QUICK = "exp.train.epochs=3"
@@ -282,7 +283,15 @@ def test_new_parameter_set(root: Path) -> None:
     with own_experiment(copy_of=BASELINE) as folder:
         exp("new", f"{folder.name}/003", "--from", "001")
         before = (folder / "exp/003.yaml").read_text()
-        assert before == (folder / "exp/001.yaml").read_text().replace("name: 001-larger-lr", 'name: "003"')
+        first, line, rest = before.split("\n", 2)
+        assert line == f"# From {folder.name}/001. Notes follow this file by the id {id_of(folder, '003')}."
+        source = (folder / "exp/001.yaml").read_text()
+        assert f"{first}\n{rest}" == source.replace("name: 001-larger-lr", 'name: "003"')
+        exp("new", f"{folder.name}/004", "--from", "003")
+        copied = (folder / "exp/004.yaml").read_text().split("\n", 2)
+        assert (copied[0], copied[2]) == (first, rest.replace('"003"', '"004"')), "one line says where it comes from"
+        assert id_of(folder, "004") not in (None, id_of(folder, "003"))
+        (folder / "exp/004.yaml").unlink()
         for name in odd:
             exp("new", f"{folder.name}/{name}")
         checked = {one["parameter_set"]: one["name"] for one in exp_json("check", folder.name) if not one["problem"]}

@@ -16,7 +16,7 @@ from light import LIGHT, edited, train_py
 
 import expkit
 from expkit import schema, store
-from expkit.config import container, load_experiment, same
+from expkit.config import container, id_of, load_experiment, same
 from expkit.new import parameter_set_from_run
 from expkit.project import code_root
 from expkit.store import find_run
@@ -122,8 +122,9 @@ def test_what_differs_and_nothing_else(light: Path, root: Path) -> None:
     expkit.run(light.name, overrides=command_line)
     run = "light,exp.seed=3,exp.train.x=1e-05"
     text = made(light, run)
-    about = f"# From {light.name}/{run}. Only what differs from config.yaml."
-    assert text == f"{schema.FIRST_LINE}{about}\n" + "name: '004'\nseed: 3\ntrain:\n  x: 1.0e-05\n"
+    origin, about = text.removeprefix(schema.FIRST_LINE).split("\n", 1)
+    assert origin == f"# From {light.name}/{run}. Notes follow this file by the id {id_of(light, '004')}."
+    assert about == "# Only what differs from config.yaml.\nname: '004'\nseed: 3\ntrain:\n  x: 1.0e-05\n"
     assert expkit.load_config(light.name, ["exp=004"]).exp.train.x == 1e-05
     assert "1 of 1 parameter" not in exp("check", light.name) and "2 of 2 parameter sets" in exp("check", light.name)
 

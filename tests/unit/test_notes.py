@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,66 @@ def test_a_note_stays_with_its_parameter_set(root: Path, notes: Path) -> None:
         shutil.rmtree(root / "output")
         file.unlink()
         assert read_notes()[two].last("hypothesis") == "larger is better", "as it was noted"
+
+
+def renamed(folder: Path, old: str, new: str, name: str) -> None:
+    """Rename the file of a parameter set, and set the name in it, without quotes."""
+    file = folder / f"exp/{new}.yaml"
+    (folder / f"exp/{old}.yaml").rename(file)
+    file.write_text(re.sub(r"^name: .*", f"name: {name}", file.read_text(), flags=re.M))
+
+
+def origins() -> dict[str, str]:
+    """Of which run each origin is noted, by the origin."""
+    origin = {title.partition("/")[2]: notes.last("origin") for title, notes in read_notes().items()}
+    return {text.rpartition("/")[2]: run for run, text in origin.items() if text}
+
+
+def test_a_note_stays_with_a_file_that_is_renamed(root: Path, notes: Path) -> None:
+    """`git mv exp/002.yaml exp/003.yaml`, and another name in it: before it is trained, and after."""
+    with own_experiment(copy_of=LIGHT) as folder:
+        exp("new", f"{folder.name}/001")
+        exp("new", f"{folder.name}/002", "--from", "001")
+        (folder / "exp/002.yaml").rename(folder / "exp/003.yaml")
+        assert origins() == {"config.yaml": "001", "001": "002"}, "the name in it is as it was"
+        renamed(folder, "003", "003", "003-large")
+        assert origins() == {"config.yaml": "001", "001": "003-large"}
+        exp("note", f"{folder.name}/003", "--hypothesis", "larger is better")
+        exp("new", f"{folder.name}/002", "--from", "003")  # another one of that number
+        expkit.run(folder.name, overrides=["exp=002"])
+        assert origins() == {"config.yaml": "001", "001": "003-large", "003": "002"}
+        renamed(folder, "003", "004", "004-larger")
+        [about] = noted(f"{folder.name}/004")
+        assert (about["origin"], about["hypothesis"]) == (f"{folder.name}/001", "larger is better")
+        expkit.run(folder.name, overrides=["exp=004"])
+        trained = {"config.yaml": "001", "001": "004-larger", "003": "002"}
+        assert origins() == trained
+        assert exp_json("show", "004-larger")["notes"] == about["notes"]
+        renamed(folder, "004", "005", "005-largest")
+        renamed(folder, "002", "006", "006-small")
+        assert origins() == trained, "they were trained under these names"
+        exp("note", f"{folder.name}/005", "--hypothesis", "the next one is better")
+        expkit.run(folder.name, overrides=["exp=005"])
+        assert read_notes()[f"{folder.name}/005-largest"].last("hypothesis") == "the next one is better"
+        assert origins() == trained
+
+
+def test_a_note_on_a_file_that_is_copied_by_hand(root: Path, notes: Path) -> None:
+    """It stays with the file of its name; without that or its line, with the name as it was noted."""
+    with own_experiment(copy_of=LIGHT) as folder:
+        exp("new", f"{folder.name}/002")
+        for number in ("003", "004"):
+            shutil.copy(folder / "exp/002.yaml", folder / f"exp/{number}.yaml")
+            renamed(folder, number, number, f"{number}-copy")
+        renamed(folder, "002", "002", "002-large")
+        assert origins() == {"config.yaml": "002-large"}
+        (folder / "exp/002.yaml").unlink()
+        assert origins() == {"config.yaml": "002"}, "nobody knows which of the two"
+        (folder / "exp/004.yaml").unlink()
+        (folder / "exp/003.yaml").write_text("name: 003-copy\n")
+        assert origins() == {"config.yaml": "002"}
+        (folder / "exp/002.yaml").write_text("name: 002-next\n")
+        assert origins() == {"config.yaml": "002-next"}
 
 
 def test_a_note_is_on_a_version_of_a_run(root: Path, notes: Path) -> None:

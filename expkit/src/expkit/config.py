@@ -598,6 +598,19 @@ def name_of(folder: Path, parameter_set: str) -> str | None:
     return node.value if isinstance(node, yaml.ScalarNode) else None
 
 
+ID = re.compile(r"^# From .* by the id ([0-9a-f]{8})\.\n", re.M)  # as `exp new` writes it
+
+
+def id_of(folder: Path, parameter_set: str) -> str | None:
+    """What stays the same when the file of a parameter set and the `name` in it change; None: it has none.
+
+    Args:
+        folder: of the experiment.
+    """
+    match = ID.search(text_of(file_of(folder, parameter_set)))
+    return match and match[1]
+
+
 def refuse_shared_name(folder: Path, parameter_set: str | None, name: str) -> None:
     """Two parameter sets with one name would share a folder of results.
 

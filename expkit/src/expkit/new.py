@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import shutil
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -200,10 +201,11 @@ def new_parameter_set(experiment: str, name: str, source: str | None = None) -> 
         Error: as of `_new_file`; or it does not compose.
     """
     text = f'{schema.FIRST_LINE}# Only what differs from config.yaml.\nname: ""\n'
+    origin = f"{experiment}/{source or 'config.yaml'}"
     with _new_file(experiment, name) as file:
         if source is not None:
             text = file.with_name(f"{source}.yaml").read_text(encoding="utf-8")
-        file.write_text(text, encoding="utf-8")
+        file.write_text(_with_id(text, origin), encoding="utf-8")
         _set(file, ["name"], json.dumps(name))
         _compose(experiment, [f"exp={name}"])
     if schema.FIRST_LINE in text:
@@ -279,7 +281,14 @@ def _changed(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
 
 def _text(name: str, run: Run, chosen: Mapping[str, str], values: dict[str, Any]) -> str:
     """The file, as one that a person has written."""
-    lines = [schema.FIRST_LINE.strip(), f"# From {strip_control(run.title)}. Only what differs from config.yaml."]
+    lines = [schema.FIRST_LINE.strip(), "# Only what differs from config.yaml."]
     if chosen:
         lines += ["defaults:", *(f"- override /{group}: {choice}" for group, choice in chosen.items()), ""]
-    return "\n".join(lines) + "\n" + OmegaConf.to_yaml({"name": name, **values})
+    return _with_id("\n".join(lines) + "\n" + OmegaConf.to_yaml({"name": name, **values}), run.title)
+
+
+def _with_id(text: str, origin: str) -> str:
+    """The text of a new parameter set with where it comes from, and the id by which its notes find it."""
+    first = schema.FIRST_LINE if text.startswith(schema.FIRST_LINE) else ""
+    line = f"# From {strip_control(origin)}. Notes follow this file by the id {secrets.token_hex(4)}.\n"
+    return first + line + config.ID.sub("", text.removeprefix(first))

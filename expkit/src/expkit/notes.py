@@ -22,11 +22,11 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from rich.console import Console
 
-from expkit.config import name_of, parameter_sets
+from expkit.config import id_of, name_of, parameter_sets
 from expkit.errors import Error, print_line, require, score_text, text, warn
 from expkit.files import listed, make_folder, read_bytes, regular
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, notes_dir, output_dir
-from expkit.store import Run, load_run, read_run_info, run_folders
+from expkit.store import Run, folder_of, load_run, read_run_info, run_folders
 from expkit.store.records import Number, RunInfo, fits
 
 
@@ -38,6 +38,7 @@ class Line(TypedDict):
     id: NotRequired[str]  # of the version of the run
     scores: NotRequired[dict[str, Number]]  # the CV score of that time, by metric
     set: NotRequired[str]  # the parameter set that is to be trained, a file in exp/
+    set_id: NotRequired[str]  # of this file
     origin: NotRequired[str]  # what an experiment or a parameter set was made from
     hypothesis: NotRequired[str]
     verdict: NotRequired[Literal["kept", "dropped"]]
@@ -81,7 +82,7 @@ def read_notes(folder: Path | None = None) -> dict[str, Notes]:
         folder: with the files; None: the project's.
     """
     found: dict[str, list[dict[str, Any]]] = {}
-    folder, trained = folder or notes_dir(), functools.cache(_trained)
+    folder, trained, ids = folder or notes_dir(), functools.cache(_trained), functools.cache(_set_ids)
     for file in (folder / name for name in listed(folder) if name.endswith(".jsonl")):
         try:
             texts = read_bytes(file).decode(errors="replace").split("\n")
@@ -90,7 +91,7 @@ def read_notes(folder: Path | None = None) -> dict[str, Notes]:
             continue
         lines = [_line(text) for text in texts]
         for line in filter(None, lines):
-            found.setdefault(f"{file.stem}/{_run_of(file.stem, line, trained)}", []).append(line)
+            found.setdefault(f"{file.stem}/{_run_of(file.stem, line, trained, ids)}", []).append(line)
         if bad := [number for number, text in enumerate(texts, start=1) if text.strip() and not lines[number - 1]]:
             more = f", as are {len(bad) - 1} more" if len(bad) > 1 else ""
             warn(f"{display_path(file)}, line {bad[0]} is not a note, and is left out{more}")
@@ -106,16 +107,33 @@ def _line(text: str) -> dict[str, Any] | None:
     return line if fits(line, Line) else None
 
 
-def _run_of(experiment: str, line: Mapping[str, Any], trained: Callable[[str], list[RunInfo]]) -> str:
-    """The run that a line is about. The `name` in the file of a parameter set is edited often: it is the first run that
-    was trained with the set since, or the name as it is now."""
-    run = str(line["run"])
-    if "set" not in line or os.path.exists(output_dir() / experiment / run):
+def _run_of(
+    experiment: str,
+    line: Mapping[str, Any],
+    trained: Callable[[str], list[RunInfo]],
+    ids: Callable[[str], dict[str, str | None]],
+) -> str:
+    """The run that a line is about. The file of a parameter set, and the `name` in it, are changed often: it is the
+    first run that was trained with the set since, or the name as it is now."""
+    run, file, set_id = str(line["run"]), line.get("set"), line.get("set_id")
+    there = folder_of(output_dir(), f"{experiment}/{run}")
+    about = read_run_info(there) if there else None
+    if file is None or (there and not (set_id and about and about.get("set_id", set_id) != set_id)):
         return run
-    since = [info for info in trained(experiment) if info.get("set") == line["set"] and info["started"] >= line["time"]]
+    since = [
+        info
+        for info in trained(experiment)
+        if info["started"] >= line["time"] and (info.get("set_id") == set_id if set_id else info.get("set") == file)
+    ]
     if since:
         return min(since, key=itemgetter("started"))["run"]
-    return name_of(code_root() / "experiments" / experiment, line["set"]) or run
+    files = [each for each, one in ids(experiment).items() if set_id and one == set_id]
+    return name_of(code_root() / "experiments" / experiment, files[0] if len(files) == 1 else file) or run
+
+
+def _set_ids(experiment: str) -> dict[str, str | None]:
+    folder = code_root() / "experiments" / experiment
+    return {each: id_of(folder, each) for each in parameter_sets(folder)}
 
 
 def _trained(experiment: str) -> list[RunInfo]:
@@ -182,7 +200,13 @@ def context_of(title: str, run: Run | None) -> dict[str, Any]:
     if run is not None:
         return {} if run.score is None else {"id": run.id, "scores": {run.metric: run.score}}
     experiment, _, named = title.partition("/")
-    return next(({"set": each} for each, name in _set_names(experiment).items() if name == named), {})
+    return next((set_metadata(experiment, each) for each, name in _set_names(experiment).items() if name == named), {})
+
+
+def set_metadata(experiment: str, parameter_set: str) -> dict[str, str]:
+    """What a line keeps of a parameter set that is to be trained."""
+    set_id = _set_ids(experiment).get(parameter_set)
+    return {"set": parameter_set} | ({"set_id": set_id} if set_id else {})
 
 
 def _set_names(experiment: str) -> dict[str, str | None]:

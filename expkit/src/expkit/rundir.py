@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from expkit import files, store
-from expkit.config import Config, Loaded, container, differences, flat, fold_file, is_compared, name_of
+from expkit.config import Config, Loaded, container, differences, flat, fold_file, id_of, is_compared, name_of
 from expkit.data import changed_code, changes_since
 from expkit.errors import Error, require, warn
 from expkit.fingerprint import metric_name
@@ -289,6 +289,7 @@ class RunDir:
             "experiment": self.loaded.name,
             "run": self.run,
             "set": self._set,
+            "set_id": id_of(self.loaded.folder, self._set) if self._set else None,
             "metric": metric_name(self.loaded.experiment.metric),
             "greater_is_better": self.loaded.experiment.greater_is_better,
             "n_folds": self.config.exp.n_folds,

@@ -13,7 +13,7 @@ from expkit.board import MOST_ROWS, find_seeds
 from expkit.cli import Json, Run, Runs, Seeds, as_json_text, console
 from expkit.config import parameter_sets
 from expkit.errors import Error, plain_table, print_line, require, score_text, text, warn
-from expkit.notes import add_note
+from expkit.notes import add_note, set_metadata
 from expkit.project import display_path, experiment_dir, experiment_names, full_name
 from expkit.show import blend_metadata, changed_since, show_blend
 from expkit.store import find_run, load_run, run_names
@@ -111,7 +111,7 @@ def _parameter_set(experiment: str, name: str, source: str | None) -> Path:
             there = ", ".join(known) or "none"
             raise type(error)(f"{experiment} has no parameter set {source}; there are {there}; and {error}") from error
         made, origin = parameter_set_from_run(experiment, name, run), run.title
-    add_note(f"{experiment}/{name}", {"origin": origin, "set": name})
+    add_note(f"{experiment}/{name}", {"origin": origin, **set_metadata(experiment, name)})
     return made
 
 

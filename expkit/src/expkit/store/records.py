@@ -145,6 +145,7 @@ class RunInfo(TypedDict):
     experiment: Text
     run: Text
     set: NotRequired[Text | None]  # the file in exp/ that it was trained with, as it is
+    set_id: NotRequired[Text | None]  # of this file, by which its notes find it
     metric: Text
     greater_is_better: bool
     n_folds: Annotated[int, Meta(ge=1, le=10_000)]
