@@ -25,6 +25,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
 from omegaconf import BooleanNode, DictConfig, OmegaConf, StringNode, ValidationError, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
@@ -108,6 +109,7 @@ def run_hydra(
     utils, hydra_itself = (import_module(f"hydra._internal.{name}") for name in ("utils", "hydra"))
     for module in (utils, hydra_itself):  # else it prints several lines, and leaves
         module.run_and_report = lambda function: function()  # type: ignore[attr-defined]
+    Sweeper.validate_batch_is_legal = _validate  # type: ignore[assignment, method-assign]
     mode = None if args.multirun else RunMode.RUN  # None: of a sweep, Hydra tells its jobs
     hydra_itself.Hydra.get_mode = lambda *_, **__: mode  # its own composes everything once more
     allowing: AbstractContextManager[Any] = nullcontext()
@@ -116,6 +118,17 @@ def run_hydra(
         allowing = public.execution_whitelist(public.UNSAFE_DISABLE_EXECUTION_CHECKS)
     with allowing:
         utils._run_hydra(args, parser, task, config_path=str(folder), config_name="config")
+
+
+def _validate(sweeper: Any, jobs: Sequence[Sequence[str]]) -> None:
+    """Refuse a sweep before its first job, as Hydra does, which composes every job for that; here, each choice once."""
+    loader, composed = sweeper.hydra_context.config_loader, {}
+    for job in jobs:
+        values = [override for override in job if re.match(r"exp\.[\w.]+=", override)]
+        choices = tuple(override for override in job if override not in values)
+        if choices not in composed:
+            composed[choices] = loader.load_sweep_config(sweeper.config, list(choices))
+        loader._apply_overrides_to_config(OverridesParser.create().parse_overrides(values), composed[choices])
 
 
 def store_config(name: str, node: Any, group: str | None = None) -> None:

@@ -214,9 +214,8 @@ class Job:
 
         hydra = HydraConfig.get()
         is_sweep = hydra.mode is RunMode.MULTIRUN
-        git = self.git if self._is_elsewhere else None
         trial = None if self.study is None else self.study[hydra.job.num]
-        command = Command(self.command, self.id, self._is_elsewhere, git, installs=not is_sweep, trial=trial)
+        command = Command(self.command, self.id, self._is_elsewhere, self.git, installs=not is_sweep, trial=trial)
         refuse_shared_name(loaded.folder, str(hydra.runtime.choices.get("exp", "default")), config.exp.name)
         run = Runner(loaded, config, overrides, command)
         try:

@@ -49,7 +49,7 @@ class Command:
         line: as it was typed; [] from Python.
         id: the same in every job of a sweep.
         is_copy: whether the code is a sweep's copy of the project, which nobody edits.
-        git: the snapshot of that copy.
+        git: the snapshot of a sweep, taken when it was started.
         installs: whether a run that replaces another counts as soon as it is whole; a sweep waits for all its jobs.
         trial: of the study that the run is trained for, if any.
     """
@@ -298,9 +298,11 @@ class Runner:
                     raise failure
 
     def _snapshot(self) -> Git | None:
-        """The snapshot of the code; a copy of a sweep has its own. None for debug runs, and without git."""
-        if self.exp.debug or self.command.is_copy or not self._has_git:
-            return None if self.exp.debug else self.command.git
+        """The snapshot of the code; in a sweep, that of its start. None for debug runs, and without git."""
+        if self.exp.debug:
+            return None
+        if self.command.git is not None or self.command.is_copy or not self._has_git:
+            return self.command.git
         taken = snapshot.take(code_root())
         self._has_git = taken is not None  # said once
         return taken

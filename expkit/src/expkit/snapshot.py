@@ -13,6 +13,7 @@ A sweep that begins three months later removes it.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import secrets
@@ -97,19 +98,24 @@ def amended(project: Path, snapshot: Git, loaded: Mapping[str, bytes]) -> Git:
         snapshot: as from `take`.
         loaded: path from the folder to content.
     """
+    found = _with_files(project, snapshot["snapshot"], snapshot["commit"], tuple(loaded.items()))
+    return snapshot if found["snapshot"] == snapshot["snapshot"] else found
+
+
+@functools.lru_cache(maxsize=4)  # the folds of a run, and the jobs of a sweep, load the same
+def _with_files(project: Path, snapshot: str, head: str, loaded: tuple[tuple[str, bytes], ...]) -> Git:
     prefix = git(project, "rev-parse", "--show-prefix")
     with tempfile.TemporaryDirectory() as scratch:
         index, tree = os.path.join(scratch, "index"), Path(scratch, "tree")
-        for name, content in loaded.items():
+        for name, content in loaded:
             file = tree / prefix / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(content)
-        git(project, "read-tree", snapshot["snapshot"], index=index)
+        git(project, "read-tree", snapshot, index=index)
         flags = ["-c", "core.fileMode=false", f"--work-tree={tree}", "update-index", "--add", "-z", "--stdin"]
-        names = "".join(f"{prefix}{name}\0" for name in loaded).encode(errors="surrogateescape")
+        names = "".join(f"{prefix}{name}\0" for name, _ in loaded).encode(errors="surrogateescape")
         git(project, *flags, index=index, stdin=names)
-        found = _commit(project, git(project, "write-tree", index=index))
-    return snapshot if found["snapshot"] == snapshot["snapshot"] else found
+        return _commit(project, git(project, "write-tree", index=index))
 
 
 def _update(index: str, root: Path, project: Path) -> None:
