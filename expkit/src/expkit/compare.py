@@ -14,18 +14,18 @@ from rich.console import Console
 
 from expkit.board import NOT_COMPARABLE, Entry, entries, find_seeds, incomparable
 from expkit.code import SCHEMAS
-from expkit.config import is_compared, load_experiment, same
+from expkit.config import POSTPROCESS, is_compared, load_experiment, same
 from expkit.data import changed_files, read_manifest
 from expkit.errors import Error, described, plain_table, print_line, require, score_text, text
 from expkit.noise import IDENTICAL, NOISE, OverRows, over_folds, over_rows, together
 from expkit.project import code_root, output_dir
-from expkit.scores import fold_scores, mean_of_folds
+from expkit.scores import fold_scores, mean_of_folds, postprocessed
 from expkit.snapshot import git
 from expkit.store import Run, fold_title
 from expkit.tables import differing, side_by_side
 
 if TYPE_CHECKING:
-    from expkit.config import Metric
+    from expkit.config import Experiment, Metric
     from expkit.tables import Columns
 
     Pairs = Sequence[tuple[Run, Run]]
@@ -211,7 +211,9 @@ def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> OverRows | str |
     if not any(run.rows for run in runs):
         return "the experiment returns its score, without rows"
     tables = [_rows(run, each) for pair, each in zip(pairs, folds, strict=True) for run in pair]
-    metric = _metric(first)
+    metrics = _experiment(first).metrics
+    require(first.metric in metrics, f"{first.scored_by} has no metric {first.metric} any more")
+    metric = metrics[first.metric or ""]
     for run, table in zip(runs, tables, strict=True):
         _require_same_scores(metric, run, table)
     tables = side_by_side(tables, [run.title for run in runs])
@@ -233,10 +235,12 @@ def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> OverRows | str |
 
 
 def _rows(run: Run, folds: Sequence[int]) -> Columns:
-    """The out-of-fold predictions of some folds."""
+    """The out-of-fold predictions of some folds, as they are scored."""
     import numpy
 
     table = run.fold_by_fold()
+    if run.cv is not None and POSTPROCESS in run.cv["made_by"]:
+        table = postprocessed(_experiment(run), table)
     is_in = numpy.isin(table["fold"], folds)
     return table if is_in.all() else {name: column[is_in] for name, column in table.items()}
 
@@ -245,14 +249,12 @@ def _are_equal(old: Columns, new: Columns) -> bool:
     return old.keys() == new.keys() and not differing(old, new).any()
 
 
-def _metric(run: Run) -> Metric:
-    """The metric that decides, as the code of the experiment has it now."""
+def _experiment(run: Run) -> Experiment:
+    """The experiment that scores a run, as its code is now."""
     try:
-        metrics = load_experiment(run.scored_by).experiment.metrics
+        return load_experiment(run.scored_by).experiment
     except Exception as error:
         raise Error(f"{run.scored_by} cannot be loaded: {described(error)}") from error
-    require(run.metric in metrics, f"{run.scored_by} has no metric {run.metric} any more")
-    return metrics[run.metric or ""]
 
 
 def _require_same_scores(metric: Metric, run: Run, table: Columns) -> None:

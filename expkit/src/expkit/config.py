@@ -34,7 +34,7 @@ Groups = Mapping[str, Mapping[str, type]]  # as of `Experiment.groups`
 
 # The classes that every configuration builds on
 
-METHOD = "exp.split.method"
+METHOD, POSTPROCESS = "exp.split.method", "postprocess"
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 
 
@@ -370,6 +370,13 @@ class Experiment:
         greater_is_better: whether a higher score is better. By default True; it must be given if the name of the metric
             is that of an error, such as rmse.
         other_metrics: more metrics, for the board.
+        postprocess: fits what turns predictions into others, such as a threshold or a calibration: a function of the
+            out-of-fold predictions, which returns a function of a table of predictions: without targets, a dict of
+            arrays; it returns the columns that it changes, or "prediction" alone. The rows of each fold are scored by
+            what was fitted on the other folds; those of a single fold, by halves. "<metric>_raw" is the score without
+            it. A submission has what was fitted on all folds.
+        submission: makes the rows of a submission of averaged test predictions, a dict of arrays by column: returns its
+            columns, in the rows of the sample submission: one per query, per box, per product and day.
         score_over: "rows": a score is the metric over all out-of-fold rows. "folds": it is the mean of the scores of
             the folds, for a metric that ranks rows, such as AUC: models of different folds may rank alike and differ in
             level.
@@ -393,6 +400,8 @@ class Experiment:
     metric: Metric | str
     greater_is_better: bool | None = None
     other_metrics: Sequence[Metric | str] = ()
+    postprocess: Callable[[Columns], Callable[[Columns], Any]] | None = None
+    submission: Callable[[Columns], Any] | None = None
     score_over: str = "rows"
     debug: Mapping[str, Any] = field(default_factory=dict)
     groups: Groups = field(default_factory=dict)
@@ -412,11 +421,15 @@ class Experiment:
             loose = [name for name, value in vars(kind).items() if type(value) in _PLAIN and not name.startswith("__")]
             for name in {*loose} - vars(kind).get("__annotations__", {}).keys():
                 raise Error(f"class {kind.__name__} in train.py: {name} has no type: write {name}: float = ...")
+        for key in (POSTPROCESS, "submission"):
+            value = getattr(self, key)
+            require(value is None or callable(value), f"{key} in expkit.Experiment must be a function, not {value!r}")
         names = [metric_name(metric) for metric in (self.metric, *self.other_metrics)]
         require(len(set(names)) == len(names), f"two metrics have the same name: {', '.join(names)}")
         kinds = {isinstance(metric, str) for metric in (self.metric, *self.other_metrics)}
         require(len(kinds) == 1, "the metrics of an experiment are all functions, or all names of what train() returns")
         if self.is_scored_by_train:
+            require(self.postprocess is None, "postprocess in expkit.Experiment needs metrics that are functions")
             object.__setattr__(self, "score_over", "folds")
         require(not isinstance(self.inputs, str), f"inputs in expkit.Experiment is a list: inputs=[{self.inputs!r}]")
         over = f'score_over in expkit.Experiment must be "rows" or "folds", not {self.score_over!r}'
@@ -462,10 +475,14 @@ class Experiment:
         """Every metric by its name, the one that decides first: functions; or names, `is_scored_by_train`."""
         return {metric_name(metric): metric for metric in (self.metric, *self.other_metrics)}
 
+    def raw(self, name: str) -> str:
+        """What a metric is called of predictions before `postprocess`: as ever, where there is none."""
+        return name if self.postprocess is None else f"{name}_raw"
+
     @functools.cached_property
     def made_by(self) -> dict[str, str]:
-        """What the metrics do, as hashes by name, as they were when this was first asked."""
-        known = self.metrics.items()
+        """What the metrics and `postprocess` do, as hashes by name, as they were when this was first asked."""
+        known = (self.metrics | ({POSTPROCESS: self.postprocess} if self.postprocess else {})).items()
         return {name: metric if isinstance(metric, str) else metric_hash(metric) for name, metric in known}
 
     @property

@@ -28,6 +28,7 @@ Ignored = Mapping[str, frozenset[str]]  # path from the root: names in it whose 
 _IMPORTS = ast.Import | ast.ImportFrom
 _DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _ASSIGNMENTS = ast.Assign | ast.AnnAssign | ast.AugAssign
+SCORING = ("metric", "other_metrics", "postprocess", "submission")  # of expkit.Experiment: they train nothing
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
 _COLLECTIONS = (list, tuple, dict, set, frozenset)
 
@@ -132,7 +133,7 @@ def _statement(node: ast.stmt, ignored: frozenset[str]) -> _Statement:
     """A statement of a file; `ignored` as for `file_hashes`, of this file."""
     call = getattr(node, "value", None)
     if _binds(node) & ignored and isinstance(call, ast.Call):  # experiment = expkit.Experiment(...)
-        metrics = [each.value for each in call.keywords if each.arg in ("metric", "other_metrics")]
+        metrics = [each.value for each in call.keywords if each.arg in SCORING]
         if metrics:
             others = [part for part in (*call.args, *(each.value for each in call.keywords)) if part not in metrics]
             return _Statement(None, _words(*others), _words(*metrics))

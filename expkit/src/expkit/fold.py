@@ -296,7 +296,8 @@ class Fold:
             predict, X: as of `predict`.
 
         Returns:
-            the value of each metric, as {"valid_accuracy": 0.97}. With exp.mode=sub no row is left out: {}.
+            the value of each metric, as {"valid_accuracy": 0.97}, without `Experiment.postprocess`. With exp.mode=sub
+            no row is left out: {}.
 
         Raises:
             Error: `split` was not called, or with another number of rows; a metric fails.
@@ -304,11 +305,12 @@ class Fold:
         from expkit import tables
         from expkit.scores import scores
 
-        by_train = self._shared.experiment.is_scored_by_train
-        require(not by_train, "fold.evaluate(...): train() returns the score, and no metric computes it")
+        experiment = self._shared.experiment
+        by_train = "fold.evaluate(...): train() returns the score, and no metric computes it"
+        require(not experiment.is_scored_by_train, by_train)
         table = self._predicted_rows(predict, X)
-        found = scores(self._shared.experiment, tables.columns(table, "fold.evaluate(...)"), {}) if table else {}
-        return {f"valid_{name}": value for name, value in found.items()}
+        found = scores(experiment, tables.columns(table, "fold.evaluate(...)"), {}) if table else {}
+        return {f"valid_{name}": value for name, value in zip(experiment.metrics, found.values(), strict=False)}
 
     def _predicted_rows(self, predict: Callable[[Any], Any], X: Any) -> dict[str, Any]:
         """The columns of the rows that are left out; {}: none is."""
@@ -394,13 +396,14 @@ class Fold:
         """
         from expkit import tables
         from expkit.scores import checked
-        from expkit.submission import check_test
+        from expkit.submission import alone, as_submission
 
         what, shared = f"{self.title}, {store.TEST}", self._shared
         table, _ = checked(columns, what)
+        oof, experiment = self.folder / store.OOF, shared.experiment
         try:
-            if self.number is not None:
-                check_test(table, what, shared.experiment.inputs)
+            if self.number is not None and (experiment.postprocess is None or oof.exists()):
+                as_submission(alone(table, what), experiment, what, lambda: tables.load(oof))
         except Error as error:
             shared.warn_once(store.TEST, f"{error}; `exp submit` will refuse these predictions")
         tables.save(self.folder / store.TEST, table)
@@ -408,13 +411,13 @@ class Fold:
     def _write_submission(self) -> None:
         """On all rows: `submission.csv` from the test predictions, by the rule of `exp submit`."""
         from expkit import tables
-        from expkit.submission import Average, as_submission
+        from expkit.submission import alone, as_submission, fit_rows
 
         if self.number is None and (self.folder / store.TEST).exists():
-            what, mean = f"{self.title}, {store.TEST}", Average()
+            what, run = f"{self.title}, {store.TEST}", store.read_run(self._shared.run_dir.version)
             try:
-                mean.add(tables.flat(tables.load(self.folder / store.TEST)), what, 1.0)
-                table, _, _ = as_submission(mean, self._shared.experiment.inputs, what)
+                mean = alone(tables.load(self.folder / store.TEST), what)
+                table, _, _ = as_submission(mean, self._shared.experiment, what, lambda: fit_rows([run]))
             except Error as error:
                 warn(f"there is no {store.SUBMISSION}: {error}")
                 return

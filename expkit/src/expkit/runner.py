@@ -91,7 +91,7 @@ class Runner:
         self._numbers = [None] if self.exp.mode is Mode.sub else list(self.exp.fold or [])
         self._reports = None if command.trial is None else Reports(command.trial, len(self._numbers))
         self._shared = Shared(self.run_dir, loaded.experiment, self._reports)
-        self._metric = next(iter(loaded.experiment.metrics))
+        self._metric = loaded.experiment.raw(next(iter(loaded.experiment.metrics)))  # of a fold alone
         self._has_git = True
         self._reader = store.Reader(f"{loaded.name}/{self.name}")
 
@@ -193,7 +193,7 @@ class Runner:
         if self._reports is not None and self.pruned is None:
             results = store.read_run(self.run_dir.version).results
             first = itertools.takewhile(lambda number: number in results, self._numbers)
-            found = [results[number]["scores"][self._metric] for number in first if number is not None]
+            found = [next(iter(results[number]["scores"].values())) for number in first if number is not None]
             if self._reports.after_folds(found):
                 self.pruned = f"after {len(found)} of {len(self._numbers)} folds"
         return self.pruned is not None

@@ -6,13 +6,13 @@ import json
 import math
 import statistics
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from expkit import store, tables
-from expkit.config import BY_TIME, METHOD, ExpConfig, Experiment, SplitMethod
+from expkit.config import BY_TIME, METHOD, POSTPROCESS, ExpConfig, Experiment, SplitMethod
 from expkit.errors import Error, require, score_text
 from expkit.progress import as_number
 from expkit.project import display_path, input_dir
@@ -200,19 +200,71 @@ def _numbers(exp: ExpConfig, ids: numpy.ndarray) -> numpy.ndarray:
     return numpy.array([known[name] for name in names])
 
 
+def called(what: str, function: Callable[[Columns], Any], table: Columns, hint: str = "") -> Any:
+    """What a function of the experiment returns for a table; an `Error` where it raises, with a hint."""
+    try:
+        return function(table)
+    except Exception as error:
+        of = f"of the columns {', '.join(table)}"
+        raise Error(f"{what} raises {type(error).__name__}: {error}, {of}{hint}") from error
+
+
+def postprocess(experiment: Experiment, oof: Columns, table: Columns, what: str) -> Columns:
+    """Predictions after `Experiment.postprocess`, fitted on out-of-fold predictions.
+
+    Args:
+        oof: to fit on, with targets.
+        table: to change; its targets stay, and are not shown.
+        what: it is, for messages.
+
+    Raises:
+        Error: a function of the experiment raises, or returns other rows, nan or inf.
+    """
+    import numpy
+
+    apply = called("postprocess", cast(Any, experiment.postprocess), oof)
+    require(callable(apply), f"postprocess must return a function of a table of predictions, not {apply!r}")
+    hidden = {name: table[name] for name in tables.targets(oof) if name in table}
+    shown = {name: column for name, column in table.items() if name not in hidden}
+    what = f"{what}, what postprocess has made"
+    made = tables.columns(shown | tables.named(called("the function that postprocess returns", apply, shown)), what)
+    require(numpy.array_equal(made["id"], table["id"]), f"{what}: the ids, or their order, are not as they were")
+    tables.require_finite(made, what)
+    return made | hidden
+
+
+def postprocessed(experiment: Experiment, table: Columns) -> Columns:
+    """Out-of-fold predictions, with "fold", after `Experiment.postprocess`: each fold by what the others gave.
+
+    Of one fold alone, each half of the rows by what the other gave. Errors as of `postprocess`.
+    """
+    import numpy
+
+    if experiment.postprocess is None:
+        return table
+    count, title = len(table["id"]), "the out-of-fold predictions"
+    parts = table["fold"] if len(numpy.unique(table["fold"])) > 1 else numpy.arange(count) % 2
+    require(count > 1, "postprocess needs two rows or more: it is fitted on others than those that it changes")
+    rest = {name: column for name, column in table.items() if name != "fold"}
+    order, made = [], []
+    for part in numpy.unique(parts):
+        rows, others = numpy.flatnonzero(parts == part), numpy.flatnonzero(parts != part)
+        both = [{name: column[some] for name, column in rest.items()} for some in (others, rows)]
+        order.append(rows)
+        made.append(postprocess(experiment, both[0], both[1], title))
+    back = numpy.argsort(numpy.concatenate(order))
+    found = {name: tables.concatenated([each[name] for each in made])[back] for name in made[0]}
+    return found | {"fold": table["fold"]}
+
+
 def score(name: str, metric: Metric, predictions: Columns) -> float:
     """The value of a metric.
 
     Raises:
         Error: it raises, or returns what is no finite number.
     """
-    try:
-        result: Any = metric(predictions)
-    except Exception as error:
-        raise Error(
-            f"the metric {name} raises {type(error).__name__}: {error}, of the columns {', '.join(predictions)}; "
-            "the predictions are kept: fix it and run the command again"
-        ) from error
+    hint = "; the predictions are kept: fix it and run the command again"
+    result = called(f"the metric {name}", metric, predictions, hint)
     value = as_number(result)
     if value is None or not math.isfinite(value):
         raise Error(f"the metric {name} is {str(result)[:60]}, not a finite number; fix it and run the command again")
@@ -250,7 +302,7 @@ def plain_value(value: Any, what: str) -> Any:
 
 
 def scores(experiment: Experiment, predictions: Columns, values: Mapping[str, Any]) -> dict[str, float]:
-    """The value of every metric of an experiment.
+    """The value of every metric of an experiment, by the name that it has without `Experiment.postprocess`.
 
     Args:
         predictions: the out-of-fold predictions.
@@ -266,7 +318,7 @@ def scores(experiment: Experiment, predictions: Columns, values: Mapping[str, An
             require(is_number, f"train() must return {{{name!r}: a finite number}}, which is the score, not {value}")
         return {name: float(value) for name, value in found.items() if value is not None}
     _ = experiment.made_by  # before one of them changes what it holds
-    return {name: score(name, metric, predictions) for name, metric in experiment.metrics.items()}
+    return {experiment.raw(name): score(name, metric, predictions) for name, metric in experiment.metrics.items()}
 
 
 def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
@@ -279,8 +331,10 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
         run = store.read_run(folder)
         if not run.done or experiment.has_scored(run.cv):
             return run
-        before = run.cv["made_by"] if run.cv is not None else {}
-        changed = [name for name, what in experiment.made_by.items() if before.get(name, what) != what]
+        now = experiment.made_by
+        before = now if run.cv is None else run.cv["made_by"]
+        known = before.keys() & now.keys() | {POSTPROCESS}
+        changed = [name for name in {**before, **now} if name in known and before.get(name) != now.get(name)]
         try:
             summary = _summary(experiment, run)
         except Error:
@@ -288,11 +342,13 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
             raise
         store.write_cv(folder, summary | experiment.scoring, run.done)
     if changed:
-        print(f"scores computed again: the metric {', '.join(changed)} has changed", flush=True)
+        names = [name if name == POSTPROCESS else f"the metric {name}" for name in changed]
+        print(f"scores computed again: {', '.join(names)} has changed", flush=True)
     return store.read_run(folder)
 
 
 def _summary(experiment: Experiment, run: Run) -> dict[str, Any]:
+    _ = experiment.made_by  # before a metric changes what it holds
     over_all: dict[str, float] = {}
     if experiment.is_scored_by_train:
         each = {number: scores(experiment, {}, result["scores"]) for number, result in run.results.items()}
@@ -301,9 +357,15 @@ def _summary(experiment: Experiment, run: Run) -> dict[str, Any]:
         table = run.fold_by_fold()
         # Two processes do not see each other's rows.
         tables.require_unique(table["id"], f"{display_path(run.folder)}, the out-of-fold rows of all folds")
-        folds = {name: fold_scores(name, metric, table) for name, metric in experiment.metrics.items()}
-        del table["fold"]
-        over_all = scores(experiment, table, {}) if run.is_complete else {}
+        ways: list[tuple[Callable[[str], str], Columns]] = [(experiment.raw, table)]
+        if experiment.postprocess is not None:
+            ways.insert(0, (str, postprocessed(experiment, table)))
+        folds = {}
+        for named, rows in ways:
+            for name, metric in experiment.metrics.items():
+                folds[named(name)] = fold_scores(name, metric, rows)
+                every = {key: column for key, column in rows.items() if key != "fold"}
+                over_all |= {named(name): score(name, metric, every)} if run.is_complete else {}
     return {
         "scores": {
             name: {

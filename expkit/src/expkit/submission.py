@@ -7,18 +7,20 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import files, store, tables
-from expkit.config import load_experiment
+from expkit.config import Experiment, load_experiment
 from expkit.data import input_files
 from expkit.errors import Error, require
 from expkit.project import display_path, output_dir
+from expkit.scores import called, postprocess
 from expkit.store import TEST, FoldRecord, Run
 
 if TYPE_CHECKING:
@@ -147,6 +149,10 @@ class Average:
         Raises:
             Error: the tables have different labels, and no probabilities.
         """
+        if name not in self.first:  # one of k columns, as `tables.flat` calls it
+            base, _, index = name.rpartition("_")
+            column, how = self.column(base)
+            return column[:, int(index)], how.replace(base, name)
         if name not in self.differing:
             return self.first[name], name
         if name in self.numbers:
@@ -162,6 +168,13 @@ class Average:
             with suppress(Error):
                 found[name] = self.column(name)[0]
         return found
+
+
+def alone(table: Columns, what: str) -> Average:
+    """The mean of a single table. Errors as of `Average.add`."""
+    mean = Average()
+    mean.add(table, what, 1.0)
+    return mean
 
 
 def ranks(column: numpy.ndarray) -> numpy.ndarray:
@@ -215,8 +228,23 @@ def mean_of(runs: Sequence[Run], parts: Sequence[Sequence[FoldRecord]]) -> Avera
     mean = Average()
     for run, folds in zip(runs, parts, strict=True):
         for fold in folds:
-            mean.add(tables.flat(fold.predictions(TEST)), f"{run.title}, {fold.title}", 1 / len(runs) / len(folds))
+            mean.add(fold.predictions(TEST), f"{run.title}, {fold.title}", 1 / len(runs) / len(folds))
     return mean
+
+
+def fit_rows(runs: Sequence[Run]) -> Columns:
+    """The mean of the out-of-fold predictions of runs, on which `Experiment.postprocess` is fitted.
+
+    Raises:
+        Error: a run has none; they do not fit each other.
+    """
+    for run in runs:
+        has = f"{run.title} has no out-of-fold predictions, which postprocess is fitted on"
+        require(bool(run.done), f"{has}: train its folds (exp.fold=null)")
+    mean, titles = Average(), [run.title for run in runs]
+    for table, title in zip(tables.side_by_side([run.fold_by_fold() for run in runs], titles), titles, strict=True):
+        mean.add({name: column for name, column in table.items() if name != "fold"}, title, 1 / len(runs))
+    return mean.table()
 
 
 def title_of(runs: Sequence[Run]) -> str:
@@ -263,7 +291,8 @@ class Sample:
     def columns_of(self, table: Columns, what: str) -> dict[str, str]:
         """Which column of the test predictions is each column of the sample but the first.
 
-        In this order: the column of that name; probability_<name>; when the sample asks for one alone, "prediction".
+        In this order: the column of that name; probability_<name>; when the sample asks for one alone, "prediction";
+        for k of which none is named, the k columns of "prediction", (n, k).
 
         Args:
             table: the predictions, `flat`.
@@ -273,9 +302,12 @@ class Sample:
         """
         wanted, file = self.header[1:], display_path(self.file)
         names = [name for name in table if name != "id"]
-        found = {}
-        for name in wanted:
+        found, in_order = {}, [f"{LABEL}_{index}" for index in range(len(wanted))]
+        is_wide = in_order == [name for name in names if re.fullmatch(rf"{LABEL}_\d+", name)]
+        is_wide &= not {each for name in wanted for each in (name, f"{PROBABILITY}_{name}")} & {*names}
+        for index, name in enumerate(wanted):
             choices = [name, f"{PROBABILITY}_{name}", *([LABEL] if len(wanted) == 1 else [])]
+            choices += [in_order[index]] if is_wide else []
             own = next((choice for choice in choices if choice in names), None)
             if own is None:
                 has = f"{file} has the column {name}, and the test predictions have {', '.join(names)}"
@@ -316,57 +348,52 @@ def fitted(table: Columns, what: str, sample: Sample | None) -> Columns:
     tables.require_finite(table, what)
     if sample is None:
         return table
-    id, *others = columns = list(table)
-    if columns != sample.header:
+    id, *others = sample.header
+    if {*table} != {*sample.header}:
         name = display_path(sample.file)
-        raise Error(f"{what}: the columns are {', '.join(columns)}, but {name} has {', '.join(sample.header)}")
+        raise Error(f"{what}: the columns are {', '.join(table)}, but {name} has {', '.join(sample.header)}")
     order = sample.indices_in(table[id], what)
     return {id: numpy.array(sample.ids)} | {name: table[name][order] for name in others}
 
 
-def check_test(table: Columns, what: str, named: Sequence[str] | None) -> None:
-    """Hold the test predictions of a fold against the sample, as `submit` will.
-
-    Args:
-        table: the predictions, with the column "id".
-        named: as of `find_sample`.
-
-    Raises:
-        Error: they do not fit.
-    """
-    if sample := find_sample(named, what):
-        sample.indices_in(table["id"], what)
-        sample.columns_of(tables.flat(table), what)
-
-
 def as_submission(
-    mean: Average, named: Sequence[str] | None, what: str
+    mean: Average, experiment: Experiment, what: str, oof: Callable[[], Columns]
 ) -> tuple[Columns, dict[str, str], Sample | None]:
-    """Test predictions as a submission.
+    """Test predictions as a submission: after `Experiment.postprocess`, with the rows of `Experiment.submission`.
 
-    Columns are found by name as `Sample.columns_of` says; the sample's first column is "id", whatever it is called.
-    Without a sample: "id" and "prediction", or all there are.
+    Without the latter, columns are found by name as `Sample.columns_of` says; the sample's first column is "id",
+    whatever it is called. Without a sample: "id" and "prediction", or all there are.
 
     Args:
-        named: where the sample is looked for, as `find_sample`.
+        experiment: whose functions these are, and among whose data the sample is looked for.
         what: the submission, for the messages.
+        oof: gives the out-of-fold predictions that `postprocess` is fitted on.
 
     Returns:
         its columns; how each of them but the id was made; and the sample, if there is one.
 
     Raises:
-        Error: the predictions do not fit each other or the sample.
+        Error: the predictions do not fit each other or the sample; a function of the experiment raises.
     """
-    id, sample = "id", find_sample(named, what)
+    sample, after = find_sample(experiment.inputs, what), ""
+    id = sample.header[0] if sample is not None else "id"
+    if experiment.postprocess is not None:
+        mean, after = alone(postprocess(experiment, oof(), mean.table(), what), what), ", after postprocess"
+    if experiment.submission is not None:
+        given = mean.table()
+        lost = [name for name in mean.first if name not in given]
+        hint = f"; the labels of {', '.join(lost)} differ between models, and have no mean" if lost else ""
+        made = tables.named(called("submission", experiment.submission, given, hint))
+        table = tables.columns({id if name == "id" else name: column for name, column in made.items()}, what)
+        return fitted(table, what, sample), {name: "made by submission" for name in table if name != id}, sample
+    single = tables.flat(mean.first)
     if sample is not None:
-        id, names = sample.header[0], sample.columns_of(mean.first, what)
-    elif LABEL in mean.first:
-        names = {LABEL: LABEL}
+        names = sample.columns_of(single, what)
     else:
-        names = {name: name for name in mean.first if name != id}
+        names = {name: name for name in ([LABEL] if LABEL in single else single) if name != "id"}
     found = {name: mean.column(own) for name, own in names.items()}
     table = {id: mean.first["id"]} | {name: column for name, (column, _) in found.items()}
-    return fitted(table, what, sample), {name: how for name, (_, how) in found.items()}, sample
+    return fitted(table, what, sample), {name: how + after for name, (_, how) in found.items()}, sample
 
 
 # exp submit
@@ -377,8 +404,7 @@ def submit(
 ) -> tuple[Path, dict[str, Any]]:
     """Write the mean of test predictions as a submission: of the folds of each run, then of the runs.
 
-    Columns are averaged as `Average` says, and found as `as_submission` says. The sample is looked for among the data
-    of the first run.
+    Columns are averaged as `Average` says, and made as `as_submission` says, by the experiment of the first run.
 
     Args:
         parts: of each run, as from `choose`.
@@ -391,8 +417,8 @@ def submit(
     Raises:
         Error: the predictions do not fit each other or the sample; nothing is written.
     """
-    named = load_experiment(runs[0].scored_by).experiment.inputs
-    table, made_of, sample = as_submission(mean_of(runs, parts), named, "the submission")
+    experiment, rows = load_experiment(runs[0].scored_by).experiment, partial(fit_rows, runs)
+    table, made_of, sample = as_submission(mean_of(runs, parts), experiment, "the submission", rows)
     stream = io.StringIO(newline="")
     tables.write_csv(stream, table)
     content = hashlib.sha256(stream.getvalue().encode()).hexdigest()
