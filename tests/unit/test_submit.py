@@ -13,13 +13,15 @@ import numpy
 import pytest
 from experiments import own_experiment
 from helpers import exp, exp_json
+from light import edited
 from several import each_kind, files
 from typer.testing import CliRunner
 
 import expkit
 from expkit import store
 from expkit.cli import app
-from expkit.submission import Average, Sample, find_sample, fitted, most_likely
+from expkit.config import load_experiment
+from expkit.submission import Average, Sample, as_submission, find_sample, fitted, most_likely
 
 TESTED = "exp.train.test=false"  # what several.py tests is not saved
 
@@ -144,6 +146,9 @@ def test_marks_are_said_and_missing_folds_are_refused(
         ("id,b,c", ["a", "b", "prediction_0", "prediction_1"], None),
         ("id,a,b", ["probability_b", "probability_a"], ["probability_a", "probability_b"]),
         ("id,a", ["other", "prediction"], ["prediction"]),
+        ("id,b,a", ["prediction_0", "prediction_1"], ["prediction_0", "prediction_1"]),
+        ("id,a,b", ["b", "prediction_0", "prediction_1"], None),
+        ("id,a", ["prediction_0", "prediction_1"], None),
     ],
 )
 def test_which_columns_are_meant(header: str, names: list[str], found: list[str] | None) -> None:
@@ -253,6 +258,129 @@ def test_the_likeliest_class(classes: list[str], labels: list[Any]) -> None:
     assert found.tolist() == [labels[0], labels[1], labels[0]] and found.dtype.kind == numpy.array(labels).dtype.kind
     with pytest.raises(expkit.Error, match="name other classes"):
         most_likely({"probability_x": numbers[f"probability_{classes[0]}"]} | numbers, numpy.dtype(int), "it")
+
+
+# Submissions of any shape
+
+PER_QUERY = """
+def per_query(test):
+    import numpy as np
+
+    found = {}
+    for row in np.argsort(-test["prediction"]):
+        found.setdefault(str(test["id"][row][:4]), []).append(str(test["id"][row]))
+    return {"items": [" ".join(ids) for ids in found.values()], "id": list(found)}
+
+
+def train("""
+
+
+@pytest.fixture
+def queries(root: Path) -> Iterator[str]:
+    """The name of an experiment of which a submission has a row per query, with its best items."""
+    texts = files("price")
+    texts["train.py"] = texts["train.py"].replace("def train(", PER_QUERY.strip(), 1)
+    texts["train.py"] = texts["train.py"].replace("own_split=True", "own_split=True, submission=per_query")
+    with own_experiment(texts) as folder:
+        yield folder.name
+
+
+def best(test: dict[str, numpy.ndarray], mean: numpy.ndarray) -> dict[str, str]:
+    """The items of each query, the best first."""
+    order = [str(test["id"][row]) for row in numpy.argsort(-mean)]
+    return {query: " ".join(each for each in order if each.startswith(query)) for query in QUERIES}
+
+
+QUERIES = ["0033", "0031", "0030", "0032"]
+
+
+def test_a_row_per_query(queries: str, root: Path) -> None:
+    """Of folds, of several runs, of a blend, of the training on all rows: in the order of the sample."""
+    (root / "input/sample_submission.csv").write_text("query,items\n" + "".join(f"{each},x\n" for each in QUERIES))
+    one, other = train(queries), train(queries, "exp.seed=1")
+    tests = [[run.test(fold) for fold in range(3)] for run in (one, other)]
+    means = [numpy.mean([table["prediction"] for table in each], axis=0) for each in tests]
+    rows, made = submit(one.title)
+    expected = best(tests[0][0], means[0])
+    assert rows == [{"query": query, "items": expected[query]} for query in QUERIES]
+    assert made["columns"] == {"items": "made by submission"} and made["rows"] == 4
+    both = best(tests[0][0], numpy.mean(means, axis=0))
+    blend = exp_json("blend", one.title, other.title)["run"]
+    for named in ([one.title, other.title], [blend]):
+        assert {row["query"]: row["items"] for row in submit(*named)[0]} == both
+    train(queries, "exp.mode=sub")
+    full = expkit.load_run(one.title)
+    assert full.full is not None
+    with open(full.full.folder / store.SUBMISSION, newline="") as stream:
+        assert list(csv.DictReader(stream)) == submit(one.title, "--from", "full")[0]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        (
+            '"id": list(found)',
+            '"id": list(found)[1:]',
+            "what submission has made: the columns differ in length: items 4, query 3",
+        ),
+        ('"items": [', '"best": [', "the columns are best, query, but input/sample_submission.csv has query, items"),
+        ("[:4]", "[:3]", "has other rows than input/sample_submission.csv (ids as text): 4 fewer and 1 more"),
+        ('test["prediction"]', 'test["rank"]', "submission raises KeyError: 'rank', of the columns id, prediction"),
+    ],
+)
+def test_the_first_fold_says_what_does_not_fit(
+    queries: str,
+    root: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    old: str,
+    new: str,
+    line: str,
+) -> None:
+    (root / "input/sample_submission.csv").write_text("query,items\n" + "".join(f"{each},x\n" for each in QUERIES))
+    monkeypatch.chdir(root)
+    with edited(expkit.code_root() / "experiments" / queries / "train.py", old, new):
+        load_experiment(queries, again=True)
+        run = train(queries, "exp.fold=[0]")
+        warned = capfd.readouterr().err
+        assert line in warned and "`exp submit` will refuse these predictions" in warned
+        assert line in refused(run.title, "--partial")
+
+
+def test_a_wide_prediction_takes_the_columns_of_the_sample(root: Path) -> None:
+    """28 days of each product; the first of k predictions is the first of the sample's columns."""
+    days = [f"F{day}" for day in range(1, 29)]
+    (root / "input/sample_submission.csv").write_text(f"id,{','.join(days)}\n" + f"b{',0' * 28}\na{',0' * 28}\n")
+    saves = "fold.save_test({'id': ['a', 'b'], 'prediction': np.arange(56.0).reshape(2, 28) / 8 + (fold.number or 0)})"
+    texts = files("price", saves)
+    texts["train.py"] = f"import numpy as np\n{texts['train.py']}"
+    with own_experiment(texts) as folder:
+        run = train(folder.name, TESTED)
+        rows, made = submit(run.title)
+    assert [row["id"] for row in rows] == ["b", "a"] and made["columns"]["F28"] == "mean of prediction_27"
+    found = numpy.array([[float(row[day]) for day in days] for row in rows])
+    assert numpy.allclose(found, numpy.arange(56.0).reshape(2, 28)[::-1] / 8 + 1)
+
+
+def test_masks_become_text() -> None:
+    """Columns of any shape are averaged before; labels that differ, and have no mean, are named."""
+    masks = numpy.zeros((2, 4, 4))
+    masks[0, 1, :2] = 1.5
+    mean = Average()
+    for factor in (1.0, 0.2):
+        label = numpy.array(["x", str(factor)])
+        mean.add({"id": numpy.arange(2), "mask": masks * factor, "kind": label}, "a part", 0.5)
+
+    def encoded(test: dict[str, Any]) -> dict[str, Any]:
+        rows = [numpy.flatnonzero(mask > 0.5) for mask in test["mask"]]
+        return {"id": test["id"], "rle": [" ".join(map(str, each)) for each in rows]}
+
+    experiment = expkit.Experiment(print, object, "score", inputs=[], submission=encoded)
+    table, made_of, _ = as_submission(mean, experiment, "it", dict)
+    assert table["rle"].tolist() == ["4 5", ""] and made_of == {"rle": "made by submission"}
+    experiment = expkit.Experiment(print, object, "score", inputs=[], submission=lambda test: test["kind"])
+    with pytest.raises(expkit.Error, match="KeyError: 'kind', of the columns id, mask; the labels of kind differ"):
+        as_submission(mean, experiment, "it", dict)
 
 
 # What cross-validation found

@@ -384,7 +384,8 @@ def as_submission(
         lost = [name for name in mean.first if name not in given]
         hint = f"; the labels of {', '.join(lost)} differ between models, and have no mean" if lost else ""
         made = tables.named(called("submission", experiment.submission, given, hint))
-        table = tables.columns({id if name == "id" else name: column for name, column in made.items()}, what)
+        named = {id if name == "id" else name: column for name, column in made.items()}
+        table = tables.columns(named, f"{what}, what submission has made")
         return fitted(table, what, sample), {name: "made by submission" for name in table if name != id}, sample
     single = tables.flat(mean.first)
     if sample is not None:
