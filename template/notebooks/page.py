@@ -130,7 +130,7 @@ def _():
     file, named = page.command_line() if mo.app_meta().mode == "script" else (None, [])
     board = page.labelled_board()
     page.stop_without_runs(board)
-    best = board["name"][board["score"].notna()].head(3).tolist()
+    best = board["name"][board["score"].notna() & (board["metric"] == board["metric"].iloc[0])].head(3).tolist()
     table = page.board_table(board, named or best)
     parameters = [column for column in board if column.startswith("exp.")]
     axes = mo.ui.multiselect(parameters, value=parameters[:6], full_width=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 import json
 import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import eq, ge, gt, le, lt, ne
@@ -19,11 +20,13 @@ from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
+from expkit import store
 from expkit.config import flat, is_compared
 from expkit.data import read_manifest
-from expkit.errors import Error, duration, require, score_text, strip_control
+from expkit.errors import Error, duration, require, score_text, strip_control, text
 from expkit.notes import Notes, read_notes
 from expkit.project import output_dir
+from expkit.scores import datasets
 from expkit.store import COPY, Run, deviation, load_run, read_run, run_folders, short_names, titles_of
 
 MOST_ROWS = 50  # that a person reads; a file or another program gets all
@@ -45,6 +48,7 @@ class Entry:
         flags: why its score does not compare with those of most others: "other folds", ...
         versus_best: "best", "identical", "could be noise", "worse" or "not comparable"; None: nobody asked, or knows.
         versus_runs: how many runs that takes into account.
+        dataset: the rows and targets that it is of, as of `Run.dataset`; None: not known.
     """
 
     runs: tuple[Run, ...]
@@ -52,11 +56,22 @@ class Entry:
     flags: tuple[str, ...] = ()
     versus_best: str | None = None
     versus_runs: int | None = None
+    dataset: store.Dataset | None = None
 
     @functools.cached_property
     def run(self) -> Run:
         """The run; of several, the one with the shortest name."""
         return min(self.runs, key=lambda run: len(run.name))
+
+    @functools.cached_property
+    def problem(self) -> str | None:
+        """What its score is of, as "accuracy~3f2a1b": runs of one metric and direction, on the same rows and targets.
+
+        None: no fold is done, or it is broken.
+        """
+        run = self.run
+        what = repr((run.metric, run.greater_is_better, self.dataset)).encode()
+        return f"{run.metric}~{hashlib.sha256(what).hexdigest()[:6]}" if run.done and run.metric else None
 
     @property
     def score(self) -> float | None:
@@ -88,7 +103,7 @@ class Entry:
 
     @property
     def is_comparable(self) -> bool:
-        """Whether its score compares with those of most runs of its metric, as far as anyone has looked."""
+        """Whether its score compares with those of most runs of its problem, as far as anyone has looked."""
         return not self.flags and not any(mark.startswith(COPY) for run in self.runs for mark in run.marks)
 
     @functools.cached_property
@@ -98,9 +113,10 @@ class Entry:
 
     @functools.cached_property
     def values(self) -> dict[str, Any]:
-        """What the board knows: `COLUMNS`, "marks", the other metrics, the configuration."""
+        """What the board knows: `COLUMNS`, "problem", "marks", the other metrics, the configuration."""
         columns = {name: column(self) for name, column in COLUMNS.items()}
-        return columns | {"marks": ", ".join(self.marks)} | self.other_scores | self.config
+        columns |= {"problem": self.problem, "marks": ", ".join(self.marks)}
+        return columns | self.other_scores | self.config
 
     def value(self, key: str) -> Any:
         """One of `values`, or the score by the name of its metric; None: there is none."""
@@ -151,9 +167,10 @@ def read_board(output: Path | None = None) -> list[Run]:
 
 
 def entries(runs: Iterable[Run]) -> list[Entry]:
-    """Runs as the board shows them, with what was noted on each."""
-    noted = read_notes()
-    return [Entry((run,), noted.get(run.title, Notes(run.title))) for run in runs]
+    """Runs as the board shows them, with what was noted on each, and of which problem it is among them."""
+    noted, every = read_notes(), list(runs)
+    found = datasets(every)
+    return [Entry((run,), noted.get(run.title, Notes(run.title)), dataset=found[run.folder]) for run in every]
 
 
 def ranked(
@@ -172,8 +189,8 @@ def ranked(
         failed: True: only runs with a fold that has failed. False: no run that has failed with no fold done.
             None: all.
         seeds: runs that differ only in their seed are one entry.
-        last: how many, of those that finished last.
-        noise: each has what its folds say of it against the best of its metric, as of `noise.against_best`.
+        last: how many of each problem, of those that finished last.
+        noise: each has what its folds say of it against the best of its problem, as of `noise.against_best`.
         sort: as `key` of `ordered`.
 
     Raises:
@@ -183,7 +200,8 @@ def ranked(
     found = [one for one in every if failed is None or (bool(one.run.failure) if failed else not is_failed(one.run))]
     found = flag_incomparable(filtered(found, conditions))
     found = grouped_by_seed(found) if seeds else found
-    found = ordered(found, "-finished")[:last] if last is not None else found
+    if last is not None:
+        found = [one for block in by_problem(ordered(found, "-finished")) for one in block[:last]]
     if noise:
         from expkit.noise import against_best
 
@@ -196,29 +214,75 @@ def is_failed(run: Run) -> bool:
     return run.failure is not None and not run.done
 
 
+# Problems: what a score is of
+
+
+def by_problem(entries: Sequence[Entry]) -> list[list[Entry]]:
+    """The entries of each problem, in their order, first of that in which a run finished last.
+
+    One without a problem is among those of its experiment, else at the end.
+    """
+    of_experiment = {one.run.experiment: one.problem for one in entries if one.problem}
+    groups = _grouped(entries, lambda one: one.problem or of_experiment.get(one.run.experiment))
+    others = groups.pop(None, [])
+    newest = {name: max(run.finished or "" for one in group for run in one.runs) for name, group in groups.items()}
+    found = [groups[name] for name in sorted(groups, key=newest.__getitem__, reverse=True)]
+    return [*found[:-1], [*found[-1], *others]] if found else [others] if others else []
+
+
+def headings(blocks: Sequence[Sequence[Entry]]) -> list[str]:
+    """A line about each of several problems, "accuracy~3f2a1b of 1,437 rows: 001, 002".
+
+    Args:
+        blocks: as from `by_problem`.
+    """
+    names = short_names(f"{one.run.experiment}/" for block in blocks for one in block)
+    lines = []
+    for block in blocks:
+        first = next((one for one in block if one.problem), block[0])
+        own = sorted({names[f"{one.run.experiment}/"].rstrip("/") for one in block})
+        more = f" and {len(own) - 8} more" if len(own) > 8 else ""
+        rows = f" of {first.dataset.rows:,} rows" if first.dataset else ""
+        lines.append(f"{first.problem}{rows}: {', '.join(own[:8])}{more}")
+    return lines
+
+
+def _divided(entries: Iterable[Entry]) -> list[str]:
+    """A line about each experiment whose runs are of several problems, with what differs between these."""
+    lines = []
+    for experiment, own in _grouped(entries, lambda entry: entry.run.experiment).items():
+        first, *others = {one.problem: one.run for one in own if one.problem}.values() or [own[0].run]
+        flags = [_scored_otherwise(first, run) if run.metric == first.metric else ["other metric"] for run in others]
+        if others and experiment != store.BLENDS:
+            what = ", ".join(dict.fromkeys(flag for each in flags for flag in each))
+            lines.append(f"{experiment} has runs of {len(others) + 1} problems: {what}")
+    return lines
+
+
 # Which scores compare
 
 
 def flag_incomparable(entries: list[Entry]) -> list[Entry]:
     """The entries, each flagged with what makes its score another one than those of most runs of its problem.
 
-    A problem is a metric of one name. Where two things are equally frequent, the older runs decide. Copies of a run do
-    not count. What data a run was trained with is held against the runs of its own experiment.
+    Where two things are equally frequent, the older runs decide. Copies of a run do not count. What data a run was
+    trained with is held against the runs of its own experiment.
     """
-    counted = [entry.run for entry in entries if entry.score is not None and entry.is_comparable]
-    counted.sort(key=lambda run: run.finished or "")
-    usual = {metric: _reference(runs) for metric, runs in _grouped(counted, lambda run: run.metric).items()}
-    experiments = _grouped(counted, lambda run: (run.experiment, run.metric))
-    rare = {key: _rare_data(runs) for key, runs in experiments.items()}
+    counted = [entry for entry in entries if entry.score is not None and entry.is_comparable]
+    counted.sort(key=lambda entry: entry.run.finished or "")
+    problems = _grouped(counted, lambda entry: entry.problem)
+    usual = {problem: _reference([entry.run for entry in own]) for problem, own in problems.items()}
+    experiments = _grouped(counted, lambda entry: (entry.run.experiment, entry.problem))
+    rare = {key: _rare_data([entry.run for entry in own]) for key, own in experiments.items()}
     found = []
     for entry in entries:
         run, flags = entry.run, list(entry.flags)
-        if entry.score is not None and run.metric in usual:
-            reference = usual[run.metric]
+        if entry.score is not None and entry.problem in usual:
+            reference = usual[entry.problem]
             flags += list(_scored_otherwise(reference, run))
             if None not in (reference.metric_hash, run.metric_hash) and reference.metric_hash != run.metric_hash:
                 flags.append("other metric")
-            if run.data & rare.get((run.experiment, run.metric), set()) and "mixed data" not in run.marks:
+            if run.data & rare.get((run.experiment, entry.problem), set()) and "mixed data" not in run.marks:
                 flags.append("other data")
         found.append(replace(entry, flags=tuple(flags)))
     return found
@@ -232,15 +296,15 @@ def _grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, lis
 
 
 def _reference(runs: Sequence[Run]) -> Run:
-    """The run whose direction, then metric, then folds and targets most of the runs have; of equals, the first."""
-    rules = Counter(rule for run in runs for rule in (run.greater_is_better, run.metric_hash))
+    """The run whose metric, then folds and targets most of the runs have; of equals, the first."""
+    rules = Counter(run.metric_hash for run in runs)
     folds = Counter(part for run in runs for part in run.valid_ids.items())
     targets = Counter(part for run in runs for part in run.targets.items())
 
     def agreement(run: Run) -> tuple[int, ...]:
         shared = [folds[part] for part in run.valid_ids.items()]
         same_targets = sum(targets[part] for part in run.targets.items())
-        return rules[run.greater_is_better], rules[run.metric_hash], max(shared, default=0), sum(shared), same_targets
+        return rules[run.metric_hash], max(shared, default=0), sum(shared), same_targets
 
     return max(runs, key=agreement)
 
@@ -263,13 +327,19 @@ def _scored_otherwise(old: Run, new: Run) -> dict[str, str]:
     if old.greater_is_better != new.greater_is_better:
         upward = new if new.greater_is_better else old
         found["other direction"] = f"a higher score is better in {upward.title} alone"
-    both = old.valid_ids.keys() & new.valid_ids.keys()
-    if have_other_folds(old, new):
+    both, have_others = old.valid_ids.keys() & new.valid_ids.keys(), have_other_folds(old, new)
+    one, other = (run.dataset if have_others or not both else None for run in (old, new))
+    if one and other and one.ids != other.ids:
+        given = f"in {new.title} ({other.rows:,}) than in {old.title} ({one.rows:,})"
+        found["other rows"] = f"fold.split got other rows {given}"
+    elif (one and other and one != other) or any(
+        old.targets.get(fold) != new.targets.get(fold) for fold in both if not have_others
+    ):
+        found["other target"] = f"the targets of {new.title} are not those of {old.title}"
+    elif have_others:
         found["other folds"] = f"the folds of {new.title} leave out other rows than those of {old.title}"
     elif not both:
         found["no common fold"] = f"no fold is done in both {old.title} and {new.title}"
-    elif any(old.targets.get(fold) != new.targets.get(fold) for fold in both):
-        found["other target"] = f"the targets of {new.title} are not those of {old.title}"
     return found
 
 
@@ -302,7 +372,7 @@ def _files(output: Path, digest: str) -> list[tuple[str, str]]:
 def grouped_by_seed(entries: Iterable[Entry]) -> list[Entry]:
     """Runs that differ only in their seed as one entry; one without a score stays alone."""
     found: list[Entry] = []
-    for group in _grouped(entries, lambda entry: _without_seed(entry.run)).values():
+    for group in _grouped(entries, lambda entry: (entry.problem, _without_seed(entry.run))).values():
         scored = _one_per_seed([entry for entry in group if entry.score is not None])
         found += [_together(scored)] if len(scored) > 1 else scored
         found += [entry for entry in group if entry.score is None]
@@ -319,7 +389,7 @@ def _together(group: Sequence[Entry]) -> Entry:
     runs = tuple(entry.run for entry in group)
     mixed = ["mixed folds"] if any(have_other_folds(runs[0], run) for run in runs) else []
     flags = dict.fromkeys([*(flag for entry in group for flag in entry.flags), *mixed])
-    return Entry(runs, Notes(group[0].run.title), tuple(flags))
+    return Entry(runs, Notes(group[0].run.title), tuple(flags), dataset=group[0].dataset)
 
 
 def _without_seed(run: Run) -> str:
@@ -382,10 +452,11 @@ def _holds(value: Any, operator: str, other: str) -> bool:
 
 
 def ordered(entries: list[Entry], key: str = "score") -> list[Entry]:
-    """The entries sorted by a column or a configuration key, "-key" for the other way round; by score, best first.
+    """The entries of each problem, as of `by_problem`, sorted by a column or a configuration key; "-key": the other
+    way round; by score: best first.
 
-    Those without a value come last. Scores of different metrics are not mixed, and by score, runs with missing folds
-    come after those that have all, and those that a study has pruned last.
+    Those without a value come last. By score, runs with missing folds come after those that have all, and those that a
+    study has pruned last.
 
     Raises:
         Error: no run has the key.
@@ -394,14 +465,15 @@ def ordered(entries: list[Entry], key: str = "score") -> list[Entry]:
     with_value = [entry for entry in entries if entry.value(key) is not None]
     without = [entry for entry in entries if entry.value(key) is None]
     rank: Callable[[Entry], Any] = _rank if key == "score" else lambda entry: _comparable(entry.value(key))
-    return sorted(with_value, key=rank, reverse=is_reversed) + without
+    every = sorted(with_value, key=rank, reverse=is_reversed) + without
+    return [entry for block in by_problem(every) for entry in block]
 
 
-def _rank(entry: Entry) -> tuple[str, bool, bool, float]:
+def _rank(entry: Entry) -> tuple[bool, bool, float]:
     """The position of a run on the board: a score of all folds is worth more than one of a few."""
     marks, score = entry.marks, entry.score or 0.0
     is_partial = not all(run.is_complete for run in entry.runs) or "mean of folds" in marks
-    return entry.run.metric or "", "pruned" in marks, is_partial, -score if entry.run.greater_is_better else score
+    return "pruned" in marks, is_partial, -score if entry.run.greater_is_better else score
 
 
 def _comparable(value: Any) -> tuple[int, Any]:
@@ -453,34 +525,30 @@ class Column:
 
 
 def columns(entries: list[Entry], chosen: Sequence[str] | None = None, width: int | None = None) -> list[Column]:
-    """Every column that says something of these entries, from left to right.
+    """Every column that says something of these entries, of one problem, from left to right.
 
     Args:
-        chosen: keys of the configuration to show, as `key_of` takes them; None: those that differ among the entries.
+        chosen: keys of the configuration to show, as from `key_of`; None: those that differ among the entries.
         width: of the terminal; where the names of the runs would take more than a quarter of it, they are short ones.
     """
     runs, values = [entry.run for entry in entries], [entry.values for entry in entries]
     titles = {run.title: run.title for run in runs}
     if width is not None and max(map(cell_len, titles), default=0) > width // 4:
         titles = short_names(titles)
-    metrics = {run.metric for run in runs if run.metric}
-    scored = metrics.copy().pop() if len(metrics) == 1 else "score"
+    scored = next((run.metric for run in runs if run.metric), "score")
     scored += " ± std" if any(entry.std is not None for entry in entries) else ""
-    scores = [score_text(entry.score, entry.std) for entry in entries]
-    if len(metrics) > 1:
-        scores = [f"{run.metric} {score}" if score else "" for run, score in zip(runs, scores, strict=True)]
     others = dict.fromkeys(name for entry in entries for name in entry.other_scores)
     are_failed = all(run.failure for run in runs)  # only then they are shown for it
 
     def column(heading: str, cells: Iterable[object], worth: int, wraps: bool = False) -> Column:
         return Column(strip_control(heading), [strip_control(cell or "") for cell in cells], worth, wraps)
 
-    keys = _differing(entries) if chosen is None else list(dict.fromkeys(key_of(name, entries) for name in chosen))
+    keys = _differing(entries) if chosen is None else list(chosen)
     if any(len(entry.runs) > 1 for entry in entries):
         keys = list(dict.fromkeys([*keys, "exp.seed"]))
     found = [
         column("run", [titles[run.title] for run in runs], 0),
-        column(scored, scores, 1),
+        column(scored, [score_text(entry.score, entry.std) for entry in entries], 1),
         *(column(name, [score_text(entry.other_scores.get(name)) for entry in entries], 4) for name in others),
         column("LB", [score_text(each["leaderboard"]) for each in values], 3),
         column("verdict", [each["verdict"] for each in values], 3),
@@ -521,8 +589,33 @@ def _cell(entry: Entry, key: str) -> str:
     return cell if len(cell) <= NARROW else f"{cell[: NARROW - 1]}…"
 
 
+def board_tables(
+    entries: list[Entry], width: int, chosen: Sequence[str] | None = None, most: int = MOST_ROWS
+) -> Iterator[Text | Table]:
+    """The table of each problem, under its heading when there are several, with `most` rows in all; and which
+    experiments have runs of several.
+
+    Args:
+        width, chosen: as of `board_table`; here a key may be its end alone.
+
+    Raises:
+        Error: as of `key_of`.
+    """
+    keys = None if chosen is None else list(dict.fromkeys(key_of(name, entries) for name in chosen))
+    blocks = by_problem(entries)
+    for block, heading in zip(blocks, headings(blocks), strict=True):
+        if rows := block[: max(most, 0)]:
+            if block is not blocks[0]:
+                yield text("")
+            if len(blocks) > 1:
+                yield text(heading, "bold")
+            yield board_table(rows, width, keys)
+        most -= len(rows)
+    yield from (text(line, "yellow") for line in _divided(entries))
+
+
 def board_table(entries: list[Entry], width: int, chosen: Sequence[str] | None = None) -> Table:
-    """The entries as a table of at most `width` characters, without the columns that do not fit, the least worth first.
+    """Entries of one problem as a table of at most `width` characters; what does not fit goes, the least worth first.
 
     Args:
         chosen: as of `columns`.
@@ -544,5 +637,8 @@ def board_table(entries: list[Entry], width: int, chosen: Sequence[str] | None =
 
 def hidden_keys(entries: list[Entry], width: int) -> list[str]:
     """Which keys of the configuration differ and have no column in a terminal of `width` characters."""
-    shown, keys = {str(column.header) for column in board_table(entries, width).columns}, _differing(entries)
-    return [heading for key in keys if (heading := strip_control(_heading(key, keys))) not in shown]
+    hidden = []
+    for block in by_problem(entries):
+        shown, keys = {str(column.header) for column in board_table(block, width).columns}, _differing(block)
+        hidden += [heading for key in keys if (heading := strip_control(_heading(key, keys))) not in shown]
+    return list(dict.fromkeys(hidden))

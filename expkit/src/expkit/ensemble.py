@@ -245,6 +245,7 @@ def _write(
                 "rows": 0 if is_test else len(table["id"]),
                 "left_out": "" if is_test else tables.fingerprint(table["id"]),
                 "target": tables.target_hash(table),
+                "dataset": runs[0].dataset,
                 "started": now,
                 "finished": now,
                 "seconds": 0.0,

@@ -87,6 +87,7 @@ class Fold:
     _known: dict[str, Any]  # the columns of the rows that are left out, and which these are
     _valid: numpy.ndarray | None = None
     _count: int  # of the rows that `split` was given
+    _dataset: Any = None  # these rows, as of `tables.dataset`
     _keeps_state = False  # whether `epochs` or `steps` has begun with a state
 
     def __init__(
@@ -183,7 +184,7 @@ class Fold:
         classes = known.get("target") if self._exp.split.method in BY_CLASS else None
         rows = split(self._exp, self.number, id=known["id"], y=classes, groups=groups, time=time)
         self._known = {name: column[rows.valid] for name, column in known.items()}
-        self._valid, self._count = rows.valid, len(known["id"])
+        self._valid, self._count, self._dataset = rows.valid, len(known["id"]), tables.dataset(known)
         return rows
 
     def epochs(self, count: int, state: Any = None, every: float = 30) -> Iterator[int]:
@@ -505,6 +506,7 @@ class Fold:
             "scores": found,
             "values": {name: value for name, value in kept.items() if name not in found},
             **self._predicted,
+            "dataset": self._dataset,
             "seconds": round(time.monotonic() - self._clock, 3),
             "started": self._started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -137,7 +137,8 @@ def runs(output: Path | None = None) -> pandas.DataFrame:
 def frame_of(entries: Sequence[Entry]) -> pandas.DataFrame:
     """Entries of the board as a DataFrame, as from `runs`."""
     pandas = _pandas("expkit.runs")
-    frame = pandas.DataFrame([entry.values for entry in entries], columns=None if entries else [*COLUMNS, "marks"])
+    names = None if entries else [*COLUMNS, "problem", "marks"]
+    frame = pandas.DataFrame([entry.values for entry in entries], columns=names)
     frame["finished"] = pandas.to_datetime(frame["finished"], utc=True, errors="coerce")
     return frame
 

@@ -25,7 +25,7 @@ from itertools import combinations, count
 from pathlib import Path
 from typing import Any
 
-from expkit.board import read_board
+from expkit.board import entries, read_board
 from expkit.config import load_experiment
 from expkit.data import input_files
 from expkit.errors import Error, Failed, require, warn
@@ -331,29 +331,31 @@ def note_scores(competition: str, submissions: Iterable[Any]) -> list[dict[str, 
         of each that is signed: "submission" (Kaggle's number), "run", "score", "is_new" (noted just now), "problem"
         (why it cannot be noted; "": it is).
     """
-    runs = {run.id: run for run in read_board()}
+    board = {entry.run.id: entry for entry in entries(read_board())}
     known = {line.get("text") for notes in read_notes().values() for line in notes.lines}
     found = []
     for each in sorted(submissions, key=lambda each: int(each.ref)):
         if not (signed := SIGNED.search(each.description or "")):
             continue
-        run, text = runs.get(signed[1]), f"Kaggle {competition}, submission {each.ref}"
+        entry, text = board.get(signed[1]), f"Kaggle {competition}, submission {each.ref}"
         score = float(each.public_score) if each.public_score else None
         problem = "" if score is not None else f"no public score, {each.status.name.lower()}"
-        if run is None:
+        if entry is None:
             problem = "of several runs: exp blend makes one" if "+" in signed[1] else "its run is replaced or gone"
         is_new = not problem and text not in known
-        if run and is_new:
-            add_note(run.title, {"leaderboard": score, "text": text, **context_of(run.title, run)})
-        about = {"submission": each.ref, "run": run.title if run else None, "score": score}
+        title = entry.run.title if entry else None
+        if title and is_new:
+            add_note(title, {"leaderboard": score, "text": text, **context_of(title, entry)})
+        about = {"submission": each.ref, "run": title, "score": score}
         found.append({**about, "is_new": is_new, "problem": problem})
     return found
 
 
 def disagreements() -> list[str]:
-    """Where CV and leaderboard part: a line for each metric, of the pairs of runs that they put in another order."""
+    """Where CV and leaderboard part: a line for each problem, of the pairs of runs that they put in another order."""
     lines = []
-    for metric, scores in scored_twice(read_notes().values(), {run.title: run for run in read_board()}).items():
+    board = {entry.run.title: entry for entry in entries(read_board())}
+    for metric, scores in scored_twice(read_notes().values(), board).items():
         pairs = list(combinations(scores.items(), 2))
         parted = [(a, b) for (a, (x, u)), (b, (y, v)) in pairs if (x - y) * (u - v) < 0]
         if parted:

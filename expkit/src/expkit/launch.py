@@ -360,7 +360,7 @@ def _conclude(loaded: Loaded, folder: Path, failure: BaseException | None) -> Ba
         What the command fails with. None when all went well; a study lets jobs fail.
     """
     from expkit import scores, store
-    from expkit.board import MOST_ROWS, board_table, ranked
+    from expkit.board import MOST_ROWS, board_tables, ranked
     from expkit.rundir import put_in_place
 
     found = sorted(folder.glob(f"*/{JOB_REPORT}"), key=lambda file: (len(file.parent.name), file))  # 2 before 10
@@ -375,7 +375,8 @@ def _conclude(loaded: Loaded, folder: Path, failure: BaseException | None) -> Ba
     rows = ranked(store.read_run(run) for run in runs if run.is_dir())
     if rows:
         console = errors.new_console()
-        console.print(board_table(rows[:MOST_ROWS], console.width))
+        for part in board_tables(rows, console.width):
+            console.print(part)
         if len(rows) > MOST_ROWS:
             console.print(f"{len(rows) - MOST_ROWS} more: uv run exp board --all", markup=False)
     failed = ", ".join(report["failed"] for report in reports if "failed" in report)

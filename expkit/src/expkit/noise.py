@@ -210,9 +210,9 @@ def _within(angle: float, freedom: int) -> float:
 
 
 def against_best(entries: list[Entry], tried: list[Entry] | None = None) -> list[Entry]:
-    """The entries, each with what its folds say of it against the best run of its metric; None: they say nothing.
+    """The entries, each with what its folds say of it against the best run of its problem; None: they say nothing.
 
-    By `corrected_t` at 95 % for all pairs of the runs that were tried with the metric, as the best of many is partly
+    By `corrected_t` at 95 % for all pairs of the runs that were tried for it, as the best of many is partly
     lucky. One fold says nothing. Reads no file but, where the data differ, their lists.
 
     Args:
@@ -221,11 +221,11 @@ def against_best(entries: list[Entry], tried: list[Entry] | None = None) -> list
     """
     best: dict[str | None, _Best] = {}
     for entry in ordered(entries):
-        if entry.score is not None and entry.is_comparable and entry.run.metric not in best:
-            best[entry.run.metric] = _Best(entry, entries if tried is None else tried)
+        if entry.score is not None and entry.is_comparable and entry.problem not in best:
+            best[entry.problem] = _Best(entry, entries if tried is None else tried)
 
     def judged(entry: Entry) -> Entry:
-        first = best.get(entry.run.metric)
+        first = best.get(entry.problem)
         if first is None or not entry.is_comparable or incomparable(first.entry.run, entry.run):
             return replace(entry, versus_best=NOT_COMPARABLE)
         return replace(entry, versus_best=first.verdict_on(entry), versus_runs=first.count)
@@ -234,14 +234,14 @@ def against_best(entries: list[Entry], tried: list[Entry] | None = None) -> list
 
 
 class _Best:
-    """The best run of a metric.
+    """The best run of a problem.
 
     Args:
         entries: the runs that it was chosen from, and others, which do not count.
     """
 
     def __init__(self, entry: Entry, entries: list[Entry]) -> None:
-        alike = [one for one in entries if one.fold_scores and one.run.metric == entry.run.metric and one.is_comparable]
+        alike = [one for one in entries if one.fold_scores and one.problem == entry.problem and one.is_comparable]
         tried = [one for one in alike if not incomparable(entry.run, one.run)]
         whole = [one for one in tried if one.fold_scores.keys() == entry.fold_scores.keys()]
         self.entry, self.count = entry, len(tried)

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
 from statistics import StatisticsError, correlation
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from rich.console import Console
 
@@ -29,6 +29,9 @@ from expkit.project import code_root, display_path, experiment_dir, experiment_n
 from expkit.store import Run, folder_of, load_run, read_run_info, run_folders
 from expkit.store.records import Number, RunInfo, fits
 
+if TYPE_CHECKING:
+    from expkit.board import Entry
+
 
 class Line(TypedDict):
     """One line of a file."""
@@ -37,6 +40,7 @@ class Line(TypedDict):
     time: str  # ISO 8601 in UTC
     id: NotRequired[str]  # of the version of the run
     scores: NotRequired[dict[str, Number]]  # the CV score of that time, by metric
+    problem: NotRequired[str]  # what the score was of, as of `board.Entry.problem`
     set: NotRequired[str]  # the parameter set that is to be trained, a file in exp/
     set_id: NotRequired[str]  # of this file
     origin: NotRequired[str]  # what an experiment or a parameter set was made from
@@ -195,10 +199,12 @@ def titled(name: str) -> str:
     return title if run in names.values() or title in read_notes() else load_run(name).title
 
 
-def context_of(title: str, run: Run | None) -> dict[str, Any]:
-    """What a line keeps of its run: the id and the CV score; of one that is not there, its parameter set, if any."""
-    if run is not None:
-        return {} if run.score is None else {"id": run.id, "scores": {run.metric: run.score}}
+def context_of(title: str, entry: Entry | None) -> dict[str, Any]:
+    """What a line keeps of its run: the id, the CV score, and the problem that it is of; of one that is not there, its
+    parameter set, if any."""
+    if entry is not None:
+        run, problem = entry.run, entry.problem
+        return {} if run.score is None else {"id": run.id, "scores": {run.metric: run.score}, "problem": problem}
     experiment, _, named = title.partition("/")
     return next((set_metadata(experiment, each) for each, name in _set_names(experiment).items() if name == named), {})
 
@@ -248,25 +254,37 @@ def format_note(line: Mapping[str, Any]) -> str:
     return f"{line['time'][:16].replace('T', ' ')}  {'; '.join(parts)}"
 
 
-def scored_twice(notes: Iterable[Notes], runs: Mapping[str, Run]) -> dict[str, dict[str, tuple[float, float]]]:
-    """By metric and run, the CV score and the leaderboard score: {"accuracy": {"001-baseline/001": (0.98, 0.97)}}."""
-    pairs: dict[str, dict[str, tuple[float, float]]] = {}
+def scored_twice(notes: Iterable[Notes], board: Mapping[str, Entry]) -> dict[str, dict[str, tuple[float, float]]]:
+    """By metric and run, the CV score and the leaderboard score: {"accuracy": {"001-baseline/001": (0.98, 0.97)}}.
+
+    A metric that several problems have is there for each, as "accuracy~3f2a1b". A note that does not say of which it
+    is, on a run that is deleted or replaced, counts for the metric alone.
+
+    Args:
+        board: the runs of now, by title.
+    """
+    pairs: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
     for each in notes:
-        line = each.last_line("leaderboard")
+        line, entry = each.last_line("leaderboard"), board.get(each.title)
         if line and line["leaderboard"] is not None:  # it may have been noted before there was a CV score
-            scores = line.get("scores") or context_of(each.title, runs.get(each.title)).get("scores", {})
-            for metric, score in scores.items():
-                pairs.setdefault(metric, {})[each.title] = (score, line["leaderboard"])
-    return pairs
+            line = line if line.get("scores") else line | context_of(each.title, entry)
+            problem = entry.problem if entry and entry.run.id == line.get("id") else line.get("problem")
+            for metric, score in line.get("scores", {}).items():
+                pairs.setdefault((metric, problem or metric), {})[each.title] = (score, line["leaderboard"])
+    metrics = [metric for metric, _ in pairs]
+    return {problem if metrics.count(metric) > 1 else metric: each for (metric, problem), each in pairs.items()}
 
 
-def agreement(notes: Iterable[Notes], runs: Mapping[str, Run]) -> dict[str, Any]:
+def agreement(notes: Iterable[Notes], board: Mapping[str, Entry]) -> dict[str, Any]:
     """By metric, how well the CV scores say the leaderboard scores: {"accuracy": {"runs": 4, "correlation": 0.98}}.
 
     A metric with fewer than three runs is left out, and one of which either score is the same for all.
+
+    Args:
+        notes, board: as of `scored_twice`.
     """
     found: dict[str, Any] = {}
-    for metric, scores in scored_twice(notes, runs).items():
+    for metric, scores in scored_twice(notes, board).items():
         with suppress(StatisticsError):
             if len(scores) >= 3:
                 found[metric] = {"runs": len(scores), "correlation": correlation(*zip(*scores.values(), strict=True))}

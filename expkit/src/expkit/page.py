@@ -27,7 +27,7 @@ OTHERS = "other runs"  # the "color" of the runs that are not ticked
 IS_OTHER = f"datum.color == '{OTHERS}'"
 NO_RUNS = "No runs yet. Train the baseline: uv run python experiments/001-baseline/train.py"
 FIRST, LAST = ["name", "metric", "score", "std", "folds", "marks"], ["seconds", "rows", "finished", "commit"]
-REPLACED = ["experiment", "run", "folds_done", "n_folds", "split", "seed"]  # by "name", "folds" and parameters
+REPLACED = ["experiment", "run", "folds_done", "n_folds", "split", "seed", "problem"]  # by others
 NO_PARAMETERS = ["exp.name", "exp.fold", "exp.debug", "exp.mode"]
 
 
@@ -37,8 +37,9 @@ NO_PARAMETERS = ["exp.name", "exp.fold", "exp.debug", "exp.mode"]
 def labelled_board() -> pandas.DataFrame:
     """The board to be read: what `expkit.runs` gives, as numbers and texts, without the columns that say nothing.
 
-    "name" is "<experiment>/<run>"; "metric" has an arrow, ↑ higher is better, ↓ lower is better; "folds" is "3/5". Of
-    the configuration ("exp.…"), it has the parameters in which runs with a metric differ.
+    "name" is "<experiment>/<run>"; "metric" has an arrow, ↑ higher is better, ↓ lower is better, and says of which
+    problem it is where several have the same; "folds" is "3/5". Of the configuration ("exp.…"), it has the parameters
+    in which runs with a metric differ. The problem in which a run finished last comes first.
 
     Raises:
         Error: pandas is not installed.
@@ -46,7 +47,10 @@ def labelled_board() -> pandas.DataFrame:
     entries = ranked(read_board())
     runs, board = [entry.run for entry in entries], frame_of(entries)
     board["name"] = [run.title for run in runs]
-    board["metric"] = [run.metric and f"{run.metric} {'↑' if run.greater_is_better else '↓'}" for run in runs]
+    metrics = [*{one.problem: one.run.metric for one in entries if one.problem}.values()]
+    names = [one.problem if metrics.count(one.run.metric) > 1 else one.run.metric for one in entries]
+    arrows = ["↑" if run.greater_is_better else "↓" for run in runs]
+    board["metric"] = [name and f"{name} {arrow}" for name, arrow in zip(names, arrows, strict=True)]
     board["folds"] = [f"{len(run.done)}/{run.n_folds or '?'}" for run in runs]
     board["finished"] = board["finished"].dt.strftime("%Y-%m-%d %H:%M")
     board["tags"] = board["tags"].map(", ".join)

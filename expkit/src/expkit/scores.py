@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -16,7 +16,7 @@ from expkit.config import BY_TIME, METHOD, POSTPROCESS, ExpConfig, Experiment, S
 from expkit.errors import Error, require, score_text
 from expkit.progress import as_number
 from expkit.project import display_path, input_dir
-from expkit.store import FoldRecord, Run
+from expkit.store import Dataset, FoldRecord, Run
 
 if TYPE_CHECKING:
     import numpy
@@ -255,6 +255,25 @@ def postprocessed(experiment: Experiment, table: Columns) -> Columns:
     back = numpy.argsort(numpy.concatenate(order))
     found = {name: tables.concatenated([each[name] for each in made])[back] for name in made[0]}
     return found | {"fold": table["fold"]}
+
+
+def datasets(runs: Sequence[Run]) -> dict[Path, Dataset | None]:
+    """The rows and targets that each run is of, by its folder, as it has recorded them; or as another run has.
+
+    Of a run that has recorded none, for its experiment splits by itself, one fold must have left out the same; of one
+    that has recorded others, all folds: it has more rows to train on, and is scored alike.
+    """
+    known: dict[tuple[str, str | None], Dataset] = {}
+    found = {}
+    for run in sorted(runs, key=lambda run: (run.dataset is None, run.finished or "")):
+        folds = [(rows, run.targets.get(fold)) for fold, rows in run.valid_ids.items() if rows]
+        others = {known.get(fold) for fold in folds}
+        other = min(filter(None, others), key=repr, default=None)
+        is_of_other = run.dataset is None or (other is not None and others == {other})
+        found[run.folder] = dataset = other if is_of_other else run.dataset
+        if dataset is not None:
+            known |= {fold: dataset for fold in folds if fold not in known}
+    return found
 
 
 def score(name: str, metric: Metric, predictions: Columns) -> float:

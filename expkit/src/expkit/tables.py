@@ -254,27 +254,47 @@ def comparable(target: numpy.ndarray) -> numpy.ndarray:
     return target.astype("float32") if target.dtype.kind in "biuf" else target
 
 
-def target_hash(table: Columns) -> str | None:
-    """A hash of the targets of each id, in whatever order the rows are; None: the table has no target."""
+def target_hash(table: Columns, numbers: numpy.ndarray | None = None) -> str | None:
+    """A hash of the targets of each id, in whatever order the rows are; None: the table has no target.
+
+    Args:
+        numbers: the `digests` of the ids, if they are known.
+    """
     import numpy
 
     if not (names := targets(table)):
         return None
-    numbers = digests(table["id"])
+    numbers = digests(table["id"]) if numbers is None else numbers
     for name in names:
-        for column in numpy.atleast_2d(_contents(comparable(table[name])).T):
+        for column in numpy.atleast_2d(_contents(table[name], comparable).T):
             numbers = digests(numbers * numpy.uint64(0x9E3779B97F4A7C15) ^ digests(column))
     return hashlib.sha256(f"{names} {fingerprint(numbers, numbers)}".encode()).hexdigest()[:16]
 
 
-def _contents(column: numpy.ndarray) -> numpy.ndarray:
-    """A column as it is when `is_flat`, else a number for the array in each row, (n,), uint64."""
+def dataset(table: Columns) -> tuple[int, str, str | None]:
+    """How many rows there are, a hash of their ids, and one of their targets (None: there are none), in whatever order.
+
+    Other columns than "id", "target" and "target_<what>" do not count.
+    """
+    numbers = digests(table["id"])
+    own = {name: column for name, column in table.items() if re.match("id$|target(_|$)", name)}
+    return len(numbers), fingerprint(table["id"], numbers), target_hash(own, numbers)
+
+
+def _contents(column: numpy.ndarray, change: Callable[[numpy.ndarray], numpy.ndarray] | None = None) -> numpy.ndarray:
+    """A column as it is when `is_flat`, else a number for the array in each row, (n,), uint64.
+
+    Args:
+        change: is done before, row by row where a row is large.
+    """
     import numpy
 
+    change = change or numpy.asarray
     if is_flat(column):
-        return column
+        return change(column)
 
     def number(row: numpy.ndarray) -> int:
+        row = change(row)
         content = repr(row.tolist()).encode() if row.dtype.kind in "US" else (row + 0).tobytes()  # -0.0 is 0.0
         return int.from_bytes(hashlib.blake2b(f"{row.shape}".encode() + content, digest_size=8).digest())
 

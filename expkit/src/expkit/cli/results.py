@@ -16,7 +16,7 @@ import typer
 from rich.filesize import decimal
 
 from expkit import notes, store
-from expkit.board import MOST_ROWS, board_table, entries, filtered, hidden_keys, is_failed, ranked, read_board
+from expkit.board import MOST_ROWS, board_tables, entries, filtered, hidden_keys, is_failed, ranked, read_board
 from expkit.clean import leftovers, removal, remove_run
 from expkit.cli import RUN_HELP, Json, Run, Seeds, as_cell, as_json_text, console
 from expkit.errors import Error, plain_table, print_line, require, warn
@@ -41,11 +41,13 @@ def board(
     everything: Annotated[bool, typer.Option("--all", help=f"All rows, not only the first {MOST_ROWS}.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List every run with its score, best first.
+    """List every run with its score, best first; each problem for itself.
 
     The score is that of all out-of-fold rows, or the mean of the folds, as the experiment says. Runs with missing folds
     come after the complete ones. What you should know about a score stands beside it, such as "mixed code" or "other
     folds".
+
+    Runs with the same metric, rows and targets are of one problem, and compare. --last counts for each problem.
 
     By default, the columns have the configuration keys in which the runs differ. Folds that are in training stand
     beside their run. With --noise, the more runs there are,
@@ -69,7 +71,8 @@ def board(
     first = found if everything else found[:MOST_ROWS]
     first = [replace(one, flags=(*_under_way(one.run), *one.flags)) for one in first]
     if found:
-        console.print(board_table(first, console.width, keys))
+        for part in board_tables([*first, *found[len(first) :]], console.width, keys, len(first)):
+            console.print(part)
     elif runs:
         print_line(console, "no run has failed" if failed else "no run to show")
     else:
@@ -79,8 +82,9 @@ def board(
         print_line(console, f"{len(found) - len(first)} more: --all, --last N or --filter")
     if keys is None and (hidden := hidden_keys(first, console.width)):
         print_line(console, f"no room for {', '.join(hidden)}: --columns {hidden[0]}, or a wider terminal")
-    for metric, number in {entry.run.metric: entry.versus_runs for entry in found if entry.versus_runs}.items():
-        print_line(console, f"vs best: {number} runs by {metric} taken into account")
+    tried = {entry.problem: (entry.versus_runs, entry.run.metric) for entry in found if entry.versus_runs}
+    for problem, (number, metric) in tried.items():
+        print_line(console, f"vs best: {number} runs by {metric if len(tried) == 1 else problem} taken into account")
     failures = [] if failed else [run for run in runs if is_failed(run)]
     with suppress(Error):  # a key of --filter that none of them has
         if number := len(filtered(entries(failures), filter or [])):
@@ -209,13 +213,13 @@ def note(
     said: dict[str, Any] = {key: value for key, value in given.items() if value not in (None, [], "")}
     said |= {"leaderboard": None} if no_leaderboard else {}
     title = notes.titled(run) if run is not None else None
-    trained = {run.title: run for run in read_board()}
+    trained = {each.run.title: each for each in entries(read_board())}
     if said and title:
         notes.add_note(title, said | notes.context_of(title, trained.get(title)))
     noted = notes.read_notes()
     agreements = notes.agreement(noted.values(), trained)
     chosen = [noted.get(title, notes.Notes(title))] if title else list(noted.values())
-    found = [notes.notes_metadata(each, trained.get(each.title)) for each in chosen]
+    found = [notes.notes_metadata(each, one.run if (one := trained.get(each.title)) else None) for each in chosen]
     if as_json:
         print(as_json_text({"runs": found, "leaderboard": agreements}))
         return

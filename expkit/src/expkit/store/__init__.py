@@ -323,6 +323,12 @@ class Run:
         """A hash of the targets of the rows that each fold that is done has left out; None: none were saved."""
         return {number: result["target"] for number, result in self.results.items()}
 
+    @functools.cached_property
+    def dataset(self) -> Dataset | None:
+        """The rows and targets that it is of; None: they are not known, or not the same in all folds that are done."""
+        found = {result.get("dataset") for result in self.results.values()}
+        return found.pop() if len(found) == 1 else None
+
     @property
     def data(self) -> frozenset[str | None]:
         """Hashes of the files of input/ that the folds have been trained with."""

@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -138,6 +138,14 @@ class Recipe:
             raise ValueError("there is not one weight for each run")  # msgspec: it does not fit
 
 
+class Dataset(NamedTuple):
+    """All rows that `fold.split` was given: how many, a hash of their ids, and one of their targets, in any order."""
+
+    rows: Count
+    ids: Text
+    targets: Text | None
+
+
 class RunInfo(TypedDict):
     """run.json: the configuration and the metric."""
 
@@ -185,7 +193,7 @@ class Result(TypedDict):
     files: dict[str, tuple[int, int, str | None]]  # bytes, time, hash of what is needed
     earlier: NotRequired[list[dict[str, Any]]]  # code and data, of processes before that had others
     parents: NotRequired[list[Parent]]  # the runs that the training has read
-    dataset: NotRequired[Text | None]  # a hash of all rows that `fold.split` was given, with their targets
+    dataset: NotRequired[Dataset | None]
     checksum: str
 
 
