@@ -401,7 +401,7 @@ def _cut(batch: Any, count: int) -> list[Any]:
     """A batch in as many parts with equally many rows."""
     columns = [*batch.values()] if isinstance(batch, Mapping) else [batch] if isinstance(batch, Tensor) else batch
     columns = columns if isinstance(columns, list | tuple) else []
-    lengths = {part.shape[:1] if isinstance(part, Tensor) else () for part in columns}
+    lengths: set[tuple[int, ...]] = {part.shape[:1] if isinstance(part, Tensor) else () for part in columns}
     cuts = "cuts a tensor, or a tuple or dict of tensors with one length; others need trainer.step(*parts)"
     require(len(lengths) == 1 and () not in lengths, f"accumulate={count} {cuts}")
     ((rows,),) = lengths
