@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +13,10 @@ from typing import Any
 import pytest
 from experiments import own_experiment
 from helpers import exp, exp_json, refused
-from kaggle_server import TOKEN, Competition, Refused, Stand, serving
+from kaggle_server import TOKEN, Competition, Refused, Stand, failed, stand
 from several import files
 
 import expkit
-from expkit.errors import Failed
 
 SOLUTION = {str(row): ["cat", "dog", "yak"][row % 3] for row in range(300, 340)}  # of the experiments of several.py
 FILES = {
@@ -26,28 +24,12 @@ FILES = {
     "pictures/a.png": b"\x89PNG" * 1000,
     "sample_submission.csv": b"id,species\n" + b"".join(f"{id},cat\n".encode() for id in reversed(SOLUTION)),
 }
-SLEEP = time.sleep
+__all__ = ["stand"]  # a fixture
 
 
-@pytest.fixture
-def stand(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
-    """A stand-in with one competition, which the official client in this process takes for Kaggle."""
-    stand = Stand()
+@pytest.fixture(autouse=True)
+def competition(stand: Stand) -> None:
     stand.competitions["digits"] = Competition(FILES, SOLUTION)
-    with serving(stand) as variables:
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("HOME", str(root))  # no credentials of a person
-        monkeypatch.setattr("time.sleep", lambda seconds: SLEEP(min(seconds, 0.01)))  # between attempts: minutes
-        yield stand
-
-
-def failed(*arguments: str) -> str:
-    """The one line of what has begun, and failed."""
-    with pytest.raises(Failed) as caught:
-        exp(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def downloaded(root: Path) -> dict[str, bytes]:
@@ -107,9 +89,7 @@ def test_nothing_is_unpacked_outside(stand: Stand, root: Path, name: str) -> Non
         about.external_attr = (stat.S_IFLNK if name == "link" else stat.S_IFREG) << 16
         archive.writestr(about, "/etc/passwd")
     stand.competitions["digits"].archive = file.read_bytes()
-    assert "is a link, or would lie outside of the folder: nothing is unpacked" in refused(
-        "kaggle", "download", "digits"
-    )
+    assert "is a link, or lies outside of the folder" in refused("kaggle", "download", "digits")
     assert downloaded(root) == {} and not os.path.exists("/tmp/outside-of-input.csv")
     assert not list(root.rglob("outside.csv"))
 
@@ -249,7 +229,9 @@ def test_nothing_is_sent_twice(stand: Stand, species: str, monkeypatch: pytest.M
 
     with monkeypatch.context() as patched:
         patched.setattr("time.sleep", interrupt)
-        assert "the same command, or exp kaggle scores, notes its score" in exp("kaggle", "submit", run.title, code=130)
+        assert "submission 1000 is at Kaggle: the same command waits for it again" in exp(
+            "kaggle", "submit", run.title, code=130
+        )
     assert len(stand.submissions) == 1 and not board()
     exp("kaggle", "submit", run.title)
     assert len(stand.submissions) == 1 and board()
@@ -318,7 +300,7 @@ def test_a_submission_that_cannot_be_scored(stand: Stand, species: str) -> None:
     run = train(species)
     stand.competitions["digits"].solution = {"1": "cat"}
     line = failed("kaggle", "submit", run.title)
-    assert "could not score submission 1000: Submission must have the ids of the sample" in line
+    assert "submission 1000 has failed at Kaggle: Submission must have the ids of the sample" in line
     stand.competitions["digits"].solution = SOLUTION
     exp("kaggle", "submit", run.title)
     assert len(stand.submissions) == 2 and board(), "it may be sent again"
