@@ -6,6 +6,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -77,6 +78,13 @@ def test_a_notebook_and_its_score(stand: Stand, run: expkit.Run) -> None:
     assert submission["description"].endswith(f"[expkit {run.id} v1]")
     submit(run)
     assert len(stand.submissions) == 1, "nothing is sent twice"
+
+
+def test_what_postprocess_is_fitted_on_is_there(stand: Stand, run: expkit.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = SimpleNamespace(postprocess=len, inputs=[])
+    monkeypatch.setattr(bundle, "load_experiment", lambda name: SimpleNamespace(experiment=experiment))
+    push(run)
+    assert f"output/{run.title}/fold1/oof.npz" in sent(stand).namelist()
 
 
 def test_the_same_again_is_not_uploaded_again(stand: Stand, run: expkit.Run) -> None:

@@ -14,6 +14,7 @@ import pytest
 from experiments import own_experiment
 from helpers import exp, exp_json, refused
 from kaggle_server import TOKEN, Competition, Refused, Stand, failed, stand
+from light import train_py
 from several import files
 
 import expkit
@@ -377,3 +378,46 @@ def test_no_credential_is_written(stand: Stand, species: str, root: Path, capfd:
     exp("kaggle", "scores")
     written = [file for file in root.rglob("*") if file.is_file() and TOKEN.encode() in file.read_bytes()]
     assert not written and TOKEN not in str(capfd.readouterr())
+
+
+STACK = """
+TITLES = {titles}
+
+
+def accuracy(oof):
+    return float((oof["target"] == oof["prediction"]).mean())
+
+
+def mean(tables):
+    import numpy as np
+
+    names = [name for name in tables[0] if name.startswith("probability_")]
+    columns = {{name: np.mean([table[name] for table in tables], axis=0) for name in names}}
+    labels = np.array([name.removeprefix("probability_") for name in names])
+    return {{"prediction": labels[np.argmax(list(columns.values()), axis=0)]}} | columns
+
+
+def train(exp, fold):
+    runs = [expkit.load_run(title) for title in TITLES]
+    tables = [run.fold(fold.number).predictions() for run in runs]
+    fold.save_oof({{"id": tables[0]["id"], "target": tables[0]["target"]}} | mean(tables))
+    tests = [run.test(fold.number) for run in runs]
+    fold.save_test({{"id": tests[0]["id"]}} | mean(tests))
+"""
+
+
+def test_a_competition_from_the_data_to_the_leaderboard(stand: Stand, species: str) -> None:
+    """Two runs, a stack of them, a blend; three submissions, whose scores are on the board."""
+    one, two = train(species, "exp.train.noise=0.5"), train(species, "exp.train.noise=0.6", "exp.seed=1")
+    code, fields = STACK.format(titles=[one.title, two.title]), "n_folds: int = 3\nseed: int = 0"
+    options = 'metric=accuracy, own_split=True, inputs=["digits"]'
+    with own_experiment({"train.py": train_py("unused: int = 0", code, options, exp=fields)}) as folder:
+        stack = train(folder.name)
+        assert {parent.run for parent in stack.parents} == {one.title, two.title}
+        exp("blend", one.title, stack.title, "--name", "all")
+        for run in (one.title, stack.title, "all"):
+            exp("kaggle", "submit", run)
+        files = [share_right(file) for file in sorted((expkit.output_dir() / "submissions").glob("*.csv"))]
+        assert len(files) == 3 and sorted(board().values()) == sorted(files)
+        assert board().keys() == {one.title, stack.title, "blends/all"}
+        assert {each["run"] for each in exp_json("kaggle", "scores")["submissions"]} == board().keys()

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from expkit.frames import load_run
 from expkit.project import code_root, display_path, input_dir, output_dir
 from expkit.snapshot import check_out, is_secret
 from expkit.store import Run
-from expkit.submission import Average, as_submission
+from expkit.submission import alone, as_submission, fit_rows
 from expkit.tables import columns, write_csv
 
 # What a prediction with expkit imports, and Kaggle's image may lack; what it has is not installed again.
@@ -118,14 +119,16 @@ def _lay_out(run: Run, wheels: Sequence[Path], whole: Path) -> None:
     here = whole / "output" / run.experiment / run.name
     make_folder(here)
     write_json(here / store.RUN, run.info)
+    is_fitted = load_experiment(run.experiment).experiment.postprocess is not None
     for number, fold in run.done.items():
         models = sorted(fold.folder.glob("model.*"))
         require(len(models) == 1, f"{display_path(fold.folder)} must have one file model.*, and has {len(models)}")
         make_folder(here / fold.folder.name)
-        (here / fold.folder.name / models[0].name).symlink_to(models[0].resolve())
-        result = run.results[number]
-        listed = {name: about for name, about in result["files"].items() if name == models[0].name}
-        write_json(here / fold.folder.name / store.RESULT, {**result, "files": listed})
+        kept = [models[0].name, *([store.OOF] if is_fitted else [])]
+        for name in kept:
+            (here / fold.folder.name / name).symlink_to((fold.folder / name).resolve())
+        listed = {name: about for name, about in run.results[number]["files"].items() if name in kept}
+        write_json(here / fold.folder.name / store.RESULT, {**run.results[number], "files": listed})
     require(bool(run.done), f"{run.title} has no finished fold, and so no models")
     make_folder(whole / "wheels")
     for wheel in wheels:
@@ -216,10 +219,9 @@ def write_submission(run: str, file: str | Path) -> None:
         data: Any = own.load_data() if hasattr(own, "load_data") else None
         require(hasattr(data, "test_X"), f"{own.__file__} needs load_test(): it returns ids and X of the test set")
         ids, X = data.test_id, data.test_X
-    mean = Average()
-    mean.add(columns({"id": ids, **found.predict(X)}, run), run, 1.0)
-    inputs = load_experiment(found.experiment).experiment.inputs
-    table, _, _ = as_submission(mean, inputs, "the submission")
+    experiment, what = load_experiment(found.experiment).experiment, "the submission"
+    mean = alone(columns({"id": ids, **found.predict(X)}, run), run)
+    table, _, _ = as_submission(mean, experiment, what, partial(fit_rows, [found]))
     with open(file, "w", encoding="utf-8", newline="") as stream:
         write_csv(stream, table)
     print(f"{file}: {len(ids)} rows")
