@@ -72,7 +72,7 @@ def _strictly_text(node: StringNode, value: Any) -> str:
     """YAML reads `no`, `1.10` and `1e3` as something else; OmegaConf writes "False", "1.1" and "1000.0", 003 as "3"."""
     if isinstance(value, bool | int | float):
         key = node._get_full_key(None)
-        if key == "exp.name" or (key.startswith("exp.") and type(value) is not int):
+        if key in ("exp.name", "exp.start_from") or (key.startswith("exp.") and type(value) is not int):
             raise ValidationError("is a text, and YAML reads it as $VALUE ($VALUE_TYPE): put it in quotes")
     return _to_text(node, value)
 

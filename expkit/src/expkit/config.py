@@ -50,6 +50,7 @@ class RuntimeConfig:
     """Values that change no result. They may differ between the folds of a run, and are not in its name."""
 
     tags: list[str] = field(default_factory=list)  # of the W&B runs
+    keep_state: bool = True  # the state at the end of each fold, from which exp.start_from of another run begins
 
 
 class SplitMethod(Enum):
@@ -93,6 +94,7 @@ class ExpConfig:
     seed: Seed = 42  # of the training; the folds have one of their own
     debug: bool = False  # a quick try: one fold, no W&B, results in output/debug/
     mode: Mode = Mode.cv  # cv: cross-validation; sub: train on all rows and predict the test set
+    start_from: str = ""  # a run: each fold begins with what its fold of this number had learned; "": from nothing
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
@@ -450,12 +452,8 @@ class Experiment:
         Args:
             config: an object of `Config`.
         """
-        return {
-            group: name
-            for group, classes in self.groups.items()
-            for name, one in classes.items()
-            if type(getattr(config.exp, group)) is one
-        }
+        known = [(group, name, one) for group, classes in self.groups.items() for name, one in classes.items()]
+        return {group: name for group, name, one in known if type(getattr(config.exp, group)) is one}
 
     def data(self, fold_file: str) -> Sequence[str] | None:
         """What a training reads, in the form of `inputs`.

@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit import files, store
-from expkit.config import ExpConfig, Experiment
+from expkit import files, progress, store
+from expkit.config import Experiment
 from expkit.data import Cache
-from expkit.errors import Error, require, warn
+from expkit.errors import Error, described, require, warn
 from expkit.files import Broken
 from expkit.progress import Checkpoint, History, Progress, as_number, load_state, save_state, state_parts
 from expkit.project import world_size
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from expkit.tracking import Tracker
 
 # What a fold writes when it ends: a training that goes on has not come so far.
-OF_ITS_END = (store.OOF, store.TEST, store.SUBMISSION, store.ORIGIN, store.RESULT, store.FAILED)
+OF_ITS_END = (store.OOF, store.TEST, store.SUBMISSION, store.ORIGIN, store.RESULT, store.FAILED, store.STATE)
 
 
 @dataclass
@@ -89,6 +89,8 @@ class Fold:
     _count: int  # of the rows that `split` was given
     _dataset: Any = None  # these rows, as of `tables.dataset`
     _keeps_state = False  # whether `epochs` or `steps` has begun with a state
+    _before: float | None = None  # the seconds of what it has begun from
+    _final: Callable[[Path], None] | None = None  # writes what this state has learned
 
     def __init__(
         self, shared: Shared, number: int | None, provenance: Provenance, track: Callable[[], Tracker | NoTracker]
@@ -98,7 +100,7 @@ class Fold:
         self.title = store.fold_title(number, self._exp.n_folds)
         self.folder = shared.run_dir.version / self.name
         self.world_size = world_size()
-        self._shared, self._provenance = shared, provenance
+        self._shared, self._provenance, self._source = shared, provenance, shared.run_dir.source
         self._started = datetime.now(UTC)
         self._progress = Progress(self.title)
         self._predicted: dict[str, Any] = {"rows": 0, "left_out": "", "target": None}
@@ -107,7 +109,7 @@ class Fold:
         self._history = History(self.folder / store.HISTORY)
         metadata, rows = self._begin()
         self._tracker = track()
-        self._clock = time.monotonic() - metadata.get("seconds", 0)
+        self._clock, self._before = time.monotonic() - metadata.get("seconds", 0), metadata.get("before")
         for row in rows:
             self._tracker.log(row, axis_of(row))
 
@@ -143,6 +145,7 @@ class Fold:
         return {
             "rows": self._history.rows,
             "seconds": round(time.monotonic() - self._clock, 3),
+            "before": self._before,
             **self._provenance.so_far(),
         }
 
@@ -150,6 +153,26 @@ class Fold:
     def wandb(self) -> Any:
         """The W&B run of the fold (`wandb.Run`), for pictures, tables, artifacts; None if W&B is disabled or failed."""
         return self._tracker.run
+
+    @property
+    def start_from(self) -> Path | None:
+        """The folder of the fold from which this one begins, of the run that exp.start_from names; None: it names none.
+
+        `epochs` and `steps` load what lies in `state/` there. A training without them loads what it needs:
+
+            before = fold.start_from and fold.start_from / "model.txt"
+            trees = lightgbm.train(settings, rows, rounds, init_model=before)
+
+        Raises:
+            Error: there is no such run, this fold of it is not done, or it was trained with other rows.
+        """
+        source = self._source(self.number)
+        if source is None or source.result is None:
+            return None
+        if self._before is None:
+            print(f"{self.title} begins from {self._exp.start_from}", flush=True)
+        self._before = store.total_seconds(source.result)
+        return source.folder
 
     def split(
         self, id: Any, y: Any = None, groups: Any = None, time: Any = None, keep: Mapping[str, Any] | None = None
@@ -187,7 +210,7 @@ class Fold:
         self._valid, self._count, self._dataset = rows.valid, len(known["id"]), tables.dataset(known)
         return rows
 
-    def epochs(self, count: int, state: Any = None, every: float = 30) -> Iterator[int]:
+    def epochs(self, count: int, state: Any = None, every: float = 30, start_from: bool = True) -> Iterator[int]:
         """The epochs of a training, 1 to `count`; after an interruption, from the last checkpoint on.
 
             for epoch in fold.epochs(exp.train.epochs, state=network):
@@ -203,28 +226,38 @@ class Fold:
                 with `save(file)` and `load(file)`, or with attributes that can be pickled. The random generators of
                 Python, NumPy and PyTorch are kept, too. None: there is no checkpoint. One loop of a training has it.
             every: seconds between two checkpoints.
+            start_from: with exp.start_from, `state` begins with what the fold of that run had learned, but for the
+                learning rate, the schedule, the count and the random generators; False: train() has loaded it.
 
         Raises:
-            Error: a part of `state` is nothing of these; the checkpoint is of another state; a second loop has one.
+            Error: a part of `state` is nothing of these; the checkpoint, or what exp.start_from names, is of another
+                state; a second loop has one.
         """
-        return self._loop("epoch", count, state, every)
+        return self._loop("epoch", count, state, every, start_from)
 
-    def steps(self, count: int, state: Any = None, every: float = 30) -> Iterator[int]:
+    def steps(self, count: int, state: Any = None, every: float = 30, start_from: bool = True) -> Iterator[int]:
         """The steps of a training, for one that knows no epochs, or whose epochs take hours.
 
         Args:
-            count, state, every: as of `epochs`.
+            count, state, every, start_from: as of `epochs`.
         """
-        return self._loop("step", count, state, every)
+        return self._loop("step", count, state, every, start_from)
 
-    def _loop(self, axis: str, count: int, state: Any, every: float) -> Iterator[int]:
+    def _loop(self, axis: str, count: int, state: Any, every: float, start_from: bool) -> Iterator[int]:
         outer, done, parts = self._now, 0, state_parts(state)
         if parts:
             again = "two loops of a training with state=...: give it to one, the outer one if one is in the other"
             require(not self._keeps_state, f"{self.title}: {again}")
             self._keeps_state = True
+            if self._exp.runtime.keep_state and not self._exp.debug:
+                learning = progress.learning(parts)
+                self._final = functools.partial(save_state, learning, 0, settings=progress.settings_of(learning))
             if self.checkpoint.file is not None:
                 done = load_state(parts, self.checkpoint.file)
+            elif start_from and (source := self.start_from) is not None:
+                progress.load_learned(
+                    progress.learning(parts), source, f"{self.title} of exp.start_from={self._exp.start_from}"
+                )
         try:
             for number in range(done + 1, count + 1):
                 self._now = (axis, number, count)
@@ -425,6 +458,16 @@ class Fold:
             with open(self.folder / store.SUBMISSION, "w", newline="", encoding="utf-8") as stream:
                 tables.write_csv(stream, table)
 
+    def _keep_state(self) -> None:
+        """Keep what the training has learned, but for a trial of a study. The fold is done without it, too."""
+        try:
+            if self._final is not None and self._shared.reports is None:
+                self._final(self.folder / store.STATE)
+        except Exception as error:  # of any library
+            files.remove(self.folder / store.STATE)
+            lost = f"its state is not kept, and exp.start_from cannot name it: {described(error)}"
+            self._shared.warn_once(store.STATE, f"{self.title}: {lost}")
+
     def cv(self, name: str) -> Any:
         """What the folds of this run have found, for the training on all rows.
 
@@ -500,7 +543,10 @@ class Fold:
                 found = scores(experiment, tables.load(self.folder / store.OOF) if has_oof else {}, kept)
             except Error as error:  # the training is kept: the same command scores it, when the metric is fixed
                 failure = error
+        unused = f"train() has not used exp.start_from={self._exp.start_from}: see fold.start_from"
+        require(not self._exp.start_from or self._before is not None, f"{self.title}: {unused}")
         self._write_submission()
+        self._keep_state()
         result = {
             "fold": self.number,
             "scores": found,
@@ -508,6 +554,7 @@ class Fold:
             **self._predicted,
             "dataset": self._dataset,
             "seconds": round(time.monotonic() - self._clock, 3),
+            "before": self._before or 0.0,
             "started": self._started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
@@ -543,14 +590,16 @@ class FollowedFold(Fold):
     Args:
         task: what rank 0 tells: "fold", "checkpoint", "found".
         folder: a temporary one.
+        run_dir: of this rank.
     """
 
-    def __init__(self, task: Mapping[str, Any], folder: Path, rank: int, exp: ExpConfig) -> None:
+    def __init__(self, task: Mapping[str, Any], folder: Path, rank: int, run_dir: RunDir) -> None:
+        exp = run_dir.config.exp
         self.number = number = task["fold"]
         self.name, self.title = store.fold_name(number), store.fold_title(number, exp.n_folds)
         self.folder, self.found = folder, task["found"]
         self.rank, self.world_size = rank, world_size()
-        self._exp, self._metric = exp, ""
+        self._exp, self._metric, self._source = exp, "", run_dir.source
         self.cache = Cache(folder, exp.debug)
         self.checkpoint = Checkpoint(folder, dict)
         self.checkpoint.save = lambda *_, **__: False  # type: ignore[method-assign]

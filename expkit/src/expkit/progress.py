@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import io
 import logging
@@ -15,17 +16,21 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import is_dataclass
+from enum import Enum
 from pathlib import Path
+from types import NoneType
 from typing import Any, TextIO
 
 from expkit import files
 from expkit.errors import CANNOT_WRITE, Error, chain, described, duration, require, warn
 from expkit.files import Broken
 from expkit.project import display_path
-from expkit.store import CHECKPOINT, RESULT, number_of
+from expkit.store import CHECKPOINT, RESULT, STATE, number_of
 
 METADATA = "metadata.json"
 POSITION = "position"  # in the state of a training: how far it is, and its random generators
+_FREE = ("batch_size", "random_state", "seed")  # beside floats, settings that may differ from those begun from
 LINES = 16  # that a training of known length prints
 BLINK = 0.1  # seconds, at least, that a line on a terminal is shown
 
@@ -154,12 +159,15 @@ def _state_of(part: Any) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
     return lambda: vars(part), vars(part).update
 
 
-def save_state(parts: Mapping[str, Any], done: int, folder: Path) -> None:
+def save_state(
+    parts: Mapping[str, Any], done: int, folder: Path, settings: Mapping[str, Mapping[str, Any]] | None = None
+) -> None:
     """Write the state of a training, and of the random generators, for `load_state`.
 
     Args:
-        parts: of the state, as from `state_parts`.
+        parts: of the state, as from `state_parts`; or `learning` of these, with `settings`.
         done: how many epochs or steps are.
+        settings: as from `settings_of`, before the training: what it has learned is written, for `load_learned`.
     """
     folder.mkdir()
     generators: dict[str, Any] = {"python": random.getstate()}
@@ -167,9 +175,7 @@ def save_state(parts: Mapping[str, Any], done: int, folder: Path) -> None:
         generators["numpy"] = numpy.random.get_state()
     if torch := sys.modules.get("torch"):
         generators["torch"] = torch.get_rng_state()
-        gpu = torch.get_device_module()  # such as torch.cuda and torch.mps; torch.cpu has no generators of its own
-        if hasattr(gpu, "get_rng_state") and getattr(gpu, "is_initialized", lambda: True)():
-            generators[gpu.__name__] = [gpu.get_rng_state(number) for number in range(gpu.device_count())]
+        generators["cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
     for name, part in parts.items():
         if hasattr(part, "load_state_dict"):
             _dump(part.state_dict(), folder / name)
@@ -177,6 +183,10 @@ def save_state(parts: Mapping[str, Any], done: int, folder: Path) -> None:
             part.save(folder / name)
         elif hasattr(part, "save_weights"):  # of Keras, with those of the optimizer; it asks for this ending
             part.save_weights(folder / f"{name}.weights.h5")
+        elif settings is not None and (found := _attributes(part)):
+            same = {key: value for key, value in settings[name].items() if found.get(key) == value}
+            learned = {key: value for key, value in found.items() if key not in same and not _is_random(value)}
+            _dump((learned, same), folder / name)
         else:
             _dump(_state_of(part)[0](), folder / name)
     _dump({"done": done, "kinds": _kinds(parts), "random": generators}, folder / POSITION)
@@ -188,24 +198,7 @@ def load_state(parts: Mapping[str, Any], folder: Path) -> int:
     Raises:
         Error: `parts` are others than those that were saved, or of another shape.
     """
-    try:
-        position = _load(folder / POSITION)
-        if position["kinds"] != _kinds(parts):
-            raise ValueError(f"it is of {position['kinds']}, and the training has {_kinds(parts)}")
-        for name, part in parts.items():
-            if hasattr(part, "load_state_dict"):
-                part.load_state_dict(_load(folder / name))
-            elif hasattr(part, "save") and hasattr(part, "load"):
-                part.load(folder / name)
-            elif hasattr(part, "save_weights"):
-                if getattr(part, "optimizer", None) is not None:  # Keras only warns where its state has no place
-                    part.optimizer.build(part.trainable_variables)
-                part.load_weights(folder / f"{name}.weights.h5")
-            else:
-                _state_of(part)[1](_load(folder / name))
-    except Exception as error:  # whatever a library raises for weights of another shape
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise Error(f"the checkpoint does not fit this training, overwrite=true begins again: {said}") from error
+    position = _load_parts(parts, folder, "the checkpoint does not fit this training, overwrite=true begins again")
     generators = position["random"]
     random.setstate(generators["python"])
     if "numpy" in generators:
@@ -216,11 +209,111 @@ def load_state(parts: Mapping[str, Any], folder: Path) -> int:
         import torch
 
         torch.set_rng_state(generators["torch"])
-        gpu = torch.get_device_module()
-        states = generators.get(gpu.__name__, [])
-        for number, state in enumerate(states if len(states) == gpu.device_count() else []):
-            gpu.set_rng_state(state, number)
+        if len(generators["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(generators["cuda"])
     return int(position["done"])
+
+
+def load_learned(parts: Mapping[str, Any], fold: Path, title: str) -> None:
+    """Begin a training with what another one has learned; its settings stay its own.
+
+    A part with a method `start_from(state)` chooses by itself what it takes of the `state_dict` of the other.
+
+    Args:
+        parts: as from `learning`.
+        fold: the folder of the other.
+        title: of the other.
+
+    Raises:
+        Error: there is no state in it, or one of other parts, of another shape, or with other settings than numbers.
+    """
+    by_hand = "load what you need in train(), from fold.start_from, and say start_from=False beside state=..."
+    require((fold / STATE).is_dir(), f"{title} has kept no state: {by_hand}")
+    _load_parts(parts, fold / STATE, f"the state of {title} does not fit: {by_hand}", begins=True)
+
+
+def learning(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of a state but for schedules and random generators."""
+    return {name: part for name, part in parts.items() if not (hasattr(part, "get_last_lr") or _is_random(part))}
+
+
+def settings_of(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The attributes of plain objects that hold no arrays: by part, by name."""
+    kinds = (bool, int, float, str, tuple, list, Enum, NoneType)
+    found: dict[str, dict[str, Any]] = {name: {} for name in parts}
+    for name, part in parts.items():
+        for key, value in _attributes(part).items():
+            if (isinstance(value, kinds) or is_dataclass(value)) and not _shapes(value):
+                found[name][key] = copy.deepcopy(value)
+    return found
+
+
+def _load_parts(parts: Mapping[str, Any], folder: Path, problem: str, begins: bool = False) -> dict[str, Any]:
+    """Load the parts of a state, which must be of the same classes; what it has beside them."""
+    try:
+        position: dict[str, Any] = _load(folder / POSITION)
+        if position["kinds"] != _kinds(parts):
+            raise ValueError(f"it is of {position['kinds']}, and the training has {_kinds(parts)}")
+        for name, part in parts.items():
+            _load_part(part, folder / name, begins)
+    except Exception as error:  # whatever a library raises for weights of another shape
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise Error(f"{problem}: {said}") from error
+    return position
+
+
+def _load_part(part: Any, file: Path, begins: bool) -> None:
+    if begins and hasattr(part, "start_from"):
+        part.start_from(_load(file))
+    elif begins and hasattr(part, "param_groups"):  # an optimizer of PyTorch
+        own, found = part.state_dict()["param_groups"], _load(file)
+        if [len(group["params"]) for group in own] != [len(group["params"]) for group in found["param_groups"]]:
+            raise ValueError(f"{type(part).__name__} has other groups of parameters")
+        part.load_state_dict({**found, "param_groups": own})
+    elif hasattr(part, "load_state_dict"):
+        part.load_state_dict(_load(file))
+    elif hasattr(part, "save") and hasattr(part, "load"):
+        part.load(file)
+    elif hasattr(part, "save_weights"):
+        kept = []
+        if (optimizer := getattr(part, "optimizer", None)) is not None:
+            optimizer.build(part.trainable_variables)  # Keras only warns where its state has no place
+            rates = [rate for rate in (optimizer.iterations, optimizer._learning_rate) if hasattr(rate, "assign")]
+            kept = [(rate, rate.numpy()) for rate in rates if begins]
+        part.load_weights(file.with_name(f"{file.name}.weights.h5"))
+        for rate, value in kept:
+            rate.assign(value)
+    elif begins and (own := _attributes(part)):
+        learned, settings = _load(file)
+        for key, value in settings.items():
+            if own.get(key) != value and not (isinstance(value, float) or is_dataclass(value) or key in _FREE):
+                raise ValueError(f"{key} is {value}, and here {own.get(key)}")
+        for key, value in learned.items():
+            if (shapes := _shapes(own.get(key))) and shapes != _shapes(value):
+                raise ValueError(f"{key} has the shape {_shapes(value)}, and here {shapes}")
+        _state_of(part)[1]({**own, **learned})
+        if hasattr(part, "learning_rate_init"):  # a network of scikit-learn
+            part._optimizer.learning_rate = part._optimizer.learning_rate_init = part.learning_rate_init
+    else:
+        _state_of(part)[1](_load(file))
+
+
+def _is_random(part: Any) -> bool:
+    is_library = type(part).__module__.partition(".")[0] in ("numpy", "torch") and hasattr(part, "set_state")
+    return is_library or isinstance(part, random.Random) or hasattr(part, "bit_generator")
+
+
+def _attributes(part: Any) -> dict[str, Any]:
+    """The attributes of an object whose state they are, or are taken for; {}: its state is another."""
+    state = {} if hasattr(part, "load_state_dict") else _state_of(part)[0]()
+    return state if isinstance(state, dict) else {}
+
+
+def _shapes(value: Any) -> list[tuple[int, ...]]:
+    """The shapes of the arrays in a value, at any depth."""
+    value = vars(value) if is_dataclass(value) else value
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [value.shape] if hasattr(value, "shape") else [shape for one in inner for shape in _shapes(one)]
 
 
 def _kinds(parts: Mapping[str, Any]) -> dict[str, str]:

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from expkit import files, store
 from expkit.config import Config, Loaded, container, differences, flat, fold_file, id_of, is_compared, name_of
 from expkit.data import changed_code, changes_since
-from expkit.errors import Error, require, warn
+from expkit.errors import Error, NotFound, require, warn
 from expkit.fingerprint import metric_name
 from expkit.progress import unfinished
 from expkit.project import display_path, output_dir
@@ -50,6 +50,13 @@ def run_name(config: Any, overrides: Sequence[str]) -> str:
         return full
     digest = hashlib.sha256((name + wanted).encode()).hexdigest()[:8]
     return f"{full.encode()[: LONGEST - 9].decode(errors='ignore').rstrip('.')}-{digest}"
+
+
+def name_source(config: Config) -> None:
+    """Let exp.start_from be the whole name of a run; as it is, when there is no such run: perhaps nobody needs it."""
+    if name := config.exp.start_from:
+        with suppress(NotFound):
+            config.exp.start_from = store.load_run(name).title
 
 
 def _text(value: Any) -> str:
@@ -256,12 +263,39 @@ class RunDir:
             )
         return changes
 
-    def require_resumable(self, numbers: Sequence[int | None]) -> None:
-        """As `changes_to_mark`, for folds that a command is about to train; not those that another process trains."""
-        if self.folder is not None and (saved := unfinished(self.folder)):
-            names = {*map(store.fold_name, numbers)} - {*self.versions.held(self.folder)}
-            for name in saved.keys() & names:
+    def require_startable(self, numbers: Sequence[int | None]) -> None:
+        """As `changes_to_mark` and `source`, for folds that a command is about to train.
+
+        Those that another process trains are left to it.
+        """
+        saved = unfinished(self.folder) if self.folder is not None else {}
+        held = self.versions.held(self.folder) if self.folder is not None and saved else []
+        for number in numbers:
+            if (name := store.fold_name(number)) not in saved:
+                self.source(number)
+            elif name not in held:
                 self.changes_to_mark(name, saved[name])
+
+    def source(self, number: int | None) -> FoldRecord | None:
+        """The fold from which the fold `number` begins, of the run exp.start_from; None: it begins from nothing.
+
+        Raises:
+            Error: there is no such run, this fold of it is not done, or it was trained with other rows.
+        """
+        if not (name := self.config.exp.start_from):
+            return None
+        try:
+            run = store.load_run(name)
+            require(run.title != f"{self.loaded.name}/{self.run}", "that is this run: give the new one another name")
+            is_same = run.experiment == self.loaded.name
+            require(is_same, "another experiment: load what you need of it in train(), by expkit.load_run")
+            own, its = flat({"exp": container(self.config.exp)}), flat(run.config)
+            for key, value in own.items() if number is not None else ():
+                is_same = its.get(key, value) == value or not key.startswith(("exp.n_folds", "exp.split."))
+                require(is_same, f"{key} is {its.get(key)} there, and {value} here: it has learned what is scored here")
+            return run.fold(number, "state")
+        except Error as error:
+            raise Error(f"exp.start_from={name}: {error}") from error
 
     # Making it
 

@@ -15,6 +15,7 @@ import tempfile
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,8 @@ from expkit.data import changes_since, hash_inputs, input_files, manifest_hash, 
 from expkit.errors import CANNOT_WRITE, Error, Failed, described, interruption, report, require, terminable, warn
 from expkit.fold import Fold, FollowedFold, NoTracker, Pruned, Reports, Shared
 from expkit.progress import logged
-from expkit.project import code_root, display_path, installed_packages, output_dir, world_size
-from expkit.rundir import RunDir, put_in_place, run_name
+from expkit.project import code_root, display_path, output_dir, world_size
+from expkit.rundir import RunDir, name_source, put_in_place, run_name
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -82,6 +83,7 @@ class Runner:
 
     def __init__(self, loaded: Loaded, config: Config, overrides: Sequence[str], command: Command) -> None:
         self.loaded, self.exp, self.command, self.overrides = loaded, config.exp, command, list(overrides)
+        name_source(config)
         self.name = run_name(config, overrides)
         self.failed: list[str] = []
         self.pruned: str | None = None
@@ -144,7 +146,7 @@ class Runner:
         """
         missing = [number for number in self._numbers if not self._is_done(number)]
         if missing:
-            self.run_dir.require_resumable(missing)
+            self.run_dir.require_startable(missing)
             self.run_dir.prepare()
         while missing and not self._is_pruned():
             number, lock = self._free(missing)
@@ -292,7 +294,7 @@ class Runner:
                 open(os.devnull, "w") as nowhere,
                 contextlib.redirect_stdout(nowhere),
             ):
-                fold = FollowedFold(task, Path(folder), ranks.rank, self.exp)
+                fold = FollowedFold(task, Path(folder), ranks.rank, self.run_dir)
                 if (failure := self._call(fold)) is not None:
                     raise failure
 
@@ -450,7 +452,7 @@ def origin(command: list[str], overrides: list[str]) -> dict[str, Any]:
         "host": socket.gethostname(),
         "platform": "-".join(filter(None, system)),
         "python": platform.python_version(),
-        "packages": installed_packages(),
+        "packages": _packages(),
         "environment": environment(),
     }
 
@@ -471,3 +473,10 @@ def environment() -> dict[str, Any]:
 def environment_text(found: Mapping[str, Any]) -> str:
     """An environment on one line, to be compared."""
     return ", ".join(f"{key} {value}" for key, value in found.items() if value is not None)
+
+
+@functools.cache
+def _packages() -> dict[str, str]:
+    """The versions of the installed packages; read once a process, as a sweep may make many runs in it."""
+    packages = ((package.name, package.version) for package in metadata.distributions() if package.name)
+    return dict(sorted(packages))

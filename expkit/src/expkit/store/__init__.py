@@ -275,6 +275,11 @@ class Run:
         return float(sum(result["seconds"] for result in self.results.values()))
 
     @property
+    def total_seconds(self) -> float:
+        """`seconds`, with those of the runs that it began from, exp.start_from."""
+        return float(sum(map(total_seconds, self.results.values())))
+
+    @property
     def finished(self) -> str | None:
         """When the last fold was done, ISO 8601 in UTC."""
         return max((result["finished"] for result in self.results.values()), default=None)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 CONFIG, RUN, CV = "config.yaml", "run.json", "cv.json"
 RESULT, ORIGIN, OOF, TEST = "result.json", "origin.json", "oof.npz", "test.npz"
 HISTORY, LOG, FAILED, SUBMISSION = "history.csv", "train.log", "failed.txt", "submission.csv"
-PRUNED, CHECKPOINT = "pruned.txt", "checkpoint"
+PRUNED, CHECKPOINT, STATE = "pruned.txt", "checkpoint", "state"
 THEN = "; then "  # between the environments of a fold that an interruption has moved
 SUBMISSIONS, BLENDS = "submissions", "blends"
 NOT_EXPERIMENTS = ("debug", "multirun", "wandb", SUBMISSIONS)  # folders of output/ that hold no runs of an experiment
@@ -69,6 +69,7 @@ LARGEST = 1.7e308  # a mean of such numbers is finite, too
 Text = Annotated[str, Meta(max_length=4095)]
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Number = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
+Seconds = Annotated[float, Meta(ge=0, le=LARGEST)]
 Scores = dict[str, Number]
 
 
@@ -182,7 +183,8 @@ class Result(TypedDict):
     rows: Count
     left_out: Text
     target: Text | None
-    seconds: Annotated[float, Meta(ge=0, le=LARGEST)]
+    seconds: Seconds
+    before: NotRequired[Seconds]  # those of the trainings that it began from, one after the other: exp.start_from
     started: Text
     finished: Text
     git: Git | None
@@ -195,6 +197,11 @@ class Result(TypedDict):
     parents: NotRequired[list[Parent]]  # the runs that the training has read
     dataset: NotRequired[Dataset | None]
     checksum: str
+
+
+def total_seconds(result: Result) -> float:
+    """How long a training took, with those that it began from, one after the other."""
+    return result["seconds"] + result.get("before", 0)
 
 
 class MetricScores(TypedDict):
