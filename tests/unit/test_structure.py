@@ -28,7 +28,6 @@ LAYERS = """
     rundir distributed tracking fold runner
     ensemble
     notes noise compare board lineage frames show page clean reproduction
-    bundle
     kaggle
     study launch
     cli
