@@ -193,7 +193,7 @@ def run_of(name: str = "001-one/a", scores: Sequence[float] = (), rows: str = "r
     about |= {name: {} for name in ("other_scores", "targets", "fold_rows", "config", "results")}
     about |= {"title": name, "id": name, "experiment": experiment, "name": run, "folder": Path("/nowhere", name)}
     about |= {"metric": "accuracy", "greater_is_better": True, "marks": (), "commit": "1234567", "seconds": 12.0}
-    about |= {"rows": 0, "data": frozenset(), "finished": "2026-01-02T03:04:05+00:00"}
+    about |= {"rows": 0, "parents": (), "data": frozenset(), "finished": "2026-01-02T03:04:05+00:00"}
     about |= {"n_folds": len(scores), "done": folds, "fold_scores": folds, "is_complete": True}
     about |= {"score": statistics.fmean(scores) if scores else None, "std": store.deviation(list(scores))}
     about["valid_ids"] = {fold: f"{rows} {fold}" for fold in folds}

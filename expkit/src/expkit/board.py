@@ -147,6 +147,7 @@ COLUMNS: dict[str, Callable[[Entry], Any]] = {
     "verdict": lambda entry: entry.notes.last("verdict"),
     "tags": lambda entry: entry.notes.tags,
     "note": lambda entry: entry.notes.last("text"),
+    "parents": lambda entry: list(dict.fromkeys(parent.run for run in entry.runs for parent in run.parents)),
     "failure": lambda entry: entry.run.failure,
     "versus_best": lambda entry: entry.versus_best,
     "versus_runs": lambda entry: entry.versus_runs,

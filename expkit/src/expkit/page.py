@@ -53,7 +53,8 @@ def labelled_board() -> pandas.DataFrame:
     board["metric"] = [name and f"{name} {arrow}" for name, arrow in zip(names, arrows, strict=True)]
     board["folds"] = [f"{len(run.done)}/{run.n_folds or '?'}" for run in runs]
     board["finished"] = board["finished"].dt.strftime("%Y-%m-%d %H:%M")
-    board["tags"] = board["tags"].map(", ".join)
+    for column in ("tags", "parents"):
+        board[column] = board[column].map(", ".join)
     for column in board:
         if not is_number(board[column]):
             board[column] = board[column].map(str, na_action="ignore")

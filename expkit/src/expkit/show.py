@@ -9,12 +9,13 @@ from typing import Any
 
 from rich.console import Console
 
-from expkit.board import COLUMNS, entries
+from expkit.board import COLUMNS, entries, read_board
 from expkit.config import flat, fold_file, load_experiment
 from expkit.data import changes_since
 from expkit.errors import duration, plain_table, print_line, score_text, text
 from expkit.fingerprint import sounds_like_error
 from expkit.frames import Points, points_of
+from expkit.lineage import children_metadata, parents_metadata, show_lineage
 from expkit.notes import format_note
 from expkit.project import display_path
 from expkit.store import SUBMISSION, Run, fold_title
@@ -29,7 +30,8 @@ def run_metadata(run: Run) -> dict[str, Any]:
 
     Returns:
         "failed" is why a training has failed, by its folder; "pruned" where a study has ended the run, "full" the
-        training on all rows and "blend" what a blend is made of, each None when there is none.
+        training on all rows and "blend" what a blend is made of, each None when there is none; "parents" and "children"
+        are as of `lineage`.
     """
     [entry] = entries([run])
     scores = {metric: score for metric in run.metrics if (score := run.score_of(metric))}
@@ -52,6 +54,8 @@ def run_metadata(run: Run) -> dict[str, Any]:
         "pruned": run.pruned or None,
         "full": _full(run),
         "blend": blend_metadata(run) or None,
+        "parents": parents_metadata(run),
+        "children": children_metadata(run, read_board(run.folder.parents[1])),
         "origin": _origin(run),
         "notes": list(entry.notes.lines),
         "config": entry.config,
@@ -137,6 +141,7 @@ def show_run(console: Console, run: Run) -> None:
     if metadata["folds"]:
         _show_folds(console, run, list(metadata["scores"]), metadata["folds"])
     show_blend(console, run)
+    show_lineage(console, metadata["parents"], metadata["children"])
     if metadata["full"] and run.full:
         from expkit.scores import submission_summary
 

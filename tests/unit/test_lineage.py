@@ -1,0 +1,101 @@
+"""What a run was made from, and what was made from it: on the terminal, in JSON, on the page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiments import own_experiment
+from helpers import exp, exp_json
+from several import files
+
+import expkit
+
+# A training reads the runs that a file names.
+READS = "[expkit.load_run(run).oof for run in (expkit.project_root() / 'control/reads').read_text().split()]"
+
+
+@pytest.fixture
+def experiment(quick: Path) -> Iterator[str]:
+    """An experiment with the runs a and b, and c, whose trainings read a."""
+    with own_experiment(files("price", READS)) as folder:
+        train(folder.name, "a")
+        train(folder.name, "b", seed=1)
+        train(folder.name, "c", f"{folder.name}/a", seed=2)
+        yield folder.name
+
+
+def train(experiment: str, run: str, *reads: str, seed: int = 0) -> None:
+    (expkit.project_root() / "control/reads").write_text(" ".join(reads))
+    config = expkit.load_config(experiment, overrides=["overwrite=true"])
+    config.exp.name, config.exp.seed = run, seed
+    expkit.run(experiment, config)
+
+
+def states(nodes: list[dict[str, Any]] | None) -> Any:
+    """The state of each run of a tree, and those of its parents."""
+    return nodes and {node["run"].split("/")[1]: (node["state"], states(node["parents"])) for node in nodes}
+
+
+def test_the_tree(experiment: str) -> None:
+    """Parents and theirs, what was read of each, with scores; a run that stands there twice has its parents once."""
+    a, c = (expkit.load_run(f"{experiment}/{name}") for name in "ac")
+    exp("blend", a.title, c.title, "--name", "two")
+    exp("blend", "blends/two", c.title, "--method", "hill", "--name", "all")
+    [node] = exp_json("show", c.title)["parents"]
+    about = {"run": a.title, "id": a.id, "version": 1, "read": ["oof"], "folds": [0, 1, 2], "state": "ok"}
+    assert node == about | {"metric": "rmse", "score": a.score, "std": a.std, "marks": [], "parents": []}
+    found = exp_json("show", "blends/all")["parents"]
+    assert states(found) == {"two": ("ok", {"a": ("ok", []), "c": ("ok", {"a": ("ok", None)})}), "c": ("ok", None)}
+    shown = exp("show", "blends/all").split("made from\n")[1].split("\n")
+    score = f"  rmse {c.score:.4f} ± {c.std:.4f}"
+    assert shown[0].startswith("├── blends/two  rmse ") and shown[1].startswith(f"│   ├── {a.title}  rmse ")
+    assert shown[2] == f"│   └── {c.title}{score}  oof of all folds"
+    assert shown[3].startswith(f"│       └── {a.title}") and shown[3].endswith("oof of fold 0, fold 1, fold 2")
+    assert shown[4] == f"└── {c.title}{score}  oof of all folds"
+    assert [row["parents"] for row in exp_json("board", "--filter", "parents=blends/two")] == [["blends/two", c.title]]
+    assert exp_json("show", f"{experiment}/b")["parents"] == [] and "made from" not in exp("show", f"{experiment}/b")
+
+
+def test_what_has_become_of_a_parent(experiment: str, quick: Path) -> None:
+    """Gone, replaced or changed: then no score is shown that it did not have. Its own marks are there, too."""
+    exp("blend", f"{experiment}/a", f"{experiment}/b", "--name", "two")
+    exp("blend", "blends/two", f"{experiment}/c", "--name", "all")
+    shutil.rmtree(quick / f"output/{experiment}/b")
+    train(experiment, "a", seed=7)
+    found = exp_json("show", "blends/all")["parents"]
+    parents = {"a": ("replaced", []), "b": ("gone", [])}
+    assert states(found) == {"two": ("ok", parents), "c": ("ok", {"a": ("replaced", [])})}
+    assert [node["score"] for node in found[0]["parents"]] == [None, None]
+    shown = exp("show", "blends/all")
+    assert f"── {experiment}/a  oof of all folds, has been replaced\n" in shown
+    assert f"── {experiment}/b  oof of all folds, is gone\n" in shown
+    (quick / f"output/{experiment}/c/fold1/oof.npz").write_bytes(b"")
+    [_, node] = exp_json("show", "blends/all")["parents"]
+    assert node["state"] == "changed" and node["marks"][0] == "partial"
+    assert f"── {experiment}/c  rmse " in exp("show", "blends/all")
+    assert ", has changed, partial, fold1/oof.npz is cut off or changed\n" in exp("show", "blends/all")
+
+
+def test_children(experiment: str) -> None:
+    """Those that were made from a run, and not those of another run that has read one of its name."""
+    exp("blend", f"{experiment}/a", f"{experiment}/b", "--name", "two")
+    about = exp_json("show", f"{experiment}/a")["children"]
+    c = {"run": f"{experiment}/c", "id": expkit.load_run(f"{experiment}/c").id}
+    two = {"run": "blends/two", "id": expkit.load_run("blends/two").id}
+    assert about == [
+        c | {"read": ["oof"], "folds": [0, 1, 2], "state": "ok"},
+        two | {"read": ["oof"], "folds": [], "state": "ok"},
+    ]
+    assert f"\n{experiment}/c was made from it: oof of fold 0, fold 1, fold 2\n" in exp("show", f"{experiment}/a")
+    assert exp_json("show", f"{experiment}/c")["children"] == exp_json("show", "blends/two")["children"] == []
+    train(experiment, "a", seed=7)
+    assert [child["state"] for child in exp_json("show", f"{experiment}/a")["children"]] == ["replaced", "replaced"]
+    shown = exp("show", f"{experiment}/a")
+    assert "blends/two was made from it: oof of all folds, and it has been replaced since\n" in shown
+    expkit.run(experiment, overrides=["exp.name=a", "exp.debug=true"])
+    debug = expkit.project_root() / f"output/debug/{experiment}/a"
+    assert exp_json("show", str(debug))["children"] == []
