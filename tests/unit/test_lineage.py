@@ -28,10 +28,10 @@ def experiment(quick: Path) -> Iterator[str]:
         yield folder.name
 
 
-def train(experiment: str, run: str, *reads: str, seed: int = 0) -> None:
+def train(experiment: str, run: str, *reads: str, seed: int = 0, n_folds: int = 3) -> None:
     (expkit.project_root() / "control/reads").write_text(" ".join(reads))
     config = expkit.load_config(experiment, overrides=["overwrite=true"])
-    config.exp.name, config.exp.seed = run, seed
+    config.exp.name, config.exp.seed, config.exp.n_folds = run, seed, n_folds
     expkit.run(experiment, config)
 
 
@@ -78,6 +78,14 @@ def test_what_has_become_of_a_parent(experiment: str, quick: Path) -> None:
     assert node["state"] == "changed" and node["marks"][0] == "partial"
     assert f"── {experiment}/c  rmse " in exp("show", "blends/all")
     assert ", has changed, partial, fold1/oof.npz is cut off or changed\n" in exp("show", "blends/all")
+
+
+def test_a_leak_stands_beside_the_run_that_has_it(experiment: str) -> None:
+    train(experiment, "d", f"{experiment}/a", n_folds=2)
+    train(experiment, "e", f"{experiment}/d", n_folds=2)
+    [node] = exp_json("show", f"{experiment}/e")["parents"]
+    assert node["marks"] == [f"other folds than {experiment}/a, whose out-of-fold predictions it reads"]
+    assert node["parents"][0]["marks"] == []
 
 
 def test_children(experiment: str) -> None:
