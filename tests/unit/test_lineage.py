@@ -30,8 +30,8 @@ def experiment(quick: Path) -> Iterator[str]:
 
 def train(experiment: str, run: str, *reads: str, seed: int = 0, n_folds: int = 3) -> None:
     (expkit.project_root() / "control/reads").write_text(" ".join(reads))
-    config = expkit.load_config(experiment, overrides=["overwrite=true"])
-    config.exp.name, config.exp.seed, config.exp.n_folds = run, seed, n_folds
+    config = expkit.load_config(experiment, overrides=["overwrite=true", f"exp.n_folds={n_folds}"])
+    config.exp.name, config.exp.seed = run, seed
     expkit.run(experiment, config)
 
 
