@@ -11,6 +11,7 @@ nothing is sent twice. Credentials are read by the official package alone, where
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import stat
@@ -25,13 +26,15 @@ from itertools import combinations, count
 from pathlib import Path
 from typing import Any
 
+from expkit import bundle
 from expkit.board import entries, read_board
 from expkit.config import load_experiment
 from expkit.data import input_files
 from expkit.errors import Error, Failed, require, warn
-from expkit.files import file_hash, make_folder, read_if_whole, remove, write_json
+from expkit.files import file_hash, make_folder, read_if_whole, remove, text_of, write_json
 from expkit.notes import add_note, context_of, read_notes, scored_twice
 from expkit.project import display_path, input_dir
+from expkit.store import Run
 
 SITE = "https://www.kaggle.com"
 RECORD, UNDER_WAY = ".download.json", ".download"
@@ -138,9 +141,8 @@ def download(competition: str, again: bool = False) -> dict[str, Any]:
     make_folder(scratch)
     with explained(api, competition):
         api.competition_download_files(competition, str(scratch), quiet=not sys.stderr.isatty())
-    [archive] = [file for file in scratch.iterdir() if file.suffix != ".kaggle-partial"]
-    names = _unpack(archive, folder, known)
-    found = {name: [os.path.getsize(folder / name), file_hash(folder / name)] for name in names}
+    [archive] = [file for file in scratch.iterdir() if file.is_file() and file.suffix != ".kaggle-partial"]
+    found = _unpack(archive, folder, known)
     about = {"competition": competition, "address": f"{SITE}/competitions/{competition}"}
     record = about | {"downloaded": datetime.now(UTC).isoformat(timespec="seconds"), "files": found}
     write_json(folder / RECORD, record)
@@ -148,48 +150,36 @@ def download(competition: str, again: bool = False) -> dict[str, Any]:
     return record
 
 
-def _unpack(archive: Path, folder: Path, known: dict[str, list[Any]]) -> list[str]:
-    """Write the files of a zip, each whole or not at all; a file that is as in the zip stays.
+def _unpack(archive: Path, folder: Path, known: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+    """Unpack a zip beside itself, and move its files to their places; name to bytes and hash.
 
     Args:
         known: the files that were downloaded before, as in the record.
     """
+    beside, what = archive.parent / "files", display_path(archive)
     try:
-        with zipfile.ZipFile(archive) as bundle:
-            members = [each for each in bundle.infolist() if not each.is_dir()]
+        with zipfile.ZipFile(archive) as opened:
+            members = [each for each in opened.infolist() if not each.is_dir()]
             for each in members:
-                is_link = stat.S_ISLNK(each.external_attr >> 16)
-                inside = (folder / each.filename).resolve().is_relative_to(folder.resolve())
-                where = f"{display_path(archive)}: {each.filename} is a link, or would lie outside of the folder"
-                require(inside and not is_link, f"{where}: nothing is unpacked")
-            new = [each for each in members if not _is_there(folder / each.filename, each)]
-            for file in (folder / each.filename for each in new):
-                ours = known.get(file.relative_to(folder).as_posix(), [0, ""])[1]
-                is_free = not os.path.lexists(file) or (file.is_file() and file_hash(file) == ours)
-                require(is_free, f"{display_path(file)} is not as it was downloaded: move it away; nothing is unpacked")
-            for each in new:
-                file = folder / each.filename
-                make_folder(file.parent)
-                part = file.with_name(f".{file.name}.part")
-                with bundle.open(each) as source, open(part, "wb") as target:
-                    while block := source.read(2**20):
-                        target.write(block)
-                os.replace(part, file)
+                is_inside = (folder / each.filename).resolve().is_relative_to(folder.resolve())
+                is_safe = is_inside and not stat.S_ISLNK(each.external_attr >> 16)
+                require(
+                    is_safe, f"{what}: {each.filename} is a link, or lies outside of the folder: nothing is unpacked"
+                )
+            opened.extractall(beside, members)
     except (zipfile.BadZipFile, zlib.error) as error:
         remove(archive)
-        raise Failed(f"{display_path(archive)} was damaged ({error}), and is removed: download it again") from None
-    return [each.filename for each in members]
-
-
-def _is_there(file: Path, member: zipfile.ZipInfo) -> bool:
-    """Whether a file is as in the zip."""
-    if not file.is_file() or file.stat().st_size != member.file_size:
-        return False
-    checksum = 0
-    with open(file, "rb") as stream:
-        while block := stream.read(2**20):
-            checksum = zlib.crc32(block, checksum)
-    return checksum == member.CRC
+        raise Failed(f"{what} was damaged ({error}), and is removed: download it again") from None
+    found: dict[str, list[Any]] = {}
+    for name in (each.filename for each in members):
+        found[name] = [os.path.getsize(beside / name), file_hash(beside / name)]
+        file, ours = folder / name, [one[name][1] for one in (found, known) if name in one]
+        is_ours = not os.path.lexists(file) or (file.is_file() and file_hash(file) in ours)
+        require(is_ours, f"{display_path(file)} is not as it was downloaded: move it away; nothing is replaced")
+    for name in found:
+        make_folder((folder / name).parent)
+        os.replace(beside / name, folder / name)
+    return found
 
 
 # Submissions
@@ -197,6 +187,7 @@ def _is_there(file: Path, member: zipfile.ZipInfo) -> bool:
 SIGNED = re.compile(r"\[expkit ([0-9a-f]{8}(?:\+[0-9a-f]{8})*) \w+\]")
 PAGE, LONGEST = 200, 400  # submissions of one answer; characters of a description, before the signature
 PAUSE = 5.0  # seconds between two looks at what Kaggle works on; it grows to a minute
+Tell = Callable[[str], object]  # is given a line of progress
 
 
 def competition_of(experiment: str | None = None) -> str:
@@ -230,14 +221,14 @@ def made_before(file: Path) -> dict[str, Any]:
     return about
 
 
-def sign(about: Mapping[str, Any], what: str) -> str:
+def sign(ids: Iterable[str], mark: str) -> str:
     """What ends the description of a submission.
 
     Args:
-        about: with "runs", each with an "id", as `submission.submit` gives it.
-        what: tells this submission of the runs from others, such as digits of a hash.
+        ids: of its runs.
+        mark: tells it from other submissions of these, such as digits of a hash.
     """
-    return f"[expkit {'+'.join(run['id'] for run in about['runs'])} {what}]"
+    return f"[expkit {'+'.join(ids)} {mark}]"
 
 
 def sent(api: Any, competition: str) -> list[Any]:
@@ -297,29 +288,37 @@ def _number_of(api: Any, competition: str, signature: str) -> int:
     return next((int(each.ref) for each in signed if each.status.name != "ERROR"), 0)
 
 
-def wait_for_score(api: Any, competition: str, number: int, tell: Callable[[str], object]) -> Any:
-    """Wait until Kaggle has scored a submission; the submission, as the client has it.
+def wait_for_score(api: Any, competition: str, number: int, tell: Tell) -> Any:
+    """Wait until Kaggle has scored a submission; the submission, as the client has it. Errors as of `_wait`."""
+
+    def look() -> tuple[str, str, Any]:
+        found = next((each for each in sent(api, competition) if each.ref == number), None)
+        return (found.status.name, found.error_description, found) if found else ("PENDING", "", None)
+
+    return _wait(f"submission {number}", f"{SITE}/competitions/{competition}/submissions", look, tell)
+
+
+def _wait(what: str, where: str, look: Callable[[], tuple[str, str, Any]], tell: Tell) -> Any:
+    """Wait until Kaggle is ready with something.
 
     Args:
-        tell: is given a line of progress.
+        look: gives its status, why it has failed, and what is returned in the end.
 
     Raises:
-        Failed: Kaggle cannot score it.
+        Failed: it has failed.
     """
     pause = PAUSE
     while True:
-        found = next((each for each in sent(api, competition) if each.ref == number), None)
-        status = found.status.name if found else "PENDING"
-        if status == "COMPLETE":
+        status, why, found = look()
+        if status in ("COMPLETE", "READY"):
             return found
-        if found and status == "ERROR":
-            why = found.error_description or f"see {SITE}/competitions/{competition}/submissions"
-            raise Failed(f"Kaggle could not score submission {number}: {why}")
-        tell(f"submission {number} is at Kaggle, {status.lower()}")
+        if status.startswith(("ERROR", "FAILED", "DELETED", "CANCEL")):
+            raise Failed(f"{what} has failed at Kaggle: {why or status.lower()}: see {where}")
+        tell(f"{what} is at Kaggle, {status.lower()}")
         try:
             time.sleep(pause)
         except KeyboardInterrupt:
-            warn(f"submission {number} is at Kaggle: the same command, or exp kaggle scores, notes its score")
+            warn(f"{what} is at Kaggle: the same command waits for it again")
             raise
         pause = min(1.5 * pause, 60)
 
@@ -362,3 +361,102 @@ def disagreements() -> list[str]:
             what = f"CV {metric} and the leaderboard part about {len(parted)} of {len(pairs)} pairs of runs"
             lines.append(f"{what}, such as {' and '.join(parted[0])}")
     return lines
+
+
+# Notebooks without internet
+
+PUSHED = "pushed.json"  # beside a bundle: what of it is at Kaggle
+
+
+def push(api: Any, folder: Path, run: Run, tell: Tell) -> dict[str, Any]:
+    """Bring a bundle to Kaggle: a version of its dataset, unless that is there; then a version of its notebook.
+
+    Args:
+        folder: as from `bundle.make`.
+
+    Returns:
+        "run", its id; "kernel" ("owner/name"), "version", "url" of the notebook; "bundle", the hash of the dataset.
+
+    Raises:
+        Error, Failed: as of `explained`, `_wait`; Kaggle refuses it.
+    """
+    about = json.loads(text_of(folder / bundle.NOTEBOOK / "kernel-metadata.json"))
+    name, dataset = about["id"], folder / bundle.DATASET
+    digest = file_hash(dataset / "bundle.zip")
+    is_there = _wait_for_dataset(api, name, tell)  # a version has to be ready before the next
+    if not is_there or read_if_whole(folder / PUSHED).get("bundle") != digest:
+        tell(f"uploading {name}, {(dataset / 'bundle.zip').stat().st_size:,} bytes")
+        with explained(api):
+            if is_there:
+                answer = api.dataset_create_version(str(dataset), about["title"], quiet=True)
+            else:
+                answer = api.dataset_create_new(str(dataset), quiet=True)
+        _require_taken(f"the dataset {name}", answer.error)
+        write_json(folder / PUSHED, {"bundle": digest})
+        _wait_for_dataset(api, name, tell)
+    with explained(api, about["competition_sources"][0]):
+        answer = api.kernels_push(str(folder / bundle.NOTEBOOK))
+    wrong = [*answer.invalid_dataset_sources, *answer.invalid_competition_sources]
+    _require_taken(f"the notebook {name}", answer.error or "".join(f"it has no {each}" for each in wrong[:1]))
+    pushed = {"run": run.id, "bundle": digest, "kernel": name, "version": answer.version_number, "url": answer.url}
+    write_json(folder / PUSHED, pushed)
+    return pushed
+
+
+def pushed_before(folder: Path, run: Run) -> dict[str, Any]:
+    """What `push` has returned for a run; Error: it has not, or for an earlier version of the run."""
+    pushed = read_if_whole(folder / PUSHED)
+    is_pushed = "version" in pushed and pushed["run"] == run.id
+    require(is_pushed, f"{run.title} is not at Kaggle as a notebook: exp kaggle push {run.title}")
+    return pushed
+
+
+def _require_taken(what: str, error: str | None) -> None:
+    if error:
+        raise Failed(f"Kaggle does not take {what}: {error}: {GO_ON}")
+
+
+def _wait_for_dataset(api: Any, name: str, tell: Tell) -> bool:
+    """Wait until the last version of a dataset is ready; whether there is one."""
+    import requests
+
+    def look() -> tuple[str, str, bool]:
+        with explained(api):
+            try:
+                return api.dataset_status(name).upper(), "", True
+            except requests.HTTPError as error:
+                if error.response is None or error.response.status_code not in (403, 404):
+                    raise
+                return "READY", "", False
+
+    return bool(_wait(f"the dataset {name}", f"{SITE}/datasets/{name}", look, tell))
+
+
+def wait_for_notebook(api: Any, pushed: Mapping[str, Any], tell: Tell) -> None:
+    """Wait until Kaggle has run a version of a notebook. Errors as of `_wait`."""
+    named = f"{pushed['kernel']}/{pushed['version']}"
+
+    def look() -> tuple[str, str, None]:
+        with explained(api):
+            found = api.kernels_status(named)
+        return found.status.name, found.failure_message, None
+
+    _wait(f"the notebook {named}", f"its log at {pushed['url']}, mend it, and push again", look, tell)
+
+
+def submit_notebook(api: Any, pushed: Mapping[str, Any], competition: str, text: str) -> Any:
+    """Submit a version of a notebook; the client's answer.
+
+    Raises:
+        Error: Kaggle does not take it from here.
+    """
+    import requests
+
+    kernel, number = pushed["kernel"], pushed["version"]
+    try:
+        return api.competition_submit_code("submission.csv", text, competition, kernel, number, quiet=True)
+    except requests.HTTPError as error:
+        if error.response is None or error.response.status_code != 403:
+            raise
+        where = f"submit version {number} in the browser, at {pushed['url']}"
+        raise Error(f"Kaggle takes no notebook of this account through its API: {where}") from None

@@ -175,7 +175,9 @@ def save_state(
         generators["numpy"] = numpy.random.get_state()
     if torch := sys.modules.get("torch"):
         generators["torch"] = torch.get_rng_state()
-        generators["cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+        gpu = torch.get_device_module()  # such as torch.cuda and torch.mps; torch.cpu has no generators of its own
+        if hasattr(gpu, "get_rng_state") and getattr(gpu, "is_initialized", lambda: True)():
+            generators[gpu.__name__] = [gpu.get_rng_state(number) for number in range(gpu.device_count())]
     for name, part in parts.items():
         if hasattr(part, "load_state_dict"):
             _dump(part.state_dict(), folder / name)
@@ -209,8 +211,10 @@ def load_state(parts: Mapping[str, Any], folder: Path) -> int:
         import torch
 
         torch.set_rng_state(generators["torch"])
-        if len(generators["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(generators["cuda"])
+        gpu = torch.get_device_module()
+        states = generators.get(gpu.__name__, [])
+        for number, state in enumerate(states if len(states) == gpu.device_count() else []):
+            gpu.set_rng_state(state, number)
     return int(position["done"])
 
 

@@ -12,12 +12,11 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 from expkit.data import changed_files, read_manifest
 from expkit.errors import CAUGHT, Error, Failed, report, require, terminable
-from expkit.project import ROOT, code_root, display_path, output_dir, project_root
+from expkit.project import ROOT, code_root, display_path, installed_packages, output_dir, project_root
 from expkit.snapshot import check_out
 from expkit.store import Run, load_run, read_run, run_folders
 from expkit.tables import differing
@@ -111,9 +110,8 @@ def _interpreter(code: Path, run: Run, number: int) -> list[str]:
     is_version = re.fullmatch(r"3\.\d+\.\d+\w*", version) is not None
     require(is_version, f"fold {number}: its version of Python is not recorded")
     is_this = version == platform.python_version()
-    present = {package.name: package.version for package in metadata.distributions() if package.name}
     own = {name: number for name, number in recorded.items() if not name.endswith("-experiments")}
-    if is_this and recorded and own.items() <= present.items():
+    if is_this and recorded and own.items() <= installed_packages().items():
         return [sys.executable]
     require(shutil.which("uv") is not None, "uv is not on the PATH: install it, it makes the snapshot's environment")
     frozen = ["--frozen"] if (code / "uv.lock").exists() else []

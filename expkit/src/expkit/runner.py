@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,7 @@ from expkit.data import changes_since, hash_inputs, input_files, manifest_hash, 
 from expkit.errors import CANNOT_WRITE, Error, Failed, described, interruption, report, require, terminable, warn
 from expkit.fold import Fold, FollowedFold, NoTracker, Pruned, Reports, Shared
 from expkit.progress import logged
-from expkit.project import code_root, display_path, output_dir, world_size
+from expkit.project import code_root, display_path, installed_packages, output_dir, world_size
 from expkit.rundir import RunDir, name_source, put_in_place, run_name
 
 if TYPE_CHECKING:
@@ -452,7 +451,7 @@ def origin(command: list[str], overrides: list[str]) -> dict[str, Any]:
         "host": socket.gethostname(),
         "platform": "-".join(filter(None, system)),
         "python": platform.python_version(),
-        "packages": _packages(),
+        "packages": installed_packages(),
         "environment": environment(),
     }
 
@@ -473,10 +472,3 @@ def environment() -> dict[str, Any]:
 def environment_text(found: Mapping[str, Any]) -> str:
     """An environment on one line, to be compared."""
     return ", ".join(f"{key} {value}" for key, value in found.items() if value is not None)
-
-
-@functools.cache
-def _packages() -> dict[str, str]:
-    """The versions of the installed packages; read once a process, as a sweep may make many runs in it."""
-    packages = ((package.name, package.version) for package in metadata.distributions() if package.name)
-    return dict(sorted(packages))

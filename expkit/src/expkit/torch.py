@@ -3,10 +3,15 @@
 Each part can be used without the others, and nothing else of expkit needs them:
 
     trainer = Trainer(network, loss, optimizer, schedule, seed=exp.seed, device=find_device())
-    batches = Batches(dataset, exp.train.batch_size, seed=exp.seed)
-    for step in fold.steps(exp.train.epochs * len(batches), state=trainer):
-        trainer.step(batches[step])
+    batches = Batches(dataset, exp.train.batch_size, rows.train, seed=exp.seed)
+    for epoch in fold.epochs(exp.train.epochs, state=trainer):
+        for batch in batches.epoch(epoch):
+            trainer.step(batch)
+        fold.log(train_loss=trainer.mean_loss())
     fold.predict(lambda X: trainer.outputs(X).argmax(axis=1), data.X)
+
+Long epochs have `for step in fold.steps(exp.train.epochs * len(batches), state=trainer)` and `batches[step]` instead:
+the training then goes on in the middle of one.
 
 The same seed, machine and number of threads give the same bytes on a CPU, however often a training was interrupted and
 with any number of workers. Other machines, threads and releases of PyTorch change the last digits; so do most GPUs from
@@ -21,7 +26,7 @@ import itertools
 import math
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -114,21 +119,34 @@ class Batches:
         self.size = min(size, len(self.rows) // world_size * world_size)
         require(self.size > 0, f"{len(self.rows)} rows to train on are too few for {world_size} processes")
         require(self.size % world_size == 0, f"batches of {size} rows: not a multiple of {world_size} processes")
-        self.seed, self.workers, self.share = seed, workers, slice(rank, None, world_size)
+        self.seed, self.workers, self.rank, self.world_size = seed, workers, rank, world_size
         self._read = _Read(dataset, (seed, rank), collate)
         self._ahead: Iterator[Any] = iter(())
-        self._next = 0  # the step of the batch that `_ahead` gives next
+        self._next: int | None = None  # the step of the batch that `_ahead` gives next
 
     def __len__(self) -> int:
         """How many batches an epoch has."""
         return len(self.rows) // self.size
 
     def __getitem__(self, step: int) -> Any:
-        """The batch of a step, from 1 on. One after the other is fast."""
+        """The batch of a step, from 1 on. One after the other is fast.
+
+        Raises:
+            Error: the step is below 1.
+        """
         if step != self._next:
-            self._ahead, self._next = self._from(step), step
-        self._next += 1
+            require(step > 0, f"batches[{step}]: the first step is 1; `batches.epoch(1)` has all batches of an epoch")
+            self._ahead = self._from(step)
+        self._next = step + 1
         return next(self._ahead)
+
+    def epoch(self, number: int) -> Iterator[Any]:
+        """The batches of an epoch, from 1 on. Workers read ahead into the next one.
+
+        Raises:
+            Error: with the first batch, if the number is below 1.
+        """
+        return map(self.__getitem__, range((number - 1) * len(self) + 1, number * len(self) + 1))
 
     def _from(self, step: int) -> Iterator[Any]:
         """The batches of this step and of all that follow."""
@@ -150,7 +168,8 @@ class Batches:
         for number in itertools.count(epoch):
             order = numpy.random.default_rng([self.seed, number]).permutation(self.rows)
             for place in range(first, len(self)):
-                yield number * len(self) + place + 1, order[place * self.size : (place + 1) * self.size][self.share]
+                share = order[place * self.size + self.rank : (place + 1) * self.size : self.world_size]
+                yield number * len(self) + place + 1, share
             first = 0
 
 
@@ -164,7 +183,8 @@ class _Read:
     def __getitem__(self, key: tuple[int, numpy.ndarray]) -> Any:
         step, rows = key
         if self.is_cut:
-            return self.dataset[torch.from_numpy(rows)]
+            index = torch.from_numpy(rows)
+            return tuple(tensor.index_select(0, index) for tensor in self.dataset.tensors)
         with _seeded(*self.seed, step):
             if hasattr(self.dataset, "__getitems__"):  # reads many at once, as those of Hugging Face do
                 return self.collate(self.dataset.__getitems__(rows.tolist()))
@@ -198,7 +218,8 @@ class Trainer:
         device: see `find_device`.
         dtype: in which the network computes: torch.float32, bfloat16, float16 (with a scaled loss). Weights and
             predictions are float32 in any case.
-        accumulate: parts of a batch, one after the other: less memory, the same step.
+        accumulate: parts of a batch, one after the other: less memory, the same step. It cuts tensors;
+            `step` takes the parts of other batches.
         clip: the largest norm of the gradient.
         ema: predict with the exponential moving average of the weights, such as 0.99; 0: with the last ones. The
             first ones are soon forgotten: after a step, it is at most step / (step + 10).
@@ -225,11 +246,8 @@ class Trainer:
         world_size: int = 1,
     ) -> None:
         self.device = device or find_device(world_size=world_size)
-        known = (
-            dtype is not torch.bfloat16
-            or self.device.type != "cuda"
-            or torch.cuda.is_bf16_supported(including_emulation=False)
-        )
+        asks = dtype is torch.bfloat16 and self.device.type == "cuda"
+        known = not asks or torch.cuda.is_bf16_supported(including_emulation=False)
         require(known, f"{self.device} has no bfloat16; there are float16 and float32")
         self.network, self.loss, self.optimizer, self.schedule = network.to(self.device), loss, optimizer, schedule
         self.accumulate, self.clip, self.ema, self.seed = accumulate, clip, ema, seed
@@ -239,13 +257,17 @@ class Trainer:
         self._autocast: Any = nullcontext() if dtype is torch.float32 else torch.autocast(self.device.type, dtype)
         self._parameters = list(network.parameters())  # to collect them in each step takes time
         self._means = list(self.mean.parameters()) if self.mean is not None else []
+        self._is_moved = self.device.type != "cpu"
         self._is_training = False  # whether this process has put the whole network into training mode
         forward = _shared(network, self.device) if world_size > 1 else network
         self._forward: Any = torch.compile(forward) if compile else forward
         self._loss, self._count = torch.zeros((), device=self.device), 0  # since `mean_loss`: the sum, and of how many
 
-    def step(self, batch: Any) -> None:
+    def step(self, batch: Any, *more: Any) -> None:
         """Train on a batch, or on this process's share of it. Nothing waits for the device.
+
+        Args:
+            batch, more: a batch; or its parts, `trainer.step(*parts)`, with equally many rows each.
 
         Raises:
             Error: the memory of the device is too small; a batch cannot be cut into `accumulate` parts.
@@ -256,11 +278,11 @@ class Trainer:
             self._is_training = True
         if self.world_size > 1:  # each process has a dropout of its own, also after an interruption
             torch.manual_seed(self.seed + 1_000_003 * (self.steps * self.world_size + self.rank))
-        batch = moved(batch, self.device)
-        parts = [batch] if self.accumulate == 1 else _cut(batch, self.accumulate)
+        parts = (batch, *more) if more or self.accumulate == 1 else _cut(batch, self.accumulate)
         losses = []
-        with out_of_memory():
+        with _out_of_memory:
             for number, part in enumerate(parts, start=1):
+                part = moved(part, self.device) if self._is_moved else part
                 with self._without_sharing() if number < len(parts) else nullcontext():
                     with self._autocast:
                         loss = self.loss(self._forward, part)
@@ -321,7 +343,7 @@ class Trainer:
             parts: Any = DataLoader(Subset(X, mine), size, num_workers=workers, collate_fn=collate, generator=own)
         else:
             parts = torch.as_tensor(X)[mine.start :: mine.step].split(size)
-        with torch.no_grad(), out_of_memory():
+        with torch.no_grad(), _out_of_memory:
             found = [network(moved(part, self.device)).float().cpu() for part in parts]
         own_share: Any = torch.cat(found).numpy() if found else None
         if self.world_size == 1:
@@ -394,15 +416,19 @@ def moved(batch: Any, device: torch.device) -> Any:
 
 def _cut(batch: Any, count: int) -> list[Any]:
     """A batch in as many parts with equally many rows."""
-    if isinstance(batch, dict):
-        parts = {name: _cut(part, count) for name, part in batch.items()}
-        return [{name: part[index] for name, part in parts.items()} for index in range(count)]
-    if isinstance(batch, list | tuple) and not all(isinstance(part, Tensor) for part in batch):
-        raise Error("a batch that is cut into parts is a tensor, or a tuple or dict of tensors")
-    if isinstance(batch, list | tuple):
-        return list(zip(*(_cut(part, count) for part in batch), strict=True))
-    require(len(batch) % count == 0, f"a batch of {len(batch)} rows cannot be cut into {count} equal parts")
-    return list(batch.chunk(count))
+    columns = [*batch.values()] if isinstance(batch, Mapping) else [batch] if isinstance(batch, Tensor) else batch
+    columns = columns if isinstance(columns, list | tuple) else []
+    lengths: set[tuple[int, ...]] = {part.shape[:1] if isinstance(part, Tensor) else () for part in columns}
+    cuts = "cuts a tensor, or a tuple or dict of tensors with one length; others need trainer.step(*parts)"
+    require(len(lengths) == 1 and () not in lengths, f"accumulate={count} {cuts}")
+    ((rows,),) = lengths
+    require(rows % count == 0, f"a batch of {rows} rows cannot be cut into {count} equal parts")
+    parts = zip(*(column.chunk(count) for column in columns), strict=True)
+    if isinstance(batch, Tensor):
+        return [part for (part,) in parts]
+    if isinstance(batch, Mapping):
+        return [dict(zip(batch, part, strict=True)) for part in parts]
+    return [getattr(type(batch), "_make", tuple)(part) for part in parts]
 
 
 def _shared(network: nn.Module, device: torch.device) -> nn.Module:
@@ -415,13 +441,17 @@ def _shared(network: nn.Module, device: torch.device) -> nn.Module:
     return nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
 
 
-@contextmanager
-def out_of_memory() -> Iterator[None]:
-    """A device whose memory is too small is one line."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise Error("out of GPU memory: take smaller batches, or more parts of a batch (accumulate)") from error
+class _OutOfMemory:
+    """A device whose memory is too small is one line. A class: a generator costs each step more."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise Error("out of GPU memory: take smaller batches, or more parts of a batch (accumulate)") from error
+
+
+_out_of_memory = _OutOfMemory()
 
 
 @contextmanager

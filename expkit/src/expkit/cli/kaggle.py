@@ -17,13 +17,14 @@ from typing import Annotated, Any
 import typer
 from rich.filesize import decimal
 
-from expkit.cli import Json, as_json_text, console, manual
+from expkit.cli import Json, Run, as_json_text, console, manual
 from expkit.cli.work import warned
-from expkit.errors import print_line, warn
+from expkit.errors import print_line, require, warn
 from expkit.project import display_path, input_dir
 from expkit.store import load_run, run_names
 
 FILE_HELP = "A run, as for exp submit; or a file that exp submit has made."
+WITH_HELP = "Another package that the experiment imports and Kaggle's image lacks. Repeatable."
 OF_HELP = "By default, the one whose data exp kaggle download has brought."
 Of = Annotated[str | None, typer.Option("--competition", metavar="NAME", help=OF_HELP)]
 Competition = Annotated[str, typer.Argument(metavar="COMPETITION", help="The end of its address on kaggle.com.")]
@@ -58,6 +59,7 @@ def submit(
     run: Annotated[str, typer.Argument(metavar="RUN", help=FILE_HELP, autocompletion=run_names)],
     message: Annotated[str | None, typer.Option("-m", "--message", metavar="TEXT", help="Its description.")] = None,
     competition: Of = None,
+    kernel: Annotated[bool, typer.Option("--kernel", help="The notebook that exp kaggle push has made of it.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Make and check it; send nothing.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -69,36 +71,81 @@ def submit(
     Examples:
       exp kaggle submit 002-larger-model --dry-run
       exp kaggle submit 002-larger-model -m "wider"
+      exp kaggle submit 002-larger-model --kernel    # after exp kaggle push
     """
-    from expkit import kaggle
+    from expkit import bundle, kaggle
     from expkit.submission import choose
     from expkit.submission import submit as write
 
-    if run.endswith(".csv"):
-        file = Path(run)
+    named = None if run.endswith(".csv") else load_run(run)
+    pushed: dict[str, Any] = {}
+    if named and kernel:
+        competition = competition or kaggle.competition_of(named.scored_by)
+        pushed = kaggle.pushed_before(bundle.folder_of(named, competition), named)
+        runs: list[dict[str, Any]] = [
+            {"run": named.title, "id": named.id, "metric": named.metric, "score": named.score}
+        ]
+        what, mark = f"version {pushed['version']} of {pushed['kernel']}", f"v{pushed['version']}"
     else:
-        named = load_run(run)
-        file, _ = write([named], [choose(named)], [warned(named)])
-    about = kaggle.made_before(file)
-    first = about["runs"][0]
-    competition = competition or kaggle.competition_of(load_run(first["run"]).scored_by)
-    if not about["sample"]:
-        warn(f"its data have no sample_submission.csv to hold {display_path(file)} against")
+        require(not kernel, f"--kernel takes a run, and not a file: {run}")
+        file = write([named], [choose(named)], [warned(named)])[0] if named else Path(run)
+        about = kaggle.made_before(file)
+        runs, what, mark = about["runs"], display_path(file), about["sha256"][:8]
+        competition = competition or kaggle.competition_of(load_run(runs[0]["run"]).scored_by)
+        if not about["sample"]:
+            warn(f"its data have no sample_submission.csv to hold {what} against")
     api = kaggle.connect()
     if dry_run:
         left = kaggle.left_today(api, competition)
         if as_json:
-            print(as_json_text({"competition": competition, "path": str(file), "left": left}))
+            print(as_json_text({"competition": competition, "what": what, "left": left}))
         else:
-            print_line(console, f"{display_path(file)} can be sent to {competition}: {left} are left today")
+            print_line(console, f"{what} can be sent to {competition}: {left} are left today")
         return
-    text = message or f"{' + '.join(each['run'] for each in about['runs'])}, CV {first['metric']} {first['score']}"
-    with console.status(f"sending {file.name}") as status:
-        signature = kaggle.sign(about, about["sha256"][:8])
-        call = partial(api.competition_submit, str(file), competition=competition, quiet=True)
+    text = message or f"{' + '.join(each['run'] for each in runs)}, CV {runs[0]['metric']} {runs[0]['score']}"
+    with console.status(f"sending {what}") as status:
+        if pushed:
+            kaggle.wait_for_notebook(api, pushed, status.update)
+            call = partial(kaggle.submit_notebook, api, pushed, competition)
+        else:
+            call = partial(api.competition_submit, str(file), competition=competition, quiet=True)
+        signature = kaggle.sign([each["id"] for each in runs], mark)
         number = kaggle.send(api, competition, text, signature, call)
         scored = kaggle.wait_for_score(api, competition, number, status.update)
     _say(kaggle.note_scores(competition, [scored]), as_json)
+
+
+def push(
+    run: Run,
+    more: Annotated[list[str] | None, typer.Option("--with", metavar="PACKAGE", help=WITH_HELP)] = None,
+    gpu: Annotated[bool, typer.Option("--gpu", help="The notebook runs on a GPU.")] = False,
+    competition: Of = None,
+    as_json: Json = False,
+) -> None:
+    """Bring a run to Kaggle as a notebook without internet, for a code competition.
+
+    A private dataset holds the models of its folds, the code of its snapshot, and the packages that Kaggle's image
+    lacks. The notebook predicts the test set that it finds there, by load, predict and load_data (or load_test) of the
+    experiment's model.py. Before the upload, the same is done here.
+
+    Examples:
+      exp kaggle push 002-larger-model
+      exp kaggle push 002-larger-model --gpu --with timm==1.0.9
+    """
+    from expkit import bundle, kaggle
+
+    found = load_run(run)
+    warned(found)
+    competition = competition or kaggle.competition_of(found.scored_by)
+    api = kaggle.connect()
+    with console.status("making the bundle") as status:
+        folder = bundle.make(found, competition, api.config_values["username"], more or [], gpu)
+        pushed = kaggle.push(api, folder, found, status.update)
+    if as_json:
+        print(as_json_text(pushed))
+        return
+    print_line(console, f"version {pushed['version']} of the notebook runs: {pushed['url']}")
+    print_line(console, f"next: exp kaggle submit {found.title} --kernel")
 
 
 def scores(competition: Of = None, as_json: Json = False) -> None:
@@ -134,5 +181,5 @@ def _say(found: list[dict[str, Any]], as_json: bool) -> None:
 
 
 app: typer.Typer = typer.Typer(no_args_is_help=True, rich_markup_mode=None, **manual(__doc__))
-for command in (download, submit, scores):
+for command in (download, submit, push, scores):
     app.command(**manual(command.__doc__))(command)
