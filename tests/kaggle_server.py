@@ -12,14 +12,21 @@ import io
 import json
 import re
 import threading
+import time
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import pytest
+from helpers import exp
+
+from expkit.errors import Failed
 
 TOKEN, USER = "KGAT_a-secret-of-the-tests", "kim"
 Failure = str | tuple[int, str]
@@ -280,3 +287,29 @@ def serving(stand: Stand) -> Iterator[dict[str, str]]:
 def variables(port: int, token: str) -> dict[str, str]:
     here = {"KAGGLE_API_ENVIRONMENT": "LOCALHOST", "http_proxy": f"http://127.0.0.1:{port}", "no_proxy": ""}
     return here | {"NO_PROXY": "", "KAGGLE_API_TOKEN": token}
+
+
+# For tests in this process
+
+SLEEP = time.sleep
+
+
+@pytest.fixture
+def stand(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
+    """A stand-in that the official client in this process takes for Kaggle."""
+    stand = Stand()
+    with serving(stand) as variables:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("HOME", str(root))  # no credentials of a person
+        monkeypatch.setattr("tempfile.tempdir", str(root))  # uploads that go on
+        monkeypatch.setattr("time.sleep", lambda seconds: SLEEP(min(seconds, 0.01)))  # between attempts: minutes
+        yield stand
+
+
+def failed(*arguments: str) -> str:
+    """The one line of a command that has begun, and failed."""
+    with pytest.raises(Failed) as caught:
+        exp(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)

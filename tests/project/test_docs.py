@@ -37,6 +37,13 @@ def is_part(block: str, code: str) -> bool:
     return all(line in there for line in filter(None, lines))
 
 
+def test_the_guides_for_trainers_are_short() -> None:
+    """About 20 lines of `train` for the fold and the trainer, and a few for the data and the network."""
+    guides = [code for code in blocks(ROOT / "docs/trainers.md", "python") if "def train(" in code]
+    lengths = [len(re.findall(r"^ *\S", code.partition("\n")[2], flags=re.M)) for code in guides]
+    assert len(lengths) == 6 and max(lengths) <= 27
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("page", OTHERS, ids=name)

@@ -72,6 +72,7 @@ def python(place: Path, root: Path, code: str, *arguments: str) -> subprocess.Co
 
 
 GUIDES = {
+    "PyTorch": (["torch"], "goes on", 0.7),
     "Lightning": (["torch", "lightning"], "goes on", 0.8),
     "transformers": (["torch", "transformers", "accelerate"], "goes on", 0.0),
     "Keras": (["keras", "jax"], "goes on", 0.8),

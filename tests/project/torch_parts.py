@@ -17,7 +17,14 @@ from torch.utils.data import Dataset, TensorDataset
 
 import expkit
 from expkit import store
-from expkit.progress import learning, load_learned, save_state, settings_of, state_parts
+from expkit.progress import (
+    learning,
+    load_learned,
+    load_state,
+    save_state,
+    settings_of,
+    state_parts,
+)
 from expkit.torch import Batches, Trainer, find_device, moved, with_decay
 
 CPU = torch.device("cpu")
@@ -78,6 +85,31 @@ def test_workers_change_nothing_and_draw_nothing_of_others(tmp_path: Path) -> No
     assert len(noise) == 5, "another in each step"
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_batches_of_an_epoch_are_those_of_its_steps(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also from a later epoch on; the workers are not started again for each."""
+    loaders = []
+    start = Batches._from
+    monkeypatch.setattr(Batches, "_from", lambda self, step: loaders.append(step) or start(self, step))
+    steps = Batches(DATA, 8, seed=1)
+    found = [steps[step][0].tolist() for step in range(1, 10)]
+    loaders.clear()
+    batches = Batches(DATA, 8, seed=1, workers=workers)
+    epochs = [[batch[0].tolist() for batch in batches.epoch(number)] for number in (1, 2, 3)]
+    assert sum(epochs, []) == found and loaders == [1]
+    again = Batches(DATA, 8, seed=1, workers=workers)
+    assert [batch[0].tolist() for batch in again.epoch(3)] == epochs[2] and loaders == [1, 7]
+
+
+def test_a_loop_over_batches_is_one_line() -> None:
+    """It would have no end, or no beginning."""
+    for wrong in (lambda batches: [*batches], lambda batches: batches[0], lambda batches: [*batches.epoch(0)]):
+        with pytest.raises(
+            expkit.Error, match=r"the first step is 1; `batches.epoch\(1\)` has all batches of an epoch"
+        ):
+            wrong(Batches(DATA, 8, seed=1))
+
+
 def test_a_dataset_that_reads_many_rows_at_once() -> None:
     class Table(Dataset):
         def __len__(self) -> int:
@@ -135,6 +167,61 @@ def test_the_same_step_in_parts_and_in_other_types(settings: dict[str, Any]) -> 
     assert np.abs(make().outputs(X) - one.outputs(X)).max() > 0.2, "it has learned"
 
 
+def test_the_parts_of_a_batch_that_cannot_be_cut() -> None:
+    """Packed sequences: their parts are the same step as all of them."""
+
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells, self.output = nn.GRU(1, 4), nn.Linear(4, 2)
+
+        def forward(self, packed: Any) -> Tensor:
+            return self.output(self.cells(packed)[1][-1])
+
+    def packed(rows: Tensor) -> Any:
+        sequences = [row[: 2 + place % 4, None] for place, row in enumerate(rows)]
+        return nn.utils.rnn.pack_sequence(sequences, enforce_sorted=False)
+
+    one, other = Last(), Last()
+    other.load_state_dict(one.state_dict())
+    whole, in_parts = make(one, rate=0.01), make(other, rate=0.01, accumulate=2)
+    batch = (packed(X[:8]), Y[:8])
+    with pytest.raises(expkit.Error, match=r"^accumulate=2 cuts a tensor, .*; others need trainer.step\(\*parts\)$"):
+        in_parts.step(batch)
+    for _ in range(3):
+        whole.step(batch)
+        in_parts.step((packed(X[:4]), Y[:4]), (packed(X[4:8]), Y[4:8]))
+    assert whole.mean_loss() == pytest.approx(in_parts.mean_loss(), rel=1e-5)
+    pairs = zip(one.parameters(), other.parameters(), strict=True)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in pairs) and in_parts.steps == 3
+
+
+class Pair(NamedTuple):
+    image: Tensor
+    name: Any
+
+
+@pytest.mark.parametrize("batch", [X[:8], (X[:8], Y[:8]), [X[:8], Y[:8]], {"x": X[:8], "y": Y[:8]}, Pair(X[:8], Y[:8])])
+def test_a_batch_of_tensors_is_cut(batch: Any) -> None:
+    """Into batches of the same shape, as the loss takes them."""
+    seen: list[Any] = []
+
+    def loss(network: nn.Module, part: Any) -> Tensor:
+        seen.append(part)
+        rows = part if isinstance(part, Tensor) else part["x"] if isinstance(part, dict) else part[0]
+        return network(rows).mean()
+
+    trainer = make(accumulate=2)
+    trainer.loss = loss
+    trainer.step(batch)
+    assert {type(part) for part in seen} == {tuple if type(batch) is list else type(batch)}
+    first, second = (
+        [part] if isinstance(part, Tensor) else [*getattr(part, "values", part.__iter__)()] for part in seen
+    )
+    whole = [batch] if isinstance(batch, Tensor) else [*getattr(batch, "values", batch.__iter__)()]
+    assert all(torch.equal(torch.cat(pair), part) for *pair, part in zip(first, second, whole, strict=True))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_the_gradient_is_clipped_at_its_own_size(dtype: torch.dtype) -> None:
     """Not at that of a scaled loss: a step of plain descent is as long as the norm allows."""
@@ -176,6 +263,46 @@ def test_a_training_goes_on_from_its_state(tmp_path: Path) -> None:
     trained(again, range(4, 7))
     assert np.array_equal(whole.outputs(X), again.outputs(X)) and whole.mean_loss() == again.mean_loss()
     assert whole.optimizer is not None and whole.optimizer.param_groups[0]["lr"] < 0.001, "the end of the schedule"
+
+
+@pytest.mark.parametrize("module", ["torch.cuda", "torch.mps"])
+def test_the_random_generators_of_gpus_are_kept(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the module of the device; on another device, or with other GPUs, the CPU's go on alone."""
+
+    class Gpus:
+        """As torch.cuda and torch.mps are, with generators of the CPU."""
+
+        __name__ = module
+
+        def __init__(self, count: int) -> None:
+            self.generators = [torch.Generator().manual_seed(number) for number in range(count)]
+            if module == "torch.cuda":  # torch.mps has no such function
+                self.is_initialized = lambda: True
+
+        def device_count(self) -> int:
+            return len(self.generators)
+
+        def get_rng_state(self, number: int) -> Tensor:
+            return self.generators[number].get_state()
+
+        def set_rng_state(self, state: Tensor, number: int) -> None:
+            self.generators[number].set_state(state)
+
+        def draw(self) -> list[float]:
+            return [float(torch.rand((), generator=generator)) for generator in self.generators]
+
+    gpus, two, parts = Gpus(1), Gpus(2), state_parts(nn.Linear(1, 1))
+    monkeypatch.setattr(torch, "get_device_module", lambda: gpus)
+    gpus.draw()
+    save_state(parts, 7, tmp_path / "state")
+    drawn = gpus.draw(), torch.rand(2).tolist()
+    load_state(parts, tmp_path / "state")
+    assert (gpus.draw(), torch.rand(2).tolist()) == drawn
+    for other in (two, torch.cpu):
+        monkeypatch.setattr(torch, "get_device_module", lambda other=other: other)
+        load_state(parts, tmp_path / "state")
+        assert torch.rand(2).tolist() == drawn[1]
+    assert two.draw() == Gpus(2).draw(), "left alone"
 
 
 @pytest.mark.parametrize("ema", [{}, {"ema": 0.9}], ids=["", "ema"])
@@ -281,18 +408,24 @@ def test_what_is_wrong_is_one_line() -> None:
         find_device("cuda:7")
     with pytest.raises(expkit.Error, match="cannot be cut into 3 equal parts"):
         make(accumulate=3).step((X[:8], Y[:8]))
-    with pytest.raises(expkit.Error, match="a batch that is cut into parts is a tensor"):
-        make(accumulate=2).step(([X[0]], [{"boxes": X[0]}]))
+    for batch in (
+        ([X[0]], [{"boxes": X[0]}]),
+        {"images": [X, X]},
+        (X[:8], Y[:6]),
+        {"X": X, "name": "a"},
+        X[0, 0],
+        None,
+    ):
+        with pytest.raises(
+            expkit.Error, match="accumulate=2 cuts a tensor, or a tuple or dict of tensors with one length"
+        ):
+            make(accumulate=2).step(batch)
     trainer = trained(make(rate=1e30))
     with pytest.raises(expkit.Error, match="the loss is nan after 6 steps"):
         trainer.mean_loss()
 
 
 def test_a_batch_of_any_shape_is_moved() -> None:
-    class Pair(NamedTuple):
-        image: Tensor
-        name: str
-
     batch = {"pair": Pair(X, "a"), "list": [X, "b"], "packed": nn.utils.rnn.pack_sequence([X[0], X[1, :3]])}
     there = moved(batch, torch.device("meta"))
     assert there["pair"].name == "a" and there["list"][1] == "b"

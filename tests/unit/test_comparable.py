@@ -170,7 +170,7 @@ def test_packages_that_differ_between_folds(quick: Path, monkeypatch: pytest.Mon
     """Another version is; a package that one fold has beside the others is not."""
     versions = ({"numpy": "2.1.0"}, {"numpy": "2.0.1"}, {"numpy": "2.1.0", "torch": "2.9"})
     for fold, packages in enumerate(versions):
-        monkeypatch.setattr("expkit.runner._packages", lambda packages=packages: packages)
+        monkeypatch.setattr("expkit.runner.installed_packages", lambda packages=packages: packages)
         command("exp.name=mixed", f"exp.fold=[{fold}]").train()
         if fold != 1:
             command("exp.name=more", "exp.train.x=3", f"exp.fold=[{fold}]").train()

@@ -22,7 +22,7 @@ import expkit
 from expkit.cli import app
 
 DAY = "new check board show diff note submit blend oof reproduce clean remove kaggle".split()
-KAGGLE = ["download", "submit", "scores"]
+KAGGLE = ["download", "submit", "push", "scores"]
 MANUALS = [[], *([name] for name in DAY), *(["kaggle", name] for name in KAGGLE)]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,11 +13,11 @@ from typing import Any
 import pytest
 from experiments import own_experiment
 from helpers import exp, exp_json, refused
-from kaggle_server import TOKEN, Competition, Refused, Stand, serving
+from kaggle_server import TOKEN, Competition, Refused, Stand, failed, stand
+from light import train_py
 from several import files
 
 import expkit
-from expkit.errors import Failed
 
 SOLUTION = {str(row): ["cat", "dog", "yak"][row % 3] for row in range(300, 340)}  # of the experiments of several.py
 FILES = {
@@ -26,28 +25,12 @@ FILES = {
     "pictures/a.png": b"\x89PNG" * 1000,
     "sample_submission.csv": b"id,species\n" + b"".join(f"{id},cat\n".encode() for id in reversed(SOLUTION)),
 }
-SLEEP = time.sleep
+__all__ = ["stand"]  # a fixture
 
 
-@pytest.fixture
-def stand(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
-    """A stand-in with one competition, which the official client in this process takes for Kaggle."""
-    stand = Stand()
+@pytest.fixture(autouse=True)
+def competition(stand: Stand) -> None:
     stand.competitions["digits"] = Competition(FILES, SOLUTION)
-    with serving(stand) as variables:
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("HOME", str(root))  # no credentials of a person
-        monkeypatch.setattr("time.sleep", lambda seconds: SLEEP(min(seconds, 0.01)))  # between attempts: minutes
-        yield stand
-
-
-def failed(*arguments: str) -> str:
-    """The one line of what has begun, and failed."""
-    with pytest.raises(Failed) as caught:
-        exp(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def downloaded(root: Path) -> dict[str, bytes]:
@@ -107,9 +90,7 @@ def test_nothing_is_unpacked_outside(stand: Stand, root: Path, name: str) -> Non
         about.external_attr = (stat.S_IFLNK if name == "link" else stat.S_IFREG) << 16
         archive.writestr(about, "/etc/passwd")
     stand.competitions["digits"].archive = file.read_bytes()
-    assert "is a link, or would lie outside of the folder: nothing is unpacked" in refused(
-        "kaggle", "download", "digits"
-    )
+    assert "is a link, or lies outside of the folder" in refused("kaggle", "download", "digits")
     assert downloaded(root) == {} and not os.path.exists("/tmp/outside-of-input.csv")
     assert not list(root.rglob("outside.csv"))
 
@@ -249,7 +230,9 @@ def test_nothing_is_sent_twice(stand: Stand, species: str, monkeypatch: pytest.M
 
     with monkeypatch.context() as patched:
         patched.setattr("time.sleep", interrupt)
-        assert "the same command, or exp kaggle scores, notes its score" in exp("kaggle", "submit", run.title, code=130)
+        assert "submission 1000 is at Kaggle: the same command waits for it again" in exp(
+            "kaggle", "submit", run.title, code=130
+        )
     assert len(stand.submissions) == 1 and not board()
     exp("kaggle", "submit", run.title)
     assert len(stand.submissions) == 1 and board()
@@ -318,7 +301,7 @@ def test_a_submission_that_cannot_be_scored(stand: Stand, species: str) -> None:
     run = train(species)
     stand.competitions["digits"].solution = {"1": "cat"}
     line = failed("kaggle", "submit", run.title)
-    assert "could not score submission 1000: Submission must have the ids of the sample" in line
+    assert "submission 1000 has failed at Kaggle: Submission must have the ids of the sample" in line
     stand.competitions["digits"].solution = SOLUTION
     exp("kaggle", "submit", run.title)
     assert len(stand.submissions) == 2 and board(), "it may be sent again"
@@ -395,3 +378,46 @@ def test_no_credential_is_written(stand: Stand, species: str, root: Path, capfd:
     exp("kaggle", "scores")
     written = [file for file in root.rglob("*") if file.is_file() and TOKEN.encode() in file.read_bytes()]
     assert not written and TOKEN not in str(capfd.readouterr())
+
+
+STACK = """
+TITLES = {titles}
+
+
+def accuracy(oof):
+    return float((oof["target"] == oof["prediction"]).mean())
+
+
+def mean(tables):
+    import numpy as np
+
+    names = [name for name in tables[0] if name.startswith("probability_")]
+    columns = {{name: np.mean([table[name] for table in tables], axis=0) for name in names}}
+    labels = np.array([name.removeprefix("probability_") for name in names])
+    return {{"prediction": labels[np.argmax(list(columns.values()), axis=0)]}} | columns
+
+
+def train(exp, fold):
+    runs = [expkit.load_run(title) for title in TITLES]
+    tables = [run.fold(fold.number).predictions() for run in runs]
+    fold.save_oof({{"id": tables[0]["id"], "target": tables[0]["target"]}} | mean(tables))
+    tests = [run.test(fold.number) for run in runs]
+    fold.save_test({{"id": tests[0]["id"]}} | mean(tests))
+"""
+
+
+def test_a_competition_from_the_data_to_the_leaderboard(stand: Stand, species: str) -> None:
+    """Two runs, a stack of them, a blend; three submissions, whose scores are on the board."""
+    one, two = train(species, "exp.train.noise=0.5"), train(species, "exp.train.noise=0.6", "exp.seed=1")
+    code, fields = STACK.format(titles=[one.title, two.title]), "n_folds: int = 3\nseed: int = 0"
+    options = 'metric=accuracy, own_split=True, inputs=["digits"]'
+    with own_experiment({"train.py": train_py("unused: int = 0", code, options, exp=fields)}) as folder:
+        stack = train(folder.name)
+        assert {parent.run for parent in stack.parents} == {one.title, two.title}
+        exp("blend", one.title, stack.title, "--name", "all")
+        for run in (one.title, stack.title, "all"):
+            exp("kaggle", "submit", run)
+        files = [share_right(file) for file in sorted((expkit.output_dir() / "submissions").glob("*.csv"))]
+        assert len(files) == 3 and sorted(board().values()) == sorted(files)
+        assert board().keys() == {one.title, stack.title, "blends/all"}
+        assert {each["run"] for each in exp_json("kaggle", "scores")["submissions"]} == board().keys()

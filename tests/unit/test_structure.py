@@ -28,6 +28,7 @@ LAYERS = """
     rundir distributed tracking fold runner
     ensemble
     notes noise compare board lineage frames show page clean reproduction
+    bundle
     kaggle
     study launch
     cli

@@ -1,0 +1,234 @@
+"""`exp kaggle push` and `submit --kernel`, against a stand-in; the notebook itself runs in project/test_kaggle.py."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from helpers import exp, exp_json, refused, run_of
+from kaggle_server import TOKEN, USER, Competition, Stand, failed, stand
+
+import expkit
+from expkit import bundle
+
+__all__ = ["stand"]  # a fixture
+NAME = "baseline,exp.n_folds=2,exp.train.epochs=1"
+KERNEL = f"{USER}/{bundle.folder_of(run_of(f'001-baseline/{NAME}'), 'digits').name}"
+TRAIN = ["exp.name=baseline", "exp.n_folds=2", "exp.fold=null", "exp.train.epochs=1"]
+
+
+@pytest.fixture(autouse=True)
+def run(stand: Stand, root: Path, monkeypatch: pytest.MonkeyPatch) -> expkit.Run:
+    """A run of the baseline; the packages are one file, and nothing is predicted before the upload."""
+    wheel = root / "expkit-0.1.0-py3-none-any.whl"
+    wheel.write_bytes(b"a wheel" * 100_000)
+    monkeypatch.setattr(bundle, "_own_wheel", lambda: wheel)
+    monkeypatch.setattr(bundle, "_wheels", lambda more: [])
+    monkeypatch.setattr(bundle, "_predict_here", lambda run, whole: None)
+    expkit.run("001-baseline", overrides=TRAIN)
+    [run] = expkit.read_board()
+    assert run.name == NAME
+    ids = run.test(0)["id"]
+    stand.competitions["digits"] = Competition({}, {str(id): "3" for id in ids})
+    stand.outputs[KERNEL] = b"id,y\n" + b"".join(f"{id},3\n".encode() for id in ids)
+    return run
+
+
+def push(run: expkit.Run, *arguments: str) -> dict[str, Any]:
+    found: dict[str, Any] = exp_json("kaggle", "push", run.title, "--competition", "digits", *arguments)
+    return found
+
+
+def submit(run: expkit.Run) -> str:
+    return exp("kaggle", "submit", run.title, "--kernel", "--competition", "digits")
+
+
+def sent(stand: Stand) -> zipfile.ZipFile:
+    """The last version of the dataset."""
+    [content] = stand.datasets[KERNEL]["versions"][-1]
+    return zipfile.ZipFile(io.BytesIO(content))
+
+
+def board() -> list[float | None]:
+    return [one["leaderboard"] for one in exp_json("board")]
+
+
+def test_a_notebook_and_its_score(stand: Stand, run: expkit.Run) -> None:
+    printed = exp("kaggle", "push", run.title, "--competition", "digits")
+    assert f"version 1 of the notebook runs: https://www.kaggle.com/code/{KERNEL}" in printed
+    about = stand.kernels[KERNEL]["about"]
+    assert about["isPrivate"] and about.get("enableInternet", False) is False and about.get("enableGpu", False) is False
+    assert about["datasetDataSources"] == [KERNEL] and about["competitionDataSources"] == ["digits"]
+    assert stand.datasets[KERNEL]["about"]["isPrivate"]
+    names = sent(stand).namelist()
+    of_run = [name for name in names if name.startswith("output/")]
+    models = [f"output/{run.title}/fold{fold}/{file}" for fold in (0, 1) for file in ("model.joblib", "result.json")]
+    assert of_run == [*models, f"output/{run.title}/run.json"], (
+        "no predictions, and not on which machine it was trained"
+    )
+    assert "code/experiments/001-baseline/model.py" in names and "wheels/expkit-0.1.0-py3-none-any.whl" in names
+    printed = submit(run)
+    assert board() == [1.0] and "submission 1000 1.0, noted" in printed
+    [submission] = stand.submissions
+    assert submission["description"].endswith(f"[expkit {run.id} v1]")
+    submit(run)
+    assert len(stand.submissions) == 1, "nothing is sent twice"
+
+
+def test_what_postprocess_is_fitted_on_is_there(stand: Stand, run: expkit.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = SimpleNamespace(postprocess=len, inputs=[])
+    monkeypatch.setattr(bundle, "load_experiment", lambda name: SimpleNamespace(experiment=experiment))
+    push(run)
+    assert f"output/{run.title}/fold1/oof.npz" in sent(stand).namelist()
+
+
+def test_the_same_again_is_not_uploaded_again(stand: Stand, run: expkit.Run) -> None:
+    assert [push(run)["version"], push(run, "--gpu")["version"]] == [1, 2]
+    assert len(stand.datasets[KERNEL]["versions"]) == 1 and stand.kernels[KERNEL]["about"]["enableGpu"]
+
+
+def test_a_second_version_waits_for_the_first(stand: Stand, run: expkit.Run) -> None:
+    push(run)
+    stand.datasets[KERNEL]["looks"] = 0  # Kaggle still works on it
+    expkit.run("001-baseline", overrides=[*TRAIN, "overwrite=true"])
+    [again] = expkit.read_board()
+    assert again.id != run.id
+    assert "is not at Kaggle as a notebook: exp kaggle push" in refused(
+        "kaggle", "submit", again.title, "--kernel", "--competition", "digits"
+    )
+    push(again)
+    assert len(stand.datasets[KERNEL]["versions"]) == 2
+    assert json.loads(sent(stand).read("bundle.json"))["id"] == again.id
+
+
+@pytest.mark.parametrize(
+    ("call", "answer", "said"),
+    [
+        ("CreateDataset", {"status": "error", "error": "too early"}, "does not take the dataset kim/digits"),
+        ("SaveKernel", {"error": "Maximum sessions"}, "does not take the notebook kim/digits-001-baseline-baseline"),
+        ("SaveKernel", {"versionNumber": 1, "invalidDatasetSources": [KERNEL]}, f"it has no {KERNEL}"),
+        ("SaveKernel", {"versionNumber": 1, "invalidCompetitionSources": ["digits"]}, "it has no digits"),
+    ],
+)
+def test_what_the_client_takes_for_success(
+    stand: Stand, run: expkit.Run, monkeypatch: pytest.MonkeyPatch, call: str, answer: Any, said: str
+) -> None:
+    """Its command line ends with 0."""
+    with monkeypatch.context() as patched:
+        patched.setattr(stand, call, lambda asked: answer)
+        line = failed("kaggle", "push", run.title, "--competition", "digits")
+    assert said in line and "the same command goes on" in line
+    push(run)
+    assert len(stand.datasets[KERNEL]["versions"]) == 1
+
+
+def test_a_version_too_early(stand: Stand, run: expkit.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when Kaggle says that the first is ready, and then refuses the second."""
+    push(run)
+    expkit.run("001-baseline", overrides=[*TRAIN, "overwrite=true"])
+    [again] = expkit.read_board()
+    with monkeypatch.context() as patched:
+        early = {"status": "error", "error": "The previous version is still being processed"}
+        patched.setattr(stand, "CreateDatasetVersion", lambda asked: early)
+        assert "still being processed: nothing is lost" in failed(
+            "kaggle", "push", again.title, "--competition", "digits"
+        )
+    push(again)
+    assert len(stand.datasets[KERNEL]["versions"]) == 2
+
+
+def test_an_upload_goes_on_where_it_stopped(stand: Stand, run: expkit.Run) -> None:
+    stand.failures["PUT"] = ["cut"] * 1000
+    line = failed("kaggle", "push", run.title, "--competition", "digits")
+    assert "Upload unsuccessful: bundle.zip: nothing is lost, and the same command goes on" in line
+    stand.failures["PUT"].clear()
+    stand.calls.clear()
+    push(run)
+    asked, rest = [call["range"] for call in stand.called("PUT")]
+    assert asked.startswith("bytes */") and rest.startswith("bytes ") and not rest.startswith("bytes 0-")
+    assert sent(stand).testzip() is None and not stand.called("StartBlobUpload"), "of the same upload"
+
+
+def test_a_notebook_that_fails(stand: Stand, run: expkit.Run) -> None:
+    push(run)
+    stand.broken[KERNEL] = "Your notebook was out of memory"
+    line = failed("kaggle", "submit", run.title, "--kernel", "--competition", "digits")
+    assert "has failed at Kaggle: Your notebook was out of memory" in line and "push again" in line
+    assert not stand.submissions
+    del stand.broken[KERNEL]
+    push(run)
+    submit(run)
+    assert board() == [1.0]
+
+
+def test_an_account_that_may_not(stand: Stand, run: expkit.Run) -> None:
+    push(run)
+    stand.failures["CreateCodeSubmission"] = [(403, "Permission denied")]
+    line = refused("kaggle", "submit", run.title, "--kernel", "--competition", "digits")
+    assert "submit version 1 in the browser, at https://www.kaggle.com/code/kim/digits" in line
+    submit(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", ["GetDatasetStatus", "SaveKernel", "CreateDataset", "StartBlobUpload"])
+@pytest.mark.parametrize("failure", [(500, "Internal error"), "cut"])
+def test_a_server_that_fails(stand: Stand, run: expkit.Run, call: str, failure: Any) -> None:
+    stand.failures[call] = [failure] * 11  # some calls are tried ten times
+    assert "the same command goes on" in failed("kaggle", "push", run.title, "--competition", "digits")
+    stand.failures.clear()
+    push(run)
+    assert sent(stand).testzip() is None
+
+
+def test_what_is_no_bundle(stand: Stand, run: expkit.Run, root: Path) -> None:
+    assert "is not at Kaggle as a notebook" in refused(
+        "kaggle", "submit", run.title, "--kernel", "--competition", "digits"
+    )
+    expkit.run("001-baseline", overrides=[*TRAIN, "exp.name=other", "exp.seed=1"])
+    exp("blend", run.title, "other", "--name", "both")
+    line = refused("kaggle", "push", "both", "--competition", "digits")
+    assert f"both is made of {run.title}, 001-baseline/other" in line
+    [model] = (run.folder / "fold1").glob("model.*")
+    model.with_name("model.txt").touch()
+    line = refused("kaggle", "push", run.title, "--competition", "digits")
+    assert "must have one file model.*, and has 2" in line
+    assert not stand.datasets
+
+
+def test_without_a_snapshot(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("expkit.snapshot.take", lambda folder: None)
+    expkit.run("001-baseline", overrides=[*TRAIN, "exp.name=bare"])
+    assert "has no snapshot of its code" in refused("kaggle", "push", "bare", "--competition", "digits")
+
+
+def test_no_secret_is_in_a_bundle(stand: Stand, run: expkit.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even one that git has been told to keep."""
+    check_out = bundle.check_out
+
+    def with_secrets(project: Path, commit: str, destination: Path) -> Path:
+        folder = check_out(project, commit, destination)
+        (folder / "kaggle.json").write_text(TOKEN)
+        (folder / ".kaggle").mkdir()
+        (folder / ".kaggle/access_token").write_text(TOKEN)
+        (folder / "link").symlink_to("/etc/passwd")
+        return folder
+
+    monkeypatch.setattr(bundle, "check_out", with_secrets)
+    push(run)
+    archive = sent(stand)
+    assert not {"code/kaggle.json", "code/.kaggle/access_token", "code/link"} & set(archive.namelist())
+    assert not any(TOKEN.encode() in archive.read(name) for name in archive.namelist())
+
+
+@pytest.mark.parametrize("name", ["A run, x=1", "a" * 80, "b" * 79 + "c", "Ü"])
+def test_a_name_as_kaggle_takes_it(run: expkit.Run, name: str) -> None:
+    from dataclasses import replace
+
+    slug = bundle.folder_of(replace(run, name=name), "digits").name
+    assert 6 <= len(slug) <= 50 and slug.strip("abcdefghijklmnopqrstuvwxyz0123456789-") == ""
+    assert slug == slug.strip("-") and "--" not in slug
