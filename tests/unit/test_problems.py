@@ -113,10 +113,10 @@ def test_what_a_dataset_is() -> None:
     ids, y, masks = numpy.arange(9), numpy.arange(9) / 7, numpy.arange(72).reshape(9, 2, 4)
 
     def of(**columns: Any) -> Any:
-        return tables.dataset(tables.columns({"id": ids} | columns, ""))
+        return tables.dataset(tables.columns({"id": ids} | columns, ""), "")
 
     whole = of(target=y)
-    assert whole == of(target=y, weight=ids) == tables.dataset({"target": y[::-1], "id": ids[::-1]})
+    assert whole == of(target=y, weight=ids) == tables.dataset({"target": y[::-1], "id": ids[::-1]}, "")
     assert whole[0] == 9 and of()[2] is None
     boxes = [masks[row].reshape(-1, 4)[: row % 2] for row in range(9)]
     others = [
@@ -128,9 +128,9 @@ def test_what_a_dataset_is() -> None:
         of(target=boxes),
     ]
     assert len({whole, *others}) == 7 and {each[:2] for each in others} == {whole[:2]}, "the ids are the same"
-    fewer = tables.dataset({"id": ids[1:], "target": y[1:]})
+    fewer = tables.dataset({"id": ids[1:], "target": y[1:]}, "")
     assert fewer[0] == 8 and not {*fewer[1:]} & {*whole[1:]}
-    assert tables.dataset({"id": ids.astype(str), "target": y})[1] != whole[1]
+    assert tables.dataset({"id": ids.astype(str), "target": y}, "")[1] != whole[1]
 
 
 def test_a_run_without_it_is_where_its_folds_are(cats: Path) -> None:

@@ -200,14 +200,15 @@ class Fold:
                 target is missing, or text among numbers.
         """
         from expkit import tables
-        from expkit.scores import BY_CLASS, split
+        from expkit.scores import BY_CLASS, split_unique
 
         known = tables.columns({"id": id} | ({} if y is None else {"target": y}) | dict(keep or {}), "fold.split(...)")
         tables.require_finite(known, "fold.split(...)")
+        self._dataset = tables.dataset(known, "fold.split(...)")
         classes = known.get("target") if self._exp.split.method in BY_CLASS else None
-        rows = split(self._exp, self.number, id=known["id"], y=classes, groups=groups, time=time)
+        rows = split_unique(self._exp, self.number, id=known["id"], y=classes, groups=groups, time=time)
         self._known = {name: column[rows.valid] for name, column in known.items()}
-        self._valid, self._count, self._dataset = rows.valid, len(known["id"]), tables.dataset(known)
+        self._valid, self._count = rows.valid, len(known["id"])
         return rows
 
     def epochs(self, count: int, state: Any = None, every: float = 30, start_from: bool = True) -> Iterator[int]:

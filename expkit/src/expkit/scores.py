@@ -64,6 +64,13 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
     Raises:
         Error: what the method needs is missing or does not fit; there are too few rows, classes, groups or times.
     """
+    ids = tables.columns({"id": id}, "fold.split(...)")["id"]
+    tables.require_unique(ids, "fold.split(...)")
+    return split_unique(exp, fold, id=ids, y=y, groups=groups, time=time)
+
+
+def split_unique(exp: ExpConfig, fold: int | None, *, id: numpy.ndarray, y: Any, groups: Any, time: Any) -> Rows:
+    """As `split`, of ids that are known to be there once, each."""
     import numpy
 
     method = exp.split.method
@@ -73,7 +80,6 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
     if fold is None:
         return Rows(rows, rows[:0])
     require(0 <= fold < exp.n_folds, f"there is no fold {fold}: exp.n_folds is {exp.n_folds}")
-    tables.require_unique(table["id"], "fold.split(...)")
     if method is SplitMethod.column:
         numbers = _numbers(exp, table["id"])
         fit, valid = rows[numbers != fold], rows[numbers == fold]
@@ -413,7 +419,7 @@ def checked(columns: Mapping[str, Any], what: str) -> tuple[Columns, str]:
     there = f"there is no column id, which says what row a prediction is for; there are {', '.join(table)}"
     require("id" in table, f"{what}: {there}")
     tables.require_finite(table, what)
-    return table, tables.require_unique(table["id"], what)
+    return table, tables.fingerprint(table["id"], tables.require_unique(table["id"], what))
 
 
 def submission_summary(fold: FoldRecord) -> str:

@@ -178,8 +178,8 @@ def is_ascending(ids: numpy.ndarray) -> bool:
     return bool((ids[1:] > ids[:-1]).all())
 
 
-def require_unique(ids: numpy.ndarray, what: str) -> str:
-    """Raise an `Error` when an id is there twice, naming one; else return their `fingerprint`."""
+def require_unique(ids: numpy.ndarray, what: str) -> numpy.ndarray:
+    """Raise an `Error` when an id is there twice, naming one; else return their `digests`."""
     import numpy
 
     require(ids.ndim == 1 and ids.dtype != object, f"{what}: the ids have the shape {ids.shape}: one value per row")
@@ -189,7 +189,7 @@ def require_unique(ids: numpy.ndarray, what: str) -> str:
         twice = found[counts > 1]
         if len(twice):
             raise Error(f"{what}: {len(twice)} ids are there more than once, such as {twice[0]}")
-    return fingerprint(ids, numbers)
+    return numbers
 
 
 def require_same_kind(ids: numpy.ndarray, others: numpy.ndarray, what: str, whose: str) -> None:
@@ -271,12 +271,12 @@ def target_hash(table: Columns, numbers: numpy.ndarray | None = None) -> str | N
     return hashlib.sha256(f"{names} {fingerprint(numbers, numbers)}".encode()).hexdigest()[:16]
 
 
-def dataset(table: Columns) -> tuple[int, str, str | None]:
+def dataset(table: Columns, what: str) -> tuple[int, str, str | None]:
     """How many rows there are, a hash of their ids, and one of their targets (None: there are none), in whatever order.
 
-    Other columns than "id", "target" and "target_<what>" do not count.
+    Other columns than "id", "target" and "target_<what>" do not count. Errors as of `require_unique`.
     """
-    numbers = digests(table["id"])
+    numbers = require_unique(table["id"], what)
     own = {name: column for name, column in table.items() if re.match("id$|target(_|$)", name)}
     return len(numbers), fingerprint(table["id"], numbers), target_hash(own, numbers)
 
