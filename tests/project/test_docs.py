@@ -15,6 +15,7 @@ FOLLOWED = ("your-own-data.md", "tasks.md", "trainers.md")  # by test_guides.py,
 OTHERS = [page for page in PAGES if page.name not in FOLLOWED]
 # results.md has every mark, and troubleshooting.md every line; nobody reads them from the top.
 WORDS = {
+    "many-runs.md": 1100,
     "your-own-data.md": 1500,
     "tasks.md": 1600,
     "results.md": 1200,

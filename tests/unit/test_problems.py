@@ -182,6 +182,7 @@ def test_a_blend_is_of_the_problem_of_its_runs(cats: Path) -> None:
             trained(cats, "two", "exp.train.wrong=0.2")
             exp("blend", f"{cats.name}/one", f"{cats.name}/two", "--name", "both")
             assert len(by_problem(entries(read_board()))) == 1
+            assert expkit.load_run("both").dataset == expkit.load_run(f"{cats.name}/one").dataset is not None
 
 
 # The board

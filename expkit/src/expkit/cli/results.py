@@ -41,13 +41,14 @@ def board(
     everything: Annotated[bool, typer.Option("--all", help=f"All rows, not only the first {MOST_ROWS}.")] = False,
     as_json: Json = False,
 ) -> None:
-    """List every run with its score, best first; each problem for itself.
+    """List every run with its score, best first.
 
     The score is that of all out-of-fold rows, or the mean of the folds, as the experiment says. Runs with missing folds
     come after the complete ones. What you should know about a score stands beside it, such as "mixed code" or "other
     folds".
 
-    Runs with the same metric, rows and targets are of one problem, and compare. --last counts for each problem.
+    Runs with the same metric, rows and targets are of one problem, and compare. Each problem has a block, with its own
+    best; the one with the newest run is on top.
 
     By default, the columns have the configuration keys in which the runs differ. Folds that are in training stand
     beside their run. With --noise, the more runs there are,
