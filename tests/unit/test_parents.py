@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import Any
 import pytest
 from conftest import call
 from experiments import own_experiment
-from helpers import environment_of, load
+from helpers import environment_of, exp, exp_json, load, refused
 from light import edited, train_py
 
 import expkit
-from expkit import store
+from expkit import page, store
 
 TRAIN = train_py(
     "reads: list[str] = field(default_factory=list)\nstop: bool = False\nnoise: float = 0.1",
@@ -68,10 +69,15 @@ def oof(run):
 
 
 @pytest.fixture
+def in_snapshots(name: str) -> None:
+    """The experiment is in the snapshots of the code."""
+    (expkit.code_root() / f"experiments/{name}/.gitignore").unlink()
+
+
+@pytest.fixture
 def name(root: Path) -> Iterator[str]:
     """An experiment whose trainings evaluate the lines of exp.train.reads."""
     with own_experiment({"train.py": TRAIN, "model.py": MODEL}) as folder:
-        (folder / ".gitignore").unlink()  # a snapshot is to have it
         yield folder.name
 
 
@@ -216,3 +222,119 @@ def test_the_training_on_all_rows_may_read_its_own_folds(name: str) -> None:
     trained(name, "first")
     trained(name, "first", aside=f"expkit.load_run('{name}/first').oof", mode=expkit.Mode.sub)
     assert store.load_run(f"{name}/first").parents == ()
+
+
+# What has become of them
+
+
+def test_a_stack_of_two_levels_over_several_runs(name: str) -> None:
+    """Each level is marked with what has become of those below it; and what is read again is not."""
+    first = [trained(name, f"first{seed}", noise=seed / 10) for seed in range(3)]
+    titles = [run.title for run in first]
+    stacks = [trained(name, f"stack{size}", f"expkit.oof({titles[:size]})") for size in (2, 3)]
+    top = trained(name, "top", f"expkit.oof({[run.title for run in stacks]})", "expkit.load_run('first0').test(0)")
+    assert [{parent.run for parent in run.parents} for run in stacks] == [set(titles[:2]), set(titles)]
+    assert {parent.run for parent in top.parents} == {stacks[0].title, stacks[1].title, titles[0]}
+    assert {run.title for run in top.ancestors} == {*titles, *(run.title for run in stacks)}
+    assert [marks(run) for run in (*stacks, top)] == [()] * 3
+    trained(name, "first2", noise=0.7, overwrite=True)
+    replaced = (f"{titles[2]} has been replaced",)
+    assert [marks(run) for run in (*stacks, top)] == [(), replaced, replaced]
+    shutil.rmtree(first[1].folder)
+    gone = (f"{titles[1]} is gone",)
+    assert [marks(run) for run in stacks] == [gone, gone + replaced]
+    assert set(marks(top)) == {*gone, *replaced}
+    shutil.rmtree(first[0].folder / "fold3")
+    trained(name, "first0", noise=0.0)
+    assert f"{titles[0]} has changed" in marks(top) and f"{titles[0]} has changed" in marks(stacks[0])
+    assert marks(trained(name, "stack9", f"expkit.oof(['{titles[0]}'])")) == ()
+
+
+def test_what_is_marked_is_seen_everywhere(name: str) -> None:
+    first = trained(name, "first")
+    child = trained(name, "child", f"expkit.load_run('{first.title}').oof", noise=0.2)
+    trained(name, "first", overwrite=True)
+    mark = f"{first.title} has been replaced"
+    [row] = [row for row in exp_json("board") if row["run"] == "child"]
+    assert row["marks"] == mark
+    for words in (["show", "child"], ["diff", "first", "child"], ["submit", "child"]):
+        assert mark in " ".join(exp(*words).split()), words
+    assert mark in page.labelled_board()["marks"].tolist()
+    assert (
+        exp_json("diff", "first", "child")["new"]["marks"] == exp_json("submit", "child")["runs"][0]["marks"] == [mark]
+    )
+    blend = ["blend", "child", "first", "--name", "both"]
+    assert f"{child.title}: {mark}" in " ".join(exp(*blend).split())
+    assert set(store.load_run("both").marks) == {mark}
+
+
+def test_out_of_fold_predictions_with_other_folds_are_marked(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    first = trained(name, "first", seed=7)
+    line = f"expkit.load_run('{first.title}').oof"
+    mark = f"other folds than {first.title}, whose out-of-fold predictions it reads"
+    assert trained(name, "same", line, seed=7).marks == ()
+    capfd.readouterr()
+    assert trained(name, "other", line).marks == (mark,)
+    assert f"({mark})" in capfd.readouterr().out, "said when it has been trained"
+    assert trained(name, "two", f"expkit.load_run('{name}/other').oof").marks == (f"{name}/other: {mark}",)
+    assert trained(name, "part", line, seed=7, fold=[1]).marks == ("partial",)
+    assert trained(name, "test", f"expkit.load_run('{first.title}').test(0)").marks == ()
+    assert trained(name, "ten", line, n_folds=10, fold=list(range(10))).marks == (mark,)
+
+
+def test_the_model_of_another_fold_is_marked(name: str) -> None:
+    first = trained(name, "first")
+    trained(name, "first", mode=expkit.Mode.sub)
+    mark = (f"{first.title} was trained on rows that are scored here",)
+    found = {
+        what: trained(name, what, f"expkit.load_run('{first.title}').{line}").marks
+        for what, line in {
+            "same": "model(fold.number)",
+            "next": "model((fold.number + 1) % 5)",
+            "all": "model(None)",
+            "mean": "predict(model.Y)",
+            "curve": "history(0)",
+        }.items()
+    }
+    assert found == {"same": (), "next": mark, "all": mark, "mean": mark, "curve": ()}
+    files = trained(name, "files", f"fold.uses('{first.title}')")
+    assert files.marks == () and read_by(files) == {("files",): (*ALL, None)}
+
+
+def test_weights_of_a_blend_with_other_folds(name: str) -> None:
+    """Only by hill any are fitted."""
+    titles = [trained(name, "first", seed=7).title, trained(name, "second", noise=0.3).title]
+    made = {method: exp_json("blend", *titles, "--method", method)["run"] for method in ("mean", "hill", "rank")}
+    mark = f"other folds than {titles[1]}, whose out-of-fold predictions it reads"
+    found = {method: expkit.load_run(run).marks for method, run in made.items()}
+    assert found == {"mean": (), "rank": (), "hill": (mark,)}
+
+
+# Made again
+
+
+@pytest.mark.usefixtures("in_snapshots")
+def test_a_run_is_made_again_from_its_parents(name: str) -> None:
+    first = trained(name, "first")
+    stack = trained(name, "stack", f"model.oof('{first.title}')", fold=[0, 1])
+    above = trained(name, "above", f"expkit.load_run('{stack.title}').model(fold.number)", fold=[0])
+    assert exp("reproduce", above.title).strip() == "identical"
+    made = exp_json("reproduce", above.title, "--parents")
+    assert made["identical"] and list(made["parents"]) == [first.title, stack.title]
+    assert made["parents"][first.title] == {"folds": [*ALL], "differences": [], "reasons": [], "parents": {}}
+    before = store.load_run(first.title).folder
+    shutil.move(before, before.with_name("moved"))
+    assert exp("reproduce", above.title).strip() == "identical"
+    line = f"{stack.title} cannot be made again from what is there: {first.title} is gone"
+    assert refused("reproduce", above.title, "--parents") == refused("reproduce", stack.title) == line
+    trained(name, "first")
+    assert "has been replaced" in refused("reproduce", stack.title)
+
+
+@pytest.mark.usefixtures("in_snapshots")
+def test_a_blend_is_made_again(name: str) -> None:
+    titles = [trained(name, run, noise=noise).title for run, noise in (("first", 0.1), ("second", 0.4))]
+    blend = exp_json("blend", *titles, "--method", "hill", "--name", "both")["run"]
+    assert exp("reproduce", blend).strip() == "identical"
+    made = exp_json("reproduce", blend, "--parents")
+    assert made["identical"] and list(made["parents"]) == titles and made["folds"] == [*ALL]

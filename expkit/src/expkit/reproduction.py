@@ -10,15 +10,16 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from expkit.data import changed_files, read_manifest
 from expkit.errors import CAUGHT, Error, Failed, report, require, terminable
 from expkit.project import ROOT, code_root, display_path, installed_packages, output_dir, project_root
 from expkit.snapshot import check_out
-from expkit.store import Run, load_run, read_run, run_folders
+from expkit.store import FoldRecord, Run, folder_of, load_run, read_run, stale
 from expkit.tables import differing
 
 
@@ -30,85 +31,107 @@ class Reproduction:
         folds: the numbers of the folds that were trained again.
         differences: what differs, one line each; empty if scores and out-of-fold predictions are the same to the byte.
         reasons: what may have caused the differences, the likeliest first.
+        parents: the same of the runs that it was made from, and of theirs, if they were made again, by their titles.
     """
 
     folds: list[int]
     differences: list[str]
     reasons: list[str]
+    parents: dict[str, Reproduction] = field(default_factory=dict)
 
     @property
     def identical(self) -> bool:
-        """Whether nothing differs."""
-        return not self.differences
+        """Whether nothing differs, of the parents either."""
+        return not self.differences and all(each.identical for each in self.parents.values())
 
     def __str__(self) -> str:
-        return "identical" if self.identical else "\n".join([*self.differences, *self.reasons])
+        parents = [f"its parent {title}: {each}" for title, each in self.parents.items()]
+        return "\n".join([*parents, *([*self.differences, *self.reasons] if self.differences else ["identical"])])
 
 
-def reproduce(run: str | Path) -> Reproduction:
+def reproduce(run: str | Path, parents: bool = False) -> Reproduction:
     """Train the finished folds of a run again, each from the snapshot of its code, and compare the results.
 
     The snapshot is checked out into a temporary folder, and trains there with the recorded configuration. It uses the
     present environment if this has the recorded packages, else the one of the snapshot's `uv.lock`; `input/` as it is
-    now; and a temporary output folder. The run itself stays as it is.
+    now; the runs that it has read, which must be as they were; and a temporary output folder. The run itself stays as
+    it is. A blend is computed again.
 
     Args:
         run: a name or a folder, as for `load_run`.
+        parents: make the runs that it was made from again first, and theirs, and train it from those.
 
     Raises:
-        Error: there is no such run, it is a blend, it has no finished fold or no snapshot, or the training fails.
+        Error: there is no such run, it has no finished fold or no snapshot, a run that it was made from is gone or is
+            another one now, or the training fails.
     """
     found = load_run(run)
     require(bool(found.done) and found.info is not None, f"{display_path(found.folder)} has no finished fold")
-    if found.recipe:
-        parents = ", ".join(parent.run for parent in found.recipe.parents)
-        raise Error(f"{found.title} is a blend: reproduce the runs that it is made of: {parents}")
-    groups: dict[str, list[int]] = {}  # folds of the same code: one command makes them
-    for number, result in found.results.items():
-        if (git := result["git"]) is None:
-            raise Error(
-                f"fold {number} was trained outside a git repository, without a snapshot: repeat it with overwrite=true"
-            )
-        groups.setdefault(git["snapshot"], []).append(number)
-    differences: list[str] = []
-    reasons: list[str] = []
-    for commit, folds in groups.items():
-        with tempfile.TemporaryDirectory(prefix="expkit-") as scratch:
-            again = _trained_again(found, folds, commit, Path(scratch))
-            for number in folds:
-                lines = list(_compare(found, again, number))
-                differences += lines
-                reasons += _reasons(found, again, number) if lines else []
-    return Reproduction(list(found.done), differences, list(dict.fromkeys(reasons)))
+    above = {one.title: one for one in found.ancestors}
+    for child in (found, *(above.values() if parents else ())):
+        if marks := stale(child):
+            raise Error(f"{child.title} cannot be made again from what is there: {', '.join(marks)}")
+    with tempfile.TemporaryDirectory(prefix="expkit-") as folder:
+        scratch, made = Path(folder), dict[str, Reproduction]()
+        (scratch / "output").mkdir()
+        (scratch / "input").symlink_to(project_root() / "input", target_is_directory=True)
+        if parents:
+            order = TopologicalSorter({one.title: [each.run for each in one.parents] for one in above.values()})
+            made = {title: _made_again(above[title], above[title].parts, scratch) for title in order.static_order()}
+        else:
+            for title in {parent.run for parent in found.parents}:
+                link = scratch / "output" / above[title].experiment / above[title].folder.name
+                link.parent.mkdir(exist_ok=True)
+                link.symlink_to(above[title].folder.absolute(), target_is_directory=True)
+        return replace(_made_again(found, list(found.done.values()), scratch), parents=made)
+
+
+def _made_again(run: Run, parts: Sequence[FoldRecord], scratch: Path) -> Reproduction:
+    """Make trainings of a run again in the project `scratch`; compare its folds.
+
+    Args:
+        parts: those to make; of a blend, all are made.
+    """
+    groups: dict[str, list[FoldRecord]] = {}  # of the same code: one command makes them
+    for part in parts:
+        if part.result is not None:
+            if (git := part.result["git"]) is None:
+                how = "blend it again" if run.recipe else "repeat it with overwrite=true"
+                raise Error(f"{part.title} of {run.title} was made outside a git repository, without a snapshot: {how}")
+            groups.setdefault(git["snapshot"], []).append(part)
+    for commit, alike in groups.items():
+        _train_again(run, alike, commit, scratch)
+    folder = folder_of(scratch / "output", run.title)
+    assert folder is not None, run.title
+    again, differences, reasons = read_run(folder), list[str](), list[str]()
+    for number in run.done:
+        differences += (lines := list(_compare(run, again, number)))
+        reasons += _reasons(run, again, number) if lines else []
+    return Reproduction(list(run.done), differences, list(dict.fromkeys(reasons)))
 
 
 @terminable()  # ends the training, too
-def _trained_again(run: Run, folds: list[int], commit: str, scratch: Path) -> Run:
-    """The run in which these folds are trained again, with the code of a snapshot, in an empty folder."""
+def _train_again(run: Run, parts: Sequence[FoldRecord], commit: str, scratch: Path) -> None:
+    """Make trainings of a run again in the project `scratch`, with the code of a snapshot."""
     assert run.info is not None
-    root = scratch / "project"
-    (root / "output").mkdir(parents=True)
-    (root / "input").symlink_to(project_root() / "input", target_is_directory=True)
-    (scratch / "code").mkdir()
-    code = check_out(code_root(), commit, scratch / "code")
+    code = check_out(code_root(), commit, Path(tempfile.mkdtemp(dir=scratch)))
     ours = ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONHOME")
     environment = {key: value for key, value in os.environ.items() if key not in ours}
-    environment |= {"PROJECT_ROOT": str(root), ROOT: str(code), "PYTHONPATH": str(code / "src")}
+    environment |= {"PROJECT_ROOT": str(scratch), ROOT: str(code), "PYTHONPATH": str(code / "src")}
     environment["WANDB_MODE"] = "disabled"
-    asked = json.dumps({"experiment": run.experiment, "values": run.info["config"], "folds": folds})
-    command = [*_interpreter(code, run, folds[0]), "-m", "expkit.reproduction"]
+    about = {"experiment": run.experiment, "run": run.name, "values": run.info["config"]}
+    asked = json.dumps(about | {"folds": [part.number for part in parts]})
+    command = [*_interpreter(code, run, parts[0]), "-m", "expkit.reproduction"]
     done = subprocess.run(command, cwd=code, env=environment, input=asked, capture_output=True, text=True)
     if done.returncode != 0:
-        raise Failed(f"the training fails when it is made again:\n{done.stdout}{done.stderr}".rstrip())
-    [folder] = run_folders(root / "output")
-    return read_run(folder)
+        raise Failed(f"{run.title} fails when it is made again:\n{done.stdout}{done.stderr}".rstrip())
 
 
-def _interpreter(code: Path, run: Run, number: int) -> list[str]:
+def _interpreter(code: Path, run: Run, part: FoldRecord) -> list[str]:
     """A Python with the recorded packages: this one, when it has them; else what uv makes of the snapshot's uv.lock."""
-    recorded, version = run.packages(), str(run.done[number].origin().get("python"))
+    recorded, version = run.packages(), str(part.origin().get("python"))
     is_version = re.fullmatch(r"3\.\d+\.\d+\w*", version) is not None
-    require(is_version, f"fold {number}: its version of Python is not recorded")
+    require(is_version, f"{part.title}: its version of Python is not recorded")
     is_this = version == platform.python_version()
     own = {name: number for name, number in recorded.items() if not name.endswith("-experiments")}
     if is_this and recorded and own.items() <= installed_packages().items():
@@ -154,20 +177,27 @@ def _reasons(old: Run, new: Run, number: int) -> list[str]:
 
 
 def main() -> None:
-    """Train a configuration from its recorded values, not from a command line, in this process.
+    """Train a configuration from its recorded values, not from a command line, in this process; or blend runs.
 
-    stdin has {"experiment": ..., "values": {"exp": {...}}, "folds": [0, 1]}.
+    stdin has {"experiment": ..., "run": ..., "values": {"exp": {...}}, "folds": [0, 1, null]}, null for all rows. The
+    values of a blend are {"blend": {"method": ..., "runs": [...]}}.
     """
     from expkit.compose import from_values
     from expkit.config import Mode, load_experiment
+    from expkit.ensemble import blend
     from expkit.runner import Command, Runner
 
     asked = json.load(sys.stdin)
     try:
+        if recipe := asked["values"].get("blend"):
+            blend(list(map(load_run, recipe["runs"])), recipe["method"], asked["run"])
+            return
         loaded = load_experiment(asked["experiment"])
         config = from_values(loaded, asked["values"])
-        config.exp.fold, config.exp.mode, config.exp.debug = asked["folds"], Mode.cv, False
-        Runner(loaded, config, (), Command(is_copy=True)).train()
+        config.exp.fold, config.exp.debug = [number for number in asked["folds"] if number is not None], False
+        for mode in [Mode.cv] * bool(config.exp.fold) + [Mode.sub] * (None in asked["folds"]):
+            config.exp.mode = mode
+            Runner(loaded, config, (), Command(is_copy=True), asked["run"]).train()
     except CAUGHT as error:
         sys.exit(report(error))
 

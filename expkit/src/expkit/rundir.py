@@ -385,8 +385,9 @@ def found_by_folds(run_dir: RunDir, inputs: Sequence[str] | None) -> dict[str, l
     changed = [
         name for names in changes_since(first.origin(), run_dir.loaded.ignored, inputs).values() for name in names
     ]
-    if run.marks or changed:
-        why = ", ".join(run.marks) or f"changed since: {', '.join(changed[:3])}"
+    marks = [*store.own_marks(run), *store.stale(run)]
+    if marks or changed:
+        why = ", ".join(marks) or f"changed since: {', '.join(changed[:3])}"
         return f"{display_path(run.folder)}: {why}: train its folds again first, overwrite=true exp.fold=null"
     values = [result["values"] for result in run.results.values()]
     return {name: [one[name] for one in values] for name in values[0] if all(name in one for one in values)}

@@ -69,6 +69,7 @@ class Runner:
         config: its configuration.
         overrides: what of the configuration comes from the command line; it is in the name of the run.
         command: what it is trained for.
+        name: of the run; None: as `run_name` gives it.
 
     Raises:
         Error: the folder holds the results of another configuration.
@@ -80,10 +81,12 @@ class Runner:
         pruned: why the study has ended this run before its last fold; None: it has not.
     """
 
-    def __init__(self, loaded: Loaded, config: Config, overrides: Sequence[str], command: Command) -> None:
+    def __init__(
+        self, loaded: Loaded, config: Config, overrides: Sequence[str], command: Command, name: str | None = None
+    ) -> None:
         self.loaded, self.exp, self.command, self.overrides = loaded, config.exp, command, list(overrides)
         name_source(config)
-        self.name = run_name(config, overrides)
+        self.name = name or run_name(config, overrides)
         self.failed: list[str] = []
         self.pruned: str | None = None
         self._ranks = self._meet()

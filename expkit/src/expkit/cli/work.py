@@ -149,20 +149,27 @@ def check(
     raise typer.Exit(1 if bad else 0)
 
 
-def reproduce(run: Run, as_json: Json = False) -> None:
+def reproduce(
+    run: Run,
+    parents: Annotated[bool, typer.Option("--parents", help="First the runs that it was made from.")] = False,
+    as_json: Json = False,
+) -> None:
     """Train a run again from its snapshot, and compare.
 
     Trains the finished folds again, with the code of their snapshot and the recorded configuration. Prints "identical",
     or what differs and the likely reasons. The run stays as it is. The exit code is 1 when something differs.
 
+    The runs that it has read must be as they were. A blend is computed again.
+
     Examples:
       exp reproduce 001-larger-lr      # takes as long as the training did
+      exp reproduce stack --parents    # the runs that it has read first, each from its own snapshot
     """
     from expkit.reproduction import reproduce as train_again
 
     folder = find_run(run)
     with console.status(f"training {folder.parent.name}/{folder.name} again"):
-        again = train_again(folder)
+        again = train_again(folder, parents)
     if as_json:
         print(as_json_text({"identical": again.identical, **asdict(again)}))
     else:

@@ -644,20 +644,19 @@ def parent_state(parent: Parent, now: Run | None) -> str:
     return "ok" if is_same else "changed"
 
 
+BECOME = {"gone": "is gone", "replaced": "has been replaced", "changed": "has changed"}
+
+
+def stale(run: Run) -> list[str]:
+    """Which of the runs that a run was made from are not as they were read."""
+    return [f"{one.run} {BECOME[state]}" for one in run.parents if (state := run.parent_now(one)[1]) != "ok"]
+
+
 def parent_marks(run: Run) -> tuple[str, ...]:
     """What has become of the runs that a run was made from, and of theirs: gone, replaced, changed, or marked."""
-    marks: list[str] = []
-    for child in (run, *run.ancestors):
-        for parent in child.parents:
-            now, state = child.parent_now(parent)
-            if now is not None and state == "ok":
-                marks += [f"{parent.run}: {mark}" for mark in (*own_marks(now), *leaks(now))]
-            else:
-                marks.append(f"{parent.run} {BECOME[state]}")
+    marks = [mark for each in (run, *run.ancestors) for mark in stale(each)]
+    marks += [f"{each.title}: {mark}" for each in run.ancestors for mark in (*own_marks(each), *leaks(each))]
     return tuple(dict.fromkeys(marks))
-
-
-BECOME = {"gone": "is gone", "replaced": "has been replaced", "changed": "has changed"}
 
 
 def leaks(run: Run) -> tuple[str, ...]:
