@@ -362,24 +362,35 @@ def test_a_wide_prediction_takes_the_columns_of_the_sample(root: Path) -> None:
     assert numpy.allclose(found, numpy.arange(56.0).reshape(2, 28)[::-1] / 8 + 1)
 
 
-def test_masks_become_text() -> None:
-    """Columns of any shape are averaged before; labels that differ, and have no mean, are named."""
-    masks = numpy.zeros((2, 4, 4))
-    masks[0, 1, :2] = 1.5
+ENCODED = """
+def encoded(test):
+    rows = [np.flatnonzero(mask > 0.5) for mask in test["mask"]]
+    return {"id": test["id"], "rle": [" ".join(map(str, each)) for each in rows]}
+
+
+def train("""
+
+
+def test_masks_become_text(root: Path) -> None:
+    """Columns of any shape are averaged before."""
+    saves = "fold.save_test({'id': [1, 2], 'mask': np.multiply.outer([0.3 + 0.2 * fold.number, 0], [[0, 1], [1, 0]])})"
+    texts = files("price", saves)
+    texts["train.py"] = "import numpy as np\n" + texts["train.py"].replace("def train(", ENCODED.strip(), 1)
+    texts["train.py"] = texts["train.py"].replace("own_split=True", "own_split=True, submission=encoded")
+    with own_experiment(texts) as folder:
+        run = train(folder.name, TESTED)
+        assert [row["rle"] for row in submit(run.title, "--partial")[0]] == ["", ""], "0.3, 0.5, 0.7"
+        run = train(folder.name, TESTED, "exp.n_folds=4")
+        assert [row["rle"] for row in submit(run.title)[0]] == ["1 2", ""], "0.3, 0.5, 0.7, 0.9"
+
+
+def test_labels_that_have_no_mean_are_named() -> None:
+    """When a submission asks for them."""
     mean = Average()
-    for factor in (1.0, 0.2):
-        label = numpy.array(["x", str(factor)])
-        mean.add({"id": numpy.arange(2), "mask": masks * factor, "kind": label}, "a part", 0.5)
-
-    def encoded(test: dict[str, Any]) -> dict[str, Any]:
-        rows = [numpy.flatnonzero(mask > 0.5) for mask in test["mask"]]
-        return {"id": test["id"], "rle": [" ".join(map(str, each)) for each in rows]}
-
-    experiment = expkit.Experiment(print, object, "score", inputs=[], submission=encoded)
-    table, made_of, _ = as_submission(mean, experiment, "it", dict)
-    assert table["rle"].tolist() == ["4 5", ""] and made_of == {"rle": "made by submission"}
+    for label in ("a", "b"):
+        mean.add({"id": numpy.arange(2), "kind": numpy.array(["x", label]), "y": numpy.array([0.5, 1])}, label, 0.5)
     experiment = expkit.Experiment(print, object, "score", inputs=[], submission=lambda test: test["kind"])
-    with pytest.raises(expkit.Error, match="KeyError: 'kind', of the columns id, mask; the labels of kind differ"):
+    with pytest.raises(expkit.Error, match="KeyError: 'kind', of the columns id, y; the labels of kind differ"):
         as_submission(mean, experiment, "it", dict)
 
 
