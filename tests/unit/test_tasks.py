@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Command
+from conftest import ROOT, Command, Printed
 from documents import blocks
 from experiments import own_experiment
 from helpers import exp, exp_json
@@ -23,6 +24,7 @@ EXPECTED = {
     "ranking": (0.85, 1.0),
     "log": (0.3, 0.5),
     "spots": (0.9, 1.0),
+    "baskets": (0.75, 0.95),
     "bandit": (0.4, 0.62),
     "holdout": (0.97, 1.0),
 }
@@ -141,6 +143,25 @@ def test_the_number_of_a_fold_is_enough(made: str, train: Command) -> None:
     out = train("-m", "exp.fold=1,2", experiment=made).out
     assert "2/5 folds" in out and "3/5 folds" in out and "2 jobs" in out
     assert "exp.fold must be from 0 to 4" in train("exp.fold=5", experiment=made).err
+
+
+@pytest.mark.parametrize("made", ["baskets"], indirect=True)
+def test_a_threshold_and_a_row_per_customer(made: str, capsys: Printed) -> None:
+    """With the threshold, the score is better than without it, and the submission has a row for each customer."""
+    expkit.run(made)
+    printed = capsys.readouterr().out
+    assert re.search(r"^fold 0  f1_raw 0\.\d{4}  \S+ s$", printed, flags=re.M), printed
+    [after, before] = re.findall(r"(?:CV f1|  f1_raw) (\S+) ±", printed)
+    assert float(after) > float(before)
+    with open(exp_json("submit", made)["path"], newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [*rows[0]] == ["customer", "items"] and [row["customer"] for row in rows] == [
+        f"c{80 + n}" for n in range(20)
+    ]
+    bought = [row["items"].split() for row in rows]
+    assert (
+        any(bought) and not all(bought) and {item for items in bought for item in items} <= {f"i{n}" for n in range(8)}
+    )
 
 
 def test_ragged_columns(tmp_path: Path) -> None:
