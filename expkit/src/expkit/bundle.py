@@ -37,7 +37,7 @@ from expkit.submission import alone, as_submission, fit_rows
 from expkit.tables import columns, write_csv
 
 # What a prediction with expkit imports, and Kaggle's image may lack; what it has is not installed again.
-NEEDS = ("hydra-core", "omegaconf", "antlr4-python3-runtime", "annotated-types", "msgspec", "python-dotenv")
+NEEDS = "annotated-types antlr4-python3-runtime hydra-core msgspec omegaconf packaging python-dotenv".split()
 PYTHONS = ("3.11", "3.12", "3.13")  # one of them is that of Kaggle's image
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_28_x86_64")
 FOLDER, DATASET, NOTEBOOK = "kaggle", "dataset", "notebook"

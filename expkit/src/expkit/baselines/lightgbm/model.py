@@ -29,6 +29,12 @@ def load_data() -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows.iloc[train], rows.iloc[test].drop(columns=TARGET)
 
 
+def load_test() -> tuple[pd.Series, pd.DataFrame]:
+    """The ids and the rows to predict, for a notebook on Kaggle."""
+    _, test = load_data()
+    return test[ID], test
+
+
 def features(rows: pd.DataFrame) -> pd.DataFrame:
     """The columns that the model sees."""
     return rows.drop(columns=NOT_FEATURES, errors="ignore")
