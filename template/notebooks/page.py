@@ -165,11 +165,19 @@ def _(whose):
 
 
 @app.cell
-def _(board, curve_parts, facts, file, score_parts, ticked):
+def _(ticked):
+    lineage_parts = page.lineage(ticked[:MOST_RUNS])
+    page.section("What they were made from", lineage_parts)
+    return (lineage_parts,)
+
+
+@app.cell
+def _(board, curve_parts, facts, file, lineage_parts, score_parts, ticked):
     def whole():
         wrong = [part for name in ticked[:MOST_RUNS] for part in errors(name)]
         sections = {"Board": [facts, board], "Learning curves": curve_parts, "Score and parameters": score_parts}
-        return page.html_page("Runs", sections | {"Where the out-of-fold rows err": wrong}, ticked)
+        sections |= {"Where the out-of-fold rows err": wrong, "What they were made from": lineage_parts}
+        return page.html_page("Runs", sections, ticked)
 
     if file:
         file.write_text(whole(), encoding="utf-8")

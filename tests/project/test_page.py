@@ -222,10 +222,17 @@ def listed(file: Path) -> list[list[list[str]]]:
     ]
 
 
+def errors_of(file: Path, run: str) -> tuple[dict[str, Any], list[list[str]]]:
+    """The chart and the table of where a run errs."""
+    before = file.read_text().partition(f"<p>{run}: ")[0]
+    return charts_of(file)[before.count("<div class=chart>")], listed(file)[before.count("<div class=scroll>")]
+
+
 def test_the_charts_in_the_file(sent: Path, shop: tuple[Path, dict[str, str]]) -> None:
     """Curves of every run that has logged something; scores against parameters; where runs err, the worst rows."""
     names = shop[1]
-    curves, scores, species, _, price, *_ = charts_of(sent)
+    curves, scores, *_, lineage = charts_of(sent)
+    (species, mistaken), (price, largest) = (errors_of(sent, names[kind]) for kind in ("species", "price"))
     views = [(view["encoding"]["y"]["title"], view["encoding"]["x"]["title"]) for view in curves["concat"]]
     assert views == [("loss", "epoch"), (ODD, "epoch")]
     losses = curves["datasets"][curves["concat"][0]["data"]["name"]]
@@ -244,14 +251,18 @@ def test_the_charts_in_the_file(sent: Path, shop: tuple[Path, dict[str, str]]) -
     pairs = list(zip(oof["target"].tolist(), oof["prediction"].tolist(), strict=True))
     confused = {(target, guess): rows for target, guess, rows in rows_of(species, "target", "prediction", "rows")}
     assert confused == {pair: pairs.count(pair) for pair in set(pairs)}
-    tables = listed(sent)[1:]
-    assert len(tables[0]) == 10 and all(target != guess for _, _, target, guess, *_ in tables[0])
+    assert len(mistaken) == 10 and all(target != guess for _, _, target, guess, *_ in mistaken)
     oof = expkit.load_run(names["price"]).oof
     error = oof["prediction"] - oof["target"]
     worst = numpy.argsort(-abs(error))[:10]
-    assert [row[0] for row in tables[2]] == [str(oof["id"][place]) for place in worst]
-    assert [float(row[4]) for row in tables[2]] == pytest.approx(error[worst].tolist(), rel=1e-5)
+    assert [row[0] for row in largest] == [str(oof["id"][place]) for place in worst]
+    assert [float(row[4]) for row in largest] == pytest.approx(error[worst].tolist(), rel=1e-5)
     assert {one for [one] in rows_of(price, "id")} == {str(one) for one in oof["id"].tolist()}
+
+    made = {name: (x, color) for name, x, color in rows_of(lineage, "name", "x", "color")}
+    assert made == {names[kind]: (int(kind == "blend"), names[kind]) for kind in ("price", "worse", "blend")}
+    links = rows_of(lineage, "name2", "name", "read")
+    assert sorted(links) == sorted([names["blend"], names[kind], "oof"] for kind in ("price", "worse"))
 
 
 def test_a_mistake_is_one_line(paged: Project, shop: tuple[Path, dict[str, str]]) -> None:
@@ -288,4 +299,5 @@ def test_what_is_left_out_of_a_chart_is_said(paged: Project, shop: tuple[Path, d
     assert 2000 <= len(ids) <= 2010 and set(worst) <= ids
     text = html.unescape(file.read_text().partition("<script>")[0])
     assert f"{name}: 3000 out-of-fold rows, of which {len(ids)} are drawn." in text
+    assert "None of these runs was made from another one." in text
     assert [row[0] for row in listed(file)[1]] == worst

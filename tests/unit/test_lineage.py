@@ -54,7 +54,7 @@ def test_the_tree(experiment: str) -> None:
     score = f"  rmse {c.score:.4f} ± {c.std:.4f}"
     assert shown[0].startswith("├── blends/two  rmse ") and shown[1].startswith(f"│   ├── {a.title}  rmse ")
     assert shown[2] == f"│   └── {c.title}{score}  oof of all folds"
-    assert shown[3].startswith(f"│       └── {a.title}") and shown[3].endswith("oof of fold 0, fold 1, fold 2")
+    assert shown[3].startswith(f"│       └── {a.title}") and shown[3].endswith("oof of 3 folds")
     assert shown[4] == f"└── {c.title}{score}  oof of all folds"
     assert [row["parents"] for row in exp_json("board", "--filter", "parents=blends/two")] == [["blends/two", c.title]]
     assert exp_json("show", f"{experiment}/b")["parents"] == [] and "made from" not in exp("show", f"{experiment}/b")
@@ -98,7 +98,7 @@ def test_children(experiment: str) -> None:
         c | {"read": ["oof"], "folds": [0, 1, 2], "state": "ok"},
         two | {"read": ["oof"], "folds": [], "state": "ok"},
     ]
-    assert f"\n{experiment}/c was made from it: oof of fold 0, fold 1, fold 2\n" in exp("show", f"{experiment}/a")
+    assert f"\n{experiment}/c was made from it: oof of 3 folds\n" in exp("show", f"{experiment}/a")
     assert exp_json("show", f"{experiment}/c")["children"] == exp_json("show", "blends/two")["children"] == []
     train(experiment, "a", seed=7)
     assert [child["state"] for child in exp_json("show", f"{experiment}/a")["children"]] == ["replaced", "replaced"]

@@ -69,6 +69,6 @@ def _tree(tree: Tree, parents: list[dict[str, Any]]) -> Tree:
 
 
 def _what(node: dict[str, Any]) -> str:
-    """What was read, in words: "oof of all folds", "state of fold 0, fold 1"."""
+    """What was read, in words: "oof of 5 folds", "fold, test of all data"."""
     folds = [fold_title(number) for number in node["folds"]] or ["all folds"]
-    return f"{', '.join(node['read'])} of {', '.join(folds) if len(folds) < 4 else f'{len(folds)} folds'}"
+    return f"{', '.join(node['read'])} of {folds[0] if len(folds) == 1 else f'{len(folds)} folds'}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -14,9 +15,9 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from expkit.board import ranked, read_board
-from expkit.errors import Error, require
+from expkit.errors import Error, require, score_text
 from expkit.frames import frame_of
-from expkit.store import load_run
+from expkit.store import BECOME, load_run, short_names
 
 if TYPE_CHECKING:
     import pandas
@@ -165,6 +166,52 @@ def x_axis(values: pandas.Series[Any], title: str) -> Any:
     is_log = bool(values.min() > 0 and values.max() >= 10 * values.min())
     scale = alt.Scale(type="log" if is_log else "linear", zero=False, padding=10, nice=not is_log)
     return alt.X("x:Q", title=title + absent, scale=scale)
+
+
+def lineage(ticked: Sequence[str]) -> list[Any]:
+    """What runs were made from, and these from others: a note, and a chart where there is anything to draw.
+
+    Args:
+        ticked: the names of the runs, not more than there are COLORS.
+    """
+    import altair as alt
+    import pandas
+
+    chosen = list(map(load_run, ticked))
+    runs = {f"{run.title} {run.id}": run for one in chosen for run in (one, *one.ancestors)}
+    read = [(key, f"{each.run} {each.id}", each, run) for key, run in runs.items() for each in run.parents]
+    if not read:
+        return ["None of these runs was made from another one."]
+    x = dict.fromkeys((key for child, parent, *_ in read for key in (parent, child)), 0)
+    for child, parent, *_ in read * len(x):  # a run stands right of all that it was made from
+        x[child] = max(x[child], x[parent] + 1)
+    become = {parent: BECOME.get(run.parent_now(each)[1], "") for _, parent, each, run in read}
+    table = pandas.DataFrame({"key": x.keys(), "x": x.values(), "name": [key.rpartition(" ")[0] for key in x]})
+    table["y"] = table.groupby("x")["x"].transform("size") / 2 - table.groupby("x").cumcount()
+    table["run"] = table["name"].map(short_names(table["name"]))
+    table["score"] = [score_text(runs[key].score, runs[key].std) if key in runs else become[key] for key in x]
+    table["marks"] = [", ".join(runs[key].marks) if key in runs else become[key] for key in x]
+    lines = pandas.DataFrame([(*pair, ", ".join(each.read)) for *pair, each, _ in read], columns=["of", "key", "read"])
+    lines = lines.merge(table, on="key").merge(table, left_on="of", right_on="key", suffixes=("", "2"))
+    drawn = [name for name in ticked if name in {*table["name"]}]
+    scales = [alt.Scale(domain=[table[axis].min() - 0.5, table[axis].max() + 0.5]) for axis in "xy"]
+    at = [alt.X("x:Q", axis=None, scale=scales[0]), alt.Y("y:Q", axis=None, scale=scales[1])]
+    points = alt.Chart(with_color(table, drawn)).encode(*at, tooltip=["name", "score", "marks"])
+    shape = alt.condition("datum.marks", alt.value("triangle-up"), alt.value("circle"))
+    chart = alt.layer(
+        alt.Chart(lines)
+        .mark_rule(color="#8888", strokeWidth=2)
+        .encode(*at, alt.X2("x2"), alt.Y2("y2"), tooltip="read"),
+        points.mark_point(filled=True, size=90, opacity=1).encode(color_of(drawn), shape=shape),
+        points.mark_text(dy=-13).encode(text="run"),
+        points.mark_text(dy=14).encode(text="score"),
+        width=240 * (max(x.values()) + 1),
+        height=60 * max(Counter(x.values()).values()),
+    )
+    note = (
+        "Left of each run stand those that it was made from. Grey are those not ticked, a triangle is one with a mark."
+    )
+    return [note, grid([chart])]
 
 
 def grid(charts: Sequence[Any], columns: int = 3) -> Any:
