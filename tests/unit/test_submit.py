@@ -344,6 +344,8 @@ def test_the_first_fold_says_what_does_not_fit(
         run = train(queries, "exp.fold=[0]")
         warned = capfd.readouterr().err
         assert line in warned and "`exp submit` will refuse these predictions" in warned
+        train(queries, "exp.fold=[0,1,2]")
+        assert line not in capfd.readouterr().err, "said in the first fold"
         assert line in refused(run.title, "--partial")
 
 

@@ -421,7 +421,8 @@ class Fold:
     def save_test(self, columns: Mapping[str, Any]) -> None:
         """Save this fold's predictions of the test set, for `exp submit` and `exp blend`.
 
-        A warning says so when they do not fit the sample submission.
+        In the first fold, a warning says so when they do not fit the sample submission, or `Experiment.submission`
+        raises.
 
         Args:
             columns: "id" and the predictions, in the same form as for `save_oof`.
@@ -437,7 +438,8 @@ class Fold:
         table, _ = checked(columns, what)
         oof, experiment = self.folder / store.OOF, shared.experiment
         try:
-            if self.number is not None and (experiment.postprocess is None or oof.exists()):
+            is_first = self.number is not None and self.number == (self._exp.fold or [0])[0]
+            if is_first and (experiment.postprocess is None or oof.exists()):
                 as_submission(alone(table, what), experiment, what, lambda: tables.load(oof))
         except Error as error:
             shared.warn_once(store.TEST, f"{error}; `exp submit` will refuse these predictions")

@@ -70,6 +70,8 @@ class LoadedRun(Run):
     def predict(self, X: Any) -> Columns:
         """Predict new rows with the models of all folds that are done, and average, as `exp submit` does.
 
+        `Experiment.postprocess` and `submission` come after it, and are not called.
+
         A model predicts by the function `predict(model, X)` of the experiment's model.py, if there is one; else by its
         method `predict(X)`.
 
