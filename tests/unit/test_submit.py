@@ -359,9 +359,12 @@ def test_a_wide_prediction_takes_the_columns_of_the_sample(root: Path) -> None:
     with own_experiment(texts) as folder:
         run = train(folder.name, TESTED)
         rows, made = submit(run.title)
+        other = train(folder.name, TESTED, "exp.n_folds=2")
+        of_both = [submit(run.title, other.title)[0], submit(exp_json("blend", run.title, other.title)["run"])[0]]
     assert [row["id"] for row in rows] == ["b", "a"] and made["columns"]["F28"] == "mean of prediction_27"
-    found = numpy.array([[float(row[day]) for day in days] for row in rows])
-    assert numpy.allclose(found, numpy.arange(56.0).reshape(2, 28)[::-1] / 8 + 1)
+    for each, mean in [(rows, 1), *((both, 0.75) for both in of_both)]:
+        found = numpy.array([[float(row[day]) for day in days] for row in each])
+        assert numpy.allclose(found, numpy.arange(56.0).reshape(2, 28)[::-1] / 8 + mean)
 
 
 ENCODED = """
