@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from expkit import files, store
 from expkit.config import Config, Loaded, container, differences, flat, fold_file, id_of, is_compared, name_of
 from expkit.data import changed_code, changes_since
-from expkit.errors import Error, NotFound, require, warn
+from expkit.errors import Error, require, warn
 from expkit.fingerprint import metric_name
 from expkit.progress import unfinished
 from expkit.project import display_path, output_dir
@@ -52,11 +52,14 @@ def run_name(config: Any, overrides: Sequence[str]) -> str:
     return f"{full.encode()[: LONGEST - 9].decode(errors='ignore').rstrip('.')}-{digest}"
 
 
-def name_source(config: Config) -> None:
-    """Let exp.start_from be the whole name of a run; as it is, when there is no such run: perhaps nobody needs it."""
+def name_source(experiment: str, config: Config) -> None:
+    """Let exp.start_from be the title of a run of the experiment; as it is, where no run is called so: it may be gone.
+
+    Any part of a name will not do: that of a run that begins from another has the name of this one in it.
+    """
     if name := config.exp.start_from:
-        with suppress(NotFound):
-            config.exp.start_from = store.load_run(name).title
+        titles = [f"{experiment}/{versions.run}" for versions, _ in store.runs_of(output_dir() / experiment)]
+        config.exp.start_from = next((title for title in titles if store.is_called(title, name)), name)
 
 
 def _text(value: Any) -> str:
@@ -284,11 +287,14 @@ class RunDir:
         """
         if not (name := self.config.exp.start_from):
             return None
+        is_ours = name.startswith(f"{self.loaded.name}/")
+        folder = store.folder_of(output_dir(), name) if is_ours else None
         try:
-            run = store.load_run(name)
-            require(run.title != f"{self.loaded.name}/{self.run}", "that is this run: give the new one another name")
-            is_same = run.experiment == self.loaded.name
-            require(is_same, "another experiment: load what you need of it in train(), by expkit.load_run")
+            if folder is None:
+                other = "of another one, load what you need in train(), with expkit.load_run"
+                raise Error(f"it must be a run of this experiment, by its whole name; {other}")
+            require(name != f"{self.loaded.name}/{self.run}", "that is this run: give the new one another name")
+            run = store.read_run(folder)
             own, its = flat({"exp": container(self.config.exp)}), flat(run.config)
             for key, value in own.items() if number is not None else ():
                 is_same = its.get(key, value) == value or not key.startswith(("exp.n_folds", "exp.split."))

@@ -85,7 +85,7 @@ class Runner:
         self, loaded: Loaded, config: Config, overrides: Sequence[str], command: Command, name: str | None = None
     ) -> None:
         self.loaded, self.exp, self.command, self.overrides = loaded, config.exp, command, list(overrides)
-        name_source(config)
+        name_source(loaded.name, config)
         self.name = name or run_name(config, overrides)
         self.failed: list[str] = []
         self.pruned: str | None = None

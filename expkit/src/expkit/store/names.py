@@ -50,6 +50,11 @@ def titles_of(name: str, titles: Iterable[str]) -> list[str]:
     return whole or [title for title in names if any(name in each for each in names[title])]
 
 
+def is_called(title: str, name: str) -> bool:
+    """Whether a run is called so: whole, or as `short_names` has it."""
+    return name == title or name in _names(title)
+
+
 def run_names(incomplete: str) -> list[str]:
     """The runs whose names begin so, for the shell's completion."""
     return [title for title in map(_title, run_folders(output_dir())) if title.startswith(incomplete)]
