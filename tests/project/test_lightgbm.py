@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
-from conftest import Project, call
+from conftest import ROOT, Project, call
 from helpers import scores_and_predictions
+from light import edited
 
 from expkit import store
 from expkit.board import read_board
@@ -65,6 +67,27 @@ def test_the_training_on_all_rows_has_as_many_rounds_as_the_folds(boosting: Proj
     assert (found.full.folder / "model.txt").read_text().count("\nTree=") == round(sum(rounds) / 2)
     assert (found.full.folder / "history.csv").read_text().startswith("step,train_rmse\n")
     assert len((found.full.folder / "submission.csv").read_text().splitlines()) == 69
+
+
+def test_more_trees_on_those_of_another_run(boosting: Project, root: Path) -> None:
+    """As docs/long-training.md says it: `init_model` is the model of that fold; train() that forgets it is refused."""
+    folder = boosting.folder / "experiments/001-baseline"
+    page = (ROOT / "docs/long-training.md").read_text()
+    [line] = re.findall(r"^(before = fold.start_from .*)$", page, flags=re.M)
+    first, forgets, more = (["exp.fold=[0]", f"exp.name={name}"] for name in ("first", "forgets", "more"))
+    train(boosting, root, *first)
+    done = boosting.train(*forgets, "exp.start_from=first", root=root, check=False, WANDB_MODE="disabled")
+    assert done.returncode == 1 and "fold 0: train() has not used exp.start_from=001-baseline/first" in done.stderr
+    with (
+        edited(folder / "model.py", "callbacks=", "init_model=before, callbacks="),
+        edited(folder / "model.py", "rounds: int | None, log)", "rounds: int | None, log, before=None)"),
+        edited(folder / "train.py", "    trees = model.fit(", f"    {line}\n    trees = model.fit("),
+        edited(folder / "train.py", "rounds, fold.log)", "rounds, fold.log, before)"),
+    ):
+        train(boosting, root, *more, "exp.start_from=first", "exp.train.learning_rate=0.01")
+    files = [next(root.glob(f"output/001-baseline/{name}*/fold0/model.txt")) for name in ("first", "more")]
+    old, new = (re.findall(r"^leaf_value=(.*)$", file.read_text(), flags=re.M) for file in files)
+    assert new[: len(old)] == old and len(new) > len(old)
 
 
 def test_scored_rows_teach_nothing(boosting: Project, root: Path) -> None:

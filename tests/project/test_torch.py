@@ -194,6 +194,33 @@ def test_kills_change_no_byte(network: Project, root: Path, processes: int) -> N
         assert (fold / name).read_bytes() == (whole / name).read_bytes()
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_two_epochs_and_two_more(network: Project, root: Path, processes: int) -> None:
+    """They begin with what was learned, in each process; a kill in the middle changes no byte."""
+    script = network.folder / "experiments/001-baseline/train.py"
+    arguments = ["exp=001", "exp.fold=[0]", "exp.train.epochs=2", "exp.runtime.log_every=4"]
+    finished(started(network, root, *arguments, "exp.name=first", processes=processes))
+    more = [*arguments, "exp.start_from='first,exp.train.epochs=2'"]
+    printed = finished(started(network, root, *more, "exp.name=whole", processes=processes))
+    assert printed.count("fold 0 begins from 001-baseline/first,exp.train.epochs=2\n") == 1
+    with edited(script, "state=trainer)", "state=trainer, every=0)"):
+        process = started(network, root, *more, "exp.runtime.workers=1", processes=processes)
+        wait_for(lambda: sum(map(rows, root.glob("output/001-baseline/001*/fold0"))) >= 3, process, seconds=200)
+        for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+            one.kill()
+        process.communicate()
+        assert "goes on after" in finished(started(network, root, *more, processes=processes))
+    first, whole, killed = (
+        next(run for run in read_board() if run.name.startswith(start)) for start in ("first", "whole", "001")
+    )
+    for name in (store.OOF, store.HISTORY):
+        assert (killed.folder / "fold0" / name).read_bytes() == (whole.folder / "fold0" / name).read_bytes()
+    losses = [[value for value in run.history(0)["train_loss"] if value] for run in (first, whole)]
+    assert len(losses[0]) == len(losses[1]) and losses[1][0] < losses[0][0] * 0.7, losses
+    assert [parent.run for parent in killed.parents] == ["001-baseline/first,exp.train.epochs=2"]
+    assert killed.total_seconds == pytest.approx(first.seconds + killed.seconds)
+
+
 def test_ctrl_c_ends_two_processes(network: Project, root: Path) -> None:
     process = started(network, root, "exp.fold=[0]", "exp.train.epochs=400", "exp.runtime.workers=1")
     fold = root / "output/001-baseline/baseline,exp.train.epochs=400/fold0"

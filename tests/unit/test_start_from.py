@@ -115,7 +115,7 @@ def test_the_run_is_a_parent(net: str) -> None:
 def test_any_name_of_the_run_is_the_same_run(net: str, capsys: pytest.CaptureFixture[str]) -> None:
     """It is in the configuration, and in the name; a run that is done needs it no more."""
     first = named(net, "first")
-    for name in ("first", f"{net}/first", str(first.folder)):
+    for name in ("first", f"{net}/first", f"{net.partition('-')[0]}/first"):
         expkit.run(net, overrides=["exp.fold=[0]", "exp.n_folds=2", f"exp.start_from={name}"])
     assert capsys.readouterr().out.count("fold 0 is done") == 2
     [folder] = (project.output_dir() / net).glob("light*")
@@ -153,7 +153,8 @@ def test_all_rows_begin_from_all_rows(net: str) -> None:
 
 
 WRONG = {
-    "exp.start_from=second": "exp.start_from=second: no run is called second",
+    "exp.start_from=second": "exp.start_from=second: it must be a run of this experiment, by its whole name; ",
+    "exp.start_from=fir": "exp.start_from=fir: it must be a run of this experiment, by its whole name; ",
     "exp.fold=[1]": "exp.start_from={}/first: fold 1 of .*first is not done; these folds are: [0]",
     "exp.name=first": "exp.start_from={}/first: that is this run: give the new one another name",
     "exp.n_folds=3": "exp.start_from={}/first: exp.n_folds is 2 there, and 3 here: it has learned what is scored here",
@@ -173,10 +174,12 @@ def test_what_is_wrong_is_said_before_the_training(net: str, override: str) -> N
 
 
 def test_a_run_of_another_experiment(net: str) -> None:
-    named(net, "first")
-    said = "exp.start_from=.*: another experiment: load what you need of it in train.., by expkit.load_run"
+    first = named(net, "first")
+    said = (
+        "exp.start_from=.*/first: it must be a run of this experiment, .*what you need in train.., with expkit.load_run"
+    )
     with own_experiment({"train.py": NET}) as other, pytest.raises(expkit.Error, match=said):
-        named(other.name, "more", "exp.start_from=first")
+        named(other.name, "more", f"exp.start_from={first.title}")
 
 
 BY_HAND = "load what you need in train(), from fold.start_from, and say start_from=False beside state=..."
