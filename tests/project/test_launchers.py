@@ -261,3 +261,28 @@ def test_jobs_at_once_print_whole_lines(sweeping: Project, root: Path, light: Pa
     assert process.wait(60) == 0
     found = [line for line in printed.decode().splitlines() if "xx" in line]
     assert sorted(found) == [f"<{fold} False {text}>" for fold in (0, 1) for _ in range(100)]
+
+
+# A time limit
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [[], [LOCAL, TWO], [LOCAL, "hydra.launcher.n_jobs=1"]])
+def test_a_job_that_hangs_does_not_end_the_others(
+    sweeping: Project, root: Path, light: Path, launcher: list[str]
+) -> None:
+    """It is killed, in a process of its own; the other jobs go on, and the same command trains it alone."""
+    with edited(light / "model.py", "        time.sleep(0.01)", "        sum(iter(int, 1))"):  # for ever, in C
+        (root / "control/gate0").touch()
+        command = ["-m", "exp.fold=[0],[1],[2]", "exp.time_limit=2s", *launcher]
+        process = start(sweeping, root, *command)
+        _, err = process.communicate()
+        job = "exp.fold=[0] exp.time_limit=2s"
+        assert (process.returncode, err.splitlines()[-1]) == (1, f"error: failed: {job}")
+        assert "fold 0 took longer than exp.time_limit=2s" in err and "Traceback" not in err
+        assert f"error: {job}: its process has died: over exp.time_limit, killed or out of memory" in err
+        assert [*results(root)] == [1, 2]
+        (root / "control/gate0").unlink()
+        process = start(sweeping, root, *command)
+        out, _ = process.communicate()
+        assert process.returncode == 0 and "fold 1 is done" in out and " 3/5 " in out

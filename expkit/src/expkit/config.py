@@ -20,7 +20,7 @@ import yaml
 from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt, MultipleOf
 
 from expkit import code
-from expkit.errors import Error, require
+from expkit.errors import Error, require, seconds_of
 from expkit.files import text_of
 from expkit.fingerprint import Ignored, metric_hash, metric_name, sounds_like_error
 from expkit.project import code_root, display_path, experiment_dir
@@ -95,6 +95,7 @@ class ExpConfig:
     debug: bool = False  # a quick try: one fold, no W&B, results in output/debug/
     mode: Mode = Mode.cv  # cv: cross-validation; sub: train on all rows and predict the test set
     start_from: str = ""  # a run: each fold begins with what its fold of this number had learned; "": from nothing
+    time_limit: str | None = None  # for each training of a fold: 90s, 10m, 1.5h; null: none
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
@@ -177,6 +178,7 @@ def check(exp: ExpConfig) -> None:
         for fold in folds:
             require(0 <= fold <= last, f"exp.fold must be from 0 to {last} (exp.n_folds - 1), not {fold}")
         require(len(set(folds)) == len(folds), f"exp.fold names a fold twice: {folds}")
+    seconds_of(exp.time_limit, "exp.time_limit")
     is_column = split.method is SplitMethod.column
     is_halved = split.holdout <= 0.5 or split.method is not SplitMethod.stratified_group
     require(is_halved, f"exp.split.holdout must be at most 0.5 with {METHOD}=stratified_group, not {split.holdout}")
@@ -655,7 +657,8 @@ def file_of(folder: Path, parameter_set: str) -> Path:
 # Whether two configurations are the same
 
 # Keys that change no result, whatever is below them: not compared, and in no name of a run.
-NOT_COMPARED = ("exp.name", "exp.fold", "exp.mode", "exp.debug", "exp.runtime", "show_config", "overwrite", "resume")
+_OF_EXP = ("exp.name", "exp.fold", "exp.mode", "exp.debug", "exp.time_limit", "exp.runtime")
+NOT_COMPARED = (*_OF_EXP, "show_config", "overwrite", "resume")
 _ABSENT = "(not set)"
 
 

@@ -7,11 +7,14 @@ import io
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -60,6 +63,10 @@ class Terminated(SystemExit):
 
 
 CAUGHT = (Exception, KeyboardInterrupt, Terminated)  # what a command reports
+
+
+class TimedOut(BaseException):
+    """A `time_limit` is over. No Exception, which a training may catch and go on."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -171,6 +178,71 @@ def terminable() -> Iterator[None]:
             signal.signal(each, signal.SIG_DFL)
 
 
+GRACE = 10.0  # seconds for a training that is told to end
+
+
+@contextmanager
+def time_limit(seconds: float | None, reason: str, record: Path) -> Iterator[None]:
+    """End what runs meanwhile when it takes too long: with a `Failed`, or with the process when it does not react.
+
+    Another process watches: where C code hangs with the lock of the interpreter, no thread of this one runs.
+
+    Args:
+        seconds: None: there is no limit. Outside the main thread and on Windows, nothing can be told to end, and the
+            process is killed at once.
+        reason: what the error says.
+        record: a file; when the process is killed, the reason stands there.
+
+    Raises:
+        Failed: the time is over.
+    """
+    if seconds is None:
+        yield
+        return
+    can_tell = hasattr(signal, "SIGALRM") and threading.current_thread() is threading.main_thread()
+    is_over = False
+
+    def tell(*_: object) -> None:
+        if not is_over:
+            raise TimedOut
+
+    before = signal.signal(signal.SIGALRM, tell) if can_tell else None
+    call = f"{_watch.__name__}({os.getpid()}, {seconds}, {GRACE if can_tell else None}, {reason!r}, {str(record)!r})"
+    code = f"from {__name__} import {_watch.__name__}; {call}"
+    watcher = subprocess.Popen([sys.executable, "-P", "-c", code], stdin=subprocess.DEVNULL, start_new_session=True)
+    try:
+        yield
+    except BaseException as error:
+        if any(isinstance(cause, TimedOut) for cause in chain(error)):
+            raise Failed(reason) from error
+        raise
+    finally:
+        is_over = True
+        watcher.kill()
+        watcher.wait()
+        if can_tell:
+            signal.signal(signal.SIGALRM, before)
+
+
+def _watch(process: int, seconds: float, grace: float | None, reason: str, record: str) -> None:
+    """Tell a process to end after `seconds`, and kill it after `grace` more; return when it has ended before."""
+
+    def is_there(seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and os.getppid() == process:
+            time.sleep(min(left, 0.2))
+        return os.getppid() == process
+
+    if is_there(seconds) and grace is not None:
+        os.kill(process, signal.SIGALRM)
+    if is_there(grace or 0):
+        reason += "; it did not end when it was told to, and was killed"
+        with suppress(OSError):
+            Path(record).write_text(f"{reason}\n", encoding="utf-8")
+        print(f"error: {reason}", file=sys.stderr, flush=True)
+        os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
 def _leave_closed_terminal() -> None:
     """Nothing more can be printed there, and each attempt would be another error."""
     for descriptor in (1, 2):
@@ -246,3 +318,18 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
+
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def seconds_of(text: str | None, key: str) -> float | None:
+    """The time that a text such as 90s, 10m or 1.5h means, in seconds; None is None.
+
+    Raises:
+        Error: it means none, or no time at all.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?([smh]?)", text or "")
+    if text is None or (match and float(match[1]) > 0):
+        return None if match is None else float(match[1]) * _UNITS[match[2]]
+    raise Error(f"{key} must be a time such as 90s, 10m or 1.5h, not {text!r}")

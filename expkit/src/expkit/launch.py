@@ -16,12 +16,13 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -167,7 +168,8 @@ class Job:
         git: the snapshot of that copy.
         project: where the code was copied from.
         root: the folder with input/ and output/.
-        launched_by: the process of the command.
+        launched_by: the process of the command, or the one that waits for this job alone.
+        is_apart: whether such a one waits.
         failure: what a command without a sweep ends with; Hydra would wrap it.
         study: the trial of each job, by its number; such a job returns the score, None when it is pruned, and the code,
             as the two hashes of `code_hash`.
@@ -181,15 +183,19 @@ class Job:
     project: Path = field(default_factory=code_root)
     root: Path = field(default_factory=project_root)
     launched_by: int = field(default_factory=os.getpid)
+    is_apart: bool = False
     failure: BaseException | None = None
     study: dict[int, RunningTrial] | None = None
 
     def __call__(self, cfg: DictConfig) -> float | tuple[float | None, list[str] | None] | None:
         hydra = HydraConfig.get()
         is_sweep = hydra.mode is RunMode.MULTIRUN
+        is_killable = is_sweep and cfg.exp.time_limit and processes_of(hydra.launcher) is not None and not self.is_apart
         report: dict[str, Any] = {}
         try:
-            return self._train(cfg, report)
+            return self._apart(cfg, report) if is_killable else self._train(cfg, report)
+        except JobsFailed:
+            raise
         except Exception as error:
             if stop := interruption(error):
                 raise stop from error
@@ -200,6 +206,22 @@ class Job:
         finally:
             if is_sweep and report and leads():
                 files.write_json(Path(hydra.runtime.output_dir) / JOB_REPORT, report)
+
+    def _apart(self, cfg: DictConfig, report: dict[str, Any]) -> Any:
+        """Train in a process of its own, which a time limit can kill: the jobs after this one need the present one."""
+        from joblib.externals.loky import ProcessPoolExecutor
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+        job = replace(self, is_apart=True, launched_by=os.getpid())
+        pool = ProcessPoolExecutor(1)
+        try:
+            return pool.submit(_as_in_launcher, Singleton.get_state(), job, cfg).result()
+        except TerminatedWorkerError:
+            report["died"] = True
+            reason = "its process has died: over exp.time_limit, killed or out of memory"
+            raise Failed(f"{reason}; {errors.AGAIN}") from None
+        finally:
+            pool.shutdown(kill_workers=True)
 
     def _train(self, cfg: DictConfig, report: dict[str, Any]) -> float | tuple[float | None, list[str] | None] | None:
         if self._is_elsewhere:
@@ -266,6 +288,12 @@ class Job:
         return message.replace(display_path(self.code), str(self.project)).replace(str(self.code), str(self.project))
 
 
+def _as_in_launcher(state: Mapping[Any, Any], job: Job, cfg: DictConfig) -> Any:
+    """Call a job in another process, with what Hydra knows in the one that its launcher has made."""
+    Singleton.set_state(state)
+    return job(cfg)
+
+
 def _overrides() -> list[str]:
     """Those of the job, as they were typed: ${...} in one is not looked up."""
     typed_in: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
@@ -301,7 +329,7 @@ class Launching(Callback):
         from expkit.snapshot import expose
 
         Launching.folder = Path(config.hydra.sweep.dir)
-        if processes_of(config.hydra.launcher) != 1:
+        if processes_of(config.hydra.launcher) != 1 or config.exp.time_limit:
             expose(Launching.copy)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
@@ -366,9 +394,10 @@ def _conclude(loaded: Loaded, folder: Path, failure: BaseException | None) -> Ba
     found = sorted(folder.glob(f"*/{JOB_REPORT}"), key=lambda file: (len(file.parent.name), file))  # 2 before 10
     reports = [report for file in found if (report := files.read_if_whole(file))]
     runs = dict.fromkeys(Path(report["run"]) for report in reports if "run" in report)
+    has_ended = _all_ended(failure) and not any("died" in report for report in reports)  # in which run, nobody knows
     for run in runs:
         own = [report for report in reports if report.get("run") == str(run)]
-        is_whole = _all_ended(failure) and all(report["whole"] and "failed" not in report for report in own)
+        is_whole = has_ended and all(report["whole"] and "failed" not in report for report in own)
         if is_whole and any(report["replaces"] for report in own):
             versions = store.Versions(run.parent, store.read_run(run).name)
             put_in_place(versions, run, partial(scores.update, loaded.experiment, versions))

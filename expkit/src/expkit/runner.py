@@ -24,7 +24,19 @@ from expkit import snapshot, store
 from expkit.code import code_hash, files_read, loaded_sources, named_plainly, runs_read
 from expkit.config import Config, Loaded, Mode, chosen, container
 from expkit.data import changes_since, hash_inputs, input_files, manifest_hash, write_manifest
-from expkit.errors import CANNOT_WRITE, Error, Failed, described, interruption, report, require, terminable, warn
+from expkit.errors import (
+    CANNOT_WRITE,
+    Error,
+    Failed,
+    described,
+    interruption,
+    report,
+    require,
+    seconds_of,
+    terminable,
+    time_limit,
+    warn,
+)
 from expkit.fold import Fold, FollowedFold, NoTracker, Pruned, Reports, Shared
 from expkit.progress import logged
 from expkit.project import code_root, display_path, installed_packages, output_dir, world_size
@@ -144,9 +156,11 @@ class Runner:
     def _missing(self) -> Generator[int | None]:
         """The folds that are asked for and not done, each locked while the caller trains it.
 
-        Prints which are done. A fold that another process trains is left to it; when no other is free, this waits.
+        Prints which are done. One that has failed comes last: its failure may end the process. A fold that another
+        process trains is left to it; when no other is free, this waits.
         """
         missing = [number for number in self._numbers if not self._is_done(number)]
+        missing.sort(key=lambda number: (fold := self.run_dir.fold(number)) is not None and bool(fold.failure))
         if missing:
             self.run_dir.require_startable(missing)
             self.run_dir.prepare()
@@ -253,7 +267,7 @@ class Runner:
     def _call(self, fold: Fold) -> BaseException | None:
         """Call the experiment's `train`; return the error, if any."""
         try:
-            with named_plainly(self.loaded.name), store.reading(self._reader):
+            with self._time_limit(fold), named_plainly(self.loaded.name), store.reading(self._reader):
                 values = _with_room(self.loaded.experiment.train, self.exp, fold)
                 kind = type(values).__name__
                 require(isinstance(values, Mapping | None), f"train() must return a dict or nothing, not {kind}")
@@ -263,6 +277,13 @@ class Runner:
         except BaseException as error:
             return error if self._ranks is None else self._ranks.failure(error)
         return None
+
+    def _time_limit(self, fold: Fold) -> AbstractContextManager[None]:
+        """Rank 0 stands for the others: `torchrun` ends them with it."""
+        limit = self.exp.time_limit if fold.rank == 0 else None
+        over = f"{fold.title} took longer than exp.time_limit={limit}"
+        again = "the same command goes on from its last checkpoint, where there is one"
+        return time_limit(seconds_of(limit, "exp.time_limit"), f"{over}: {again}", fold.folder / store.FAILED)
 
     def _track(self, number: int | None) -> Tracker | NoTracker:
         """Open the W&B run of a fold."""

@@ -39,7 +39,7 @@ from expkit.project import output_dir
 from expkit.store.records import same_code
 
 LONGEST_NAME = 400  # characters; Optuna takes 512
-NOT_NAMED = ("overwrite=", "resume=", "show_config=", "exp.runtime.")
+NOT_NAMED = ("overwrite=", "resume=", "show_config=", "exp.time_limit=", "exp.runtime.")
 DIED = ("TerminatedWorkerError", "UncompletedJobError")  # of joblib and of submitit: a process ended without a word
 COMMAND, DEATHS, CODE = "expkit:command", "expkit:deaths", "expkit:code"  # attributes of a trial
 MOST_DEATHS = 3  # of the process of a trial; one that needs too much memory would die for ever
@@ -142,7 +142,7 @@ class Search:
 def study_name(experiment: str, overrides: list[str], values: Mapping[str, Any]) -> str:
     """The experiment, the overrides, and a hash of the configuration: after an edit of config.yaml, another study."""
     named = [text for text in overrides if not text.startswith(NOT_NAMED)]
-    known = {key: value for key, value in values.items() if key != "runtime"}
+    known = {key: value for key, value in values.items() if key not in ("time_limit", "runtime")}
     digest = hashlib.sha256(json.dumps([named, known], sort_keys=True, default=str).encode()).hexdigest()[:8]
     return f"{' '.join([experiment, *named])[:LONGEST_NAME]} #{digest}"
 
