@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import pickle
 import secrets
 import signal
 import subprocess
@@ -22,8 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn
+from hydra.core.utils import JobReturn, setup_globals
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -190,10 +190,11 @@ class Job:
     def __call__(self, cfg: DictConfig) -> float | tuple[float | None, list[str] | None] | None:
         hydra = HydraConfig.get()
         is_sweep = hydra.mode is RunMode.MULTIRUN
-        is_killable = is_sweep and cfg.exp.time_limit and processes_of(hydra.launcher) is not None and not self.is_apart
+        is_limited = is_sweep and bool(cfg.exp.time_limit) and not self.is_apart
         report: dict[str, Any] = {}
         try:
-            return self._apart(cfg, report) if is_killable else self._train(cfg, report)
+            is_here = is_limited and processes_of(hydra.launcher) is not None
+            return self._apart(cfg, report) if is_here else self._train(cfg, report)
         except JobsFailed:
             raise
         except Exception as error:
@@ -209,19 +210,30 @@ class Job:
 
     def _apart(self, cfg: DictConfig, report: dict[str, Any]) -> Any:
         """Train in a process of its own, which a time limit can kill: the jobs after this one need the present one."""
-        from joblib.externals.loky import ProcessPoolExecutor
-        from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-        job = replace(self, is_apart=True, launched_by=os.getpid())
-        pool = ProcessPoolExecutor(1)
+        if self._is_elsewhere:
+            self._settle()
+        hydra = OmegaConf.to_container(HydraConfig.instance().cfg)  # plain: nobody can import a plugin's classes
+        known = pickle.dumps((replace(self, is_apart=True, launched_by=os.getpid()), cfg, hydra))
+        answer = Path(HydraConfig.get().runtime.output_dir) / "answer"
+        code = f"from {__name__} import {_call_apart.__name__}; {_call_apart.__name__}({str(answer)!r})"
+        process = subprocess.Popen([sys.executable, "-P", "-c", code], stdin=subprocess.PIPE)
         try:
-            return pool.submit(_as_in_launcher, Singleton.get_state(), job, cfg).result()
-        except TerminatedWorkerError:
+            process.communicate(known)
+        except BaseException:
+            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(STOP_SECONDS)
+            process.kill()
+            raise
+        if not answer.exists():
             report["died"] = True
             reason = "its process has died: over exp.time_limit, killed or out of memory"
-            raise Failed(f"{reason}; {errors.AGAIN}") from None
-        finally:
-            pool.shutdown(kill_workers=True)
+            raise Failed(f"{reason}; {errors.AGAIN}")
+        result = pickle.loads(answer.read_bytes())
+        answer.unlink()
+        if isinstance(result, BaseException):
+            raise result
+        return result
 
     def _train(self, cfg: DictConfig, report: dict[str, Any]) -> float | tuple[float | None, list[str] | None] | None:
         if self._is_elsewhere:
@@ -288,10 +300,16 @@ class Job:
         return message.replace(display_path(self.code), str(self.project)).replace(str(self.code), str(self.project))
 
 
-def _as_in_launcher(state: Mapping[Any, Any], job: Job, cfg: DictConfig) -> Any:
-    """Call a job in another process, with what Hydra knows in the one that its launcher has made."""
-    Singleton.set_state(state)
-    return job(cfg)
+def _call_apart(answer: str) -> None:
+    """Call a job that stands pickled on stdin; the file `answer` gets what it returns or raises."""
+    job, cfg, hydra = pickle.load(sys.stdin.buffer)
+    setup_globals()
+    HydraConfig.instance().cfg = OmegaConf.create(hydra)
+    try:
+        result = job(cfg)
+    except BaseException as error:
+        result = error
+    Path(answer).write_bytes(pickle.dumps(result))
 
 
 def _overrides() -> list[str]:
