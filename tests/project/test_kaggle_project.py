@@ -86,6 +86,9 @@ def test_the_page(project: Project, kaggle: tuple[Kaggle, dict[str, str]], tmp_p
     names = {f"GIT_{role}_{part}": "me@example.com" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
     cache = call("uv", "cache", "dir", cwd=tmp_path).stdout.strip()
     environment = made.environment(WANDB_MODE="disabled", UV_CACHE_DIR=cache, **names, **variables)
+    call("uv", "sync", "-q", "--extra", "kaggle", cwd=made.folder, env=environment)
+    done = call(made.python, *EXP, "kaggle", "download", "no", cwd=made.folder, env=environment, check=False)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and "no competition no" in done.stderr
     printed = follow(all_blocks((ROOT / "docs/kaggle.md").read_text()), made.folder, environment)
     assert "can be sent to digit-recognizer: 5 are left today" in printed
     assert "version 1 of the notebook runs" in printed

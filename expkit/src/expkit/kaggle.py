@@ -75,6 +75,7 @@ def explained(api: Any, competition: str = "") -> Iterator[None]:
         Failed: Kaggle, or the way to it, fails.
     """
     import requests
+    from urllib3.exceptions import HTTPError as Broken
 
     try:
         with redirect_stdout(io.StringIO()):
@@ -92,7 +93,7 @@ def explained(api: Any, competition: str = "") -> Iterator[None]:
         if status == 429:
             raise Failed(f"Kaggle has had too many requests ({said}): wait some minutes; {GO_ON}") from None
         raise Failed(f"Kaggle answers {said or status}: try again later; {GO_ON}") from None
-    except (requests.RequestException, ConnectionError) as error:
+    except (requests.RequestException, ConnectionError, Broken) as error:
         raise Failed(f"the connection to Kaggle failed ({type(error).__name__}): {GO_ON}") from None
     except ValueError as error:
         raise Failed(f"Kaggle's package: {' '.join(str(error).split())}: {GO_ON}") from None

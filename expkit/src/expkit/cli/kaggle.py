@@ -45,8 +45,7 @@ def download(
     """
     from expkit import kaggle
 
-    with console.status(f"downloading {competition}"):
-        record = kaggle.download(competition, again)
+    record = kaggle.download(competition, again)
     if as_json:
         print(as_json_text(record))
         return
