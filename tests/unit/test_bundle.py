@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from expkit import bundle
 __all__ = ["stand"]  # a fixture
 NAME = "baseline,exp.n_folds=2,exp.train.epochs=1"
 KERNEL = f"{USER}/{bundle.folder_of(run_of(f'001-baseline/{NAME}'), 'digits').name}"
+PREDICT, WHEELS = bundle._predict_here, bundle._wheels  # as they are without the fixture below
 TRAIN = ["exp.name=baseline", "exp.n_folds=2", "exp.fold=null", "exp.train.epochs=1"]
 
 
@@ -232,3 +234,35 @@ def test_a_name_as_kaggle_takes_it(run: expkit.Run, name: str) -> None:
     slug = bundle.folder_of(replace(run, name=name), "digits").name
     assert 6 <= len(slug) <= 50 and slug.strip("abcdefghijklmnopqrstuvwxyz0123456789-") == ""
     assert slug == slug.strip("-") and "--" not in slug
+
+
+@pytest.mark.slow
+def test_what_cannot_predict_is_not_sent(stand: Stand, run: expkit.Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the code of the snapshot: here, one without a function that gives the test set."""
+    check_out = bundle.check_out
+
+    def without_data(project: Path, commit: str, destination: Path) -> Path:
+        folder = check_out(project, commit, destination)
+        model = folder / "experiments/001-baseline/model.py"
+        model.write_text(model.read_text().replace("def load_data", "def load_other"))
+        return folder
+
+    monkeypatch.setattr(bundle, "_predict_here", PREDICT)
+    with monkeypatch.context() as patched:
+        patched.setattr(bundle, "check_out", without_data)
+        line = refused("kaggle", "push", run.title, "--competition", "digits")
+    assert "cannot predict the test set that is here" in line and "needs load_test()" in line
+    assert not stand.datasets
+    push(run)
+
+
+def test_packages_that_cannot_be_had(run: expkit.Run, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    (root / "uv").write_text("#!/bin/sh\necho 'ERROR: No matching distribution found for timm' >&2\nexit 1\n")
+    (root / "uv").chmod(0o755)
+    monkeypatch.setattr(bundle, "_wheels", WHEELS)
+    monkeypatch.setenv("PATH", f"{root}:{os.environ['PATH']}")
+    push_timm = ("kaggle", "push", run.title, "--competition", "digits", "--with", "timm")
+    assert "a package for Kaggle cannot be had: No matching distribution found for timm" in refused(*push_timm)
+    (root / "uv").unlink()
+    monkeypatch.setenv("PATH", str(root))
+    assert "there is no command uv" in refused(*push_timm)
