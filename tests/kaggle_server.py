@@ -229,6 +229,9 @@ class Handler(BaseHTTPRequestHandler):
         name = urlsplit(self.path).path.rpartition("/")[2].removesuffix(".zip")
         competition = self.stand.competitions[name]
         content = competition.archive or zipped(competition.files)
+        failure = self.stand.failure("GET")
+        if isinstance(failure, tuple):
+            return self.answer(failure[0])
         start = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
         rest = content[int(start[1]) :] if start else content
         self.stand.calls.append(("GET", {"start": len(content) - len(rest)}))
@@ -238,7 +241,7 @@ class Handler(BaseHTTPRequestHandler):
         for header, value in about.items():
             self.send_header(header, value)
         self.end_headers()
-        if self.stand.failure("GET") == "cut":
+        if failure == "cut":
             self.wfile.write(rest[: len(rest) // 2])
             self.wfile.flush()
             return self.close()

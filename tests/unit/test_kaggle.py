@@ -150,6 +150,12 @@ def test_a_server_that_fails(stand: Stand, failure: Any, said: str) -> None:
     exp("kaggle", "download", "digits")
 
 
+def test_an_address_that_is_no_longer_valid(stand: Stand) -> None:
+    """A 403 that is no closed gate."""
+    stand.failures["GET"] = [(403, "Expired")]
+    assert "Kaggle answers 403 Client Error: Forbidden: try again later" in failed("kaggle", "download", "digits")
+
+
 def test_another_name(stand: Stand, root: Path) -> None:
     assert "Kaggle has no competition digitz" in refused("kaggle", "download", "digitz")
     assert "is no name of a competition" in refused("kaggle", "download", "../digits")

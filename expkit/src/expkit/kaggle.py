@@ -81,11 +81,12 @@ def explained(api: Any, competition: str = "") -> Iterator[None]:
         with redirect_stdout(io.StringIO()):
             yield
     except requests.HTTPError as error:
-        status = 0 if error.response is None else error.response.status_code  # a response is false for every error
+        response = error.response  # false for every error: compare it with None
+        status = 0 if response is None else response.status_code
         said = re.sub(r" for url: .*", "", str(error))
         if status == 401:
             raise Error(f"Kaggle does not take these credentials ({said}): {CREDENTIALS}") from None
-        if status == 403:
+        if response is not None and status == 403 and response.request.method == "POST":  # no file with an old address
             raise Error(_closed_gate(api, competition, said)) from None
         if status == 404 and competition:
             what = f"Kaggle has no competition {competition}, or it is closed"
