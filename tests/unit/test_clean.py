@@ -366,6 +366,8 @@ def test_a_run_is_listed_and_removed(root: Path) -> None:
         False,
     )
     assert "nothing is removed yet: --yes removes it" in exp("remove", "light/light")
+    assert removed("light/lig")["run"] == f"{LIGHT}/light", "to list it, a part of the name is enough"
+    assert f"light/lig is part of a name: exp remove {LIGHT}/light --yes" in refused("remove", "light/lig", "--yes")
     assert tree(root) == before
     assert "002-light/light is removed, " in exp("remove", "light/light", "--yes")
     assert folders(root) == ["light@old", "other"] and tree(counting(root, "other")) == other

@@ -22,7 +22,7 @@ from expkit.cli import RUN_HELP, Json, Run, Seeds, as_cell, as_json_text, consol
 from expkit.errors import Error, plain_table, print_line, require, warn
 from expkit.project import display_path, output_dir
 from expkit.show import run_metadata, show_run
-from expkit.store import HISTORY, axis_of, load_run, run_names
+from expkit.store import HISTORY, axis_of, is_called, load_run, run_names
 
 Kind = Enum("Kind", {"superseded": "superseded", "failed": "failed", "debug": "debug"})
 FILTER_HELP = "KEY=VALUE (or !=, <, <=, >, >=), or a part of the name. May be given repeatedly."
@@ -287,7 +287,7 @@ def remove(run: Run, yes: Annotated[bool, typer.Option("--yes", help=YES_HELP)] 
     """List what belongs to a run, and remove it with --yes.
 
     Every version of the run goes, with its folds. A run that others were made from is kept, such as one of a blend:
-    remove these first. So is one that a process trains. Notes and submissions stay.
+    remove these first. So is one that a process trains. Notes and submissions stay. --yes needs its whole name.
 
     Examples:
       exp remove 001-larger-lr          # list it, with its size
@@ -296,6 +296,8 @@ def remove(run: Run, yes: Annotated[bool, typer.Option("--yes", help=YES_HELP)] 
     found = load_run(run)
     about = removal(found)
     if yes:
+        is_whole = is_called(found.title, run) or Path(run).resolve() == found.folder
+        require(is_whole, f"{run} is part of a name: exp remove {found.title} --yes")
         remove_run(found)
     if as_json:
         print(as_json_text({**about, "removed": yes}))
