@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from experiments import own_experiment
+from experiments import WALK, own_experiment
 from helpers import exp, exp_json
 from several import files
 
@@ -78,6 +78,24 @@ def test_what_has_become_of_a_parent(experiment: str, quick: Path) -> None:
     assert node["state"] == "changed" and node["marks"][0] == "partial"
     assert f"── {experiment}/c  rmse " in exp("show", "blends/all")
     assert ", has changed, partial, fold1/oof.npz is cut off or changed\n" in exp("show", "blends/all")
+
+
+def test_the_cost_of_a_run_that_began_from_another(quick: Path) -> None:
+    """The time of both, one after the other, beside its own."""
+    with own_experiment({"train.py": WALK}) as folder:
+        a, b, c = (f"{folder.name}/{name}" for name in "abc")
+        for name, start in (("a", ""), ("b", a), ("c", b)):
+            config = expkit.load_config(folder.name)
+            config.exp.name, config.exp.start_from, config.exp.train.pause = name, start, 0.01
+            expkit.run(folder.name, config)
+        runs = [expkit.load_run(name) for name in (a, b, c)]
+        shown = [exp_json("show", run.title) for run in runs]
+        total = [sum(run.seconds for run in runs[:number]) for number in (1, 2, 3)]
+        assert [one["total_seconds"] for one in shown] == [pytest.approx(seconds, abs=2e-3) for seconds in total]
+        assert states(shown[2]["parents"]) == {"b": ("ok", {"a": ("ok", [])})}
+        assert shown[2]["parents"][0]["read"] == ["state"]
+        assert "with the runs that it began from" not in exp("show", a)
+        assert f", and {total[2]:.1f} s with the runs that it began from\n" in exp("show", c)
 
 
 def test_a_leak_stands_beside_the_run_that_has_it(experiment: str) -> None:

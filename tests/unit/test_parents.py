@@ -13,9 +13,11 @@ from conftest import call
 from experiments import own_experiment
 from helpers import environment_of, exp, exp_json, load, refused
 from light import edited, train_py
+from typer.testing import CliRunner
 
 import expkit
-from expkit import page, store
+from expkit import board, code, page, store
+from expkit.cli import app
 
 TRAIN = train_py(
     "reads: list[str] = field(default_factory=list)\nstop: bool = False\nnoise: float = 0.1",
@@ -37,8 +39,9 @@ def train(exp, fold):
         for line in [*exp.train.reads, *(more.read_text().splitlines() if more.exists() else [])]:
             eval(line, {"expkit": expkit, "fold": fold, "model": model})
     (fold.folder / "model.txt").write_text("0.9")
-    test = model.Y[:5] * 1.0
-    fold.predict(lambda rows: rows * 0.9 + exp.train.noise, model.Y, test=test, test_id=range(5))
+    test, shift = model.Y[:5] * 1.0, expkit.input_dir() / "shift"
+    noise = exp.train.noise + (float(shift.read_text()) if shift.exists() else 0)
+    fold.predict(lambda rows: rows * 0.9 + noise, model.Y, test=test, test_id=range(5))
     return {"rounds": 3}
 """,
     "metric=rmse, greater_is_better=False",
@@ -171,6 +174,23 @@ def test_a_run_that_is_read_at_import_is_a_parent_of_every_later_run(name: str) 
     assert trained(name, "three", fold=[0]).parents == ()
 
 
+def test_what_experiments_share_is_read_at_import_for_all_of_them(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = trained(name, "first")
+    shared = expkit.code_root() / f"shared_{name[:3]}.py"
+    shared.write_text(f"import expkit\n\nOOF = expkit.load_run('{first.title}').oof\n")
+    monkeypatch.setattr(code, "USES", {})
+    monkeypatch.syspath_prepend(shared.parent)
+    try:
+        runs = [trained(name, run, f"__import__('{shared.stem}')", fold=[0]) for run in ("one", "two")]
+        assert [read_by(run) for run in runs] == [{("oof",): ALL}] * 2
+        assert trained(name, "three", fold=[0]).parents, "as with its code, nobody knows who needs it"
+    finally:
+        shared.unlink()
+        del sys.modules[shared.stem]
+
+
 def test_at_import_of_train_py_as_a_command(name: str, root: Path) -> None:
     first = trained(name, "first")
     file = expkit.code_root() / f"experiments/{name}/train.py"
@@ -248,6 +268,27 @@ def test_a_stack_of_two_levels_over_several_runs(name: str) -> None:
     trained(name, "first0", noise=0.0)
     assert f"{titles[0]} has changed" in marks(top) and f"{titles[0]} has changed" in marks(stacks[0])
     assert marks(trained(name, "stack9", f"expkit.oof(['{titles[0]}'])")) == ()
+
+
+def test_the_board_reads_each_run_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    titles = [trained(name, run, fold=[0]).title for run in ("first", "second")]
+    for stack in ("stack", "other", "third"):
+        trained(name, stack, f"expkit.oof({titles})", fold=[0])
+    read: list[Path] = []
+    read_run = store.read_run
+
+    def counted(folder: Path, *known: Any) -> expkit.Run:
+        read.append(folder)
+        return read_run(folder, *known)
+
+    for module in (store, board):
+        monkeypatch.setattr(module, "read_run", counted)
+    assert all(run.marks for run in expkit.read_board())
+    assert len(read) == len(set(read)) == 5
+    read.clear()
+    found = expkit.load_run(f"{name}/stack")
+    assert found.marks and found.ancestors and found.made_of == {found.title, *titles}
+    assert len(read) == len(set(read)) == 3
 
 
 def test_what_is_marked_is_seen_everywhere(name: str) -> None:
@@ -329,6 +370,43 @@ def test_a_run_is_made_again_from_its_parents(name: str) -> None:
     assert refused("reproduce", above.title, "--parents") == refused("reproduce", stack.title) == line
     trained(name, "first")
     assert "has been replaced" in refused("reproduce", stack.title)
+
+
+@pytest.mark.usefixtures("in_snapshots")
+def test_a_later_version_is_linked_and_names_stay_apart(name: str, root: Path) -> None:
+    """The child has the name of its parent in exp.name."""
+    trained(name, "light")
+    first = trained(name, "light", overwrite=True)
+    assert first.folder.name == "light@2"
+    reads = f"exp.train.reads=[\"expkit.load_run('{first.title}').oof\"]"
+    expkit.run(name, overrides=["exp.fold=[0,3]", "exp.train.noise=0.5", reads])
+    [child] = [run for run in expkit.read_board() if run.title != first.title]
+    assert child.parents[0].version == 2 and exp("reproduce", child.title).strip() == "identical"
+    assert exp("reproduce", child.title, "--parents").split("\n")[0] == f"{first.title}: identical"
+
+
+@pytest.mark.usefixtures("in_snapshots")
+def test_a_run_that_began_from_another_is_made_again(name: str) -> None:
+    first = trained(name, "first", fold=[0])
+    trained(name, "first", mode=expkit.Mode.sub)
+    child = trained(name, "longer", fold=[0], start_from=first.title)
+    assert read_by(child) == {("state",): (0,)} and child.marks == ("partial", f"{first.title}: partial")
+    assert exp_json("reproduce", child.title, "--parents")["identical"]
+
+
+@pytest.mark.usefixtures("in_snapshots")
+def test_what_differs_is_said_of_each(name: str, root: Path) -> None:
+    first = trained(name, "first", fold=[0])
+    child = trained(name, "child", "fold.uses('first')", fold=[0], noise=0.2)
+    (root / "input/shift").write_text("1")
+    result = CliRunner().invoke(app, ["reproduce", child.title, "--parents"])
+    assert result.exit_code == 1
+    why = ["fold 0: rmse 0.", "fold 0: 8 of 8 rows", "the data has changed since: shift is new"]
+    for line, start in zip(
+        result.output.splitlines(), [*(f"{first.title}: {each}" for each in why), *why], strict=True
+    ):
+        assert line.startswith(start)
+    assert not expkit.reproduce(child.title).identical
 
 
 @pytest.mark.usefixtures("in_snapshots")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,8 @@ from helpers import compared, exp, exp_json, load, run_of
 from light import edited, train_py
 
 import expkit
-from expkit import files, tables
-from expkit.board import Entry, board_tables, by_problem, entries, headings, ranked, read_board
+from expkit import files, store, tables
+from expkit.board import Entry, board_tables, by_problem, entries, grouped_by_seed, headings, ranked, read_board
 from expkit.config import load_experiment
 
 CODE = """
@@ -75,10 +75,10 @@ def trained(folder: Path, name: str, *overrides: str, finished: str | None = Non
     return run
 
 
-def change(run: expkit.Run, **facts: Any) -> None:
+def change(run: expkit.Run, folds: Sequence[int] = (0, 1, 2), **facts: Any) -> None:
     """Other values in each result.json of a run; None: without it."""
-    for fold in run.folds.values():
-        file = fold.folder / "result.json"
+    for number in folds:
+        file = run.folds[number].folder / "result.json"
         without = [key for key, value in facts.items() if value is None]
         found = load(file) | facts
         files.write_json(file, {key: value for key, value in found.items() if key not in without})
@@ -117,7 +117,7 @@ def test_what_a_dataset_is() -> None:
 
     whole = of(target=y)
     assert whole == of(target=y, weight=ids) == tables.dataset({"target": y[::-1], "id": ids[::-1]}, "")
-    assert whole[0] == 9 and of()[2] is None
+    assert whole[0] == 9 and of()[2] is None and of() == of(weight=y, prediction=y)
     boxes = [masks[row].reshape(-1, 4)[: row % 2] for row in range(9)]
     others = [
         of(),
@@ -140,6 +140,8 @@ def test_a_run_without_it_is_where_its_folds_are(cats: Path) -> None:
     trained(cats, "part", "exp.fold=[1]")
     assert sorted(*problems()) == ["older", "one", "part"]
     assert older.dataset == one.dataset and expkit.load_run(older.title).dataset is None
+    change(older, folds=[0, 1], left_out="others")
+    assert sorted(*problems()) == ["older", "one", "part"]
     change(older, left_out="others")
     assert sorted(map(sorted, problems())) == [["older"], ["one", "part"]]
     assert exp("board").splitlines()[-1] == f"{cats.name} has runs of 2 problems: other folds"
@@ -230,6 +232,12 @@ def test_a_column_that_one_problem_alone_has() -> None:
     assert len(list(board_tables(found, 80, ["depth", "width"]))) == 5
     with pytest.raises(expkit.Error, match="no run has a key deptj; did you mean depth"):
         list(board_tables(found, 80, ["deptj"]))
+
+
+def test_seeds_with_data_of_their_own_have_no_mean() -> None:
+    runs = [run_of(f"1/{seed}", [0.5], seed=seed) for seed in (1, 2, 3)]
+    found = [Entry((run,), dataset=store.Dataset(9, "ids", str(run.seed > 1))) for run in runs]
+    assert sorted(len(one.runs) for one in grouped_by_seed(found)) == [1, 2]
 
 
 def test_rows_are_cut_and_many_experiments_are_counted() -> None:

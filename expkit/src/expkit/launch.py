@@ -419,7 +419,8 @@ def _conclude(loaded: Loaded, folder: Path, failure: BaseException | None) -> Ba
         if is_whole and any(report["replaces"] for report in own):
             versions = store.Versions(run.parent, store.read_run(run).name)
             put_in_place(versions, run, partial(scores.update, loaded.experiment, versions))
-    rows = ranked(store.read_run(run) for run in runs if run.is_dir())
+    known: dict[str, store.Run | None] = {}  # parents that they share are read once
+    rows = ranked(store.read_run(run, known) for run in runs if run.is_dir())
     if rows:
         console = errors.new_console()
         for part in board_tables(rows, console.width):

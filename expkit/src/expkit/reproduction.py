@@ -45,8 +45,8 @@ class Reproduction:
         return not self.differences and all(each.identical for each in self.parents.values())
 
     def __str__(self) -> str:
-        parents = [f"its parent {title}: {each}" for title, each in self.parents.items()]
-        return "\n".join([*parents, *([*self.differences, *self.reasons] if self.differences else ["identical"])])
+        lines = [f"{title}: {line}" for title, each in self.parents.items() for line in str(each).splitlines()]
+        return "\n".join([*lines, *([*self.differences, *self.reasons] if self.differences else ["identical"])])
 
 
 def reproduce(run: str | Path, parents: bool = False) -> Reproduction:

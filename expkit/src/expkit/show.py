@@ -31,7 +31,7 @@ def run_metadata(run: Run) -> dict[str, Any]:
     Returns:
         "failed" is why a training has failed, by its folder; "pruned" where a study has ended the run, "full" the
         training on all rows and "blend" what a blend is made of, each None when there is none; "parents" and "children"
-        are as of `lineage`.
+        are as of `lineage`, "total_seconds" has the time of the runs that it began from.
     """
     [entry] = entries([run])
     scores = {metric: score for metric in run.metrics if (score := run.score_of(metric))}
@@ -56,6 +56,7 @@ def run_metadata(run: Run) -> dict[str, Any]:
         "blend": blend_metadata(run) or None,
         "parents": parents_metadata(run),
         "children": children_metadata(run, read_board(run.folder.parents[1])),
+        "total_seconds": round(run.total_seconds, 3) if run.done else None,
         "origin": _origin(run),
         "notes": list(entry.notes.lines),
         "config": entry.config,
@@ -142,6 +143,9 @@ def show_run(console: Console, run: Run) -> None:
         _show_folds(console, run, list(metadata["scores"]), metadata["folds"])
     show_blend(console, run)
     show_lineage(console, metadata["parents"], metadata["children"])
+    if run.total_seconds != run.seconds:
+        both = f"{duration(run.seconds)}, and {duration(run.total_seconds)} with the runs that it began from"
+        print_line(console, f"time of its folds: {both}")
     if metadata["full"] and run.full:
         from expkit.scores import submission_summary
 
