@@ -61,6 +61,7 @@ class Stand:
         self.datasets: dict[str, dict[str, Any]] = {}
         self.kernels: dict[str, dict[str, Any]] = {}
         self.outputs: dict[str, bytes] = {}  # what a notebook is to have written, by "owner/slug"
+        self.unprocessed = False  # no dataset can be processed
         self.broken: dict[str, str] = {}  # "owner/slug": why the notebook fails
         self.failures: defaultdict[str, list[Failure]] = defaultdict(list)
         self.calls: list[tuple[str, dict[str, Any]]] = []
@@ -146,6 +147,8 @@ class Stand:
         if found is None:
             raise Refused(404, "Not found")
         found["looks"] += 1
+        if found["looks"] > 1 and self.unprocessed:
+            return {"status": "FAILED"}
         return {"status": "READY" if found["looks"] > 1 else "BLOBS_RECEIVED"}
 
     def CreateDataset(self, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -144,6 +144,19 @@ def test_a_version_too_early(stand: Stand, run: expkit.Run, monkeypatch: pytest.
     assert len(stand.datasets[KERNEL]["versions"]) == 2
 
 
+def test_a_dataset_that_cannot_be_processed(stand: Stand, run: expkit.Run) -> None:
+    stand.unprocessed = True
+    line = failed("kaggle", "push", run.title, "--competition", "digits")
+    assert f"could not process the dataset, failed: see https://www.kaggle.com/datasets/{KERNEL}" in line
+    assert not stand.kernels
+    failed("kaggle", "push", run.title, "--competition", "digits")
+    stand.unprocessed = False
+    push(run)
+    stand.unprocessed = True  # later
+    failed("kaggle", "push", run.title, "--competition", "digits")
+    assert len(stand.datasets[KERNEL]["versions"]) == 3 and stand.kernels[KERNEL]["version"] == 1
+
+
 def test_an_upload_goes_on_where_it_stopped(stand: Stand, run: expkit.Run) -> None:
     stand.failures["PUT"] = ["cut"] * 1000
     line = failed("kaggle", "push", run.title, "--competition", "digits")

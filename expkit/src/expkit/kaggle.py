@@ -165,9 +165,8 @@ def _unpack(archive: Path, folder: Path, known: Mapping[str, list[Any]]) -> dict
             for each in members:
                 is_inside = (folder / each.filename).resolve().is_relative_to(folder.resolve())
                 is_safe = is_inside and not stat.S_ISLNK(each.external_attr >> 16)
-                require(
-                    is_safe, f"{what}: {each.filename} is a link, or lies outside of the folder: nothing is unpacked"
-                )
+                where = f"{what}: {each.filename} is a link, or lies outside of the folder"
+                require(is_safe, f"{where}: nothing is unpacked")
             opened.extractall(beside, members)
     except (zipfile.BadZipFile, zlib.error) as error:
         remove(archive)
@@ -314,7 +313,7 @@ def _wait(what: str, where: str, look: Callable[[], tuple[str, str, Any]], tell:
         status, why, found = look()
         if status in ("COMPLETE", "READY"):
             return found
-        if status.startswith(("ERROR", "FAILED", "DELETED", "CANCEL")):
+        if status.startswith(("ERROR", "CANCEL")):
             raise Failed(f"{what} has failed at Kaggle: {why or status.lower()}: see {where}")
         tell(f"{what} is at Kaggle, {status.lower()}")
         try:
@@ -385,17 +384,18 @@ def push(api: Any, folder: Path, run: Run, tell: Tell) -> dict[str, Any]:
     about = json.loads(text_of(folder / bundle.NOTEBOOK / "kernel-metadata.json"))
     name, dataset = about["id"], folder / bundle.DATASET
     digest = file_hash(dataset / "bundle.zip")
-    is_there = _wait_for_dataset(api, name, tell)  # a version has to be ready before the next
-    if not is_there or read_if_whole(folder / PUSHED).get("bundle") != digest:
+    state = _dataset_state(api, name, tell)  # a version has to be ready before the next
+    if state != "READY" or read_if_whole(folder / PUSHED).get("bundle") != digest:
         tell(f"uploading {name}, {(dataset / 'bundle.zip').stat().st_size:,} bytes")
         with explained(api):
-            if is_there:
+            if state:
                 answer = api.dataset_create_version(str(dataset), about["title"], quiet=True)
             else:
                 answer = api.dataset_create_new(str(dataset), quiet=True)
         _require_taken(f"the dataset {name}", answer.error)
         write_json(folder / PUSHED, {"bundle": digest})
-        _wait_for_dataset(api, name, tell)
+        if (state := _dataset_state(api, name, tell)) != "READY":
+            raise Failed(f"Kaggle could not process the dataset, {state.lower()}: see {SITE}/datasets/{name}")
     with explained(api, about["competition_sources"][0]):
         answer = api.kernels_push(str(folder / bundle.NOTEBOOK))
     wrong = [*answer.invalid_dataset_sources, *answer.invalid_competition_sources]
@@ -418,20 +418,21 @@ def _require_taken(what: str, error: str | None) -> None:
         raise Failed(f"Kaggle does not take {what}: {error}: {GO_ON}")
 
 
-def _wait_for_dataset(api: Any, name: str, tell: Tell) -> bool:
-    """Wait until the last version of a dataset is ready; whether there is one."""
+def _dataset_state(api: Any, name: str, tell: Tell) -> str:
+    """Wait until Kaggle has processed the last version of a dataset: READY, FAILED; "": there is no such dataset."""
     import requests
 
-    def look() -> tuple[str, str, bool]:
+    def look() -> tuple[str, str, str]:
         with explained(api):
             try:
-                return api.dataset_status(name).upper(), "", True
+                state = str(api.dataset_status(name)).upper()
             except requests.HTTPError as error:
                 if error.response is None or error.response.status_code not in (403, 404):
                     raise
-                return "READY", "", False
+                state = ""
+        return state if state not in ("", "FAILED", "DELETED") else "READY", "", state
 
-    return bool(_wait(f"the dataset {name}", f"{SITE}/datasets/{name}", look, tell))
+    return str(_wait(f"the dataset {name}", f"{SITE}/datasets/{name}", look, tell))
 
 
 def wait_for_notebook(api: Any, pushed: Mapping[str, Any], tell: Tell) -> None:
