@@ -13,6 +13,7 @@ from conftest import call
 from experiments import own_experiment
 from helpers import environment_of, exp, exp_json, load, refused
 from light import edited, train_py
+from several import files
 from typer.testing import CliRunner
 
 import expkit
@@ -20,7 +21,7 @@ from expkit import board, code, page, store
 from expkit.cli import app
 
 TRAIN = train_py(
-    "reads: list[str] = field(default_factory=list)\nstop: bool = False\nnoise: float = 0.1",
+    "reads: list[str] = field(default_factory=list)\nrows: int = 40\nnoise: float = 0.1",
     """
 def rmse(oof):
     return float(((oof["target"] - oof["prediction"]) ** 2).mean() ** 0.5)
@@ -31,7 +32,8 @@ def train(exp, fold):
 
     import model
 
-    fold.split(id=model.IDS, y=model.Y)
+    X = model.Y[: exp.train.rows]
+    fold.split(id=model.IDS[: exp.train.rows], y=X)
     for epoch in fold.epochs(2, state=SimpleNamespace(), every=0):
         if epoch == 2 and (expkit.project_root() / "stop").exists():
             raise KeyboardInterrupt
@@ -41,7 +43,7 @@ def train(exp, fold):
     (fold.folder / "model.txt").write_text("0.9")
     test, shift = model.Y[:5] * 1.0, expkit.input_dir() / "shift"
     noise = exp.train.noise + (float(shift.read_text()) if shift.exists() else 0)
-    fold.predict(lambda rows: rows * 0.9 + noise, model.Y, test=test, test_id=range(5))
+    fold.predict(lambda rows: rows * 0.9 + noise, X, test=test, test_id=range(5))
     return {"rounds": 3}
 """,
     "metric=rmse, greater_is_better=False",
@@ -94,7 +96,7 @@ def trained(name: str, run: str, *reads: str, **values: Any) -> expkit.Run:
     config = expkit.load_config(name, overrides=["exp.fold=null", f"overwrite={overwrite}"])
     config.exp.name, config.exp.train.reads = run, list(reads)
     for key, value in values.items():
-        owner = config.exp.split if key == "seed" else config.exp.train if key == "noise" else config.exp
+        owner = config.exp.split if key == "seed" else config.exp.train if key in ("noise", "rows") else config.exp
         setattr(owner, key, value)
     expkit.run(name, config)
     return store.load_run(f"{name}/{run}")
@@ -323,6 +325,36 @@ def test_out_of_fold_predictions_with_other_folds_are_marked(name: str, capfd: p
     assert trained(name, "ten", line, n_folds=10, fold=list(range(10))).marks == (mark,)
 
 
+def test_other_rows_know_no_targets(name: str) -> None:
+    first = trained(name, "first", rows=39)
+    lines = (f"expkit.load_run('{first.title}').{what}" for what in ("oof", "model(0)"))
+    assert trained(name, "child", *lines).marks == ()
+
+
+def test_other_folds_of_an_experiment_that_splits_by_itself(root: Path) -> None:
+    """Its rows are those that it predicts."""
+    with own_experiment(files("price", "exp.seed and expkit.load_run('light,exp.n_folds=2').oof")) as folder:
+        for overrides in (["exp.n_folds=2"], ["exp.seed=1"], ["exp.seed=2", "exp.n_folds=2"]):
+            expkit.run(folder.name, overrides=overrides)
+    parent, other, same = (
+        expkit.load_run(f"light,{name}") for name in ("exp.n_folds=2", "exp.seed=1", "exp.n_folds=2,")
+    )
+    assert other.marks == (f"other folds than {parent.title}, whose out-of-fold predictions it reads",)
+    assert same.marks == () and same.parents
+
+
+def test_fold_cv_needs_parents_that_are_as_they_were(name: str) -> None:
+    """Other folds are no reason: its own folds are as they are."""
+    first = trained(name, "first", seed=7)
+    line = f"expkit.load_run('{first.title}').oof"
+    assert trained(name, "child", line).marks
+    trained(name, "child", line, aside="fold.cv('rounds')", mode=expkit.Mode.sub)
+    shutil.rmtree(store.load_run("child").folder / "full")
+    trained(name, "first", seed=7, overwrite=True)
+    with pytest.raises(expkit.Error, match=f"{first.title} has been replaced: train its folds again first"):
+        trained(name, "child", line, aside="fold.cv('rounds')", mode=expkit.Mode.sub)
+
+
 def test_the_model_of_another_fold_is_marked(name: str) -> None:
     first = trained(name, "first")
     trained(name, "first", mode=expkit.Mode.sub)
@@ -391,6 +423,14 @@ def test_a_run_that_began_from_another_is_made_again(name: str) -> None:
     trained(name, "first", mode=expkit.Mode.sub)
     child = trained(name, "longer", fold=[0], start_from=first.title)
     assert read_by(child) == {("state",): (0,)} and child.marks == ("partial", f"{first.title}: partial")
+    assert exp_json("reproduce", child.title, "--parents")["identical"]
+
+
+@pytest.mark.usefixtures("in_snapshots")
+def test_the_training_on_all_rows_of_a_parent_is_made_again(name: str) -> None:
+    first = trained(name, "first", fold=[0])
+    trained(name, "first", mode=expkit.Mode.sub)
+    child = trained(name, "child", f"expkit.load_run('{first.title}').model(None)", fold=[0])
     assert exp_json("reproduce", child.title, "--parents")["identical"]
 
 
