@@ -322,6 +322,9 @@ def test_out_of_fold_predictions_with_other_folds_are_marked(name: str, capfd: p
     assert trained(name, "two", f"expkit.load_run('{name}/other').oof").marks == (f"{name}/other: {mark}",)
     assert trained(name, "part", line, seed=7, fold=[1]).marks == ("partial",)
     assert trained(name, "test", f"expkit.load_run('{first.title}').test(0)").marks == ()
+    few = trained(name, "few", seed=7, fold=[0])
+    fewer = trained(name, "fewer", f"expkit.load_run('{few.title}').oof", seed=7, fold=[1])
+    assert fewer.marks == ("partial", f"{few.title}: partial"), "nobody knows the folds that are missing"
     assert trained(name, "ten", line, n_folds=10, fold=list(range(10))).marks == (mark,)
 
 
@@ -381,6 +384,19 @@ def test_weights_of_a_blend_with_other_folds(name: str) -> None:
     mark = f"other folds than {titles[1]}, whose out-of-fold predictions it reads"
     found = {method: expkit.load_run(run).marks for method, run in made.items()}
     assert found == {"mean": (), "rank": (), "hill": (mark,)}
+
+
+def test_a_blend_is_marked_when_its_test_predictions_are_of_another_training(root: Path) -> None:
+    more = "fold.number is None and fold.save_test({'id': [1], 'prediction': [exp.seed]})"
+    with own_experiment(files("price", more)) as folder:
+        for seed in ("exp.seed=1", "exp.seed=2"):
+            for mode in ("exp.mode=cv", "exp.mode=sub"):
+                expkit.run(folder.name, overrides=["exp.train.test=false", seed, mode])
+        one, other = expkit.read_board()
+        blend = exp_json("blend", one.title, other.title)["run"]
+        assert marks(expkit.load_run(blend)) == ()
+        shutil.rmtree(other.folder / "full")
+        assert marks(expkit.load_run(blend)) == (f"{other.title} has changed",)
 
 
 # Made again
@@ -447,6 +463,8 @@ def test_what_differs_is_said_of_each(name: str, root: Path) -> None:
     ):
         assert line.startswith(start)
     assert not expkit.reproduce(child.title).identical
+    same, other = expkit.Reproduction([0], [], []), expkit.Reproduction([0], ["fold 0: ..."], [])
+    assert same.identical and not expkit.Reproduction([0], [], [], {"first": same, "second": other}).identical
 
 
 @pytest.mark.usefixtures("in_snapshots")

@@ -350,9 +350,11 @@ class Run:
 
     def note_use(self, parts: Iterable[FoldRecord], read: str) -> None:
         """Note, for whoever reads runs now, that this was read of it; `read` as of `Parent`, errors as of `Reader`."""
-        for reader in _readers:
-            for part in parts:
-                reader.note(self, part, read)
+        version = version_number(self.folder)
+        for part in parts if _readers else ():
+            use = Parent(self.title, version, str(self.id), (part.checksum,), folds=(part.number,), read=(read,))
+            for reader in _readers:
+                reader.note(use, self.made_of)
 
     @functools.cached_property
     def made_of(self) -> frozenset[str]:
@@ -472,19 +474,12 @@ class Reader:
     own_id: str = ""
     uses: dict[Parent, frozenset[str]] = field(default_factory=dict)
 
-    def note(self, run: Run, part: FoldRecord, read: str) -> None:
+    def note(self, use: Parent, made_of: frozenset[str]) -> None:
         """Remember that something of a run was read.
 
         Raises:
             Error: it is the run that is trained, or is made from that.
         """
-        version = version_number(run.folder)
-        use = Parent(run.title, version, str(run.id), (part.checksum,), folds=(part.number,), read=(read,))
-        if use not in self.uses:
-            self.add(use, run.made_of)
-
-    def add(self, use: Parent, made_of: frozenset[str]) -> None:
-        """Remember something that was read, perhaps by another reader. Errors as of `note`."""
         if use.run == self.title and use.id == self.own_id and use.folds != (None,):
             return
         way = "its training cannot read it" if use.run == self.title else f"{use.run} was made from it"
@@ -501,7 +496,7 @@ class Reader:
         self.own_id = own_id
         self.uses = {use: made_of for use, made_of in self.uses.items() if not {"fold", "state"} & {*use.read}}
         for use, made_of in imported.items():
-            self.add(use, made_of)
+            self.note(use, made_of)
 
 
 _readers: list[Reader] = []
@@ -664,22 +659,19 @@ def leaks(run: Run) -> tuple[str, ...]:
 
     Of blends, those by `hill` alone: others fit no weights to the predictions of their parents.
     """
-    marks = []
+    marks: list[str] = []
     fitted = run.recipe.parents if run.recipe and run.recipe.method == "hill" else ()
     for number, result in run.results.items():
         for parent in (*fitted, *result.get("parents", [])):
             now, state = run.parent_now(parent)
             if now is None or state == "replaced" or not result["rows"]:
                 continue
-            rows = now.valid_ids
-            if "oof" in parent.read and (now.is_complete or number in rows):
-                if result["left_out"] not in rows.values() and _have_same_rows(run, now):
-                    marks.append(f"other folds than {parent.run}, whose out-of-fold predictions it reads")
-            if {"fold", "state"} & {*parent.read} and any(
-                n is None or rows.get(n) != result["left_out"] for n in parent.folds
-            ):
-                if _have_same_rows(run, now):
-                    marks.append(f"{parent.run} was trained on rows that are scored here")
+            rows, own, found = now.valid_ids, result["left_out"], list[str]()
+            if "oof" in parent.read and own not in rows.values() and (now.is_complete or number in rows):
+                found.append(f"other folds than {parent.run}, whose out-of-fold predictions it reads")
+            if {"fold", "state"} & {*parent.read} and any(n is None or rows.get(n) != own for n in parent.folds):
+                found.append(f"{parent.run} was trained on rows that are scored here")
+            marks += found if found and _have_same_rows(run, now) else []
     return tuple(dict.fromkeys(marks))
 
 
