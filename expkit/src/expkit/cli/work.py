@@ -163,7 +163,7 @@ def reproduce(
 
     Examples:
       exp reproduce 001-larger-lr      # takes as long as the training did
-      exp reproduce stack --parents    # the runs that it has read first, each from its own snapshot
+      exp reproduce stack --parents    # first the runs that it has read
     """
     from expkit.reproduction import reproduce as train_again
 

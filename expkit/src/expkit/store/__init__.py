@@ -90,7 +90,14 @@ class Run:
         return (*(self.recipe.parents if self.recipe else ()), *merged(read))
 
     def parent_now(self, parent: Parent) -> tuple[Run | None, str]:
-        """One of the parents as it is now, None when it is gone; and "ok", "gone", "replaced" or "changed"."""
+        """A run that it was made from, as that is now.
+
+        Args:
+            parent: one of `parents`.
+
+        Returns:
+            the run, None when there is none of its name; and "ok", "gone", "replaced" or "changed".
+        """
         if parent.run not in self.known:
             folder = folder_of(self.folder.parents[1], parent.run)
             self.known[parent.run] = read_run(folder, self.known) if folder is not None else None
@@ -276,7 +283,7 @@ class Run:
 
     @property
     def total_seconds(self) -> float:
-        """`seconds`, with those of the runs that it began from, exp.start_from."""
+        """The `seconds`, with those of the runs that it began from, exp.start_from."""
         return float(sum(map(total_seconds, self.results.values())))
 
     @property
@@ -349,7 +356,15 @@ class Run:
     # What its folds have left behind
 
     def note_use(self, parts: Iterable[FoldRecord], read: str) -> None:
-        """Note, for whoever reads runs now, that this was read of it; `read` as of `Parent`, errors as of `Reader`."""
+        """Note, for the training that reads runs now, what was read of this one. expkit calls it.
+
+        Args:
+            parts: trainings of it.
+            read: what of them, as of `Parent`.
+
+        Raises:
+            Error: it is the run that is trained, or is made from that.
+        """
         version = version_number(self.folder)
         for part in parts if _readers else ():
             use = Parent(self.title, version, str(self.id), (part.checksum,), folds=(part.number,), read=(read,))
