@@ -20,7 +20,7 @@ from expkit import config, files, schema
 from expkit.compose import composed, composer, describe, typed
 from expkit.config import DEFAULT, container, load_experiment, parameter_sets, refuse_shared_name
 from expkit.errors import Error, require, strip_control
-from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, settings
+from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, reserve, settings
 from expkit.store import Run
 
 BASELINES = Path(__file__).parent / "baselines"  # a folder for each framework
@@ -146,6 +146,9 @@ def _free_folder(name: str) -> Path:
     numbered = re.match(r"(\d+)-.", name)
     number = int(numbered[1]) if numbered else max(numbers, default=0) + 1
     require(number not in numbers, f"experiments/{numbers.get(number)} has the number {number} already")
+    while (other := reserve("experiments", f"{number:03d}")) is not None:
+        require(not numbered, f"{name}: the worktree {other} has taken the number {number}: give another one")
+        number += 1
     return root / (name if numbered else f"{number:03d}-{name}")
 
 
@@ -226,6 +229,8 @@ def _new_file(experiment: str, name: str) -> Iterator[Path]:
     file = folder / "exp" / f"{name}.yaml"
     require(not file.exists(), f"{display_path(file)} is there already")
     refuse_shared_name(folder, name, name)
+    if other := reserve(experiment, name):
+        raise Error(f"{experiment}/{name}: the worktree {other} has taken this name: give another one")
     file.parent.mkdir(exist_ok=True)
     try:
         yield file

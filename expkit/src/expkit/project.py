@@ -73,12 +73,48 @@ def settings() -> dict[str, Any]:
         raise Error(f"{display_path(file)} cannot be read: {error}") from error
 
 
+@functools.cache
+def in_main_worktree(folder: Path) -> Path:
+    """The same folder in the main worktree of git; `folder` itself where it is in that one, or the main one has none.
+
+    Read from the files of git, which has no need to be there.
+    """
+    with suppress(OSError, ValueError, StopIteration):  # the .git of the main worktree is a folder, and cannot be read
+        link = next(above / ".git" for above in (folder, *folder.parents) if (above / ".git").exists())
+        own = link.parent / link.read_text(encoding="utf-8").strip().removeprefix("gitdir: ")
+        git = (own / (own / "commondir").read_text(encoding="utf-8").strip()).resolve()
+        main = git.parent / folder.relative_to(link.parent)
+        if git.name == ".git" and (main / "pyproject.toml").is_file():
+            return main
+    return folder
+
+
+def reserve(kind: str, name: str) -> Path | None:
+    """Take a name for this worktree, before what it names is made; the other worktrees of git do not see that.
+
+    Args:
+        kind: what has the name: "experiments", or an experiment, whose parameter set it is.
+        name: such as "004".
+
+    Returns:
+        the worktree that has taken it before; None: this one.
+    """
+    file = output_dir() / ".reserved" / kind / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError), open(file, "x", encoding="utf-8") as stream:
+        stream.write(str(code_root()))
+        return None
+    other = Path(file.read_text(encoding="utf-8"))
+    is_taken = other != code_root() and in_main_worktree(other) == in_main_worktree(code_root())
+    return other if is_taken else None
+
+
 def project_root() -> Path:
     """The folder with `input/` and `output/`.
 
     Returns:
         the folder that the environment variable PROJECT_ROOT names, if it is set (a remote volume, for example); else
-        `code_root()`.
+        `code_root()`, in the main worktree of git.
 
     Raises:
         Error: PROJECT_ROOT is set and is not a folder.
@@ -88,7 +124,7 @@ def project_root() -> Path:
         if not root.is_dir():
             raise Error(f"PROJECT_ROOT is not a folder: {named}: create it, or unset the variable")
         return root.resolve()
-    return code_root()
+    return in_main_worktree(code_root())
 
 
 def input_dir() -> Path:
@@ -102,8 +138,8 @@ def output_dir() -> Path:
 
 
 def notes_dir() -> Path:
-    """The folder of the notes on runs: with the code, in git."""
-    return code_root() / "notes"
+    """The folder of the notes on runs: with the code, in git; without PROJECT_ROOT, in its main worktree."""
+    return (code_root() if os.environ.get("PROJECT_ROOT") else project_root()) / "notes"
 
 
 def experiment_names() -> list[str]:
@@ -139,7 +175,7 @@ def display_path(path: Path) -> str:
 
 
 def settle() -> bool:
-    """Where there is a project, set what its `.env` says; a variable that is set already wins.
+    """Where there is a project, set what its `.env` says, here or in the main worktree; what is set already wins.
 
     Returns:
         whether there is one; else, whatever needs it says so.
@@ -148,10 +184,11 @@ def settle() -> bool:
         root = code_root()
     except Error:
         return False
-    if (root / ".env").is_file():
-        from dotenv import load_dotenv
+    for folder in dict.fromkeys([root, in_main_worktree(root)]):
+        if (folder / ".env").is_file():
+            from dotenv import load_dotenv
 
-        load_dotenv(root / ".env")
+            load_dotenv(folder / ".env")
     return True
 
 

@@ -87,6 +87,7 @@ for command in (
     work.reproduce,
     results.clean,
     results.remove,
+    work.docs,
 ):
     app.command(**manual(command.__doc__))(command)
 app.add_typer(kaggle.app, name="kaggle")

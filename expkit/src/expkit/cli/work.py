@@ -12,7 +12,8 @@ import typer
 from expkit.board import MOST_ROWS, find_seeds
 from expkit.cli import Json, Run, Runs, Seeds, as_json_text, console
 from expkit.config import parameter_sets
-from expkit.errors import Error, plain_table, print_line, require, score_text, text, warn
+from expkit.errors import Error, NotFound, plain_table, print_line, require, score_text, text, warn
+from expkit.files import first_line
 from expkit.notes import add_note, set_metadata
 from expkit.project import display_path, experiment_dir, experiment_names, full_name
 from expkit.show import blend_metadata, changed_since, show_blend
@@ -21,6 +22,8 @@ from expkit.store import find_run, load_run, run_names
 if TYPE_CHECKING:
     from expkit import store
 
+# The guides, in the wheel; in a working tree of expkit.
+GUIDES = [Path(__file__).parents[1] / "docs", Path(__file__).parents[4] / "docs"]
 SOURCE_HELP = "An experiment or, for a parameter set, another one or a run."
 FRAMEWORK_HELP = "Begin with the baseline of a framework: sklearn, torch or lightgbm."
 PART_HELP = (
@@ -113,6 +116,31 @@ def _parameter_set(experiment: str, name: str, source: str | None) -> Path:
         made, origin = parameter_set_from_run(experiment, name, run), run.title
     add_note(f"{experiment}/{name}", {"origin": origin, **set_metadata(experiment, name)})
     return made
+
+
+def docs(
+    name: Annotated[str | None, typer.Argument(metavar="GUIDE", help="One of those that exp docs lists.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Print a guide of this version; it needs no network.
+
+    Examples:
+      exp docs              # the guides, and the folder to search in
+      exp docs many-runs    # one of them
+    """
+    guides = {file.stem: file for folder in GUIDES for file in sorted(folder.glob("*.md"))}
+    if name is not None and name not in guides:
+        raise NotFound(f"there is no guide {name!r}; there are {', '.join(guides)}")
+    found = guides[name].read_text(encoding="utf-8") if name else ""
+    titles = {each: first_line(file).removeprefix("# ") for each, file in guides.items()}
+    folder = str(next(iter(guides.values())).parent)
+    if as_json:
+        print(as_json_text({"text": found} if name else {"guides": titles, "folder": folder}))
+    elif name:
+        print(found, end="")
+    else:
+        console.print(plain_table(["guide", "about"], titles.items()))
+        print_line(console, f"in {folder}")
 
 
 def check(

@@ -1,0 +1,109 @@
+"""Several git worktrees of a project side by side: one input/, output/ and notes/, and no number twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import call, clean_environment
+from helpers import environment_of, in_clone
+from light import LIGHT
+
+from expkit import store
+from expkit.project import in_main_worktree
+
+TRAIN = f"experiments/{LIGHT}/train.py"
+
+
+@pytest.fixture
+def worktree(clone: Path) -> Path:
+    """Of the clone, beside it."""
+    folder = clone.with_name("second")
+    call("git", "worktree", "add", "-q", folder, cwd=clone)
+    return folder
+
+
+def run(folder: Path, *command: str) -> str:
+    """A command in a worktree, as a person starts it: no variable says where the project is."""
+    variables = environment_of(folder)
+    del variables["EXPKIT_ROOT"], variables["PYTHONPATH"], variables["WANDB_MODE"]
+    done = call(sys.executable, *command, cwd=folder, env=variables)
+    return done.stdout + done.stderr
+
+
+def test_which_folder_is_meant(clone: Path, worktree: Path, tmp_path: Path) -> None:
+    """The same one of the main worktree, also for a project in a folder of its repository, and by a relative path."""
+    assert in_main_worktree(worktree) == in_main_worktree(clone) == clone
+    (worktree / ".git").write_text("gitdir: ../clone/.git/worktrees/second\n")
+    for root in (clone, worktree):
+        (root / "inner").mkdir()
+        (root / "inner/pyproject.toml").touch()
+    in_main_worktree.cache_clear()
+    assert in_main_worktree(worktree) == clone
+    assert in_main_worktree(worktree / "inner") == clone / "inner"
+    assert in_main_worktree(tmp_path) == tmp_path, "in no repository"
+
+
+@pytest.mark.parametrize("link", ["gitdir: ../../clone/.git/modules/inner", "gitdir: /nowhere", "", "\udcff"])
+def test_what_is_no_worktree_stands_alone(clone: Path, link: str) -> None:
+    """A submodule, a main worktree that is gone, a damaged file; a main worktree without the project."""
+    inner = clone / "inner"
+    inner.mkdir()
+    (inner / ".git").write_text(link, errors="surrogateescape")
+    assert in_main_worktree(inner) == inner
+
+
+def test_a_main_worktree_without_the_project_is_none(clone: Path, worktree: Path) -> None:
+    (clone / "pyproject.toml").unlink()
+    assert in_main_worktree(worktree) == worktree
+
+
+def test_results_data_and_notes_are_those_of_the_main_worktree(clone: Path, worktree: Path, tmp_path: Path) -> None:
+    """Of trainings, sweeps and commands, with the code of the worktree; .env, too. PROJECT_ROOT wins. A run of the
+    worktree is reproduced there."""
+    (clone / ".env").write_text("WANDB_MODE=disabled\n")
+    model = worktree / f"experiments/{LIGHT}/model.py"
+    model.write_text(model.read_text().replace("as submitted", "of the worktree"))
+    run(worktree, TRAIN, "exp.fold=[0,1]")
+    run(worktree, TRAIN, "-m", "exp.fold=[2],[3],[4]")
+    found = store.read_run(clone / f"output/{LIGHT}/light")
+    assert [*found.done] == [0, 1, 2, 3, 4] and not found.marks
+    assert {result["values"]["secret"] for result in found.results.values()} == {"of the worktree"}
+    assert not (worktree / "output").exists() and not (clone / "output/wandb").exists()
+    [(board, _), _] = in_clone(worktree, ["board", "--json"], ["note", f"{LIGHT}/light", "here"])
+    assert [each["run"] for each in json.loads(board)] == ["light"]
+    assert "here" in (clone / f"notes/{LIGHT}.jsonl").read_text() and not (worktree / "notes").exists()
+    [(reproduced, error)] = in_clone(worktree, ["reproduce", f"{LIGHT}/light", "--json"])
+    assert json.loads(reproduced)["identical"], error
+    other = tmp_path / "other"
+    other.mkdir()
+    call(sys.executable, TRAIN, cwd=worktree, env=environment_of(worktree, PROJECT_ROOT=str(other)))
+    assert (other / f"output/{LIGHT}/light").exists()
+
+
+def test_a_number_is_taken_once(clone: Path, worktree: Path) -> None:
+    """Of experiments and of parameter sets; in its own worktree, a name is free again when its file is gone."""
+    made = [in_clone(folder, ["new", name])[0][0] for folder, name in ((clone, "a"), (worktree, "b"), (clone, "c"))]
+    assert [text.split()[1].rstrip(";") for text in made] == [f"experiments/00{each}" for each in ("3-a", "4-b", "5-c")]
+    [(_, error)] = in_clone(worktree, ["new", "005-mine"])
+    assert f"005-mine: the worktree {clone} has taken the number 5: give another one" in error
+    in_clone(worktree, ["new", f"{LIGHT}/007"])
+    [(_, error)] = in_clone(clone, ["new", f"{LIGHT}/007"])
+    assert f"{LIGHT}/007: the worktree {worktree} has taken this name: give another one" in error
+    (worktree / f"experiments/{LIGHT}/exp/007.yaml").unlink()
+    [(again, _)] = in_clone(worktree, ["new", f"{LIGHT}/007"])
+    assert again.startswith("made ")
+    call("git", "worktree", "remove", "--force", worktree, cwd=clone)
+    [(free, _)] = in_clone(clone, ["new", f"{LIGHT}/007"])
+    assert free.startswith("made "), "the worktree is gone"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="as taskset, Linux only")
+def test_jobs_and_threads_follow_taskset() -> None:
+    """So two loops share the cores as they are told to."""
+    code = "import os; os.sched_setaffinity(0, {0}); from expkit.launch import processes; print(processes())"
+    done = call(sys.executable, "-c", code, cwd=Path.cwd(), env={"CUDA_VISIBLE_DEVICES": ""} | clean_environment())
+    assert done.stdout == "1\n"
