@@ -182,6 +182,15 @@ def test_a_run_of_another_experiment(net: str) -> None:
         named(other.name, "more", f"exp.start_from={first.title}")
 
 
+def test_a_number_is_no_name(net: str) -> None:
+    """YAML reads 003 as 3."""
+    folder = project.code_root() / "experiments" / net / "exp"
+    folder.mkdir()
+    (folder / "004.yaml").write_text("name: more\nstart_from: 003\n")
+    with pytest.raises(expkit.Error, match="exp.start_from is a text, and YAML reads it as 3 .int.: put it in quotes"):
+        expkit.run(net, overrides=["exp=004"])
+
+
 BY_HAND = "load what you need in train(), from fold.start_from, and say start_from=False beside state=..."
 UNFIT = f"the state of fold 0 of exp.start_from={{}}/first does not fit: {BY_HAND}: ValueError: "
 MISFITS = {

@@ -9,6 +9,7 @@
         fold0/history.csv, train.log, model.*
         fold0/failed.txt        why the last training of a fold has failed, until the next one
         fold0/checkpoint/       the last state of a training that is under way
+        fold0/state/            what the training has learned, from which exp.start_from of another run begins
         full/                       exp.mode=sub: the same, trained on all rows, with submission.csv
         pruned.txt                  where a study has ended the run early, until it is trained to its end
         cv.json                     every score, made from the predictions of the folds; can be deleted and made again
