@@ -503,7 +503,7 @@ class Fold:
         return found_by_folds(self._shared.run_dir, self._shared.run_dir.inputs) if asks else {}
 
     def uses(self, run: str | Path | store.Run) -> None:
-        """Record that this training reads another run, where expkit does not see it: in other processes, or as files.
+        """Record that this training reads another run where expkit does not see it: in other processes, as files.
 
             fold.uses("001-larger-lr")  # its folds, and its training on all rows, as they are now
 

@@ -33,6 +33,7 @@ import os
 import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -367,9 +368,9 @@ class Run:
             Error: it is the run that is trained, or is made from that.
         """
         version = version_number(self.folder)
-        for part in parts if _readers else ():
+        for part in parts if (readers := _readers.get()) else ():
             use = Parent(self.title, version, str(self.id), (part.checksum,), folds=(part.number,), read=(read,))
-            for reader in _readers:
+            for reader in readers:
                 reader.note(use, self.made_of)
 
     @functools.cached_property
@@ -515,17 +516,17 @@ class Reader:
             self.note(use, made_of)
 
 
-_readers: list[Reader] = []
+_readers: ContextVar[tuple[Reader, ...]] = ContextVar("readers", default=())  # of a thread, the innermost last
 
 
 @contextmanager
 def reading(reader: Reader) -> Iterator[None]:
     """While somebody reads runs: what is read of them is noted."""
-    _readers.append(reader)
+    token = _readers.set((*_readers.get(), reader))
     try:
         yield
     finally:
-        _readers.pop()
+        _readers.reset(token)
 
 
 def load_run(run: str | Path | Run) -> Run:
