@@ -196,5 +196,6 @@ def run_of(name: str = "001-one/a", scores: Sequence[float] = (), rows: str = "r
     about |= {"rows": 0, "parents": (), "data": frozenset(), "finished": "2026-01-02T03:04:05+00:00"}
     about |= {"n_folds": len(scores), "done": folds, "fold_scores": folds, "is_complete": True}
     about |= {"score": statistics.fmean(scores) if scores else None, "std": store.deviation(list(scores))}
+    about["seeds"] = (facts.get("seed"), None)
     about["valid_ids"] = {fold: f"{rows} {fold}" for fold in folds}
     return SimpleNamespace(**about | facts)

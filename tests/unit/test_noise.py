@@ -6,6 +6,7 @@ import itertools
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from scipy import stats
 from several import files
 
 import expkit
-from expkit.board import Entry, entries, read_board
-from expkit.compare import verdict
+from expkit.board import Entry, entries, ranked, read_board
+from expkit.compare import verdict, verdict_on_kept
 from expkit.config import load_experiment
 from expkit.noise import (
     Interval,
     Runs,
     against_best,
+    best_of_many,
     corrected_t,
     over_folds,
     over_rows,
@@ -34,6 +36,7 @@ from expkit.noise import (
     t_quantile,
     together,
 )
+from expkit.notes import Notes
 
 Table = dict[str, numpy.ndarray]
 
@@ -117,8 +120,23 @@ def test_better_only_when_every_interval_says_so() -> None:
     assert [one.verdict for one in (better, worse, noise)] == ["better", "worse", "could be noise"]
     for one in (2.0, -2.0, 0.0, 0.1 + 0.2):
         assert Interval(one, one - 1e-17, one).verdict == "could be noise", "an interval without width says nothing"
-    assert together([better, better]) == "better" and together([worse]) == "worse"
-    assert together([better, noise]) == together([better, worse]) == "could be noise"
+    assert together(better, better) == together(better, None) == "better"
+    assert together(worse, worse) == together(worse, None) == "worse"
+    for folds, rows in (
+        (better, noise),
+        (better, worse),
+        (worse, better),
+        (noise, worse),
+        (noise, None),
+        (None, worse),
+    ):
+        assert together(folds, rows) == "could be noise"
+
+
+def test_promising_when_the_rows_say_better_and_the_folds_are_too_few() -> None:
+    better, leans, leans_back = Interval(2, 1, 3), Interval(0.5, -1, 2), Interval(-0.5, -2, 1)
+    assert together(leans, better) == together(None, better) == "promising"
+    assert together(leans_back, better) == together(leans, leans) == together(None, leans) == "could be noise"
 
 
 def entry(scores: list[float], rows: str = "a", name: str = "001-one/a", **facts: Any) -> Entry:
@@ -224,6 +242,38 @@ def test_luck_and_what_is_worse() -> None:
         alarms += ["worse" in said(*map(entry, each.tolist())) for each in (scores, noisy)]
         found += [said(*map(entry, each.tolist()))[0] == "worse" for each in (worse, wild)]
     assert (alarms <= 0.05 * boards).all() and (found >= 0.8 * boards).all(), (alarms, found)
+
+
+def many(scores: numpy.ndarray, **facts: Any) -> list[Entry]:
+    """Runs on the board with these scores, (runs, folds)."""
+    return [entry(each, name=f"001-one/{number}", **facts) for number, each in enumerate(scores.tolist())]
+
+
+def test_the_best_of_many_is_lucky() -> None:
+    """As many as are tried, as far as the folds differ; in both directions. Runs that went wrong change nothing."""
+    random, told, true = numpy.random.default_rng(0), [], []
+    for _ in range(100):
+        worth = 0.8 + 0.01 * random.normal(size=50)
+        scores = worth[:, None] + 0.02 * random.normal(size=(50, 5)) + 0.1 * random.normal(size=5)
+        [found] = best_of_many(many(scores)).values()
+        best = int(found.run.partition("/")[2])
+        assert found.tried == 50 and best == scores.mean(axis=1).argmax()
+        told.append(found.luck)
+        true.append((scores - worth[:, None]).mean(axis=1)[best] - (scores - worth[:, None]).mean())
+    assert numpy.mean(told) == pytest.approx(numpy.mean(true), rel=0.1)
+    [[title, lower]] = best_of_many(many(-scores, greater_is_better=False)).items()
+    assert (lower.run, lower.luck) == (title, pytest.approx(found.luck)) and str(lower).endswith(" more on new rows")
+    wrong = numpy.vstack([scores, scores[:5] - 0.5])
+    [beside] = best_of_many(many(wrong)).values()
+    assert (beside.run, beside.tried) == (found.run, 55) and beside.luck == pytest.approx(found.luck, rel=0.3)
+
+
+def test_when_nothing_is_said_of_luck() -> None:
+    """Of few runs, of one fold, of equal ones; those of other folds or rows are not counted."""
+    scores = numpy.random.default_rng(0).normal(size=(12, 5))
+    assert best_of_many(many(scores[:9])) == best_of_many(many(scores[:, :1])) == {}
+    assert best_of_many(many(numpy.repeat(scores[:1], 12, axis=0))) == {}
+    assert [one.tried for one in best_of_many([*many(scores), *many(scores - 9, rows="b")]).values()] == [12]
 
 
 # Over rows
@@ -368,6 +418,23 @@ def test_what_cannot_be_compared_by_rows() -> None:
 # Runs
 
 
+def shuffled() -> dict[str, str]:
+    """An experiment in which each seed of the folds deals the rows anew; the prediction of a row depends on neither."""
+    own, old = files("price"), "model.predicted(KIND, model.rows(exp.n_folds, fold.number), exp.train.noise, seed)"
+    dealt = """
+def dealt(exp, number):
+    import model
+    import numpy
+    out = numpy.random.default_rng(exp.split.seed).permutation(300) % exp.n_folds == number
+    every = model.predicted(KIND, model.ROWS, exp.train.noise, int(100 * exp.train.noise))
+    return {name: column[out] for name, column in every.items()}
+
+
+def train("""
+    assert old in own["train.py"]
+    return own | {"train.py": own["train.py"].replace(old, "dealt(exp, fold.number)").replace("def train(", dealt)}
+
+
 @pytest.fixture(scope="module")
 def price(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An experiment with rmse and text ids, and its runs in a PROJECT_ROOT: name, and what it is made of."""
@@ -428,11 +495,16 @@ def test_the_folds_that_both_have(price: Path) -> None:
 
 def test_one_training_of_each_is_never_better(price: Path) -> None:
     """A hold-out, and the only fold that both have: however the rows look, and whatever differs."""
-    for old, new in (("split", "split-worse"), ("split-worse", "split"), ("good", "late-worse")):
+    for old, new, said in (
+        ("split", "split-worse", "could be noise"),
+        ("split-worse", "split", "promising"),
+        ("good", "late-worse", "could be noise"),
+    ):
         found = compared(f"/{old},", f"/{new},")
-        assert found["verdict"] == "could be noise" and "low" in found["rows"]
+        assert found["verdict"] == said and "low" in found["rows"]
         assert "-m exp.seed=1,2,3, then exp diff OLD NEW --seeds" in found["folds"]["reason"]
     assert abs(found["rows"]["better_by"]) > 0.5 and found["rows"]["high"] < 0
+    assert "\nverdict: promising\n" in exp("diff", "/split-worse,", "/split,"), "what to do stands in the line above"
     printed = exp("diff", "/split,", "/split-worse,")
     assert "\nover folds: one training of each does not say how much scores vary" in printed
     assert "\nverdict: could be noise\n" in printed
@@ -449,6 +521,81 @@ def test_seeds_of_one_fold(quick: Path) -> None:
         assert (found["folds"]["folds"], found["folds"]["seeds"], found["verdict"]) == ([0], [1, 2, 3], "worse")
         assert "(1 fold x 3 seeds, 95 %" in exp("diff", *runs, "--seeds")
         assert {one.versus_best for one in against_best(entries(read_board()))} == {"best", None}, "of one fold"
+
+
+def test_other_folds_tell_what_is_promising(quick: Path) -> None:
+    """The rows say better, three folds do not; with the folds of other seeds, both do. Paired by both seeds."""
+    with own_experiment(shuffled()) as folder:
+
+        def train(noise: float, *values: str) -> str:
+            expkit.run(folder.name, overrides=[f"exp.train.noise={noise}", *values])
+            return f"{folder.name}/light,exp.train.noise={noise:g}"
+
+        old, new = train(1.15), train(1.0)
+        found, printed = compared(old, new), exp("diff", old, new)
+        assert (found["verdict"], found["folds"]["low"] < 0 < found["rows"]["low"]) == ("promising", True)
+        assert re.search(
+            r"^verdict: promising: the rows say better, .*-m exp.split.seed=1,2,3, .*--seeds$", printed, re.M
+        )
+        for noise, seed in itertools.product((1.15, 1.0), (1, 2, 3)):
+            train(noise, f"exp.split.seed={seed}")
+        train(1.15, "exp.split.seed=4")
+        found, printed = compared(old, new, "--seeds"), exp("diff", old, new, "--seeds")
+        assert found["verdict"] == "better" and found["folds"]["seeds"] == ["0/1", "0/2", "0/3", "0/42"]
+        assert "(3 folds x 4 seeds, 95 %" in printed and re.search(r"^0/1 +\d", printed, re.M)
+        assert compared(new, old, "--seeds")["verdict"] == "worse"
+
+
+def test_the_best_of_many_on_the_board_and_in_a_diff(quick: Path) -> None:
+    """Whatever is shown; of a pair with the best alone. The mean over seeds is another score."""
+    with own_experiment(files("price")) as folder:
+        for seed in range(10):
+            assert "expect about" not in (exp("board") if seed == 9 else "")
+            expkit.run(folder.name, overrides=[f"exp.seed={seed}"])
+        [found] = best_of_many(ranked(read_board())).values()
+        runs = [row["run"] for row in exp_json("board")]
+        line = (
+            f"{folder.name}/{runs[0]} is the best of 10 tried on these folds: expect about {found.luck:.2g} more on new"
+        )
+        assert str(found).startswith(line) and "e" not in f"{found.luck:.2g}"
+        for options in ([], ["--last", "10"], ["--filter", "seed!=99"], ["--all"]):
+            assert f"\n{line} rows\n" in exp("board", *options)
+        for options in (["--filter", f"run={runs[1]}"], ["--seeds"]):
+            assert "expect about" not in exp("board", *options)
+        rows = exp_json("board", "--filter", f"run={runs[0]}")
+        assert [(row["tried"], row["luck"]) for row in rows] == [(10, pytest.approx(found.luck))]
+        assert "tried" not in exp_json("board")[1]
+        for pair in ((runs[0], runs[1]), (runs[1], runs[0])):
+            names = [f"{folder.name}/{name}" for name in pair]
+            assert compared(*names)["best_of"]["luck"] == pytest.approx(found.luck)
+            assert f"\n{line} rows\nverdict: " in exp("diff", *names)
+        names = [f"{folder.name}/{name}" for name in runs[1:3]]
+        assert "best_of" not in compared(*names) and "expect about" not in exp("diff", *names)
+
+
+def test_a_run_is_kept_that_could_be_noise(quick: Path, notes: Path) -> None:
+    """It is held against the best one before it, or what `exp try` has said counts."""
+    with own_experiment(files("price")) as folder:
+
+        def kept(name: str) -> str:
+            return exp("note", f"{folder.name}/{name}", "--kept")
+
+        for seed, (name, noise) in enumerate((("a", 1.0), ("poor", 2.0), ("b", 1.0), ("good", 0.3))):
+            expkit.run(folder.name, overrides=[f"exp.name={name}", f"exp.train.noise={noise}", f"exp.seed={seed}"])
+        a, poor, b, good = [run.name for run in sorted(read_board(), key=lambda run: run.finished or "")]
+        assert "the test says" not in kept(a), "nothing was before"
+        said = f"kept, though the test says could be noise: exp diff {folder.name}/{a} {folder.name}/{b}\n"
+        assert said in kept(b) and "the test says worse" in kept(poor) and "the test says" not in kept(good)
+        about = {"against": f"{folder.name}/{a}", "verdict": "could be noise"}
+        assert exp_json("note", f"{folder.name}/{b}", "--kept")["test"] == about
+        assert "test" not in exp_json("note", f"{folder.name}/{b}", "--dropped")
+        board = {one.run.name: one for one in ranked(read_board())}
+        tested = ({"tested": about | {"verdict": "better", "seeds": 3}},)
+        entry = replace(board[b], notes=Notes(board[b].run.title, tested))
+        assert verdict_on_kept(entry, list(board.values())) == about | {"verdict": "better"}
+        assert [line["verdict"] for line in exp_json("note", f"{folder.name}/{b}")["runs"][0]["notes"]][:2] == [
+            "kept"
+        ] * 2
 
 
 def test_a_blend(price: Path) -> None:

@@ -373,7 +373,7 @@ def _files(output: Path, digest: str) -> list[tuple[str, str]]:
 def grouped_by_seed(entries: Iterable[Entry]) -> list[Entry]:
     """Runs that differ only in their seed as one entry; one without a score stays alone."""
     found: list[Entry] = []
-    for group in _grouped(entries, lambda entry: (entry.problem, _without_seed(entry.run))).values():
+    for group in _grouped(entries, lambda entry: (entry.problem, _without_seed(entry.run, "exp.seed"))).values():
         scored = _one_per_seed([entry for entry in group if entry.score is not None])
         found += [_together(scored)] if len(scored) > 1 else scored
         found += [entry for entry in group if entry.score is None]
@@ -382,8 +382,8 @@ def grouped_by_seed(entries: Iterable[Entry]) -> list[Entry]:
 
 def _one_per_seed(entries: Sequence[Entry]) -> list[Entry]:
     """Of runs with the same configuration and seed, the one with the most folds, else the first."""
-    most = {entry.run.seed: entry for entry in sorted(reversed(entries), key=lambda entry: len(entry.run.done))}
-    return [entry for entry in entries if entry is most[entry.run.seed]]
+    most = {one.run.seeds: one for one in sorted(reversed(entries), key=lambda entry: len(entry.run.done))}
+    return [entry for entry in entries if entry is most[entry.run.seeds]]
 
 
 def _together(group: Sequence[Entry]) -> Entry:
@@ -393,16 +393,16 @@ def _together(group: Sequence[Entry]) -> Entry:
     return Entry(runs, Notes(group[0].run.title), tuple(flags), dataset=group[0].dataset)
 
 
-def _without_seed(run: Run) -> str:
-    """What is equal in runs that differ only in their seed; a blend has no seed."""
-    values = flat(run.config).items()
-    config = {key: one for key, one in values if key != "exp.seed" and (key == "exp.name" or is_compared(key))}
-    own = run.name if run.seed is None else None
-    return json.dumps([run.experiment, run.metric, own, config], default=str, sort_keys=True)
+def _without_seed(run: Run, *seeds: str) -> str:
+    """What is equal in runs that differ only in their seeds; a blend has none."""
+    config = flat(run.config)
+    name = run.name if run.seed is None else config.get("exp.name")
+    values = {key: value for key, value in config.items() if is_compared(key) and key not in seeds}
+    return json.dumps([run.experiment, run.metric, name, values], default=str, sort_keys=True)
 
 
 def find_seeds(name: str) -> list[Run]:
-    """The runs that differ only in their seed, one of each.
+    """The runs that differ only in their seeds, of the training and of the folds, one of each.
 
     Args:
         name: of one of them, as for `load_run`, or a part of the names of some of them, and of no others.
@@ -410,7 +410,7 @@ def find_seeds(name: str) -> list[Run]:
     Raises:
         Error: no run, or other runs too.
     """
-    groups = _grouped(read_board(), _without_seed).values()
+    groups = _grouped(read_board(), lambda run: _without_seed(run, "exp.seed", "exp.split.seed")).values()
     named = [group for group in groups if titles_of(name, [run.title for run in group])]
     if len(named) != 1:
         run = load_run(name)

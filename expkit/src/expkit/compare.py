@@ -12,12 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from expkit.board import NOT_COMPARABLE, Entry, entries, find_seeds, incomparable
+from expkit.board import NOT_COMPARABLE, Entry, entries, find_seeds, incomparable, ranked, read_board
 from expkit.code import SCHEMAS
 from expkit.config import POSTPROCESS, is_compared, load_experiment, same
 from expkit.data import changed_files, read_manifest
 from expkit.errors import Error, described, plain_table, print_line, require, score_text, text
-from expkit.noise import IDENTICAL, NOISE, OverRows, over_folds, over_rows, together
+from expkit.noise import (
+    IDENTICAL,
+    PROMISING,
+    REPEAT,
+    OverRows,
+    Tried,
+    best_of_many,
+    over_folds,
+    over_rows,
+    together,
+)
 from expkit.project import code_root, output_dir
 from expkit.scores import fold_scores, mean_of_folds, postprocessed
 from expkit.snapshot import git
@@ -34,7 +44,7 @@ GROUP = "group"  # a column of out-of-fold predictions: rows of one group are no
 
 
 def paired_by_seed(one: str, other: str) -> list[tuple[Run, Run]]:
-    """The runs of two configurations, in pairs of the same seed.
+    """The runs of two configurations, in pairs of the same seed, of the training and of the folds.
 
     Args:
         one, other: names as of `find_seeds`.
@@ -43,10 +53,16 @@ def paired_by_seed(one: str, other: str) -> list[tuple[Run, Run]]:
         Error: no run has such a name, the two are of one configuration, or they have no seed in common.
     """
     found = [find_seeds(name) for name in (one, other)]
-    old, new = ({run.seed: run for run in reversed(runs)} for runs in found)
-    seeds = [", ".join(str(run.seed) for run in runs) for runs in found]
+    old, new = ({run.seeds: run for run in reversed(runs)} for runs in found)
+    seeds = [", ".join(map(str, _named([(run, run) for run in runs]))) for runs in found]
     require(bool(old.keys() & new.keys()), f"{one} and {other} have no seed in common: {seeds[0]}; {seeds[1]}")
     return [(old[seed], new[seed]) for seed in reversed(old) if seed in new]
+
+
+def _named(pairs: Pairs) -> list[Any]:
+    """The seed of each pair; "42/1", with that of the folds, where these differ."""
+    seeds = [old.seeds for old, _ in pairs]
+    return [seed if len({of_folds for _, of_folds in seeds}) < 2 else f"{seed}/{folds}" for seed, folds in seeds]
 
 
 def compare(pairs: Pairs) -> dict[str, Any]:
@@ -65,12 +81,18 @@ def compare(pairs: Pairs) -> dict[str, Any]:
         "new": {"run": new.run.title, "folder": str(new.run.folder), "marks": list(new.marks)},
         "config": _changes(old.config, new.config),
         "scores": _scores_of_seeds(pairs) if len(pairs) > 1 else _scores(*runs),
-        "comparison": verdict(pairs),
+        "comparison": verdict(pairs) | _best_of_many(pairs),
         "packages": _changes(*(run.packages() for run in runs)) if are_trained else {},
         "machine": _changes(*map(_machine, runs)) if are_trained else {},
         "data": _data(*runs),
         "code": _code(*runs),
     }
+
+
+def _best_of_many(pairs: Pairs) -> dict[str, Any]:
+    """Under "best_of", what `best_of_many` says of one of two runs; {}: nothing. A mean over seeds is less lucky."""
+    many = best_of_many(ranked(read_board())) if len(pairs) == 1 else {}
+    return next(({"best_of": asdict(many[run.title])} for run in pairs[0] if run.title in many), {})
 
 
 def _changes(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> dict[Any, dict[str, Any]]:
@@ -104,7 +126,8 @@ def _scores(old: Run, new: Run) -> dict[str, Any] | None:
 
 def _scores_of_seeds(pairs: Pairs) -> dict[str, Any] | None:
     """The CV scores seed by seed, {} where the two have other folds; if none has, "mean". None: as of `_scores`."""
-    seeds = {str(old.seed): scores.get("CV", {}) for old, new in pairs if (scores := _scores(old, new))}
+    named = zip(_named(pairs), pairs, strict=True)
+    seeds = {str(name): scores.get("CV", {}) for name, pair in named if (scores := _scores(*pair))}
     sides = ("old", "new") if seeds and all(seeds.values()) else ()
     mean = {side: fmean(each[side] for each in seeds.values()) for side in sides}
     return {"metric": pairs[0][0].metric, "seeds": seeds} | ({"mean": mean} if mean else {}) if seeds else None
@@ -156,11 +179,11 @@ def verdict(pairs: Pairs) -> dict[str, Any]:
 
     Returns:
         "folds" (the trainings) and "rows": "better_by" and its 95 % interval, "low" and "high", or a "reason".
-        "verdict": better or worse only when the trainings say so, and the rows where they can be compared; else could
-        be noise. Without "folds" and "rows": "identical", of the same predictions, and "not comparable", both with a
-        "reason".
+        "verdict": better or worse only when the trainings say so, and the rows where they can be compared; promising
+        when the rows say better, and the trainings are too few to say it; else could be noise. Without "folds" and
+        "rows": "identical", of the same predictions, and "not comparable", both with a "reason".
     """
-    first, seeds = pairs[0][0], [old.seed for old, _ in pairs] if len(pairs) > 1 else []
+    first, seeds = pairs[0][0], _named(pairs) if len(pairs) > 1 else []
     numbers = [sorted(old.fold_scores.keys() & new.fold_scores.keys()) for old, new in pairs]
     try:
         _require_comparable(pairs)
@@ -170,13 +193,29 @@ def verdict(pairs: Pairs) -> dict[str, Any]:
     found = {"metric": first.metric, "greater_is_better": first.greater_is_better}
     if by_row is None:
         return found | {"verdict": IDENTICAL, "reason": "the out-of-fold predictions are the same"}
-    rows, intervals = ({"reason": by_row}, []) if isinstance(by_row, str) else (asdict(by_row), [by_row])
+    rows, interval = ({"reason": by_row}, None) if isinstance(by_row, str) else (asdict(by_row), by_row)
     try:
         trainings = over_folds([(Entry((old,)), Entry((new,))) for old, new in pairs])
     except Error as error:
-        return found | {"verdict": NOISE, "folds": {"reason": str(error)}, "rows": rows}
+        return found | {"verdict": together(None, interval), "folds": {"reason": str(error)}, "rows": rows}
     folds = asdict(trainings) | {"folds": sorted({fold for each in numbers for fold in each}), "seeds": seeds}
-    return found | {"verdict": together([trainings, *intervals]), "folds": folds, "rows": rows}
+    return found | {"verdict": together(trainings, interval), "folds": folds, "rows": rows}
+
+
+def verdict_on_kept(kept: Entry, every: list[Entry]) -> dict[str, str]:
+    """What the test says of a run that a person keeps, as {"against": ..., "verdict": ...}; {}: there is no other run.
+
+    It is held against the run that `exp try` has held it against, else against the best run that was there before it.
+
+    Args:
+        every: as of `ranked`.
+    """
+    if tested := kept.notes.last("tested"):
+        return {name: tested[name] for name in ("against", "verdict")}
+    run, before = kept.run, kept.run.finished or ""
+    alike = [one.run for one in every if one.problem == kept.problem and one.is_comparable and one.score is not None]
+    others = [one for one in alike if (one.finished or "") < before and not incomparable(one, run)]
+    return {"against": others[0].title, "verdict": verdict([(others[0], run)])["verdict"]} if others else {}
 
 
 def _require_comparable(pairs: Pairs) -> None:
@@ -334,7 +373,10 @@ def format_verdict(found: dict[str, Any], name: str) -> list[str]:
         _line(name, one, how) if "low" in one else f"over {what}: {one['reason']}"
         for what, one, how in (("folds", folds, of_folds), ("rows", rows, of_rows))
     ]
-    return [*lines, f"verdict: {found['verdict']}"]
+    is_promising = found["verdict"] == PROMISING
+    then = f": the rows say better, the folds are too few to say it: {REPEAT}" if is_promising and count else ""
+    many = [str(Tried(**found["best_of"]))] if "best_of" in found else []
+    return [*lines, *many, f"verdict: {found['verdict']}{then}"]
 
 
 def _line(name: str, interval: dict[str, Any], how: str) -> str:

@@ -6,7 +6,7 @@ import functools
 import math
 import statistics
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
     from expkit.tables import Columns
 
 CONFIDENCE = 0.95
-BETTER, WORSE, NOISE, IDENTICAL = "better", "worse", "could be noise", "identical"
+BETTER, WORSE, NOISE, PROMISING, IDENTICAL = "better", "worse", "could be noise", "promising", "identical"
 ONE_TRAINING = (
     "one training of each does not say how much scores vary from training to training: train more folds, or other "
     "seeds of both with -m exp.seed=1,2,3, then exp diff OLD NEW --seeds"
 )
+REPEAT = "train both with -m exp.split.seed=1,2,3, then exp diff OLD NEW --seeds"  # on other folds
+MANY = 10  # runs, of which the best is lucky
 WILD = 5  # times the variance that half of the runs stay below
 ENOUGH = 1000  # degrees of freedom: with more, quantiles stay what they are
 TRIALS = 5  # parts, of a metric that may be a mean
@@ -52,10 +54,17 @@ class Interval:
         return BETTER if self.low > 0 else WORSE if self.high < 0 else NOISE
 
 
-def together(intervals: Iterable[Interval]) -> str:
-    """What several intervals of one difference say: NOISE unless all say the same."""
-    verdicts = {interval.verdict for interval in intervals}
-    return verdicts.pop() if len(verdicts) == 1 else NOISE
+def together(folds: Interval | None, rows: Interval | None) -> str:
+    """What two intervals of one difference say, each None where nobody knows.
+
+    BETTER and WORSE: the trainings say so, and the rows where they are known. PROMISING: the rows say better, and the
+    trainings, which lean that way, are too few to say it.
+    """
+    said = [interval.verdict for interval in (folds, rows) if interval]
+    if folds and set(said) in ({BETTER}, {WORSE}):
+        return said[0]
+    is_promising = rows is not None and rows.verdict == BETTER and (folds is None or folds.better_by > 0)
+    return PROMISING if is_promising else NOISE
 
 
 # Over folds
@@ -209,6 +218,43 @@ def _within(angle: float, freedom: int) -> float:
 # Among many runs
 
 
+@dataclass(frozen=True)
+class Tried:
+    """The best of many runs of one problem.
+
+    Attributes:
+        run: its title.
+        tried: how many runs it is the best of.
+        luck: how much worse its score is expected to be on new rows, as it was chosen for its luck with these.
+    """
+
+    run: str
+    tried: int
+    luck: float
+    greater_is_better: bool
+
+    def __str__(self) -> str:
+        less = "less" if self.greater_is_better else "more"
+        luck = float(f"{self.luck:.2g}")
+        return (
+            f"{self.run} is the best of {self.tried:,} tried on these folds: expect about {luck:g} {less} on new rows"
+        )
+
+
+def best_of_many(entries: list[Entry]) -> dict[str, Tried]:
+    """The best run of each problem of which at least `MANY` were tried on several folds, by its title.
+
+    Args:
+        entries: as of `against_best`.
+    """
+    found = {}
+    for best in _best_of(entries, entries).values():
+        if best.count >= MANY and best.luck > 0:
+            run = best.entry.run
+            found[run.title] = Tried(run.title, best.count, best.luck, run.greater_is_better)
+    return found
+
+
 def against_best(entries: list[Entry], tried: list[Entry] | None = None) -> list[Entry]:
     """The entries, each with what its folds say of it against the best run of its problem; None: they say nothing.
 
@@ -219,10 +265,7 @@ def against_best(entries: list[Entry], tried: list[Entry] | None = None) -> list
         entries: as from `flag_incomparable`; one that is flagged is "not comparable", and never the best.
         tried: all runs, also those that are not to be shown; None: `entries`.
     """
-    best: dict[str | None, _Best] = {}
-    for entry in ordered(entries):
-        if entry.score is not None and entry.is_comparable and entry.problem not in best:
-            best[entry.problem] = _Best(entry, entries if tried is None else tried)
+    best = _best_of(entries, entries if tried is None else tried)
 
     def judged(entry: Entry) -> Entry:
         first = best.get(entry.problem)
@@ -231,6 +274,15 @@ def against_best(entries: list[Entry], tried: list[Entry] | None = None) -> list
         return replace(entry, versus_best=first.verdict_on(entry), versus_runs=first.count)
 
     return [entry if entry.score is None else judged(entry) for entry in entries]
+
+
+def _best_of(entries: list[Entry], tried: list[Entry]) -> dict[str | None, _Best]:
+    """The best run of each problem."""
+    found: dict[str | None, _Best] = {}
+    for entry in ordered(entries):
+        if entry.score is not None and entry.is_comparable and entry.problem not in found:
+            found[entry.problem] = _Best(entry, tried)
+    return found
 
 
 class _Best:
@@ -245,8 +297,28 @@ class _Best:
         tried = [one for one in alike if not incomparable(entry.run, one.run)]
         whole = [one for one in tried if one.fold_scores.keys() == entry.fold_scores.keys()]
         self.entry, self.count = entry, len(tried)
-        scores = {one.run.title: [one.fold_scores[fold] for fold in entry.fold_scores] for one in whole}
-        self.scatter = scatter(scores)
+        self.scores = {one.run.title: [one.fold_scores[fold] for fold in entry.fold_scores] for one in whole}
+        self.scatter = scatter(self.scores)
+
+    @functools.cached_property
+    def luck(self) -> float:
+        """How far the best of many is expected to be lucky: with its rows, not with those that all runs share.
+
+        By Tweedie's formula for a normal prior: of its distance from a typical run, the share that the variance of luck
+        has of the variance of the scores. Efron: Tweedie's formula and selection bias, Journal of the American
+        Statistical Association 106, 2011. The typical run is the median, and the variance that of the better half, as
+        runs that have gone wrong say nothing of those near the top. That of luck is `scatter` over the folds, without
+        what the folds share through their training rows: a lucky model is as good on new rows. A loop that goes on from
+        each run that is higher piles up more luck: about twice that (benchmarks/README.md).
+        """
+        sign = 1 if self.entry.run.greater_is_better else -1
+        means = {title: sign * statistics.fmean(scores) for title, scores in self.scores.items()}
+        own, (variance, _) = means.get(self.entry.run.title), self.scatter.get(self.entry.run.title, (0.0, 0))
+        if own is None or not variance:
+            return 0.0
+        centre = statistics.median(means.values())
+        spread = statistics.fmean((mean - centre) ** 2 for mean in means.values() if mean >= centre)
+        return (own - centre) * min(variance / len(self.entry.fold_scores) / spread, 1.0) if own > centre else 0.0
 
     def verdict_on(self, entry: Entry) -> str | None:
         """ "best" of itself; else IDENTICAL, WORSE or NOISE; None: the folds say nothing."""

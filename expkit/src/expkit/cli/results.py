@@ -20,6 +20,7 @@ from expkit.board import MOST_ROWS, board_tables, entries, filtered, hidden_keys
 from expkit.clean import leftovers, removal, remove_run
 from expkit.cli import RUN_HELP, Json, Run, Seeds, as_cell, as_json_text, console
 from expkit.errors import Error, plain_table, print_line, require, warn
+from expkit.noise import BETTER, best_of_many
 from expkit.project import display_path, output_dir
 from expkit.show import run_metadata, show_run
 from expkit.store import HISTORY, axis_of, is_called, load_run, run_names
@@ -66,8 +67,10 @@ def board(
     keys = [name for name in columns.split(",") if name] if columns else None
     runs = read_board()
     found = ranked(runs, filter or [], failed, seeds, last, noise, sort)
+    many = best_of_many(ranked(runs, seeds=seeds) if filter or last or failed else found)
     if as_json:
-        print(as_json_text([entry.values for entry in found]))
+        lucky = {title: {"tried": one.tried, "luck": one.luck} for title, one in many.items()}
+        print(as_json_text([entry.values | lucky.get(entry.run.title, {}) for entry in found]))
         return
     first = found if everything else found[:MOST_ROWS]
     first = [replace(one, flags=(*_under_way(one.run), *one.flags)) for one in first]
@@ -83,6 +86,9 @@ def board(
         print_line(console, f"{len(found) - len(first)} more: --all, --last N or --filter")
     if keys is None and (hidden := hidden_keys(first, console.width)):
         print_line(console, f"no room for {', '.join(hidden)}: --columns {hidden[0]}, or a wider terminal")
+    for entry in first:
+        if entry.run.title in many:
+            print_line(console, str(many[entry.run.title]))
     tried = {entry.problem: (entry.versus_runs, entry.run.metric) for entry in found if entry.versus_runs}
     for problem, (number, metric) in tried.items():
         print_line(console, f"vs best: {number} runs by {metric if len(tried) == 1 else problem} taken into account")
@@ -134,6 +140,7 @@ def diff(
     Shows what differs in configuration, scores, packages, data and code. The verdict is "better", "worse" or "could be
     noise", at 95 %. Two tests have to agree: one over the scores of the folds (corrected resampled t-test), and one
     over the out-of-fold rows (jackknife). One training of each is never enough: train several folds or seeds.
+    "promising": the rows say better, the folds are too few. Train both with -m exp.split.seed=1,2,3, then use --seeds.
 
     It judges this pair alone. To pick the best of many runs, use exp board --noise.
 
@@ -195,6 +202,8 @@ def note(
 ) -> None:
     """Note what you expect of a run, and what came of it.
 
+    After --kept, it says so if the test does not call the run better than the best one before it.
+
     Without anything to note, shows what was noted, also on runs that are deleted. With three leaderboard scores or
     more, it also says how well the CV scores agree with them. Notes are kept in notes/, which belongs in git.
 
@@ -214,15 +223,21 @@ def note(
     said: dict[str, Any] = {key: value for key, value in given.items() if value not in (None, [], "")}
     said |= {"leaderboard": None} if no_leaderboard else {}
     title = notes.titled(run) if run is not None else None
-    trained = {each.run.title: each for each in entries(read_board())}
+    trained = {each.run.title: each for each in ranked(read_board())}
     if said and title:
         notes.add_note(title, said | notes.context_of(title, trained.get(title)))
     noted = notes.read_notes()
+    tested: dict[str, str] = {}
+    if kept and title in trained:
+        from expkit.compare import verdict_on_kept
+
+        with console.status("comparing"):
+            tested = verdict_on_kept(trained[title], list(trained.values()))
     agreements = notes.agreement(noted.values(), trained)
     chosen = [noted.get(title, notes.Notes(title))] if title else list(noted.values())
     found = [notes.notes_metadata(each, one.run if (one := trained.get(each.title)) else None) for each in chosen]
     if as_json:
-        print(as_json_text({"runs": found, "leaderboard": agreements}))
+        print(as_json_text({"runs": found, "leaderboard": agreements} | ({"test": tested} if tested else {})))
         return
     for each in found:
         notes.show_notes(console, each)
@@ -231,6 +246,9 @@ def note(
     for metric, about in agreements.items():
         agree = f"correlation {about['correlation']:.2f}"
         print_line(console, f"CV {metric} and leaderboard of {about['runs']} runs: {agree}")
+    if tested and tested["verdict"] != BETTER:
+        command = f"exp diff {tested['against']} {title}"
+        print_line(console, f"kept, though the test says {tested['verdict']}: {command}", "yellow")
 
 
 def clean(

@@ -317,9 +317,15 @@ class Run:
     @property
     def seed(self) -> int | str | None:
         """The value of exp.seed; None: not known."""
-        recorded = self.info["config"] if self.info else {}
-        seed = recorded.get("exp", {}).get("seed")
-        return seed if isinstance(seed, int | str) else None
+        return self.seeds[0]
+
+    @property
+    def seeds(self) -> tuple[int | str | None, int | str | None]:
+        """The values of exp.seed and exp.split.seed; None: not known."""
+        exp = self.info["config"].get("exp", {}) if self.info else {}
+        split = exp.get("split")
+        seed, of_folds = exp.get("seed"), split.get("seed") if isinstance(split, dict) else None
+        return seed if isinstance(seed, int | str) else None, of_folds if isinstance(of_folds, int | str) else None
 
     @property
     def commit(self) -> str | None:
