@@ -14,8 +14,12 @@ from conftest import EXP, ROOT, Completed, call, commit_all
 from helpers import RUN_ALL, environment_of
 from light import CONFIG
 from several import files
+from typer.main import get_command
+
+from expkit.cli import app
 
 NAME = "003-agent"
+SKILLS = ROOT / "template/.agents/skills"
 
 
 @dataclass
@@ -73,8 +77,8 @@ def test_an_idea_with_the_commands_alone(agent: Agent) -> None:
 
 
 def test_the_keys_that_are_documented(agent: Agent) -> None:
-    """Each is there, and none is missing from the list: of every command, as AGENTS.md has it."""
-    told = (ROOT / "template/AGENTS.md").read_text()
+    """Each is there, and none is missing from the list: of every command, as the skill has it."""
+    told = (SKILLS / "exp-json/SKILL.md").read_text()
     documented = {
         found[1]: re.findall(r"`([\w.]+)`", re.split("; each|: each |, other metrics", found[2])[0])
         for found in re.finditer(r"^\| `(\w+)` \| (.*) \|$", told, re.M)
@@ -96,3 +100,19 @@ def test_the_keys_that_are_documented(agent: Agent) -> None:
     own = found["board"][: found["board"].index("versus_runs") + 1]
     documented["show"] = [*own, *documented["show"][2:]]
     assert {name: set(keys) for name, keys in found.items()} == {name: set(keys) for name, keys in documented.items()}
+
+
+def test_what_an_agent_reads_first_is_short_and_true() -> None:
+    """AGENTS.md begins with the loop and names every skill; each command and option that they name is there."""
+    first = (ROOT / "template/AGENTS.md").read_text()
+    skills = {file.parent.name: file.read_text() for file in sorted(SKILLS.glob("*/SKILL.md"))}
+    assert len(first) <= 4500 and max(map(len, skills.values())) <= 4500
+    assert re.findall("^## (.*)", first, re.M)[0] == "One idea after the other"
+    assert sorted(re.findall(r"`([\w-]+)` \(", first.partition("Skills, in")[2])) == list(skills)
+    commands: Any = get_command(app)
+    for name, text in {"AGENTS.md": first, **skills}.items():
+        assert name == "AGENTS.md" or text.startswith(f"---\nname: {name}\ndescription: >-\n  ")
+        for command, rest in re.findall(r"(?:uv run |`)exp (\w+)([^`#\n]*)", text):
+            assert command in commands.commands, f"{name}: exp {command}"
+            options = {option for each in commands.commands[command].params for option in each.opts}
+            assert {*re.findall("--[a-z]+", rest)} <= options, f"{name}: exp {command}{rest}"

@@ -134,3 +134,13 @@ def test_commands_for_agents(mine: Path, person: dict[str, str], file: str) -> N
     shell("uv run python experiments/001-baseline/train.py exp=001", mine, person)
     for script in blocks(mine / file, "bash"):
         shell(script, mine, person)
+
+
+def test_the_skills_of_every_agent_are_the_same(project: Project) -> None:
+    """And the guides are in the project, without a network."""
+    told = {file.parent.name: file.read_text() for file in project.folder.glob(".agents/skills/*/SKILL.md")}
+    assert told and told == {
+        file.parent.name: file.read_text() for file in project.folder.glob(".claude/skills/*/SKILL.md")
+    }
+    printed = call(project.python, "-c", "from expkit.cli import main; main()", "docs", "many-runs", cwd=project.folder)
+    assert printed.stdout == (ROOT / "docs/many-runs.md").read_text()
