@@ -31,6 +31,7 @@ LAYERS = """
     bundle
     kaggle
     study launch
+    tries
     cli
     torch
 """.strip().splitlines()

@@ -227,32 +227,35 @@ def _new_file(experiment: str, name: str) -> Iterator[Path]:
     _require_name(name, "a parameter set is named by", "003")
     folder = experiment_dir(experiment)
     file = folder / "exp" / f"{name}.yaml"
-    require(not file.exists(), f"{display_path(file)} is there already")
     refuse_shared_name(folder, name, name)
     if other := reserve(experiment, name):
         raise Error(f"{experiment}/{name}: the worktree {other} has taken this name: give another one")
     file.parent.mkdir(exist_ok=True)
     try:
+        file.touch(exist_ok=False)  # nobody else can have it from now on
+    except FileExistsError:
+        raise Error(f"{display_path(file)} is there already") from None
+    try:
         yield file
-    except Exception as error:
+    except BaseException as error:
         file.unlink(missing_ok=True)
+        if not isinstance(error, Exception):
+            raise
         raise Error(f"cannot make {display_path(file)}: {describe(error)}") from error
 
 
-def parameter_set_from_run(experiment: str, name: str, run: Run) -> Path:
+def parameter_set_from_run(experiment: str, name: str, run: Run, values: Mapping[str, Any] | None = None) -> Path:
     """Write `exp/<name>.yaml` of an experiment: with it, the experiment has the configuration of a run.
 
     Args:
         run: of this experiment, or of another one whose keys this one has, too.
+        values: the configuration to write in place of that of the run, {"exp": {...}, "choices": {...}}.
 
     Raises:
         Error: as of `_new_file`; the run has no configuration, or one that this experiment, or a parameter set, cannot
             have. Nothing is left then.
     """
-    require(run.recipe is None, f"{run.title} is a blend, which has no parameters: name one of its runs")
-    recorded = run.info["config"] if run.info else {}
-    if not isinstance(recorded.get("exp"), dict):
-        raise Error(f"the configuration of {run.title} is not known: {', '.join(run.problems) or 'no run.json'}")
+    recorded = recorded_values(run) if values is None else values
     with _new_file(experiment, name) as file:
         loaded = load_experiment(experiment)
         chosen = recorded.get("choices", {})
@@ -269,6 +272,19 @@ def parameter_set_from_run(experiment: str, name: str, run: Run) -> Path:
         require(not lines, f"it would differ from {run.title}: {'; '.join(map(strip_control, lines[:5]))}")
     schema.write(loaded)
     return file
+
+
+def recorded_values(run: Run) -> Mapping[str, Any]:
+    """The configuration of a run, {"exp": {...}, "choices": {...}}; "choices" where it has some.
+
+    Raises:
+        Error: it has none, or nobody knows it.
+    """
+    require(run.recipe is None, f"{run.title} is a blend, which has no parameters: name one of its runs")
+    recorded = run.info["config"] if run.info else {}
+    if not isinstance(recorded.get("exp"), dict):
+        raise Error(f"the configuration of {run.title} is not known: {', '.join(run.problems) or 'no run.json'}")
+    return recorded
 
 
 def _changed(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class Line(TypedDict):
     set_id: NotRequired[str]  # of this file
     origin: NotRequired[str]  # what an experiment or a parameter set was made from
     hypothesis: NotRequired[str]
+    change: NotRequired[dict[str, Any]]  # the values that differ from those of the origin, by key
+    tested: NotRequired[dict[str, Any]]  # what `exp try` has found: "verdict", "against", "better_by", "folds", "seeds"
     verdict: NotRequired[Literal["kept", "dropped"]]
     leaderboard: NotRequired[Number | None]  # None: it is taken back
     tags: NotRequired[list[str]]
@@ -249,6 +251,7 @@ def format_note(line: Mapping[str, Any]) -> str:
     """One line of notes, for a reader."""
     said = {key: "taken back" if value is None else value for key, value in line.items()}
     parts = [f"{key}: {said[key]}" for key in ("origin", "hypothesis", "verdict", "leaderboard") if key in line]
+    parts += ["tested: {verdict}, against {against}".format_map(line["tested"])] if "tested" in line else []
     parts += [line["text"]] if "text" in line else []
     parts += [" ".join(f"#{tag}" for tag in line["tags"])] if "tags" in line else []
     return f"{line['time'][:16].replace('T', ' ')}  {'; '.join(parts)}"

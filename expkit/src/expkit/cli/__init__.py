@@ -77,10 +77,12 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_mar
 for command in (
     work.new,
     work.check,
+    work.attempt,
     results.board,
     results.show,
     results.diff,
     results.note,
+    results.log,
     work.submit,
     work.blend,
     results.oof,
@@ -89,7 +91,7 @@ for command in (
     results.remove,
     work.docs,
 ):
-    app.command(**manual(command.__doc__))(command)
+    app.command({"attempt": "try"}.get(command.__name__), **manual(command.__doc__))(command)
 app.add_typer(kaggle.app, name="kaggle")
 
 

@@ -251,6 +251,31 @@ def note(
         print_line(console, f"kept, though the test says {tested['verdict']}: {command}", "yellow")
 
 
+def log(
+    last: Annotated[int, typer.Option(min=1, metavar="N", help="The N last ones.")] = 10, as_json: Json = False
+) -> None:
+    """List what was tried, in order: the change, what came of it, and why.
+
+    The test is what exp try has found, and you is your verdict of exp note. A * marks a score that was the best so far.
+
+    Examples:
+      exp log
+      exp log --last 50
+    """
+    from expkit.tries import history, show_history
+
+    every = history()
+    if as_json:
+        print(as_json_text(every[-last:]))
+        return
+    if every:
+        show_history(console, every[-last:])
+    print_line(
+        console,
+        f"{max(len(every) - last, 0)} before: --last {len(every)}" if len(every) > last else f"{len(every)} tried",
+    )
+
+
 def clean(
     kinds: Annotated[list[Kind] | None, typer.Argument(metavar="KIND", hidden=True)] = None,
     yes: Annotated[bool, typer.Option("--yes", help=YES_HELP)] = False,

@@ -29,6 +29,8 @@ FRAMEWORK_HELP = "Begin with the baseline of a framework: sklearn, torch or ligh
 PART_HELP = (
     "folds: the mean of their test predictions. full: the training on all rows. By default folds, if all have some."
 )
+IDEA_HELP = "KEY=VALUE with --from; or an experiment, 003, or one of its parameter sets, 001/004."
+BASE_HELP = "The run to change, or to compare with."
 METHOD_HELP = (
     "mean: of the predictions. rank: the mean of their ranks. hill: hill climbing finds the weights that score best."
 )
@@ -175,6 +177,51 @@ def check(
         console.print(plain_table(["experiment", "parameter set", "name", ""], rows))
     print_line(console, f"{len(found) - len(bad)} of {len(found)} parameter sets are fine")
     raise typer.Exit(1 if bad else 0)
+
+
+def attempt(
+    idea: Annotated[list[str], typer.Argument(metavar="IDEA", help=IDEA_HELP)],
+    why: Annotated[str, typer.Option(metavar="TEXT", help="What you expect of it.")],
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="RUN", help=BASE_HELP, autocompletion=run_names)
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Train both with so many seeds.")] = 1,
+    fold: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="Train this fold alone, for a cheap look.")
+    ] = None,
+    stop_if_worse: Annotated[
+        bool, typer.Option("--stop-if-worse", help="All folds, unless the first is worse.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Try one idea: train it, compare it with its base and with the best run, note it all.
+
+    IDEA is what changes in the run of --from, KEY=VALUE, for which a new parameter set is written; or an experiment or
+    a parameter set that you have made and edited. The steps are those of exp new, exp note, train.py with
+    exp.debug=true, then with all folds, and exp diff. Folds and seeds that its base lacks are trained, too.
+
+    After an interruption, the same command goes on. What was tried before is said before anything is trained.
+
+    Examples:
+      exp try --from 001-larger-lr train.hidden=128 --why "a wider layer helps"
+      exp try --from 001-larger-lr train.hidden=128 --why "a wider layer helps" --seeds 3
+      exp try 001/002 --from 001-larger-lr --why "a larger model" --fold 0 --stop-if-worse
+    """
+    from expkit import tries
+
+    changes = [word for word in idea if "=" in word]
+    require(len(changes) in (0, len(idea)), "give either KEY=VALUE with --from RUN, or one experiment or parameter set")
+    require(not changes or source is not None, f"{changes[0] if changes else ''}: say with --from RUN what to change")
+    require(bool(changes) or len(idea) == 1, f"{' '.join(idea)}: one experiment or parameter set at a time")
+    made = tries.changed_run(source, changes) if changes and source else tries.edited(idea[0], source)
+    for line in (known := made.known()):
+        warn(line)
+    found = tries.attempt(made, why, fold, seeds, stop_if_worse)
+    if as_json:
+        print(as_json_text(found | {"known": known}))
+        return
+    for line in tries.format_attempt(found):
+        print_line(console, line)
 
 
 def reproduce(

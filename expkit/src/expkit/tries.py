@@ -1,0 +1,379 @@
+"""One idea, from the change to the verdict: `exp try`. What was tried, in order: `exp log`.
+
+Each step can be taken by hand: `exp new 001/004 --from RUN`, `exp note`, train.py with exp.debug=true and without,
+`exp diff`. A step that is done is not done again: after an interruption, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from operator import itemgetter
+from typing import Any
+
+from rich.console import Console
+
+from expkit import board, config, noise, notes
+from expkit.compare import compare, format_verdict, verdict
+from expkit.compose import as_hydra_takes, composer, load_config, typed
+from expkit.config import load_experiment
+from expkit.errors import Error, Failed, plain_table, require, score_text, terminable
+from expkit.new import parameter_set_from_run, recorded_values
+from expkit.notes import Notes, read_notes
+from expkit.project import full_name, output_dir
+from expkit.rundir import run_name
+from expkit.show import changed_since
+from expkit.store import Run, folder_of, load_run, read_run, short_names
+
+STOP_SECONDS = 2  # for a training that is stopped, to say so
+LONGEST = 48  # characters of a text in a table
+FEW_SEEDS = "; or repeat it: the same command with --seeds 3"
+NEXT = {
+    noise.BETTER: 'exp note {run} "..." --kept; then exp try --from {run} KEY=VALUE --why "..."',
+    noise.WORSE: 'exp note {run} "..." --dropped; then another idea from {base}',
+    noise.NOISE: 'no progress: exp note {run} "..." --dropped',
+    "promising": "repeat it: the same command with --seeds 3",
+    noise.IDENTICAL: "no prediction has changed: does the code use what was changed?",
+    board.NOT_COMPARABLE: "exp diff {base} {run} says more",
+}
+
+
+@dataclass(frozen=True)
+class Training:
+    """What makes a run: an experiment with overrides, of which none is about folds."""
+
+    experiment: str
+    overrides: tuple[str, ...]
+
+    @classmethod
+    def of(cls, run: Run) -> Training:
+        """The training that has made a run.
+
+        Raises:
+            Error: its overrides give another configuration now, or nobody knows them.
+        """
+        recorded, named = recorded_values(run), set_of(run)
+        typed_in: list[str] = next((fold.origin().get("overrides", []) for fold in run.done.values()), [])
+        if named:
+            typed_in = [] if named == config.DEFAULT else [f"exp={named}"]
+        kept = [each for each in typed_in if each.startswith("exp=") or config.is_compared(each.partition("=")[0])]
+        found = cls(run.experiment, tuple(kept))
+        lines = config.differences(recorded, found.config, found.values.get("choices", {}))
+        require(not lines, f"{run.title} has another configuration now: {'; '.join(lines[:3])}; undo it, or exp new")
+        return found
+
+    @functools.cached_property
+    def config(self) -> Any:
+        return load_config(self.experiment, self.overrides)
+
+    @functools.cached_property
+    def values(self) -> dict[str, Any]:
+        """The configuration as a run records it."""
+        choices = load_experiment(self.experiment).experiment.choices(self.config)
+        return {"exp": config.container(self.config.exp)} | ({"choices": choices} if choices else {})
+
+    def has(self, recorded: Mapping[str, Any]) -> bool:
+        """Whether its configuration is that of a run."""
+        return not config.differences(recorded, self.config, self.values.get("choices", {}))
+
+    @functools.cached_property
+    def title(self) -> str:
+        """Of its run."""
+        loaded = load_experiment(self.experiment)
+        return f"{self.experiment}/{run_name(self.config, [as_hydra_takes(each, loaded) for each in self.overrides])}"
+
+    def run(self) -> Run | None:
+        """Its run as it is now; None: there is none."""
+        folder = folder_of(output_dir(), self.title)
+        return read_run(folder) if folder else None
+
+    def seeded(self, seed: int) -> Training:
+        """The same with another seed."""
+        return self if self.config.exp.seed == seed else replace(self, overrides=(*self.overrides, f"exp.seed={seed}"))
+
+    def trained(self, fold: int | None) -> Run:
+        """Its run with a fold, None: with all; what is missing is trained now. Errors as of `train`."""
+        run = self.run()
+        if run is None or not (run.is_complete or fold in run.done):
+            self.train(f"exp.fold={'null' if fold is None else fold}")
+        return load_run(self.title)
+
+    def train(self, *more: str) -> None:
+        """Start train.py, as a person would. What it prints is for a terminal; its train.log has it, too.
+
+        Raises:
+            Failed: it has failed, and has said why.
+        """
+        train = str(load_experiment(self.experiment).folder / "train.py")
+        shown = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
+        with subprocess.Popen([sys.executable, train, *self.overrides, *more], stdout=shown) as process:
+            try:
+                process.wait()
+            except BaseException:
+                with suppress(subprocess.TimeoutExpired):  # Ctrl-C of a terminal reaches the training, too
+                    process.wait(STOP_SECONDS)
+                process.terminate()
+                raise
+        if process.returncode:
+            error = Failed(f"{' '.join([self.title, *more])} failed: repair the cause, then the same command goes on")
+            error.exit_code = max(process.returncode, 1)
+            raise error
+
+
+def set_of(run: Run) -> str | None:
+    """The parameter set that a run was trained with; None: with other values."""
+    return run.info.get("set") if run.info else None
+
+
+@dataclass(frozen=True)
+class Idea:
+    """What is tried.
+
+    Attributes:
+        base: the run that it is held against.
+        parameter_set: of the training; None: it has none.
+    """
+
+    training: Training
+    base: Run
+    parameter_set: str | None = None
+
+    @functools.cached_property
+    def change(self) -> dict[str, Any]:
+        """The values that differ from those of the base, by key."""
+        old, new = config.flat(self.base.config), config.flat(self.training.values)
+        return {key: one for key, one in new.items() if config.is_compared(key) and not config.same(old.get(key), one)}
+
+    def known(self) -> list[str]:
+        """Where it was tried before: the same configuration, or the same change of another run."""
+        noted, title, run = read_notes(), self.training.title, self.training.run()
+        found = {title: f"{title} has this configuration, and is trained"} if run and run.is_complete else {}
+        for other, about in noted.items():
+            if self.change and other != title and config.same(about.last("change"), self.change):
+                found[other] = f"the same change of {about.last('origin')} was tried in {other}"
+        said = {
+            other: [(each.last("tested") or {}).get("verdict"), each.last("verdict")] for other, each in noted.items()
+        }
+        return [": ".join([line, *filter(None, said.get(other, []))]) for other, line in found.items()]
+
+
+# What is tried
+
+
+def changed_run(source: str, changes: Sequence[str]) -> Idea:
+    """A run with other values. Writes its parameter set, with the next number, unless there is one.
+
+    Args:
+        source: the run, as for `load_run`.
+        changes: KEY=VALUE; KEY may lack its "exp.".
+
+    Raises:
+        Error: there is no such run, or it has no parameters; a value is refused, or is the one that it has.
+    """
+    base = load_run(source)
+    loaded, made = load_experiment(base.experiment), Training.of(base)
+    keys = [change.partition("=")[0] for change in changes]
+    whole = [key if key in loaded.experiment.groups or key.startswith("exp.") else f"exp.{key}" for key in keys]
+    for key in whole:
+        require(config.is_compared(key), f"{key} changes no result: an idea changes another key")
+    added = [key + change.removeprefix(own) for own, key, change in zip(keys, whole, changes, strict=True)]
+    wanted = replace(made, overrides=(*made.overrides, *added))
+    require(not wanted.has(made.values), f"{base.title} has {' '.join(changes)} already")
+    runs = [run for run in board.read_board() if run.experiment == loaded.name and run.info and not run.recipe]
+    for run in runs:
+        if run.info and (run.done or set_of(run)) and wanted.has(run.info["config"]):
+            return Idea(Training.of(run), base, set_of(run))
+    untrained = sorted({*config.parameter_sets(loaded.folder)[1:]} - {*map(set_of, runs)})
+    name = _same_set(loaded, wanted, untrained) or _new_set(loaded.name, base, wanted.values)
+    return Idea(Training(loaded.name, (f"exp={name}",)), base, name)
+
+
+def _same_set(loaded: config.Loaded, wanted: Training, names: Sequence[str]) -> str | None:
+    """Which of some parameter sets gives a configuration."""
+    with composer(loaded) as compose:
+        for name in names:
+            with suppress(Exception):  # `exp check` says what is wrong with it
+                found = typed(compose([f"exp={name}"]), loaded)
+                if not config.differences(wanted.values, found, loaded.experiment.choices(found)):
+                    return name
+    return None
+
+
+def _new_set(experiment: str, base: Run, values: Mapping[str, Any]) -> str:
+    """Write a parameter set, with a number that no set, run or note of the experiment has had."""
+    folder = load_experiment(experiment).folder
+    titles = [*read_notes(), *(run.title for run in board.read_board())]
+    names = [title.partition("/")[2] for title in titles if title.startswith(f"{experiment}/")]
+    numbers = [re.match(r"\d*", name) for name in (*names, *config.parameter_sets(folder))]
+    name = f"{max(int(found[0] or 0) for found in numbers if found) + 1:03d}"
+    try:
+        return parameter_set_from_run(experiment, name, base, values).stem
+    except Error:
+        if not (folder / f"exp/{name}.yaml").exists():
+            raise
+    return _new_set(experiment, base, values)  # another command was faster
+
+
+def edited(name: str, source: str | None = None) -> Idea:
+    """An experiment, or a parameter set, that somebody has made and edited.
+
+    Args:
+        name: of it, as 003-new, 003 or 003/001.
+        source: the run to hold it against; None: that which it was made from; of an experiment, the run of its origin
+            with the same configuration, else the best one.
+
+    Raises:
+        Error: there is no such experiment, parameter set or run.
+    """
+    experiment, _, parameter_set = name.partition("/")
+    training = Training(full_name(experiment), (f"exp={parameter_set}",) if parameter_set else ())
+    if source is not None:
+        return Idea(training, load_run(source), parameter_set or None)
+    titles, noted = (training.title, f"{training.experiment}/"), read_notes()
+    origin = next(filter(None, (noted[title].last("origin") for title in titles if title in noted)), "")
+    scored = [one.run for one in board.ranked(board.read_board()) if one.score is not None]
+    runs = [run for run in scored if run.experiment == origin.partition("/")[0] and run.title != training.title]
+    require(bool(runs), f"{name} was made from no run that is trained: say with --from RUN what to hold it against")
+    runs.sort(
+        key=lambda run: (origin not in (run.title, f"{run.experiment}/{set_of(run)}"), not training.has(run.config))
+    )
+    return Idea(training, runs[0], parameter_set or None)
+
+
+# From the idea to the verdict
+
+
+@terminable()  # ends the training, too
+def attempt(idea: Idea, why: str, fold: int | None = None, seeds: int = 1, stops: bool = False) -> dict[str, Any]:
+    """Train an idea, and its base where that lacks folds or seeds; compare the two, and note it all.
+
+    Args:
+        why: the hypothesis.
+        fold: train this one alone; None: all.
+        seeds: how many of each.
+        stops: train one fold first, and no other one when it is worse, beyond the noise of its rows.
+
+    Returns:
+        as `exp try --json` has it.
+
+    Raises:
+        Error: a training has failed, or is refused.
+    """
+    title, said = idea.training.title, {"origin": idea.base.title, "change": idea.change, "hypothesis": why}
+    before, own = read_notes().get(title, Notes(title)), idea.parameter_set
+    if any(not config.same(before.last(key), value) for key, value in said.items()):
+        notes.add_note(title, said | (notes.set_metadata(idea.training.experiment, own) if own else {}))
+    if (run := idea.training.run()) is None or not run.done:
+        idea.training.train("exp.debug=true")
+    if stops:
+        found = _compared(idea, fold or 0, 1)
+        if found.get("rows", {}).get("high", 0) < 0:
+            return _concluded(idea, why, found, f"worse in fold {fold or 0}")
+    found = _compared(idea, None if stops else fold, seeds)
+    return _concluded(idea, why, found, found["verdict"])
+
+
+def _compared(idea: Idea, fold: int | None, count: int) -> dict[str, Any]:
+    """The comparison with the base, when both are trained with a fold, None: with all, and some seeds."""
+    base, pairs = idea.base, []
+    first = base.seed if isinstance(base.seed, int) else 0
+    known = [run.seed for run in board.find_seeds(base.title)] if count > 1 else []
+    seeds = [seed for seed in dict.fromkeys([first, *known, *range(first, first + count)]) if isinstance(seed, int)]
+    for seed in seeds[:count]:
+        is_there = seed == first and (base.recipe or base.is_complete or fold in base.done)
+        old = base if is_there else Training.of(base).seeded(seed).trained(fold)
+        pairs.append((old, (idea.training.seeded(seed) if count > 1 else idea.training).trained(fold)))
+    found: dict[str, Any] = compare(pairs)["comparison"]
+    return found
+
+
+def _concluded(idea: Idea, why: str, found: Mapping[str, Any], said: str) -> dict[str, Any]:
+    """Note what came of an idea; as `exp try --json` has it."""
+    every = {one.run.title: one for one in board.ranked(board.read_board())}
+    mine, base = every[idea.training.title], every[idea.base.title]
+    folds, rows = found.get("folds", {}), found.get("rows", {})
+    seeds, is_whole = max(len(folds.get("seeds", ())), 1), mine.run.is_complete
+    tested = {"verdict": said, "against": base.run.title, "better_by": rows.get("better_by", folds.get("better_by"))}
+    tested |= {"folds": len(folds.get("folds", mine.run.done)), "seeds": seeds}
+    if not config.same(mine.notes.last("tested"), tested):
+        notes.add_note(mine.run.title, {"tested": tested} | notes.context_of(mine.run.title, mine))
+    alike = [one for one in every.values() if one.problem == mine.problem and one.run.is_complete and one.is_comparable]
+    best = {"run": alike[0].run.title, "score": alike[0].score, "runs": len(alike)} if alike else {}
+    if alike and is_whole and alike[0] not in (mine, base):
+        best["verdict"] = verdict([(alike[0].run, mine.run)])["verdict"]
+    then = NEXT.get(said, NEXT[noise.NOISE]) + (FEW_SEEDS if said == noise.NOISE and seeds < 3 else "")
+    if not is_whole:
+        then = f"{NEXT[noise.WORSE]}; or all folds: the same command without --fold and --stop-if-worse"
+    return {
+        **{"run": mine.run.title, "why": why, "base": base.run.title, "change": idea.change, "verdict": said},
+        **{"metric": mine.run.metric, "score": mine.score, "std": mine.std, "base_score": base.score},
+        "marks": {one.run.title: [*one.marks, *changed_since(one.run)] for one in (mine, base)},
+        **{"comparison": found, "best": best, "next": then.format(run=mine.run.title, base=base.run.title)},
+    }
+
+
+def format_attempt(found: Mapping[str, Any]) -> list[str]:
+    """What `attempt` has found, a line each, of which the last is what to do next."""
+    best, score = found["best"], score_text(found["score"], found["std"])
+    lines = [f"{found['run']}: {change_text(found['change']) or 'other code'}"]
+    lines.append(f"{found['metric']} {score}; {found['base']} {score_text(found['base_score'])}")
+    lines += [f"{title}: {', '.join(marks)}" for title, marks in found["marks"].items() if marks]
+    if best:
+        versus = f"against it: {best['verdict']}" if "verdict" in best else f"of {best['runs']} runs"
+        lines.append(f"best: {best['run']} {score_text(best['score'])}, {versus}")
+    *intervals, last = format_verdict(found["comparison"], found["run"])
+    last = last if found["verdict"] == found["comparison"]["verdict"] else f"verdict: {found['verdict']}"
+    return [*lines, *intervals, last, f"next: {found['next']}"]
+
+
+def change_text(change: Mapping[str, Any] | None) -> str:
+    """The values that an idea changes, as one types them."""
+    return " ".join(f"{key.removeprefix('exp.')}={value}" for key, value in (change or {}).items())
+
+
+# What was tried
+
+
+def history() -> list[dict[str, Any]]:
+    """Every idea, in the order in which it was first noted or trained; the seeds of a run are one.
+
+    Returns:
+        dicts of "run", "time", "why", "origin", "change", "tested", "verdict", "note", "metric", "score", and "best":
+        the best run of its problem so far. What is not known is None.
+    """
+    noted, found, best = read_notes(), list[dict[str, Any]](), dict[str | None, board.Entry]()
+    trained = board.grouped_by_seed(board.flag_incomparable(board.entries(board.read_board())))
+    entries = {one.run.title: one for one in trained}
+    for title in {**dict.fromkeys(title for title in noted if not title.endswith("/")), **entries}:
+        about, entry = noted.get(title, Notes(title)), entries.get(title)
+        times = [line["time"] for line in about.lines[:1]]
+        times += [run.info["started"] for run in entry.runs if run.info] if entry else []
+        keys = {"why": "hypothesis", "note": "text"} | {key: key for key in ("origin", "change", "tested", "verdict")}
+        said = {key: about.last(name) for key, name in keys.items()}
+        scores = {entry.run.metric: entry.score} if entry else about.last("scores") or {None: None}
+        metric, score = next(iter(scores.items()))
+        found.append({"run": title, "time": min(times, default=""), **said, "metric": metric, "score": score})
+    found.sort(key=itemgetter("time"))
+    for idea in found:
+        if (entry := entries.get(idea["run"])) and entry.run.is_complete and entry.is_comparable:
+            best[entry.problem] = board.ordered([best.get(entry.problem, entry), entry])[0]
+        idea["best"] = best[entry.problem].run.title if entry and entry.problem in best else None
+    return found
+
+
+def show_history(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
+    """Print what `history` has found, a line each."""
+    names, rows = short_names(idea["run"] for idea in found), []
+    for idea in found:
+        tested = idea["tested"] or {}
+        by = "" if tested.get("better_by") is None else f" {tested['better_by']:+.2g}"
+        score = f"{score_text(idea['score'])}{' *' if idea['best'] == idea['run'] else ''}"
+        texts = [change_text(idea["change"]) or idea["origin"] or "", idea["why"] or idea["note"] or ""]
+        cut = [each if len(each) <= LONGEST else f"{each[: LONGEST - 3]}..." for each in texts]
+        rows.append([names[idea["run"]], score, f"{tested.get('verdict', '')}{by}", idea["verdict"] or "", *cut])
+    console.print(plain_table(["run", "score", "test", "you", "changed", "why"], rows))

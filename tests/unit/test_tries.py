@@ -1,0 +1,344 @@
+"""`exp try`: one idea from the change to the verdict. `exp log`: what was tried, in order."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+from conftest import EXP, call
+from experiments import own_experiment
+from helpers import exp, exp_json, refused
+from light import LIGHT, edited, wait_for
+from several import files
+from typer.testing import CliRunner
+
+import expkit
+from expkit import store, tries
+from expkit.cli import app
+from expkit.errors import Failed
+from expkit.notes import add_note, read_notes
+
+FAILS = 'if exp.train.noise > 50 and (expkit.project_root() / "control/fails").exists(): raise ValueError("diverged")'
+
+
+@pytest.fixture
+def project(quick: Path) -> Iterator[Path]:
+    """An experiment with a run, "base", of three folds; a lower score is better."""
+    with own_experiment(files("price", FAILS)) as folder:
+        (folder / "exp").mkdir()
+        (folder / "exp/001.yaml").write_text("name: base\n\ntrain:\n  noise: 0.4\n")
+        expkit.run(folder.name, overrides=["exp=001"])
+        yield folder
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is trained, as command lines; in this process, which is quicker."""
+    commands: list[str] = []
+
+    def train(self: tries.Training, *more: str) -> None:
+        commands.append(" ".join([*self.overrides, *more]))
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            expkit.run(self.experiment, overrides=[*self.overrides, *more])
+
+    monkeypatch.setattr(tries.Training, "train", train)
+    return commands
+
+
+def attempt(project: Path, *arguments: str, why: str = "less noise") -> list[str]:
+    """The lines that `exp try` prints on stdout about a change of the run "base"."""
+    return printed("--from", f"{project.name}/base", *arguments, "--why", why)
+
+
+def printed(*arguments: str) -> list[str]:
+    result = CliRunner().invoke(app, ["try", *arguments])
+    if result.exception is not None:
+        raise result.exception
+    return result.stdout.splitlines()
+
+
+class Stopped(BaseException):
+    """As Ctrl-C, which the runner of commands would catch."""
+
+
+def sets(project: Path) -> list[str]:
+    return sorted(file.stem for file in project.glob("exp/*.yaml"))
+
+
+def test_an_idea_in_one_command(project: Path, root: Path) -> None:
+    """A parameter set, the hypothesis, a debug run, all folds, the comparisons; with train.py as a person starts it."""
+    lines = attempt(project, "train.noise=0.1")
+    assert sets(project) == ["001", "002"] and "noise: 0.1" in (project / "exp/002.yaml").read_text()
+    run, title = store.load_run(f"{project.name}/002"), f"{project.name}/002"
+    assert run.is_complete and run.result(0)["finished"] and (root / f"output/debug/{project.name}/002").is_dir()
+    assert lines[0] == f"{title}: train.noise=0.1" and f"best: {title}" in lines[2]
+    assert len(lines) <= 12 and len("\n".join(lines)) < 1000
+    assert lines[-2] == "verdict: better" and lines[-1].startswith(f'next: exp note {title} "..." --kept')
+    noted = read_notes()[title]
+    assert (noted.last("origin"), noted.last("hypothesis")) == (f"{project.name}/base", "less noise")
+    assert (
+        noted.last("change") == {"exp.train.noise": 0.1}
+        and noted.last("set_id") in (project / "exp/002.yaml").read_text()
+    )
+    tested = noted.last("tested")
+    assert (tested["verdict"], tested["against"], tested["folds"]) == ("better", f"{project.name}/base", 3)
+    compared = exp_json("diff", f"{project.name}/base", title)["comparison"]
+    assert tested["better_by"] == compared["rows"]["better_by"] > 0
+
+
+def test_a_program_gets_the_same(project: Path, trained: list[str]) -> None:
+    found = exp_json("try", "--from", f"{project.name}/base", "exp.train.noise=0.8", "--why", "more")
+    assert (found["verdict"], found["change"], found["why"]) == ("worse", {"exp.train.noise": 0.8}, "more")
+    assert found["score"] > found["base_score"] == exp_json("show", f"{project.name}/base")["score"]
+    assert found["comparison"] == exp_json("diff", f"{project.name}/base", found["run"])["comparison"]
+    assert found["best"] == {"run": f"{project.name}/base", "score": found["base_score"], "runs": 2}
+    assert "--dropped" in found["next"] and found["known"] == []
+    assert trained == ["exp=002 exp.debug=true", "exp=002 exp.fold=null"]
+
+
+def test_the_best_of_the_problem_is_compared_too(project: Path, trained: list[str]) -> None:
+    attempt(project, "train.noise=0.1")
+    lines = attempt(project, "train.noise=0.3")
+    assert "verdict: better" in lines and re.fullmatch(rf"best: {project.name}/002 0\.\d+, against it: worse", lines[2])
+
+
+def test_an_interrupted_try_goes_on(project: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it ends: with the same parameter set, and one note of each kind."""
+    whole, title = tries.Training.train, f"{project.name}/002"
+
+    def interrupted(self: tries.Training, *more: str) -> None:
+        if "exp.debug=true" not in more:
+            whole(self, "exp.fold=1")
+        raise Stopped
+
+    for _ in range(2):  # in the debug run
+        monkeypatch.setattr(tries.Training, "train", interrupted)
+        with pytest.raises(Stopped):
+            attempt(project, "train.noise=0.2")
+    monkeypatch.setattr(
+        tries.Training, "train", lambda self, *more: interrupted(self, *more) if "exp.fold=null" in more else None
+    )
+    with pytest.raises(Stopped):
+        attempt(project, "train.noise=0.2")
+    assert sets(project) == ["001", "002"] and store.load_run(title).done.keys() == {1}
+    monkeypatch.setattr(tries.Training, "train", whole)
+    trained.clear()
+    assert "verdict: better" in attempt(project, "train.noise=0.2")
+    assert trained == ["exp=002 exp.fold=null"], "what is done is not done again, nor the debug run"
+    again = attempt(project, "train.noise=0.2")
+    assert trained == ["exp=002 exp.fold=null"] and "verdict: better" in again
+    lines = read_notes()[title].lines
+    assert [("hypothesis" in line, "tested" in line) for line in lines] == [(True, False), (False, True)]
+    assert sets(project) == ["001", "002"]
+
+
+def test_a_signal_ends_the_training_too(root: Path) -> None:
+    """SIGTERM to the command alone: nobody holds a lock afterwards, and the same command goes on."""
+    with own_experiment(copy_of=LIGHT) as project:
+        expkit.run(project.name, overrides=["exp.name=base"])
+        (root / "control/came0").unlink()
+        (root / "control/gate0").touch()
+        command = [sys.executable, *EXP, "try", "--from", f"{project.name}/base", "train.x=2", "--why", "x"]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        wait_for((root / "control/came0").exists, process)
+        process.send_signal(signal.SIGTERM)
+        assert "the same command" in process.communicate(timeout=60)[1] and process.returncode == 143
+        (root / "control/gate0").unlink()
+        assert "verdict: " in call(*command, cwd=root).stdout
+        assert sets(project) == ["001"] and store.load_run(f"{project.name}/001").is_complete
+
+
+def test_a_failure_is_that_of_the_training(project: Path, root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its traceback, its exit code; the same command goes on when the cause is repaired."""
+    (root / "control/fails").touch()
+    with pytest.raises(Failed, match=r"002 exp.debug=true failed: repair the cause, then the same command") as caught:
+        attempt(project, "train.noise=99")
+    assert caught.value.exit_code == 1 and "diverged" in capfd.readouterr().err
+    (root / "control/fails").unlink()
+    assert "verdict: worse" in attempt(project, "train.noise=99") and sets(project) == ["001", "002"]
+
+
+def test_what_was_tried_is_said_before_it_is_trained(
+    project: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same configuration; and the same change of another run: with what came of it."""
+    attempt(project, "train.noise=0.2")
+    exp("note", f"{project.name}/002", "good", "--kept")
+    del trained[:]
+    again = exp("try", "--from", f"{project.name}/base", "train.noise=0.2", "--why", "again")
+    assert f"warning: {project.name}/002 has this configuration, and is trained: better: kept" in again
+    assert trained == []
+    expkit.run(project.name, overrides=["exp=001", "exp.train.test=false"])
+
+    def stop(*_: object) -> None:
+        raise expkit.Error("before it is trained")
+
+    monkeypatch.setattr(tries.Training, "train", stop)
+    other = ["--from", f"{project.name}/base,exp.train.test=false", "train.noise=0.2", "--why", "again"]
+    result = CliRunner().invoke(app, ["try", *other])
+    assert str(result.exception) == "before it is trained"
+    assert f"the same change of {project.name}/base was tried in {project.name}/002: better: kept" in result.stderr
+
+
+def test_a_run_of_the_command_line_is_found(project: Path, trained: list[str]) -> None:
+    """Nobody trains again what a study has trained."""
+    expkit.run(project.name, overrides=["exp=001", "exp.train.noise=0.1"])
+    lines = attempt(project, "train.noise=0.1")
+    assert lines[0].startswith(f"{project.name}/base,exp.train.noise=0.1: ") and trained == []
+    assert sets(project) == ["001"]
+
+
+def test_a_parameter_set_of_a_hand_is_found(project: Path, trained: list[str]) -> None:
+    (project / "exp/007.yaml").write_text("name: mine\n\ntrain:\n  noise: 0.1\n")
+    (project / "exp/008.yaml").write_text("name: [broken\n")
+    assert attempt(project, "train.noise=0.1")[0].startswith(f"{project.name}/mine: ")
+    assert sets(project) == ["001", "007", "008"]
+
+
+def test_a_number_is_never_given_twice(project: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither that of a run or a note without a parameter set, nor one that another command takes at the same time."""
+    add_note(f"{project.name}/005", {"text": "long gone"})
+    make, others = tries.parameter_set_from_run, ["006", "007"]
+
+    def late(experiment: str, name: str, *more: object) -> Path:
+        if others:
+            (project / f"exp/{others.pop(0)}.yaml").write_text("name: other\n")
+        return make(experiment, name, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tries, "parameter_set_from_run", late)
+    (project / "exp/007.yaml").unlink(missing_ok=True)
+    lines = attempt(project, "train.noise=0.3")
+    assert lines[0].startswith(f"{project.name}/008: ")
+
+
+def test_seeds_of_both(project: Path, trained: list[str]) -> None:
+    """In pairs; those that are trained are not trained again."""
+    attempt(project, "train.noise=0.39")
+    expkit.run(project.name, overrides=["exp=001", "exp.seed=5"])
+    trained.clear()
+    lines = attempt(project, "train.noise=0.39", "--seeds", "3")
+    assert trained == [
+        "exp=002 exp.seed=5 exp.fold=null",
+        "exp=001 exp.seed=1 exp.fold=null",
+        "exp=002 exp.seed=1 exp.fold=null",
+    ]
+    assert "3 folds x 3 seeds" in "\n".join(lines)
+    assert read_notes()[f"{project.name}/002"].last("tested")["seeds"] == 3
+    attempt(project, "train.noise=0.39", "--seeds", "3")
+    assert len(trained) == 3
+    assert len(exp_json("log")) == 2, "seeds are one idea"
+
+
+def test_a_base_gets_the_folds_that_it_lacks(project: Path, trained: list[str]) -> None:
+    expkit.run(project.name, overrides=["exp=001", "exp.train.noise=0.5", "exp.fold=[0]"])
+    exp("try", "--from", "base,exp.train.noise=0.5", "train.noise=0.2", "--why", "x")
+    assert trained == ["exp=002 exp.debug=true", "exp=001 exp.train.noise=0.5 exp.fold=null", "exp=002 exp.fold=null"]
+
+
+def test_a_cheap_look(project: Path, trained: list[str]) -> None:
+    """One fold alone; all, unless the first is worse beyond the noise of its rows."""
+    lines = attempt(project, "train.noise=0.9", "--stop-if-worse")
+    assert trained == ["exp=002 exp.debug=true", "exp=002 exp.fold=0"] and "verdict: worse in fold 0" in lines
+    assert "the same command without --fold" in lines[-1] and "--dropped" in lines[-1]
+    assert read_notes()[f"{project.name}/002"].last("tested")["verdict"] == "worse in fold 0"
+    attempt(project, "train.noise=0.2", "--fold", "1")
+    assert trained[2:] == ["exp=003 exp.debug=true", "exp=003 exp.fold=1"]
+    trained.clear()
+    lines = attempt(project, "train.noise=0.2", "--fold", "1", "--stop-if-worse")
+    assert trained == ["exp=003 exp.fold=null"] and "verdict: better" in lines
+
+
+def test_an_edited_experiment_or_parameter_set(project: Path, trained: list[str]) -> None:
+    """Against the run that it was made from; of an experiment, that with the same configuration."""
+    attempt(project, "train.noise=0.1")
+    (project / "exp/009.yaml").write_text("name: nine\n\ntrain:\n  noise: 0.3\n")
+    add_note(f"{project.name}/nine", {"origin": f"{project.name}/base"})
+    lines = printed(f"{project.name}/009", "--why", "x")
+    assert lines[0] == f"{project.name}/nine: train.noise=0.3" and f"; {project.name}/base " in lines[1]
+    texts = {file.name: file.read_text() for file in project.iterdir() if file.is_file() and file.name != ".gitignore"}
+    texts["config.yaml"] = texts["config.yaml"].replace("name: light", "name: new\n  train:\n    noise: 0.4")
+    with own_experiment(texts) as new:
+        assert f"{new.name} was made from no run that is trained: say with --from" in refused(
+            "try", new.name, "--why", "x"
+        )
+        add_note(f"{new.name}/", {"origin": project.name})
+        lines = printed(new.name, "--why", "x")
+        assert lines[0] == f"{new.name}/new: other code" and f"; {project.name}/base " in lines[1]
+        assert "verdict: identical" in "\n".join(lines)
+        lines = printed(new.name, "--from", f"{project.name}/002", "--why", "x")
+        assert f"; {project.name}/002 " in lines[1] and "verdict: worse" in lines
+    assert sets(project) == ["001", "002", "009"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train.nois=1"], "there is no key exp.train.nois; did you mean exp.train.noise?"),
+        (["train.noise=much"], "exp.train.noise must be a number, not 'much'"),
+        (["train.noise=0.4"], "base has train.noise=0.4 already"),
+        (["exp.fold=0"], "exp.fold changes no result: an idea changes another key"),
+        (["003-new", "train.noise=1"], "give either KEY=VALUE with --from RUN, or one experiment or parameter set"),
+        (["003", "004"], "003 004: one experiment or parameter set at a time"),
+        (["099"], "there is no experiment '099'"),
+    ],
+)
+def test_what_is_refused(project: Path, words: list[str], message: str) -> None:
+    """Before anything is written."""
+    assert message in refused("try", *words, "--from", f"{project.name}/base", "--why", "x")
+    assert sets(project) == ["001"] and read_notes() == {}
+
+
+def test_a_change_needs_a_run(project: Path) -> None:
+    assert "train.noise=1: say with --from RUN what to change" in refused("try", "train.noise=1", "--why", "x")
+    with edited(project / "exp/001.yaml", "0.4", "0.5"):
+        told = refused("try", "train.noise=1", "--from", f"{project.name}/base", "--why", "x")
+    assert "base has another configuration now: exp.train.noise: 0.4 → 0.5" in told
+    assert sets(project) == ["001"]
+
+
+def test_a_parameter_set_that_cannot_be_made_leaves_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even Ctrl-C, between its number and its text."""
+
+    def stop(*_: object) -> None:
+        raise Stopped
+
+    monkeypatch.setattr("expkit.new._text", stop)
+    with pytest.raises(Stopped):
+        attempt(project, "train.noise=0.2")
+    assert sets(project) == ["001"]
+
+
+def test_what_was_tried_in_order(project: Path, trained: list[str]) -> None:
+    """For a stranger: the change, the test, the verdict, the idea; the best so far; without computing, and short."""
+    attempt(project, "train.noise=0.1", why="much less")
+    attempt(project, "train.noise=0.9", why="more " * 20)
+    exp("note", f"{project.name}/003", "as feared", "--dropped")
+    found = exp_json("log")
+    assert [(idea["run"].partition("/")[2], idea["why"]) for idea in found[:2]] == [
+        ("base", None),
+        ("002", "much less"),
+    ]
+    assert [idea["best"].partition("/")[2] for idea in found] == ["base", "002", "002"]
+    last = found[-1]
+    assert (last["tested"]["verdict"], last["verdict"], last["note"]) == ("worse", "dropped", "as feared")
+    assert last["origin"] == f"{project.name}/base" and last["change"] == {"exp.train.noise": 0.9}
+    text = exp("log").splitlines()
+    assert [line.split()[2:3] for line in text[1:3]] == [["*"], ["*"]] and "*" not in text[3]
+    assert "dropped" in text[3] and "train.noise=0.9" in text[3] and max(map(len, text)) < 200
+    assert text[-1] == "3 tried" and exp("log", "--last", "1").splitlines()[-1] == "2 before: --last 3"
+    assert [idea["run"] for idea in exp_json("log", "--last", "1")] == [last["run"]]
+
+
+def test_the_log_outlives_the_runs(project: Path, trained: list[str]) -> None:
+    attempt(project, "train.noise=0.1")
+    exp("remove", f"{project.name}/002", "--yes")
+    found = exp_json("log")[-1]
+    assert found["run"] == f"{project.name}/002" and found["score"] == pytest.approx(0.1, rel=0.3)
+    assert (found["metric"], found["tested"]["verdict"], found["best"]) == ("rmse", "better", None)
