@@ -161,6 +161,7 @@ def test_a_failure_is_that_of_the_training(project: Path, root: Path, capfd: pyt
     with pytest.raises(Failed, match=r"002 exp.debug=true failed: repair the cause, then the same command") as caught:
         attempt(project, "train.noise=99")
     assert caught.value.exit_code == 1 and "diverged" in capfd.readouterr().err
+    assert exp_json("log")[-1]["tested"] == {"verdict": "failed", "against": f"{project.name}/base"}
     (root / "control/fails").unlink()
     assert "verdict: worse" in attempt(project, "train.noise=99") and sets(project) == ["001", "002"]
 

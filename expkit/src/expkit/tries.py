@@ -25,7 +25,7 @@ from expkit.config import load_experiment
 from expkit.errors import Error, Failed, plain_table, require, score_text, terminable
 from expkit.new import parameter_set_from_run, recorded_values
 from expkit.notes import Notes, read_notes
-from expkit.project import full_name, output_dir
+from expkit.project import full_name, output_dir, reserve
 from expkit.rundir import run_name
 from expkit.show import changed_since
 from expkit.store import Run, folder_of, load_run, read_run, short_names
@@ -209,14 +209,15 @@ def _new_set(experiment: str, base: Run, values: Mapping[str, Any]) -> str:
     folder = load_experiment(experiment).folder
     titles = [*read_notes(), *(run.title for run in board.read_board())]
     names = [title.partition("/")[2] for title in titles if title.startswith(f"{experiment}/")]
-    numbers = [re.match(r"\d*", name) for name in (*names, *config.parameter_sets(folder))]
-    name = f"{max(int(found[0] or 0) for found in numbers if found) + 1:03d}"
-    try:
-        return parameter_set_from_run(experiment, name, base, values).stem
-    except Error:
-        if not (folder / f"exp/{name}.yaml").exists():
-            raise
-    return _new_set(experiment, base, values)  # another command was faster
+    number = max(int(re.split(r"\D", each)[0] or 0) for each in (*names, *config.parameter_sets(folder)))
+    while True:
+        number += 1
+        name = f"{number:03d}"
+        try:
+            return parameter_set_from_run(experiment, name, base, values).stem
+        except Error:
+            if not (folder / f"exp/{name}.yaml").exists() and reserve(experiment, name) is None:
+                raise  # else another command was faster
 
 
 def edited(name: str, source: str | None = None) -> Idea:
@@ -268,14 +269,25 @@ def attempt(idea: Idea, why: str, fold: int | None = None, seeds: int = 1, stops
     before, own = read_notes().get(title, Notes(title)), idea.parameter_set
     if any(not config.same(before.last(key), value) for key, value in said.items()):
         notes.add_note(title, said | (notes.set_metadata(idea.training.experiment, own) if own else {}))
+    try:
+        found, answer = _trained(idea, fold, seeds, stops)
+    except Failed as error:
+        if error.exit_code == 1:  # and nobody has stopped it
+            notes.add_note(title, {"tested": {"verdict": "failed", "against": idea.base.title}})
+        raise
+    return _concluded(idea, why, found, answer)
+
+
+def _trained(idea: Idea, fold: int | None, seeds: int, stops: bool) -> tuple[dict[str, Any], str]:
+    """The comparison with the base, and a verdict. Arguments and errors as of `attempt`."""
     if (run := idea.training.run()) is None or not run.done:
         idea.training.train("exp.debug=true")
     if stops:
         found = _compared(idea, fold or 0, 1)
         if found.get("rows", {}).get("high", 0) < 0:
-            return _concluded(idea, why, found, f"worse in fold {fold or 0}")
+            return found, f"worse in fold {fold or 0}"
     found = _compared(idea, None if stops else fold, seeds)
-    return _concluded(idea, why, found, found["verdict"])
+    return found, found["verdict"]
 
 
 def _compared(idea: Idea, fold: int | None, count: int) -> dict[str, Any]:
@@ -292,13 +304,13 @@ def _compared(idea: Idea, fold: int | None, count: int) -> dict[str, Any]:
     return found
 
 
-def _concluded(idea: Idea, why: str, found: Mapping[str, Any], said: str) -> dict[str, Any]:
+def _concluded(idea: Idea, why: str, found: Mapping[str, Any], answer: str) -> dict[str, Any]:
     """Note what came of an idea; as `exp try --json` has it."""
     every = {one.run.title: one for one in board.ranked(board.read_board())}
     mine, base = every[idea.training.title], every[idea.base.title]
     folds, rows = found.get("folds", {}), found.get("rows", {})
     seeds, is_whole = max(len(folds.get("seeds", ())), 1), mine.run.is_complete
-    tested = {"verdict": said, "against": base.run.title, "better_by": rows.get("better_by", folds.get("better_by"))}
+    tested = {"verdict": answer, "against": base.run.title, "better_by": rows.get("better_by", folds.get("better_by"))}
     tested |= {"folds": len(folds.get("folds", mine.run.done)), "seeds": seeds}
     if not config.same(mine.notes.last("tested"), tested):
         notes.add_note(mine.run.title, {"tested": tested} | notes.context_of(mine.run.title, mine))
@@ -306,11 +318,11 @@ def _concluded(idea: Idea, why: str, found: Mapping[str, Any], said: str) -> dic
     best = {"run": alike[0].run.title, "score": alike[0].score, "runs": len(alike)} if alike else {}
     if alike and is_whole and alike[0] not in (mine, base):
         best["verdict"] = verdict([(alike[0].run, mine.run)])["verdict"]
-    then = NEXT.get(said, NEXT[noise.NOISE]) + (FEW_SEEDS if said == noise.NOISE and seeds < 3 else "")
+    then = NEXT.get(answer, NEXT[noise.NOISE]) + (FEW_SEEDS if answer == noise.NOISE and seeds < 3 else "")
     if not is_whole:
         then = f"{NEXT[noise.WORSE]}; or all folds: the same command without --fold and --stop-if-worse"
     return {
-        **{"run": mine.run.title, "why": why, "base": base.run.title, "change": idea.change, "verdict": said},
+        **{"run": mine.run.title, "why": why, "base": base.run.title, "change": idea.change, "verdict": answer},
         **{"metric": mine.run.metric, "score": mine.score, "std": mine.std, "base_score": base.score},
         "marks": {one.run.title: [*one.marks, *changed_since(one.run)] for one in (mine, base)},
         **{"comparison": found, "best": best, "next": then.format(run=mine.run.title, base=base.run.title)},

@@ -194,7 +194,7 @@ def attempt(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Try one idea: train it, compare it with its base and with the best run, note it all.
+    """Train one idea, compare it, and note what came of it.
 
     IDEA is what changes in the run of --from, KEY=VALUE, for which a new parameter set is written; or an experiment or
     a parameter set that you have made and edited. The steps are those of exp new, exp note, train.py with
@@ -203,9 +203,9 @@ def attempt(
     After an interruption, the same command goes on. What was tried before is said before anything is trained.
 
     Examples:
-      exp try --from 001-larger-lr train.hidden=128 --why "a wider layer helps"
-      exp try --from 001-larger-lr train.hidden=128 --why "a wider layer helps" --seeds 3
-      exp try 001/002 --from 001-larger-lr --why "a larger model" --fold 0 --stop-if-worse
+      exp try --from 001-larger-lr train.hidden=128 --why "wider is better"
+      exp try 001/002 --from 001-larger-lr --why "a larger model" --seeds 2
+      exp try 001/002 --from 001-larger-lr --why "larger" --stop-if-worse
     """
     from expkit import tries
 
