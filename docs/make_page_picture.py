@@ -1,18 +1,21 @@
-"""Make docs/page.png: what notebooks/page.py shows of real runs of the baseline, in headless Chromium.
+"""Make docs/page.png and its last part, docs/lineage.png: what notebooks/page.py shows of real runs, in Chromium.
 
     uv run python docs/make_page_picture.py [--dark]
 
-Renders a project, trains 32 runs in it (some minutes), and takes the picture of the page that `marimo run` serves.
+Renders a project, trains 32 runs of the baseline in it (some minutes), blends the best, and takes the pictures of the
+page that `marimo run` serves.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from subprocess import PIPE
 
 import copier
 from PIL import Image
@@ -37,19 +40,24 @@ def main() -> None:
         subprocess.run(["uv", "sync", "-q", "--group", "page"], cwd=project, env=environment, check=True)
         train = [".venv/bin/python", "experiments/001-baseline/train.py", "-m", *SWEEP]
         subprocess.run(train, cwd=project, env=environment, check=True)
+        exp = ".venv/bin/exp"
+        listed = subprocess.run([exp, "board", "--json"], cwd=project, env=environment, check=True, stdout=PIPE).stdout
+        first, second, third = (f"{run['experiment']}/{run['run']}" for run in json.loads(listed)[:3])
+        for names in ([first, second, "--name", "two"], ["blends/two", third, "--method", "hill", "--name", "three"]):
+            subprocess.run([exp, "blend", *names], cwd=project, env=environment, check=True)
         serve = [".venv/bin/marimo", "run", "--headless", "--no-token", "-p", ADDRESS.rpartition(":")[2]]
         server = subprocess.Popen([*serve, "notebooks/page.py"], cwd=project, env=environment)
         try:
-            take_picture(DOCS / "page.png", "dark" if "--dark" in sys.argv else "light")
+            take_pictures("dark" if "--dark" in sys.argv else "light")
         finally:
             server.terminate()
             server.wait()
 
 
-def take_picture(file: Path, scheme: str) -> None:
+def take_pictures(scheme: str) -> None:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1240, "height": 3000}, color_scheme=scheme)
+        page = browser.new_page(viewport={"width": 1240, "height": 3600}, color_scheme=scheme)
         while True:
             try:
                 page.goto(ADDRESS)
@@ -59,12 +67,13 @@ def take_picture(file: Path, scheme: str) -> None:
         end = page.get_by_text("This page as one file")
         end.wait_for(timeout=120_000)
         time.sleep(3)  # the charts are drawn after it
-        place = end.bounding_box()
-        assert place is not None
-        clip = {"x": 50, "y": 20, "width": 1120, "height": place["y"]}
-        page.screenshot(path=file, clip=clip)
+        bottom, part = end.bounding_box(), page.get_by_text("What they were made from").bounding_box()
+        assert bottom is not None and part is not None
+        for name, top in (("page.png", 20), ("lineage.png", part["y"] - 10)):
+            clip = {"x": 50, "y": top, "width": 1120, "height": bottom["y"] - top}
+            page.screenshot(path=DOCS / name, clip=clip)
+            Image.open(DOCS / name).convert("RGB").quantize(256).save(DOCS / name, optimize=True)
         browser.close()
-    Image.open(file).convert("RGB").quantize(256).save(file, optimize=True)
 
 
 if __name__ == "__main__":
