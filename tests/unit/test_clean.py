@@ -332,6 +332,8 @@ def test_what_cannot_be_removed_is_said(root: Path, monkeypatch: pytest.MonkeyPa
     made = CliRunner().invoke(app, ["clean", "--yes"])
     assert made.exit_code == 1 and "/a: Permission denied" in made.output
     assert folders(root) == ["a"]
+    assert "cannot remove" in (line := refused("remove", f"{LIGHT}/a", "--yes")) and "/a: Permission denied" in line
+    assert folders(root) == ["a"]
 
 
 # One run
