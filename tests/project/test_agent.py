@@ -87,14 +87,15 @@ def test_the_keys_that_are_documented(agent: Agent) -> None:
     assert agent.train("001", "exp.debug=true") == 0  # `exp clean` finds it
     one, two = f"{NAME}/001,exp.train.noise=1", f"{NAME}/001,exp.train.noise=2"
     commands: dict[str, list[str]] = {"note": [one, "fine"], "new": ["003/004"]}
-    commands |= {name: [] for name in ("board", "check", "clean")}
+    commands["try"] = ["--from", one, "train.noise=3", "--why", "less is better"]
+    commands |= {name: [] for name in ("board", "check", "clean", "log")}
     commands |= {name: [one] for name in ("show", "submit", "oof", "reproduce", "remove")}
     commands |= {name: [one, two] for name in ("diff", "blend")}
     asked = json.dumps([[name, *arguments, "--json"] for name, arguments in commands.items()])
     found = dict(zip(commands, map(json.loads, agent.run("-c", RUN_ALL, asked).stdout.splitlines()), strict=True))
     assert [code for code, *_ in found.values()] == [0] * len(commands)
     found = {name: json.loads(printed) for name, (_, printed, _) in found.items()}
-    found |= {name: found[name][0] for name in ("board", "check", "clean")}
+    found |= {name: found[name][0] for name in ("board", "check", "clean", "log")}
     found["board"] = [key for key in found["board"] if not key.startswith(("exp.", "show_", "over"))]
     assert documented["board"] == found["board"]
     own = found["board"][: found["board"].index("versus_runs") + 1]
@@ -114,5 +115,5 @@ def test_what_an_agent_reads_first_is_short_and_true() -> None:
         assert name == "AGENTS.md" or text.startswith(f"---\nname: {name}\ndescription: >-\n  ")
         for command, rest in re.findall(r"(?:uv run |`)exp (\w+)([^`#\n]*)", text):
             assert command in commands.commands, f"{name}: exp {command}"
-            options = {option for each in commands.commands[command].params for option in each.opts}
+            options = {"--help"} | {option for each in commands.commands[command].params for option in each.opts}
             assert {*re.findall("--[a-z]+", rest)} <= options, f"{name}: exp {command}{rest}"
