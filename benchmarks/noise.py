@@ -1,12 +1,15 @@
 """Whether `exp diff` is right about "better, or noise?": false alarms and power where the truth is known.
 
     uv run python benchmarks/noise.py
+    uv run python benchmarks/noise.py --only loops    # four minutes
 
 Draws small data sets anew, trains two configurations on the same folds of each, and counts how often each way of
 comparing them calls a difference real. The configurations are one model on two sets of 10 columns, 5 of them in both;
 all columns are equally good, so that the expected scores are equal. "Power": the second set has a better column.
 Then the test over rows alone: how often the truth is outside of its interval, beside a bootstrap. Then `exp board
---noise`: how often a run is called worse than the best of many that are as good. Takes half an hour.
+--noise`: how often a run is called worse than the best of many that are as good. Then the verdicts of one idea whose
+effect is known; loops of 50 ideas, most of which are duds, by several rules of what is kept; and whether the best of
+many is as lucky as the board says. Takes half an hour.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +31,19 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from helpers import run_of  # noqa: E402
 
 from expkit.board import Entry  # noqa: E402
-from expkit.noise import NOISE, WORSE, against_best, corrected_t, over_folds, over_rows, t_quantile, together  # noqa: E402
+from expkit.noise import (  # noqa: E402
+    BETTER,
+    NOISE,
+    PROMISING,
+    WORSE,
+    against_best,
+    best_of_many,
+    corrected_t,
+    over_folds,
+    over_rows,
+    t_quantile,
+    together,
+)
 
 Model = Callable[..., Any]
 OLD, NEW = slice(0, 10), slice(5, 15)
@@ -98,7 +114,7 @@ def alarms(model: Model, n_folds: int, seeds: int, are_other: bool, more: float,
             "corrected, seeds counted each": corrected_t(every.ravel().tolist(), 1 / (n_folds - 1)).verdict != NOISE,
             "corrected": folds.verdict != NOISE,
             "jackknife": by_row.verdict != NOISE,
-            "both (`exp diff`)": together([folds, by_row]) != NOISE,
+            "both (`exp diff`)": together(folds, by_row) in (BETTER, WORSE),
         }
         counted = {way: counted.get(way, 0) + int(is_so) for way, is_so in found.items()}
     return {way: count / repetitions for way, count in counted.items()}
@@ -215,10 +231,147 @@ def missed(metric: Any, count: int, repetitions: int) -> tuple[float, float]:
     return tuple(outside / repetitions)
 
 
+# Loops: one idea after the other
+
+
+class World:
+    """A data set of two classes, a normal distribution each, and its ideas, each of which exchanges 3 of 10 columns.
+
+    A training is `ridge` on a random 70 % of its rows, so that it has luck of its own. Its accuracy on new rows is
+    known exactly. An idea is what its first column has more than those that it replaces; 0.0 is a dud.
+    """
+
+    def __init__(self, random: Any, ideas: list[float], rows: int = 1000) -> None:
+        self.ideas, self.random, self.known = ideas, random, dict[Any, Any]()
+        self.strength = numpy.full(10 + 3 * len(ideas), SIGNAL)
+        self.strength[10::3] += ideas
+        self.y = random.integers(2, size=rows)
+        self.X = random.normal(size=(rows, len(self.strength))) + (2 * self.y - 1)[:, None] * self.strength
+        self.folds = [random.permutation(rows) % 5 for _ in range(4)]
+
+    def with_idea(self, columns: list[int], idea: int) -> list[int]:
+        """The columns with those of an idea, in place of three that are no better than others."""
+        plain = [column for column in columns if self.strength[column] <= SIGNAL]
+        out = self.random.permutation(plain)[:3].tolist()
+        return sorted({*columns} - {*out} | {10 + 3 * idea + more for more in range(3)})
+
+    def run(self, columns: list[int], seed: int = 0, folds: int = 0) -> tuple[Entry, Any, float]:
+        """A run, its out-of-fold predictions, and the accuracy of its models on new rows."""
+        if (found := self.known.get((*columns, seed, folds))) is None:
+            random, fold, true = numpy.random.default_rng([seed, *columns]), self.folds[folds], []
+            X, predicted = (
+                numpy.column_stack([self.X[:, columns], numpy.ones(len(self.y))]),
+                numpy.empty(len(self.y), bool),
+            )
+            for number in range(5):
+                rows = numpy.flatnonzero((fold != number) & (random.random(len(fold)) < 0.7))
+                weights = numpy.linalg.solve(X[rows].T @ X[rows] + numpy.eye(11), X[rows].T @ (2.0 * self.y[rows] - 1))
+                predicted[fold == number] = X[fold == number] @ weights > 0
+                means = weights[-1] + numpy.array([1, -1]) * (weights[:-1] @ self.strength[columns])
+                deviation = math.sqrt(2) * numpy.linalg.norm(weights[:-1])
+                true.append(0.5 + 0.25 * (math.erf(means[0] / deviation) - math.erf(means[1] / deviation)))
+            scores = [float((predicted == self.y)[fold == number].mean()) for number in range(5)]
+            left_out = {number: f"{folds} {number}" for number in range(5)}
+            run = run_of(f"1/{len(self.known)}", scores, valid_ids=left_out)
+            found = self.known[(*columns, seed, folds)] = Entry((run,)), predicted, statistics.fmean(true)
+        return found
+
+    def verdict(self, old: list[int], new: list[int], repeats: list[tuple[int, int]]) -> str:
+        """What `exp diff` says; `repeats`: the seeds of trainings and of folds."""
+        pairs = [[self.run(columns, *seeds) for columns in (old, new)] for seeds in repeats]
+        ids = numpy.arange(len(self.y))
+        rows = [tuple({"id": ids, "target": self.y, "prediction": run[1]} for run in pair) for pair in pairs]
+        return together(over_folds([(one[0], two[0]) for one, two in pairs]), over_rows("accuracy", accuracy, rows, 1))
+
+
+ONCE, SEEDS, FOLDS = [(0, 0)], [(seed, 0) for seed in range(4)], [(0, folds) for folds in range(4)]
+RULES: dict[str, Callable[[World, list[int], list[int]], bool]] = {
+    "the higher score": lambda world, old, new: world.run(new)[0].score > world.run(old)[0].score,
+    "better or promising": lambda world, old, new: world.verdict(old, new, ONCE) in (BETTER, PROMISING),
+    "better": lambda world, old, new: world.verdict(old, new, ONCE) == BETTER,
+    "better; promising: four seeds say better": lambda world, old, new: repeated(world, old, new, SEEDS),
+    "better; promising: the folds of four seeds say better": lambda world, old, new: repeated(world, old, new, FOLDS),
+}
+
+
+def repeated(world: World, old: list[int], new: list[int], repeats: list[tuple[int, int]]) -> bool:
+    """Whether an idea is better, or is promising and then, repeated, better."""
+    said = world.verdict(old, new, ONCE)
+    return BETTER in (said, said == PROMISING and world.verdict(old, new, repeats))
+
+
+def loop(rule: str, good: int, repetition: int) -> dict[str, float]:
+    """50 ideas, of which some are good, as many bad, and the others duds; each is tried on what was kept before."""
+    random = numpy.random.default_rng([repetition, good])
+    ideas = random.permutation([0.2] * good + [-0.2] * good + [0.0] * (50 - 2 * good)).tolist()
+    world, columns, kept = World(random, ideas), [*range(10)], []
+    first, tried = columns, [world.run(columns)]
+    for idea, effect in enumerate(ideas):
+        new = world.with_idea(columns, idea)
+        tried.append(world.run(new))
+        if RULES[rule](world, columns, new):
+            columns = new
+            kept.append(effect)
+    scores, true = ([world.run(each)[part] for each in (first, columns)] for part in (0, 2))
+    found = best_of_many([entry for entry, _, _ in tried])
+    best = next(run for run in tried if run[0].run.title in found)
+    return {
+        "keep a dud": any(effect <= 0 for effect in kept),
+        "duds kept": sum(effect <= 0 for effect in kept),
+        "good ones kept": sum(effect > 0 for effect in kept),
+        "gain in CV": scores[1].score - scores[0].score,
+        "on new rows": true[1] - true[0],
+        "luck of the best": best[0].score - best[2],
+        "said": next(iter(found.values())).luck,
+    }
+
+
+def ideas_side_by_side(count: int, deviation: float, repetition: int) -> tuple[float, float]:
+    """The luck of the best of many ideas that are tried on the same run, and what the board says."""
+    random = numpy.random.default_rng([repetition, count])
+    world = World(random, (deviation * random.normal(size=count)).clip(-SIGNAL).tolist())
+    tried = [world.run(world.with_idea([*range(10)], idea)) for idea in range(count)]
+    found = best_of_many([entry for entry, _, _ in tried])
+    best = max(tried, key=lambda run: run[0].score)
+    return best[0].score - best[2], sum(one.luck for one in found.values())
+
+
+def loops(repetitions: int) -> None:
+    words = (BETTER, PROMISING, NOISE, WORSE)
+    print(f"\n| what an idea adds | repeats | {' | '.join(words)} |\n|{' --- |' * 6}")
+    for effect in (0.0, 0.1, 0.2, 0.3):
+        worlds = [World(numpy.random.default_rng([each, 7]), [effect]) for each in range(4 * repetitions)]
+        pairs = [(world, [*range(10)], world.with_idea([*range(10)], 0)) for world in worlds]
+        adds = statistics.fmean(world.run(new)[2] - world.run(old)[2] for world, old, new in pairs)
+        for what, repeats in (("none", ONCE), ("four seeds", SEEDS), ("folds of four seeds", FOLDS)):
+            said = [world.verdict(old, new, repeats) for world, old, new in pairs]
+            shares = " | ".join(
+                f"{100 * said.count(word) / len(said):.1f} %" for word in (BETTER, PROMISING, NOISE, WORSE)
+            )
+            print(f"| {adds:.3f} | {what} | {shares} |", flush=True)
+    print(f"\nLoops of 50 ideas, {repetitions} repetitions\n")
+    for good in (0, 5):
+        for rule in RULES:
+            found = [loop(rule, good, repetition) for repetition in range(repetitions)]
+            means = {name: statistics.fmean(each[name] for each in found) for name in found[0]}
+            if (good, rule) == (0, next(iter(RULES))):
+                print(f"| good | kept is | {' | '.join(means)} |\n|{' --- |' * (2 + len(means))}")
+            print(f"| {good} | {rule} | {' | '.join(f'{mean:.3f}' for mean in means.values())} |", flush=True)
+    print("\n| tried side by side | ideas differ by | luck of the best | said |\n| --- | --- | --- | --- |")
+    for count, deviation in ((10, 0.0), (50, 0.0), (200, 0.0), (50, 0.1), (50, 0.2)):
+        found = [ideas_side_by_side(count, deviation, repetition) for repetition in range(repetitions)]
+        luck, said = (statistics.fmean(side) for side in zip(*found, strict=True))
+        print(f"| {count} | {deviation} | {luck:.4f} | {said:.4f} |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repetitions", type=int, default=300)
+    parser.add_argument("--only", choices=["loops"])
     asked = parser.parse_args()
+    if asked.only:
+        loops(asked.repetitions // 3)
+        return
     header = False
     for model, n_folds, seeds, are_other, more in (
         (ridge, 5, 1, False, 0.0),
@@ -266,6 +419,7 @@ def main() -> None:
                 false, found = boards(kind, count, asked.repetitions)
                 power = f"{100 * found:.0f} %" if "worse" in kind else ""
                 print(f"| {kind} | {count} | {100 * false:.1f} % | {power} |", flush=True)
+    loops(asked.repetitions // 3)
 
 
 if __name__ == "__main__":
