@@ -592,9 +592,10 @@ def test_a_run_is_kept_that_could_be_noise(quick: Path, notes: Path, monkeypatch
         assert exp_json("note", f"{folder.name}/{b}", "--kept")["test"] == about
         assert "test" not in exp_json("note", f"{folder.name}/{b}", "--dropped")
         board = {one.run.name: one for one in ranked(read_board())}
-        tested = ({"tested": about | {"verdict": "better", "seeds": 3}},)
-        entry = replace(board[b], notes=Notes(board[b].run.title, tested))
-        assert verdict_on_kept(entry, list(board.values())) == about | {"verdict": "better"}
+        for of, said in ((board[b].run.id, "better"), ("an earlier version", "could be noise")):
+            tested = {"tested": about | {"verdict": "better", "seeds": 3}, "id": of}
+            entry = replace(board[b], notes=Notes(board[b].run.title, (tested,)))
+            assert verdict_on_kept(entry, list(board.values())) == about | {"verdict": said}
         assert [line["verdict"] for line in exp_json("note", f"{folder.name}/{b}")["runs"][0]["notes"]][:2] == [
             "kept"
         ] * 2

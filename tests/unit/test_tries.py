@@ -220,15 +220,16 @@ def test_a_number_is_never_given_twice(project: Path, trained: list[str], monkey
 
 
 def test_seeds_of_both(project: Path, trained: list[str]) -> None:
-    """In pairs; those that are trained are not trained again."""
+    """In pairs, each on folds of its own; those that are trained are not trained again."""
     attempt(project, "train.noise=0.39")
-    expkit.run(project.name, overrides=["exp=001", "exp.seed=5"])
+    expkit.run(project.name, overrides=["exp=001", "exp.seed=5", "exp.split.seed=7"])
+    expkit.run(project.name, overrides=["exp=001", "exp.seed=6"])
     trained.clear()
     lines = attempt(project, "train.noise=0.39", "--seeds", "3")
     assert trained == [
-        "exp=002 exp.seed=5 exp.fold=null",
-        "exp=001 exp.seed=1 exp.fold=null",
-        "exp=002 exp.seed=1 exp.fold=null",
+        "exp=002 exp.seed=5 exp.split.seed=7 exp.fold=null",
+        "exp=001 exp.seed=1 exp.split.seed=43 exp.fold=null",
+        "exp=002 exp.seed=1 exp.split.seed=43 exp.fold=null",
     ]
     assert "3 folds x 3 seeds" in "\n".join(lines)
     assert read_notes()[f"{project.name}/002"].last("tested")["seeds"] == 3

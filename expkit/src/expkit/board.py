@@ -33,6 +33,7 @@ MOST_ROWS = 50  # that a person reads; a file or another program gets all
 NOT_COMPARABLE = "not comparable"
 OPERATORS = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 GAP = 2  # between two columns of the table
+SEEDS = ("exp.seed", "exp.split.seed")  # of the training, of the folds
 NARROW = 16  # characters of a cell that may wrap; of a value of the configuration
 Key = TypeVar("Key")
 Item = TypeVar("Item")
@@ -373,7 +374,7 @@ def _files(output: Path, digest: str) -> list[tuple[str, str]]:
 def grouped_by_seed(entries: Iterable[Entry]) -> list[Entry]:
     """Runs that differ only in their seed as one entry; one without a score stays alone."""
     found: list[Entry] = []
-    for group in _grouped(entries, lambda entry: (entry.problem, _without_seed(entry.run, "exp.seed"))).values():
+    for group in _grouped(entries, lambda entry: (entry.problem, without_seed(entry.run, "exp.seed"))).values():
         scored = _one_per_seed([entry for entry in group if entry.score is not None])
         found += [_together(scored)] if len(scored) > 1 else scored
         found += [entry for entry in group if entry.score is None]
@@ -393,8 +394,8 @@ def _together(group: Sequence[Entry]) -> Entry:
     return Entry(runs, Notes(group[0].run.title), tuple(flags), dataset=group[0].dataset)
 
 
-def _without_seed(run: Run, *seeds: str) -> str:
-    """What is equal in runs that differ only in their seeds; a blend has none."""
+def without_seed(run: Run, *seeds: str) -> str:
+    """What is equal in runs that differ only in their seeds, as `SEEDS`; a blend has none."""
     config = flat(run.config)
     name = run.name if run.seed is None else config.get("exp.name")
     values = {key: value for key, value in config.items() if is_compared(key) and key not in seeds}
@@ -410,7 +411,7 @@ def find_seeds(name: str) -> list[Run]:
     Raises:
         Error: no run, or other runs too.
     """
-    groups = _grouped(read_board(), lambda run: _without_seed(run, "exp.seed", "exp.split.seed")).values()
+    groups = _grouped(read_board(), lambda run: without_seed(run, *SEEDS)).values()
     named = [group for group in groups if titles_of(name, [run.title for run in group])]
     if len(named) != 1:
         run = load_run(name)

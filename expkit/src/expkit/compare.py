@@ -210,8 +210,9 @@ def verdict_on_kept(kept: Entry, every: list[Entry]) -> dict[str, str]:
     Args:
         every: as of `ranked`.
     """
-    if tested := kept.notes.last("tested"):
-        return {name: tested[name] for name in ("against", "verdict")}
+    line = kept.notes.last_line("tested")
+    if line and line.get("id") == kept.run.id:
+        return {name: line["tested"][name] for name in ("against", "verdict")}
     run, before = kept.run, kept.run.finished or ""
     alike = [one.run for one in every if one.problem == kept.problem and one.is_comparable and one.score is not None]
     others = [one for one in alike if (one.finished or "") < before and not incomparable(one, run)]

@@ -92,9 +92,12 @@ class Training:
         folder = folder_of(output_dir(), self.title)
         return read_run(folder) if folder else None
 
-    def seeded(self, seed: int) -> Training:
-        """The same with another seed."""
-        return self if self.config.exp.seed == seed else replace(self, overrides=(*self.overrides, f"exp.seed={seed}"))
+    def seeded(self, seeds: Sequence[int | str | None]) -> Training:
+        """The same with other seeds, of the training and of the folds."""
+        exp, keys = self.config.exp, ("exp.seed", "exp.split.seed")
+        own = zip(keys, seeds, (exp.seed, exp.split.seed), strict=True)
+        more = [f"{key}={seed}" for key, seed, now in own if seed not in (None, now)]
+        return replace(self, overrides=(*self.overrides, *more))
 
     def trained(self, fold: int | None) -> Run:
         """Its run with a fold, None: with all; what is missing is trained now. Errors as of `train`."""
@@ -291,15 +294,21 @@ def _trained(idea: Idea, fold: int | None, seeds: int, stops: bool) -> tuple[dic
 
 
 def _compared(idea: Idea, fold: int | None, count: int) -> dict[str, Any]:
-    """The comparison with the base, when both are trained with a fold, None: with all, and some seeds."""
-    base, pairs = idea.base, []
-    first = base.seed if isinstance(base.seed, int) else 0
-    known = [run.seed for run in board.find_seeds(base.title)] if count > 1 else []
-    seeds = [seed for seed in dict.fromkeys([first, *known, *range(first, first + count)]) if isinstance(seed, int)]
-    for seed in seeds[:count]:
-        is_there = seed == first and (base.recipe or base.is_complete or fold in base.done)
-        old = base if is_there else Training.of(base).seeded(seed).trained(fold)
-        pairs.append((old, (idea.training.seeded(seed) if count > 1 else idea.training).trained(fold)))
+    """The comparison with the base, when both are trained with a fold, None: with all, and some seeds.
+
+    The folds, too, are those of other seeds: on the same ones, more seeds hardly tell more (benchmarks/README.md). A
+    single fold stays, as it is not known how such folds vary together.
+    """
+    base, training, pairs = idea.base, idea.training, []
+    seed, split = (each if isinstance(each, int) else 0 for each in base.seeds)
+    are_other = training.config.exp.n_folds > 1
+    known = [run.seeds for run in board.find_seeds(base.title)] if count > 1 else []
+    known = [seeds for seeds in known if (seeds[1] != base.seeds[1]) == are_other]
+    more = [(seed + step, split + step * are_other) for step in range(1, count)]
+    for seeds in [*dict.fromkeys([base.seeds, *known, *more])][:count]:
+        is_there = seeds == base.seeds and (base.recipe or base.is_complete or fold in base.done)
+        old = base if is_there else Training.of(base).seeded(seeds).trained(fold)
+        pairs.append((old, (training.seeded(seeds) if count > 1 else training).trained(fold)))
     found: dict[str, Any] = compare(pairs)["comparison"]
     return found
 
@@ -352,7 +361,7 @@ def change_text(change: Mapping[str, Any] | None) -> str:
 
 
 def history() -> list[dict[str, Any]]:
-    """Every idea, in the order in which it was first noted or trained; the seeds of a run are one.
+    """Every idea, in the order in which it was first noted or trained; the seeds of a run, and of its folds, are one.
 
     Returns:
         dicts of "run", "time", "why", "origin", "change", "tested", "verdict", "note", "metric", "score", and "best":
@@ -360,7 +369,8 @@ def history() -> list[dict[str, Any]]:
     """
     noted, found, best = read_notes(), list[dict[str, Any]](), dict[str | None, board.Entry]()
     trained = board.grouped_by_seed(board.flag_incomparable(board.entries(board.read_board())))
-    entries = {one.run.title: one for one in trained}
+    first = {(one.problem, board.without_seed(one.run, *board.SEEDS)): one for one in reversed(trained)}
+    entries = {one.run.title: one for one in first.values()}
     for title in {**dict.fromkeys(title for title in noted if not title.endswith("/")), **entries}:
         about, entry = noted.get(title, Notes(title)), entries.get(title)
         times = [line["time"] for line in about.lines[:1]]

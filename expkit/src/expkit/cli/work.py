@@ -185,7 +185,7 @@ def attempt(
     source: Annotated[
         str | None, typer.Option("--from", metavar="RUN", help=BASE_HELP, autocompletion=run_names)
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Train both with so many seeds.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Train both with so many seeds, on other folds.")] = 1,
     fold: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Train this fold alone, for a cheap look.")
     ] = None,
