@@ -67,12 +67,14 @@ def take_pictures(scheme: str) -> None:
         end = page.get_by_text("This page as one file")
         end.wait_for(timeout=120_000)
         time.sleep(3)  # the charts are drawn after it
-        bottom, part = end.bounding_box(), page.get_by_text("What they were made from").bounding_box()
+        bottom, part = end.bounding_box(), page.get_by_role("heading", name="What they were made from").bounding_box()
         assert bottom is not None and part is not None
         for name, top in (("page.png", 20), ("lineage.png", part["y"] - 10)):
-            clip = {"x": 50, "y": top, "width": 1120, "height": bottom["y"] - top}
+            clip = {"x": 50, "y": top, "width": 1120, "height": bottom["y"] - 15 - top}
             page.screenshot(path=DOCS / name, clip=clip)
-            Image.open(DOCS / name).convert("RGB").quantize(256).save(DOCS / name, optimize=True)
+            Image.open(DOCS / name).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(
+                DOCS / name, optimize=True
+            )
         browser.close()
 
 

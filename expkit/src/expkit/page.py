@@ -28,7 +28,7 @@ OTHERS = "other runs"  # the "color" of the runs that are not ticked
 IS_OTHER = f"datum.color == '{OTHERS}'"
 NO_RUNS = "No runs yet. Train the baseline: uv run python experiments/001-baseline/train.py"
 FIRST, LAST = ["name", "metric", "score", "std", "folds", "marks"], ["seconds", "rows", "finished", "commit"]
-REPLACED = ["experiment", "run", "folds_done", "n_folds", "split", "seed", "problem"]  # by others
+REPLACED = ["experiment", "run", "folds_done", "n_folds", "split", "seed", "problem", "parents"]  # by others
 NO_PARAMETERS = ["exp.name", "exp.fold", "exp.debug", "exp.mode"]
 
 
@@ -54,8 +54,7 @@ def labelled_board() -> pandas.DataFrame:
     board["metric"] = [name and f"{name} {arrow}" for name, arrow in zip(names, arrows, strict=True)]
     board["folds"] = [f"{len(run.done)}/{run.n_folds or '?'}" for run in runs]
     board["finished"] = board["finished"].dt.strftime("%Y-%m-%d %H:%M")
-    for column in ("tags", "parents"):
-        board[column] = board[column].map(", ".join)
+    board["tags"] = board["tags"].map(", ".join)
     for column in board:
         if not is_number(board[column]):
             board[column] = board[column].map(str, na_action="ignore")
