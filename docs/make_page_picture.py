@@ -40,21 +40,29 @@ def main() -> None:
         subprocess.run(["uv", "sync", "-q", "--group", "page"], cwd=project, env=environment, check=True)
         train = [".venv/bin/python", "experiments/001-baseline/train.py", "-m", *SWEEP]
         subprocess.run(train, cwd=project, env=environment, check=True)
-        exp = ".venv/bin/exp"
-        listed = subprocess.run([exp, "board", "--json"], cwd=project, env=environment, check=True, stdout=PIPE).stdout
-        first, second, third = (f"{run['experiment']}/{run['run']}" for run in json.loads(listed)[:3])
-        for names in ([first, second, "--name", "two"], ["blends/two", third, "--method", "hill", "--name", "three"]):
-            subprocess.run([exp, "blend", *names], cwd=project, env=environment, check=True)
         serve = [".venv/bin/marimo", "run", "--headless", "--no-token", "-p", ADDRESS.rpartition(":")[2]]
         server = subprocess.Popen([*serve, "notebooks/page.py"], cwd=project, env=environment)
         try:
-            take_pictures("dark" if "--dark" in sys.argv else "light")
+            take_picture("page.png", "Runs")
+            exp = ".venv/bin/exp"
+            listed = subprocess.run(
+                [exp, "board", "--json"], cwd=project, env=environment, check=True, stdout=PIPE
+            ).stdout
+            first, second, third = (f"{run['experiment']}/{run['run']}" for run in json.loads(listed)[:3])
+            for names in (
+                [first, second, "--name", "two"],
+                ["blends/two", third, "--method", "hill", "--name", "three"],
+            ):
+                subprocess.run([exp, "blend", *names], cwd=project, env=environment, check=True)
+            take_picture("lineage.png", "What they were made from")
         finally:
             server.terminate()
             server.wait()
 
 
-def take_pictures(scheme: str) -> None:
+def take_picture(name: str, heading: str) -> None:
+    """Of the page from a heading on."""
+    scheme = "dark" if "--dark" in sys.argv else "light"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1240, "height": 3600}, color_scheme=scheme)
@@ -67,15 +75,12 @@ def take_pictures(scheme: str) -> None:
         end = page.get_by_text("This page as one file")
         end.wait_for(timeout=120_000)
         time.sleep(3)  # the charts are drawn after it
-        bottom, part = end.bounding_box(), page.get_by_role("heading", name="What they were made from").bounding_box()
-        assert bottom is not None and part is not None
-        for name, top in (("page.png", 20), ("lineage.png", part["y"] - 10)):
-            clip = {"x": 50, "y": top, "width": 1120, "height": bottom["y"] - 15 - top}
-            page.screenshot(path=DOCS / name, clip=clip)
-            Image.open(DOCS / name).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(
-                DOCS / name, optimize=True
-            )
+        bottom, top = end.bounding_box(), page.get_by_role("heading", name=heading, exact=True).bounding_box()
+        assert bottom is not None and top is not None
+        clip = {"x": 50, "y": top["y"] - 20, "width": 1120, "height": bottom["y"] - top["y"]}
+        page.screenshot(path=DOCS / name, clip=clip)
         browser.close()
+    Image.open(DOCS / name).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE).save(DOCS / name, optimize=True)
 
 
 if __name__ == "__main__":
