@@ -178,7 +178,7 @@ def changed_run(source: str, changes: Sequence[str]) -> Idea:
     Raises:
         Error: there is no such run, or it has no parameters; a value is refused, or is the one that it has.
     """
-    base = load_run(source)
+    base = load_run(load_run(source).title)  # neither a debug run, nor a version that is replaced
     loaded, made = load_experiment(base.experiment), Training.of(base)
     keys = [change.partition("=")[0] for change in changes]
     whole = [key if key in loaded.experiment.groups or key.startswith("exp.") else f"exp.{key}" for key in keys]
@@ -237,7 +237,7 @@ def edited(name: str, source: str | None = None) -> Idea:
     experiment, _, parameter_set = name.partition("/")
     training = Training(full_name(experiment), (f"exp={parameter_set}",) if parameter_set else ())
     if source is not None:
-        return Idea(training, load_run(source), parameter_set or None)
+        return Idea(training, load_run(load_run(source).title), parameter_set or None)
     titles, noted = (training.title, f"{training.experiment}/"), read_notes()
     origin = next(filter(None, (noted[title].last("origin") for title in titles if title in noted)), "")
     scored = [one.run for one in board.ranked(board.read_board()) if one.score is not None]

@@ -254,9 +254,10 @@ def note(
 def log(
     last: Annotated[int, typer.Option(min=1, metavar="N", help="The N last ones.")] = 10, as_json: Json = False
 ) -> None:
-    """List what was tried, in order: the change, what came of it, and why.
+    """List what was tried, in order.
 
-    The test is what exp try has found, and you is your verdict of exp note. A * marks a score that was the best so far.
+    Each line has what changed, what came of it, and why. The test is what exp try has found, and you is your verdict
+    of exp note. A * marks a score that was the best so far.
 
     Examples:
       exp log
