@@ -21,7 +21,7 @@ from several import files
 import expkit
 from expkit import store
 from expkit.board import Entry, entries, ranked, read_board
-from expkit.compare import verdict, verdict_on_kept
+from expkit.compare import compare, verdict, verdict_on_kept
 from expkit.config import load_experiment
 from expkit.noise import (
     Interval,
@@ -570,6 +570,8 @@ def test_the_best_of_many_on_the_board_and_in_a_diff(quick: Path) -> None:
             names = [f"{folder.name}/{name}" for name in pair]
             assert compared(*names)["best_of"]["luck"] == pytest.approx(found.luck)
             assert f"\n{line} rows\nverdict: " in exp("diff", *names)
+        pair = expkit.load_run(runs[0]), expkit.load_run(runs[1])
+        assert "best_of" not in compare([pair] * 2)["comparison"], "the mean of several seeds"
         names = [f"{folder.name}/{name}" for name in runs[1:3]]
         assert "best_of" not in compared(*names) and "expect about" not in exp("diff", *names)
 
