@@ -238,6 +238,18 @@ def test_seeds_of_both(project: Path, trained: list[str]) -> None:
     assert len(exp_json("log")) == 2, "seeds are one idea"
 
 
+def test_seeds_of_a_single_fold(project: Path, trained: list[str]) -> None:
+    """All on the same rows: how other ones vary together is not known."""
+    expkit.run(project.name, overrides=["exp=001", "exp.n_folds=1"])
+    found = exp("try", "--from", "base,exp.n_folds=1", "train.noise=0.9", "--why", "x", "--seeds", "2")
+    assert trained[1:] == [
+        "exp=002 exp.fold=null",
+        "exp=001 exp.n_folds=1 exp.seed=1 exp.fold=null",
+        "exp=002 exp.seed=1 exp.fold=null",
+    ]
+    assert "(1 fold x 2 seeds, 95 %" in found
+
+
 def test_a_base_gets_the_folds_that_it_lacks(project: Path, trained: list[str]) -> None:
     expkit.run(project.name, overrides=["exp=001", "exp.train.noise=0.5", "exp.fold=[0]"])
     exp("try", "--from", "base,exp.train.noise=0.5", "train.noise=0.2", "--why", "x")
