@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import EXP, call
-from experiments import own_experiment
+from experiments import NETS, NETS_CONFIG, own_experiment
 from helpers import exp, exp_json, refused
 from light import LIGHT, edited, wait_for
 from several import files
@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import expkit
 from expkit import store, tries
 from expkit.cli import app
-from expkit.errors import Failed
+from expkit.errors import Failed, NotFound
 from expkit.notes import add_note, read_notes
 
 FAILS = 'if exp.train.noise > 50 and (expkit.project_root() / "control/fails").exists(): raise ValueError("diverged")'
@@ -289,6 +289,31 @@ def test_an_edited_experiment_or_parameter_set(project: Path, trained: list[str]
         lines = printed(new.name, "--from", f"{project.name}/002", "--why", "x")
         assert f"; {project.name}/002 " in lines[1] and "verdict: worse" in lines
     assert sets(project) == ["001", "002", "009"]
+
+
+def test_another_choice_between_classes(quick: Path, trained: list[str]) -> None:
+    """With what config.yaml says of it, not with the values of the class before."""
+    with own_experiment({"train.py": NETS, "config.yaml": NETS_CONFIG}) as nets:
+        expkit.run(nets.name, overrides=["exp.model.units=4", "exp.n_folds=2"])
+        base = exp_json("board")[0]["run"]
+        found = exp_json("try", "--from", base, "model=wide", "exp.model.units=5", "--why", "x")
+        assert found["change"] == {"exp.model.units": 5, "choices.model": "wide"}
+        assert found["score"] == 50.0 and "model: wide" in (nets / "exp/001.yaml").read_text()
+
+
+def test_the_base_counts_as_it_is_on_the_board(project: Path, root: Path, trained: list[str]) -> None:
+    """A blend is one, where no value of it changes; a debug run is none."""
+    expkit.run(project.name, overrides=["exp=001", "exp.train.noise=0.3"])
+    base = f"{project.name}/base"
+    exp("blend", base, f"{base},exp.train.noise=0.3", "--name", "both")
+    (project / "exp/002.yaml").write_text("name: two\n\ntrain:\n  noise: 0.9\n")
+    lines = printed(f"{project.name}/002", "--from", "both", "--why", "x")
+    assert "; blends/both " in lines[1] and "verdict: worse" in lines
+    assert "is a blend, which has no parameters" in refused("try", "--from", "both", "train.noise=1", "--why", "x")
+    assert "is a blend" in refused("try", f"{project.name}/002", "--from", "both", "--seeds", "2", "--why", "x")
+    expkit.run(project.name, overrides=["exp.name=only", "exp.debug=true"])
+    with pytest.raises(NotFound):
+        printed("--from", str(root / f"output/debug/{project.name}/only"), "train.noise=2", "--why", "x")
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ NEXT = {
     noise.BETTER: 'exp note {run} "..." --kept; then exp try --from {run} KEY=VALUE --why "..."',
     noise.WORSE: 'exp note {run} "..." --dropped; then another idea from {base}',
     noise.NOISE: 'no progress: exp note {run} "..." --dropped',
-    "promising": "repeat it: the same command with --seeds 3",
+    noise.PROMISING: "repeat it: the same command with --seeds 3",
     noise.IDENTICAL: "no prediction has changed: does the code use what was changed?",
     board.NOT_COMPARABLE: "exp diff {base} {run} says more",
 }
@@ -179,7 +179,7 @@ def changed_run(source: str, changes: Sequence[str]) -> Idea:
         Error: there is no such run, or it has no parameters; a value is refused, or is the one that it has.
     """
     base = load_run(load_run(source).title)  # neither a debug run, nor a version that is replaced
-    loaded, made = load_experiment(base.experiment), Training.of(base)
+    made, loaded = Training.of(base), load_experiment(base.experiment)
     keys = [change.partition("=")[0] for change in changes]
     whole = [key if key in loaded.experiment.groups or key.startswith("exp.") else f"exp.{key}" for key in keys]
     for key in whole:
