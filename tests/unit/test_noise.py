@@ -21,7 +21,7 @@ from several import files
 import expkit
 from expkit import store
 from expkit.board import Entry, entries, ranked, read_board
-from expkit.compare import compare, verdict, verdict_on_kept
+from expkit.compare import compare, format_verdict, verdict, verdict_on_kept
 from expkit.config import load_experiment
 from expkit.noise import (
     Interval,
@@ -138,6 +138,16 @@ def test_promising_when_the_rows_say_better_and_the_folds_are_too_few() -> None:
     better, leans, leans_back = Interval(2, 1, 3), Interval(0.5, -1, 2), Interval(-0.5, -2, 1)
     assert together(leans, better) == together(None, better) == "promising"
     assert together(leans_back, better) == together(leans, leans) == together(None, leans) == "could be noise"
+
+
+def test_what_is_promising_is_repeated() -> None:
+    """On other folds; where there is one, with other seeds alone."""
+    interval = vars(Interval(2, 1, 3))
+    for folds, key in (([0], "exp.seed"), ([0, 1], "exp.split.seed")):
+        found = {"verdict": "promising", "folds": interval | {"folds": folds}, "rows": interval | {"rows": 9}}
+        assert format_verdict(found, "a")[-1].endswith(
+            f"train other seeds of both with -m {key}=1,2,3, then exp diff OLD NEW --seeds"
+        )
 
 
 def entry(scores: list[float], rows: str = "a", name: str = "001-one/a", **facts: Any) -> Entry:

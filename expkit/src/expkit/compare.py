@@ -12,22 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from expkit import noise
 from expkit.board import NOT_COMPARABLE, Entry, entries, find_seeds, incomparable, ranked, read_board
 from expkit.code import SCHEMAS
 from expkit.config import POSTPROCESS, is_compared, load_experiment, same
 from expkit.data import changed_files, read_manifest
 from expkit.errors import Error, described, plain_table, print_line, require, score_text, text
-from expkit.noise import (
-    IDENTICAL,
-    PROMISING,
-    REPEAT,
-    OverRows,
-    Tried,
-    best_of_many,
-    over_folds,
-    over_rows,
-    together,
-)
 from expkit.project import code_root, output_dir
 from expkit.scores import fold_scores, mean_of_folds, postprocessed
 from expkit.snapshot import git
@@ -91,7 +81,7 @@ def compare(pairs: Pairs) -> dict[str, Any]:
 
 def _best_of_many(pairs: Pairs) -> dict[str, Any]:
     """Under "best_of", what `best_of_many` says of one of two runs; {}: nothing. A mean over seeds is less lucky."""
-    many = best_of_many(ranked(read_board())) if len(pairs) == 1 else {}
+    many = noise.best_of_many(ranked(read_board())) if len(pairs) == 1 else {}
     return next(({"best_of": asdict(many[run.title])} for run in pairs[0] if run.title in many), {})
 
 
@@ -192,14 +182,14 @@ def verdict(pairs: Pairs) -> dict[str, Any]:
         return {"verdict": NOT_COMPARABLE, "reason": str(error)}
     found = {"metric": first.metric, "greater_is_better": first.greater_is_better}
     if by_row is None:
-        return found | {"verdict": IDENTICAL, "reason": "the out-of-fold predictions are the same"}
+        return found | {"verdict": noise.IDENTICAL, "reason": "the out-of-fold predictions are the same"}
     rows, interval = ({"reason": by_row}, None) if isinstance(by_row, str) else (asdict(by_row), by_row)
     try:
-        trainings = over_folds([(Entry((old,)), Entry((new,))) for old, new in pairs])
+        trainings = noise.over_folds([(Entry((old,)), Entry((new,))) for old, new in pairs])
     except Error as error:
-        return found | {"verdict": together(None, interval), "folds": {"reason": str(error)}, "rows": rows}
+        return found | {"verdict": noise.together(None, interval), "folds": {"reason": str(error)}, "rows": rows}
     folds = asdict(trainings) | {"folds": sorted({fold for each in numbers for fold in each}), "seeds": seeds}
-    return found | {"verdict": together(trainings, interval), "folds": folds, "rows": rows}
+    return found | {"verdict": noise.together(trainings, interval), "folds": folds, "rows": rows}
 
 
 def verdict_on_kept(kept: Entry, every: list[Entry]) -> dict[str, str]:
@@ -233,7 +223,7 @@ def _require_comparable(pairs: Pairs) -> None:
     require(len(over) < 2, "other metric: one is scored over all rows, one over the folds: repeat its command")
 
 
-def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> OverRows | str | None:
+def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> noise.OverRows | str | None:
     """As `over_rows`, by the metric of the experiment, which gives the recorded scores.
 
     Args:
@@ -269,7 +259,7 @@ def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> OverRows | str |
     if all(_are_equal(old, new) for old, new in matched):
         return None
     try:
-        return over_rows(name, metric, matched, sign, groups)
+        return noise.over_rows(name, metric, matched, sign, groups)
     except Error as error:
         return str(error)
 
@@ -374,9 +364,10 @@ def format_verdict(found: dict[str, Any], name: str) -> list[str]:
         _line(name, one, how) if "low" in one else f"over {what}: {one['reason']}"
         for what, one, how in (("folds", folds, of_folds), ("rows", rows, of_rows))
     ]
-    is_promising = found["verdict"] == PROMISING
-    then = f": the rows say better, the folds are too few to say it: {REPEAT}" if is_promising and count else ""
-    many = [str(Tried(**found["best_of"]))] if "best_of" in found else []
+    repeat = noise.REPEAT_FOLDS if count > 1 else noise.REPEAT
+    is_promising = found["verdict"] == noise.PROMISING and count  # else the line above says it
+    then = f": the rows say better, the trainings are too few: train {repeat}" if is_promising else ""
+    many = [str(noise.Tried(**found["best_of"]))] if "best_of" in found else []
     return [*lines, *many, f"verdict: {found['verdict']}{then}"]
 
 

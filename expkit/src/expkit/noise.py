@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 BETTER, WORSE, NOISE, PROMISING, IDENTICAL = "better", "worse", "could be noise", "promising", "identical"
+REPEAT = "other seeds of both with -m exp.seed=1,2,3, then exp diff OLD NEW --seeds"
+REPEAT_FOLDS = REPEAT.replace("exp.seed", "exp.split.seed")  # which tells more
 ONE_TRAINING = (
-    "one training of each does not say how much scores vary from training to training: train more folds, or other "
-    "seeds of both with -m exp.seed=1,2,3, then exp diff OLD NEW --seeds"
+    f"one training of each does not say how much scores vary from training to training: train more folds, or {REPEAT}"
 )
-REPEAT = "train both with -m exp.split.seed=1,2,3, then exp diff OLD NEW --seeds"  # on other folds
 MANY = 10  # runs, of which the best is lucky
 WILD = 5  # times the variance that half of the runs stay below
 ENOUGH = 1000  # degrees of freedom: with more, quantiles stay what they are
@@ -247,12 +247,9 @@ def best_of_many(entries: list[Entry]) -> dict[str, Tried]:
     Args:
         entries: as of `against_best`.
     """
-    found = {}
-    for best in _best_of(entries, entries).values():
-        if best.count >= MANY and best.luck > 0:
-            run = best.entry.run
-            found[run.title] = Tried(run.title, best.count, best.luck, run.greater_is_better)
-    return found
+    best = [one for one in _best_of(entries, entries).values() if one.count >= MANY and one.luck > 0]
+    tried = [Tried(one.run.title, one.count, one.luck, one.run.greater_is_better) for one in best]
+    return {one.run: one for one in tried}
 
 
 def against_best(entries: list[Entry], tried: list[Entry] | None = None) -> list[Entry]:
@@ -296,7 +293,7 @@ class _Best:
         alike = [one for one in entries if one.fold_scores and one.problem == entry.problem and one.is_comparable]
         tried = [one for one in alike if not incomparable(entry.run, one.run)]
         whole = [one for one in tried if one.fold_scores.keys() == entry.fold_scores.keys()]
-        self.entry, self.count = entry, len(tried)
+        self.entry, self.run, self.count = entry, entry.run, len(tried)
         self.scores = {one.run.title: [one.fold_scores[fold] for fold in entry.fold_scores] for one in whole}
         self.scatter = scatter(self.scores)
 
@@ -309,11 +306,11 @@ class _Best:
         Statistical Association 106, 2011. The typical run is the median, and the variance that of the better half, as
         runs that have gone wrong say nothing of those near the top. That of luck is `scatter` over the folds, without
         what the folds share through their training rows: a lucky model is as good on new rows. A loop that goes on from
-        each run that is higher piles up more luck: about twice that (benchmarks/README.md).
+        each run that is higher piles up half as much again (benchmarks/README.md).
         """
-        sign = 1 if self.entry.run.greater_is_better else -1
+        sign = 1 if self.run.greater_is_better else -1
         means = {title: sign * statistics.fmean(scores) for title, scores in self.scores.items()}
-        own, (variance, _) = means.get(self.entry.run.title), self.scatter.get(self.entry.run.title, (0.0, 0))
+        own, (variance, _) = means.get(self.run.title), self.scatter.get(self.run.title, (0.0, 0))
         if own is None or not variance:
             return 0.0
         centre = statistics.median(means.values())
