@@ -371,7 +371,8 @@ def test_what_was_tried_in_order(project: Path, trained: list[str]) -> None:
     text = exp("log").splitlines()
     assert [line.split()[2:3] for line in text[1:3]] == [["*"], ["*"]] and "*" not in text[3]
     assert "dropped" in text[3] and "train.noise=0.9" in text[3] and max(map(len, text)) < 200
-    assert text[-1] == "3 tried" and exp("log", "--last", "1").splitlines()[-1] == "2 before: --last 3"
+    tried = f"3 tried, best so far: {project.name}/002"
+    assert text[-1] == tried and exp("log", "--last", "1").splitlines()[-1] == f"{tried}: --last 3 shows all"
     assert [idea["run"] for idea in exp_json("log", "--last", "1")] == [last["run"]]
 
 

@@ -271,10 +271,8 @@ def log(
         return
     if every:
         show_history(console, every[-last:])
-    print_line(
-        console,
-        f"{max(len(every) - last, 0)} before: --last {len(every)}" if len(every) > last else f"{len(every)} tried",
-    )
+    best = f", best so far: {every[-1]['best']}" if every and every[-1]["best"] else ""
+    print_line(console, f"{len(every)} tried{best}{f': --last {len(every)} shows all' if len(every) > last else ''}")
 
 
 def clean(
