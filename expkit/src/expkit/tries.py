@@ -20,7 +20,7 @@ from rich.console import Console
 
 from expkit import board, config, noise, notes
 from expkit.compare import compare, format_verdict, verdict
-from expkit.compose import as_hydra_takes, composer, load_config, typed
+from expkit.compose import as_hydra_takes, load_config
 from expkit.config import load_experiment
 from expkit.errors import Error, Failed, plain_table, require, score_text, terminable
 from expkit.new import parameter_set_from_run, recorded_values
@@ -191,20 +191,12 @@ def changed_run(source: str, changes: Sequence[str]) -> Idea:
     for run in runs:
         if run.info and (run.done or set_of(run)) and wanted.has(run.info["config"]):
             return Idea(Training.of(run), base, set_of(run))
-    untrained = sorted({*config.parameter_sets(loaded.folder)[1:]} - {*map(set_of, runs)})
-    name = _same_set(loaded, wanted, untrained) or _new_set(loaded.name, base, wanted.values)
+    for name in sorted({*config.parameter_sets(loaded.folder)[1:]} - {*map(set_of, runs)}):
+        with suppress(Exception):  # `exp check` says what is wrong with it
+            if (found := Training(loaded.name, (f"exp={name}",))).has(wanted.values):
+                return Idea(found, base, name)
+    name = _new_set(loaded.name, base, wanted.values)
     return Idea(Training(loaded.name, (f"exp={name}",)), base, name)
-
-
-def _same_set(loaded: config.Loaded, wanted: Training, names: Sequence[str]) -> str | None:
-    """Which of some parameter sets gives a configuration."""
-    with composer(loaded) as compose:
-        for name in names:
-            with suppress(Exception):  # `exp check` says what is wrong with it
-                found = typed(compose([f"exp={name}"]), loaded)
-                if not config.differences(wanted.values, found, loaded.experiment.choices(found)):
-                    return name
-    return None
 
 
 def _new_set(experiment: str, base: Run, values: Mapping[str, Any]) -> str:
