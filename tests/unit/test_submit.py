@@ -188,7 +188,7 @@ def test_the_sample_lies_beside_the_data(root: Path) -> None:
     (root / "input/train.csv").touch()
     for named in (None, ["train.csv"], ["."], [str(root / "input/train.csv")]):
         found = find_sample(named, "x")
-        assert found is not None and found.ids == ["1"], named
+        assert found is not None and found.columns["id"] == ["1"], named
     assert find_sample([], "x") is None
 
 
@@ -196,7 +196,7 @@ def test_ids_are_compared_as_text() -> None:
     asked = Sample(Path("sample.csv"), {"date": ["2020-01-01", "2020-02-01"], "y": ["0"] * 2})
     days = numpy.array(["2020-02-01", "2020-01-01"], "datetime64[D]")
     table = fitted({"date": days, "y": numpy.array([1, 0])}, "x", asked)
-    assert table["date"].tolist() == asked.ids and table["y"].tolist() == [0, 1]
+    assert table["date"].tolist() == asked.columns["date"] and table["y"].tolist() == [0, 1]
     asked = Sample(Path("sample.csv"), {"id": ["01", "02"], "y": ["0"] * 2})
     with pytest.raises(expkit.Error, match=r"sample.csv \(ids as text\): 2 fewer and 2 more, such as 01"):
         fitted({"id": numpy.array([1, 2]), "y": numpy.arange(2)}, "x", asked)

@@ -20,7 +20,7 @@ from expkit.errors import Error, described, require, warn
 from expkit.files import Broken
 from expkit.progress import Checkpoint, History, Progress, as_number, load_state, save_state, state_parts
 from expkit.project import world_size
-from expkit.rundir import RunDir, found_by_folds
+from expkit.rundir import RunDir
 from expkit.store import axis_of
 
 if TYPE_CHECKING:
@@ -256,9 +256,8 @@ class Fold:
             if self.checkpoint.file is not None:
                 done = load_state(parts, self.checkpoint.file)
             elif start_from and (source := self.start_from) is not None:
-                progress.load_learned(
-                    progress.learning(parts), source, f"{self.title} of exp.start_from={self._exp.start_from}"
-                )
+                source_title = f"{self.title} of exp.start_from={self._exp.start_from}"
+                progress.load_learned(progress.learning(parts), source, source_title)
         try:
             for number in range(done + 1, count + 1):
                 self._now = (axis, number, count)
@@ -406,11 +405,9 @@ class Fold:
         table, left_out = checked(columns, what)
         if self.number is not None:
             if not self._shared.experiment.own_split:
-                require(
-                    self._valid is not None,
-                    f"{what}: nobody knows which rows must be predicted: call fold.split(id=...) in train(), or say "
-                    "expkit.Experiment(..., own_split=True) if the experiment splits by itself",
-                )
+                or_say = "or say expkit.Experiment(..., own_split=True) if the experiment splits by itself"
+                unknown = f"{what}: nobody knows which rows must be predicted: call fold.split(id=...) in train()"
+                require(self._valid is not None, f"{unknown}, {or_say}")
                 table = tables.aligned(table, self._known["id"], what, "fold.split(...)")
             for number, other in self._shared.run_dir.done_folds().items():
                 twice = tables.common(other.predictions(only="id")["id"], table["id"]) if number != self.number else []
@@ -500,7 +497,7 @@ class Fold:
     def found(self) -> dict[str, list[Any]] | str:
         """Everything that `cv` can return; a text: why there is nothing."""
         asks = self.number is None and not self._exp.debug
-        return found_by_folds(self._shared.run_dir, self._shared.run_dir.inputs) if asks else {}
+        return self._shared.run_dir.found_by_folds() if asks else {}
 
     def uses(self, run: str | Path | store.Run) -> None:
         """Record that this training reads another run where expkit does not see it: in other processes, as files.
@@ -603,14 +600,11 @@ class FollowedFold(Fold):
         self.folder, self.found = folder, task["found"]
         self.rank, self.world_size = rank, world_size()
         self._exp, self._metric, self._source = exp, "", run_dir.source
+        self._tracker = NoTracker()
         self.cache = Cache(folder, exp.debug)
         self.checkpoint = Checkpoint(folder, dict)
         self.checkpoint.save = lambda *_, **__: False  # type: ignore[method-assign]
         self.checkpoint.file = Path(task["checkpoint"]) if task["checkpoint"] else None
-
-    @property
-    def wandb(self) -> None:
-        return None
 
     def log(self, *_: Any, **__: Any) -> None: ...
 

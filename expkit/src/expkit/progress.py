@@ -15,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import is_dataclass
 from enum import Enum
 from pathlib import Path
@@ -26,7 +26,7 @@ from expkit import files
 from expkit.errors import CANNOT_WRITE, Error, chain, described, duration, require, warn
 from expkit.files import Broken
 from expkit.project import display_path
-from expkit.store import CHECKPOINT, RESULT, STATE, number_of
+from expkit.store import CHECKPOINT, RESULT, STATE, number_of, read_history
 
 METADATA = "metadata.json"
 POSITION = "position"  # in the state of a training: how far it is, and its random generators
@@ -81,9 +81,8 @@ class Checkpoint:
         files.remove(state)  # half of one, whose process was killed
         try:
             write(state)
-            require(
-                state.exists(), f"fold.checkpoint.save(write): write(file) has left nothing at {display_path(state)}"
-            )
+            nothing = f"fold.checkpoint.save(write): write(file) has left nothing at {display_path(state)}"
+            require(state.exists(), nothing)
             content = _to_disk(state)
         except Exception as error:
             files.remove(state)  # half of one would keep the disk full
@@ -372,7 +371,7 @@ class History:
     def add(self, row: Mapping[str, float]) -> None:
         """Add a row."""
         if new := [name for name in row if name not in self.columns]:
-            before = self._read()
+            _, before = read_history(self.file)
             self.columns += new
             self._write(before)
         # Opened for each row: 20 microseconds, and what lies there is cut, renamed or deleted as by any program.
@@ -382,7 +381,8 @@ class History:
 
     def cut(self, rows: int) -> list[dict[str, float]]:
         """Keep and return the first `rows` rows that an interrupted training has left."""
-        kept = self._read()[:rows]
+        self.columns, there = read_history(self.file)
+        kept = there[:rows]
         self.rows = len(kept)
         if kept:
             self._write(kept)
@@ -390,16 +390,6 @@ class History:
             files.remove(self.file)
             self.columns = []
         return [{name: number for name in row if (number := number_of(row[name])) is not None} for row in kept]
-
-    def _read(self) -> list[dict[str, str]]:
-        """The rows of the file; its header becomes `columns`."""
-        try:
-            with open(self.file, encoding="utf-8", errors="replace", newline="") as stream:
-                reader = csv.DictReader(stream, restval="")
-                self.columns = list(reader.fieldnames or [])
-                return list(reader)
-        except (FileNotFoundError, csv.Error):
-            return []
 
     def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
         text = io.StringIO()
@@ -414,11 +404,9 @@ class History:
 
 def as_number(value: Any) -> float | None:
     """One number of Python, NumPy or a tensor as an int or a float; None for anything else."""
-    if hasattr(value, "item") and getattr(value, "size", 1) == 1 or hasattr(value, "numel"):
-        try:
+    if hasattr(value, "item"):
+        with suppress(ValueError, RuntimeError, TypeError):  # it has several
             value = value.item()
-        except (ValueError, RuntimeError, TypeError):
-            return None
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
     return int(value) if isinstance(value, numbers.Integral) else float(value)

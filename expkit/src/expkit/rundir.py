@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +157,8 @@ class RunDir:
     def __init__(self, loaded: Loaded, config: Config, run: str, command: str, parameter_set: str) -> None:
         self.loaded, self.config, self.run, self.command = loaded, config, run, command
         self._set = parameter_set if name_of(loaded.folder, parameter_set) == run else None
-        require(
-            loaded.name not in (*store.NOT_EXPERIMENTS, store.BLENDS),
-            f"experiments/{loaded.name}: the name is taken by a folder of output/; rename the experiment",
-        )
+        taken = f"experiments/{loaded.name}: the name is taken by a folder of output/; rename the experiment"
+        require(loaded.name not in (*store.NOT_EXPERIMENTS, store.BLENDS), taken)
         self.debug = config.exp.debug
         self._choices = loaded.experiment.choices(config)
         self.inputs = loaded.experiment.data(fold_file(flat({"exp": container(config.exp)})))
@@ -217,21 +216,16 @@ class RunDir:
 
     def _require_same(self, folder: Path) -> None:
         """Raise an `Error` unless a version holds this configuration."""
-        run = store.read_run(folder)
+        run, where = store.read_run(folder), display_path(folder)
         if run.info is None:
             what = next(iter(run.problems), "it has no run.json")
-            raise Error(
-                f"{display_path(folder)}: {what}, so the configuration of its results is not known: move it, "
-                "or overwrite=true"
-            )
+            raise Error(f"{where}: {what}, so its configuration is not known: move it, or overwrite=true")
         if changes := self._differences(run.info):
             saved = [f"{name} ({about['seconds']:.0f} s of training)" for name, about in unfinished(folder).items()]
-            raise Error(
-                f"{display_path(folder)} holds another configuration ({'; '.join(changes)}): "
-                "give this one a parameter set and a name of its own (exp/NNN.yaml), "
-                "or replace the old run with overwrite=true"
-                + (f", which ends with the checkpoints of {', '.join(saved)}" if saved else "")
-            )
+            lost = f", which ends with the checkpoints of {', '.join(saved)}" if saved else ""
+            give = "give this one a parameter set and a name of its own (exp/NNN.yaml)"
+            holds = f"{where} holds another configuration ({'; '.join(changes)})"
+            raise Error(f"{holds}: {give}, or replace the old run with overwrite=true{lost}")
 
     def _is_of_this_code(self, folder: Path) -> bool:
         """Whether an unfinished version goes on: its folds are of this code, or another process holds a lock."""
@@ -259,11 +253,9 @@ class RunDir:
         changes = self._changes_since(about)
         if changes and not self.config.resume:
             what = " and ".join(f"the {what} ({', '.join(files[:3])})" for what, files in changes.items())
-            raise Error(
-                f"{display_path(self.version / name)} has a checkpoint of "
-                f"{about['seconds']:.0f} s of training, from before {what} changed: resume=true goes on with it, and "
-                "the run is marked; overwrite=true begins again, in a new version"
-            )
+            saved = f"{display_path(self.version / name)} has a checkpoint of {about['seconds']:.0f} s of training"
+            how = "resume=true goes on with it, and the run is marked; overwrite=true begins again, in a new version"
+            raise Error(f"{saved}, from before {what} changed: {how}")
         return changes
 
     def require_startable(self, numbers: Sequence[int | None]) -> None:
@@ -316,9 +308,7 @@ class RunDir:
             current = self.versions.current()
             if current is not None and not self.replaces and self._is_abandoned(current):
                 shutil.rmtree(current)
-            self._use(self._existing())
-            if self.folder is None:
-                self._use(self._made())
+            self._use(self._existing() or self._made())
 
     def _made(self) -> Path:
         base = self.versions.current()
@@ -364,36 +354,28 @@ class RunDir:
         """The folds that are done, of whichever command."""
         return {} if self.folder is None else store.read_run(self.folder).done
 
-    def cross_validated(self) -> Run | None:
-        """The version with the folds of this configuration: the one to be replaced, while the new one has none."""
+    def found_by_folds(self) -> dict[str, list[Any]] | str:
+        """The values that the folds of this configuration have recorded, by name, in the order of the folds.
+
+        They are in this version; in the one that it is to replace, while it has none.
+
+        Returns:
+            a text: why there are none, as the end of a sentence.
+        """
         found = [store.read_run(folder) for folder in (self.folder, self.versions.current()) if folder]
-        return next((run for run in found if run.done and run.info and not self._differences(run.info)), None)
+        run = next((run for run in found if run.done and run.info and not self._differences(run.info)), None)
+        if run is None or not run.is_complete:
+            there = f"{len(run.done)} of {run.n_folds} folds are trained" if run else "no fold is trained"
+            return f"{there}: train all of them first, exp.mode=cv exp.fold=null"
+        first = next(iter(run.done.values()))
+        changed = [*chain(*self._changes_since(first.origin()).values())]
+        marks = [*store.own_marks(run), *store.stale(run)]
+        if marks or changed:
+            why = ", ".join(marks) or f"changed since: {', '.join(changed[:3])}"
+            return f"{display_path(run.folder)}: {why}: train its folds again first, overwrite=true exp.fold=null"
+        values = [result["values"] for result in run.results.values()]
+        return {name: [one[name] for one in values] for name in values[0] if all(name in one for one in values)}
 
     def require_current(self) -> None:
         """Raise an `Error` when the version of this command can no longer count."""
         self.versions.require_current(self.version, self.id)
-
-
-def found_by_folds(run_dir: RunDir, inputs: Sequence[str] | None) -> dict[str, list[Any]] | str:
-    """The values that the folds of the run in `run_dir` have recorded, by name, in the order of the folds.
-
-    Args:
-        inputs: what of `input/` the training reads now.
-
-    Returns:
-        a text: why there are none, as the end of a sentence.
-    """
-    run = run_dir.cross_validated()
-    if run is None or not run.is_complete:
-        there = f"{len(run.done)} of {run.n_folds} folds are trained" if run else "no fold is trained"
-        return f"{there}: train all of them first, exp.mode=cv exp.fold=null"
-    first = next(iter(run.done.values()))
-    changed = [
-        name for names in changes_since(first.origin(), run_dir.loaded.ignored, inputs).values() for name in names
-    ]
-    marks = [*store.own_marks(run), *store.stale(run)]
-    if marks or changed:
-        why = ", ".join(marks) or f"changed since: {', '.join(changed[:3])}"
-        return f"{display_path(run.folder)}: {why}: train its folds again first, overwrite=true exp.fold=null"
-    values = [result["values"] for result in run.results.values()]
-    return {name: [one[name] for one in values] for name in values[0] if all(name in one for one in values)}

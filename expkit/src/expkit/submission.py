@@ -46,15 +46,6 @@ def class_columns(names: Iterable[str]) -> list[str]:
     return found if len(found) > 1 else []
 
 
-def may_be_labels(name: str, column: numpy.ndarray) -> bool:
-    """Whether a column holds no numbers to average: text, integers, truth values; or whole numbers alone."""
-    import numpy
-
-    if column.dtype.kind != "f":
-        return True
-    return not is_probability(name) and bool((column == numpy.floor(column)).all())
-
-
 def most_likely(table: Columns, dtype: numpy.dtype[Any], what: str) -> numpy.ndarray:
     """The class of the highest probability in each row, the first of equal ones.
 
@@ -124,10 +115,8 @@ class Average:
             self.first, self._title = dict(table), what
         table = tables.aligned(table, self.first["id"], what, self._title)
         for name, column in [(name, column) for name, column in self.first.items() if name != "id"]:
-            if (own := table.get(name)) is None:
-                del self.first[name]
-                continue
-            if column.dtype == object:  # ragged: there is no mean
+            own = table.get(name)
+            if own is None or column.dtype == object:  # ragged: there is no mean
                 del self.first[name]
                 continue
             if (own.dtype.kind, own.shape) != (column.dtype.kind, column.shape):
@@ -135,9 +124,9 @@ class Average:
                 raise Error(f"{what}: {name} holds {mine}, but in {self._title} {others}")
             if not numpy.array_equal(own, column):
                 self.differing.add(name)
-            if not may_be_labels(name, own):
-                self.numbers.add(name)
             if own.dtype.kind == "f":
+                if is_probability(name) or (own != numpy.floor(own)).any():
+                    self.numbers.add(name)
                 values = ranks(own) if self.is_rank else own.astype(float)
                 weights = weight if isinstance(weight, float) else weight.reshape(-1, *[1] * (own.ndim - 1))
                 self._sums[name] = self._sums.get(name, 0.0) + weights * values
@@ -198,8 +187,9 @@ def choose(run: Run, kind: str | None = None, partial: bool = False) -> list[Fol
     Raises:
         Error: there is none; the message says what to do.
     """
-    tested = [fold for fold in run.done.values() if _has_test(fold)]
-    full = [run.full] if run.full is not None and _has_test(run.full) else []
+    having = [part for part in run.parts if part.result is not None and TEST in part.result["files"]]
+    tested = [part for part in having if part.number is not None]
+    full = [part for part in having if part.number is None]
     if kind != "full" and (len(tested) == run.n_folds or (partial and tested)):
         return tested
     if kind != "folds" and full:
@@ -210,10 +200,6 @@ def choose(run: Run, kind: str | None = None, partial: bool = False) -> list[Fol
     missing = "test predictions of a training on all rows" if kind == "full" else "test predictions"
     how = "give fold.predict(..., test=, test_id=) in train.py"
     raise Error(f"{run.title} has no {missing}: {how}, and train the folds (overwrite=true) or all rows (exp.mode=sub)")
-
-
-def _has_test(fold: FoldRecord) -> bool:
-    return fold.result is not None and TEST in fold.result["files"]
 
 
 def mean_of(runs: Sequence[Run], parts: Sequence[Sequence[FoldRecord]]) -> Average:
@@ -271,23 +257,6 @@ class Sample:
     def header(self) -> list[str]:
         return list(self.columns)
 
-    @property
-    def ids(self) -> list[str]:
-        return self.columns[self.header[0]]
-
-    def indices_in(self, ids: numpy.ndarray, what: str) -> numpy.ndarray:
-        """Where each row of the sample stands among ids, as indices (n,). Ids are compared as text.
-
-        Raises:
-            Error: an id is there twice; ids are missing, or others are there.
-        """
-        import numpy
-
-        table = {"id": ids.astype(str), "row": numpy.arange(len(ids))}
-        return tables.aligned(table, numpy.array(self.ids, str), what, f"{display_path(self.file)} (ids as text)")[
-            "row"
-        ]
-
     def columns_of(self, table: Columns, what: str) -> dict[str, str]:
         """Which column of the test predictions is each column of the sample but the first.
 
@@ -338,7 +307,7 @@ def find_sample(named: Sequence[str] | None, what: str) -> Sample | None:
 
 
 def fitted(table: Columns, what: str, sample: Sample | None) -> Columns:
-    """A submission as the sample has it: with its rows in this order, and the ids written as there.
+    """A submission as the sample has it: with its rows in this order, and the ids written as there, compared as text.
 
     Raises:
         Error: nan or inf; other columns or ids than in the sample, or an id twice.
@@ -349,11 +318,12 @@ def fitted(table: Columns, what: str, sample: Sample | None) -> Columns:
     if sample is None:
         return table
     id, *others = sample.header
-    if {*table} != {*sample.header}:
-        name = display_path(sample.file)
-        raise Error(f"{what}: the columns are {', '.join(table)}, but {name} has {', '.join(sample.header)}")
-    order = sample.indices_in(table[id], what)
-    return {id: numpy.array(sample.ids)} | {name: table[name][order] for name in others}
+    file, ids = display_path(sample.file), numpy.array(sample.columns[id], str)
+    has = f"{what}: the columns are {', '.join(table)}, but {file} has {', '.join(sample.header)}"
+    require({*table} == {*sample.header}, has)
+    rows = {"id": table[id].astype(str), "row": numpy.arange(len(table[id]))}
+    order = tables.aligned(rows, ids, what, f"{file} (ids as text)")["row"]
+    return {id: ids} | {name: table[name][order] for name in others}
 
 
 def as_submission(

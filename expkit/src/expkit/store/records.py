@@ -17,7 +17,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -365,13 +365,18 @@ class FoldRecord:
 
     def history(self) -> dict[str, list[float | None]]:
         """The columns of its history.csv; {} when there is none, or it is broken."""
-        try:
-            with open(self.folder / HISTORY, newline="", encoding="utf-8", opener=files.regular) as stream:
-                reader = csv.DictReader(stream, restval="")
-                names, rows = reader.fieldnames or (), list(reader)
-        except (OSError, ValueError, csv.Error):
-            return {}
+        names, rows = read_history(self.folder / HISTORY)
         return {name: [number_of(row[name]) for row in rows] for name in names}
+
+
+def read_history(file: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """The columns and the rows of a history.csv, as text; none when there is no file, or it is broken."""
+    try:
+        with open(file, newline="", encoding="utf-8", opener=files.regular) as stream:
+            reader = csv.DictReader(stream, restval="")
+            return list(reader.fieldnames or ()), list(reader)
+    except (OSError, ValueError, csv.Error):
+        return [], []
 
 
 AXES = ("epoch", "step")  # what the rows of a history count
@@ -569,11 +574,9 @@ class Versions:
 
     # Locks
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the lock of the run: to decide which version counts, or to write what all folds share."""
-        with self._lock(self.run):
-            yield
+    def locked(self) -> BaseFileLock:
+        """The lock of the run: to decide which version counts, or to write what all folds share."""
+        return self._lock(self.run)
 
     def part(self, version: Path, name: str) -> BaseFileLock:
         """The lock of a fold in a version; the system frees it when its holder dies."""
@@ -603,17 +606,13 @@ class Versions:
         from filelock import Timeout
 
         prefix = f"{self.run}@{version_number(version)}."
-        folder = self.parent / ".locks"
-        known = [name.removeprefix(prefix) for name in files.listed(folder) if name.startswith(prefix)]
-        others = []
+        there = files.listed(self.parent / ".locks")
+        known, others = [name.removeprefix(prefix) for name in there if name.startswith(prefix)], []
         for name in dict.fromkeys([*known, *more]):
             try:
-                lock = self.part(version, name)
-                lock.acquire(blocking=False)
+                stack.enter_context(self.part(version, name).acquire(blocking=False))
             except (Timeout, OSError, Error):  # of another user: nobody can tell
                 others.append(name)
-            else:
-                stack.callback(lock.release)
         return others
 
 
