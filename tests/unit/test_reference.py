@@ -38,8 +38,11 @@ def test_every_command_of_exp_is_on_the_page() -> None:
 def test_its_row_has_every_option(name: str) -> None:
     """And no other. --json and --help stand above the table, for all."""
     [row] = re.findall(rf"^\| `exp {name}\b.*$", PAGES["commands"], flags=re.M)
-    options = {option for found in COMMANDS[name].params for option in found.opts if option.startswith("--")}
-    assert "--json" in options
+    command = COMMANDS[name]
+    several = getattr(command, "commands", {name: command}).values()
+    each = [{option for found in one.params for option in found.opts if option.startswith("--")} for one in several]
+    assert all("--json" in options for options in each)
+    options = set().union(*each)
     assert set(re.findall(r"`(--[a-z-]+)`", row)) == options - {"--json", "--help"}
 
 

@@ -203,7 +203,7 @@ def test_no_git(train: Command, make: Make, root: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", str(root))
     on_the_page(said(train(experiment=name).err, name))
     result = CliRunner().invoke(app, ["reproduce", "houses"])
-    on_the_page(str(result.exception))
+    on_the_page(str(result.exception).replace(f"{name}/houses", "001-baseline/baseline"))
 
 
 def test_no_pandas(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -476,7 +476,11 @@ class Experiment:
         return {metric_name(metric): metric for metric in (self.metric, *self.other_metrics)}
 
     def raw(self, name: str) -> str:
-        """What a metric is called of predictions before `postprocess`: as ever, where there is none."""
+        """What a metric is called of predictions before `postprocess`.
+
+        Args:
+            name: of the metric; returned as it is where nothing is postprocessed.
+        """
         return name if self.postprocess is None else f"{name}_raw"
 
     @functools.cached_property
