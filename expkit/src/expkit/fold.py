@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import files, progress, store
-from expkit.config import Experiment
 from expkit.data import Cache
 from expkit.errors import Error, described, require, warn
 from expkit.files import Broken
@@ -40,7 +39,6 @@ class Shared:
     """What the folds of one run have in common."""
 
     run_dir: RunDir
-    experiment: Experiment
     reports: Reports | None
     warned: set[str] = field(default_factory=set)
 
@@ -95,7 +93,8 @@ class Fold:
     def __init__(
         self, shared: Shared, number: int | None, provenance: Provenance, track: Callable[[], Tracker | NoTracker]
     ) -> None:
-        self._exp, self._metric = shared.run_dir.config.exp, next(iter(shared.experiment.metrics))
+        self._exp, self._experiment = shared.run_dir.config.exp, shared.run_dir.loaded.experiment
+        self._metric = next(iter(self._experiment.metrics))
         self.number, self.name = number, store.fold_name(number)
         self.title = store.fold_title(number, self._exp.n_folds)
         self.folder = shared.run_dir.version / self.name
@@ -126,7 +125,6 @@ class Fold:
             metadata = {}
             warn(f"{self.title} starts again from its beginning: its checkpoint is damaged ({problem})")
         if not metadata:
-            self.checkpoint.remove()
             for left in self.folder.iterdir():  # by a training without a checkpoint
                 files.remove(left)
             return {}, []
@@ -339,7 +337,7 @@ class Fold:
         from expkit import tables
         from expkit.scores import scores
 
-        experiment = self._shared.experiment
+        experiment = self._experiment
         by_train = "fold.evaluate(...): train() returns the score, and no metric computes it"
         require(not experiment.is_scored_by_train, by_train)
         table = self._predicted_rows(predict, X)
@@ -404,7 +402,7 @@ class Fold:
         what = f"{self.title}, {store.OOF}"
         table, left_out = checked(columns, what)
         if self.number is not None:
-            if not self._shared.experiment.own_split:
+            if not self._experiment.own_split:
                 or_say = "or say expkit.Experiment(..., own_split=True) if the experiment splits by itself"
                 unknown = f"{what}: nobody knows which rows must be predicted: call fold.split(id=...) in train()"
                 require(self._valid is not None, f"{unknown}, {or_say}")
@@ -433,7 +431,7 @@ class Fold:
 
         what, shared = f"{self.title}, {store.TEST}", self._shared
         table, _ = checked(columns, what)
-        oof, experiment = self.folder / store.OOF, shared.experiment
+        oof, experiment = self.folder / store.OOF, self._experiment
         try:
             is_first = self.number is not None and self.number == (self._exp.fold or [0])[0]
             if is_first and (experiment.postprocess is None or oof.exists()):
@@ -451,7 +449,7 @@ class Fold:
             what, run = f"{self.title}, {store.TEST}", store.read_run(self._shared.run_dir.version)
             try:
                 mean = alone(tables.load(self.folder / store.TEST), what)
-                table, _, _ = as_submission(mean, self._shared.experiment, what, lambda: fit_rows([run]))
+                table, _, _ = as_submission(mean, self._experiment, what, lambda: fit_rows([run]))
             except Error as error:
                 warn(f"there is no {store.SUBMISSION}: {error}")
                 return
@@ -529,7 +527,7 @@ class Fold:
         from expkit import tables
         from expkit.scores import plain_value, scores
 
-        experiment = self._shared.experiment
+        experiment = self._experiment
         kept = {name: plain_value(value, f"{self.title}: train() returns {name}") for name, value in values.items()}
         self._progress.close()
         self._shared.run_dir.require_current()

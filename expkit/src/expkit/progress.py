@@ -119,7 +119,7 @@ class Checkpoint:
         return metadata
 
     def remove(self) -> None:
-        """Remove the checkpoint: the fold is done, or begins again."""
+        """Remove the checkpoint: the fold is done."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.file = None
 

@@ -105,7 +105,7 @@ class Runner:
         self.run_dir = RunDir(loaded, config, self.name, command.id, chosen(overrides))
         self._numbers = [None] if self.exp.mode is Mode.sub else list(self.exp.fold or [])
         self._reports = None if command.trial is None else Reports(command.trial, len(self._numbers))
-        self._shared = Shared(self.run_dir, loaded.experiment, self._reports)
+        self._shared = Shared(self.run_dir, self._reports)
         self._metric = loaded.experiment.raw(next(iter(loaded.experiment.metrics)))  # of a fold alone
         self._has_git = True
         self._reader = store.Reader(f"{loaded.name}/{self.name}")

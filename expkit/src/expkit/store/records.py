@@ -308,10 +308,9 @@ class Values(dict[str, Any]):
     """A configuration as it was recorded: `config.exp.train.learning_rate` or `config["exp"]["train"]`."""
 
     def __getattr__(self, name: str) -> Any:
-        try:
-            value = self[name]
-        except KeyError:
-            raise AttributeError(name) from None
+        if name not in self:
+            raise AttributeError(name)
+        value = self[name]
         return Values(value) if isinstance(value, dict) else value
 
 
@@ -498,10 +497,7 @@ class Versions:
 
     def _pointed(self) -> int | None:
         """The number in the pointer; None: there is none that fits."""
-        try:
-            text = files.read_bytes(self._pointer).decode().strip()
-        except (OSError, ValueError):
-            return None
+        text = files.text_of(self._pointer).strip()
         return int(text[:9]) if text.isascii() and text.isdecimal() else None
 
     def current(self) -> Path | None:
