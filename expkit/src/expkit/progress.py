@@ -103,17 +103,14 @@ class Checkpoint:
         """What the last checkpoint remembers, {} when there is none; `file` is its state from now on.
 
         Raises:
-            Broken: it cannot be read, or the state is not as it was saved.
+            Broken: it is not as it was saved.
+            OSError: the state may not be read.
         """
         metadata = files.read_json(self.folder / METADATA) or {}
         if metadata:
             self._number = metadata["number"]
             state = self.folder / f"state{self._number}"
-            try:
-                content = _to_disk(state)
-            except OSError as error:
-                raise Broken(str(error)) from error
-            if metadata["files"] != content:
+            if metadata["files"] != _to_disk(state):
                 raise Broken("cut off or edited")
             self.file = state
         return metadata
