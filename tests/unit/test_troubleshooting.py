@@ -217,7 +217,7 @@ def test_no_pandas(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     "part",
     [
         ", which another process trains",
-        " s of training, from before ",
+        ", from before ",
         "a study needs a parameter to search, as in 'exp.train.x=interval(0,1)'",
         "finished folds are kept, and the same command trains what is missing",
         " processes train together (torchrun, srun), and this experiment is not prepared for that: ",

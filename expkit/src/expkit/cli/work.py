@@ -237,8 +237,8 @@ def reproduce(
     The runs that it has read must be as they were. A blend is computed again.
 
     Examples:
-      exp reproduce 001-larger-lr      # takes as long as the training did
-      exp reproduce stack --parents    # first the runs that it has read
+      exp reproduce 001-larger-lr              # takes as long as the training did
+      exp reproduce 001-larger-lr --parents    # first the runs that it has read
     """
     from expkit.reproduction import reproduce as train_again
 
