@@ -19,9 +19,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +29,21 @@ from expkit.config import load_experiment
 from expkit.errors import Error, require
 from expkit.files import file_hash, make_folder, remove, write_json, write_text
 from expkit.frames import load_run
-from expkit.project import code_root, display_path, input_dir, output_dir
+from expkit.project import ROOT, code_root, display_path, input_dir, installed_packages, output_dir
 from expkit.snapshot import check_out, is_secret
 from expkit.store import Run
 from expkit.submission import alone, as_submission, fit_rows
 from expkit.tables import columns, write_csv
 
-# What a prediction with expkit imports, and Kaggle's image may lack; what it has is not installed again.
-NEEDS = "annotated-types antlr4-python3-runtime hydra-core msgspec omegaconf packaging python-dotenv".split()
+# What a prediction with expkit imports, and Kaggle's image may lack; what it has is not installed again. The first has
+# no wheel: one is built.
+NEEDS = "antlr4-python3-runtime annotated-types hydra-core msgspec omegaconf packaging python-dotenv".split()
 PYTHONS = ("3.11", "3.12", "3.13")  # one of them is that of Kaggle's image
 PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_28_x86_64")
 FOLDER, DATASET, NOTEBOOK = "kaggle", "dataset", "notebook"
-PARTS = ("code", "output", "wheels")
-
-SCRIPT = Path(__file__).with_name("notebook.txt")
 
 
-def make(
-    run: Run, competition: str, owner: str, more: Sequence[str] = (), gpu: bool = False, check: bool = True
-) -> Path:
+def make(run: Run, competition: str, owner: str, more: Sequence[str], gpu: bool) -> Path:
     """Write the dataset and the notebook of a run, and predict the test set that is here with what they hold.
 
     The same run gives the same bytes, so that an upload can go on.
@@ -68,29 +63,30 @@ def make(
     require(not others, f"{run.title} is made of {others}: a bundle has the models of one run, so push one of these")
     require(run.git is not None, f"{run.title} has no snapshot of its code: train it in a git repository")
     folder = folder_of(run, competition)
-    slug = folder.name
     for part in (DATASET, NOTEBOOK):
         make_folder(folder / part)
-    wheels = [_own_wheel(), *_wheels(more)]
+    wheels = {f"wheels/{wheel.name}": wheel for wheel in [_own_wheel(), *_wheels(more)]}
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch)
-        _lay_out(run, wheels, whole)
-        files = {file.relative_to(whole).as_posix(): file for part in PARTS for file in _files(whole / part)}
+        _lay_out(run, whole)
+        parts = [file for part in ("code", "output") for file in (whole / part).rglob("*") if file.is_file()]
+        files = wheels | {file.relative_to(whole).as_posix(): file for file in parts}
         hashes = sorted((name, file_hash(file)) for name, file in files.items())
         content = hashlib.sha256(repr(hashes).encode()).hexdigest()[:16]
         _predict_here(run, whole)
         about = {"run": run.title, "id": run.id, "competition": competition, "content": content}
         write_json(whole / "bundle.json", about)
-        _zip(folder / DATASET / "bundle.zip", files | {"bundle.json": whole / "bundle.json"})
-    named: dict[str, Any] = {"id": f"{owner}/{slug}", "title": slug}
+        _zip(folder / DATASET / "bundle.zip", files | {"bundle.json": whole / "bundle.json"}, content)
+    named: dict[str, Any] = {"id": f"{owner}/{folder.name}", "title": folder.name}
     write_text(folder / DATASET / "dataset-metadata.json", json.dumps(named | {"licenses": [{"name": "CC0-1.0"}]}))
     metadata = named | {"code_file": "notebook.ipynb", "language": "python", "kernel_type": "notebook"}
     metadata |= {"is_private": True, "enable_gpu": gpu, "enable_internet": False}
     metadata |= {"dataset_sources": [named["id"]], "competition_sources": [competition]}
     write_text(folder / NOTEBOOK / "kernel-metadata.json", json.dumps(metadata))
-    names = [f"expkit=={version('expkit')}", *NEEDS, *more]
-    known = {"title": run.title, "competition": competition, "owner": owner, "slug": slug}
-    script = SCRIPT.read_text(encoding="utf-8").format(content=content, names=names, **known)
+    names = [f"expkit=={installed_packages()['expkit']}", *NEEDS, *more]
+    known = {"title": run.title, "competition": competition, "owner": owner, "slug": folder.name}
+    script = Path(__file__).with_name("notebook.txt").read_text(encoding="utf-8")
+    script = script.format(content=content, names=names, **known)
     cell: dict[str, Any] = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     notebook = {"cells": [cell | {"source": script}], "metadata": kernel, "nbformat": 4, "nbformat_minor": 4}
@@ -107,11 +103,10 @@ def folder_of(run: Run, competition: str) -> Path:
     return output_dir() / store.SUBMISSIONS / FOLDER / slug
 
 
-def _lay_out(run: Run, wheels: Sequence[Path], whole: Path) -> None:
-    """Write what a bundle holds; large files are links."""
+def _lay_out(run: Run, whole: Path) -> None:
+    """Write the code and the run that a bundle holds; large files are links."""
     assert run.git is not None and run.info is not None
-    make_folder(whole / "checkout")
-    check_out(code_root(), run.git["snapshot"], whole / "checkout").rename(whole / "code")
+    check_out(code_root(), run.git["snapshot"], Path(tempfile.mkdtemp(dir=whole))).rename(whole / "code")
     remove(whole / "code/vendor")  # the wheel is that of today
     for file in list((whole / "code").rglob("*")):
         if file.is_symlink() or (file.is_file() and is_secret(file.relative_to(whole / "code").as_posix())):
@@ -130,71 +125,55 @@ def _lay_out(run: Run, wheels: Sequence[Path], whole: Path) -> None:
         listed = {name: about for name, about in run.results[number]["files"].items() if name in kept}
         write_json(here / fold.folder.name / store.RESULT, {**run.results[number], "files": listed})
     require(bool(run.done), f"{run.title} has no finished fold, and so no models")
-    make_folder(whole / "wheels")
-    for wheel in wheels:
-        (whole / "wheels" / wheel.name).symlink_to(wheel.resolve())
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (file for file in folder.rglob("*") if file.is_file())
 
 
 def _own_wheel() -> Path:
     """The wheel of the expkit that runs."""
-    found = sorted((code_root() / "vendor").glob(f"expkit-{version('expkit')}-*.whl"))
-    require(bool(found), f"vendor/ has no wheel of expkit {version('expkit')}, which runs: uv sync")
+    found = sorted((code_root() / "vendor").glob(f"expkit-{installed_packages()['expkit']}-*.whl"))
+    require(bool(found), f"vendor/ has no wheel of expkit {installed_packages()['expkit']}, which runs: uv sync")
     return found[0]
 
 
 def _wheels(more: Sequence[str]) -> list[Path]:
     """The packages, as wheels for Kaggle's Python; those of an earlier call are taken again."""
-    own = [f"{name}=={version(name)}" for name in NEEDS]
+    own = [f"{name}=={installed_packages()[name]}" for name in NEEDS]
     folder = output_dir() / store.SUBMISSIONS / FOLDER
     folder /= f"wheels-{hashlib.sha256(repr([own, more]).encode()).hexdigest()[:8]}"
     if not folder.is_dir():
         scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
         make_folder(scratch)
-        pure = [name for name in own if name.startswith("antlr4")]  # which has no wheel
-        _pip("wheel", *pure, "--wheel-dir", str(scratch))
+        _pip("wheel", own[0], "--wheel-dir", str(scratch))
         wanted = [f"--platform={name}" for name in PLATFORMS] + ["--only-binary=:all:", "--implementation=cp"]
         for python in PYTHONS:
-            names = [name for name in [*own, *more] if name not in pure]
-            _pip("download", *names, *wanted, f"--python-version={python}", "--dest", str(scratch))
+            _pip("download", *own[1:], *more, *wanted, f"--python-version={python}", "--dest", str(scratch))
         scratch.rename(folder)
     return sorted(folder.glob("*.whl"))
 
 
 def _pip(what: str, *arguments: str) -> None:
     """Run a command of pip, which uv brings."""
+    require(shutil.which("uv") is not None, "there is no command uv, which downloads packages for Kaggle")
     command = ["uv", "tool", "run", "pip", what, "--no-deps", *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-    except FileNotFoundError:
-        raise Error("there is no command uv, which downloads packages for Kaggle") from None
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode:
         why = (re.findall(r"^ERROR: (.*)", done.stderr, re.MULTILINE) or [f"pip ends with {done.returncode}"])[-1]
         raise Error(f"a package for Kaggle cannot be had: {why}")
 
 
-def _zip(file: Path, files: dict[str, Path]) -> None:
-    """Write a zip; one of the same content stays, so that its upload can go on."""
-    new = file.with_name(f".{file.name}")
-    with zipfile.ZipFile(new, "w") as archive:
+def _zip(file: Path, files: dict[str, Path], content: str) -> None:
+    """Write a zip. Its time follows from a hash of what is in it: an upload goes on with a file of the same time."""
+    with zipfile.ZipFile(file, "w") as archive:
         for name, path in sorted(files.items()):
             with open(path, "rb") as source, archive.open(zipfile.ZipInfo(name), "w", force_zip64=True) as target:
                 shutil.copyfileobj(source, target)
-    if file.is_file() and file_hash(file) == file_hash(new):
-        new.unlink()
-    else:
-        os.replace(new, file)
+    os.utime(file, (int(content[:7], 16),) * 2)
 
 
 def _predict_here(run: Run, whole: Path) -> None:
     """Let another process predict the test set that is here, with the code and the models of a bundle."""
     (whole / "input").symlink_to(input_dir())
     source = f"from expkit.bundle import write_submission; write_submission({run.title!r}, 'submission.csv')"
-    paths = os.pathsep.join([str(whole / "code/src"), *filter(None, [os.environ.get("PYTHONPATH")])])
-    here = {"EXPKIT_ROOT": str(whole / "code"), "PROJECT_ROOT": str(whole), "PYTHONPATH": paths}
+    here = {ROOT: str(whole / "code"), "PROJECT_ROOT": str(whole), "PYTHONPATH": str(whole / "code/src")}
     command = [sys.executable, "-c", source]
     done = subprocess.run(command, cwd=whole, env=os.environ | here, capture_output=True, text=True, errors="replace")
     if done.returncode:

@@ -11,7 +11,6 @@ nothing is sent twice. Credentials are read by the official package alone, where
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 import stat
@@ -19,9 +18,10 @@ import sys
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import redirect_stdout, suppress
 from datetime import UTC, datetime
+from functools import partial
 from itertools import combinations, count
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from expkit.board import entries, read_board
 from expkit.config import load_experiment
 from expkit.data import input_files
 from expkit.errors import Error, Failed, require, warn
-from expkit.files import file_hash, make_folder, read_if_whole, remove, text_of, write_json
+from expkit.files import file_hash, make_folder, read_if_whole, remove, write_json
 from expkit.notes import add_note, context_of, read_notes, scored_twice
 from expkit.project import display_path, input_dir
 from expkit.store import Run
@@ -55,20 +55,20 @@ def connect() -> Any:
     except ImportError as error:
         raise Error(f"exp kaggle needs Kaggle's own package: uv sync --extra kaggle ({error})") from None
     api = KaggleApi()
-    with explained(api):
-        try:
-            api.authenticate()
-        except SystemExit:
-            raise Error(f"there are no Kaggle credentials, or they are no longer valid: {CREDENTIALS}") from None
+    try:
+        ask(api.authenticate)
+    except SystemExit:
+        raise Error(f"there are no Kaggle credentials, or they are no longer valid: {CREDENTIALS}") from None
     return api
 
 
-@contextmanager
-def explained(api: Any, competition: str = "") -> Iterator[None]:
-    """One line for whatever goes wrong in a call of the client; what it prints is left out.
+def ask(call: Callable[[], Any], competition: str = "", refused: str = "", may_lack: bool = False) -> Any:
+    """The answer of the client, or one line for whatever goes wrong; what it prints is left out.
 
     Args:
         competition: what the call is about; "": none.
+        refused: what a 403 means; "": a gate of the competition, or of the account, is closed.
+        may_lack: the answer is None where there is no such thing.
 
     Raises:
         Error: a person has to do something first.
@@ -79,15 +79,16 @@ def explained(api: Any, competition: str = "") -> Iterator[None]:
 
     try:
         with redirect_stdout(io.StringIO()):
-            yield
+            return call()
     except requests.HTTPError as error:
-        response = error.response  # false for every error: compare it with None
-        status = 0 if response is None else response.status_code
-        said = re.sub(r" for url: .*", "", str(error))
+        response: Any = error.response
+        status, said = response.status_code, re.sub(r" for url: .*", "", str(error))
+        if may_lack and status in (403, 404):
+            return None
         if status == 401:
             raise Error(f"Kaggle does not take these credentials ({said}): {CREDENTIALS}") from None
-        if response is not None and status == 403 and response.request.method == "POST":  # no file with an old address
-            raise Error(_closed_gate(api, competition, said)) from None
+        if status == 403 and response.request.method == "POST":  # no file with an old address
+            raise Error(refused or _closed_gate(competition, said)) from None
         if status == 404 and competition:
             what = f"Kaggle has no competition {competition}, or it is closed"
             raise Error(f"{what} ({said}): its name is the end of its address, {SITE}/competitions/NAME") from None
@@ -100,19 +101,18 @@ def explained(api: Any, competition: str = "") -> Iterator[None]:
         raise Failed(f"Kaggle's package: {' '.join(str(error).split())}: {GO_ON}") from None
 
 
-def _closed_gate(api: Any, competition: str, said: str) -> str:
+def _closed_gate(competition: str, said: str) -> str:
     """What a 403 means: it does not say which gate is closed."""
-    page, has_entered = f"{SITE}/competitions/{competition}", None
-    with suppress(Exception), redirect_stdout(io.StringIO()):
-        found = api.competitions_list(search=competition).competitions
-        has_entered = next((each.user_has_entered for each in found if each.ref.split("/")[-1] == competition), None)
-    rules = f"accept the rules of {competition} at {page}/rules"
     phone = f"verify your phone at {SITE}/settings/account"
     if not competition:
         return f"Kaggle refuses this ({said}): {phone}"
-    if has_entered is None:
-        return f"Kaggle refuses {competition} ({said}): {rules}, and {phone}"
-    return f"Kaggle refuses {competition} ({said}): {phone if has_entered else rules}"
+    rules = f"accept the rules of {competition} at {SITE}/competitions/{competition}/rules"
+    gate = f"{rules}, and {phone}"
+    with suppress(Exception), redirect_stdout(io.StringIO()):
+        found = connect().competitions_list(search=competition).competitions
+        [has_entered] = [each.user_has_entered for each in found if each.ref.split("/")[-1] == competition]
+        gate = phone if has_entered else rules
+    return f"Kaggle refuses {competition} ({said}): {gate}"
 
 
 # Data
@@ -128,7 +128,7 @@ def download(competition: str, again: bool = False) -> dict[str, Any]:
         the record: "competition", "address", "downloaded" (when), "files" (name to bytes and hash).
 
     Raises:
-        Error: as of `connect`, `explained`; the archive holds a path outside of the folder, or a link; a file there
+        Error: as of `connect`, `ask`; the archive holds a path outside of the folder, or a link; a file there
             was not downloaded, or has been edited. Nothing is unpacked.
         Failed: it has begun, and stopped; the next call goes on.
     """
@@ -141,8 +141,7 @@ def download(competition: str, again: bool = False) -> dict[str, Any]:
         return record
     api, scratch = connect(), folder / UNDER_WAY
     make_folder(scratch)
-    with explained(api, competition):
-        api.competition_download_files(competition, str(scratch), quiet=not sys.stderr.isatty())
+    ask(partial(api.competition_download_files, competition, str(scratch), quiet=not sys.stderr.isatty()), competition)
     [archive] = [file for file in scratch.iterdir() if file.is_file() and file.suffix != ".kaggle-partial"]
     found = _unpack(archive, folder, known)
     about = {"competition": competition, "address": f"{SITE}/competitions/{competition}"}
@@ -164,17 +163,15 @@ def _unpack(archive: Path, folder: Path, known: Mapping[str, list[Any]]) -> dict
             members = [each for each in opened.infolist() if not each.is_dir()]
             for each in members:
                 is_inside = (folder / each.filename).resolve().is_relative_to(folder.resolve())
-                is_safe = is_inside and not stat.S_ISLNK(each.external_attr >> 16)
-                where = f"{what}: {each.filename} is a link, or lies outside of the folder"
-                require(is_safe, f"{where}: nothing is unpacked")
+                wrong = f"{what}: {each.filename} is a link, or lies outside of the folder: nothing is unpacked"
+                require(is_inside and not stat.S_ISLNK(each.external_attr >> 16), wrong)
             opened.extractall(beside, members)
     except (zipfile.BadZipFile, zlib.error) as error:
         remove(archive)
         raise Failed(f"{what} was damaged ({error}), and is removed: download it again") from None
-    found: dict[str, list[Any]] = {}
-    for name in (each.filename for each in members):
-        found[name] = [os.path.getsize(beside / name), file_hash(beside / name)]
-        file, ours = folder / name, [one[name][1] for one in (found, known) if name in one]
+    found = {each.filename: [each.file_size, file_hash(beside / each.filename)] for each in members}
+    for name, one in found.items():
+        file, ours = folder / name, (one[1], known.get(name, one)[1])
         is_ours = not os.path.lexists(file) or (file.is_file() and file_hash(file) in ours)
         require(is_ours, f"{display_path(file)} is not as it was downloaded: move it away; nothing is replaced")
     for name in found:
@@ -187,7 +184,7 @@ def _unpack(archive: Path, folder: Path, known: Mapping[str, list[Any]]) -> dict
 
 SIGNED = re.compile(r"\[expkit ([0-9a-f]{8}(?:\+[0-9a-f]{8})*) \w+\]")
 PAGE, LONGEST = 200, 400  # submissions of one answer; characters of a description, before the signature
-PAUSE = 5.0  # seconds between two looks at what Kaggle works on; it grows to a minute
+PAUSE = 10.0  # seconds between two looks at what Kaggle works on
 Tell = Callable[[str], object]  # is given a line of progress
 
 
@@ -211,37 +208,32 @@ def competition_of(experiment: str | None = None) -> str:
 
 
 def made_before(file: Path) -> dict[str, Any]:
-    """What the JSON file beside a submission says that `exp submit` has made.
+    """A submission that `exp submit` has made, with a warning if there was no sample to hold it against.
+
+    Returns:
+        "what" and "mark", which tell it from others, for a person and in its signature; "runs", dicts with "run", "id",
+        "metric" and "score"; "file".
 
     Raises:
-        Error: there is none, or the submission has been edited since.
+        Error: there is none, or it has been edited since.
     """
-    about = read_if_whole(file.with_suffix(".json"))
+    about, what = read_if_whole(file.with_suffix(".json")), display_path(file)
     is_whole = about and file.is_file() and file_hash(file) == about["sha256"]
-    require(bool(is_whole), f"{display_path(file)} is not as exp submit has made it: make it again")
-    return about
-
-
-def sign(ids: Iterable[str], mark: str) -> str:
-    """What ends the description of a submission.
-
-    Args:
-        ids: of its runs.
-        mark: tells it from other submissions of these, such as digits of a hash.
-    """
-    return f"[expkit {'+'.join(ids)} {mark}]"
+    require(bool(is_whole), f"{what} is not as exp submit has made it: make it again")
+    if not about["sample"]:
+        warn(f"its data have no sample_submission.csv to hold {what} against")
+    return {"what": what, "mark": about["sha256"][:8], "runs": about["runs"], "file": file}
 
 
 def sent(api: Any, competition: str) -> list[Any]:
     """All submissions of the user's team, as the client has them, the newest first."""
     found: dict[int, Any] = {}
     for page in count(1):
-        with explained(api, competition):
-            more = api.competition_submissions(competition, page_number=page, page_size=PAGE) or []
-        new = {each.ref: each for each in more if each.ref not in found}
-        found |= new
-        if not new:
+        look = partial(api.competition_submissions, competition, page_number=page, page_size=PAGE)
+        more = ask(look, competition) or []
+        if all(each.ref in found for each in more):
             break
+        found |= {each.ref: each for each in more}
     return list(found.values())
 
 
@@ -251,8 +243,7 @@ def left_today(api: Any, competition: str) -> int:
     Raises:
         Error: none is.
     """
-    with explained(api, competition):
-        limits = api.competition_get_submission_limits(competition)
+    limits = ask(partial(api.competition_get_submission_limits, competition), competition)
     used = f"{limits.num_today} today, {limits.num_total} in all"
     when = "in this competition" if limits.limited_by_total else "today; the day begins at 0:00 UTC"
     is_new = limits.num_total == 0  # without a team, Kaggle counts 0 of everything
@@ -260,68 +251,54 @@ def left_today(api: Any, competition: str) -> int:
     return int(limits.num_allowed_now)
 
 
-def send(api: Any, competition: str, text: str, signature: str, call: Callable[[str], Any]) -> int:
-    """Make a submission, unless it is at Kaggle: the same signature is the same submission.
+def submit(api: Any, competition: str, made: Mapping[str, Any], message: str | None, tell: Tell) -> Any:
+    """Make a submission, unless it is at Kaggle, and wait for its score.
 
     Args:
-        call: makes it, given its description.
+        made: as from `made_before` or `pushed_before`.
 
     Returns:
-        Kaggle's number of it.
+        the submission, as the client has it.
 
     Raises:
-        Error, Failed: as of `explained`, `left_today`; it did not arrive.
+        Error, Failed: as of `ask`, `left_today`; it did not arrive; the notebook fails, or has no score.
     """
-    if number := _number_of(api, competition, signature):
-        return number
-    left_today(api, competition)
-    with explained(api, competition):
-        answer = call(f"{text[:LONGEST]} {signature}")
-    number = int(answer.ref) or _number_of(api, competition, signature)
+    runs = made["runs"]
+    text = message or f"{' + '.join(each['run'] for each in runs)}, CV {runs[0]['metric']} {runs[0]['score']}"
+    signature = f"[expkit {'+'.join(each['id'] for each in runs)} {made['mark']}]"
+    signed = [each for each in sent(api, competition) if signature in (each.description or "")]
+    number = next((each.ref for each in signed if each.status.name != "ERROR"), 0)
     if not number:
-        raise Failed(f"the submission did not arrive ({answer.message}): {GO_ON}")
-    return number
+        left_today(api, competition)
+        text, refused = f"{text[:LONGEST]} {signature}", ""
+        if "kernel" in made:
+            _wait_for_notebook(api, made, tell)
+            kernel, version = made["kernel"], made["version"]
+            call = partial(api.competition_submit_code, "submission.csv", text, competition, kernel, version)
+            where = f"submit version {version} in the browser, at {made['url']}"
+            refused = f"Kaggle takes no notebook of this account through its API: {where}"
+        else:
+            call = partial(api.competition_submit, str(made["file"]), text, competition, quiet=True)
+        answer = ask(call, competition, refused)
+        if not (number := answer.ref):
+            raise Failed(f"the submission did not arrive ({answer.message}): {GO_ON}")
+    what = f"submission {number}"
+    while number not in (done := {each.ref: each for each in sent(api, competition) if each.status.name != "PENDING"}):
+        _pause(what, "pending", tell)
+    if done[number].status.name == "ERROR":
+        why, where = done[number].error_description, f"{SITE}/competitions/{competition}/submissions"
+        raise Failed(f"{what} has failed at Kaggle: {why or 'error'}: see {where}")
+    return done[number]
 
 
-def _number_of(api: Any, competition: str, signature: str) -> int:
-    """Kaggle's number of a submission that was made before; 0: there is none. One that could not be scored is none."""
-    signed = (each for each in sent(api, competition) if signature in (each.description or ""))
-    return next((int(each.ref) for each in signed if each.status.name != "ERROR"), 0)
-
-
-def wait_for_score(api: Any, competition: str, number: int, tell: Tell) -> Any:
-    """Wait until Kaggle has scored a submission; the submission, as the client has it. Errors as of `_wait`."""
-
-    def look() -> tuple[str, str, Any]:
-        found = next((each for each in sent(api, competition) if each.ref == number), None)
-        return (found.status.name, found.error_description, found) if found else ("PENDING", "", None)
-
-    return _wait(f"submission {number}", f"{SITE}/competitions/{competition}/submissions", look, tell)
-
-
-def _wait(what: str, where: str, look: Callable[[], tuple[str, str, Any]], tell: Tell) -> Any:
-    """Wait until Kaggle is ready with something.
-
-    Args:
-        look: gives its status, why it has failed, and what is returned in the end.
-
-    Raises:
-        Failed: it has failed.
-    """
-    pause = PAUSE
-    while True:
-        status, why, found = look()
-        if status in ("COMPLETE", "READY"):
-            return found
-        if status.startswith(("ERROR", "CANCEL")):
-            raise Failed(f"{what} has failed at Kaggle: {why or status.lower()}: see {where}")
-        tell(f"{what} is at Kaggle, {status.lower()}")
-        try:
-            time.sleep(pause)
-        except KeyboardInterrupt:
-            warn(f"{what} is at Kaggle: the same command waits for it again")
-            raise
-        pause = min(1.5 * pause, 60)
+def _pause(what: str, status: str, tell: Tell) -> None:
+    """Wait a little for something that Kaggle works on."""
+    tell(f"{what} is at Kaggle, {status.lower()}")
+    try:
+        time.sleep(PAUSE)
+    except KeyboardInterrupt:
+        warn(f"{what} is at Kaggle: the same command waits for it again")
+        raise
 
 
 def note_scores(competition: str, submissions: Iterable[Any]) -> list[dict[str, Any]]:
@@ -346,19 +323,16 @@ def note_scores(competition: str, submissions: Iterable[Any]) -> list[dict[str, 
         title = entry.run.title if entry else None
         if title and is_new:
             add_note(title, {"leaderboard": score, "text": text, **context_of(title, entry)})
-        about = {"submission": each.ref, "run": title, "score": score}
-        found.append({**about, "is_new": is_new, "problem": problem})
+        found.append({"submission": each.ref, "run": title, "score": score, "is_new": is_new, "problem": problem})
     return found
 
 
 def disagreements() -> list[str]:
     """Where CV and leaderboard part: a line for each problem, of the pairs of runs that they put in another order."""
-    lines = []
-    board = {entry.run.title: entry for entry in entries(read_board())}
+    lines, board = [], {entry.run.title: entry for entry in entries(read_board())}
     for metric, scores in scored_twice(read_notes().values(), board).items():
         pairs = list(combinations(scores.items(), 2))
-        parted = [(a, b) for (a, (x, u)), (b, (y, v)) in pairs if (x - y) * (u - v) < 0]
-        if parted:
+        if parted := [(a, b) for (a, (x, u)), (b, (y, v)) in pairs if (x - y) * (u - v) < 0]:
             what = f"CV {metric} and the leaderboard part about {len(parted)} of {len(pairs)} pairs of runs"
             lines.append(f"{what}, such as {' and '.join(parted[0])}")
     return lines
@@ -369,35 +343,32 @@ def disagreements() -> list[str]:
 PUSHED = "pushed.json"  # beside a bundle: what of it is at Kaggle
 
 
-def push(api: Any, folder: Path, run: Run, tell: Tell) -> dict[str, Any]:
-    """Bring a bundle to Kaggle: a version of its dataset, unless that is there; then a version of its notebook.
+def push(api: Any, run: Run, competition: str, more: Sequence[str], gpu: bool, tell: Tell) -> dict[str, Any]:
+    """Bring a run to Kaggle: a version of a dataset, unless that is there; then a version of a notebook.
 
     Args:
-        folder: as from `bundle.make`.
+        more, gpu: as for `bundle.make`.
 
     Returns:
         "run", its id; "kernel" ("owner/name"), "version", "url" of the notebook; "bundle", the hash of the dataset.
 
     Raises:
-        Error, Failed: as of `explained`, `_wait`; Kaggle refuses it.
+        Error, Failed: as of `bundle.make`, `ask`; Kaggle refuses it.
     """
-    about = json.loads(text_of(folder / bundle.NOTEBOOK / "kernel-metadata.json"))
-    name, dataset = about["id"], folder / bundle.DATASET
+    owner = api.config_values["username"]
+    folder = bundle.make(run, competition, owner, more, gpu)
+    name, dataset = f"{owner}/{folder.name}", folder / bundle.DATASET
     digest = file_hash(dataset / "bundle.zip")
     state = _dataset_state(api, name, tell)  # a version has to be ready before the next
     if state != "READY" or read_if_whole(folder / PUSHED).get("bundle") != digest:
         tell(f"uploading {name}, {(dataset / 'bundle.zip').stat().st_size:,} bytes")
-        with explained(api):
-            if state:
-                answer = api.dataset_create_version(str(dataset), about["title"], quiet=True)
-            else:
-                answer = api.dataset_create_new(str(dataset), quiet=True)
+        new_version = partial(api.dataset_create_version, version_notes=folder.name)
+        answer = ask(partial(new_version if state else api.dataset_create_new, str(dataset), quiet=True))
         _require_taken(f"the dataset {name}", answer.error)
         write_json(folder / PUSHED, {"bundle": digest})
         if (state := _dataset_state(api, name, tell)) != "READY":
             raise Failed(f"Kaggle could not process the dataset, {state.lower()}: see {SITE}/datasets/{name}")
-    with explained(api, about["competition_sources"][0]):
-        answer = api.kernels_push(str(folder / bundle.NOTEBOOK))
+    answer = ask(partial(api.kernels_push, str(folder / bundle.NOTEBOOK)), competition)
     wrong = [*answer.invalid_dataset_sources, *answer.invalid_competition_sources]
     _require_taken(f"the notebook {name}", answer.error or "".join(f"it has no {each}" for each in wrong[:1]))
     pushed = {"run": run.id, "bundle": digest, "kernel": name, "version": answer.version_number, "url": answer.url}
@@ -405,12 +376,18 @@ def push(api: Any, folder: Path, run: Run, tell: Tell) -> dict[str, Any]:
     return pushed
 
 
-def pushed_before(folder: Path, run: Run) -> dict[str, Any]:
-    """What `push` has returned for a run; Error: it has not, or for an earlier version of the run."""
-    pushed = read_if_whole(folder / PUSHED)
+def pushed_before(run: Run, competition: str) -> dict[str, Any]:
+    """The notebook of a run, as from `push`, with "what", "mark" and "runs" as of `made_before`.
+
+    Raises:
+        Error: it is not at Kaggle, or that of an earlier version of the run.
+    """
+    pushed = read_if_whole(bundle.folder_of(run, competition) / PUSHED)
     is_pushed = "version" in pushed and pushed["run"] == run.id
     require(is_pushed, f"{run.title} is not at Kaggle as a notebook: exp kaggle push {run.title}")
-    return pushed
+    about = {"run": run.title, "id": run.id, "metric": run.metric, "score": run.score}
+    what = f"version {pushed['version']} of {pushed['kernel']}"
+    return pushed | {"what": what, "mark": f"v{pushed['version']}", "runs": [about]}
 
 
 def _require_taken(what: str, error: str | None) -> None:
@@ -420,46 +397,17 @@ def _require_taken(what: str, error: str | None) -> None:
 
 def _dataset_state(api: Any, name: str, tell: Tell) -> str:
     """Wait until Kaggle has processed the last version of a dataset: READY, FAILED; "": there is no such dataset."""
-    import requests
-
-    def look() -> tuple[str, str, str]:
-        with explained(api):
-            try:
-                state = str(api.dataset_status(name)).upper()
-            except requests.HTTPError as error:
-                if error.response is None or error.response.status_code not in (403, 404):
-                    raise
-                state = ""
-        return state if state not in ("", "FAILED", "DELETED") else "READY", "", state
-
-    return str(_wait(f"the dataset {name}", f"{SITE}/datasets/{name}", look, tell))
+    look = partial(api.dataset_status, name)
+    while (state := str(ask(look, may_lack=True) or "").upper()) not in ("READY", "FAILED", "DELETED", ""):
+        _pause(f"the dataset {name}", state, tell)
+    return state
 
 
-def wait_for_notebook(api: Any, pushed: Mapping[str, Any], tell: Tell) -> None:
-    """Wait until Kaggle has run a version of a notebook. Errors as of `_wait`."""
-    named = f"{pushed['kernel']}/{pushed['version']}"
-
-    def look() -> tuple[str, str, None]:
-        with explained(api):
-            found = api.kernels_status(named)
-        return found.status.name, found.failure_message, None
-
-    _wait(f"the notebook {named}", f"its log at {pushed['url']}, mend it, and push again", look, tell)
-
-
-def submit_notebook(api: Any, pushed: Mapping[str, Any], competition: str, text: str) -> Any:
-    """Submit a version of a notebook; the client's answer.
-
-    Raises:
-        Error: Kaggle does not take it from here.
-    """
-    import requests
-
-    kernel, number = pushed["kernel"], pushed["version"]
-    try:
-        return api.competition_submit_code("submission.csv", text, competition, kernel, number, quiet=True)
-    except requests.HTTPError as error:
-        if error.response is None or error.response.status_code != 403:
-            raise
-        where = f"submit version {number} in the browser, at {pushed['url']}"
-        raise Error(f"Kaggle takes no notebook of this account through its API: {where}") from None
+def _wait_for_notebook(api: Any, pushed: Mapping[str, Any], tell: Tell) -> None:
+    """Wait until Kaggle has run a version of a notebook; Failed: it fails."""
+    look, what = partial(api.kernels_status, f"{pushed['kernel']}/{pushed['version']}"), f"the notebook {pushed['url']}"
+    while (found := ask(look)).status.name != "COMPLETE":
+        if found.status.name.startswith(("ERROR", "CANCEL")):
+            why = found.failure_message or found.status.name.lower()
+            raise Failed(f"{what} has failed at Kaggle: {why}: see its log, mend it, and push again")
+        _pause(what, found.status.name, tell)

@@ -10,7 +10,6 @@ Examples:
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +18,7 @@ from rich.filesize import decimal
 
 from expkit.cli import Json, Run, as_json_text, console, manual
 from expkit.cli.work import warned
-from expkit.errors import print_line, require, warn
+from expkit.errors import print_line, warn
 from expkit.project import display_path, input_dir
 from expkit.store import load_run, run_names
 
@@ -27,11 +26,10 @@ FILE_HELP = "A run, as for exp submit; or a file that exp submit has made."
 WITH_HELP = "Another package that the experiment imports and Kaggle's image lacks. Repeatable."
 OF_HELP = "By default, the one whose data exp kaggle download has brought."
 Of = Annotated[str | None, typer.Option("--competition", metavar="NAME", help=OF_HELP)]
-Competition = Annotated[str, typer.Argument(metavar="COMPETITION", help="The end of its address on kaggle.com.")]
 
 
 def download(
-    competition: Competition,
+    competition: Annotated[str, typer.Argument(metavar="COMPETITION", help="The end of its address on kaggle.com.")],
     again: Annotated[bool, typer.Option("--again", help="Also when the files are there: they may be newer.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -46,12 +44,9 @@ def download(
     from expkit import kaggle
 
     record = kaggle.download(competition, again)
-    if as_json:
-        print(as_json_text(record))
-        return
-    folder, files, when = display_path(input_dir() / competition), record["files"], record["downloaded"]
-    size = decimal(sum(size for size, _ in files.values()))
-    print_line(console, f"{folder}: {len(files)} files, {size}, downloaded {when}; --again looks for newer ones")
+    folder, sizes = display_path(input_dir() / competition), [size for size, _ in record["files"].values()]
+    what = f"{folder}: {len(sizes)} files, {decimal(sum(sizes))}, downloaded {record['downloaded']}"
+    _print(record, as_json, f"{what}; --again looks for newer ones")
 
 
 def submit(
@@ -72,46 +67,27 @@ def submit(
       exp kaggle submit 002-larger-model -m "wider"
       exp kaggle submit 002-larger-model --kernel    # after exp kaggle push
     """
-    from expkit import bundle, kaggle
-    from expkit.submission import choose
-    from expkit.submission import submit as write
+    from expkit import kaggle, submission
 
-    named = None if run.endswith(".csv") else load_run(run)
-    pushed: dict[str, Any] = {}
-    if named and kernel:
-        competition = competition or kaggle.competition_of(named.scored_by)
-        pushed = kaggle.pushed_before(bundle.folder_of(named, competition), named)
-        runs: list[dict[str, Any]] = [
-            {"run": named.title, "id": named.id, "metric": named.metric, "score": named.score}
-        ]
-        what, mark = f"version {pushed['version']} of {pushed['kernel']}", f"v{pushed['version']}"
+    if kernel:
+        found = load_run(run)
+        competition = competition or kaggle.competition_of(found.scored_by)
+        made = kaggle.pushed_before(found, competition)
     else:
-        require(not kernel, f"--kernel takes a run, and not a file: {run}")
-        file = write([named], [choose(named)], [warned(named)])[0] if named else Path(run)
-        about = kaggle.made_before(file)
-        runs, what, mark = about["runs"], display_path(file), about["sha256"][:8]
-        competition = competition or kaggle.competition_of(load_run(runs[0]["run"]).scored_by)
-        if not about["sample"]:
-            warn(f"its data have no sample_submission.csv to hold {what} against")
-    api = kaggle.connect()
+        file = Path(run)
+        if file.suffix != ".csv":
+            found = load_run(run)
+            file, _ = submission.submit([found], [submission.choose(found)], [warned(found)])
+        made = kaggle.made_before(file)
+        competition = competition or kaggle.competition_of(load_run(made["runs"][0]["run"]).scored_by)
+    api, what = kaggle.connect(), made["what"]
     if dry_run:
         left = kaggle.left_today(api, competition)
-        if as_json:
-            print(as_json_text({"competition": competition, "what": what, "left": left}))
-        else:
-            print_line(console, f"{what} can be sent to {competition}: {left} are left today")
-        return
-    text = message or f"{' + '.join(each['run'] for each in runs)}, CV {runs[0]['metric']} {runs[0]['score']}"
+        said = f"{what} can be sent to {competition}: {left} are left today"
+        return _print({"competition": competition, "what": what, "left": left}, as_json, said)
     with console.status(f"sending {what}") as status:
-        if pushed:
-            kaggle.wait_for_notebook(api, pushed, status.update)
-            call = partial(kaggle.submit_notebook, api, pushed, competition)
-        else:
-            call = partial(api.competition_submit, str(file), competition=competition, quiet=True)
-        signature = kaggle.sign([each["id"] for each in runs], mark)
-        number = kaggle.send(api, competition, text, signature, call)
-        scored = kaggle.wait_for_score(api, competition, number, status.update)
-    _say(kaggle.note_scores(competition, [scored]), as_json)
+        scored = kaggle.submit(api, competition, made, message, status.update)
+    _print_scores(kaggle.note_scores(competition, [scored]), as_json)
 
 
 def push(
@@ -131,20 +107,16 @@ def push(
       exp kaggle push 002-larger-model
       exp kaggle push 002-larger-model --gpu --with timm==1.0.9
     """
-    from expkit import bundle, kaggle
+    from expkit import kaggle
 
     found = load_run(run)
     warned(found)
     competition = competition or kaggle.competition_of(found.scored_by)
     api = kaggle.connect()
     with console.status("making the bundle") as status:
-        folder = bundle.make(found, competition, api.config_values["username"], more or [], gpu)
-        pushed = kaggle.push(api, folder, found, status.update)
-    if as_json:
-        print(as_json_text(pushed))
-        return
-    print_line(console, f"version {pushed['version']} of the notebook runs: {pushed['url']}")
-    print_line(console, f"next: exp kaggle submit {found.title} --kernel")
+        pushed = kaggle.push(api, found, competition, more or [], gpu, status.update)
+    what = f"version {pushed['version']} of the notebook runs: {pushed['url']}"
+    _print(pushed, as_json, what, f"next: exp kaggle submit {found.title} --kernel")
 
 
 def scores(competition: Of = None, as_json: Json = False) -> None:
@@ -159,24 +131,31 @@ def scores(competition: Of = None, as_json: Json = False) -> None:
     from expkit import kaggle
 
     competition = competition or kaggle.competition_of()
-    _say(kaggle.note_scores(competition, kaggle.sent(kaggle.connect(), competition)), as_json)
+    _print_scores(kaggle.note_scores(competition, kaggle.sent(kaggle.connect(), competition)), as_json)
 
 
-def _say(found: list[dict[str, Any]], as_json: bool) -> None:
+def _print_scores(found: list[dict[str, Any]], as_json: bool) -> None:
     """Print what `note_scores` has done, and where CV and leaderboard part."""
-    from expkit import kaggle
+    from expkit.kaggle import disagreements
 
-    parted = kaggle.disagreements()
-    if as_json:
-        print(as_json_text({"submissions": found, "disagreements": parted}))
-        return
+    lines = []
     for each in found:
         state = each["problem"] or ("noted" if each["is_new"] else "noted before")
-        print_line(console, f"{each['run'] or '?'}: submission {each['submission']} {each['score']}, {state}")
-    if not found:
-        print_line(console, "no submission there was sent by exp kaggle submit")
+        lines.append(f"{each['run'] or '?'}: submission {each['submission']} {each['score']}, {state}")
+    parted = disagreements()
+    content = {"submissions": found, "disagreements": parted}
+    _print(content, as_json, *(lines or ["no submission there was sent by exp kaggle submit"]))
     for line in parted:
         warn(line)
+
+
+def _print(content: Any, as_json: bool, *lines: str) -> None:
+    """Print what a command has done: as JSON, or lines for a person."""
+    if as_json:
+        print(as_json_text(content))
+    else:
+        for line in lines:
+            print_line(console, line)
 
 
 app: typer.Typer = typer.Typer(no_args_is_help=True, rich_markup_mode=None, **manual(__doc__))
