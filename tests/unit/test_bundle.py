@@ -169,6 +169,17 @@ def test_an_upload_goes_on_where_it_stopped(stand: Stand, run: expkit.Run) -> No
     assert sent(stand).testzip() is None and not stand.called("StartBlobUpload"), "of the same upload"
 
 
+def test_an_upload_of_something_else_begins_again(stand: Stand, run: expkit.Run, root: Path) -> None:
+    """Though it has the same name and size."""
+    stand.failures["PUT"] = ["cut"] * 1000
+    failed("kaggle", "push", run.title, "--competition", "digits")
+    stand.failures["PUT"].clear()
+    wheel = root / "expkit-0.1.0-py3-none-any.whl"
+    wheel.write_bytes(wheel.read_bytes().swapcase())
+    push(run)
+    assert sent(stand).testzip() is None and sent(stand).read(f"wheels/{wheel.name}") == wheel.read_bytes()
+
+
 def test_a_notebook_that_fails(stand: Stand, run: expkit.Run) -> None:
     push(run)
     stand.broken[KERNEL] = "Your notebook was out of memory"

@@ -282,12 +282,11 @@ def submit(api: Any, competition: str, made: Mapping[str, Any], message: str | N
         answer = ask(call, competition, refused)
         if not (number := answer.ref):
             raise Failed(f"the submission did not arrive ({answer.message}): {GO_ON}")
-    what = f"submission {number}"
     while number not in (done := {each.ref: each for each in sent(api, competition) if each.status.name != "PENDING"}):
-        _pause(what, "pending", tell)
+        _pause(f"submission {number}", "pending", tell)
     if done[number].status.name == "ERROR":
         why, where = done[number].error_description, f"{SITE}/competitions/{competition}/submissions"
-        raise Failed(f"{what} has failed at Kaggle: {why or 'error'}: see {where}")
+        raise Failed(f"submission {number} has failed at Kaggle: {why or 'error'}: see {where}")
     return done[number]
 
 
