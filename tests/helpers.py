@@ -126,6 +126,15 @@ def exp_json(*arguments: str) -> Any:
     return strictly(_invoked([*arguments, "--json"], 0).stdout)
 
 
+def short(value: Any) -> Any:
+    """Numbers as a program gets them, with 6 significant digits."""
+    if isinstance(value, dict):
+        return {key: short(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [short(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
+
+
 def strictly(text: str) -> Any:
     """JSON without NaN and Infinity."""
 

@@ -88,7 +88,7 @@ def test_the_keys_that_are_documented(agent: Agent) -> None:
     one, two = f"{NAME}/001,exp.train.noise=1", f"{NAME}/001,exp.train.noise=2"
     commands: dict[str, list[str]] = {"note": [one, "fine"], "new": ["003/004"]}
     commands["try"] = ["--from", one, "train.noise=3", "--why", "less is better"]
-    commands |= {name: [] for name in ("board", "check", "clean", "log")}
+    commands |= {name: [] for name in ("check", "clean", "log")} | {"board": ["--all"]}
     commands |= {name: [one] for name in ("show", "submit", "oof", "reproduce", "remove")}
     commands |= {name: [one, two] for name in ("diff", "blend")}
     asked = json.dumps([[name, *arguments, "--json"] for name, arguments in commands.items()])

@@ -93,7 +93,7 @@ def test_the_page(project: Project, kaggle: tuple[Kaggle, dict[str, str]], tmp_p
     assert "can be sent to digit-recognizer: 5 are left today" in printed
     assert "version 1 of the notebook runs" in printed
 
-    shown = call(made.python, *EXP, "board", "--json", cwd=made.folder, env=environment).stdout
+    shown = call(made.python, *EXP, "board", "--json", "--all", cwd=made.folder, env=environment).stdout
     scores = {f"{run['experiment']}/{run['run']}": run["leaderboard"] for run in json.loads(shown)}
     one, two, both = "002-digits/001-larger-lr", "002-digits/002-larger-model", "blends/both"
     sent = [float(each["publicScore"]) for each in stand.submissions]

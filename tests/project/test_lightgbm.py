@@ -35,7 +35,7 @@ def test_five_folds_in_one_process_and_in_two(boosting: Project, root: Path) -> 
     train(boosting, root, "-m", "exp=001", "exp.fold=[0],[1],[2],[3],[4]", "hydra/launcher=local")
     train(boosting, root, "exp=001", FOLDS, "exp.name=one")
     train(boosting, root, FOLDS)
-    rows = json.loads(exp(boosting, root, "board", "--json"))
+    rows = json.loads(exp(boosting, root, "board", "--json", "--all"))
     assert [row["run"] for row in rows][-1] == "baseline" and rows[0]["score"] < 335
     assert [row["score"] for row in rows] == sorted(row["score"] for row in rows)
     assert all(row["marks"] == "" and row["metric"] == "rmse" for row in rows), rows

@@ -57,7 +57,7 @@ def sent(stand: Stand) -> zipfile.ZipFile:
 
 
 def board() -> list[float | None]:
-    return [one["leaderboard"] for one in exp_json("board")]
+    return [one["leaderboard"] for one in exp_json("board", "--all")]
 
 
 def test_a_notebook_and_its_score(stand: Stand, run: expkit.Run) -> None:

@@ -53,7 +53,7 @@ def marks() -> dict[str, tuple[str, ...]]:
 
 
 def versus_best() -> dict[str, str | None]:
-    return {row["exp.name"]: row["versus_best"] for row in exp_json("board", "--noise")}
+    return {row["exp.name"]: row["versus_best"] for row in exp_json("board", "--all", "--noise")}
 
 
 def test_another_target(quick: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from commands import command
 from conftest import EXP, call, commit_all
-from helpers import counting, environment_of, exp, exp_json, load
+from helpers import counting, environment_of, exp, exp_json, load, short
 from light import LIGHT
 
 import expkit
@@ -44,20 +44,20 @@ def test_show_gives_a_program_what_it_shows(run: Path) -> None:
     for key, value in found["config"].items():
         assert [key, *str(value).split()] in shown
     results = {number: load(run / f"fold{number}/result.json") for number in (0, 2)}
-    assert found["scores"]["quality"]["score"] == found["score"] == results[0]["scores"]["quality"]
+    assert found["scores"]["quality"]["score"] == found["score"] == short(results[0]["scores"]["quality"])
     assert found["marks"] == ["partial"] and ["partial"] in shown
     assert (found["folds_done"], found["n_folds"], found["rows"]) == (2, 5, 2)
     assert found["folds"].keys() == {"0", "2"}
     for number, result in results.items():
         fold = found["folds"][str(number)]
-        assert fold == {key: result[key] for key in ("scores", "values", "rows", "seconds", "finished")}
+        assert fold == short({key: result[key] for key in ("scores", "values", "rows", "seconds", "finished")})
         [line] = [line for line in shown if line[:2] == [str(number), f"{fold['scores']['quality']:.4f}"]]
         assert str(fold["values"]["pid"]) in line
     origin = found["origin"]
     assert origin["command"] is None and ["command", "expkit.run(...),", "from", "Python"] in shown
     assert origin["git"] == results[0]["git"] and origin["on"] == [results[0]["environment"]]
     assert any(line[0] == "code" and line[2] == origin["git"]["commit"][:12] for line in shown if line)
-    points = [[1, 1.0], [3, 1 / 3], [4, 0.25]]
+    points = [[1, 1.0], [3, 0.333333], [4, 0.25]]
     curve = {"axis": "epoch", "metric": "loss", "greater_is_better": False, "folds": {"0": points, "2": points}}
     assert found["curve"] == curve
     assert found["full"] is None and found["blend"] is None
@@ -71,7 +71,7 @@ def test_show_a_run_that_has_nothing_or_is_trained_on_all_rows(root: Path) -> No
     expkit.run(LIGHT, overrides=["exp.mode=sub"])
     full = exp_json("show", f"{LIGHT}/light")["full"]
     assert Path(full["submission"]) == counting(root) / "full/submission.csv"
-    assert full["seconds"] == load(counting(root) / "full/result.json")["seconds"]
+    assert full["seconds"] == short(load(counting(root) / "full/result.json")["seconds"])
     shown = exp("show", f"{LIGHT}/light")
     assert "submission.csv" in shown and "no snapshot" not in shown and "unknown" not in shown
 
@@ -101,7 +101,7 @@ def test_diff_gives_a_program_what_it_shows(run: Path, root: Path) -> None:
     scores = found["scores"]
     assert scores["metric"] == "quality" and scores["folds"].keys() == set("01234")
     assert scores["folds"]["1"].keys() == {"new"}
-    new = load(counting(root, "b,exp.train.x=4") / "fold0/result.json")["scores"]["quality"]
+    new = short(load(counting(root, "b,exp.train.x=4") / "fold0/result.json")["scores"]["quality"])
     assert scores["folds"]["0"] == {"old": exp_json("show", "a,exp")["score"], "new": new}
     assert re.search(rf"^0 +{scores['folds']['0']['old']:.4f} +{new:.4f} +-", text, re.M)
     assert "CV" not in scores and "CV" not in text, "the two are of different rows"

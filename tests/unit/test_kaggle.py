@@ -188,7 +188,11 @@ def train(experiment: str, *overrides: str) -> expkit.Run:
 
 def board() -> dict[str, float]:
     """The leaderboard scores on the board."""
-    return {f"{one['experiment']}/{one['run']}": one["leaderboard"] for one in exp_json("board") if one["leaderboard"]}
+    return {
+        f"{one['experiment']}/{one['run']}": one["leaderboard"]
+        for one in exp_json("board", "--all")
+        if one["leaderboard"]
+    }
 
 
 def share_right(file: Path) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from experiments import WALK, own_experiment
-from helpers import exp, exp_json
+from helpers import exp, exp_json, short
 from several import files
 
 import expkit
@@ -47,7 +47,7 @@ def test_the_tree(experiment: str) -> None:
     exp("blend", "blends/two", c.title, "--method", "hill", "--name", "all")
     [node] = exp_json("show", c.title)["parents"]
     about = {"run": a.title, "id": a.id, "version": 1, "read": ["oof"], "folds": [0, 1, 2], "state": "ok"}
-    assert node == about | {"metric": "rmse", "score": a.score, "std": a.std, "marks": [], "parents": []}
+    assert node == about | {"metric": "rmse", "score": short(a.score), "std": short(a.std), "marks": [], "parents": []}
     found = exp_json("show", "blends/all")["parents"]
     assert states(found) == {"two": ("ok", {"a": ("ok", []), "c": ("ok", {"a": ("ok", None)})}), "c": ("ok", None)}
     shown = exp("show", "blends/all").split("made from\n")[1].split("\n")
@@ -56,7 +56,9 @@ def test_the_tree(experiment: str) -> None:
     assert shown[2] == f"│   └── {c.title}{score}  oof of all folds"
     assert shown[3].startswith(f"│       └── {a.title}") and shown[3].endswith("oof of 3 folds")
     assert shown[4] == f"└── {c.title}{score}  oof of all folds"
-    assert [row["parents"] for row in exp_json("board", "--filter", "parents=blends/two")] == [["blends/two", c.title]]
+    assert [row["parents"] for row in exp_json("board", "--all", "--filter", "parents=blends/two")] == [
+        ["blends/two", c.title]
+    ]
     assert exp_json("show", f"{experiment}/b")["parents"] == [] and "made from" not in exp("show", f"{experiment}/b")
 
 

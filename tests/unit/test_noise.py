@@ -13,7 +13,7 @@ from typing import Any
 import numpy
 import pytest
 from experiments import own_experiment
-from helpers import compared, exp, exp_json, run_of, tree
+from helpers import compared, exp, exp_json, run_of, short, tree
 from light import edited
 from scipy import stats
 from several import files
@@ -481,7 +481,7 @@ def test_better_or_worse(price: Path) -> None:
     assert good.score is not None and bad.score is not None
     assert (found["metric"], found["greater_is_better"], found["verdict"]) == ("rmse", False, "worse")
     differences = [good.fold_scores[fold] - bad.fold_scores[fold] for fold in range(3)]
-    assert found["folds"] == vars(corrected_t(differences, 1 / 2)) | {"folds": [0, 1, 2], "seeds": []}
+    assert found["folds"] == short(vars(corrected_t(differences, 1 / 2))) | {"folds": [0, 1, 2], "seeds": []}
     rows = found["rows"]
     assert rows["better_by"] == pytest.approx(good.score - bad.score)
     assert rows["low"] < rows["better_by"] < rows["high"] < 0
@@ -564,7 +564,7 @@ def test_the_best_of_many_on_the_board_and_in_a_diff(quick: Path) -> None:
             assert "expect about" not in (exp("board") if seed == 9 else "")
             expkit.run(folder.name, overrides=[f"exp.seed={seed}"])
         [found] = best_of_many(ranked(read_board())).values()
-        runs = [row["run"] for row in exp_json("board")]
+        runs = [row["run"] for row in exp_json("board", "--all")]
         line = (
             f"{folder.name}/{runs[0]} is the best of 10 tried on these folds: expect about {found.luck:.2g} more on new"
         )
@@ -573,9 +573,9 @@ def test_the_best_of_many_on_the_board_and_in_a_diff(quick: Path) -> None:
             assert f"\n{line} rows\n" in exp("board", *options)
         for options in (["--filter", f"run={runs[1]}"], ["--seeds"]):
             assert "expect about" not in exp("board", *options)
-        rows = exp_json("board", "--filter", f"run={runs[0]}")
+        rows = exp_json("board", "--all", "--filter", f"run={runs[0]}")
         assert [(row["tried"], row["luck"]) for row in rows] == [(10, pytest.approx(found.luck))]
-        assert "tried" not in exp_json("board")[1]
+        assert "tried" not in exp_json("board", "--all")[1]
         for pair in ((runs[0], runs[1]), (runs[1], runs[0])):
             names = [f"{folder.name}/{name}" for name in pair]
             assert compared(*names)["best_of"]["luck"] == pytest.approx(found.luck)

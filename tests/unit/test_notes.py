@@ -38,7 +38,7 @@ def test_a_hypothesis_before_and_a_verdict_after(root: Path, notes: Path) -> Non
     assert about["tags"] == ["idea", "sure"] and about["scores"] == {"quality": 10.0}
     assert [line.get("text") for line in about["notes"]] == [None, "as expected"]
 
-    [row] = exp_json("board")
+    [row] = exp_json("board", "--all")
     said = {"leaderboard": 0.81, "verdict": "kept", "tags": ["idea", "sure"], "note": "as expected"}
     assert {key: row[key] for key in said} == said
     shown = exp_json("show", "light")
@@ -46,8 +46,8 @@ def test_a_hypothesis_before_and_a_verdict_after(root: Path, notes: Path) -> Non
     for printed in (exp("show", "light"), exp("note", "light")):
         assert "hypothesis: it is 10" in printed and "as expected" in printed
     assert "0.8100" in exp("board") and "kept" in exp("board")
-    assert len(exp_json("board", "--filter", "verdict=kept", "--filter", "tags=idea")) == 1
-    assert exp_json("board", "--filter", "tags!=idea") == []
+    assert len(exp_json("board", "--all", "--filter", "verdict=kept", "--filter", "tags=idea")) == 1
+    assert exp_json("board", "--all", "--filter", "tags!=idea") == []
 
     exp("note", "light", "--dropped")
     assert noted("light")[0]["verdict"] == "dropped", "what is said last counts"

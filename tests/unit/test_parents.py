@@ -298,7 +298,7 @@ def test_what_is_marked_is_seen_everywhere(name: str) -> None:
     child = trained(name, "child", f"expkit.load_run('{first.title}').oof", noise=0.2)
     trained(name, "first", overwrite=True)
     mark = f"{first.title} has been replaced"
-    [row] = [row for row in exp_json("board") if row["run"] == "child"]
+    [row] = [row for row in exp_json("board", "--all") if row["run"] == "child"]
     assert row["marks"] == mark
     for words in (["show", "child"], ["diff", "first", "child"], ["submit", "child"]):
         assert mark in " ".join(exp(*words).split()), words

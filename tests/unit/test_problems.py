@@ -87,7 +87,7 @@ def change(run: expkit.Run, folds: Sequence[int] = (0, 1, 2), **facts: Any) -> N
 def problems(*options: str) -> list[list[str]]:
     """The exp.name of the runs on the board, by problem, as they are there."""
     found: dict[str, list[str]] = {}
-    for row in exp_json("board", *options):
+    for row in exp_json("board", "--all", *options):
         found.setdefault(row["problem"], []).append(row["exp.name"])
     return list(found.values())
 
@@ -155,7 +155,7 @@ def test_rows_that_are_only_trained_on_change_no_problem(cats: Path) -> None:
     plain = trained(cats, "plain", *split, finished="2026-01-01T00:00:00+00:00")
     more = trained(cats, "more", *split, "exp.train.rows=90", finished="2026-01-02T00:00:00+00:00")
     assert plain.dataset != more.dataset and len(problems()) == 1
-    assert {row["marks"] for row in exp_json("board")} == {""}
+    assert {row["marks"] for row in exp_json("board", "--all")} == {""}
     found = compared(f"{cats.name}/plain", f"{cats.name}/more")
     assert found["verdict"] != "not comparable", found
     trained(cats, "apart", "exp.train.rows=90")
@@ -207,7 +207,7 @@ def test_a_block_for_each_problem(three: list[Path]) -> None:
     assert problems() == [["low2", "high2"], ["low0", "high0"], ["low1", "high1"]]
     assert problems("--sort", "-wrong") == [["high2", "low2"], ["high0", "low0"], ["high1", "low1"]]
     assert [len(each) for each in problems("--last", "1")] == [1, 1, 1]
-    rows = {row["exp.name"]: row for row in exp_json("board", "--noise")}
+    rows = {row["exp.name"]: row for row in exp_json("board", "--all", "--noise")}
     assert {row["marks"] for row in rows.values()} == {""} and {row["versus_runs"] for row in rows.values()} == {2}
     assert [name for name, row in rows.items() if row["versus_best"] == "best"] == ["low2", "low0", "low1"]
     assert len(problems("--filter", f"problem={rows['low1']['problem']}")) == 1
@@ -271,7 +271,7 @@ def test_an_experiment_whose_problem_has_changed(
         new = trained(cats, "new", *overrides)
         assert old.metric == "accuracy" and len(problems()) == 2
         assert exp("board").splitlines()[-1] == f"{cats.name} has runs of 2 problems: {differs}"
-        assert {row["marks"] for row in exp_json("board")} == {""}, "each is compared with its own"
+        assert {row["marks"] for row in exp_json("board", "--all")} == {""}, "each is compared with its own"
         found = compared("/old", "/new")
         assert found["verdict"] == "not comparable" and found["reason"].startswith(f"{differs}: ")
         if differs == "other rows" and new.dataset:
@@ -286,7 +286,7 @@ def test_the_leaderboard_of_each_problem(three: list[Path], notes: Path) -> None
     """Also of runs that are deleted."""
     for number, folder in enumerate(three[:2]):
         trained(folder, f"mid{number}", f"exp.train.rows={60 + number}", "exp.train.wrong=0.4")
-    rows = {row["exp.name"]: row for row in exp_json("board")}
+    rows = {row["exp.name"]: row for row in exp_json("board", "--all")}
     for number, name in itertools.product((0, 1), ("high", "mid", "low")):
         score = rows[f"{name}{number}"]["score"]
         exp("note", f"/{name}{number}", "--lb", str(score if number == 0 else 1 - score))
@@ -304,7 +304,7 @@ def test_the_page_keeps_problems_apart(three: list[Path]) -> None:
     from expkit import page
 
     board = page.labelled_board()
-    names = {row["exp.name"]: row["problem"] for row in exp_json("board")}
+    names = {row["exp.name"]: row["problem"] for row in exp_json("board", "--all")}
     metrics = board["metric"].unique().tolist()
     assert metrics == ["rmse ↓", f"{names['low0']} ↑", f"{names['low1']} ↑"]
     assert "problem" not in board

@@ -452,7 +452,7 @@ def test_several_seeds_are_one_submission(experiments: dict[str, str], root: Pat
         expkit.run(name, overrides=[f"exp.seed={seed}"])
     assert len(submit("light", "--seeds")[1]["runs"]) == 3, "by what they share"
     expkit.run(name, overrides=["exp.seed=1", "exp.train.noise=0.4"])
-    [row, _] = exp_json("board", "--seeds")
+    [row, _] = exp_json("board", "--all", "--seeds")
     assert row["seed"] == "3 seeds" and row["folds_done"] == 9
     rows, made = submit(f"{name}/light,exp.seed=2", "--seeds")
     tables = [expkit.load_run(f"{name}/light,exp.seed={seed}").test(fold) for seed in (1, 2, 3) for fold in range(3)]

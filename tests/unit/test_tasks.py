@@ -77,7 +77,7 @@ def test_another_box_is_another_target(quick: Path) -> None:
     with own_experiment({"train.py": texts[0]}) as one, own_experiment({"train.py": texts[1]}) as other:
         for folder in (one, other):
             expkit.run(folder.name)
-        assert len({row["problem"] for row in exp_json("board")}) == 2
+        assert len({row["problem"] for row in exp_json("board", "--all")}) == 2
         assert "other target: " in exp("diff", f"{one.name}/light", f"{other.name}/light")
 
 

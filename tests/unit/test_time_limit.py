@@ -93,7 +93,7 @@ def test_a_fold_that_is_too_slow_ends_and_the_others_go_on(
     (quick / "control/fold0-2").unlink()
     assert expkit.run(experiment, overrides=["exp.n_folds=3", "exp.time_limit=20m"]) == 3, "another limit, the same run"
     assert "fold 0 goes on after" in capsys.readouterr().out
-    assert exp_json("board")[0]["failure"] is None
+    assert exp_json("board", "--all")[0]["failure"] is None
 
 
 def test_nothing_is_left_of_a_limit(quick: Path, experiment: str) -> None:

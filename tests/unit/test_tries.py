@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import EXP, call
 from experiments import NETS, NETS_CONFIG, own_experiment
-from helpers import exp, exp_json, refused
+from helpers import exp, exp_json, refused, short
 from light import LIGHT, edited, wait_for
 from several import files
 from typer.testing import CliRunner
@@ -90,7 +90,7 @@ def test_an_idea_in_one_command(project: Path, root: Path) -> None:
     tested = noted.last("tested")
     assert (tested["verdict"], tested["against"], tested["folds"]) == ("better", f"{project.name}/base", 3)
     compared = exp_json("diff", f"{project.name}/base", title)["comparison"]
-    assert tested["better_by"] == compared["rows"]["better_by"] > 0
+    assert short(tested["better_by"]) == compared["rows"]["better_by"] > 0
 
 
 def test_a_program_gets_the_same(project: Path, trained: list[str]) -> None:
@@ -295,7 +295,7 @@ def test_another_choice_between_classes(quick: Path, trained: list[str]) -> None
     """With what config.yaml says of it, not with the values of the class before."""
     with own_experiment({"train.py": NETS, "config.yaml": NETS_CONFIG}) as nets:
         expkit.run(nets.name, overrides=["exp.model.units=4", "exp.n_folds=2"])
-        base = exp_json("board")[0]["run"]
+        base = exp_json("board", "--all")[0]["run"]
         found = exp_json("try", "--from", base, "model=wide", "exp.model.units=5", "--why", "x")
         assert found["change"] == {"exp.model.units": 5, "choices.model": "wide"}
         assert found["score"] == 50.0 and "model: wide" in (nets / "exp/001.yaml").read_text()

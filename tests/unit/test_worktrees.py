@@ -73,7 +73,7 @@ def test_results_data_and_notes_are_those_of_the_main_worktree(clone: Path, work
     assert [*found.done] == [0, 1, 2, 3, 4] and not found.marks
     assert {result["values"]["secret"] for result in found.results.values()} == {"of the worktree"}
     assert not (worktree / "output").exists() and not (clone / "output/wandb").exists()
-    [(board, _), _] = in_clone(worktree, ["board", "--json"], ["note", f"{LIGHT}/light", "here"])
+    [(board, _), _] = in_clone(worktree, ["board", "--json", "--all"], ["note", f"{LIGHT}/light", "here"])
     assert [each["run"] for each in json.loads(board)] == ["light"]
     assert "here" in (clone / f"notes/{LIGHT}.jsonl").read_text() and not (worktree / "notes").exists()
     [(reproduced, error)] = in_clone(worktree, ["reproduce", f"{LIGHT}/light", "--json"])

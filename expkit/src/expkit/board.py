@@ -29,7 +29,7 @@ from expkit.project import output_dir
 from expkit.scores import datasets
 from expkit.store import COPY, Run, deviation, load_run, read_run, run_folders, short_names, titles_of
 
-MOST_ROWS = 50  # that a person reads; a file or another program gets all
+MOST_ROWS = 30  # unless all are asked for
 NOT_COMPARABLE = "not comparable"
 OPERATORS = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 GAP = 2  # between two columns of the table
@@ -545,7 +545,7 @@ def columns(entries: list[Entry], chosen: Sequence[str] | None = None, width: in
     def column(heading: str, cells: Iterable[object], worth: int, wraps: bool = False) -> Column:
         return Column(strip_control(heading), [strip_control(cell or "") for cell in cells], worth, wraps)
 
-    keys = _differing(entries) if chosen is None else list(chosen)
+    keys = differing_keys(entries) if chosen is None else list(chosen)
     if any(len(entry.runs) > 1 for entry in entries):
         keys = list(dict.fromkeys([*keys, "exp.seed"]))
     found = [
@@ -567,7 +567,7 @@ def columns(entries: list[Entry], chosen: Sequence[str] | None = None, width: in
     return [column for column in found if any(column.cells)]
 
 
-def _differing(entries: list[Entry]) -> list[str]:
+def differing_keys(entries: list[Entry]) -> list[str]:
     """The keys of the configuration that have several values among the entries, in the order of the configuration."""
     values: dict[str, set[str]] = {}
     for entry in entries:
@@ -641,6 +641,6 @@ def hidden_keys(entries: list[Entry], width: int) -> list[str]:
     """Which keys of the configuration differ and have no column in a terminal of `width` characters."""
     hidden = []
     for block in by_problem(entries):
-        shown, keys = {str(column.header) for column in board_table(block, width).columns}, _differing(block)
+        shown, keys = {str(column.header) for column in board_table(block, width).columns}, differing_keys(block)
         hidden += [heading for key in keys if (heading := strip_control(_heading(key, keys))) not in shown]
     return list(dict.fromkeys(hidden))

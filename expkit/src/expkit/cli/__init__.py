@@ -43,11 +43,25 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")
 FORMULA = ("=", "+", "-", "@")
 
 
-def as_json_text(content: Any) -> str:
-    """As other programs read it; what would control a terminal, or what stdout cannot print, is escaped."""
+def as_json_text(content: Any, exact: bool = False) -> str:
+    """As other programs read it, on one line; what would control a terminal, or what stdout cannot print, is escaped.
+
+    Args:
+        exact: all digits of every number; else 6 significant ones, but of values of the configuration.
+    """
     is_utf = str(sys.stdout.encoding).lower().startswith("utf")
-    printed = json.dumps(content, indent=2, ensure_ascii=not is_utf, allow_nan=False, default=str)
-    return re.sub(CONTROL, lambda found: found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}", printed)
+    content = content if exact else _rounded(content)
+    options: dict[str, Any] = {"separators": (",", ":"), "ensure_ascii": not is_utf, "allow_nan": False}
+    printed = json.dumps(content, default=str, **options)
+    return re.sub(CONTROL, lambda found: f"\\u{ord(found[0]):04x}", printed)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: one if str(key).startswith("exp.") else _rounded(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(one) for one in value]
+    return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
 def as_cell(value: Any) -> Any:

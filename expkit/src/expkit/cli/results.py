@@ -16,7 +16,19 @@ import typer
 from rich.filesize import decimal
 
 from expkit import notes, store
-from expkit.board import MOST_ROWS, board_tables, entries, filtered, hidden_keys, is_failed, ranked, read_board
+from expkit.board import (
+    MOST_ROWS,
+    Entry,
+    board_tables,
+    differing_keys,
+    entries,
+    filtered,
+    hidden_keys,
+    is_failed,
+    key_of,
+    ranked,
+    read_board,
+)
 from expkit.clean import leftovers, removal, remove_run
 from expkit.cli import RUN_HELP, Json, Run, Seeds, as_cell, as_json_text, console
 from expkit.errors import Error, plain_table, print_line, require, warn
@@ -28,18 +40,20 @@ from expkit.store import HISTORY, axis_of, is_called, load_run, run_names
 Kind = Enum("Kind", {"superseded": "superseded", "failed": "failed", "debug": "debug"})
 FILTER_HELP = "KEY=VALUE (or !=, <, <=, >, >=), or a part of the name. May be given repeatedly."
 YES_HELP = "Remove it. Without this option, nothing is changed."
+ALL_HELP = f"All rows, not only the first {MOST_ROWS}; with --json, every key and digit, too."
+SHORT = "experiment run score std leaderboard verdict tags failure versus_best problem marks".split()
 NOTED_HELP = "A run, a parameter set that is not trained yet, such as 001/002, or an experiment. By default, all."
 
 
 def board(
     sort: Annotated[str, typer.Option(metavar="KEY", help="A column or a parameter; -KEY: reversed.")] = "score",
     filter: Annotated[list[str] | None, typer.Option(metavar="CONDITION", help=FILTER_HELP)] = None,
-    columns: Annotated[str | None, typer.Option(metavar="KEYS", help="Configuration keys to show, a,b,c.")] = None,
+    columns: Annotated[str | None, typer.Option(metavar="KEYS", help="Keys to show, a,b,c.")] = None,
     last: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the N runs that finished last.")] = None,
     seeds: Seeds = False,
     noise: Annotated[bool, typer.Option("--noise", help="Say which runs are worse than the best.")] = False,
     failed: Annotated[bool, typer.Option("--failed", help="Only runs in which a fold has failed, and why.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help=f"All rows, not only the first {MOST_ROWS}.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help=ALL_HELP)] = False,
     as_json: Json = False,
 ) -> None:
     """List every run with its score, best first.
@@ -68,11 +82,15 @@ def board(
     runs = read_board()
     found = ranked(runs, filter or [], failed, seeds, last, noise, sort)
     many = best_of_many(ranked(runs, seeds=seeds) if filter or last or failed else found)
+    first = found if everything else found[:MOST_ROWS]
     if as_json:
         lucky = {title: {"tried": one.tried, "luck": one.luck} for title, one in many.items()}
-        print(as_json_text([entry.values | lucky.get(entry.run.title, {}) for entry in found]))
+        rows = [entry.values for entry in found] if everything else _short(first, keys)
+        luck = [lucky.get(entry.run.title, {}) for entry in first]
+        print(as_json_text([row | more for row, more in zip(rows, luck, strict=True)], exact=everything))
+        if len(found) > len(first):
+            warn(f"{len(found) - len(first)} more: --all, --last N or --filter")
         return
-    first = found if everything else found[:MOST_ROWS]
     first = [replace(one, flags=(*_under_way(one.run), *one.flags)) for one in first]
     if found:
         for part in board_tables([*first, *found[len(first) :]], console.width, keys, len(first)):
@@ -96,6 +114,19 @@ def board(
     with suppress(Error):  # a key of --filter that none of them has
         if number := len(filtered(entries(failures), filter or [])):
             print_line(console, f"{number} failed: --failed")
+
+
+def _short(entries: list[Entry], chosen: list[str] | None) -> list[dict[str, Any]]:
+    """The rows for a program, without what is not there.
+
+    Args:
+        chosen: as `--columns`; what these are is there, also where it is None.
+    """
+    if chosen is not None:
+        keys = ["experiment", "run", "score", *(key_of(name, entries) for name in chosen)]
+        return [{key: entry.value(key) for key in keys} for entry in entries]
+    keys = [*SHORT, *differing_keys(entries)]
+    return [{key: one for key in keys if (one := entry.value(key)) not in (None, "", [])} for entry in entries]
 
 
 def _under_way(run: store.Run) -> list[str]:
@@ -182,7 +213,7 @@ def oof(
         table = found.oof
     if as_json:
         lists = {name: [row.tolist() for row in column] for name, column in table.items()}
-        print(as_json_text(lists))
+        print(as_json_text(lists, exact=True))
     else:
         write_csv(sys.stdout, table, as_cell)
         if left := [name for name, column in table.items() if not is_flat(column)]:
