@@ -330,8 +330,11 @@ def test_the_seeds_of_a_short_name(quick: Path) -> None:
         for seed in (1, 2):
             trained(name, f"exp.train.x={x}", f"exp.seed={seed}")
     number, _, words = LIGHT.partition("-")
-    for experiment in (number, LIGHT, words):
-        assert compared(f"{experiment}/slow", f"{experiment}/fast", "--seeds")["folds"]["seeds"] == [1, 2]
+    whole = (f"{LIGHT}/slow,exp.train.x=2", f"{LIGHT}/fast,exp.train.x=3")
+    for old, new in (whole, *((f"{each}/slow", f"{each}/fast") for each in (number, words))):
+        assert compared(old, new, "--seeds")["folds"]["seeds"] == [1, 2]
+    with pytest.raises(expkit.Error, match=f"no run is called {LIGHT}/slow; did you mean {LIGHT}/slow,"):
+        exp("diff", f"{LIGHT}/slow", whole[1], "--seeds")
     trained("slower", "exp.train.x=5")
     with pytest.raises(expkit.Error, match=f"{number}/slow may be .*: give more of the name"):
         exp("diff", f"{number}/slow", f"{number}/fast", "--seeds")

@@ -155,7 +155,7 @@ def test_a_value_that_python_has_set_is_checked(typed: str, root: Path) -> None:
         (["exp.train.num_leaves", "=", "8"], "it is KEY=VALUE without spaces"),
         (["exp.train=num_leaves:8"], "exp.train takes no value of its own: give one to its keys"),
         (["exp.train=null"], "exp.train cannot be null"),
-        (["exp.train.text=a=b"], "quoted, as in 'exp.fold=[0,1]' or 'KEY=\"a=b\"'"),
+        (["exp.train.text=a=b"], "quoted, as in 'exp.fold=[0,1]' or 'exp.start_from=\"a~b,c=d\"'"),
         (["exp.model.depth=4"], "there is no key exp.model.depth: depth belongs to vit: choose with model=vit"),
         (["exp.model=vit"], "exp.model takes no value of its own: choose with model=vit"),
         (["exp.fold=7"], "exp.fold must be from 0 to 4 (exp.n_folds - 1), not 7"),

@@ -74,7 +74,8 @@ def test_what_can_be_noted(root: Path, notes: Path) -> None:
         (["lihgt", "x"], NotFound, "no run is called lihgt|there are no runs"),
         (["002", "x", "--kept", "--dropped"], Error, "only one of --kept and --dropped"),
         (["002", "--tag", "two words"], Error, "one word, without # and comma, not 'two words'"),
-        (["002", "--lb", "nan"], Error, "cannot be noted"),
+        (["002/light", "--lb", "nan"], Error, "cannot be noted"),
+        (["002", "x", "--kept"], Error, f"^{LIGHT} is an experiment: name one of its runs, none yet$"),
     ):
         with pytest.raises(error, match=message):
             exp("note", *arguments)
@@ -82,14 +83,31 @@ def test_what_can_be_noted(root: Path, notes: Path) -> None:
 
 
 def test_a_leaderboard_score_is_taken_back(root: Path) -> None:
-    exp("note", "002", "--lb", "0.81")
-    assert "leaderboard: taken back" in exp("note", "002", "--no-lb")
+    exp("note", "002/light", "--lb", "0.81")
+    assert "leaderboard: taken back" in exp("note", "002/light", "--no-lb")
     [about] = noted()
     assert about["leaderboard"] is None and len(about["notes"]) == 2
     every = [Notes(f"001-one/{number}", (line,)) for number, line in enumerate(about["notes"])]
     assert agreement([*every, *every], {}) == {}
     with pytest.raises(Error, match="only one of --lb and --no-lb"):
         exp("note", "002", "--lb", "1", "--no-lb")
+
+
+def test_a_run_that_is_called_like_its_experiment(root: Path) -> None:
+    """The name means the run, as for `exp show`; the whole name, or the number, means the experiment."""
+    exp("note", "light", "nothing is trained yet")
+    command().train()
+    exp("note", "light", "good", "--lb", "0.8", "--kept")
+    exp("note", LIGHT, "about all of it")
+    exp("note", "002", "and more")
+    said = {each["run"]: [line["text"] for line in each["notes"]] for each in noted()}
+    assert said == {
+        f"{LIGHT}/": ["nothing is trained yet", "about all of it", "and more"],
+        f"{LIGHT}/light": ["good"],
+    }
+    for option in ("--lb=0.8", "--no-lb", "--kept", "--dropped"):
+        with pytest.raises(Error, match=f"^{LIGHT} is an experiment: name one of its runs, {LIGHT}/light$"):
+            exp("note", LIGHT, "good", option)
 
 
 def test_a_line_that_is_no_note_is_said_and_left_out(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:

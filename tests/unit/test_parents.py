@@ -102,6 +102,16 @@ def trained(name: str, run: str, *reads: str, **values: Any) -> expkit.Run:
     return store.load_run(f"{name}/{run}")
 
 
+def test_a_training_takes_no_part_of_a_name(name: str) -> None:
+    """Which run it is would depend on what else lies there."""
+    trained(name, "first")
+    for line in ("expkit.load_run('irst').oof", "expkit.oof(['fir'])", "fold.uses('irst')"):
+        with pytest.raises(expkit.Error, match=rf"called f?irs?t? \(a training .* did you mean {name}/first\?"):
+            trained(name, "child", line, fold=[0])
+    assert trained(name, "child", "fold.uses('first')", fold=[0]).parents
+    assert expkit.load_run("irst").title == f"{name}/first", "in a notebook"
+
+
 def read_by(run: expkit.Run, fold: int | None = 0) -> dict[tuple[str, ...], tuple[int | None, ...]]:
     """What a fold has recorded: which folds of its parents, by what was read."""
     return {one.read: one.folds for one in (run.fold(fold).result or {}).get("parents", [])}

@@ -17,7 +17,7 @@ from light import train_py
 from sklearn.neural_network import MLPClassifier
 
 import expkit
-from expkit import project, store
+from expkit import project, store, tries
 from expkit.progress import learning, load_learned, save_state, settings_of, state_parts
 from expkit.runner import Command, Runner
 
@@ -126,6 +126,18 @@ def test_any_name_of_the_run_is_the_same_run(net: str, capsys: pytest.CaptureFix
     assert "fold 0 is done" in capsys.readouterr().out
 
 
+def test_a_set_that_names_it_without_its_experiment(net: str) -> None:
+    """It has the configuration that was recorded: the next idea can begin there."""
+    folder = project.code_root() / "experiments" / net / "exp"
+    folder.mkdir()
+    (folder / "004.yaml").write_text("name: more\nn_folds: 2\nfold: [0]\nstart_from: first\n")
+    first = named(net, "first")
+    expkit.run(net, overrides=["exp=004"])
+    idea = tries.changed_run("more", ["train.epochs=6"])
+    assert idea.change == {"exp.train.epochs": 6}
+    assert idea.training.config.exp.start_from == first.title
+
+
 @pytest.mark.parametrize("is_there", [True, False], ids=["", "the first run has gone"])
 def test_a_killed_training_ends_as_one_that_was_not(net: str, root: Path, is_there: bool) -> None:
     """It goes on from its own checkpoint, and keeps what it was made from."""
@@ -154,7 +166,7 @@ def test_all_rows_begin_from_all_rows(net: str) -> None:
 
 WRONG = {
     "exp.start_from=second": "exp.start_from=second: it must be a run of this experiment, by its whole name; ",
-    "exp.start_from=fir": "exp.start_from=fir: it must be a run of this experiment, by its whole name; ",
+    "exp.start_from=fir": "exp.start_from=fir: it must be .*, with expkit.load_run; did you mean {}/first?",
     "exp.fold=[1]": "exp.start_from={}/first: fold 1 of .*first is not done; these folds are: [0]",
     "exp.name=first": "exp.start_from={}/first: that is this run: give the new one another name",
     "exp.n_folds=3": "exp.start_from={}/first: exp.n_folds is 2 there, and 3 here: it has learned what is scored here",

@@ -15,6 +15,7 @@ from rich.console import Console
 from expkit.board import Entry, board_table, columns, filtered, find_seeds, grouped_by_seed, hidden_keys
 from expkit.errors import Failed
 from expkit.notes import Notes
+from expkit.store import short_names
 
 
 def row(name: str, score: float = 0.5, notes: dict[str, Any] | None = None, **values: Any) -> Entry:
@@ -119,6 +120,8 @@ def test_a_number_is_not_a_part_of_another() -> None:
         return [rows.index(one) for one in filtered(rows, [part])]
 
     assert (found("003"), found("001"), found("0.003"), found("1003")) == ([0, 2], [0, 2, 4], [1, 4], [])
+    short = short_names(titles)
+    assert "~" in short[titles[1]] and [found(short[title]) for title in titles[1:]] == [[1], [2], [3], [4]]
 
 
 def test_which_runs_are_within_noise_of_the_best(root: Path) -> None:

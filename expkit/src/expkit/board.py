@@ -27,7 +27,8 @@ from expkit.errors import Error, duration, require, score_text, strip_control, t
 from expkit.notes import Notes, read_notes
 from expkit.project import output_dir
 from expkit.scores import datasets
-from expkit.store import COPY, Run, deviation, load_run, read_run, run_folders, short_names, titles_of
+from expkit.store import COPY, Run, deviation, load_run, read_run, run_folders, short_names
+from expkit.store.names import and_without_seeds, is_named, titles_of
 
 MOST_ROWS = 30  # unless all are asked for
 NOT_COMPARABLE = "not comparable"
@@ -412,7 +413,7 @@ def find_seeds(name: str) -> list[Run]:
         Error: no run, or other runs too.
     """
     groups = _grouped(read_board(), lambda run: without_seed(run, *SEEDS)).values()
-    named = [group for group in groups if titles_of(name, [run.title for run in group])]
+    named = [group for group in groups if titles_of(name, and_without_seeds(run.title for run in group))]
     if len(named) != 1:
         run = load_run(name)
         named = [next((group for group in groups if run.folder in [one.folder for one in group]), [run])]
@@ -431,16 +432,11 @@ def filtered(entries: list[Entry], conditions: Iterable[str]) -> list[Entry]:
     for condition in conditions:
         parts = re.fullmatch(r"([\w.]+)\s*(<=|>=|!=|=|<|>)\s*(.*)", condition)
         if parts is None:
-            entries = [entry for entry in entries if _is_named(entry.run.title, condition)]
+            entries = [entry for entry in entries if is_named(entry.run.title, condition)]
         else:
             key = key_of(parts[1], entries)
             entries = [entry for entry in entries if _holds(entry.value(key), parts[2], parts[3])]
     return entries
-
-
-def _is_named(title: str, part: str) -> bool:
-    """Whether a run has `part` in its name; a number is one of an experiment or a parameter set: 003, not 0.003."""
-    return part in (re.split("[/_-]", title.partition(",")[0]) if part.isdecimal() else title)
 
 
 def _holds(value: Any, operator: str, other: str) -> bool:

@@ -383,7 +383,7 @@ def _message(error: BaseException, groups: Groups) -> str | None:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing(error, error.missing_cfg_file)
     if isinstance(error, OverrideParseException):
-        form = "it is KEY=VALUE without spaces, quoted, as in 'exp.fold=[0,1]' or 'KEY=\"a=b\"'"
+        form = "it is KEY=VALUE without spaces, quoted, as in 'exp.fold=[0,1]' or 'exp.start_from=\"a~b,c=d\"'"
         return f"cannot read {error.override!r} on the command line: {form}"
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _of_config(error, groups)

@@ -109,7 +109,8 @@ def load_run(run: str | Path | Run) -> LoadedRun:
         run.score, run.config.exp.train.learning_rate, run.oof["prediction"], run.model(0)
 
     Args:
-        run: "<experiment>/<run>", a folder, or any part of the name that no other run has.
+        run: "<experiment>/<run>", a folder, or any part of the name that no other run has; where a fold trains, whole:
+            "<experiment>/<run>" or "<run>".
 
     Raises:
         Error: there is no such run, or more than one.

@@ -26,7 +26,7 @@ from expkit.config import id_of, name_of, parameter_sets
 from expkit.errors import Error, print_line, require, score_text, text, warn
 from expkit.files import listed, make_folder, read_bytes, regular
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, notes_dir, output_dir
-from expkit.store import Run, folder_of, load_run, read_run_info, run_folders
+from expkit.store import Run, folder_of, load_run, read_run_info, run_folders, run_names
 from expkit.store.records import Number, RunInfo, fits
 
 if TYPE_CHECKING:
@@ -156,9 +156,11 @@ def add_note(title: str, said: Mapping[str, Any], folder: Path | None = None) ->
         folder: with the files; None: the project's.
 
     Raises:
-        Error: something of it does not fit, or the file cannot be written; nothing is written.
+        Error: something of it does not fit, or is of a run alone, or the file cannot be written; nothing is written.
     """
     experiment, _, run = title.partition("/")
+    if not run and {"verdict", "leaderboard"} & said.keys():
+        raise Error(f"{experiment} is an experiment: name one of its runs, {', '.join(run_names(title)) or 'none yet'}")
     line = {"run": run, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **said}
     require(fits(line, Line), f"{title}: this cannot be noted: {dict(said)}")
     file = (folder or notes_dir()) / f"{experiment}.jsonl"
@@ -183,8 +185,9 @@ def titled(name: str) -> str:
     """The "<experiment>/<run>" that a note is about, or "<experiment>/": the name need not have a run yet, or any more.
 
     Args:
-        name: an experiment, as 002 or 002-larger-model; a parameter set that is not trained yet, as 002/003; a run, as
-            for `load_run`; or the whole name of a run that has notes and is deleted.
+        name: an experiment, as 002-larger-model, or as 002 or larger-model where no run is called so; a parameter set
+            that is not trained yet, as 002/003; a run, as for `load_run`; or the whole name of a run that has notes and
+            is deleted.
 
     Raises:
         NotFound: it is none of these.
@@ -193,8 +196,9 @@ def titled(name: str) -> str:
     experiment, _, run = name.partition("/")
     experiment = full_name(experiment)
     names = _set_names(experiment)
-    if experiment in experiment_names() and name in (experiment, experiment.partition("-")[0]):
-        return f"{experiment}/"
+    if not run and experiment in experiment_names():
+        called = [title for title in run_names("") if title.partition("/")[2] == name]
+        return called[0] if len(called) == 1 and name != experiment else f"{experiment}/"
     if run in names and not (output_dir() / experiment / run).is_dir():
         return f"{experiment}/{names[run] or run}"
     title = f"{experiment}/{run}"

@@ -53,14 +53,16 @@ def run_name(config: Any, overrides: Sequence[str]) -> str:
     return f"{full.encode()[: LONGEST - 9].decode(errors='ignore').rstrip('.')}-{digest}"
 
 
-def name_source(experiment: str, config: Config) -> None:
+def name_source(experiment: str, config: Config) -> Config:
     """Let exp.start_from be the title of a run of the experiment; as it is, where no run is called so: it may be gone.
 
+    The configuration is changed, and given back.
     Any part of a name will not do: that of a run that begins from another has the name of this one in it.
     """
     if name := config.exp.start_from:
-        titles = [f"{experiment}/{versions.run}" for versions, _ in store.runs_of(output_dir() / experiment)]
-        config.exp.start_from = next((title for title in titles if store.is_called(title, name)), name)
+        called = (each for each in store.run_names(f"{experiment}/") if store.is_called(each, name))
+        config.exp.start_from = next(called, name)
+    return config
 
 
 def _text(value: Any) -> str:
@@ -279,12 +281,12 @@ class RunDir:
         """
         if not (name := self.config.exp.start_from):
             return None
-        is_ours = name.startswith(f"{self.loaded.name}/")
-        folder = store.folder_of(output_dir(), name) if is_ours else None
+        folder = store.folder_of(output_dir(), name) if name.startswith(f"{self.loaded.name}/") else None
         try:
             if folder is None:
                 other = "of another one, load what you need in train(), with expkit.load_run"
-                raise Error(f"it must be a run of this experiment, by its whole name; {other}")
+                near = store.nearest(name, store.run_names(f"{self.loaded.name}/"))
+                raise Error(f"it must be a run of this experiment, by its whole name; {other}{near}")
             require(name != f"{self.loaded.name}/{self.run}", "that is this run: give the new one another name")
             run = store.read_run(folder)
             own, its = flat({"exp": container(self.config.exp)}), flat(run.config)

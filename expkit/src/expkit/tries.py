@@ -26,7 +26,7 @@ from expkit.errors import Error, Failed, plain_table, require, score_text, termi
 from expkit.new import parameter_set_from_run, recorded_values
 from expkit.notes import Notes, read_notes
 from expkit.project import full_name, output_dir, reserve
-from expkit.rundir import run_name
+from expkit.rundir import name_source, run_name
 from expkit.show import changed_since
 from expkit.store import Run, folder_of, load_run, read_run, short_names
 
@@ -69,7 +69,7 @@ class Training:
 
     @functools.cached_property
     def config(self) -> Any:
-        return load_config(self.experiment, self.overrides)
+        return name_source(self.experiment, load_config(self.experiment, self.overrides))
 
     @functools.cached_property
     def values(self) -> dict[str, Any]:

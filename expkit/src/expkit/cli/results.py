@@ -233,6 +233,7 @@ def note(
 ) -> None:
     """Note what you expect of a run, and what came of it.
 
+    A verdict and a leaderboard score are of one run, not of an experiment.
     After --kept, it says so if the test does not call the run better than the best one before it.
 
     Without anything to note, shows what was noted, also on runs that are deleted. With three leaderboard scores or

@@ -542,12 +542,13 @@ def load_run(run: str | Path | Run) -> Run:
         run.score, run.config.exp.train.learning_rate, run.oof["prediction"]
 
     Args:
-        run: "<experiment>/<run>", a folder, or any part of the name that no other run has. A `Run` is given back.
+        run: "<experiment>/<run>", a folder, or any part of the name that no other run has. A `Run` is given back. A
+            training names it whole, "<experiment>/<run>" or "<run>": what it reads depends on no other run.
 
     Raises:
         Error: there is no such run, or more than one.
     """
-    return run if isinstance(run, Run) else read_run(find_run(str(run)))
+    return run if isinstance(run, Run) else read_run(find_run(str(run), is_whole=bool(_readers.get())))
 
 
 def read_run(folder: Path, known: dict[str, Run | None] | None = None) -> Run:
