@@ -88,8 +88,9 @@ def test_the_keys_that_are_documented(agent: Agent) -> None:
     one, two = f"{NAME}/001,exp.train.noise=1", f"{NAME}/001,exp.train.noise=2"
     commands: dict[str, list[str]] = {"note": [one, "fine"], "new": ["003/004"]}
     commands["try"] = ["--from", one, "train.noise=3", "--why", "less is better"]
-    commands |= {name: [] for name in ("check", "clean", "log")} | {"board": ["--all"]}
-    commands |= {name: [one] for name in ("show", "submit", "oof", "reproduce", "remove")}
+    commands |= {name: [] for name in ("check", "clean")} | {name: ["--all"] for name in ("board", "log")}
+    commands["show"] = [one, "--all"]
+    commands |= {name: [one] for name in ("submit", "oof", "reproduce", "remove")}
     commands |= {name: [one, two] for name in ("diff", "blend")}
     asked = json.dumps([[name, *arguments, "--json"] for name, arguments in commands.items()])
     found = dict(zip(commands, map(json.loads, agent.run("-c", RUN_ALL, asked).stdout.splitlines()), strict=True))

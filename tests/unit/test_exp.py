@@ -142,11 +142,11 @@ def test_an_empty_board_says_what_to_do(root: Path) -> None:
 
 
 def test_the_board_of_many_runs_is_cut(root: Path) -> None:
-    """A terminal gets the first 30 rows and says how many there are; so does a program."""
+    """A terminal gets the first 25 rows and says how many there are; so does a program."""
     expkit.run(LIGHT, overrides=["exp.train.x=1"])
     for number in range(60):
         shutil.copytree(counting(root, "light,exp.train.x=1"), root / f"output/{LIGHT}/run{number}")
-    assert "31 more: --all" in exp("board")
+    assert "36 more: --all" in exp("board")
     assert len(exp("board", "--all").splitlines()) == 62
     assert len(board()) == 61
 

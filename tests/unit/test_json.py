@@ -38,7 +38,7 @@ def run(root: Path) -> Path:
 
 def test_show_gives_a_program_what_it_shows(run: Path) -> None:
     """Scores, folds, configuration, origin, curve, as they lie on the disk, and as they are printed."""
-    found, shown = exp_json("show", "a,exp"), words(exp("show", "a,exp"))
+    found, shown = exp_json("show", "a,exp", "--all"), words(exp("show", "a,exp"))
     assert (found["experiment"], found["run"], found["folder"]) == (LIGHT, "a,exp.train.x=2", str(run))
     assert found["config"]["exp.train.x"] == 2.0 and found["config"]["exp.name"] == "a"
     for key, value in found["config"].items():
@@ -65,11 +65,11 @@ def test_show_gives_a_program_what_it_shows(run: Path) -> None:
 
 def test_show_a_run_that_has_nothing_or_is_trained_on_all_rows(root: Path) -> None:
     (root / f"output/{LIGHT}/stray").mkdir(parents=True)
-    found = exp_json("show", "stray")
+    found = exp_json("show", "stray", "--all")
     assert found["marks"] == ["no run.json"]
     assert (found["score"], found["folds"], found["origin"], found["curve"]) == (None, {}, None, None)
     expkit.run(LIGHT, overrides=["exp.mode=sub"])
-    full = exp_json("show", f"{LIGHT}/light")["full"]
+    full = exp_json("show", f"{LIGHT}/light", "--all")["full"]
     assert Path(full["submission"]) == counting(root) / "full/submission.csv"
     assert full["seconds"] == short(load(counting(root) / "full/result.json")["seconds"])
     shown = exp("show", f"{LIGHT}/light")
@@ -81,7 +81,7 @@ def test_show_and_diff_of_a_blend(root: Path) -> None:
     for name, x in (("a", "1"), ("b", "4")):
         expkit.run(LIGHT, overrides=[f"exp.name={name}", f"exp.train.x={x}"])
     made = exp_json("blend", f"{LIGHT}/a,exp.train.x=1", f"{LIGHT}/b,exp.train.x=4", "--name", "both")
-    blend = exp_json("show", "both")["blend"]
+    blend = exp_json("show", "both", "--all")["blend"]
     assert blend["weights"] == made["weights"] == dict.fromkeys(blend["weights"], 0.5)
     assert [["0.5000", name] in words(exp("show", "both")) for name in blend["weights"]] == [True, True]
     difference = exp_json("diff", "a,exp", "both")
@@ -102,7 +102,7 @@ def test_diff_gives_a_program_what_it_shows(run: Path, root: Path) -> None:
     assert scores["metric"] == "quality" and scores["folds"].keys() == set("01234")
     assert scores["folds"]["1"].keys() == {"new"}
     new = short(load(counting(root, "b,exp.train.x=4") / "fold0/result.json")["scores"]["quality"])
-    assert scores["folds"]["0"] == {"old": exp_json("show", "a,exp")["score"], "new": new}
+    assert scores["folds"]["0"] == {"old": exp_json("show", "a,exp", "--all")["score"], "new": new}
     assert re.search(rf"^0 +{scores['folds']['0']['old']:.4f} +{new:.4f} +-", text, re.M)
     assert "CV" not in scores and "CV" not in text, "the two are of different rows"
     assert found["old"]["marks"] == ["partial"] and f"{found['old']['run']}: partial" in text
@@ -112,7 +112,7 @@ def test_diff_gives_a_program_what_it_shows(run: Path, root: Path) -> None:
     assert found["code"] == {"same": True}
     alike = exp_json("diff", "a,exp", "a,exp")
     assert alike["config"] == {} and alike["data"] == {"same": True, "changes": []}
-    assert alike["scores"]["CV"] == dict.fromkeys(["old", "new"], exp_json("show", "a,exp")["score"])
+    assert alike["scores"]["CV"] == dict.fromkeys(["old", "new"], exp_json("show", "a,exp", "--all")["score"])
 
 
 def test_a_diff_says_what_nobody_knows(run: Path, root: Path) -> None:
@@ -135,7 +135,7 @@ def test_the_code_in_a_diff_has_no_colours(clone: Path, root: Path) -> None:
         (clone / "notes").mkdir(exist_ok=True)
         (clone / "notes/a.jsonl").write_text("{}\n")
         commit_all(clone)
-    diff = [sys.executable, *EXP, "diff", "before", "after", "--json"]
+    diff = [sys.executable, *EXP, "diff", "before", "after", "--code", "--json"]
     code = json.loads(call(*diff, cwd=clone, env=environment).stdout)["code"]
     assert code["same"] is False and "\n+# another thought" in code["experiment"]
     assert "README.md" in code["other_files"] and "README.md" not in code["experiment"]

@@ -209,7 +209,7 @@ def test_a_submission_and_its_score(stand: Stand, species: str) -> None:
     assert re.fullmatch(rf"wider \[expkit {run.id} [0-9a-f]{{8}}\]", sent["description"])
     assert board() == {run.title: share_right(file)} and 0 < share_right(file) < 1
     assert f"{run.title}: submission 1000 {share_right(file)}, noted" in printed
-    [line] = [line for line in exp_json("note", run.title)["runs"][0]["notes"] if "leaderboard" in line]
+    [line] = [line for line in exp_json("note", run.title, "--all")["runs"][0]["notes"] if "leaderboard" in line]
     assert line["scores"] == {"accuracy": run.score} and line["text"] == "Kaggle digits, submission 1000"
 
 
@@ -248,7 +248,7 @@ def test_nothing_is_sent_twice(stand: Stand, species: str, monkeypatch: pytest.M
     assert len(stand.submissions) == 1 and board()
     again = exp_json("kaggle", "scores")["submissions"]
     assert [(each["run"], each["is_new"]) for each in again] == [(run.title, False)]
-    assert len(exp_json("note", run.title)["runs"][0]["notes"]) == 1
+    assert len(exp_json("note", run.title, "--all")["runs"][0]["notes"]) == 1
 
 
 def test_a_file_that_was_made_before(stand: Stand, species: str) -> None:

@@ -45,10 +45,10 @@ def test_the_tree(experiment: str) -> None:
     a, c = (expkit.load_run(f"{experiment}/{name}") for name in "ac")
     exp("blend", a.title, c.title, "--name", "two")
     exp("blend", "blends/two", c.title, "--method", "hill", "--name", "all")
-    [node] = exp_json("show", c.title)["parents"]
+    [node] = exp_json("show", c.title, "--all")["parents"]
     about = {"run": a.title, "id": a.id, "version": 1, "read": ["oof"], "folds": [0, 1, 2], "state": "ok"}
     assert node == about | {"metric": "rmse", "score": short(a.score), "std": short(a.std), "marks": [], "parents": []}
-    found = exp_json("show", "blends/all")["parents"]
+    found = exp_json("show", "blends/all", "--all")["parents"]
     assert states(found) == {"two": ("ok", {"a": ("ok", []), "c": ("ok", {"a": ("ok", None)})}), "c": ("ok", None)}
     shown = exp("show", "blends/all").split("made from\n")[1].split("\n")
     score = f"  rmse {c.score:.4f} ± {c.std:.4f}"
@@ -59,7 +59,9 @@ def test_the_tree(experiment: str) -> None:
     assert [row["parents"] for row in exp_json("board", "--all", "--filter", "parents=blends/two")] == [
         ["blends/two", c.title]
     ]
-    assert exp_json("show", f"{experiment}/b")["parents"] == [] and "made from" not in exp("show", f"{experiment}/b")
+    assert exp_json("show", f"{experiment}/b", "--all")["parents"] == [] and "made from" not in exp(
+        "show", f"{experiment}/b"
+    )
 
 
 def test_what_has_become_of_a_parent(experiment: str, quick: Path) -> None:
@@ -68,7 +70,7 @@ def test_what_has_become_of_a_parent(experiment: str, quick: Path) -> None:
     exp("blend", "blends/two", f"{experiment}/c", "--name", "all")
     shutil.rmtree(quick / f"output/{experiment}/b")
     train(experiment, "a", seed=7)
-    found = exp_json("show", "blends/all")["parents"]
+    found = exp_json("show", "blends/all", "--all")["parents"]
     parents = {"a": ("replaced", []), "b": ("gone", [])}
     assert states(found) == {"two": ("ok", parents), "c": ("ok", {"a": ("replaced", [])})}
     assert [node["score"] for node in found[0]["parents"]] == [None, None]
@@ -76,7 +78,7 @@ def test_what_has_become_of_a_parent(experiment: str, quick: Path) -> None:
     assert f"── {experiment}/a  oof of all folds, has been replaced\n" in shown
     assert f"── {experiment}/b  oof of all folds, is gone\n" in shown
     (quick / f"output/{experiment}/c/fold1/oof.npz").write_bytes(b"")
-    [_, node] = exp_json("show", "blends/all")["parents"]
+    [_, node] = exp_json("show", "blends/all", "--all")["parents"]
     assert node["state"] == "changed" and node["marks"][0] == "partial"
     assert f"── {experiment}/c  rmse " in exp("show", "blends/all")
     assert ", has changed, partial, fold1/oof.npz is cut off or changed\n" in exp("show", "blends/all")
@@ -91,7 +93,7 @@ def test_the_cost_of_a_run_that_began_from_another(quick: Path) -> None:
             config.exp.name, config.exp.start_from, config.exp.train.pause = name, start, 0.01
             expkit.run(folder.name, config)
         runs = [expkit.load_run(name) for name in (a, b, c)]
-        shown = [exp_json("show", run.title) for run in runs]
+        shown = [exp_json("show", run.title, "--all") for run in runs]
         total = [sum(run.seconds for run in runs[:number]) for number in (1, 2, 3)]
         assert [one["total_seconds"] for one in shown] == [pytest.approx(seconds, abs=2e-3) for seconds in total]
         assert states(shown[2]["parents"]) == {"b": ("ok", {"a": ("ok", [])})}
@@ -103,7 +105,7 @@ def test_the_cost_of_a_run_that_began_from_another(quick: Path) -> None:
 def test_a_leak_stands_beside_the_run_that_has_it(experiment: str) -> None:
     train(experiment, "d", f"{experiment}/a", n_folds=2)
     train(experiment, "e", f"{experiment}/d", n_folds=2)
-    [node] = exp_json("show", f"{experiment}/e")["parents"]
+    [node] = exp_json("show", f"{experiment}/e", "--all")["parents"]
     assert node["marks"] == [f"other folds than {experiment}/a, whose out-of-fold predictions it reads"]
     assert node["parents"][0]["marks"] == []
 
@@ -111,7 +113,7 @@ def test_a_leak_stands_beside_the_run_that_has_it(experiment: str) -> None:
 def test_children(experiment: str) -> None:
     """Those that were made from a run, and not those of another run that has read one of its name."""
     exp("blend", f"{experiment}/a", f"{experiment}/b", "--name", "two")
-    about = exp_json("show", f"{experiment}/a")["children"]
+    about = exp_json("show", f"{experiment}/a", "--all")["children"]
     c = {"run": f"{experiment}/c", "id": expkit.load_run(f"{experiment}/c").id}
     two = {"run": "blends/two", "id": expkit.load_run("blends/two").id}
     assert about == [
@@ -119,11 +121,15 @@ def test_children(experiment: str) -> None:
         two | {"read": ["oof"], "folds": [], "state": "ok"},
     ]
     assert f"\n{experiment}/c was made from it: oof of 3 folds\n" in exp("show", f"{experiment}/a")
-    assert exp_json("show", f"{experiment}/c")["children"] == exp_json("show", "blends/two")["children"] == []
+    for title in (f"{experiment}/c", "blends/two"):
+        assert exp_json("show", title, "--all")["children"] == []
     train(experiment, "a", seed=7)
-    assert [child["state"] for child in exp_json("show", f"{experiment}/a")["children"]] == ["replaced", "replaced"]
+    assert [child["state"] for child in exp_json("show", f"{experiment}/a", "--all")["children"]] == [
+        "replaced",
+        "replaced",
+    ]
     shown = exp("show", f"{experiment}/a")
     assert "blends/two was made from it: oof of all folds, and it has been replaced since\n" in shown
     expkit.run(experiment, overrides=["exp.name=a", "exp.debug=true"])
     debug = expkit.project_root() / f"output/debug/{experiment}/a"
-    assert exp_json("show", str(debug))["children"] == []
+    assert exp_json("show", str(debug), "--all")["children"] == []

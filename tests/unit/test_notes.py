@@ -23,7 +23,7 @@ from expkit.notes import Notes, add_note, agreement, read_notes
 
 
 def noted(*arguments: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = exp_json("note", *arguments)["runs"]
+    found: list[dict[str, Any]] = exp_json("note", *arguments, "--all")["runs"]
     return found
 
 
@@ -41,7 +41,7 @@ def test_a_hypothesis_before_and_a_verdict_after(root: Path, notes: Path) -> Non
     [row] = exp_json("board", "--all")
     said = {"leaderboard": 0.81, "verdict": "kept", "tags": ["idea", "sure"], "note": "as expected"}
     assert {key: row[key] for key in said} == said
-    shown = exp_json("show", "light")
+    shown = exp_json("show", "light", "--all")
     assert shown["notes"] == about["notes"] and shown["verdict"] == "kept"
     for printed in (exp("show", "light"), exp("note", "light")):
         assert "hypothesis: it is 10" in printed and "as expected" in printed
@@ -209,7 +209,7 @@ def test_a_note_stays_with_a_file_that_is_renamed(root: Path, notes: Path) -> No
         expkit.run(folder.name, overrides=["exp=004"])
         trained = {"config.yaml": "001", "001": "004-larger", "003": "002"}
         assert origins() == trained
-        assert exp_json("show", "004-larger")["notes"] == about["notes"]
+        assert exp_json("show", "004-larger", "--all")["notes"] == about["notes"]
         renamed(folder, "004", "005", "005-largest")
         renamed(folder, "002", "006", "006-small")
         assert origins() == trained, "they were trained under these names"

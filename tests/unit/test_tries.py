@@ -96,7 +96,7 @@ def test_an_idea_in_one_command(project: Path, root: Path) -> None:
 def test_a_program_gets_the_same(project: Path, trained: list[str]) -> None:
     found = exp_json("try", "--from", f"{project.name}/base", "exp.train.noise=0.8", "--why", "more")
     assert (found["verdict"], found["change"], found["why"]) == ("worse", {"exp.train.noise": 0.8}, "more")
-    assert found["score"] > found["base_score"] == exp_json("show", f"{project.name}/base")["score"]
+    assert found["score"] > found["base_score"] == exp_json("show", f"{project.name}/base", "--all")["score"]
     assert found["comparison"] == exp_json("diff", f"{project.name}/base", found["run"])["comparison"]
     assert found["best"] == {"run": f"{project.name}/base", "score": found["base_score"], "runs": 2}
     assert "--dropped" in found["next"] and found["known"] == []
@@ -161,7 +161,7 @@ def test_a_failure_is_that_of_the_training(project: Path, root: Path, capfd: pyt
     with pytest.raises(Failed, match=r"002 exp.debug=true failed: repair the cause, then the same command") as caught:
         attempt(project, "train.noise=99")
     assert caught.value.exit_code == 1 and "diverged" in capfd.readouterr().err
-    assert exp_json("log")[-1]["tested"] == {"verdict": "failed", "against": f"{project.name}/base"}
+    assert exp_json("log", "--all")[-1]["tested"] == {"verdict": "failed", "against": f"{project.name}/base"}
     (root / "control/fails").unlink()
     assert "verdict: worse" in attempt(project, "train.noise=99") and sets(project) == ["001", "002"]
 
@@ -235,7 +235,7 @@ def test_seeds_of_both(project: Path, trained: list[str]) -> None:
     assert read_notes()[f"{project.name}/002"].last("tested")["seeds"] == 3
     attempt(project, "train.noise=0.39", "--seeds", "3")
     assert len(trained) == 3
-    assert len(exp_json("log")) == 2, "seeds are one idea"
+    assert len(exp_json("log", "--all")) == 2, "seeds are one idea"
 
 
 def test_seeds_of_a_single_fold(project: Path, trained: list[str]) -> None:
@@ -359,7 +359,7 @@ def test_what_was_tried_in_order(project: Path, trained: list[str]) -> None:
     attempt(project, "train.noise=0.1", why="much less")
     attempt(project, "train.noise=0.9", why="more " * 20)
     exp("note", f"{project.name}/003", "as feared", "--dropped")
-    found = exp_json("log")
+    found = exp_json("log", "--all")
     assert [(idea["run"].partition("/")[2], idea["why"]) for idea in found[:2]] == [
         ("base", None),
         ("002", "much less"),
@@ -379,6 +379,6 @@ def test_what_was_tried_in_order(project: Path, trained: list[str]) -> None:
 def test_the_log_outlives_the_runs(project: Path, trained: list[str]) -> None:
     attempt(project, "train.noise=0.1")
     exp("remove", f"{project.name}/002", "--yes")
-    found = exp_json("log")[-1]
+    found = exp_json("log", "--all")[-1]
     assert found["run"] == f"{project.name}/002" and found["score"] == pytest.approx(0.1, rel=0.3)
     assert (found["metric"], found["tested"]["verdict"], found["best"]) == ("rmse", "better", None)

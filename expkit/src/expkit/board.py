@@ -30,7 +30,7 @@ from expkit.scores import datasets
 from expkit.store import COPY, Run, deviation, load_run, read_run, run_folders, short_names
 from expkit.store.names import and_without_seeds, is_named, titles_of
 
-MOST_ROWS = 30  # unless all are asked for
+MOST_ROWS = 25  # unless all are asked for
 NOT_COMPARABLE = "not comparable"
 OPERATORS = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
 GAP = 2  # between two columns of the table

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     Pairs = Sequence[tuple[Run, Run]]
 
+STAT = ("--stat=72", "--stat-count=8")
 GROUP = "group"  # a column of out-of-fold predictions: rows of one group are not independent
 
 
@@ -55,13 +56,14 @@ def _named(pairs: Pairs) -> list[Any]:
     return [seed if len({of_folds for _, of_folds in seeds}) < 2 else f"{seed}/{folds}" for seed, folds in seeds]
 
 
-def compare(pairs: Pairs) -> dict[str, Any]:
+def compare(pairs: Pairs, code: bool = False) -> dict[str, Any]:
     """What differs between two runs, as JSON has it, and under "comparison" which is better.
 
     A value that differs is {"old": ..., "new": ...}, without the side that lacks it.
 
     Args:
         pairs: the two; more pairs, of other seeds, count for the scores and the comparison alone.
+        code: the lines that differ in the experiment's folder, and all other files; else how many lines of which files.
     """
     runs = pairs[0]
     old, new = entries(runs)
@@ -75,7 +77,7 @@ def compare(pairs: Pairs) -> dict[str, Any]:
         "packages": _changes(*(run.packages() for run in runs)) if are_trained else {},
         "machine": _changes(*map(_machine, runs)) if are_trained else {},
         "data": _data(*runs),
-        "code": _code(*runs),
+        "code": _code(*runs, code),
     }
 
 
@@ -132,8 +134,8 @@ def _data(old: Run, new: Run) -> dict[str, Any]:
     return {"same": False, "changes": None if before is None or after is None else changed_files(before, after)}
 
 
-def _code(old: Run, new: Run) -> dict[str, Any]:
-    """The difference of two snapshots: the experiment's folder line by line, the rest as a list of files.
+def _code(old: Run, new: Run, lines: bool) -> dict[str, Any]:
+    """The difference of two snapshots: the experiment's folder, as lines or a list of files, and a list of the others.
 
     "same" is None where nobody knows, and "reason" says why.
     """
@@ -149,10 +151,12 @@ def _code(old: Run, new: Run) -> dict[str, Any]:
         prefix = git(root, "rev-parse", "--show-prefix")
         sides = ((before, old.experiment), (after, new.experiment))
         trees = [f"{side}:{prefix}experiments/{name}" for side, name in sides]
-        own = git(root, "diff", "--no-color", *trees, "--", ":/", f":(top,exclude,literal){SCHEMAS}")
+        own = git(
+            root, "diff", "--no-color", *([] if lines else STAT), *trees, "--", ":/", f":(top,exclude,literal){SCHEMAS}"
+        )
         left_out = [f":(exclude,literal){name}" for name in ("notes", *(f"experiments/{name}" for _, name in sides))]
         left_out.append(f":(exclude,glob)**/{SCHEMAS}/**")
-        rest = git(root, "diff", "--stat=100", before, after, "--", ".", *left_out)
+        rest = git(root, "diff", *(["--stat=100"] if lines else STAT), before, after, "--", ".", *left_out)
     except (subprocess.CalledProcessError, OSError) as error:  # a snapshot is gone; there is no git
         return {"same": None, "reason": f"unknown: {str(getattr(error, 'stderr', None) or error).strip()}"}
     return {"same": not (own or rest), "experiment": own, "other_files": rest}

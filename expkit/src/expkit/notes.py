@@ -240,6 +240,17 @@ def notes_metadata(notes: Notes, run: Run | None) -> dict[str, Any]:
     return {**named, "scores": scores, "notes": list(notes.lines)}
 
 
+def present(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is None or empty: what a program gets by default."""
+    return {key: value for key, value in values.items() if value not in (None, "", [], {})}
+
+
+def short_notes(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What `notes_metadata` tells, without what is not there; of the lines, the texts, each with its time."""
+    lines = [{"time": line["time"][:16], "text": line["text"]} for line in found["notes"] if line.get("text")]
+    return present({**found, "notes": lines})
+
+
 def show_notes(console: Console, found: Mapping[str, Any]) -> None:
     """Print the notes of one run, of which `notes_metadata` tells."""
     parts = [f"CV {metric} {score_text(score)}" for metric, score in found["scores"].items()]

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
 from rich.console import Console
 
 from expkit.board import COLUMNS, entries, read_board
-from expkit.config import flat, fold_file, load_experiment
+from expkit.config import flat, fold_file, is_compared, load_experiment
 from expkit.data import changes_since
 from expkit.errors import duration, plain_table, print_line, score_text, text
 from expkit.fingerprint import sounds_like_error
 from expkit.frames import Points, points_of
 from expkit.lineage import children_metadata, parents_metadata, show_lineage
-from expkit.notes import format_note
+from expkit.notes import format_note, present
 from expkit.project import display_path
 from expkit.store import SUBMISSION, Run, fold_title
 
@@ -62,6 +63,18 @@ def run_metadata(run: Run) -> dict[str, Any]:
         "config": entry.config,
         "curve": last_curve(run),
     }
+
+
+def short_metadata(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What `run_metadata` has, without what is not there, the learning curve, notes, what only folds have beside their
+    scores, and what is not compared in the configuration."""
+    left_out = ("curve", "notes", "split", "commit", "folder", "total_seconds", "n_folds")
+    origin = found["origin"] and {key: found["origin"][key] for key in ("command", "on")}
+    return present(
+        {key: value for key, value in found.items() if key not in left_out}
+        | {"folds": {number: fold["scores"] for number, fold in found["folds"].items()}}
+        | {"origin": origin, "config": {key: one for key, one in found["config"].items() if is_compared(key)}}
+    )
 
 
 def blend_metadata(run: Run) -> dict[str, Any]:

@@ -380,6 +380,19 @@ def history() -> list[dict[str, Any]]:
     return found
 
 
+def short_history(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What a program gets by default of `history`: without what is not there; "best" of the last idea alone."""
+    rows = []
+    for idea in found:
+        tested = {key: one for key, one in (idea["tested"] or {}).items() if key in ("verdict", "better_by")}
+        text = {key: (idea[key] or "")[:LONGEST] for key in ("why", "note")}
+        own = {key: idea[key] for key in ("run", "change", "verdict", "score")}
+        rows.append(
+            notes.present({**own, **text, "tested": tested, "best": idea["best"] if idea is found[-1] else None})
+        )
+    return rows
+
+
 def show_history(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """Print what `history` has found, a line each."""
     names, rows = short_names(idea["run"] for idea in found), []

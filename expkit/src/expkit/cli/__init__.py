@@ -40,6 +40,7 @@ Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion
 Runs = Annotated[list[str], typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=run_names)]
 Seeds = Annotated[bool, typer.Option("--seeds", help="All runs that differ from the named ones only in their seed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
+All = Annotated[bool, typer.Option("--all", help="With --json: every key.")]
 FORMULA = ("=", "+", "-", "@")
 
 

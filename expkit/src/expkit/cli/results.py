@@ -30,11 +30,11 @@ from expkit.board import (
     read_board,
 )
 from expkit.clean import leftovers, removal, remove_run
-from expkit.cli import RUN_HELP, Json, Run, Seeds, as_cell, as_json_text, console
+from expkit.cli import RUN_HELP, All, Json, Run, Seeds, as_cell, as_json_text, console
 from expkit.errors import Error, plain_table, print_line, require, warn
 from expkit.noise import BETTER, best_of_many
 from expkit.project import display_path, output_dir
-from expkit.show import run_metadata, show_run
+from expkit.show import run_metadata, short_metadata, show_run
 from expkit.store import HISTORY, axis_of, is_called, load_run, run_names
 
 Kind = Enum("Kind", {"superseded": "superseded", "failed": "failed", "debug": "debug"})
@@ -126,7 +126,7 @@ def _short(entries: list[Entry], chosen: list[str] | None) -> list[dict[str, Any
         keys = ["experiment", "run", "score", *(key_of(name, entries) for name in chosen)]
         return [{key: entry.value(key) for key in keys} for entry in entries]
     keys = [*SHORT, *differing_keys(entries)]
-    return [{key: one for key in keys if (one := entry.value(key)) not in (None, "", [])} for entry in entries]
+    return [notes.present({key: entry.value(key) for key in keys}) for entry in entries]
 
 
 def _under_way(run: store.Run) -> list[str]:
@@ -144,7 +144,7 @@ def _under_way(run: store.Run) -> list[str]:
     return flags
 
 
-def show(run: Run, as_json: Json = False) -> None:
+def show(run: Run, everything: All = False, as_json: Json = False) -> None:
     """Show one run: configuration, folds, learning curve.
 
     Also what was noted on it, the command that trained it, and what has changed since.
@@ -155,7 +155,8 @@ def show(run: Run, as_json: Json = False) -> None:
     """
     found = load_run(run)
     if as_json:
-        print(as_json_text(run_metadata(found)))
+        whole = run_metadata(found)
+        print(as_json_text(whole if everything else short_metadata(whole)))
     else:
         show_run(console, found)
 
@@ -164,6 +165,7 @@ def diff(
     old: Annotated[str, typer.Argument(metavar="OLD", help=f"A run: {RUN_HELP}", autocompletion=run_names)],
     new: Annotated[str, typer.Argument(metavar="NEW", help="The run to compare it with.", autocompletion=run_names)],
     seeds: Seeds = False,
+    code: Annotated[bool, typer.Option("--code", help="The lines of code that differ, not only the files.")] = False,
     as_json: Json = False,
 ) -> None:
     """Compare two runs: is NEW better than OLD, or is it noise?
@@ -183,11 +185,13 @@ def diff(
 
     pairs = paired_by_seed(old, new) if seeds else [(load_run(old), load_run(new))]
     with console.status("comparing"):
-        found = compare(pairs)
+        found = compare(pairs, code)
     if as_json:
         print(as_json_text(found))
     else:
         show_diff(console, found)
+        if found["code"]["same"] is False and not code:
+            print_line(console, "its lines: --code", "dim")
 
 
 def oof(
@@ -229,6 +233,8 @@ def note(
     leaderboard: Annotated[float | None, typer.Option("--lb", metavar="SCORE", help="On the leaderboard.")] = None,
     no_leaderboard: Annotated[bool, typer.Option("--no-lb", help="Take the leaderboard score back.")] = False,
     tag: Annotated[list[str] | None, typer.Option(metavar="WORD", help="To filter the board by. Repeatable.")] = None,
+    last: Annotated[int, typer.Option(min=1, metavar="N", help="Of all runs, the N that were noted last.")] = 5,
+    everything: All = False,
     as_json: Json = False,
 ) -> None:
     """Note what you expect of a run, and what came of it.
@@ -243,7 +249,7 @@ def note(
       exp note 001/002 --hypothesis "a larger model scores higher"
       exp note 001/002 "no better, and slower" --dropped
       exp note 001/002 --lb 0.81              # the last one counts
-      exp note                                # all notes
+      exp note                                # the last notes
       exp board --filter verdict=dropped      # the runs with this verdict
     """
     require(not (kept and dropped), "give only one of --kept and --dropped")
@@ -266,15 +272,24 @@ def note(
         with console.status("comparing"):
             tested = verdict_on_kept(trained[title], list(trained.values()))
     agreements = notes.agreement(noted.values(), trained)
-    chosen = [noted.get(title, notes.Notes(title))] if title else list(noted.values())
+    chosen = (
+        [noted.get(title, notes.Notes(title))]
+        if title
+        else sorted(noted.values(), key=lambda each: str(each.lines[-1]["time"]))
+    )
+    left, chosen = len(chosen[:-last]), chosen[-last:]
     found = [notes.notes_metadata(each, one.run if (one := trained.get(each.title)) else None) for each in chosen]
     if as_json:
-        print(as_json_text({"runs": found, "leaderboard": agreements} | ({"test": tested} if tested else {})))
+        found = found if everything else [notes.short_notes(each) for each in found]
+        more = ({"test": tested} if tested else {}) | ({"more": left} if left else {})
+        print(as_json_text({"runs": found, "leaderboard": agreements} | more))
         return
     for each in found:
         notes.show_notes(console, each)
     if not any(each["notes"] for each in found):
         print_line(console, 'nothing is noted yet: exp note RUN "..."')
+    if left:
+        print_line(console, f"{left} more: --last {left + last}")
     for metric, about in agreements.items():
         agree = f"correlation {about['correlation']:.2f}"
         print_line(console, f"CV {metric} and leaderboard of {about['runs']} runs: {agree}")
@@ -284,7 +299,9 @@ def note(
 
 
 def log(
-    last: Annotated[int, typer.Option(min=1, metavar="N", help="The N last ones.")] = 10, as_json: Json = False
+    last: Annotated[int, typer.Option(min=1, metavar="N", help="The N last ones.")] = 10,
+    everything: All = False,
+    as_json: Json = False,
 ) -> None:
     """List what was tried, in order.
 
@@ -295,11 +312,11 @@ def log(
       exp log
       exp log --last 50
     """
-    from expkit.tries import history, show_history
+    from expkit.tries import history, short_history, show_history
 
     every = history()
     if as_json:
-        print(as_json_text(every[-last:]))
+        print(as_json_text(every[-last:] if everything else short_history(every[-last:])))
         return
     if every:
         show_history(console, every[-last:])
