@@ -262,8 +262,14 @@ def test_a_cheap_look(project: Path, trained: list[str]) -> None:
     assert trained == ["exp=002 exp.debug=true", "exp=002 exp.fold=0"] and "verdict: worse in fold 0" in lines
     assert "the same command without --fold" in lines[-1] and "--dropped" in lines[-1]
     assert read_notes()[f"{project.name}/002"].last("tested")["verdict"] == "worse in fold 0"
-    attempt(project, "train.noise=0.2", "--fold", "1")
+    lines = attempt(project, "train.noise=0.2", "--fold", "1")
     assert trained[2:] == ["exp=003 exp.debug=true", "exp=003 exp.fold=1"]
+    base = expkit.load_run(f"{project.name}/base")
+    assert lines[1].endswith(f"{project.name}/base {base.fold_scores[1]:.4f}"), "both over this fold"
+    assert base.fold_scores[1] != base.score
+    assert [idea["partial"] for idea in exp_json("log")] == [False, True, True]
+    last = exp("log").splitlines()
+    assert " partial " in last[-2] and last[-1] == f"3 tried, best so far: {base.title}"
     trained.clear()
     lines = attempt(project, "train.noise=0.2", "--fold", "1", "--stop-if-worse")
     assert trained == ["exp=003 exp.fold=null"] and "verdict: better" in lines
@@ -381,4 +387,5 @@ def test_the_log_outlives_the_runs(project: Path, trained: list[str]) -> None:
     exp("remove", f"{project.name}/002", "--yes")
     found = exp_json("log", "--all")[-1]
     assert found["run"] == f"{project.name}/002" and found["score"] == pytest.approx(0.1, rel=0.3)
-    assert (found["metric"], found["tested"]["verdict"], found["best"]) == ("rmse", "better", None)
+    best = f"{project.name}/base"
+    assert (found["metric"], found["tested"]["verdict"], found["best"]) == ("rmse", "better", best)

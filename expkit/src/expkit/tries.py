@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import itemgetter
+from statistics import fmean
 from typing import Any
 
 from rich.console import Console
@@ -324,10 +325,16 @@ def _concluded(idea: Idea, why: str, found: Mapping[str, Any], answer: str) -> d
         then = f"{NEXT[noise.WORSE]}; or all folds: the same command without --fold and --stop-if-worse"
     return {
         **{"run": mine.run.title, "why": why, "base": base.run.title, "change": idea.change, "verdict": answer},
-        **{"metric": mine.run.metric, "score": mine.score, "std": mine.std, "base_score": base.score},
+        **{"metric": mine.run.metric, "score": mine.score, "std": mine.std, "base_score": _on_folds_of(mine, base)},
         "marks": {one.run.title: [*one.marks, *changed_since(one.run)] for one in (mine, base)},
         **{"comparison": found, "best": best, "next": then.format(run=mine.run.title, base=base.run.title)},
     }
+
+
+def _on_folds_of(mine: board.Entry, base: board.Entry) -> float | None:
+    """The score of the base; where the idea lacks folds, over those that it has."""
+    there = [score for fold, score in base.fold_scores.items() if fold in mine.fold_scores]
+    return fmean(there) if there and not mine.run.is_complete else base.score
 
 
 def format_attempt(found: Mapping[str, Any]) -> list[str]:
@@ -356,8 +363,9 @@ def history() -> list[dict[str, Any]]:
     """Every idea, in the order in which it was first noted or trained; the seeds of a run, and of its folds, are one.
 
     Returns:
-        dicts of "run", "time", "why", "origin", "change", "tested", "verdict", "note", "metric", "score", and "best":
-        the best run of its problem so far. What is not known is None.
+        dicts of "run", "time", "why", "origin", "change", "tested", "verdict", "note", "metric", "score", "partial"
+        (whether the score lacks folds), and "best": the best run of its problem so far; of an idea that has no score,
+        that of the one before. What is not known is None.
     """
     noted, found, best = read_notes(), list[dict[str, Any]](), dict[str | None, board.Entry]()
     trained = board.grouped_by_seed(board.flag_incomparable(board.entries(board.read_board())))
@@ -371,12 +379,16 @@ def history() -> list[dict[str, Any]]:
         said = {key: about.last(name) for key, name in keys.items()}
         scores = {entry.run.metric: entry.score} if entry else about.last("scores") or {None: None}
         metric, score = next(iter(scores.items()))
-        found.append({"run": title, "time": min(times, default=""), **said, "metric": metric, "score": score})
+        partial = entry is not None and not entry.run.is_complete
+        said |= {"metric": metric, "score": score, "partial": partial}
+        found.append({"run": title, "time": min(times, default=""), **said})
     found.sort(key=itemgetter("time"))
+    so_far = None
     for idea in found:
         if (entry := entries.get(idea["run"])) and entry.run.is_complete and entry.is_comparable:
             best[entry.problem] = board.ordered([best.get(entry.problem, entry), entry])[0]
-        idea["best"] = best[entry.problem].run.title if entry and entry.problem in best else None
+        so_far = best[entry.problem].run.title if entry and entry.problem in best else so_far
+        idea["best"] = so_far
     return found
 
 
@@ -399,7 +411,7 @@ def show_history(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     for idea in found:
         tested = idea["tested"] or {}
         by = "" if tested.get("better_by") is None else f" {tested['better_by']:+.2g}"
-        score = f"{score_text(idea['score'])}{' *' if idea['best'] == idea['run'] else ''}"
+        score = f"{score_text(idea['score'])}{' partial' * idea['partial']}{' *' * (idea['best'] == idea['run'])}"
         texts = [change_text(idea["change"]) or idea["origin"] or "", idea["why"] or idea["note"] or ""]
         cut = [each if len(each) <= LONGEST else f"{each[: LONGEST - 3]}..." for each in texts]
         rows.append([names[idea["run"]], score, f"{tested.get('verdict', '')}{by}", idea["verdict"] or "", *cut])
