@@ -115,5 +115,5 @@ def test_a_terminal_without_utf_8(root: Path) -> None:
     assert shown.isascii() and "CV quality 10.0000 \\xb1 0.0000" in shown
     assert "\\u5b9f\\u9a13\\xe9\\U0001f389_loss by epoch: 0.2000 (\\u2581) to 1.000 (\\u2588)" in shown
     assert re.search(r"fold 1: best 0.2000 at 5, last 0.2000 at 5 +\\u2588", shown)
-    as_json = call(*show, "--json", cwd=root, env=environment).stdout
+    as_json = call(*show, "--all", "--json", cwd=root, env=environment).stdout
     assert as_json.isascii() and "実験é🎉_loss" in json.loads(as_json)["curve"]["metric"]

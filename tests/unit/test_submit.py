@@ -12,7 +12,7 @@ import helpers
 import numpy
 import pytest
 from experiments import own_experiment
-from helpers import exp, exp_json
+from helpers import exp, exp_json, short
 from light import edited
 from several import each_kind, files
 from typer.testing import CliRunner
@@ -70,7 +70,7 @@ def test_the_mean_of_the_folds(experiments: dict[str, str], root: Path) -> None:
     [source] = made["runs"]
     info = store.read_run_info(run.folder)
     assert info and (source["run"], source["id"]) == (run.title, info["id"])
-    assert (source["folds"], source["score"]) == ([0, 1, 2], run.score)
+    assert (source["folds"], source["score"]) == ([0, 1, 2], short(run.score))
     assert made["sample"] == "sample_submission.csv" and made["columns"] == {"SalePrice": "mean of prediction"}
     assert Path(made["path"]).name.startswith(run.title.replace("/", "_")), "its name leads back to the run"
     assert submit(run.title)[1]["path"] == made["path"], "the same again is the same file"
