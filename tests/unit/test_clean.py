@@ -213,7 +213,7 @@ def test_a_blend_that_is_being_made(root: Path, monkeypatch: pytest.MonkeyPatch)
             expkit.run(folder.name, overrides=[f"exp.name={name}", f"exp.seed={seed}"])
         with monkeypatch.context() as patch:
             patch.setattr(tables, "save", watched)
-            exp("blend", f"{folder.name}/one,", f"{folder.name}/two,")
+            exp("blend", "/one,", "/two,")
     assert seen == [0] * 4
     assert {row.name for row in expkit.read_board() if row.score is not None} >= {"one,exp.seed=0", "two,exp.seed=1"}
 

@@ -126,6 +126,15 @@ def test_any_name_of_the_run_is_the_same_run(net: str, capsys: pytest.CaptureFix
     assert "fold 0 is done" in capsys.readouterr().out
 
 
+def test_the_short_name_of_the_board(net: str) -> None:
+    """In quotes of its own, as Hydra takes no ~ without them; the error says so."""
+    first = named(net, "first-of-them-with-a-long-name")
+    short = store.short_names([first.title])[first.title]
+    assert named(net, "more", f'exp.start_from="{short}"').config.exp.start_from == first.title
+    with pytest.raises(expkit.Error, match="cannot read .*~.* quoted, as in .* 'exp.start_from=\"a~b,c=d\"'"):
+        named(net, "other", f"exp.start_from={short}")
+
+
 def test_a_set_that_names_it_without_its_experiment(net: str) -> None:
     """It has the configuration that was recorded: the next idea can begin there."""
     folder = project.code_root() / "experiments" / net / "exp"
