@@ -156,7 +156,7 @@ def test_rows_that_are_only_trained_on_change_no_problem(cats: Path) -> None:
     more = trained(cats, "more", *split, "exp.train.rows=90", finished="2026-01-02T00:00:00+00:00")
     assert plain.dataset != more.dataset and len(problems()) == 1
     assert {row["marks"] for row in exp_json("board", "--all")} == {""}
-    found = compared(f"{cats.name}/plain", f"{cats.name}/more")
+    found = compared("/plain", "/more")
     assert found["verdict"] != "not comparable", found
     trained(cats, "apart", "exp.train.rows=90")
     assert sorted(map(len, problems())) == [1, 2]
@@ -182,7 +182,7 @@ def test_a_blend_is_of_the_problem_of_its_runs(cats: Path) -> None:
             load_experiment(cats.name, again=True)
             trained(cats, "one")
             trained(cats, "two", "exp.train.wrong=0.2")
-            exp("blend", f"{cats.name}/one", f"{cats.name}/two", "--name", "both")
+            exp("blend", "/one", "/two", "--name", "both")
             assert len(by_problem(entries(read_board()))) == 1
             assert expkit.load_run("both").dataset == expkit.load_run(f"{cats.name}/one").dataset is not None
 
