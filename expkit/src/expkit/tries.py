@@ -398,7 +398,7 @@ def short_history(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for idea in found:
         tested = {key: one for key, one in (idea["tested"] or {}).items() if key in ("verdict", "better_by")}
         text = {key: (idea[key] or "")[:LONGEST] for key in ("why", "note")}
-        own = {key: idea[key] for key in ("run", "change", "verdict", "score")}
+        own = {key: idea[key] for key in ("run", "change", "verdict", "score")} | {"partial": idea["partial"] or None}
         rows.append(
             notes.present({**own, **text, "tested": tested, "best": idea["best"] if idea is found[-1] else None})
         )
