@@ -198,10 +198,11 @@ def run_of(name: str = "001-one/a", scores: Sequence[float] = (), rows: str = "r
     """
     experiment, _, run = name.partition("/")
     folds = dict(enumerate(scores))
-    about: dict[str, Any] = dict.fromkeys(["metric_hash", "split", "seed", "failure", "dataset"])
+    about: dict[str, Any] = dict.fromkeys(["metric_hash", "split", "seed", "failure", "dataset", "info"])
     about |= {name: {} for name in ("other_scores", "targets", "fold_rows", "config", "results")}
     about |= {"title": name, "id": name, "experiment": experiment, "name": run, "folder": Path("/nowhere", name)}
-    about |= {"metric": "accuracy", "greater_is_better": True, "marks": (), "commit": "1234567", "seconds": 12.0}
+    about |= {"metric": "accuracy", "greater_is_better": True, "marks": (), "leaks": ()}
+    about |= {"commit": "1234567", "seconds": 12.0}
     about |= {"rows": 0, "parents": (), "data": frozenset(), "finished": "2026-01-02T03:04:05+00:00"}
     about |= {"n_folds": len(scores), "done": folds, "fold_scores": folds, "is_complete": True}
     about |= {"score": statistics.fmean(scores) if scores else None, "std": store.deviation(list(scores))}

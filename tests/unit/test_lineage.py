@@ -46,7 +46,8 @@ def test_the_tree(experiment: str) -> None:
     exp("blend", a.title, c.title, "--name", "two")
     exp("blend", "blends/two", c.title, "--method", "hill", "--name", "all")
     [node] = exp_json("show", c.title, "--all")["parents"]
-    about = {"run": a.title, "id": a.id, "version": 1, "read": ["oof"], "folds": [0, 1, 2], "state": "ok"}
+    about = {"run": a.title, "id": a.id, "version": 1, "read": ["oof"], "folds": [0, 1, 2]}
+    about |= {"state": "ok", "by": [0, 1, 2]}
     assert node == about | {"metric": "rmse", "score": short(a.score), "std": short(a.std), "marks": [], "parents": []}
     found = exp_json("show", "blends/all", "--all")["parents"]
     assert states(found) == {"two": ("ok", {"a": ("ok", []), "c": ("ok", {"a": ("ok", None)})}), "c": ("ok", None)}

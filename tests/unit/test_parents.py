@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 import expkit
 from expkit import board, code, page, store
 from expkit.cli import app
+from expkit.files import write_json
 
 TRAIN = train_py(
     "reads: list[str] = field(default_factory=list)\nrows: int = 40\nnoise: float = 0.1",
@@ -250,6 +251,21 @@ def test_a_run_that_reads_itself_is_refused(name: str, line: str) -> None:
         trained(name, "first", aside=line.format(third.title), overwrite=True, fold=[0])
 
 
+@pytest.mark.parametrize("line", ["load_run('{}').oof", "load_run('{}').predict(model.Y)", "load_run('{}').fold(0)"])
+def test_a_run_that_reads_itself_before_a_fold_is_done(name: str, line: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Refused once, and not in each fold."""
+    refusal = f"{name}/first cannot be made from itself: its training cannot read it"
+    with pytest.raises(expkit.Error, match=f"^{refusal}$"):
+        trained(name, "first", f"expkit.{line.format(f'{name}/first')}")
+    with pytest.raises(expkit.Error, match=f"^{refusal}$"):
+        trained(name, "first", f"fold.uses('{name}/first')", overwrite=True)
+    assert capfd.readouterr().err.count("error: ") == 0
+    config = expkit.load_config(name, overrides=["exp.debug=true", "exp.fold=null"])
+    config.exp.name, config.exp.train.reads = "new", [f"expkit.{line.format('new')}"]
+    with pytest.raises(expkit.Error, match=f"^{name}/new cannot be made from itself: its training cannot read it$"):
+        expkit.run(name, config)
+
+
 def test_the_training_on_all_rows_may_read_its_own_folds(name: str) -> None:
     trained(name, "first")
     trained(name, "first", aside=f"expkit.load_run('{name}/first').oof", mode=expkit.Mode.sub)
@@ -264,7 +280,8 @@ def test_a_stack_of_two_levels_over_several_runs(name: str) -> None:
     first = [trained(name, f"first{seed}", noise=seed / 10) for seed in range(3)]
     titles = [run.title for run in first]
     stacks = [trained(name, f"stack{size}", f"expkit.oof({titles[:size]})") for size in (2, 3)]
-    top = trained(name, "top", f"expkit.oof({[run.title for run in stacks]})", "expkit.load_run('first0').test(0)")
+    test = "expkit.load_run('first0').test(fold.number)"
+    top = trained(name, "top", f"expkit.oof({[run.title for run in stacks]})", test)
     assert [{parent.run for parent in run.parents} for run in stacks] == [set(titles[:2]), set(titles)]
     assert {parent.run for parent in top.parents} == {stacks[0].title, stacks[1].title, titles[0]}
     assert {run.title for run in top.ancestors} == {*titles, *(run.title for run in stacks)}
@@ -331,7 +348,6 @@ def test_out_of_fold_predictions_with_other_folds_are_marked(name: str, capfd: p
     assert f"({mark})" in capfd.readouterr().out, "said when it has been trained"
     assert trained(name, "two", f"expkit.load_run('{name}/other').oof").marks == (f"{name}/other: {mark}",)
     assert trained(name, "part", line, seed=7, fold=[1]).marks == ("partial",)
-    assert trained(name, "test", f"expkit.load_run('{first.title}').test(0)").marks == ()
     few = trained(name, "few", seed=7, fold=[0])
     fewer = trained(name, "fewer", f"expkit.load_run('{few.title}').oof", seed=7, fold=[1])
     assert fewer.marks == ("partial", f"{few.title}: partial"), "nobody knows the folds that are missing"
@@ -379,12 +395,108 @@ def test_the_model_of_another_fold_is_marked(name: str) -> None:
             "next": "model((fold.number + 1) % 5)",
             "all": "model(None)",
             "mean": "predict(model.Y)",
+            "test": "test(fold.number)",
+            "other-test": "test(0)",
+            "every-test": "fold_by_fold('test.npz')",
             "curve": "history(0)",
         }.items()
     }
-    assert found == {"same": (), "next": mark, "all": mark, "mean": mark, "curve": ()}
+    honest = dict.fromkeys(("same", "test", "curve"), ())
+    assert found == dict.fromkeys(found, mark) | honest
     files = trained(name, "files", f"fold.uses('{first.title}')")
     assert files.marks == () and read_by(files) == {("files",): (*ALL, None)}
+
+
+def test_a_leak_is_never_the_best(name: str) -> None:
+    """Nor is what was made from it; and it is not counted among those that were tried."""
+    first = trained(name, "first")
+    leaky = trained(name, "leaky", f"expkit.load_run('{first.title}').predict(model.Y)", noise=0.0)
+    [mark] = leaky.marks
+    assert leaky.leaks == (mark,)
+    above = trained(name, "above", f"expkit.load_run('{leaky.title}').oof", noise=0.01)
+    assert above.leaks == above.marks == (f"{leaky.title}: {mark}",)
+    rows = {one.run.name: (one.versus_best, one.versus_runs) for one in board.ranked(board.read_board(), noise=True)}
+    assert rows == {"first": ("best", 1), "leaky": ("not comparable", None), "above": ("not comparable", None)}
+    for pair in (("first", "leaky"), ("leaky", "first")):
+        assert exp_json("diff", *pair)["comparison"] == {
+            "verdict": "not comparable",
+            "reason": f"{leaky.title}: {mark}",
+        }
+    assert f"\nverdict: not comparable: {leaky.title}: {mark}\n" in exp("diff", "first", "leaky")
+    refusal = f"{leaky.title}: {mark}: hill would choose it for that, leave it out"
+    assert refused("blend", first.title, leaky.title, "--method", "hill").split("\n")[-1] == refusal
+    blend = exp_json("blend", first.title, leaky.title)["run"]
+    assert expkit.load_run(blend).leaks == (f"{leaky.title}: {mark}",)
+
+
+def test_a_leak_stays_when_the_parent_is_trained_again(name: str, root: Path) -> None:
+    """It is a fact of the child's own record; a record without it is held against the parent as it is now."""
+    first, other = trained(name, "first", seed=7), trained(name, "other", noise=0.3)
+    trained(name, "other", noise=0.3, mode=expkit.Mode.sub)
+    lines = f"expkit.load_run('{first.title}').oof", f"expkit.load_run('{other.title}').model(None)"
+    child = trained(name, "child", *lines)
+    leaks = (
+        f"other folds than {first.title}, whose out-of-fold predictions it reads",
+        f"{other.title} was trained on rows that are scored here",
+    )
+    assert child.leaks == leaks
+    hill = exp_json("blend", other.title, first.title, "--method", "hill")["run"]
+    assert expkit.load_run(hill).leaks == (leaks[0],)
+    for fold in ALL:
+        file = child.folder / f"fold{fold}/result.json"
+        result = load(file)
+        older = [
+            {key: value for key, value in one.items() if key not in ("left_out", "dataset")}
+            for one in result["parents"]
+        ]
+        write_json(file, result | {"parents": older})
+        assert store.load_run(child.title).leaks == leaks
+        write_json(file, result)
+    trained(name, "first", overwrite=True)
+    shutil.rmtree(other.folder)
+    assert store.load_run(child.title).leaks == leaks
+    assert marks(child) == (*leaks, f"{first.title} has been replaced", f"{other.title} is gone")
+    assert expkit.load_run(hill).leaks == (leaks[0],)
+
+
+def test_the_test_predictions_of_a_blend(name: str) -> None:
+    """They are one for all folds, and made of all folds."""
+    titles = [trained(name, run, noise=noise).title for run, noise in (("first", 0.1), ("second", 0.4))]
+    blend = exp_json("blend", *titles, "--name", "both")["run"]
+    child = trained(name, "child", f"expkit.load_run('{blend}').test(None)")
+    assert child.leaks == (f"{blend} was trained on rows that are scored here",)
+    found = store.load_run(blend)
+    with pytest.raises(
+        expkit.Error, match=r"^fold 0 of .*both has no predictions of the test set: .*run.test\(None\)$"
+    ):
+        [found.test(number) for number in found.done]
+
+
+# When a parent is trained again
+
+
+def test_a_stale_run_says_so_when_it_is_asked_for(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """Also one whose folds have read several versions; which ones is in the tree."""
+    first = trained(name, "first")
+    line = f"expkit.load_run('{first.title}').oof"
+    trained(name, "child", line, fold=[0])
+    capfd.readouterr()
+    again = trained(name, "first", overwrite=True)
+    assert f"warning: from {first.title} was made {name}/child: train that again, too\n" in capfd.readouterr().err
+    trained(name, "child", line, fold=[0])
+    assert f"fold 0 is done\nCV rmse 0.3240  1/5 folds  ({first.title} has been replaced)\n" in capfd.readouterr().out
+    trained(name, "child", line)
+    assert f"5/5 folds  ({first.title} has been replaced)\n" in capfd.readouterr().out
+    by = {node["id"]: (node["state"], node["by"]) for node in exp_json("show", "child")["parents"]}
+    assert by == {first.id: ("replaced", [0]), again.id: ("ok", [1, 2, 3, 4])}
+    shown = exp("show", "child")
+    assert "oof of 5 folds, by fold 0, has been replaced\n" in shown
+    assert "oof of 5 folds, by fold 1, fold 2, fold 3, fold 4\n" in shown
+    trained(name, "child", line, overwrite=True)
+    assert ", by fold" not in exp("show", "child")
+    capfd.readouterr()
+    trained(name, "child", line, overwrite=True)
+    assert "was made" not in capfd.readouterr().err
 
 
 def test_weights_of_a_blend_with_other_folds(name: str) -> None:
@@ -424,10 +536,11 @@ def test_a_run_is_made_again_from_its_parents(name: str) -> None:
     before = store.load_run(first.title).folder
     shutil.move(before, before.with_name("moved"))
     assert exp("reproduce", above.title).strip() == "identical"
-    line = f"{stack.title} cannot be made again from what is there: {first.title} is gone"
+    how = "overwrite=true trains it again, from what is there then"
+    line = f"{stack.title} cannot be made again from what is there: {first.title} is gone: {how}"
     assert refused("reproduce", above.title, "--parents") == refused("reproduce", stack.title) == line
     trained(name, "first")
-    assert "has been replaced" in refused("reproduce", stack.title)
+    assert refused("reproduce", stack.title).endswith(f"{first.title} has been replaced: {how}")
 
 
 @pytest.mark.usefixtures("in_snapshots")

@@ -27,7 +27,7 @@ from expkit.errors import Error, duration, require, score_text, strip_control, t
 from expkit.notes import Notes, read_notes
 from expkit.project import output_dir
 from expkit.scores import datasets
-from expkit.store import COPY, Run, deviation, load_run, read_run, run_folders, short_names
+from expkit.store import Run, deviation, load_run, read_run, run_folders, short_names
 from expkit.store.names import and_without_seeds, is_named, titles_of
 
 MOST_ROWS = 25  # unless all are asked for
@@ -106,7 +106,7 @@ class Entry:
     @property
     def is_comparable(self) -> bool:
         """Whether its score compares with those of most runs of its problem, as far as anyone has looked."""
-        return not self.flags and not any(mark.startswith(COPY) for run in self.runs for mark in run.marks)
+        return not self.flags and not any(run.leaks or store.original(run) for run in self.runs)
 
     @functools.cached_property
     def config(self) -> dict[str, Any]:
@@ -316,9 +316,9 @@ def incomparable(old: Run, new: Run) -> dict[str, str]:
     """Why the scores of two runs of one metric do not compare; {} when they do.
 
     Returns:
-        flags of the second run, each with the same in words.
+        flags of the second run, each with the same in words; and the title of one that leaks, with its marks.
     """
-    found = _scored_otherwise(old, new)
+    found = _scored_otherwise(old, new) | {run.title: "; ".join(run.leaks) for run in (old, new) if run.leaks}
     if old.data != new.data and _rare_data([old, new]):  # each may have read files of its own
         found["other data"] = f"a file in input/ has changed between the trainings of {old.title} and {new.title}"
     return found

@@ -113,6 +113,8 @@ def blend(runs: Sequence[Run], method: str, name: str | None = None) -> tuple[Ru
         f"--name must have letters, digits and . _ + - , = only, and begin with a letter or digit, not {name!r}",
     )
     _require_alike(runs)
+    for run in runs if method == HILL else ():
+        require(not run.leaks, f"{run.title}: {', '.join(run.leaks)}: {HILL} would choose it for that, leave it out")
     experiment = load_experiment(runs[0].scored_by).experiment
     metric = next(iter(experiment.metrics))
     now = f"{runs[0].scored_by} has the metric {metric} now: repeat the commands that trained them, to score them again"
@@ -201,7 +203,8 @@ def _parent(run: Run) -> Parent:
         test = tuple(part.checksum for part in choose(run))
     except Error:
         test = ()
-    return Parent(run.title, store.version_number(run.folder), str(run.id), run.checksums, test)
+    this = run.title, store.version_number(run.folder), str(run.id)
+    return Parent(*this, run.checksums, test, left_out=tuple(run.valid_ids.values()), dataset=run.given)
 
 
 def _write(

@@ -49,6 +49,10 @@ class NotFound(Error):
     exit_code = 3
 
 
+class Circular(Error):
+    """A run would be made from itself."""
+
+
 class Failed(Error):
     """What was asked for was begun, and has failed: a training, a job of a sweep."""
 

@@ -512,8 +512,8 @@ class Fold:
         """
         found = store.load_run(run)
         done = [part for part in found.parts if part.result]
-        require(bool(done), f"{found.title} has no finished fold")
         found.note_use(done, "files")
+        require(bool(done), f"{found.title} has no finished fold")
 
     def finish(self, values: Mapping[str, Any]) -> None:
         """Compute the scores of the fold, and write its `result.json`: it is done then. expkit calls it.

@@ -87,6 +87,7 @@ class LoadedRun(Run):
         """
         import numpy
 
+        self.note_use([], "fold")
         require(bool(self.done), f"{self.title} has no finished fold")
         predict = getattr(code.load_module(self.experiment, "model"), "predict", None)
         mean = Average()

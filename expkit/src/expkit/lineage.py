@@ -10,7 +10,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from expkit.errors import print_line, score_text, text
-from expkit.store import BECOME, Parent, Run, fold_title, leaks, own_marks, parent_state
+from expkit.store import BECOME, Parent, Run, fold_title, leaks_of, own_marks, parent_state
 
 
 def parents_metadata(run: Run, shown: set[str] | None = None) -> list[dict[str, Any]]:
@@ -28,9 +28,13 @@ def parents_metadata(run: Run, shown: set[str] | None = None) -> list[dict[str, 
         if now is None or state in ("gone", "replaced"):
             known: dict[str, Any] = {"metric": None, "score": None, "std": None, "marks": [], "parents": []}
         else:
-            known = {"metric": now.metric, "score": now.score, "std": now.std, "marks": [*own_marks(now), *leaks(now)]}
-            known["parents"] = parents_metadata(now, shown) if is_new else None
-        found.append({"run": parent.run, "id": parent.id, "version": parent.version, **_read(parent, state), **known})
+            known = {"metric": now.metric, "score": now.score, "std": now.std}
+            above = parents_metadata(now, shown) if is_new else None
+            known |= {"marks": [*own_marks(now), *leaks_of(now)], "parents": above}
+        read = [(part.number, one.id) for part in run.parts if part.result for one in part.result.get("parents", [])]
+        by = [number for number, run_id in dict.fromkeys(read) if run_id == parent.id]
+        about = {"run": parent.run, "id": parent.id, "version": parent.version, **_read(parent, state), "by": by}
+        found.append(about | known)
     return found
 
 
@@ -62,7 +66,9 @@ def _tree(tree: Tree, parents: list[dict[str, Any]]) -> Tree:
     for node in parents:
         score = f"  {node['metric']} {score_text(node['score'], node['std'])}" if node["score"] is not None else ""
         marks = [*([] if node["state"] == "ok" else [BECOME[node["state"]]]), *node["marks"]]
-        line = Text.assemble(text(node["run"], "bold"), text(f"{score}  {_what(node)}"))
+        is_mixed = [other["run"] for other in parents].count(node["run"]) > 1  # folds read several versions
+        by = f", by {', '.join(map(fold_title, node['by']))}" if is_mixed else ""
+        line = Text.assemble(text(node["run"], "bold"), text(f"{score}  {_what(node)}{by}"))
         line.append_text(text("".join(f", {mark}" for mark in marks), "yellow"))
         _tree(tree.add(line), node["parents"] or [])
     return tree

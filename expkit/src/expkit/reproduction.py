@@ -70,7 +70,8 @@ def reproduce(run: str | Path, parents: bool = False) -> Reproduction:
     above = {one.title: one for one in found.ancestors}
     for child in (found, *(above.values() if parents else ())):
         if marks := stale(child):
-            raise Error(f"{child.title} cannot be made again from what is there: {', '.join(marks)}")
+            how = f"{'blend it again' if child.recipe else 'overwrite=true trains it again'}, from what is there then"
+            raise Error(f"{child.title} cannot be made again from what is there: {', '.join(marks)}: {how}")
     with tempfile.TemporaryDirectory(prefix="expkit-") as folder:
         scratch, made = Path(folder), dict[str, Reproduction]()
         (scratch / "output").mkdir()

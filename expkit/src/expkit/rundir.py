@@ -333,7 +333,14 @@ class RunDir:
             warn(f"{self.loaded.name}/{twin} has the same configuration: exp board --seeds counts one of the two")
         if base is not None and self.replaces and not alike and (old := store.read_run(base).done):
             warn(f"{len(old)} folds of the old configuration are removed when the new one is done; Ctrl-C keeps them")
+        if before is not None and self.replaces and (children := self._children(before["id"])):
+            warn(f"from {self.loaded.name}/{self.run} was made {', '.join(children)}: train that again, too")
         return self.versions.make(about, OmegaConf.to_yaml(values))
+
+    def _children(self, run_id: str) -> list[str]:
+        """The runs that were made from a version."""
+        runs = map(store.read_run, store.run_folders(output_dir()))
+        return [run.title for run in runs if any(parent.id == run_id for parent in run.parents)]
 
     def _twin(self) -> str | None:
         """Another run of the experiment with this configuration and name; None: there is none, or debugging."""

@@ -26,6 +26,7 @@ from expkit.config import Config, Loaded, Mode, chosen, container
 from expkit.data import changes_since, hash_inputs, input_files, manifest_hash, write_manifest
 from expkit.errors import (
     CANNOT_WRITE,
+    Circular,
     Error,
     Failed,
     described,
@@ -301,7 +302,7 @@ class Runner:
             raise failure
         self.run_dir.require_current()  # a folder that somebody has deleted explains any failure
         is_alone = len(self._numbers) == 1 or self._ranks is not None  # other ranks would be in another fold
-        if isinstance(failure, OSError | ImportError) or is_alone:  # the next fold would fail alike
+        if isinstance(failure, OSError | ImportError | Circular) or is_alone:  # the next fold would fail alike
             if isinstance(failure, Error):
                 raise Failed(str(failure)) from failure
             raise failure

@@ -437,6 +437,6 @@ def run_summary(run: Run) -> str:
         if score := run.score_of(metric):
             other = f" ({score.other})" if score.other else ""
             parts.append(f"{metric} {score_text(score.value, score.std)}{other}")
-    marks = ", ".join([*(mark for mark in run.marks if mark.startswith("mixed")), *store.leaks(run)])
+    marks = ", ".join([*(mark for mark in run.marks if mark.startswith("mixed")), *run.leaks, *store.stale(run)])
     folds = "" if run.n_folds == 1 else f"  {len(run.done)}/{run.n_folds} folds"
     return f"{run.kind} {'  '.join(parts)}{folds}{f'  ({marks})' if marks else ''}".lstrip()

@@ -39,7 +39,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import files
-from expkit.errors import Error, require
+from expkit.errors import Circular, Error, NotFound
 from expkit.project import display_path
 from expkit.store.names import *
 from expkit.store.records import *
@@ -117,6 +117,13 @@ class Run:
                     found.append(now)
         return tuple(found[1:])
 
+    @functools.cached_property
+    def leaks(self) -> tuple[str, ...]:
+        """How the targets that it is scored on may have been known, to it or to a run of the same rows that it was made
+        from: its score compares with no other."""
+        above = [each for each in self.ancestors if each.dataset == self.dataset]
+        return (*leaks_of(self), *(f"{each.title}: {mark}" for each in above for mark in leaks_of(each)))
+
     @property
     def scored_by(self) -> str:
         """The experiment whose metrics the scores are of."""
@@ -184,7 +191,7 @@ class Run:
     @functools.cached_property
     def marks(self) -> tuple[str, ...]:
         """What to know of its score: what is missing, mixed, broken, failed or copied; and of its parents, too."""
-        return (*own_marks(self), *leaks(self), *parent_marks(self))
+        return (*own_marks(self), *leaks_of(self), *parent_marks(self))
 
     @functools.cached_property
     def _score(self) -> Score | None:
@@ -349,6 +356,12 @@ class Run:
         found = {result.get("dataset") for result in self.results.values()}
         return found.pop() if len(found) == 1 else None
 
+    @functools.cached_property
+    def given(self) -> Dataset:
+        """As `dataset`, also of a run on all rows alone; where nobody knows it, what its folds have predicted."""
+        found = {part.result.get("dataset") for part in self.parts if part.result}
+        return (found.pop() if len(found) == 1 else None) or Dataset(self.rows, self.all_ids or "", None)
+
     @property
     def data(self) -> frozenset[str | None]:
         """Hashes of the files of input/ that the folds have been trained with."""
@@ -367,16 +380,17 @@ class Run:
         """Note, for the training that reads runs now, what was read of this one. expkit calls it.
 
         Args:
-            parts: trainings of it.
+            parts: trainings of it; none: it is refused all the same.
             read: what of them, as of `Parent`.
 
         Raises:
             Error: it is the run that is trained, or is made from that.
         """
-        version = version_number(self.folder)
-        for part in parts if (readers := _readers.get()) else ():
-            use = Parent(self.title, version, str(self.id), (part.checksum,), folds=(part.number,), read=(read,))
-            for reader in readers:
+        this = self.title, version_number(self.folder), str(self.id)
+        for reader in _readers.get():
+            reader.note(Parent(*this, ()), self.made_of)
+            for part in parts:
+                use = Parent(*this, (part.checksum,), (), (part.number,), (read,), (part.left_out,), self.given)
                 reader.note(use, self.made_of)
 
     @functools.cached_property
@@ -395,10 +409,10 @@ class Run:
             Error: it is not done.
         """
         fold = self.full if number is None else self.folds.get(number)
+        self.note_use([fold] if fold and fold.result else [], read)
         if fold is None or fold.result is None:
             what = "the training on all data" if number is None else f"fold {number}"
             raise Error(f"{what} of {display_path(self.folder)} is not done; these folds are: {list(self.done)}")
-        self.note_use([fold], read)
         return fold
 
     def result(self, fold: int | None) -> dict[str, Any]:
@@ -501,23 +515,24 @@ class Reader:
         """Remember that something of a run was read.
 
         Raises:
-            Error: it is the run that is trained, or is made from that.
+            Circular: it is the run that is trained, or is made from that.
         """
         if use.run == self.title and use.id == self.own_id and use.folds != (None,):
             return
-        way = "its training cannot read it" if use.run == self.title else f"{use.run} was made from it"
-        require(self.title not in made_of, f"{self.title} cannot be made from itself: {way}")
-        self.uses[use] = made_of
+        if self.title in made_of:
+            way = "its training cannot read it" if use.run == self.title else f"{use.run} was made from it"
+            raise Circular(f"{self.title} cannot be made from itself: {way}")
+        self.uses |= {use: made_of} if use.results else {}
 
     def begin(self, own_id: str, imported: Mapping[Parent, frozenset[str]]) -> None:
-        """Begin the next fold of the run: it may have in memory what was read before, but for models of single folds.
+        """Begin the next fold of the run: it may have in memory what was read before, but for what single folds know.
 
         Args:
             own_id: as of the attribute.
             imported: what its modules have read while they were imported.
         """
         self.own_id = own_id
-        self.uses = {use: made_of for use, made_of in self.uses.items() if not {"fold", "state"} & {*use.read}}
+        self.uses = {use: made_of for use, made_of in self.uses.items() if not OF_A_FOLD & {*use.read}}
         for use, made_of in imported.items():
             self.note(use, made_of)
 
@@ -548,7 +563,12 @@ def load_run(run: str | Path | Run) -> Run:
     Raises:
         Error: there is no such run, or more than one.
     """
-    return run if isinstance(run, Run) else read_run(find_run(str(run), is_whole=bool(_readers.get())))
+    try:
+        return run if isinstance(run, Run) else read_run(find_run(str(run), is_whole=bool(_readers.get())))
+    except NotFound:
+        for reader in (one for one in _readers.get() if is_called(one.title, str(run))):  # it has no version yet
+            reader.note(Parent(reader.title, 1, "new", ()), frozenset({reader.title}))
+        raise
 
 
 def read_run(folder: Path, known: dict[str, Run | None] | None = None) -> Run:
@@ -625,8 +645,8 @@ def own_marks(run: Run) -> tuple[str, ...]:
         marks.append("mixed devices")
     if len({result["packages"] for result in results}) > 1:
         marks += _mixed_packages(run)
-    if (original := _original(run)) is not None:
-        marks.append(f"{COPY}{original}")
+    if (copied := original(run)) is not None:
+        marks.append(f"{COPY}{copied}")
     return (*marks, *run.problems)
 
 
@@ -637,7 +657,7 @@ def _mixed_packages(run: Run) -> list[str]:
     return [f"mixed packages ({'; '.join(mixed[:3])}{'; ...' * (len(mixed) > 3)})"] if mixed else []
 
 
-def _original(run: Run) -> str | None:
+def original(run: Run) -> str | None:
     """The run whose folder was copied to make this one; None: it is no copy, but perhaps a folder with a new name."""
     title = f"{run.info['experiment']}/{run.info['run']}" if run.info else ""
     if run.info is None or title == run.title or title.count("/") > 1:
@@ -674,11 +694,11 @@ def stale(run: Run) -> list[str]:
 def parent_marks(run: Run) -> tuple[str, ...]:
     """What has become of the runs that a run was made from, and of theirs: gone, replaced, changed, or marked."""
     marks = [mark for each in (run, *run.ancestors) for mark in stale(each)]
-    marks += [f"{each.title}: {mark}" for each in run.ancestors for mark in (*own_marks(each), *leaks(each))]
+    marks += [f"{each.title}: {mark}" for each in run.ancestors for mark in (*own_marks(each), *leaks_of(each))]
     return tuple(dict.fromkeys(marks))
 
 
-def leaks(run: Run) -> tuple[str, ...]:
+def leaks_of(run: Run) -> tuple[str, ...]:
     """By which of its parents the trainings of a run may have known the targets that they are scored on.
 
     Of blends, those by `hill` alone: others fit no weights to the predictions of their parents.
@@ -686,22 +706,16 @@ def leaks(run: Run) -> tuple[str, ...]:
     marks: list[str] = []
     fitted = run.recipe.parents if run.recipe and run.recipe.method == "hill" else ()
     for number, result in run.results.items():
-        for parent in (*fitted, *result.get("parents", [])):
-            now, state = run.parent_now(parent)
-            if now is None or state == "replaced" or not result["rows"]:
-                continue
-            rows, own, found = now.valid_ids, result["left_out"], list[str]()
-            if "oof" in parent.read and own not in rows.values() and (now.is_complete or number in rows):
+        for parent in (*fitted, *result.get("parents", [])) if result["rows"] else ():
+            read, rows, dataset = {*parent.read}, parent.left_out, parent.dataset
+            now, state = (None, "") if rows else run.parent_now(parent)
+            if now is not None and state != "replaced":  # an older record has less
+                rows = tuple(part.left_out for part in now.parts if part.number in (parent.folds or now.done))
+                dataset = now.given
+            own, found = result["left_out"], list[str]()
+            if "oof" in read and own not in rows and (not parent.folds or number in parent.folds):
                 found.append(f"other folds than {parent.run}, whose out-of-fold predictions it reads")
-            if {"fold", "state"} & {*parent.read} and any(n is None or rows.get(n) != own for n in parent.folds):
+            if OF_A_FOLD & read and {*rows} - {own}:
                 found.append(f"{parent.run} was trained on rows that are scored here")
-            marks += found if found and _have_same_rows(run, now) else []
+            marks += found if found and dataset and run.given.is_like(dataset) else []
     return tuple(dict.fromkeys(marks))
-
-
-def _have_same_rows(one: Run, other: Run) -> bool:
-    """Whether two runs were given the same rows and targets; where nobody knows, whether they predict the same ids."""
-    both = [{part.result.get("dataset") for part in run.parts if part.result} for run in (one, other)]
-    if None in both[0] | both[1]:
-        return one.all_ids is not None and one.all_ids == other.all_ids
-    return bool(both[0] & both[1])

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
 
@@ -73,6 +74,22 @@ Seconds = Annotated[float, Meta(ge=0, le=LARGEST)]
 Scores = dict[str, Number]
 
 
+class Dataset(NamedTuple):
+    """All rows that `fold.split` was given: how many, a hash of their ids, and one of their targets, in any order."""
+
+    rows: Count
+    ids: Text
+    targets: Text | None
+
+    def is_like(self, other: Dataset) -> bool:
+        """Whether the rows are known to be the same, and, where both have them, the targets."""
+        are_same = self.targets == other.targets or None in (self.targets, other.targets)
+        return are_same and bool(self.ids) and self.ids == other.ids
+
+
+OF_A_FOLD = {"fold", "state", "test"}  # what is read of a training, and knows all rows but those that this left out
+
+
 @dataclass(frozen=True)
 class Parent:
     """A run as it was when another run, a child, read it: a blend, a stack, a training that goes on from its weights.
@@ -85,6 +102,8 @@ class Parent:
         folds: which trainings `results` are of, None the one on all rows; (): every fold that was done.
         read: what was read of them: "oof", "test", "history", "fold" (its model or other files), "state"; or "files",
             where nobody knows.
+        left_out: hashes of the rows that each of `results` has left out, "" of none; (): an older record.
+        dataset: what the run was given, as of `Run.given`.
     """
 
     run: Annotated[str, Meta(pattern=r"^(?!\.\.)[^/\\]+/[^/\\@]+\Z")]
@@ -94,6 +113,8 @@ class Parent:
     test: tuple[str, ...] = ()
     folds: tuple[int | None, ...] = ()
     read: tuple[str, ...] = ("oof",)
+    left_out: tuple[str, ...] = ()
+    dataset: Dataset | None = None
 
 
 def merged(parents: Iterable[Parent], by_read: bool = False) -> tuple[Parent, ...]:
@@ -107,10 +128,10 @@ def merged(parents: Iterable[Parent], by_read: bool = False) -> tuple[Parent, ..
         groups.setdefault((one.run, one.version, one.id, one.read if by_read else ()), []).append(one)
     found = []
     for group in groups.values():
-        pairs = {pair for one in group for pair in zip(one.folds, one.results, strict=True)}
-        folds, results = zip(*sorted(pairs, key=lambda pair: (pair[0] is None, pair)), strict=True)
+        parts = {part for one in group for part in zip_longest(one.folds, one.results, one.left_out, fillvalue="")}
+        folds, results, left_out = zip(*sorted(parts, key=lambda part: (part[0] is None, part)), strict=True)
         read = tuple(sorted({what for one in group for what in one.read}))
-        found.append(replace(group[0], folds=folds, results=results, read=read))
+        found.append(replace(group[0], folds=folds, results=results, read=read, left_out=left_out))
     return tuple(found)
 
 
@@ -137,14 +158,6 @@ class Recipe:
         every = (self.weights, *self.by_part.values())
         if any(len(weights) != len(self.parents) for weights in every):
             raise ValueError("there is not one weight for each run")  # msgspec: it does not fit
-
-
-class Dataset(NamedTuple):
-    """All rows that `fold.split` was given: how many, a hash of their ids, and one of their targets, in any order."""
-
-    rows: Count
-    ids: Text
-    targets: Text | None
 
 
 class RunInfo(TypedDict):
@@ -344,6 +357,11 @@ class FoldRecord:
         """That of result.json. If it differs, the fold has been trained again."""
         return self.result["checksum"] if self.result else ""
 
+    @property
+    def left_out(self) -> str:
+        """A hash of the rows that it has left out; "" of none."""
+        return self.result["left_out"] if self.result else ""
+
     def origin(self) -> dict[str, Any]:
         """How it was made: command, host, python, packages, code (path to hashes); {} when nobody knows."""
         return files.read_if_whole(self.folder / ORIGIN)
@@ -356,10 +374,13 @@ class FoldRecord:
         """
         from expkit import tables
 
+        run = display_path(self.folder.parent)
+        if name == TEST and self.result and TEST not in self.result["files"]:
+            how = "fold.save_test saves them; a blend has one prediction for all folds, run.test(None)"
+            raise Error(f"{self.title} of {run} has no predictions of the test set: {how}")
         try:
             return tables.load(self.folder / name, only)
         except (Broken, FileNotFoundError) as error:
-            run = display_path(self.folder.parent)
             raise Error(f"the predictions of {self.title} of {run} cannot be read: {error}") from error
 
     def history(self) -> dict[str, list[float | None]]:
