@@ -102,7 +102,8 @@ def test_the_run_is_a_parent(net: str) -> None:
     first = named(net, "first")
     more = named(net, "more", "exp.start_from=first")
     last = named(net, "last", "exp.start_from=more", "exp.runtime.keep_state=false")
-    assert more.parents == (store.Parent(first.title, 1, str(first.id), first.checksums, folds=(0,), read=("state",)),)
+    known = {"folds": (0,), "read": ("state",), "left_out": (first.valid_ids[0],), "dataset": first.given}
+    assert more.parents == (store.Parent(first.title, 1, str(first.id), first.checksums, **known),)
     assert [parent.run for parent in last.parents] == [more.title]
     assert first.total_seconds == first.seconds and more.total_seconds == pytest.approx(first.seconds + more.seconds)
     assert last.total_seconds == pytest.approx(first.seconds + more.seconds + last.seconds)
