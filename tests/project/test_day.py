@@ -42,7 +42,8 @@ def test_what_a_run_leaves(project: Project, five_folds: tuple[Path, str]) -> No
     run = root / RUN
     shown = min(str(run), os.path.relpath(run, project.folder), key=len)
     assert printed.endswith(f"results: {shown}\n")
-    names = ["history.csv", "model.joblib", "oof.npz", "origin.json", "result.json", "test.npz", "train.log"]
+    names = ["history.csv", "model.joblib", "oof.npz", "origin.json", "result.json", "state/position", "state/state"]
+    names += ["test.npz", "train.log"]
     inside = [f"fold{fold}/{name}" for fold in range(5) for name in names]
     assert files(run) == ["config.yaml", "cv.json", *inside, "run.json"]
     history = rows(run / "fold0/history.csv")

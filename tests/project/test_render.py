@@ -174,7 +174,8 @@ def test_the_wheel_is_that_of_the_source(template_repository: Path) -> None:
     assert (there.name, there.read_bytes()) == (built.name, built.read_bytes())
     tracked = call("git", "ls-files", "-co", "--exclude-standard", "expkit/src", cwd=ROOT).stdout.splitlines()
     packed = {name for name in ZipFile(there).namelist() if ".dist-info/" not in name and name[-1] != "/"}
-    assert packed == {name.removeprefix("expkit/src/") for name in tracked if (ROOT / name).exists()}
+    sources = {name.removeprefix("expkit/src/") for name in tracked if (ROOT / name).exists()}
+    assert packed == sources | {f"expkit/docs/{guide.name}" for guide in ROOT.glob("docs/*.md")}
 
 
 # Every package is a wait, and one more that may break: a new one, or one that went, is a decision.
