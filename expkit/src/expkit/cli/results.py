@@ -381,8 +381,8 @@ def remove(run: Run, yes: Annotated[bool, typer.Option("--yes", help=YES_HELP)] 
     remove these first. So is one that a process trains. Notes and submissions stay. --yes needs its whole name.
 
     Examples:
-      exp remove 001-larger-lr          # list it, with its size
-      exp remove 001-larger-lr --yes    # remove it
+      exp remove blends/best-two          # list it, with its size
+      exp remove blends/best-two --yes    # remove it
     """
     found = load_run(run)
     about = removal(found)
