@@ -20,7 +20,8 @@ from expkit import launch, snapshot
     ("arguments", "error"),
     [
         (["-m", "exp.nope=1,2"], "exp.nope"),
-        (["-m", "exp.seed=x,y"], "exp.seed must be a whole number, not 'x'"),
+        (["-m", "exp.seed=1,x"], "exp.seed must be a whole number, not 'x'"),
+        (["-m", "exp.seed=1,2", "exp.n_folds=5,no"], "exp.n_folds must be a whole number, not 'no'"),
         (["-m", "exp=001"], "experiments/{name}/exp/001.yaml, line 1:"),
         (["hydra.mode=MULTIRUN"], "a sweep begins with -m"),
     ],
