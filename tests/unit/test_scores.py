@@ -22,7 +22,7 @@ import expkit
 from expkit import files, store, tables
 from expkit.board import Entry
 from expkit.config import load_experiment
-from expkit.scores import checked, score
+from expkit.scores import checked, fold_scores, score
 
 TRAIN = """
 import functools
@@ -124,6 +124,23 @@ def not_done() -> None:
 def test_a_metric_that_is_no_number(returned: Any, complaint: str) -> None:
     with pytest.raises(expkit.Error, match=f"the metric accuracy .*{complaint}"):
         score("accuracy", lambda _: returned, {"id": np.arange(2)})
+
+
+def test_a_metric_that_changes_what_it_is_given() -> None:
+    """The next metric, and each fold, has the predictions as they were."""
+
+    def spread(oof: dict[str, Any]) -> float:
+        oof["prediction"].sort()
+        oof["prediction"] -= oof["prediction"][0]
+        return float(oof["prediction"][-1])
+
+    table = {"id": np.arange(6), "prediction": np.array([3.0, 1, 2, 9, 5, 7]), "fold": np.array([0, 0, 1, 1, 0, 1])}
+    for rows in (table, {**table, "fold": np.arange(6) // 3}):
+        kept = rows["prediction"].copy()
+        assert score("spread", spread, rows) == 8
+        by_fold = {0: 4, 1: 7} if rows is table else {0: 2, 1: 4}
+        assert fold_scores("spread", spread, rows) == by_fold == fold_scores("spread", spread, rows)
+        assert np.array_equal(rows["prediction"], kept)
 
 
 @pytest.mark.parametrize(

@@ -152,27 +152,23 @@ def _computed(
     )
     # fails on a column that a blend has not, before weights are fitted
     scores.scores(experiment, {name: column for name, column in table.items() if name != "fold"}, {})
-    folds, fold_of = numpy.unique(table["fold"], return_inverse=True)
-    by_fold = [weights] * len(folds)
+    by_fold: list[list[float]] = []
     if method == HILL:
+        folds, fold_of = numpy.unique(table["fold"], return_inverse=True)
         require(len(folds) > 1, f"{HILL} needs two folds or more: it scores each with weights of the others")
         rows = numpy.sort(numpy.random.default_rng(0).permutation(len(fold_of))[:FIT_ROWS])
         weights = fitted(members, experiment, rows)
         by_fold = [fitted(members, experiment, rows[fold_of[rows] != fold]) for fold in range(len(folds))]
         table = average(members, numpy.array(by_fold)[fold_of].T).table()
+    parts: dict[int | None, Columns] = dict(tables.parts(table, "fold"))
     recipe = Recipe(
         method=method,
         scored_by=runs[0].scored_by,
         parents=tuple(map(_parent, runs)),
         weights=tuple(weights),
-        by_part={str(fold): one for fold, one in zip(folds, by_fold, strict=True)},
+        by_part=dict(zip(map(str, parts), by_fold or [weights] * len(parts), strict=True)),
         made_by=experiment.made_by,
     )
-    del table["fold"]
-    parts: dict[int | None, Columns] = {
-        int(fold): {name: column[fold_of == index] for name, column in table.items()}
-        for index, fold in enumerate(folds)
-    }
     notes = []
     try:
         tests = {run.title: mean_of([run], [choose(run)]).table() for run in runs}

@@ -289,7 +289,8 @@ def score(name: str, metric: Metric, predictions: Columns) -> float:
         Error: it raises, or returns what is no finite number.
     """
     hint = "; the predictions are kept: fix it and run the command again"
-    result = called(f"the metric {name}", metric, predictions, hint)
+    own = {key: column if column.dtype.kind in "US" else column.copy() for key, column in predictions.items()}
+    result = called(f"the metric {name}", metric, own, hint)  # it may change what it is given
     value = as_number(result)
     if value is None or not math.isfinite(value):
         raise Error(f"the metric {name} is {str(result)[:60]}, not a finite number; fix it and run the command again")
@@ -298,14 +299,7 @@ def score(name: str, metric: Metric, predictions: Columns) -> float:
 
 def fold_scores(name: str, metric: Metric, predictions: Columns) -> dict[int, float]:
     """The value of a metric for each fold, of predictions with a column "fold". Errors as of `score`."""
-    import numpy
-
-    found = {}
-    for fold in numpy.unique(predictions["fold"]):
-        is_in = predictions["fold"] == fold
-        part = {key: column[is_in] for key, column in predictions.items() if key != "fold"}
-        found[int(fold)] = score(name, metric, part)
-    return found
+    return {fold: score(name, metric, part) for fold, part in tables.parts(predictions, "fold").items()}
 
 
 def mean_of_folds(name: str, metric: Metric, predictions: Columns) -> float:
@@ -381,7 +375,8 @@ def _summary(experiment: Experiment, run: Run) -> dict[str, Any]:
     else:
         table = run.fold_by_fold()
         # Two processes do not see each other's rows.
-        tables.require_unique(table["id"], f"{display_path(run.folder)}, the out-of-fold rows of all folds")
+        if not tables.is_ascending(table["id"]):
+            tables.require_unique(table["id"], f"{display_path(run.folder)}, the out-of-fold rows of all folds")
         ways: list[tuple[Callable[[str], str], Columns]] = [(experiment.raw, table)]
         if experiment.postprocess is not None:
             ways.insert(0, (str, postprocessed(experiment, table)))

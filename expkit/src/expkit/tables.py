@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -125,6 +126,18 @@ def concatenated(parts: Sequence[numpy.ndarray]) -> numpy.ndarray:
     if len({part.shape[1:] for part in parts}) > 1:  # in a part, each row may be as long as the others
         return _ragged(*_end_to_end((row for part in parts for row in part), "the folds"))
     return numpy.concatenate(parts)
+
+
+def parts(table: Columns, by: str) -> dict[Any, Columns]:
+    """The rows of each value of the column `by`, in order, without that column; not copied where they are together."""
+    import numpy
+
+    values = table[by]
+    cuts = [0, *(numpy.flatnonzero(values[1:] != values[:-1]) + 1).tolist(), len(values)]
+    rows: dict[Any, Any] = {values[one].item(): slice(one, end) for one, end in itertools.pairwise(cuts)}
+    if len(rows) < len(cuts) - 1:
+        rows = {value: values == value for value in rows}
+    return {value: {name: table[name][rows[value]] for name in table if name != by} for value in sorted(rows)}
 
 
 def is_flat(column: Any) -> bool:
