@@ -10,6 +10,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,7 @@ def input_files(named: Sequence[str] | None) -> Iterator[tuple[str, str]]:
     """The files of the data, by their names, and where they are; as in `hash_inputs`."""
     folder = input_dir()
     if named is None:
-        found = _walk(str(folder), "")
+        found = _walk(str(folder), "", set())
         yield from (pair for pair in found if pair[0] != "README.md" and not pair[0].startswith(f"{CACHE}/"))
     for pattern in named or ():
         matched = sorted(folder / each for each in glob.glob(pattern, root_dir=folder, recursive=True))
@@ -110,24 +111,32 @@ def input_files(named: Sequence[str] | None) -> Iterator[tuple[str, str]]:
             raise Error(f"there is no {display_path(folder / pattern)}, which inputs=[...] in expkit.Experiment names")
         for path in matched:
             name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
-            yield from _walk(str(path), f"{name}/") if path.is_dir() else [(name, str(path))]
+            yield from _walk(str(path), f"{name}/", set()) if path.is_dir() else [(name, str(path))]
 
 
-def _walk(top: str, prefix: str) -> Iterator[tuple[str, str]]:
+def _walk(top: str, prefix: str, seen: set[str]) -> Iterator[tuple[str, str]]:
     """The files below a folder, with a prefix before their names; links are followed, once.
 
     Left out is what is hidden, links that lead nowhere, and a folder that nobody may read, as a volume's lost+found.
+
+    Args:
+        seen: the folders that are not followed again, as without links.
     """
-    seen = set()
-    for folder, folders, names in os.walk(top, followlinks=True):
-        is_new = (real := os.path.realpath(folder)) not in seen
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if is_new and not name.startswith("."))
-        below = prefix if folder == top else f"{prefix}{os.path.relpath(folder, top)}/"
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            if is_new and not name.startswith(".") and os.path.isfile(path):
-                yield below + name, path
+    if (real := os.path.realpath(top)) in seen:
+        return
+    seen.add(real)
+    folders = []
+    with suppress(OSError):
+        for entry in sorted(os.scandir(top), key=lambda entry: entry.name):
+            whole, is_link = prefix + entry.name, entry.is_symlink()
+            if entry.name.startswith("."):
+                continue
+            if os.path.isfile(entry.path) if is_link else entry.is_file():
+                yield whole, entry.path
+            elif os.path.isdir(entry.path) if is_link else entry.is_dir():
+                folders.append((entry.path, f"{whole}/"))
+    for folder, name in folders:
+        yield from _walk(folder, name, seen)
 
 
 def write_manifest(output: Path, digest: str, manifest: Mapping[str, Any]) -> None:
