@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from conftest import call, commit_all
@@ -18,6 +19,20 @@ def append(folder: Path, *names: str, line: str) -> None:
 def release(template: Path, version: str) -> None:
     commit_all(template, f"chore: release {version}")
     call("git", "tag", version, cwd=template)
+
+
+def prepare(template: Path, version: str) -> None:
+    """What CONTRIBUTING.md says to do before a tag: the versions, the changelog, the wheel."""
+    for name in ("pyproject.toml", "expkit/pyproject.toml", "CITATION.cff"):
+        replace(template / name, r"^(version(?: =|:) \"?)[^\s\"]+", rf"\g<1>{version}")
+    replace(template / "CHANGELOG.md", r"^## \[Unreleased\]\n", rf"\g<0>\n## [{version}] - 2026-12-01\n")
+    call(template / ".ci/build-wheel", template, cwd=template)
+
+
+def replace(file: Path, pattern: str, by: str) -> None:
+    text, count = re.subn(pattern, by, file.read_text(), count=1, flags=re.M)
+    assert count, (file, pattern)
+    file.write_text(text)
 
 
 def files_of(folder: Path, *parts: str) -> Files:

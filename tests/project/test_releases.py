@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import ROOT, Project, call, clean_environment, clone_of, commit_all, copier
 from copier import run_copy
-from updates import YOURS, append, files_of, release, status, unmerged
+from updates import YOURS, append, files_of, prepare, release, replace, status, unmerged
 
 from expkit import store
 
@@ -79,23 +79,8 @@ def assert_experiments_run(folder: Path, project: Project) -> None:
     assert list((folder / "output/debug/001-baseline").rglob("submission.csv"))
 
 
-def exported(stub: str) -> set[str]:
-    """The public names in `expkit/__init__.pyi`."""
-    return set(re.findall(r"^from \S+ import (\w+)", stub, flags=re.M))
-
-
 def version(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.removeprefix("v").split(".")))
-
-
-def test_public_names_are_listed_with_the_release_that_introduced_them() -> None:
-    listed = dict(re.findall(r"^\| `(\w+)` \| (\d+\.\d+\.\d+) \|$", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.M))
-    package = "expkit/src/expkit/__init__.pyi"
-    assert listed.keys() == exported((ROOT / package).read_text()), "the table in CONTRIBUTING.md and expkit.__all__"
-    assert max(map(version, listed.values())) <= version(changelog()[0][0])
-    for tag in releases_of(ROOT):
-        then = exported(call("git", "show", f"{tag}:{package}", cwd=ROOT).stdout)
-        assert then == {name for name, since in listed.items() if version(since) <= version(tag)}, tag
 
 
 def changelog() -> list[tuple[str, str]]:
@@ -113,27 +98,100 @@ def test_the_changelog_has_every_release() -> None:
 
 @pytest.fixture
 def checkout(template_repository: Path, tmp_path: Path) -> Path:
-    return clone_of(template_repository, tmp_path / "checkout")
+    """A clone without a release."""
+    folder = clone_of(template_repository, tmp_path / "checkout")
+    call("git", "tag", "-d", "v0.1.0", cwd=folder)
+    return folder
 
 
 def test_the_text_of_a_release_is_its_section(checkout: Path) -> None:
-    """The script that release.yml runs; and it stops where the three do not agree."""
+    """The script that release.yml runs; and everything that is wrong before a tag is a line of its own."""
     assert '.ci/release-notes "$GITHUB_REF_NAME" >' in (ROOT / ".github/workflows/release.yml").read_text()
-    file, [(number, date), *_] = checkout / "CHANGELOG.md", changelog()
-    heading = f"## [{number}] - {date}\n"
-    released = file.read_text().partition(heading)[2]
-    good = f"# Changelog\n\n## [Unreleased]\n\n{heading}{released}"
-    file.write_text(good)
-    notes = call(".ci/release-notes", f"v{number}", cwd=checkout).stdout.strip()
-    assert notes and notes == released.split("\n## ")[0].strip()
-    for tag, text, complaint in (
-        ("v0.0.1", good, f"but the version in pyproject.toml is {number}"),
-        (f"v{number}", good.replace("[Unreleased]\n", "[Unreleased]\n\n- a change\n"), "is not empty"),
-        (f"v{number}", good.replace(heading, f"## [{number}]\n"), f"## [{number}] - YYYY-MM-DD"),
+    unreleased = re.split(r"^## .*$", (checkout / "CHANGELOG.md").read_text(), flags=re.M)[1]
+    prepare(checkout, "7.8.9")
+    assert call(".ci/release-notes", "v7.8.9", cwd=checkout).stdout.strip() == unreleased.strip() != ""
+    for name, old, new, complaint in (
+        ("pyproject.toml", "^version = .*", 'version = "7.8.8"', "but the version in pyproject.toml is 7.8.8"),
+        ("CITATION.cff", "^version: .*", "version: 7.8.8", "but the version in CITATION.cff is 7.8.8"),
+        ("CHANGELOG.md", r"^## \[Unreleased\]\n", r"\g<0>\n- a change\n", '"Unreleased" in CHANGELOG.md is not empty'),
+        ("CHANGELOG.md", r"^## \[7.8.9\] .*", "## [7.8.9]", 'must be "## [7.8.9] - YYYY-MM-DD"'),
+        (
+            "docs/python.md",
+            "^# .*",
+            "# Python, in other words",
+            "must hold expkit-7.8.9-py3-none-any.whl of these sources",
+        ),
+        ("includes/expkit_version.jinja", ".*", "7.8.8", "but the version in includes/expkit_version.jinja is 7.8.8"),
     ):
-        file.write_text(text)
-        done = call(".ci/release-notes", tag, cwd=checkout, check=False)
-        assert done.returncode == 1 and not done.stdout and complaint in done.stderr
+        before = (checkout / name).read_text()
+        replace(checkout / name, old, new)
+        done = call(".ci/release-notes", "v7.8.9", cwd=checkout, check=False)
+        assert done.returncode == 1 and not done.stdout and complaint in done.stderr, (complaint, done)
+        (checkout / name).write_text(before)
+    done = call(".ci/release-notes", "v7.9.0", cwd=checkout, check=False)
+    assert done.stderr.count("\nerror: ") == 4, "four versions, and the heading"
+    assert (
+        "v7.9, as" not in done.stderr
+        and "a tag is vX.Y.Z" in call(".ci/release-notes", "v7.9", cwd=checkout, check=False).stderr
+    )
+
+
+def wheels_that_changed(repository: Path) -> list[str]:
+    """Releases whose wheel is here with other bytes under the same name: the lock of a project would refuse it."""
+    here = {wheel.name: wheel for wheel in (repository / "template/vendor").glob("*.whl")}
+    found = []
+    for tag in releases_of(repository):
+        listed = call("git", "ls-tree", "-r", tag, "--", "template/vendor", cwd=repository).stdout.splitlines()
+        then = {line.rpartition("/")[2]: line.split()[2] for line in listed}
+        same = [here[name] for name in then if name in here]
+        if same and call("git", "hash-object", same[0], cwd=repository).stdout.strip() != then[same[0].name]:
+            found.append(tag)
+    return found
+
+
+def test_a_version_of_the_wheel_is_one_wheel() -> None:
+    """After a release, `version` in expkit/pyproject.toml is that of the next one, with .dev0."""
+    assert wheels_that_changed(ROOT) == []
+
+
+@pytest.mark.slow
+def test_a_release_and_the_next(checkout: Path, project: Project, tmp_path: Path) -> None:
+    """As CONTRIBUTING.md says to make them; a project of the first takes the wheel of the second, and its runs stay."""
+    prepare(checkout, "0.1.0")
+    release(checkout, "v0.1.0")
+    folder = tmp_path / "myproj"
+    copier("copy", "--defaults", checkout, folder, cwd=tmp_path)
+    environment = clean_environment() | {"HOME": str(project.home), "WANDB_MODE": "disabled"}
+    environment["UV_CACHE_DIR"] = call("uv", "cache", "dir", cwd=tmp_path).stdout.strip()
+    train = ["uv", "run", "-q", "python", "experiments/001-baseline/train.py"]
+    shown = ["uv", "run", "-q", "python", "-c", "import importlib.metadata as m; print(m.version('expkit'))"]
+    trained = call(*train, cwd=folder, env=environment).stdout
+    assert call(*shown, cwd=folder, env=environment).stdout == "0.1.0\n"
+    commit_all(folder)
+
+    append(checkout / "expkit/src/expkit", "errors.py", line="# of the next release")
+    call(".ci/build-wheel", cwd=checkout)
+    assert wheels_that_changed(checkout) == ["v0.1.0"], "this is what must not be"
+    prepare(checkout, "0.1.1")
+    assert wheels_that_changed(checkout) == []
+    release(checkout, "v0.1.1")
+    copier("update", "--defaults", cwd=folder)
+    assert not unmerged(folder)
+    assert [wheel.name for wheel in (folder / "vendor").glob("*")] == ["expkit-0.1.1-py3-none-any.whl"]
+    again = call(*train, cwd=folder, env=environment).stdout
+    assert call(*shown, cwd=folder, env=environment).stdout == "0.1.1\n"
+    assert "fold 0 is done" in again and trained.splitlines()[-2:] == again.splitlines()[-2:]
+
+
+def test_the_workflows_are_valid_and_safe() -> None:
+    """By zizmor, without a network; and only the job that publishes can prove to PyPI who it is."""
+    call("zizmor", "--offline", "--quiet", "--persona=pedantic", ".github", "template/.github", cwd=ROOT)
+    workflows = [file for part in (".", "template") for file in (ROOT / part / ".github/workflows").glob("*.yml")]
+    call("check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows, cwd=ROOT)
+    call("check-jsonschema", "--builtin-schema", "vendor.citation-file-format", "CITATION.cff", cwd=ROOT)
+    jobs = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text())["jobs"]
+    assert [name for name, job in jobs.items() if "id-token" in job["permissions"]] == ["pypi"]
+    assert (jobs["pypi"]["if"], jobs["pypi"]["environment"]) == ("vars.PUBLISH_TO_PYPI == 'true'", "pypi")
 
 
 @pytest.mark.slow
