@@ -204,6 +204,17 @@ def test_a_folder_with_a_new_name_is_no_copy(quick: Path) -> None:
     assert marks() == {"a": ()}
 
 
+def test_the_board_lists_an_experiment_once(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many of its runs have a folder with a new name."""
+    trained("a")
+    output, listed, original = quick / "output" / LIGHT, list[Path](), expkit_files.listed
+    (output / run("a")).rename(output / "renamed")
+    for number in range(3):
+        shutil.copytree(output / "renamed", output / f"other{number}")
+    monkeypatch.setattr(expkit_files, "listed", lambda path: (listed.append(Path(path)), original(path))[1])
+    assert [run.marks for run in read_board()] == [()] * 4 and listed.count(output) == 1
+
+
 def test_a_foreign_record_leads_nowhere(quick: Path) -> None:
     """Names in a run.json are no paths."""
     trained("a", "exp.fold=[0]")

@@ -489,11 +489,38 @@ def test_better_or_worse(price: Path) -> None:
     assert compared("/bad,", "/good,")["verdict"] == "better"
     printed, number = exp("diff", "/good,", "/bad,"), r"\d\.\d+"
     for how in ("3 folds", "300 rows"):
-        assert re.search(rf"bad\S* is worse by {number} \({how}, 95 % interval {number} to {number}\)\n", printed)
+        interval = f"95 % interval {number} worse to {number} worse"
+        assert re.search(rf"bad\S* is {number} worse \({how}, {interval}\)\n", printed)
     assert "\nverdict: worse\n" in printed
     printed = exp("diff", "/good,", "/same,")
-    assert re.search(rf"\({300} rows, 95 % interval -{number} to {number}\): could be noise\n", printed)
+    assert re.search(rf"\({300} rows, 95 % interval {number} worse to {number} better\): could be noise\n", printed)
     assert tree(expkit.output_dir()) == before
+
+
+LINE = re.compile(r" is (\S+ \w+) \((?:3 folds|300 rows), 95 % interval (\S+ \w+) to (\S+ \w+)\)")
+
+
+@pytest.mark.parametrize(("kind", "greater"), [("price", False), ("risk", True)])
+def test_the_words_of_an_interval_agree_with_its_numbers(quick: Path, kind: str, greater: bool) -> None:
+    """Whatever is better: a higher score or a lower one, the new run or the old one."""
+    with own_experiment(files(kind)) as folder:
+        for noise in (0.5, 4.0):
+            expkit.run(folder.name, overrides=["exp.n_folds=3", f"exp.train.noise={noise}", f"exp.name=n{noise}"])
+        runs = {run.name[:4]: run for run in expkit.read_board()}
+        for old, new in [("n0.5", "n4.0"), ("n4.0", "n0.5")]:
+            found = LINE.findall(exp("diff", runs[old].title, runs[new].title))
+            difference = ((runs[new].score or 0) - (runs[old].score or 0)) * (1 if greater else -1)
+            for line in found:
+                value, low, high = (float(each.split()[0]) * (1 if "better" in each else -1) for each in line)
+                assert low < value < high and value == pytest.approx(difference, rel=0.2), line
+            assert len(found) == 2
+
+
+def test_two_hold_outs(price: Path) -> None:
+    """A single split is no fold, for a person and for a program."""
+    whole, scores = exp_json("diff", "/split,", "/split-worse,")["scores"], exp("diff", "/split,", "/split-worse,")
+    assert whole.keys() == {"metric", "hold-out"} and whole["hold-out"]["old"] < whole["hold-out"]["new"]
+    assert re.search(r"^rmse +old +new *\nhold-out +\S+ +\S+ +\+\S+$", scores, re.M), scores
 
 
 def test_the_folds_that_both_have(price: Path) -> None:

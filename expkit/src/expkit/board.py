@@ -165,7 +165,7 @@ def read_board(output: Path | None = None) -> list[Run]:
     """
     known: dict[str, Run | None] = {}
     runs = [read_run(folder, known) for folder in run_folders(output or output_dir())]
-    known |= {run.title: run for run in runs}
+    known |= {run.title: run for run in runs} | {"": None}
     return runs
 
 

@@ -105,7 +105,7 @@ def _machine(run: Run) -> dict[str, Any]:
 
 
 def _scores(old: Run, new: Run) -> dict[str, Any] | None:
-    """The scores fold by fold, and, when both have the same folds, "CV"; None: neither has any."""
+    """The scores by "folds", with "CV" if both have the same; of a single split, "hold-out" alone. None: of neither."""
     metric = old.metric or new.metric
     found = [run.score_of(metric) for run in (old, new)]
     before, after = (score.folds if score else {} for score in found)
@@ -113,13 +113,14 @@ def _scores(old: Run, new: Run) -> dict[str, Any] | None:
         return None
     folds = {str(fold): _both(before, after, fold) for fold in {**before, **after}}
     whole = {name: score.value for name, score in zip(("old", "new"), found, strict=True) if score}
-    return {"metric": metric, "folds": folds} | ({"CV": whole} if before.keys() == after.keys() else {})
+    of_folds = {} if old.n_folds == new.n_folds == 1 else {"folds": folds}
+    return {"metric": metric} | of_folds | ({new.kind or "score": whole} if before.keys() == after.keys() else {})
 
 
 def _scores_of_seeds(pairs: Pairs) -> dict[str, Any] | None:
     """The CV scores seed by seed, {} where the two have other folds; if none has, "mean". None: as of `_scores`."""
     named = zip(_named(pairs), pairs, strict=True)
-    seeds = {str(name): scores.get("CV", {}) for name, pair in named if (scores := _scores(*pair))}
+    seeds = {str(name): scores.get(pair[1].kind or "score", {}) for name, pair in named if (scores := _scores(*pair))}
     sides = ("old", "new") if seeds and all(seeds.values()) else ()
     mean = {side: fmean(each[side] for each in seeds.values()) for side in sides}
     return {"metric": pairs[0][0].metric, "seeds": seeds} | ({"mean": mean} if mean else {}) if seeds else None
@@ -297,8 +298,8 @@ def _require_same_scores(metric: Metric, run: Run, table: Columns) -> None:
         recorded = run.fold_scores[fold]
         require(
             math.isclose(value, recorded, rel_tol=1e-6, abs_tol=1e-9),
-            f"{run.metric} now gives {value:.6g} for {fold_title(fold)} of {run.title}, but {recorded:.6g} is "
-            "recorded: repeat the command of the run to score it again",
+            f"{run.metric} now gives {value:.6g} for {fold_title(fold, run.n_folds)} of {run.title}, but "
+            f"{recorded:.6g} is recorded: repeat the command of the run to score it again",
         )
 
 
@@ -345,11 +346,12 @@ def _show_changes(console: Console, title: str, changes: dict[str, dict[str, Any
 
 
 def _show_scores(console: Console, found: dict[str, Any]) -> None:
-    rows, what = [], "seed" if "seeds" in found else "fold"
-    for name, sides in {**found[f"{what}s"], **{name: found[name] for name in ("CV", "mean") if name in found}}.items():
+    rows, what = [], next((f" of {name}" for name in ("seed", "fold") if f"{name}s" in found), "")
+    whole = {name: sides for name, sides in found.items() if name not in ("metric", "folds", "seeds")}
+    for name, sides in {**found.get("folds", {}), **found.get("seeds", {}), **whole}.items():
         change = f"{sides['new'] - sides['old']:+.4f}" if len(sides) == 2 else ""
         rows.append([name, *(score_text(sides.get(side)) for side in ("old", "new")), change])
-    console.print(plain_table([f"{found['metric']} of {what}", "old", "new", ""], rows))
+    console.print(plain_table([f"{found['metric']}{what}", "old", "new", ""], rows))
 
 
 def format_verdict(found: dict[str, Any], name: str) -> list[str]:
@@ -377,8 +379,6 @@ def format_verdict(found: dict[str, Any], name: str) -> list[str]:
 
 def _line(name: str, interval: dict[str, Any], how: str) -> str:
     better_by, low, high = (interval[key] for key in ("better_by", "low", "high"))
-    word = "better"
-    if better_by < 0:
-        word, better_by, low, high = "worse", -better_by, -high, -low
     is_noise = ": could be noise" if low <= 0 <= high else ""
-    return f"{name} is {word} by {better_by:.4g} ({how}, 95 % interval {low:.4g} to {high:.4g}){is_noise}"
+    by, least, most = (f"{abs(each):.4g} {'worse' if each < 0 else 'better'}" for each in (better_by, low, high))
+    return f"{name} is {by} ({how}, 95 % interval {least} to {most}){is_noise}"

@@ -65,7 +65,7 @@ class Fold:
     Attributes:
         number: the fold that is left out, from 0 on; None when exp.mode=sub trains on all rows.
         name: "fold0" or "full", the name of its folder.
-        title: "fold 0", "hold-out" (exp.n_folds=1) or "all data", for messages.
+        title: "fold 0", "hold-out" or "training" (exp.n_folds=1) or "all data", for messages.
         folder: for the files of this training, a Path; empty when the training begins. When it goes on from a
             checkpoint, what it has left there is there.
         cache: a `Cache`: files in input/cache/ that experiments share, such as features.
@@ -96,7 +96,7 @@ class Fold:
         self._exp, self._experiment = shared.run_dir.config.exp, shared.run_dir.loaded.experiment
         self._metric = next(iter(self._experiment.metrics))
         self.number, self.name = number, store.fold_name(number)
-        self.title = store.fold_title(number, self._exp.n_folds)
+        self.title = shared.run_dir.title(number)
         self.folder = shared.run_dir.version / self.name
         self.world_size = world_size()
         self._shared, self._provenance, self._source = shared, provenance, shared.run_dir.source
@@ -594,7 +594,7 @@ class FollowedFold(Fold):
     def __init__(self, task: Mapping[str, Any], folder: Path, rank: int, run_dir: RunDir) -> None:
         exp = run_dir.config.exp
         self.number = number = task["fold"]
-        self.name, self.title = store.fold_name(number), store.fold_title(number, exp.n_folds)
+        self.name, self.title = store.fold_name(number), run_dir.title(number)
         self.folder, self.found = folder, task["found"]
         self.rank, self.world_size = rank, world_size()
         self._exp, self._metric, self._source = exp, "", run_dir.source

@@ -183,6 +183,11 @@ class RunDir:
         assert self.folder is not None
         return self.folder
 
+    def title(self, number: int | None) -> str:
+        """What a training is called in messages; where nobody knows of rows that it leaves out, it is no hold-out."""
+        title = store.fold_title(number, self.config.exp.n_folds)
+        return "training" if title == store.HOLD_OUT and self.loaded.experiment.is_scored_by_train else title
+
     # Which version
 
     def _differences(self, info: RunInfo) -> list[str]:

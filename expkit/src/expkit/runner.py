@@ -194,17 +194,14 @@ class Runner:
                     open(result, "rb").close()  # it may be whole: one that may not be read ends the command
                 warn(f"{display_path(fold.folder)}: {fold.problem}; it counts as missing")
             return False
-        print(f"{self._title(number)} is done", flush=True)
+        print(f"{self.run_dir.title(number)} is done", flush=True)
         for what, changed in changes_since(fold.origin(), self.loaded.ignored, self.run_dir.inputs).items():
             self._shared.warn_once(
                 f"{what} changed",
-                f"the {what} has changed since {self._title(number)} ({', '.join(changed[:3])}); folds of this "
+                f"the {what} has changed since {self.run_dir.title(number)} ({', '.join(changed[:3])}); folds of this "
                 "run that are trained from now on are marked; exp.fold=null overwrite=true trains all of them again",
             )
         return True
-
-    def _title(self, number: int | None) -> str:
-        return store.fold_title(number, self.exp.n_folds)
 
     def _is_pruned(self) -> bool:
         """Report the folds that are done to the study; whether its pruner ends the run here."""
@@ -223,7 +220,7 @@ class Runner:
         for number in missing:
             with suppress(Timeout):
                 return number, self._lock(number).acquire(blocking=False)
-        print(f"waiting for {self._title(missing[0])}, which another process trains", flush=True)
+        print(f"waiting for {self.run_dir.title(missing[0])}, which another process trains", flush=True)
         return missing[0], self._lock(missing[0]).acquire()
 
     def _lock(self, number: int | None) -> BaseFileLock:
@@ -263,7 +260,7 @@ class Runner:
         score, best = done.result["scores"].get(self._metric), done.result["values"].get("best_epoch")
         scored = "trained" if score is None else f"{self._metric} {score:.4f}"
         epoch = f"  best epoch {best}" if best is not None and number is not None else ""
-        print(f"{self._title(number)}  {scored}{epoch}  {done.result['seconds']:.1f} s", flush=True)
+        print(f"{self.run_dir.title(number)}  {scored}{epoch}  {done.result['seconds']:.1f} s", flush=True)
 
     def _call(self, fold: Fold) -> BaseException | None:
         """Call the experiment's `train`; return the error, if any."""
@@ -306,9 +303,9 @@ class Runner:
             if isinstance(failure, Error):
                 raise Failed(str(failure)) from failure
             raise failure
-        print(f"{self._title(number)}  failed", flush=True)
+        print(f"{self.run_dir.title(number)}  failed", flush=True)
         report(failure)
-        self.failed.append(self._title(number))
+        self.failed.append(self.run_dir.title(number))
 
     def _follow(self, ranks: Ranks) -> None:
         """Train the folds that rank 0 names. Rank 0 prints for all; errors are shown from every rank."""

@@ -197,7 +197,7 @@ def _show_folds(console: Console, run: Run, metrics: list[str], folds: dict[str,
         values = [fold["values"].get(name, "") for name in names]
         values = [f"{value:.4f}" if isinstance(value, float) else value for value in values]
         finished = fold["finished"][:16].replace("T", " ")
-        name = fold_title(0, 1) if run.n_folds == 1 else number
+        name = number if run.n_folds != 1 else run.kind or "training"
         rows.append([name, *scores, *values, *map(fold.get, counts), duration(fold["seconds"]), finished])
     console.print(plain_table(headings, rows))
 

@@ -62,7 +62,8 @@ class Run:
         cv: the content of `cv.json`, when it is of just these folds.
         problems: what is broken.
         pruned: where a study has ended the run, such as "after 1 of 5 folds"; "": it has not.
-        known: the runs that were read with it, by their titles; None: there is none. Each parent is read once.
+        known: the runs that were read with it, by their titles; None: there is none. Each parent is read once. With
+            "", these are all there are.
     """
 
     folder: Path
@@ -100,11 +101,15 @@ class Run:
         Returns:
             the run, None when there is none of its name; and "ok", "gone", "replaced" or "changed".
         """
-        if parent.run not in self.known:
-            folder = folder_of(self.folder.parents[1], parent.run)
-            self.known[parent.run] = read_run(folder, self.known) if folder is not None else None
-        now = self.known[parent.run]
+        now = self.other(parent.run)
         return now, parent_state(parent, now)
+
+    def other(self, title: str) -> Run | None:
+        """The run of a title, as it is now; None: there is none."""
+        if title not in self.known and "" not in self.known:
+            folder = folder_of(self.folder.parents[1], title)
+            self.known[title] = read_run(folder, self.known) if folder is not None else None
+        return self.known.get(title)
 
     @functools.cached_property
     def ancestors(self) -> tuple[Run, ...]:
@@ -164,7 +169,7 @@ class Run:
     @property
     def kind(self) -> str:
         """What its score is called: "CV", "hold-out", or "" where nothing is held out."""
-        return "CV" if self.n_folds != 1 else "hold-out" if self.rows else ""
+        return "CV" if self.n_folds != 1 else HOLD_OUT if self.rows else ""
 
     @property
     def metric(self) -> str | None:
@@ -659,12 +664,9 @@ def _mixed_packages(run: Run) -> list[str]:
 
 def original(run: Run) -> str | None:
     """The run whose folder was copied to make this one; None: it is no copy, but perhaps a folder with a new name."""
-    title = f"{run.info['experiment']}/{run.info['run']}" if run.info else ""
-    if run.info is None or title == run.title or title.count("/") > 1:
-        return None
-    folder = folder_of(run.folder.parents[1], title)
-    there = read_run_info(folder) if folder is not None else None
-    return title if there and there["id"] == run.info["id"] else None
+    title = f"{run.info['experiment']}/{run.info['run']}" if run.info else run.title
+    there = run.other(title) if title != run.title and title.count("/") == 1 else None
+    return title if there and there.id == run.id else None
 
 
 def parent_state(parent: Parent, now: Run | None) -> str:

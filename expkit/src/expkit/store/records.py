@@ -52,9 +52,12 @@ def fold_name(number: int | None) -> str:
     return "full" if number is None else f"fold{number}"
 
 
+HOLD_OUT = "hold-out"
+
+
 def fold_title(number: int | None, n_folds: int | None = None) -> str:
     """What a fold is called in messages; with `n_folds` of 1, it is a hold-out."""
-    return "all data" if number is None else "hold-out" if n_folds == 1 else f"fold {number}"
+    return "all data" if number is None else HOLD_OUT if n_folds == 1 else f"fold {number}"
 
 
 # What the files hold
