@@ -278,6 +278,40 @@ def test_new_experiment(clone: Path) -> None:
     assert call("git", "status", "--porcelain", cwd=clone).stdout.count("\n") == 5, "and notes/"
 
 
+def test_a_new_experiment_goes_on_from_one_run(clone: Path) -> None:
+    """With its parameter set alone: of the best run, or of the one that is named; never with all that was tried."""
+    train, sets = f"experiments/{LIGHT}/train.py", clone / f"experiments/{LIGHT}/exp"
+    sets.mkdir()
+    for number, x in ((1, 0.2), (2, 0.9), (3, 0.5)):
+        (sets / f"00{number}.yaml").write_text(f"name: set-{number}\n\ntrain:\n  x: {x}  # why\n")
+    in_clone(clone, ["new", "untrained", "--from", "002"])
+    assert [file.name for file in sorted((clone / "experiments/003-untrained/exp").iterdir())] == [
+        f"00{number}.yaml" for number in (1, 2, 3)
+    ]
+    for arguments in (["exp=001"], ["exp=002"], ["exp=003", "exp.train.x=0.6"]):
+        call(sys.executable, train, *arguments, cwd=clone, env=environment_of(clone))
+    asked = (["best", "--from", "002"], ["named", "--from", "light/set-1"], ["free", "--from", "train.x=0.6"])
+    dropped = ["note", f"{LIGHT}/set-2", "it leaks", "--dropped"]
+    found = in_clone(clone, *(["new", *each] for each in asked), dropped, ["new", "next", "--from", "002"])
+    assert [error for _, error in found] == [""] * 5
+    assert "experiments/004-best/train.py exp=002 show_config=true" in found[0][0]
+    texts = {}
+    for name in ("004-best", "005-named", "006-free", "007-next"):
+        [file] = (clone / "experiments" / name / "exp").iterdir()
+        texts[name] = f"{file.name} {yaml.safe_load(file.read_text())['train']['x']}"
+    assert texts == {"004-best": "002.yaml 0.9", "005-named": "001.yaml 0.2"} | dict.fromkeys(
+        ["006-free", "007-next"], "001.yaml 0.6"
+    )
+    origins = {file.stem: json.loads(file.read_text())["origin"] for file in clone.glob("notes/00[3-7]*.jsonl")}
+    assert origins == {
+        "003-untrained": LIGHT,
+        "004-best": f"{LIGHT}/set-2",
+        "005-named": f"{LIGHT}/set-1",
+        **dict.fromkeys(["006-free", "007-next"], f"{LIGHT}/set-3,exp.train.x=0.6"),
+    }
+    assert "there is no experiment 'light/nothing'" in in_clone(clone, ["new", "x", "--from", "light/nothing"])[0][1]
+
+
 def test_new_parameter_set(root: Path) -> None:
     odd = ("100", "1e3", "true", "010")  # which YAML and Hydra read as something else
     with own_experiment(copy_of=BASELINE) as folder:

@@ -24,6 +24,7 @@ from expkit import store, tries
 from expkit.cli import app
 from expkit.errors import Failed, NotFound
 from expkit.notes import add_note, read_notes
+from expkit.store.records import Versions
 
 FAILS = 'if exp.train.noise > 50 and (expkit.project_root() / "control/fails").exists(): raise ValueError("diverged")'
 
@@ -98,7 +99,7 @@ def test_a_program_gets_the_same(project: Path, trained: list[str]) -> None:
     assert (found["verdict"], found["change"], found["why"]) == ("worse", {"exp.train.noise": 0.8}, "more")
     assert found["score"] > found["base_score"] == exp_json("show", f"{project.name}/base", "--all")["score"]
     assert found["comparison"] == exp_json("diff", f"{project.name}/base", found["run"])["comparison"]
-    assert found["best"] == {"run": f"{project.name}/base", "score": found["base_score"], "runs": 2}
+    assert found["best"] == {"run": f"{project.name}/base", "score": found["base_score"]}
     assert "--dropped" in found["next"] and found["known"] == []
     assert trained == ["exp=002 exp.debug=true", "exp=002 exp.fold=null"]
 
@@ -174,7 +175,8 @@ def test_what_was_tried_is_said_before_it_is_trained(
     exp("note", f"{project.name}/002", "good", "--kept")
     del trained[:]
     again = exp("try", "--from", f"{project.name}/base", "train.noise=0.2", "--why", "again")
-    assert f"warning: {project.name}/002 has this configuration, and is trained: better: kept" in again
+    came = f"better against {project.name}/base: kept"
+    assert f"warning: {project.name}/002 has this configuration, 3 of 3 folds are trained: {came}" in again
     assert trained == []
     expkit.run(project.name, overrides=["exp=001", "exp.train.test=false"])
 
@@ -185,7 +187,7 @@ def test_what_was_tried_is_said_before_it_is_trained(
     other = ["--from", f"{project.name}/base,exp.train.test=false", "train.noise=0.2", "--why", "again"]
     result = CliRunner().invoke(app, ["try", *other])
     assert str(result.exception) == "before it is trained"
-    assert f"the same change of {project.name}/base was tried in {project.name}/002: better: kept" in result.stderr
+    assert f"the same change of {project.name}/base was tried in {project.name}/002: {came}" in result.stderr
 
 
 def test_a_run_of_the_command_line_is_found(project: Path, trained: list[str]) -> None:
@@ -264,12 +266,13 @@ def test_a_cheap_look(project: Path, trained: list[str]) -> None:
     assert read_notes()[f"{project.name}/002"].last("tested")["verdict"] == "worse in fold 0"
     lines = attempt(project, "train.noise=0.2", "--fold", "1")
     assert trained[2:] == ["exp=003 exp.debug=true", "exp=003 exp.fold=1"]
+    assert lines[-1] == "next: all folds: the same command without --fold and --stop-if-worse"
     base = expkit.load_run(f"{project.name}/base")
     assert lines[1].endswith(f"{project.name}/base {base.fold_scores[1]:.4f}"), "both over this fold"
     assert base.fold_scores[1] != base.score
     assert [idea.get("partial") for idea in exp_json("log")] == [None, True, True]
     last = exp("log").splitlines()
-    assert " partial " in last[-2] and last[-1] == f"3 tried, best so far: {base.title}"
+    assert " partial " in last[-2] and last[-1] == f"3 ideas, best so far: {base.title} (*: the best until then)"
     trained.clear()
     lines = attempt(project, "train.noise=0.2", "--fold", "1", "--stop-if-worse")
     assert trained == ["exp=003 exp.fold=null"] and "verdict: better" in lines
@@ -377,7 +380,7 @@ def test_what_was_tried_in_order(project: Path, trained: list[str]) -> None:
     text = exp("log").splitlines()
     assert [line.split()[2:3] for line in text[1:3]] == [["*"], ["*"]] and "*" not in text[3]
     assert "dropped" in text[3] and "train.noise=0.9" in text[3] and max(map(len, text)) < 200
-    tried = f"3 tried, best so far: {project.name}/002"
+    tried = f"3 ideas, best so far: {project.name}/002 (*: the best until then)"
     assert text[-1] == tried and exp("log", "--last", "1").splitlines()[-1] == f"{tried}: --last 3 shows all"
     assert [idea["run"] for idea in exp_json("log", "--last", "1")] == [last["run"]]
 
@@ -389,3 +392,139 @@ def test_the_log_outlives_the_runs(project: Path, trained: list[str]) -> None:
     assert found["run"] == f"{project.name}/002" and found["score"] == pytest.approx(0.1, rel=0.3)
     best = f"{project.name}/base"
     assert (found["metric"], found["tested"]["verdict"], found["best"]) == ("rmse", "better", best)
+
+
+def test_what_was_said_stays(project: Path, trained: list[str]) -> None:
+    """An idea that is repeated with another base: both verdicts, the last one first."""
+    expkit.run(project.name, overrides=["exp=001", "exp.train.noise=0.05"])
+    attempt(project, "train.noise=0.2", why="less noise")
+    other = f"{project.name}/base,exp.train.noise=0.05"
+    exp("try", "--from", other, "train.noise=0.2", "--why", "once more")
+    last = exp_json("log", "--all")[-1]
+    assert (last["run"], last["origin"], last["why"]) == (f"{project.name}/002", other, "once more")
+    assert last["tested"]["verdict"] == "worse"
+    [before] = last["earlier"]
+    assert (before["verdict"], before["against"], before["why"]) == ("better", f"{project.name}/base", "less noise")
+    assert exp_json("log")[-1]["earlier"] == [f"better against {project.name}/base"]
+    assert re.search(r"worse -0\.\d+; better against \S+/base ", exp("log"))
+    attempt(project, "train.noise=0.2", why="less noise")
+    last = exp_json("log", "--all")[-1]
+    assert (last["tested"]["verdict"], last["why"]) == ("better", "less noise")
+    assert [each["verdict"] for each in last["earlier"]] == ["worse"]
+
+
+def test_a_weaker_test_takes_nothing_back(project: Path, trained: list[str]) -> None:
+    """After --seeds 2, the plain command says what it said before, and the log what the seeds say. But another version
+    of a run begins again."""
+    attempt(project, "train.noise=0.39", "--seeds", "2")
+    said = exp_json("log", "--all")[-1]["tested"]
+    assert said["seeds"] == 2
+    attempt(project, "train.noise=0.39")
+    assert exp_json("log", "--all")[-1]["tested"] == said
+    expkit.run(project.name, overrides=["exp=002", "overwrite=true"])
+    attempt(project, "train.noise=0.39")
+    assert exp_json("log", "--all")[-1]["tested"]["seeds"] == 1
+
+
+def test_seeds_that_fail_leave_the_verdict(project: Path, root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    attempt(project, "train.noise=99")
+    (root / "control/fails").touch()
+    with pytest.raises(Failed):
+        attempt(project, "train.noise=99", "--seeds", "2")
+    ideas = {idea["run"]: idea for idea in exp_json("log")}
+    assert ideas[f"{project.name}/002"]["tested"]["verdict"] == "worse"
+
+
+def test_nobody_is_sent_to_a_run_that_is_dropped(project: Path, trained: list[str]) -> None:
+    """Neither as the best one, nor as the base, nor to the idea itself."""
+    base, two, three = (f"{project.name}/{name}" for name in ("base", "002", "003"))
+    attempt(project, "train.noise=0.1")
+    exp("note", two, "it leaks", "--dropped")
+    assert attempt(project, "train.noise=0.1")[-1] == (
+        f'next: you have dropped {two}: another idea from {base}; or exp note {two} "..." --kept'
+    )
+    assert [idea["best"] for idea in exp_json("log", "--all")] == [base, base]
+    exp("note", base, "--dropped")
+    attempt(project, "train.noise=0.2")
+    lines = attempt(project, "train.noise=0.9")
+    assert f"then another idea from {three}" in lines[-1]
+    assert lines[2].startswith(f"best: {three} ") and lines[2].endswith("against it: worse")
+    exp("note", three, "--dropped")
+    assert attempt(project, "train.noise=0.9")[-1].endswith("then another idea from another run")
+
+
+def test_one_advice_and_one_count(project: Path, trained: list[str]) -> None:
+    """What to do is in the last line alone, and it is another exp try; of the counts, that of the luck stays."""
+    expkit.run(project.name, overrides=["exp=001", "exp.n_folds=1"])
+    expkit.run(project.name, overrides=["exp=001", "exp.n_folds=1", "exp.train.noise=0.9"])
+    for noise in ("0.2", "0.405"):
+        lines = exp("try", "--from", "base,exp.n_folds=1", f"train.noise={noise}", "--why", "x").splitlines()
+        assert "one training of each does not say how much scores vary" in "\n".join(lines)
+        assert "-m exp." not in "\n".join(lines) and lines[-1].endswith("the same command with --seeds 3")
+        assert not re.search(r"\d+ (runs|tried)", "\n".join(lines))
+    assert lines[-2] == "verdict: could be noise"
+
+
+def test_a_promising_idea_gets_more_seeds_each_time(
+    project: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("expkit.noise.together", lambda *_: "promising")
+    assert attempt(project, "train.noise=0.39")[-2:] == [
+        "verdict: promising",
+        "next: repeat it: the same command with --seeds 3",
+    ]
+    assert attempt(project, "train.noise=0.39", "--seeds", "3")[-1].endswith("--seeds 6")
+
+
+def test_the_reason_is_asked_for_with_an_example(project: Path) -> None:
+    said = refused("try", "--from", f"{project.name}/base", "train.noise=0.2")
+    assert said == 'say what you expect: exp try train.noise=0.2 ... --why "a wider layer scores higher"'
+
+
+def test_a_setting_that_changes_no_result(project: Path, trained: list[str]) -> None:
+    """Is for these trainings, also those of the base, and in no parameter set."""
+    expkit.run(project.name, overrides=["exp=001", "exp.train.noise=0.5", "exp.fold=[0]"])
+    base = f"{project.name}/base,exp.train.noise=0.5"
+    found = exp_json("try", "--from", base, "train.noise=0.2", "time_limit=10m", "exp.runtime.tags=[a]", "--why", "x")
+    own = "exp.time_limit=10m exp.runtime.tags=[a]"
+    assert found["change"] == {"exp.train.noise": 0.2}
+    assert trained == [
+        f"exp=002 {own} exp.debug=true",
+        f"exp=001 exp.train.noise=0.5 {own} exp.fold=null",
+        f"exp=002 {own} exp.fold=null",
+    ]
+    assert "time_limit" not in (project / "exp/002.yaml").read_text()
+    (project / "exp/003.yaml").write_text("name: three\n\ntrain:\n  noise: 0.3\n")
+    printed(f"{project.name}/003", "exp.time_limit=5m", "--from", base, "--why", "x")
+    assert trained[3:] == [f"exp=003 exp.time_limit=5m exp.{rest}" for rest in ("debug=true", "fold=null")]
+    only = refused("try", "--from", base, "exp.time_limit=10m", "--why", "x")
+    assert only == "exp.time_limit changes no result: an idea changes another key"
+    wrong = refused("try", "--from", base, "train.noise=0.7", "exp.time_limit=soon", "--why", "x")
+    assert "exp.time_limit must be a time such as" in wrong and sets(project) == ["001", "002", "003"]
+
+
+def test_the_only_parameter_set_is_meant(project: Path, trained: list[str]) -> None:
+    """Of an experiment that is edited; of several, one has to be named. The code is named beside the values."""
+    text = (project / "train.py").read_text(), (project / "model.py").read_text(), (project / "config.yaml").read_text()
+    with own_experiment(dict(zip(("train.py", "model.py", "config.yaml"), text, strict=True))) as new:
+        (new / "exp").mkdir()
+        (new / "exp/003.yaml").write_text("name: three\n\ntrain:\n  noise: 0.4\n")
+        add_note(f"{new.name}/", {"origin": f"{project.name}/base"})
+        assert printed(new.name, "--why", "x")[0] == f"{new.name}/three: other code"
+        (new / "exp/003.yaml").write_text("name: more\n\ntrain:\n  noise: 0.3\n")
+        assert printed(new.name, "--why", "x")[0] == f"{new.name}/more: other code, train.noise=0.3"
+        (new / "exp/004.yaml").write_text("name: four\n")
+        assert refused("try", new.name, "--why", "x") == (
+            f"{new.name} has several parameter sets: name one, as {new.name}/004, or {new.name}/default for "
+            "config.yaml alone"
+        )
+        assert printed(f"{new.name}/default", "--why", "x")[0] == f"{new.name}/light: other code, train.noise=0.2"
+
+
+def test_who_trains_it_now_is_said(project: Path, trained: list[str]) -> None:
+    attempt(project, "train.noise=0.2", "--fold", "0")
+    run = store.load_run(f"{project.name}/002")
+    with Versions(run.folder.parent, "002").part(run.folder, "fold1"):
+        [said] = tries.changed_run(f"{project.name}/base", ["train.noise=0.2"]).known()
+    busy = "another process trains fold1 now: this one takes the others, and waits: "
+    assert f"002 has this configuration, 1 of 3 folds are trained; {busy}" in said

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import call, clean_environment
+from conftest import EXP, call, clean_environment
 from helpers import environment_of, in_clone
 from light import LIGHT
 
@@ -99,6 +99,24 @@ def test_a_number_is_taken_once(clone: Path, worktree: Path) -> None:
     call("git", "worktree", "remove", "--force", worktree, cwd=clone)
     [(free, _)] = in_clone(clone, ["new", f"{LIGHT}/007"])
     assert free.startswith("made "), "the worktree is gone"
+
+
+def test_an_idea_of_another_worktree(clone: Path, worktree: Path) -> None:
+    """It is not trained again: what came of it is said, and its parameter set is there to go on from."""
+    run(clone, TRAIN)
+    words = ["try", "--from", f"{LIGHT}/light", "train.x=4", "--why", "more"]
+    run(clone, *EXP, *words)
+    (clone / f"experiments/{LIGHT}/model.py").unlink()  # it cannot be trained again
+    before = store.read_run(clone / f"output/{LIGHT}/001").id
+    told = run(worktree, *EXP, *words)
+    assert f"{LIGHT}/exp/001.yaml is copied from the worktree {clone}" in told
+    assert f"{LIGHT}/001 has this configuration, 5 of 5 folds are trained: " in told and "verdict: " in told
+    assert store.read_run(clone / f"output/{LIGHT}/001").id == before
+    own = Path(f"experiments/{LIGHT}/exp/001.yaml")
+    assert (worktree / own).read_text() == (clone / own).read_text()
+    (worktree / own).unlink()
+    told = run(worktree, *EXP, "try", "--from", f"{LIGHT}/001", "train.x=8", "--why", "still more")
+    assert f"{LIGHT}/002: train.x=8" in told and (worktree / own).with_name("002.yaml").exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="as taskset, Linux only")

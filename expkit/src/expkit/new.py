@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from expkit import config, files, schema
 from expkit.compose import composed, composer, describe, typed
 from expkit.config import DEFAULT, container, load_experiment, parameter_sets, refuse_shared_name
-from expkit.errors import Error, require, strip_control
+from expkit.errors import Error, require, strip_control, warn
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, reserve, settings
 from expkit.store import Run
 
@@ -89,7 +89,9 @@ def check_experiment(name: str) -> list[Checked]:
 # New experiments
 
 
-def new_experiment(name: str, source: str | None = None, framework: str | None = None) -> Path:
+def new_experiment(
+    name: str, source: str | None = None, framework: str | None = None, start: Run | None = None
+) -> Path:
     """Copy an experiment to the next number: `larger-model` becomes `experiments/002-larger-model`.
 
     Its `exp.name` and the title in its docstring are set. Results are not copied, they lie in output/.
@@ -98,12 +100,14 @@ def new_experiment(name: str, source: str | None = None, framework: str | None =
         name: the new name, with or without a number.
         source: the experiment to copy; None: the last one.
         framework: copy the baseline of this framework instead.
+        start: a run of the experiment, whose values are the only parameter set; None: all of them are copied.
 
     Returns:
         the folder. A parameter set that does not compose is copied as it is: `exp check` names it.
 
     Raises:
-        Error: the name is no folder's name or is taken, the source does not exist, or it does not compose.
+        Error: the name is no folder's name or is taken, the source does not exist, or it does not compose; or the copy
+            cannot have the configuration of `start`.
     """
     _require_name(name, "an experiment is named by", "larger-model")
     origin = _baseline(framework) if framework is not None else _source(source)
@@ -116,10 +120,21 @@ def new_experiment(name: str, source: str | None = None, framework: str | None =
         _rename(folder / "train.py", origin.name if framework is None else "001-baseline")
         _compose(folder.name, [])
         schema.keep(load_experiment(folder.name))
+        if start:
+            _keep_only(folder, start)
     except Exception as error:
         shutil.rmtree(folder)
         raise Error(f"{display_path(origin)} cannot be copied: {describe(error)}") from error
     return folder
+
+
+def _keep_only(folder: Path, run: Run) -> None:
+    """Leave an experiment the parameter set of a run alone, written now where it is missing."""
+    named = run.info.get("set") if run.info else None
+    for each in {*parameter_sets(folder)} - {DEFAULT, named}:
+        config.file_of(folder, each).unlink()
+    if not (named and config.file_of(folder, named).is_file()):
+        parameter_set_from_run(folder.name, named or "001", run)
 
 
 def _require_name(name: str, text: str, example: str) -> None:
@@ -214,6 +229,17 @@ def new_parameter_set(experiment: str, name: str, source: str | None = None) -> 
     if schema.FIRST_LINE in text:
         schema.write(load_experiment(experiment))
     return file
+
+
+def copy_from_worktree(experiment: str, name: str) -> None:
+    """Bring a parameter set here that another worktree of git has made; none, where the file is here or nowhere."""
+    file = config.file_of(experiment_dir(experiment), name)
+    if not file.exists() and (other := reserve(experiment, name)):
+        theirs = other / file.relative_to(code_root())
+        if theirs.is_file():
+            file.parent.mkdir(exist_ok=True)
+            shutil.copy(theirs, file)
+            warn(f"{display_path(file)} is copied from the worktree {other}")
 
 
 @contextmanager

@@ -26,9 +26,8 @@ CONFIDENCE = 0.95
 BETTER, WORSE, NOISE, PROMISING, IDENTICAL = "better", "worse", "could be noise", "promising", "identical"
 REPEAT = "other seeds of both with -m exp.seed=1,2,3, then exp diff OLD NEW --seeds"
 REPEAT_FOLDS = REPEAT.replace("exp.seed", "exp.split.seed")  # which tells more
-ONE_TRAINING = (
-    f"one training of each does not say how much scores vary from training to training: train more folds, or {REPEAT}"
-)
+MORE = f": train more folds, or {REPEAT}"
+ONE_TRAINING = f"one training of each does not say how much scores vary from training to training{MORE}"
 MANY = 10  # runs, of which the best is lucky
 WILD = 5  # times the variance that half of the runs stay below
 ENOUGH = 1000  # degrees of freedom: with more, quantiles stay what they are
@@ -236,9 +235,7 @@ class Tried:
     def __str__(self) -> str:
         less = "less" if self.greater_is_better else "more"
         luck = float(f"{self.luck:.2g}")
-        return (
-            f"{self.run} is the best of {self.tried:,} tried on these folds: expect about {luck:g} {less} on new rows"
-        )
+        return f"{self.run} is the best of {self.tried:,} runs on these folds: expect about {luck:g} {less} on new rows"
 
 
 def best_of_many(entries: list[Entry]) -> dict[str, Tried]:

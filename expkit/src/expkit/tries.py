@@ -10,7 +10,7 @@ import functools
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -24,23 +24,27 @@ from expkit.compare import compare, format_verdict, verdict
 from expkit.compose import as_hydra_takes, load_config
 from expkit.config import load_experiment
 from expkit.errors import Error, Failed, plain_table, require, score_text, terminable
-from expkit.new import parameter_set_from_run, recorded_values
+from expkit.new import copy_from_worktree, parameter_set_from_run, recorded_values
 from expkit.notes import Notes, read_notes
-from expkit.project import full_name, output_dir, reserve
+from expkit.project import experiment_dir, full_name, output_dir, reserve
 from expkit.rundir import name_source, run_name
 from expkit.show import changed_since
 from expkit.store import Run, folder_of, load_run, read_run, short_names
+from expkit.store.records import Versions
 
 STOP_SECONDS = 2  # for a training that is stopped, to say so
 LONGEST = 48  # characters of a text in a table
-FEW_SEEDS = "; or repeat it: the same command with --seeds 3"
+SETTINGS = ("exp.time_limit=", "exp.runtime.")  # which change no result, and are in no parameter set
+DROPPED = "dropped"
+AGAIN = "repeat it: the same command with --seeds {more}"
 NEXT = {
     noise.BETTER: 'exp note {run} "..." --kept; then exp try --from {run} KEY=VALUE --why "..."',
-    noise.WORSE: 'exp note {run} "..." --dropped; then another idea from {base}',
+    noise.WORSE: 'exp note {run} "..." --dropped; then another idea from {onward}',
     noise.NOISE: 'no progress: exp note {run} "..." --dropped',
-    noise.PROMISING: "repeat it: the same command with --seeds 3",
+    noise.PROMISING: AGAIN,
     noise.IDENTICAL: "no prediction has changed: does the code use what was changed?",
     board.NOT_COMPARABLE: "exp diff {base} {run} says more",
+    DROPPED: 'you have dropped {run}: another idea from {onward}; or exp note {run} "..." --kept',
 }
 
 
@@ -52,21 +56,27 @@ class Training:
     overrides: tuple[str, ...]
 
     @classmethod
-    def of(cls, run: Run) -> Training:
-        """The training that has made a run.
+    def of(cls, run: Run, *settings: str) -> Training:
+        """The training that has made a run, with other `SETTINGS`.
 
         Raises:
             Error: its overrides give another configuration now, or nobody knows them.
         """
         recorded, named = recorded_values(run), set_of(run)
+        if named:
+            copy_from_worktree(run.experiment, named)
         typed_in: list[str] = next((fold.origin().get("overrides", []) for fold in run.done.values()), [])
         if named:
             typed_in = [] if named == config.DEFAULT else [f"exp={named}"]
         kept = [each for each in typed_in if each.startswith("exp=") or config.is_compared(each.partition("=")[0])]
-        found = cls(run.experiment, tuple(kept))
+        found = cls(run.experiment, (*kept, *settings))
         lines = config.differences(recorded, found.config, found.values.get("choices", {}))
         require(not lines, f"{run.title} has another configuration now: {'; '.join(lines[:3])}; undo it, or exp new")
         return found
+
+    @property
+    def settings(self) -> list[str]:
+        return [each for each in self.overrides if each.startswith(SETTINGS)]
 
     @functools.cached_property
     def config(self) -> Any:
@@ -154,16 +164,21 @@ class Idea:
         return {key: one for key, one in new.items() if config.is_compared(key) and not config.same(old.get(key), one)}
 
     def known(self) -> list[str]:
-        """Where it was tried before: the same configuration, or the same change of another run."""
-        noted, title, run = read_notes(), self.training.title, self.training.run()
-        found = {title: f"{title} has this configuration, and is trained"} if run and run.is_complete else {}
+        """Where it was tried before: the same configuration, or the same change of another run; by whom it is now."""
+        noted, title, run, found = read_notes(), self.training.title, self.training.run(), dict[str, str]()
+        if run:
+            now = Versions(run.folder.parent, run.name).held(run.folder)
+            busy = f"; another process trains {', '.join(now)} now: this one takes the others, and waits" if now else ""
+            found[title] = f"{title} has this configuration, {len(run.done)} of {run.n_folds} folds are trained{busy}"
         for other, about in noted.items():
             if self.change and other != title and config.same(about.last("change"), self.change):
                 found[other] = f"the same change of {about.last('origin')} was tried in {other}"
-        said = {
-            other: [(each.last("tested") or {}).get("verdict"), each.last("verdict")] for other, each in noted.items()
-        }
-        return [": ".join([line, *filter(None, said.get(other, []))]) for other, line in found.items()]
+        lines = []
+        for other, line in found.items():
+            tested, own = (noted.get(other, Notes(other)).last(key) for key in ("tested", "verdict"))
+            came = f"{tested['verdict']} against {tested['against']}" if tested else "no verdict yet"
+            lines.append(": ".join(filter(None, [line, came, own])))
+        return lines
 
 
 # What is tried
@@ -174,30 +189,34 @@ def changed_run(source: str, changes: Sequence[str]) -> Idea:
 
     Args:
         source: the run, as for `load_run`.
-        changes: KEY=VALUE; KEY may lack its "exp.".
+        changes: KEY=VALUE; KEY may lack its "exp.". `SETTINGS` are of the training, and in no parameter set.
 
     Raises:
         Error: there is no such run, or it has no parameters; a value is refused, or is the one that it has.
     """
     base = load_run(load_run(source).title)  # neither a debug run, nor a version that is replaced
     made, loaded = Training.of(base), load_experiment(base.experiment)
-    keys = [change.partition("=")[0] for change in changes]
-    whole = [key if key in loaded.experiment.groups or key.startswith("exp.") else f"exp.{key}" for key in keys]
-    for key in whole:
+    added = [_whole(change, loaded.experiment.groups) for change in changes]
+    settings = [each for each in added if each.startswith(SETTINGS)]
+    for key in [each.partition("=")[0] for each in added if added == settings or each not in settings]:
         require(config.is_compared(key), f"{key} changes no result: an idea changes another key")
-    added = [key + change.removeprefix(own) for own, key, change in zip(keys, whole, changes, strict=True)]
     wanted = replace(made, overrides=(*made.overrides, *added))
     require(not wanted.has(made.values), f"{base.title} has {' '.join(changes)} already")
     runs = [run for run in board.read_board() if run.experiment == loaded.name and run.info and not run.recipe]
     for run in runs:
         if run.info and (run.done or set_of(run)) and wanted.has(run.info["config"]):
-            return Idea(Training.of(run), base, set_of(run))
+            return Idea(Training.of(run, *settings), base, set_of(run))
     for name in sorted({*config.parameter_sets(loaded.folder)[1:]} - {*map(set_of, runs)}):
         with suppress(Exception):  # `exp check` says what is wrong with it
             if (found := Training(loaded.name, (f"exp={name}",))).has(wanted.values):
-                return Idea(found, base, name)
+                return Idea(replace(found, overrides=(f"exp={name}", *settings)), base, name)
     name = _new_set(loaded.name, base, wanted.values)
-    return Idea(Training(loaded.name, (f"exp={name}",)), base, name)
+    return Idea(Training(loaded.name, (f"exp={name}", *settings)), base, name)
+
+
+def _whole(change: str, groups: Iterable[str] = ()) -> str:
+    """KEY=VALUE with its "exp."."""
+    return change if change.startswith("exp.") or change.partition("=")[0] in groups else f"exp.{change}"
 
 
 def _new_set(experiment: str, base: Run, values: Mapping[str, Any]) -> str:
@@ -216,30 +235,48 @@ def _new_set(experiment: str, base: Run, values: Mapping[str, Any]) -> str:
                 raise  # else another command was faster
 
 
-def edited(name: str, source: str | None = None) -> Idea:
+def edited(name: str, source: str | None = None, settings: Sequence[str] = ()) -> Idea:
     """An experiment, or a parameter set, that somebody has made and edited.
 
     Args:
-        name: of it, as 003-new, 003 or 003/001.
+        name: of it, as 003-new, 003 or 003/001; of an experiment with one parameter set, this one is meant.
         source: the run to hold it against; None: that which it was made from; of an experiment, the run of its origin
             with the same configuration, else the best one.
+        settings: `SETTINGS` of the training; "exp." may be missing.
 
     Raises:
         Error: there is no such experiment, parameter set or run.
     """
-    experiment, _, parameter_set = name.partition("/")
-    training = Training(full_name(experiment), (f"exp={parameter_set}",) if parameter_set else ())
+    experiment, _, named = name.partition("/")
+    experiment, own = full_name(experiment), [_whole(each) for each in settings]
+    is_idea = "give either KEY=VALUE with --from RUN, or one experiment or parameter set"
+    require(all(each.startswith(SETTINGS) for each in own), is_idea)
+    sets = config.parameter_sets(experiment_dir(experiment))[1:]
+    several = f"{name} has several parameter sets: name one, as {name}/{sets[-1] if sets else ''}"
+    require(bool(named) or len(sets) < 2, f"{several}, or {name}/{config.DEFAULT} for config.yaml alone")
+    named = (named or next(iter(sets), "")).replace(config.DEFAULT, "")
+    training = Training(experiment, (*([f"exp={named}"] if named else []), *own))
     if source is not None:
-        return Idea(training, load_run(load_run(source).title), parameter_set or None)
-    titles, noted = (training.title, f"{training.experiment}/"), read_notes()
+        return Idea(training, load_run(load_run(source).title), named or None)
+    titles, noted = (training.title, f"{experiment}/"), read_notes()
     origin = next(filter(None, (noted[title].last("origin") for title in titles if title in noted)), "")
-    scored = [one.run for one in board.ranked(board.read_board()) if one.score is not None]
-    runs = [run for run in scored if run.experiment == origin.partition("/")[0] and run.title != training.title]
+    runs = [run for run in best_first(origin.partition("/")[0]) if run.title != training.title]
     require(bool(runs), f"{name} was made from no run that is trained: say with --from RUN what to hold it against")
     runs.sort(
         key=lambda run: (origin not in (run.title, f"{run.experiment}/{set_of(run)}"), not training.has(run.config))
     )
-    return Idea(training, runs[0], parameter_set or None)
+    return Idea(training, runs[0], named or None)
+
+
+def best_first(experiment: str) -> list[Run]:
+    """The runs of an experiment that have a score; last, those that a person has dropped."""
+    found = [one for one in board.ranked(board.read_board()) if one.run.experiment == experiment]
+    return [one.run for one in sorted(found, key=_is_dropped) if one.score is not None]
+
+
+def _is_dropped(entry: board.Entry) -> bool:
+    """Whether a person has said so."""
+    return bool(entry.notes.last("verdict") == DROPPED)
 
 
 # From the idea to the verdict
@@ -268,7 +305,8 @@ def attempt(idea: Idea, why: str, fold: int | None = None, seeds: int = 1, stops
     try:
         found, answer = _trained(idea, fold, seeds, stops)
     except Failed as error:
-        if error.exit_code == 1:  # and nobody has stopped it
+        run = idea.training.run()
+        if error.exit_code == 1 and not (run and run.is_complete):  # nobody has stopped it, and it is not another seed
             notes.add_note(title, {"tested": {"verdict": "failed", "against": idea.base.title}})
         raise
     return _concluded(idea, why, found, answer)
@@ -300,7 +338,7 @@ def _compared(idea: Idea, fold: int | None, count: int) -> dict[str, Any]:
     more = [(seed + step, split + step * are_other) for step in range(1, count)]
     for seeds in [*dict.fromkeys([base.seeds, *known, *more])][:count]:
         is_there = seeds == base.seeds and (base.recipe or base.is_complete or fold in base.done)
-        old = base if is_there else Training.of(base).seeded(seeds).trained(fold)
+        old = base if is_there else Training.of(base, *training.settings).seeded(seeds).trained(fold)
         pairs.append((old, (training.seeded(seeds) if count > 1 else training).trained(fold)))
     found: dict[str, Any] = compare(pairs)["comparison"]
     return found
@@ -314,20 +352,27 @@ def _concluded(idea: Idea, why: str, found: Mapping[str, Any], answer: str) -> d
     seeds, is_whole = max(len(folds.get("seeds", ())), 1), mine.run.is_complete
     tested = {"verdict": answer, "against": base.run.title, "better_by": rows.get("better_by", folds.get("better_by"))}
     tested |= {"folds": len(folds.get("folds", mine.run.done)), "seeds": seeds}
-    if not config.same(mine.notes.last("tested"), tested):
+    found_before = [line["tested"] for line in mine.notes.lines if "tested" in line and line.get("id") == mine.run.id]
+    weight, alike = itemgetter("seeds", "folds"), [one for one in found_before if one["against"] == base.run.title]
+    if not any(config.same(one, tested) or weight(one) > weight(tested) for one in alike):  # the strongest word stays
         notes.add_note(mine.run.title, {"tested": tested} | notes.context_of(mine.run.title, mine))
-    alike = [one for one in every.values() if one.problem == mine.problem and one.run.is_complete and one.is_comparable]
-    best = {"run": alike[0].run.title, "score": alike[0].score, "runs": len(alike)} if alike else {}
-    if alike and is_whole and alike[0] not in (mine, base):
-        best["verdict"] = verdict([(alike[0].run, mine.run)])["verdict"]
-    then = NEXT.get(answer, NEXT[noise.NOISE]) + (FEW_SEEDS if answer == noise.NOISE and seeds < 3 else "")
+    others = [one for one in every.values() if one.problem == mine.problem and one.run.is_complete]
+    others = [one for one in others if one.is_comparable and not _is_dropped(one)]
+    best = {"run": others[0].run.title, "score": others[0].score} if others else {}
+    if others and is_whole and others[0] not in (mine, base):
+        best["verdict"] = verdict([(others[0].run, mine.run)])["verdict"]
+    onward = next((one.run.title for one in (base, *others) if one is not mine and not _is_dropped(one)), "another run")
+    then = NEXT.get(DROPPED if answer == noise.BETTER and _is_dropped(mine) else answer, NEXT[noise.WORSE])
+    then += f"; or {AGAIN}" if answer == noise.NOISE and seeds < 3 else ""
     if not is_whole:
-        then = f"{NEXT[noise.WORSE]}; or all folds: the same command without --fold and --stop-if-worse"
+        look = "all folds: the same command without --fold and --stop-if-worse"
+        then = f"{NEXT[noise.WORSE]}; or {look}" if answer.startswith(noise.WORSE) else look
+    names = {"run": mine.run.title, "base": base.run.title, "onward": onward, "more": max(3, 2 * seeds)}
     return {
         **{"run": mine.run.title, "why": why, "base": base.run.title, "change": idea.change, "verdict": answer},
         **{"metric": mine.run.metric, "score": mine.score, "std": mine.std, "base_score": _on_folds_of(mine, base)},
         "marks": {one.run.title: [*one.marks, *changed_since(one.run)] for one in (mine, base)},
-        **{"comparison": found, "best": best, "next": then.format(run=mine.run.title, base=base.run.title)},
+        **{"comparison": found, "best": best, "next": then.format_map(names)},
     }
 
 
@@ -340,15 +385,18 @@ def _on_folds_of(mine: board.Entry, base: board.Entry) -> float | None:
 def format_attempt(found: Mapping[str, Any]) -> list[str]:
     """What `attempt` has found, a line each, of which the last is what to do next."""
     best, score = found["best"], score_text(found["score"], found["std"])
-    lines = [f"{found['run']}: {change_text(found['change']) or 'other code'}"]
+    is_edited = not found["change"] or found["run"].partition("/")[0] != found["base"].partition("/")[0]
+    what = ", ".join(filter(None, ["other code" * is_edited, change_text(found["change"])]))
+    lines = [f"{found['run']}: {what}"]
     lines.append(f"{found['metric']} {score}; {found['base']} {score_text(found['base_score'])}")
     lines += [f"{title}: {', '.join(marks)}" for title, marks in found["marks"].items() if marks]
     if best:
-        versus = f"against it: {best['verdict']}" if "verdict" in best else f"of {best['runs']} runs"
-        lines.append(f"best: {best['run']} {score_text(best['score'])}, {versus}")
+        versus = f", against it: {best['verdict']}" if "verdict" in best else ""
+        lines.append(f"best: {best['run']} {score_text(best['score'])}{versus}")
     *intervals, last = format_verdict(found["comparison"], found["run"])
-    last = last if found["verdict"] == found["comparison"]["verdict"] else f"verdict: {found['verdict']}"
-    return [*lines, *intervals, last, f"next: {found['next']}"]
+    lines += [line.removesuffix(noise.MORE) for line in intervals]  # what to do, the last line says
+    last = last if "reason" in found["comparison"] else f"verdict: {found['verdict']}"
+    return [*lines, last, f"next: {found['next']}"]
 
 
 def change_text(change: Mapping[str, Any] | None) -> str:
@@ -364,8 +412,9 @@ def history() -> list[dict[str, Any]]:
 
     Returns:
         dicts of "run", "time", "why", "origin", "change", "tested", "verdict", "note", "metric", "score", "partial"
-        (whether the score lacks folds), and "best": the best run of its problem so far; of an idea that has no score,
-        that of the one before. What is not known is None.
+        (whether the score lacks folds), "earlier" (what was tested against other bases, the last one first), and
+        "best": the best run of its problem so far that is not dropped; of an idea that has no score, that of the one
+        before. What is not known is None.
     """
     noted, found, best = read_notes(), list[dict[str, Any]](), dict[str | None, board.Entry]()
     trained = board.grouped_by_seed(board.flag_incomparable(board.entries(board.read_board())))
@@ -375,21 +424,36 @@ def history() -> list[dict[str, Any]]:
         about, entry = noted.get(title, Notes(title)), entries.get(title)
         times = [line["time"] for line in about.lines[:1]]
         times += [run.info["started"] for run in entry.runs if run.info] if entry else []
-        keys = {"why": "hypothesis", "note": "text"} | {key: key for key in ("origin", "change", "tested", "verdict")}
-        said = {key: about.last(name) for key, name in keys.items()}
+        *earlier, last = _by_base(about)
+        said = {"why": last.get("hypothesis", about.last("hypothesis")), "note": about.last("text")}
+        said |= {key: last.get(key) for key in ("origin", "change", "tested")} | {"verdict": about.last("verdict")}
+        tests = [{"why": one.get("hypothesis"), **one["tested"]} for one in reversed(earlier) if "tested" in one]
         scores = {entry.run.metric: entry.score} if entry else about.last("scores") or {None: None}
         metric, score = next(iter(scores.items()))
         partial = entry is not None and not entry.run.is_complete
-        said |= {"metric": metric, "score": score, "partial": partial}
+        said |= {"metric": metric, "score": score, "partial": partial, "earlier": tests}
         found.append({"run": title, "time": min(times, default=""), **said})
     found.sort(key=itemgetter("time"))
     so_far = None
     for idea in found:
-        if (entry := entries.get(idea["run"])) and entry.run.is_complete and entry.is_comparable:
+        entry = entries.get(idea["run"])
+        if entry and entry.run.is_complete and entry.is_comparable and idea["verdict"] != DROPPED:
             best[entry.problem] = board.ordered([best.get(entry.problem, entry), entry])[0]
         so_far = best[entry.problem].run.title if entry and entry.problem in best else so_far
         idea["best"] = so_far
     return found
+
+
+def _by_base(about: Notes) -> list[dict[str, Any]]:
+    """What was said of an idea beside each run that it was held against, the last one last: of each key, the last word.
+
+    Before, and when it was held against none, what was said beside none.
+    """
+    found, base = dict[str | None, dict[str, Any]](), None
+    for line in about.lines:
+        base = line.get("tested", {}).get("against", line.get("origin", base))
+        found[base] = found.pop(base, {}) | line
+    return [*found.values()] or [{}]
 
 
 def short_history(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -399,6 +463,7 @@ def short_history(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         tested = {key: one for key, one in (idea["tested"] or {}).items() if key in ("verdict", "better_by")}
         text = {key: (idea[key] or "")[:LONGEST] for key in ("why", "note")}
         own = {key: idea[key] for key in ("run", "change", "verdict", "score")} | {"partial": idea["partial"] or None}
+        own["earlier"] = [f"{one['verdict']} against {one['against']}" for one in idea["earlier"]]
         rows.append(
             notes.present({**own, **text, "tested": tested, "best": idea["best"] if idea is found[-1] else None})
         )
@@ -407,12 +472,15 @@ def short_history(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def show_history(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """Print what `history` has found, a line each."""
-    names, rows = short_names(idea["run"] for idea in found), []
+    bases = [one["against"] for idea in found for one in idea["earlier"]]
+    names, rows = short_names([*(idea["run"] for idea in found), *bases]), []
     for idea in found:
         tested = idea["tested"] or {}
         by = "" if tested.get("better_by") is None else f" {tested['better_by']:+.2g}"
         score = f"{score_text(idea['score'])}{' partial' * idea['partial']}{' *' * (idea['best'] == idea['run'])}"
         texts = [change_text(idea["change"]) or idea["origin"] or "", idea["why"] or idea["note"] or ""]
         cut = [each if len(each) <= LONGEST else f"{each[: LONGEST - 3]}..." for each in texts]
-        rows.append([names[idea["run"]], score, f"{tested.get('verdict', '')}{by}", idea["verdict"] or "", *cut])
+        before = [f"{one['verdict']} against {names[one['against']]}" for one in idea["earlier"]]
+        test = "; ".join([f"{tested.get('verdict', '')}{by}", *before])
+        rows.append([names[idea["run"]], score, test, idea["verdict"] or "", *cut])
     console.print(plain_table(["run", "score", "test", "you", "changed", "why"], rows))

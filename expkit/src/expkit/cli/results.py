@@ -306,7 +306,7 @@ def log(
     """List what was tried, in order.
 
     Each line has what changed, what came of it, and why. The test is what exp try has found, and you is your verdict
-    of exp note. A * marks a score that was the best so far.
+    of exp note. A * marks a score that was the best so far, but for those that you have dropped.
 
     Examples:
       exp log
@@ -320,8 +320,8 @@ def log(
         return
     if every:
         show_history(console, every[-last:])
-    best = f", best so far: {every[-1]['best']}" if every and every[-1]["best"] else ""
-    print_line(console, f"{len(every)} tried{best}{f': --last {len(every)} shows all' if len(every) > last else ''}")
+    best = f", best so far: {every[-1]['best']} (*: the best until then)" if every and every[-1]["best"] else ""
+    print_line(console, f"{len(every)} ideas{best}{f': --last {len(every)} shows all' if len(every) > last else ''}")
 
 
 def clean(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 # The guides, in the wheel; in a working tree of expkit.
 GUIDES = [Path(__file__).parents[1] / "docs", Path(__file__).parents[4] / "docs"]
-SOURCE_HELP = "An experiment or, for a parameter set, another one or a run."
+SOURCE_HELP = "An experiment or a run; for a parameter set, another one or a run."
 FRAMEWORK_HELP = "Begin with the baseline of a framework: sklearn, torch or lightgbm."
 PART_HELP = (
     "folds: the mean of their test predictions. full: the training on all rows. By default folds, if all have some."
@@ -56,14 +57,16 @@ def new(
 ) -> None:
     """Make a new experiment or a new parameter set.
 
-    A new experiment is a copy of another one, by default of the last one, with the next number. A new parameter set is
-    a YAML file in exp/ of its experiment; by default, it changes nothing yet. From a run, it has the values that differ
-    from config.yaml: so the best trial of a study becomes a parameter set. A note remembers where each comes from.
-    Results are never copied.
+    A new experiment is a copy of another one, by default of the last one, with the next number. Of the parameter sets,
+    it gets that of the best run, or of the run that --from names; all of them, while nothing is trained. A new
+    parameter set is a YAML file in exp/ of its experiment; by default, it changes nothing yet. From a run, it has the
+    values that differ from config.yaml: so the best trial of a study becomes a parameter set. A note remembers where
+    each comes from. Results are never copied.
 
     Examples:
       exp new larger-model                    # a copy of the last experiment
-      exp new other-loss --from 001           # a copy of 001-baseline
+      exp new other-loss --from 001           # a copy of 001-baseline, with the values of its best run
+      exp new other-loss --from 001/003       # with those of this run
       exp new trees --framework lightgbm      # a new start, with LightGBM
       exp new 001/003 --from 001              # a copy of a parameter set
       exp new 001/004 --from 001-larger-lr    # a parameter set from a run
@@ -80,7 +83,8 @@ def new(
         train = f"{display_path(made.parents[1] / 'train.py')} exp={made.stem}"
     else:
         made = _experiment(name, source, framework)
-        train = display_path(made / "train.py")
+        sets = parameter_sets(made)[1:]
+        train = " ".join([display_path(made / "train.py"), *(f"exp={each}" for each in sets if len(sets) == 1)])
     needs = missing_packages(framework) if framework else []
     commands = [f"uv add {' '.join(map(repr, needs))}"] if needs else []
     commands += [f"uv run python {train} {option}" for option in ("show_config=true", "exp.debug=true")]
@@ -94,10 +98,17 @@ def new(
 
 def _experiment(name: str, source: str | None, framework: str | None) -> Path:
     from expkit.new import new_experiment
+    from expkit.tries import best_first
 
-    last = next(reversed(experiment_names()), "")
-    made = new_experiment(name, source, framework)
-    origin = f"the baseline of {framework}" if framework else full_name(source) if source else last
+    experiment, start = full_name(source) if source else next(reversed(experiment_names()), ""), None
+    if framework is None and experiment in experiment_names():
+        start = next(iter(best_first(experiment)), None)
+    elif source:
+        with suppress(NotFound):  # what is no run either, is said to be no experiment
+            start = load_run(source)
+            experiment = start.experiment
+    made = new_experiment(name, experiment or None, framework, start)
+    origin = start.title if start else f"the baseline of {framework}" if framework else experiment
     add_note(f"{made.name}/", {"origin": origin})
     return made
 
@@ -181,7 +192,7 @@ def check(
 
 def attempt(
     idea: Annotated[list[str], typer.Argument(metavar="IDEA", help=IDEA_HELP)],
-    why: Annotated[str, typer.Option(metavar="TEXT", help="What you expect of it.")],
+    why: Annotated[str, typer.Option(metavar="TEXT", help="What you expect of it; needed.")] = "",
     source: Annotated[
         str | None, typer.Option("--from", metavar="RUN", help=BASE_HELP, autocompletion=run_names)
     ] = None,
@@ -199,6 +210,7 @@ def attempt(
     IDEA is what changes in the run of --from, KEY=VALUE, for which a new parameter set is written; or an experiment or
     a parameter set that you have made and edited. The steps are those of exp new, exp note, train.py with
     exp.debug=true, then with all folds, and exp diff. Folds and seeds that its base lacks are trained, too.
+    exp.time_limit=10m and exp.runtime... are for these trainings alone, in no parameter set.
 
     After an interruption, the same command goes on. What was tried before is said before anything is trained.
 
@@ -206,14 +218,15 @@ def attempt(
       exp try --from 001-larger-lr train.hidden=128 --why "wider is better"
       exp try 001/002 --from 001-larger-lr --why "a larger model" --seeds 2
       exp try 001/002 --from 001-larger-lr --why "larger" --stop-if-worse
+      exp try 002 exp.time_limit=10m --why "another loss"    # an experiment that you have edited
     """
     from expkit import tries
 
-    changes = [word for word in idea if "=" in word]
-    require(len(changes) in (0, len(idea)), "give either KEY=VALUE with --from RUN, or one experiment or parameter set")
-    require(not changes or source is not None, f"{changes[0] if changes else ''}: say with --from RUN what to change")
-    require(bool(changes) or len(idea) == 1, f"{' '.join(idea)}: one experiment or parameter set at a time")
-    made = tries.changed_run(source, changes) if changes and source else tries.edited(idea[0], source)
+    require(bool(why), f'say what you expect: exp try {" ".join(idea)} ... --why "a wider layer scores higher"')
+    names, changes = [word for word in idea if "=" not in word], [word for word in idea if "=" in word]
+    require(len(names) < 2, f"{' '.join(names)}: one experiment or parameter set at a time")
+    require(bool(names) or source is not None, f"{idea[0]}: say with --from RUN what to change")
+    made = tries.edited(names[0], source, changes) if names else tries.changed_run(source or "", changes)
     for line in (known := made.known()):
         warn(line)
     found = tries.attempt(made, why, fold, seeds, stop_if_worse)
