@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, Project
-from documents import all_blocks, blocks, broken_links, follow, messages_not_printed, person, quick_copy
+from documents import FENCED, all_blocks, blocks, broken_links, follow, messages_not_printed, person, quick_copy
 
 __all__ = ["person"]  # a fixture
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+TRANSLATED = sorted((ROOT / "docs/ja").glob("*.md"))
 FOLLOWED = ("your-own-data.md", "tasks.md", "trainers.md", "kaggle.md")  # by tests of their own
 OTHERS = [page for page in PAGES if page.name not in FOLLOWED]
 # results.md has every mark, commands.md every key, troubleshooting.md every line; nobody reads them from the top.
@@ -67,9 +68,27 @@ def test_a_page_is_short_and_true(page: Path) -> None:
     assert messages_not_printed(page, ROOT / "expkit") == []
 
 
-@pytest.mark.parametrize("page", [*PAGES, *sorted(ROOT.glob("*.md"))], ids=name)
+@pytest.mark.parametrize("page", [*PAGES, *TRANSLATED, *sorted(ROOT.glob("*.md"))], ids=name)
 def test_links(page: Path) -> None:
     assert broken_links(page) == []
+
+
+@pytest.mark.parametrize("page", TRANSLATED, ids=name)
+def test_a_translation_says_the_same(page: Path) -> None:
+    """All but the prose and the comments: what is true of the English page, which other tests follow, is true of it."""
+    ours, theirs = page.read_text(), (ROOT / "docs" / page.name).read_text()
+    code = [[(language, without_comments(block)) for language, block in all_blocks(text)] for text in (ours, theirs)]
+    assert code[0] == code[1] and len(code[0]) > 5
+    told = [re.findall(r"^(#+) |^\| (`[^|]*`) \|", FENCED.sub("", text), flags=re.M) for text in (ours, theirs)]
+    assert told[0] == told[1], "the headings, and the messages in tables"
+    linked = [sorted(re.findall(r"\]\((?:\.\./)?(\w[^)]*)\)", text)) for text in (ours, theirs)]
+    assert [one for one in linked[0] if one != page.name] == [one for one in linked[1] if one != f"ja/{page.name}"]
+    assert len(re.findall("[ぁ-ん]", ours)) > 300
+
+
+def without_comments(block: str) -> str:
+    """A block without comments, but for a line that names a file."""
+    return re.sub(r"( +|^)# (?!\S+\.\w+$).*", "", block, flags=re.M)
 
 
 def test_mistakes_of_a_page_are_found(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The house of DESIGN.md: what may import what, and what a training needs before its first line."""
+"""The house in docs/how-it-works.md: what may import what, and what a training needs before its first line."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import functools
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,24 +19,21 @@ import expkit
 
 SOURCE = ROOT / "expkit/src/expkit"
 
-# From the ground up. A module imports from its own line and from those above it, also inside a function.
-LAYERS = """
-    errors files project tables
-    store
-    code fingerprint
-    config compose schema new
-    scores progress snapshot data submission
-    rundir distributed tracking fold runner
-    ensemble
-    notes noise compare board lineage frames show page clean reproduction
-    bundle
-    kaggle
-    study launch
-    tries
-    cli
-    torch
-""".strip().splitlines()
-LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}
+HOUSE = re.findall(r'^  \w+\["([\w, ]+)<br>.*"\](:2)?$', (ROOT / "docs/how-it-works.md").read_text(), flags=re.M)
+
+
+def rooms() -> Iterator[tuple[int, str, set[str]]]:
+    """Each room of the picture, from the roof down: its floor, its wing, "" for both, and the modules in it."""
+    floor, wing = 0, ""
+    for names, spans in HOUSE:
+        wing = "" if spans else "right" if wing == "left" else "left"
+        floor -= wing != "right"
+        yield floor, wing, set(names.split(", "))
+
+
+FLOOR = {name: floor for floor, _, names in rooms() for name in names} | {"torch": 0}
+ROOM = {name: names for _, _, names in rooms() for name in names} | {"torch": {"torch"}}
+LEFT, RIGHT = ({name for _, wing, names in rooms() for name in names if wing == side} for side in ("left", "right"))
 
 WRITERS = {"runner", "fold", "rundir", "progress", "tracking", "distributed", "launch", "study", "clean", "new"}
 # Large packages: who alone imports them. A checkpoint holds the state of PyTorch's random generators.
@@ -78,6 +76,11 @@ def imported_by(name: str) -> set[str]:
     return {part[1] for part in parts if part[0] == "expkit"} - {name}
 
 
+def test_the_picture_has_every_module_and_no_other() -> None:
+    assert sorted(ROOM) == sorted(modules()) and len(HOUSE) == len({*map(id, ROOM.values())}) - 1
+    assert len(LEFT) > 5 and len(RIGHT) > 5
+
+
 def test_the_house_is_within_its_budget() -> None:
     """`.ci/size` says by how much, and what is left."""
     assert call(ROOT / ".ci/size", "--quiet", cwd=ROOT).stdout.count(" left") == 3
@@ -86,10 +89,10 @@ def test_the_house_is_within_its_budget() -> None:
 @pytest.mark.parametrize("name", modules())
 def test_a_module_imports_what_is_below_it(name: str) -> None:
     """And what reads imports nothing that writes; a large package is imported in its own modules."""
-    assert name in LAYER, "every module has its place"
-    found = imported_by(name) & LAYER.keys()
-    assert not {other for other in found if LAYER[other] > LAYER[name]}
-    assert not found & NEVER.get(name, set())
+    assert name in ROOM, "every module has its place in docs/how-it-works.md"
+    found = imported_by(name) - ROOM[name]
+    assert not {other for other in found & FLOOR.keys() if FLOOR[other] >= FLOOR[name]}
+    assert not found & NEVER.get(name, set()) and not (name in RIGHT and found & LEFT)
     large = {full.split(".")[0] for full in imports(name)} & LEAVES.keys()
     assert all(name in LEAVES[package] for package in large)
 
