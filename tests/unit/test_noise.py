@@ -593,7 +593,7 @@ def test_the_best_of_many_on_the_board_and_in_a_diff(quick: Path) -> None:
         [found] = best_of_many(ranked(read_board())).values()
         runs = [row["run"] for row in exp_json("board", "--all")]
         line = (
-            f"{folder.name}/{runs[0]} is the best of 10 tried on these folds: expect about {found.luck:.2g} more on new"
+            f"{folder.name}/{runs[0]} is the best of 10 runs on these folds: expect about {found.luck:.2g} more on new"
         )
         assert str(found).startswith(line) and "e" not in f"{found.luck:.2g}"
         for options in ([], ["--last", "10"], ["--filter", "seed!=99"], ["--all"]):

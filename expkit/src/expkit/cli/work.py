@@ -65,8 +65,8 @@ def new(
 
     Examples:
       exp new larger-model                    # a copy of the last experiment
-      exp new other-loss --from 001           # a copy of 001-baseline, with the values of its best run
-      exp new other-loss --from 001/003       # with those of this run
+      exp new other-loss --from 001           # of 001-baseline, as its best run
+      exp new other-loss --from 001/003       # as this run
       exp new trees --framework lightgbm      # a new start, with LightGBM
       exp new 001/003 --from 001              # a copy of a parameter set
       exp new 001/004 --from 001-larger-lr    # a parameter set from a run
@@ -218,7 +218,7 @@ def attempt(
       exp try --from 001-larger-lr train.hidden=128 --why "wider is better"
       exp try 001/002 --from 001-larger-lr --why "a larger model" --seeds 2
       exp try 001/002 --from 001-larger-lr --why "larger" --stop-if-worse
-      exp try 002 exp.time_limit=10m --why "another loss"    # an experiment that you have edited
+      exp try 002 exp.time_limit=10m --why "another loss"
     """
     from expkit import tries
 
