@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -13,7 +15,9 @@ from threading import Event
 import pytest
 from commands import command
 from damage import make_special, unprivileged
-from helpers import results
+from helpers import exp, refused, results, tree
+from helpers import files as files_below
+from light import LIGHT
 
 import expkit
 from expkit import data, files
@@ -252,3 +256,99 @@ def test_a_cache_that_is_not_made(root: Path) -> None:
             cache(name, lambda file: file.write_text("x"))
     assert [path.name for path in (root / "input/cache").iterdir() if path.suffix != ".lock"] == []
     assert cache.read == set()
+
+
+# The data of a run on another machine
+
+
+def trained_with(root: Path, **contents: str) -> None:
+    """A run whose record names files, which are gone; `sources/` beside input/ has them all."""
+    for name, content in contents.items():
+        write(root / "input/part" / name, content)
+        write(root / "sources/part" / name, content)
+    command("exp.fold=[0]").train()
+    shutil.rmtree(root / "input/part")
+
+
+def states(*arguments: str, code: int = 0) -> dict[str, str]:
+    [rows] = [json.loads(line) for line in exp(*arguments, "--json", code=code).splitlines() if line.startswith("[")]
+    return {row["file"].removeprefix("part/"): row.get("problem", row["state"]) for row in rows}
+
+
+def test_what_of_the_data_of_a_run_is_here(root: Path) -> None:
+    """Without --fetch nothing is executed or written."""
+    trained_with(root, a="1", b="2", c="3", d="4", e="5")
+    write(root / "input/part/a", "1")
+    write(root / "input/part/b", "x")
+    write(root / "input/part/c", "longer")
+    (root / "input/part/d").mkdir()
+    write(root / "input/sources.toml", f'"*" = "touch {root}/ran {{file}}"')
+    before = tree(root)
+    assert states("data", "light") == {"a": "here", "b": "other", "c": "other", "d": "other", "e": "missing"}
+    assert re.search(r"part/e +1 byte +missing\n", exp("data", "light"))
+    assert tree(root) == before and not (root / "ran").exists()
+    shutil.rmtree(root / "output/.data")
+    assert "nobody knows which files light/light was trained with" in refused("data", "light").replace(LIGHT, "light")
+
+
+def test_sources_are_no_data(root: Path) -> None:
+    write(root / "input/train.csv", "1")
+    before = data.hash_inputs()
+    write(root / "input/sources.toml", "")
+    assert data.hash_inputs() == before
+
+
+@pytest.mark.parametrize("is_address", [True, False], ids=["address", "command"])
+def test_what_is_missing_comes_and_nothing_is_replaced(root: Path, is_address: bool) -> None:
+    """Held against the record; what comes is whole or not there, and the others come all the same."""
+    trained_with(root, **{"a b#.csv": "1", "b.csv": "2", "c.csv": "3", "kept.csv": "4"})
+    write(root / "input/part/kept.csv", "mine")
+    write(root / "sources/part/b.csv", "x")
+    source = f"file://{root}/sources/{{path}}" if is_address else f"cp '{root}/sources/{{path}}' {{file}}"
+    (root / "sources/part/c.csv").unlink()
+    write(root / "input/sources.toml", f'"nothing*" = "false {{file}}"\n"part/*" = """{source}"""')
+    found = states("data", "light", "--fetch", code=1)
+    assert found.pop("a b#.csv") == "here" and (root / "input/part/a b#.csv").read_text() == "1"
+    assert "has another content, 1 bytes and not 1: not kept" in found["b.csv"]
+    assert ("No such file" if is_address else "cp exits 1, and writes no {file}") in found["c.csv"]
+    assert re.fullmatch(
+        r"another content is here, and is kept: mv .*/kept.csv .*/.kept.csv.old moves it away", found["kept.csv"]
+    )
+    assert files_below(root / "input/part") == ["a b#.csv", "kept.csv"]
+    assert (root / "input/part/kept.csv").read_text() == "mine"
+    write(root / "sources/part/b.csv", "2")
+    write(root / "sources/part/c.csv", "3")
+    (root / "input/part/kept.csv").unlink()
+    assert set(states("data", "light", "--fetch").values()) == {"here"}
+    digest = results(root)[0]["data"]
+    (root / "input/sources.toml").unlink()
+    assert data.hash_inputs()[0] == digest, "it is the data of the run"
+
+
+def test_the_record_of_a_stranger_writes_nothing_outside_of_input(root: Path) -> None:
+    rows = [{"file": name, "bytes": 1, "hash": "x", "state": "missing"} for name in ("../out.csv", f"{root}/out.csv")]
+    write(root / "input/sources.toml", '"*" = "cp /dev/null {file}"')
+    data.fetch_data(rows)
+    assert [row["problem"] for row in rows] == ["it is not below input/: bring it by hand"] * 2
+    assert files_below(root) == ["input/sources.toml"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = ", "input/sources.toml cannot be read: Invalid value"),
+        ('train.csv = "https://example.org/a"', '"train" must be an address, such as "https://example.org/{path}", or'),
+        ('"a" = "cp b a"', '"a" must be an address'),
+        ('"a" = "ftp://example.org/a"', '"a" must be an address'),
+        ("a = 1", '"a" must be an address'),
+        ("", None),
+    ],
+)
+def test_wrong_sources(root: Path, text: str, message: str | None) -> None:
+    trained_with(root, a="1")
+    if message:
+        write(root / "input/sources.toml", text)
+        assert message in refused("data", "light", "--fetch")
+    else:
+        [problem] = states("data", "light", "--fetch", code=1).values()
+        assert problem == "no line of input/sources.toml names it"

@@ -1,4 +1,4 @@
-"""The data of a run: which files of input/ there were, with their content as hashes."""
+"""The data of a run: which files of input/ there were, with their content as hashes, and where to get them again."""
 
 from __future__ import annotations
 
@@ -7,23 +7,31 @@ import hashlib
 import json
 import os
 import re
+import shlex
+import shutil
+import subprocess
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit.errors import Error, require
-from expkit.files import file_hash, read_if_whole, to_disk, write_json
-from expkit.project import display_path, input_dir, output_dir
+from expkit.errors import Error, described, require
+from expkit.files import file_hash, make_folder, read_if_whole, to_disk, write_json
+from expkit.project import code_root, display_path, input_dir, output_dir
 from expkit.store.records import DataFiles, read_checked
 
 if TYPE_CHECKING:
     from expkit.fingerprint import Ignored
+    from expkit.store import Run
 
 Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
 CACHE = "cache"  # below input/: what trainings make and share; data of those that have read it
+SOURCES = "sources.toml"  # in input/: where its files come from, for `exp data RUN --fetch`
+ADDRESS = r"(https?|file)://\S+$"
 LOOKS = 10  # at input/, while files that it lists are gone when they are read
 STILL = 2.0  # seconds: a file that has changed later than this before it was read may change again unseen
 
@@ -34,7 +42,7 @@ def hash_inputs(
     """A fingerprint of the data, and the files behind it. A file that is as it was last time is not read again.
 
     Args:
-        named: files, folders or patterns, below input/ or absolute; None: all of input/ but README.md and cache/.
+        named: files, folders or patterns, below input/ or absolute; None: all of input/ but README.md, SOURCES, cache/.
         keep: remember the hashes for the next time.
         cached: names of files below input/: those in the cache count, too; one may be gone.
 
@@ -104,7 +112,8 @@ def input_files(named: Sequence[str] | None) -> Iterator[tuple[str, str]]:
     folder = input_dir()
     if named is None:
         found = _walk(str(folder), "", set())
-        yield from (pair for pair in found if pair[0] != "README.md" and not pair[0].startswith(f"{CACHE}/"))
+        none = ("README.md", SOURCES, f"{CACHE}/")
+        yield from (pair for pair in found if pair[0] not in none and not pair[0].startswith(none[-1]))
     for pattern in named or ():
         matched = sorted(folder / each for each in glob.glob(pattern, root_dir=folder, recursive=True))
         if not matched:
@@ -154,6 +163,103 @@ def read_manifest(output: Path, digest: str) -> dict[str, list[Any]] | None:
     file = output / ".data" / f"{digest}.json"
     content = read_checked(file, DataFiles, [])
     return content["files"] if content else None
+
+
+# What a run was trained with, and where to get it again
+
+
+def run_data(run: Run) -> list[dict[str, Any]]:
+    """The files that a run was trained with, and what of them is here. Writes nothing.
+
+    Returns:
+        of each its "file", as in the record, "bytes" and "hash", and its "state": "here", "missing", or "other", which
+        is another content under this name. Where folds have had two contents of a file, it is there twice.
+
+    Raises:
+        Error: nobody knows them.
+    """
+    digests = sorted({part.result["data"] or "" for part in run.parts if part.result})
+    found = [read_manifest(output_dir(), digest) for digest in digests]
+    manifests = [manifest for manifest in found if manifest is not None]
+    require(bool(found) and len(manifests) == len(found), f"nobody knows which files {run.title} was trained with")
+    wanted = sorted({(name, *content) for manifest in manifests for name, content in manifest.items()})
+    known = read_if_whole(output_dir() / ".cache" / "inputs.json").get("files", {})
+    rows = [{"file": name, "bytes": size, "hash": digest} for name, size, digest in wanted]
+    return [row | {"state": _state_of(row, known)} for row in rows]
+
+
+def _state_of(row: Mapping[str, Any], known: Mapping[str, Any]) -> str:
+    path = str(input_dir() / row["file"])
+    if not os.path.lexists(path):
+        return "missing"
+    with suppress(OSError):  # a folder, or nobody may read it
+        if os.path.getsize(path) == row["bytes"] and _seen(path, known.get(path))[-1] == row["hash"]:
+            return "here"
+    return "other"
+
+
+def fetch_data(rows: Iterable[dict[str, Any]]) -> None:
+    """Bring the missing ones of `run_data` from where input/sources.toml says: an address, or a command, which runs.
+
+    Args:
+        rows: as from `run_data`; "state" is that afterwards, and "problem" says why a file has not come.
+
+    Raises:
+        Error: the file is not as it must be.
+    """
+    sources = _sources()
+    for row in rows:
+        try:
+            if row["state"] != "here" and (now := _state_of(row, {})) != "here":  # another row may have brought it
+                row["state"] = now
+                _fetch(row, next((source for name, source in sources.items() if fnmatchcase(row["file"], name)), ""))
+            row["state"] = "here"
+        except Exception as error:  # the others may come
+            row["problem"] = described(error)
+
+
+def _sources() -> dict[str, str]:
+    """The content of input/sources.toml; where input/ is on a volume, of that in the project."""
+    file = next((each / SOURCES for each in (input_dir(), code_root() / "input") if (each / SOURCES).exists()), None)
+    try:
+        found = tomllib.loads(file.read_text(encoding="utf-8")) if file else {}
+    except (OSError, ValueError) as error:
+        raise Error(f"input/{SOURCES} cannot be read: {error}") from error
+    for name, source in found.items():
+        is_source = isinstance(source, str) and (re.match(ADDRESS, source) or "{file}" in source)
+        what = 'an address, such as "https://example.org/{path}", or a command that writes {file}'
+        require(bool(is_source), f'input/{SOURCES}: "{name}" must be {what}; quote a name that has a dot')
+    return found
+
+
+def _fetch(row: Mapping[str, Any], source: str) -> None:
+    name, file = row["file"], input_dir() / row["file"]
+    shown, hidden = (shlex.quote(display_path(each)) for each in (file, file.with_name(f".{file.name}.old")))
+    keep = f"another content is here, and is kept: mv {shown} {hidden} moves it away"
+    require(row["state"] == "missing", keep)
+    require(Path(os.path.normpath(file)).is_relative_to(input_dir()), "it is not below input/: bring it by hand")
+    require(bool(source), f"no line of input/{SOURCES} names it")
+    make_folder(file.parent)
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=file.parent) as scratch:
+        made = Path(scratch, file.name)
+        if re.match(ADDRESS, source):
+            from urllib.parse import quote
+            from urllib.request import urlopen
+
+            with urlopen(source.replace("{path}", quote(name)), timeout=60) as stream, open(made, "wb") as copy:
+                shutil.copyfileobj(stream, copy)
+        else:
+            words = [word.replace("{path}", name).replace("{file}", str(made)) for word in shlex.split(source)]
+            done = subprocess.run(words, cwd=code_root(), stdin=subprocess.DEVNULL, stdout=2)  # --json has stdout
+            require(
+                done.returncode == 0 and made.is_file(), f"{words[0]} exits {done.returncode}, and writes no {{file}}"
+            )
+        is_same = file_hash(made) == row["hash"]
+        require(is_same, f"{source} has another content, {made.stat().st_size} bytes and not {row['bytes']}: not kept")
+        to_disk(made)
+        require(not os.path.lexists(file), keep)
+        os.replace(made, file)
+        to_disk(file.parent)
 
 
 # What has changed since a training

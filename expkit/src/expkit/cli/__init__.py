@@ -102,6 +102,7 @@ for command in (
     work.blend,
     results.oof,
     work.reproduce,
+    results.data,
     results.clean,
     results.remove,
     work.docs,

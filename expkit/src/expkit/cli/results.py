@@ -1,4 +1,4 @@
-"""The commands of `exp` for what came of a training: board, show, diff, oof, note, clean, remove."""
+"""The commands of `exp` for what came of a training: board, show, diff, oof, data, note, clean, remove."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from expkit.board import (
 )
 from expkit.clean import leftovers, removal, remove_run
 from expkit.cli import RUN_HELP, All, Json, Run, Seeds, as_cell, as_json_text, console
+from expkit.data import fetch_data, run_data
 from expkit.errors import Error, plain_table, print_line, require, warn
 from expkit.noise import BETTER, best_of_many
 from expkit.project import display_path, output_dir
@@ -222,6 +223,45 @@ def oof(
         write_csv(sys.stdout, table, as_cell)
         if left := [name for name, column in table.items() if not is_flat(column)]:
             warn(f"{', '.join(left)}: more than a line of CSV can hold; --json has them")
+
+
+def data(
+    run: Run,
+    fetch: Annotated[bool, typer.Option("--fetch", help="Bring what is missing, as input/sources.toml says.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the data of a run, and what of it is here.
+
+    A file is here, missing, or other: it has another content. Nothing is changed without --fetch. That brings missing
+    files, and holds them against the hashes in the record. It replaces nothing.
+
+    input/sources.toml says where files come from. A name may be a pattern; the first one that fits counts. {path} is
+    the name of the file. A command runs without a shell, and writes {file}.
+
+    Lines of it:
+      "train.csv" = "https://example.org/train.csv"
+      "images/*" = "aws s3 cp s3://my-bucket/{path} {file}"
+
+    Examples:
+      exp data 001-larger-lr            # what of it is here?
+      exp data 001-larger-lr --fetch    # bring the rest
+    """
+    found = load_run(run)
+    rows = run_data(found)
+    if fetch:
+        with console.status("fetching"):
+            fetch_data(rows)
+    if as_json:
+        print(as_json_text(rows))
+    elif rows:
+        table = [[row["file"], decimal(row["bytes"]), row["state"]] for row in rows]
+        console.print(plain_table(["file", "size", ""], table))
+    else:
+        print_line(console, f"{found.title} was trained with no file of input/")
+    for row in rows:
+        if "problem" in row:
+            warn(f"{row['file']} has not come: {row['problem']}")
+    raise typer.Exit(1 if any("problem" in row for row in rows) else 0)
 
 
 def note(
