@@ -83,6 +83,8 @@ def test_the_keys_that_are_documented(agent: Agent) -> None:
         found[1]: re.findall(r"`([\w.]+)`", re.split("; each|: each |, other metrics", found[2])[0])
         for found in re.finditer(r"^\| `(\w+)` \| (.*) \|$", told, re.M)
     }
+    (agent.project / "input").mkdir()
+    (agent.project / "input/rows.csv").write_text("1")
     assert agent.train("001", "-m", "exp.fold=null", "exp.train.noise=1,2") == 0
     assert agent.train("001", "exp.debug=true") == 0  # `exp clean` finds it
     one, two = f"{NAME}/001,exp.train.noise=1", f"{NAME}/001,exp.train.noise=2"
@@ -90,13 +92,13 @@ def test_the_keys_that_are_documented(agent: Agent) -> None:
     commands["try"] = ["--from", one, "train.noise=3", "--why", "less is better"]
     commands |= {name: [] for name in ("check", "clean")} | {name: ["--all"] for name in ("board", "log")}
     commands["show"] = [one, "--all"]
-    commands |= {name: [one] for name in ("submit", "oof", "reproduce", "remove")}
+    commands |= {name: [one] for name in ("submit", "oof", "reproduce", "data", "remove")}
     commands |= {name: [one, two] for name in ("diff", "blend")}
     asked = json.dumps([[name, *arguments, "--json"] for name, arguments in commands.items()])
     found = dict(zip(commands, map(json.loads, agent.run("-c", RUN_ALL, asked).stdout.splitlines()), strict=True))
     assert [code for code, *_ in found.values()] == [0] * len(commands)
     found = {name: json.loads(printed) for name, (_, printed, _) in found.items()}
-    found |= {name: found[name][0] for name in ("board", "check", "clean", "log")}
+    found |= {name: found[name][0] for name in ("board", "check", "clean", "data", "log")}
     found["board"] = [key for key in found["board"] if not key.startswith(("exp.", "show_", "over"))]
     assert documented["board"] == found["board"]
     own = found["board"][: found["board"].index("versus_runs") + 1]

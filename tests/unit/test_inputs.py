@@ -310,7 +310,7 @@ def test_what_is_missing_comes_and_nothing_is_replaced(root: Path, is_address: b
     found = states("data", "light", "--fetch", code=1)
     assert found.pop("a b#.csv") == "here" and (root / "input/part/a b#.csv").read_text() == "1"
     assert "has another content, 1 bytes and not 1: not kept" in found["b.csv"]
-    assert ("No such file" if is_address else "cp exits 1, and writes no {file}") in found["c.csv"]
+    assert ("No such file" if is_address else "cp exits 1, no {file} is whole") in found["c.csv"]
     assert re.fullmatch(
         r"another content is here, and is kept: mv .*/kept.csv .*/.kept.csv.old moves it away", found["kept.csv"]
     )
