@@ -251,7 +251,9 @@ def _fetch(row: Mapping[str, Any], source: str) -> None:
         else:
             words = [word.replace("{path}", name).replace("{file}", str(made)) for word in shlex.split(source)]
             done = subprocess.run(words, cwd=code_root(), stdin=subprocess.DEVNULL, stdout=2)  # --json has stdout
-            require(done.returncode == 0 and made.is_file(), f"{words[0]} exits {done.returncode}, no {{file}} is whole")
+            require(
+                done.returncode == 0 and made.is_file(), f"{words[0]} exits {done.returncode}, no {{file}} is whole"
+            )
         other = f"{source} has another content, {made.stat().st_size} bytes and not {row['bytes']}: not kept"
         require(file_hash(made) == row["hash"], other)
         to_disk(made)
