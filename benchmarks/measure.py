@@ -61,16 +61,16 @@ class Result:
     def cells(self) -> list[str]:
         """What a table shows."""
         verdict = {None: "", True: "met", False: "**missed**"}[self.is_met]
-        floor = "" if self.floor is None else worded(self.floor, self.unit)
+        floor = "" if self.floor is None else formatted(self.floor, self.unit)
         ratio = "" if self.ratio is None else f"{self.ratio:.2f}"
-        return [self.name, self.what, worded(self.ours, self.unit), floor, ratio, self.target, verdict, self.note]
+        return [self.name, self.what, formatted(self.ours, self.unit), floor, ratio, self.target, verdict, self.note]
 
     def plain(self) -> dict[str, Any]:
         """As JSON has it."""
         return asdict(self) | {"ratio": self.ratio, "is_met": self.is_met}
 
 
-def worded(value: float, unit: str) -> str:
+def formatted(value: float, unit: str) -> str:
     """A figure with its unit; seconds in the size that is read best."""
     if unit != "s":
         return f"{value:,.0f} {unit}"

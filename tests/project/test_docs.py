@@ -16,14 +16,14 @@ FOLLOWED = ("your-own-data.md", "tasks.md", "trainers.md", "kaggle.md")  # by te
 OTHERS = [page for page in PAGES if page.name not in FOLLOWED]
 # results.md has every mark, commands.md every key, troubleshooting.md every line; nobody reads them from the top.
 WORDS = {
-    "many-runs.md": 1100,
+    "many-runs.md": 1060,
     "commands.md": 1170,
     "cluster.md": 1450,
     "your-own-data.md": 1500,
-    "tasks.md": 1600,
+    "tasks.md": 1400,
     "results.md": 1250,
     "long-training.md": 1450,
-    "troubleshooting.md": 1300,
+    "troubleshooting.md": 1150,
 }
 
 

@@ -279,8 +279,8 @@ def test_a_text_that_yaml_would_change_is_refused(kinds: Path) -> None:
 
 
 def test_a_blend_and_a_broken_run_have_no_parameters(kinds: Path) -> None:
-    recipe = {"method": "mean", "scored_by": "", "parents": [], "weights": [], "by_part": {}, "flattering": None}
-    blend = of(kinds.name, {"blend": {}}, blend=recipe | {"fitted_on": None, "made_by": {}})
+    recipe = {"method": "mean", "scored_by": "", "parents": [], "weights": [], "by_part": {}}
+    blend = of(kinds.name, {"blend": {}}, blend=recipe | {"made_by": {}})
     with pytest.raises(expkit.Error, match="recorded is a blend, which has no parameters: name one of its runs"):
         parameter_set_from_run(kinds.name, "004", blend)
     broken = replace(blend, info=None, problems=("broken run.json (no JSON)",))

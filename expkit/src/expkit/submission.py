@@ -178,7 +178,7 @@ def ranks(column: numpy.ndarray) -> numpy.ndarray:
 
 
 def choose(run: Run, kind: str | None = None, partial: bool = False) -> list[FoldRecord]:
-    """What of a run goes into a submission: the folds whose test predictions are averaged, or the training on all rows.
+    """Selects the test predictions of a run to submit: those of its folds, or of the training on all rows.
 
     Args:
         kind: "folds" or "full"; None: the folds when every one has test predictions, else the training on all rows.
