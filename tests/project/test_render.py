@@ -176,6 +176,8 @@ def test_the_wheel_is_that_of_the_source(template_repository: Path) -> None:
     packed = {name for name in ZipFile(there).namelist() if ".dist-info/" not in name and name[-1] != "/"}
     sources = {name.removeprefix("expkit/src/") for name in tracked if (ROOT / name).exists()}
     assert packed == sources | {f"expkit/docs/{guide.name}" for guide in ROOT.glob("docs/*.md")}
+    [license] = [name for name in ZipFile(there).namelist() if name.endswith("/licenses/LICENSE")]
+    assert ZipFile(there).read(license) == (ROOT / "LICENSE").read_bytes()
 
 
 # Every package is a wait, and one more that may break: a new one, or one that went, is a decision.
