@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from statistics import fmean
@@ -19,9 +20,10 @@ from expkit.config import POSTPROCESS, is_compared, load_experiment, same
 from expkit.data import changed_files, read_manifest
 from expkit.errors import Error, described, plain_table, print_line, require, score_text, text
 from expkit.project import code_root, output_dir
-from expkit.scores import fold_scores, mean_of_folds, postprocessed
+from expkit.scores import fold_scores, mean_of_folds, postprocess, postprocessed, score
 from expkit.snapshot import git
-from expkit.store import Run, fold_title
+from expkit.store import LOCKBOX, Run, fold_title, has_box
+from expkit.submission import mean_of
 from expkit.tables import differing, side_by_side
 
 if TYPE_CHECKING:
@@ -195,6 +197,34 @@ def verdict(pairs: Pairs) -> dict[str, Any]:
         return found | {"verdict": noise.together(None, interval), "folds": {"reason": str(error)}, "rows": rows}
     folds = asdict(trainings) | {"folds": sorted({fold for each in numbers for fold in each}), "seeds": seeds}
     return found | {"verdict": noise.together(trainings, interval), "folds": folds, "rows": rows}
+
+
+def unlock(run: Run) -> dict[str, Any]:
+    """The score of the locked box of a run: of the mean prediction of its folds, as a submission is made.
+
+    Of labels, which have no mean, it is the mean of the scores of the folds.
+
+    Returns:
+        "metric", "score", "rows"; and its 95 % interval, "low" and "high", None where nobody knows.
+
+    Raises:
+        Error: there is no box, folds are missing, or the metric fails.
+    """
+    require(run.is_complete, f"{run.title} has folds that are not done: train them first (exp.fold=null)")
+    require(has_box(run.results), f"{run.title} has no locked box: train it with exp.split.lockbox=0.2")
+    folds, experiment = list(run.done.values()), _experiment(run)
+    each, mean = [fold.predictions(LOCKBOX) for fold in folds], mean_of([run], [folds], LOCKBOX).table()
+    found = [mean] if mean.keys() >= each[0].keys() else each
+    if experiment.postprocess is not None:
+        oof = {key: column for key, column in run.fold_by_fold().items() if key != "fold"}
+        found = [postprocess(experiment, oof, table, f"the locked box of {run.title}") for table in found]
+    name, metric = next(iter(experiment.metrics.items()))
+    about = {"metric": name, "score": fmean(score(name, metric, table) for table in found), "rows": len(mean["id"])}
+    with suppress(Error):  # too few rows
+        if len(found) == 1:
+            interval = noise.over_rows(name, metric, [found], -1, mean.get(GROUP))
+            return about | {"low": interval.low, "high": interval.high}
+    return about | {"low": None, "high": None}
 
 
 def verdict_on_kept(kept: Entry, every: list[Entry]) -> dict[str, str]:

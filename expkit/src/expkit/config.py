@@ -75,6 +75,7 @@ class SplitConfig:
     method: SplitMethod = SplitMethod.kfold
     seed: Seed = 42  # of the folds alone
     holdout: Annotated[float, Gt(0), Lt(1)] = 0.2  # n_folds=1: the share of the rows (groups, times) that is left out
+    lockbox: Annotated[float, Ge(0), Le(0.5)] = 0.0  # the share that no fold trains on or scores, until `exp unlock`
     test_size: Annotated[int, Ge(1)] | None = None  # by time: how many times a fold leaves out; null: equal parts
     gap: Annotated[int, Ge(0)] = 0  # by time: how many times just before the rows left out are not trained on
     min_train_size: Annotated[int, Ge(1)] = 1  # by time: how many times the first fold trains on, at least
@@ -186,6 +187,8 @@ def check(exp: ExpConfig) -> None:
         value, default = getattr(split, key), "null" if unused is None else unused
         only = f"is only for {METHOD}=time and time_group: set it to {default}"
         require(value == unused, f"exp.split.{key}={value} {only}")
+    no_box = f"exp.split.lockbox={split.lockbox}: the file of {METHOD}=column says where each row is: set it to 0"
+    require(not (is_column and split.lockbox), no_box)
     require(not is_column or bool(split.file), f"{METHOD}=column needs exp.split.file, a CSV file below input/")
     file = PurePath(split.file)
     is_below = not file.is_absolute() and ".." not in file.parts

@@ -23,7 +23,7 @@ from expkit.config import Experiment, load_experiment
 from expkit.errors import Error, require
 from expkit.project import code_root, output_dir
 from expkit.runner import environment_text, origin
-from expkit.store import BLENDS, OOF, TEST, Parent, Recipe, Run, Versions
+from expkit.store import BLENDS, LOCKBOX, OOF, TEST, Parent, Recipe, Run, Versions, has_box
 from expkit.submission import Average, choose, mean_of, title_of
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def blend(runs: Sequence[Run], method: str, name: str | None = None) -> tuple[Ru
         if is_of_these and old.is_complete and experiment.has_scored(old.cv):
             return old, None
     recipe, parts, notes = _computed(runs, method, experiment)
-    return _write(runs, recipe, parts, versions, config), notes
+    return _write(runs, recipe, parts, _boxes(runs, recipe), versions, config), notes
 
 
 def _computed(
@@ -182,6 +182,14 @@ def _computed(
     return recipe, parts, notes
 
 
+def _boxes(runs: Sequence[Run], recipe: Recipe) -> dict[str, Columns]:
+    """The locked box as runs predict it, by the number of a fold, with the weights of that; {}: there is none."""
+    if not all(has_box(run.results) for run in runs):
+        return {}
+    means = {run.title: mean_of([run], [list(run.done.values())], LOCKBOX).table() for run in runs}
+    return {fold: average(means, each, recipe.method == RANK).table() for fold, each in recipe.by_part.items()}
+
+
 def _require_alike(runs: Sequence[Run]) -> None:
     """Raise an `Error` unless runs are complete, each is there once, and they have one metric and direction."""
     require(len({run.title for run in runs}) == len(runs) > 1, "a blend needs two runs or more, each named once")
@@ -207,6 +215,7 @@ def _write(
     runs: Sequence[Run],
     recipe: Recipe,
     parts: dict[int | None, Columns],
+    boxes: Mapping[str, Columns],
     versions: Versions,
     config: dict[str, Any],
 ) -> Run:
@@ -236,6 +245,8 @@ def _write(
             is_test, path = number is None, folder / store.fold_name(number)
             path.mkdir()
             tables.save(path / (TEST if is_test else OOF), table)
+            if box := boxes.get(str(number)):
+                tables.save(path / LOCKBOX, box)
             result = {
                 "run": run_id,
                 "fold": number,

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from expkit.tracking import Tracker
 
 # What a fold writes when it ends: a training that goes on has not come so far.
-OF_ITS_END = (store.OOF, store.TEST, store.SUBMISSION, store.ORIGIN, store.RESULT, store.FAILED, store.STATE)
+PREDICTIONS = (store.OOF, store.LOCKBOX, store.TEST)
+OF_ITS_END = (*PREDICTIONS, store.SUBMISSION, store.ORIGIN, store.RESULT, store.FAILED, store.STATE)
 
 
 @dataclass
@@ -75,6 +76,8 @@ class Fold:
             one, else None; history.csv then ends with the row that was logged before it. Save the state of random
             generators, too.
         rank: the number of this process, when several train the fold together (`torchrun`); 0 for a single one.
+        lockbox: indices of the rows that exp.split.lockbox sets aside, (k,), when `split` has been called: to predict,
+            with `save_lockbox`, and for nothing else. `predict` does it.
         world_size: how many processes train the fold together; 1 for a single one. Each runs `train` for the same
             fold. Only what rank 0 logs and saves counts, and must be of all rows: gather the predictions first. The
             others have a temporary folder.
@@ -82,8 +85,9 @@ class Fold:
 
     rank = 0
     _now: tuple[str, int, int] | None = None  # within `epochs` or `steps`: the axis, the number, how many
-    _known: dict[str, Any]  # the columns of the rows that are left out, and which these are
-    _valid: numpy.ndarray | None = None
+    _rows: dict[str, numpy.ndarray] | None = None  # by the name of the file that has their predictions
+    _known: dict[str, dict[str, Any]]  # their columns
+    lockbox: Sequence[int] | numpy.ndarray = ()
     _count: int  # of the rows that `split` was given
     _dataset: Any = None  # these rows, as of `tables.dataset`
     _keeps_state = False  # whether `epochs` or `steps` has begun with a state
@@ -204,9 +208,9 @@ class Fold:
         tables.require_finite(known, "fold.split(...)")
         self._dataset = tables.dataset(known, "fold.split(...)")
         classes = known.get("target") if self._exp.split.method in BY_CLASS else None
-        rows = split_unique(self._exp, self.number, id=known["id"], y=classes, groups=groups, time=time)
-        self._known = {name: column[rows.valid] for name, column in known.items()}
-        self._valid, self._count = rows.valid, len(known["id"])
+        rows, self.lockbox = split_unique(self._exp, self.number, id=known["id"], y=classes, groups=groups, time=time)
+        self._rows, self._count = {store.OOF: rows.valid, store.LOCKBOX: self.lockbox}, len(known["id"])
+        self._known = {file: {name: known[name][some] for name in known} for file, some in self._rows.items()}
         return rows
 
     def epochs(self, count: int, state: Any = None, every: float = 30, start_from: bool = True) -> Iterator[int]:
@@ -344,19 +348,20 @@ class Fold:
         found = scores(experiment, tables.columns(table, "fold.evaluate(...)"), {}) if table else {}
         return {f"valid_{name}": value for name, value in zip(experiment.metrics, found.values(), strict=False)}
 
-    def _predicted_rows(self, predict: Callable[[Any], Any], X: Any) -> dict[str, Any]:
-        """The columns of the rows that are left out; {}: none is."""
+    def _predicted_rows(self, predict: Callable[[Any], Any], X: Any, file: str = store.OOF) -> dict[str, Any]:
+        """The columns of the rows that are left out, or, with LOCKBOX, set aside; {}: none is."""
         require(callable(predict), f"{self.title}: what predicts is a function of rows, such as network.predict")
-        if self._valid is None:
+        if self._rows is None:
             raise Error("call fold.split(id=...) in train() first: it says which rows to predict")
         from expkit.tables import named
 
         count = X.shape[0] if hasattr(X, "shape") else len(X)
         require(count == self._count, f"{self.title}: X has {count} rows, and fold.split(...) was given {self._count}")
-        return {} if self.number is None else self._known | named(predict(_taken(X, self._valid)))
+        rows = self._rows[file]
+        return self._known[file] | named(predict(_taken(X, rows))) if len(rows) else {}
 
     def predict(self, predict: Callable[[Any], Any], X: Any, *, test: Any = None, test_id: Any = None) -> None:
-        """Predict the rows that `split` has left out, and the test set; save both.
+        """Predict the rows that `split` has left out, those of the locked box, and the test set; save them.
 
             fold.predict(network.predict, data.X, test=data.test_X, test_id=data.test_id)
 
@@ -376,6 +381,8 @@ class Fold:
         require((test is None) == (test_id is None), "fold.predict(...): test and test_id belong together")
         if table := self._predicted_rows(predict, X):
             self.save_oof(table)
+        if table := self._predicted_rows(predict, X, store.LOCKBOX):
+            self.save_lockbox(table)
         if test is not None:
             from expkit.tables import named
 
@@ -405,13 +412,32 @@ class Fold:
             if not self._experiment.own_split:
                 or_say = "or say expkit.Experiment(..., own_split=True) if the experiment splits by itself"
                 unknown = f"{what}: nobody knows which rows must be predicted: call fold.split(id=...) in train()"
-                require(self._valid is not None, f"{unknown}, {or_say}")
-                table = tables.aligned(table, self._known["id"], what, "fold.split(...)")
+                require(self._rows is not None, f"{unknown}, {or_say}")
+                table = tables.aligned(table, self._known[store.OOF]["id"], what, "fold.split(...)")
             for number, other in self._shared.run_dir.done_folds().items():
                 twice = tables.common(other.predictions(only="id")["id"], table["id"]) if number != self.number else []
                 require(not twice, f"{what}: {len(twice)} ids are in fold {number} too, such as {twice[:1]}")
         self._predicted = {"rows": len(table["id"]), "left_out": left_out, "target": tables.target_hash(table)}
         tables.save(self.folder / store.OOF, table)
+
+    def save_lockbox(self, columns: Mapping[str, Any]) -> None:
+        """Save the predictions of the locked box, of the rows `lockbox`; where there are none, nothing.
+
+        `predict` does it for most experiments. No command scores them but `exp unlock`.
+
+        Args:
+            columns: as of `save_oof`.
+
+        Raises:
+            Error: as of `save_oof`.
+        """
+        if len(self.lockbox):
+            from expkit import tables
+            from expkit.scores import checked
+
+            what = f"{self.title}, {store.LOCKBOX}"
+            table = tables.aligned(checked(columns, what)[0], self._known[store.LOCKBOX]["id"], what, "fold.lockbox")
+            tables.save(self.folder / store.LOCKBOX, table)
 
     def save_test(self, columns: Mapping[str, Any]) -> None:
         """Save this fold's predictions of the test set, for `exp submit` and `exp blend`.
@@ -537,6 +563,9 @@ class Fold:
             has_oof = self._predicted["rows"] > 0
             is_scored = has_oof or experiment.is_scored_by_train
             require(is_scored, f"{self.title}: train() has predicted nothing: call fold.predict(...) in it")
+            has_box = not self._exp.split.lockbox or (self.folder / store.LOCKBOX).exists()
+            how = "call fold.predict(...), or fold.save_lockbox(...) with the rows fold.lockbox"
+            require(has_box, f"{self.title}: train() has not predicted the rows of exp.split.lockbox: {how}")
             try:
                 found = scores(experiment, tables.load(self.folder / store.OOF) if has_oof else {}, kept)
             except Error as error:  # the training is kept: the same command scores it, when the metric is fixed
@@ -606,7 +635,7 @@ class FollowedFold(Fold):
 
     def log(self, *_: Any, **__: Any) -> None: ...
 
-    report = save_oof = save_test = finish = log
+    report = save_oof = save_lockbox = save_test = finish = log
 
     def evaluate(self, predict: Callable[[Any], Any], X: Any) -> dict[str, float]:
         self._predicted_rows(predict, X)  # the other ranks wait for what this one computes

@@ -352,7 +352,7 @@ class OverRows(Interval):
 
 
 def over_rows(
-    name: str, metric: Metric, pairs: Sequence[tuple[Columns, Columns]], sign: int, groups: numpy.ndarray | None = None
+    name: str, metric: Metric, pairs: Sequence[Sequence[Columns]], sign: int, groups: numpy.ndarray | None = None
 ) -> OverRows:
     """By how much the second of each pair is better, from their out-of-fold rows: the delete-a-group jackknife.
 
@@ -368,7 +368,7 @@ def over_rows(
     Args:
         name, metric: of an experiment.
         pairs: the out-of-fold rows of two runs that are compared, all the same rows in the same order; several pairs
-            are seeds, whose differences are averaged.
+            are seeds, whose differences are averaged. One table alone, with the sign -1: its score, in place of them.
         sign: 1 when a higher score is better, else -1.
         groups: what each row belongs to, (n,): rows of a group are not independent, and are in one part.
 

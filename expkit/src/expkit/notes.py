@@ -48,6 +48,8 @@ class Line(TypedDict):
     change: NotRequired[dict[str, Any]]  # the values that differ from those of the origin, by key
     tested: NotRequired[dict[str, Any]]  # what `exp try` has found: "verdict", "against", "better_by", "folds", "seeds"
     verdict: NotRequired[Literal["kept", "dropped"]]
+    unlocked: NotRequired[str]  # by `exp unlock`: the rows whose locked box was opened, as of `Run.given`
+    by: NotRequired[str]  # whom
     leaderboard: NotRequired[Number | None]  # None: it is taken back
     tags: NotRequired[list[str]]
     text: NotRequired[str]
@@ -178,6 +180,24 @@ def add_note(title: str, said: Mapping[str, Any], folder: Path | None = None) ->
         raise Error(f"cannot write {display_path(file)}: {error.strerror}") from error
 
 
+def openings(run: Run | None = None) -> list[dict[str, Any]]:
+    """The lines about a locked box that was opened, the oldest first.
+
+    Args:
+        run: only on the rows that it was given, of whichever run; None: all.
+    """
+    lines = [line for noted in read_notes().values() for line in noted.lines if "unlocked" in line]
+    return sorted((line for line in lines if run is None or line["unlocked"] == run.given.ids), key=itemgetter("time"))
+
+
+def openings_text(lines: list[dict[str, Any]]) -> str:
+    """What `openings` has found on the same rows, in words."""
+    if not lines:
+        return "the locked box was never opened on these rows"
+    last = f"last {lines[-1]['time'][:10]} by {lines[-1].get('by')}"
+    return f"the locked box was opened {len(lines)} time{'s' * (len(lines) > 1)} on these rows, {last}"
+
+
 # What a note is about
 
 
@@ -267,6 +287,7 @@ def format_note(line: Mapping[str, Any]) -> str:
     said = {key: "taken back" if value is None else value for key, value in line.items()}
     parts = [f"{key}: {said[key]}" for key in ("origin", "hypothesis", "verdict", "leaderboard") if key in line]
     parts += ["tested: {verdict}, against {against}".format_map(line["tested"])] if "tested" in line else []
+    parts += [f"the locked box was opened by {line.get('by')}"] if "unlocked" in line else []
     parts += [line["text"]] if "text" in line else []
     parts += [" ".join(f"#{tag}" for tag in line["tags"])] if "tags" in line else []
     return f"{line['time'][:16].replace('T', ' ')}  {'; '.join(parts)}"

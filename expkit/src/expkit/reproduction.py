@@ -19,7 +19,7 @@ from expkit.data import changed_files, read_manifest
 from expkit.errors import CAUGHT, Error, Failed, report, require, terminable
 from expkit.project import ROOT, code_root, display_path, installed_packages, output_dir, project_root
 from expkit.snapshot import check_out
-from expkit.store import FoldRecord, Run, folder_of, load_run, read_run, stale
+from expkit.store import LOCKBOX, OOF, FoldRecord, Run, folder_of, load_run, read_run, stale
 from expkit.tables import differing
 
 
@@ -147,14 +147,14 @@ def _compare(old: Run, new: Run, number: int) -> Iterator[str]:
     before, after = (run.results[number]["scores"].get(old.metric or "") for run in (old, new))
     if before != after and after is not None:
         yield f"fold {number}: {old.metric} {before} → {after}"
-    one, other = old.done[number].predictions(), new.done[number].predictions()
-    shapes = [f"{', '.join(table)} ({len(next(iter(table.values())))} rows)" for table in (one, other)]
-    if shapes[0] != shapes[1]:
-        yield f"fold {number}: other columns or rows: {' → '.join(shapes)}"
-        return
-    differs = differing(one, other)
-    if differs.any():
-        yield f"fold {number}: {differs.sum()} of {len(differs)} rows of the out-of-fold predictions differ"
+    for name in (OOF, *({LOCKBOX} & old.results[number]["files"].keys())):
+        one, other = old.done[number].predictions(name), new.done[number].predictions(name)
+        shapes = [f"{', '.join(table)} ({len(next(iter(table.values())))} rows)" for table in (one, other)]
+        if shapes[0] != shapes[1]:
+            yield f"fold {number}: other columns or rows: {' → '.join(shapes)}"
+        elif (differs := differing(one, other)).any():
+            of = "out-of-fold predictions" if name == OOF else "predictions of the locked box"
+            yield f"fold {number}: {differs.sum()} of {len(differs)} rows of the {of} differ"
 
 
 def _reasons(old: Run, new: Run, number: int) -> list[str]:

@@ -99,6 +99,9 @@ class Runner:
     ) -> None:
         self.loaded, self.exp, self.command, self.overrides = loaded, config.exp, command, list(overrides)
         name_source(loaded.name, config)
+        has_rows = not (loaded.experiment.own_split or loaded.experiment.is_scored_by_train)
+        no_rows = "this experiment splits by itself (own_split=True) or returns its score: set it to 0"
+        require(has_rows or not self.exp.split.lockbox, f"exp.split.lockbox={self.exp.split.lockbox}: {no_rows}")
         self.name = name or run_name(config, overrides)
         self.failed: list[str] = []
         self.pruned: str | None = None

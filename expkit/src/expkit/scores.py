@@ -7,12 +7,13 @@ import math
 import statistics
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from expkit import store, tables
-from expkit.config import BY_TIME, METHOD, POSTPROCESS, ExpConfig, Experiment, SplitMethod
+from expkit.config import BY_TIME, METHOD, POSTPROCESS, ExpConfig, Experiment, SplitConfig, SplitMethod
 from expkit.errors import Error, require, score_text
 from expkit.progress import as_number
 from expkit.project import display_path, input_dir
@@ -58,19 +59,21 @@ def split(exp: ExpConfig, fold: int | None, *, id: Any, y: Any = None, groups: A
 
     Returns:
         two arrays of row indices, sorted: to train on, (k,), and left out, (m,). By time, later rows and those in the
-        gap are in neither; with time_group, nor are earlier rows of the groups that are left out. For `fold=None`, all
-        rows and no row.
+        gap are in neither; with time_group, nor are earlier rows of the groups that are left out; nor is what
+        exp.split.lockbox sets aside. For `fold=None`, all rows and no row.
 
     Raises:
         Error: what the method needs is missing or does not fit; there are too few rows, classes, groups or times.
     """
     ids = tables.columns({"id": id}, "fold.split(...)")["id"]
     tables.require_unique(ids, "fold.split(...)")
-    return split_unique(exp, fold, id=ids, y=y, groups=groups, time=time)
+    return split_unique(exp, fold, id=ids, y=y, groups=groups, time=time)[0]
 
 
-def split_unique(exp: ExpConfig, fold: int | None, *, id: numpy.ndarray, y: Any, groups: Any, time: Any) -> Rows:
-    """As `split`, of ids that are known to be there once, each."""
+def split_unique(
+    exp: ExpConfig, fold: int | None, *, id: numpy.ndarray, y: Any, groups: Any, time: Any
+) -> tuple[Rows, numpy.ndarray]:
+    """As `split`, of ids that are known to be there once, each; and the rows of the locked box, (b,)."""
     import numpy
 
     method = exp.split.method
@@ -78,20 +81,28 @@ def split_unique(exp: ExpConfig, fold: int | None, *, id: numpy.ndarray, y: Any,
     table = tables.columns({name: values for name, values in given.items() if values is not None}, "fold.split(...)")
     rows = numpy.arange(len(table["id"]))
     if fold is None:
-        return Rows(rows, rows[:0])
+        return Rows(rows, rows[:0]), rows[:0]
     require(0 <= fold < exp.n_folds, f"there is no fold {fold}: exp.n_folds is {exp.n_folds}")
+    by_rule, inside, box = _by_time if method in BY_TIME else _by_chance, rows, rows[:0]
+    if exp.split.lockbox:  # whatever the order of the rows, the folds and their seed: seeds do not see other rows
+        order = numpy.argsort(tables.digests(table["id"]), kind="stable")
+        rule = replace(exp.split, holdout=exp.split.lockbox, seed=0, test_size=None)
+        try:
+            inside, box = by_rule(rule, 1, 0, {name: column[order] for name, column in table.items()})
+        except Error as error:
+            raise Error(f"exp.split.lockbox={exp.split.lockbox}: {error}") from error
+        inside, box = numpy.sort(order[inside]), numpy.sort(order[box])
+        table = {name: column[inside] for name, column in table.items()}
     if method is SplitMethod.column:
         numbers = _numbers(exp, table["id"])
         fit, valid = rows[numbers != fold], rows[numbers == fold]
-    elif method in BY_TIME:
-        fit, valid = _by_time(exp, fold, table)
     else:
-        fit, valid = _by_chance(exp, fold, table)
+        fit, valid = by_rule(exp.split, exp.n_folds, fold, table)
     require(
         len(fit) > 0 and len(valid) > 0,
         f"{METHOD}={method.name}: fold {fold} trains on {len(fit)} and leaves out {len(valid)} of {len(rows)} rows",
     )
-    return Rows(numpy.sort(fit), numpy.sort(valid))
+    return Rows(inside[numpy.sort(fit)], inside[numpy.sort(valid)]), box
 
 
 def _needed(table: Columns, name: str, method: SplitMethod) -> numpy.ndarray:
@@ -106,19 +117,19 @@ def _needed(table: Columns, name: str, method: SplitMethod) -> numpy.ndarray:
     return column
 
 
-def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> tuple[numpy.ndarray, numpy.ndarray]:
+def _by_chance(rule: SplitConfig, n_folds: int, fold: int, table: Columns) -> tuple[numpy.ndarray, numpy.ndarray]:
     import numpy
 
-    method, seed, holdout = exp.split.method, exp.split.seed, exp.split.holdout
+    method, seed, holdout = rule.method, rule.seed, rule.holdout
     rows = numpy.arange(len(table["id"]))
     if method is SplitMethod.kfold:  # as KFold and ShuffleSplit, without the second that scikit-learn takes to import
         order = numpy.random.RandomState(seed).permutation(len(rows))
         left = math.ceil(holdout * len(rows))
-        valid = order[:left] if exp.n_folds == 1 else numpy.array_split(order, exp.n_folds)[fold]
+        valid = order[:left] if n_folds == 1 else numpy.array_split(order, n_folds)[fold]
         return numpy.delete(rows, valid), valid
     from sklearn import model_selection as ways
 
-    what, least = f"{METHOD}={method.name}", max(exp.n_folds, 2)
+    what, least = f"{METHOD}={method.name}", max(n_folds, 2)
     y = _needed(table, "y", method) if method in BY_CLASS else None
     if y is not None:  # scikit-learn only warns
         classes, counts = numpy.unique(y, return_counts=True)
@@ -130,15 +141,15 @@ def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> tuple[numpy.ndarray
         groups = numpy.random.RandomState(seed).permutation(len(found))[numbers]
     splitter: Any
     if method is SplitMethod.stratified_group:  # there is no hold-out of this kind: one of as many folds
-        count = max(2, round(1 / holdout)) if exp.n_folds == 1 else exp.n_folds
+        count = max(2, round(1 / holdout)) if n_folds == 1 else n_folds
         splitter = ways.StratifiedGroupKFold(count)  # its own shuffling loses the classes (scikit-learn issue 32478)
-    elif exp.n_folds == 1:
+    elif n_folds == 1:
         one = ways.GroupShuffleSplit if method is SplitMethod.group else ways.StratifiedShuffleSplit
         splitter = one(1, test_size=holdout, random_state=seed)
     elif method is SplitMethod.group:
-        splitter = ways.GroupKFold(exp.n_folds)
+        splitter = ways.GroupKFold(n_folds)
     else:
-        splitter = ways.StratifiedKFold(exp.n_folds, shuffle=True, random_state=seed)
+        splitter = ways.StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     try:
         part: tuple[numpy.ndarray, numpy.ndarray] = next(islice(splitter.split(rows, y, groups), fold, None))
         return part
@@ -146,11 +157,10 @@ def _by_chance(exp: ExpConfig, fold: int, table: Columns) -> tuple[numpy.ndarray
         raise Error(f"{what}, {len(rows)} rows: {' '.join(str(error).split())}") from error
 
 
-def _by_time(exp: ExpConfig, fold: int, table: Columns) -> tuple[numpy.ndarray, numpy.ndarray]:
+def _by_time(rule: SplitConfig, n_folds: int, fold: int, table: Columns) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Train on the times before those left out, as scikit-learn's TimeSeriesSplit; a time is whole on one side."""
     import numpy
 
-    rule, n_folds = exp.split, exp.n_folds
     times, moments = numpy.unique(_needed(table, "time", rule.method), return_inverse=True)
     count, history = len(times), rule.min_train_size + rule.gap
     room = (count - history) // n_folds  # for each window: none is put where nothing is before it

@@ -17,9 +17,9 @@ from expkit.errors import duration, plain_table, print_line, score_text, text
 from expkit.fingerprint import sounds_like_error
 from expkit.frames import Points, points_of
 from expkit.lineage import children_metadata, parents_metadata, show_lineage
-from expkit.notes import format_note, present
+from expkit.notes import format_note, openings, openings_text, present
 from expkit.project import display_path
-from expkit.store import SUBMISSION, Run, fold_title
+from expkit.store import SUBMISSION, Run, fold_title, has_box
 
 MOST_POINTS = 2000  # of a learning curve
 WIDEST = 60  # characters of a sparkline
@@ -31,8 +31,9 @@ def run_metadata(run: Run) -> dict[str, Any]:
 
     Returns:
         "failed" is why a training has failed, by its folder; "pruned" where a study has ended the run, "full" the
-        training on all rows and "blend" what a blend is made of, each None when there is none; "parents" and "children"
-        are as of `lineage`, "total_seconds" has the time of the runs that it began from.
+        training on all rows and "blend" what a blend is made of, each None when there is none; "unlocked" is as of
+        `openings`, None without a locked box; "parents" and "children" are as of `lineage`, "total_seconds" has the
+        time of the runs that it began from.
     """
     [entry] = entries([run])
     scores = {metric: score for metric in run.metrics if (score := run.score_of(metric))}
@@ -60,6 +61,7 @@ def run_metadata(run: Run) -> dict[str, Any]:
         "total_seconds": round(run.total_seconds, 3) if run.done else None,
         "origin": _origin(run),
         "notes": list(entry.notes.lines),
+        "unlocked": openings(run) if has_box(run.results) else None,
         "config": entry.config,
         "curve": last_curve(run),
     }
@@ -150,6 +152,8 @@ def show_run(console: Console, run: Run) -> None:
         print_line(console, ", ".join(marks), "yellow")
     for noted in metadata["notes"]:
         print_line(console, format_note(noted))
+    if metadata["unlocked"] is not None:
+        print_line(console, openings_text(metadata["unlocked"]))
     for name, reason in metadata["failed"].items():
         print_line(console, f"{name} failed: {reason}", "red")
     if metadata["folds"]:

@@ -202,11 +202,12 @@ def choose(run: Run, kind: str | None = None, partial: bool = False) -> list[Fol
     raise Error(f"{run.title} has no {missing}: {how}, and train the folds (overwrite=true) or all rows (exp.mode=sub)")
 
 
-def mean_of(runs: Sequence[Run], parts: Sequence[Sequence[FoldRecord]]) -> Average:
+def mean_of(runs: Sequence[Run], parts: Sequence[Sequence[FoldRecord]], name: str = TEST) -> Average:
     """The mean of the test predictions of the parts of each run, and then of the runs.
 
     Args:
         parts: of each run, as from `choose`.
+        name: TEST; or LOCKBOX, the predictions of the rows that were set aside.
 
     Raises:
         Error: they do not fit each other.
@@ -214,7 +215,7 @@ def mean_of(runs: Sequence[Run], parts: Sequence[Sequence[FoldRecord]]) -> Avera
     mean = Average()
     for run, folds in zip(runs, parts, strict=True):
         for fold in folds:
-            mean.add(fold.predictions(TEST), f"{run.title}, {fold.title}", 1 / len(runs) / len(folds))
+            mean.add(fold.predictions(name), f"{run.title}, {fold.title}", 1 / len(runs) / len(folds))
     return mean
 
 

@@ -100,6 +100,7 @@ for command in (
     results.log,
     work.submit,
     work.blend,
+    work.unlock,
     results.oof,
     work.reproduce,
     results.data,

@@ -360,6 +360,9 @@ def log(
         return
     if every:
         show_history(console, every[-last:])
+    opened = notes.openings()
+    for rows in dict.fromkeys(line["unlocked"] for line in opened):
+        print_line(console, notes.openings_text([line for line in opened if line["unlocked"] == rows]))
     best = f", best so far: {every[-1]['best']} (*: the best until then)" if every and every[-1]["best"] else ""
     print_line(console, f"{len(every)} ideas{best}{f': --last {len(every)} shows all' if len(every) > last else ''}")
 

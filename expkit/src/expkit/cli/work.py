@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from contextlib import suppress
 from dataclasses import asdict
 from enum import Enum
@@ -15,7 +16,7 @@ from expkit.cli import Json, Run, Runs, Seeds, as_json_text, console
 from expkit.config import parameter_sets
 from expkit.errors import Error, NotFound, plain_table, print_line, require, score_text, text, warn
 from expkit.files import first_line
-from expkit.notes import add_note, set_metadata
+from expkit.notes import add_note, openings, openings_text, set_metadata
 from expkit.project import display_path, experiment_dir, experiment_names, full_name
 from expkit.show import blend_metadata, changed_since, show_blend
 from expkit.store import find_run, load_run, run_names
@@ -340,6 +341,45 @@ def blend(
     word = "better" if (difference if made.greater_is_better else -difference) > 0 else "no better"
     print_line(console, f"{word} than the best of its runs, {best.title}: {score_text(best.score, best.std)}")
     print_line(console, f"results: {display_path(made.folder)}")
+
+
+def unlock(
+    run: Run,
+    yes: Annotated[bool, typer.Option("--yes", help="Show the score, and note who looked.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show the score on the rows that exp.split.lockbox has set aside.
+
+    No fold was trained on them or scored on them, and no other command shows this score: it is the honest one while
+    nobody chooses by it. Look once, when you have chosen. Each look is noted, and counts for all runs on these rows.
+
+    The score is that of the mean prediction of all folds, as a submission is made.
+
+    Examples:
+      exp unlock 001-larger-lr          # what it would do, and how often that was done
+      exp unlock 001-larger-lr --yes
+    """
+    from expkit.compare import unlock as score_box
+
+    found = load_run(run)
+    box = score_box(found)
+    if yes:
+        warned(found)
+        try:
+            by = getpass.getuser()
+        except (OSError, KeyError, ImportError):  # a container whose user has no name
+            by = "unknown"
+        add_note(found.title, {"unlocked": found.given.ids, "by": by, "id": found.id})
+    opened, rows = openings(found), f"the {box['rows']:,} rows of its locked box"
+    if as_json:
+        print(as_json_text({"run": found.title, "opened": len(opened)} | (box if yes else {"rows": box["rows"]})))
+        return
+    if yes:
+        width = "" if box["low"] is None else f" (95 % interval {box['low']:.4g} to {box['high']:.4g})"
+        print_line(console, f"{found.title}: {box['metric']} {score_text(box['score'])}{width} on {rows}")
+        print_line(console, f"{found.kind} {score_text(found.score, found.std)}; {openings_text(opened)}")
+    else:
+        print_line(console, f"--yes shows the score on {rows}, and notes that you looked; {openings_text(opened)}")
 
 
 def warned(run: store.Run) -> list[str]:

@@ -6,6 +6,7 @@
         fold0/result.json           written last: the fold is done; lists the files that belong to it
         fold0/origin.json           how the fold was made: command, code, packages, machine
         fold0/oof.npz               out-of-fold predictions
+        fold0/lockbox.npz           predictions of what exp.split.lockbox sets aside, which `exp unlock` alone scores
         fold0/history.csv, train.log, model.*
         fold0/failed.txt        why the last training of a fold has failed, until the next one
         fold0/checkpoint/       the last state of a training that is under way

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from expkit.tables import Columns
 
 CONFIG, RUN, CV = "config.yaml", "run.json", "cv.json"
-RESULT, ORIGIN, OOF, TEST = "result.json", "origin.json", "oof.npz", "test.npz"
+RESULT, ORIGIN, OOF, TEST, LOCKBOX = "result.json", "origin.json", "oof.npz", "test.npz", "lockbox.npz"
 HISTORY, LOG, FAILED, SUBMISSION = "history.csv", "train.log", "failed.txt", "submission.csv"
 PRUNED, CHECKPOINT, STATE = "pruned.txt", "checkpoint", "state"
 THEN = "; then "  # between the environments of a fold that an interruption has moved
@@ -213,6 +213,11 @@ class Result(TypedDict):
     parents: NotRequired[list[Parent]]  # the runs that the training has read
     dataset: NotRequired[Dataset | None]
     checksum: str
+
+
+def has_box(results: Mapping[int, Result]) -> bool:
+    """Whether all folds that are done, of which there is one, have predicted a locked box."""
+    return bool(results) and all(LOCKBOX in result["files"] for result in results.values())
 
 
 def total_seconds(result: Result) -> float:
