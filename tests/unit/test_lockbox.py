@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -11,7 +12,7 @@ from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
-from conftest import Command
+from conftest import ROOT, Command
 from experiments import NETS, NETS_CONFIG, own_experiment
 from helpers import compared, exp, exp_json, refused, short
 from light import train_py
@@ -254,6 +255,9 @@ def test_the_score_is_that_of_the_mean_prediction(name: str, notes: Path) -> Non
     assert found["low"] < found["score"] < found["high"] and found["high"] - found["low"] < 0.2
     assert f"rmse {mean_score(run):.4f} (95 % interval {found['low']:.4g} to " in exp("unlock", "first", "--yes")
     assert exp_json("unlock", run.title)["opened"] == 2
+    skill = (ROOT / "template/.agents/skills/exp-json/SKILL.md").read_text()
+    [told] = re.findall(r"^\| `unlock` \| (.*) \|$", skill, re.M)
+    assert {*re.findall(r"`(\w+)`", told)} == found.keys()
 
 
 def test_labels_have_no_mean(name: str) -> None:

@@ -356,8 +356,8 @@ def unlock(
     The score is that of the mean prediction of all folds, as a submission is made.
 
     Examples:
-      exp unlock 001-larger-lr          # what it would do, and how often that was done
-      exp unlock 001-larger-lr --yes
+      exp unlock 001-larger-lr          # how often was it opened?
+      exp unlock 001-larger-lr --yes    # look
     """
     from expkit.compare import unlock as score_box
 
