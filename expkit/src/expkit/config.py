@@ -50,6 +50,7 @@ class RuntimeConfig:
     """Values that change no result. They may differ between the folds of a run, and are not in its name."""
 
     tags: list[str] = field(default_factory=list)  # of the W&B runs
+    processes: Annotated[int, Ge(1)] = 1  # that train each fold together: with -m, each job starts torchrun
     keep_state: bool = True  # the state at the end of each fold, from which exp.start_from of another run begins
 
 
@@ -397,6 +398,7 @@ class Experiment:
         distributed: whether `train` is prepared for several processes that train one fold together, as torchrun starts
             them: it calls `torch.distributed.init_process_group` once, wraps its network in DistributedDataParallel,
             takes its share of each batch by `fold.rank` and `fold.world_size`, and gathers all predictions in rank 0.
+            Every process calls `fold.log` and `fold.report`, at the same places: a study may end the run there.
         own_split: whether `train` chooses by itself which rows a fold leaves out, without `fold.split`. Then nobody
             checks that every such row is predicted.
 

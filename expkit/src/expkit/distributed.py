@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
 import signal
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -20,25 +22,15 @@ from expkit.project import world_size
 
 FAILED = "failed"  # in the store: what the first rank has failed with
 FOREVER = timedelta(days=365)
+PATIENCE = 60  # seconds for the others to leave a run that its study has ended
+ALIKE = "in a study, every rank calls fold.log and fold.report, at the same places"
 _RUNS = itertools.count()  # of this process; the others train the same ones in the same order
 
 
 class Ranks:
-    """The processes of a training, when there are several: this one, and how many there are.
+    """The processes of a training, when there are several: this one, and how many there are."""
 
-    Args:
-        distributed: whether the experiment says that it is prepared for several.
-
-    Raises:
-        Error: there are several, and it is not: each would take a fold of its own, or wait for the others for ever.
-    """
-
-    def __init__(self, distributed: bool) -> None:
-        require(
-            distributed,
-            f"{world_size()} processes train together (torchrun, srun), and this experiment is not prepared for that: "
-            "say expkit.Experiment(..., distributed=True) when its train() is",
-        )
+    def __init__(self) -> None:
         if "WORLD_SIZE" not in os.environ:
             os.environ |= _as_torchrun_does()
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -52,21 +44,38 @@ class Ranks:
 
     def tasks(self) -> Iterator[dict[str, Any]]:
         """The tasks that rank 0 gives to the others, one after the other."""
-        while "end" not in (task := json.loads(self._store.get(str(self._told)))):
-            self._told += 1
-            yield task
+        while "end" not in (task := self._heard()):
+            if "fold" in task:
+                yield task
         self._store.set(f"left{self.rank}", "")
 
-    def end(self) -> None:
+    def verdict(self) -> str:
+        """Of the study, as rank 0 has it from the same call of `fold.log` or `fold.report`: why the run ends, or ""."""
+        task = self._heard()
+        require("pruned" in task, f"rank {self.rank} calls fold.log or fold.report more often than rank 0: {ALIKE}")
+        return str(task["pruned"])
+
+    def _heard(self) -> dict[str, Any]:
+        task: dict[str, Any] = json.loads(self._store.get(str(self._told)))
+        self._told += 1
+        return task
+
+    def end(self, is_pruned: bool) -> None:
         """Let the others go, and wait until they know: the place where they meet may end with this process.
 
+        Args:
+            is_pruned: whether the study has ended the run: a rank that was not told so waits for this one.
+
         Raises:
-            Failed: another rank has failed meanwhile.
+            Failed: another rank has failed meanwhile, or has not left in time.
         """
         self.tell({"end": True})
+        over = time.monotonic() + PATIENCE
         while not self._store.check([f"left{rank}" for rank in range(1, self.size)]):
             if self._store.check([FAILED]):
                 raise self.failure(Failed("another rank has failed"))
+            if is_pruned and time.monotonic() > over:
+                raise Failed(f"the study has ended this run, and a rank above 0 trains on: {ALIKE}")
             time.sleep(0.05)
 
     def failure(self, own: BaseException) -> BaseException:
@@ -87,6 +96,16 @@ class Ranks:
         failure = Failed(f"rank {rank}: {reason}")
         failure.add_note(trace)
         return failure
+
+
+def torchrun(count: int, command: list[str]) -> None:
+    """Run a command in `count` processes. When one fails, the others end, and it alone has said why."""
+    from torch.distributed.elastic import multiprocessing
+    from torch.distributed.run import main
+
+    logging.disable()
+    with suppress(multiprocessing.SignalException, multiprocessing.errors.ChildFailedError):
+        main([f"--nproc_per_node={count}", "--standalone", "--no-python", *command])
 
 
 def _as_torchrun_does() -> dict[str, str]:

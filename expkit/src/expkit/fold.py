@@ -25,6 +25,7 @@ from expkit.store import axis_of
 if TYPE_CHECKING:
     import numpy
 
+    from expkit.distributed import Ranks
     from expkit.runner import Provenance
     from expkit.scores import Rows
     from expkit.study import RunningTrial
@@ -297,16 +298,17 @@ class Fold:
         self._history.add(row)
         self._tracker.log(row, axis)
         self._progress.show(axis, row, total)
-        score = row.get(f"valid_{self._metric}")
-        if score is not None and axis is not None and total and 0 < row[axis] <= total:
-            self.report(score, row[axis] / total)
+        if self._shared.reports is not None:
+            progress = row[axis] / total if axis is not None and total else 0
+            self._shared.reports.during_fold(row.get(f"valid_{self._metric}"), progress)
 
     def report(self, score: float, progress: float) -> None:
         """Tell a study how good this fold is so far. If the study has a pruner, it may end a bad trial here.
 
             fold.report(accuracy(valid), epoch / epochs)
 
-        Without a study, or when several processes train the fold together, nothing happens.
+        Without a study, nothing happens. When several processes train the fold together, each calls this and `log` at
+        the same places, and the report of rank 0 counts.
 
         Args:
             score: as the metric that decides would give it, for example on the rows that are left out; nan counts as
@@ -320,7 +322,7 @@ class Fold:
         value = as_number(score)
         if value is None or not 0 < progress <= 1:
             raise Error(f"{self.title}: fold.report({score!r}, {progress}): a number, and above 0 and at most 1")
-        if self._shared.reports is not None and self.world_size == 1:
+        if self._shared.reports is not None:
             self._shared.reports.during_fold(value, progress)
 
     def evaluate(self, predict: Callable[[Any], Any], X: Any) -> dict[str, float]:
@@ -618,14 +620,15 @@ class FollowedFold(Fold):
         task: what rank 0 tells: "fold", "checkpoint", "found".
         folder: a temporary one.
         run_dir: of this rank.
+        in_study: whether rank 0 tells at each call of `log` or `report` what the study says.
     """
 
-    def __init__(self, task: Mapping[str, Any], folder: Path, rank: int, run_dir: RunDir) -> None:
-        exp = run_dir.config.exp
+    def __init__(self, task: Mapping[str, Any], folder: Path, ranks: Ranks, run_dir: RunDir, in_study: bool) -> None:
+        exp, self._verdict = run_dir.config.exp, ranks.verdict if in_study else str
         self.number = number = task["fold"]
         self.name, self.title = store.fold_name(number), run_dir.title(number)
         self.folder, self.found = folder, task["found"]
-        self.rank, self.world_size = rank, world_size()
+        self.rank, self.world_size = ranks.rank, ranks.size
         self._exp, self._metric, self._source = exp, "", run_dir.source
         self._tracker = NoTracker()
         self.cache = Cache(folder, exp.debug)
@@ -633,9 +636,15 @@ class FollowedFold(Fold):
         self.checkpoint.save = lambda *_, **__: False  # type: ignore[method-assign]
         self.checkpoint.file = Path(task["checkpoint"]) if task["checkpoint"] else None
 
-    def log(self, *_: Any, **__: Any) -> None: ...
+    def save_oof(self, *_: Any, **__: Any) -> None: ...
 
-    report = save_oof = save_lockbox = save_test = finish = log
+    save_lockbox = save_test = finish = save_oof
+
+    def log(self, *_: Any, **__: Any) -> None:
+        if reason := self._verdict():
+            raise Pruned(reason)
+
+    report = log
 
     def evaluate(self, predict: Callable[[Any], Any], X: Any) -> dict[str, float]:
         self._predicted_rows(predict, X)  # the other ranks wait for what this one computes
@@ -654,10 +663,11 @@ class Reports:
 
     Args:
         folds: how many are asked for.
+        tell: the other ranks, at each report within a fold; None: there are none.
     """
 
-    def __init__(self, trial: RunningTrial, folds: int) -> None:
-        self._trial, self._folds = trial, folds
+    def __init__(self, trial: RunningTrial, folds: int, tell: Callable[[dict[str, str]], None] | None = None) -> None:
+        self._trial, self._folds, self._tell = trial, folds, tell
         self._scores: list[float] = []
 
     def after_folds(self, scores: Sequence[float]) -> bool:
@@ -672,13 +682,19 @@ class Reports:
         self._scores = list(scores)
         return is_bad and len(scores) < self._folds
 
-    def during_fold(self, score: float, progress: float) -> None:
-        """Report a score in the middle of a fold.
+    def during_fold(self, score: float | None, progress: float) -> None:
+        """Report a score in the middle of a fold; None: there is none, which other ranks have to hear.
 
         Raises:
             Pruned: the pruner ends the run.
         """
-        part = min(int(progress * STEPS + 1e-9), STEPS - 1)  # the last one is the fold's own
-        step = len(self._scores) * STEPS + part
-        if part > 0 and self._trial.report(step, statistics.fmean([*self._scores, score])):
-            raise Pruned(f"after {part / STEPS:.0%} of its training")
+        reason = ""
+        if score is not None and 0 < progress <= 1:
+            part = min(int(progress * STEPS + 1e-9), STEPS - 1)  # the last one is the fold's own
+            mean = statistics.fmean([*self._scores, score])
+            if part > 0 and self._trial.report(len(self._scores) * STEPS + part, mean):
+                reason = f"after {part / STEPS:.0%} of its training"
+        if self._tell is not None:
+            self._tell({"pruned": reason})
+        if reason:
+            raise Pruned(reason)

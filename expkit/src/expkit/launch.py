@@ -190,7 +190,7 @@ class Job:
     def __call__(self, cfg: DictConfig) -> float | tuple[float | None, list[str] | None] | None:
         hydra = HydraConfig.get()
         is_sweep = hydra.mode is RunMode.MULTIRUN
-        is_limited = is_sweep and bool(cfg.exp.time_limit) and not self.is_apart
+        is_limited = is_sweep and bool(cfg.exp.time_limit) and not self.is_apart and cfg.exp.runtime.processes == 1
         report: dict[str, Any] = {}
         try:
             is_here = is_limited and processes_of(hydra.launcher) is not None
@@ -209,22 +209,29 @@ class Job:
                 files.write_json(Path(hydra.runtime.output_dir) / JOB_REPORT, report)
 
     def _apart(self, cfg: DictConfig, report: dict[str, Any]) -> Any:
-        """Train in a process of its own, which a time limit can kill: the jobs after this one need the present one."""
+        """Train in a process of its own, which a time limit can kill: the jobs after this one need the present one.
+
+        Or in several, which torchrun starts.
+        """
         if self._is_elsewhere:
-            self._settle()
+            self._settle(cfg)
         hydra = OmegaConf.to_container(HydraConfig.instance().cfg)  # plain: nobody can import a plugin's classes
         known = pickle.dumps((replace(self, is_apart=True, launched_by=os.getpid()), cfg, hydra))
-        answer = Path(HydraConfig.get().runtime.output_dir) / "answer"
-        code = f"from {__name__} import {_call_apart.__name__}; {_call_apart.__name__}({str(answer)!r})"
-        process = subprocess.Popen([sys.executable, "-P", "-c", code], stdin=subprocess.PIPE)
+        file, answer = (Path(HydraConfig.get().runtime.output_dir) / name for name in ("job", "answer"))
+        file.write_bytes(known)
+        call = f"{_call_apart.__name__}({str(file)!r}, {str(answer)!r}, {cfg.exp.runtime.processes})"
+        command = [sys.executable, "-P", "-c", f"from {__name__} import {_call_apart.__name__}; {call}"]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         try:
-            process.communicate(known)
+            process.wait()
         except BaseException:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 process.wait(STOP_SECONDS)
             process.kill()
             raise
+        finally:
+            file.unlink()
         if not answer.exists():
             report["died"] = True
             reason = "its process has died: over exp.time_limit, killed or out of memory"
@@ -237,7 +244,7 @@ class Job:
 
     def _train(self, cfg: DictConfig, report: dict[str, Any]) -> float | tuple[float | None, list[str] | None] | None:
         if self._is_elsewhere:
-            self._settle()
+            self._settle(cfg)
         loaded, overrides = load_experiment(self.experiment), _overrides()
         config = compose.typed(cfg, loaded, overrides)
         if config.show_config:
@@ -252,6 +259,9 @@ class Job:
         command = Command(self.command, self.id, self._is_elsewhere, self.git, installs=not is_sweep, trial=trial)
         refuse_shared_name(loaded.folder, str(hydra.runtime.choices.get("exp", "default")), config.exp.name)
         run = Runner(loaded, config, overrides, command)
+        if (count := config.exp.runtime.processes) > 1 and world_size() == 1:
+            require(is_sweep, f"exp.runtime.processes={count} takes -m; without: torchrun --nproc_per_node={count}")
+            return self._apart(cfg, report)
         try:
             score = run.train()
             return score if self.study is None else (score, run.code)
@@ -263,7 +273,7 @@ class Job:
     def _is_elsewhere(self) -> bool:
         return self.launched_by != os.getpid()
 
-    def _settle(self) -> None:
+    def _settle(self, cfg: DictConfig) -> None:
         """Make this process one like that of the command; it has been told to import the copy of the code."""
         os.environ["PROJECT_ROOT"] = str(self.root)
         require(
@@ -274,8 +284,9 @@ class Job:
             os.environ.setdefault("OMP_NUM_THREADS", cpus)
         hydra = HydraConfig.get()
         if "joblib" in str(hydra.launcher.get("_target_")):
-            _end_with(self.launched_by)
-            _use_one_gpu(Path(hydra.sweep.dir))
+            if not self.is_apart:
+                _end_with(self.launched_by)
+                _use_gpus(Path(hydra.sweep.dir), cfg.exp.runtime.processes)
             for stream in (sys.stdout, sys.stderr):  # of several jobs: whole lines, and no bars
                 stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
                 stream.isatty = lambda: False  # type: ignore[method-assign]
@@ -300,16 +311,23 @@ class Job:
         return message.replace(display_path(self.code), str(self.project)).replace(str(self.code), str(self.project))
 
 
-def _call_apart(answer: str) -> None:
-    """Call a job that stands pickled on stdin; the file `answer` gets what it returns or raises."""
-    job, cfg, hydra = pickle.load(sys.stdin.buffer)
+def _call_apart(file: str, answer: str, processes: int) -> None:
+    """Call a job that stands pickled in a file; the file `answer` gets what it returns or raises, of rank 0."""
+    _end_with(os.getppid())
+    if processes > world_size():
+        from expkit.distributed import torchrun
+
+        return torchrun(processes, sys.orig_argv)
+    job, cfg, hydra = pickle.loads(Path(file).read_bytes())
     setup_globals()
     HydraConfig.instance().cfg = OmegaConf.create(hydra)
     try:
         result = job(cfg)
     except BaseException as error:
         result = error
-    Path(answer).write_bytes(pickle.dumps(result))
+    if leads():
+        Path(answer).write_bytes(pickle.dumps(result))
+    sys.exit(isinstance(result, BaseException))  # torchrun ends the other ranks
 
 
 def _overrides() -> list[str]:
@@ -347,7 +365,7 @@ class Launching(Callback):
         from expkit.snapshot import expose
 
         Launching.folder = Path(config.hydra.sweep.dir)
-        if processes_of(config.hydra.launcher) != 1 or config.exp.time_limit:
+        if processes_of(config.hydra.launcher) != 1 or config.exp.time_limit or config.exp.runtime.processes > 1:
             expose(Launching.copy)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
@@ -358,7 +376,7 @@ def _sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argp
     """Launch the jobs of a command with a copy of the code, and print the board rows of their runs."""
     from expkit.snapshot import copy_code, expose  # git, and much else
 
-    require(world_size() == 1, "-m trains many runs, and torchrun one: start torchrun for each of them")
+    require(world_size() == 1, f"-m starts torchrun for each run: leave it out, exp.runtime.processes={world_size()}")
     copy = copy_code()
     job.code, job.git = copy.folder, copy.git
     Launching.copy, Launching.folder = copy.folder, None
@@ -450,32 +468,35 @@ def gpus() -> list[str]:
     return [str(number) for number in range(listed.stdout.count("GPU "))] if listed.returncode == 0 else []
 
 
-def processes() -> int:
-    """How many jobs to run at once on this machine: one per GPU, or one per core without GPUs."""
+def processes(*, _root_: Any = None) -> int:
+    """How many jobs to run at once on this machine: one per GPU, or one per core without GPUs; each of them may use
+    several, by exp.runtime.processes of the configuration `_root_`."""
     from joblib import cpu_count
 
-    return len(gpus()) or int(cpu_count())
+    each = OmegaConf.select(_root_ or OmegaConf.create(), "exp.runtime.processes", default=1)
+    return max((len(gpus()) or int(cpu_count())) // each, 1)
 
 
 @cache  # this process takes one job after another, and keeps its lock
-def _use_one_gpu(sweep_dir: Path) -> Any:
-    """Leave this process one GPU to see; another one than the other processes of the sweep, while there are enough.
+def _use_gpus(sweep_dir: Path, count: int) -> Any:
+    """Leave this process `count` GPUs to see; others than those of the sweep's other processes, while there are enough.
 
     Returns:
-        the lock of the GPU.
+        the locks of the GPUs.
     """
     from filelock import FileLock, Timeout
 
-    available = gpus()
+    available, locks = gpus(), dict[str, FileLock]()
     for number, gpu in enumerate(available):
         lock = FileLock(sweep_dir / f".gpu{number}")
         with suppress(Timeout):
-            lock.acquire(blocking=False)
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpu
-            return lock
+            if len(locks) < count and lock.acquire(blocking=False):
+                locks[gpu] = lock
     if available:
-        os.environ["CUDA_VISIBLE_DEVICES"] = available[os.getpid() % len(available)]
-    return None
+        first = os.getpid() % len(available)
+        chosen = [*dict.fromkeys([*locks, *available[first:], *available[:first]])][:count]
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
+    return locks
 
 
 @cache  # one thread, however many jobs this process takes

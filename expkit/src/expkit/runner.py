@@ -85,7 +85,8 @@ class Runner:
         name: of the run; None: as `run_name` gives it.
 
     Raises:
-        Error: the folder holds the results of another configuration.
+        Error: the folder holds the results of another configuration; or several processes are to train together, and
+            the experiment is not prepared for them: each would take a fold of its own.
 
     Attributes:
         name: of the run, such as "001-larger-lr".
@@ -108,7 +109,8 @@ class Runner:
         self._ranks = self._meet()
         self.run_dir = RunDir(loaded, config, self.name, command.id, chosen(overrides))
         self._numbers = [None] if self.exp.mode is Mode.sub else list(self.exp.fold or [])
-        self._reports = None if command.trial is None else Reports(command.trial, len(self._numbers))
+        tell = None if self._ranks is None else self._ranks.tell
+        self._reports = None if command.trial is None else Reports(command.trial, len(self._numbers), tell)
         self._shared = Shared(self.run_dir, self._reports)
         self._metric = loaded.experiment.raw(next(iter(loaded.experiment.metrics)))  # of a fold alone
         self._has_git = True
@@ -116,11 +118,17 @@ class Runner:
 
     def _meet(self) -> Ranks | None:
         """The processes that train together; None for a single one."""
+        count = max(world_size(), self.exp.runtime.processes)
+        require(
+            count == 1 or self.loaded.experiment.distributed,
+            f"{count} processes train together (torchrun, srun), and this experiment is not prepared for that: "
+            "say expkit.Experiment(..., distributed=True) when its train() is",
+        )
         if world_size() == 1:
             return None
         from expkit.distributed import Ranks
 
-        return Ranks(self.loaded.experiment.distributed)
+        return Ranks()
 
     @terminable()
     def train(self) -> float | None:
@@ -142,7 +150,7 @@ class Runner:
                 for number in missing:
                     self._train(number)
             if self._ranks is not None:
-                self._ranks.end()
+                self._ranks.end(self.pruned is not None)
             return self._summarize()
         except OSError as error:
             if error.errno in CANNOT_WRITE and error.filename is None:  # a write, unlike an open, names no file
@@ -318,7 +326,7 @@ class Runner:
                 open(os.devnull, "w") as nowhere,
                 contextlib.redirect_stdout(nowhere),
             ):
-                fold = FollowedFold(task, Path(folder), ranks.rank, self.run_dir)
+                fold = FollowedFold(task, Path(folder), ranks, self.run_dir, self._reports is not None)
                 if (failure := self._call(fold)) is not None:
                     raise failure
 
