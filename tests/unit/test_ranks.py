@@ -25,6 +25,9 @@ class Store:
     def set(self, key: str, value: str) -> None:
         self.kept[key] = value
 
+    def get(self, key: str) -> str:
+        return self.kept[key]
+
     def check(self, keys: list[str]) -> bool:
         return self.kept.keys() >= {*keys}
 
@@ -40,7 +43,7 @@ def two(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Ranks, Ranks]]:
     made = []
     for rank in ("0", "1"):
         monkeypatch.setenv("RANK", rank)
-        made.append(Ranks(True))
+        made.append(Ranks())
     yield made[0], made[1]
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
@@ -49,7 +52,7 @@ def test_rank_0_ends_when_the_others_have_left(two: tuple[Ranks, Ranks]) -> None
     """Its process may be where they meet: one that still asks what is next would fail."""
     leader, other = two
     with ThreadPoolExecutor(1) as pool:
-        end = pool.submit(leader.end)
+        end = pool.submit(leader.end, False)
         with pytest.raises(TimeoutError):
             end.result(0.5)
         other._store.set("left1", "")
@@ -60,7 +63,26 @@ def test_rank_0_does_not_wait_for_one_that_has_failed(two: tuple[Ranks, Ranks]) 
     leader, other = two
     other.failure(ValueError("planted"))
     with at_once("rank 0"), pytest.raises(Failed, match="rank 1: ValueError: planted"):
-        leader.end()
+        leader.end(False)
+
+
+def test_a_study_ends_a_run_in_all_ranks(two: tuple[Ranks, Ranks], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each hears the same at the same call. One that did not call is told at the end, and not waited for for ever."""
+    monkeypatch.setattr(distributed, "PATIENCE", 0.2)
+    leader, other = two
+    for reason in ("", "after 10% of its training"):
+        leader.tell({"pruned": reason})
+        assert other.verdict() == reason
+    leader.tell({"pruned": "after 20% of its training"})  # which the other does not ask for
+    leader.tell({"fold": 1})
+    assert next(other.tasks()) == {"fold": 1}
+    with (
+        at_once("rank 0"),
+        pytest.raises(Failed, match="a rank above 0 trains on: in a study, every rank calls fold.log"),
+    ):
+        leader.end(True)
+    with pytest.raises(expkit.Error, match="rank 1 calls fold.log or fold.report more often than rank 0"):
+        other.verdict()
 
 
 @pytest.mark.parametrize("later", [RuntimeError("Connection closed by peer"), KeyboardInterrupt(), Terminated(143)])

@@ -11,9 +11,11 @@ from commands import command
 from conftest import Command, OwnLight
 from helpers import counting, files, results
 from light import LIGHT, edited
+from omegaconf import OmegaConf
 
 import expkit
 from expkit import launch, snapshot
+from expkit.compose import register_resolver
 
 
 @pytest.mark.parametrize(
@@ -102,6 +104,16 @@ def test_without_git_the_jobs_of_a_sweep_import_the_project(
     assert copy.folder.is_dir() and "warning: no snapshot of the code" in capsys.readouterr().err
 
 
+def test_several_processes_for_an_experiment_that_is_not_prepared(own_light: OwnLight, root: Path) -> None:
+    """One line before any is started; and without -m, it is torchrun that starts them."""
+    sweep = own_light("-m", "exp.runtime.processes=2", code=1).err
+    assert "error: exp.runtime.processes=2: 2 processes train together (torchrun, srun), and this" in sweep
+    with edited(own_light.folder / "train.py", "own_split=True", "own_split=True, distributed=True"):
+        alone = own_light("exp.runtime.processes=2", code=2).err
+    assert alone == "error: exp.runtime.processes=2 takes -m; without: torchrun --nproc_per_node=2\n"
+    assert "Traceback" not in sweep and not (root / "output" / own_light.folder.name).exists()
+
+
 def test_the_gpus_that_a_process_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Named by the variable, else found by the program."""
     smi = tmp_path / "nvidia-smi"
@@ -110,8 +122,26 @@ def test_the_gpus_that_a_process_may_use(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert launch.gpus() == ["0", "1", "2"] and launch.processes() == 3
+    together = OmegaConf.create({"exp": {"runtime": {"processes": 2}}, "n": "${expkit.processes:}"})
+    register_resolver("expkit.processes", launch.processes)
+    assert together.n == 1
     smi.write_text("#!/bin/sh\nexit 9\n")
     assert launch.gpus() == []
     for value, expected in {"4, GPU-a1b2": ["4", "GPU-a1b2"], "": [], "-1": []}.items():
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
         assert launch.gpus() == expected
+
+
+def test_each_job_has_gpus_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as its processes; those that are left where there are too few, and others' where there are none."""
+    use, seen = launch._use_gpus.__wrapped__, []
+    held = []
+    for count in (2, 1, 2, 2):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+        held.append(use(tmp_path, count))
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"].split(","))
+    assert seen[:2] == [["4", "5"], ["6"]] and seen[2][0] == "7"
+    assert all(len({*one}) == 2 and {*one} <= {*"4567"} for one in seen[2:])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    monkeypatch.setattr(launch, "gpus", list)
+    assert use(tmp_path, 2) == {} and "CUDA_VISIBLE_DEVICES" not in os.environ
