@@ -95,7 +95,7 @@ def test_a_full_disk(project: Project, small_disk: Path, wandb_mode: str) -> Non
 
 @pytest.mark.parametrize(("how", "again"), [(signal.SIGINT, False), (signal.SIGTERM, True)])
 def test_ctrl_c_and_signals(shared_sweeping: Project, root: Path, how: signal.Signals, again: bool) -> None:
-    """One line, the fold says that it was stopped, and nothing half-written counts as a result."""
+    """One line with what goes on, the fold says that it was stopped, and nothing half-written counts as a result."""
     if again:
         command("exp.fold=[0,1]").train()
         (root / "control/came1").unlink()
@@ -105,7 +105,8 @@ def test_ctrl_c_and_signals(shared_sweeping: Project, root: Path, how: signal.Si
     process.send_signal(how)
     _, errors = process.communicate(timeout=10)
     code, reason = STOPPED[how]
-    assert (process.returncode, errors) == (code, f"{reason}: {AGAIN}\n")
+    typed_in = f"uv run python experiments/{LIGHT}/train.py 'exp.fold=[0,1]'{' overwrite=true' * again}"
+    assert (process.returncode, errors) == (code, f"{reason} in fold 1 of {LIGHT}/light: {AGAIN}: {typed_in}\n")
     assert counting(root) == root / RUN
     stopped = store.read_run(root / (f"{RUN}@2" if again else RUN))
     log = (stopped.folds[1].folder / store.LOG).read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 from contextlib import suppress
@@ -241,7 +242,9 @@ def test_no_process_outlives_its_command(sweeping: Project, root: Path, how: sig
     else:
         code, reason = STOPPED[how]
         assert process.returncode == code
-        assert f"{reason}: finished folds are kept" in errors.splitlines()[-1]
+        assert re.match(
+            f"{reason}( in fold .*)?: finished folds are kept.*: uv run python .* -m ", errors.splitlines()[-1]
+        )
 
 
 def test_jobs_at_once_print_whole_lines(sweeping: Project, root: Path, light: Path) -> None:

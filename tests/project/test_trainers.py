@@ -39,6 +39,7 @@ import sys
 import expkit
 expkit.run(sys.argv[1], overrides=["exp.train.epochs=6", "exp.fold=[0,1]"])
 expkit.run(sys.argv[1], overrides=["exp.train.epochs=6", "exp.fold=[0]", "exp.name=whole"])
+expkit.run(sys.argv[1], overrides=["exp.train.epochs=2", "exp.mode=sub", "exp.name=all"])
 """
 
 
@@ -83,7 +84,7 @@ GUIDES = {
 
 @pytest.mark.parametrize("title", GUIDES)
 def test_a_killed_training_ends_as_one_that_was_not(place: Path, root: Path, title: str) -> None:
-    """The same rows of the history, the same predictions, the same score; two folds and the test set are predicted."""
+    """The same rows of the history, the same predictions, the same score; on all rows, too, a test set is predicted"""
     packages, said, least = GUIDES[title]
     install(place, *packages)
     [guide] = re.findall(rf"^## {title}\n(.*?)(?=^## )", PAGE, flags=re.M | re.S)
@@ -103,6 +104,7 @@ def test_a_killed_training_ends_as_one_that_was_not(place: Path, root: Path, tit
     assert folds[0] == scores_and_predictions(whole)[0]
     assert all(scores["accuracy"] > least for scores, _ in folds.values()) and set(folds) == {0, 1}
     assert all((run / fold / "test.npz").exists() for fold in ("fold0", "fold1"))
+    assert [*(root / "output" / name).glob("all,*/full/submission.csv")]
 
 
 def test_other_trackers(place: Path, root: Path) -> None:

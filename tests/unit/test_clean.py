@@ -116,7 +116,7 @@ def test_a_failed_run(root: Path) -> None:
     before, size = tree(root), sum(path.stat().st_size for path in run.rglob("*") if path.is_file())
     found = clean()
     one = {"kind": "failed", "what": str(run), "why": "nothing is done", "bytes": size, "removed": False}
-    assert found == {"superseded": [], "failed": [one], "debug": []}
+    assert found == {"superseded": [], "failed": [one], "debug": [], "state": []}
     assert tree(root) == before
     printed = exp("clean", "failed")
     assert "nothing is done" in printed and "nothing is removed yet: --yes removes it" in printed

@@ -84,6 +84,17 @@ def test_on_all_rows(quick: Path) -> None:
     assert values == {"train": N, "valid": 0} and not (file.parent / store.OOF).exists()
 
 
+def test_a_score_that_is_not_there(quick: Path) -> None:
+    """On all rows, and by a wrong name."""
+
+    def train(fold: expkit.Fold) -> None:
+        fold.split(id=ID, y=Y)
+        fold.evaluate(zeros, X)["valid_rmse"]
+
+    for mode, why in (("sub", "exp.mode=sub leaves no row out"), ("cv", "there is valid_accuracy;")):
+        assert f"fold.evaluate(...)['valid_rmse']: {why}" in refused(train, f"exp.mode={mode}", "exp.n_folds=1")
+
+
 @pytest.mark.parametrize(
     ("train", "mentions"),
     [

@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 import pytest
 from experiments import own_experiment
-from helpers import tree
+from helpers import exp_json, tree
 from light import train_py
 from sklearn.neural_network import MLPClassifier
 
@@ -20,6 +20,7 @@ import expkit
 from expkit import project, store, tries
 from expkit.progress import learning, load_learned, save_state, settings_of, state_parts
 from expkit.runner import Command, Runner
+from expkit.store import Versions
 
 # A network that walks: what it predicts depends on each of its steps. control/stop names an epoch to stop in.
 NET = train_py(
@@ -111,6 +112,26 @@ def test_the_run_is_a_parent(net: str) -> None:
     assert [*store.load_run(more.title).marks, *store.load_run(last.title).marks].count(
         f"{first.title} has been replaced"
     )
+
+
+def test_a_state_that_no_run_begins_from_may_go(net: str) -> None:
+    """When it is named, and with --yes; the run is as it was. A run that a process trains is left alone."""
+    for name in ("first", "other", "busy"):
+        named(net, name)
+    named(net, "more", "exp.start_from=first", "exp.runtime.keep_state=false")
+    before, output = tree(expkit.output_dir()), expkit.output_dir() / net
+    assert exp_json("clean", "--yes") == []
+    with Versions.of(output / "busy").part(output / "busy", "fold0"):
+        [found] = exp_json("clean", "state")
+        size = sum(len(content) for name, (_, content) in before.items() if "other/fold0/state/" in name)
+        assert (found["what"], found["bytes"]) == (str(output / "other"), size) and tree(output.parent) == before
+        [found] = exp_json("clean", "state", "--yes")
+    assert found["removed"] and not (output / "other/fold0/state").exists()
+    left = {name for name in before if "other/fold0/state/" not in name}
+    assert tree(output.parent).keys() == left < before.keys()
+    assert {run.name: (run.score is None, run.marks) for run in expkit.read_board()}["other"] == (False, ("partial",))
+    with pytest.raises(expkit.Error, match="fold 0 of exp.start_from=.*/other has kept no state"):
+        named(net, "last", "exp.start_from=other")
 
 
 def test_any_name_of_the_run_is_the_same_run(net: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,12 @@ def test_a_score(made: str, least: float, most: float) -> None:
     )  # one is its name
 
 
+@pytest.mark.parametrize("made", EXAMPLES, indirect=True)
+def test_on_all_rows(made: str) -> None:
+    """Each as it stands."""
+    assert expkit.run(made, overrides=["exp.mode=sub"]) is None
+
+
 @pytest.mark.parametrize("made", ["spots"], indirect=True)
 def test_masks_and_boxes(made: str) -> None:
     """They come back as they were, in the order of the ids; CSV says what it leaves out, JSON has it; runs compare."""

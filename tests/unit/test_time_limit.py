@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from conftest import Command
 from experiments import own_experiment
 from helpers import counting, exp_json, results
 from light import LIGHT, train_py
@@ -19,7 +20,10 @@ import expkit
 from expkit import errors, store
 from expkit.errors import Error, Failed
 
-OVER = "took longer than exp.time_limit=3s: the same command goes on from its last checkpoint, where there is one"
+OVER = (
+    "took longer than exp.time_limit=3s: raise the limit; the same command goes on from the fold's last checkpoint, if "
+)
+OVER += "it has one"
 RUN = "light,exp.n_folds=3"
 
 # control/<fold>-<epoch> says what this epoch does before it ends.
@@ -82,18 +86,30 @@ def test_a_fold_that_is_too_slow_ends_and_the_others_go_on(
 ) -> None:
     """Also where the training catches every Exception. The same command goes on from the checkpoint."""
     overrides = ["exp.n_folds=3", "exp.time_limit=3s"]
-    (quick / "control/fold0-2").write_text("waits")
-    with pytest.raises(Failed, match="^failed: fold 0; the same command trains what is missing$"):
+    (quick / "control/fold1-2").write_text("waits")
+    with pytest.raises(Failed, match="^failed: fold 1; the same command trains what is missing$"):
         expkit.run(experiment, overrides=overrides)
-    assert capsys.readouterr().err.endswith(f"error: fold 0 {OVER}\n")
+    assert capsys.readouterr().err.endswith(f"error: fold 1 {OVER}\n")
     version = counting(quick, RUN, experiment)
-    assert (version / "fold0" / store.FAILED).read_text() == f"fold 0 {OVER}\n"
-    assert "in waits" in (version / "fold0" / store.LOG).read_text(), "the log says where it was"
-    assert {*results(quick, RUN, experiment)} == {1, 2}
-    (quick / "control/fold0-2").unlink()
+    assert (version / "fold1" / store.FAILED).read_text() == f"fold 1 {OVER}\n"
+    assert "in waits" in (version / "fold1" / store.LOG).read_text(), "the log says where it was"
+    assert {*results(quick, RUN, experiment)} == {0, 2}
+    (quick / "control/fold1-2").unlink()
     assert expkit.run(experiment, overrides=["exp.n_folds=3", "exp.time_limit=20m"]) == 3, "another limit, the same run"
-    assert "fold 0 goes on after" in capsys.readouterr().out
+    assert "fold 1 goes on after" in capsys.readouterr().out
     assert exp_json("board", "--all")[0]["failure"] is None
+
+
+def test_where_no_fold_has_ended_in_time_none_is_begun(quick: Path, experiment: str, train: Command) -> None:
+    """One line, and the exit code of a training that has failed."""
+    (quick / "control/fold0-2").write_text("waits")
+    done = train("exp.n_folds=3", "exp.time_limit=3s", experiment=experiment)
+    assert done.code == 1 and done.err.count("error") == 1
+    assert done.err.endswith(f"error: fold 0 {OVER}; no other fold is begun, as none has ended within it\n")
+    version = counting(quick, RUN, experiment)
+    assert [each.name for each in version.glob("f*[0-9]")] == ["fold0"] and not results(quick, RUN, experiment)
+    (quick / "control/fold0-2").unlink()
+    assert train("exp.n_folds=3", "exp.time_limit=20m", experiment=experiment).code == 0
 
 
 def test_nothing_is_left_of_a_limit(quick: Path, experiment: str) -> None:

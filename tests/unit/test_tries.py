@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from typer.testing import CliRunner
 import expkit
 from expkit import store, tries
 from expkit.cli import app
-from expkit.errors import Failed, NotFound
+from expkit.errors import AGAIN, Failed, NotFound
 from expkit.notes import add_note, read_notes
 from expkit.store.records import Versions
 
@@ -141,17 +142,21 @@ def test_an_interrupted_try_goes_on(project: Path, trained: list[str], monkeypat
 
 
 def test_a_signal_ends_the_training_too(root: Path) -> None:
-    """SIGTERM to the command alone: nobody holds a lock afterwards, and the same command goes on."""
+    """SIGTERM to the command alone: one line, nobody holds a lock afterwards, and the same command goes on."""
     with own_experiment(copy_of=LIGHT) as project:
         expkit.run(project.name, overrides=["exp.name=base"])
-        (root / "control/came0").unlink()
-        (root / "control/gate0").touch()
+        (root / "control/came1").unlink()
+        (root / "control/gate1").touch()
         command = [sys.executable, *EXP, "try", "--from", f"{project.name}/base", "train.x=2", "--why", "x"]
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        wait_for((root / "control/came0").exists, process)
+        wait_for((root / "control/came1").exists, process)
         process.send_signal(signal.SIGTERM)
-        assert "the same command" in process.communicate(timeout=60)[1] and process.returncode == 143
-        (root / "control/gate0").unlink()
+        said = (
+            f"stopped by SIGTERM in fold 1 of {project.name}/001: {AGAIN}: uv run exp try {shlex.join(command[4:])}\n"
+        )
+        assert (process.communicate(timeout=60)[1], process.returncode) == (said, 143)
+        assert re.search("/001 .* partial +not finished ", exp("log"))
+        (root / "control/gate1").unlink()
         assert "verdict: " in call(*command, cwd=root).stdout
         assert sets(project) == ["001"] and store.load_run(f"{project.name}/001").is_complete
 

@@ -1,8 +1,8 @@
 """What may go from output/: `exp clean`, and one run: `exp remove`. Nothing goes that a process works with.
 
-Each kind of `exp clean` is a rule that says whether a version of a run may go: none has work in it that counts. It is
-asked when the versions are listed, and again before one is removed, under the locks that a training takes. A run that
-is a symbolic link is left alone; `exp remove` removes the link.
+Each kind of `exp clean` is a rule that says whether a version of a run may go: none has work in it that counts. Of one
+whose state may go, that alone does. The rule is asked when the versions are listed, and again before one is removed,
+under the locks that a training takes. A run that is a symbolic link is left alone; `exp remove` removes the link.
 
 The version that counts goes last. Each gets another name first: an interruption leaves nothing half there.
 """
@@ -21,7 +21,7 @@ from expkit import files, store
 from expkit.errors import Error, require
 from expkit.lineage import children_metadata
 from expkit.project import display_path, output_dir
-from expkit.store import CHECKPOINT, NOT_EXPERIMENTS, RESULT, SUBMISSIONS, Run, Versions
+from expkit.store import CHECKPOINT, NOT_EXPERIMENTS, RESULT, STATE, SUBMISSIONS, Run, Versions
 
 DEBUG = "debug"
 REMOVED = ".removed-"  # begins the name of what is being removed
@@ -47,17 +47,24 @@ def holds_nothing(version: Path) -> bool:
         return False
 
 
+def _going(kind: str, version: Path) -> list[Path]:
+    """The folders that go of a version: itself, or what its trainings keep for exp.start_from of other runs."""
+    states = (each for each in version.glob(f"*/{STATE}") if not each.parent.is_symlink())
+    return [version] if kind != STATE else [*states]
+
+
 # What may go, in the order in which it goes: why, and the rule.
 KINDS: dict[str, tuple[str, Callable[[Versions, Path], bool]]] = {
     "superseded": ("a later version counts", Versions.is_superseded),
     "failed": ("nothing is done", has_failed),
     DEBUG: ("a debug run", lambda versions, version: version.is_dir()),
+    STATE: ("no run begins from it", lambda versions, version: bool(_going(STATE, version))),
 }
 
 
 @dataclass(frozen=True)
 class Leftover:
-    """A version of a run that may go.
+    """A version of a run that may go; or what lies in `state/` there.
 
     Attributes:
         bytes: how much space that frees.
@@ -81,14 +88,14 @@ class Leftover:
         with self.versions.locked(), ExitStack() as stack:
             if self.versions.take(self.folder, stack) or not KINDS[self.kind][1](self.versions, self.folder):
                 return False
-            _remove(self.versions, [self.folder])
+            _remove(self.versions, _going(self.kind, self.folder))
         return True
 
 
 def _remove(versions: Versions, folders: Iterable[Path]) -> None:
     """Remove versions of a run, in this order. With `locked`, and the locks of their parts."""
     for folder in folders:
-        folder.rename(folder.with_name(f"{REMOVED}{secrets.token_hex(4)}"))
+        folder.rename(versions.parent / f"{REMOVED}{secrets.token_hex(4)}")
     versions.forget_deleted()
     for removed in versions.parent.glob(f"{REMOVED}*"):  # also what an interruption has left
         files.remove(removed)
@@ -96,15 +103,17 @@ def _remove(versions: Versions, folders: Iterable[Path]) -> None:
 
 def leftovers(kind: str, output: Path) -> Iterator[Leftover]:
     """The versions of one of the KINDS, the newest of each run first. Changes nothing."""
+    read = map(store.read_run_info, store.run_folders(output) if kind == STATE else [])
+    begun = {str(info["config"].get("exp", {}).get("start_from")) for info in read if info}
     for parent in sorted((output / DEBUG if kind == DEBUG else output).glob("[!.]*")):
         is_other = parent.name in NOT_EXPERIMENTS and kind != DEBUG
         for versions, found in [] if is_other else store.runs_of(parent):
-            if any(version.is_symlink() for version in found):
+            if any(version.is_symlink() for version in found) or f"{parent.name}/{versions.run}" in begun:
                 continue
             for version in reversed(found):
                 with suppress(OSError):  # nobody can tell whether it is in use, or it has gone meanwhile
                     if KINDS[kind][1](versions, version) and not versions.held(version):
-                        yield Leftover(kind, version, versions, _size(version))
+                        yield Leftover(kind, version, versions, sum(map(_size, _going(kind, version))))
 
 
 def _size(folder: Path) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 AGAIN = "finished folds are kept, and the same command trains what is missing"
+COMMAND = "EXPKIT_COMMAND"  # an environment variable: the command that waits for this one, as it was typed
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 # Files whose frames are left out at the top of a traceback: ours, and what lies between ours and the experiment's.
@@ -105,18 +106,22 @@ def warn(message: str) -> None:
     print(f"warning: {strip_control(message)}", file=sys.stderr, flush=True)
 
 
-def report(error: BaseException) -> int:
+def report(error: BaseException, command: str = "") -> int:
     """Say on stderr why a command ends, and return its exit code.
 
     An `Error`, a full disk and Ctrl-C are one line; anything else is a bug, and its traceback begins at the
     experiment's own code. HYDRA_FULL_ERROR=1 shows the traceback of everything.
+
+    Args:
+        command: that goes on after Ctrl-C, as one types it; "": nobody knows.
 
     Returns:
         1: failed; 2: refused, nothing was begun; 3: not found; 130: Ctrl-C; 143: SIGTERM; 129: SIGHUP.
     """
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     if (stop := interruption(error)) and not full:
-        print(f"{described(error)}: {AGAIN}", file=sys.stderr)
+        where = "".join(getattr(stop, "__notes__", []))
+        print(f"{described(error)}{where}: {AGAIN}{command and f': {command}'}", file=sys.stderr)
         return stop.code if isinstance(stop, Terminated) else 130
     message = one_line(error)
     if message is not None and not full:

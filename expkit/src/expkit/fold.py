@@ -51,6 +51,14 @@ class Shared:
             warn(message)
 
 
+class Evaluated(dict[str, float]):
+    """What `Fold.evaluate` gives."""
+
+    def __missing__(self, name: str) -> float:
+        why = f"there is {', '.join(self)}" if self else "exp.mode=sub leaves no row out, and only rank 0 has scores"
+        raise Error(f"fold.evaluate(...)[{name!r}]: {why}; to choose by a score, keep back a part of rows.train")
+
+
 class NoTracker:
     """As `tracking.Tracker`, when W&B is disabled."""
 
@@ -335,7 +343,7 @@ class Fold:
 
         Returns:
             the value of each metric, as {"valid_accuracy": 0.97}, without `Experiment.postprocess`. With exp.mode=sub
-            no row is left out: {}.
+            no row is left out, and ranks above 0 have no scores: {}, and an `Error` for who asks it for one.
 
         Raises:
             Error: `split` was not called, or with another number of rows; a metric fails.
@@ -348,7 +356,9 @@ class Fold:
         require(not experiment.is_scored_by_train, by_train)
         table = self._predicted_rows(predict, X)
         found = scores(experiment, tables.columns(table, "fold.evaluate(...)"), {}) if table else {}
-        return {f"valid_{name}": value for name, value in zip(experiment.metrics, found.values(), strict=False)}
+        return Evaluated(
+            (f"valid_{name}", value) for name, value in zip(experiment.metrics, found.values(), strict=False)
+        )
 
     def _predicted_rows(self, predict: Callable[[Any], Any], X: Any, file: str = store.OOF) -> dict[str, Any]:
         """The columns of the rows that are left out, or, with LOCKBOX, set aside; {}: none is."""
@@ -648,7 +658,7 @@ class FollowedFold(Fold):
 
     def evaluate(self, predict: Callable[[Any], Any], X: Any) -> dict[str, float]:
         self._predicted_rows(predict, X)  # the other ranks wait for what this one computes
-        return {}
+        return Evaluated()
 
 
 STEPS = 10  # of a fold: a pruner compares the trials of a study at the same step

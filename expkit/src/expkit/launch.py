@@ -10,6 +10,7 @@ import argparse
 import os
 import pickle
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -62,7 +63,8 @@ def main(experiment: Experiment) -> None:
         try:
             _run(experiment, sys._getframe(1).f_globals)
         except CAUGHT as error:
-            sys.exit(errors.report(error))
+            typed_in = os.environ.get(errors.COMMAND) or shlex.join(["uv", "run", "python", *sys.argv])
+            sys.exit(errors.report(error, typed_in if world_size() == 1 else ""))
 
 
 def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> float | None:

@@ -291,7 +291,7 @@ class Runner:
         """Rank 0 stands for the others: `torchrun` ends them with it."""
         limit = self.exp.time_limit if fold.rank == 0 else None
         over = f"{fold.title} took longer than exp.time_limit={limit}"
-        again = "the same command goes on from its last checkpoint, where there is one"
+        again = "raise the limit; the same command goes on from the fold's last checkpoint, if it has one"
         return time_limit(seconds_of(limit, "exp.time_limit"), f"{over}: {again}", fold.folder / store.FAILED)
 
     def _track(self, number: int | None) -> Tracker | NoTracker:
@@ -306,13 +306,17 @@ class Runner:
 
     def _fail(self, number: int | None, failure: BaseException) -> None:
         """Report the error of a fold; raise it when it ends the run."""
-        if not isinstance(failure, Exception) or interruption(failure):
+        if stop := interruption(failure):
+            stop.add_note(f" in {self.run_dir.title(number)} of {self.loaded.name}/{self.name}")
+        if not isinstance(failure, Exception) or stop:
             raise failure
         self.run_dir.require_current()  # a folder that somebody has deleted explains any failure
         is_alone = len(self._numbers) == 1 or self._ranks is not None  # other ranks would be in another fold
-        if isinstance(failure, OSError | ImportError | Circular) or is_alone:  # the next fold would fail alike
+        is_slow = isinstance(failure, Failed) and not self.run_dir.done_folds()  # at exp.time_limit, where all may be
+        if isinstance(failure, OSError | ImportError | Circular) or is_alone or is_slow:  # the next would fail alike
             if isinstance(failure, Error):
-                raise Failed(str(failure)) from failure
+                others = "" if is_alone else "; no other fold is begun, as none has ended within it"
+                raise Failed(f"{failure}{others if is_slow else ''}") from failure
             raise failure
         print(f"{self.run_dir.title(number)}  failed", flush=True)
         report(failure)

@@ -7,7 +7,9 @@ Each step can be taken by hand: `exp new 001/004 --from RUN`, `exp note`, train.
 from __future__ import annotations
 
 import functools
+import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +25,7 @@ from expkit import board, config, noise, notes
 from expkit.compare import compare, format_verdict, verdict
 from expkit.compose import as_hydra_takes, load_config
 from expkit.config import load_experiment
-from expkit.errors import Error, Failed, plain_table, require, score_text, terminable
+from expkit.errors import COMMAND, Error, Failed, interruption, plain_table, require, score_text, terminable
 from expkit.new import copy_from_worktree, parameter_set_from_run, recorded_values
 from expkit.notes import Notes, read_notes
 from expkit.project import experiment_dir, full_name, output_dir, reserve
@@ -125,13 +127,16 @@ class Training:
         """
         train = str(load_experiment(self.experiment).folder / "train.py")
         shown = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
-        with subprocess.Popen([sys.executable, train, *self.overrides, *more], stdout=shown) as process:
+        known = {**os.environ, COMMAND: shlex.join(["uv", "run", "exp", *sys.argv[1:]])}
+        with subprocess.Popen([sys.executable, train, *self.overrides, *more], stdout=shown, env=known) as process:
             try:
                 process.wait()
-            except BaseException:
+            except BaseException as error:
                 with suppress(subprocess.TimeoutExpired):  # Ctrl-C of a terminal reaches the training, too
                     process.wait(STOP_SECONDS)
                 process.terminate()
+                if process.wait() > 128 and interruption(error):
+                    raise SystemExit(process.returncode) from error  # it has said so
                 raise
         if process.returncode:
             error = Failed(f"{' '.join([self.title, *more])} failed: repair the cause, then the same command goes on")
@@ -481,6 +486,7 @@ def show_history(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
         texts = [change_text(idea["change"]) or idea["origin"] or "", idea["why"] or idea["note"] or ""]
         cut = [each if len(each) <= LONGEST else f"{each[: LONGEST - 3]}..." for each in texts]
         before = [f"{one['verdict']} against {names[one['against']]}" for one in idea["earlier"]]
-        test = "; ".join([f"{tested.get('verdict', '')}{by}", *before])
+        verdict = tested.get("verdict") or "not finished" * idea["partial"]
+        test = "; ".join([f"{verdict}{by}", *before])
         rows.append([names[idea["run"]], score, test, idea["verdict"] or "", *cut])
     console.print(plain_table(["run", "score", "test", "you", "changed", "why"], rows))

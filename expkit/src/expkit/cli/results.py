@@ -38,7 +38,7 @@ from expkit.project import display_path, output_dir
 from expkit.show import run_metadata, short_metadata, show_run
 from expkit.store import HISTORY, axis_of, is_called, load_run, run_names
 
-Kind = Enum("Kind", {"superseded": "superseded", "failed": "failed", "debug": "debug"})
+Kind = Enum("Kind", {"superseded": "superseded", "failed": "failed", "debug": "debug", "state": "state"})
 FILTER_HELP = "KEY=VALUE (or !=, <, <=, >, >=), or a part of the name. May be given repeatedly."
 YES_HELP = "Remove it. Without this option, nothing is changed."
 ALL_HELP = f"All rows, not only the first {MOST_ROWS}; with --json, every key and digit, too."
@@ -374,23 +374,24 @@ def clean(
 ) -> None:
     """List what can go from output/, and remove it with --yes.
 
-    KIND is one of those below; by default, all of them. A finished fold of a run that counts is never removed, nor is
+    KIND is one of those below; by default, all but state. A finished fold of a run that counts is never removed, nor is
     anything that a process is working with.
 
     Kinds, in the order in which they go:
       superseded   versions of a run that overwrite=true has replaced
       failed       runs in which nothing is done: no fold and no checkpoint
       debug        runs of exp.debug=true
+      state        what folds keep in state/, of runs that no other one names as exp.start_from
 
     Examples:
-      exp clean                       # list it, with the size of each kind
+      exp clean                       # list it, with the size of each
       exp clean --yes                 # remove it
       exp clean debug failed --yes    # remove these kinds alone
     """
     output = Path(os.path.realpath(output_dir()))  # unlike resolve(), it takes a link in a circle
     found: list[dict[str, Any]] = []
     is_whole = True
-    chosen = [kind.value for kind in Kind if not kinds or kind in kinds]
+    chosen = [kind.value for kind in Kind if (kind in kinds if kinds else kind is not Kind.state)]
     for leftover in (each for kind in chosen for each in list(leftovers(kind, output))):
         is_removed = False
         try:

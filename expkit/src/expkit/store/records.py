@@ -445,6 +445,8 @@ def read_fold(folder: Path, number: int | None, run_id: str) -> FoldRecord:
 def _changed_file(fold: Path, listed: Mapping[str, tuple[int, int, str | None]]) -> str | None:
     """What is wrong with the files of a fold that is done."""
     for name, (size, time, digest) in listed.items():
+        if name.startswith(f"{STATE}/") and not os.path.lexists(f"{fold}/{STATE}"):  # as `exp clean state` leaves it
+            continue
         try:
             found = os.stat(f"{fold}/{name}")
             is_same = found.st_size == size and stat.S_ISREG(found.st_mode)
