@@ -381,7 +381,7 @@ def clean(
       superseded   versions of a run that overwrite=true has replaced
       failed       runs in which nothing is done: no fold and no checkpoint
       debug        runs of exp.debug=true
-      state        what folds keep in state/, of runs that no other one names as exp.start_from
+      state        state/ of runs that no exp.start_from of another names
 
     Examples:
       exp clean                       # list it, with the size of each

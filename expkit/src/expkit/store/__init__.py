@@ -102,10 +102,10 @@ class Run:
         Returns:
             the run, None when there is none of its name; and "ok", "gone", "replaced" or "changed".
         """
-        now = self.other(parent.run)
+        now = self._other(parent.run)
         return now, parent_state(parent, now)
 
-    def other(self, title: str) -> Run | None:
+    def _other(self, title: str) -> Run | None:
         """The run of a title, as it is now; None: there is none."""
         if title not in self.known and "" not in self.known:
             folder = folder_of(self.folder.parents[1], title)
@@ -666,7 +666,7 @@ def _mixed_packages(run: Run) -> list[str]:
 def original(run: Run) -> str | None:
     """The run whose folder was copied to make this one; None: it is no copy, but perhaps a folder with a new name."""
     title = f"{run.info['experiment']}/{run.info['run']}" if run.info else run.title
-    there = run.other(title) if title != run.title and title.count("/") == 1 else None
+    there = run._other(title) if title != run.title and title.count("/") == 1 else None
     return title if there and there.id == run.id else None
 
 
