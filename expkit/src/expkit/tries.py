@@ -131,12 +131,12 @@ class Training:
         with subprocess.Popen([sys.executable, train, *self.overrides, *more], stdout=shown, env=known) as process:
             try:
                 process.wait()
-            except BaseException as error:
+            except BaseException as end:
                 with suppress(subprocess.TimeoutExpired):  # Ctrl-C of a terminal reaches the training, too
                     process.wait(STOP_SECONDS)
                 process.terminate()
-                if process.wait() > 128 and interruption(error):
-                    raise SystemExit(process.returncode) from error  # it has said so
+                if process.wait() > 128 and interruption(end):
+                    raise SystemExit(process.returncode) from end  # it has said so
                 raise
         if process.returncode:
             error = Failed(f"{' '.join([self.title, *more])} failed: repair the cause, then the same command goes on")
