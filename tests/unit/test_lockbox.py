@@ -428,3 +428,11 @@ def test_reproduce_compares_the_box_too(name: str) -> None:
     assert list(reproduction._compare(runs[0], runs[0], 0)) == []
     differs = "fold 0: 30 of 30 rows of the predictions of the locked box differ"
     assert list(reproduction._compare(runs[0], runs[1], 0)) == [differs]
+
+
+def test_a_run_and_a_blend_are_made_again(root: Path) -> None:
+    with own_experiment({"train.py": TRAIN}) as folder:
+        (folder / ".gitignore").unlink()  # the snapshots are to have it
+        runs = [trained(folder.name), trained(folder.name, "exp.seed=1", run="second")]
+        exp("blend", *(run.title for run in runs), "--name", "both")
+        assert str(expkit.reproduce(runs[0].title)) == str(expkit.reproduce("blends/both")) == "identical"
