@@ -99,9 +99,7 @@ def test_a_spot_machine_is_taken_away(rented: Path, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "machine2")
     call("rsync", "-rt", f"{bucket}/output/", "output/", cwd=rented)
     call("git", "fetch", "-q", bucket / "code.bundle", "refs/expkit/*:refs/expkit/*", cwd=rented)
-    shown = call(".venv/bin/python", *EXP, "show", "001-larger-lr", "--json", cwd=rented, env=environment).stdout
-    assert "marks" not in json.loads(shown), shown
-    snapshot = json.loads(
-        call(".venv/bin/python", *EXP, "show", "001-larger-lr", "--all", "--json", cwd=rented, env=environment).stdout
-    )
-    call("git", "cat-file", "-e", snapshot["origin"]["git"]["snapshot"], cwd=rented)
+    show = [".venv/bin/python", *EXP, "show", "001-larger-lr", "--all", "--json"]
+    shown = json.loads(call(*show, cwd=rented, env=environment).stdout)
+    assert shown["marks"] == ["partial"], "two of five folds, and nothing else"
+    call("git", "cat-file", "-e", shown["origin"]["git"]["snapshot"], cwd=rented)
