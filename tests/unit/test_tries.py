@@ -411,7 +411,7 @@ def test_what_was_said_stays(project: Path, trained: list[str]) -> None:
     [before] = last["earlier"]
     assert (before["verdict"], before["against"], before["why"]) == ("better", f"{project.name}/base", "less noise")
     assert exp_json("log")[-1]["earlier"] == [f"better against {project.name}/base"]
-    assert re.search(r"worse -0\.\d+; better against \S+/base ", exp("log"))
+    assert re.search(r"worse -0\.\d+ against \S+; better \+0\.\d+ against \S+/base ", exp("log"))
     attempt(project, "train.noise=0.2", why="less noise")
     last = exp_json("log", "--all")[-1]
     assert (last["tested"]["verdict"], last["why"]) == ("better", "less noise")
@@ -424,7 +424,7 @@ def test_a_weaker_test_takes_nothing_back(project: Path, trained: list[str]) -> 
     attempt(project, "train.noise=0.39", "--seeds", "2")
     said = exp_json("log", "--all")[-1]["tested"]
     assert said["seeds"] == 2
-    attempt(project, "train.noise=0.39")
+    assert attempt(project, "train.noise=0.39")[-1].startswith(f"next: 3 folds x 2 seeds said {said['verdict']}: ")
     assert exp_json("log", "--all")[-1]["tested"] == said
     expkit.run(project.name, overrides=["exp=002", "overwrite=true"])
     attempt(project, "train.noise=0.39")
@@ -483,7 +483,8 @@ def test_a_promising_idea_gets_more_seeds_each_time(
 
 def test_the_reason_is_asked_for_with_an_example(project: Path) -> None:
     said = refused("try", "--from", f"{project.name}/base", "train.noise=0.2")
-    assert said == 'say what you expect: exp try train.noise=0.2 ... --why "a wider layer scores higher"'
+    command = f"exp try --from {project.name}/base train.noise=0.2"
+    assert said == f'say what you expect: {command} --why "a wider layer scores higher"'
 
 
 def test_a_setting_that_changes_no_result(project: Path, trained: list[str]) -> None:

@@ -181,7 +181,11 @@ class Idea:
         lines = []
         for other, line in found.items():
             tested, own = (noted.get(other, Notes(other)).last(key) for key in ("tested", "verdict"))
-            came = f"{tested['verdict']} against {tested['against']}" if tested else "no verdict yet"
+            came = (
+                f"{tested['verdict']} against {tested['against']}"
+                if tested
+                else "no verdict yet, perhaps in training now"
+            )
             lines.append(": ".join(filter(None, [line, came, own])))
         return lines
 
@@ -266,7 +270,11 @@ def edited(name: str, source: str | None = None, settings: Sequence[str] = ()) -
     titles, noted = (training.title, f"{experiment}/"), read_notes()
     origin = next(filter(None, (noted[title].last("origin") for title in titles if title in noted)), "")
     runs = [run for run in best_first(origin.partition("/")[0]) if run.title != training.title]
-    require(bool(runs), f"{name} was made from no run that is trained: say with --from RUN what to hold it against")
+    require(
+        bool(runs),
+        f"{name} was made from no run that is trained: say with --from RUN what to hold it against, "
+        f"or train it with train.py, as the first",
+    )
     runs.sort(
         key=lambda run: (origin not in (run.title, f"{run.experiment}/{set_of(run)}"), not training.has(run.config))
     )
@@ -359,7 +367,8 @@ def _concluded(idea: Idea, why: str, found: Mapping[str, Any], answer: str) -> d
     tested |= {"folds": len(folds.get("folds", mine.run.done)), "seeds": seeds}
     found_before = [line["tested"] for line in mine.notes.lines if "tested" in line and line.get("id") == mine.run.id]
     weight, alike = itemgetter("seeds", "folds"), [one for one in found_before if one["against"] == base.run.title]
-    if not any(config.same(one, tested) or weight(one) > weight(tested) for one in alike):  # the strongest word stays
+    strongest = max([tested, *alike], key=weight)  # the last word, as long as nothing stronger was said
+    if strongest is tested and not any(config.same(one, tested) for one in alike):
         notes.add_note(mine.run.title, {"tested": tested} | notes.context_of(mine.run.title, mine))
     others = [one for one in every.values() if one.problem == mine.problem and one.run.is_complete]
     others = [one for one in others if one.is_comparable and not _is_dropped(one)]
@@ -367,8 +376,10 @@ def _concluded(idea: Idea, why: str, found: Mapping[str, Any], answer: str) -> d
     if others and is_whole and others[0] not in (mine, base):
         best["verdict"] = verdict([(others[0].run, mine.run)])["verdict"]
     onward = next((one.run.title for one in (base, *others) if one is not mine and not _is_dropped(one)), "another run")
-    then = NEXT.get(DROPPED if answer == noise.BETTER and _is_dropped(mine) else answer, NEXT[noise.WORSE])
-    then += f"; or {AGAIN}" if answer == noise.NOISE and seeds < 3 else ""
+    last, seeds = strongest["verdict"], strongest["seeds"]
+    then = "" if strongest is tested else "{folds} folds x {seeds} seeds said {verdict}: ".format_map(strongest)
+    then += NEXT.get(DROPPED if last == noise.BETTER and _is_dropped(mine) else last, NEXT[noise.WORSE])
+    then += f"; or {AGAIN}" if last == noise.NOISE and seeds < 3 else ""
     if not is_whole:
         look = "all folds: the same command without --fold and --stop-if-worse"
         then = f"{NEXT[noise.WORSE]}; or {look}" if answer.startswith(noise.WORSE) else look
@@ -465,7 +476,7 @@ def short_history(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What a program gets by default of `history`: without what is not there; "best" of the last idea alone."""
     rows = []
     for idea in found:
-        tested = {key: one for key, one in (idea["tested"] or {}).items() if key in ("verdict", "better_by")}
+        tested = {key: one for key, one in (idea["tested"] or {}).items() if key in ("verdict", "better_by", "against")}
         text = {key: (idea[key] or "")[:LONGEST] for key in ("why", "note")}
         own = {key: idea[key] for key in ("run", "change", "verdict", "score")} | {"partial": idea["partial"] or None}
         own["earlier"] = [f"{one['verdict']} against {one['against']}" for one in idea["earlier"]]
@@ -477,16 +488,18 @@ def short_history(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def show_history(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """Print what `history` has found, a line each."""
-    bases = [one["against"] for idea in found for one in idea["earlier"]]
+    tests = [[*filter(None, [idea["tested"]]), *idea["earlier"]] for idea in found]
+    bases = [test["against"] for each in tests for test in each]
     names, rows = short_names([*(idea["run"] for idea in found), *bases]), []
-    for idea in found:
-        tested = idea["tested"] or {}
-        by = "" if tested.get("better_by") is None else f" {tested['better_by']:+.2g}"
+    for idea, each in zip(found, tests, strict=True):
+        said = [f"{test['verdict']}{_by(test)} against {names[test['against']]}" for test in each]
         score = f"{score_text(idea['score'])}{' partial' * idea['partial']}{' *' * (idea['best'] == idea['run'])}"
         texts = [change_text(idea["change"]) or idea["origin"] or "", idea["why"] or idea["note"] or ""]
         cut = [each if len(each) <= LONGEST else f"{each[: LONGEST - 3]}..." for each in texts]
-        before = [f"{one['verdict']} against {names[one['against']]}" for one in idea["earlier"]]
-        verdict = tested.get("verdict") or "not finished" * idea["partial"]
-        test = "; ".join([f"{verdict}{by}", *before])
+        test = "; ".join(said) or "not finished" * idea["partial"]
         rows.append([names[idea["run"]], score, test, idea["verdict"] or "", *cut])
     console.print(plain_table(["run", "score", "test", "you", "changed", "why"], rows))
+
+
+def _by(test: Mapping[str, Any]) -> str:
+    return "" if test.get("better_by") is None else f" {test['better_by']:+.2g}"

@@ -223,7 +223,8 @@ def attempt(
     """
     from expkit import tries
 
-    require(bool(why), f'say what you expect: exp try {" ".join(idea)} ... --why "a wider layer scores higher"')
+    words = " ".join([*(("--from", source) if source else ()), *idea])
+    require(bool(why), f'say what you expect: exp try {words} --why "a wider layer scores higher"')
     names, changes = [word for word in idea if "=" not in word], [word for word in idea if "=" in word]
     require(len(names) < 2, f"{' '.join(names)}: one experiment or parameter set at a time")
     require(bool(names) or source is not None, f"{idea[0]}: say with --from RUN what to change")
