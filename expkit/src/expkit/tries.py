@@ -76,10 +76,6 @@ class Training:
         require(not lines, f"{run.title} has another configuration now: {'; '.join(lines[:3])}; undo it, or exp new")
         return found
 
-    @property
-    def settings(self) -> list[str]:
-        return [each for each in self.overrides if each.startswith(SETTINGS)]
-
     @functools.cached_property
     def config(self) -> Any:
         return name_source(self.experiment, load_config(self.experiment, self.overrides))
@@ -181,11 +177,7 @@ class Idea:
         lines = []
         for other, line in found.items():
             tested, own = (noted.get(other, Notes(other)).last(key) for key in ("tested", "verdict"))
-            came = (
-                f"{tested['verdict']} against {tested['against']}"
-                if tested
-                else "no verdict yet, perhaps in training now"
-            )
+            came = "{verdict} against {against}".format_map(tested) if tested else "no verdict yet, or in training"
             lines.append(": ".join(filter(None, [line, came, own])))
         return lines
 
@@ -270,15 +262,12 @@ def edited(name: str, source: str | None = None, settings: Sequence[str] = ()) -
     titles, noted = (training.title, f"{experiment}/"), read_notes()
     origin = next(filter(None, (noted[title].last("origin") for title in titles if title in noted)), "")
     runs = [run for run in best_first(origin.partition("/")[0]) if run.title != training.title]
-    require(
-        bool(runs),
-        f"{name} was made from no run that is trained: say with --from RUN what to hold it against, "
-        f"or train it with train.py, as the first",
-    )
-    runs.sort(
-        key=lambda run: (origin not in (run.title, f"{run.experiment}/{set_of(run)}"), not training.has(run.config))
-    )
-    return Idea(training, runs[0], named or None)
+    require(bool(runs), f"{name} was made from no run that is trained: say with --from RUN what to hold it against")
+
+    def is_other(run: Run) -> tuple[bool, bool]:
+        return origin not in (run.title, f"{run.experiment}/{set_of(run)}"), not training.has(run.config)
+
+    return Idea(training, min(runs, key=is_other), named or None)
 
 
 def best_first(experiment: str) -> list[Run]:
@@ -344,6 +333,7 @@ def _compared(idea: Idea, fold: int | None, count: int) -> dict[str, Any]:
     single fold stays, as it is not known how such folds vary together.
     """
     base, training, pairs = idea.base, idea.training, []
+    settings = [each for each in training.overrides if each.startswith(SETTINGS)]
     seed, split = (each if isinstance(each, int) else 0 for each in base.seeds)
     are_other = training.config.exp.n_folds > 1
     known = [run.seeds for run in board.find_seeds(base.title)] if count > 1 else []
@@ -351,7 +341,7 @@ def _compared(idea: Idea, fold: int | None, count: int) -> dict[str, Any]:
     more = [(seed + step, split + step * are_other) for step in range(1, count)]
     for seeds in [*dict.fromkeys([base.seeds, *known, *more])][:count]:
         is_there = seeds == base.seeds and (base.recipe or base.is_complete or fold in base.done)
-        old = base if is_there else Training.of(base, *training.settings).seeded(seeds).trained(fold)
+        old = base if is_there else Training.of(base, *settings).seeded(seeds).trained(fold)
         pairs.append((old, (training.seeded(seeds) if count > 1 else training).trained(fold)))
     found: dict[str, Any] = compare(pairs)["comparison"]
     return found
@@ -365,13 +355,13 @@ def _concluded(idea: Idea, why: str, found: Mapping[str, Any], answer: str) -> d
     seeds, is_whole = max(len(folds.get("seeds", ())), 1), mine.run.is_complete
     tested = {"verdict": answer, "against": base.run.title, "better_by": rows.get("better_by", folds.get("better_by"))}
     tested |= {"folds": len(folds.get("folds", mine.run.done)), "seeds": seeds}
-    found_before = [line["tested"] for line in mine.notes.lines if "tested" in line and line.get("id") == mine.run.id]
-    weight, alike = itemgetter("seeds", "folds"), [one for one in found_before if one["against"] == base.run.title]
-    strongest = max([tested, *alike], key=weight)  # the last word, as long as nothing stronger was said
-    if strongest is tested and not any(config.same(one, tested) for one in alike):
+    said = [line["tested"] for line in mine.notes.lines if "tested" in line and line.get("id") == mine.run.id]
+    said = [one for one in said if one["against"] == base.run.title]
+    strongest = max([tested, *said], key=itemgetter("seeds", "folds"))  # of equal ones, the last word
+    if strongest is tested and not any(config.same(one, tested) for one in said):
         notes.add_note(mine.run.title, {"tested": tested} | notes.context_of(mine.run.title, mine))
-    others = [one for one in every.values() if one.problem == mine.problem and one.run.is_complete]
-    others = [one for one in others if one.is_comparable and not _is_dropped(one)]
+    alike = [one for one in every.values() if one.problem == mine.problem and one.run.is_complete]
+    others = [one for one in alike if one.is_comparable and not _is_dropped(one)]
     best = {"run": others[0].run.title, "score": others[0].score} if others else {}
     if others and is_whole and others[0] not in (mine, base):
         best["verdict"] = verdict([(others[0].run, mine.run)])["verdict"]
