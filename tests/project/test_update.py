@@ -15,7 +15,7 @@ import pytest
 import yaml
 from conftest import ROOT, Completed, call, clean_environment, clone_of, commit_all, copier
 from copier import run_copy
-from updates import YOURS, Files, append, files_of, release, status, unmerged
+from updates import YOURS, Files, append, files_of, prepare, release, status, unmerged
 
 SHARED = "src/{{ shared_package }}"
 BASELINE = "experiments/001-baseline"
@@ -76,7 +76,7 @@ def change_everything(template: Path) -> None:
     write(tree, {"notebooks/added.ipynb": "[]\n", f"{SHARED}/features.py": "# of the template\n"})
     write(tree, {f"{LAUNCHERS}/both.yaml": "# of the template\n", f"{LAUNCHERS}/new.yaml": "# new\n"})
     replace(tree / "pyproject.toml.jinja", '"pytest>=8"', '"pytest>=8.3"')
-    call(".ci/build-wheel", template, cwd=template)
+    prepare(template, "0.3.0")
 
 
 def work(folder: Path) -> None:

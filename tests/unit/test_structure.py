@@ -81,6 +81,12 @@ def test_the_picture_has_every_module_and_no_other() -> None:
     assert len(LEFT) > 5 and len(RIGHT) > 5
 
 
+def test_the_page_names_files_that_are_there() -> None:
+    named = re.findall(r"`(?:\w+/)*(\w+\.py)`", (ROOT / "docs/how-it-works.md").read_text())
+    there = {file.name for folder in ("expkit/src", "tests") for file in (ROOT / folder).rglob("*.py")}
+    assert set(named) <= there and len(named) > 20
+
+
 def test_the_house_is_within_its_budget() -> None:
     """`.ci/size` says by how much, and what is left."""
     assert call(ROOT / ".ci/size", "--quiet", cwd=ROOT).stdout.count(" left") == 3
