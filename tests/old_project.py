@@ -96,7 +96,8 @@ def make(folder: Path) -> None:
     for name, text in FILES.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text.lstrip())
-    environment = clean_environment() | {"EXPKIT_ROOT": str(folder.resolve()), "WANDB_MODE": "disabled"}
+    root = str(folder.resolve())
+    environment = clean_environment() | {"EXPKIT_ROOT": root, "PROJECT_ROOT": root, "WANDB_MODE": "disabled"}
     environment["PATH"] = os.path.dirname(sys.executable)  # without git: no snapshot
     call(sys.executable, "-c", TRAIN, cwd=folder, env=environment)
     shutil.rmtree(folder / "output/001-line/.locks")

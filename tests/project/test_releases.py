@@ -107,9 +107,10 @@ def checkout(template_repository: Path, tmp_path: Path) -> Path:
 def test_the_text_of_a_release_is_its_section(checkout: Path) -> None:
     """The script that release.yml runs; and everything that is wrong before a tag is a line of its own."""
     assert '.ci/release-notes "$GITHUB_REF_NAME" >' in (ROOT / ".github/workflows/release.yml").read_text()
+    replace(checkout / "CHANGELOG.md", r"^## \[Unreleased\]\n", r"\g<0>\n- a line\n")
     unreleased = re.split(r"^## .*$", (checkout / "CHANGELOG.md").read_text(), flags=re.M)[1]
     prepare(checkout, "7.8.9")
-    assert call(".ci/release-notes", "v7.8.9", cwd=checkout).stdout.strip() == unreleased.strip() != ""
+    assert call(".ci/release-notes", "v7.8.9", cwd=checkout).stdout.strip() == unreleased.strip()
     for name, old, new, complaint in (
         ("pyproject.toml", "^version = .*", 'version = "7.8.8"', "but the version in pyproject.toml is 7.8.8"),
         ("CITATION.cff", "^version: .*", "version: 7.8.8", "but the version in CITATION.cff is 7.8.8"),
