@@ -78,12 +78,13 @@ from expkit.cli import app
 from typer.testing import CliRunner
 platform.release, socket.gethostname = (lambda: "6.1"), (lambda: "laptop")
 runner.installed_packages = lambda: {"expkit": "0.1.0", "hydra-core": "1.3.2", "numpy": "2.4.0"}
-for overrides in ([], ["exp.mode=sub"], ["exp=001"], ["exp.train.slope=1.75"]):
+for overrides in ([], ["exp.mode=sub"], ["exp=001"], ["exp.split.lockbox=0.25"]):
     expkit.run("001-line", overrides=["exp.fold=null", *overrides])
 for command in (
     ["note", "001-steep", "steeper is better", "--kept", "--tag", "old"],
     ["note", "line", "--lb", "0.25"],
     ["blend", "line", "001-steep", "--name", "both"],
+    ["unlock", "line,exp.split.lockbox=0.25", "--yes"],
 ):
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
@@ -97,7 +98,12 @@ def make(folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text.lstrip())
     root = str(folder.resolve())
-    environment = clean_environment() | {"EXPKIT_ROOT": root, "PROJECT_ROOT": root, "WANDB_MODE": "disabled"}
+    environment = clean_environment() | {
+        "EXPKIT_ROOT": root,
+        "PROJECT_ROOT": root,
+        "WANDB_MODE": "disabled",
+        "LOGNAME": "me",
+    }
     environment["PATH"] = os.path.dirname(sys.executable)  # without git: no snapshot
     call(sys.executable, "-c", TRAIN, cwd=folder, env=environment)
     shutil.rmtree(folder / "output/001-line/.locks")
