@@ -100,15 +100,25 @@ def test_one_file(shop: Project) -> None:
         file.rename(shop.folder / "input/houses" / file.name)
 
 
+def predicted_as_at_kaggle(shop: Project, run: str) -> None:
+    """`load`, `predict` and `load_data` of model.py give what `exp submit` has written."""
+    source = f"from expkit.bundle import write_submission; write_submission({run!r}, 'again.csv')"
+    call(shop.python, "-c", source, cwd=shop.folder, env=shop.environment())
+    [file] = shop.folder.glob(f"output/submissions/{run.replace('/', '_')}*.csv")
+    assert (shop.folder / "again.csv").read_text() == file.read_text()
+
+
 def test_a_test_set(shop: Project) -> None:
     follow_part("A test set", shop, shop.python)
     submitted(shop, "output/submissions/*.csv", 1)
+    predicted_as_at_kaggle(shop, "002-houses/houses")
     submitted(shop, "output/002-houses/*/full/submission.csv", 1)
 
 
 def test_several_classes(shop: Project) -> None:
     assert score_in(follow_part("Several classes", shop, shop.python)) > 0.8
     submitted(shop, "output/submissions/*kinds*.csv", 1)
+    predicted_as_at_kaggle(shop, "003-kinds/kinds,exp.split.method=stratified")
 
 
 def test_lightgbm(shop: Project) -> None:
@@ -137,7 +147,7 @@ MISTAKES: list[tuple[str, str, Callable[[pandas.DataFrame], pandas.DataFrame], l
     ("of 400 rows of target are nan or inf", "houses", lambda rows: with_value(rows, "price", None), []),
     ("of 400 rows of target are nan or inf", "houses", lambda rows: with_value(rows, "price", "12,000"), []),
     ("holds float, str: one type per column", "kinds", lambda rows: with_value(rows, "kind", None), []),
-    ("which CLASSES in train.py does not have", "kinds", lambda rows: with_value(rows, "kind", "tent"), []),
+    ("which CLASSES in model.py does not have", "kinds", lambda rows: with_value(rows, "kind", "tent"), []),
     ("1 ids are there more than once, such as 00007", "houses", lambda rows: with_value(rows, "house", "00007"), []),
     ("and each of 5 parts needs one", "houses", lambda rows: rows, ["exp.split.method=stratified"]),
     ("did you mean exp.train.learning_rate?", "houses", lambda rows: rows, ["learning_rate=1"]),
