@@ -306,7 +306,7 @@ def test_what_is_missing_comes_and_nothing_is_replaced(root: Path, is_address: b
     write(root / "sources/part/b.csv", "x")
     source = f"file://{root}/sources/{{path}}" if is_address else f"cp '{root}/sources/{{path}}' {{file}}"
     (root / "sources/part/c.csv").unlink()
-    write(root / "input/sources.toml", f'"nothing*" = "false {{file}}"\n"part/*" = """{source}"""')
+    write(root / "input/sources.toml", f'"part/kept*" = "touch {root}/ran {{file}}"\n"part/*" = """{source}"""')
     found = states("data", "light", "--fetch", code=1)
     assert found.pop("a b#.csv") == "here" and (root / "input/part/a b#.csv").read_text() == "1"
     assert "has another content, 1 bytes and not 1: not kept" in found["b.csv"]
@@ -315,10 +315,11 @@ def test_what_is_missing_comes_and_nothing_is_replaced(root: Path, is_address: b
         r"another content is here, and is kept: mv .*/kept.csv .*/.kept.csv.old moves it away", found["kept.csv"]
     )
     assert files_below(root / "input/part") == ["a b#.csv", "kept.csv"]
-    assert (root / "input/part/kept.csv").read_text() == "mine"
+    assert (root / "input/part/kept.csv").read_text() == "mine" and not (root / "ran").exists()
     write(root / "sources/part/b.csv", "2")
     write(root / "sources/part/c.csv", "3")
     (root / "input/part/kept.csv").unlink()
+    write(root / "input/sources.toml", f'"part/*" = """{source}"""')
     assert set(states("data", "light", "--fetch").values()) == {"here"}
     digest = results(root)[0]["data"]
     (root / "input/sources.toml").unlink()
