@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 import expkit
 from expkit.cli import app
 
-DAY = "new check try board show diff note log submit blend unlock oof reproduce data clean remove docs kaggle".split()
+DAY = "new check try board show diff note log submit blend unlock oof reproduce fetch data clean remove docs kaggle".split()
 KAGGLE = ["download", "submit", "push", "scores"]
 MANUALS = [[], *([name] for name in DAY), *(["kaggle", name] for name in KAGGLE)]
 

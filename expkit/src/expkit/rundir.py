@@ -15,7 +15,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from expkit import files, store
+from expkit import store
 from expkit.config import Config, Loaded, container, differences, flat, fold_file, id_of, is_compared, name_of
 from expkit.data import changed_code, changes_since
 from expkit.errors import Error, require, warn
@@ -118,22 +118,8 @@ def _busy(versions: Versions, version: Path) -> list[str]:
         for fold in kept:
             there = store.read_fold(version, fold.number, str(new.id))
             if there.result is None and (fold.result or not there.folder.exists()):
-                _keep(fold, version, str(new.id))
+                store.keep_fold(fold, version, str(new.id))
         return []
-
-
-def _keep(fold: FoldRecord, version: Path, run_id: str) -> None:
-    """Copy a fold into another version, whole or not at all."""
-    target = version / fold.folder.name
-    scratch = version / f".{target.name}"
-    files.remove(scratch)
-    files.remove(target)
-    shutil.copytree(fold.folder, scratch)
-    if fold.result is not None:
-        files.write_json(scratch / store.RESULT, {**fold.result, "run": run_id})
-    files.tree_to_disk(scratch)
-    scratch.rename(target)
-    files.to_disk(version)
 
 
 class RunDir:

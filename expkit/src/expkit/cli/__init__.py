@@ -103,6 +103,7 @@ for command in (
     work.unlock,
     results.oof,
     work.reproduce,
+    work.fetch,
     results.data,
     results.clean,
     results.remove,

@@ -267,6 +267,35 @@ def reproduce(
     raise typer.Exit(0 if again.identical else 1)
 
 
+def fetch(
+    source: Annotated[str, typer.Argument(metavar="HOST:PATH", help="A project, HOST as ssh calls it.")],
+    as_json: Json = False,
+) -> None:
+    """Bring the results of another machine's project home.
+
+    Brings the folds that are done there and missing here, with the snapshots of their code and their offline W&B runs.
+    It may be interrupted and repeated, also while trainings run there. A run of both machines becomes one when
+    configuration, code and data are the same. Else nothing of it comes, a line says why, and the exit code is 1.
+
+    Examples:
+      exp fetch gpu:myproj            # over ssh, from the home folder there
+      exp fetch /mnt/other/myproj     # from another folder of this machine
+    """
+    from expkit.fetch import fetch as bring
+
+    with console.status(f"fetching from {source}"):
+        found = bring(source)
+    if as_json:
+        print(as_json_text(found))
+    else:
+        for title, folds in found["runs"].items():
+            print_line(console, f"{title}: {', '.join(folds)}")
+        for line in (*found["notes"], *found["refused"]):
+            warn(line)
+        print_line(console, f"{len(found['runs'])} runs with new folds")
+    raise typer.Exit(1 if found["refused"] else 0)
+
+
 def submit(
     runs: Runs,
     part: Annotated[Part | None, typer.Option("--from", help=PART_HELP)] = None,

@@ -490,6 +490,20 @@ def score_result(fold: FoldRecord, scores: Mapping[str, float]) -> None:
     files.write_json(fold.folder / RESULT, {**fold.unscored, "scores": dict(scores)})
 
 
+def keep_fold(fold: FoldRecord, version: Path, run_id: str) -> None:
+    """Copy a fold into a version of a run, in the place of what may be there, whole or not at all. With its lock."""
+    target = version / fold.folder.name
+    scratch = version / f".{target.name}"
+    files.remove(scratch)
+    shutil.copytree(fold.folder, scratch)
+    if fold.result is not None and fold.result["run"] != run_id:
+        files.write_json(scratch / RESULT, {**files.read_if_whole(scratch / RESULT), "run": run_id})
+    files.tree_to_disk(scratch)
+    files.remove(target)
+    scratch.rename(target)
+    files.to_disk(version)
+
+
 # The versions of a run
 
 

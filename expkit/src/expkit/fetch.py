@@ -1,0 +1,254 @@
+"""Bring the results of another machine's project home, over ssh: `exp fetch`.
+
+What comes is a fold, whole: its `result.json` says that it is done there, and which files it has. First come the small
+files that say what is there; then those of the folds that are missing here, by rsync, or by tar where it lacks. They
+wait in `output/.fetch/`, where they are held against the checksums. Then a fold is copied beside its place and renamed,
+under the locks that a training takes. So a kill loses nothing, and the same command goes on.
+
+The folds of two machines are one run only when configuration, code and data are the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from collections.abc import Container
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from expkit import files, scores, store
+from expkit.config import flat, is_compared, load_experiment, same
+from expkit.data import read_manifest, write_manifest
+from expkit.errors import Error, Failed, described, require
+from expkit.project import code_root, output_dir
+from expkit.snapshot import REFS, git
+from expkit.store import CONFIG, LOG, OOF, PRUNED, RESULT, RUN, TEST, FoldRecord, Result, RunInfo, Versions
+
+FIND = "find -L . '(' -path ./debug -o -path ./multirun ')' -prune -o -print"
+FIND_WANDB = "find -L wandb -name '*.wandb' -exec wc -c {} +"  # a W&B run ends after its fold, and grows until then
+SMALL = re.compile(rf"\./([^/]+/.+/({RUN}|{RESULT}|{CONFIG}|{PRUNED})|[^/]+/\.[^/]+\.version|\.data/[^/]+)")
+
+
+class Source:
+    """The folder of a project on another machine, or of another project on this one.
+
+    Args:
+        name: HOST:PATH, as ssh calls the host; or a path here.
+
+    Attributes:
+        url: as git and rsync call it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._host, colon, path = name.partition(":") if re.match(r"[^-/:][^/:]*:.", name) else ("", "", name)
+        self._path = path.removeprefix("~/") if colon else os.path.abspath(path)
+        self.url = f"{self._host}{colon}{self._path}"
+
+    def _command(self, script: str) -> list[str]:
+        """What runs a script in output/ there."""
+        script = f"cd -- {shlex.quote(self._path)}/output && {script}"
+        return ["ssh", self._host, f"sh -c {shlex.quote(script)}"] if self._host else ["sh", "-c", script]
+
+    def _run(self, command: list[str], names: list[str]) -> list[str]:
+        done = subprocess.run(command, input=os.fsencode("\n".join(names)), capture_output=True)
+        if done.returncode not in (0, 23, 24):  # rsync: a file that was listed has gone
+            raise Failed(f"{self.url}: {(os.fsdecode(done.stderr).strip() or command[0]).splitlines()[-1]}")
+        return os.fsdecode(done.stdout).splitlines()
+
+    def listed(self) -> tuple[dict[str, None], dict[str, int]]:
+        """The names of what is in output/ there, after the path of rsync; and the bytes of each offline W&B run.
+
+        Raises:
+            Failed: there is no such folder, or the machine does not answer.
+        """
+        lines = self._run(self._command(f"(command -v rsync; {FIND}; {FIND_WANDB}; true)"), [])
+        sizes = [re.fullmatch(r" *(\d+) (wandb/offline-run-[\w-]+)/[^/]+", line) for line in lines]
+        return dict.fromkeys(lines), {size[2]: int(size[1]) for size in sizes if size}
+
+    def bring(self, names: list[str], folder: Path, by_rsync: bool) -> None:
+        """Copy files and folders of output/ there into a folder; one may have gone meanwhile.
+
+        Raises:
+            Failed: the machine, or the disk here, has failed.
+        """
+        command = ["rsync", "-rtL", "--partial", "--files-from=-", f"{self.url}/output/", f"{folder}/"]
+        if not (by_rsync and shutil.which("rsync") and shlex.quote(self._path) == self._path):
+            pack = shlex.join(self._command("tar -chf - -T -"))
+            command = ["sh", "-c", f"{pack} | tar -xof - -C {shlex.quote(str(folder))}"]
+        if names:
+            self._run(command, names)
+
+
+class Incoming:
+    """A run that is there.
+
+    Args:
+        folder: its version that counts there, with the small files alone.
+        staged: the folder where the others come to.
+
+    Attributes:
+        results: of the folds that are done there, by their names.
+        problems: what is wrong there, a line each.
+        doubles: the folds that were trained here, too, to the same predictions.
+    """
+
+    def __init__(self, folder: Path, staged: Path) -> None:
+        self.folder, self.staged, self.versions = folder, staged, Versions.of(folder)
+        self.versions.parent = output_dir() / folder.parent.name
+        self.title, self.problems, self.doubles = f"{folder.parent.name}/{self.versions.run}", list[str](), list[str]()
+        info = store.read_checked(folder / RUN, RunInfo, self.problems)
+        self.id, self.config = (info["id"], flat(info["config"])) if info else ("", {})
+        self.results: dict[str, Result] = {}
+        for file in sorted(folder.glob(f"*/{RESULT}")) if info else ():
+            if result := store.read_checked(file, Result, self.problems):
+                self.results[file.parent.name] = result
+
+    def missing(self) -> list[str]:
+        """The names of the folds that are not here.
+
+        Raises:
+            Error: none of them can come: what is here is another run.
+        """
+        here = store.read_run(current) if (current := self.versions.current()) else None
+        parts = here.parts if here else []
+        own = {part.folder.name: done for part in parts if (done := part.result or part.unscored)}
+        missing = [name for name in self.results if name not in own]
+        both = [(name, own[name], result) for name, result in self.results.items() if name in own]
+        twice = {name: (one, two) for name, one, two in both if one["files"] != two["files"]}  # a copy has their times
+        self.doubles = [name for name, (one, two) in twice.items() if _came_to(one) == _came_to(two)]
+        how = f"give one of the two another name, or remove one, exp remove {self.title} --yes"
+        if here and self.results and here.id != self.id:
+            old, new = flat(dict(here.config)), self.config
+            keys = [key for key in {**old, **new} if is_compared(key) and not same(old.get(key), new.get(key))]
+            require(not keys, f"another configuration here ({', '.join(keys[:3])}): {how}")
+            pairs = [(one, self.results[name]) for one in own.values() for name in missing]
+            is_same = [store.same_code(one["code"], two["code"]) and one["data"] == two["data"] for one, two in pairs]
+            require(all(is_same) and not (here.recipe and missing), f"of other code or data here: {how}")
+        names = ", ".join(name for name in twice if name not in self.doubles)
+        require(not names, f"{names} trained here and there, to other predictions: {how}")
+        return missing
+
+    def fold(self, name: str) -> FoldRecord:
+        """A fold as it has come: done, if it is whole."""
+        return store.read_fold(self.staged, self.results[name]["fold"], self.id)
+
+    def wanted(self, listed: Container[str]) -> list[str]:
+        """The names of the files that are to come. Errors as of `missing`."""
+        found = list[str]()
+        for name in self.missing():
+            there, folder = f"./{self.folder.parent.name}/{self.folder.name}/{name}", self.staged / name
+            result = files.text_of(self.folder / name / RESULT)
+            if files.text_of(folder / RESULT) != result:  # what has come, if anything, is of an earlier training
+                files.remove(folder)
+                files.make_folder(folder)
+                files.write_text(folder / RESULT, result)
+            if self.fold(name).result is None:
+                found += [f"{there}/{file}" for file in self.results[name]["files"]]
+                found += [f"{there}/{LOG}"] if f"{there}/{LOG}" in listed else []
+        return found
+
+    def place(self) -> tuple[list[str], list[str]]:
+        """Put the folds that have come among those of the run here. Errors as of `missing`.
+
+        Returns:
+            the names of those that are here now, and of those that are still missing.
+        """
+        with self.versions.locked(), ExitStack() as stack:
+            missing = self.missing()
+            come = {name: fold for name in missing if (fold := self.fold(name)).result}
+            if come and self.versions.current() is None:
+                about = files.read_if_whole(self.folder / RUN)
+                self.versions.make(about, files.text_of(self.folder / CONFIG))
+            if version := self.versions.current():
+                held, run_id = self.versions.take(version, stack, come), store.read_run(version).id or ""
+                come = {name: fold for name, fold in come.items() if name not in held}
+                for fold in come.values():
+                    store.keep_fold(fold, version, run_id)
+                    files.remove(fold.folder)
+                if run_id == self.id and (pruned := files.first_line(self.folder / PRUNED)):
+                    store.prune_run(version, pruned)
+            return [*come], [name for name in missing if name not in come]
+
+    def report(self, found: dict[str, Any]) -> None:
+        """`place` it, compute the scores that are not known, and add what there is to say to `found`, as of `fetch`."""
+        refused, notes = [f"{problem} there" for problem in self.problems], list[str]()
+        try:
+            come, missing = self.place()
+            found["runs"] |= {self.title: come} if come else {}
+            refused += [f"{name} is not whole there, or trained here now" for name in missing]
+            notes += [f"{name} trained here and there, to the same" for name in self.doubles]
+            here = store.read_run(current) if (current := self.versions.current()) else None
+            if here and here.done and here.cv is None:
+                scores.update(load_experiment(here.scored_by).experiment, self.versions, here.folder)
+            notes += store.stale(here) if here else []
+        except Error as error:
+            refused.append(str(error))
+        except Exception as error:  # whatever the code of the experiment raises
+            notes.append(f"no score: {described(error)}")
+        found["refused"] += [f"{self.title}: {line}" for line in refused]
+        found["notes"] += [f"{self.title}: {line}" for line in notes]
+
+
+def _came_to(result: Result) -> list[Any]:
+    """What two trainings have in common that have come to the same."""
+    return [result["scores"], result["left_out"], *(result["files"].get(name, [None])[-1] for name in (OOF, TEST))]
+
+
+def fetch(name: str) -> dict[str, Any]:
+    """Bring the folds that are done in another project and missing in this one, with their snapshots and W&B runs.
+
+    Args:
+        name: of the other project, HOST:PATH, or the path of a folder.
+
+    Returns:
+        "runs": the names of the folds that have come, by the title of the run; "refused": why others have not, a line
+        each; "notes": what else there is to know, a line each.
+
+    Raises:
+        Failed: the machine does not answer, or no more; what has come whole is here.
+    """
+    source, output = Source(name), output_dir()
+    found: dict[str, Any] = {"runs": {}, "refused": [], "notes": []}
+    staging = output / ".fetch" / hashlib.sha256(name.encode()).hexdigest()[:16]
+    about, staged = staging / "about", staging / "folds"
+    files.make_folder(staged)
+    with FileLock(f"{staging}.lock"):
+        listed, wandb = source.listed()
+        by_rsync = next(iter(listed)).endswith("/rsync")
+        files.remove(about)
+        files.make_folder(about)
+        source.bring([line for line in listed if SMALL.fullmatch(line)], about, by_rsync)
+        try:
+            git(code_root(), "fetch", "--quiet", "--no-tags", source.url, f"{REFS}/*:{REFS}/*")
+        except (OSError, subprocess.CalledProcessError) as error:
+            what = f"no snapshots, which exp reproduce needs: {getattr(error, 'stderr', error)}".partition("\n")[0]
+            found["notes"].append(f"{what}: if the clone is elsewhere, git fetch HOST:CLONE '{REFS}/*:{REFS}/*'")
+        for file in about.glob(".data/*.json"):
+            if manifest := read_manifest(about, file.stem):
+                write_manifest(output, file.stem, manifest)
+        incoming = [Incoming(folder, staged / folder.relative_to(about)) for folder in store.run_folders(about)]
+        wanted, tracked = list[str](), list[str]()
+        for run in incoming:
+            with suppress(Error):  # it is said below
+                wanted += run.wanted(listed)
+                parts = [f"-{run.id}-{fold}-" for fold in run.results if fold not in run.doubles]
+                tracked += [each for each in wandb if any(part in each for part in parts)]
+        tracked = [one for one in tracked if sum(map(os.path.getsize, (output / one).glob("*.wandb"))) != wandb[one]]
+        try:
+            source.bring([*wanted, *tracked], staged, by_rsync)
+        finally:  # what has come whole stays
+            for folder in (staged / each for each in tracked if (staged / each).is_dir()):
+                files.remove(output / "wandb" / folder.name)
+                files.make_folder(output / "wandb")
+                shutil.move(folder, output / "wandb")
+            for run in incoming:
+                run.report(found)
+        files.remove(staging)
+    return found
