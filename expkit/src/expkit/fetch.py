@@ -81,7 +81,9 @@ class Source:
         command = ["rsync", "-rtL", "--partial", "--files-from=-", f"{self.url}/output/", f"{folder}/"]
         if not (by_rsync and shutil.which("rsync") and shlex.quote(self._path) == self._path):
             pack = shlex.join(self._command("tar -chf - -T -"))
-            command = ["sh", "-c", f"{pack} | tar -xof - -C {shlex.quote(str(folder))}"]
+            end, into = shlex.quote(f"{folder}.end"), shlex.quote(str(folder))
+            script = f"({pack}; echo $? >{end}) | tar -xof - -C {into} || exit; test $(cat {end}) -le 2"  # as of tar
+            command = ["sh", "-c", script]
         if names:
             self._run(command, names)
 
@@ -188,8 +190,8 @@ class Incoming:
             if here and here.done and here.cv is None:
                 scores.update(load_experiment(here.scored_by).experiment, self.versions, here.folder)
             notes += store.stale(here) if here else []
-        except Error as error:
-            refused.append(str(error))
+        except (Error, OSError) as error:
+            refused.append(described(error))
         except Exception as error:  # whatever the code of the experiment raises
             notes.append(f"no score: {described(error)}")
         found["refused"] += [f"{self.title}: {line}" for line in refused]

@@ -491,12 +491,17 @@ def score_result(fold: FoldRecord, scores: Mapping[str, float]) -> None:
 
 
 def keep_fold(fold: FoldRecord, version: Path, run_id: str) -> None:
-    """Copy a fold into a version of a run, in the place of what may be there, whole or not at all. With its lock."""
+    """Copy a fold into a version of a run, in the place of what may be there, whole or not at all. With its lock.
+
+    Raises:
+        Error: it has changed meanwhile.
+    """
     target = version / fold.folder.name
     scratch = version / f".{target.name}"
     files.remove(scratch)
     shutil.copytree(fold.folder, scratch)
-    if fold.result is not None and fold.result["run"] != run_id:
+    if fold.result is not None:
+        require(_changed_file(scratch, fold.result["files"]) is None, f"{fold.title} changes: the same command goes on")
         files.write_json(scratch / RESULT, {**files.read_if_whole(scratch / RESULT), "run": run_id})
     files.tree_to_disk(scratch)
     files.remove(target)
