@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -56,8 +55,6 @@ def run_commands(script: str, folder: Path, person: dict[str, str], template: Pa
     """
     if "copier update" in script:
         commit_all(folder)
-    if "rsync" in script and shutil.which("rsync") is None:
-        return ""
     cwd = folder
     if "git clone" in script:
         cwd = folder.parent / "remote"

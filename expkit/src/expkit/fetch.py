@@ -31,7 +31,7 @@ from expkit.project import code_root, output_dir
 from expkit.snapshot import REFS, git
 from expkit.store import CONFIG, LOG, OOF, PRUNED, RESULT, RUN, TEST, FoldRecord, Result, RunInfo, Versions
 
-FIND = "find -L . '(' -path ./debug -o -path ./multirun ')' -prune -o -print"
+FIND = "find -L . '(' -path ./debug -o -path ./multirun -o -path ./.fetch ')' -prune -o -print"
 FIND_WANDB = "find -L wandb -name '*.wandb' -exec wc -c {} +"  # a W&B run ends after its fold, and grows until then
 SMALL = re.compile(rf"\./([^/]+/.+/({RUN}|{RESULT}|{CONFIG}|{PRUNED})|[^/]+/\.[^/]+\.version|\.data/[^/]+)")
 
