@@ -94,7 +94,7 @@ def test_the_keys_that_are_documented(agent: Agent) -> None:
     commands |= {name: [] for name in ("check", "clean")} | {name: ["--all"] for name in ("board", "log")}
     commands["show"] = [one, "--all"]
     commands |= {name: [one] for name in ("submit", "oof", "reproduce", "data", "remove")}
-    commands |= {name: [one, two] for name in ("diff", "blend")}
+    commands |= {name: [one, two] for name in ("diff", "blend")} | {"fetch": [str(agent.project)]}
     asked = json.dumps([[name, *arguments, "--json"] for name, arguments in commands.items()])
     found = dict(zip(commands, map(json.loads, agent.run("-c", RUN_ALL, asked).stdout.splitlines()), strict=True))
     assert [code for code, *_ in found.values()] == [0] * len(commands)

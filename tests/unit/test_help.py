@@ -21,7 +21,8 @@ from typer.testing import CliRunner
 import expkit
 from expkit.cli import app
 
-DAY = "new check try board show diff note log submit blend unlock oof reproduce fetch data clean remove docs kaggle".split()
+DAY = "new check try board show diff note log submit blend unlock oof".split()
+DAY += "reproduce fetch data clean remove docs kaggle".split()
 KAGGLE = ["download", "submit", "push", "scores"]
 MANUALS = [[], *([name] for name in DAY), *(["kaggle", name] for name in KAGGLE)]
 
@@ -64,7 +65,7 @@ def test_a_manual(command: list[str]) -> None:
 
 @pytest.mark.slow
 def test_the_examples_run(tmp_path: Path) -> None:
-    """In a project with the two runs that they name; those of `exp kaggle` run in test_kaggle.py."""
+    """In a project with the two runs that they name; those of `exp kaggle` and `exp fetch` run elsewhere."""
     folder = clone_of(expkit.code_root(), tmp_path / "clone")
     for file in folder.glob("experiments/001-baseline/exp/*.yaml"):
         file.write_text(file.read_text().replace("epochs: 40", "epochs: 5"))
@@ -76,7 +77,7 @@ def test_the_examples_run(tmp_path: Path) -> None:
     }
     train = [sys.executable, "experiments/001-baseline/train.py", "-m", "exp=001,002", "exp.fold=null"]
     call(*train, cwd=folder, env=environment)
-    found = [words for command in MANUALS for words in examples(command) if words[1] != "kaggle"]
+    found = [words for command in MANUALS for words in examples(command) if words[1] not in ("kaggle", "fetch")]
     lines = list(dict.fromkeys(map(shlex.join, found)))
     asked = json.dumps([shlex.split(line)[1:] for line in lines])
     done = call(sys.executable, "-c", RUN_ALL, asked, cwd=folder, env=environment).stdout.splitlines()
