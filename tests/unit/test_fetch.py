@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +314,30 @@ def test_a_connection_that_breaks(
     assert copy == 1 or way == "rsync" or 0 < len(done) < 4
     assert fetched(f"gpu:{there}")[0] == {f"{LIGHT}/light": [f"fold{one}" for one in range(4) if one not in done]}
     assert look(counting(root)).checksums == look(counting(there)).checksums
+
+
+def test_what_an_interruption_has_left_is_of_no_other_training(
+    root: Path, there: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two interruptions, and a new training of the fold between them, whose weights have as many bytes."""
+    bring, last = fetch.Source.bring, ""
+
+    def breaks(self: fetch.Source, names: list[str], folder: Path, by_rsync: bool) -> None:
+        broken = [name for name in names if name.endswith(last)] if folder.name == "folds" else names
+        bring(self, broken, folder, by_rsync)
+        if broken != names:
+            raise expkit.Error("the connection is gone")
+
+    monkeypatch.setattr(fetch.Source, "bring", breaks)
+    for content, ending in (("old", ".bin"), ("new", (".npz", ".json")), ("new", "")):
+        if content != "new" or ending:
+            shutil.rmtree(there / "output")
+            on(there, "exp.fold=[0]", during=lambda fold, text=content: (fold.folder / "w.bin").write_text(text))
+        last = ending
+        with suppress(expkit.Error):
+            fetched(there)
+        assert [file.read_text() for file in root.glob(f"output/{LIGHT}/light/fold0/w.bin")] in ([], ["new"])
+    assert results(root).keys() == {0}
 
 
 def test_killed_at_any_moment(

@@ -16,6 +16,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Container
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -180,20 +181,22 @@ class Incoming:
 
     def report(self, found: dict[str, Any]) -> None:
         """`place` it, compute the scores that are not known, and add what there is to say to `found`, as of `fetch`."""
-        refused, notes = [f"{problem} there" for problem in self.problems], list[str]()
+        refused, notes, come = [f"{problem} there" for problem in self.problems], list[str](), list[str]()
         try:
             come, missing = self.place()
-            found["runs"] |= {self.title: come} if come else {}
             refused += [f"{name} is not whole there, or trained here now" for name in missing]
-            notes += [f"{name} trained here and there, to the same" for name in self.doubles]
-            here = store.read_run(current) if (current := self.versions.current()) else None
-            if here and here.done and here.cv is None:
-                scores.update(load_experiment(here.scored_by).experiment, self.versions, here.folder)
-            notes += store.stale(here) if here else []
         except (Error, OSError) as error:
             refused.append(described(error))
+        here = store.read_run(current) if (current := self.versions.current()) else None
+        try:
+            if here and here.done and here.cv is None:
+                scores.update(load_experiment(here.scored_by).experiment, self.versions, here.folder)
         except Exception as error:  # whatever the code of the experiment raises
             notes.append(f"no score: {described(error)}")
+        notes += [f"{name} trained here and there, to the same" for name in self.doubles]
+        if here and come:
+            found["runs"][self.title] = come
+            notes += store.stale(here)
         found["refused"] += [f"{self.title}: {line}" for line in refused]
         found["notes"] += [f"{self.title}: {line}" for line in notes]
 
@@ -219,13 +222,11 @@ def fetch(name: str) -> dict[str, Any]:
     source, output = Source(name), output_dir()
     found: dict[str, Any] = {"runs": {}, "refused": [], "notes": []}
     staging = output / ".fetch" / hashlib.sha256(name.encode()).hexdigest()[:16]
-    about, staged = staging / "about", staging / "folds"
+    staged = staging / "folds"
     files.make_folder(staged)
     with FileLock(f"{staging}.lock"):
         listed, wandb = source.listed()
-        by_rsync = next(iter(listed)).endswith("/rsync")
-        files.remove(about)
-        files.make_folder(about)
+        about, by_rsync = Path(tempfile.mkdtemp(dir=staging)), next(iter(listed)).endswith("/rsync")
         source.bring([line for line in listed if SMALL.fullmatch(line)], about, by_rsync)
         try:
             git(code_root(), "fetch", "--quiet", "--no-tags", source.url, f"{REFS}/*:{REFS}/*")
@@ -252,5 +253,5 @@ def fetch(name: str) -> dict[str, Any]:
                 shutil.move(folder, output / "wandb")
             for run in incoming:
                 run.report(found)
-        files.remove(staging)
+        shutil.rmtree(staging, ignore_errors=True)  # what a kill has left running may write there
     return found
