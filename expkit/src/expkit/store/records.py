@@ -537,7 +537,7 @@ class Versions:
 
     def all(self) -> list[Path]:
         """Those that have a folder now, the oldest first."""
-        return next((found for versions, found in runs_of(self.parent) if versions.run == self.run), [])
+        return next((found for _, found in runs_of(self.parent, self.run)), [])
 
     def folder(self, number: int) -> Path:
         """Where the version `number` lies, from 1 on."""
@@ -671,15 +671,19 @@ def folder_of(output: Path, title: str) -> Path | None:
     return Versions(output / experiment, run).current()
 
 
-def runs_of(parent: Path) -> list[tuple[Versions, list[Path]]]:
+def runs_of(parent: Path, only: str = "") -> list[tuple[Versions, list[Path]]]:
     """The runs of an experiment, in order, each with its versions; [], with a warning, where it cannot be read.
+
+    Args:
+        only: the name of one run; "": all of them.
 
     What is no file is a run, though perhaps one that cannot be read, such as a link that leads nowhere.
     """
     found: dict[str, list[Path]] = {}
     for name in [] if os.path.isfile(parent) else files.listed(parent):
         match = _VERSION.fullmatch(name)
-        if match and not name.startswith(".") and not os.path.isfile(path := f"{parent}/{name}"):
+        is_asked = match and not name.startswith(".") and only in ("", match["run"])
+        if match and is_asked and not os.path.isfile(path := f"{parent}/{name}"):
             found.setdefault(match["run"], []).append(Path(path))
     return [(Versions(parent, run), sorted(folders, key=version_number)) for run, folders in sorted(found.items())]
 
