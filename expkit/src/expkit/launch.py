@@ -7,8 +7,10 @@ train.py -m exp=001,002     main -> sweep -> Hydra's launcher -> Jobs -> the boa
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import pickle
+import re
 import secrets
 import shlex
 import signal
@@ -20,6 +22,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from importlib import import_module
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +34,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from expkit import compose, errors, files
+from expkit.code import loaded_sources, own_modules
 from expkit.config import Config, Experiment, Loaded, check, chosen, load_experiment, name_folds, refuse_shared_name
 from expkit.errors import CAUGHT, Error, Failed, interruption, require
 from expkit.project import code_root, display_path, leads, project_root, world_size
@@ -158,6 +163,10 @@ class JobsFailed(Failed):
     """Jobs of a sweep have ended, some have failed, and have said so; any process can unpickle this."""
 
 
+class Died(JobsFailed):
+    """The process of a job was killed."""
+
+
 @dataclass
 class Job:
     """One training of a command: what Hydra calls with a composed configuration. Pickled for other processes.
@@ -192,11 +201,13 @@ class Job:
     def __call__(self, cfg: DictConfig) -> float | tuple[float | None, list[str] | None] | None:
         hydra = HydraConfig.get()
         is_sweep = hydra.mode is RunMode.MULTIRUN
-        is_limited = is_sweep and bool(cfg.exp.time_limit) and not self.is_apart and cfg.exp.runtime.processes == 1
         report: dict[str, Any] = {}
         try:
-            is_here = is_limited and processes_of(hydra.launcher) is not None
-            return self._apart(cfg, report) if is_here else self._train(cfg, report)
+            takes_more = _is_joblib(hydra.launcher) or _is_packed(hydra.launcher)  # jobs, after this one
+            is_shared = takes_more if self._is_elsewhere else is_sweep and bool(cfg.exp.time_limit)
+            if is_shared and not self.is_apart and cfg.exp.runtime.processes == 1:
+                return self._apart(cfg, report)
+            return self._train(cfg, report)
         except JobsFailed:
             raise
         except Exception as error:
@@ -211,7 +222,7 @@ class Job:
                 files.write_json(Path(hydra.runtime.output_dir) / JOB_REPORT, report)
 
     def _apart(self, cfg: DictConfig, report: dict[str, Any]) -> Any:
-        """Train in a process of its own, which a time limit can kill: the jobs after this one need the present one.
+        """Train in a process of its own, which may be killed: the jobs after this one need the present one.
 
         Or in several, which torchrun starts.
         """
@@ -221,25 +232,41 @@ class Job:
         known = pickle.dumps((replace(self, is_apart=True, launched_by=os.getpid()), cfg, hydra))
         file, answer = (Path(HydraConfig.get().runtime.output_dir) / name for name in ("job", "answer"))
         file.write_bytes(known)
-        call = f"{_call_apart.__name__}({str(file)!r}, {str(answer)!r}, {cfg.exp.runtime.processes})"
-        command = [sys.executable, "-P", "-c", f"from {__name__} import {_call_apart.__name__}; {call}"]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        call = str(file), str(answer), cfg.exp.runtime.processes
+        process: Any
+        # other systems have libraries that do not survive a fork
+        if is_forked := self._is_elsewhere and sys.platform == "linux" and cfg.exp.runtime.processes == 1:
+            from expkit import tracking
+
+            tracking.share()
+            load_experiment(self.experiment)
+            gc.freeze()  # else the garbage collector of the fork copies all memory
+            process = get_context("fork").Process(target=_call_apart, args=call)
+            process.start()
+            wait = process.join
+        else:
+            code = f"from {__name__} import {_call_apart.__name__}; {_call_apart.__name__}{call}"
+            process = subprocess.Popen([sys.executable, "-P", "-c", code], stdin=subprocess.DEVNULL)
+            wait = process.wait
         try:
-            process.wait()
+            wait()
         except BaseException:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
-                process.wait(STOP_SECONDS)
+                wait(STOP_SECONDS)
             process.kill()
             raise
         finally:
             file.unlink()
         if not answer.exists():
             report["died"] = True
-            reason = "its process has died: over exp.time_limit, killed or out of memory"
-            raise Failed(f"{reason}; {errors.AGAIN}")
-        result = pickle.loads(answer.read_bytes())
+            over = "over exp.time_limit, " if cfg.exp.time_limit else ""
+            raise Failed(f"its process has died: {over}killed or out of memory; {errors.AGAIN}")
+        result, libraries = pickle.loads(answer.read_bytes())
         answer.unlink()
+        for name in libraries if is_forked else ():  # the next fork has them, too
+            with suppress(Exception):  # it was not imported by its name
+                import_module(name)
         if isinstance(result, BaseException):
             raise result
         return result
@@ -285,13 +312,17 @@ class Job:
         if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):  # joblib does this by itself
             os.environ.setdefault("OMP_NUM_THREADS", cpus)
         hydra = HydraConfig.get()
-        if "joblib" in str(hydra.launcher.get("_target_")):
+        if _is_joblib(hydra.launcher):
             if not self.is_apart:
                 _end_with(self.launched_by)
                 _use_gpus(Path(hydra.sweep.dir), cfg.exp.runtime.processes)
             for stream in (sys.stdout, sys.stderr):  # of several jobs: whole lines, and no bars
                 stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
                 stream.isatty = lambda: False  # type: ignore[method-assign]
+        if self.is_apart and _is_packed(hydra.launcher):
+            with open(_run_log(), "ab") as log:  # on after what it said before its job went back to the queue
+                for stream in (sys.stdout, sys.stderr):
+                    os.dup2(log.fileno(), stream.fileno())
 
     def _reported(self, error: Exception, report: dict[str, Any]) -> JobsFailed:
         """Say on stderr and in the report why a job of a sweep has failed; what to raise for the sweeper."""
@@ -303,8 +334,10 @@ class Job:
         if self._is_elsewhere and "submitit" in sys.modules:
             import submitit
 
-            report["failed"] += f" (its log: {display_path(submitit.JobEnvironment().paths.stdout)})"
-        return JobsFailed(message or f"{type(error).__name__}: {error}")
+            log = _run_log() if _is_packed(HydraConfig.get().launcher) else submitit.JobEnvironment().paths.stdout
+            report["failed"] += f" (its log: {display_path(log)})"
+        kind = Died if "died" in report else JobsFailed
+        return kind(message or f"{type(error).__name__}: {error}")
 
     def in_project(self, message: str) -> str:
         """A message with the project's paths in place of those of its copy."""
@@ -320,6 +353,12 @@ def _call_apart(file: str, answer: str, processes: int) -> None:
         from expkit.distributed import torchrun
 
         return torchrun(processes, sys.orig_argv)
+    for number in signal.valid_signals() - {signal.SIGINT}:
+        if callable(signal.getsignal(number)):  # submitit's, in a fork: it answers for all runs of a job of the cluster
+            signal.signal(number, lambda *_: None)
+    known = set(sys.modules)
+    if random := sys.modules.get("numpy.random"):
+        random.seed()  # else the random numbers of each fork are the same
     job, cfg, hydra = pickle.loads(Path(file).read_bytes())
     setup_globals()
     HydraConfig.instance().cfg = OmegaConf.create(hydra)
@@ -328,8 +367,26 @@ def _call_apart(file: str, answer: str, processes: int) -> None:
     except BaseException as error:
         result = error
     if leads():
-        Path(answer).write_bytes(pickle.dumps(result))
+        Path(answer).write_bytes(pickle.dumps((result, _libraries(job.experiment, known))))
     sys.exit(isinstance(result, BaseException))  # torchrun ends the other ranks
+
+
+def _libraries(experiment: str, known: set[str]) -> list[str]:
+    """The modules of libraries that a job has imported beyond those that were known: the next one has them, too.
+
+    None if the project's code may set a variable, which a library reads when it is imported; or where there are GPUs,
+    which a library may open then.
+    """
+    own = {module.__name__ for module, _ in own_modules()}
+    new = [name for name in sys.modules if name not in own | known]
+    code = b"\n".join(loaded_sources(experiment).values())
+    sets_variables = re.search(rb"\b(environb?|putenv|load_dotenv)\b", code)
+    return [] if not new or sets_variables or gpus() else new
+
+
+def _run_log() -> Path:
+    """What a run prints that shares a job of the cluster with others."""
+    return Path(HydraConfig.get().runtime.output_dir) / "log.txt"
 
 
 def _overrides() -> list[str]:
@@ -343,12 +400,20 @@ def _overrides() -> list[str]:
 
 def processes_of(launcher: DictConfig) -> int | None:
     """How many processes a launcher of Hydra uses; 1: this one; None: it does not say, as on a cluster."""
-    target = str(launcher.get("_target_"))
-    if "joblib" in target:
+    if _is_joblib(launcher):
         from joblib import effective_n_jobs
 
         return int(effective_n_jobs(launcher.n_jobs))
-    return 1 if "BasicLauncher" in target else None
+    return 1 if "BasicLauncher" in str(launcher.get("_target_")) else None
+
+
+def _is_joblib(launcher: DictConfig) -> bool:
+    return "joblib" in str(launcher.get("_target_"))
+
+
+def _is_packed(launcher: DictConfig) -> bool:
+    """Whether a job of the cluster has several runs."""
+    return bool(launcher.get("runs_per_job", 1) > 1)
 
 
 class Launching(Callback):

@@ -34,7 +34,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from expkit.config import Mode, container, load_experiment
 from expkit.errors import Error, require, warn
 from expkit.files import is_locked
-from expkit.launch import JobsFailed, processes_of
+from expkit.launch import Died, JobsFailed, processes_of
 from expkit.project import output_dir
 from expkit.store.records import same_code
 
@@ -117,7 +117,8 @@ class Search:
             return
         for trial, job in zip(asked, returns, strict=True):
             if job.status is not JobStatus.COMPLETED:
-                study.tell(trial, state=TrialState.FAIL)
+                if not (isinstance(job._return_value, Died) and trials.lose(trial)):
+                    study.tell(trial, state=TrialState.FAIL)
                 continue
             score, code = job.return_value
             trial.set_user_attr(CODE, code)

@@ -6,6 +6,8 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,7 +34,7 @@ def start(
         run_id: of the version of the run; the id of the W&B run begins with it.
         config: of the run; that of the W&B run has `experiment`, `run` and the number of the `fold`, too.
     """
-    fold, directory = fold_name(number), os.environ.get("WANDB_DIR") or str(output_dir())
+    fold, directory = fold_name(number), _directory()
     _set_aside(Path(directory, "wandb"), f"{run_id}-{fold}-")
     arguments = {
         "id": f"{run_id}-{fold}-{secrets.token_hex(2)}",
@@ -47,15 +49,8 @@ def start(
     if mode == "online":
         if (opened := _open(**arguments, mode=mode)) is not None:
             return Tracker(opened)
-        Tracker.is_online, mode = False, "offline"
-    if mode == "offline" and not Tracker.said_offline:
-        Tracker.said_offline = True
-        folder = display_path(Path(directory) / "wandb")
-        print(
-            f"W&B is offline: look now with `uv run wandb leet {folder}/latest-run`, "
-            f"upload later with `uv run wandb sync {folder}/offline-run-*`",
-            flush=True,
-        )
+        Tracker.is_online = False
+        mode = _mode()
     return Tracker(_open(**arguments, mode=mode))
 
 
@@ -114,12 +109,19 @@ class Tracker:
         return self._names[name, axis]
 
 
+@cache
+def share() -> None:
+    """Let all processes that are forked from this one share one process of W&B, and what is found out about it."""
+    if os.environ.get("WANDB_MODE") != "disabled":
+        with suppress(Exception):  # each of them tries again, and says what is wrong
+            import_module("wandb").setup()
+        _mode()
+
+
 def _mode() -> str:
-    """The mode to pass to `wandb.init`."""
-    wished = os.environ.get("WANDB_MODE")
-    if wished not in (None, "", "online"):
-        return str(wished)
-    if Tracker.is_online is None:
+    """The mode to pass to `wandb.init`; says once what to do with offline runs."""
+    mode = os.environ.get("WANDB_MODE") or "online"
+    if mode == "online" and Tracker.is_online is None:
         try:
             import wandb
 
@@ -127,7 +129,21 @@ def _mode() -> str:
         except Exception as error:  # of W&B, pydantic, requests: whatever it is, it is no reason not to train
             warn(f"W&B does not take the key, or does not answer; going on offline ({_brief(error)})")
             Tracker.is_online = False
-    return "online" if Tracker.is_online else "offline"
+    if mode == "online" and not Tracker.is_online:
+        mode = "offline"
+    if mode == "offline" and not Tracker.said_offline:
+        Tracker.said_offline = True
+        folder = display_path(Path(_directory()) / "wandb")
+        print(
+            f"W&B is offline: look now with `uv run wandb leet {folder}/latest-run`, "
+            f"upload later with `uv run wandb sync {folder}/offline-run-*`",
+            flush=True,
+        )
+    return mode
+
+
+def _directory() -> str:
+    return os.environ.get("WANDB_DIR") or str(output_dir())
 
 
 def _set_aside(folder: Path, training: str) -> None:

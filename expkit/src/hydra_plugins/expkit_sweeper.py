@@ -1,11 +1,19 @@
-"""hydra/sweeper=optuna: Hydra finds it here, and makes sweepers of no other package; the search is `expkit.study`."""
+"""What Hydra finds here, and makes of no other package: hydra/sweeper=optuna, whose search is `expkit.study`, and the
+launcher of hydra/launcher=slurm."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import make_dataclass
 from importlib.util import find_spec
 from typing import Any
 
 from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -68,3 +76,53 @@ store_config("optuna", SWEEPER, "hydra/sweeper")
 for group, choices in {"sampler": SAMPLERS, "pruner": PRUNERS}.items():
     for name, settings in choices.items():
         store_config(name, settings, f"hydra/sweeper/{group}")
+
+
+with suppress(ImportError):  # without the extra, nothing has the name submitit_packed, and `expkit.compose` says so
+    from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf, SlurmQueueConf
+    from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
+
+    class PackedLauncher(SlurmLauncher):  # type: ignore[misc]
+        """Runs of a sweep as jobs of Slurm: several in each job, and in as many arrays as the cluster asks for."""
+
+        def __init__(self, runs_per_job: int, **params: Any) -> None:
+            super().__init__(**params)
+            self._size = runs_per_job
+            self._ended: dict[int, JobReturn] = {}  # on a node: pickled with this, when the job goes back to the queue
+
+        def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+            """As Hydra calls it, with the overrides of each run; returns when all have ended."""
+            import submitit
+
+            is_right = self._size == 1 or (self._size > 1 and self.params["tasks_per_node"] == 1)
+            require(is_right, "hydra.launcher.runs_per_job must be at least 1, and 1 if tasks_per_node is not")
+            params, own = dict(self.params), BaseQueueConf.__dataclass_fields__
+            timeouts, folder = params.pop("max_num_timeout"), params.pop("submitit_folder")
+            executor = submitit.AutoExecutor(cluster="slurm", folder=folder, slurm_max_num_timeout=timeouts)
+            packs = _parts([*enumerate(map(list, job_overrides), initial_job_idx)], self._size)
+            arrays, state = _parts(packs, largest_array()), Singleton.get_state()
+            params["array_parallelism"] = max(params["array_parallelism"] // len(arrays), 1)  # of all of them together
+            executor.update_parameters(**{key if key in own else f"slurm_{key}": params[key] for key in params})
+            jobs = [job for array in arrays for job in executor.map_array(self, array, [state] * len(array))]
+            return [one for job in jobs for one in job.results()[0]]
+
+        def __call__(self, runs: list[tuple[int, list[str]]], state: Any) -> list[JobReturn]:
+            """Train the runs of a job, on a node: those that had not ended when it went back to the queue."""
+            for number, overrides in runs:
+                if number not in self._ended:
+                    self._ended[number] = super().__call__(overrides, "hydra.sweep.dir", number, "", state)
+            return [self._ended[number] for number, _ in runs]
+
+    settings = [("_target_", str, f"{__name__}.PackedLauncher"), ("runs_per_job", int, 1)]
+    store_config("submitit_packed", make_dataclass("Packed", settings, bases=(SlurmQueueConf,)), "hydra/launcher")
+
+
+def _parts(items: list[Any], size: int) -> list[Any]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def largest_array() -> int:
+    """How many jobs an array of this Slurm cluster has at most."""
+    shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True).stdout
+    found = re.search(r"^MaxArraySize *= *(\d+)", shown, re.MULTILINE)
+    return max(int(found[1]), 1) if found else 1000
