@@ -172,16 +172,47 @@ def test_the_copy_of_a_sweep(sweeping: Project, root: Path, launcher: str, stays
 
 @pytest.mark.slow
 def test_one_fold_per_gpu(sweeping: Project, root: Path) -> None:
-    """Three GPUs: three processes, each sees one; the summary is right, though folds end in one instant."""
+    """Three GPUs: three workers, each sees one; the summary is right, though folds end in one instant."""
     (root / "control/together").write_text("3")
     variables = {"CUDA_VISIBLE_DEVICES": "4,GPU-a1b2,7"}
     printed = sweeping.train("-m", FOLDS, LOCAL, experiment=LIGHT, root=root, **variables).stdout
     done = [result["values"] for result in results(root).values()]
     seen = {values["pid"]: values["environment"]["CUDA_VISIBLE_DEVICES"] for values in done}
-    assert len(done) == 5 and sorted(seen.values()) == ["4", "7", "GPU-a1b2"]
+    assert len(done) == len(seen) == 5 and set(seen.values()) == {"4", "7", "GPU-a1b2"}
     run = store.read_run(counting(root))
     assert run.is_complete and run.cv is not None and run.marks == ()
     assert printed.splitlines()[-1].split()[1:5] == ["10.0000", "±", "0.0000", "5/5"]
+
+
+# What a job leaves behind
+
+LOOK = """
+    found = {"left": [len(LEFT), os.getcwd(), os.getenv("LEFT"), "this" in sys.modules], "random": numpy.random.rand()}
+    LEFT.append(1)
+    os.chdir("/")
+    vars(os)["env" + "iron"]["LEFT"] = "yes"
+    return found | {
+        "had": HAD,
+"""
+
+
+@pytest.mark.parametrize("sets_variables", [False, True])
+def test_a_job_finds_nothing_of_the_one_before(
+    sweeping: Project, root: Path, light: Path, sets_variables: bool
+) -> None:
+    """Two workers take five jobs, each in a process of its own: variables, the working directory and modules of the
+    project are as at the start, random numbers differ. Only libraries are there already, unless code of the project
+    may have to set a variable before they are imported."""
+    code = (light / "model.py").read_text()
+    top = 'import mailbox\nimport numpy\nLEFT = []\nSECRET = "as'
+    new = code.replace('SECRET = "as', f'HAD = "mailbox" in sys.modules\n{top}').replace("    return {\n", LOOK)
+    with edited(light / "model.py", code, new if sets_variables else new.replace("os.environ.get(", "os.getenv(")):
+        sweeping.train("-m", FOLDS, LOCAL, TWO, experiment=LIGHT, root=root)
+    done = [result["values"] for result in results(root).values()]
+    assert [values["left"] for values in done] == [[0, str(sweeping.folder), None, False]] * 5
+    assert len({values["random"] for values in done}) == len({values["pid"] for values in done}) == 5
+    first = sum(not values["had"] for values in done)
+    assert first == 5 if sets_variables else first in (1, 2)
 
 
 # Failures
@@ -200,20 +231,22 @@ def test_a_missing_extra_is_named(project: Project, root: Path, override: str, e
 
 @pytest.mark.slow
 def test_a_killed_process_is_one_line(sweeping: Project, root: Path) -> None:
+    """It ends its own run, and no other."""
     (root / "control/gate1").touch()
-    process = start(sweeping, root, "-m", "exp.fold=[0],[1]", LOCAL, TWO)
-    reported = root / "output/multirun"  # the job of fold 0 has ended, not only its training
-    wait_for(lambda: any(reported.glob(f"**/{JOB_REPORT}")) and came(root, 1).exists(), process)
+    folds = "exp.fold=[0],[1],[2],[3]"
+    process = start(sweeping, root, "-m", folds, LOCAL, TWO)
+    wait_for(lambda: came(root, 2).exists() and came(root, 1).exists(), process)
     children = psutil.Process(process.pid).children(recursive=True)
     [holder] = [child for child in children if any("fold1" in file.path for file in child.open_files())]
     holder.kill()
     printed, errors = process.communicate()
     assert process.returncode == 1
     assert "Traceback" not in errors
-    assert "error: a process of the sweep has died" in errors
-    assert " 1/5 " in printed.splitlines()[-1]
+    assert "error: exp.fold=[1]: its process has died: killed or out of memory" in errors
+    assert errors.splitlines()[-1] == "error: failed: exp.fold=[1]"
+    assert sorted(results(root)) == [0, 2, 3]
     (root / "control/gate1").unlink()
-    assert " 2/5 " in sweeping.train("-m", "exp.fold=[0],[1]", experiment=LIGHT, root=root).stdout.splitlines()[-1]
+    assert " 4/5 " in sweeping.train("-m", folds, experiment=LIGHT, root=root).stdout.splitlines()[-1]
 
 
 SLOW = [pytest.param(how, marks=pytest.mark.slow) for how in (signal.SIGTERM, signal.SIGINT)]
@@ -227,7 +260,8 @@ def test_no_process_outlives_its_command(sweeping: Project, root: Path, how: sig
     (root / "control/gate2").touch()
     (root / "control/fail0").touch()
     process = start(sweeping, root, "-m", FOLDS, *limit, LOCAL, TWO)
-    wait_for(lambda: 1 in results(root) and came(root, 2).exists(), process)
+    ended = root / "output/multirun"
+    wait_for(lambda: 1 in results(root) and came(root, 2).exists() and any(ended.glob(f"*/0/{JOB_REPORT}")), process)
     children = psutil.Process(process.pid).children(recursive=True)
     assert children
     for each in (psutil.Process(process.pid), *(children if how is signal.SIGINT else [])):

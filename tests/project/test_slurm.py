@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import slurm
 from conftest import Project, call
@@ -19,6 +22,7 @@ from light import LIGHT, edited, wait_for
 from expkit import store
 
 pytestmark = pytest.mark.slow
+FOLDS = "exp.fold=[0],[1],[2],[3],[4]"
 SLURM = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
 
 
@@ -150,3 +154,76 @@ def test_a_failed_job_names_its_log(sweeping: Project, cluster: dict[str, str], 
     log = sweeping.folder / last.removeprefix("error: failed: exp.fold=[1] (its log: ").removesuffix(")")
     assert "ValueError: planted" in log.read_text()
     assert " 1/5 " in printed.splitlines()[-1]
+
+
+# Several runs in a job, several arrays of jobs
+
+
+def holds(process: psutil.Process, root: Path, name: str) -> bool:
+    """Whether a process has opened a file below `root` with this in its name."""
+    with suppress(psutil.Error):
+        return any(name in file.path and file.path.startswith(str(root)) for file in process.open_files())
+    return False
+
+
+def test_short_runs_share_a_job(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
+    """Each has a process, a log and a record of its own: one that fails or is killed ends alone, and is named."""
+    (root / "control/fail1").touch()
+    (root / "control/gate2").touch()
+    process = start(sweeping, root, "-m", FOLDS, *SLURM, "hydra.launcher.runs_per_job=3", **cluster)
+    wait_for((root / "control/came2").exists, process)
+    [trains] = [each for each in psutil.process_iter() if holds(each, root, "fold2")]
+    trains.kill()
+    printed, errors = process.communicate(timeout=120)
+    assert process.returncode == 1 and " 3/5 " in printed.splitlines()[-1]
+    assert re.sub(r"its log: \S*/", "", errors.splitlines()[-1]) == (
+        "error: failed: exp.fold=[1] (log.txt), exp.fold=[2] (log.txt)"
+    )
+    done = {fold: result["values"] for fold, result in results(root).items()}
+    jobs = [done[fold]["environment"]["SLURM_JOB_ID"] for fold in (0, 3, 4)]
+    assert sorted(done) == [0, 3, 4] and jobs[0] != jobs[1] == jobs[2]
+    assert len({values["pid"] for values in done.values()}) == 3
+    logs = [file.read_text() for file in sorted(root.glob("output/multirun/*/[0-9]/log.txt"))]
+    assert [re.findall(r"^fold . |planted$", log, re.MULTILINE) for log in logs] == [
+        ["fold 0 "],
+        ["planted"],
+        [],
+        ["fold 3 "],
+        ["fold 4 "],
+    ]
+
+
+def test_a_job_of_several_runs_goes_back_to_the_queue(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
+    """It goes on with the run that it was in, and those after it."""
+    (root / "control/gate1").touch()
+    process = start(sweeping, root, "-m", "exp.fold=[0],[1],[2]", *SLURM, "hydra.launcher.runs_per_job=3", **cluster)
+    wait_for((root / "control/came1").exists, process)
+    before = results(root)
+    (root / "control/came0").unlink()
+    ask(cluster, "scancel", "--signal=USR2", *job_numbers(cluster))  # as Slurm does before a time limit
+    wait_for(lambda: "PENDING" in ask(cluster, "squeue", "-h", "-o", "%T"), process)
+    (root / "control/gate1").unlink()
+    assert " 3/5 " in end(process).splitlines()[-1]
+    after = results(root)
+    assert sorted(before) == [0] and after[0] == before[0] and not (root / "control/came0").exists()
+    assert [after[fold]["values"]["environment"]["SLURM_RESTART_COUNT"] for fold in (1, 2)] == ["1", "1"]
+    [first] = root.glob("output/multirun/*/0/log.txt")
+    assert "fold 0 is done" not in first.read_text(), "it was not even looked at again"
+
+
+def test_more_jobs_than_an_array_takes(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
+    """Four here: two arrays, both in the queue at once."""
+    node = ask(cluster, "sinfo", "-h", "-o", "%n")
+    ask(cluster, "scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    process = start(sweeping, root, "-m", FOLDS, *SLURM, **cluster)
+    wait_for(lambda: len(job_numbers(cluster)) == 5, process)
+    assert len({number.partition("_")[0] for number in job_numbers(cluster)}) == 2
+    ask(cluster, "scontrol", "update", f"nodename={node}", "state=resume")
+    assert " 5/5 " in end(process).splitlines()[-1]
+
+
+def test_several_runs_in_a_job_are_of_one_process_each(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
+    packed = ["hydra.launcher.runs_per_job=2", "hydra.launcher.tasks_per_node=2"]
+    refused = sweeping.train("-m", FOLDS, *SLURM, *packed, experiment=LIGHT, root=root, check=False, **cluster)
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+    assert "hydra.launcher.runs_per_job must be at least 1, and 1 if tasks_per_node is not" in refused.stderr

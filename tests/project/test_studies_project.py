@@ -37,7 +37,7 @@ def test_a_killed_process_does_not_end_the_study(sweeping: Project, root: Path) 
             break
     printed, errors = process.communicate(timeout=120)
     assert process.returncode == 0, printed + errors
-    assert "a process of the study has died" in errors
+    assert "its process has died: killed or out of memory" in errors
     assert [state for state, _, _ in trials(root)] == ["COMPLETE"] * 6
     assert folds(root) == 6 * 5
 
