@@ -5,13 +5,80 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from measure import ROOT, Place, Result, in_turns
 
+sys.path.append(str(ROOT / "tests"))
+
+import slurm  # noqa: E402
+
 RUNS = (100, 1_000, 10_000, 100_000)
+SHORT_RUNS, PACK = 500, 125  # of a second each; how many of them share a job of Slurm
 MOST_LINKS = 50_000  # to one file; ext4 takes 65,000
+
+
+SHORT = """
+import dataclasses
+import time
+
+import expkit
+
+
+@dataclasses.dataclass
+class TrainConfig:
+    number: int = 0
+
+
+def one(oof):
+    return oof["prediction"].mean()
+
+
+def train(exp, fold):
+    import model  # scikit-learn
+
+    fold.save_oof({"id": [0], "prediction": [1.0]})
+    time.sleep(1)
+
+
+experiment = expkit.Experiment(train, TrainConfig, metric=one, own_split=True, inputs=[])
+
+if __name__ == "__main__":
+    expkit.main(experiment)
+"""
+
+
+def short_runs(place: Place) -> Iterator[Result]:
+    """Runs that import scikit-learn and sleep for a second, as many at once as there are cores, on two launchers."""
+    folder = place.project / "experiments/900-short"
+    shutil.copytree(place.project / "experiments/001-baseline", folder, ignore=shutil.ignore_patterns("exp", ".schema"))
+    (folder / "train.py").write_text(SHORT)
+    (folder / "config.yaml").write_text("defaults: [schema, _self_, exp: default]\n")
+    packed = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
+    cores = os.cpu_count() or 1
+    launchers: list[tuple[str, list[str], int, Any]] = [("local", ["hydra/launcher=local"], cores, nullcontext({}))]
+    if slurm.why_not() is None:  # its one node has two cores
+        launchers.append(("slurm", [*packed, f"hydra.launcher.runs_per_job={PACK}"], 2, slurm.cluster()))
+    try:
+        for name, words, at_once, cluster in launchers:
+            with cluster as variables:
+                command = [place.python, folder / "train.py", "-m", "exp.fold=[0]", f"exp.name={name}"]
+                before = [time.perf_counter(), *os.times()[2:4]]
+                numbers = f"exp.train.number=range({SHORT_RUNS})"
+                place.call(*command, numbers, *words, cwd=place.folder, **variables)
+                wall, *cpu = (
+                    now - old for now, old in zip([time.perf_counter(), *os.times()[2:4]], before, strict=True)
+                )
+            what = f"{SHORT_RUNS} runs of a second, `hydra/launcher={name}`, {at_once} at once, over their own time"
+            note = f"{sum(cpu) / SHORT_RUNS * 1e3:.0f} ms of CPU time a run" if name == "local" else ""
+            yield Result("short runs", what, wall, SHORT_RUNS / at_once, "≤1.2", note=note)
+    finally:
+        shutil.rmtree(folder)
 
 
 def million_rows(place: Place) -> Iterator[Result]:

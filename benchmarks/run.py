@@ -35,6 +35,7 @@ ROWS: dict[str, Callable[[Place], Iterator[Result]]] = {
     "checkpoint": training.checkpoint,
     "folds": training.parallel_folds,
     "sweep": training.sweep,
+    "short runs": many.short_runs,
     "torch": torch_loop.torch_loop,
     "board": many.board,
     "check": many.check,
