@@ -295,6 +295,7 @@ def test_a_new_experiment_goes_on_from_one_run(clone: Path) -> None:
     found = in_clone(clone, *(["new", *each] for each in asked), dropped, ["new", "next", "--from", "002"])
     assert [error for _, error in found] == [""] * 5
     assert "experiments/004-best/train.py exp=002 show_config=true" in found[0][0]
+    assert found[0][0].endswith('\n  uv run exp try 004-best --why "..."\n')
     texts = {}
     for name in ("004-best", "005-named", "006-free", "007-next"):
         [file] = (clone / "experiments" / name / "exp").iterdir()

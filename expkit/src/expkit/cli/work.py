@@ -82,13 +82,16 @@ def new(
     if slash:
         made = _parameter_set(full_name(experiment), parameter_set, source)
         train = f"{display_path(made.parents[1] / 'train.py')} exp={made.stem}"
+        idea = f"{made.parents[1].name}/{made.stem}"
     else:
         made = _experiment(name, source, framework)
+        idea = made.name
         sets = parameter_sets(made)[1:]
         train = " ".join([display_path(made / "train.py"), *(f"exp={each}" for each in sets if len(sets) == 1)])
     needs = missing_packages(framework) if framework else []
     commands = [f"uv add {' '.join(map(repr, needs))}"] if needs else []
     commands += [f"uv run python {train} {option}" for option in ("show_config=true", "exp.debug=true")]
+    commands += [] if framework else [f'uv run exp try {idea} --why "..."']
     if as_json:
         print(as_json_text({"path": display_path(made), "needs": needs, "next": commands}))
         return
