@@ -72,7 +72,7 @@ def test_a_spot_machine_is_taken_away(rented: Path, tmp_path: Path) -> None:
     environment = clean_environment() | {"UV_CACHE_DIR": cache, "WANDB_MODE": "disabled"}
     for number in (1, 2):
         machine = tmp_path / f"machine{number}"
-        task = load(rented, machine, environment | {"HOME": str(tmp_path)})
+        task = load(rented, machine, environment | {"HOME": str(tmp_path), "SKYPILOT_DISABLE_USAGE_COLLECTION": "1"})
         workdir = machine / "sky_workdir"
         assert (workdir / "input/rows.csv").is_file() and (workdir / ".git/HEAD").is_file()
         assert not (workdir / ".env").exists() and not (workdir / ".venv").exists()
