@@ -407,6 +407,27 @@ def test_a_run_that_reads_another(name: str) -> None:
         assert child.leaks == (f"other folds than {name}/first, whose out-of-fold predictions it reads",)
 
 
+def test_a_stack_learns_from_predictions_of_all_rows(name: str) -> None:
+    """In any order; those of the locked box are the mean of the folds, none of which has trained on them."""
+    without, with_box = (trained(name, run=f"box{share}", lockbox=share) for share in (0, 0.2))
+    ids = np.random.default_rng(0).permutation(150)
+    for run in (without, with_box):
+        found = expkit.load_run(run.title).oof_of(ids.tolist())
+        assert np.array_equal(found["id"], ids) and np.array_equal(found["target"], ids % 3)
+        known = dict(zip(run.oof["id"].tolist(), run.oof["prediction"].tolist(), strict=True))
+        boxes = box_of(run) if run is with_box else []
+        known |= {
+            id: np.mean([box["prediction"][row] for box in boxes])
+            for box in boxes[:1]
+            for row, id in enumerate(box["id"])
+        }
+        assert np.allclose(found["prediction"], [known[id] for id in ids], rtol=1e-12)
+        with pytest.raises(
+            expkit.Error, match=r"out of fold, has other rows than run.oof_of\(id\): 0 fewer and 30 more, such as 7"
+        ):
+            expkit.load_run(run.title).oof_of(ids[:120])
+
+
 def test_an_idea_is_tried_with_the_box_of_its_base(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def train(self: tries.Training, *more: str) -> None:
         with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):

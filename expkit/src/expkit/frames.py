@@ -13,9 +13,9 @@ from expkit.board import COLUMNS, Entry, ranked, read_board
 from expkit.config import load_experiment
 from expkit.errors import Error, require
 from expkit.project import display_path
-from expkit.store import AXES, Run, axis_of
-from expkit.submission import Average, is_probability
-from expkit.tables import columns, flat, named, side_by_side, targets
+from expkit.store import AXES, LOCKBOX, Run, axis_of, has_box
+from expkit.submission import Average, is_probability, mean_of
+from expkit.tables import aligned, columns, concatenated, flat, named, side_by_side, targets
 
 if TYPE_CHECKING:
     import numpy
@@ -44,6 +44,24 @@ class LoadedRun(Run):
             return from_values(load_experiment(self.experiment), dict(super().config))
         except Exception:  # of the code of an experiment, any
             return super().config
+
+    def oof_of(self, id: Any) -> Columns:
+        """Predictions by models that have not trained on the rows, as a stack learns from them.
+
+        Args:
+            id: of the rows, (n,): all that the run was given, in any order.
+
+        Returns:
+            the columns of `oof`, in the order of `id`; rows of a locked box have the mean of the folds.
+
+        Raises:
+            Error: the run has predicted other rows.
+        """
+        table, rows = self.oof, columns({"id": id}, "run.oof_of(id)")["id"]
+        if has_box(self.results):
+            box = mean_of([self], [list(self.done.values())], LOCKBOX).table()
+            table = {name: concatenated([table[name], box[name]]) for name in table if name in box}
+        return aligned(table, rows, f"{self.title}, out of fold,", "run.oof_of(id)")
 
     def model(self, fold: int | None) -> Any:
         """The model of a fold: what the function `load(file)` in the experiment's model.py returns.
