@@ -11,8 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+import threading
+import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,7 +32,7 @@ from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from expkit.config import Mode, container, load_experiment
 from expkit.errors import Error, require, warn
@@ -42,6 +45,7 @@ LONGEST_NAME = 400  # characters; Optuna takes 512
 NOT_NAMED = ("overwrite=", "resume=", "show_config=", "exp.time_limit=", "exp.runtime.")
 DIED = ("TerminatedWorkerError", "UncompletedJobError")  # of joblib and of submitit: a process ended without a word
 COMMAND, DEATHS, CODE = "expkit:command", "expkit:deaths", "expkit:code"  # attributes of a trial
+BEAT, SILENT = 60, 600  # seconds: how often a command says that it lives; when another machine takes it for dead
 MOST_DEATHS = 3  # of the process of a trial; one that needs too much memory would die for ever
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -78,8 +82,10 @@ class Search:
         require(isinstance(total, int), f"hydra.sweeper.n_trials must be a whole number, not {total}")
         require(self._config.exp.mode is Mode.cv, "a study looks for the best CV score: leave exp.mode=sub out")
         study = self._study([*params, *arguments])
-        trials, at_once = Trials(study), int(self._settings["n_jobs"] or processes_of(self._config.hydra.launcher) or 1)
+        trials = Trials(study, self._settings["storage"])
+        at_once = int(self._settings["n_jobs"] or processes_of(self._config.hydra.launcher) or 1)
         with trials.alive:
+            threading.Thread(target=trials.beat, daemon=True).start()
             while asked := trials.ask(space.searched, total, at_once):
                 self._launch(trials, asked, space)
         self._conclude(study, space)
@@ -116,13 +122,14 @@ class Search:
             warn(f"a process of the study has died, killed or out of memory: {failed}")
             return
         for trial, job in zip(asked, returns, strict=True):
-            if job.status is not JobStatus.COMPLETED:
-                if not (isinstance(job._return_value, Died) and trials.lose(trial)):
-                    study.tell(trial, state=TrialState.FAIL)
-                continue
-            score, code = job.return_value
-            trial.set_user_attr(CODE, code)
-            study.tell(trial, score, TrialState.PRUNED if score is None else TrialState.COMPLETE)
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # this machine was silent for too long
+                if job.status is not JobStatus.COMPLETED:
+                    if not (isinstance(job._return_value, Died) and trials.lose(trial)):
+                        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+                    continue
+                score, code = job.return_value
+                trial.set_user_attr(CODE, code)
+                study.tell(trial, score, TrialState.PRUNED if score is None else TrialState.COMPLETE)
 
     def _conclude(self, study: optuna.Study, space: Space) -> None:
         """Say what the study has found so far."""
@@ -163,7 +170,8 @@ def opened(storage: str) -> BaseStorage:
     """
     try:
         if "://" in storage:
-            return get_storage(storage)
+            with FileLock(folder() / ".database"):  # two commands cannot make its tables at once
+                return get_storage(storage)
         folder().mkdir(parents=True, exist_ok=True)
         file = str(folder() / storage)
         lock: Any = FileLock(f"{file}.lock")  # unlike Optuna's own, it goes with a process that is killed
@@ -229,9 +237,11 @@ class Trials:
         alive: this lock, which the command holds while it runs trials.
     """
 
-    def __init__(self, study: optuna.Study) -> None:
-        self.study, self._id, self._commands = study, secrets.token_hex(8), folder() / ".optuna"
-        self.alive = FileLock(self._commands / self._id)
+    def __init__(self, study: optuna.Study, storage: str) -> None:
+        self.study, self._id, file = study, secrets.token_hex(8), storage.removeprefix("sqlite:///")
+        self._commands = folder() / (".optuna" if "://" in file else f"{file}.commands")  # beside a file
+        self.alive = FileLock(self._commands / self._id, thread_local=False)
+        study.set_user_attr(f"{COMMAND}:{self._id}", time.time())  # before it signs a trial
 
     def ask(self, space: Mapping[str, BaseDistribution], total: int, most: int) -> list[Trial]:
         """The next trials to run: first those that wait, then new ones.
@@ -240,21 +250,42 @@ class Trials:
             total: of the study, at most; other commands' running ones count.
             most: how many at once.
         """
+        study, storage = self.study, self.study._storage
         with FileLock(self._commands / ".lock"):
-            for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-                if self._is_abandoned(trial):
-                    self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-            states = [known.state for known in self.study.get_trials(deepcopy=False)]
-            missing = total - len(states) + states.count(TrialState.WAITING)
-            asked = [self.study.ask(dict(space)) for _ in range(min(most, missing))]
-            for trial in asked:
+            for running in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+                self._release(running)
+            states = [known.state for known in study.get_trials(deepcopy=False) if known.number < total]
+            for _ in range(min(most, total - len(states))):  # signed before anybody can run it
+                study.add_trial(create_trial(state=TrialState.WAITING, user_attrs={COMMAND: self._id}))
+            waiting = total - len(states) + states.count(TrialState.WAITING)
+            asked = [study.ask(dict(space)) for _ in range(min(most, waiting))]
+            for trial in [*asked]:
                 trial.set_user_attr(COMMAND, self._id)
+                if trial.number >= total:  # another machine, which does not see this lock, was faster
+                    storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+                    asked.remove(trial)
             return asked
 
-    def _is_abandoned(self, trial: FrozenTrial) -> bool:
-        """Whether nobody runs a trial: its command has ended, here, or before it could sign."""
-        file = self._commands / str(trial.user_attrs.get(COMMAND))
-        return COMMAND not in trial.user_attrs or (file.is_file() and not is_locked(file))
+    def _release(self, trial: FrozenTrial) -> None:
+        """Let a trial wait whose command has ended here; of another machine that is silent, it has failed.
+
+        Two machines may find it at once: only one of them can let it fail, and both could let it wait.
+        """
+        command, storage = str(trial.user_attrs.get(COMMAND, "-")), self.study._storage
+        file, last = self._commands / command, self.study.user_attrs.get(f"{COMMAND}:{command}", 0.0)
+        if file.is_file() and not is_locked(file):
+            storage.set_trial_user_attr(trial._trial_id, COMMAND, self._id)
+            storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        elif not file.is_file() and time.time() - last > SILENT:
+            with suppress(optuna.exceptions.UpdateFinishedTrialError):
+                storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+    def beat(self) -> None:
+        """Tell other machines that this command lives, as long as it does."""
+        while self.alive.is_locked:
+            with suppress(Exception):  # of any database; it is tried again
+                self.study.set_user_attr(f"{COMMAND}:{self._id}", time.time())
+            time.sleep(BEAT)
 
     def lose(self, trial: Trial) -> bool:
         """The process of a trial has died, or that of one beside it; whether it waits again, and has not failed."""
