@@ -207,7 +207,7 @@ def test_a_sweep_starts_torchrun_for_each_run(cluster: Project, root: Path, laun
 
 
 def test_a_study_ends_a_trial_in_all_its_ranks(cluster: Project, root: Path) -> None:
-    """Within a fold. A trial of which a rank fails, or is killed, has failed; the study goes on."""
+    """Within a fold. A trial of which a rank fails, or is killed, has failed, rank 0 after three times; others go on."""
     study = optuna.create_study(study_name="s", storage=opened("optuna.log"), direction="maximize")
     for x in (60, 50, 70, 71, 72, 80):
         study.enqueue_trial({"exp.train.x": x})
@@ -217,7 +217,7 @@ def test_a_study_ends_a_trial_in_all_its_ranks(cluster: Project, root: Path) -> 
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", *["FAIL"] * 3, "COMPLETE"]
     assert done.stdout.count("pruned in fold 0, after 10% of its training") == 1
     assert "ValueError: planted" in done.stderr and "torchrun" not in done.stderr
-    assert "its process has died: over exp.time_limit, killed or out of memory" in done.stderr
+    assert "its process has died: killed or out of memory" in done.stderr
     assert ranks(root) == []
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
 
 import optuna
 import pytest
 from conftest import Command, OwnLight
 from experiments import own_experiment
 from helpers import counting, exp, frozen, trials
-from light import LIGHT, edited
+from hydra.core.utils import JobStatus
+from light import LIGHT, edited, wait_for
 
 import expkit
 from expkit import store
 from expkit.board import entries, ordered
 from expkit.cli.results import _under_way
 from expkit.fold import Pruned, Reports
-from expkit.study import Space, Trials, made, opened
+from expkit.study import Search, Space, Trials, made, opened
 from hydra_plugins.expkit_sweeper import PRUNERS, SAMPLERS
 
 
@@ -72,7 +75,7 @@ def study(root: Path) -> optuna.Study:
 
 def test_two_commands_share_the_trials_of_a_study(study: optuna.Study) -> None:
     """A trial that another command runs counts, and is left to it; when that command has ended, it is taken."""
-    one, other = Trials(study), Trials(study)
+    one, other = Trials(study, "s.log"), Trials(study, "s.log")
     with one.alive, other.alive:
         first = one.ask(SPACE, 3, 2)
         second = other.ask(SPACE, 3, 2)
@@ -83,8 +86,50 @@ def test_two_commands_share_the_trials_of_a_study(study: optuna.Study) -> None:
         assert [(trial.number, trial.params) for trial in taken] == [(trial.number, trial.params) for trial in first]
 
 
+def test_a_machine_that_is_silent_has_failed(
+    study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its trials are never run twice; what it tells later changes nothing. One that tells it is there is left alone."""
+    monkeypatch.setattr("expkit.study.BEAT", 0.01)
+    here, there = Trials(study, "s.log"), Trials(study, f"{tmp_path}/of another machine")
+    with here.alive, there.alive:
+        [trial] = there.ask(SPACE, 2, 1)
+        first = study.user_attrs[f"expkit:command:{there._id}"]
+        thread = Thread(target=there.beat)
+        thread.start()
+        wait_for(lambda: study.user_attrs[f"expkit:command:{there._id}"] > first)
+        assert [other.number for other in here.ask(SPACE, 2, 2)] == [1]
+        there.alive.release()
+        thread.join(10)
+        monkeypatch.setattr("expkit.study.SILENT", -1)
+        assert here.ask(SPACE, 2, 2) == []
+    assert [one.state.name for one in study.trials] == ["FAIL", "RUNNING"]
+    done = SimpleNamespace(status=JobStatus.COMPLETED, return_value=(1.0, None))
+    launcher = SimpleNamespace(launch=lambda *_, **__: [done])
+    Search({"storage": "s.log"}, None, launcher, SimpleNamespace())._launch(there, [trial], Space([]))
+    assert [one.state.name for one in study.trials] == ["FAIL", "RUNNING"]
+
+
+def test_two_machines_ask_at_once(study: optuna.Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a lock that both see: together as many as were asked for. What is too much waits for a larger number."""
+    here, there = Trials(study, "s.log"), Trials(study, f"{tmp_path}/of another machine")
+    with here.alive, there.alive:
+        add, asked = study.add_trial, []
+
+        def slowly(trial: optuna.trial.FrozenTrial) -> None:
+            monkeypatch.setattr(study, "add_trial", add)
+            asked.extend(there.ask(SPACE, 3, 2))
+            add(trial)
+
+        monkeypatch.setattr(study, "add_trial", slowly)
+        asked += here.ask(SPACE, 3, 2)
+        assert sorted(trial.number for trial in asked) == [0, 1, 2]
+        assert [one.state.name for one in study.trials] == ["RUNNING"] * 3 + ["WAITING"]
+        assert here.ask(SPACE, 3, 2) == [] and [trial.number for trial in here.ask(SPACE, 4, 2)] == [3]
+
+
 def test_a_trial_that_kills_its_process_again_and_again_fails(study: optuna.Study) -> None:
-    trials = Trials(study)
+    trials = Trials(study, "s.log")
     with trials.alive:
         for waits in (True, True, False):
             [trial] = trials.ask(SPACE, 1, 2)
