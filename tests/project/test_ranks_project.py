@@ -207,7 +207,7 @@ def test_a_sweep_starts_torchrun_for_each_run(cluster: Project, root: Path, laun
 
 
 def test_a_study_ends_a_trial_in_all_its_ranks(cluster: Project, root: Path) -> None:
-    """Within a fold. A trial of which a rank fails, or is killed, has failed, rank 0 after three times; others go on."""
+    """Within a fold. A trial of which a rank fails has failed; where rank 0 is killed, after three times."""
     study = optuna.create_study(study_name="s", storage=opened("optuna.log"), direction="maximize")
     for x in (60, 50, 70, 71, 72, 80):
         study.enqueue_trial({"exp.train.x": x})
