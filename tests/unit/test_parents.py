@@ -499,6 +499,14 @@ def test_a_stale_run_says_so_when_it_is_asked_for(name: str, capfd: pytest.Captu
     assert "was made" not in capfd.readouterr().err
 
 
+def test_a_fold_that_is_kept_keeps_its_parents(name: str) -> None:
+    """By overwrite=true of another fold alone."""
+    line = f"expkit.load_run('{trained(name, 'first').title}').oof"
+    trained(name, "child", line, fold=[0, 1])
+    child = trained(name, "child", line, fold=[0], overwrite=True)
+    assert read_by(child, 1) == {("oof",): ALL} and child.marks == ("partial",)
+
+
 def test_weights_of_a_blend_with_other_folds(name: str) -> None:
     """Only by hill any are fitted."""
     titles = [trained(name, "first", seed=7).title, trained(name, "second", noise=0.3).title]
