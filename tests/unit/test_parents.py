@@ -505,6 +505,9 @@ def test_a_fold_that_is_kept_keeps_its_parents(name: str) -> None:
     trained(name, "child", line, fold=[0, 1])
     child = trained(name, "child", line, fold=[0], overwrite=True)
     assert read_by(child, 1) == {("oof",): ALL} and child.marks == ("partial",)
+    write_json(child.folder / "fold1/result.json", {**load(child.folder / "fold1/result.json"), "scores": {}})
+    store.score_result(store.read_fold(child.folder, 1, str(child.id)), {"rmse": 1.0})
+    assert read_by(store.load_run(child.title), 1) == {("oof",): ALL}, "also a fold that is scored later"
 
 
 def test_weights_of_a_blend_with_other_folds(name: str) -> None:

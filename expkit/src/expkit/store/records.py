@@ -487,7 +487,7 @@ def fail_fold(folder: Path, reason: str) -> None:
 def score_result(fold: FoldRecord, scores: Mapping[str, float]) -> None:
     """Give a fold that is trained and has no score its scores."""
     assert fold.unscored is not None
-    files.write_json(fold.folder / RESULT, {**fold.unscored, "scores": dict(scores)})
+    files.write_json(fold.folder / RESULT, {**files.read_if_whole(fold.folder / RESULT), "scores": dict(scores)})
 
 
 def keep_fold(fold: FoldRecord, version: Path, run_id: str) -> None:
