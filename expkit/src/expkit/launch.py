@@ -164,7 +164,7 @@ class JobsFailed(Failed):
 
 
 class Died(JobsFailed):
-    """The process of a job was killed."""
+    """The process of a job was killed: it may run again."""
 
 
 @dataclass
@@ -259,7 +259,7 @@ class Job:
         finally:
             file.unlink()
         if not answer.exists():
-            report["died"] = True
+            report["died"] = is_forked and not cfg.exp.time_limit  # alone, and not for what it did
             over = "over exp.time_limit, " if cfg.exp.time_limit else ""
             raise Failed(f"its process has died: {over}killed or out of memory; {errors.AGAIN}")
         result, libraries = pickle.loads(answer.read_bytes())
@@ -336,7 +336,7 @@ class Job:
 
             log = _run_log() if _is_packed(HydraConfig.get().launcher) else submitit.JobEnvironment().paths.stdout
             report["failed"] += f" (its log: {display_path(log)})"
-        kind = Died if "died" in report else JobsFailed
+        kind = Died if report.get("died") else JobsFailed
         return kind(message or f"{type(error).__name__}: {error}")
 
     def in_project(self, message: str) -> str:
