@@ -236,7 +236,7 @@ def test_ctrl_c_ends_two_processes(network: Project, root: Path) -> None:
 def test_a_sweep_is_not_for_several_processes(network: Project, root: Path) -> None:
     _, errors = (process := started(network, root, "-m", "exp=001,002")).communicate(timeout=200)
     assert process.returncode != 0 and not (root / "output").exists()
-    assert "error: -m trains many runs, and torchrun one: start torchrun for each of them" in errors
+    assert "error: -m starts torchrun for each run: leave it out, exp.runtime.processes=2" in errors
 
 
 def test_several_tasks_of_slurm(network: Project, root: Path) -> None:
