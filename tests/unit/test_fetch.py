@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 
 import pytest
 from commands import Background, command
+from conftest import EXP, background
 from experiments import own_experiment
-from helpers import counting, exp, exp_json, load, refused, results, tree
-from light import LIGHT, edited, train_py
+from helpers import counting, environment_of, exp, exp_json, load, refused, results, tree
+from light import LIGHT, edited, train_py, wait_for
 from test_kills import killed, look, moments
 
 import expkit
@@ -28,7 +30,7 @@ shift
 case "$*" in *"tar -chf"*|"rsync --server"*)
     left=$(cat "$BREAK" 2>/dev/null); echo $((left - 1)) > "$BREAK"
     if [ "$left" = 1 ]; then
-        case "$*" in tar*|sh*) sh -c "$*" | head -c 20000; esac
+        case "$*" in tar*|sh*) sh -c "$*" | { head -c 20000; test -e "$BREAK.slow" && sleep 2 && exec cat; }; esac
         echo "gpu: connection closed" >&2; exit 255
     fi
 esac
@@ -88,7 +90,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def without_rsync(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for program in ("sh", "tar", "find", "wc", "git", "rm", "head", "cat"):
+    for program in ("sh", "tar", "find", "wc", "git", "rm", "head", "cat", "sleep"):
         (programs / program).symlink_to(shutil.which(program) or "")
     monkeypatch.setenv("PATH", str(programs))
 
@@ -308,6 +310,24 @@ def test_a_connection_that_breaks(
     assert copy == 1 or way == "rsync" or 0 < len(done) < 4
     assert fetched(f"gpu:{there}")[0] == {f"{LIGHT}/light": [f"fold{one}" for one in range(4) if one not in done]}
     assert look(counting(root)).checksums == look(counting(there)).checksums
+
+
+def test_killed_while_files_come(root: Path, there: Path, ssh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same command completes at once, beside what still runs of the killed one."""
+    without_rsync(ssh, monkeypatch)
+    on(there, "exp.fold=[0,1,2,3]")
+    (ssh / "break").write_text("2")
+    (ssh / "break.slow").touch()
+    variables = {name: os.environ[name] for name in ("PATH", "BREAK", "PROJECT_ROOT")}
+    options = {"cwd": root, "env": environment_of(expkit.code_root(), **variables)}
+    process = background(sys.executable, *EXP, "fetch", f"gpu:{there}", **options)
+    wait_for(lambda: list(root.glob("output/.fetch/*/folds/*/light/fold1/oof.npz")), process)
+    process.kill()
+    process.wait()
+    for _ in range(20):
+        fetched(f"gpu:{there}")
+        assert look(counting(root)).checksums == look(counting(there)).checksums
+        shutil.rmtree(root / "output" / LIGHT)
 
 
 def test_what_an_interruption_has_left_is_of_no_other_training(
