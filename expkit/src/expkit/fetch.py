@@ -10,6 +10,7 @@ The folds of two machines are one run only when configuration, code and data are
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
@@ -20,9 +21,7 @@ import tempfile
 from collections.abc import Container
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any
-
-from filelock import FileLock
+from typing import IO, Any
 
 from expkit import files, scores, store
 from expkit.config import flat, is_compared, load_experiment, same
@@ -42,15 +41,16 @@ class Source:
 
     Args:
         name: HOST:PATH, as ssh calls the host; or a path here.
+        lock: an open file. What runs for the source holds its lock, too; also what goes on when this process is killed.
 
     Attributes:
         url: as git and rsync call it.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, lock: IO[str]) -> None:
         self._host, colon, path = name.partition(":") if re.match(r"[^-/:][^/:]*:.", name) else ("", "", name)
         self._path = path.removeprefix("~/") if colon else os.path.abspath(path)
-        self.url = f"{self._host}{colon}{self._path}"
+        self.url, self._lock = f"{self._host}{colon}{self._path}", lock.fileno()
 
     def _command(self, script: str) -> list[str]:
         """What runs a script in output/ there."""
@@ -58,7 +58,7 @@ class Source:
         return ["ssh", self._host, f"sh -c {shlex.quote(script)}"] if self._host else ["sh", "-c", script]
 
     def _run(self, command: list[str], names: list[str]) -> list[str]:
-        done = subprocess.run(command, input=os.fsencode("\n".join(names)), capture_output=True)
+        done = subprocess.run(command, input=os.fsencode("\n".join(names)), capture_output=True, pass_fds=[self._lock])
         if done.returncode not in (0, 23, 24):  # rsync: a file that was listed has gone
             raise Failed(f"{self.url}: {(os.fsdecode(done.stderr).strip() or command[0]).splitlines()[-1]}")
         return os.fsdecode(done.stdout).splitlines()
@@ -219,12 +219,13 @@ def fetch(name: str) -> dict[str, Any]:
     Raises:
         Failed: the machine does not answer, or no more; what has come whole is here.
     """
-    source, output = Source(name), output_dir()
-    found: dict[str, Any] = {"runs": {}, "refused": [], "notes": []}
+    output, found = output_dir(), dict[str, Any](runs={}, refused=[], notes=[])
     staging = output / ".fetch" / hashlib.sha256(name.encode()).hexdigest()[:16]
     staged = staging / "folds"
     files.make_folder(staged)
-    with FileLock(f"{staging}.lock"):
+    with open(f"{staging}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        source = Source(name, lock)
         listed, wandb = source.listed()
         about, by_rsync = Path(tempfile.mkdtemp(dir=staging)), next(iter(listed)).endswith("/rsync")
         source.bring([line for line in listed if SMALL.fullmatch(line)], about, by_rsync)
