@@ -94,6 +94,8 @@ def test_the_changelog_has_every_release() -> None:
     assert headings == ["## [Unreleased]", *(f"## [{number}] - {date}" for number, date in sections)]
     assert sections == sorted(sections, key=lambda section: (section[1], version(section[0])), reverse=True)
     assert {tag.removeprefix("v") for tag in releases_of(ROOT)} <= dict(sections).keys()
+    kinds = re.findall(r"^### (.*)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.M)
+    assert kinds == ["Added"] or releases_of(ROOT), "before the first release, nothing changes for anybody"
 
 
 @pytest.fixture
