@@ -24,7 +24,7 @@ import copier
 from measure import ROOT
 from playwright.sync_api import Browser, sync_playwright
 
-from expkit import store
+from expkit import files, store
 
 PORT = 27180
 EMPTY = """
@@ -51,7 +51,7 @@ def make_runs(project: Path, count: int, environment: dict[str, str]) -> None:
         assert info is not None
         info["config"]["exp"]["train"] |= {"learning_rate": draw.random() / 100, "batch_size": draw.choice([16, 32])}
         (folder / "run.json").unlink()  # it is the file of both
-        store.write_run_info(folder, info)
+        files.write_json(folder / store.RUN, info)
 
 
 def opened(browser: Browser, address: str, selector: str = ROW) -> float:
