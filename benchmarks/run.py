@@ -19,6 +19,7 @@ from pathlib import Path
 
 import begin
 import many
+import peers
 import torch_loop
 import training
 from measure import Place, Result, scratch
@@ -42,6 +43,7 @@ ROWS: dict[str, Callable[[Place], Iterator[Result]]] = {
     "snapshot": many.snapshot,
     "render": begin.render,
     "from nothing": begin.from_nothing,
+    "peers": peers.peers,
 }
 HEAD = ["row", "what", "ours", "floor", "ratio", "target", "", "note"]
 

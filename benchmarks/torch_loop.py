@@ -42,6 +42,13 @@ GPU = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_availab
 Epochs = dict[str, list[dict[str, float]]]  # by loop: "wall" and "cpu" seconds, and "score", of each epoch
 
 
+def torch_build() -> tuple[list[str], dict[str, str]]:
+    """What `uv pip install` is told, in words and variables, to get one build of PyTorch."""
+    if links := os.environ.get("PIP_FIND_LINKS"):
+        return [f"torch=={TORCH}+cpu"], {"UV_FIND_LINKS": links}
+    return [f"torch=={TORCH}", "--torch-backend", "auto"], {}
+
+
 def install(place: Place, project: Path) -> Path:
     """An environment for the project, with one build of PyTorch.
 
@@ -50,14 +57,11 @@ def install(place: Place, project: Path) -> Path:
     """
     if place.torch_python:
         return place.torch_python
-    packages, variables = ["-r", "pyproject.toml", f"lightning=={LIGHTNING}"], {}
-    if links := os.environ.get("PIP_FIND_LINKS"):
-        packages, variables = [*packages, f"torch=={TORCH}+cpu"], {"UV_FIND_LINKS": links}
-    else:
-        packages += [f"torch=={TORCH}", "--torch-backend", "auto"]
+    torch, variables = torch_build()
+    words = ["-r", "pyproject.toml", f"lightning=={LIGHTNING}", *torch]
     python = project / ".venv/bin/python"
     place.call("uv", "venv", "-q", "--python", sys.executable, cwd=project)
-    place.call("uv", "pip", "install", "-q", "--python", python, *packages, cwd=project, **variables)
+    place.call("uv", "pip", "install", "-q", "--python", python, *words, cwd=project, **variables)
     return python
 
 
