@@ -59,7 +59,7 @@ def copier(*arguments: str | Path, cwd: Path, check: bool = True) -> Completed:
 def clean_environment() -> dict[str, str]:
     """The environment of a user without an account: no W&B variable, no PROJECT_ROOT, no Python settings of ours."""
     ours = ("WANDB_", "PROJECT_ROOT", "VIRTUAL_ENV", "PYTHONPATH", "EXPKIT_", "HYDRA_", "UV_PROJECT")
-    looks = ("COLUMNS", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS")  # rich and typer heed them
+    looks = ("COLUMNS", "FORCE_COLOR", "PY_COLORS", "GITHUB_ACTIONS")  # rich and click heed them
     left_out = (*ours, *looks, "PYTHONDONTWRITEBYTECODE")
     return {key: value for key, value in os.environ.items() if not key.startswith(left_out)}
 

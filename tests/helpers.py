@@ -13,10 +13,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 from conftest import Printed, Project, background, call, clean_environment
 from light import LIGHT
-from typer.testing import CliRunner
 
 import expkit
 from expkit import store
@@ -173,7 +172,7 @@ def environment_of(clone: Path, **variables: str) -> dict[str, str]:
 
 RUN_ALL = """
 import json, sys
-from typer.testing import CliRunner
+from click.testing import CliRunner
 from expkit.cli import app
 for arguments in json.loads(sys.argv[1]):
     result = CliRunner().invoke(app, arguments)

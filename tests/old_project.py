@@ -75,7 +75,7 @@ TRAIN = """
 import platform, socket, expkit
 from expkit import runner
 from expkit.cli import app
-from typer.testing import CliRunner
+from click.testing import CliRunner
 platform.release, socket.gethostname = (lambda: "6.1"), (lambda: "laptop")
 runner.installed_packages = lambda: {"expkit": "0.1.0", "hydra-core": "1.3.2", "numpy": "2.4.0"}
 for overrides in ([], ["exp.mode=sub"], ["exp=001"], ["exp.split.lockbox=0.25"]):

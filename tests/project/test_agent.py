@@ -14,7 +14,6 @@ from conftest import EXP, ROOT, Completed, call, commit_all
 from helpers import RUN_ALL, environment_of
 from light import CONFIG
 from several import files
-from typer.main import get_command
 
 from expkit.cli import app
 
@@ -114,10 +113,10 @@ def test_what_an_agent_reads_first_is_short_and_true() -> None:
     assert len(first) <= 4500 and max(map(len, skills.values())) <= 4500
     assert re.findall("^## (.*)", first, re.M)[0] == "One idea after the other"
     assert sorted(re.findall(r"`([\w-]+)` \(", first.partition("Skills, in")[2])) == list(skills)
-    commands: Any = get_command(app)
+    commands = app.commands
     for name, text in {"AGENTS.md": first, **skills}.items():
         assert name == "AGENTS.md" or text.startswith(f"---\nname: {name}\ndescription: >-\n  ")
         for command, rest in re.findall(r"(?:uv run |`)exp (\w+)([^`#\n]*)", text):
-            assert command in commands.commands, f"{name}: exp {command}"
-            options = {"--help"} | {option for each in commands.commands[command].params for option in each.opts}
+            assert command in commands, f"{name}: exp {command}"
+            options = {"--help"} | {option for each in commands[command].params for option in each.opts}
             assert {*re.findall("--[a-z]+", rest)} <= options, f"{name}: exp {command}{rest}"

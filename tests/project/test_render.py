@@ -182,7 +182,7 @@ def test_the_wheel_is_that_of_the_source(template_repository: Path) -> None:
 
 # Every package is a wait, and one more that may break: a new one, or one that went, is a decision.
 NEEDED = (
-    "annotated-types filelock hydra-core msgspec numpy omegaconf python-dotenv pyyaml rich scikit-learn typer wandb"
+    "annotated-types click filelock hydra-core msgspec numpy omegaconf python-dotenv pyyaml rich scikit-learn wandb"
 )
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from commands import command
 from experiments import own_experiment
 from filelock import BaseFileLock
 from helpers import counting, exp, exp_json, folders, refused, results, tree
 from light import LIGHT
 from several import files as several
-from typer.testing import CliRunner
 
 import expkit
 from expkit import snapshot

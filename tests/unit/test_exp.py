@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from conftest import EXP, call
 from experiments import own_experiment
 from helpers import HEAVY, counting, environment_of, exp, exp_json, imported, in_clone, load, refused
 from light import LIGHT, edited
-from typer.testing import CliRunner
 
 import expkit
 from expkit.cli import app
@@ -414,8 +414,20 @@ def test_check(root: Path) -> None:
 
 def test_completion_and_a_mistyped_command(shop: Path) -> None:
     assert "Did you mean 'board'" in CliRunner().invoke(app, ["bord"]).output
-    completing = {"_EXP_COMPLETE": "complete_bash", "COMP_WORDS": "exp show 001-baseline/001", "COMP_CWORD": "2"}
-    assert f"{BASELINE}/{BEST}" in CliRunner().invoke(app, env=completing, prog_name="exp").output
+    assert "complete -o nosort" in completed("bash_source")
+    run = f"{BASELINE}/{BEST}"
+    for typed in ("show", "diff 1", "note", "submit 1", "kaggle submit", "kaggle push", "new a --from", "try --from"):
+        assert f"plain,{run}" in completed("bash_complete", f"{typed} 001-baseline/001"), typed
+        assert f"plain,{run}" not in completed("bash_complete", f"{typed} 002"), typed
+    for typed in ("check", "check 1", "new a --from"):
+        assert f"plain,{BASELINE}" in completed("bash_complete", f"{typed} 001-b"), typed
+    assert completed("bash_complete", "rep") == "plain,reproduce\n"
+
+
+def completed(instruction: str, typed: str = "") -> str:
+    """What the shell gets for a line that ends where the cursor is."""
+    words = {"COMP_WORDS": f"exp {typed}", "COMP_CWORD": str(len(typed.split()))}
+    return CliRunner().invoke(app, env=words | {"_EXP_COMPLETE": instruction}, prog_name="exp").output
 
 
 # From Python

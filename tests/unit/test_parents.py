@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from conftest import call
 from experiments import own_experiment
 from helpers import environment_of, exp, exp_json, load, refused
 from light import edited, train_py
 from several import files
-from typer.testing import CliRunner
 
 import expkit
 from expkit import board, code, page, store

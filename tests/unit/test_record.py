@@ -24,7 +24,6 @@ from damage import at_once, mutate, remove, replace, sealed, unprivileged
 from experiments import own_experiment
 from helpers import strictly
 from light import LIGHT
-from typer.main import get_command
 
 import expkit
 from expkit import notes, store
@@ -88,7 +87,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         store.prune_run(root / f"output/{LIGHT}/light", "after 2 of 5 folds")
         notes.add_note(f"{LIGHT}/light", {"text": "a note", "leaderboard": 0.5, "tags": ["word"]}, root / "notes")
         notes.add_note(f"{folder.name}/{folder.name}", {"hypothesis": "better"}, root / "notes")
-        COMMAND.main(["submit", "light,exp.n_folds=3,exp.seed=1"], prog_name="exp", standalone_mode=False)
+        app.main(["submit", "light,exp.n_folds=3,exp.seed=1"], prog_name="exp", standalone_mode=False)
         shutil.rmtree(root / "control")
         yield root
 
@@ -107,15 +106,12 @@ TRUTH: dict[str, Callable[[dict[str, Any]], float]] = {
 }
 
 
-COMMAND = get_command(app)
-
-
 def printed(*arguments: str) -> str:
     """What a command prints, on stdout; an error of its user's is one line."""
     stream = io.StringIO()
     try:
-        with contextlib.redirect_stdout(stream), at_once(f"exp {' '.join(arguments)}"):
-            COMMAND.main(list(arguments), prog_name="exp", standalone_mode=False)
+        with contextlib.redirect_stdout(stream), at_once(f"exp {' '.join(arguments)}"), contextlib.suppress(SystemExit):
+            app.main(list(arguments), prog_name="exp", standalone_mode=False)
     except Exception as error:
         line = one_line(error)
         if line is None:

@@ -7,9 +7,8 @@ import re
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from conftest import ROOT
-from typer.main import get_command
-from typer.testing import CliRunner
 
 import expkit
 from expkit import errors
@@ -21,7 +20,7 @@ from expkit.store import COPY
 
 SOURCE = ROOT / "expkit/src/expkit"
 PAGES = {page.stem: page.read_text() for page in (ROOT / "docs").glob("*.md")}
-COMMANDS: dict[str, Any] = get_command(app).commands
+COMMANDS: dict[str, Any] = app.commands
 
 
 def code_of(page: str) -> list[str]:

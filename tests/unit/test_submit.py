@@ -11,11 +11,11 @@ from typing import Any
 import helpers
 import numpy
 import pytest
+from click.testing import CliRunner
 from experiments import own_experiment
 from helpers import exp, exp_json, short
 from light import edited
 from several import each_kind, files
-from typer.testing import CliRunner
 
 import expkit
 from expkit import store

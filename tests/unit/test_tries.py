@@ -13,12 +13,12 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from conftest import EXP, call
 from experiments import NETS, NETS_CONFIG, own_experiment
 from helpers import exp, exp_json, refused, short
 from light import LIGHT, edited, wait_for
 from several import files
-from typer.testing import CliRunner
 
 import expkit
 from expkit import store, tries

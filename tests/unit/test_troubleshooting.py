@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from conftest import ROOT, Command, call, clean_environment
 from experiments import own_experiment
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from light import edited, train_py
-from typer.testing import CliRunner
 
 import expkit
 from expkit import code, config

@@ -27,25 +27,47 @@ import inspect
 import json
 import re
 import sys
-from typing import Annotated, Any
+from functools import partial
+from typing import Any
 
-import typer
+import click
 
-from expkit.errors import CAUGHT, CONTROL, escape_unprintable, new_console, report, strip_control
-from expkit.store import number_of, run_names
+from expkit.errors import CAUGHT, CONTROL, escape_unprintable, new_console, print_line, report
+from expkit.store import run_names
+
+
+class Group(click.Group):
+    """Commands in the order in which they were added; Ctrl-C ends them with 130."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(130)  # Click would exit with 1
+
 
 console = new_console()
+app = Group("exp", help=__doc__, context_settings={"show_default": True})
+ORDER = "new check try board show diff note log submit blend unlock oof reproduce fetch data clean remove docs kaggle"
 RUN_HELP = "<experiment>/<run>, a folder, or any part of the name that no other run has."
-Run = Annotated[str, typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=run_names)]
-Runs = Annotated[list[str], typer.Argument(metavar="RUN", help=RUN_HELP, autocompletion=run_names)]
-Seeds = Annotated[bool, typer.Option("--seeds", help="All runs that differ from the named ones only in their seed.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program.")]
-All = Annotated[bool, typer.Option("--all", help="With --json: every key.")]
-FORMULA = ("=", "+", "-", "@")
 
 
-def as_json_text(content: Any, exact: bool = False) -> str:
-    """As other programs read it, on one line; what would control a terminal, or what stdout cannot print, is escaped.
+def complete_runs(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The runs whose names begin so."""
+    return run_names(incomplete)
+
+
+run_argument = partial(click.argument, help=RUN_HELP, shell_complete=complete_runs)
+seeds_flag = click.option("--seeds", is_flag=True, help="All runs that differ from the named ones only in their seed.")
+all_flag = click.option("--all", "everything", is_flag=True, help="With --json: every key.")
+json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program.")
+
+
+def print_json(content: Any, exact: bool = False) -> None:
+    """Print JSON on one line; what would control a terminal, or what stdout cannot print, is escaped.
 
     Args:
         exact: all digits of every number; else 6 significant ones, but of values of the configuration.
@@ -54,7 +76,15 @@ def as_json_text(content: Any, exact: bool = False) -> str:
     content = content if exact else _rounded(content)
     options: dict[str, Any] = {"separators": (",", ":"), "ensure_ascii": not is_utf, "allow_nan": False}
     printed = json.dumps(content, default=str, **options)
-    return re.sub(CONTROL, lambda found: f"\\u{ord(found[0]):04x}", printed)
+    print(re.sub(CONTROL, lambda found: f"\\u{ord(found[0]):04x}", printed))
+
+
+def print_result(content: Any, as_json: bool, *lines: str) -> None:
+    """Print what a command has done: as JSON, or lines for a person."""
+    if as_json:
+        return print_json(content)
+    for line in lines:
+        print_line(console, line)
 
 
 def _rounded(value: Any) -> Any:
@@ -65,52 +95,21 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.6g}") if isinstance(value, float) else value
 
 
-def as_cell(value: Any) -> Any:
-    """A value as CSV for people has it: nothing that controls a terminal, and no text that a spreadsheet calculates.
-
-    A spreadsheet takes text that begins with = + - or @, and is no number, for a formula: such text gets a ' before it.
-    """
-    if not isinstance(value, str):
-        return value
-    cell = strip_control(value)
-    return f"'{cell}" if cell[:1] in FORMULA and number_of(cell) is None else cell
-
-
-def manual(docstring: str | None) -> dict[str, Any]:
-    """The help of a command, from its docstring: `help`; and `epilog`, the last paragraph, which are the examples.
+def manual(docstring: str | None) -> tuple[str, str]:
+    """The help of a command, from its docstring; and its epilog, the last paragraph, which are the examples.
 
     A paragraph with a line that begins with spaces is a table: its lines stay as they are.
     """
     paragraphs = inspect.cleandoc(docstring or "").split("\n\n")
     *text, examples = [f"\b\n{part}" if "\n  " in part else part for part in paragraphs]
-    return {"help": "\n\n".join(text), "epilog": examples}
+    return "\n\n".join(text), examples
 
 
-from expkit.cli import kaggle, results, work  # noqa: E402 - they import what is above
+from expkit.cli import kaggle, results, work  # noqa: E402, F401 - they import what is above, and add commands to it
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, **manual(__doc__))
-for command in (
-    work.new,
-    work.check,
-    work.attempt,
-    results.board,
-    results.show,
-    results.diff,
-    results.note,
-    results.log,
-    work.submit,
-    work.blend,
-    work.unlock,
-    results.oof,
-    work.reproduce,
-    work.fetch,
-    results.data,
-    results.clean,
-    results.remove,
-    work.docs,
-):
-    app.command({"attempt": "try"}.get(command.__name__), **manual(command.__doc__))(command)
-app.add_typer(kaggle.app, name="kaggle")
+app.commands = {name: app.commands[name] for name in sorted(app.commands, key=ORDER.split().index)}
+for command in (app, *app.commands.values(), *kaggle.group.commands.values()):
+    command.help, command.epilog = manual(command.help)
 
 
 def main() -> None:

@@ -11,28 +11,31 @@ Examples:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 from rich.filesize import decimal
 
-from expkit.cli import Json, Run, as_json_text, console, manual
+from expkit.cli import Group, app, console, json_flag, print_result, run_argument
 from expkit.cli.work import warned
-from expkit.errors import print_line, warn
+from expkit.errors import warn
 from expkit.project import display_path, input_dir
-from expkit.store import load_run, run_names
+from expkit.store import load_run
 
 FILE_HELP = "A run, as for exp submit; or a file that exp submit has made."
 WITH_HELP = "Another package that the experiment imports and Kaggle's image lacks. Repeatable."
 OF_HELP = "By default, the one whose data exp kaggle download has brought."
-Of = Annotated[str | None, typer.Option("--competition", metavar="NAME", help=OF_HELP)]
+
+group: Group = Group("kaggle", help=__doc__)
+app.add_command(group)
+competition_option = click.option("--competition", metavar="NAME", help=OF_HELP)
 
 
-def download(
-    competition: Annotated[str, typer.Argument(metavar="COMPETITION", help="The end of its address on kaggle.com.")],
-    again: Annotated[bool, typer.Option("--again", help="Also when the files are there: they may be newer.")] = False,
-    as_json: Json = False,
-) -> None:
+@group.command()
+@click.argument("competition", help="The end of its address on kaggle.com.")
+@click.option("--again", is_flag=True, help="Also when the files are there: they may be newer.")
+@json_flag
+def download(competition: str, again: bool, as_json: bool) -> None:
     """Download the data of a competition into input/.
 
     After an interruption, the same command goes on where it stopped. A file that you have edited is never replaced.
@@ -46,17 +49,17 @@ def download(
     record = kaggle.download(competition, again)
     folder, sizes = display_path(input_dir() / competition), [size for size, _ in record["files"].values()]
     what = f"{folder}: {len(sizes)} files, {decimal(sum(sizes))}, downloaded {record['downloaded']}"
-    _print(record, as_json, f"{what}; --again looks for newer ones")
+    print_result(record, as_json, f"{what}; --again looks for newer ones")
 
 
-def submit(
-    run: Annotated[str, typer.Argument(metavar="RUN", help=FILE_HELP, autocompletion=run_names)],
-    message: Annotated[str | None, typer.Option("-m", "--message", metavar="TEXT", help="Its description.")] = None,
-    competition: Of = None,
-    kernel: Annotated[bool, typer.Option("--kernel", help="The notebook that exp kaggle push has made of it.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Make and check it; send nothing.")] = False,
-    as_json: Json = False,
-) -> None:
+@group.command()
+@run_argument("run", help=FILE_HELP)
+@click.option("-m", "--message", help="Its description.")
+@competition_option
+@click.option("--kernel", is_flag=True, help="The notebook that exp kaggle push has made of it.")
+@click.option("--dry-run", is_flag=True, help="Make and check it; send nothing.")
+@json_flag
+def submit(run: str, message: str | None, competition: str | None, kernel: bool, dry_run: bool, as_json: bool) -> None:
     """Submit a run to its competition, and note its public score.
 
     The file is that of `exp submit RUN`. It is sent when it fits the sample, and submissions are left today. The
@@ -84,19 +87,19 @@ def submit(
     if dry_run:
         left = kaggle.left_today(api, competition)
         said = f"{what} can be sent to {competition}: {left} are left today"
-        return _print({"competition": competition, "what": what, "left": left}, as_json, said)
+        return print_result({"competition": competition, "what": what, "left": left}, as_json, said)
     with console.status(f"sending {what}") as status:
         scored = kaggle.submit(api, competition, made, message, status.update)
     _print_scores(kaggle.note_scores(competition, [scored]), as_json)
 
 
-def push(
-    run: Run,
-    more: Annotated[list[str] | None, typer.Option("--with", metavar="PACKAGE", help=WITH_HELP)] = None,
-    gpu: Annotated[bool, typer.Option("--gpu", help="The notebook runs on a GPU.")] = False,
-    competition: Of = None,
-    as_json: Json = False,
-) -> None:
+@group.command()
+@run_argument("run")
+@click.option("--with", "more", multiple=True, metavar="PACKAGE", help=WITH_HELP)
+@click.option("--gpu", is_flag=True, help="The notebook runs on a GPU.")
+@competition_option
+@json_flag
+def push(run: str, more: tuple[str, ...], gpu: bool, competition: str | None, as_json: bool) -> None:
     """Bring a run to Kaggle as a notebook without internet, for a code competition.
 
     A private dataset holds the models of its folds, the code of its snapshot, and the packages that Kaggle's image
@@ -114,12 +117,15 @@ def push(
     competition = competition or kaggle.competition_of(found.scored_by)
     api = kaggle.connect()
     with console.status("making the bundle") as status:
-        pushed = kaggle.push(api, found, competition, more or [], gpu, status.update)
+        pushed = kaggle.push(api, found, competition, more, gpu, status.update)
     what = f"version {pushed['version']} of the notebook runs: {pushed['url']}"
-    _print(pushed, as_json, what, f"next: exp kaggle submit {found.title} --kernel")
+    print_result(pushed, as_json, what, f"next: exp kaggle submit {found.title} --kernel")
 
 
-def scores(competition: Of = None, as_json: Json = False) -> None:
+@group.command()
+@competition_option
+@json_flag
+def scores(competition: str | None, as_json: bool) -> None:
     """Note the public scores of all submissions on their runs.
 
     A score finds its run by what `exp kaggle submit` wrote into the description. Each is noted once. Says when the CV
@@ -144,20 +150,6 @@ def _print_scores(found: list[dict[str, Any]], as_json: bool) -> None:
         lines.append(f"{each['run'] or '?'}: submission {each['submission']} {each['score']}, {state}")
     parted = disagreements()
     content = {"submissions": found, "disagreements": parted}
-    _print(content, as_json, *(lines or ["no submission there was sent by exp kaggle submit"]))
+    print_result(content, as_json, *(lines or ["no submission there was sent by exp kaggle submit"]))
     for line in parted:
         warn(line)
-
-
-def _print(content: Any, as_json: bool, *lines: str) -> None:
-    """Print what a command has done: as JSON, or lines for a person."""
-    if as_json:
-        print(as_json_text(content))
-    else:
-        for line in lines:
-            print_line(console, line)
-
-
-app: typer.Typer = typer.Typer(no_args_is_help=True, rich_markup_mode=None, **manual(__doc__))
-for command in (download, submit, push, scores):
-    app.command(**manual(command.__doc__))(command)

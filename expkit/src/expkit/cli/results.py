@@ -8,11 +8,10 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
+import click
 from rich.filesize import decimal
 
 from expkit import notes, store
@@ -29,33 +28,42 @@ from expkit.board import (
     ranked,
     read_board,
 )
-from expkit.clean import leftovers, removal, remove_run
-from expkit.cli import RUN_HELP, All, Json, Run, Seeds, as_cell, as_json_text, console
+from expkit.clean import KINDS, leftovers, removal, remove_run
+from expkit.cli import RUN_HELP, all_flag, app, console, json_flag, print_json, run_argument, seeds_flag
 from expkit.data import fetch_data, run_data
-from expkit.errors import Error, plain_table, print_line, require, warn
+from expkit.errors import Error, plain_table, print_line, require, strip_control, warn
 from expkit.noise import BETTER, best_of_many
 from expkit.project import display_path, output_dir
 from expkit.show import run_metadata, short_metadata, show_run
-from expkit.store import HISTORY, axis_of, is_called, load_run, run_names
+from expkit.store import HISTORY, STATE, axis_of, is_called, load_run, number_of
 
-Kind = Enum("Kind", {"superseded": "superseded", "failed": "failed", "debug": "debug", "state": "state"})
 FILTER_HELP = "KEY=VALUE (or !=, <, <=, >, >=), or a part of the name. May be given repeatedly."
-YES_HELP = "Remove it. Without this option, nothing is changed."
 ALL_HELP = f"All rows, not only the first {MOST_ROWS}; with --json, every key and digit, too."
 SHORT = "experiment run score std leaderboard verdict tags failure versus_best problem marks".split()
 NOTED_HELP = "A run, a parameter set that is not trained yet, such as 001/002, or an experiment. By default, all."
+yes_flag = click.option("--yes", is_flag=True, help="Remove it. Without this option, nothing is changed.")
 
 
+@app.command()
+@click.option("--sort", default="score", metavar="KEY", help="A column or a parameter; -KEY: reversed.")
+@click.option("--filter", multiple=True, metavar="CONDITION", help=FILTER_HELP)
+@click.option("--columns", metavar="KEYS", help="Keys to show, a,b,c.")
+@click.option("--last", type=click.IntRange(1), metavar="N", help="Only the N runs that finished last.")
+@seeds_flag
+@click.option("--noise", is_flag=True, help="Say which runs are worse than the best.")
+@click.option("--failed", is_flag=True, help="Only runs in which a fold has failed, and why.")
+@click.option("--all", "everything", is_flag=True, help=ALL_HELP)
+@json_flag
 def board(
-    sort: Annotated[str, typer.Option(metavar="KEY", help="A column or a parameter; -KEY: reversed.")] = "score",
-    filter: Annotated[list[str] | None, typer.Option(metavar="CONDITION", help=FILTER_HELP)] = None,
-    columns: Annotated[str | None, typer.Option(metavar="KEYS", help="Keys to show, a,b,c.")] = None,
-    last: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the N runs that finished last.")] = None,
-    seeds: Seeds = False,
-    noise: Annotated[bool, typer.Option("--noise", help="Say which runs are worse than the best.")] = False,
-    failed: Annotated[bool, typer.Option("--failed", help="Only runs in which a fold has failed, and why.")] = False,
-    everything: Annotated[bool, typer.Option("--all", help=ALL_HELP)] = False,
-    as_json: Json = False,
+    sort: str,
+    filter: tuple[str, ...],
+    columns: str | None,
+    last: int | None,
+    seeds: bool,
+    noise: bool,
+    failed: bool,
+    everything: bool,
+    as_json: bool,
 ) -> None:
     """List every run with its score, best first.
 
@@ -81,14 +89,14 @@ def board(
     """
     keys = [name for name in columns.split(",") if name] if columns else None
     runs = read_board()
-    found = ranked(runs, filter or [], failed, seeds, last, noise, sort)
+    found = ranked(runs, filter, failed, seeds, last, noise, sort)
     many = best_of_many(ranked(runs, seeds=seeds) if filter or last or failed else found)
     first = found if everything else found[:MOST_ROWS]
     if as_json:
         lucky = {title: {"tried": one.tried, "luck": one.luck} for title, one in many.items()}
         rows = [entry.values for entry in found] if everything else _short(first, keys)
         luck = [lucky.get(entry.run.title, {}) for entry in first]
-        print(as_json_text([row | more for row, more in zip(rows, luck, strict=True)], exact=everything))
+        print_json([row | more for row, more in zip(rows, luck, strict=True)], exact=everything)
         if len(found) > len(first):
             warn(f"{len(found) - len(first)} more: --all, --last N or --filter")
         return
@@ -113,7 +121,7 @@ def board(
         print_line(console, f"vs best: {number} runs by {metric if len(tried) == 1 else problem} taken into account")
     failures = [] if failed else [run for run in runs if is_failed(run)]
     with suppress(Error):  # a key of --filter that none of them has
-        if number := len(filtered(entries(failures), filter or [])):
+        if number := len(filtered(entries(failures), filter)):
             print_line(console, f"{number} failed: --failed")
 
 
@@ -145,7 +153,11 @@ def _under_way(run: store.Run) -> list[str]:
     return flags
 
 
-def show(run: Run, everything: All = False, as_json: Json = False) -> None:
+@app.command()
+@run_argument("run")
+@all_flag
+@json_flag
+def show(run: str, everything: bool, as_json: bool) -> None:
     """Show one run: configuration, folds, learning curve.
 
     Also what was noted on it, the command that trained it, and what has changed since.
@@ -157,18 +169,18 @@ def show(run: Run, everything: All = False, as_json: Json = False) -> None:
     found = load_run(run)
     if as_json:
         whole = run_metadata(found)
-        print(as_json_text(whole if everything else short_metadata(whole)))
+        print_json(whole if everything else short_metadata(whole))
     else:
         show_run(console, found)
 
 
-def diff(
-    old: Annotated[str, typer.Argument(metavar="OLD", help=f"A run: {RUN_HELP}", autocompletion=run_names)],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="The run to compare it with.", autocompletion=run_names)],
-    seeds: Seeds = False,
-    code: Annotated[bool, typer.Option("--code", help="The lines of code that differ, not only the files.")] = False,
-    as_json: Json = False,
-) -> None:
+@app.command()
+@run_argument("old", help=f"A run: {RUN_HELP}")
+@run_argument("new", help="The run to compare it with.")
+@seeds_flag
+@click.option("--code", is_flag=True, help="The lines of code that differ, not only the files.")
+@json_flag
+def diff(old: str, new: str, seeds: bool, code: bool, as_json: bool) -> None:
     """Compare two runs: is NEW better than OLD, or is it noise?
 
     Shows what differs in configuration, scores, packages, data and code. The verdict is "better", "worse" or "could be
@@ -188,18 +200,29 @@ def diff(
     with console.status("comparing"):
         found = compare(pairs, code)
     if as_json:
-        print(as_json_text(found))
+        print_json(found)
     else:
         show_diff(console, found)
         if found["code"]["same"] is False and not code:
             print_line(console, "its lines: --code", "dim")
 
 
-def oof(
-    run: Run,
-    test: Annotated[bool, typer.Option("--test", help="Those of the test set, which fold.save_test has kept.")] = False,
-    as_json: Json = False,
-) -> None:
+def as_cell(value: Any) -> Any:
+    """A value as CSV for people has it: nothing that controls a terminal, and no text that a spreadsheet calculates.
+
+    A spreadsheet takes text that begins with = + - or @, and is no number, for a formula: such text gets a ' before it.
+    """
+    if not isinstance(value, str):
+        return value
+    cell = strip_control(value)
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@")) and number_of(cell) is None else cell
+
+
+@app.command()
+@run_argument("run")
+@click.option("--test", is_flag=True, help="Those of the test set, which fold.save_test has kept.")
+@json_flag
+def oof(run: str, test: bool, as_json: bool) -> None:
     """Print the out-of-fold predictions of a run as CSV.
 
     One line per row of the data, in the order of the ids: what the models predict that were not trained on the row.
@@ -218,18 +241,18 @@ def oof(
         table = found.oof
     if as_json:
         lists = {name: [row.tolist() for row in column] for name, column in table.items()}
-        print(as_json_text(lists, exact=True))
+        print_json(lists, exact=True)
     else:
         write_csv(sys.stdout, table, as_cell)
         if left := [name for name, column in table.items() if not is_flat(column)]:
             warn(f"{', '.join(left)}: more than a line of CSV can hold; --json has them")
 
 
-def data(
-    run: Run,
-    fetch: Annotated[bool, typer.Option("--fetch", help="Bring what is missing, as input/sources.toml says.")] = False,
-    as_json: Json = False,
-) -> None:
+@app.command()
+@run_argument("run")
+@click.option("--fetch", is_flag=True, help="Bring what is missing, as input/sources.toml says.")
+@json_flag
+def data(run: str, fetch: bool, as_json: bool) -> None:
     """List the data of a run, and what of it is here.
 
     A file is here, missing, or other: it has another content. Nothing is changed without --fetch. That brings missing
@@ -252,7 +275,7 @@ def data(
         with console.status("fetching"):
             fetch_data(rows)
     if as_json:
-        print(as_json_text(rows))
+        print_json(rows)
     elif rows:
         table = [[row["file"], decimal(row["bytes"]), row["state"]] for row in rows]
         console.print(plain_table(["file", "size", ""], table))
@@ -261,21 +284,33 @@ def data(
     for row in rows:
         if "problem" in row:
             warn(f"{row['file']} has not come: {row['problem']}")
-    raise typer.Exit(1 if any("problem" in row for row in rows) else 0)
+    sys.exit(1 if any("problem" in row for row in rows) else 0)
 
 
+@app.command()
+@run_argument("run", required=False, help=NOTED_HELP)
+@click.argument("text", required=False, help="What you think of it.")
+@click.option("--hypothesis", help="What you expect of its training.")
+@click.option("--kept", is_flag=True, help="Your verdict: it is worth keeping.")
+@click.option("--dropped", is_flag=True, help="Your verdict: it is not.")
+@click.option("--lb", "leaderboard", type=float, metavar="SCORE", help="On the leaderboard.")
+@click.option("--no-lb", "no_leaderboard", is_flag=True, help="Take the leaderboard score back.")
+@click.option("--tag", "tags", multiple=True, metavar="WORD", help="To filter the board by. Repeatable.")
+@click.option("--last", default=5, type=click.IntRange(1), metavar="N", help="Of all runs, the N that were noted last.")
+@all_flag
+@json_flag
 def note(
-    run: Annotated[str | None, typer.Argument(metavar="RUN", help=NOTED_HELP, autocompletion=run_names)] = None,
-    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="What you think of it.")] = None,
-    hypothesis: Annotated[str | None, typer.Option(metavar="TEXT", help="What you expect of its training.")] = None,
-    kept: Annotated[bool, typer.Option("--kept", help="Your verdict: it is worth keeping.")] = False,
-    dropped: Annotated[bool, typer.Option("--dropped", help="Your verdict: it is not.")] = False,
-    leaderboard: Annotated[float | None, typer.Option("--lb", metavar="SCORE", help="On the leaderboard.")] = None,
-    no_leaderboard: Annotated[bool, typer.Option("--no-lb", help="Take the leaderboard score back.")] = False,
-    tag: Annotated[list[str] | None, typer.Option(metavar="WORD", help="To filter the board by. Repeatable.")] = None,
-    last: Annotated[int, typer.Option(min=1, metavar="N", help="Of all runs, the N that were noted last.")] = 5,
-    everything: All = False,
-    as_json: Json = False,
+    run: str | None,
+    text: str | None,
+    hypothesis: str | None,
+    kept: bool,
+    dropped: bool,
+    leaderboard: float | None,
+    no_leaderboard: bool,
+    tags: tuple[str, ...],
+    last: int,
+    everything: bool,
+    as_json: bool,
 ) -> None:
     """Note what you expect of a run, and what came of it.
 
@@ -294,10 +329,10 @@ def note(
     """
     require(not (kept and dropped), "give only one of --kept and --dropped")
     require(leaderboard is None or not no_leaderboard, "give only one of --lb and --no-lb")
-    for word in tag or []:
+    for word in tags:
         require(not re.search(r"[\s#,]|^$", word), f"--tag must be one word, without # and comma, not {word!r}")
     verdict = "kept" if kept else "dropped" if dropped else None
-    given = {"text": text, "hypothesis": hypothesis, "verdict": verdict, "leaderboard": leaderboard, "tags": tag}
+    given = {"text": text, "hypothesis": hypothesis, "verdict": verdict, "leaderboard": leaderboard, "tags": [*tags]}
     said: dict[str, Any] = {key: value for key, value in given.items() if value not in (None, [], "")}
     said |= {"leaderboard": None} if no_leaderboard else {}
     title = notes.titled(run) if run is not None else None
@@ -322,7 +357,7 @@ def note(
     if as_json:
         found = found if everything else [notes.short_notes(each) for each in found]
         more = ({"test": tested} if tested else {}) | ({"more": left} if left else {})
-        print(as_json_text({"runs": found, "leaderboard": agreements} | more))
+        print_json({"runs": found, "leaderboard": agreements} | more)
         return
     for each in found:
         notes.show_notes(console, each)
@@ -338,11 +373,11 @@ def note(
         print_line(console, f"kept, though the test says {tested['verdict']}: {command}", "yellow")
 
 
-def log(
-    last: Annotated[int, typer.Option(min=1, metavar="N", help="The N last ones.")] = 10,
-    everything: All = False,
-    as_json: Json = False,
-) -> None:
+@app.command()
+@click.option("--last", default=10, type=click.IntRange(1), metavar="N", help="The N last ones.")
+@all_flag
+@json_flag
+def log(last: int, everything: bool, as_json: bool) -> None:
     """List what was tried, in order.
 
     Each line has what changed, what came of it, and why. The test is what exp try has found, and you is your verdict
@@ -356,7 +391,7 @@ def log(
 
     every = history()
     if as_json:
-        print(as_json_text(every[-last:] if everything else short_history(every[-last:])))
+        print_json(every[-last:] if everything else short_history(every[-last:]))
         return
     if every:
         show_history(console, every[-last:])
@@ -367,14 +402,14 @@ def log(
     print_line(console, f"{len(every)} ideas{best}{f': --last {len(every)} shows all' if len(every) > last else ''}")
 
 
-def clean(
-    kinds: Annotated[list[Kind] | None, typer.Argument(metavar="KIND", hidden=True)] = None,
-    yes: Annotated[bool, typer.Option("--yes", help=YES_HELP)] = False,
-    as_json: Json = False,
-) -> None:
+@app.command()
+@click.argument("kinds", nargs=-1, type=click.Choice(KINDS), metavar="[KIND]...", help="By default, all but state.")
+@yes_flag
+@json_flag
+def clean(kinds: tuple[str, ...], yes: bool, as_json: bool) -> None:
     """List what can go from output/, and remove it with --yes.
 
-    KIND is one of those below; by default, all but state. A finished fold of a run that counts is never removed, nor is
+    KIND is one of those below. A finished fold of a run that counts is never removed, nor is
     anything that a process is working with.
 
     Kinds, in the order in which they go:
@@ -391,7 +426,7 @@ def clean(
     output = Path(os.path.realpath(output_dir()))  # unlike resolve(), it takes a link in a circle
     found: list[dict[str, Any]] = []
     is_whole = True
-    chosen = [kind.value for kind in Kind if (kind in kinds if kinds else kind is not Kind.state)]
+    chosen = [kind for kind in KINDS if (kind in kinds if kinds else kind != STATE)]
     for leftover in (each for kind in chosen for each in list(leftovers(kind, output))):
         is_removed = False
         try:
@@ -402,8 +437,8 @@ def clean(
         what = {"kind": leftover.kind, "what": str(leftover.folder), "why": leftover.why}
         found.append(what | {"bytes": leftover.bytes, "removed": is_removed})
     if as_json:
-        print(as_json_text(found))
-        raise typer.Exit(0 if is_whole else 1)
+        print_json(found)
+        sys.exit(0 if is_whole else 1)
     if not found:
         print_line(console, f"there is nothing to clean: {', '.join(chosen)}")
         return
@@ -415,10 +450,14 @@ def clean(
     if not yes:
         whole = decimal(sum(each["bytes"] for each in found))
         print_line(console, f"{whole} can go, nothing is removed yet: --yes removes it")
-    raise typer.Exit(0 if is_whole else 1)
+    sys.exit(0 if is_whole else 1)
 
 
-def remove(run: Run, yes: Annotated[bool, typer.Option("--yes", help=YES_HELP)] = False, as_json: Json = False) -> None:
+@app.command()
+@run_argument("run")
+@yes_flag
+@json_flag
+def remove(run: str, yes: bool, as_json: bool) -> None:
     """List what belongs to a run, and remove it with --yes.
 
     Every version of the run goes, with its folds. A run that others were made from is kept, such as one of a blend:
@@ -435,7 +474,7 @@ def remove(run: Run, yes: Annotated[bool, typer.Option("--yes", help=YES_HELP)] 
         require(is_whole, f"{run} is part of a name: exp remove {found.title} --yes")
         remove_run(found)
     if as_json:
-        print(as_json_text({**about, "removed": yes}))
+        print_json({**about, "removed": yes})
         return
     rows = [[display_path(Path(each["folder"])), ", ".join(each["folds"]), each["bytes"]] for each in about["versions"]]
     console.print(plain_table(["version", "folds", "size"], [[*row, decimal(size)] for *row, size in rows]))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import getpass
+import sys
 from contextlib import suppress
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+import click
 
 from expkit.board import MOST_ROWS, find_seeds
-from expkit.cli import Json, Run, Runs, Seeds, as_json_text, console
+from expkit.cli import app, complete_runs, console, json_flag, print_json, print_result, run_argument, seeds_flag
 from expkit.config import parameter_sets
 from expkit.errors import Error, NotFound, plain_table, print_line, require, score_text, text, warn
 from expkit.files import first_line
@@ -27,35 +27,31 @@ if TYPE_CHECKING:
 # The guides, in the wheel; in a working tree of expkit.
 GUIDES = [Path(__file__).parents[1] / "docs", Path(__file__).parents[4] / "docs"]
 SOURCE_HELP = "An experiment or a run; for a parameter set, another one or a run."
-FRAMEWORK_HELP = "Begin with the baseline of a framework: sklearn, torch or lightgbm."
 PART_HELP = (
     "folds: the mean of their test predictions. full: the training on all rows. By default folds, if all have some."
 )
-IDEA_HELP = "KEY=VALUE with --from; or an experiment, 003, or one of its parameter sets, 001/004."
 BASE_HELP = "The run to change, or to compare with."
+SEEDS_HELP = "Train both with so many seeds, on other folds."
+IDEA_HELP = "KEY=VALUE with --from; or an experiment, 003, or one of its parameter sets, 001/004."
 METHOD_HELP = (
     "mean: of the predictions. rank: the mean of their ranks. hill: hill climbing finds the weights that score best."
 )
-Part = Enum("Part", {"folds": "folds", "full": "full"})
-Method = Enum("Method", {"mean": "mean", "rank": "rank", "hill": "hill"})
 
 
-def _experiments(incomplete: str) -> list[str]:
+def _experiments(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     return [name for name in experiment_names() if name.startswith(incomplete)]
 
 
-def _sources(incomplete: str) -> list[str]:
-    return [*_experiments(incomplete), *run_names(incomplete)]
+def _sources(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    return [*_experiments(context, parameter, incomplete), *run_names(incomplete)]
 
 
-def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The new experiment; or EXPERIMENT/PARAMETER_SET.")],
-    source: Annotated[
-        str | None, typer.Option("--from", metavar="SOURCE", help=SOURCE_HELP, autocompletion=_sources)
-    ] = None,
-    framework: Annotated[str | None, typer.Option(metavar="NAME", help=FRAMEWORK_HELP)] = None,
-    as_json: Json = False,
-) -> None:
+@app.command()
+@click.argument("name", help="The new experiment; or EXPERIMENT/PARAMETER_SET.")
+@click.option("--from", "source", metavar="SOURCE", help=SOURCE_HELP, shell_complete=_sources)
+@click.option("--framework", metavar="NAME", help="Begin with the baseline of a framework: sklearn, torch or lightgbm.")
+@json_flag
+def new(name: str, source: str | None, framework: str | None, as_json: bool) -> None:
     """Make a new experiment or a new parameter set.
 
     A new experiment is a copy of another one, by default of the last one, with the next number. Of the parameter sets,
@@ -67,7 +63,7 @@ def new(
     Examples:
       exp new larger-model                    # a copy of the last experiment
       exp new other-loss --from 001           # of 001-baseline, as its best run
-      exp new other-loss --from 001/003       # as this run
+      exp new my-loss --from 001-larger-lr    # as this run
       exp new trees --framework lightgbm      # a new start, with LightGBM
       exp new 001/003 --from 001              # a copy of a parameter set
       exp new 001/004 --from 001-larger-lr    # a parameter set from a run
@@ -92,12 +88,8 @@ def new(
     commands = [f"uv add {' '.join(map(repr, needs))}"] if needs else []
     commands += [f"uv run python {train} {option}" for option in ("show_config=true", "exp.debug=true")]
     commands += [] if framework else [f'uv run exp try {idea} --why "..."']
-    if as_json:
-        print(as_json_text({"path": display_path(made), "needs": needs, "next": commands}))
-        return
-    print_line(console, f"made {display_path(made)}; next:")
-    for command in commands:
-        print_line(console, f"  {command}")
+    lines = [f"made {display_path(made)}; next:", *(f"  {command}" for command in commands)]
+    print_result({"path": display_path(made), "needs": needs, "next": commands}, as_json, *lines)
 
 
 def _experiment(name: str, source: str | None, framework: str | None) -> Path:
@@ -135,10 +127,10 @@ def _parameter_set(experiment: str, name: str, source: str | None) -> Path:
     return made
 
 
-def docs(
-    name: Annotated[str | None, typer.Argument(metavar="GUIDE", help="One of those that exp docs lists.")] = None,
-    as_json: Json = False,
-) -> None:
+@app.command()
+@click.argument("guide", required=False, help="One of those that exp docs lists.")
+@json_flag
+def docs(guide: str | None, as_json: bool) -> None:
     """Print a guide of this version; it needs no network.
 
     Examples:
@@ -146,26 +138,26 @@ def docs(
       exp docs many-runs    # one of them
     """
     guides = {file.stem: file for folder in GUIDES for file in sorted(folder.glob("*.md"))}
-    if name is not None and name not in guides:
-        raise NotFound(f"there is no guide {name!r}; there are {', '.join(guides)}")
-    found = guides[name].read_text(encoding="utf-8") if name else ""
+    if guide is not None and guide not in guides:
+        raise NotFound(f"there is no guide {guide!r}; there are {', '.join(guides)}")
+    found = guides[guide].read_text(encoding="utf-8") if guide else ""
     titles = {each: first_line(file).removeprefix("# ") for each, file in guides.items()}
     folder = str(next(iter(guides.values())).parent)
     if as_json:
-        print(as_json_text({"text": found} if name else {"guides": titles, "folder": folder}))
-    elif name:
+        print_json({"text": found} if guide else {"guides": titles, "folder": folder})
+    elif guide:
         print(found, end="")
     else:
         console.print(plain_table(["guide", "about"], titles.items()))
         print_line(console, f"in {folder}")
 
 
-def check(
-    experiments: Annotated[
-        list[str] | None, typer.Argument(metavar="EXPERIMENT", help="By default, all.", autocompletion=_experiments)
-    ] = None,
-    as_json: Json = False,
-) -> None:
+@app.command()
+@click.argument(
+    "experiments", nargs=-1, metavar="[EXPERIMENT]...", help="By default, all.", shell_complete=_experiments
+)
+@json_flag
+def check(experiments: tuple[str, ...], as_json: bool) -> None:
     """Check that every parameter set is valid.
 
     Composes each configuration as train.py would: from its classes, config.yaml and exp/NNN.yaml. Nothing is trained.
@@ -177,11 +169,11 @@ def check(
     """
     from expkit.new import check_all
 
-    found = check_all([full_name(name) for name in experiments or []] or None)
+    found = check_all([full_name(name) for name in experiments] or None)
     bad = [checked for checked in found if checked.problem]
     if as_json:
-        print(as_json_text([asdict(checked) for checked in found]))
-        raise typer.Exit(1 if bad else 0)
+        print_json([asdict(checked) for checked in found])
+        sys.exit(1 if bad else 0)
     rows = []
     for checked in found if len(found) <= MOST_ROWS else bad:
         state = text(checked.problem, "red") if checked.problem else text("ok", "green")
@@ -191,23 +183,19 @@ def check(
     if rows:
         console.print(plain_table(["experiment", "parameter set", "name", ""], rows))
     print_line(console, f"{len(found) - len(bad)} of {len(found)} parameter sets are fine")
-    raise typer.Exit(1 if bad else 0)
+    sys.exit(1 if bad else 0)
 
 
+@app.command("try")
+@click.argument("idea", nargs=-1, required=True, help=IDEA_HELP)
+@click.option("--why", default="", show_default=False, help="What you expect of it; needed.")
+@click.option("--from", "source", metavar="RUN", help=BASE_HELP, shell_complete=complete_runs)
+@click.option("--seeds", default=1, type=click.IntRange(1), metavar="N", help=SEEDS_HELP)
+@click.option("--fold", type=click.IntRange(0), metavar="N", help="Train this fold alone, for a cheap look.")
+@click.option("--stop-if-worse", "stops", is_flag=True, help="All folds, unless the first is worse.")
+@json_flag
 def attempt(
-    idea: Annotated[list[str], typer.Argument(metavar="IDEA", help=IDEA_HELP)],
-    why: Annotated[str, typer.Option(metavar="TEXT", help="What you expect of it; needed.")] = "",
-    source: Annotated[
-        str | None, typer.Option("--from", metavar="RUN", help=BASE_HELP, autocompletion=run_names)
-    ] = None,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Train both with so many seeds, on other folds.")] = 1,
-    fold: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="Train this fold alone, for a cheap look.")
-    ] = None,
-    stop_if_worse: Annotated[
-        bool, typer.Option("--stop-if-worse", help="All folds, unless the first is worse.")
-    ] = False,
-    as_json: Json = False,
+    idea: tuple[str, ...], why: str, source: str | None, seeds: int, fold: int | None, stops: bool, as_json: bool
 ) -> None:
     """Train one idea, compare it, and note what came of it.
 
@@ -222,7 +210,7 @@ def attempt(
       exp try --from 001-larger-lr train.hidden=128 --why "wider is better"
       exp try 001/002 --from 001-larger-lr --why "a larger model" --seeds 2
       exp try 001/002 --from 001-larger-lr --why "larger" --stop-if-worse
-      exp try 002 exp.time_limit=10m --why "another loss"
+      exp try 002 --from 001-larger-lr exp.time_limit=10m --why "another loss"
     """
     from expkit import tries
 
@@ -234,19 +222,15 @@ def attempt(
     made = tries.edited(names[0], source, changes) if names else tries.changed_run(source or "", changes)
     for line in (known := made.known()):
         warn(line)
-    found = tries.attempt(made, why, fold, seeds, stop_if_worse)
-    if as_json:
-        print(as_json_text(found | {"known": known}))
-        return
-    for line in tries.format_attempt(found):
-        print_line(console, line)
+    found = tries.attempt(made, why, fold, seeds, stops)
+    print_result(found | {"known": known}, as_json, *tries.format_attempt(found))
 
 
-def reproduce(
-    run: Run,
-    parents: Annotated[bool, typer.Option("--parents", help="First the runs that it was made from.")] = False,
-    as_json: Json = False,
-) -> None:
+@app.command()
+@run_argument("run")
+@click.option("--parents", is_flag=True, help="First the runs that it was made from.")
+@json_flag
+def reproduce(run: str, parents: bool, as_json: bool) -> None:
     """Train a run again from its snapshot, and compare.
 
     Trains the finished folds again, with the code of their snapshot and the recorded configuration. Prints "identical",
@@ -263,17 +247,14 @@ def reproduce(
     folder = find_run(run)
     with console.status(f"training {folder.parent.name}/{folder.name} again"):
         again = train_again(folder, parents)
-    if as_json:
-        print(as_json_text({"identical": again.identical, **asdict(again)}))
-    else:
-        console.print(str(again), markup=False)
-    raise typer.Exit(0 if again.identical else 1)
+    print_result({"identical": again.identical, **asdict(again)}, as_json, *str(again).splitlines())
+    sys.exit(0 if again.identical else 1)
 
 
-def fetch(
-    source: Annotated[str, typer.Argument(metavar="HOST:PATH", help="A project, HOST as ssh calls it.")],
-    as_json: Json = False,
-) -> None:
+@app.command()
+@click.argument("source", metavar="HOST:PATH", help="A project, HOST as ssh calls it.")
+@json_flag
+def fetch(source: str, as_json: bool) -> None:
     """Bring the results of another machine's project home.
 
     Brings the folds that are done there and missing here, with the snapshots of their code and their offline W&B runs.
@@ -288,24 +269,20 @@ def fetch(
 
     with console.status(f"fetching from {source}"):
         found = bring(source)
-    if as_json:
-        print(as_json_text(found))
-    else:
-        for title, folds in found["runs"].items():
-            print_line(console, f"{title}: {', '.join(folds)}")
-        for line in (*found["notes"], *found["refused"]):
-            warn(line)
-        print_line(console, f"{len(found['runs'])} runs with new folds")
-    raise typer.Exit(1 if found["refused"] else 0)
+    lines = [f"{title}: {', '.join(folds)}" for title, folds in found["runs"].items()]
+    print_result(found, as_json, *lines, f"{len(lines)} runs with new folds")
+    for line in (*found["notes"], *found["refused"]):
+        warn(line)
+    sys.exit(1 if found["refused"] else 0)
 
 
-def submit(
-    runs: Runs,
-    part: Annotated[Part | None, typer.Option("--from", help=PART_HELP)] = None,
-    seeds: Seeds = False,
-    partial: Annotated[bool, typer.Option("--partial", help="Take the folds that are done; others may miss.")] = False,
-    as_json: Json = False,
-) -> None:
+@app.command()
+@run_argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--from", "part", type=click.Choice(["folds", "full"]), help=PART_HELP)
+@seeds_flag
+@click.option("--partial", is_flag=True, help="Take the folds that are done; others may miss.")
+@json_flag
+def submit(runs: tuple[str, ...], part: str | None, seeds: bool, partial: bool, as_json: bool) -> None:
     """Write a submission from a run, or from the mean of several.
 
     The CSV file is written to output/submissions/, and a JSON file beside it says what it is made of. Where input/ has
@@ -321,28 +298,25 @@ def submit(
 
     named = [run for name in runs for run in (find_seeds(name) if seeds else [load_run(name)])]
     found = list({run.folder: run for run in named}.values())
-    parts = [choose(run, part.value if part else None, partial) for run in found]
+    parts = [choose(run, part, partial) for run in found]
     file, made = write(found, parts, [warned(run) for run in found])
-    if as_json:
-        print(as_json_text({"path": str(file), **made}))
-        return
+    lines = []
     for run, folds in zip(found, parts, strict=True):
         scored = "no CV score" if run.score is None else f"CV {run.metric} {score_text(run.score, run.std)}"
         used = "the blend" if run.recipe else ", ".join(fold.title for fold in folds)
-        print_line(console, f"{run.title}: test predictions of {used}  {scored}")
-    for name, how in made["columns"].items():
-        print_line(console, f"{name}: {how}")
+        lines.append(f"{run.title}: test predictions of {used}  {scored}")
+    lines += [f"{name}: {how}" for name, how in made["columns"].items()]
     fits = f"fits {made['sample']}" if made["sample"] else "its data have no sample_submission.csv to hold it against"
-    print_line(console, f"{made['rows']} rows; {fits}")
-    print_line(console, f"wrote {display_path(file)}")
+    lines += [f"{made['rows']} rows; {fits}", f"wrote {display_path(file)}"]
+    print_result({"path": str(file), **made}, as_json, *lines)
 
 
-def blend(
-    runs: Runs,
-    method: Annotated[Method, typer.Option(help=METHOD_HELP)] = Method.mean,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="By default, made of the names of its runs.")] = None,
-    as_json: Json = False,
-) -> None:
+@app.command()
+@run_argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--method", type=click.Choice(["mean", "rank", "hill"]), default="mean", help=METHOD_HELP)
+@click.option("--name", metavar="NAME", help="By default, made of the names of its runs.")
+@json_flag
+def blend(runs: tuple[str, ...], method: str, name: str | None, as_json: bool) -> None:
     """Combine the predictions of runs into a new run.
 
     The blend is a run in output/blends/, with a score on the board. Each fold is predicted with weights that were
@@ -359,13 +333,13 @@ def blend(
     found = list(map(load_run, runs))
     for run in found:
         warned(run)
-    made, notes = make(found, method.value, name)
+    made, notes = make(found, method, name)
     best = (max if made.greater_is_better else min)(found, key=lambda run: run.score or 0.0)  # each has one
     for note in notes or ():
         warn(note)
     if as_json:
         about = {"run": made.title, "folder": made.folder, "metric": made.metric, "score": made.score}
-        print(as_json_text(about | {"best_run": best.title, "best_score": best.score} | blend_metadata(made)))
+        print_json(about | {"best_run": best.title, "best_score": best.score} | blend_metadata(made))
         return
     if notes is None:
         print_line(console, f"{made.title} is done")
@@ -376,11 +350,11 @@ def blend(
     print_line(console, f"results: {display_path(made.folder)}")
 
 
-def unlock(
-    run: Run,
-    yes: Annotated[bool, typer.Option("--yes", help="Show the score, and note who looked.")] = False,
-    as_json: Json = False,
-) -> None:
+@app.command()
+@run_argument("run")
+@click.option("--yes", is_flag=True, help="Show the score, and note who looked.")
+@json_flag
+def unlock(run: str, yes: bool, as_json: bool) -> None:
     """Show the score on the rows that exp.split.lockbox has set aside.
 
     No fold was trained on them or scored on them, and no other command shows this score: it is the honest one while
@@ -404,15 +378,13 @@ def unlock(
             by = "unknown"
         add_note(found.title, {"unlocked": found.given.ids, "by": by, "id": found.id})
     opened, rows = openings(found), f"the {box['rows']:,} rows of its locked box"
-    if as_json:
-        print(as_json_text({"run": found.title, "opened": len(opened)} | (box if yes else {"rows": box["rows"]})))
-        return
+    lines = [f"--yes shows the score on {rows}, and notes that you looked; {openings_text(opened)}"]
     if yes:
         width = "" if box["low"] is None else f" (95 % interval {box['low']:.4g} to {box['high']:.4g})"
-        print_line(console, f"{found.title}: {box['metric']} {score_text(box['score'])}{width} on {rows}")
-        print_line(console, f"{found.kind} {score_text(found.score, found.std)}; {openings_text(opened)}")
-    else:
-        print_line(console, f"--yes shows the score on {rows}, and notes that you looked; {openings_text(opened)}")
+        lines = [f"{found.title}: {box['metric']} {score_text(box['score'])}{width} on {rows}"]
+        lines += [f"{found.kind} {score_text(found.score, found.std)}; {openings_text(opened)}"]
+    about = {"run": found.title, "opened": len(opened)} | (box if yes else {"rows": box["rows"]})
+    print_result(about, as_json, *lines)
 
 
 def warned(run: store.Run) -> list[str]:
