@@ -36,7 +36,7 @@ def curves(ticked):
     views, is_mean = [], alt.datum.fold == "mean"
     for name, axis, table in page.curves_to_draw(logged, MOST_POINTS):
         table = table[["x", "value", "run", "fold"]].set_axis(["x", "y", "color", "fold"], axis=1)
-        lines = alt.Chart(table, width=270, height=210).mark_line()
+        lines = alt.Chart(table, width=270, height=210).mark_line().transform_filter(f"!({page.IS_OTHER})")
         lines = lines.encode(
             alt.X("x:Q", title=axis, scale=alt.Scale(zero=False, nice=False)),
             alt.Y("y:Q", title=name, scale=alt.Scale(zero=False)),

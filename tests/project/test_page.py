@@ -180,6 +180,7 @@ def test_every_kind_of_run(paged: Project, browser: Browser, shop: tuple[Path, d
 def test_the_file_in_a_browser(browser: Browser, sent: Path, shop: tuple[Path, dict[str, str]]) -> None:
     """Opened from the disk, without a network: the board, which can be sorted and filtered, and every chart."""
     names = shop[1]
+    assert sent.stat().st_size < 5_000_000
     with tab(browser, offline=True, color_scheme="dark") as page:
         page.goto(sent.as_uri())
         expect(page.locator(".chart svg.marks")).to_have_count(len(charts_of(sent)))
@@ -226,6 +227,39 @@ def errors_of(file: Path, run: str) -> tuple[dict[str, Any], list[list[str]]]:
     """The chart and the table of where a run errs."""
     before = file.read_text().partition(f"<p>{run}: ")[0]
     return charts_of(file)[before.count("<div class=chart>")], listed(file)[before.count("<div class=scroll>")]
+
+
+def test_runs_that_are_chosen_in_the_file(browser: Browser, sent: Path, shop: tuple[Path, dict[str, str]]) -> None:
+    """A click on a run: the curves are its own, other points are small, and where others err is hidden. On a phone."""
+    names = shop[1]
+    with tab(browser, viewport={"width": 390, "height": 800}) as page:
+        page.goto(sent.as_uri())
+        charts, rows = page.locator(".chart svg.marks"), page.locator("table").first.locator("tbody tr")
+        lines, points = (
+            charts.nth(n).locator(f".role-mark.mark-{one} path") for n, one in enumerate(["line", "symbol"])
+        )
+        expect(charts).to_have_count(len(charts_of(sent)))
+
+        def shown() -> tuple[int, int, set[str]]:
+            """How many lines, how many large points, and whose errors."""
+            page.evaluate("async () => {for (const view of await views) await view.runAsync()}")
+            sizes = points.evaluate_all("points => points.map(point => point.getBBox().width)")
+            texts = page.locator("p:visible").all_inner_texts()
+            about = {
+                kind for kind, name in names.items() for text in texts if text.startswith((f"{name}:", f"{name} has"))
+            }
+            return lines.count(), sum(size > 7 for size in sizes), about
+
+        before = shown()
+        assert page.evaluate("document.documentElement.scrollWidth") == 390, "tables and charts scroll, not the page"
+        assert before[2] == names.keys() - {"big", "wide"}
+        for kind in ("price", "species"):
+            rows.filter(has=page.locator("td:first-child").get_by_text(names[kind], exact=True)).click()
+        # of the two things logged, three folds and their mean; of three parameters, a point each
+        assert shown() == (2 * 4, 3, {"price", "species"})
+        page.locator("tr.chosen").first.click()
+        page.locator("tr.chosen").first.click()
+        assert shown() == before
 
 
 def test_the_charts_in_the_file(sent: Path, shop: tuple[Path, dict[str, str]]) -> None:

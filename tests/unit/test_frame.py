@@ -19,6 +19,7 @@ from several import WIDE, files
 import expkit
 from expkit import page
 from expkit.frames import _are_numbers
+from expkit.notes import add_note
 
 EPOCHS = [{"epoch": epoch, "value": 1 / epoch, "late": epoch if epoch == 3 else None} for epoch in (1, 2, 3)]
 STEPS = [{"step": step, "rate": 0.5} for step in (100, 200)]
@@ -98,9 +99,12 @@ def test_the_board_to_be_read(root: Path) -> None:
     assert page.labelled_board().empty
     with own_experiment(files("price")) as price, own_experiment(files("species")) as species:
         expkit.run(price.name)
-        expkit.run(price.name, overrides=["exp.train.noise=0.5", "exp.fold=[0]"])
-        expkit.run(species.name)
+        expkit.run(price.name, overrides=["exp.train.noise=0.5", "exp.fold=[0]", "exp.time_limit=9m"])
+        expkit.run(species.name, overrides=["exp.runtime.tags=[a]"])
+        assert "hypothesis" not in page.labelled_board()
+        add_note(f"{price.name}/light", {"hypothesis": "less noise", "verdict": "kept"})
         board = page.labelled_board().set_index("name")
+    assert board["hypothesis"].dropna().tolist() == ["less noise"] and board["verdict"].dropna().tolist() == ["kept"]
     assert [column for column in board if column.startswith("exp.")] == ["exp.train.noise"]
     assert board["metric"].to_dict() == {
         f"{price.name}/light": "rmse ↓",

@@ -15,9 +15,11 @@ from string import Template
 from typing import TYPE_CHECKING, Any
 
 from expkit.board import ranked, read_board
+from expkit.config import is_compared
 from expkit.errors import Error, require, score_text
 from expkit.frames import frame_of
-from expkit.store import BECOME, load_run, short_names
+from expkit.notes import openings
+from expkit.store import BECOME, has_box, load_run, short_names
 
 if TYPE_CHECKING:
     import pandas
@@ -25,11 +27,11 @@ if TYPE_CHECKING:
 TEMPLATE = Path(__file__).with_suffix(".html")
 COLORS = "#4c78a8 #f58518 #54a24b #e45756 #b279a2 #43a39d #d67195 #9d755d #a89200 #6b6bff".split()
 OTHERS = "other runs"  # the "color" of the runs that are not ticked
-IS_OTHER = f"datum.color == '{OTHERS}'"
+# Whether a point is of a run that is not chosen; while none is, of one that is not ticked.
+IS_OTHER = f"length(chosen) ? indexof(chosen, datum.name || datum.color) < 0 : datum.color == '{OTHERS}'"
 NO_RUNS = "No runs yet. Train the baseline: uv run python experiments/001-baseline/train.py"
 FIRST, LAST = ["name", "metric", "score", "std", "folds", "marks"], ["seconds", "rows", "finished", "commit"]
 REPLACED = ["experiment", "run", "folds_done", "n_folds", "split", "seed", "problem", "parents"]  # by others
-NO_PARAMETERS = ["exp.name", "exp.fold", "exp.debug", "exp.mode"]
 
 
 # Tables
@@ -39,8 +41,9 @@ def labelled_board() -> pandas.DataFrame:
     """The board to be read: what `expkit.runs` gives, as numbers and texts, without the columns that say nothing.
 
     "name" is "<experiment>/<run>"; "metric" has an arrow, ↑ higher is better, ↓ lower is better, and says of which
-    problem it is where several have the same; "folds" is "3/5". Of the configuration ("exp.…"), it has the parameters
-    in which runs with a metric differ. The problem in which a run finished last comes first.
+    problem it is where several have the same; "folds" is "3/5"; "box opened" is how often its locked box was. Of the
+    configuration ("exp.…"), it has what changes a result, where runs with a metric differ in it. The problem in which a
+    run finished last comes first.
 
     Raises:
         Error: pandas is not installed.
@@ -48,6 +51,9 @@ def labelled_board() -> pandas.DataFrame:
     entries = ranked(read_board())
     runs, board = [entry.run for entry in entries], frame_of(entries)
     board["name"] = [run.title for run in runs]
+    opened = [line["unlocked"] for line in openings()]
+    board.insert(0, "box opened", [opened.count(run.given.ids) if has_box(run.results) else None for run in runs])
+    board.insert(0, "hypothesis", [entry.notes.last("hypothesis") for entry in entries])
     metrics = [*{one.problem: one.run.metric for one in entries if one.problem}.values()]
     names = [one.problem if metrics.count(one.run.metric) > 1 else one.run.metric for one in entries]
     arrows = ["↑" if run.greater_is_better else "↓" for run in runs]
@@ -58,9 +64,8 @@ def labelled_board() -> pandas.DataFrame:
     for column in board:
         if not is_number(board[column]):
             board[column] = board[column].map(str, na_action="ignore")
-    is_parameter = board.columns.str.startswith("exp.")
-    keys = board.columns[is_parameter].difference(NO_PARAMETERS, sort=False)
-    others = board.columns[~is_parameter].difference([*FIRST, *LAST, *REPLACED], sort=False)
+    keys = [column for column in board if column.startswith("exp.") and is_compared(column)]
+    others = [column for column in board if not column.startswith("exp.") and column not in (*FIRST, *LAST, *REPLACED)]
     others = [column for column in others if (board[column].notna() & board[column].ne("")).any()]
     return board[[*FIRST, *others, *differing(board[board["metric"].notna()], keys), *LAST]]
 
@@ -197,11 +202,12 @@ def lineage(ticked: Sequence[str]) -> list[Any]:
     at = [alt.X("x:Q", axis=None, scale=scales[0]), alt.Y("y:Q", axis=None, scale=scales[1])]
     points = alt.Chart(with_color(table, drawn)).encode(*at, tooltip=["name", "score", "marks"])
     shape = alt.condition("datum.marks", alt.value("triangle-up"), alt.value("circle"))
+    size = alt.condition(IS_OTHER, alt.value(60), alt.value(120))
     chart = alt.layer(
         alt.Chart(lines)
         .mark_rule(color="#8888", strokeWidth=2)
         .encode(*at, alt.X2("x2"), alt.Y2("y2"), tooltip="read"),
-        points.mark_point(filled=True, size=90, opacity=1).encode(color_of(drawn), shape=shape),
+        points.mark_point(filled=True, opacity=1).encode(color_of(drawn), shape=shape, size=size),
         points.mark_text(dy=-13).encode(text="run"),
         points.mark_text(dy=14).encode(text="score"),
         width=240 * (max(x.values()) + 1),
@@ -214,12 +220,13 @@ def lineage(ticked: Sequence[str]) -> list[Any]:
 
 
 def grid(charts: Sequence[Any], columns: int = 3) -> Any:
-    """Charts beside each other, in the colors of a light or a dark page."""
+    """Charts beside each other, in the colors of a light or a dark page; what IS_OTHER reads is there."""
     import altair as alt
 
     ink = {"labelColor": "currentColor", "titleColor": "currentColor", "titleFontWeight": "normal"}
     lines = {"gridColor": "#8883", "domainColor": "#8888", "tickColor": "#8888"}
-    chart = alt.concat(*charts, columns=columns).properties(usermeta={"embedOptions": {"renderer": "svg"}})
+    chart = alt.concat(*charts, columns=columns, usermeta={"embedOptions": {"renderer": "svg"}})
+    chart = chart.add_params(alt.param("chosen", value=[]))  # the names of runs
     chart = chart.configure(background="transparent").configure_view(stroke=None).configure_text(fill="currentColor")
     return chart.configure_axis(**ink, **lines).configure_legend(**ink)
 
@@ -263,7 +270,7 @@ def board_table(board: pandas.DataFrame, ticked: Sequence[str]) -> Any:
         initial_selection=[index for index, name in enumerate(board["name"]) if name in ticked],
         page_size=15,
         freeze_columns_left=["name"],
-        format_mapping=dict.fromkeys(["score", "std"], lambda number: "" if number != number else f"{number:.4f}"),
+        format_mapping=dict.fromkeys(["score", "std"], lambda one: f"{one:.4f}" if one == one != "" else ""),
         max_columns=None,
         show_data_types=False,
         show_column_summaries=False,
@@ -275,11 +282,12 @@ def board_table(board: pandas.DataFrame, ticked: Sequence[str]) -> Any:
 
 def html_page(title: str, sections: Mapping[str, Iterable[Any]], ticked: Sequence[str] = ()) -> str:
     """The text of an HTML file that needs neither Python nor a network. Its first table, the board, can be sorted and
-    filtered.
+    filtered; a click on runs chooses those that the charts show.
 
     Args:
         title: of the page.
-        sections: a heading to what stands below it: texts, tables and charts, at least one table.
+        sections: a heading to what stands below it: texts, tables and charts, at least one table. A text that begins
+            with the name of a ticked run is about this run, and so are the tables and charts below it.
         ticked: rows of the first table that are bold, by what stands in their first cell.
     """
     import altair
