@@ -534,3 +534,28 @@ def test_who_trains_it_now_is_said(project: Path, trained: list[str]) -> None:
         [said] = tries.changed_run(f"{project.name}/base", ["train.noise=0.2"]).known()
     busy = "another process trains fold1 now: this one takes the others, and waits: "
     assert f"002 has this configuration, 1 of 3 folds are trained; {busy}" in said
+
+
+def test_an_old_result_is_never_that_of_an_edit(project: Path, trained: list[str]) -> None:
+    """Edited values or code: neither shown as the new one's result, nor mixed with it; what was noted stays."""
+    title, file = f"{project.name}/002", project / "exp/002.yaml"
+    attempt(project, "train.noise=0.1")
+    before, again = read_notes()[title].lines, "train.py exp=002 overwrite=true trains it again"
+    trained.clear()
+    base, seeds = f"{project.name}/base", ("--seeds", "2")
+    with edited(file, "noise: 0.1", "noise: 0.9"):
+        for more in ((), seeds, ("--fold", "0")):
+            said = refused("try", title, "--from", base, "--why", "y", *more)
+            assert f"{title} holds another configuration (exp.train.noise: 0.1 → 0.9): exp new" in said
+            assert again in said
+    with edited(project / "model.py", "* 0.7", "* 0.8"):
+        for words in ((title, "--from", base), (title, "--from", base, *seeds), ("--from", base, "train.noise=0.1")):
+            said = refused("try", *words, "--why", "y")
+            assert f"{title} is of before the code changed since" in said and "model.py" in said and again in said
+        said = refused("try", "--from", base, "train.noise=0.3", "--why", "y", *seeds)
+        assert f"{base} is of before the code changed since" in said, "new seeds of it would be of other code"
+    assert read_notes()[title].lines == before and trained == ["exp=003 exp.debug=true"]
+    attempt(project, "train.noise=0.3", "--fold", "0")
+    with edited(project / "model.py", "* 0.7", "* 0.8"):
+        lines = attempt(project, "train.noise=0.3", why="as train.py does: the missing folds, and a mark")
+        assert "code changed since" in "".join(lines) and trained[-1] == "exp=003 exp.fold=null"

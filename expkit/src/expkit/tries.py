@@ -108,11 +108,29 @@ class Training:
         more = [f"{key}={seed}" for key, seed, now in own if seed not in (None, now)]
         return replace(self, overrides=(*self.overrides, *more))
 
+    def held(self, fold: int | None) -> Run | None:
+        """Its run, where that has a fold, None: all; None: some are missing.
+
+        Raises:
+            Error: the run has another configuration; or nothing is missing, and it is of other code or data than now.
+        """
+        if (run := self.run()) is None or not run.done:
+            return None
+        anew = f"uv run python experiments/{self.experiment}/train.py {shlex.join([*self.overrides, 'overwrite=true'])}"
+        how = f"exp new NAME --from {run.title} keeps it and begins another one; {anew} trains it again"
+        lines = config.differences(run.config, self.config, self.values.get("choices", {}))
+        require(not lines, f"{run.title} holds another configuration ({'; '.join(lines[:3])}): {how}")
+        if not (run.is_complete or fold in run.done):
+            return None
+        marks = [mark for mark in changed_since(run) if not mark.startswith("metric")]  # which scores anew, by itself
+        require(not marks, f"{run.title} is of before the {'; the '.join(marks)}: {how}")
+        return run
+
     def trained(self, fold: int | None) -> Run:
-        """Its run with a fold, None: with all; what is missing is trained now. Errors as of `train`."""
-        run = self.run()
-        if run is None or not (run.is_complete or fold in run.done):
-            self.train(f"exp.fold={'null' if fold is None else fold}")
+        """Its run with a fold, None: with all; what is missing is trained now. Errors as of `held` and `train`."""
+        if run := self.held(fold):
+            return run
+        self.train(f"exp.fold={'null' if fold is None else fold}")
         return load_run(self.title)
 
     def train(self, *more: str) -> None:
@@ -167,7 +185,7 @@ class Idea:
     def known(self) -> list[str]:
         """Where it was tried before: the same configuration, or the same change of another run; by whom it is now."""
         noted, title, run, found = read_notes(), self.training.title, self.training.run(), dict[str, str]()
-        if run:
+        if run and self.training.has(run.config):
             now = Versions(run.folder.parent, run.name).held(run.folder)
             busy = f"; another process trains {', '.join(now)} now: this one takes the others, and waits" if now else ""
             found[title] = f"{title} has this configuration, {len(run.done)} of {run.n_folds} folds are trained{busy}"
@@ -300,6 +318,7 @@ def attempt(idea: Idea, why: str, fold: int | None = None, seeds: int = 1, stops
     Raises:
         Error: a training has failed, or is refused.
     """
+    idea.training.held((fold or 0) if stops else fold)
     title, said = idea.training.title, {"origin": idea.base.title, "change": idea.change, "hypothesis": why}
     before, own = read_notes().get(title, Notes(title)), idea.parameter_set
     if any(not config.same(before.last(key), value) for key, value in said.items()):
@@ -341,7 +360,8 @@ def _compared(idea: Idea, fold: int | None, count: int) -> dict[str, Any]:
     more = [(seed + step, split + step * are_other) for step in range(1, count)]
     for seeds in [*dict.fromkeys([base.seeds, *known, *more])][:count]:
         is_there = seeds == base.seeds and (base.recipe or base.is_complete or fold in base.done)
-        old = base if is_there else Training.of(base, *settings).seeded(seeds).trained(fold)
+        made = None if is_there and count == 1 else Training.of(base, *settings).seeded(seeds)
+        old = made.trained(fold) if made else base
         pairs.append((old, (training.seeded(seeds) if count > 1 else training).trained(fold)))
     found: dict[str, Any] = compare(pairs)["comparison"]
     return found
