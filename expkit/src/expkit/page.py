@@ -52,7 +52,7 @@ def labelled_board() -> pandas.DataFrame:
     runs, board = [entry.run for entry in entries], frame_of(entries)
     board["name"] = [run.title for run in runs]
     opened = [line["unlocked"] for line in openings()]
-    board.insert(0, "box opened", [opened.count(run.given.ids) if has_box(run.results) else None for run in runs])
+    board.insert(0, "box opened", [str(opened.count(run.given.ids)) if has_box(run.results) else None for run in runs])
     board.insert(0, "hypothesis", [entry.notes.last("hypothesis") for entry in entries])
     metrics = [*{one.problem: one.run.metric for one in entries if one.problem}.values()]
     names = [one.problem if metrics.count(one.run.metric) > 1 else one.run.metric for one in entries]
@@ -252,7 +252,9 @@ def section(title: str, parts: Iterable[Any]) -> Any:
     for part in parts:
         if isinstance(part, pandas.DataFrame):
             part = marimo.ui.table(part, selection=None, show_data_types=False, show_column_summaries=False)
-        views.append(marimo.Html(f"<p>{escape(part)}</p>") if isinstance(part, str) else part)
+        views.append(
+            marimo.Html(f"<p style='overflow-wrap: anywhere'>{escape(part)}</p>") if isinstance(part, str) else part
+        )
     return marimo.vstack(views)
 
 
@@ -270,6 +272,7 @@ def board_table(board: pandas.DataFrame, ticked: Sequence[str]) -> Any:
         initial_selection=[index for index, name in enumerate(board["name"]) if name in ticked],
         page_size=15,
         freeze_columns_left=["name"],
+        wrapped_columns=["name"],
         format_mapping=dict.fromkeys(["score", "std"], lambda one: f"{one:.4f}" if one == one != "" else ""),
         max_columns=None,
         show_data_types=False,
