@@ -143,6 +143,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "a link": lambda folder: ((folder / "code.py").unlink(), (folder / "code.py").symlink_to("README.md")),
     "a repository inside": lambda folder: edit_inner(folder, is_submodule=False),
     "a submodule": edit_inner,
+    "data": lambda folder: ((folder / "input").mkdir(), (folder / "input/train.csv").write_text("1")),
     "a note": lambda folder: ((folder / "notes").mkdir(), (folder / "notes/001.jsonl").write_text("{}")),
     "a result": lambda folder: ((folder / "output").mkdir(), (folder / "output/oof.csv").write_text("1")),
 }
@@ -157,7 +158,7 @@ def test_a_snapshot_is_the_working_tree(repository: Path, change: str) -> None:
     expected = {}
     for file in repository.rglob("*"):
         name = file.relative_to(repository).as_posix()
-        if file.is_file() and ".git" not in name.split("/") and not name.startswith(("notes/", "output/")):
+        if file.is_file() and ".git" not in name.split("/") and not name.startswith(("input/", "notes/", "output/")):
             mode = "120000" if file.is_symlink() else "100755" if file.stat().st_mode & 0o100 else "100644"
             expected[name] = (mode, str(file.readlink()) if file.is_symlink() else file.read_text())
     kept = {}

@@ -1,9 +1,10 @@
 """The exact code of a run: a git commit on a hidden ref, and copies of it that are checked out.
 
-The commit holds the working tree, tracked and untracked files, without notes/, secrets and what git ignores. It is made
-with an index of its own: the user's index, stash, branch and files stay as they are, and no hook runs. It has no parent
-and a fixed date, so that equal trees are one commit in every clone. `git push origin 'refs/expkit/*'` shares snapshots.
-A secret that the user's own git tracks stays as it was committed or staged; what has changed in it since is left out.
+The commit holds the working tree, tracked and untracked files, without input/, output/, notes/, secrets and what git
+ignores. It is made with an index of its own: the user's index, stash, branch and files stay as they are, and no hook
+runs. It has no parent and a fixed date, so that equal trees are one commit in every clone. `git push origin
+'refs/expkit/*'` shares snapshots. What of input/ and the like, or which secret, the user's own git tracks stays as it
+was committed or staged; what has changed in it since is left out.
 
 The code of a sweep is a copy of the project as it is when the sweep is started, a folder in `output/multirun/.code/`.
 Jobs that start later, in other processes, import it; an edit does not reach them. When the sweep is over, the copy
@@ -125,7 +126,7 @@ def _update(index: str, root: Path, project: Path) -> None:
     inner = {name for name in changed if name.endswith("/")}
     inner |= {line.partition("\t")[2] for line in staged if line.startswith("160000 ")}
     own = os.path.relpath(project, root)
-    never = tuple(os.path.normpath(os.path.join(own, name)) + "/" for name in ("output", "notes"))
+    never = tuple(os.path.normpath(os.path.join(own, name)) + "/" for name in ("input", "output", "notes"))
     changed |= {file for each in inner for file in _files(root, each.removesuffix("/"))}
     names = [name for name in sorted(changed - inner) if not name.startswith(never) and not is_secret(name)]
     large = [name for name in names if os.path.lexists(root / name) and os.lstat(root / name).st_size > LARGEST_FILE]
