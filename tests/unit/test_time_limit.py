@@ -119,6 +119,17 @@ def test_nothing_is_left_of_a_limit(quick: Path, experiment: str) -> None:
     assert not [each for each in psutil.Process().children() if "_watch" in " ".join(each.cmdline())]
 
 
+def test_a_sweep_with_a_limit_says_nothing_of_others(quick: Path, experiment: str) -> None:
+    """Each job has a process of its own: no traceback of W&B when it ends, and no line of Hydra's when it fails."""
+    (quick / "control/fold2-2").write_text("waits")
+    file = f"{os.environ['EXPKIT_ROOT']}/experiments/{experiment}/train.py"
+    command = [sys.executable, file, "-m", "exp.n_folds=3", "exp.fold=[0],[2]", "exp.time_limit=3s"]
+    done = subprocess.run(command, env={**os.environ, "WANDB_MODE": "offline"}, capture_output=True, text=True)
+    failed = "exp.n_folds=3 exp.fold=[2] exp.time_limit=3s"
+    said = [line for line in done.stderr.splitlines() if not line.startswith("warning: no snapshot")]
+    assert said == [f"error: {failed}: fold 2 {OVER}", f"error: failed: {failed}"], done.stderr
+
+
 QUICK = """
 import runpy, sys
 from expkit import errors

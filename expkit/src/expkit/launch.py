@@ -368,7 +368,7 @@ def _call_apart(file: str, answer: str, processes: int) -> None:
         result = error
     if leads():
         Path(answer).write_bytes(pickle.dumps((result, _libraries(job.experiment, known))))
-    sys.exit(isinstance(result, BaseException))  # torchrun ends the other ranks
+    sys.exit(int(isinstance(result, BaseException)))  # W&B takes no bool; torchrun ends the other ranks
 
 
 def _libraries(experiment: str, known: set[str]) -> list[str]:
