@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from typing import Any
 import numpy
 import pytest
 from commands import command
+from conftest import background
 from experiments import WALK, own_experiment
+from helpers import exp, exp_json
+from light import wait_for
 
 import expkit
 from expkit import files, project, runner, store
@@ -471,3 +475,15 @@ def test_the_baseline_goes_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> No
     whole, fold = (next((root / "output/001-baseline").glob(f"{name},*/fold0")) for name in ("whole", "baseline"))
     assert store.read_run(fold.parent).folds[0].origin()["resumed"] == 1
     assert {file: (fold / file).read_bytes() for file in FILES} == {file: (whole / file).read_bytes() for file in FILES}
+
+
+def test_the_board_says_where_a_process_was_killed(quick: Path, walk: str) -> None:
+    """At once, for the system frees its lock."""
+    (quick / "control/gate").write_text("4")
+    process = background(sys.executable, f"{os.environ['EXPKIT_ROOT']}/experiments/{walk}/train.py", "exp.fold=[0]")
+    wait_for((quick / "control/here").exists, process)
+    assert "partial, fold0 in epoch 4" in exp("board")
+    process.kill()
+    process.wait()
+    assert "partial, fold0 stopped in epoch 4" in exp("board")
+    assert exp_json("show", walk)["marks"] == ["partial", "fold0 stopped in epoch 4"]

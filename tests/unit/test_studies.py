@@ -18,8 +18,8 @@ from light import LIGHT, edited, wait_for
 import expkit
 from expkit import store
 from expkit.board import entries, ordered
-from expkit.cli.results import _under_way
 from expkit.fold import Pruned, Reports
+from expkit.show import under_way
 from expkit.study import Search, Space, Trials, made, opened
 from hydra_plugins.expkit_sweeper import PRUNERS, SAMPLERS
 
@@ -349,7 +349,9 @@ def test_a_pruned_run_comes_last_however_good_it_is(root: Path) -> None:
     for row in rows:
         (row.run.folder / "fold1").mkdir()
         (row.run.folder / "fold1" / store.HISTORY).write_text("epoch,loss\n4,0.5\n")
-    under_way = [_under_way(store.read_run(row.run.folder)) for row in rows]
-    assert under_way == [["fold1 in epoch 4"], ["fold1 in epoch 4"], []]
+    folders = [row.run.folder for row in rows]
+    with store.Versions.of(folders[0]).part(folders[0], "fold1"):
+        stopped = [under_way(store.read_run(folder)) for folder in folders]
+    assert stopped == [["fold1 in epoch 4"], ["fold1 stopped in epoch 4"], []]
     expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.fold=[0,1]"])
     assert store.read_run(best_run).marks == ("partial",)

@@ -19,7 +19,7 @@ from expkit.frames import Points, points_of
 from expkit.lineage import children_metadata, parents_metadata, show_lineage
 from expkit.notes import format_note, openings, openings_text, present
 from expkit.project import display_path
-from expkit.store import SUBMISSION, Run, fold_title, has_box
+from expkit.store import SUBMISSION, Run, Versions, axis_of, fold_title, has_box
 
 MOST_POINTS = 2000  # of a learning curve
 WIDEST = 60  # characters of a sparkline
@@ -40,7 +40,7 @@ def run_metadata(run: Run) -> dict[str, Any]:
     return {
         **{column: entry.values[column] for column in COLUMNS},
         "folder": str(run.folder),
-        "marks": [*entry.marks, *changed_since(run)],
+        "marks": [*entry.marks, *under_way(run), *changed_since(run)],
         "scores": {
             metric: {"score": one.value, "std": one.std, "over_rows": one.over_rows, "mean_of_folds": one.mean}
             for metric, one in scores.items()
@@ -110,6 +110,18 @@ def _origin(run: Run) -> dict[str, Any] | None:
         command = f"{program} experiments/{run.experiment}/{command}"
     machine = {key: origin.get(key) for key in ("python", "platform")}
     return {"command": command or None, "git": run.git, **machine, "on": environments}
+
+
+def under_way(run: Run) -> list[str]:
+    """The folds of a run that a process trains now, or whose process was killed: "fold0 stopped in epoch 8"."""
+    flags = []
+    for part in [] if run.pruned else run.parts:
+        if not (part.result or part.unscored or part.failure or part.problem):
+            state = "in" if part.folder.name in Versions.of(run.folder).held(run.folder) else "stopped in"
+            last = {name: values[-1] for name, values in part.history().items() if values and values[-1] is not None}
+            axis = axis_of(last)
+            flags.append(f"{part.folder.name} {state} {f'{axis} {last[axis]}' if axis else 'training'}")
+    return flags
 
 
 # What has changed since

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -34,8 +33,8 @@ from expkit.data import fetch_data, run_data
 from expkit.errors import Error, plain_table, print_line, require, strip_control, warn
 from expkit.noise import BETTER, best_of_many
 from expkit.project import display_path, output_dir
-from expkit.show import run_metadata, short_metadata, show_run
-from expkit.store import HISTORY, STATE, axis_of, is_called, load_run, number_of
+from expkit.show import run_metadata, short_metadata, show_run, under_way
+from expkit.store import STATE, is_called, load_run, number_of
 
 FILTER_HELP = "KEY=VALUE (or !=, <, <=, >, >=), or a part of the name. May be given repeatedly."
 ALL_HELP = f"All rows, not only the first {MOST_ROWS}; with --json, every key and digit, too."
@@ -74,10 +73,9 @@ def board(
     Runs with the same metric, rows and targets are of one problem, and compare. Each problem has a block, with its own
     best; the one with the newest run is on top.
 
-    By default, the columns have the configuration keys in which the runs differ. Folds that are in training stand
-    beside their run. With --noise, the more runs there are,
-    also hidden by --filter or --last, the larger a difference has to be. A run that failed before any fold was done is
-    shown with --failed alone.
+    By default, the columns have the configuration keys in which the runs differ. Folds that are in training, or whose
+    process was killed, stand beside their run. With --noise, the more runs there are, also hidden by --filter or
+    --last, the larger a difference has to be. A run that failed before any fold was done is shown with --failed alone.
 
     Examples:
       exp board                            # every run, best first
@@ -100,7 +98,7 @@ def board(
         if len(found) > len(first):
             warn(f"{len(found) - len(first)} more: --all, --last N or --filter")
         return
-    first = [replace(one, flags=(*_under_way(one.run), *one.flags)) for one in first]
+    first = [replace(one, flags=(*under_way(one.run), *one.flags)) for one in first]
     if found:
         for part in board_tables([*first, *found[len(first) :]], console.width, keys, len(first)):
             console.print(part)
@@ -136,21 +134,6 @@ def _short(entries: list[Entry], chosen: list[str] | None) -> list[dict[str, Any
         return [{key: entry.value(key) for key in keys} for entry in entries]
     keys = [*SHORT, *differing_keys(entries)]
     return [notes.present({key: entry.value(key) for key in keys}) for entry in entries]
-
-
-def _under_way(run: store.Run) -> list[str]:
-    """The folds of a run that a process is training now: those with a history and no result, changed of late."""
-    flags = []
-    for part in [] if run.pruned else run.parts:
-        with suppress(OSError):
-            is_new = time.time() - (part.folder / HISTORY).stat().st_mtime < 600
-            if is_new and not (part.result or part.unscored or part.failure):
-                last = {
-                    name: values[-1] for name, values in part.history().items() if values and values[-1] is not None
-                }
-                axis = axis_of(last)
-                flags.append(f"{part.folder.name} in {f'{axis} {last[axis]}' if axis else 'training'}")
-    return flags
 
 
 @app.command()
