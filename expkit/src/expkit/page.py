@@ -51,7 +51,7 @@ def labelled_board() -> pandas.DataFrame:
     entries = ranked(read_board())
     runs, board = [entry.run for entry in entries], frame_of(entries)
     board["name"] = [run.title for run in runs]
-    opened = [line["unlocked"] for line in openings()]
+    opened = [line["unlocked"] for line in openings()] if any(has_box(run.results) for run in runs) else []
     board.insert(0, "box opened", [str(opened.count(run.given.ids)) if has_box(run.results) else None for run in runs])
     board.insert(0, "hypothesis", [entry.notes.last("hypothesis") for entry in entries])
     metrics = [*{one.problem: one.run.metric for one in entries if one.problem}.values()]
