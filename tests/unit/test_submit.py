@@ -125,7 +125,8 @@ def test_marks_are_said_and_missing_folds_are_refused(
 ) -> None:
     run = train(experiments["price"], "exp.fold=[0,2]")
     assert "2 of 3 folds have test predictions" in refused(run.title)
-    assert "has no test predictions of a training on all rows" in refused(run.title, "--from", "full")
+    command = f"uv run python experiments/{experiments['price']}/train.py exp.mode=sub"
+    assert refused(run.title, "--from", "full") == f"{run.title} is not trained on all rows: {command}"
     _, made = submit(run.title, "--partial")
     assert made["runs"][0]["folds"] == [0, 2] and "partial" in made["runs"][0]["marks"]
     (root / "input/more.csv").write_text("1")

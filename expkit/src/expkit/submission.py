@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -197,9 +198,14 @@ def choose(run: Run, kind: str | None = None, partial: bool = False) -> list[Fol
     if kind != "full" and tested:
         what = f"{len(tested)} of {run.n_folds} folds have test predictions"
         raise Error(f"{run.title}: {what}: train the others (exp.fold=null), or --partial takes the mean of these")
-    missing = "test predictions of a training on all rows" if kind == "full" else "test predictions"
+    if tested and not (run.full and run.full.result):
+        given = [
+            one for one in tested[0].origin().get("overrides") or () if not re.match(r"exp\.(fold|mode)=|over", one)
+        ]
+        command = shlex.join(["uv", "run", "python", f"experiments/{run.experiment}/train.py", *given, "exp.mode=sub"])
+        raise Error(f"{run.title} is not trained on all rows: {command}")
     how = "give fold.predict(..., test=, test_id=) in train.py"
-    raise Error(f"{run.title} has no {missing}: {how}, and train the folds (overwrite=true) or all rows (exp.mode=sub)")
+    raise Error(f"{run.title} has no test predictions: {how}, and train the folds or all rows again (overwrite=true)")
 
 
 def mean_of(runs: Sequence[Run], parts: Sequence[Sequence[FoldRecord]], name: str = TEST) -> Average:
