@@ -278,6 +278,16 @@ def test_new_experiment(clone: Path) -> None:
     assert call("git", "status", "--porcelain", cwd=clone).stdout.count("\n") == 5, "and notes/"
 
 
+def test_a_deleted_experiment_keeps_its_number(clone: Path) -> None:
+    """The next one would have its notes."""
+    [(printed, _)] = in_clone(clone, ["new", "first"])
+    assert printed.startswith(f"made experiments/003-first from {LIGHT}; next:\n")
+    shutil.rmtree(clone / "experiments/003-first")
+    (made, _), (_, error) = in_clone(clone, ["new", "first"], ["new", "003-first"])
+    assert made.startswith(f"made experiments/004-first from {LIGHT};")
+    assert error == "notes/003-first.jsonl has the number 3 already"
+
+
 def test_a_new_experiment_goes_on_from_one_run(clone: Path) -> None:
     """With its parameter set alone: of the best run, or of the one that is named; never with all that was tried."""
     train, sets = f"experiments/{LIGHT}/train.py", clone / f"experiments/{LIGHT}/exp"

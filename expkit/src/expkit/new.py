@@ -157,10 +157,12 @@ def _baseline(framework: str) -> Path:
 def _free_folder(name: str) -> Path:
     """The folder of a new experiment, with a number that no other has."""
     root = code_root() / "experiments"
-    numbers = {int(match[1]): other for other in files.listed(root) if (match := re.match(r"(\d+)-", other))}
+    folders = ("notes", "experiments")  # notes on one that is deleted would be taken for those of the new one
+    taken = [f"{folder}/{other}" for folder in folders for other in files.listed(code_root() / folder)]
+    numbers = {int(match[1]): other for other in taken if (match := re.match(r"\w+/(\d+)-", other))}
     numbered = re.match(r"(\d+)-.", name)
     number = int(numbered[1]) if numbered else max(numbers, default=0) + 1
-    require(number not in numbers, f"experiments/{numbers.get(number)} has the number {number} already")
+    require(number not in numbers, f"{numbers.get(number)} has the number {number} already")
     while (other := reserve("experiments", f"{number:03d}")) is not None:
         require(not numbered, f"{name}: the worktree {other} has taken the number {number}: give another one")
         number += 1

@@ -76,11 +76,11 @@ def new(name: str, source: str | None, framework: str | None, as_json: bool) -> 
         "--framework begins a new experiment: give it without --from, and not for a parameter set",
     )
     if slash:
-        made = _parameter_set(full_name(experiment), parameter_set, source)
+        made, origin = _parameter_set(full_name(experiment), parameter_set, source)
         train = f"{display_path(made.parents[1] / 'train.py')} exp={made.stem}"
         idea = f"{made.parents[1].name}/{made.stem}"
     else:
-        made = _experiment(name, source, framework)
+        made, origin = _experiment(name, source, framework)
         idea = made.name
         sets = parameter_sets(made)[1:]
         train = " ".join([display_path(made / "train.py"), *(f"exp={each}" for each in sets if len(sets) == 1)])
@@ -88,11 +88,11 @@ def new(name: str, source: str | None, framework: str | None, as_json: bool) -> 
     commands = [f"uv add {' '.join(map(repr, needs))}"] if needs else []
     commands += [f"uv run python {train} {option}" for option in ("show_config=true", "exp.debug=true")]
     commands += [] if framework else [f'uv run exp try {idea} --why "..."']
-    lines = [f"made {display_path(made)}; next:", *(f"  {command}" for command in commands)]
+    lines = [f"made {display_path(made)} from {origin}; next:", *(f"  {command}" for command in commands)]
     print_result({"path": display_path(made), "needs": needs, "next": commands}, as_json, *lines)
 
 
-def _experiment(name: str, source: str | None, framework: str | None) -> Path:
+def _experiment(name: str, source: str | None, framework: str | None) -> tuple[Path, str]:
     from expkit.new import new_experiment
     from expkit.tries import best_first
 
@@ -106,10 +106,10 @@ def _experiment(name: str, source: str | None, framework: str | None) -> Path:
     made = new_experiment(name, experiment or None, framework, start)
     origin = start.title if start else f"the baseline of {framework}" if framework else experiment
     add_note(f"{made.name}/", {"origin": origin})
-    return made
+    return made, origin
 
 
-def _parameter_set(experiment: str, name: str, source: str | None) -> Path:
+def _parameter_set(experiment: str, name: str, source: str | None) -> tuple[Path, str]:
     from expkit.new import new_parameter_set, parameter_set_from_run
 
     known = parameter_sets(experiment_dir(experiment))[1:]
@@ -124,7 +124,7 @@ def _parameter_set(experiment: str, name: str, source: str | None) -> Path:
             raise type(error)(f"{experiment} has no parameter set {source}; there are {there}; and {error}") from error
         made, origin = parameter_set_from_run(experiment, name, run), run.title
     add_note(f"{experiment}/{name}", {"origin": origin, **set_metadata(experiment, name)})
-    return made
+    return made, origin
 
 
 @app.command()
