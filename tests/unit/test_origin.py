@@ -144,6 +144,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "a repository inside": lambda folder: edit_inner(folder, is_submodule=False),
     "a submodule": edit_inner,
     "data": lambda folder: ((folder / "input").mkdir(), (folder / "input/train.csv").write_text("1")),
+    "a schema": lambda folder: ((folder / "a/.schema").mkdir(parents=True), (folder / "a/.schema/exp.json").touch()),
     "a note": lambda folder: ((folder / "notes").mkdir(), (folder / "notes/001.jsonl").write_text("{}")),
     "a result": lambda folder: ((folder / "output").mkdir(), (folder / "output/oof.csv").write_text("1")),
 }
@@ -158,7 +159,7 @@ def test_a_snapshot_is_the_working_tree(repository: Path, change: str) -> None:
     expected = {}
     for file in repository.rglob("*"):
         name = file.relative_to(repository).as_posix()
-        if file.is_file() and ".git" not in name.split("/") and not name.startswith(("input/", "notes/", "output/")):
+        if file.is_file() and not {".git", ".schema", "input", "notes", "output"} & {*name.split("/")}:
             mode = "120000" if file.is_symlink() else "100755" if file.stat().st_mode & 0o100 else "100644"
             expected[name] = (mode, str(file.readlink()) if file.is_symlink() else file.read_text())
     kept = {}

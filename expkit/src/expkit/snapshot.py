@@ -1,8 +1,8 @@
 """The exact code of a run: a git commit on a hidden ref, and copies of it that are checked out.
 
-The commit holds the working tree, tracked and untracked files, without input/, output/, notes/, secrets and what git
-ignores. It is made with an index of its own: the user's index, stash, branch and files stay as they are, and no hook
-runs. It has no parent and a fixed date, so that equal trees are one commit in every clone. `git push origin
+The commit holds the working tree, tracked and untracked files, without input/, output/, notes/, .schema/, secrets and
+what git ignores. It is made with an index of its own: the user's index, stash, branch and files stay as they are, and
+no hook runs. It has no parent and a fixed date, so that equal trees are one commit in every clone. `git push origin
 'refs/expkit/*'` shares snapshots. What of input/ and the like, or which secret, the user's own git tracks stays as it
 was committed or staged; what has changed in it since is left out.
 
@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from expkit.code import SCHEMAS
 from expkit.errors import Error, warn
 from expkit.files import make_folder
 from expkit.project import ROOT, code_root, output_dir
@@ -125,10 +126,11 @@ def _update(index: str, root: Path, project: Path) -> None:
     staged = git(root, "ls-files", "-sz", index=index).split("\0")
     inner = {name for name in changed if name.endswith("/")}
     inner |= {line.partition("\t")[2] for line in staged if line.startswith("160000 ")}
-    own = os.path.relpath(project, root)
-    never = tuple(os.path.normpath(os.path.join(own, name)) + "/" for name in ("input", "output", "notes"))
+    inside = os.path.relpath(project, root)
+    never = tuple(os.path.normpath(os.path.join(inside, name)) + "/" for name in ("input", "output", "notes"))
     changed |= {file for each in inner for file in _files(root, each.removesuffix("/"))}
-    names = [name for name in sorted(changed - inner) if not name.startswith(never) and not is_secret(name)]
+    own = [name for name in sorted(changed - inner) if f"/{SCHEMAS}/" not in name]  # they follow train.py by themselves
+    names = [name for name in own if not name.startswith(never) and not is_secret(name)]
     large = [name for name in names if os.path.lexists(root / name) and os.lstat(root / name).st_size > LARGEST_FILE]
     for name in large[:3]:
         warn(f"{name} is larger than {LARGEST_FILE // 2**20} MiB and is not in the snapshot: put data into input/")

@@ -199,10 +199,9 @@ def choose(run: Run, kind: str | None = None, partial: bool = False) -> list[Fol
         what = f"{len(tested)} of {run.n_folds} folds have test predictions"
         raise Error(f"{run.title}: {what}: train the others (exp.fold=null), or --partial takes the mean of these")
     if tested and not (run.full and run.full.result):
-        given = [
-            one for one in tested[0].origin().get("overrides") or () if not re.match(r"exp\.(fold|mode)=|over", one)
-        ]
-        command = shlex.join(["uv", "run", "python", f"experiments/{run.experiment}/train.py", *given, "exp.mode=sub"])
+        given: list[str] = tested[0].origin().get("overrides", [])
+        own = [one for one in given if not one.startswith(("exp.fold=", "overwrite="))]
+        command = shlex.join(["uv", "run", "python", f"experiments/{run.experiment}/train.py", *own, "exp.mode=sub"])
         raise Error(f"{run.title} is not trained on all rows: {command}")
     how = "give fold.predict(..., test=, test_id=) in train.py"
     raise Error(f"{run.title} has no test predictions: {how}, and train the folds or all rows again (overwrite=true)")

@@ -74,8 +74,10 @@ def board(
     best; the one with the newest run is on top.
 
     By default, the columns have the configuration keys in which the runs differ. Folds that are in training, or whose
-    process was killed, stand beside their run. With --noise, the more runs there are, also hidden by --filter or
-    --last, the larger a difference has to be. A run that failed before any fold was done is shown with --failed alone.
+    process was killed, stand beside their run. A commit with a * had changes beside it, which are in its snapshot.
+
+    With --noise, the more runs there are, also hidden by --filter or --last, the larger a difference has to be. A run
+    that failed before any fold was done is shown with --failed alone.
 
     Examples:
       exp board                            # every run, best first
