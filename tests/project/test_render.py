@@ -32,6 +32,7 @@ def test_smoke(copie: Copie, project: Project) -> None:
 def test_defaults_render_without_trust_and_say_what_to_type_next(template_repository: Path, tmp_path: Path) -> None:
     done = copier("copy", "--defaults", template_repository, "plain", cwd=tmp_path)
     assert "cd plain\n" in done.stderr and "uv run python experiments/001-baseline/train.py" in done.stderr
+    assert "git init && git add ." in done.stderr and "README.md shows a day" in done.stderr
     pyproject = tomllib.loads((tmp_path / "plain" / "pyproject.toml").read_text())
     assert (pyproject["project"]["name"], pyproject["tool"]["expkit"]["wandb_project"]) == (
         "plain-experiments",

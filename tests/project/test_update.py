@@ -21,6 +21,7 @@ SHARED = "src/{{ shared_package }}"
 BASELINE = "experiments/001-baseline"
 BASELINES = "expkit/src/expkit/baselines/sklearn"  # whose files the template includes
 LAUNCHERS = "conf/hydra/launcher"
+LOCAL = f"{LAUNCHERS}/local.yaml"
 READMES = ("README.md", "README.ja.md")
 GUIDE = (ROOT / "docs/updating.md").read_text()
 OLDEST_COPIER = yaml.safe_load((ROOT / "copier.yml").read_text())["_min_copier_version"]
@@ -236,7 +237,7 @@ def test_an_answer_can_be_changed_later(template: Path, project: Path) -> None:
 THEIRS = {
     "README.md": "# Theirs\n",
     "pyproject.toml": '[project]\nname = "theirs"\nversion = "3"\nrequires-python = ">=3.11"\n',
-    ".gitignore": "*.log\n",
+    ".gitignore": "*.log",  # the last line does not end
     "experiments/001-baseline/train.py": "# theirs\n",
     "tests/test_experiments.py": "# theirs\n",
     "conf/README.md": "# theirs\n",
@@ -245,30 +246,57 @@ THEIRS = {
 
 @pytest.mark.slow
 def test_into_a_repository_that_exists(template: Path, tmp_path: Path) -> None:
-    """The command of docs/updating.md overwrites nothing, and later updates merge."""
+    """The commands of docs/updating.md overwrite nothing; data and secrets stay out of git; later updates merge."""
     theirs = tmp_path / "theirs"
     write(theirs, THEIRS)
     commit_all(theirs)
     before = files_of(theirs)
-    command = re.search(r"^uvx (copier copy .*--skip .*) gh:\S+ \.(?: +#.*)?$", GUIDE, flags=re.M)
-    assert command
-    copier(*shlex.split(command[1])[1:], template, ".", cwd=theirs)
+    copying, ignoring, updating = re.findall(
+        r"^(?:uvx copier (copy .*--skip .*) gh:\S+ \.|(printf .*gitignore)\n```|uvx copier (update .*--skip .*))$",
+        GUIDE,
+        flags=re.M,
+    )
+    done = copier(*shlex.split(copying[0]), template, ".", cwd=theirs)
     after = files_of(theirs)
     assert {name: after[name] for name in before} == before
     assert status(theirs).count("??") == len(status(theirs).splitlines()), "only new files"
     assert {"experiments/001-baseline/model.py", ".copier-answers.yml"} <= after.keys()
+    assert f"\n    {ignoring[1]}\n" in done.stderr and GUIDE.count(ignoring[1]) == 2
+    assert "exp docs updating" in done.stderr and "git init" not in done.stderr and "a day" not in done.stderr
 
+    call("bash", "-c", ignoring[1], cwd=theirs)
+    write(theirs, IGNORED | {"kaggle.json": "{}\n", "a.log": "", "input/sources.toml": ""})
     commit_all(theirs)
-    mine = ("README.md.jinja", f"{LAUNCHERS}/local.yaml", "conf/README.md")
-    append(template / "template", *mine, line="# of the template")
+    tracked = set(call("git", "ls-files", cwd=theirs).stdout.splitlines())
+    assert not tracked & {*IGNORED, "kaggle.json", "a.log"} and "input/sources.toml" in tracked
+    before[".gitignore"] = (theirs / ".gitignore").read_bytes()
+
+    append(template / "template", "README.md.jinja", ".gitignore", LOCAL, "conf/README.md", line="# of the template")
     append(template / BASELINES, "train.py", line="# of the template")
     release(template, "v0.2.0")
+    copier(*shlex.split(updating[2]), cwd=theirs)
+    updated = files_of(theirs)
+    assert updated[LOCAL].endswith(b"# of the template\n")
+    assert unmerged(theirs) == {"conf/README.md"}, "which the command does not name"
+    assert {name: updated[name] for name in before if name != "conf/README.md"}.items() <= before.items()
+    call("git", "reset", "-q", "--hard", cwd=theirs)
     copier("update", "--defaults", cwd=theirs)
-    updated, conflicts = files_of(theirs), unmerged(theirs)
-    assert updated[f"{LAUNCHERS}/local.yaml"].endswith(b"# of the template\n")
-    assert conflicts <= {"README.md", "conf/README.md"}
-    for name, content in before.items():
-        assert updated[name] == content or (name in conflicts and content.strip() in updated[name])
+    assert unmerged(theirs) == {"README.md", ".gitignore", "conf/README.md"}
+
+
+@pytest.mark.slow
+def test_the_template_has_moved(template: Path, project: Path) -> None:
+    """One line of the answers leads to its new place, as docs/updating.md says; what was answered stays."""
+    assert re.search(r"edit this one line and\s+commit: `_src_path: ", GUIDE)
+    template = template.rename(template.with_name("moved"))
+    append(template / "template", LOCAL, line="# of the template")
+    release(template, "v0.2.0")
+    answers = project / ".copier-answers.yml"
+    answers.write_text(re.sub("^_src_path: .*", f"_src_path: {template}", answers.read_text(), flags=re.M))
+    commit_all(project)
+    copier("update", "--defaults", cwd=project)
+    assert not unmerged(project) and (project / LOCAL).read_text().endswith("# of the template\n")
+    assert yaml.safe_load(answers.read_text())["project_name"] == "My experiments"
 
 
 @pytest.mark.slow
