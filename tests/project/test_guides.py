@@ -118,7 +118,8 @@ def test_a_test_set(shop: Project) -> None:
 def test_several_classes(shop: Project) -> None:
     assert score_in(follow_part("Several classes", shop, shop.python)) > 0.8
     submitted(shop, "output/submissions/*kinds*.csv", 1)
-    predicted_as_at_kaggle(shop, "003-kinds/kinds,exp.split.method=stratified")
+    assert "method: stratified" in (shop.folder / "output/003-kinds/kinds/config.yaml").read_text()
+    predicted_as_at_kaggle(shop, "003-kinds/kinds")
 
 
 def test_lightgbm(shop: Project) -> None:
@@ -146,6 +147,8 @@ MISTAKES: list[tuple[str, str, Callable[[pandas.DataFrame], pandas.DataFrame], l
     ("train.csv has no column", "houses", lambda rows: rows.rename(columns={"price": "prize"}), []),
     ("of 400 rows of target are nan or inf", "houses", lambda rows: with_value(rows, "price", None), []),
     ("of 400 rows of target are nan or inf", "houses", lambda rows: with_value(rows, "price", "12,000"), []),
+    ("but not ['n.a.']", "houses", lambda rows: with_value(rows, "rooms", "n.a."), []),
+    ("train.csv has no column", "houses", lambda rows: rows.drop(columns="sold"), []),
     ("holds float, str: one type per column", "kinds", lambda rows: with_value(rows, "kind", None), []),
     ("which CLASSES in model.py does not have", "kinds", lambda rows: with_value(rows, "kind", "tent"), []),
     ("1 ids are there more than once, such as 00007", "houses", lambda rows: with_value(rows, "house", "00007"), []),
@@ -171,6 +174,45 @@ def test_mistakes(shop: Project) -> None:
         file.write_text(before)
         [line] = done.stderr.splitlines()
         assert done.returncode > 0 and text in line and text in GUIDE, (text, done)
+
+
+REMEDIES: list[tuple[str, Callable[[pandas.DataFrame], pandas.DataFrame], dict[str, str], str]] = [
+    ("has no column house; it has house;", lambda rows: rows, {"sep": ";"}, 'sep=";"'),
+    (
+        "UnicodeDecodeError: 'utf-8' codec can't decode byte 0x93",
+        lambda rows: with_value(rows, "heating", "灯油"),
+        {"encoding": "cp932"},
+        'encoding="cp932"',
+    ),
+    ("but not ['n.a.']", lambda rows: with_value(rows, "rooms", "n.a."), {}, 'na_values=["n.a."]'),
+    ("rows of target are nan or inf", lambda rows: with_value(rows, "price", "12,000"), {}, 'thousands=","'),
+    ("rows of target are nan or inf", lambda rows: with_value(rows, "price", None), {}, "rows = rows.dropna("),
+]
+
+
+@pytest.mark.parametrize(("text", "edit", "options", "remedy"), REMEDIES)
+def test_remedies(
+    shop: Project,
+    text: str,
+    edit: Callable[[pandas.DataFrame], pandas.DataFrame],
+    options: dict[str, str],
+    remedy: str,
+) -> None:
+    """A table that is refused trains with what the page says: one more argument of read_csv, or one more line."""
+    folder, code = shop.folder / "input/houses", shop.folder / "experiments/002-houses/model.py"
+    before = {file: file.read_text() for file in (folder / "train.csv", folder / "test.csv", code)}
+    for name, change in (("train.csv", edit), ("test.csv", lambda rows: rows)):
+        change(pandas.read_csv(folder / name, dtype=str)).to_csv(folder / name, index=False, **options)
+    refused = shop.train("exp.debug=true", experiment="002-houses", check=False, WANDB_MODE="disabled")
+    line = re.search(rf"`({re.escape(remedy)}.*?)`|read_csv\(\.\.\., ({re.escape(remedy)})\)", GUIDE)
+    assert line
+    place = 'rows = read("train.csv", [ID, TARGET])' if line[1] else "read_csv(file"
+    code.write_text(before[code].replace(place, f"{place}\n    {line[1]}" if line[1] else f"{place}, {line[2]}"))
+    trained = shop.train("exp.debug=true", experiment="002-houses", check=False, WANDB_MODE="disabled")
+    for file, content in before.items():
+        file.write_text(content)
+    assert refused.returncode > 0 and text in refused.stderr and text in GUIDE, refused
+    assert trained.returncode == 0, trained
 
 
 TEST_MISTAKES: list[tuple[str, Callable[[pandas.DataFrame], pandas.DataFrame] | None]] = [
