@@ -96,6 +96,9 @@ def test_one_file(shop: Project) -> None:
     printed = follow_part("One file", shop, shop.python)
     assert score_in(printed) < 25_000, "the mean of the prices alone gives about 52,000"
     assert "002-houses/houses,exp.train.learning_rate=0.05" in printed
+    source = "import model; print(model.load_data().X.sold.dtype)"
+    there = shop.environment(PYTHONPATH=str(shop.folder / "experiments/002-houses"))
+    assert call(shop.python, "-c", source, cwd=shop.folder, env=there).stdout == "int32\n", "a year is a number"
     for file in kept:
         file.rename(shop.folder / "input/houses" / file.name)
 
