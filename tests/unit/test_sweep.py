@@ -104,6 +104,17 @@ def test_without_git_the_jobs_of_a_sweep_import_the_project(
     assert copy.folder.is_dir() and "warning: no snapshot of the code" in capsys.readouterr().err
 
 
+def test_a_message_names_the_files_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without git, the copy of the code is the project itself: in its folder, "." stands for it."""
+    copied, project = tmp_path / "copy", tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    for code in (copied, project):
+        job = launch.Job("001-baseline", [], "0" * 8, code, project=project, root=project)
+        assert job.in_project(f"{code}/train.py: no exp.seeds") == f"{project}/train.py: no exp.seeds"
+    assert job.in_project("../copy: there is no key exp.seeds") == "../copy: there is no key exp.seeds"
+
+
 def test_several_processes_for_an_experiment_that_is_not_prepared(own_light: OwnLight, root: Path) -> None:
     """One line before any is started; and without -m, it is torchrun that starts them."""
     sweep = own_light("-m", "exp.runtime.processes=2", code=1).err

@@ -341,7 +341,7 @@ class Job:
 
     def in_project(self, message: str) -> str:
         """A message with the project's paths in place of those of its copy."""
-        if self.code is None:
+        if self.code in (None, self.project):  # without git, there is no copy
             return message
         return message.replace(display_path(self.code), str(self.project)).replace(str(self.code), str(self.project))
 
