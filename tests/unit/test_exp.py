@@ -313,6 +313,8 @@ def test_a_new_experiment_goes_on_from_one_run(clone: Path) -> None:
     assert texts == {"004-best": "002.yaml 0.9", "005-named": "001.yaml 0.2"} | dict.fromkeys(
         ["006-free", "007-next"], "001.yaml 0.6"
     )
+    [copied] = (clone / "experiments/004-best/exp").iterdir()
+    assert f"# From {LIGHT}/set-2. Notes follow" in copied.read_text(), "not what this set was made from"
     origins = {file.stem: json.loads(file.read_text())["origin"] for file in clone.glob("notes/00[3-7]*.jsonl")}
     assert origins == {
         "003-untrained": LIGHT,

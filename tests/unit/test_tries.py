@@ -155,9 +155,13 @@ def test_a_signal_ends_the_training_too(root: Path) -> None:
             f"stopped by SIGTERM in fold 1 of {project.name}/001: {AGAIN}: uv run exp try {shlex.join(command[4:])}\n"
         )
         assert (process.communicate(timeout=60)[1], process.returncode) == (said, 143)
-        assert re.search("/001 .* partial +not finished ", exp("log"))
+        shown = call(sys.executable, *EXP, "log", cwd=root).stdout
+        assert re.search(r"001 .* partial +not finished, against \S+/base ", shown)
+        again = f"next: to go on, exp try {project.name}/001 --from {project.name}/base --why x"
+        assert shown.splitlines()[-1] == again
         (root / "control/gate1").unlink()
-        assert "verdict: " in call(*command, cwd=root).stdout
+        done = call(*command, cwd=root)
+        assert "verdict: " in done.stdout and "has this configuration" not in done.stderr, "it goes on"
         assert sets(project) == ["001"] and store.load_run(f"{project.name}/001").is_complete
 
 
@@ -167,7 +171,10 @@ def test_a_failure_is_that_of_the_training(project: Path, root: Path, capfd: pyt
     with pytest.raises(Failed, match=r"002 exp.debug=true failed: repair the cause, then the same command") as caught:
         attempt(project, "train.noise=99")
     assert caught.value.exit_code == 1 and "diverged" in capfd.readouterr().err
-    assert exp_json("log", "--all")[-1]["tested"] == {"verdict": "failed", "against": f"{project.name}/base"}
+    assert str(caught.value).endswith(f'; or exp note {project.name}/002 "..." --dropped'), "the value may be the cause"
+    cause = "ValueError: diverged"
+    tested = {"verdict": "failed", "against": f"{project.name}/base", "cause": cause}
+    assert exp_json("log", "--all")[-1]["tested"] == tested and f"failed ({cause}) against " in exp("log")
     (root / "control/fails").unlink()
     assert "verdict: worse" in attempt(project, "train.noise=99") and sets(project) == ["001", "002"]
 
@@ -232,7 +239,12 @@ def test_seeds_of_both(project: Path, trained: list[str]) -> None:
     expkit.run(project.name, overrides=["exp=001", "exp.seed=5", "exp.split.seed=7"])
     expkit.run(project.name, overrides=["exp=001", "exp.seed=6"])
     trained.clear()
-    lines = attempt(project, "train.noise=0.39", "--seeds", "3")
+    shown = exp("try", "--from", f"{project.name}/base", "train.noise=0.39", "--why", "x", "--seeds", "3")
+    assert "has this configuration" not in shown, "more seeds of it are none of the same"
+    lines = shown.splitlines()
+    mean = exp_json("diff", f"{project.name}/base", f"{project.name}/002", "--seeds")["scores"]["mean"]
+    over = "(the mean over 3 seeds)"
+    assert lines[1] == f"rmse {mean['new']:.4f}; {project.name}/base {mean['old']:.4f} {over}"
     assert trained == [
         "exp=002 exp.seed=5 exp.split.seed=7 exp.fold=null",
         "exp=001 exp.seed=1 exp.split.seed=43 exp.fold=null",
@@ -277,7 +289,7 @@ def test_a_cheap_look(project: Path, trained: list[str]) -> None:
     assert base.fold_scores[1] != base.score
     assert [idea.get("partial") for idea in exp_json("log")] == [None, True, True]
     last = exp("log").splitlines()
-    assert " partial " in last[-2] and last[-1] == f"3 ideas, best so far: {base.title} (*: the best until then)"
+    assert " partial " in last[-3] and last[-2] == f"3 tried, best so far: {base.title} (*: the best until then)"
     trained.clear()
     lines = attempt(project, "train.noise=0.2", "--fold", "1", "--stop-if-worse")
     assert trained == ["exp=003 exp.fold=null"] and "verdict: better" in lines
@@ -385,8 +397,9 @@ def test_what_was_tried_in_order(project: Path, trained: list[str]) -> None:
     text = exp("log").splitlines()
     assert [line.split()[2:3] for line in text[1:3]] == [["*"], ["*"]] and "*" not in text[3]
     assert "dropped" in text[3] and "train.noise=0.9" in text[3] and max(map(len, text)) < 200
-    tried = f"3 ideas, best so far: {project.name}/002 (*: the best until then)"
-    assert text[-1] == tried and exp("log", "--last", "1").splitlines()[-1] == f"{tried}: --last 3 shows all"
+    tried = f"3 tried, best so far: {project.name}/002 (*: the best until then)"
+    assert text[-2] == tried and exp("log", "--last", "1").splitlines()[-2] == f"{tried}: --last 3 shows all"
+    assert text[-1] == f'next: exp try --from {project.name}/002 KEY=VALUE --why "..."'
     assert [idea["run"] for idea in exp_json("log", "--last", "1")] == [last["run"]]
 
 
@@ -445,9 +458,7 @@ def test_nobody_is_sent_to_a_run_that_is_dropped(project: Path, trained: list[st
     base, two, three = (f"{project.name}/{name}" for name in ("base", "002", "003"))
     attempt(project, "train.noise=0.1")
     exp("note", two, "it leaks", "--dropped")
-    assert attempt(project, "train.noise=0.1")[-1] == (
-        f'next: you have dropped {two}: another idea from {base}; or exp note {two} "..." --kept'
-    )
+    assert attempt(project, "train.noise=0.1")[-1] == (f"next: you have dropped {two}: another idea from {base}")
     assert [idea["best"] for idea in exp_json("log", "--all")] == [base, base]
     exp("note", base, "--dropped")
     attempt(project, "train.noise=0.2")
@@ -559,3 +570,16 @@ def test_an_old_result_is_never_that_of_an_edit(project: Path, trained: list[str
     with edited(project / "model.py", "* 0.7", "* 0.8"):
         lines = attempt(project, "train.noise=0.3", why="as train.py does: the missing folds, and a mark")
         assert "code changed since" in "".join(lines) and trained[-1] == "exp=003 exp.fold=null"
+
+
+def test_what_was_expected_first_stays(project: Path, trained: list[str]) -> None:
+    """In the log; that of a repeat knows what came of it. And a repeat of what is dropped invites to no more of it."""
+    attempt(project, "train.noise=0.39", why="first")
+    exp("note", f"{project.name}/002", "--dropped")
+    lines = attempt(project, "train.noise=0.39", why="again")
+    assert lines[-1] == f"next: you have dropped {project.name}/002: another idea from {project.name}/base"
+    assert exp_json("log")[-1]["why"] == "first"
+    assert [line["hypothesis"] for line in read_notes()[f"{project.name}/002"].lines if "hypothesis" in line] == [
+        "first",
+        "again",
+    ]

@@ -90,8 +90,8 @@ def _best_of_many(pairs: Pairs) -> dict[str, Any]:
 
 
 def _changes(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> dict[Any, dict[str, Any]]:
-    """The values that differ, by key."""
-    keys = [key for key in {**old, **new} if not same(old.get(key), new.get(key))]
+    """The values that differ, by key; which folds were asked for is not one of the run."""
+    keys = [key for key in {**old, **new} if key != "exp.fold" and not same(old.get(key), new.get(key))]
     return {key: _both(old, new, key) for key in keys}
 
 
@@ -157,8 +157,7 @@ def _code(old: Run, new: Run, lines: bool) -> dict[str, Any]:
         own = git(
             root, "diff", "--no-color", *([] if lines else STAT), *trees, "--", ":/", f":(top,exclude,literal){SCHEMAS}"
         )
-        left_out = [f":(exclude,literal){name}" for name in ("notes", *(f"experiments/{name}" for _, name in sides))]
-        left_out.append(f":(exclude,glob)**/{SCHEMAS}/**")
+        left_out = [f":(exclude,literal){name}" for name in ("notes", "experiments")]  # one never imports another
         rest = git(root, "diff", *(["--stat=100"] if lines else STAT), before, after, "--", ".", *left_out)
     except (subprocess.CalledProcessError, OSError) as error:  # a snapshot is gone; there is no git
         return {"same": None, "reason": f"unknown: {str(getattr(error, 'stderr', None) or error).strip()}"}

@@ -133,8 +133,10 @@ def _keep_only(folder: Path, run: Run) -> None:
     named = run.info.get("set") if run.info else None
     for each in {*parameter_sets(folder)} - {DEFAULT, named}:
         config.file_of(folder, each).unlink()
-    if not (named and config.file_of(folder, named).is_file()):
+    if not (named and (file := config.file_of(folder, named)).is_file()):
         parameter_set_from_run(folder.name, named or "001", run)
+        return
+    files.write_text(file, _with_id(file.read_text(encoding="utf-8"), run.title))
 
 
 def _require_name(name: str, text: str, example: str) -> None:
@@ -241,7 +243,8 @@ def copy_from_worktree(experiment: str, name: str) -> None:
         if theirs.is_file():
             file.parent.mkdir(exist_ok=True)
             shutil.copy(theirs, file)
-            warn(f"{display_path(file)} is copied from the worktree {other}")
+            later = "do not commit it here, and remove it before you merge that branch, else git refuses"
+            warn(f"{display_path(file)} is copied from the worktree {other}: {later}")
 
 
 @contextmanager

@@ -46,7 +46,9 @@ class Line(TypedDict):
     origin: NotRequired[str]  # what an experiment or a parameter set was made from
     hypothesis: NotRequired[str]
     change: NotRequired[dict[str, Any]]  # the values that differ from those of the origin, by key
-    tested: NotRequired[dict[str, Any]]  # what `exp try` has found: "verdict", "against", "better_by", "folds", "seeds"
+    tested: NotRequired[
+        dict[str, Any]
+    ]  # what `exp try` has found: "verdict", "against", "better_by", "folds", "seeds", "cause"
     verdict: NotRequired[Literal["kept", "dropped"]]
     unlocked: NotRequired[str]  # by `exp unlock`: the rows whose locked box was opened, as of `Run.given`
     by: NotRequired[str]  # whom
@@ -218,6 +220,8 @@ def titled(name: str) -> str:
     names = _set_names(experiment)
     if not run and experiment in experiment_names():
         called = [title for title in run_names("") if title.partition("/")[2] == name]
+        both = f"{name} may be the experiment {experiment} or the run {next(iter(called), '')}: give more of the name"
+        require(not (called and name.isdigit()), both)
         return called[0] if len(called) == 1 and name != experiment else f"{experiment}/"
     if run in names and not (output_dir() / experiment / run).is_dir():
         return f"{experiment}/{names[run] or run}"

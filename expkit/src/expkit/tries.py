@@ -28,7 +28,7 @@ from expkit.config import load_experiment
 from expkit.errors import COMMAND, Error, Failed, interruption, plain_table, require, score_text, terminable
 from expkit.new import copy_from_worktree, parameter_set_from_run, recorded_values
 from expkit.notes import Notes, read_notes
-from expkit.project import experiment_dir, full_name, output_dir, reserve
+from expkit.project import code_root, experiment_dir, full_name, output_dir, reserve
 from expkit.rundir import name_source, run_name
 from expkit.show import changed_since
 from expkit.store import Run, folder_of, load_run, read_run, short_names
@@ -46,7 +46,7 @@ NEXT = {
     noise.PROMISING: AGAIN,
     noise.IDENTICAL: "no prediction has changed: does the code use what was changed?",
     board.NOT_COMPARABLE: "exp diff {base} {run} says more",
-    DROPPED: 'you have dropped {run}: another idea from {onward}; or exp note {run} "..." --kept',
+    DROPPED: "you have dropped {run}: another idea from {onward}",
 }
 
 
@@ -153,7 +153,8 @@ class Training:
                     raise SystemExit(process.returncode) from end  # it has said so
                 raise
         if process.returncode:
-            error = Failed(f"{' '.join([self.title, *more])} failed: repair the cause, then the same command goes on")
+            how = f'repair the cause, then the same command goes on; or exp note {self.title} "..." --dropped'
+            error = Failed(f"{' '.join([self.title, *more])} failed: {how}")
             error.exit_code = max(process.returncode, 1)
             raise error
 
@@ -182,13 +183,19 @@ class Idea:
         old, new = config.flat(self.base.config), config.flat(self.training.values)
         return {key: one for key, one in new.items() if config.is_compared(key) and not config.same(old.get(key), one)}
 
-    def known(self) -> list[str]:
-        """Where it was tried before: the same configuration, or the same change of another run; by whom it is now."""
+    def known(self, seeds: int = 1) -> list[str]:
+        """Where it was tried before: the same configuration, or the same change of another run; by whom it is now.
+
+        Its own run is told of only where this many seeds add nothing to it.
+        """
         noted, title, run, found = read_notes(), self.training.title, self.training.run(), dict[str, str]()
         if run and self.training.has(run.config):
             now = Versions(run.folder.parent, run.name).held(run.folder)
             busy = f"; another process trains {', '.join(now)} now: this one takes the others, and waits" if now else ""
-            found[title] = f"{title} has this configuration, {len(run.done)} of {run.n_folds} folds are trained{busy}"
+            if now or (run.is_complete and seeds == 1):
+                found[title] = (
+                    f"{title} has this configuration, {len(run.done)} of {run.n_folds} folds are trained{busy}"
+                )
         for other, about in noted.items():
             if self.change and other != title and config.same(about.last("change"), self.change):
                 found[other] = f"the same change of {about.last('origin')} was tried in {other}"
@@ -328,7 +335,9 @@ def attempt(idea: Idea, why: str, fold: int | None = None, seeds: int = 1, stops
     except Failed as error:
         run = idea.training.run()
         if error.exit_code == 1 and not (run and run.is_complete):  # nobody has stopped it, and it is not another seed
-            notes.add_note(title, {"tested": {"verdict": "failed", "against": idea.base.title}})
+            folders = filter(None, (folder_of(each, title) for each in (output_dir(), output_dir() / "debug")))
+            cause = next(filter(None, (read_run(folder).failure for folder in folders)), "")
+            notes.add_note(title, {"tested": {"verdict": "failed", "against": idea.base.title, "cause": cause}})
         raise
     return _concluded(idea, why, found, answer)
 
@@ -339,10 +348,10 @@ def _trained(idea: Idea, fold: int | None, seeds: int, stops: bool) -> tuple[dic
         idea.training.train("exp.debug=true")
     if stops:
         found = _compared(idea, fold or 0, 1)
-        if found.get("rows", {}).get("high", 0) < 0:
+        if found["comparison"].get("rows", {}).get("high", 0) < 0:
             return found, f"worse in fold {fold or 0}"
     found = _compared(idea, None if stops else fold, seeds)
-    return found, found["verdict"]
+    return found, found["comparison"]["verdict"]
 
 
 def _compared(idea: Idea, fold: int | None, count: int) -> dict[str, Any]:
@@ -363,15 +372,15 @@ def _compared(idea: Idea, fold: int | None, count: int) -> dict[str, Any]:
         made = None if is_there and count == 1 else Training.of(base, *settings).seeded(seeds)
         old = made.trained(fold) if made else base
         pairs.append((old, (training.seeded(seeds) if count > 1 else training).trained(fold)))
-    found: dict[str, Any] = compare(pairs)["comparison"]
-    return found
+    return compare(pairs)
 
 
 def _concluded(idea: Idea, why: str, found: Mapping[str, Any], answer: str) -> dict[str, Any]:
     """Note what came of an idea; as `exp try --json` has it."""
     every = {one.run.title: one for one in board.ranked(board.read_board())}
     mine, base = every[idea.training.title], every[idea.base.title]
-    folds, rows = found.get("folds", {}), found.get("rows", {})
+    compared, mean = found["comparison"], (found["scores"] or {}).get("mean", {})
+    folds, rows = compared.get("folds", {}), compared.get("rows", {})
     seeds, is_whole = max(len(folds.get("seeds", ())), 1), mine.run.is_complete
     tested = {"verdict": answer, "against": base.run.title, "better_by": rows.get("better_by", folds.get("better_by"))}
     tested |= {"folds": len(folds.get("folds", mine.run.done)), "seeds": seeds}
@@ -388,17 +397,19 @@ def _concluded(idea: Idea, why: str, found: Mapping[str, Any], answer: str) -> d
     onward = next((one.run.title for one in (base, *others) if one is not mine and not _is_dropped(one)), "another run")
     last, seeds = strongest["verdict"], strongest["seeds"]
     then = "" if strongest is tested else "{folds} folds x {seeds} seeds said {verdict}: ".format_map(strongest)
-    then += NEXT.get(DROPPED if last == noise.BETTER and _is_dropped(mine) else last, NEXT[noise.WORSE])
-    then += f"; or {AGAIN}" if last == noise.NOISE and seeds < 3 else ""
+    what = DROPPED if _is_dropped(mine) else last
+    then += NEXT.get(what, NEXT[noise.WORSE])
+    then += f"; or {AGAIN}" if what == noise.NOISE and seeds < 3 else ""
     if not is_whole:
         look = "all folds: the same command without --fold and --stop-if-worse"
         then = f"{NEXT[noise.WORSE]}; or {look}" if answer.startswith(noise.WORSE) else look
     names = {"run": mine.run.title, "base": base.run.title, "onward": onward, "more": max(3, 2 * seeds)}
     return {
         **{"run": mine.run.title, "why": why, "base": base.run.title, "change": idea.change, "verdict": answer},
-        **{"metric": mine.run.metric, "score": mine.score, "std": mine.std, "base_score": _on_folds_of(mine, base)},
+        **{"metric": mine.run.metric, "score": mean.get("new", mine.score), "std": None if mean else mine.std},
+        "base_score": mean.get("old", _on_folds_of(mine, base)),
         "marks": {one.run.title: [*one.marks, *changed_since(one.run)] for one in (mine, base)},
-        **{"comparison": found, "best": best, "next": then.format_map(names)},
+        **{"comparison": compared, "best": best, "next": then.format_map(names)},
     }
 
 
@@ -414,7 +425,9 @@ def format_attempt(found: Mapping[str, Any]) -> list[str]:
     is_edited = not found["change"] or found["run"].partition("/")[0] != found["base"].partition("/")[0]
     what = ", ".join(filter(None, ["other code" * is_edited, change_text(found["change"])]))
     lines = [f"{found['run']}: {what}"]
-    lines.append(f"{found['metric']} {score}; {found['base']} {score_text(found['base_score'])}")
+    seeds = len(found["comparison"].get("folds", {}).get("seeds", ()))
+    over = f" (the mean over {seeds} seeds)" if seeds else ""
+    lines.append(f"{found['metric']} {score}; {found['base']} {score_text(found['base_score'])}{over}")
     lines += [f"{title}: {', '.join(marks)}" for title, marks in found["marks"].items() if marks]
     if best:
         versus = f", against it: {best['verdict']}" if "verdict" in best else ""
@@ -471,14 +484,17 @@ def history() -> list[dict[str, Any]]:
 
 
 def _by_base(about: Notes) -> list[dict[str, Any]]:
-    """What was said of an idea beside each run that it was held against, the last one last: of each key, the last word.
+    """What was said of an idea beside each run that it was held against, the last one last: of each key, the last word;
+    but of a change that is tried again, the first hypothesis: the others know what came of it.
 
     Before, and when it was held against none, what was said beside none.
     """
     found, base = dict[str | None, dict[str, Any]](), None
     for line in about.lines:
         base = line.get("tested", {}).get("against", line.get("origin", base))
-        found[base] = found.pop(base, {}) | line
+        before = found.pop(base, dict[str, Any]())
+        is_again = "change" in line and config.same(line["change"], before.get("change"))
+        found[base] = before | line | ({"hypothesis": before["hypothesis"]} if is_again else {})
     return [*found.values()] or [{}]
 
 
@@ -500,16 +516,39 @@ def show_history(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """Print what `history` has found, a line each."""
     tests = [[*filter(None, [idea["tested"]]), *idea["earlier"]] for idea in found]
     bases = [test["against"] for each in tests for test in each]
-    names, rows = short_names([*(idea["run"] for idea in found), *bases]), []
+    names, rows = short_names([*(idea["run"] for idea in found), *bases, *filter(None, map(_waits_for, found))]), []
     for idea, each in zip(found, tests, strict=True):
         said = [f"{test['verdict']}{_by(test)} against {names[test['against']]}" for test in each]
         score = f"{score_text(idea['score'])}{' partial' * idea['partial']}{' *' * (idea['best'] == idea['run'])}"
-        texts = [change_text(idea["change"]) or idea["origin"] or "", idea["why"] or idea["note"] or ""]
-        cut = [each if len(each) <= LONGEST else f"{each[: LONGEST - 3]}..." for each in texts]
-        test = "; ".join(said) or "not finished" * idea["partial"]
-        rows.append([names[idea["run"]], score, test, idea["verdict"] or "", *cut])
+        base = _waits_for(idea)
+        test = "; ".join(said) or (f"not finished, against {names[base]}" if base else "not finished" * idea["partial"])
+        why = _cut(idea["why"] or idea["note"] or "")
+        changed = change_text(idea["change"]) or idea["origin"] or ""
+        rows.append([names[idea["run"]], score, test, idea["verdict"] or "", changed, why])
     console.print(plain_table(["run", "score", "test", "you", "changed", "why"], rows))
 
 
+def next_command(found: Sequence[Mapping[str, Any]]) -> str:
+    """What to type after `history`: the last `exp try` that has not ended, else one from the best run."""
+    for idea in reversed(found):
+        if (base := _waits_for(idea)) and idea["verdict"] != DROPPED:
+            experiment, _, name = idea["run"].partition("/")
+            is_set = config.file_of(code_root() / "experiments" / experiment, name).is_file()
+            tried = idea["run"] if is_set else experiment
+            return f"to go on, exp try {tried} --from {base} --why {shlex.quote(idea['why'] or '...')}"
+    return f'exp try --from {(found and found[-1]["best"]) or "RUN"} KEY=VALUE --why "..."'
+
+
+def _waits_for(idea: Mapping[str, Any]) -> str | None:
+    """The run that `exp try` has not yet held an idea against; None: it has, or was not asked to."""
+    is_open = idea["change"] is not None and not idea["tested"] and (idea["score"] is None or idea["partial"])
+    return idea["origin"] if is_open else None
+
+
+def _cut(said: str) -> str:
+    return said if len(said) <= LONGEST else f"{said[: LONGEST - 3]}..."
+
+
 def _by(test: Mapping[str, Any]) -> str:
-    return "" if test.get("better_by") is None else f" {test['better_by']:+.2g}"
+    cause = f" ({_cut(test['cause'])})" if test.get("cause") else ""
+    return cause if test.get("better_by") is None else f" {test['better_by']:+.2g}"

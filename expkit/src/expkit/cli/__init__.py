@@ -12,7 +12,7 @@ Exit code:
   1    begun, and failed
   2    refused: a mistake on the command line or in a file
   3    there is no such run, experiment or parameter set
-  130  stopped by Ctrl-C
+  130  stopped by Ctrl-C; 143: by SIGTERM; 129: by a closed terminal
 
 Examples:
   exp new 001/003 --from 001   # a parameter set: exp/003.yaml of 001-baseline

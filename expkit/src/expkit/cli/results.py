@@ -372,7 +372,7 @@ def log(last: int, everything: bool, as_json: bool) -> None:
       exp log
       exp log --last 50
     """
-    from expkit.tries import history, short_history, show_history
+    from expkit.tries import history, next_command, short_history, show_history
 
     every = history()
     if as_json:
@@ -384,7 +384,8 @@ def log(last: int, everything: bool, as_json: bool) -> None:
     for rows in dict.fromkeys(line["unlocked"] for line in opened):
         print_line(console, notes.openings_text([line for line in opened if line["unlocked"] == rows]))
     best = f", best so far: {every[-1]['best']} (*: the best until then)" if every and every[-1]["best"] else ""
-    print_line(console, f"{len(every)} ideas{best}{f': --last {len(every)} shows all' if len(every) > last else ''}")
+    print_line(console, f"{len(every)} tried{best}{f': --last {len(every)} shows all' if len(every) > last else ''}")
+    print_line(console, f"next: {next_command(every)}")
 
 
 @app.command()

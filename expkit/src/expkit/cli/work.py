@@ -220,7 +220,7 @@ def attempt(
     require(len(names) < 2, f"{' '.join(names)}: one experiment or parameter set at a time")
     require(bool(names) or source is not None, f"{idea[0]}: say with --from RUN what to change")
     made = tries.edited(names[0], source, changes) if names else tries.changed_run(source or "", changes)
-    for line in (known := made.known()):
+    for line in (known := made.known(seeds)):
         warn(line)
     found = tries.attempt(made, why, fold, seeds, stops)
     print_result(found | {"known": known}, as_json, *tries.format_attempt(found))
