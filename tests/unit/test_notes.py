@@ -108,6 +108,11 @@ def test_a_run_that_is_called_like_its_experiment(root: Path) -> None:
     for option in ("--lb=0.8", "--no-lb", "--kept", "--dropped"):
         with pytest.raises(Error, match=f"^{LIGHT} is an experiment: name one of its runs, {LIGHT}/light$"):
             exp("note", LIGHT, "good", option)
+    command("exp.name='002'").train()
+    with pytest.raises(
+        Error, match=f"^002 may be the experiment {LIGHT} or the run {LIGHT}/002: give more of the name$"
+    ):
+        exp("note", "002", "which?")
 
 
 def test_a_line_that_is_no_note_is_said_and_left_out(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
