@@ -133,7 +133,7 @@ def test_folds_of_two_machines_are_one_run(root: Path, there: Path) -> None:
     assert fetched(there)[0] == {f"{LIGHT}/light": ["fold1", "fold3"]}
     on(root, "exp.fold=[2]")
     on(there, "exp.fold=[4]")
-    assert fetched(there)[0] == {f"{LIGHT}/light": ["fold4"]}
+    assert exp("fetch", str(there)) == f"{LIGHT}/light: fold4\n1 run with new folds\n"
     run = look(counting(root))
     assert (run.id, run.is_complete, run.marks, run.score) == (here, True, (), 10.0)
     assert [run.results[number]["values"]["ended"] for number in (1, 3, 4)] == [
@@ -254,7 +254,7 @@ def test_another_run_of_the_same_name_is_refused(root: Path, there: Path, tmp_pa
             on(there, "exp.fold=[1]")
         load_experiment(LIGHT, again=True)
         _, [line], _ = fetched(there, code=1)
-        assert line.startswith(f"{LIGHT}/light: of other code or data here")
+        assert line.startswith(f"{LIGHT}/light: of other {change} here: give one of the two another name")
     assert tree(root / "output" / LIGHT / "light") == before
 
 
@@ -285,9 +285,10 @@ def test_what_a_run_was_made_from_comes_or_is_named(root: Path, there: Path) -> 
 
 
 def test_a_mistake_is_one_line(root: Path, there: Path, ssh: Path) -> None:
-    assert str(there / "nowhere/output") in refused("fetch", str(there / "nowhere"))
+    nowhere = f"{there}/nowhere: there is no output/ there: give the folder of the project"
+    assert refused("fetch", f"{there}/nowhere") == nowhere
     assert refused("fetch", "cpu:myproj") == "cpu:myproj: ssh: no route to cpu"
-    assert "-oProxyCommand=x:y/output" in refused("fetch", "--", "-oProxyCommand=x:y"), "no option of ssh, but a path"
+    assert "-oProxyCommand=x:y: there is no output/" in refused("fetch", "--", "-oProxyCommand=x:y"), "no option of ssh"
 
 
 # Interruptions

@@ -54,7 +54,8 @@ class Source:
 
     def _command(self, script: str) -> list[str]:
         """What runs a script in output/ there."""
-        script = f"cd -- {shlex.quote(self._path)}/output && {script}"
+        said = "echo 'there is no output/ there: give the folder of the project' >&2"
+        script = f"cd -- {shlex.quote(self._path)}/output || {{ {said}; exit 1; }}; {script}"
         return ["ssh", self._host, f"sh -c {shlex.quote(script)}"] if self._host else ["sh", "-c", script]
 
     def _run(self, command: list[str], names: list[str]) -> list[str]:
@@ -132,8 +133,9 @@ class Incoming:
             keys = [key for key in {**old, **new} if is_compared(key) and not same(old.get(key), new.get(key))]
             require(not keys, f"another configuration here ({', '.join(keys[:3])}): {how}")
             pairs = [(one, self.results[name]) for one in own.values() for name in missing]
-            is_same = [store.same_code(one["code"], two["code"]) and one["data"] == two["data"] for one, two in pairs]
-            require(all(is_same) and not (here.recipe and missing), f"of other code or data here: {how}")
+            other = {"code" for one, two in pairs if not store.same_code(one["code"], two["code"])}
+            other |= {"data" for one, two in pairs if one["data"] != two["data"]} | ({"runs"} if here.recipe else set())
+            require(not other or not missing, f"of other {' and '.join(sorted(other))} here: {how}")
         names = ", ".join(name for name in twice if name not in self.doubles)
         require(not names, f"{names} trained here and there, to other predictions: {how}")
         return missing

@@ -270,7 +270,7 @@ def fetch(source: str, as_json: bool) -> None:
     with console.status(f"fetching from {source}"):
         found = bring(source)
     lines = [f"{title}: {', '.join(folds)}" for title, folds in found["runs"].items()]
-    print_result(found, as_json, *lines, f"{len(lines)} runs with new folds")
+    print_result(found, as_json, *lines, f"{len(lines)} run{'s' * (len(lines) != 1)} with new folds")
     for line in (*found["notes"], *found["refused"]):
         warn(line)
     sys.exit(1 if found["refused"] else 0)
