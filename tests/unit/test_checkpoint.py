@@ -482,8 +482,8 @@ def test_the_board_says_where_a_process_was_killed(quick: Path, walk: str) -> No
     (quick / "control/gate").write_text("4")
     process = background(sys.executable, f"{os.environ['EXPKIT_ROOT']}/experiments/{walk}/train.py", "exp.fold=[0]")
     wait_for((quick / "control/here").exists, process)
-    assert "partial, fold0 in epoch 4" in exp("board")
+    assert "partial, fold 0 in epoch 4" in exp("board")
     process.kill()
     process.wait()
-    assert "partial, fold0 stopped in epoch 4" in exp("board")
-    assert exp_json("show", walk)["marks"] == ["partial", "fold0 stopped in epoch 4"]
+    assert "partial, fold 0 stopped in epoch 4" in exp("board")
+    assert exp_json("show", walk)["marks"] == ["partial", "fold 0 stopped in epoch 4"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiments import own_experiment
+from helpers import exp
 from light import LIGHT
 from several import files
 
@@ -16,6 +17,9 @@ def test_a_single_split_is_complete(root: Path) -> None:
     expkit.run(LIGHT, overrides=["exp.n_folds=1"])
     [row] = expkit.read_board()
     assert (len(row.done), row.n_folds, row.score, row.std, row.marks) == (1, 1, 10.0, None, ())
+    with own_experiment(files("price")) as folder:
+        expkit.run(folder.name, overrides=["exp.n_folds=1"])
+        assert "test predictions of hold-out  hold-out rmse " in exp("submit", folder.name)
 
 
 def test_a_test_score_is_a_column(root: Path) -> None:

@@ -269,7 +269,7 @@ def test_sigterm_is_a_failure_for_wandb_and_the_board(root: Path, monkeypatch: p
         command("exp.fold=[0]", during=wrapped).train()
     assert (closed, signal.getsignal(signal.SIGTERM)) == ([True], signal.SIG_DFL)
     [row] = expkit.read_board()
-    assert (row.failure, row.done) == ("stopped by SIGTERM", {})
+    assert (row.failure, row.done, row.marks) == ("stopped by SIGTERM", {}, ("stopped",))
     command("exp.fold=[0]").train()
     [row] = expkit.read_board()
     assert row.failure is None

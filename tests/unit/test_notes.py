@@ -253,6 +253,7 @@ def test_a_note_is_on_a_version_of_a_run(root: Path, notes: Path) -> None:
     [row] = [entry for entry in entries(expkit.read_board()) if entry.run.name == "v0"]
     assert row.score is not None and row.score < 9
     assert row.marks == ("partial", "noted on an earlier version") and exp("note").splitlines()[-1] == before
+    command("exp.name=v1", "exp.fold=[0]", "overwrite=true", x=10.0).train()  # to the same score
     exp("note", f"{LIGHT}/v0", "--lb", "0.9")
     assert all(entry.marks == ("partial",) for entry in entries(expkit.read_board()))
 

@@ -352,6 +352,6 @@ def test_a_pruned_run_comes_last_however_good_it_is(root: Path) -> None:
     folders = [row.run.folder for row in rows]
     with store.Versions.of(folders[0]).part(folders[0], "fold1"):
         stopped = [under_way(store.read_run(folder)) for folder in folders]
-    assert stopped == [["fold1 in epoch 4"], ["fold1 stopped in epoch 4"], []]
+    assert stopped == [["fold 1 in epoch 4"], ["fold 1 stopped in epoch 4"], []]
     expkit.run(LIGHT, overrides=["exp.train.x=1.0", "exp.fold=[0,1]"])
     assert store.read_run(best_run).marks == ("partial",)

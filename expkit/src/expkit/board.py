@@ -98,9 +98,9 @@ class Entry:
     @property
     def marks(self) -> tuple[str, ...]:
         """What to know about the score: of each run, and of the run among the others."""
-        noted = filter(None, map(self.notes.last_line, ("verdict", "leaderboard")))
-        is_outdated = self.run.id and any(line.get("id", self.run.id) != self.run.id for line in noted)
-        outdated = ["noted on an earlier version"] if is_outdated else []
+        now, noted = (self.run.metric, self.run.score), map(self.notes.last_line, ("verdict", "leaderboard"))
+        old = [line for line in noted if line and self.run.id and line.get("id", self.run.id) != self.run.id]
+        outdated = ["noted on an earlier version"] * any(now not in line.get("scores", {}).items() for line in old)
         return tuple(dict.fromkeys([*(mark for run in self.runs for mark in run.marks), *outdated, *self.flags]))
 
     @property

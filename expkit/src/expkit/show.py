@@ -113,14 +113,15 @@ def _origin(run: Run) -> dict[str, Any] | None:
 
 
 def under_way(run: Run) -> list[str]:
-    """The folds of a run that a process trains now, or whose process was killed: "fold0 stopped in epoch 8"."""
+    """The folds of a run that a process trains now, or whose process was killed: "fold 0 stopped in epoch 8"."""
     flags = []
     for part in [] if run.pruned else run.parts:
         if not (part.result or part.unscored or part.failure or part.problem):
             state = "in" if part.folder.name in Versions.of(run.folder).held(run.folder) else "stopped in"
             last = {name: values[-1] for name, values in part.history().items() if values and values[-1] is not None}
             axis = axis_of(last)
-            flags.append(f"{part.folder.name} {state} {f'{axis} {last[axis]}' if axis else 'training'}")
+            where = f"{axis} {last[axis]}" if axis else "training"
+            flags.append(f"{fold_title(part.number, run.n_folds)} {state} {where}")
     return flags
 
 
@@ -167,7 +168,7 @@ def show_run(console: Console, run: Run) -> None:
     if metadata["unlocked"] is not None:
         print_line(console, openings_text(metadata["unlocked"]))
     for name, reason in metadata["failed"].items():
-        print_line(console, f"{name} failed: {reason}", "red")
+        print_line(console, f"{name}: {reason}", "red")
     if metadata["folds"]:
         _show_folds(console, run, list(metadata["scores"]), metadata["folds"])
     show_blend(console, run)

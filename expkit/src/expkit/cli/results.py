@@ -299,6 +299,7 @@ def note(
 ) -> None:
     """Note what you expect of a run, and what came of it.
 
+    RUN is the whole name of a run before it is an experiment, and an experiment before it is a part of a name.
     A verdict and a leaderboard score are of one run, not of an experiment.
     After --kept, it says so if the test does not call the run better than the best one before it.
 

@@ -19,7 +19,7 @@ from expkit.files import first_line
 from expkit.notes import add_note, openings, openings_text, set_metadata
 from expkit.project import display_path, experiment_dir, experiment_names, full_name
 from expkit.show import blend_metadata, changed_since, show_blend
-from expkit.store import find_run, load_run, run_names
+from expkit.store import find_run, fold_title, load_run, run_names
 
 if TYPE_CHECKING:
     from expkit import store
@@ -302,8 +302,8 @@ def submit(runs: tuple[str, ...], part: str | None, seeds: bool, partial: bool, 
     file, made = write(found, parts, [warned(run) for run in found])
     lines = []
     for run, folds in zip(found, parts, strict=True):
-        scored = "no CV score" if run.score is None else f"CV {run.metric} {score_text(run.score, run.std)}"
-        used = "the blend" if run.recipe else ", ".join(fold.title for fold in folds)
+        scored = "no score" if run.score is None else f"{run.kind} {run.metric} {score_text(run.score, run.std)}"
+        used = "the blend" if run.recipe else ", ".join(fold_title(fold.number, run.n_folds) for fold in folds)
         lines.append(f"{run.title}: test predictions of {used}  {scored}")
     lines += [f"{name}: {how}" for name, how in made["columns"].items()]
     fits = f"fits {made['sample']}" if made["sample"] else "its data have no sample_submission.csv to hold it against"

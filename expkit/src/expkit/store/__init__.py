@@ -633,11 +633,12 @@ COPY = "copy of "
 def own_marks(run: Run) -> tuple[str, ...]:
     """What is missing, mixed, broken, failed or copied."""
     marks = [] if run.info or run.problems else ["no run.json"]
-    if run.failure and not run.done:
-        marks.append("failed")
+    failed = [fold for fold in run.folds.values() if fold.failure]
+    if failed and not run.done:
+        marks.append(failed[0].ended)
     elif run.n_folds is not None and len(run.done) < run.n_folds:
         marks.append("pruned" if run.pruned else "partial")
-        marks += [f"{fold.title} failed" for fold in run.folds.values() if fold.failure]
+        marks += [f"{fold.title} {fold.ended}" for fold in failed]
     elif run.done and run.n_folds and run.cv is None and run.n_folds > 1:
         marks.append("mean of folds")
     results = list(run.results.values())

@@ -361,6 +361,11 @@ class FoldRecord:
         return fold_title(self.number)
 
     @property
+    def ended(self) -> str:
+        """What came of its last training, which has a `failure`: "failed", or "stopped" by a person or the system."""
+        return "stopped" if self.failure.startswith("stopped") else "failed"
+
+    @property
     def checksum(self) -> str:
         """That of result.json. If it differs, the fold has been trained again."""
         return self.result["checksum"] if self.result else ""
