@@ -562,9 +562,9 @@ def test_an_old_result_is_never_that_of_an_edit(project: Path, trained: list[str
     with edited(project / "model.py", "* 0.7", "* 0.8"):
         for words in ((title, "--from", base), (title, "--from", base, *seeds), ("--from", base, "train.noise=0.1")):
             said = refused("try", *words, "--why", "y")
-            assert f"{title} is of before the code changed since" in said and "model.py" in said and again in said
+            assert f"{title} is out of date, code changed since" in said and "model.py" in said and again in said
         said = refused("try", "--from", base, "train.noise=0.3", "--why", "y", *seeds)
-        assert f"{base} is of before the code changed since" in said, "new seeds of it would be of other code"
+        assert f"{base} is out of date, code changed since" in said, "new seeds of it would be of other code"
     assert read_notes()[title].lines == before and trained == ["exp=003 exp.debug=true"]
     attempt(project, "train.noise=0.3", "--fold", "0")
     with edited(project / "model.py", "* 0.7", "* 0.8"):

@@ -123,7 +123,7 @@ class Training:
         if not (run.is_complete or fold in run.done):
             return None
         marks = [mark for mark in changed_since(run) if not mark.startswith("metric")]  # which scores anew, by itself
-        require(not marks, f"{run.title} is of before the {'; the '.join(marks)}: {how}")
+        require(not marks, f"{run.title} is out of date, {'; '.join(marks)}: {how}")
         return run
 
     def trained(self, fold: int | None) -> Run:
