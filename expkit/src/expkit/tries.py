@@ -502,7 +502,7 @@ def short_history(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What a program gets by default of `history`: without what is not there; "best" of the last idea alone."""
     rows = []
     for idea in found:
-        tested = {key: one for key, one in (idea["tested"] or {}).items() if key in ("verdict", "better_by", "against")}
+        tested = {key: one for key, one in (idea["tested"] or {}).items() if key not in ("folds", "seeds")}
         text = {key: (idea[key] or "")[:LONGEST] for key in ("why", "note")}
         own = {key: idea[key] for key in ("run", "change", "verdict", "score")} | {"partial": idea["partial"] or None}
         own["earlier"] = [f"{one['verdict']} against {one['against']}" for one in idea["earlier"]]
