@@ -253,17 +253,23 @@ def test_the_score_is_that_of_the_mean_prediction(name: str, notes: Path) -> Non
     found = exp_json("unlock", run.title, "--yes")
     assert found["score"] == short(mean_score(run)) and (found["metric"], found["rows"]) == ("rmse", 30)
     assert found["low"] < found["score"] < found["high"] and found["high"] - found["low"] < 0.2
-    assert f"rmse {mean_score(run):.4f} (95 % interval {found['low']:.4g} to " in exp("unlock", "first", "--yes")
+    single = float(np.mean([rmse(box) for box in box_of(run)]))
+    assert (found["single"], found["models"]) == (short(single), 3) and single > mean_score(run)
+    printed = exp("unlock", "first", "--yes")
+    assert f"rmse {mean_score(run):.4f} (mean of 3 models; 95 % interval {found['low']:.4g} to " in printed
+    assert f"\nsingle models: {single:.4f}, CV {run.score:.4f} ± " in printed
     assert exp_json("unlock", run.title)["opened"] == 2
     skill = (ROOT / "template/.agents/skills/exp-json/SKILL.md").read_text()
     [told] = re.findall(r"^\| `unlock` \| (.*) \|$", skill, re.M)
-    assert {*re.findall(r"`(\w+)`", told)} == found.keys()
+    assert {*re.findall(r"`(\w+)`", told)} == found.keys() | {"reason"}
 
 
 def test_labels_have_no_mean(name: str) -> None:
     run = trained(name, "exp.train.labels=true", "exp.train.noise=0.8")
     found = exp_json("unlock", run.title, "--yes")
-    assert found["score"] == short(float(np.mean([rmse(box) for box in box_of(run)]))) and found["low"] is None
+    assert found["score"] == found["single"] == short(float(np.mean([rmse(box) for box in box_of(run)])))
+    assert found["reason"] == "labels have no mean, the score is that of the scores" and "low" not in found
+    assert f"(mean of 3 models; no interval: {found['reason']}) on the 30 rows" in exp("unlock", run.title, "--yes")
 
 
 def test_a_score_after_postprocess(quick: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import subprocess
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from statistics import fmean
@@ -176,8 +175,9 @@ def verdict(pairs: Pairs) -> dict[str, Any]:
     Returns:
         "folds" (the trainings) and "rows": "better_by" and its 95 % interval, "low" and "high", or a "reason".
         "verdict": better or worse only when the trainings say so, and the rows where they can be compared; promising
-        when the rows say better, and the trainings are too few to say it; else could be noise. Without "folds" and
-        "rows": "identical", of the same predictions, and "not comparable", both with a "reason".
+        when the rows say better, and the trainings are too few to say it; cannot tell when neither has an interval;
+        else could be noise. Without "folds" and "rows": "identical", of the same predictions, and "not comparable",
+        both with a "reason".
     """
     first, seeds = pairs[0][0], _named(pairs) if len(pairs) > 1 else []
     numbers = [sorted(old.fold_scores.keys() & new.fold_scores.keys()) for old, new in pairs]
@@ -204,7 +204,8 @@ def unlock(run: Run) -> dict[str, Any]:
     Of labels, which have no mean, it is the mean of the scores of the folds.
 
     Returns:
-        "metric", "score", "rows"; and its 95 % interval, "low" and "high", None where nobody knows.
+        "metric", "score", "models" (how many folds), "single" (the mean of their scores, as CV is of single models),
+        "rows"; and the 95 % interval of the score, "low" and "high", or a "reason".
 
     Raises:
         Error: there is no box, folds are missing, or the metric fails.
@@ -213,21 +214,25 @@ def unlock(run: Run) -> dict[str, Any]:
     require(has_box(run.results), f"{run.title} has no locked box: train it with exp.split.lockbox=0.2")
     folds, experiment = list(run.done.values()), _experiment(run)
     each, mean = [fold.predictions(LOCKBOX) for fold in folds], mean_of([run], [folds], LOCKBOX).table()
-    found = [mean] if mean.keys() >= each[0].keys() else each
+    is_mean = mean.keys() >= each[0].keys()
+    tables = [*each, mean] if is_mean else each
     if experiment.postprocess is not None:
         oof = {key: column for key, column in run.fold_by_fold().items() if key != "fold"}
-        found = [postprocess(experiment, oof, table, f"the locked box of {run.title}") for table in found]
+        tables = [postprocess(experiment, oof, table, f"the locked box of {run.title}") for table in tables]
     name, metric = next(iter(experiment.metrics.items()))
-    about = {"metric": name, "score": fmean(score(name, metric, table) for table in found), "rows": len(mean["id"])}
-    with suppress(Error):  # too few rows
-        if len(found) == 1:
-            interval = noise.over_rows(name, metric, [found], -1, mean.get(GROUP))
-            return about | {"low": interval.low, "high": interval.high}
-    return about | {"low": None, "high": None}
+    scores = [score(name, metric, table) for table in tables]
+    about = {"metric": name, "score": scores[-1] if is_mean else fmean(scores), "models": len(each)}
+    about |= {"single": fmean(scores[: len(each)]), "rows": len(mean["id"])}
+    try:
+        require(is_mean, "labels have no mean, the score is that of the scores")
+        interval = noise.over_rows(name, metric, [tables[-1:]], -1, mean.get(GROUP))
+    except Error as error:
+        return about | {"reason": str(error)}
+    return about | {"low": interval.low, "high": interval.high}
 
 
-def verdict_on_kept(kept: Entry, every: list[Entry]) -> dict[str, str]:
-    """What the test says of a run that a person keeps, as {"against": ..., "verdict": ...}; {}: there is no other run.
+def verdict_on_kept(kept: Entry, every: list[Entry]) -> dict[str, Any]:
+    """What the test says of a run that a person keeps: "against", "verdict", "seeds"; {}: there is no other run.
 
     It is held against the run that `exp try` has held it against, else against the best run that was there before it.
 
@@ -236,11 +241,13 @@ def verdict_on_kept(kept: Entry, every: list[Entry]) -> dict[str, str]:
     """
     line = kept.notes.last_line("tested")
     if line and line.get("id") == kept.run.id:
-        return {name: line["tested"][name] for name in ("against", "verdict")}
+        return {name: line["tested"].get(name) for name in ("against", "verdict", "seeds")}
     run, before = kept.run, kept.run.finished or ""
     alike = [one.run for one in every if one.problem == kept.problem and one.is_comparable and one.score is not None]
     others = [one for one in alike if (one.finished or "") < before and not incomparable(one, run)]
-    return {"against": others[0].title, "verdict": verdict([(others[0], run)])["verdict"]} if others else {}
+    if not others:
+        return {}
+    return {"against": others[0].title, "verdict": verdict([(others[0], run)])["verdict"], "seeds": 1}
 
 
 def _require_comparable(pairs: Pairs) -> None:

@@ -360,7 +360,8 @@ def unlock(run: str, yes: bool, as_json: bool) -> None:
     No fold was trained on them or scored on them, and no other command shows this score: it is the honest one while
     nobody chooses by it. Look once, when you have chosen. Each look is noted, and counts for all runs on these rows.
 
-    The score is that of the mean prediction of all folds, as a submission is made.
+    The score is that of the mean prediction of all folds, as a submission is made. CV is the score of single models:
+    the order of two runs can be another one.
 
     Examples:
       exp unlock 001-larger-lr          # how often was it opened?
@@ -380,9 +381,11 @@ def unlock(run: str, yes: bool, as_json: bool) -> None:
     opened, rows = openings(found), f"the {box['rows']:,} rows of its locked box"
     lines = [f"--yes shows the score on {rows}, and notes that you looked; {openings_text(opened)}"]
     if yes:
-        width = "" if box["low"] is None else f" (95 % interval {box['low']:.4g} to {box['high']:.4g})"
-        lines = [f"{found.title}: {box['metric']} {score_text(box['score'])}{width} on {rows}"]
-        lines += [f"{found.kind} {score_text(found.score, found.std)}; {openings_text(opened)}"]
+        width = "no interval: {reason}" if "reason" in box else "95 % interval {low:.4g} to {high:.4g}"
+        about = f"mean of {box['models']} models; {width.format_map(box)}"
+        single = f"single models: {score_text(box['single'])}, {found.kind} {score_text(found.score, found.std)}"
+        lines = [f"{found.title}: {box['metric']} {score_text(box['score'])} ({about}) on {rows}"]
+        lines += [f"{single}; {openings_text(opened)}"]
     about = {"run": found.title, "opened": len(opened)} | (box if yes else {"rows": box["rows"]})
     print_result(about, as_json, *lines)
 
