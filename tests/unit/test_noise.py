@@ -29,6 +29,7 @@ from expkit.noise import (
     against_best,
     best_of_many,
     corrected_t,
+    of_one_fold,
     over_folds,
     over_rows,
     parts_of,
@@ -37,7 +38,7 @@ from expkit.noise import (
     t_quantile,
     together,
 )
-from expkit.notes import Notes
+from expkit.notes import Notes, add_note
 
 Table = dict[str, numpy.ndarray]
 
@@ -132,6 +133,17 @@ def test_better_only_when_every_interval_says_so() -> None:
         (None, worse),
     ):
         assert together(folds, rows) == "could be noise"
+    assert together(None, None) == "cannot tell"
+
+
+def test_a_fold_that_is_worse_than_two_folds_differ() -> None:
+    """Where the rows say nothing: by more than a new draw from the scores of the folds."""
+    old = run_of("1/a", [0.7, 0.8, 0.75, 0.72])
+    found = of_one_fold(old, run_of("1/b", [0.3, 0.9, 0.9, 0.9]), 0)
+    half = 3.182 * math.sqrt(2) * numpy.std([0.7, 0.8, 0.75, 0.72], ddof=1)
+    assert found == (pytest.approx(0.4), pytest.approx(half, rel=1e-3))
+    old, new = (run_of("1/a", scores, greater_is_better=False) for scores in ([0.7, 0.8, 0.75, 0.72], [2.0]))
+    assert of_one_fold(old, new, 0)[0] == pytest.approx(1.3)
 
 
 def test_promising_when_the_rows_say_better_and_the_folds_are_too_few() -> None:
@@ -611,6 +623,12 @@ def test_the_best_of_many_on_the_board_and_in_a_diff(quick: Path) -> None:
         assert "best_of" not in compare([pair] * 2)["comparison"], "the mean of several seeds"
         names = [f"{folder.name}/{name}" for name in runs[1:3]]
         assert "best_of" not in compared(*names) and "expect about" not in exp("diff", *names)
+        exp("note", f"{folder.name}/{runs[0]}", "it leaks", "--dropped")
+        rows = exp_json("board", "--all", "--noise")
+        assert [row["versus_best"] for row in rows[:2]] == ["could be noise", "best"], "nobody goes on from the first"
+        assert [row["tried"] for row in rows if "tried" in row] == [10] and "tried" in rows[1]
+        exp("note", f"{folder.name}/{exp_json('board', '--seeds')[0]['run']}", "--dropped")
+        assert [row["verdict"] for row in exp_json("board", "--seeds")] == ["dropped"]
 
 
 def test_a_run_is_kept_that_could_be_noise(quick: Path, notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -627,16 +645,19 @@ def test_a_run_is_kept_that_could_be_noise(quick: Path, notes: Path, monkeypatch
         assert "the test says" not in kept(a), "nothing was before"
         said = f"kept, though the test says could be noise: exp diff {folder.name}/{a} {folder.name}/{b}\n"
         assert said in kept(b) and "the test says worse" in kept(poor) and "the test says" not in kept(good)
-        about = {"against": f"{folder.name}/{a}", "verdict": "could be noise"}
+        about = {"against": f"{folder.name}/{a}", "verdict": "could be noise", "seeds": 1}
         assert exp_json("note", f"{folder.name}/{b}", "--kept")["test"] == about
         assert "test" not in exp_json("note", f"{folder.name}/{b}", "--dropped")
         board = {one.run.name: one for one in ranked(read_board())}
         for of, said in ((board[b].run.id, "better"), ("an earlier version", "could be noise")):
             tested = {"tested": about | {"verdict": "better", "seeds": 3}, "id": of}
             entry = replace(board[b], notes=Notes(board[b].run.title, (tested,)))
-            assert verdict_on_kept(entry, list(board.values())) == about | {"verdict": said}
+            seeds = 3 if said == "better" else 1
+            assert verdict_on_kept(entry, list(board.values())) == about | {"verdict": said, "seeds": seeds}
+        add_note(board[b].run.title, {"tested": about | {"verdict": "promising", "seeds": 3}, "id": board[b].run.id})
+        assert f"the test says promising: exp diff {folder.name}/{a} {folder.name}/{b} --seeds\n" in kept(b)
         lines = exp_json("note", f"{folder.name}/{b}", "--all")["runs"][0]["notes"]
-        assert [line["verdict"] for line in lines][:2] == ["kept"] * 2
+        assert [line["verdict"] for line in lines if "verdict" in line][:2] == ["kept"] * 2
 
 
 def test_a_blend(price: Path) -> None:

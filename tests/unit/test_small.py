@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from conftest import call
 from experiments import own_experiment
 from helpers import environment_of, exp, exp_json
@@ -20,7 +21,7 @@ BOARD, ROUND = 6000, 2000  # characters: of a board of 60 runs, of another comma
 SECONDS = 3  # of CPU: two runs of 4,000 rows are compared
 
 
-def test_the_board_of_sixty_runs(quick: Path) -> None:
+def test_the_board_of_sixty_runs(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The best 25 with what differs; a program has no more to read, and is told how many there are."""
     for number in range(60):
         name = f"{number:03}-another-idea"
@@ -35,6 +36,10 @@ def test_the_board_of_sixty_runs(quick: Path) -> None:
     own = {"exp.train.x", "exp.train.anything"}
     assert first.items() <= rows[0].items() and rows[0].keys() - first.keys() == own
     assert rows[1]["exp.train.x"] == whole[1]["exp.train.x"] and len(str(rows[1]["exp.train.x"])) > 8, "to type again"
+    monkeypatch.setattr("expkit.cli.results.MOST_CHARACTERS", 2000)
+    printed, few = exp("board", "--json"), exp_json("board")
+    assert few == rows[: len(few)] and 1500 < len(printed) <= 2100, "as many rows as there is room for"
+    assert f"warning: {60 - len(few)} more: --all, --last N or --filter" in printed
     assert exp_json("board", "--last", "2", "--filter", "anything=1", "--columns", "anything,seconds")[1].keys() == {
         "experiment",
         "run",

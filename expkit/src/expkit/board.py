@@ -46,7 +46,7 @@ class Entry:
 
     Attributes:
         runs: these.
-        notes: what was noted on the run; empty for several.
+        notes: what was noted on the run.
         flags: why its score does not compare with those of most others: "other folds", ...
         versus_best: "best", "identical", "could be noise", "worse" or "not comparable"; None: nobody asked, or knows.
         versus_runs: how many runs that takes into account.
@@ -392,7 +392,7 @@ def _together(group: Sequence[Entry]) -> Entry:
     runs = tuple(entry.run for entry in group)
     mixed = ["mixed folds"] if any(have_other_folds(runs[0], run) for run in runs) else []
     flags = dict.fromkeys([*(flag for entry in group for flag in entry.flags), *mixed])
-    return Entry(runs, Notes(group[0].run.title), tuple(flags), dataset=group[0].dataset)
+    return Entry(runs, min(group, key=lambda one: len(one.run.name)).notes, tuple(flags), dataset=group[0].dataset)
 
 
 def without_seed(run: Run, *seeds: str) -> str:
@@ -453,8 +453,8 @@ def ordered(entries: list[Entry], key: str = "score") -> list[Entry]:
     """The entries of each problem, as of `by_problem`, sorted by a column or a configuration key; "-key": the other
     way round; by score: best first.
 
-    Those without a value come last. By score, runs with missing folds come after those that have all, and those that a
-    study has pruned last.
+    Those without a value come last. By score, runs with missing folds come after those that have all, then those whose
+    score does not compare, and those that a study has pruned last.
 
     Raises:
         Error: no run has the key.
@@ -467,11 +467,11 @@ def ordered(entries: list[Entry], key: str = "score") -> list[Entry]:
     return [entry for block in by_problem(every) for entry in block]
 
 
-def _rank(entry: Entry) -> tuple[bool, bool, float]:
-    """The position of a run on the board: a score of all folds is worth more than one of a few."""
+def _rank(entry: Entry) -> tuple[bool, bool, bool, float]:
+    """The position of a run on the board: a score of all folds is worth more than one of a few, or of other folds."""
     marks, score = entry.marks, entry.score or 0.0
     is_partial = not all(run.is_complete for run in entry.runs) or "mean of folds" in marks
-    return "pruned" in marks, is_partial, -score if entry.run.greater_is_better else score
+    return "pruned" in marks, not entry.is_comparable, is_partial, -score if entry.run.greater_is_better else score
 
 
 def _comparable(value: Any) -> tuple[int, Any]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CONFIDENCE = 0.95
 BETTER, WORSE, NOISE, PROMISING, IDENTICAL = "better", "worse", "could be noise", "promising", "identical"
+UNKNOWN = "cannot tell"
 REPEAT = "other seeds of both with -m exp.seed=1,2,3, then exp diff OLD NEW --seeds"
 REPEAT_FOLDS = REPEAT.replace("exp.seed", "exp.split.seed")  # which tells more
 MORE = f": train more folds, or {REPEAT}"
@@ -57,9 +58,11 @@ def together(folds: Interval | None, rows: Interval | None) -> str:
     """What two intervals of one difference say, each None where nobody knows.
 
     BETTER and WORSE: the trainings say so, and the rows where they are known. PROMISING: the rows say better, and the
-    trainings, which lean that way, are too few to say it.
+    trainings, which lean that way, are too few to say it. UNKNOWN: nobody knows either.
     """
     said = [interval.verdict for interval in (folds, rows) if interval]
+    if not said:
+        return UNKNOWN
     if folds and set(said) in ({BETTER}, {WORSE}):
         return said[0]
     is_promising = rows is not None and rows.verdict == BETTER and (folds is None or folds.better_by > 0)
@@ -140,6 +143,20 @@ def over_folds(pairs: Sequence[tuple[Entry, Entry]], runs: Runs = PAIR) -> Inter
     ratios = [ratio for pair in pairs for entry in pair if (ratio := ratio_of_rows(entry.run)) is not None]
     require(bool(ratios), "each seed leaves out other rows, and it is not known how many each has trained on")
     return corrected_t([statistics.fmean(each) for each in found.values()], max(ratios), runs)
+
+
+def of_one_fold(old: Run, new: Run, fold: int) -> tuple[float, float]:
+    """By how much a single training is worse, and by how much two folds of the old run differ, at 95 %.
+
+    A crude look, for a fold of which the rows say nothing: a training that is worse by more has gone wrong. Of ideas
+    that are as good, 1 to 2 % are (benchmarks/README.md).
+
+    Args:
+        old: it has several folds.
+    """
+    scores = [*old.fold_scores.values()]
+    better_by = (1 if old.greater_is_better else -1) * (new.fold_scores[fold] - old.fold_scores[fold])
+    return -better_by, t_quantile(len(scores) - 1) * math.sqrt(2 * _variance(scores))
 
 
 def ratio_of_rows(run: Run) -> float | None:
@@ -239,7 +256,7 @@ class Tried:
 
 
 def best_of_many(entries: list[Entry]) -> dict[str, Tried]:
-    """The best run of each problem of which at least `MANY` were tried on several folds, by its title.
+    """The best run of each problem, as of `against_best`, where at least `MANY` were tried on several folds, by title.
 
     Args:
         entries: as of `against_best`.
@@ -256,7 +273,8 @@ def against_best(entries: list[Entry], tried: list[Entry] | None = None) -> list
     lucky. One fold says nothing. Reads no file but, where the data differ, their lists.
 
     Args:
-        entries: as from `flag_incomparable`; one that is flagged is "not comparable", and never the best.
+        entries: as from `flag_incomparable`; one that is flagged is "not comparable", and never the best. Nor is one
+            that a person has dropped.
         tried: all runs, also those that are not to be shown; None: `entries`.
     """
     best = _best_of(entries, entries if tried is None else tried)
@@ -274,7 +292,8 @@ def _best_of(entries: list[Entry], tried: list[Entry]) -> dict[str | None, _Best
     """The best run of each problem."""
     found: dict[str | None, _Best] = {}
     for entry in ordered(entries):
-        if entry.score is not None and entry.is_comparable and entry.problem not in found:
+        is_candidate = entry.score is not None and entry.is_comparable and not entry.notes.is_dropped
+        if is_candidate and entry.problem not in found:
             found[entry.problem] = _Best(entry, tried)
     return found
 

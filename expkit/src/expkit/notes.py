@@ -77,6 +77,11 @@ class Notes:
         """What was noted last under "hypothesis", "verdict", "leaderboard", "origin", "text"; None: nothing."""
         return (self.last_line(key) or {}).get(key)
 
+    @property
+    def is_dropped(self) -> bool:
+        """Whether a person has said so last."""
+        return bool(self.last("verdict") == "dropped")
+
     @functools.cached_property
     def tags(self) -> list[str]:
         return list(dict.fromkeys(tag for line in self.lines for tag in line.get("tags", ())))

@@ -66,8 +66,8 @@ all_flag = click.option("--all", "everything", is_flag=True, help="With --json: 
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print JSON, for a program.")
 
 
-def print_json(content: Any, exact: bool = False) -> None:
-    """Print JSON on one line; what would control a terminal, or what stdout cannot print, is escaped.
+def json_text(content: Any, exact: bool = False) -> str:
+    """JSON on one line; what would control a terminal, or what stdout cannot print, is escaped.
 
     Args:
         exact: all digits of every number; else 6 significant ones, but of values of the configuration.
@@ -76,7 +76,12 @@ def print_json(content: Any, exact: bool = False) -> None:
     content = content if exact else _rounded(content)
     options: dict[str, Any] = {"separators": (",", ":"), "ensure_ascii": not is_utf, "allow_nan": False}
     printed = json.dumps(content, default=str, **options)
-    print(re.sub(CONTROL, lambda found: f"\\u{ord(found[0]):04x}", printed))
+    return re.sub(CONTROL, lambda found: f"\\u{ord(found[0]):04x}", printed)
+
+
+def print_json(content: Any, exact: bool = False) -> None:
+    """Print `json_text`."""
+    print(json_text(content, exact))
 
 
 def print_result(content: Any, as_json: bool, *lines: str) -> None:

@@ -7,6 +7,7 @@ import re
 import sys
 from contextlib import suppress
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from expkit.board import (
     read_board,
 )
 from expkit.clean import KINDS, leftovers, removal, remove_run
-from expkit.cli import RUN_HELP, all_flag, app, console, json_flag, print_json, run_argument, seeds_flag
+from expkit.cli import RUN_HELP, all_flag, app, console, json_flag, json_text, print_json, run_argument, seeds_flag
 from expkit.data import fetch_data, run_data
 from expkit.errors import Error, plain_table, print_line, require, strip_control, warn
 from expkit.noise import BETTER, best_of_many
@@ -36,6 +37,7 @@ from expkit.project import display_path, output_dir
 from expkit.show import run_metadata, short_metadata, show_run, under_way
 from expkit.store import STATE, is_called, load_run, number_of
 
+MOST_CHARACTERS = 6000  # of the JSON of a board, unless all is asked for
 FILTER_HELP = "KEY=VALUE (or !=, <, <=, >, >=), or a part of the name. May be given repeatedly."
 ALL_HELP = f"All rows, not only the first {MOST_ROWS}; with --json, every key and digit, too."
 SHORT = "experiment run score std leaderboard verdict tags failure versus_best problem marks".split()
@@ -67,8 +69,8 @@ def board(
     """List every run with its score, best first.
 
     The score is that of all out-of-fold rows, or the mean of the folds, as the experiment says. Runs with missing folds
-    come after the complete ones. What you should know about a score stands beside it, such as "mixed code" or "other
-    folds".
+    come after the complete ones, then those whose score does not compare. What you should know about a score stands
+    beside it, such as "mixed code" or "other folds".
 
     Runs with the same metric, rows and targets are of one problem, and compare. Each problem has a block, with its own
     best; the one with the newest run is on top.
@@ -89,6 +91,9 @@ def board(
     """
     keys = [name for name in columns.split(",") if name] if columns else None
     runs = read_board()
+    for title, noted in notes.read_notes().items() if failed else ():
+        if (noted.last("tested") or {}).get("verdict") == "failed" and title not in [run.title for run in runs]:
+            warn(f"{title} has failed in its debug run: exp log")
     found = ranked(runs, filter, failed, seeds, last, noise, sort)
     many = best_of_many(ranked(runs, seeds=seeds) if filter or last or failed else found)
     first = found if everything else found[:MOST_ROWS]
@@ -96,9 +101,13 @@ def board(
         lucky = {title: {"tried": one.tried, "luck": one.luck} for title, one in many.items()}
         rows = [entry.values for entry in found] if everything else _short(first, keys)
         luck = [lucky.get(entry.run.title, {}) for entry in first]
-        print_json([row | more for row, more in zip(rows, luck, strict=True)], exact=everything)
-        if len(found) > len(first):
-            warn(f"{len(found) - len(first)} more: --all, --last N or --filter")
+        rows = [row | more for row, more in zip(rows, luck, strict=True)]
+        if not everything:
+            ends = accumulate(len(json_text(row)) + 1 for row in rows)
+            rows = rows[: max(1, sum(end < MOST_CHARACTERS for end in ends))]
+        print_json(rows, exact=everything)
+        if len(found) > len(rows):
+            warn(f"{len(found) - len(rows)} more: --all, --last N or --filter")
         return
     first = [replace(one, flags=(*under_way(one.run), *one.flags)) for one in first]
     if found:
@@ -172,6 +181,7 @@ def diff(old: str, new: str, seeds: bool, code: bool, as_json: bool) -> None:
     noise", at 95 %. Two tests have to agree: one over the scores of the folds (corrected resampled t-test), and one
     over the out-of-fold rows (jackknife). One training of each is never enough: train several folds or seeds.
     "promising": the rows say better, the folds are too few. Train both with -m exp.split.seed=1,2,3, then use --seeds.
+    "cannot tell": neither test has enough to say anything.
 
     It judges this pair alone. To pick the best of many runs, use exp board --noise.
 
@@ -355,7 +365,7 @@ def note(
         agree = f"correlation {about['correlation']:.2f}"
         print_line(console, f"CV {metric} and leaderboard of {about['runs']} runs: {agree}")
     if tested and tested["verdict"] != BETTER:
-        command = f"exp diff {tested['against']} {title}"
+        command = f"exp diff {tested['against']} {title}{' --seeds' * (tested['seeds'] > 1)}"
         print_line(console, f"kept, though the test says {tested['verdict']}: {command}", "yellow")
 
 
