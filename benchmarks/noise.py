@@ -15,6 +15,7 @@ many is as lucky as the board says. Takes half an hour.
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import os
 import statistics
@@ -39,6 +40,7 @@ from expkit.noise import (  # noqa: E402
     against_best,
     best_of_many,
     corrected_t,
+    of_one_fold,
     over_folds,
     over_rows,
     t_quantile,
@@ -291,13 +293,14 @@ RULES: dict[str, Callable[[World, list[int], list[int]], bool]] = {
     "better": lambda world, old, new: world.verdict(old, new, ONCE) == BETTER,
     "better; promising: four seeds say better": lambda world, old, new: repeated(world, old, new, SEEDS),
     "better; promising: the folds of four seeds say better": lambda world, old, new: repeated(world, old, new, FOLDS),
+    "better; promising: they say so again": lambda world, old, new: repeated(world, old, new, FOLDS, PROMISING),
 }
 
 
-def repeated(world: World, old: list[int], new: list[int], repeats: list[tuple[int, int]]) -> bool:
-    """Whether an idea is better, or is promising and then, repeated, better."""
+def repeated(world: World, old: list[int], new: list[int], repeats: list[tuple[int, int]], *enough: str) -> bool:
+    """Whether an idea is better, or is promising and then, repeated, better, or else what is enough."""
     said = world.verdict(old, new, ONCE)
-    return BETTER in (said, said == PROMISING and world.verdict(old, new, repeats))
+    return said == BETTER or (said == PROMISING and world.verdict(old, new, repeats) in (BETTER, *enough))
 
 
 def loop(rule: str, good: int, repetition: int) -> dict[str, float]:
@@ -336,6 +339,34 @@ def ideas_side_by_side(count: int, deviation: float, repetition: int) -> tuple[f
     return best[0].score - best[2], sum(one.luck for one in found.values())
 
 
+def looks(effect: float, rows: int, repetitions: int) -> dict[str, float]:
+    """How often the first fold of an idea is called worse: by `of_one_fold`, and by its rows."""
+    found = {"folds": 0, "rows": 0}
+    for repetition in range(repetitions):
+        world = World(numpy.random.default_rng([repetition, 11]), [effect], rows)
+        plain, out = [*range(10)], world.folds[0] == 0
+        runs = [world.run(columns) for columns in (plain, world.with_idea(plain, 0))]
+        columns = {"id": numpy.flatnonzero(out), "target": world.y[out]}
+        worse_by, most = of_one_fold(runs[0][0].run, runs[1][0].run, 0)
+        found["folds"] += worse_by > most
+        tables = [columns | {"prediction": predicted[out]} for _, predicted, _ in runs]
+        found["rows"] += over_rows("accuracy", accuracy, [tables], 1).high < 0
+    return {name: count / repetitions for name, count in found.items()}
+
+
+def again(effect: float, repetitions: int) -> dict[int, dict[str, int]]:
+    """What the folds of 1, 3, 6, 12 seeds say of an idea that was promising at first."""
+    said = {seeds: dict.fromkeys((BETTER, PROMISING, NOISE, WORSE), 0) for seeds in (1, 3, 6, 12)}
+    for repetition in range(repetitions):
+        world = World(numpy.random.default_rng([repetition, 7]), [effect])
+        plain, new = [*range(10)], world.with_idea([*range(10)], 0)
+        world.folds += [world.random.permutation(len(world.y)) % 5 for _ in range(8)]
+        if world.verdict(plain, new, ONCE) == PROMISING:
+            for seeds, count in said.items():
+                count[world.verdict(plain, new, [(0, folds) for folds in range(seeds)])] += 1
+    return said
+
+
 def loops(repetitions: int) -> None:
     words = (BETTER, PROMISING, NOISE, WORSE)
     print(f"\n| what an idea adds | repeats | {' | '.join(words)} |\n|{' --- |' * 6}")
@@ -349,6 +380,15 @@ def loops(repetitions: int) -> None:
                 f"{100 * said.count(word) / len(said):.1f} %" for word in (BETTER, PROMISING, NOISE, WORSE)
             )
             print(f"| {adds:.3f} | {what} | {shares} |", flush=True)
+    print(
+        f"\n| rows | what an idea adds to its columns | worse by the folds of the base | by its rows |\n|{' --- |' * 4}"
+    )
+    for rows, effect in itertools.product((100, 300, 1000), (-0.2, 0.0, 0.2)):
+        shares = " | ".join(f"{100 * share:.1f} %" for share in looks(effect, rows, 4 * repetitions).values())
+        print(f"| {rows} | {effect} | {shares} |", flush=True)
+    print("\nPromising at first, and with the folds of more seeds\n")
+    for effect in (0.0, 0.1, 0.2):
+        print(effect, again(effect, 9 * repetitions if effect == 0 else 3 * repetitions), flush=True)
     print(f"\nLoops of 50 ideas, {repetitions} repetitions\n")
     for good in (0, 5):
         for rule in RULES:

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 from conftest import EXP, call
 from experiments import NETS, NETS_CONFIG, own_experiment
-from helpers import exp, exp_json, refused, short
+from helpers import compared, exp, exp_json, refused, short
 from light import LIGHT, edited, wait_for
 from several import files
 
@@ -27,6 +27,7 @@ from expkit.errors import AGAIN, Failed, NotFound
 from expkit.notes import add_note, read_notes
 from expkit.store.records import Versions
 
+NEXT_FOLDS = "next: all folds: the same command without --fold and --stop-if-worse"
 FAILS = 'if exp.train.noise > 50 and (expkit.project_root() / "control/fails").exists(): raise ValueError("diverged")'
 
 
@@ -177,6 +178,8 @@ def test_a_failure_is_that_of_the_training(project: Path, root: Path, capfd: pyt
     assert exp_json("log")[-1]["tested"] == exp_json("log", "--all")[-1][
         "tested"
     ] == tested and f"failed ({cause}) against " in exp("log")
+    said = f"warning: {project.name}/002 has failed in its debug run: exp log"
+    assert said in exp("board", "--failed") and said not in exp("board")
     (root / "control/fails").unlink()
     assert "verdict: worse" in attempt(project, "train.noise=99") and sets(project) == ["001", "002"]
 
@@ -285,7 +288,7 @@ def test_a_cheap_look(project: Path, trained: list[str]) -> None:
     assert read_notes()[f"{project.name}/002"].last("tested")["verdict"] == "worse in fold 0"
     lines = attempt(project, "train.noise=0.2", "--fold", "1")
     assert trained[2:] == ["exp=003 exp.debug=true", "exp=003 exp.fold=1"]
-    assert lines[-1] == "next: all folds: the same command without --fold and --stop-if-worse"
+    assert lines[-1] == NEXT_FOLDS
     base = expkit.load_run(f"{project.name}/base")
     assert lines[1].endswith(f"{project.name}/base {base.fold_scores[1]:.4f}"), "both over this fold"
     assert base.fold_scores[1] != base.score
@@ -295,6 +298,27 @@ def test_a_cheap_look(project: Path, trained: list[str]) -> None:
     trained.clear()
     lines = attempt(project, "train.noise=0.2", "--fold", "1", "--stop-if-worse")
     assert trained == ["exp=003 exp.fold=null"] and "verdict: better" in lines
+
+
+def test_a_look_at_few_groups(quick: Path, trained: list[str]) -> None:
+    """Their rows say nothing: a fold is worse when it is by more than the folds of the base differ."""
+    groups = """rows = model.rows(exp.n_folds, fold.number)
+    fold.save_oof(model.predicted(KIND, rows, exp.train.noise, seed) | {"group": rows % 30})"""
+    with own_experiment(files("price", groups)) as folder:
+        expkit.run(folder.name, overrides=["exp.name=base"])
+        for look in ("--stop-if-worse", "--fold=0"):
+            lines = attempt(folder, "train.noise=9", look)
+            assert trained == ["exp=001 exp.debug=true", "exp=001 exp.fold=0"] and "verdict: worse in fold 0" in lines
+            differ = rf"over folds: \d\S+ worse in fold 0; two folds of {folder.name}/base differ by at most 0\.\d+"
+            assert re.fullmatch(differ, lines[-4]) and "over rows: 10 groups of rows are too few" in lines[-3]
+        lines = attempt(folder, "train.noise=0.21", "--fold", "0")
+        assert lines[-2:] == ["verdict: cannot tell", NEXT_FOLDS] and trained[2:] == [
+            "exp=002 exp.debug=true",
+            "exp=002 exp.fold=0",
+        ]
+        attempt(folder, "train.noise=0.21", "--stop-if-worse")
+        assert trained[4:] == ["exp=002 exp.fold=null"]
+        assert compared(f"{folder.name}/001", f"{folder.name}/002")["verdict"] == "cannot tell"
 
 
 def test_an_edited_experiment_or_parameter_set(project: Path, trained: list[str]) -> None:
@@ -478,20 +502,27 @@ def test_one_advice_and_one_count(project: Path, trained: list[str]) -> None:
     for noise in ("0.2", "0.405"):
         lines = exp("try", "--from", "base,exp.n_folds=1", f"train.noise={noise}", "--why", "x").splitlines()
         assert "one training of each does not say how much scores vary" in "\n".join(lines)
-        assert "-m exp." not in "\n".join(lines) and lines[-1].endswith("the same command with --seeds 3")
+        assert "-m exp." not in "\n".join(lines)
+        assert lines[-1].endswith("the same command with --seeds 3" if noise == "0.2" else '"..." --dropped')
         assert not re.search(r"\d+ (runs|tried)", "\n".join(lines))
     assert lines[-2] == "verdict: could be noise"
 
 
-def test_a_promising_idea_gets_more_seeds_each_time(
-    project: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_seeds_are_for(project: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may be better, once: after them, a person decides."""
     monkeypatch.setattr("expkit.noise.together", lambda *_: "promising")
     assert attempt(project, "train.noise=0.39")[-2:] == [
         "verdict: promising",
         "next: repeat it: the same command with --seeds 3",
     ]
-    assert attempt(project, "train.noise=0.39", "--seeds", "3")[-1].endswith("--seeds 6")
+    decide = f'exp note {project.name}/002 "still promising" --kept, or --dropped'
+    open_still = f"next: decide, as even 12 seeds leave half of such open: {decide}"
+    assert attempt(project, "train.noise=0.39", "--seeds", "3")[-1] == open_still
+    monkeypatch.setattr("expkit.noise.together", lambda *_: "could be noise")
+    dropped = 'next: no progress: exp note {}/{} "..." --dropped'.format
+    again = "; or repeat it: the same command with --seeds 3"
+    assert attempt(project, "train.noise=0.38")[-1] == dropped(project.name, "003") + again
+    assert attempt(project, "train.noise=0.41")[-1] == dropped(project.name, "004")
 
 
 def test_the_reason_is_asked_for_with_an_example(project: Path) -> None:

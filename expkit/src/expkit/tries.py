@@ -38,12 +38,14 @@ STOP_SECONDS = 2  # for a training that is stopped, to say so
 LONGEST = 48  # characters of a text in a table
 SETTINGS = ("exp.time_limit=", "exp.runtime.")  # which change no result, and are in no parameter set
 DROPPED = "dropped"
-AGAIN = "repeat it: the same command with --seeds {more}"
+AGAIN = "repeat it: the same command with --seeds 3"
+ENOUGH = 'decide, as even 12 seeds leave half of such open: exp note {run} "still promising" --kept, or --dropped'
 NEXT = {
     noise.BETTER: 'exp note {run} "..." --kept; then exp try --from {run} KEY=VALUE --why "..."',
     noise.WORSE: 'exp note {run} "..." --dropped; then another idea from {onward}',
     noise.NOISE: 'no progress: exp note {run} "..." --dropped',
     noise.PROMISING: AGAIN,
+    noise.UNKNOWN: AGAIN,
     noise.IDENTICAL: "no prediction has changed: does the code use what was changed?",
     board.NOT_COMPARABLE: "exp diff {base} {run} says more",
     DROPPED: "you have dropped {run}: another idea from {onward}",
@@ -298,12 +300,7 @@ def edited(name: str, source: str | None = None, settings: Sequence[str] = ()) -
 def best_first(experiment: str) -> list[Run]:
     """The runs of an experiment that have a score; last, those that a person has dropped."""
     found = [one for one in board.ranked(board.read_board()) if one.run.experiment == experiment]
-    return [one.run for one in sorted(found, key=_is_dropped) if one.score is not None]
-
-
-def _is_dropped(entry: board.Entry) -> bool:
-    """Whether a person has said so."""
-    return bool(entry.notes.last("verdict") == DROPPED)
+    return [one.run for one in sorted(found, key=lambda one: one.notes.is_dropped) if one.score is not None]
 
 
 # From the idea to the verdict
@@ -346,12 +343,26 @@ def _trained(idea: Idea, fold: int | None, seeds: int, stops: bool) -> tuple[dic
     """The comparison with the base, and a verdict. Arguments and errors as of `attempt`."""
     if (run := idea.training.run()) is None or not run.done:
         idea.training.train("exp.debug=true")
-    if stops:
-        found = _compared(idea, fold or 0, 1)
-        if found["comparison"].get("rows", {}).get("high", 0) < 0:
-            return found, f"worse in fold {fold or 0}"
-    found = _compared(idea, None if stops else fold, seeds)
+    look = fold or 0 if stops else fold
+    found = _compared(idea, look, 1 if stops else seeds)
+    if look is not None and _is_worse(idea, found["comparison"], look):
+        return found, f"{noise.WORSE} in fold {look}"
+    found = _compared(idea, None, seeds) if stops else found
     return found, found["comparison"]["verdict"]
+
+
+def _is_worse(idea: Idea, found: dict[str, Any], fold: int) -> bool:
+    """Whether one fold is enough to say so: its rows say it or, where they say nothing, the folds of the base."""
+    base, mine = (load_run(title) for title in (idea.base.title, idea.training.title))
+    if mine.is_complete:
+        return False
+    if found["verdict"] != noise.UNKNOWN or len(base.fold_scores) < 2:
+        return bool(found.get("rows", {}).get("high", 0) < 0)
+    worse_by, most = noise.of_one_fold(base, mine, fold)
+    if worse_by > most:
+        differ = f"two folds of {base.title} differ by at most {score_text(most)}"
+        found["folds"] = {"reason": f"{score_text(worse_by)} worse in fold {fold}; {differ}"}
+    return worse_by > most
 
 
 def _compared(idea: Idea, fold: int | None, count: int) -> dict[str, Any]:
@@ -390,20 +401,23 @@ def _concluded(idea: Idea, why: str, found: Mapping[str, Any], answer: str) -> d
     if strongest is tested and not any(config.same(one, tested) for one in said):
         notes.add_note(mine.run.title, {"tested": tested} | notes.context_of(mine.run.title, mine))
     alike = [one for one in every.values() if one.problem == mine.problem and one.run.is_complete]
-    others = [one for one in alike if one.is_comparable and not _is_dropped(one)]
+    others = [one for one in alike if one.is_comparable and not one.notes.is_dropped]
     best = {"run": others[0].run.title, "score": others[0].score} if others else {}
     if others and is_whole and others[0] not in (mine, base):
         best["verdict"] = verdict([(others[0].run, mine.run)])["verdict"]
-    onward = next((one.run.title for one in (base, *others) if one is not mine and not _is_dropped(one)), "another run")
+    goes_on = [one.run.title for one in (base, *others) if one is not mine and not one.notes.is_dropped]
     last, seeds = strongest["verdict"], strongest["seeds"]
     then = "" if strongest is tested else "{folds} folds x {seeds} seeds said {verdict}: ".format_map(strongest)
-    what = DROPPED if _is_dropped(mine) else last
+    what = DROPPED if mine.notes.is_dropped else last
     then += NEXT.get(what, NEXT[noise.WORSE])
-    then += f"; or {AGAIN}" if what == noise.NOISE and seeds < 3 else ""
+    if seeds < 3 and what == noise.NOISE and (strongest["better_by"] or 0) > 0:
+        then += f"; or {AGAIN}"
+    if seeds >= 3 and what == noise.PROMISING:
+        then = then.replace(AGAIN, ENOUGH)
     if not is_whole:
         look = "all folds: the same command without --fold and --stop-if-worse"
         then = f"{NEXT[noise.WORSE]}; or {look}" if answer.startswith(noise.WORSE) else look
-    names = {"run": mine.run.title, "base": base.run.title, "onward": onward, "more": max(3, 2 * seeds)}
+    names = {"run": mine.run.title, "base": base.run.title, "onward": next(iter(goes_on), "another run")}
     return {
         **{"run": mine.run.title, "why": why, "base": base.run.title, "change": idea.change, "verdict": answer},
         **{"metric": mine.run.metric, "score": mean.get("new", mine.score), "std": None if mean else mine.std},
