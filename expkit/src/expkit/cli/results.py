@@ -336,7 +336,7 @@ def note(
     if said and title:
         notes.add_note(title, said | notes.context_of(title, trained.get(title)))
     noted = notes.read_notes()
-    tested: dict[str, str] = {}
+    tested: dict[str, Any] = {}
     if kept and title in trained:
         from expkit.compare import verdict_on_kept
 

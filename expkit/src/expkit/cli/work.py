@@ -382,9 +382,9 @@ def unlock(run: str, yes: bool, as_json: bool) -> None:
     lines = [f"--yes shows the score on {rows}, and notes that you looked; {openings_text(opened)}"]
     if yes:
         width = "no interval: {reason}" if "reason" in box else "95 % interval {low:.4g} to {high:.4g}"
-        about = f"mean of {box['models']} models; {width.format_map(box)}"
+        how = f"mean of {box['models']} models; {width.format_map(box)}"
         single = f"single models: {score_text(box['single'])}, {found.kind} {score_text(found.score, found.std)}"
-        lines = [f"{found.title}: {box['metric']} {score_text(box['score'])} ({about}) on {rows}"]
+        lines = [f"{found.title}: {box['metric']} {score_text(box['score'])} ({how}) on {rows}"]
         lines += [f"{single}; {openings_text(opened)}"]
     about = {"run": found.title, "opened": len(opened)} | (box if yes else {"rows": box["rows"]})
     print_result(about, as_json, *lines)
