@@ -131,9 +131,9 @@ def _run_of(
     """The run that a line is about. The file of a parameter set, and the `name` in it, are changed often: it is the
     first run that was trained with the set since, or the name as it is now."""
     run, file, set_id = str(line["run"]), line.get("set"), line.get("set_id")
-    there = folder_of(output_dir(), f"{experiment}/{run}")
-    about = read_run_info(there) if there else None
-    if file is None or (there and not (set_id and about and about.get("set_id", set_id) != set_id)):
+    there = folder_of(output_dir(), f"{experiment}/{run}") if file is not None else None
+    about = read_run_info(there) if there and set_id else None
+    if file is None or (there and not (about and about.get("set_id", set_id) != set_id)):
         return run
     since = [
         info

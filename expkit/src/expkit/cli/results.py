@@ -130,7 +130,7 @@ def board(
         print_line(console, f"vs best: {number} runs by {metric if len(tried) == 1 else problem} taken into account")
     failures = [] if failed else [run for run in runs if is_failed(run)]
     with suppress(Error):  # a key of --filter that none of them has
-        if number := len(filtered(entries(failures), filter)):
+        if failures and (number := len(filtered(entries(failures), filter))):
             print_line(console, f"{number} failed: --failed")
 
 
