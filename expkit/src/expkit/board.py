@@ -122,7 +122,8 @@ class Entry:
 
     def value(self, key: str) -> Any:
         """One of `values`, or the score by the name of its metric; None: there is none."""
-        return self.score if key == self.run.metric and key not in COLUMNS else self.values.get(key)
+        column = COLUMNS.get("score" if key == self.run.metric and key not in COLUMNS else key)
+        return column(self) if column else self.values.get(key)  # not all of them for one
 
 
 def _means(values: Sequence[Mapping[Key, float]]) -> dict[Key, float]:
