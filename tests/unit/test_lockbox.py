@@ -330,7 +330,7 @@ READING = {
     "data": [["{run}"]],
     "clean": [[]],
     "remove": [["{run}"]],
-    "check": [[]],
+    "check": [["{experiment}"]],  # others come and go, in other processes
     "docs": [[]],
 }
 WITHOUT_RESULTS = {"new", "try", "reproduce", "fetch", "kaggle"}  # `exp try` ends with what `exp diff` prints
@@ -353,7 +353,7 @@ def test_no_other_command_shows_the_score(
     exp("blend", *(run.title for run in runs.values()), "--name", "both")
     texts = {"training": printed.out + printed.err, "wandb": str(wandb.mock_calls)}
     assert app.commands.keys() == READING.keys() | WITHOUT_RESULTS, "a new command: does it show the score?"
-    titles = {key: run.title for key, run in runs.items()}
+    titles = {key: run.title for key, run in runs.items()} | {"experiment": name}
     for command, lines in READING.items():
         for line in lines:
             arguments = [command, *(word.format_map(titles) for word in line)]
