@@ -87,14 +87,14 @@ def test_failed_runs_are_out_of_the_way(root: Path) -> None:
         (root / f"control/fail{number}").touch()
     with pytest.raises(Failed):
         command("exp.train.x=2").train()
-    assert exp("board").splitlines() == ["no run to show", "1 failed: --failed"]
+    assert exp("board").splitlines() == ["no run to show", "1 failed or stopped: --failed"]
     for number in range(5):
         (root / f"control/fail{number}").unlink()
     command("exp.train.x=1").train()
     assert "anything" not in exp("board") and "anything" in exp("board", "--columns", "anything,x")
     lines = exp("board").splitlines()
-    assert len(lines) == 3 and "x=1" in lines[1] and lines[2] == "1 failed: --failed"
-    assert exp("board", "--filter", "x=2").splitlines() == ["no run to show", "1 failed: --failed"]
+    assert len(lines) == 3 and "x=1" in lines[1] and lines[2] == "1 failed or stopped: --failed"
+    assert exp("board", "--filter", "x=2").splitlines() == ["no run to show", "1 failed or stopped: --failed"]
     for condition in ("x=1", "score>0", "quality>0", "x=1.0"):
         assert "failed" not in exp("board", "--filter", condition)
     failed = exp("board", "--failed")

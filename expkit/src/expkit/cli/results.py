@@ -131,7 +131,7 @@ def board(
     failures = [] if failed else [run for run in runs if is_failed(run)]
     with suppress(Error):  # a key of --filter that none of them has
         if failures and (number := len(filtered(entries(failures), filter))):
-            print_line(console, f"{number} failed: --failed")
+            print_line(console, f"{number} failed or stopped: --failed")
 
 
 def _short(entries: list[Entry], chosen: list[str] | None) -> list[dict[str, Any]]:
