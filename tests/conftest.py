@@ -191,7 +191,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not is_worker:
         os.environ[RUN] = secrets.token_hex(4)
     if is_worker or not getattr(config.option, "numprocesses", None):
-        os.environ["EXPKIT_ROOT"] = str(once("plain", _make_plain))
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
+        os.environ["EXPKIT_ROOT"] = str(once(f"plain-{worker}", _make_plain))  # tests add files to it for a while
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
