@@ -23,7 +23,6 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from several import WIDE, files
 
 import expkit
-from expkit import store
 from expkit.config import flat
 from expkit.ensemble import blend
 
@@ -134,7 +133,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
         folder = shutil.copytree(root / "output" / names["price"], root / "output" / names["odd"])
         info = json.loads((folder / "run.json").read_text())
         info["config"]["exp"]["train"][ODD] = "<b>"
-        store.files.write_json(folder / "run.json", info)
+        files.write_json(folder / "run.json", info)
         yield root, names
 
 

@@ -98,8 +98,8 @@ def test_everything_that_a_fold_has_is_in_the_page_for_python() -> None:
 
 # Which functions make the marks of the board and of `exp show`.
 MAKERS = {
-    "store/__init__.py": ("own_marks", "leaks_of", "parent_marks", "_mixed_packages"),
-    "store/records.py": ("read_checked", "read_fold", "_changed_file"),
+    "store/marks.py": ("own_marks", "leaks_of", "parent_marks", "_mixed_packages"),
+    "store/records.py": ("read_checked", "read_fold", "changed_file"),
     "board.py": ("marks", "flag_incomparable", "_together"),
     "show.py": ("changed_since",),
 }

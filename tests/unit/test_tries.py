@@ -25,7 +25,7 @@ from expkit import store, tries
 from expkit.cli import app
 from expkit.errors import AGAIN, Failed, NotFound
 from expkit.notes import add_note, read_notes
-from expkit.store.records import Versions
+from expkit.store import Versions
 
 NEXT_FOLDS = "next: all folds: the same command without --fold and --stop-if-worse"
 FAILS = 'if exp.train.noise > 50 and (expkit.project_root() / "control/fails").exists(): raise ValueError("diverged")'

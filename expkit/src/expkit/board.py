@@ -28,7 +28,7 @@ from expkit.notes import Notes, read_notes
 from expkit.project import output_dir
 from expkit.scores import datasets
 from expkit.store import Run, deviation, load_run, read_run, run_folders, short_names
-from expkit.store.names import and_without_seeds, is_named, titles_of
+from expkit.store.versions import and_without_seeds, is_named, titles_of
 
 MOST_ROWS = 25  # unless all are asked for
 NOT_COMPARABLE = "not comparable"

@@ -31,8 +31,7 @@ from expkit.notes import Notes, read_notes
 from expkit.project import code_root, experiment_dir, full_name, output_dir, reserve
 from expkit.rundir import name_source, run_name
 from expkit.show import changed_since
-from expkit.store import Run, folder_of, load_run, read_run, short_names
-from expkit.store.records import Versions
+from expkit.store import Run, Versions, folder_of, load_run, read_run, short_names
 
 STOP_SECONDS = 2  # for a training that is stopped, to say so
 LONGEST = 48  # characters of a text in a table

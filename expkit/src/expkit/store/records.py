@@ -1,25 +1,15 @@
-"""The files and the versions of a run: names, what each JSON file holds, which version counts, who holds what.
+"""The files of a run: their names, what each JSON file holds, and a fold as it lies on the disk.
 
 A file that does not fit is a problem, and never an exception. msgspec checks it, by the types below.
-
-A process writes only into the version that it works in, and nobody moves or deletes that while it does. overwrite=true
-makes a new version beside the old one. When it is whole, one small file says that it counts from now on; a kill before
-or after that leaves a whole run. Versions only go forward. A superseded one goes when nobody holds its locks.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
-import re
-import secrets
-import shutil
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, NotRequired, TypedDict, TypeVar
@@ -28,13 +18,11 @@ import msgspec
 from msgspec import Meta
 
 from expkit import files
-from expkit.errors import Error, require
+from expkit.errors import Error
 from expkit.files import Broken
 from expkit.project import display_path
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
-
     from expkit.tables import Columns
 
 CONFIG, RUN, CV = "config.yaml", "run.json", "cv.json"
@@ -44,7 +32,6 @@ PRUNED, CHECKPOINT, STATE = "pruned.txt", "checkpoint", "state"
 THEN = "; then "  # between the environments of a fold that an interruption has moved
 SUBMISSIONS, BLENDS = "submissions", "blends"
 NOT_EXPERIMENTS = ("debug", "multirun", "wandb", SUBMISSIONS)  # folders of output/ that hold no runs of an experiment
-_VERSION = re.compile(r"(?P<run>[^@]+)(?:@(?P<number>[2-9]|[1-9][0-9]{1,5}))?")
 
 
 def fold_name(number: int | None) -> str:
@@ -438,7 +425,7 @@ def read_fold(folder: Path, number: int | None, run_id: str) -> FoldRecord:
     if result is not None:
         if result["fold"] != number or result["run"] != run_id:
             problems.append(f"{name} is of another run or fold")
-        elif problem := _changed_file(fold, result["files"]):
+        elif problem := changed_file(fold, result["files"]):
             problems.append(f"{name}/{problem}")
         elif number is not None and not result["scores"]:
             return FoldRecord(fold, number, None, f"{name} has no score", result)
@@ -447,7 +434,7 @@ def read_fold(folder: Path, number: int | None, run_id: str) -> FoldRecord:
     return FoldRecord(fold, number, None, "; ".join(problems), failure=files.first_line(f"{fold}/{FAILED}"))
 
 
-def _changed_file(fold: Path, listed: Mapping[str, tuple[int, int, str | None]]) -> str | None:
+def changed_file(fold: Path, listed: Mapping[str, tuple[int, int, str | None]]) -> str | None:
     """What is wrong with the files of a fold that is done."""
     for name, (size, time, digest) in listed.items():
         if name.startswith(f"{STATE}/") and not os.path.lexists(f"{fold}/{STATE}"):  # as `exp clean state` leaves it
@@ -462,239 +449,3 @@ def _changed_file(fold: Path, listed: Mapping[str, tuple[int, int, str | None]])
         if not is_same:
             return f"{name} is cut off or changed"
     return None
-
-
-def write_result(folder: Path, result: Mapping[str, Any], origin: Mapping[str, Any]) -> None:
-    """Mark the fold in `folder` as done: flush its files, then write the result that lists them.
-
-    Args:
-        result: with "target", as from `tables.target_hash`; "files" and "packages", a hash of those of `origin`, are
-            added.
-    """
-    files.write_json(folder / ORIGIN, origin)
-    listed = {}
-    for file in files.tree_to_disk(folder):
-        if file == folder / LOG or folder / CHECKPOINT in file.parents:  # more may be printed; it goes after the result
-            continue
-        about = file.stat()
-        keeps = file.suffix in (".npz", ".csv", ".json")
-        name = file.relative_to(folder).as_posix()
-        listed[name] = [about.st_size, about.st_mtime_ns, files.file_hash(file) if keeps else None]
-    packages = hashlib.sha256(repr(sorted(origin["packages"].items())).encode()).hexdigest()[:16]
-    files.write_json(folder / RESULT, dict(result) | {"packages": packages, "files": listed})
-
-
-def fail_fold(folder: Path, reason: str) -> None:
-    """Keep why the training of the fold in `folder` has failed; its next training removes it."""
-    files.write_text(folder / FAILED, f"{reason}\n")
-
-
-def score_result(fold: FoldRecord, scores: Mapping[str, float]) -> None:
-    """Give a fold that is trained and has no score its scores."""
-    assert fold.unscored is not None
-    files.write_json(fold.folder / RESULT, {**files.read_if_whole(fold.folder / RESULT), "scores": dict(scores)})
-
-
-def keep_fold(fold: FoldRecord, version: Path, run_id: str) -> None:
-    """Copy a fold into a version of a run, in the place of what may be there, whole or not at all. With its lock.
-
-    Raises:
-        Error: it has changed meanwhile.
-    """
-    target = version / fold.folder.name
-    scratch = version / f".{target.name}"
-    files.remove(scratch)
-    shutil.copytree(fold.folder, scratch)
-    if fold.result is not None:
-        require(_changed_file(scratch, fold.result["files"]) is None, f"{fold.title} changes: the same command goes on")
-        files.write_json(scratch / RESULT, {**files.read_if_whole(scratch / RESULT), "run": run_id})
-    files.tree_to_disk(scratch)
-    files.remove(target)
-    scratch.rename(target)
-    files.to_disk(version)
-
-
-# The versions of a run
-
-
-def version_number(folder: Path) -> int:
-    """Which version lies in `folder`, from 1 on."""
-    match = _VERSION.fullmatch(folder.name)
-    return int(match["number"] or 1) if match else 1
-
-
-class Versions:
-    """All versions of one run.
-
-    Args:
-        parent: the folder of the experiment's results.
-        run: the name of the run.
-    """
-
-    def __init__(self, parent: Path, run: str) -> None:
-        self.parent, self.run = parent, run
-        self._pointer = parent / f".{run}.version"  # the number of the version that counts
-
-    @classmethod
-    def of(cls, folder: Path) -> Versions:
-        """The versions of the run of which one lies in `folder`."""
-        return cls(folder.parent, folder.name.partition("@")[0])
-
-    def all(self) -> list[Path]:
-        """Those that have a folder now, the oldest first."""
-        return next((found for _, found in runs_of(self.parent, self.run)), [])
-
-    def folder(self, number: int) -> Path:
-        """Where the version `number` lies, from 1 on."""
-        return self.parent / (self.run if number == 1 else f"{self.run}@{number}")
-
-    # Which version counts
-
-    def _pointed(self) -> int | None:
-        """The number in the pointer; None: there is none that fits."""
-        text = files.text_of(self._pointer).strip()
-        return int(text[:9]) if text.isascii() and text.isdecimal() else None
-
-    def current(self) -> Path | None:
-        """The version that counts: what the pointer says, else the lowest; None: there is none yet."""
-        for folder in map(self.folder, filter(None, (self._pointed(), 1))):  # there is no need to list all
-            if os.path.lexists(folder) and not os.path.isfile(folder):
-                return folder
-        return next(iter(self.all()), None)
-
-    def install(self, version: Path) -> None:
-        """Let a version count from now on. A step: before it and after it, the run is whole."""
-        files.write_text(self._pointer, f"{version_number(version)}\n")
-
-    def forget_deleted(self) -> None:
-        """Remove a pointer to a version that somebody has deleted: a new one of its number would count at once."""
-        pointed = self._pointed()
-        if pointed is not None and not os.path.lexists(self.folder(pointed)):
-            self._pointer.unlink()
-            files.to_disk(self.parent)
-
-    def problem(self) -> str:
-        """Why another version may count than the one that was to; "" if not."""
-        if not os.path.lexists(self._pointer):
-            return ""
-        pointed = self._pointed()
-        if pointed is None:
-            return f"broken {self._pointer.name}"
-        return "" if self.folder(pointed).is_dir() else f"version {pointed} is gone, and counted"
-
-    def is_superseded(self, version: Path) -> bool:
-        """Whether a later version counts."""
-        current = self.current()
-        return current is not None and version_number(current) > version_number(version)
-
-    def require_current(self, version: Path, run_id: str) -> None:
-        """Raise an `Error` when what is trained in a version could no longer count."""
-        what = f"{display_path(version)} has been"
-        require(not self.is_superseded(version), f"{what} replaced by another command (overwrite=true)")
-        info = read_run_info(version)
-        is_there = info is not None and info["id"] == run_id
-        require(is_there, f"{what} removed or replaced while this command trained: run it again")
-
-    # Making and removing them
-
-    def make(self, about: Mapping[str, Any], config: str) -> Path:
-        """A new version, after all others, whole or not at all. With `locked`.
-
-        Args:
-            about: its `run.json`, but for the id and the time.
-            config: its configuration, as YAML, for people.
-        """
-        self.forget_deleted()
-        folder = self.folder(max(map(version_number, self.all()), default=0) + 1)
-        scratch = self.parent / f".{folder.name}.new"
-        files.remove(scratch)
-        scratch.mkdir()
-        files.write_text(scratch / CONFIG, config)
-        started = datetime.now(UTC).isoformat(timespec="milliseconds")
-        files.write_json(scratch / RUN, {"id": secrets.token_hex(4), "started": started, **about})
-        scratch.rename(folder)
-        files.to_disk(self.parent)
-        return folder
-
-    def clean(self, is_debug: bool = False) -> None:
-        """Delete the versions that are superseded, or all of a debug run, where nobody trains. With `locked`."""
-        for version in reversed(self.all()):
-            with ExitStack() as stack:
-                if (is_debug or self.is_superseded(version)) and not self.take(version, stack):
-                    shutil.rmtree(version, ignore_errors=True)
-
-    # Locks
-
-    def locked(self) -> BaseFileLock:
-        """The lock of the run: to decide which version counts, or to write what all folds share."""
-        return self._lock(self.run)
-
-    def part(self, version: Path, name: str) -> BaseFileLock:
-        """The lock of a fold in a version; the system frees it when its holder dies."""
-        return self._lock(f"{self.run}@{version_number(version)}.{name}")
-
-    def _lock(self, name: str) -> BaseFileLock:
-        from filelock import FileLock
-
-        folder = self.parent / ".locks"
-        files.make_folder(folder)
-        return FileLock(folder / name)
-
-    def held(self, version: Path) -> list[str]:
-        """The parts of a version that a process trains now."""
-        with ExitStack() as stack:
-            return self.take(version, stack)
-
-    def take(self, version: Path, stack: ExitStack, more: Iterable[str] = ()) -> list[str]:
-        """Lock every part of a version that is free, until `stack` closes.
-
-        Args:
-            more: further parts to lock, which may have no lock file yet.
-
-        Returns:
-            the parts that other processes have locked.
-        """
-        from filelock import Timeout
-
-        prefix = f"{self.run}@{version_number(version)}."
-        there = files.listed(self.parent / ".locks")
-        known, others = [name.removeprefix(prefix) for name in there if name.startswith(prefix)], []
-        for name in dict.fromkeys([*known, *more]):
-            try:
-                stack.enter_context(self.part(version, name).acquire(blocking=False))
-            except (Timeout, OSError, Error):  # of another user: nobody can tell
-                others.append(name)
-        return others
-
-
-# Where the runs lie
-
-
-def folder_of(output: Path, title: str) -> Path | None:
-    """The version that counts of the run "<experiment>/<run>"; None: there is none."""
-    experiment, _, run = title.partition("/")
-    return Versions(output / experiment, run).current()
-
-
-def runs_of(parent: Path, only: str = "") -> list[tuple[Versions, list[Path]]]:
-    """The runs of an experiment, in order, each with its versions; [], with a warning, where it cannot be read.
-
-    Args:
-        only: the name of one run; "": all of them.
-
-    What is no file is a run, though perhaps one that cannot be read, such as a link that leads nowhere.
-    """
-    found: dict[str, list[Path]] = {}
-    for name in [] if os.path.isfile(parent) else files.listed(parent):
-        match = _VERSION.fullmatch(name)
-        is_asked = match and not name.startswith(".") and only in ("", match["run"])
-        if match and is_asked and not os.path.isfile(path := f"{parent}/{name}"):
-            found.setdefault(match["run"], []).append(Path(path))
-    return [(Versions(parent, run), sorted(folders, key=version_number)) for run, folders in sorted(found.items())]
-
-
-def run_folders(output: Path) -> Iterator[Path]:
-    """The version that counts of every run under `output`, in order; not those of exp.debug=true."""
-    for experiment in files.listed(output):
-        if experiment not in NOT_EXPERIMENTS and not experiment.startswith("."):
-            yield from filter(None, (versions.current() for versions, _ in runs_of(output / experiment)))
