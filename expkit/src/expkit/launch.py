@@ -377,8 +377,8 @@ def _libraries(experiment: str, known: set[str]) -> list[str]:
     None if the project's code may set a variable, which a library reads when it is imported; or where there are GPUs,
     which a library may open then.
     """
-    own = {module.__name__ for module, _ in own_modules()}
-    new = [name for name in sys.modules if name not in own | known]
+    known |= {module.__name__ for module, _ in own_modules()}
+    new = [name for name in sys.modules if name not in known]
     code = b"\n".join(loaded_sources(experiment).values())
     sets_variables = re.search(rb"\b(environb?|putenv|load_dotenv)\b", code)
     return [] if not new or sets_variables or gpus() else new
