@@ -9,6 +9,7 @@ import csv
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -263,8 +264,11 @@ Kind = TypeVar("Kind")
 def read_checked(file: str | Path, kind: type[Kind], problems: list[str]) -> Kind | None:
     """The content of a file of a run; None when there is none, or when it does not fit, which is a problem."""
     try:
-        content = files.read_json(file)
-        return None if content is None else msgspec.convert(content, kind)
+        if (data := files.read_sealed(file)) is None:
+            return None
+        with suppress(msgspec.DecodeError, RecursionError):
+            return msgspec.json.decode(data, type=kind)
+        return msgspec.convert(files.read_json(file), kind)  # half a character, of a name that is no UTF-8, or no fit
     except msgspec.ValidationError:
         reason = "its values do not fit"
     except Broken as error:
@@ -436,8 +440,9 @@ def read_fold(folder: Path, number: int | None, run_id: str) -> FoldRecord:
 
 def changed_file(fold: Path, listed: Mapping[str, tuple[int, int, str | None]]) -> str | None:
     """What is wrong with the files of a fold that is done."""
+    is_cleaned = not os.path.lexists(f"{fold}/{STATE}")  # by `exp clean state`
     for name, (size, time, digest) in listed.items():
-        if name.startswith(f"{STATE}/") and not os.path.lexists(f"{fold}/{STATE}"):  # as `exp clean state` leaves it
+        if is_cleaned and name.startswith(f"{STATE}/"):
             continue
         try:
             found = os.stat(f"{fold}/{name}")

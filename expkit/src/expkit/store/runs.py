@@ -113,7 +113,7 @@ class Run:
     @functools.cached_property
     def full(self) -> FoldRecord | None:
         """The training on all rows, exp.mode=sub; None: there is none."""
-        if self.info is None or not (self.folder / fold_name(None)).exists():
+        if self.info is None or not os.path.exists(f"{self.folder}/{fold_name(None)}"):
             return None
         return read_fold(self.folder, None, self.info["id"])
 
@@ -503,17 +503,18 @@ def read_run(folder: Path, known: dict[str, Run | None] | None = None) -> Run:
         known: as of `Run`, shared with others.
     """
     problems, versions = list[str](), Versions.of(folder)
-    info = read_checked(folder / RUN, RunInfo, problems)
+    info = read_checked(f"{folder}/{RUN}", RunInfo, problems)
     problems += filter(None, [versions.problem()])
-    folds: dict[int, FoldRecord] = {}
+    folds, there = dict[int, FoldRecord](), set[str]()
     if info is not None:
-        there = [number for number in range(info["n_folds"]) if os.path.lexists(f"{folder}/{fold_name(number)}")]
-        folds = {number: read_fold(folder, number, info["id"]) for number in there}
+        there = {*files.listed(folder)}
+        numbers = [number for number in range(info["n_folds"]) if fold_name(number) in there]
+        folds = {number: read_fold(folder, number, info["id"]) for number in numbers}
     problems += [fold.problem for fold in folds.values() if fold.problem]
-    cv = read_checked(folder / CV, CrossValidation, problems)
+    cv = read_checked(f"{folder}/{CV}", CrossValidation, problems)
     if cv is not None and not _is_of(cv, folds.values()):
         cv = None
-    pruned = files.first_line(folder / PRUNED)
+    pruned = files.first_line(folder / PRUNED) if PRUNED in there else ""
     known = {} if known is None else known
     return Run(folder, folder.parent.name, versions.run, info, folds, cv, tuple(problems), pruned, known)
 

@@ -213,7 +213,8 @@ def run_folders(output: Path) -> Iterator[Path]:
     """The version that counts of every run under `output`, in order; not those of exp.debug=true."""
     for experiment in files.listed(output):
         if experiment not in NOT_EXPERIMENTS and not experiment.startswith("."):
-            yield from filter(None, (versions.current() for versions, _ in runs_of(output / experiment)))
+            for versions, folders in runs_of(output / experiment):
+                yield folders[0] if len(folders) == 1 else versions.current() or folders[0]
 
 
 # Which run a name means, and what a run is called where there is little room
