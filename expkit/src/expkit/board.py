@@ -75,7 +75,7 @@ class Entry:
         what = repr((run.metric, run.greater_is_better, self.dataset)).encode()
         return f"{run.metric}~{hashlib.sha256(what).hexdigest()[:6]}" if run.done and run.metric else None
 
-    @property
+    @functools.cached_property
     def score(self) -> float | None:
         """The CV score, as of `Run`."""
         return statistics.fmean(run.score or 0.0 for run in self.runs) if len(self.runs) > 1 else self.run.score
@@ -95,7 +95,7 @@ class Entry:
         """The scores of the other metrics, and what the folds have recorded under names such as "test_accuracy"."""
         return _means([run.other_scores for run in self.runs])
 
-    @property
+    @functools.cached_property
     def marks(self) -> tuple[str, ...]:
         """What to know about the score: of each run, and of the run among the others."""
         now, noted = (self.run.metric, self.run.score), map(self.notes.last_line, ("verdict", "leaderboard"))
@@ -103,7 +103,7 @@ class Entry:
         outdated = ["noted on an earlier version"] * any(now not in line.get("scores", {}).items() for line in old)
         return tuple(dict.fromkeys([*(mark for run in self.runs for mark in run.marks), *outdated, *self.flags]))
 
-    @property
+    @functools.cached_property
     def is_comparable(self) -> bool:
         """Whether its score compares with those of most runs of its problem, as far as anyone has looked."""
         return not self.flags and not any(run.leaks or store.original(run) for run in self.runs)
@@ -227,7 +227,7 @@ def by_problem(entries: Sequence[Entry]) -> list[list[Entry]]:
     One without a problem is among those of its experiment, else at the end.
     """
     of_experiment = {one.run.experiment: one.problem for one in entries if one.problem}
-    groups = _grouped(entries, lambda one: one.problem or of_experiment.get(one.run.experiment))
+    groups = grouped(entries, lambda one: one.problem or of_experiment.get(one.run.experiment))
     others = groups.pop(None, [])
     newest = {name: max(run.finished or "" for one in group for run in one.runs) for name, group in groups.items()}
     found = [groups[name] for name in sorted(groups, key=newest.__getitem__, reverse=True)]
@@ -254,7 +254,7 @@ def headings(blocks: Sequence[Sequence[Entry]]) -> list[str]:
 def _divided(entries: Iterable[Entry]) -> list[str]:
     """A line about each experiment whose runs are of several problems, with what differs between these."""
     lines = []
-    for experiment, own in _grouped(entries, lambda entry: entry.run.experiment).items():
+    for experiment, own in grouped(entries, lambda entry: entry.run.experiment).items():
         first, *others = {one.problem: one.run for one in own if one.problem}.values() or [own[0].run]
         flags = [_scored_otherwise(first, run) if run.metric == first.metric else ["other metric"] for run in others]
         if others and experiment != store.BLENDS:
@@ -274,9 +274,9 @@ def flag_incomparable(entries: list[Entry]) -> list[Entry]:
     """
     counted = [entry for entry in entries if entry.score is not None and entry.is_comparable]
     counted.sort(key=lambda entry: entry.run.finished or "")
-    problems = _grouped(counted, lambda entry: entry.problem)
+    problems = grouped(counted, lambda entry: entry.problem)
     usual = {problem: _reference([entry.run for entry in own]) for problem, own in problems.items()}
-    experiments = _grouped(counted, lambda entry: (entry.run.experiment, entry.problem))
+    experiments = grouped(counted, lambda entry: (entry.run.experiment, entry.problem))
     rare = {key: _rare_data([entry.run for entry in own]) for key, own in experiments.items()}
     found = []
     for entry in entries:
@@ -288,11 +288,12 @@ def flag_incomparable(entries: list[Entry]) -> list[Entry]:
                 flags.append("other metric")
             if run.data & rare.get((run.experiment, entry.problem), set()) and "mixed data" not in run.marks:
                 flags.append("other data")
-        found.append(replace(entry, flags=tuple(flags)))
+        found.append(replace(entry, flags=tuple(flags)) if flags else entry)
     return found
 
 
-def _grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """The items by their key, in the order in which each first comes."""
     groups: dict[Key, list[Item]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
@@ -376,7 +377,7 @@ def _files(output: Path, digest: str) -> list[tuple[str, str]]:
 def grouped_by_seed(entries: Iterable[Entry]) -> list[Entry]:
     """Runs that differ only in their seed as one entry; one without a score stays alone."""
     found: list[Entry] = []
-    for group in _grouped(entries, lambda entry: (entry.problem, without_seed(entry.run, "exp.seed"))).values():
+    for group in grouped(entries, lambda entry: (entry.problem, without_seed(entry.run, "exp.seed"))).values():
         scored = _one_per_seed([entry for entry in group if entry.score is not None])
         found += [_together(scored)] if len(scored) > 1 else scored
         found += [entry for entry in group if entry.score is None]
@@ -413,7 +414,7 @@ def find_seeds(name: str) -> list[Run]:
     Raises:
         Error: no run, or other runs too.
     """
-    groups = _grouped(read_board(), lambda run: without_seed(run, *SEEDS)).values()
+    groups = grouped(read_board(), lambda run: without_seed(run, *SEEDS)).values()
     named = [group for group in groups if titles_of(name, and_without_seeds(run.title for run in group))]
     if len(named) != 1:
         run = load_run(name)
@@ -463,12 +464,12 @@ def ordered(entries: list[Entry], key: str = "score") -> list[Entry]:
     key, is_reversed = key_of(key.removeprefix("-"), entries), key.startswith("-")
     with_value = [entry for entry in entries if entry.value(key) is not None]
     without = [entry for entry in entries if entry.value(key) is None]
-    rank: Callable[[Entry], Any] = _rank if key == "score" else lambda entry: _comparable(entry.value(key))
-    every = sorted(with_value, key=rank, reverse=is_reversed) + without
+    order: Callable[[Entry], Any] = rank if key == "score" else lambda entry: _comparable(entry.value(key))
+    every = sorted(with_value, key=order, reverse=is_reversed) + without
     return [entry for block in by_problem(every) for entry in block]
 
 
-def _rank(entry: Entry) -> tuple[bool, bool, bool, float]:
+def rank(entry: Entry) -> tuple[bool, bool, bool, float]:
     """The position of a run on the board: a score of all folds is worth more than one of a few, or of other folds."""
     marks, score = entry.marks, entry.score or 0.0
     is_partial = not all(run.is_complete for run in entry.runs) or "mean of folds" in marks

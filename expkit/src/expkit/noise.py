@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from expkit.board import NOT_COMPARABLE, Entry, incomparable, ordered
+from expkit.board import NOT_COMPARABLE, Entry, grouped, incomparable, rank
 from expkit.config import SplitMethod, flat
 from expkit.errors import Error, require
 from expkit.store import OOF, Run
@@ -290,12 +290,9 @@ def against_best(entries: list[Entry], tried: list[Entry] | None = None) -> list
 
 def _best_of(entries: list[Entry], tried: list[Entry]) -> dict[str | None, _Best]:
     """The best run of each problem."""
-    found: dict[str | None, _Best] = {}
-    for entry in ordered(entries):
-        is_candidate = entry.score is not None and entry.is_comparable and not entry.notes.is_dropped
-        if is_candidate and entry.problem not in found:
-            found[entry.problem] = _Best(entry, tried)
-    return found
+    candidates = [one for one in entries if one.score is not None and one.is_comparable and not one.notes.is_dropped]
+    problems = grouped(candidates, lambda one: one.problem)
+    return {problem: _Best(min(own, key=rank), tried) for problem, own in problems.items()}
 
 
 class _Best:

@@ -23,6 +23,7 @@ Examples:
 
 from __future__ import annotations
 
+import gc
 import inspect
 import json
 import re
@@ -120,7 +121,10 @@ for command in (app, *app.commands.values(), *kaggle.group.commands.values()):
 def main() -> None:
     """Run the command; an error that its user can fix is one line."""
     escape_unprintable()
+    gc.set_threshold(100_000)  # the records of many runs are no garbage: looking for it was a third of the board's time
     try:
         app()
     except CAUGHT as error:
         sys.exit(report(error))
+    finally:
+        gc.freeze()  # the end of the process collects no garbage, either

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -38,6 +37,7 @@ class Run:
         cv: the content of `cv.json`, when it is of just these folds.
         problems: what is broken.
         pruned: where a study has ended the run, such as "after 1 of 5 folds"; "": it has not.
+        full: the training on all rows, exp.mode=sub; None: there is none.
         known: the runs that were read with it, by their titles; None: there is none. Each parent is read once. With
             "", these are all there are.
     """
@@ -50,6 +50,7 @@ class Run:
     cv: CrossValidation | None
     problems: tuple[str, ...] = ()
     pruned: str = ""
+    full: FoldRecord | None = None
     known: dict[str, Run | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -109,13 +110,6 @@ class Run:
     def scored_by(self) -> str:
         """The experiment whose metrics the scores are of."""
         return self.recipe.scored_by if self.recipe else self.experiment
-
-    @functools.cached_property
-    def full(self) -> FoldRecord | None:
-        """The training on all rows, exp.mode=sub; None: there is none."""
-        if self.info is None or not os.path.exists(f"{self.folder}/{fold_name(None)}"):
-            return None
-        return read_fold(self.folder, None, self.info["id"])
 
     @property
     def parts(self) -> list[FoldRecord]:
@@ -276,7 +270,7 @@ class Run:
         """The `seconds`, with those of the runs that it began from, exp.start_from."""
         return float(sum(map(total_seconds, self.results.values())))
 
-    @property
+    @functools.cached_property
     def finished(self) -> str | None:
         """When the last fold was done, ISO 8601 in UTC."""
         return max((result["finished"] for result in self.results.values()), default=None)
@@ -326,7 +320,7 @@ class Run:
         """Why the last training of a fold has failed, one line; if several have, of the first fold."""
         return next((fold.failure for fold in self.folds.values() if fold.failure), None)
 
-    @property
+    @functools.cached_property
     def targets(self) -> dict[int, str | None]:
         """A hash of the targets of the rows that each fold that is done has left out; None: none were saved."""
         return {number: result["target"] for number, result in self.results.items()}
@@ -505,18 +499,19 @@ def read_run(folder: Path, known: dict[str, Run | None] | None = None) -> Run:
     problems, versions = list[str](), Versions.of(folder)
     info = read_checked(f"{folder}/{RUN}", RunInfo, problems)
     problems += filter(None, [versions.problem()])
-    folds, there = dict[int, FoldRecord](), set[str]()
+    folds, there = dict[Any, FoldRecord](), set[str]()
     if info is not None:
         there = {*files.listed(folder)}
-        numbers = [number for number in range(info["n_folds"]) if fold_name(number) in there]
+        numbers = [number for number in (*range(info["n_folds"]), None) if fold_name(number) in there]
         folds = {number: read_fold(folder, number, info["id"]) for number in numbers}
+    full = folds.pop(None, None)
     problems += [fold.problem for fold in folds.values() if fold.problem]
     cv = read_checked(f"{folder}/{CV}", CrossValidation, problems)
     if cv is not None and not _is_of(cv, folds.values()):
         cv = None
     pruned = files.first_line(folder / PRUNED) if PRUNED in there else ""
     known = {} if known is None else known
-    return Run(folder, folder.parent.name, versions.run, info, folds, cv, tuple(problems), pruned, known)
+    return Run(folder, folder.parent.name, versions.run, info, folds, cv, tuple(problems), pruned, full, known)
 
 
 def _is_of(cv: CrossValidation, folds: Iterable[FoldRecord]) -> bool:
