@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,7 +21,7 @@ from expkit import bundle
 __all__ = ["stand"]  # a fixture
 NAME = "baseline,exp.n_folds=2,exp.train.epochs=1"
 KERNEL = f"{USER}/{bundle.folder_of(run_of(f'001-baseline/{NAME}'), 'digits').name}"
-PREDICT, WHEELS = bundle._predict_here, bundle._wheels  # as they are without the fixture below
+PREDICT, ADD_WHEELS = bundle._predict_here, bundle._add_wheels  # as they are without the fixture below
 TRAIN = ["exp.name=baseline", "exp.n_folds=2", "exp.fold=null", "exp.train.epochs=1"]
 
 
@@ -29,8 +30,12 @@ def run(stand: Stand, root: Path, monkeypatch: pytest.MonkeyPatch) -> expkit.Run
     """A run of the baseline; the packages are one file, and nothing is predicted before the upload."""
     wheel = root / "expkit-0.1.0-py3-none-any.whl"
     wheel.write_bytes(b"a wheel" * 100_000)
-    monkeypatch.setattr(bundle, "_own_wheel", lambda: wheel)
-    monkeypatch.setattr(bundle, "_wheels", lambda more: [])
+
+    def add_wheels(folder: Path, more: object) -> None:
+        folder.mkdir()
+        shutil.copy(wheel, folder)
+
+    monkeypatch.setattr(bundle, "_add_wheels", add_wheels)
     monkeypatch.setattr(bundle, "_predict_here", lambda run, whole: None)
     expkit.run("001-baseline", overrides=TRAIN)
     [run] = expkit.read_board()
@@ -280,13 +285,18 @@ def test_what_cannot_predict_is_not_sent(stand: Stand, run: expkit.Run, monkeypa
     push(run)
 
 
-def test_packages_that_cannot_be_had(run: expkit.Run, monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+def test_packages_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     (root / "uv").write_text("#!/bin/sh\necho 'ERROR: No matching distribution found for timm' >&2\nexit 1\n")
     (root / "uv").chmod(0o755)
-    monkeypatch.setattr(bundle, "_wheels", WHEELS)
+    monkeypatch.setattr(bundle, "code_root", lambda: root)
     monkeypatch.setenv("PATH", f"{root}:{os.environ['PATH']}")
-    push_timm = ("kaggle", "push", run.title, "--competition", "digits", "--with", "timm")
-    assert "a package for Kaggle cannot be had: No matching distribution found for timm" in refused(*push_timm)
+    with pytest.raises(expkit.Error, match="vendor/ has no wheel of expkit .*, which runs: uv sync"):
+        ADD_WHEELS(root / "wheels", ["timm"])
+    (root / "vendor").mkdir()
+    (root / "vendor" / f"expkit-{bundle.installed_packages()['expkit']}-py3-none-any.whl").touch()
+    with pytest.raises(expkit.Error, match="a package for Kaggle cannot be had: No matching distribution .* timm"):
+        ADD_WHEELS(root / "wheels", ["timm"])
     (root / "uv").unlink()
     monkeypatch.setenv("PATH", str(root))
-    assert "there is no command uv" in refused(*push_timm)
+    with pytest.raises(expkit.Error, match="there is no command uv"):
+        ADD_WHEELS(root / "wheels", ["timm"])

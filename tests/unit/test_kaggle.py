@@ -83,6 +83,7 @@ def test_a_file_of_a_person_is_never_replaced(stand: Stand, root: Path) -> None:
 
 @pytest.mark.parametrize("name", ["../outside.csv", "/tmp/outside-of-input.csv", "a/../../outside.csv", "link"])
 def test_nothing_is_unpacked_outside(stand: Stand, root: Path, name: str) -> None:
+    """What would lie elsewhere lies in the folder, and a link is a file."""
     file = root / "archive.zip"
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("train.csv", "id")
@@ -90,9 +91,11 @@ def test_nothing_is_unpacked_outside(stand: Stand, root: Path, name: str) -> Non
         about.external_attr = (stat.S_IFLNK if name == "link" else stat.S_IFREG) << 16
         archive.writestr(about, "/etc/passwd")
     stand.competitions["digits"].archive = file.read_bytes()
-    assert "is a link, or lies outside of the folder" in refused("kaggle", "download", "digits")
-    assert downloaded(root) == {} and not os.path.exists("/tmp/outside-of-input.csv")
-    assert not list(root.rglob("outside.csv"))
+    exp("kaggle", "download", "digits")
+    inside = {"a/../../outside.csv": "a/outside.csv"}.get(name, name.removeprefix("../").removeprefix("/"))
+    assert downloaded(root) == {"train.csv": b"id", inside: b"/etc/passwd"}
+    assert not os.path.exists("/tmp/outside-of-input.csv") and not (root / "input/digits" / inside).is_symlink()
+    assert len(list(root.rglob("outside*.csv"))) == (name != "link")
 
 
 def test_a_damaged_archive(stand: Stand, root: Path) -> None:
@@ -103,19 +106,12 @@ def test_a_damaged_archive(stand: Stand, root: Path) -> None:
     assert downloaded(root) == FILES
 
 
-GATES: list[tuple[dict[str, bool], str]] = [
-    ({"entered": False}, "accept the rules of digits at https://www.kaggle.com/competitions/digits/rules"),
-    ({"phone": False}, "verify your phone at https://www.kaggle.com/settings"),
-]
-
-
-@pytest.mark.parametrize(("closed", "said"), GATES)
-def test_a_closed_gate(stand: Stand, root: Path, closed: dict[str, bool], said: str) -> None:
+def test_a_closed_gate(stand: Stand, root: Path) -> None:
     """Kaggle's 403 does not say which; and the same command works once it is open."""
-    vars(stand.competitions["digits"]).update(closed)
+    stand.competitions["digits"].entered = False
     line = refused("kaggle", "download", "digits")
-    assert said in line and line.count("https://") == 1, line
-    vars(stand.competitions["digits"]).update(entered=True, phone=True)
+    assert "accept the rules at https://www.kaggle.com/competitions/digits/rules, and verify your phone at http" in line
+    stand.competitions["digits"].entered = True
     exp("kaggle", "download", "digits")
 
 
@@ -136,11 +132,8 @@ def test_a_token_that_expires_meanwhile(stand: Stand) -> None:
 @pytest.mark.parametrize(
     ("failure", "said"),
     [
-        (
-            (429, "Too many requests"),
-            "(Too many requests): wait some minutes; nothing is lost",
-        ),
-        ((500, "Internal error"), "Kaggle answers Internal error: try again later; nothing is lost"),
+        ((429, "Too many requests"), "Kaggle answers Too many requests: try again in some minutes; nothing is lost"),
+        ((500, "Internal error"), "Kaggle answers Internal error: try again in some minutes; nothing is lost"),
         ("cut", "the connection to Kaggle failed"),
     ],
 )
@@ -153,7 +146,7 @@ def test_a_server_that_fails(stand: Stand, failure: Any, said: str) -> None:
 def test_an_address_that_is_no_longer_valid(stand: Stand) -> None:
     """A 403 that is no closed gate."""
     stand.failures["GET"] = [(403, "Expired")]
-    assert "Kaggle answers 403 Client Error: Forbidden: try again later" in failed("kaggle", "download", "digits")
+    assert "Kaggle answers 403 Client Error: Forbidden: try again" in failed("kaggle", "download", "digits")
 
 
 def test_another_name(stand: Stand, root: Path) -> None:
@@ -240,9 +233,7 @@ def test_nothing_is_sent_twice(stand: Stand, species: str, monkeypatch: pytest.M
 
     with monkeypatch.context() as patched:
         patched.setattr("time.sleep", interrupt)
-        assert "submission 1000 is at Kaggle: the same command waits for it again" in exp(
-            "kaggle", "submit", run.title, code=130
-        )
+        exp("kaggle", "submit", run.title, code=130)
     assert len(stand.submissions) == 1 and not board()
     exp("kaggle", "submit", run.title)
     assert len(stand.submissions) == 1 and board()
@@ -319,7 +310,7 @@ def test_a_submission_that_cannot_be_scored(stand: Stand, species: str) -> None:
     assert [each["problem"] for each in found] == ["no public score, error", ""]
 
 
-def test_all_scores(stand: Stand, species: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_all_scores(stand: Stand, species: str) -> None:
     """Also of submissions that another machine has sent; what is not ours, or is of a replaced run, is left."""
     good, bad = train(species, "exp.train.noise=0.3"), train(species, "exp.train.noise=0.9")
     assert good.score > bad.score
@@ -342,8 +333,6 @@ def test_all_scores(stand: Stand, species: str, capsys: pytest.CaptureFixture[st
         (bad.title, None),
     ]
     assert board() == {good.title: 0.5, bad.title: 0.7}
-    [line] = found["disagreements"]
-    assert "CV accuracy and the leaderboard part about 1 of 1 pairs of runs" in line and good.title in line
     assert "its run is replaced or gone" in exp("kaggle", "scores")
 
 
@@ -380,7 +369,7 @@ def test_which_competition(stand: Stand, species: str) -> None:
 def test_a_closed_gate_of_a_submission(stand: Stand, species: str) -> None:
     run = train(species)
     stand.competitions["digits"].entered = False
-    assert "accept the rules of digits at" in refused("kaggle", "submit", run.title)
+    assert "accept the rules at" in refused("kaggle", "submit", run.title)
 
 
 def test_no_credential_is_written(stand: Stand, species: str, root: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,6 @@
 
     output/submissions/kaggle/<name>/dataset/     bundle.zip and its metadata: a private dataset
     output/submissions/kaggle/<name>/notebook/    what installs it, predicts the test set, and writes submission.csv
-    output/submissions/kaggle/wheels-<hash>/      packages, downloaded once
 
 In bundle.zip: `code/`, the project as in the run's snapshot; `output/`, the run with its models alone; `wheels/`; and
 bundle.json. The notebook unpacks it, and `write_submission` does there what `exp submit` would do here.
@@ -65,17 +64,15 @@ def make(run: Run, competition: str, owner: str, more: Sequence[str], gpu: bool)
     folder = folder_of(run, competition)
     for part in (DATASET, NOTEBOOK):
         make_folder(folder / part)
-    wheels = {f"wheels/{wheel.name}": wheel for wheel in [_own_wheel(), *_wheels(more)]}
     with tempfile.TemporaryDirectory() as scratch:
         whole = Path(scratch)
         _lay_out(run, whole)
-        parts = [file for part in ("code", "output") for file in (whole / part).rglob("*") if file.is_file()]
-        files = wheels | {file.relative_to(whole).as_posix(): file for file in parts}
+        _add_wheels(whole / "wheels", more)
+        files = {file.relative_to(whole).as_posix(): file for file in whole.rglob("*") if file.is_file()}
         hashes = sorted((name, file_hash(file)) for name, file in files.items())
         content = hashlib.sha256(repr(hashes).encode()).hexdigest()[:16]
         _predict_here(run, whole)
-        about = {"run": run.title, "id": run.id, "competition": competition, "content": content}
-        write_json(whole / "bundle.json", about)
+        write_json(whole / "bundle.json", {"run": run.title, "id": run.id, "content": content})
         _zip(folder / DATASET / "bundle.zip", files | {"bundle.json": whole / "bundle.json"}, content)
     named: dict[str, Any] = {"id": f"{owner}/{folder.name}", "title": folder.name}
     write_text(folder / DATASET / "dataset-metadata.json", json.dumps(named | {"licenses": [{"name": "CC0-1.0"}]}))
@@ -127,34 +124,26 @@ def _lay_out(run: Run, whole: Path) -> None:
     require(bool(run.done), f"{run.title} has no finished fold, and so no models")
 
 
-def _own_wheel() -> Path:
-    """The wheel of the expkit that runs."""
-    found = sorted((code_root() / "vendor").glob(f"expkit-{installed_packages()['expkit']}-*.whl"))
-    require(bool(found), f"vendor/ has no wheel of expkit {installed_packages()['expkit']}, which runs: uv sync")
-    return found[0]
-
-
-def _wheels(more: Sequence[str]) -> list[Path]:
-    """The packages, as wheels for Kaggle's Python; those of an earlier call are taken again."""
-    own = [f"{name}=={installed_packages()[name]}" for name in NEEDS]
-    folder = output_dir() / store.SUBMISSIONS / FOLDER
-    folder /= f"wheels-{hashlib.sha256(repr([own, more]).encode()).hexdigest()[:8]}"
-    if not folder.is_dir():
-        scratch = folder.with_name(f".{folder.name}.{os.getpid()}")
-        make_folder(scratch)
-        _pip("wheel", own[0], "--wheel-dir", str(scratch))
-        wanted = [f"--platform={name}" for name in PLATFORMS] + ["--only-binary=:all:", "--implementation=cp"]
-        for python in PYTHONS:
-            _pip("download", *own[1:], *more, *wanted, f"--python-version={python}", "--dest", str(scratch))
-        scratch.rename(folder)
-    return sorted(folder.glob("*.whl"))
+def _add_wheels(folder: Path, more: Sequence[str]) -> None:
+    """The expkit that runs, and the packages, as wheels for Kaggle's Python."""
+    own = installed_packages()
+    ours = sorted((code_root() / "vendor").glob(f"expkit-{own['expkit']}-*.whl"))
+    require(bool(ours), f"vendor/ has no wheel of expkit {own['expkit']}, which runs: uv sync")
+    make_folder(folder)
+    shutil.copy(ours[0], folder)
+    without_wheel, *others = [f"{name}=={own[name]}" for name in NEEDS]
+    _pip("wheel", without_wheel, f"--wheel-dir={folder}")
+    wanted = [f"--platform={name}" for name in PLATFORMS] + ["--only-binary=:all:", "--implementation=cp"]
+    for python in PYTHONS:
+        _pip("download", *others, *more, *wanted, f"--python-version={python}", f"--dest={folder}")
 
 
 def _pip(what: str, *arguments: str) -> None:
-    """Run a command of pip, which uv brings."""
+    """Run a command of pip, which uv brings, with its cache."""
     require(shutil.which("uv") is not None, "there is no command uv, which downloads packages for Kaggle")
     command = ["uv", "tool", "run", "pip", what, "--no-deps", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    made = {"SOURCE_DATE_EPOCH": "315532800"}  # 1980: a wheel that is built has the same bytes each time
+    done = subprocess.run(command, env=os.environ | made, capture_output=True, text=True, errors="replace")
     if done.returncode:
         why = (re.findall(r"^ERROR: (.*)", done.stderr, re.MULTILINE) or [f"pip ends with {done.returncode}"])[-1]
         raise Error(f"a package for Kaggle cannot be had: {why}")

@@ -10,13 +10,13 @@ import re
 import shlex
 import shutil
 import subprocess
-import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from expkit.errors import Error, described, require
@@ -32,12 +32,11 @@ Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, ha
 CACHE = "cache"  # below input/: what trainings make and share; data of those that have read it
 SOURCES = "sources.toml"  # in input/: where its files come from, for `exp data RUN --fetch`
 ADDRESS = r"(https?|file)://\S+$"
-LOOKS = 10  # at input/, while files that it lists are gone when they are read
 STILL = 2.0  # seconds: a file that has changed later than this before it was read may change again unseen
 
 
 def hash_inputs(
-    named: Sequence[str] | None = None, keep: bool = True, cached: Iterable[str] = ()
+    named: Sequence[str] | None = None, keep: bool = True, cached: Iterable[str] = (), looks: int = 10
 ) -> tuple[str, Manifest]:
     """A fingerprint of the data, and the files behind it. A file that is as it was last time is not read again.
 
@@ -45,25 +44,23 @@ def hash_inputs(
         named: files, folders or patterns, below input/ or absolute; None: all of input/ but README.md, SOURCES, cache/.
         keep: remember the hashes for the next time.
         cached: names of files below input/: those in the cache count, too; one may be gone.
+        looks: how often it looks again at input/, when a file that is listed is gone before it is read.
 
     Raises:
         Error: one that is named is not there, or one cannot be read.
     """
     cache_file = output_dir() / ".cache" / "inputs.json"
     known = read_if_whole(cache_file).get("files", {})
-    in_cache = [(name, str(input_dir() / name)) for name in cached if name.startswith(f"{CACHE}/")]
+    in_cache = {name: str(input_dir() / name) for name in cached if name.startswith(f"{CACHE}/")}
     now = time.time()
-    for look in range(1, LOOKS + 1):
-        try:
-            listed = dict([*input_files(named), *(pair for pair in in_cache if os.path.isfile(pair[1]))])
-            seen = {name: _seen(path, known.get(path)) for name, path in listed.items()}
-            break
-        except OSError as error:
-            if isinstance(error, FileNotFoundError) and look < LOOKS:
-                continue  # it has gone since it was listed: a download gets another name when it is done
-            what = f"{display_path(Path(error.filename or input_dir()))} cannot be read: {error.strerror}"
-            use = "expkit.Experiment(..., inputs=[...])"
-            raise Error(f"{what}: mend it, or name what the experiment reads, {use}") from error
+    try:
+        listed = input_files(named) | {name: path for name, path in in_cache.items() if os.path.isfile(path)}
+        seen = {name: _seen(path, known.get(path)) for name, path in listed.items()}
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and looks > 1:  # since it was listed: a download is done, and renamed
+            return hash_inputs(named, keep, cached, looks - 1)
+        what = f"{display_path(Path(error.filename or input_dir()))} cannot be read: {error.strerror}"
+        raise Error(f"{what}: mend it, or name what is read: expkit.Experiment(..., inputs=[...])") from error
     kept = {listed[name]: one for name, one in seen.items() if now - max(one[1], one[2]) / 1e9 > STILL}
     if keep and any(known.get(path) != one for path, one in kept.items()):
         cache_file.parent.mkdir(parents=True, exist_ok=True)
@@ -107,45 +104,35 @@ def changed_files(old: Manifest, new: Manifest) -> list[str]:
     return lines
 
 
-def input_files(named: Sequence[str] | None) -> Iterator[tuple[str, str]]:
-    """The files of the data, by their names, and where they are; as in `hash_inputs`."""
-    folder = input_dir()
+def input_files(named: Sequence[str] | None) -> dict[str, str]:
+    """Where the files of the data are, by their names; as in `hash_inputs`."""
+    folder, found = input_dir(), dict[str, str]()
     if named is None:
-        found = _walk(str(folder), "", set())
-        none = ("README.md", SOURCES, f"{CACHE}/")
-        yield from (pair for pair in found if pair[0] not in none and not pair[0].startswith(none[-1]))
+        found = {name: path for name, path in _walk(folder, "") if not name.startswith(f"{CACHE}/")}
+        found = {name: path for name, path in found.items() if name not in ("README.md", SOURCES)}
     for pattern in named or ():
         matched = sorted(folder / each for each in glob.glob(pattern, root_dir=folder, recursive=True))
-        if not matched:
-            raise Error(f"there is no {display_path(folder / pattern)}, which inputs=[...] in expkit.Experiment names")
+        what = f"there is no {display_path(folder / pattern)}, which inputs=[...] in expkit.Experiment names"
+        require(bool(matched), what)
         for path in matched:
             name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
-            yield from _walk(str(path), f"{name}/", set()) if path.is_dir() else [(name, str(path))]
+            found |= dict(_walk(path, f"{name}/")) if path.is_dir() else {name: str(path)}
+    return found
 
 
-def _walk(top: str, prefix: str, seen: set[str]) -> Iterator[tuple[str, str]]:
+def _walk(top: Path, prefix: str) -> Iterator[tuple[str, str]]:
     """The files below a folder, with a prefix before their names; links are followed, once.
 
     Left out is what is hidden, links that lead nowhere, and a folder that nobody may read, as a volume's lost+found.
-
-    Args:
-        seen: the folders that are not followed again, as without links.
     """
-    if (real := os.path.realpath(top)) in seen:
-        return
-    seen.add(real)
-    folders = []
-    with suppress(OSError):
-        for entry in sorted(os.scandir(top), key=lambda entry: entry.name):
-            whole, is_link = prefix + entry.name, entry.is_symlink()
-            if entry.name.startswith("."):
-                continue
-            if os.path.isfile(entry.path) if is_link else entry.is_file():
-                yield whole, entry.path
-            elif os.path.isdir(entry.path) if is_link else entry.is_dir():
-                folders.append((entry.path, f"{whole}/"))
-    for folder, name in folders:
-        yield from _walk(folder, name, seen)
+    seen = set[str]()
+    for folder, folders, names in os.walk(top, followlinks=True):
+        is_new = (real := os.path.realpath(folder)) not in seen
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if is_new and not name.startswith("."))
+        for path in (os.path.join(folder, name) for name in sorted(names) if is_new and not name.startswith(".")):
+            if os.path.isfile(path):
+                yield prefix + path.removeprefix(f"{top}/"), path
 
 
 def write_manifest(output: Path, digest: str, manifest: Mapping[str, Any]) -> None:
@@ -178,11 +165,10 @@ def run_data(run: Run) -> list[dict[str, Any]]:
     Raises:
         Error: nobody knows them.
     """
-    digests = sorted({part.result["data"] or "" for part in run.parts if part.result})
+    digests = {part.result["data"] or "" for part in run.parts if part.result}
     found = [read_manifest(output_dir(), digest) for digest in digests]
-    manifests = [manifest for manifest in found if manifest is not None]
-    require(bool(found) and len(manifests) == len(found), f"nobody knows which files {run.title} was trained with")
-    wanted = sorted({(name, *content) for manifest in manifests for name, content in manifest.items()})
+    require(bool(found) and None not in found, f"nobody knows which files {run.title} was trained with")
+    wanted = sorted({(name, *content) for manifest in found for name, content in (manifest or {}).items()})
     known = read_if_whole(output_dir() / ".cache" / "inputs.json").get("files", {})
     rows = [{"file": name, "bytes": size, "hash": digest} for name, size, digest in wanted]
     return [row | {"state": _state_of(row, known)} for row in rows]
@@ -234,26 +220,23 @@ def _sources() -> dict[str, str]:
 
 def _fetch(row: Mapping[str, Any], source: str) -> None:
     name, file = row["file"], input_dir() / row["file"]
-    shown, hidden = (shlex.quote(display_path(each)) for each in (file, file.with_name(f".{file.name}.old")))
-    keep = f"another content is here, and is kept: mv {shown} {hidden} moves it away"
+    keep = f"another content is here, and is kept: move {display_path(file)} out of input/"
     require(row["state"] == "missing", keep)
     require(Path(os.path.normpath(file)).is_relative_to(input_dir()), "it is not below input/: bring it by hand")
     require(bool(source), f"no line of input/{SOURCES} names it")
     make_folder(file.parent)
-    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=file.parent) as scratch:
+    with TemporaryDirectory(prefix=".fetching-", dir=file.parent) as scratch:
         made = Path(scratch, file.name)
         if re.match(ADDRESS, source):
-            from urllib.parse import quote
-            from urllib.request import urlopen
+            from urllib import parse, request
 
-            with urlopen(source.replace("{path}", quote(name)), timeout=60) as stream, open(made, "wb") as copy:
+            address = source.replace("{path}", parse.quote(name))
+            with request.urlopen(address, timeout=60) as stream, open(made, "wb") as copy:
                 shutil.copyfileobj(stream, copy)
         else:
             words = [word.replace("{path}", name).replace("{file}", str(made)) for word in shlex.split(source)]
-            done = subprocess.run(words, cwd=code_root(), stdin=subprocess.DEVNULL, stdout=2)  # --json has stdout
-            require(
-                done.returncode == 0 and made.is_file(), f"{words[0]} exits {done.returncode}, no {{file}} is whole"
-            )
+            code = subprocess.run(words, cwd=code_root(), stdin=subprocess.DEVNULL, stdout=2).returncode  # 2: as --json
+            require(code == 0 and made.is_file(), f"{words[0]} exits {code}, no {{file}} is whole")
         other = f"{source} has another content, {made.stat().st_size} bytes and not {row['bytes']}: not kept"
         require(file_hash(made) == row["hash"], other)
         to_disk(made)
@@ -349,23 +332,19 @@ class Cache:
         """
         from filelock import FileLock
 
-        require(
-            re.fullmatch(r"\w[\w.+-]*", name) is not None,
-            f"fold.cache: a name has letters, digits and . _ + -, and begins with a letter or digit, not {name!r}",
-        )
+        rule = "a name has letters, digits and . _ + -, and begins with a letter or digit"
+        require(re.fullmatch(r"\w[\w.+-]*", name) is not None, f"fold.cache: {rule}, not {name!r}")
         file = self._folder / name
         self._folder.mkdir(parents=True, exist_ok=True)
         with (
             FileLock(self._folder / f".{name}.lock"),
-            tempfile.TemporaryDirectory(prefix=".making-", dir=self._folder) as scratch,
+            TemporaryDirectory(dir=self._folder, prefix=".making-") as scratch,
         ):
             if not file.exists():
                 made = Path(scratch, name)  # its own name: NumPy and pandas look at the end of it
                 make(made)
-                require(
-                    made.is_file(),
-                    f"fold.cache({name!r}, make): make(file) must write {display_path(file)}, and did not",
-                )
+                what = f"fold.cache({name!r}, make): make(file) must write {display_path(file)}, and did not"
+                require(made.is_file(), what)
                 to_disk(made)
                 os.replace(made, file)
                 to_disk(self._folder)

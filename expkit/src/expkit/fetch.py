@@ -18,7 +18,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Container
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -32,7 +32,6 @@ from expkit.snapshot import REFS, git
 from expkit.store import CONFIG, LOG, OOF, PRUNED, RESULT, RUN, TEST, FoldRecord, Result, RunInfo, Versions
 
 FIND = "find -L . '(' -path ./debug -o -path ./multirun -o -path ./.fetch ')' -prune -o -print"
-FIND_WANDB = "find -L wandb -name '*.wandb' -exec wc -c {} +"  # a W&B run ends after its fold, and grows until then
 SMALL = re.compile(rf"\./([^/]+/.+/({RUN}|{RESULT}|{CONFIG}|{PRUNED})|[^/]+/\.[^/]+\.version|\.data/[^/]+)")
 
 
@@ -51,6 +50,7 @@ class Source:
         self._host, colon, path = name.partition(":") if re.match(r"[^-/:][^/:]*:.", name) else ("", "", name)
         self._path = path.removeprefix("~/") if colon else os.path.abspath(path)
         self.url, self._lock = f"{self._host}{colon}{self._path}", lock.fileno()
+        self._has_rsync = False
 
     def _command(self, script: str) -> list[str]:
         """What runs a script in output/ there."""
@@ -64,30 +64,30 @@ class Source:
             raise Failed(f"{self.url}: {(os.fsdecode(done.stderr).strip() or command[0]).splitlines()[-1]}")
         return os.fsdecode(done.stdout).splitlines()
 
-    def listed(self) -> tuple[dict[str, None], dict[str, int]]:
-        """The names of what is in output/ there, after the path of rsync; and the bytes of each offline W&B run.
+    def listed(self) -> set[str]:
+        """The names of what is in output/ there.
 
         Raises:
             Failed: there is no such folder, or the machine does not answer.
         """
-        lines = self._run(self._command(f"(command -v rsync; {FIND}; {FIND_WANDB}; true)"), [])
-        sizes = [re.fullmatch(r" *(\d+) (wandb/offline-run-[\w-]+)/[^/]+", line) for line in lines]
-        return dict.fromkeys(lines), {size[2]: int(size[1]) for size in sizes if size}
+        lines = self._run(self._command(f"(command -v rsync; {FIND}; true)"), [])
+        self._has_rsync = lines[0].endswith("/rsync") and shutil.which("rsync") is not None
+        return set(lines)
 
-    def bring(self, names: list[str], folder: Path, by_rsync: bool) -> None:
+    def bring(self, names: Iterable[str], folder: Path) -> None:
         """Copy files and folders of output/ there into a folder; one may have gone meanwhile.
 
         Raises:
             Failed: the machine, or the disk here, has failed.
         """
         command = ["rsync", "-rtL", "--partial", "--files-from=-", f"{self.url}/output/", f"{folder}/"]
-        if not (by_rsync and shutil.which("rsync") and shlex.quote(self._path) == self._path):
+        if not (self._has_rsync and shlex.quote(self._path) == self._path):
             pack = shlex.join(self._command("tar -chf - -T -"))
             end, into = shlex.quote(f"{folder}.end"), shlex.quote(str(folder))
             script = f"({pack}; echo $? >{end}) | tar -xof - -C {into} || exit; test $(cat {end}) -le 2"  # as of tar
             command = ["sh", "-c", script]
-        if names:
-            self._run(command, names)
+        if lines := sorted(names):
+            self._run(command, lines)
 
 
 class Incoming:
@@ -127,7 +127,7 @@ class Incoming:
         both = [(name, own[name], result) for name, result in self.results.items() if name in own]
         twice = {name: (one, two) for name, one, two in both if one["files"] != two["files"]}  # a copy has their times
         self.doubles = [name for name, (one, two) in twice.items() if _came_to(one) == _came_to(two)]
-        how = f"give one of the two another name, or remove one, exp remove {self.title} --yes"
+        how = f"give one of the two another name, or remove the run here, exp remove {self.title} --yes"
         if here and self.results and here.id != self.id:
             old, new = flat(dict(here.config)), self.config
             keys = [key for key in {**old, **new} if is_compared(key) and not same(old.get(key), new.get(key))]
@@ -144,8 +144,8 @@ class Incoming:
         """A fold as it has come: done, if it is whole."""
         return store.read_fold(self.staged, self.results[name]["fold"], self.id)
 
-    def wanted(self, listed: Container[str]) -> list[str]:
-        """The names of the files that are to come. Errors as of `missing`."""
+    def wanted(self) -> list[str]:
+        """The names of the files that are to come; one may not be there. Errors as of `missing`."""
         found = list[str]()
         for name in self.missing():
             there, folder = f"./{self.folder.parent.name}/{self.folder.name}/{name}", self.staged / name
@@ -155,8 +155,7 @@ class Incoming:
                 files.make_folder(folder)
                 files.write_text(folder / RESULT, result)
             if self.fold(name).result is None:
-                found += [f"{there}/{file}" for file in self.results[name]["files"]]
-                found += [f"{there}/{LOG}"] if f"{there}/{LOG}" in listed else []
+                found += [f"{there}/{file}" for file in (*self.results[name]["files"], LOG)]
         return found
 
     def place(self) -> tuple[list[str], list[str]]:
@@ -209,7 +208,7 @@ def _came_to(result: Result) -> list[Any]:
 
 
 def fetch(name: str) -> dict[str, Any]:
-    """Bring the folds that are done in another project and missing in this one, with their snapshots and W&B runs.
+    """Bring the folds that are done in another project and missing in this one, with the snapshots of their code.
 
     Args:
         name: of the other project, HOST:PATH, or the path of a folder.
@@ -228,9 +227,8 @@ def fetch(name: str) -> dict[str, Any]:
     with open(f"{staging}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         source = Source(name, lock)
-        listed, wandb = source.listed()
-        about, by_rsync = Path(tempfile.mkdtemp(dir=staging)), next(iter(listed)).endswith("/rsync")
-        source.bring([line for line in listed if SMALL.fullmatch(line)], about, by_rsync)
+        listed, about = source.listed(), Path(tempfile.mkdtemp(dir=staging))
+        source.bring(filter(SMALL.fullmatch, listed), about)
         try:
             git(code_root(), "fetch", "--quiet", "--no-tags", source.url, f"{REFS}/*:{REFS}/*")
         except (OSError, subprocess.CalledProcessError) as error:
@@ -240,20 +238,13 @@ def fetch(name: str) -> dict[str, Any]:
             if manifest := read_manifest(about, file.stem):
                 write_manifest(output, file.stem, manifest)
         incoming = [Incoming(folder, staged / folder.relative_to(about)) for folder in store.run_folders(about)]
-        wanted, tracked = list[str](), list[str]()
+        wanted = list[str]()
         for run in incoming:
             with suppress(Error):  # it is said below
-                wanted += run.wanted(listed)
-                parts = [f"-{run.id}-{fold}-" for fold in run.results if fold not in run.doubles]
-                tracked += [each for each in wandb if any(part in each for part in parts)]
-        tracked = [one for one in tracked if sum(map(os.path.getsize, (output / one).glob("*.wandb"))) != wandb[one]]
+                wanted += run.wanted()
         try:
-            source.bring([*wanted, *tracked], staged, by_rsync)
+            source.bring(wanted, staged)
         finally:  # what has come whole stays
-            for folder in (staged / each for each in tracked if (staged / each).is_dir()):
-                files.remove(output / "wandb" / folder.name)
-                files.make_folder(output / "wandb")
-                shutil.move(folder, output / "wandb")
             for run in incoming:
                 run.report(found)
         shutil.rmtree(staging, ignore_errors=True)  # what a kill has left running may write there

@@ -13,16 +13,15 @@ from __future__ import annotations
 import io
 import os
 import re
-import stat
 import sys
 import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import redirect_stdout, suppress
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from functools import partial
-from itertools import combinations, count
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from expkit.config import load_experiment
 from expkit.data import input_files
 from expkit.errors import Error, Failed, require, warn
 from expkit.files import file_hash, make_folder, read_if_whole, remove, write_json
-from expkit.notes import add_note, context_of, read_notes, scored_twice
+from expkit.notes import add_note, context_of, read_notes
 from expkit.project import display_path, input_dir
 from expkit.store import Run
 
@@ -88,31 +87,17 @@ def ask(call: Callable[[], Any], competition: str = "", refused: str = "", may_l
         if status == 401:
             raise Error(f"Kaggle does not take these credentials ({said}): {CREDENTIALS}") from None
         if status == 403 and response.request.method == "POST":  # no file with an old address
-            raise Error(refused or _closed_gate(competition, said)) from None
+            rules = f"accept the rules at {SITE}/competitions/{competition}/rules, and " * bool(competition)
+            gates = f"{rules}verify your phone at {SITE}/settings/account"  # it does not say which one is closed
+            raise Error(refused or f"Kaggle refuses {competition or 'this'} ({said}): {gates}") from None
         if status == 404 and competition:
             what = f"Kaggle has no competition {competition}, or it is closed"
             raise Error(f"{what} ({said}): its name is the end of its address, {SITE}/competitions/NAME") from None
-        if status == 429:
-            raise Failed(f"Kaggle has had too many requests ({said}): wait some minutes; {GO_ON}") from None
-        raise Failed(f"Kaggle answers {said or status}: try again later; {GO_ON}") from None
+        raise Failed(f"Kaggle answers {said or status}: try again in some minutes; {GO_ON}") from None
     except (requests.RequestException, ConnectionError, Broken) as error:
         raise Failed(f"the connection to Kaggle failed ({type(error).__name__}): {GO_ON}") from None
     except ValueError as error:
         raise Failed(f"Kaggle's package: {' '.join(str(error).split())}: {GO_ON}") from None
-
-
-def _closed_gate(competition: str, said: str) -> str:
-    """What a 403 means: it does not say which gate is closed."""
-    phone = f"verify your phone at {SITE}/settings/account"
-    if not competition:
-        return f"Kaggle refuses this ({said}): {phone}"
-    rules = f"accept the rules of {competition} at {SITE}/competitions/{competition}/rules"
-    gate = f"{rules}, and {phone}"
-    with suppress(Exception), redirect_stdout(io.StringIO()):
-        found = connect().competitions_list(search=competition).competitions
-        [has_entered] = [each.user_has_entered for each in found if each.ref.split("/")[-1] == competition]
-        gate = phone if has_entered else rules
-    return f"Kaggle refuses {competition} ({said}): {gate}"
 
 
 # Data
@@ -160,23 +145,20 @@ def _unpack(archive: Path, folder: Path, known: Mapping[str, list[Any]]) -> dict
     beside, what = archive.parent / "files", display_path(archive)
     try:
         with zipfile.ZipFile(archive) as opened:
-            members = [each for each in opened.infolist() if not each.is_dir()]
-            for each in members:
-                is_inside = (folder / each.filename).resolve().is_relative_to(folder.resolve())
-                wrong = f"{what}: {each.filename} is a link, or lies outside of the folder: nothing is unpacked"
-                require(is_inside and not stat.S_ISLNK(each.external_attr >> 16), wrong)
-            opened.extractall(beside, members)
+            remove(beside)
+            opened.extractall(beside)  # nothing leaves this folder, whatever it is called; a link becomes a file
     except (zipfile.BadZipFile, zlib.error) as error:
         remove(archive)
         raise Failed(f"{what} was damaged ({error}), and is removed: download it again") from None
-    found = {each.filename: [each.file_size, file_hash(beside / each.filename)] for each in members}
+    files = {file.relative_to(beside).as_posix(): file for file in sorted(beside.rglob("*")) if file.is_file()}
+    found = {name: [file.stat().st_size, file_hash(file)] for name, file in files.items()}
     for name, one in found.items():
         file, ours = folder / name, (one[1], known.get(name, one)[1])
         is_ours = not os.path.lexists(file) or (file.is_file() and file_hash(file) in ours)
         require(is_ours, f"{display_path(file)} is not as it was downloaded: move it away; nothing is replaced")
-    for name in found:
+    for name, file in files.items():
         make_folder((folder / name).parent)
-        os.replace(beside / name, folder / name)
+        os.replace(file, folder / name)
     return found
 
 
@@ -199,7 +181,7 @@ def competition_of(experiment: str | None = None) -> str:
     """
     found = sorted(file.parent.name for file in input_dir().glob(f"*/{RECORD}"))
     if experiment is not None:
-        read = {name.partition("/")[0] for name, _ in input_files(load_experiment(experiment).experiment.inputs)}
+        read = {name.partition("/")[0] for name in input_files(load_experiment(experiment).experiment.inputs)}
         found = [name for name in found if name in read]
     where = f"the data of {experiment}" if experiment else "input/"
     what = f"{' and '.join(found)} have" if found else "no competition has"
@@ -292,12 +274,8 @@ def submit(api: Any, competition: str, made: Mapping[str, Any], message: str | N
 
 def _pause(what: str, status: str, tell: Tell) -> None:
     """Wait a little for something that Kaggle works on."""
-    tell(f"{what} is at Kaggle, {status.lower()}")
-    try:
-        time.sleep(PAUSE)
-    except KeyboardInterrupt:
-        warn(f"{what} is at Kaggle: the same command waits for it again")
-        raise
+    tell(f"{what} is at Kaggle, {status.lower()}; after Ctrl-C, the same command waits for it again")
+    time.sleep(PAUSE)
 
 
 def note_scores(competition: str, submissions: Iterable[Any]) -> list[dict[str, Any]]:
@@ -326,17 +304,6 @@ def note_scores(competition: str, submissions: Iterable[Any]) -> list[dict[str, 
     return found
 
 
-def disagreements() -> list[str]:
-    """Where CV and leaderboard part: a line for each problem, of the pairs of runs that they put in another order."""
-    lines, board = [], {entry.run.title: entry for entry in entries(read_board())}
-    for metric, scores in scored_twice(read_notes().values(), board).items():
-        pairs = list(combinations(scores.items(), 2))
-        if parted := [(a, b) for (a, (x, u)), (b, (y, v)) in pairs if (x - y) * (u - v) < 0]:
-            what = f"CV {metric} and the leaderboard part about {len(parted)} of {len(pairs)} pairs of runs"
-            lines.append(f"{what}, such as {' and '.join(parted[0])}")
-    return lines
-
-
 # Notebooks without internet
 
 PUSHED = "pushed.json"  # beside a bundle: what of it is at Kaggle
@@ -363,13 +330,15 @@ def push(api: Any, run: Run, competition: str, more: Sequence[str], gpu: bool, t
         tell(f"uploading {name}, {(dataset / 'bundle.zip').stat().st_size:,} bytes")
         new_version = partial(api.dataset_create_version, version_notes=folder.name)
         answer = ask(partial(new_version if state else api.dataset_create_new, str(dataset), quiet=True))
-        _require_taken(f"the dataset {name}", answer.error)
+        if answer.error:
+            raise Failed(f"Kaggle does not take the dataset {name}: {answer.error}: {GO_ON}")
         write_json(folder / PUSHED, {"bundle": digest})
         if (state := _dataset_state(api, name, tell)) != "READY":
             raise Failed(f"Kaggle could not process the dataset, {state.lower()}: see {SITE}/datasets/{name}")
     answer = ask(partial(api.kernels_push, str(folder / bundle.NOTEBOOK)), competition)
-    wrong = [*answer.invalid_dataset_sources, *answer.invalid_competition_sources]
-    _require_taken(f"the notebook {name}", answer.error or "".join(f"it has no {each}" for each in wrong[:1]))
+    lacks = [f"it has no {each}" for each in (*answer.invalid_dataset_sources, *answer.invalid_competition_sources)]
+    if why := [*filter(None, [answer.error]), *lacks]:
+        raise Failed(f"Kaggle does not take the notebook {name}: {why[0]}: {GO_ON}")
     pushed = {"run": run.id, "bundle": digest, "kernel": name, "version": answer.version_number, "url": answer.url}
     write_json(folder / PUSHED, pushed)
     return pushed
@@ -387,11 +356,6 @@ def pushed_before(run: Run, competition: str) -> dict[str, Any]:
     about = {"run": run.title, "id": run.id, "metric": run.metric, "score": run.score}
     what = f"version {pushed['version']} of {pushed['kernel']}"
     return pushed | {"what": what, "mark": f"v{pushed['version']}", "runs": [about]}
-
-
-def _require_taken(what: str, error: str | None) -> None:
-    if error:
-        raise Failed(f"Kaggle does not take {what}: {error}: {GO_ON}")
 
 
 def _dataset_state(api: Any, name: str, tell: Tell) -> str:

@@ -11,15 +11,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from graphlib import TopologicalSorter
+from dataclasses import dataclass
 from pathlib import Path
 
 from expkit.data import changed_files, read_manifest
 from expkit.errors import CAUGHT, Error, Failed, report, require, terminable
 from expkit.project import ROOT, code_root, display_path, installed_packages, output_dir, project_root
 from expkit.snapshot import check_out
-from expkit.store import LOCKBOX, OOF, FoldRecord, Run, folder_of, load_run, read_run, stale
+from expkit.store import LOCKBOX, OOF, FoldRecord, Run, load_run, read_run, stale
 from expkit.tables import differing
 
 
@@ -31,25 +30,22 @@ class Reproduction:
         folds: the numbers of the folds that were trained again.
         differences: what differs, one line each; empty if scores and out-of-fold predictions are the same to the byte.
         reasons: what may have caused the differences, the likeliest first.
-        parents: the same of the runs that it was made from, and of theirs, if they were made again, by their titles.
     """
 
     folds: list[int]
     differences: list[str]
     reasons: list[str]
-    parents: dict[str, Reproduction] = field(default_factory=dict)
 
     @property
     def identical(self) -> bool:
-        """Whether nothing differs, of the parents either."""
-        return not self.differences and all(each.identical for each in self.parents.values())
+        """Whether nothing differs."""
+        return not self.differences
 
     def __str__(self) -> str:
-        lines = [f"{title}: {line}" for title, each in self.parents.items() for line in str(each).splitlines()]
-        return "\n".join([*lines, *([*self.differences, *self.reasons] if self.differences else ["identical"])])
+        return "\n".join([*self.differences, *self.reasons] if self.differences else ["identical"])
 
 
-def reproduce(run: str | Path, parents: bool = False) -> Reproduction:
+def reproduce(run: str | Path) -> Reproduction:
     """Train the finished folds of a run again, each from the snapshot of its code, and compare the results.
 
     The snapshot is checked out into a temporary folder, and trains there with the recorded configuration. It uses the
@@ -59,7 +55,6 @@ def reproduce(run: str | Path, parents: bool = False) -> Reproduction:
 
     Args:
         run: a name or a folder, as for `load_run`.
-        parents: make the runs that it was made from again first, and theirs, and train it from those.
 
     Raises:
         Error: there is no such run, it has no finished fold or no snapshot, a run that it was made from is gone or is
@@ -67,48 +62,30 @@ def reproduce(run: str | Path, parents: bool = False) -> Reproduction:
     """
     found = load_run(run)
     require(bool(found.done) and found.info is not None, f"{display_path(found.folder)} has no finished fold")
-    above = {one.title: one for one in found.ancestors}
-    for child in (found, *(above.values() if parents else ())):
-        if marks := stale(child):
-            how = f"{'blend it again' if child.recipe else 'overwrite=true trains it again'}, from what is there then"
-            raise Error(f"{child.title} cannot be made again from what is there: {', '.join(marks)}: {how}")
+    how = f"{'blend it again' if found.recipe else 'overwrite=true trains it again'}, from what is there then"
+    marks = stale(found)
+    require(not marks, f"{found.title} cannot be made again from what is there: {', '.join(marks)}: {how}")
+    groups: dict[str, list[FoldRecord]] = {}  # of the same code: one command makes them
+    for number, part in found.done.items():
+        git = found.results[number]["git"]
+        if git is None:
+            raise Error(f"{part.title} of {found.title} was made outside a git repository, without a snapshot: {how}")
+        groups.setdefault(git["snapshot"], []).append(part)
     with tempfile.TemporaryDirectory(prefix="expkit-") as folder:
-        scratch, made = Path(folder), dict[str, Reproduction]()
+        scratch = Path(folder)
         (scratch / "output").mkdir()
         (scratch / "input").symlink_to(project_root() / "input", target_is_directory=True)
-        if parents:
-            order = TopologicalSorter({one.title: [each.run for each in one.parents] for one in above.values()})
-            made = {title: _made_again(above[title], above[title].parts, scratch) for title in order.static_order()}
-        else:
-            for title in {parent.run for parent in found.parents}:
-                link = scratch / "output" / above[title].experiment / above[title].folder.name
-                link.parent.mkdir(exist_ok=True)
-                link.symlink_to(above[title].folder.absolute(), target_is_directory=True)
-        return replace(_made_again(found, list(found.done.values()), scratch), parents=made)
-
-
-def _made_again(run: Run, parts: Sequence[FoldRecord], scratch: Path) -> Reproduction:
-    """Make trainings of a run again in the project `scratch`; compare its folds.
-
-    Args:
-        parts: those to make; of a blend, all are made.
-    """
-    groups: dict[str, list[FoldRecord]] = {}  # of the same code: one command makes them
-    for part in parts:
-        if part.result is not None:
-            if (git := part.result["git"]) is None:
-                how = "blend it again" if run.recipe else "repeat it with overwrite=true"
-                raise Error(f"{part.title} of {run.title} was made outside a git repository, without a snapshot: {how}")
-            groups.setdefault(git["snapshot"], []).append(part)
-    for commit, alike in groups.items():
-        _train_again(run, alike, commit, scratch)
-    folder = folder_of(scratch / "output", run.title)
-    assert folder is not None, run.title
-    again, differences, reasons = read_run(folder), list[str](), list[str]()
-    for number in run.done:
-        differences += (lines := list(_compare(run, again, number)))
-        reasons += _reasons(run, again, number) if lines else []
-    return Reproduction(list(run.done), differences, list(dict.fromkeys(reasons)))
+        for parent in found.ancestors:
+            link = scratch / "output" / parent.experiment / parent.folder.name
+            link.parent.mkdir(exist_ok=True)
+            link.symlink_to(parent.folder.absolute(), target_is_directory=True)
+        for commit, alike in groups.items():
+            _train_again(found, alike, commit, scratch)
+        again, differences, reasons = read_run(scratch / "output" / found.title), list[str](), list[str]()
+        for number in found.done:
+            differences += (lines := list(_compare(found, again, number)))
+            reasons += _reasons(found, again, number) if lines else []
+    return Reproduction(list(found.done), differences, list(dict.fromkeys(reasons)))
 
 
 @terminable()  # ends the training, too
@@ -130,16 +107,16 @@ def _train_again(run: Run, parts: Sequence[FoldRecord], commit: str, scratch: Pa
 
 def _interpreter(code: Path, run: Run, part: FoldRecord) -> list[str]:
     """A Python with the recorded packages: this one, when it has them; else what uv makes of the snapshot's uv.lock."""
-    recorded, version = run.packages(), str(part.origin().get("python"))
+    version = str(part.origin().get("python"))
     is_version = re.fullmatch(r"3\.\d+\.\d+\w*", version) is not None
     require(is_version, f"{part.title}: its version of Python is not recorded")
-    is_this = version == platform.python_version()
-    own = {name: number for name, number in recorded.items() if not name.endswith("-experiments")}
-    if is_this and recorded and own.items() <= installed_packages().items():
+    own = installed_packages() if version == platform.python_version() else {}
+    recorded = {name: number for name, number in run.packages().items() if not name.endswith("-experiments")}
+    if recorded and recorded.items() <= own.items():
         return [sys.executable]
     require(shutil.which("uv") is not None, "uv is not on the PATH: install it, it makes the snapshot's environment")
     frozen = ["--frozen"] if (code / "uv.lock").exists() else []
-    return ["uv", "run", "--quiet", "--no-dev", *frozen, "--python", sys.executable if is_this else version, "python"]
+    return ["uv", "run", "--quiet", "--no-dev", *frozen, "--python", version, "python"]
 
 
 def _compare(old: Run, new: Run, number: int) -> Iterator[str]:
@@ -159,29 +136,26 @@ def _compare(old: Run, new: Run, number: int) -> Iterator[str]:
 
 def _reasons(old: Run, new: Run, number: int) -> list[str]:
     """Why they may differ, the likeliest first."""
-    reasons = []
-    results = [run.results[number] for run in (old, new)]
-    origins = [run.done[number].origin() for run in (old, new)]
-    if results[0]["data"] and results[0]["data"] != results[1]["data"]:
-        before = read_manifest(output_dir(), results[0]["data"])
-        after = read_manifest(new.folder.parents[1], results[1]["data"] or "")
-        names = changed_files(before, after) if before is not None and after is not None else []
-        reasons.append(f"the data has changed since: {', '.join(names[:5]) or 'other files'}")
-    facts = {"device, or other processes or threads": [str(result["environment"]) for result in results]}
-    facts |= {key: [str(origin.get(key)) for origin in origins] for key in ("python", "platform")}
-    reasons += [f"another {what}: {' → '.join(values)}" for what, values in facts.items() if values[0] != values[1]]
-    one, other = old.packages(), new.packages()
-    changed = [f"{name} {one[name]} → {other[name]}" for name in one if other.get(name, one[name]) != one[name]]
-    if changed:
-        reasons.append(f"other packages: {', '.join(changed)}")
+    reasons, facts = [], []
+    was, now = (run.results[number]["data"] or "" for run in (old, new))
+    if was and was != now:
+        before, after = read_manifest(output_dir(), was), read_manifest(new.folder.parents[1], now)
+        names = changed_files(before, after) if before is not None and after is not None else ["other files"]
+        reasons.append(f"the data has changed since: {', '.join(names[:5])}")
+    for run in (old, new):
+        origin, environment = run.done[number].origin(), run.results[number]["environment"]
+        own = {"device, or other processes or threads": environment, "python": origin.get("python")}
+        facts.append(own | {"platform": origin.get("platform")} | run.packages())
+    differ = {what: one for what, one in facts[0].items() if facts[1].get(what, one) != one}
+    reasons += [f"another {what}: {one} → {facts[1][what]}" for what, one in differ.items()]
     return reasons or ["nothing that is recorded differs: the training itself is not deterministic"]
 
 
 def main() -> None:
     """Train a configuration from its recorded values, not from a command line, in this process; or blend runs.
 
-    stdin has {"experiment": ..., "run": ..., "values": {"exp": {...}}, "folds": [0, 1, null]}, null for all rows. The
-    values of a blend are {"blend": {"method": ..., "runs": [...]}}.
+    stdin has {"experiment": ..., "run": ..., "values": {"exp": {...}}, "folds": [0, 1]}. The values of a blend are
+    {"blend": {"method": ..., "runs": [...]}}.
     """
     from expkit.compose import from_values
     from expkit.config import Mode, load_experiment
@@ -195,10 +169,8 @@ def main() -> None:
             return
         loaded = load_experiment(asked["experiment"])
         config = from_values(loaded, asked["values"])
-        config.exp.fold, config.exp.debug = [number for number in asked["folds"] if number is not None], False
-        for mode in [Mode.cv] * bool(config.exp.fold) + [Mode.sub] * (None in asked["folds"]):
-            config.exp.mode = mode
-            Runner(loaded, config, (), Command(is_copy=True), asked["run"]).train()
+        config.exp.fold, config.exp.mode, config.exp.debug = asked["folds"], Mode.cv, False
+        Runner(loaded, config, (), Command(is_copy=True), asked["run"]).train()
     except CAUGHT as error:
         sys.exit(report(error))
 

@@ -305,7 +305,7 @@ def find_sample(named: Sequence[str] | None, what: str) -> Sample | None:
     Raises:
         Error: there is more than one, or it cannot be read.
     """
-    folders = {os.path.dirname(path) for _, path in input_files(named)}
+    folders = {os.path.dirname(path) for path in input_files(named).values()}
     found = [file for folder in sorted(folders) if (file := Path(folder, SAMPLE)).is_file()]
     name_data = "name the data, expkit.Experiment(..., inputs=[...])"
     require(len(found) < 2, f"{what}: there are {len(found)} files {SAMPLE}: {name_data}")

@@ -228,9 +228,8 @@ def attempt(
 
 @app.command()
 @run_argument("run")
-@click.option("--parents", is_flag=True, help="First the runs that it was made from.")
 @json_flag
-def reproduce(run: str, parents: bool, as_json: bool) -> None:
+def reproduce(run: str, as_json: bool) -> None:
     """Train a run again from its snapshot, and compare.
 
     Trains the finished folds again, with the code of their snapshot and the recorded configuration. Prints "identical",
@@ -239,14 +238,13 @@ def reproduce(run: str, parents: bool, as_json: bool) -> None:
     The runs that it has read must be as they were. A blend is computed again.
 
     Examples:
-      exp reproduce 001-larger-lr              # takes as long as the training did
-      exp reproduce 001-larger-lr --parents    # first the runs that it has read
+      exp reproduce 001-larger-lr    # takes as long as the training did
     """
     from expkit.reproduction import reproduce as train_again
 
     folder = find_run(run)
     with console.status(f"training {folder.parent.name}/{folder.name} again"):
-        again = train_again(folder, parents)
+        again = train_again(folder)
     print_result({"identical": again.identical, **asdict(again)}, as_json, *str(again).splitlines())
     sys.exit(0 if again.identical else 1)
 
@@ -257,9 +255,9 @@ def reproduce(run: str, parents: bool, as_json: bool) -> None:
 def fetch(source: str, as_json: bool) -> None:
     """Bring the results of another machine's project home.
 
-    Brings the folds that are done there and missing here, with the snapshots of their code and their offline W&B runs.
-    It may be interrupted and repeated, also while trainings run there. A run of both machines becomes one when
-    configuration, code and data are the same. Else nothing of it comes, a line says why, and the exit code is 1.
+    Brings the folds that are done there and missing here, with the snapshots of their code. It may be interrupted and
+    repeated, also while trainings run there. A run of both machines becomes one when configuration, code and data are
+    the same. Else nothing of it comes, a line says why, and the exit code is 1.
 
     Examples:
       exp fetch gpu:myproj            # over ssh, from the home folder there
