@@ -58,7 +58,7 @@ def test_show_gives_a_program_what_it_shows(run: Path) -> None:
     assert origin["git"] == results[0]["git"] and origin["on"] == [results[0]["environment"]]
     assert any(line[0] == "code" and line[2] == origin["git"]["commit"][:12] for line in shown if line)
     points = [[1, 1.0], [3, 0.333333], [4, 0.25]]
-    curve = {"axis": "epoch", "metric": "loss", "greater_is_better": False, "folds": {"0": points, "2": points}}
+    curve = {"axis": "epoch", "metric": "loss", "greater_is_better": None, "folds": {"0": points, "2": points}}
     assert found["curve"] == curve
     assert found["full"] is None and found["blend"] is None
 

@@ -6,8 +6,6 @@ import json
 import re
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from commands import command
@@ -15,7 +13,7 @@ from conftest import EXP, call
 from helpers import environment_of, exp
 
 import expkit
-from expkit.show import direction, last_curve, run_metadata, sparklines
+from expkit.show import last_curve, run_metadata, sparklines
 
 Points = list[tuple[float, float]]
 
@@ -61,32 +59,24 @@ def test_values_of_every_size(values: list[float]) -> None:
     assert line.endswith("▁▁" if values[0] == values[1] else "▁█")
 
 
-@pytest.mark.parametrize(
-    ("name", "higher"), [("valid_rmsle", False), ("valid_accuracy", None), ("train loss step", False)]
-)
-def test_the_direction_is_in_the_name(name: str, higher: bool | None) -> None:
-    """The run's own metric first, then what a name says; else nobody knows."""
-    run: Any = SimpleNamespace(metric="rmsle", greater_is_better=False)
-    assert direction(name, run) is higher
-    run = SimpleNamespace(metric="loss", greater_is_better=True)  # whatever its name says
-    assert direction("valid_loss", run) is True
-
-
 def test_folds_of_different_lengths_from_the_disk(root: Path) -> None:
-    """Over steps that begin late, with blanks in between, and a fold that has one point."""
+    """Over steps that begin late, with blanks in between, and a fold that has one point.
+
+    The direction is known of a name with the metric of the run in it.
+    """
     logged = {0: range(500, 2001, 100), 1: range(500, 1201, 100), 2: [800]}
 
     def log(fold: expkit.Fold) -> None:
         assert fold.number is not None
         for step in logged[fold.number]:
-            fold.log(step=step, loss=None if step == 600 else 1000 / step, note="none")
+            fold.log(step=step, valid_quality=None if step == 600 else step / 1000, note="none")
 
     command("exp.fold=[0,1,2]", during=log).train()
     curve = last_curve(expkit.load_run("light"))
-    assert curve is not None and (curve["metric"], curve["greater_is_better"]) == ("loss", False)
-    assert curve["folds"]["1"] == [(step, 1000 / step) for step in logged[1] if step != 600]
+    assert curve is not None and (curve["metric"], curve["greater_is_better"]) == ("valid_quality", True)
+    assert curve["folds"]["1"] == [(step, step / 1000) for step in logged[1] if step != 600]
     printed = exp("show", "light")
-    assert "\nloss by step: 0.5000 (▁) to 2.000 (█)\n" in printed
+    assert "\nvalid_quality by step: 0.5000 (▁) to 2.000 (█)\n" in printed
     assert re.findall(r"fold (\d): best \S+ at (\d+), last \S+ at \d+ +[▁-█]+\n", printed) == [
         ("0", "2000"),
         ("1", "1200"),
@@ -114,6 +104,6 @@ def test_a_terminal_without_utf_8(root: Path) -> None:
     shown = call(*show, cwd=root, env=environment).stdout
     assert shown.isascii() and "CV quality 10.0000 \\xb1 0.0000" in shown
     assert "\\u5b9f\\u9a13\\xe9\\U0001f389_loss by epoch: 0.2000 (\\u2581) to 1.000 (\\u2588)" in shown
-    assert re.search(r"fold 1: best 0.2000 at 5, last 0.2000 at 5 +\\u2588", shown)
+    assert re.search(r"fold 1: last 0.2000 at 5 +\\u2588", shown)
     as_json = call(*show, "--all", "--json", cwd=root, env=environment).stdout
     assert as_json.isascii() and "実験é🎉_loss" in json.loads(as_json)["curve"]["metric"]

@@ -19,8 +19,8 @@ from typing import Any
 
 from expkit import files, store
 from expkit.errors import Error, require
-from expkit.lineage import children_metadata
 from expkit.project import display_path, output_dir
+from expkit.show import children_metadata
 from expkit.store import CHECKPOINT, NOT_EXPERIMENTS, RESULT, STATE, SUBMISSIONS, Run, Versions
 
 DEBUG = "debug"

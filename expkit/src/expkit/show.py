@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from statistics import fmean
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
+from rich.tree import Tree
 
+from expkit import store
 from expkit.board import COLUMNS, entries, read_board
 from expkit.config import flat, fold_file, is_compared, load_experiment
 from expkit.data import changes_since
 from expkit.errors import duration, plain_table, print_line, score_text, text
-from expkit.fingerprint import sounds_like_error
 from expkit.frames import Points, points_of
-from expkit.lineage import children_metadata, parents_metadata, show_lineage
 from expkit.notes import format_note, openings, openings_text, present
 from expkit.project import display_path
-from expkit.store import SUBMISSION, Run, Versions, axis_of, fold_title, has_box
+from expkit.store import Run, axis_of, fold_title
 
 MOST_POINTS = 2000  # of a learning curve
 WIDEST = 60  # characters of a sparkline
@@ -32,7 +33,7 @@ def run_metadata(run: Run) -> dict[str, Any]:
     Returns:
         "failed" is why a training has failed, by its folder; "pruned" where a study has ended the run, "full" the
         training on all rows and "blend" what a blend is made of, each None when there is none; "unlocked" is as of
-        `openings`, None without a locked box; "parents" and "children" are as of `lineage`, "total_seconds" has the
+        `openings`, None without a locked box; "parents" and "children" are as below, "total_seconds" has the
         time of the runs that it began from.
     """
     [entry] = entries([run])
@@ -61,7 +62,7 @@ def run_metadata(run: Run) -> dict[str, Any]:
         "total_seconds": round(run.total_seconds, 3) if run.done else None,
         "origin": _origin(run),
         "notes": list(entry.notes.lines),
-        "unlocked": openings(run) if has_box(run.results) else None,
+        "unlocked": openings(run) if store.has_box(run.results) else None,
         "config": entry.config,
         "curve": last_curve(run),
     }
@@ -91,18 +92,17 @@ def _full(run: Run) -> dict[str, Any] | None:
     if run.full is None or run.full.result is None or run.recipe:
         return None
     result, folder = run.full.result, run.full.folder
-    submission = str(folder / SUBMISSION) if SUBMISSION in result["files"] else None
+    submission = str(folder / store.SUBMISSION) if store.SUBMISSION in result["files"] else None
     recorded = {key: result[key] for key in ("values", "seconds", "finished")}
     return {"folder": str(folder), "submission": submission, **recorded}
 
 
 def _origin(run: Run) -> dict[str, Any] | None:
     """How a run was made; None: nothing is done."""
-    done = [part for part in run.parts if part.result]
-    if not done:
+    environments = sorted({part.result["environment"] for part in run.parts if part.result})
+    if not environments:
         return None
-    origin = done[0].origin()
-    environments = sorted({part.result["environment"] for part in done if part.result})
+    origin = next(part for part in run.parts if part.result).origin()
     command = " ".join(origin.get("command") or [])
     if command and not run.recipe:
         several = re.search(r"world_size ([2-9]|\d\d+)", " ".join(environments))
@@ -117,7 +117,7 @@ def under_way(run: Run) -> list[str]:
     flags = []
     for part in [] if run.pruned else run.parts:
         if not (part.result or part.unscored or part.failure or part.problem):
-            state = "in" if part.folder.name in Versions.of(run.folder).held(run.folder) else "stopped in"
+            state = "in" if part.folder.name in store.Versions.of(run.folder).held(run.folder) else "stopped in"
             last = {name: values[-1] for name, values in part.history().items() if values and values[-1] is not None}
             axis = axis_of(last)
             where = f"{axis} {last[axis]}" if axis else "training"
@@ -172,7 +172,11 @@ def show_run(console: Console, run: Run) -> None:
     if metadata["folds"]:
         _show_folds(console, run, list(metadata["scores"]), metadata["folds"])
     show_blend(console, run)
-    show_lineage(console, metadata["parents"], metadata["children"])
+    if metadata["parents"]:
+        console.print(_tree(Tree(text("made from")), metadata["parents"]), soft_wrap=True)
+    for child in metadata["children"]:
+        since = "" if child["state"] == "ok" else f", and it {store.BECOME[child['state']]} since"
+        print_line(console, f"{child['run']} was made from it: {_what(child)}{since}")
     if run.total_seconds != run.seconds:
         both = f"{duration(run.seconds)}, and {duration(run.total_seconds)} with the runs that it began from"
         print_line(console, f"time of its folds: {both}")
@@ -182,7 +186,7 @@ def show_run(console: Console, run: Run) -> None:
         print_line(console, submission_summary(run.full))
     is_split = run.rows or not run.done  # else the keys of exp.split mean nothing
     config = {key: one for key, one in metadata["config"].items() if is_split or not key.startswith("exp.split.")}
-    for table in (_origin_texts(metadata["origin"]), config):
+    for table in (_origin_texts(metadata["origin"]) if metadata["origin"] else {}, config):
         width = max(map(len, table), default=0)
         for key, value in table.items():
             console.print(text(f"{key:{width}}  ", "dim"), text(value), sep="", soft_wrap=True)
@@ -190,9 +194,7 @@ def show_run(console: Console, run: Run) -> None:
         console.print(text(drawn), no_wrap=True, overflow="ellipsis")
 
 
-def _origin_texts(origin: dict[str, Any] | None) -> dict[str, str]:
-    if origin is None:
-        return {}
+def _origin_texts(origin: dict[str, Any]) -> dict[str, str]:
     git = origin["git"]
     commit = git and f"commit {git['commit'][:12] or 'none yet'}{' and changes' if git['dirty'] else ''}"
     return {
@@ -223,10 +225,68 @@ def show_blend(console: Console, run: Run) -> None:
     """Print the runs of a blend with their weights, and how good these are; nothing of another run."""
     if (recipe := run.recipe) is None:
         return
-    weights = sorted(zip(recipe.weights, recipe.parents, strict=True), key=lambda pair: -pair[0])
-    console.print(plain_table(["weight", "run"], [[f"{weight:.4f}", parent.run] for weight, parent in weights]))
+    weights = sorted(blend_metadata(run)["weights"].items(), key=lambda pair: -pair[1])
+    console.print(plain_table(["weight", "run"], [[f"{weight:.4f}", title] for title, weight in weights]))
     how = "each fold with weights fitted on the others" if recipe.method == "hill" else "no weights are fitted"
     print_line(console, f"{run.metric} {score_text(run.score, run.std)}: {how}")
+
+
+# What a run was made from, and what was made from it
+
+
+def parents_metadata(run: Run, shown: set[str] | None = None) -> list[dict[str, Any]]:
+    """The runs that a run was made from, as JSON has them, each with its own "parents".
+
+    Returns:
+        "state" is "ok", "changed", "replaced" or "gone"; of the last two, nothing else is known. "parents" is None of a
+        run that stands elsewhere in the list, too. "by" has the folds that have read it.
+    """
+    shown, found = {run.title} if shown is None else shown, []
+    for parent in run.parents:
+        now, state = run.parent_now(parent)
+        now = None if state in ("gone", "replaced") else now
+        is_new = parent.run not in shown
+        shown.add(parent.run)
+        read = [(part.number, one.id) for part in run.parts if part.result for one in part.result.get("parents", [])]
+        known = {key: getattr(now, key, None) for key in ("metric", "score", "std")}
+        known["marks"] = [*store.own_marks(now), *store.leaks_of(now)] if now else []
+        known["parents"] = [] if now is None else parents_metadata(now, shown) if is_new else None
+        by = [number for number, run_id in dict.fromkeys(read) if run_id == parent.id]
+        about = {"run": parent.run, "id": parent.id, "version": parent.version, **_read(parent, state), "by": by}
+        found.append(about | known)
+    return found
+
+
+def children_metadata(run: Run, runs: Iterable[Run]) -> list[dict[str, Any]]:
+    """The runs that were made from one, as JSON has them; "state" is what has become of the one since.
+
+    Args:
+        runs: all there are.
+    """
+    pairs = [(other, parent) for other in runs for parent in other.parents if parent.run == run.title != other.title]
+    return [{"run": other.title, "id": other.id, **_read(one, store.parent_state(one, run))} for other, one in pairs]
+
+
+def _read(parent: store.Parent, state: str) -> dict[str, Any]:
+    return {"read": list(parent.read), "folds": list(parent.folds), "state": state}
+
+
+def _tree(tree: Tree, parents: list[dict[str, Any]]) -> Tree:
+    for node in parents:
+        score = f"  {node['metric']} {score_text(node['score'], node['std'])}" if node["score"] is not None else ""
+        marks = [*([] if node["state"] == "ok" else [store.BECOME[node["state"]]]), *node["marks"]]
+        is_mixed = [other["run"] for other in parents].count(node["run"]) > 1  # folds read several versions
+        by = f", by {', '.join(map(fold_title, node['by']))}" if is_mixed else ""
+        line = Text.assemble(text(node["run"], "bold"), text(f"{score}  {_what(node)}{by}"))
+        line.append_text(text("".join(f", {mark}" for mark in marks), "yellow"))
+        _tree(tree.add(line), node["parents"] or [])
+    return tree
+
+
+def _what(node: dict[str, Any]) -> str:
+    """What was read, in words: "oof of 5 folds", "fold, test of all data"."""
+    folds = [fold_title(number) for number in node["folds"]] or ["all folds"]
+    return f"{', '.join(node['read'])} of {folds[0] if len(folds) == 1 else f'{len(folds)} folds'}"
 
 
 # Learning curves
@@ -238,8 +298,8 @@ def last_curve(run: Run) -> dict[str, Any] | None:
     Of a fold with more than MOST_POINTS of it, every second, third, ... is given.
 
     Returns:
-        {"axis": "epoch", "metric": "valid_loss", "greater_is_better": False, "folds": {"0": [(1, 0.5), ...], ...}};
-        None: no metric has two points.
+        {"axis": "epoch", "metric": "valid_loss", "greater_is_better": None, "folds": {"0": [(1, 0.5), ...], ...}};
+        the direction is known of what has the metric of the run in its name. None: no metric has two points.
     """
     curves = {str(fold): points_of(run.history(fold)) for fold in run.done}
     drawable = (
@@ -252,19 +312,8 @@ def last_curve(run: Run) -> dict[str, Any] | None:
     axis, metric = next(drawable, ("", ""))
     found = {fold: points for fold, each in curves.items() if (points := each.get(axis, {}).get(metric))}
     folds = {fold: points[:: math.ceil(len(points) / MOST_POINTS)] for fold, points in found.items()}
-    about = {"axis": axis, "metric": metric, "greater_is_better": direction(metric, run), "folds": folds}
-    return about if folds else None
-
-
-def direction(name: str, run: Run) -> bool | None:
-    """Whether a higher value of something that was logged is better; None: its name does not say it.
-
-    A name with the run's own metric in it, as valid_rmse, has the direction of that.
-    """
-    name, metric = (re.sub(r"[\W_]+", "_", each).lower() for each in (name, run.metric or ""))
-    if metric and f"_{metric}_" in f"_{name}_":
-        return run.greater_is_better
-    return False if sounds_like_error(name) and "neg" not in name.split("_") else None
+    is_greater = run.greater_is_better if run.metric and run.metric in metric else None
+    return {"axis": axis, "metric": metric, "greater_is_better": is_greater, "folds": folds} if folds else None
 
 
 def sparklines(curve: dict[str, Any] | None, width: int, n_folds: int | None = None) -> list[str]:
