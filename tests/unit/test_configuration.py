@@ -14,8 +14,8 @@ from helpers import assert_refused, exp
 from light import train_py
 
 import expkit
-from expkit.compose import as_hydra_takes, from_values
-from expkit.config import container, load_experiment
+from expkit.compose import as_hydra_takes, checked, from_values
+from expkit.config import container, load_experiment, whole
 from expkit.errors import Error
 from expkit.new import check_experiment
 from expkit.rundir import run_name
@@ -267,7 +267,7 @@ def test_a_field_with_another_default_keeps_its_bound(key: str) -> None:
         n_folds: int = 3
 
     with pytest.raises(expkit.Error, match=f"exp.{key} must be at least"):
-        Own(**{key: -1})
+        checked(whole(Own)(exp=Own(**{key: -1})))
 
 
 def test_an_experiment_that_is_loaded_once_more(typed: str) -> None:

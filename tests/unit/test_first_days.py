@@ -102,6 +102,6 @@ def test_values_of_a_quick_try(monkeypatch: pytest.MonkeyPatch) -> None:
     assert epochs("exp.debug=true", "exp.train={hidden: 8}") == 1
     with monkeypatch.context() as patch:
         patch.setitem(load_experiment("001-baseline").experiment.debug, "train.epoch", 1)  # type: ignore[arg-type]
-        with pytest.raises(expkit.Error, match="debug in expkit.Experiment: there is no key exp.train.epoch"):
+        with pytest.raises(expkit.Error, match="there is no key exp.train.epoch; did you mean exp.train.epochs?"):
             epochs("exp.debug=true")
         assert epochs() == 30

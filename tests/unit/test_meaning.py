@@ -11,7 +11,8 @@ from light import LIGHT
 
 import expkit
 from expkit.code import code_hash
-from expkit.fingerprint import changed_since, file_hashes, metric_hash, same_code
+from expkit.fingerprint import changed_since, file_hashes, metric_hash
+from expkit.store import same_code
 
 PATH, RULES = "experiments/009-x/train.py", "src/rules.py"
 FIELDS = ("rate", "more", "kind", "__post_init__")

@@ -25,9 +25,9 @@ from omegaconf import MISSING, OmegaConf
 
 import expkit
 from expkit import code, schema
-from expkit.config import check_bounds, load_experiment
+from expkit.config import load_experiment
 from expkit.new import BASELINES, check_experiment
-from expkit.schema import comments, of_class
+from expkit.schema import check_bounds, comments, of_class
 
 FRAMEWORKS = sorted(folder.name for folder in BASELINES.iterdir())
 

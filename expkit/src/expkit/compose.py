@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import is_dataclass, replace
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, NoReturn
 
 import hydra
@@ -31,10 +31,11 @@ from hydra.types import RunMode
 from omegaconf import BooleanNode, DictConfig, OmegaConf, StringNode, ValidationError, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
-from expkit import code, config
-from expkit.config import Config, Groups, Loaded, check_bounds, container, flat, hints, load_experiment
-from expkit.errors import Error, NotFound, chain, described, require
+from expkit import code
+from expkit.config import BY_TIME, METHOD, Groups, Loaded, SplitMethod, container, flat, leaves, load_experiment
+from expkit.errors import Error, NotFound, chain, described, require, seconds_of
 from expkit.project import display_path, output_dir
+from expkit.schema import check_bounds, hints
 
 # Hydra 1.3 and 1.4: what differs, and what is taken from inside Hydra, where no public name does it
 
@@ -236,33 +237,56 @@ def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str] = ()) -> Any
     require(is_built, "config.yaml must begin with 'defaults: [schema, _self_, exp: default]', in this order")
     try:
         if cfg.exp.debug:
-            parsed = OverridesParser.create().parse_overrides(list(overrides)) if overrides else []
-            given = {key for override in parsed for key in _named(override.key_or_group, override.value())}
+            parsed = OverridesParser.create().parse_overrides(list(overrides))
+            given = {key for override in parsed for key, _ in leaves(override.value(), override.key_or_group)}
             for key, value in loaded.experiment.debug.items():
-                above, _, name = f"exp.{key}".rpartition(".")
-                parent = OmegaConf.select(cfg, above)
-                is_there = isinstance(parent, DictConfig) and name in parent.keys()  # also one that is `???`
-                require(is_there, f"debug in expkit.Experiment: there is no key exp.{key}")
                 if f"exp.{key}" not in given:
                     OmegaConf.update(cfg.exp, key, value)
         check_bounds(cfg, schema, "", OmegaConf.get_type)  # before any __post_init__ computes with the values
         made = OmegaConf.to_object(cfg)
     except Exception as error:
         raise_readable(error)
-    assert isinstance(made, Config)
-    config.check(made.exp)
-    config.name_folds(made.exp)
     known = flat(made)
     for key in flat(container(cfg)):
         require(key in known, f"there is no key {key}: a new key needs a field in the dataclasses of train.py")
-    return made
+    return checked(made)
 
 
-def _named(key: str, value: object) -> Iterator[str]:
-    """The keys that an override names: exp.train and exp.train.epochs in exp.train={epochs: 7}."""
-    yield key
-    for name, inner in value.items() if isinstance(value, dict) else ():
-        yield from _named(f"{key}.{name}", inner)
+def checked(config: Any) -> Any:
+    """A configuration, an object of `Config`, whose values are checked; None as `exp.fold` becomes a list of all folds.
+
+    When debugging, it is a list of one fold.
+
+    Raises:
+        Error: a value that no run can have; the message names its key.
+    """
+    check_bounds(config, type(config), "")
+    exp, split = config.exp, config.exp.split
+    require(
+        re.fullmatch(r"\w([\w.+-]{0,62}[\w+-])?", exp.name) is not None,
+        f"exp.name must have 1 to 64 letters, digits and . _ + -, and begin with a letter or digit, not {exp.name!r}",
+    )
+    folds, last = list(range(exp.n_folds)) if exp.fold is None else exp.fold, exp.n_folds - 1
+    require(len(folds) > 0, "exp.fold must name at least one fold, as in 'exp.fold=[0]'; it is empty")
+    for fold in folds:
+        require(0 <= fold <= last, f"exp.fold must be from 0 to {last} (exp.n_folds - 1), not {fold}")
+    require(len(set(folds)) == len(folds), f"exp.fold names a fold twice: {folds}")
+    exp.fold = folds[:1] if exp.debug else folds
+    seconds_of(exp.time_limit, "exp.time_limit")
+    is_column = split.method is SplitMethod.column
+    is_halved = split.holdout <= 0.5 or split.method is not SplitMethod.stratified_group
+    require(is_halved, f"exp.split.holdout must be at most 0.5 with {METHOD}=stratified_group, not {split.holdout}")
+    for key, unused in () if split.method in BY_TIME else (("test_size", None), ("gap", 0), ("min_train_size", 1)):
+        value, default = getattr(split, key), "null" if unused is None else unused
+        only = f"is only for {METHOD}=time and time_group: set it to {default}"
+        require(value == unused, f"exp.split.{key}={value} {only}")
+    no_box = f"exp.split.lockbox={split.lockbox}: the file of {METHOD}=column says where each row is: set it to 0"
+    require(not (is_column and split.lockbox), no_box)
+    require(not is_column or bool(split.file), f"{METHOD}=column needs exp.split.file, a CSV file below input/")
+    file = PurePath(split.file)
+    is_below = not file.is_absolute() and ".." not in file.parts
+    require(is_below, f"exp.split.file is a CSV file below input/, such as folds.csv, not {split.file}")
+    return config
 
 
 def load_config(experiment: str, overrides: Sequence[str] = ()) -> Any:

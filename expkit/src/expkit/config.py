@@ -1,4 +1,4 @@
-"""The configuration of an experiment: its classes, its values, the files it is written in, and what is the same."""
+"""An experiment: the classes of its configuration, its train.py, its parameter sets; and which values are the same."""
 
 from __future__ import annotations
 
@@ -6,21 +6,18 @@ import functools
 import importlib
 import json
 import math
-import operator
 import re
-import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, make_dataclass
 from enum import Enum
 from pathlib import Path, PurePath
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any
 
 import yaml
-from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt, MultipleOf
+from annotated_types import Ge, Gt, Le, Lt
 
 from expkit import code
-from expkit.errors import Error, require, seconds_of
+from expkit.errors import Error, require
 from expkit.files import text_of
 from expkit.fingerprint import Ignored, metric_hash, metric_name, sounds_like_error
 from expkit.project import code_root, display_path, experiment_dir
@@ -100,9 +97,6 @@ class ExpConfig:
     time_limit: str | None = None  # for each training of a fold: 90s, 10m, 1.5h; null: none
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
-    def __post_init__(self) -> None:
-        check(self)
-
     def __class_getitem__(cls, train: type) -> type:
         """`expkit.ExpConfig[TrainConfig]`, in an annotation: tells a type checker the class of `exp.train`."""
         return cls
@@ -127,8 +121,8 @@ def whole(cls: Any) -> Any:
     Raises:
         Error: it is neither.
     """
-    known = isinstance(cls, type) and is_dataclass(cls)
-    require(known, f"expkit.Experiment(train, TrainConfig, ...) needs a dataclass, not {cls!r}")
+    is_known = isinstance(cls, type) and is_dataclass(cls)
+    require(is_known, f"expkit.Experiment(train, TrainConfig, ...) needs a dataclass, not {cls!r}")
     if issubclass(cls, Config):  # an experiment that is loaded once more
         return cls
     exp = cls if issubclass(cls, ExpConfig) else _with(ExpConfig, "train", cls, cls)
@@ -159,153 +153,17 @@ if not TYPE_CHECKING:
         if len(place) != 2:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         made = whole(getattr(importlib.import_module(place[0].replace("/", ".")), place[1]))
-        return made if base == Config.__name__ else hints(made)["exp"]
+        return made if base == Config.__name__ else class_of_exp(made)
 
 
-def check(exp: ExpConfig) -> None:
-    """Check every bound, and the fields that every experiment has.
-
-    Raises:
-        Error: a value that no run can have; the message names its key.
-    """
-    check_bounds(exp, type(exp), "exp")
-    name, split = exp.name, exp.split
-    require(
-        re.fullmatch(r"\w[\w.+-]*", name) is not None and not name.endswith(".") and len(name) <= 64,
-        f"exp.name must have 1 to 64 letters, digits and . _ + -, and begin with a letter or digit, not {name!r}",
-    )
-    if exp.fold is not None:
-        folds, last = exp.fold, exp.n_folds - 1
-        require(len(folds) > 0, "exp.fold must name at least one fold, as in 'exp.fold=[0]'; it is empty")
-        for fold in folds:
-            require(0 <= fold <= last, f"exp.fold must be from 0 to {last} (exp.n_folds - 1), not {fold}")
-        require(len(set(folds)) == len(folds), f"exp.fold names a fold twice: {folds}")
-    seconds_of(exp.time_limit, "exp.time_limit")
-    is_column = split.method is SplitMethod.column
-    is_halved = split.holdout <= 0.5 or split.method is not SplitMethod.stratified_group
-    require(is_halved, f"exp.split.holdout must be at most 0.5 with {METHOD}=stratified_group, not {split.holdout}")
-    for key, unused in () if split.method in BY_TIME else (("test_size", None), ("gap", 0), ("min_train_size", 1)):
-        value, default = getattr(split, key), "null" if unused is None else unused
-        only = f"is only for {METHOD}=time and time_group: set it to {default}"
-        require(value == unused, f"exp.split.{key}={value} {only}")
-    no_box = f"exp.split.lockbox={split.lockbox}: the file of {METHOD}=column says where each row is: set it to 0"
-    require(not (is_column and split.lockbox), no_box)
-    require(not is_column or bool(split.file), f"{METHOD}=column needs exp.split.file, a CSV file below input/")
-    file = PurePath(split.file)
-    is_below = not file.is_absolute() and ".." not in file.parts
-    require(is_below, f"exp.split.file is a CSV file below input/, such as folds.csv, not {split.file}")
+def class_of_exp(whole_class: Any) -> Any:
+    """The class of `exp` in that of the whole configuration."""
+    return next(item.default_factory for item in fields(whole_class) if item.name == "exp")
 
 
 def fold_file(config: Mapping[str, Any]) -> str:
     """The file below input/ that says which fold a row is in; "" when none does. `config` is as from `flat`."""
     return str(config.get("exp.split.file", "")) if config.get(METHOD) == SplitMethod.column.name else ""
-
-
-def name_folds(exp: ExpConfig) -> None:
-    """Let `fold` be the list of the folds to train: all of them where it is None, one when debugging.
-
-    Called when everything is composed: in `__post_init__`, n_folds may still be the default of the class.
-    """
-    folds = list(range(exp.n_folds)) if exp.fold is None else exp.fold
-    exp.fold = folds[:1] if exp.debug else folds
-
-
-# Bounds: `Annotated[float, Gt(0)]`
-
-
-class Bound(NamedTuple):
-    """What a number must be: `limit` and how it is compared, in words, as a function, and as a JSON schema has it."""
-
-    words: str
-    holds: Callable[[Any, Any], bool]
-    keyword: str
-    limit: Any
-
-
-_BOUNDS: dict[type, tuple[str, str, Callable[[Any, Any], bool], str]] = {
-    Ge: ("ge", "at least", operator.ge, "minimum"),
-    Gt: ("gt", "above", operator.gt, "exclusiveMinimum"),
-    Le: ("le", "at most", operator.le, "maximum"),
-    Lt: ("lt", "below", operator.lt, "exclusiveMaximum"),
-    MultipleOf: ("multiple_of", "a multiple of", lambda value, step: value % step == 0, "multipleOf"),
-}
-
-
-def bounds(kind: Any) -> list[Bound]:
-    """The bounds of an annotated type.
-
-    Raises:
-        Error: one of `annotated_types` that nobody checks here.
-    """
-    found = []
-    for each in getattr(kind, "__metadata__", ()):
-        for one in each if isinstance(each, GroupedMetadata) else [each]:
-            if type(one) in _BOUNDS:
-                name, words, holds, keyword = _BOUNDS[type(one)]
-                found.append(Bound(words, holds, keyword, getattr(one, name)))
-            elif isinstance(one, BaseMetadata):
-                raise Error(f"{one} is not checked: Ge, Gt, Le, Lt, Interval and MultipleOf are, else __post_init__")
-    return found
-
-
-def in_words(found: Sequence[Bound]) -> str:
-    """Bounds as a person reads them: "at least 0 and below 1"."""
-    return " and ".join(f"{bound.words} {bound.limit}" for bound in found)
-
-
-@functools.cache
-def hints(cls: Any) -> dict[str, Any]:
-    """The fields of a dataclass, with their types and what these are annotated with, also in a class above it.
-
-    `seed: int = 7` in the class of an experiment gives `seed` another default, and keeps the bound that expkit has.
-    """
-    known = typing.get_type_hints(cls, include_extras=True)
-    for above in cls.__mro__[1:-1]:
-        for name, kind in typing.get_type_hints(above, include_extras=True).items():
-            if typing.get_origin(kind) is Annotated and known[name] is plain_type(kind):
-                known[name] = kind
-    return {item.name: known[item.name] for item in fields(cls)}
-
-
-def alternatives(kind: Any) -> tuple[Any, ...]:
-    """The members of a union; any other type alone."""
-    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, UnionType) else (kind,)
-
-
-def plain_type(kind: Any) -> Any:
-    """A type without `| None`, and without what it is annotated with."""
-    some = [one for one in alternatives(kind) if one is not NoneType]
-    kind = some[0] if len(some) == 1 else kind
-    return plain_type(kind.__origin__) if typing.get_origin(kind) is Annotated else kind
-
-
-def check_bounds(value: Any, kind: Any, key: str, type_of: Callable[[Any], Any] = type) -> None:
-    """Check the numbers in a configuration, at any depth, against the bounds of their types.
-
-    Args:
-        value: what stands at the key.
-        kind: its type, with annotations.
-        key: "exp.train.epoch"; "": the whole configuration.
-        type_of: the class of a value; `OmegaConf.get_type` for OmegaConf's containers.
-
-    Raises:
-        Error: a number is out of its bounds, or is nan.
-    """
-    inner = [*typing.get_args(plain_type(kind)), Any, Any]
-    if isinstance(value, int | float):
-        for limits in map(bounds, alternatives(kind)):
-            is_within = all(bound.holds(value, bound.limit) for bound in limits)
-            require(is_within, f"{key} must be {in_words(limits)}, not {value}")
-    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        for index, one in enumerate(value):
-            check_bounds(one, inner[0], f"{key}[{index}]", type_of)
-    elif is_dataclass(value) or (isinstance(value, Mapping) and is_dataclass(type_of(value))):
-        for name, one in hints(type_of(value)).items():
-            check_bounds(getattr(value, name), one, f"{key}.{name}" if key else name, type_of)
-    elif isinstance(value, Mapping):
-        for name, one in value.items():
-            require(isinstance(name, str | Enum), f"{key}: the keys of a dict must be text, in quotes, not {name!r}")
-            check_bounds(one, inner[1], f"{key}.{name}", type_of)
 
 
 # Configurations as plain values: to print and to keep
@@ -338,10 +196,11 @@ def container(config: object) -> Any:
 def flat(values: Any) -> dict[str, Any]:
     """Nested dicts, or a configuration, as {"exp.seed": 42, ...}; lists are values, a key with a dot is quoted."""
     plain = values if isinstance(values, dict) else container(values)
-    return dict(_leaves(plain)) if plain else {}
+    return dict(leaves(plain)) if plain else {}
 
 
-def _leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """The keys below `key` and their values, as of `flat`."""
     waiting = [(key, tree)]  # no recursion: a damaged file may be deep
     while waiting:
         above, branch = waiting.pop()
@@ -426,7 +285,7 @@ class Experiment:
                 `greater_is_better` is missing for an error, or no field of exp has the name of a group.
         """
         object.__setattr__(self, "Config", whole(self.Config))
-        for kind in _config_classes({self.Config, *(one for each in self.groups.values() for one in each.values())}):
+        for kind in self.classes():
             loose = [name for name, value in vars(kind).items() if type(value) in _PLAIN and not name.startswith("__")]
             for name in {*loose} - vars(kind).get("__annotations__", {}).keys():
                 raise Error(f"class {kind.__name__} in train.py: {name} has no type: write {name}: float = ...")
@@ -443,15 +302,26 @@ class Experiment:
         require(not isinstance(self.inputs, str), f"inputs in expkit.Experiment is a list: inputs=[{self.inputs!r}]")
         over = f'score_over in expkit.Experiment must be "rows" or "folds", not {self.score_over!r}'
         require(self.score_over in ("rows", "folds"), over)
-        exp = plain_type(hints(self.Config)["exp"]) if self.groups else None
+        known = {item.name for item in fields(class_of_exp(self.Config))}
         for group in self.groups:
-            require(group in hints(exp), f"groups in expkit.Experiment: exp.{group} is no field of its configuration")
+            require(group in known, f"groups in expkit.Experiment: exp.{group} is no field of its configuration")
         if self.greater_is_better is None:
             question = f"is a lower {names[0]} better? Say greater_is_better=False (or True) in expkit.Experiment"
             require(not sounds_like_error(names[0]), question)
             object.__setattr__(self, "greater_is_better", True)
         greater = f"greater_is_better in expkit.Experiment must be True or False, not {self.greater_is_better!r}"
         require(isinstance(self.greater_is_better, bool), greater)
+
+    def classes(self) -> set[Any]:
+        """The dataclasses of its configuration: those of the defaults, of the choices, and above these."""
+        found: set[Any] = set()
+        waiting: set[Any] = {self.Config, *(one for each in self.groups.values() for one in each.values())}
+        while waiting:
+            one = waiting.pop()
+            if isinstance(one, type) and is_dataclass(one) and one not in found:
+                found.add(one)
+                waiting |= {item.default_factory for item in fields(one)} | {*one.__mro__}
+        return found
 
     def choices(self, config: Any) -> dict[str, str]:
         """Which class of each of the `groups` a configuration has: {"model": "vit"}.
@@ -539,24 +409,11 @@ class Loaded:
         """The names in the project's files that mean nothing for a training, or whose values are compared instead."""
         module = code.load_module(self.name)
         names = {str(module.__file__): {key for key, value in vars(module).items() if value is self.experiment}}
-        choices = {one for classes in self.experiment.groups.values() for one in classes.values()}
-        bases = {base for one in choices for base in one.__mro__[1:-1]}
-        for kind in _config_classes({self.experiment.Config, *choices, *bases}):
+        for kind in self.experiment.classes():
             if file := code.home(kind):
                 own = [*(item.name for item in fields(kind)), "__post_init__"]
                 names.setdefault(file, set()).update(f"{kind.__name__}.{name}" for name in own)
         return {Path(file).relative_to(code_root()).as_posix(): frozenset(found) for file, found in names.items()}
-
-
-def _config_classes(waiting: set[Any]) -> set[Any]:
-    """Dataclasses, and those of the defaults of their fields."""
-    found: set[Any] = set()
-    while waiting:
-        one = waiting.pop()
-        if is_dataclass(one) and one not in found:
-            found.add(one)
-            waiting |= {made for item in fields(one) if isinstance(made := item.default_factory, type)}
-    return found
 
 
 def load_experiment(name: str, again: bool = False) -> Loaded:
@@ -684,7 +541,7 @@ def differences(old: Mapping[str, Any], config: object, choices: Mapping[str, st
     before, after = flat(dict(old)), flat(config) | flat({"choices": dict(choices)} if choices else {})
     for key, default in _defaults(config):
         if not any(each == key or each.startswith(f"{key}.") or key.startswith(f"{each}.") for each in before):
-            before |= dict(_leaves(default, key))
+            before |= dict(leaves(default, key))
     pairs = {key: (before.get(key, _ABSENT), after.get(key, _ABSENT)) for key in [*before, *after] if is_compared(key)}
     return [
         f"{key}: {str(one) or repr(one)} → {str(other) or repr(other)}"

@@ -35,7 +35,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from expkit import compose, errors, files
 from expkit.code import loaded_sources, own_modules
-from expkit.config import Config, Experiment, Loaded, check, chosen, load_experiment, name_folds, refuse_shared_name
+from expkit.config import Config, Experiment, Loaded, chosen, load_experiment, refuse_shared_name
 from expkit.errors import CAUGHT, Error, Failed, interruption, require
 from expkit.project import code_root, display_path, leads, project_root, world_size
 
@@ -97,8 +97,7 @@ def run(experiment: str, config: Any = None, overrides: Sequence[str] = ()) -> f
         isinstance(config, loaded.experiment.Config),
         f"config must be a {loaded.experiment.Config.__name__} of {experiment}, not a {type(config).__name__}",
     )
-    check(config.exp)  # it may have been changed since it was composed
-    name_folds(config.exp)
+    compose.checked(config)  # it may have been changed since it was composed
     refuse_shared_name(loaded.folder, parameter_set, config.exp.name)
     return Runner(loaded, config, overrides, Command()).train()
 

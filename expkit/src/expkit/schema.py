@@ -1,4 +1,4 @@
-"""The keys of an experiment, described from its classes: to editors as JSON schemas, to `train.py --help` as text.
+"""The types of an experiment's keys: their bounds, for editors as JSON schemas, for `train.py --help` as text.
 
 Hydra decides: what it takes, a schema takes, too. The first line of a YAML file names its schema, in .schema/.
 """
@@ -9,31 +9,130 @@ import functools
 import inspect
 import json
 import math
+import operator
 import os
 import re
 import shutil
 import textwrap
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, astuple, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from types import NoneType
-from typing import Annotated, Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, NamedTuple
 
 import yaml
+from annotated_types import BaseMetadata, Ge, GroupedMetadata, Gt, Le, Lt, MultipleOf
 from omegaconf import DictConfig, OmegaConf
 
 from expkit import code, config, files
-from expkit.config import Groups, Loaded, alternatives, bounds, hints, plain_type
-from expkit.errors import described, warn
+from expkit.config import Groups, Loaded
+from expkit.errors import Error, described, require, warn
 
 Schema = dict[str, Any]
 OPEN = "???"  # the default of a field that has none, as OmegaConf writes it
 CONFIG, PARAMETER_SET = "config.json", "exp.json"
 NAMED = "# yaml-language-server: $schema="
 FIRST_LINE = f"{NAMED}../{code.SCHEMAS}/{PARAMETER_SET}\n"  # of a file in exp/
+
+# Bounds: `Annotated[float, Gt(0)]`
+
+
+class Bound(NamedTuple):
+    """What a number must be: in words, as a function of it and `limit`, and as a JSON schema has it."""
+
+    words: str
+    holds: Callable[[Any, Any], bool]
+    keyword: str
+    limit: Any = None
+
+
+_BOUNDS: dict[type, Bound] = {
+    Ge: Bound("at least", operator.ge, "minimum"),
+    Gt: Bound("above", operator.gt, "exclusiveMinimum"),
+    Le: Bound("at most", operator.le, "maximum"),
+    Lt: Bound("below", operator.lt, "exclusiveMaximum"),
+    MultipleOf: Bound("a multiple of", lambda value, step: value % step == 0, "multipleOf"),
+}
+
+
+def bounds(kind: Any) -> list[Bound]:
+    """The bounds of an annotated type.
+
+    Raises:
+        Error: one of `annotated_types` that nobody checks here.
+    """
+    found = []
+    for each in getattr(kind, "__metadata__", ()):
+        for one in each if isinstance(each, GroupedMetadata) else [each]:
+            if type(one) in _BOUNDS:
+                found.append(_BOUNDS[type(one)]._replace(limit=astuple(one)[0]))  # type: ignore[arg-type]
+            elif isinstance(one, BaseMetadata):
+                raise Error(f"{one} is not checked: Ge, Gt, Le, Lt, Interval and MultipleOf are, else __post_init__")
+    return found
+
+
+def in_words(found: Sequence[Bound]) -> str:
+    """Bounds as a person reads them: "at least 0 and below 1"."""
+    return " and ".join(f"{bound.words} {bound.limit}" for bound in found)
+
+
+@functools.cache
+def hints(cls: Any) -> dict[str, Any]:
+    """The fields of a dataclass, with their types and what these are annotated with, also in a class above it.
+
+    `seed: int = 7` in the class of an experiment gives `seed` another default, and keeps the bound that expkit has.
+    """
+    known = typing.get_type_hints(cls, include_extras=True)
+    for above in cls.__mro__[1:-1]:
+        for name, kind in typing.get_type_hints(above, include_extras=True).items():
+            if typing.get_origin(kind) is Annotated and known[name] is plain_type(kind):
+                known[name] = kind
+    return {item.name: known[item.name] for item in fields(cls)}
+
+
+def alternatives(kind: Any) -> tuple[Any, ...]:
+    """The members of a union; any other type alone."""
+    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, UnionType) else (kind,)
+
+
+def plain_type(kind: Any) -> Any:
+    """A type without `| None`, and without what it is annotated with."""
+    some = [one for one in alternatives(kind) if one is not NoneType]
+    kind = some[0] if len(some) == 1 else kind
+    return plain_type(kind.__origin__) if typing.get_origin(kind) is Annotated else kind
+
+
+def check_bounds(value: Any, kind: Any, key: str, type_of: Callable[[Any], Any] = type) -> None:
+    """Check the numbers in a configuration, at any depth, against the bounds of their types.
+
+    Args:
+        value: what stands at the key.
+        kind: its type, with annotations.
+        key: "exp.train.epoch"; "": the whole configuration.
+        type_of: the class of a value; `OmegaConf.get_type` for OmegaConf's containers.
+
+    Raises:
+        Error: a number is out of its bounds, or is nan.
+    """
+    inner = [*typing.get_args(plain_type(kind)), Any, Any]
+    if isinstance(value, int | float):
+        for limits in map(bounds, alternatives(kind)):
+            is_within = all(bound.holds(value, bound.limit) for bound in limits)
+            require(is_within, f"{key} must be {in_words(limits)}, not {value}")
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        for index, one in enumerate(value):
+            check_bounds(one, inner[0], f"{key}[{index}]", type_of)
+    elif is_dataclass(value) or (isinstance(value, Mapping) and is_dataclass(type_of(value))):
+        for name, one in hints(type_of(value)).items():
+            check_bounds(getattr(value, name), one, f"{key}.{name}" if key else name, type_of)
+    elif isinstance(value, Mapping):
+        for name, one in value.items():
+            require(isinstance(name, str | Enum), f"{key}: the keys of a dict must be text, in quotes, not {name!r}")
+            check_bounds(one, inner[1], f"{key}.{name}", type_of)
+
 
 # Files
 
@@ -170,7 +269,7 @@ def type_in_words(kind: Any) -> str:
     if len(some) > 1:
         return " or ".join(map(type_in_words, some))
     if origin is Annotated:
-        return ", ".join(filter(None, [type_in_words(inner[0]), config.in_words(bounds(kind))]))
+        return ", ".join(filter(None, [type_in_words(inner[0]), in_words(bounds(kind))]))
     if isinstance(kind, type) and issubclass(kind, Enum):
         return " | ".join(kind.__members__)
     if origin is not None:

@@ -94,7 +94,6 @@ class ExpConfig(expkit.ExpConfig):
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.debug = self.debug or self.runtime.probe is not Probe.none
 
 
