@@ -18,7 +18,7 @@ import expkit
 from expkit import tables
 from expkit.board import entries
 from expkit.errors import escape_unprintable
-from expkit.new import check_all
+from expkit.new import check_experiment
 from expkit.notes import add_note
 
 BAD = ["dangling", "pipe", "unreadable", "other"]
@@ -138,7 +138,10 @@ def test_a_parameter_set_that_is_no_file() -> None:
         (folder / "exp").mkdir(exist_ok=True)
         (folder / "exp/001.yaml").write_text("name: one\n")
         (folder / "exp/002.yaml").symlink_to("nowhere")
-        assert {one.parameter_set: one.problem for one in check_all([folder.name])} == {"default": None, "001": None}
+        assert {one.parameter_set: one.problem for one in check_experiment(folder.name)} == {
+            "default": None,
+            "001": None,
+        }
 
 
 # What goes out

@@ -412,7 +412,8 @@ def test_check(root: Path) -> None:
         for name, text in texts.items():
             (folder / f"exp/{name}.yaml").write_text(f"{text}\n")
         printed = exp("check", folder.name, broken.name, code=1)
-    lines = {line.split()[1]: line.rstrip() for line in printed.splitlines() if line.startswith(folder.name)}
+    own = [line.removeprefix(f"{folder.name}/") for line in printed.splitlines() if line.startswith(folder.name)]
+    lines = dict(line.split(": ", 1) for line in own)
     assert "did you mean exp.train.learning_rate?" in lines["typo"]
     assert "exp.train.epochs" in lines["type"]
     assert "exp.fold must be from 0 to 4" in lines["value"]
@@ -420,8 +421,8 @@ def test_check(root: Path) -> None:
     assert "syntax.yaml, line 2" in lines["syntax"]
     assert "Could not load 'exp/nothing'" in lines["load"]
     for name in ("child", "002", "default"):
-        assert lines[name].endswith("ok"), name
-    assert lines["header"].endswith("ok, the same configuration as default")
+        assert lines[name] == "ok", name
+    assert lines["header"] == "ok, the same configuration as default"
     assert "No module named 'nothing_such'" in printed
     assert "did you mean 001-baseline?" in refused("check", "001-baselin")
 

@@ -14,7 +14,7 @@ from several import files
 import expkit
 from expkit import compose, store
 from expkit.config import container
-from expkit.new import check_all
+from expkit.new import check_experiment
 from expkit.rundir import run_name
 
 
@@ -149,6 +149,6 @@ def test_a_config_that_names_no_parameter_set(root: Path) -> None:
         (folder / "exp").mkdir(exist_ok=True)
         (folder / "exp/001.yaml").write_text("name: other\n")
         assert expkit.run(folder.name, overrides=["exp.fold=[0]"]) == 10.0
-        problems = {checked.parameter_set: checked.problem for checked in check_all([folder.name])}
+        problems = {checked.parameter_set: checked.problem for checked in check_experiment(folder.name)}
         assert problems["default"] is None
         assert "Could not override 'exp'" in str(problems["001"])

@@ -400,7 +400,7 @@ def test_a_parameter_set_that_cannot_be_made_leaves_nothing(project: Path, monke
     def stop(*_: object) -> None:
         raise Stopped
 
-    monkeypatch.setattr("expkit.new._text", stop)
+    monkeypatch.setattr("expkit.new._with_id", stop)
     with pytest.raises(Stopped):
         attempt(project, "train.noise=0.2")
     assert sets(project) == ["001"]

@@ -6,10 +6,9 @@ What Hydra and OmegaConf say about one that cannot be composed becomes one line 
 from __future__ import annotations
 
 import argparse
-import difflib
 import re
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import is_dataclass, replace
 from importlib import import_module
@@ -28,12 +27,12 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
-from omegaconf import BooleanNode, DictConfig, OmegaConf, StringNode, ValidationError, open_dict
+from omegaconf import BooleanNode, DictConfig, OmegaConf, StringNode, ValidationError
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from expkit import code
 from expkit.config import BY_TIME, METHOD, Groups, Loaded, SplitMethod, container, flat, leaves, load_experiment
-from expkit.errors import Error, NotFound, chain, described, require, seconds_of
+from expkit.errors import Error, NotFound, chain, described, instead, require, seconds_of
 from expkit.project import display_path, output_dir
 from expkit.schema import check_bounds, hints
 
@@ -49,11 +48,8 @@ def series() -> str:
         Error: one that expkit does not know.
     """
     found = ".".join(hydra.__version__.split(".")[:2])
-    require(
-        found in TESTED,
-        f"hydra-core {hydra.__version__} is installed, but this expkit works only with {' and '.join(TESTED)}: "
-        "`uv sync` installs one of these, `copier update` may bring an expkit that works with yours",
-    )
+    works = f"this expkit works only with {' and '.join(TESTED)}: `uv sync` installs one of these"
+    require(found in TESTED, f"hydra-core {hydra.__version__} is installed, but {works}")
     return found
 
 
@@ -206,20 +202,18 @@ def registered(loaded: Loaded, callback: str | None = None, manual: str | None =
 
 def _settings(known: ConfigNode, loaded: Loaded, callback: str | None, manual: str | None) -> ConfigNode:
     """Hydra's own settings: a run leaves nothing in the working directory; a config.yaml may set others."""
-    node = known.node.copy()
-    with open_dict(node):
-        node.output_subdir = None
-        node.run.dir = "."
+    settings = {
+        "output_subdir": None,
+        "run": {"dir": "."},
         # %f: two may start in one second
-        node.sweep.dir = f"{container(output_dir())}/multirun/${{now:%Y-%m-%d_%H-%M-%S-%f}}"
-        node.job.chdir = False
-        node.job.name = loaded.name
-        if callback is not None:
-            node.callbacks = {"expkit": {"_target_": callback}}
-        if manual is not None:
-            node.help.template = container(manual.replace("$", "$$"))
-        for name, choice in {"job_logging": "none", "hydra_logging": "expkit"}.items():
-            node.defaults = [{name: choice} if name in entry else entry for entry in node.defaults]
+        "sweep": {"dir": f"{container(output_dir())}/multirun/${{now:%Y-%m-%d_%H-%M-%S-%f}}"},
+        "job": {"chdir": False, "name": loaded.name},
+        "callbacks": {"expkit": {"_target_": callback}} if callback else {},
+        "help": {"template": container(manual.replace("$", "$$"))} if manual else {},
+    }
+    node: Any = OmegaConf.unsafe_merge(known.node.copy(), settings)
+    for name, choice in {"job_logging": "none", "hydra_logging": "expkit"}.items():
+        node.defaults = [{name: choice} if name in entry else entry for entry in node.defaults]
     return replace(known, node=node)
 
 
@@ -351,11 +345,6 @@ def from_values(loaded: Loaded, values: dict[str, Any]) -> Any:
     return typed(merged, loaded)
 
 
-def print_config(values: object) -> None:
-    """Print a configuration as YAML, and nothing else, on stdout."""
-    print(OmegaConf.to_yaml(container(values)), end="")
-
-
 def as_hydra_takes(override: str, loaded: Loaded) -> str:
     """An override as Hydra takes it.
 
@@ -368,16 +357,9 @@ def as_hydra_takes(override: str, loaded: Loaded) -> str:
         return f"{group}@exp.{group}={value}"
     if group == "exp.fold" and re.fullmatch(r"-?\d+(,-?\d+)*", value):
         return "exp.fold=" + ",".join(f"[{number}]" for number in value.split(","))
-    if not override.startswith("exp="):
-        return override
-    names = [name.removesuffix(".yaml") for name in value.split(",")]
-    return "exp=" + ",".join(name if _is_text(name) else f"'{name}'" for name in names)
-
-
-def _is_text(name: str) -> bool:
-    """Whether Hydra reads `name` as text, or as something that is no plain name, as `glob(*)`."""
-    is_plain = re.fullmatch(r"[\w.+-]+", name) is not None
-    return not is_plain or isinstance(OverridesParser.create().parse_override(f"exp={name}").value(), str)
+    if re.fullmatch(r"exp=[\w.,+-]+", override):
+        return "exp=" + ",".join(f"'{name.removesuffix('.yaml')}'" for name in value.split(","))
+    return override
 
 
 # Messages
@@ -386,13 +368,7 @@ def _is_text(name: str) -> bool:
 def as_error(error: BaseException, groups: Groups | None = None) -> BaseException:
     """An `Error` with one line for what its user can fix; `error` itself for anything else, which is a bug."""
     own = next((cause for cause in chain(error) if isinstance(cause, Error)), None)
-    if own is not None:
-        return own
-    message = _message(error, groups or {})
-    if message is None:
-        return error
-    is_choice = isinstance(error, MissingConfigException) and ": there is no " in message
-    return NotFound(message) if is_choice else Error(message)
+    return own or _explained(error, groups or {}) or error
 
 
 def raise_readable(error: BaseException, groups: Groups | None = None) -> NoReturn:
@@ -408,40 +384,41 @@ def describe(error: BaseException, groups: Groups | None = None) -> str:
     return described(as_error(error, groups))
 
 
-def _message(error: BaseException, groups: Groups) -> str | None:
+def _explained(error: BaseException, groups: Groups) -> Error | None:
+    frames = traceback.extract_tb(error.__traceback__)
+    is_of_hydra = bool(frames) and Path(hydra.__file__).parent in Path(frames[-1].filename).parents
+    text = None
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         where = f"{display_path(Path(error.problem_mark.name))}, line {error.problem_mark.line + 1}"
-        hint = "is the indentation right, with spaces, and a space after each colon?"
-        return f"{where}: {error.problem} ({hint})"
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return _missing(error, error.missing_cfg_file)
-    if isinstance(error, OverrideParseException):
+        text = f"{where}: {error.problem} (is the indentation right, with spaces, and a space after each colon?)"
+    elif isinstance(error, MissingConfigException) and (missing := _missing(error)):
+        return missing
+    elif isinstance(error, OverrideParseException):
         form = "it is KEY=VALUE without spaces, quoted, as in 'exp.fold=[0,1]' or 'exp.start_from=\"a~b,c=d\"'"
-        return f"cannot read {error.override!r} on the command line: {form}"
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        return _of_config(error, groups)
-    frames = traceback.extract_tb(error.__traceback__)
-    if isinstance(error, AssertionError) and frames and "cfg.hydra.mode" in (frames[-1].line or ""):
-        return "a sweep begins with -m, and nothing else does: leave hydra.mode out"
-    is_override = any(frame.name == "_apply_overrides_to_config" for frame in frames)
-    if isinstance(error, AssertionError | AttributeError) and is_override:
-        return "a key that is null has no sub-keys: set them in exp/NNN.yaml, not on the command line"
-    if type(error) is ValueError and frames and frames[-1].filename.startswith(str(Path(hydra.__file__).parent)):
-        return f"{error}: quote a name such as '001'" if "in defaults" in str(error) else str(error)
-    return None
+        text = f"cannot read {error.override!r} on the command line: {form}"
+    elif isinstance(error, HydraException | OmegaConfBaseException):
+        text = _of_config(error, groups)
+    elif isinstance(error, AssertionError) and is_of_hydra and "cfg.hydra.mode" in (frames[-1].line or ""):
+        text = "a sweep begins with -m, and nothing else does: leave hydra.mode out"
+    elif isinstance(error, AssertionError | AttributeError) and "_apply_overrides" in str(frames):
+        text = "a key that is null has no sub-keys: set them in exp/NNN.yaml, not on the command line"
+    elif type(error) is ValueError and is_of_hydra:
+        text = f"{error}: quote a name such as '001'" if "in defaults" in str(error) else str(error)
+    return Error(text) if text else None
 
 
-def _missing(error: MissingConfigException, missing: str) -> str | None:
+def _missing(error: MissingConfigException) -> Error | None:
     """A file that `defaults` or a choice on the command line names, and that is not there."""
+    missing = error.missing_cfg_file or ""
     for prefix, extra in {"hydra/launcher/submitit_": "slurm", "hydra/launcher/joblib": "local"}.items():
         if missing.startswith(prefix):
-            return f"{missing} is not installed: uv sync --inexact --extra {extra}"
+            return Error(f"{missing} is not installed: uv sync --inexact --extra {extra}")
     if error.options is None:
-        return _of_config(error, {})
+        return None
     group, _, name = missing.rpartition("/")
     options = [option for option in error.options if option != "default"]
     missing = f"{group}/{name}.yaml" if group == "exp" or "/" in group else f"{group} {name}"  # a class has no file
-    return f"{group}={name}: there is no {missing}{_instead(name, options)}"
+    return NotFound(f"{group}={name}: there is no {missing}{instead(name, options)}")
 
 
 def _of_config(error: BaseException, groups: Groups) -> str:
@@ -498,20 +475,14 @@ def _instead_of_key(written: str, origin: OmegaConfBaseException, groups: Groups
         has = [choice for choice, one in classes.items() if name in hints(one)]
         if schema in classes.values() and has:
             return f": {name} belongs to {' and '.join(has)}: {_choose(group, has[0])}"
-    root = origin.parent_node._get_root() if origin.parent_node is not None else {}
-    found = _keys_named(written, root) or _keys_named(name, root)
-    if found == [key]:
+    root: Any = origin.parent_node._get_root() if origin.parent_node is not None else {}
+    values = OmegaConf.to_container(root.exp, resolve=False) if "exp" in root else {}
+    found = {each for each in flat({"exp": values}) if f".{each}".endswith((f".{written}", f".{name}"))}
+    if key in found:
         return " with dots: each of its parts is a key on a line of its own, the inner ones indented"
     if found:
-        return f"; did you mean {' or '.join(found)}?"
-    return _instead(name, hints(schema) if is_dataclass(schema) else [], f"{parent}." if parent else "")
-
-
-def _keys_named(name: str, root: Any) -> list[str]:
-    """The keys of a configuration that end with `name`, as exp.train.learning_rate does with learning_rate."""
-    values = OmegaConf.to_container(root.exp, resolve=False) if "exp" in root else {}
-    ends = (re.match(rf"(.+\.)?{re.escape(name)}(?=\.|$)", key) for key in flat({"exp": values}))
-    return sorted({end[0] for end in ends if end}, key=lambda key: (len(key), key))
+        return f"; did you mean {' or '.join(sorted(found, key=len))}?"
+    return instead(name, hints(schema) if is_dataclass(schema) else [], f"{parent}." if parent else "")
 
 
 def _choose(group: str, choice: str) -> str:
@@ -525,11 +496,3 @@ def _no_keys(key: str, schema: str, value: str, groups: Groups) -> str:
     if key:
         return f"{key} takes no value of its own: give one to its keys, as in {key}.KEY=VALUE"
     return f"{value!r} stands where the keys of {schema} belong: indent them, each as 'KEY: VALUE' with a space"
-
-
-def _instead(name: str, known: Iterable[str], above: str = "") -> str:
-    """The end of a sentence about an unknown `name`: the nearest known one, with what is `above` it, or all of them."""
-    lower = {each.lower(): each for each in known}
-    if near := difflib.get_close_matches(name.lower(), lower, n=1):
-        return f"; did you mean {above}{lower[near[0]]}?"
-    return f"; there are {', '.join(lower.values())}" if lower else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import io
 import os
@@ -143,6 +144,14 @@ def one_line(error: BaseException) -> str | None:
     if isinstance(error, PermissionError):
         return strip_control(f"no access to {error.filename or 'a file'}: {error.strerror}")
     return None
+
+
+def instead(name: str, known: Iterable[str], above: str = "") -> str:
+    """The end of a sentence about an unknown `name`: the nearest known one, with what is `above` it, or all of them."""
+    lower = {each.lower(): each for each in known}
+    if near := difflib.get_close_matches(name.lower(), lower, n=1):
+        return f"; did you mean {above}{lower[near[0]]}?"
+    return f"; there are {', '.join(lower.values())}" if lower else ""
 
 
 def described(error: BaseException) -> str:

@@ -35,7 +35,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from expkit import compose, errors, files
 from expkit.code import loaded_sources, own_modules
-from expkit.config import Config, Experiment, Loaded, chosen, load_experiment, refuse_shared_name
+from expkit.config import Config, Experiment, Loaded, chosen, container, load_experiment, refuse_shared_name
 from expkit.errors import CAUGHT, Error, Failed, interruption, require
 from expkit.project import code_root, display_path, leads, project_root, world_size
 
@@ -277,7 +277,7 @@ class Job:
         config = compose.typed(cfg, loaded, overrides)
         if config.show_config:
             if leads():
-                compose.print_config(config)
+                print(OmegaConf.to_yaml(container(config)), end="")
             return None
         from expkit.runner import Command, Runner  # not needed to show a configuration
 

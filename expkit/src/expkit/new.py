@@ -17,10 +17,10 @@ import yaml
 from omegaconf import OmegaConf
 
 from expkit import config, files, schema
-from expkit.compose import composed, composer, describe, typed
+from expkit.compose import composed, composer, describe, load_config, typed
 from expkit.config import DEFAULT, container, load_experiment, parameter_sets, refuse_shared_name
-from expkit.errors import Error, require, strip_control, warn
-from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, reserve, settings
+from expkit.errors import Error, instead, require, strip_control, warn
+from expkit.project import code_root, display_path, experiment_dir, reserve, settings
 from expkit.store import Run
 
 BASELINES = Path(__file__).parent / "baselines"  # a folder for each framework
@@ -50,15 +50,6 @@ class Checked:
     name: str | None = None
     problem: str | None = None
     same_as: str | None = None
-
-
-def check_all(experiments: list[str] | None = None) -> list[Checked]:
-    """Compose every parameter set of the experiments (None: of all), each as the command line would.
-
-    Raises:
-        Error: there is no experiment of a name.
-    """
-    return [checked for name in experiments or experiment_names() for checked in check_experiment(name)]
 
 
 def check_experiment(name: str) -> list[Checked]:
@@ -98,7 +89,7 @@ def new_experiment(
 
     Args:
         name: the new name, with or without a number.
-        source: the experiment to copy; None: the last one.
+        source: the experiment to copy.
         framework: copy the baseline of this framework instead.
         start: a run of the experiment, whose values are the only parameter set; None: all of them are copied.
 
@@ -110,7 +101,7 @@ def new_experiment(
             cannot have the configuration of `start`.
     """
     _require_name(name, "an experiment is named by", "larger-model")
-    origin = _baseline(framework) if framework is not None else _source(source)
+    origin = experiment_dir(source or "") if framework is None else _baseline(framework)
     folder = _free_folder(name)
     shutil.copytree(origin, folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     try:
@@ -118,7 +109,7 @@ def new_experiment(
             _set(folder / "config.yaml", ["exp", "n_folds"], str(n_folds))
         _set(folder / "config.yaml", ["exp", "name"], json.dumps(re.sub(r"^\d+-", "", folder.name)))
         _rename(folder / "train.py", origin.name if framework is None else "001-baseline")
-        _compose(folder.name, [])
+        load_config(folder.name)
         schema.keep(load_experiment(folder.name))
         if start:
             _keep_only(folder, start)
@@ -144,15 +135,9 @@ def _require_name(name: str, text: str, example: str) -> None:
     require(is_name, f"{text} 1 to 60 letters, digits, - and _, such as {example}, not {name!r}")
 
 
-def _source(name: str | None) -> Path:
-    existing = experiment_names()
-    require(bool(existing), f"there is no experiment in {display_path(code_root() / 'experiments')} to copy")
-    return experiment_dir(full_name(name) if name else existing[-1])
-
-
 def _baseline(framework: str) -> Path:
     known = sorted(folder.name for folder in BASELINES.iterdir() if folder.is_dir())
-    require(framework in known, f"there is no baseline for the framework {framework!r}; there are {', '.join(known)}")
+    require(framework in known, f"there is no baseline for the framework {framework!r}{instead(framework, known)}")
     return BASELINES / framework
 
 
@@ -182,11 +167,6 @@ def _package(requirement: str) -> str:
     return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
 
 
-def _compose(experiment: str, overrides: list[str]) -> Any:
-    loaded = load_experiment(experiment)
-    return typed(composed(loaded, overrides), loaded, overrides)
-
-
 def _rename(train: Path, old: str) -> None:
     """Put the name of its folder in the place of the experiment `old` in the docstring of a train.py."""
     before, quotes, text = train.read_text(encoding="utf-8").partition('"""')
@@ -212,6 +192,8 @@ def _set(file: Path, keys: list[str], value: str) -> None:
 
 # New parameter sets
 
+_HEAD = f"{schema.FIRST_LINE}# Only what differs from config.yaml.\n"
+
 
 def new_parameter_set(experiment: str, name: str, source: str | None = None) -> Path:
     """Make `exp/<name>.yaml` of an experiment: a copy of another parameter set, or one that changes nothing yet.
@@ -222,14 +204,14 @@ def new_parameter_set(experiment: str, name: str, source: str | None = None) -> 
     Raises:
         Error: as of `_new_file`; or it does not compose.
     """
-    text = f'{schema.FIRST_LINE}# Only what differs from config.yaml.\nname: ""\n'
+    text = f'{_HEAD}name: ""\n'
     origin = f"{experiment}/{source or 'config.yaml'}"
     with _new_file(experiment, name) as file:
         if source is not None:
             text = file.with_name(f"{source}.yaml").read_text(encoding="utf-8")
         file.write_text(_with_id(text, origin), encoding="utf-8")
         _set(file, ["name"], json.dumps(name))
-        _compose(experiment, [f"exp={name}"])
+        load_config(experiment, [f"exp={name}"])
     if schema.FIRST_LINE in text:
         schema.write(load_experiment(experiment))
     return file
@@ -262,17 +244,15 @@ def _new_file(experiment: str, name: str) -> Iterator[Path]:
     if other := reserve(experiment, name):
         raise Error(f"{experiment}/{name}: the worktree {other} has taken this name: give another one")
     file.parent.mkdir(exist_ok=True)
-    try:
-        file.touch(exist_ok=False)  # nobody else can have it from now on
-    except FileExistsError:
-        raise Error(f"{display_path(file)} is there already") from None
+    require(not file.exists(), f"{display_path(file)} is there already")
+    file.touch(exist_ok=False)  # nobody else can have it from now on
     try:
         yield file
     except BaseException as error:
         file.unlink(missing_ok=True)
-        if not isinstance(error, Exception):
-            raise
-        raise Error(f"cannot make {display_path(file)}: {describe(error)}") from error
+        if isinstance(error, Exception):
+            raise Error(f"cannot make {display_path(file)}: {describe(error)}") from error
+        raise
 
 
 def parameter_set_from_run(experiment: str, name: str, run: Run, values: Mapping[str, Any] | None = None) -> Path:
@@ -297,8 +277,11 @@ def parameter_set_from_run(experiment: str, name: str, run: Run, values: Mapping
             base = container(OmegaConf.to_container(default.exp, resolve=True))
         changed = _changed(recorded["exp"], base)
         changed = {key: value for key, value in changed.items() if config.is_compared(f"exp.{key}")}
-        files.write_text(file, _text(name, run, chosen, changed))
-        made = _compose(experiment, [f"exp={name}"])
+        chooses = [f"- override /{group}: {choice}\n" for group, choice in chosen.items()]
+        defaults = f"defaults:\n{''.join(chooses)}\n" if chooses else ""
+        text = f"{_HEAD}{defaults}{OmegaConf.to_yaml({'name': name, **changed})}"
+        files.write_text(file, _with_id(text, run.title))
+        made = load_config(experiment, [f"exp={name}"])
         lines = config.differences(recorded, made, loaded.experiment.choices(made))
         require(not lines, f"it would differ from {run.title}: {'; '.join(map(strip_control, lines[:5]))}")
     schema.write(loaded)
@@ -329,14 +312,6 @@ def _changed(values: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
         elif name not in base or not config.same(value, other):
             found[name] = value
     return found
-
-
-def _text(name: str, run: Run, chosen: Mapping[str, str], values: dict[str, Any]) -> str:
-    """The file, as one that a person has written."""
-    lines = [schema.FIRST_LINE.strip(), "# Only what differs from config.yaml."]
-    if chosen:
-        lines += ["defaults:", *(f"- override /{group}: {choice}" for group, choice in chosen.items()), ""]
-    return _with_id("\n".join(lines) + "\n" + OmegaConf.to_yaml({"name": name, **values}), run.title)
 
 
 def _with_id(text: str, origin: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import os
 import re
@@ -12,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from expkit.errors import Error, NotFound
+from expkit.errors import Error, NotFound, instead
 
 ROOT = "EXPKIT_ROOT"  # an environment variable: the `code_root` of a process that works with a copy of the code
 MARK = "[tool.expkit]"  # a line in the pyproject.toml of a project
@@ -156,9 +155,8 @@ def experiment_dir(name: str) -> Path:
     folder = code_root() / "experiments" / name
     known = experiment_names()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-        raise NotFound(f"there is no experiment {name!r} in {display_path(code_root() / 'experiments')}; {hint}")
+        where = display_path(code_root() / "experiments")
+        raise NotFound(f"there is no experiment {name!r} in {where}{instead(name, known)}")
     return folder
 
 

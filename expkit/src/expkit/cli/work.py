@@ -14,7 +14,7 @@ import click
 from expkit.board import MOST_ROWS, find_seeds
 from expkit.cli import app, complete_runs, console, json_flag, print_json, print_result, run_argument, seeds_flag
 from expkit.config import parameter_sets
-from expkit.errors import Error, NotFound, plain_table, print_line, require, score_text, text, warn
+from expkit.errors import Error, NotFound, instead, print_line, require, score_text, warn
 from expkit.files import first_line
 from expkit.notes import add_note, openings, openings_text, set_metadata
 from expkit.project import display_path, experiment_dir, experiment_names, full_name
@@ -112,17 +112,15 @@ def _experiment(name: str, source: str | None, framework: str | None) -> tuple[P
 def _parameter_set(experiment: str, name: str, source: str | None) -> tuple[Path, str]:
     from expkit.new import new_parameter_set, parameter_set_from_run
 
-    known = parameter_sets(experiment_dir(experiment))[1:]
-    if source is None or source in known:
-        made = new_parameter_set(experiment, name, source)
-        origin = f"{experiment}/{source}" if source else f"{experiment}/config.yaml"
-    else:
+    known, run = parameter_sets(experiment_dir(experiment))[1:], None
+    if source is not None and source not in known:
         try:
             run = load_run(source)
         except Error as error:
-            there = ", ".join(known) or "none"
-            raise type(error)(f"{experiment} has no parameter set {source}; there are {there}; and {error}") from error
-        made, origin = parameter_set_from_run(experiment, name, run), run.title
+            none = f"{experiment} has no parameter set {source}{instead(source, known)}"
+            raise type(error)(f"{none}; and {error}") from error
+    made = parameter_set_from_run(experiment, name, run) if run else new_parameter_set(experiment, name, source)
+    origin = run.title if run else f"{experiment}/{source or 'config.yaml'}"
     add_note(f"{experiment}/{name}", {"origin": origin, **set_metadata(experiment, name)})
     return made, origin
 
@@ -138,18 +136,15 @@ def docs(guide: str | None, as_json: bool) -> None:
       exp docs many-runs    # one of them
     """
     guides = {file.stem: file for folder in GUIDES for file in sorted(folder.glob("*.md"))}
-    if guide is not None and guide not in guides:
-        raise NotFound(f"there is no guide {guide!r}; there are {', '.join(guides)}")
-    found = guides[guide].read_text(encoding="utf-8") if guide else ""
+    if guide:
+        if guide not in guides:
+            raise NotFound(f"there is no guide {guide!r}{instead(guide, guides)}")
+        found = guides[guide].read_text(encoding="utf-8")
+        return print_result({"text": found}, as_json, found.rstrip())
     titles = {each: first_line(file).removeprefix("# ") for each, file in guides.items()}
     folder = str(next(iter(guides.values())).parent)
-    if as_json:
-        print_json({"text": found} if guide else {"guides": titles, "folder": folder})
-    elif guide:
-        print(found, end="")
-    else:
-        console.print(plain_table(["guide", "about"], titles.items()))
-        print_line(console, f"in {folder}")
+    lines = [f"{each:15} {title}" for each, title in titles.items()]
+    print_result({"guides": titles, "folder": folder}, as_json, *lines, f"in {folder}")
 
 
 @app.command()
@@ -167,22 +162,17 @@ def check(experiments: tuple[str, ...], as_json: bool) -> None:
       exp check        # all experiments
       exp check 001    # 001-baseline alone
     """
-    from expkit.new import check_all
+    from expkit.new import check_experiment
 
-    found = check_all([full_name(name) for name in experiments] or None)
+    names = [full_name(name) for name in experiments] or experiment_names()
+    found = [checked for name in names for checked in check_experiment(name)]
     bad = [checked for checked in found if checked.problem]
-    if as_json:
-        print_json([asdict(checked) for checked in found])
-        sys.exit(1 if bad else 0)
-    rows = []
+    lines = []
     for checked in found if len(found) <= MOST_ROWS else bad:
-        state = text(checked.problem, "red") if checked.problem else text("ok", "green")
-        if checked.same_as:
-            state = text(f"ok, the same configuration as {checked.same_as}", "yellow")
-        rows.append([checked.experiment, checked.parameter_set, checked.name or "", state])
-    if rows:
-        console.print(plain_table(["experiment", "parameter set", "name", ""], rows))
-    print_line(console, f"{len(found) - len(bad)} of {len(found)} parameter sets are fine")
+        state = f"ok, the same configuration as {checked.same_as}" if checked.same_as else "ok"
+        lines.append(f"{checked.experiment}/{checked.parameter_set}: {checked.problem or state}")
+    fine = f"{len(found) - len(bad)} of {len(found)} parameter sets are fine"
+    print_result([asdict(checked) for checked in found], as_json, *lines, fine)
     sys.exit(1 if bad else 0)
 
 
