@@ -112,7 +112,7 @@ def mutate(root: Path, seed: int) -> str:
         replace(document, text)
         return "" if is_sealed else f"{done}: {document.relative_to(root)}"
     elif kind == "line":
-        notes = chance.choice([name for name in files if name.suffix in (".jsonl", ".csv", ".txt", ".version")])
+        notes = chance.choice([name for name in files if name.suffix in (".jsonl", ".csv", ".txt")])
         value = json.dumps(chance.choice(ODD))[:9000]
         lines = [value, f'{{"run": {value}, "time": {value}}}', value.strip('"').join(["1,", ",2"])]
         replace(notes, notes.read_bytes() + chance.choice(lines).encode() + b"\n")
@@ -133,7 +133,7 @@ def mutate(root: Path, seed: int) -> str:
             shutil.copytree(folder, target, symlinks=True)
     elif kind == "pointer":
         run = chance.choice([one for one in folders if one.parents[1] == root / "output" and one.name[:1] != "."])
-        pointer = run.with_name(f".{run.name.partition('@')[0]}.version")
+        pointer = run / "installed.txt"
         pointer.unlink(missing_ok=True)
         pointer.write_text(chance.choice(POINTERS), encoding="latin-1", errors="replace")
         return ""

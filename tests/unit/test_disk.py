@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from commands import command
-from damage import at_once, make_special, unprivileged
+from damage import make_special, unprivileged
 from experiments import own_experiment
 from helpers import exp, refused, results
 from light import LIGHT
@@ -86,17 +86,6 @@ def test_a_bad_lock(root: Path, kind: str, name: str) -> None:
             command("exp.fold=[0,1]").train()
         assert "nothing to clean" in exp("clean")
         assert [len(row.done) >= 1 for row in expkit.read_board()] == [True]
-
-
-@pytest.mark.parametrize("kind", ["device", "unreadable"])
-def test_a_pointer_that_cannot_be_read(root: Path, kind: str) -> None:
-    """Another version may count than the one that was to: a mark says so."""
-    command("exp.fold=[0]").train()
-    command("exp.fold=[0]", "overwrite=true").train()
-    make_special(kind, root / "output" / LIGHT / ".light.version")
-    with unprivileged(), at_once("the board"):
-        [row] = expkit.read_board()
-    assert "broken .light.version" in row.marks
 
 
 # Notes, blends, submissions

@@ -222,10 +222,9 @@ def test_a_result_gets_its_name_when_its_files_are_on_the_disk(root: Path, monke
     kept = named[str(new / "fold1")]  # a folder, that gets its name whole
     for name in (store.OOF, store.ORIGIN, store.RESULT):
         assert str(new / ".fold1" / name) in kept
-    pointer = new.parent / ".light.version"
-    for path in (new, pointer.parent, fold):
-        assert str(path) in {*named[str(pointer)], *flushed}, "and of the folders"
-    assert str(pointer.parent) in flushed
+    installed = new / store.INSTALLED
+    for path in (new, new.parent, fold):
+        assert str(path) in {*named[str(installed)], *flushed}, "and of the folders"
 
 
 def _state(file: Path) -> tuple[int, int]:

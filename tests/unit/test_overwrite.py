@@ -228,7 +228,7 @@ def test_who_trains_in_a_replaced_run_is_told_in_one_line(root: Path, capsys: py
         command("exp.fold=[0]", "overwrite=true").train()
         assert (late.folder / "fold1").is_dir() and store.read_run_info(late.folder) is not None
         assert counting(root) == root / f"{RUN}@2"
-        with pytest.raises(expkit.Error, match=r"light has been replaced by another command \(overwrite=true\)"):
+        with pytest.raises(expkit.Error, match=r"light has been removed or replaced while"):
             late.finish()
     assert capsys.readouterr().err == "", "the error is all"
     assert not (late.folder / "fold1" / store.RESULT).exists()
@@ -249,7 +249,7 @@ def test_two_overwrites_of_different_configurations(root: Path, first_to_end: st
             if first_to_end == "B":
                 assert b.finish() == 10.0
                 assert tree(a.folder / "fold0") == fold
-                with pytest.raises(expkit.Error, match="has been replaced by another command"):
+                with pytest.raises(expkit.Error, match="has been removed or replaced while"):
                     a.finish()
             else:
                 assert a.finish() == 9.0

@@ -72,7 +72,7 @@ def test_the_old_run_counts_until_every_job_is_done(own_light: OwnLight, root: P
     assert sorted(after) == [0, 1, 2]
     assert all(after[fold]["values"]["ended"] > before[fold]["values"]["ended"] for fold in before)
     assert "seed: 7" in (counting(root, "run", name) / "config.yaml").read_text()
-    assert {path.name for path in (root / "output" / name).iterdir()} == {"run@2", ".run.version", ".locks"}
+    assert {path.name for path in (root / "output" / name).iterdir()} == {"run@2", ".locks"}
     assert " 3/5 " in again.splitlines()[-1]
 
 

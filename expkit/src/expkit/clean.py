@@ -96,7 +96,6 @@ def _remove(versions: Versions, folders: Iterable[Path]) -> None:
     """Remove versions of a run, in this order. With `locked`, and the locks of their parts."""
     for folder in folders:
         folder.rename(versions.parent / f"{REMOVED}{secrets.token_hex(4)}")
-    versions.forget_deleted()
     for removed in versions.parent.glob(f"{REMOVED}*"):  # also what an interruption has left
         files.remove(removed)
 

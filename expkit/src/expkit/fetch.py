@@ -29,10 +29,10 @@ from expkit.data import read_manifest, write_manifest
 from expkit.errors import Error, Failed, described, require
 from expkit.project import code_root, output_dir
 from expkit.snapshot import REFS, git
-from expkit.store import CONFIG, LOG, OOF, PRUNED, RESULT, RUN, TEST, FoldRecord, Result, RunInfo, Versions
+from expkit.store import CONFIG, INSTALLED, LOG, OOF, PRUNED, RESULT, RUN, TEST, FoldRecord, Result, RunInfo, Versions
 
 FIND = "find -L . '(' -path ./debug -o -path ./multirun -o -path ./.fetch ')' -prune -o -print"
-SMALL = re.compile(rf"\./([^/]+/.+/({RUN}|{RESULT}|{CONFIG}|{PRUNED})|[^/]+/\.[^/]+\.version|\.data/[^/]+)")
+SMALL = re.compile(rf"\./([^/]+/.+/({RUN}|{RESULT}|{CONFIG}|{PRUNED}|{INSTALLED})|\.data/[^/]+)")
 
 
 class Source:

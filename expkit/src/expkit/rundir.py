@@ -94,8 +94,7 @@ def put_in_place(versions: Versions, version: Path, score: Callable[[Path], Run]
             pass
     scored = score(version)
     with versions.locked():
-        if versions.current() != version and not versions.is_superseded(version):
-            versions.install(version)
+        versions.install(version)
         versions.clean()
     return scored
 

@@ -14,7 +14,7 @@
         full/                       exp.mode=sub: the same, trained on all rows, with submission.csv
         pruned.txt                  where a study has ended the run early, until it is trained to its end
         cv.json                     every score, made from the predictions of the folds; can be deleted and made again
-    output/<experiment>/.<run>.version      which version counts; none: the lowest
+        installed.txt               empty: this version has taken the place of those before it; none: the lowest counts
     output/blends/<run>/                    a run that is a blend of others: `exp blend`
     output/submissions/<name>.csv, .json    what `exp submit` has made, and of which runs
     notes/<experiment>.jsonl                what a person thinks of its runs: `exp note`

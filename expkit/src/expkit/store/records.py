@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CONFIG, RUN, CV = "config.yaml", "run.json", "cv.json"
 RESULT, ORIGIN, OOF, TEST, LOCKBOX = "result.json", "origin.json", "oof.npz", "test.npz", "lockbox.npz"
 HISTORY, LOG, FAILED, SUBMISSION = "history.csv", "train.log", "failed.txt", "submission.csv"
-PRUNED, CHECKPOINT, STATE = "pruned.txt", "checkpoint", "state"
+PRUNED, INSTALLED, CHECKPOINT, STATE = "pruned.txt", "installed.txt", "checkpoint", "state"
 THEN = "; then "  # between the environments of a fold that an interruption has moved
 SUBMISSIONS, BLENDS = "submissions", "blends"
 NOT_EXPERIMENTS = ("debug", "multirun", "wandb", SUBMISSIONS)  # folders of output/ that hold no runs of an experiment

@@ -496,10 +496,9 @@ def read_run(folder: Path, known: dict[str, Run | None] | None = None) -> Run:
     Args:
         known: as of `Run`, shared with others.
     """
-    problems, versions = list[str](), Versions.of(folder)
+    problems, there = list[str](), set[str]()
     info = read_checked(f"{folder}/{RUN}", RunInfo, problems)
-    problems += filter(None, [versions.problem()])
-    folds, there = dict[Any, FoldRecord](), set[str]()
+    folds = dict[Any, FoldRecord]()
     if info is not None:
         there = {*files.listed(folder)}
         numbers = [number for number in (*range(info["n_folds"]), None) if fold_name(number) in there]
@@ -511,7 +510,8 @@ def read_run(folder: Path, known: dict[str, Run | None] | None = None) -> Run:
         cv = None
     pruned = files.first_line(folder / PRUNED) if PRUNED in there else ""
     known = {} if known is None else known
-    return Run(folder, folder.parent.name, versions.run, info, folds, cv, tuple(problems), pruned, full, known)
+    run = Versions.of(folder).run
+    return Run(folder, folder.parent.name, run, info, folds, cv, tuple(problems), pruned, full, known)
 
 
 def _is_of(cv: CrossValidation, folds: Iterable[FoldRecord]) -> bool:

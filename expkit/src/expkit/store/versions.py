@@ -1,7 +1,7 @@
 """Where runs lie and what they are called; which version of a run counts, and who holds it; what is written into one.
 
 A process writes only into the version that it works in, and nobody moves or deletes that while it does. overwrite=true
-makes a new version beside the old one. When it is whole, one small file says that it counts from now on; a kill before
+makes a new version beside the old one. When it is whole, an empty file in it says that it counts; a kill before
 or after that leaves a whole run. Versions only go forward. A superseded one goes when nobody holds its locks.
 """
 
@@ -15,7 +15,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,7 +49,6 @@ class Versions:
 
     def __init__(self, parent: Path, run: str) -> None:
         self.parent, self.run = parent, run
-        self._pointer = parent / f".{run}.version"  # the number of the version that counts
 
     @classmethod
     def of(cls, folder: Path) -> Versions:
@@ -66,37 +65,14 @@ class Versions:
 
     # Which version counts
 
-    def _pointed(self) -> int | None:
-        """The number in the pointer; None: there is none that fits."""
-        text = files.text_of(self._pointer).strip()
-        return int(text[:9]) if text.isascii() and text.isdecimal() else None
-
     def current(self) -> Path | None:
-        """The version that counts: what the pointer says, else the lowest; None: there is none yet."""
-        for folder in map(self.folder, filter(None, (self._pointed(), 1))):  # there is no need to list all
-            if os.path.lexists(folder) and not os.path.isfile(folder):
-                return folder
-        return next(iter(self.all()), None)
+        """The version that counts; None: there is none yet."""
+        return current_of(self.all())
 
     def install(self, version: Path) -> None:
-        """Let a version count from now on. A step: before it and after it, the run is whole."""
-        files.write_text(self._pointer, f"{version_number(version)}\n")
-
-    def forget_deleted(self) -> None:
-        """Remove a pointer to a version that somebody has deleted: a new one of its number would count at once."""
-        pointed = self._pointed()
-        if pointed is not None and not os.path.lexists(self.folder(pointed)):
-            self._pointer.unlink()
-            files.to_disk(self.parent)
-
-    def problem(self) -> str:
-        """Why another version may count than the one that was to; "" if not."""
-        if not os.path.lexists(self._pointer):
-            return ""
-        pointed = self._pointed()
-        if pointed is None:
-            return f"broken {self._pointer.name}"
-        return "" if self.folder(pointed).is_dir() else f"version {pointed} is gone, and counted"
+        """Let a version count from now on, unless a later one does. A step: before it and after it, the run is whole."""
+        if self.current() != version and not self.is_superseded(version):
+            files.write_text(version / INSTALLED, "")
 
     def is_superseded(self, version: Path) -> bool:
         """Whether a later version counts."""
@@ -105,11 +81,10 @@ class Versions:
 
     def require_current(self, version: Path, run_id: str) -> None:
         """Raise an `Error` when what is trained in a version could no longer count."""
-        what = f"{display_path(version)} has been"
-        require(not self.is_superseded(version), f"{what} replaced by another command (overwrite=true)")
         info = read_run_info(version)
-        is_there = info is not None and info["id"] == run_id
-        require(is_there, f"{what} removed or replaced while this command trained: run it again")
+        is_there = info is not None and info["id"] == run_id and not self.is_superseded(version)
+        what = "has been removed or replaced while this command trained: run it again"
+        require(is_there, f"{display_path(version)} {what}")
 
     # Making and removing them
 
@@ -120,7 +95,6 @@ class Versions:
             about: its `run.json`, but for the id and the time.
             config: its configuration, as YAML, for people.
         """
-        self.forget_deleted()
         folder = self.folder(max(map(version_number, self.all()), default=0) + 1)
         scratch = self.parent / f".{folder.name}.new"
         files.remove(scratch)
@@ -186,6 +160,12 @@ class Versions:
 # Where the runs lie
 
 
+def current_of(versions: Sequence[Path]) -> Path | None:
+    """The version that counts, of all of a run: the newest that was installed, else the oldest; None: there is none."""
+    installed = [version for version in versions if os.path.lexists(version / INSTALLED)] if len(versions) > 1 else []
+    return next(iter([*reversed(installed), *versions]), None)
+
+
 def folder_of(output: Path, title: str) -> Path | None:
     """The version that counts of the run "<experiment>/<run>"; None: there is none."""
     experiment, _, run = title.partition("/")
@@ -213,8 +193,7 @@ def run_folders(output: Path) -> Iterator[Path]:
     """The version that counts of every run under `output`, in order; not those of exp.debug=true."""
     for experiment in files.listed(output):
         if experiment not in NOT_EXPERIMENTS and not experiment.startswith("."):
-            for versions, folders in runs_of(output / experiment):
-                yield folders[0] if len(folders) == 1 else versions.current() or folders[0]
+            yield from filter(None, (current_of(versions) for _, versions in runs_of(output / experiment)))
 
 
 # Which run a name means, and what a run is called where there is little room
