@@ -198,7 +198,7 @@ def run_of(name: str = "001-one/a", scores: Sequence[float] = (), rows: str = "r
     experiment, _, run = name.partition("/")
     folds = dict(enumerate(scores))
     about: dict[str, Any] = dict.fromkeys(["metric_hash", "split", "seed", "failure", "dataset", "info"])
-    about |= {name: {} for name in ("other_scores", "targets", "fold_rows", "config", "results")}
+    about |= {name: {} for name in ("other_scores", "targets", "config", "results")}
     about |= {"title": name, "id": name, "experiment": experiment, "name": run, "folder": Path("/nowhere", name)}
     about |= {"metric": "accuracy", "greater_is_better": True, "marks": (), "leaks": ()}
     about |= {"commit": "1234567", "seconds": 12.0}

@@ -113,7 +113,7 @@ def test_rows_left_out_for_each_that_is_trained_on(
     rows: list[int], n_folds: int, method: str, ratio: float | None
 ) -> None:
     config = {"exp": {"split": {"method": method}}}
-    run = run_of(fold_rows=dict(enumerate(rows)), n_folds=n_folds, config=config)
+    run = run_of(results={fold: {"rows": each} for fold, each in enumerate(rows)}, n_folds=n_folds, config=config)
     assert ratio_of_rows(run) == (None if ratio is None else pytest.approx(ratio))
 
 

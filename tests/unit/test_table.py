@@ -12,6 +12,7 @@ from commands import command
 from helpers import exp, exp_json, run_of
 from rich.console import Console
 
+from expkit import store
 from expkit.board import Entry, board_table, columns, filtered, find_seeds, grouped_by_seed, hidden_keys
 from expkit.errors import Failed
 from expkit.notes import Notes
@@ -151,6 +152,16 @@ def test_seeds_of_one_name_are_one_row() -> None:
     assert (first.run.title, first.score, first.values["seed"]) == ("a/x", pytest.approx(0.6), "2 seeds")
     assert first.other_scores == {"o": pytest.approx(1.2)}
     assert rest == [seeds[2], *others]
+
+
+def test_a_run_whose_name_says_another_configuration_is_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of the hundreds of a sweep begins so."""
+    for x in (1, 2):
+        command("exp.fold=[0]", f"exp.train.x={x}").train()
+    read, read_run_info = list[str](), store.read_run_info
+    monkeypatch.setattr(store, "read_run_info", lambda folder: read.append(folder.name) or read_run_info(folder))
+    command("exp.fold=[0]", "exp.train.x=3").train()
+    assert {*read} == {"light,exp.train.x=3"}
 
 
 def test_a_configuration_counts_once(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

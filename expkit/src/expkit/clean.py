@@ -21,7 +21,7 @@ from expkit import files, store
 from expkit.errors import Error, require
 from expkit.project import display_path, output_dir
 from expkit.show import children_metadata
-from expkit.store import CHECKPOINT, NOT_EXPERIMENTS, RESULT, STATE, SUBMISSIONS, Run, Versions
+from expkit.store import NOT_EXPERIMENTS, STATE, SUBMISSIONS, Run, Versions
 
 DEBUG = "debug"
 REMOVED = ".removed-"  # begins the name of what is being removed
@@ -30,21 +30,7 @@ REMOVED = ".removed-"  # begins the name of what is being removed
 def has_failed(versions: Versions, version: Path) -> bool:
     """Whether nothing is done in a version. The one that counts goes last: no other may count in its place."""
     is_last = version != versions.current() or versions.all() == [version]
-    return is_last and not versions.is_superseded(version) and holds_nothing(version)
-
-
-def holds_nothing(version: Path) -> bool:
-    """Whether a version has no work in it that could be lost.
-
-    A result counts whatever is wrong with it, and so does a checkpoint, from which the same command goes on. What
-    cannot be read, or has no `run.json` that fits, may hold anything.
-    """
-    if store.read_run_info(version) is None:
-        return False
-    try:
-        return not any({RESULT, CHECKPOINT} & {*os.listdir(part)} for part in version.iterdir() if part.is_dir())
-    except OSError:
-        return False
+    return is_last and not versions.is_superseded(version) and store.holds_nothing(version)
 
 
 def _going(kind: str, version: Path) -> list[Path]:

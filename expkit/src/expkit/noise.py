@@ -164,7 +164,7 @@ def ratio_of_rows(run: Run) -> float | None:
 
     While folds are missing, they count as equal.
     """
-    rows, n_folds = run.fold_rows, run.n_folds
+    rows, n_folds = {number: result["rows"] for number, result in run.results.items()}, run.n_folds
     if n_folds is None or n_folds < 2:
         return None
     if flat(run.config).get("exp.split.method") == SplitMethod.time.name:  # only earlier rows are trained on

@@ -181,11 +181,9 @@ class RunDir:
 
     def _is_abandoned(self, folder: Path) -> bool:
         """Whether a version of another configuration has nothing to lose: no result, no checkpoint, no lock held."""
-        run = store.read_run(folder)
-        if run.info is None or run.problems or not self._differences(run.info):
-            return False
-        has_work = any(part.result or part.problem for part in run.parts) or unfinished(folder)
-        return not has_work and not self.versions.held(folder)
+        info = store.read_run_info(folder)
+        is_other = info is not None and bool(self._differences(info))
+        return is_other and store.holds_nothing(folder) and not self.versions.held(folder)
 
     def _existing(self) -> Path | None:
         """The version to go on with; None: one is to be made."""
@@ -323,24 +321,20 @@ class RunDir:
             warn(f"{self.loaded.name}/{twin} has the same configuration: exp board --seeds counts one of the two")
         if base is not None and self.replaces and not alike and (old := store.read_run(base).done):
             warn(f"{len(old)} folds of the old configuration are removed when the new one is done; Ctrl-C keeps them")
-        if before is not None and self.replaces and (children := self._children(before["id"])):
-            warn(f"from {self.loaded.name}/{self.run} was made {', '.join(children)}: train that again, too")
         return self.versions.make(about, OmegaConf.to_yaml(values))
 
-    def _children(self, run_id: str) -> list[str]:
-        """The runs that were made from a version."""
-        runs = map(store.read_run, store.run_folders(output_dir()))
-        return [run.title for run in runs if any(parent.id == run_id for parent in run.parents)]
-
     def _twin(self) -> str | None:
-        """Another run of the experiment with this configuration and name; None: there is none, or debugging."""
-        values = container(self.config.exp)
-        mine = {key: value for key, value in values.items() if key == "name" or is_compared(f"exp.{key}")}
-        for versions, _ in [] if self.debug else store.runs_of(self.versions.parent):
-            info = store.read_run_info(folder) if (folder := versions.current()) else None
-            known = info["config"].get("exp") if info and versions.run != self.run else None
-            if info and isinstance(known, dict) and mine.items() <= known.items() and not self._differences(info):
-                return versions.run  # the exact comparison, which is slow, is seldom made
+        """Another run of the experiment with this configuration and name; None: there is none, or debugging.
+
+        The name of such a run has overrides that say what this one has, too: of hundreds in a sweep, no other is read.
+        """
+        mine = {f"{key}={_text(value)}" for key, value in (flat(self.config) | self._choices).items()}
+        for versions, found in [] if self.debug else store.runs_of(self.versions.parent):
+            name, *overrides = versions.run.split(",")
+            if name == self.config.exp.name and versions.run != self.run and mine.issuperset(overrides):
+                info = store.read_run_info(found[-1])
+                if info and not self._differences(info):
+                    return versions.run
         return None
 
     # What is in it

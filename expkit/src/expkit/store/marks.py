@@ -98,17 +98,13 @@ def leaks_of(run: Run) -> tuple[str, ...]:
     fitted = run.recipe.parents if run.recipe and run.recipe.method == "hill" else ()
     for number, result in run.results.items():
         for parent in (*fitted, *result.get("parents", [])) if result["rows"] else ():
-            read, rows, dataset = {*parent.read}, parent.left_out, parent.dataset
-            now, state = (None, "") if rows else run.parent_now(parent)
-            if now is not None and state != "replaced":  # an older record has less
-                rows = tuple(part.left_out for part in now.parts if part.number in (parent.folds or now.done))
-                dataset = now.given
-            own, found = result["left_out"], list[str]()
-            if "oof" in read and own not in rows and (not parent.folds or number in parent.folds):
-                found.append(f"other folds than {parent.run}, whose out-of-fold predictions it reads")
-            if OF_A_FOLD & read and {*rows} - {own}:
-                found.append(f"{parent.run} was trained on rows that are scored here")
-            marks += found if found and dataset and run.given.is_like(dataset) else []
+            if parent.dataset is None or not run.given.is_like(parent.dataset):
+                continue
+            own, rows, is_fold_read = result["left_out"], {*parent.left_out}, number in (parent.folds or (number,))
+            if "oof" in parent.read and own not in rows and is_fold_read:
+                marks.append(f"other folds than {parent.run}, whose out-of-fold predictions it reads")
+            if OF_A_FOLD & {*parent.read} and rows - {own}:
+                marks.append(f"{parent.run} was trained on rows that are scored here")
     return tuple(dict.fromkeys(marks))
 
 

@@ -93,7 +93,7 @@ class Parent:
         folds: which trainings `results` are of, None the one on all rows; (): every fold that was done.
         read: what was read of them: "oof", "test", "history", "fold" (its model or other files), "state"; or "files",
             where nobody knows.
-        left_out: hashes of the rows that each of `results` has left out, "" of none; (): an older record.
+        left_out: hashes of the rows that each of `results` has left out, "" of none.
         dataset: what the run was given, as of `Run.given`.
     """
 
@@ -222,12 +222,6 @@ class MetricScores(TypedDict):
     folds: Scores
 
 
-class Copy(TypedDict):
-    """What cv.json once had of a fold."""
-
-    result: Result
-
-
 class CrossValidation(TypedDict):
     """cv.json: every score, from the predictions of all folds."""
 
@@ -236,7 +230,7 @@ class CrossValidation(TypedDict):
     score_over: Literal["rows", "folds"]
     scores: dict[str, MetricScores]
     made_by: dict[str, Text]
-    folds: dict[str, str | Copy]  # the checksums of the results
+    folds: dict[str, Text]  # the checksums of the results
     rows: Count
 
 

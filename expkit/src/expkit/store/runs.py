@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit import files
-from expkit.errors import Error, NotFound
+from expkit.errors import Error
 from expkit.project import display_path
 from expkit.store.marks import leaks_of, own_marks, parent_marks, parent_state, readers
 from expkit.store.records import *
-from expkit.store.versions import Versions, find_run, folder_of, is_called, version_number
+from expkit.store.versions import Versions, find_run, folder_of, version_number
 
 if TYPE_CHECKING:
     from expkit.tables import Columns
@@ -226,30 +226,14 @@ class Run:
         return list(dict.fromkeys([*([self.metric] if self.metric in names else []), *names]))
 
     @property
-    def fold_rows(self) -> dict[int, int]:
-        """How many rows each fold that is done has left out."""
-        return {number: result["rows"] for number, result in self.results.items()}
-
-    @property
     def rows(self) -> int:
         """How many rows the score covers."""
-        return sum(self.fold_rows.values())
+        return sum(result["rows"] for result in self.results.values())
 
     @functools.cached_property
     def valid_ids(self) -> dict[int, str]:
         """Which rows each fold that is done has left out, as a hash of their ids."""
         return {number: result["left_out"] for number, result in self.results.items()}
-
-    @functools.cached_property
-    def all_ids(self) -> str | None:
-        """The ids of all out-of-fold predictions, as a hash; None: there are none, or they cannot be read."""
-        from expkit.tables import concatenated, fingerprint
-
-        try:
-            ids = [fold.predictions(only="id")["id"] for fold in self.done.values()]
-            return fingerprint(concatenated(ids)) if ids else None
-        except (Error, KeyError):
-            return None
 
     def packages(self) -> dict[str, str]:
         """The version of each package that its folds were trained with, as origin.json says; of several: "1.0, 1.1"."""
@@ -334,8 +318,16 @@ class Run:
     @functools.cached_property
     def given(self) -> Dataset:
         """As `dataset`, also of a run on all rows alone; where nobody knows it, what its folds have predicted."""
+        from expkit.tables import concatenated, fingerprint
+
         found = {part.result.get("dataset") for part in self.parts if part.result}
-        return (found.pop() if len(found) == 1 else None) or Dataset(self.rows, self.all_ids or "", None)
+        if len(found) == 1 and (known := found.pop()):
+            return known
+        try:
+            ids = [fold.predictions(only="id")["id"] for fold in self.done.values()]
+            return Dataset(self.rows, fingerprint(concatenated(ids)) if ids else "", None)
+        except (Error, KeyError):
+            return Dataset(self.rows, "", None)
 
     @property
     def data(self) -> frozenset[str | None]:
@@ -434,14 +426,8 @@ class Run:
 
     @functools.cached_property
     def _oof(self) -> Columns:
-        import numpy
-
-        from expkit.tables import is_ascending
-
         table = self.fold_by_fold()
-        if not table or is_ascending(table["id"]):
-            return table
-        order = numpy.argsort(table["id"], kind="stable")
+        order = table["id"].argsort(kind="stable") if table else ()
         return {name: column[order] for name, column in table.items()}
 
     def fold_by_fold(self, name: str = OOF) -> Columns:
@@ -482,12 +468,7 @@ def load_run(run: str | Path | Run) -> Run:
     Raises:
         Error: there is no such run, or more than one.
     """
-    try:
-        return run if isinstance(run, Run) else read_run(find_run(str(run), is_whole=bool(readers.get())))
-    except NotFound:
-        for reader in (one for one in readers.get() if is_called(one.title, str(run))):  # it has no version yet
-            reader.note(Parent(reader.title, 1, "new", ()), frozenset({reader.title}))
-        raise
+    return run if isinstance(run, Run) else read_run(find_run(str(run), is_whole=bool(readers.get())))
 
 
 def read_run(folder: Path, known: dict[str, Run | None] | None = None) -> Run:
@@ -516,7 +497,6 @@ def read_run(folder: Path, known: dict[str, Run | None] | None = None) -> Run:
 
 def _is_of(cv: CrossValidation, folds: Iterable[FoldRecord]) -> bool:
     """Whether a `cv.json` was made from just these folds, of those that are done."""
-    made = {name: one if isinstance(one, str) else one["result"]["checksum"] for name, one in cv["folds"].items()}
-    if any(score["folds"].keys() != made.keys() for score in cv["scores"].values()) or cv["metric"] not in cv["scores"]:
-        return False
-    return made == {str(fold.number): fold.checksum for fold in folds if fold.result is not None}
+    are_whole = all(score["folds"].keys() == cv["folds"].keys() for score in cv["scores"].values())
+    made = {str(fold.number): fold.checksum for fold in folds if fold.result is not None}
+    return are_whole and cv["metric"] in cv["scores"] and cv["folds"] == made

@@ -70,7 +70,7 @@ class Versions:
         return current_of(self.all())
 
     def install(self, version: Path) -> None:
-        """Let a version count from now on, unless a later one does. A step: before it and after it, the run is whole."""
+        """Let a version count from now on, unless a later one does; a kill before or after leaves the run whole."""
         if self.current() != version and not self.is_superseded(version):
             files.write_text(version / INSTALLED, "")
 
@@ -194,6 +194,20 @@ def run_folders(output: Path) -> Iterator[Path]:
     for experiment in files.listed(output):
         if experiment not in NOT_EXPERIMENTS and not experiment.startswith("."):
             yield from filter(None, (current_of(versions) for _, versions in runs_of(output / experiment)))
+
+
+def holds_nothing(version: Path) -> bool:
+    """Whether a version has no work in it that could be lost.
+
+    A result counts whatever is wrong with it, and so does a checkpoint, from which the same command goes on. What
+    cannot be read, or has no `run.json` that fits, may hold anything.
+    """
+    if read_run_info(version) is None:
+        return False
+    try:
+        return not any({RESULT, CHECKPOINT} & {*os.listdir(part)} for part in version.iterdir() if part.is_dir())
+    except OSError:
+        return False
 
 
 # Which run a name means, and what a run is called where there is little room
