@@ -318,11 +318,11 @@ class Run:
     @functools.cached_property
     def given(self) -> Dataset:
         """As `dataset`, also of a run on all rows alone; where nobody knows it, what its folds have predicted."""
-        from expkit.tables import concatenated, fingerprint
-
         found = {part.result.get("dataset") for part in self.parts if part.result}
         if len(found) == 1 and (known := found.pop()):
             return known
+        from expkit.tables import concatenated, fingerprint
+
         try:
             ids = [fold.predictions(only="id")["id"] for fold in self.done.values()]
             return Dataset(self.rows, fingerprint(concatenated(ids)) if ids else "", None)
