@@ -222,6 +222,12 @@ class MetricScores(TypedDict):
     folds: Scores
 
 
+class Copy(TypedDict):
+    """What cv.json once had of a fold."""
+
+    result: Result
+
+
 class CrossValidation(TypedDict):
     """cv.json: every score, from the predictions of all folds."""
 
@@ -230,7 +236,7 @@ class CrossValidation(TypedDict):
     score_over: Literal["rows", "folds"]
     scores: dict[str, MetricScores]
     made_by: dict[str, Text]
-    folds: dict[str, Text]  # the checksums of the results
+    folds: dict[str, str | Copy]  # the checksums of the results
     rows: Count
 
 

@@ -497,6 +497,7 @@ def read_run(folder: Path, known: dict[str, Run | None] | None = None) -> Run:
 
 def _is_of(cv: CrossValidation, folds: Iterable[FoldRecord]) -> bool:
     """Whether a `cv.json` was made from just these folds, of those that are done."""
-    are_whole = all(score["folds"].keys() == cv["folds"].keys() for score in cv["scores"].values())
-    made = {str(fold.number): fold.checksum for fold in folds if fold.result is not None}
-    return are_whole and cv["metric"] in cv["scores"] and cv["folds"] == made
+    made = {name: one if isinstance(one, str) else one["result"]["checksum"] for name, one in cv["folds"].items()}
+    are_whole = all(score["folds"].keys() == made.keys() for score in cv["scores"].values())
+    done = {str(fold.number): fold.checksum for fold in folds if fold.result is not None}
+    return are_whole and cv["metric"] in cv["scores"] and made == done
