@@ -105,7 +105,7 @@ def test_one_file(shop: Project) -> None:
 
 def predicted_as_at_kaggle(shop: Project, run: str) -> None:
     """`load`, `predict` and `load_data` of model.py give what `exp submit` has written."""
-    source = f"from expkit.bundle import write_submission; write_submission({run!r}, 'again.csv')"
+    source = f"from expkit.kaggle import write_submission; write_submission({run!r}, 'again.csv')"
     call(shop.python, "-c", source, cwd=shop.folder, env=shop.environment())
     [file] = shop.folder.glob(f"output/submissions/{run.replace('/', '_')}*.csv")
     assert (shop.folder / "again.csv").read_text() == file.read_text()

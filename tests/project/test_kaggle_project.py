@@ -106,7 +106,7 @@ def test_the_page(project: Project, kaggle: tuple[Kaggle, dict[str, str]], tmp_p
     assert not [file for file in files if TOKEN.encode() in file.read_bytes()], "a credential"
 
 
-WRITE = "from expkit.bundle import write_submission as write; write({run!r}, {file!r})"
+WRITE = "from expkit.kaggle import write_submission as write; write({run!r}, {file!r})"
 
 
 @pytest.mark.parametrize("kind", ["boosting", "network"])

@@ -16,12 +16,12 @@ from helpers import exp, exp_json, refused, run_of
 from kaggle_server import TOKEN, USER, Competition, Stand, failed, stand
 
 import expkit
-from expkit import bundle
+from expkit import kaggle
 
 __all__ = ["stand"]  # a fixture
 NAME = "baseline,exp.n_folds=2,exp.train.epochs=1"
-KERNEL = f"{USER}/{bundle.folder_of(run_of(f'001-baseline/{NAME}'), 'digits').name}"
-PREDICT, ADD_WHEELS = bundle._predict_here, bundle._add_wheels  # as they are without the fixture below
+KERNEL = f"{USER}/{kaggle.bundle_folder(run_of(f'001-baseline/{NAME}'), 'digits').name}"
+PREDICT, ADD_WHEELS = kaggle._predict_here, kaggle._add_wheels  # as they are without the fixture below
 TRAIN = ["exp.name=baseline", "exp.n_folds=2", "exp.fold=null", "exp.train.epochs=1"]
 
 
@@ -35,8 +35,8 @@ def run(stand: Stand, root: Path, monkeypatch: pytest.MonkeyPatch) -> expkit.Run
         folder.mkdir()
         shutil.copy(wheel, folder)
 
-    monkeypatch.setattr(bundle, "_add_wheels", add_wheels)
-    monkeypatch.setattr(bundle, "_predict_here", lambda run, whole: None)
+    monkeypatch.setattr(kaggle, "_add_wheels", add_wheels)
+    monkeypatch.setattr(kaggle, "_predict_here", lambda run, whole: None)
     expkit.run("001-baseline", overrides=TRAIN)
     [run] = expkit.read_board()
     assert run.name == NAME
@@ -89,7 +89,7 @@ def test_a_notebook_and_its_score(stand: Stand, run: expkit.Run) -> None:
 
 def test_what_postprocess_is_fitted_on_is_there(stand: Stand, run: expkit.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = SimpleNamespace(postprocess=len, inputs=[])
-    monkeypatch.setattr(bundle, "load_experiment", lambda name: SimpleNamespace(experiment=experiment))
+    monkeypatch.setattr(kaggle, "load_experiment", lambda name: SimpleNamespace(experiment=experiment))
     push(run)
     assert f"output/{run.title}/fold1/oof.npz" in sent(stand).namelist()
 
@@ -239,7 +239,7 @@ def test_without_a_snapshot(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_no_secret_is_in_a_bundle(stand: Stand, run: expkit.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even one that git has been told to keep."""
-    check_out = bundle.check_out
+    check_out = kaggle.check_out
 
     def with_secrets(project: Path, commit: str, destination: Path) -> Path:
         folder = check_out(project, commit, destination)
@@ -249,7 +249,7 @@ def test_no_secret_is_in_a_bundle(stand: Stand, run: expkit.Run, monkeypatch: py
         (folder / "link").symlink_to("/etc/passwd")
         return folder
 
-    monkeypatch.setattr(bundle, "check_out", with_secrets)
+    monkeypatch.setattr(kaggle, "check_out", with_secrets)
     push(run)
     archive = sent(stand)
     assert not {"code/kaggle.json", "code/.kaggle/access_token", "code/link"} & set(archive.namelist())
@@ -260,7 +260,7 @@ def test_no_secret_is_in_a_bundle(stand: Stand, run: expkit.Run, monkeypatch: py
 def test_a_name_as_kaggle_takes_it(run: expkit.Run, name: str) -> None:
     from dataclasses import replace
 
-    slug = bundle.folder_of(replace(run, name=name), "digits").name
+    slug = kaggle.bundle_folder(replace(run, name=name), "digits").name
     assert 6 <= len(slug) <= 50 and slug.strip("abcdefghijklmnopqrstuvwxyz0123456789-") == ""
     assert slug == slug.strip("-") and "--" not in slug
 
@@ -268,7 +268,7 @@ def test_a_name_as_kaggle_takes_it(run: expkit.Run, name: str) -> None:
 @pytest.mark.slow
 def test_what_cannot_predict_is_not_sent(stand: Stand, run: expkit.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the code of the snapshot: here, one without a function that gives the test set."""
-    check_out = bundle.check_out
+    check_out = kaggle.check_out
 
     def without_data(project: Path, commit: str, destination: Path) -> Path:
         folder = check_out(project, commit, destination)
@@ -276,9 +276,9 @@ def test_what_cannot_predict_is_not_sent(stand: Stand, run: expkit.Run, monkeypa
         model.write_text(model.read_text().replace("def load_data", "def load_other"))
         return folder
 
-    monkeypatch.setattr(bundle, "_predict_here", PREDICT)
+    monkeypatch.setattr(kaggle, "_predict_here", PREDICT)
     with monkeypatch.context() as patched:
-        patched.setattr(bundle, "check_out", without_data)
+        patched.setattr(kaggle, "check_out", without_data)
         line = refused("kaggle", "push", run.title, "--competition", "digits")
     assert "cannot predict the test set that is here" in line and "needs load_test()" in line
     assert not stand.datasets
@@ -288,12 +288,12 @@ def test_what_cannot_predict_is_not_sent(stand: Stand, run: expkit.Run, monkeypa
 def test_packages_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
     (root / "uv").write_text("#!/bin/sh\necho 'ERROR: No matching distribution found for timm' >&2\nexit 1\n")
     (root / "uv").chmod(0o755)
-    monkeypatch.setattr(bundle, "code_root", lambda: root)
+    monkeypatch.setattr(kaggle, "code_root", lambda: root)
     monkeypatch.setenv("PATH", f"{root}:{os.environ['PATH']}")
     with pytest.raises(expkit.Error, match="vendor/ has no wheel of expkit .*, which runs: uv sync"):
         ADD_WHEELS(root / "wheels", ["timm"])
     (root / "vendor").mkdir()
-    (root / "vendor" / f"expkit-{bundle.installed_packages()['expkit']}-py3-none-any.whl").touch()
+    (root / "vendor" / f"expkit-{kaggle.installed_packages()['expkit']}-py3-none-any.whl").touch()
     with pytest.raises(expkit.Error, match="a package for Kaggle cannot be had: No matching distribution .* timm"):
         ADD_WHEELS(root / "wheels", ["timm"])
     (root / "uv").unlink()

@@ -46,9 +46,6 @@ def test_the_data_of_a_competition(stand: Stand, root: Path) -> None:
     assert record["files"].keys() == FILES.keys() and record["files"]["train.csv"][0] == len(FILES["train.csv"])
     assert len(stand.called("GET")) == 1, "the second time, it is there"
     assert [path.name for path in (root / "input/digits").glob(".*")] == [".download.json"]
-    stand.competitions["digits"].files = FILES | {"train.csv": b"newer"}
-    exp("kaggle", "download", "digits", "--again")
-    assert downloaded(root)["train.csv"] == b"newer", "Kaggle's own file is replaced by a newer one"
 
 
 def test_the_record_is_no_data(stand: Stand, root: Path) -> None:
@@ -72,12 +69,13 @@ def test_a_file_of_a_person_is_never_replaced(stand: Stand, root: Path) -> None:
     exp("kaggle", "download", "digits")
     mine = root / "input/digits/train.csv"
     mine.write_text("with a row mended")
+    (root / "input/digits/pictures/a.png").unlink()
     stand.competitions["digits"].files = FILES | {"pictures/b.png": b"new"}
-    line = refused("kaggle", "download", "digits", "--again")
-    assert "train.csv is not as it was downloaded: move it away" in line
+    line = refused("kaggle", "download", "digits")
+    assert "train.csv is not as Kaggle has it: move it away; nothing is replaced" in line
     assert mine.read_text() == "with a row mended" and "pictures/b.png" not in downloaded(root)
     mine.unlink()
-    exp("kaggle", "download", "digits", "--again")
+    exp("kaggle", "download", "digits")
     assert downloaded(root) == stand.competitions["digits"].files
 
 

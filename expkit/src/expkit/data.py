@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import time
 import tomllib
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
 Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
 CACHE = "cache"  # below input/: what trainings make and share; data of those that have read it
 SOURCES = "sources.toml"  # in input/: where its files come from, for `exp data RUN --fetch`
-ADDRESS = r"(https?|file)://\S+$"
 STILL = 2.0  # seconds: a file that has changed later than this before it was read may change again unseen
 
 
@@ -185,7 +183,7 @@ def _state_of(row: Mapping[str, Any], known: Mapping[str, Any]) -> str:
 
 
 def fetch_data(rows: Iterable[dict[str, Any]]) -> None:
-    """Bring the missing ones of `run_data` from where input/sources.toml says: an address, or a command, which runs.
+    """Bring the missing ones of `run_data` by the commands in input/sources.toml.
 
     Args:
         rows: as from `run_data`; "state" is that afterwards, and "problem" says why a file has not come.
@@ -212,9 +210,8 @@ def _sources() -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise Error(f"input/{SOURCES} cannot be read: {error}") from error
     for name, source in found.items():
-        is_source = isinstance(source, str) and (re.match(ADDRESS, source) or "{file}" in source)
-        what = 'an address, such as "https://example.org/{path}", or a command that writes {file}'
-        require(bool(is_source), f'input/{SOURCES}: "{name}" must be {what}; quote a name that has a dot')
+        what = 'a command, such as "curl -fLo {file} https://example.org/{path}"; quote a name that has a dot'
+        require(isinstance(source, str) and "{file}" in source, f'input/{SOURCES}: "{name}" must be {what}')
     return found
 
 
@@ -227,16 +224,9 @@ def _fetch(row: Mapping[str, Any], source: str) -> None:
     make_folder(file.parent)
     with TemporaryDirectory(prefix=".fetching-", dir=file.parent) as scratch:
         made = Path(scratch, file.name)
-        if re.match(ADDRESS, source):
-            from urllib import parse, request
-
-            address = source.replace("{path}", parse.quote(name))
-            with request.urlopen(address, timeout=60) as stream, open(made, "wb") as copy:
-                shutil.copyfileobj(stream, copy)
-        else:
-            words = [word.replace("{path}", name).replace("{file}", str(made)) for word in shlex.split(source)]
-            code = subprocess.run(words, cwd=code_root(), stdin=subprocess.DEVNULL, stdout=2).returncode  # 2: as --json
-            require(code == 0 and made.is_file(), f"{words[0]} exits {code}, no {{file}} is whole")
+        words = [word.replace("{path}", name).replace("{file}", str(made)) for word in shlex.split(source)]
+        code = subprocess.run(words, cwd=code_root(), stdin=subprocess.DEVNULL, stdout=2).returncode  # 2: beside --json
+        require(code == 0 and made.is_file(), f"{words[0]} exits {code}, no {{file}} is whole")
         other = f"{source} has another content, {made.stat().st_size} bytes and not {row['bytes']}: not kept"
         require(file_hash(made) == row["hash"], other)
         to_disk(made)

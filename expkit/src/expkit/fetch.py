@@ -158,15 +158,10 @@ class Incoming:
                 found += [f"{there}/{file}" for file in (*self.results[name]["files"], LOG)]
         return found
 
-    def place(self) -> tuple[list[str], list[str]]:
-        """Put the folds that have come among those of the run here. Errors as of `missing`.
-
-        Returns:
-            the names of those that are here now, and of those that are still missing.
-        """
+    def place(self) -> list[str]:
+        """Put the folds that have come among those of the run here; their names. Errors as of `missing`."""
         with self.versions.locked(), ExitStack() as stack:
-            missing = self.missing()
-            come = {name: fold for name in missing if (fold := self.fold(name)).result}
+            come = {name: fold for name in self.missing() if (fold := self.fold(name)).result}
             if come and self.versions.current() is None:
                 about = files.read_if_whole(self.folder / RUN)
                 self.versions.make(about, files.text_of(self.folder / CONFIG))
@@ -178,14 +173,14 @@ class Incoming:
                     files.remove(fold.folder)
                 if run_id == self.id and (pruned := files.first_line(self.folder / PRUNED)):
                     store.prune_run(version, pruned)
-            return [*come], [name for name in missing if name not in come]
+            return [*come]
 
     def report(self, found: dict[str, Any]) -> None:
         """`place` it, compute the scores that are not known, and add what there is to say to `found`, as of `fetch`."""
         refused, notes, come = [f"{problem} there" for problem in self.problems], list[str](), list[str]()
         try:
-            come, missing = self.place()
-            refused += [f"{name} is not whole there, or trained here now" for name in missing]
+            come = self.place()
+            refused += [f"{name} is not whole there, or trained here now" for name in self.missing()]
         except (Error, OSError) as error:
             refused.append(described(error))
         here = store.read_run(current) if (current := self.versions.current()) else None

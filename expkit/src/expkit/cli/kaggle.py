@@ -32,23 +32,22 @@ competition_option = click.option("--competition", metavar="NAME", help=OF_HELP)
 
 @group.command()
 @click.argument("competition", help="The end of its address on kaggle.com.")
-@click.option("--again", is_flag=True, help="Also when the files are there: they may be newer.")
 @json_flag
-def download(competition: str, again: bool, as_json: bool) -> None:
+def download(competition: str, as_json: bool) -> None:
     """Download the data of a competition into input/.
 
-    After an interruption, the same command goes on where it stopped. A file that you have edited is never replaced.
-    What came, with sizes and hashes, is in .download.json beside the files.
+    After an interruption, the same command goes on where it stopped. A file that is there is never replaced. What
+    came, with sizes and hashes, is in .download.json beside the files.
 
     Examples:
       exp kaggle download digit-recognizer    # to input/digit-recognizer/
     """
     from expkit import kaggle
 
-    record = kaggle.download(competition, again)
+    record = kaggle.download(competition)
     folder, sizes = display_path(input_dir() / competition), [size for size, _ in record["files"].values()]
     what = f"{folder}: {len(sizes)} files, {decimal(sum(sizes))}, downloaded {record['downloaded']}"
-    print_result(record, as_json, f"{what}; --again looks for newer ones")
+    print_result(record, as_json, what)
 
 
 @group.command()

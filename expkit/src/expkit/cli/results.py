@@ -257,7 +257,7 @@ def data(run: str, fetch: bool, as_json: bool) -> None:
     the name of the file. A command runs without a shell, and writes {file}.
 
     Lines of it:
-      "train.csv" = "https://example.org/train.csv"
+      "train.csv" = "curl -fLo {file} https://example.org/train.csv"
       "images/*" = "aws s3 cp s3://my-bucket/{path} {file}"
 
     Examples:
