@@ -15,7 +15,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from expkit import store
+from expkit import files, store
 from expkit.config import Config, Loaded, container, differences, flat, fold_file, id_of, is_compared, name_of
 from expkit.data import changed_code, changes_since
 from expkit.errors import Error, require, warn
@@ -242,7 +242,7 @@ class RunDir:
         """
         changes = self._changes_since(about)
         if changes and not self.config.resume:
-            what = " and ".join(f"the {what} ({', '.join(files[:3])})" for what, files in changes.items())
+            what = " and ".join(f"the {what} ({', '.join(changed[:3])})" for what, changed in changes.items())
             saved = f"{display_path(self.version / name)} has a checkpoint of {about['seconds']:.0f} s of training"
             how = "resume=true goes on with it, and the run is marked; overwrite=true begins again, in a new version"
             raise Error(f"{saved}, from before {what} changed: {how}")
@@ -329,12 +329,13 @@ class RunDir:
         The name of such a run has overrides that say what this one has, too: of hundreds in a sweep, no other is read.
         """
         mine = {f"{key}={_text(value)}" for key, value in (flat(self.config) | self._choices).items()}
-        for versions, found in [] if self.debug else store.runs_of(self.versions.parent):
-            name, *overrides = versions.run.split(",")
-            if name == self.config.exp.name and versions.run != self.run and mine.issuperset(overrides):
-                info = store.read_run_info(found[-1])
+        for folder in [] if self.debug else files.listed(self.versions.parent):
+            run = folder.partition("@")[0]
+            name, *overrides = run.split(",")
+            if name == self.config.exp.name and run != self.run and mine.issuperset(overrides):
+                info = store.read_run_info(self.versions.parent / folder)
                 if info and not self._differences(info):
-                    return versions.run
+                    return run
         return None
 
     # What is in it

@@ -182,9 +182,8 @@ def runs_of(parent: Path, only: str = "") -> list[tuple[Versions, list[Path]]]:
     """
     found: dict[str, list[Path]] = {}
     for name in [] if os.path.isfile(parent) else files.listed(parent):
-        match = _VERSION.fullmatch(name)
-        is_asked = match and not name.startswith(".") and only in ("", match["run"])
-        if match and is_asked and not os.path.isfile(path := f"{parent}/{name}"):
+        match = _VERSION.fullmatch(name) if name.startswith(only) and name[:1] != "." else None
+        if match and only in ("", match["run"]) and not os.path.isfile(path := f"{parent}/{name}"):
             found.setdefault(match["run"], []).append(Path(path))
     return [(Versions(parent, run), sorted(folders, key=version_number)) for run, folders in sorted(found.items())]
 
