@@ -21,7 +21,7 @@ from expkit import files, store
 from expkit.errors import Error, require
 from expkit.project import display_path, output_dir
 from expkit.show import children_metadata
-from expkit.store import NOT_EXPERIMENTS, STATE, SUBMISSIONS, Run, Versions
+from expkit.store import NOT_EXPERIMENTS, STATE, Run, Versions
 
 DEBUG = "debug"
 REMOVED = ".removed-"  # begins the name of what is being removed
@@ -112,11 +112,11 @@ def _size(folder: Path) -> int:
 
 
 def removal(run: Run) -> dict[str, Any]:
-    """What `remove_run` would remove, what stands in its way, and what stays, as JSON has it. Changes nothing.
+    """What `remove_run` would remove, and what stands in its way, as JSON has it. Changes nothing.
 
     Returns:
         "versions": each a dict of "folder", "folds" (the names of those that are done) and "bytes"; "children": the
-        runs that were made from it as it is, which must go first; "submissions": the files made of it, which stay.
+        runs that were made from it as it is, which must go first.
 
     Raises:
         Error: it is no run of the board.
@@ -131,17 +131,7 @@ def removal(run: Run) -> dict[str, Any]:
         "run": run.title,
         "versions": [{"folder": str(one), "folds": folds, "bytes": _size(one)} for one, folds in done.items()],
         "children": [child["run"] for child in children if child["state"] != "replaced"],
-        "submissions": _submissions_of(run.title, output / SUBMISSIONS),
     }
-
-
-def _submissions_of(title: str, folder: Path) -> list[str]:
-    found = []
-    for file in sorted(folder.glob("*.json")):
-        runs = files.read_if_whole(file).get("runs", [])
-        if store.fits(runs, list[dict[str, Any]]) and any(one.get("run") == title for one in runs):
-            found.append(str(file.with_suffix(".csv")))
-    return found
 
 
 def remove_run(run: Run) -> None:

@@ -83,12 +83,17 @@ def read_bytes(file: str | Path) -> bytes:
         os.close(handle)
 
 
-def text_of(file: Path) -> str:
+def text_of(file: str | Path) -> str:
     """The text of a file; "" where it cannot be read, which is the concern of whoever needs it."""
     try:
-        return read_bytes(file).decode()
-    except (OSError, ValueError):
+        return read_bytes(file).decode(errors="replace")
+    except OSError:
         return ""
+
+
+def first_line(file: str | Path) -> str:
+    """The first line of a file that a person may read; "" when there is none, or it cannot be read."""
+    return next(iter(text_of(file).splitlines()), "")
 
 
 def read_sealed(file: str | Path) -> bytes | None:
@@ -134,16 +139,6 @@ def listed(folder: str | Path) -> list[str]:
     except OSError as error:
         warn(f"{display_path(Path(folder))} cannot be read: {error.strerror}")
         return []
-
-
-def first_line(file: str | Path) -> str:
-    """The first line of a file that a person may read; "" when there is none."""
-    try:
-        return (read_bytes(file)[:4096].decode(errors="replace").strip() or "unknown").splitlines()[0]
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    except OSError as error:
-        return f"{os.path.basename(file)} cannot be read: {error.strerror}"
 
 
 def _checksum(body: bytes) -> str:

@@ -477,8 +477,6 @@ def remove(run: str, yes: bool, as_json: bool) -> None:
     console.print(plain_table(["version", "folds", "size"], [[*row, decimal(size)] for *row, size in rows]))
     for child in about["children"]:
         print_line(console, f"made from it: {child}")
-    for file in about["submissions"]:
-        print_line(console, f"made of it, and stays: {display_path(Path(file))}")
     whole = decimal(sum(row[-1] for row in rows))
     if yes:
         print_line(console, f"{found.title} is removed, {whole}")

@@ -69,7 +69,7 @@ def parent_state(parent: Parent, now: Run | None) -> str:
     if now.info["id"] != parent.id:
         return "replaced"
     checksums = {part.number: part.checksum for part in now.parts}
-    found = tuple(checksums.get(number, "") for number in parent.folds) if parent.folds else now.checksums
+    found = tuple(checksums.get(number, "") for number in parent.folds or now.done)
     is_same = found == parent.results and {*parent.test} <= {*checksums.values()}
     return "ok" if is_same else "changed"
 

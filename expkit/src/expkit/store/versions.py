@@ -59,10 +59,6 @@ class Versions:
         """Those that have a folder now, the oldest first."""
         return next((found for _, found in runs_of(self.parent, self.run)), [])
 
-    def folder(self, number: int) -> Path:
-        """Where the version `number` lies, from 1 on."""
-        return self.parent / (self.run if number == 1 else f"{self.run}@{number}")
-
     # Which version counts
 
     def current(self) -> Path | None:
@@ -95,7 +91,8 @@ class Versions:
             about: its `run.json`, but for the id and the time.
             config: its configuration, as YAML, for people.
         """
-        folder = self.folder(max(map(version_number, self.all()), default=0) + 1)
+        numbers = map(version_number, self.all())
+        folder = self.parent / (f"{self.run}@{last + 1}" if (last := max(numbers, default=0)) else self.run)
         scratch = self.parent / f".{folder.name}.new"
         files.remove(scratch)
         scratch.mkdir()
