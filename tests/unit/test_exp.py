@@ -147,7 +147,7 @@ def test_the_board_of_many_runs_is_cut(root: Path) -> None:
     expkit.run(LIGHT, overrides=["exp.train.x=1"])
     for number in range(60):
         shutil.copytree(counting(root, "light,exp.train.x=1"), root / f"output/{LIGHT}/run{number}")
-    assert "36 more: --all" in exp("board")
+    assert "36 more: exp board --all" in exp("board")
     assert len(exp("board", "--all").splitlines()) == 62
     assert len(board()) == 61
 

@@ -72,7 +72,6 @@ def test_what_can_be_noted(root: Path, notes: Path) -> None:
     before = (notes / f"{LIGHT}.jsonl").read_bytes()
     for arguments, error, message in (
         (["lihgt", "x"], NotFound, "no run is called lihgt|there are no runs"),
-        (["002", "x", "--kept", "--dropped"], Error, "only one of --kept and --dropped"),
         (["002", "--tag", "two words"], Error, "one word, without # and comma, not 'two words'"),
         (["002/light", "--lb", "nan"], Error, "cannot be noted"),
         (["002", "x", "--kept"], Error, f"^{LIGHT} is an experiment: name one of its runs, none yet$"),
@@ -89,8 +88,6 @@ def test_a_leaderboard_score_is_taken_back(root: Path) -> None:
     assert about["leaderboard"] is None and len(about["notes"]) == 2
     every = [Notes(f"001-one/{number}", (line,)) for number, line in enumerate(about["notes"])]
     assert agreement([*every, *every], {}) == {}
-    with pytest.raises(Error, match="only one of --lb and --no-lb"):
-        exp("note", "002", "--lb", "1", "--no-lb")
 
 
 def test_a_run_that_is_called_like_its_experiment(root: Path) -> None:

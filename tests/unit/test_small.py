@@ -29,7 +29,7 @@ def test_the_board_of_sixty_runs(quick: Path, monkeypatch: pytest.MonkeyPatch) -
         expkit.run(LIGHT, overrides=["exp.n_folds=2", "exp.fold=null", *values])
     text, printed = exp("board"), exp("board", "--json")
     assert max(len(text), len(printed)) <= BOARD
-    assert "35 more: --all" in text and "35 more: --all" in printed
+    assert "35 more: exp board --all" in text and "35 more: exp board --all" in printed
     rows, whole = exp_json("board"), exp_json("board", "--all")
     assert [row["run"] for row in rows] == [row["run"] for row in whole[:25]] and len(whole) == 60
     first = {key: whole[0][key] for key in ("experiment", "run", "score", "std", "problem")}
@@ -39,7 +39,7 @@ def test_the_board_of_sixty_runs(quick: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("expkit.cli.results.MOST_CHARACTERS", 2000)
     printed, few = exp("board", "--json"), exp_json("board")
     assert few == rows[: len(few)] and 1500 < len(printed) <= 2100, "as many rows as there is room for"
-    assert f"warning: {60 - len(few)} more: --all, --last N or --filter" in printed
+    assert f"warning: {60 - len(few)} more: exp board --all, --last N or --filter" in printed
     assert exp_json("board", "--last", "2", "--filter", "anything=1", "--columns", "anything,seconds")[1].keys() == {
         "experiment",
         "run",

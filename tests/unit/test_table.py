@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -132,7 +133,7 @@ def test_which_runs_are_within_noise_of_the_best(root: Path) -> None:
     command("exp.train.x=2").train()
     for options in ([], ["--filter", "x=2"], ["--last", "1"]):
         told = exp("board", "--noise", *options)
-        assert "\nvs best: 2 runs by quality taken into account\n" in told, "also what is not shown"
+        assert re.search(r"\nvs best: 2 runs of quality~\w+ taken into account\n", told), "also what is not shown"
     command("exp.seed=7", "exp.train.x=1").train()
     found = [row["versus_best"] for row in exp_json("board", "--all", "--noise", "--filter", "x=1")]
     assert found == ["best", "identical"], "it predicts the same"

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from rich.cells import cell_len
 from rich.table import Table
@@ -155,6 +155,7 @@ COLUMNS: dict[str, Callable[[Entry], Any]] = {
     "versus_best": lambda entry: entry.versus_best,
     "versus_runs": lambda entry: entry.versus_runs,
 }
+SHORT = "experiment run score std leaderboard verdict tags failure versus_best problem marks".split()
 HEADINGS = {"LB": "leaderboard", "time": "seconds", "folds": "folds_done", "vs best": "versus_best", "why": "failure"}
 
 
@@ -234,33 +235,28 @@ def by_problem(entries: Sequence[Entry]) -> list[list[Entry]]:
     return [*found[:-1], [*found[-1], *others]] if found else [others] if others else []
 
 
-def headings(blocks: Sequence[Sequence[Entry]]) -> list[str]:
+def headings(blocks: Sequence[Sequence[Entry]]) -> Iterator[str]:
     """A line about each of several problems, "accuracy~3f2a1b of 1,437 rows: 001, 002".
 
     Args:
         blocks: as from `by_problem`.
     """
     names = short_names(f"{one.run.experiment}/" for block in blocks for one in block)
-    lines = []
     for block in blocks:
         first = next((one for one in block if one.problem), block[0])
         own = sorted({names[f"{one.run.experiment}/"].rstrip("/") for one in block})
-        more = f" and {len(own) - 8} more" if len(own) > 8 else ""
         rows = f" of {first.dataset.rows:,} rows" if first.dataset else ""
-        lines.append(f"{first.problem}{rows}: {', '.join(own[:8])}{more}")
-    return lines
+        yield f"{first.problem}{rows}: {', '.join(own[:8])}{f' and {len(own) - 8} more' * (len(own) > 8)}"
 
 
-def _divided(entries: Iterable[Entry]) -> list[str]:
+def _divided(entries: Iterable[Entry]) -> Iterator[str]:
     """A line about each experiment whose runs are of several problems, with what differs between these."""
-    lines = []
-    for experiment, own in grouped(entries, lambda entry: entry.run.experiment).items():
-        first, *others = {one.problem: one.run for one in own if one.problem}.values() or [own[0].run]
+    for experiment, own in grouped((one for one in entries if one.problem), lambda one: one.run.experiment).items():
+        first, *others = {one.problem: one.run for one in own}.values()
         flags = [_scored_otherwise(first, run) if run.metric == first.metric else ["other metric"] for run in others]
         if others and experiment != store.BLENDS:
             what = ", ".join(dict.fromkeys(flag for each in flags for flag in each))
-            lines.append(f"{experiment} has runs of {len(others) + 1} problems: {what}")
-    return lines
+            yield f"{experiment} has runs of {len(others) + 1} problems: {what}"
 
 
 # Which scores compare
@@ -462,10 +458,9 @@ def ordered(entries: list[Entry], key: str = "score") -> list[Entry]:
         Error: no run has the key.
     """
     key, is_reversed = key_of(key.removeprefix("-"), entries), key.startswith("-")
-    with_value = [entry for entry in entries if entry.value(key) is not None]
-    without = [entry for entry in entries if entry.value(key) is None]
     order: Callable[[Entry], Any] = rank if key == "score" else lambda entry: _comparable(entry.value(key))
-    every = sorted(with_value, key=order, reverse=is_reversed) + without
+    has_value = grouped(entries, lambda entry: entry.value(key) is not None)
+    every = sorted(has_value.get(True, []), key=order, reverse=is_reversed) + has_value.get(False, [])
     return [entry for block in by_problem(every) for entry in block]
 
 
@@ -489,8 +484,8 @@ def key_of(name: str, entries: list[Entry]) -> str:
     name = HEADINGS.get(name, name)
     if name in COLUMNS:
         return name
-    metrics = [entry.run.metric for entry in entries if entry.run.metric]
-    known = dict.fromkeys([*COLUMNS, "marks", *metrics, *(key for entry in entries for key in entry.values)])
+    own = (key for one in entries for key in (str(one.run.metric), *one.other_scores, *one.config))
+    known = dict.fromkeys([*COLUMNS, "problem", "marks", *own])
     found = [name] if name in known else [key for key in known if key.endswith(f".{name}")]
     if len(found) == 1 or not entries:
         return found[0] if found else name
@@ -502,8 +497,7 @@ def key_of(name: str, entries: list[Entry]) -> str:
 # As a table
 
 
-@dataclass(frozen=True)
-class Column:
+class Column(NamedTuple):
     """A column of the table.
 
     Attributes:
@@ -574,6 +568,13 @@ def differing_keys(entries: list[Entry]) -> list[str]:
     return [key for key, each in values.items() if len(each) > 1 and is_compared(key) and key != "exp.n_folds"]
 
 
+def row_keys(entries: list[Entry], chosen: Sequence[str] | None = None) -> list[str]:
+    """What a row of the board has for a program: what is `chosen`, ends of keys; None: what it is by default."""
+    if chosen is not None:
+        return ["experiment", "run", "score", *(key_of(name, entries) for name in chosen)]
+    return [*SHORT, *differing_keys(entries)]
+
+
 def _heading(key: str, keys: list[str]) -> str:
     """What a key is called: its last part; the whole key where another has the same end, or a column this name."""
     name = key.rpartition(".")[2]
@@ -592,8 +593,8 @@ def _cell(entry: Entry, key: str) -> str:
 def board_tables(
     entries: list[Entry], width: int, chosen: Sequence[str] | None = None, most: int = MOST_ROWS
 ) -> Iterator[Text | Table]:
-    """The table of each problem, under its heading when there are several, with `most` rows in all; and which
-    experiments have runs of several.
+    """The table of each problem, under its heading when there are several, with `most` rows in all; which experiments
+    have runs of several; and what has no room.
 
     Args:
         width, chosen: as of `board_table`; here a key may be its end alone.
@@ -602,16 +603,21 @@ def board_tables(
         Error: as of `key_of`.
     """
     keys = None if chosen is None else list(dict.fromkeys(key_of(name, entries) for name in chosen))
-    blocks = by_problem(entries)
+    blocks, left, hidden = by_problem(entries), most, list[str]()
     for block, heading in zip(blocks, headings(blocks), strict=True):
-        if rows := block[: max(most, 0)]:
+        if rows := block[: max(left, 0)]:
             if block is not blocks[0]:
                 yield text("")
             if len(blocks) > 1:
                 yield text(heading, "bold")
             yield board_table(rows, width, keys)
-        most -= len(rows)
+            hidden += hidden_keys(rows, width) if keys is None else []
+        left -= len(rows)
     yield from (text(line, "yellow") for line in _divided(entries))
+    if len(entries) > most:
+        yield text(f"{len(entries) - most} more: exp board --all, --last N or --filter")
+    if hidden:
+        yield text(f"no room for {', '.join(dict.fromkeys(hidden))}: --columns {hidden[0]}, or a wider terminal")
 
 
 def board_table(entries: list[Entry], width: int, chosen: Sequence[str] | None = None) -> Table:
@@ -636,9 +642,6 @@ def board_table(entries: list[Entry], width: int, chosen: Sequence[str] | None =
 
 
 def hidden_keys(entries: list[Entry], width: int) -> list[str]:
-    """Which keys of the configuration differ and have no column in a terminal of `width` characters."""
-    hidden = []
-    for block in by_problem(entries):
-        shown, keys = {str(column.header) for column in board_table(block, width).columns}, differing_keys(block)
-        hidden += [heading for key in keys if (heading := strip_control(_heading(key, keys))) not in shown]
-    return list(dict.fromkeys(hidden))
+    """Which keys of the configuration differ and have no column in the `board_table`."""
+    shown, keys = {str(column.header) for column in board_table(entries, width).columns}, differing_keys(entries)
+    return [heading for key in keys if (heading := strip_control(_heading(key, keys))) not in shown]

@@ -490,7 +490,7 @@ def _conclude(loaded: Loaded, folder: Path, failure: BaseException | None) -> Ba
         What the command fails with. None when all went well; a study lets jobs fail.
     """
     from expkit import scores, store
-    from expkit.board import MOST_ROWS, board_tables, ranked
+    from expkit.board import board_tables, ranked
     from expkit.rundir import put_in_place
 
     found = sorted(folder.glob(f"*/{JOB_REPORT}"), key=lambda file: (len(file.parent.name), file))  # 2 before 10
@@ -509,8 +509,6 @@ def _conclude(loaded: Loaded, folder: Path, failure: BaseException | None) -> Ba
         console = errors.new_console()
         for part in board_tables(rows, console.width):
             console.print(part)
-        if len(rows) > MOST_ROWS:
-            console.print(f"{len(rows) - MOST_ROWS} more: uv run exp board --all", markup=False)
     failed = ", ".join(report["failed"] for report in reports if "failed" in report)
     if failed and isinstance(failure, JobsFailed):
         return Failed(f"failed: {failed}")

@@ -271,7 +271,7 @@ def notes_metadata(notes: Notes, run: Run | None) -> dict[str, Any]:
 
 def present(values: Mapping[str, Any]) -> dict[str, Any]:
     """Without what is None or empty: what a program gets by default."""
-    return {key: value for key, value in values.items() if value not in (None, "", [], {})}
+    return {key: value for key, value in values.items() if value not in (None, "", [], (), {})}
 
 
 def short_notes(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,19 +15,7 @@ import click
 from rich.filesize import decimal
 
 from expkit import notes, store
-from expkit.board import (
-    MOST_ROWS,
-    Entry,
-    board_tables,
-    differing_keys,
-    entries,
-    filtered,
-    hidden_keys,
-    is_failed,
-    key_of,
-    ranked,
-    read_board,
-)
+from expkit.board import MOST_ROWS, board_tables, entries, filtered, is_failed, ranked, read_board, row_keys
 from expkit.clean import KINDS, leftovers, removal, remove_run
 from expkit.cli import RUN_HELP, all_flag, app, console, json_flag, json_text, print_json, run_argument, seeds_flag
 from expkit.data import fetch_data, run_data
@@ -40,14 +28,13 @@ from expkit.store import STATE, is_called, load_run, number_of
 MOST_CHARACTERS = 6000  # of the JSON of a board, unless all is asked for
 FILTER_HELP = "KEY=VALUE (or !=, <, <=, >, >=), or a part of the name. May be given repeatedly."
 ALL_HELP = f"All rows, not only the first {MOST_ROWS}; with --json, every key and digit, too."
-SHORT = "experiment run score std leaderboard verdict tags failure versus_best problem marks".split()
 NOTED_HELP = "A run, a parameter set that is not trained yet, such as 001/002, or an experiment. By default, all."
 yes_flag = click.option("--yes", is_flag=True, help="Remove it. Without this option, nothing is changed.")
 
 
 @app.command()
 @click.option("--sort", default="score", metavar="KEY", help="A column or a parameter; -KEY: reversed.")
-@click.option("--filter", multiple=True, metavar="CONDITION", help=FILTER_HELP)
+@click.option("--filter", "conditions", multiple=True, metavar="CONDITION", help=FILTER_HELP)
 @click.option("--columns", metavar="KEYS", help="Keys to show, a,b,c.")
 @click.option("--last", type=click.IntRange(1), metavar="N", help="Only the N runs that finished last.")
 @seeds_flag
@@ -55,17 +42,7 @@ yes_flag = click.option("--yes", is_flag=True, help="Remove it. Without this opt
 @click.option("--failed", is_flag=True, help="Only runs in which a fold has failed, and why.")
 @click.option("--all", "everything", is_flag=True, help=ALL_HELP)
 @json_flag
-def board(
-    sort: str,
-    filter: tuple[str, ...],
-    columns: str | None,
-    last: int | None,
-    seeds: bool,
-    noise: bool,
-    failed: bool,
-    everything: bool,
-    as_json: bool,
-) -> None:
+def board(columns: str | None, everything: bool, as_json: bool, **options: Any) -> None:
     """List every run with its score, best first.
 
     The score is that of all out-of-fold rows, or the mean of the folds, as the experiment says. Runs with missing folds
@@ -90,24 +67,27 @@ def board(
       exp board --json > board.json        # for a program
     """
     keys = [name for name in columns.split(",") if name] if columns else None
-    runs = read_board()
+    runs, conditions, failed = read_board(), options["conditions"], options["failed"]
     for title, noted in notes.read_notes().items() if failed else ():
         if (noted.last("tested") or {}).get("verdict") == "failed" and title not in [run.title for run in runs]:
             warn(f"{title} has failed in its debug run: exp log")
-    found = ranked(runs, filter, failed, seeds, last, noise, sort)
-    many = best_of_many(ranked(runs, seeds=seeds) if filter or last or failed else found)
+    found = ranked(runs, **options)
+    has_all = not (conditions or options["last"] or failed)
+    many = best_of_many(found if has_all else ranked(runs, seeds=options["seeds"]))
     first = found if everything else found[:MOST_ROWS]
     if as_json:
-        lucky = {title: {"tried": one.tried, "luck": one.luck} for title, one in many.items()}
-        rows = [entry.values for entry in found] if everything else _short(first, keys)
-        luck = [lucky.get(entry.run.title, {}) for entry in first]
-        rows = [row | more for row, more in zip(rows, luck, strict=True)]
+        shown = row_keys(first, keys)
+        rows = [entry.values if everything else {key: entry.value(key) for key in shown} for entry in first]
+        rows = [row if everything or keys else notes.present(row) for row in rows]
+        for entry, row in zip(first, rows, strict=True):
+            if entry.run.title in many:
+                row |= {"tried": many[entry.run.title].tried, "luck": many[entry.run.title].luck}
         if not everything:
             ends = accumulate(len(json_text(row)) + 1 for row in rows)
             rows = rows[: max(1, sum(end < MOST_CHARACTERS for end in ends))]
         print_json(rows, exact=everything)
         if len(found) > len(rows):
-            warn(f"{len(found) - len(rows)} more: --all, --last N or --filter")
+            warn(f"{len(found) - len(rows)} more: exp board --all, --last N or --filter")
         return
     first = [replace(one, flags=(*under_way(one.run), *one.flags)) for one in first]
     if found:
@@ -118,33 +98,15 @@ def board(
     else:
         where = display_path(output_dir())
         print_line(console, f"no runs yet in {where}: uv run python experiments/001-baseline/train.py")
-    if len(found) > len(first):
-        print_line(console, f"{len(found) - len(first)} more: --all, --last N or --filter")
-    if keys is None and (hidden := hidden_keys(first, console.width)):
-        print_line(console, f"no room for {', '.join(hidden)}: --columns {hidden[0]}, or a wider terminal")
     for entry in first:
         if entry.run.title in many:
             print_line(console, str(many[entry.run.title]))
-    tried = {entry.problem: (entry.versus_runs, entry.run.metric) for entry in found if entry.versus_runs}
-    for problem, (number, metric) in tried.items():
-        print_line(console, f"vs best: {number} runs by {metric if len(tried) == 1 else problem} taken into account")
+    for problem, number in {entry.problem: entry.versus_runs for entry in found if entry.versus_runs}.items():
+        print_line(console, f"vs best: {number} runs of {problem} taken into account")
     failures = [] if failed else [run for run in runs if is_failed(run)]
     with suppress(Error):  # a key of --filter that none of them has
-        if failures and (number := len(filtered(entries(failures), filter))):
+        if failures and (number := len(filtered(entries(failures), conditions))):
             print_line(console, f"{number} failed or stopped: --failed")
-
-
-def _short(entries: list[Entry], chosen: list[str] | None) -> list[dict[str, Any]]:
-    """The rows for a program, without what is not there.
-
-    Args:
-        chosen: as `--columns`; what these are is there, also where it is None.
-    """
-    if chosen is not None:
-        keys = ["experiment", "run", "score", *(key_of(name, entries) for name in chosen)]
-        return [{key: entry.value(key) for key in keys} for entry in entries]
-    keys = [*SHORT, *differing_keys(entries)]
-    return [notes.present({key: entry.value(key) for key in keys}) for entry in entries]
 
 
 @app.command()
@@ -286,27 +248,15 @@ def data(run: str, fetch: bool, as_json: bool) -> None:
 @run_argument("run", required=False, help=NOTED_HELP)
 @click.argument("text", required=False, help="What you think of it.")
 @click.option("--hypothesis", help="What you expect of its training.")
-@click.option("--kept", is_flag=True, help="Your verdict: it is worth keeping.")
-@click.option("--dropped", is_flag=True, help="Your verdict: it is not.")
+@click.option("--kept", "verdict", flag_value="kept", help="Your verdict: it is worth keeping.")
+@click.option("--dropped", "verdict", flag_value="dropped", help="Your verdict: it is not.")
 @click.option("--lb", "leaderboard", type=float, metavar="SCORE", help="On the leaderboard.")
 @click.option("--no-lb", "no_leaderboard", is_flag=True, help="Take the leaderboard score back.")
 @click.option("--tag", "tags", multiple=True, metavar="WORD", help="To filter the board by. Repeatable.")
 @click.option("--last", default=5, type=click.IntRange(1), metavar="N", help="Of all runs, the N that were noted last.")
 @all_flag
 @json_flag
-def note(
-    run: str | None,
-    text: str | None,
-    hypothesis: str | None,
-    kept: bool,
-    dropped: bool,
-    leaderboard: float | None,
-    no_leaderboard: bool,
-    tags: tuple[str, ...],
-    last: int,
-    everything: bool,
-    as_json: bool,
-) -> None:
+def note(run: str | None, no_leaderboard: bool, last: int, everything: bool, as_json: bool, **said: Any) -> None:
     """Note what you expect of a run, and what came of it.
 
     RUN is the whole name of a run before it is an experiment, and an experiment before it is a part of a name.
@@ -323,31 +273,23 @@ def note(
       exp note                                # the last notes
       exp board --filter verdict=dropped      # the runs with this verdict
     """
-    require(not (kept and dropped), "give only one of --kept and --dropped")
-    require(leaderboard is None or not no_leaderboard, "give only one of --lb and --no-lb")
-    for word in tags:
+    for word in said["tags"]:
         require(not re.search(r"[\s#,]|^$", word), f"--tag must be one word, without # and comma, not {word!r}")
-    verdict = "kept" if kept else "dropped" if dropped else None
-    given = {"text": text, "hypothesis": hypothesis, "verdict": verdict, "leaderboard": leaderboard, "tags": [*tags]}
-    said: dict[str, Any] = {key: value for key, value in given.items() if value not in (None, [], "")}
-    said |= {"leaderboard": None} if no_leaderboard else {}
+    said = notes.present(said) | ({"leaderboard": None} if no_leaderboard else {})
     title = notes.titled(run) if run is not None else None
     trained = {each.run.title: each for each in ranked(read_board())}
     if said and title:
         notes.add_note(title, said | notes.context_of(title, trained.get(title)))
     noted = notes.read_notes()
     tested: dict[str, Any] = {}
-    if kept and title in trained:
+    if said.get("verdict") == "kept" and title in trained:
         from expkit.compare import verdict_on_kept
 
         with console.status("comparing"):
             tested = verdict_on_kept(trained[title], list(trained.values()))
     agreements = notes.agreement(noted.values(), trained)
-    chosen = (
-        [noted.get(title, notes.Notes(title))]
-        if title
-        else sorted(noted.values(), key=lambda each: str(each.lines[-1]["time"]))
-    )
+    by_time = sorted(noted.values(), key=lambda each: str(each.lines[-1]["time"]))
+    chosen = [noted.get(title, notes.Notes(title))] if title else by_time
     left, chosen = len(chosen[:-last]), chosen[-last:]
     found = [notes.notes_metadata(each, one.run if (one := trained.get(each.title)) else None) for each in chosen]
     if as_json:
