@@ -300,8 +300,7 @@ class Experiment:
             require(self.postprocess is None, "postprocess in expkit.Experiment needs metrics that are functions")
             object.__setattr__(self, "score_over", "folds")
         require(not isinstance(self.inputs, str), f"inputs in expkit.Experiment is a list: inputs=[{self.inputs!r}]")
-        over = f'score_over in expkit.Experiment must be "rows" or "folds", not {self.score_over!r}'
-        require(self.score_over in ("rows", "folds"), over)
+        require(self.score_over in ("rows", "folds"), f'score_over must be "rows" or "folds", not {self.score_over!r}')
         known = {item.name for item in fields(class_of_exp(self.Config))}
         for group in self.groups:
             require(group in known, f"groups in expkit.Experiment: exp.{group} is no field of its configuration")
@@ -367,12 +366,8 @@ class Experiment:
     @property
     def scoring(self) -> dict[str, Any]:
         """How it scores its runs, as cv.json has it."""
-        return {
-            "metric": next(iter(self.metrics)),
-            "greater_is_better": self.greater_is_better,
-            "made_by": self.made_by,
-            "score_over": self.score_over,
-        }
+        own = {key: getattr(self, key) for key in ("greater_is_better", "made_by", "score_over")}
+        return {"metric": next(iter(self.metrics)), **own}
 
     def has_scored(self, cv: Mapping[str, Any] | None) -> bool:
         """Whether it would compute the scores of a run in the same way now.
@@ -472,13 +467,19 @@ def name_of(folder: Path, parameter_set: str) -> str | None:
     text = text_of(file_of(folder, parameter_set))
     is_whole = parameter_set == DEFAULT or re.match(r"(\s*#.*\n)*\s*#\s*@package\s+_global_", text)
     try:
-        node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        node = node_at(text, ["exp", "name"] if is_whole else ["name"])
     except (ValueError, yaml.YAMLError, RecursionError):
         return None
-    for key in ["exp", "name"] if is_whole else ["name"]:
+    return node.value if isinstance(node, yaml.ScalarNode) else None
+
+
+def node_at(text: str, keys: Sequence[str]) -> yaml.Node | None:
+    """What stands in a YAML text at a key, which is that of the mapping at the keys before it; None: nothing does."""
+    node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    for key in keys:
         pairs = node.value if isinstance(node, yaml.MappingNode) else []
         node = next((value for name, value in pairs if name.value == key), None)
-    return node.value if isinstance(node, yaml.ScalarNode) else None
+    return node
 
 
 ID = re.compile(r"^# From .* by the id ([0-9a-f]{8})\.\n", re.M)  # as `exp new` writes it

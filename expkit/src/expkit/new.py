@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import OmegaConf
 
 from expkit import config, files, schema
 from expkit.compose import composed, composer, describe, load_config, typed
 from expkit.config import DEFAULT, container, load_experiment, parameter_sets, refuse_shared_name
-from expkit.errors import Error, instead, require, strip_control, warn
+from expkit.errors import Error, require, strip_control, warn
 from expkit.project import code_root, display_path, experiment_dir, reserve, settings
 from expkit.store import Run
 
@@ -101,7 +100,7 @@ def new_experiment(
             cannot have the configuration of `start`.
     """
     _require_name(name, "an experiment is named by", "larger-model")
-    origin = experiment_dir(source or "") if framework is None else _baseline(framework)
+    origin = experiment_dir(source or "") if framework is None else BASELINES / framework
     folder = _free_folder(name)
     shutil.copytree(origin, folder, ignore=shutil.ignore_patterns("__pycache__", ".*"))
     try:
@@ -133,12 +132,6 @@ def _keep_only(folder: Path, run: Run) -> None:
 def _require_name(name: str, text: str, example: str) -> None:
     is_name = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}", name) is not None and name != DEFAULT
     require(is_name, f"{text} 1 to 60 letters, digits, - and _, such as {example}, not {name!r}")
-
-
-def _baseline(framework: str) -> Path:
-    known = sorted(folder.name for folder in BASELINES.iterdir() if folder.is_dir())
-    require(framework in known, f"there is no baseline for the framework {framework!r}{instead(framework, known)}")
-    return BASELINES / framework
 
 
 def _free_folder(name: str) -> Path:
@@ -181,12 +174,9 @@ def _set(file: Path, keys: list[str], value: str) -> None:
         Error: there is no such key.
     """
     text = file.read_text(encoding="utf-8")
-    node = yaml.compose(text)
-    for key in keys:
-        pairs = node.value if isinstance(node, yaml.MappingNode) else []
-        node = next((inner for name, inner in pairs if name.value == key), None)
-        if node is None:
-            raise Error(f"{display_path(file)} has no {'.'.join(keys)}: set it there")
+    node = config.node_at(text, keys)
+    if node is None:
+        raise Error(f"{display_path(file)} has no {'.'.join(keys)}: set it there")
     file.write_text(text[: node.start_mark.index] + value + text[node.end_mark.index :], encoding="utf-8")
 
 

@@ -6,6 +6,7 @@ import getpass
 import sys
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,16 +27,13 @@ if TYPE_CHECKING:
 
 # The guides, in the wheel; in a working tree of expkit.
 GUIDES = [Path(__file__).parents[1] / "docs", Path(__file__).parents[4] / "docs"]
+FRAMEWORKS = ["sklearn", "torch", "lightgbm"]
 SOURCE_HELP = "An experiment or a run; for a parameter set, another one or a run."
-PART_HELP = (
-    "folds: the mean of their test predictions. full: the training on all rows. By default folds, if all have some."
-)
+PART_HELP = "folds, by default if all have some: the mean of test predictions. full: the training on all rows."
 BASE_HELP = "The run to change, or to compare with."
 SEEDS_HELP = "Train both with so many seeds, on other folds."
 IDEA_HELP = "KEY=VALUE with --from; or an experiment, 003, or one of its parameter sets, 001/004."
-METHOD_HELP = (
-    "mean: of the predictions. rank: the mean of their ranks. hill: hill climbing finds the weights that score best."
-)
+METHOD_HELP = "mean: of the predictions. rank: of their ranks. hill: hill climbing finds the weights that score best."
 
 
 def _experiments(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -49,7 +47,7 @@ def _sources(context: click.Context, parameter: click.Parameter, incomplete: str
 @app.command()
 @click.argument("name", help="The new experiment; or EXPERIMENT/PARAMETER_SET.")
 @click.option("--from", "source", metavar="SOURCE", help=SOURCE_HELP, shell_complete=_sources)
-@click.option("--framework", metavar="NAME", help="Begin with the baseline of a framework: sklearn, torch or lightgbm.")
+@click.option("--framework", type=click.Choice(FRAMEWORKS), help="Begin with the baseline of a framework.")
 @json_flag
 def new(name: str, source: str | None, framework: str | None, as_json: bool) -> None:
     """Make a new experiment or a new parameter set.
@@ -71,10 +69,8 @@ def new(name: str, source: str | None, framework: str | None, as_json: bool) -> 
     from expkit.new import missing_packages
 
     experiment, slash, parameter_set = name.partition("/")
-    require(
-        framework is None or (source is None and not slash),
-        "--framework begins a new experiment: give it without --from, and not for a parameter set",
-    )
+    is_new = "--framework begins a new experiment: give it without --from, and not for a parameter set"
+    require(framework is None or (source is None and not slash), is_new)
     if slash:
         made, origin = _parameter_set(full_name(experiment), parameter_set, source)
         train = f"{display_path(made.parents[1] / 'train.py')} exp={made.stem}"
@@ -148,9 +144,7 @@ def docs(guide: str | None, as_json: bool) -> None:
 
 
 @app.command()
-@click.argument(
-    "experiments", nargs=-1, metavar="[EXPERIMENT]...", help="By default, all.", shell_complete=_experiments
-)
+@click.argument("experiments", nargs=-1, help="By default, all.", shell_complete=_experiments)
 @json_flag
 def check(experiments: tuple[str, ...], as_json: bool) -> None:
     """Check that every parameter set is valid.
@@ -322,7 +316,8 @@ def blend(runs: tuple[str, ...], method: str, name: str | None, as_json: bool) -
     for run in found:
         warned(run)
     made, notes = make(found, method, name)
-    best = (max if made.greater_is_better else min)(found, key=lambda run: run.score or 0.0)  # each has one
+    best_of = partial(max if made.greater_is_better else min, key=lambda run: run.score)  # each has one
+    best = best_of(found)
     for note in notes or ():
         warn(note)
     if as_json:
@@ -332,8 +327,7 @@ def blend(runs: tuple[str, ...], method: str, name: str | None, as_json: bool) -
     if notes is None:
         print_line(console, f"{made.title} is done")
     show_blend(console, made)
-    difference = (made.score or 0.0) - (best.score or 0.0)
-    word = "better" if (difference if made.greater_is_better else -difference) > 0 else "no better"
+    word = "better" if best_of([best, made]) is made else "no better"
     print_line(console, f"{word} than the best of its runs, {best.title}: {score_text(best.score, best.std)}")
     print_line(console, f"results: {display_path(made.folder)}")
 
