@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from expkit.code import SOURCE, FileHashes, home, read_code, source_of
 from expkit.errors import require
 from expkit.project import code_root
+from expkit.store.records import same_code
 
 Ignored = Mapping[str, frozenset[str]]  # path from the root: names in it whose values are compared otherwise
 
@@ -59,8 +60,6 @@ def file_hashes(sources: Mapping[str, bytes], ignored: Ignored | None = None) ->
 
 def changed_since(files: FileHashes, ignored: Ignored | None = None) -> list[str]:
     """The files among these that have another meaning now than when they were loaded, or are gone."""
-    from expkit.store.records import same_code  # a configuration is shown without the store
-
     root = code_root()
     now = {path: source for path in files if (source := read_code(str(root / path))) is not None}
     present = file_hashes(now, ignored)
