@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import is_dataclass, replace
 from importlib import import_module
 from pathlib import Path, PurePath
-from typing import Any, NoReturn
+from typing import Any
 
 import hydra
 import yaml
@@ -176,31 +176,27 @@ _LOGGING = {
 
 
 @contextmanager
-def registered(loaded: Loaded, callback: str | None = None, manual: str | None = None) -> Iterator[None]:
+def registered(loaded: Loaded, callback: str | None = None) -> Iterator[None]:
     """Hydra knows what the config.yaml of an experiment names: its classes, and the settings that all have.
 
     What one experiment registers, another never sees.
 
     Args:
         callback: the class that Hydra tells of the jobs of a sweep.
-        manual: what `--help` prints.
     """
     Plugins.instance().register(PresetsPath)
-    with code.own_store(loaded.store) as repository:
-        try:
-            store_config("schema", loaded.experiment.Config)
-            store_config("default", {}, group="exp")
-            store_config("expkit", _LOGGING, group="hydra/hydra_logging")
-            for group, choices in loaded.experiment.groups.items():
-                for name, schema in choices.items():
-                    store_config(name, schema, group)
-            repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded, callback, manual)
-            yield
-        except Exception as error:
-            raise_readable(error, loaded.experiment.groups)
+    with code.own_store(loaded.store) as repository, readable(loaded.experiment.groups):
+        store_config("schema", loaded.experiment.Config)
+        store_config("default", {}, group="exp")
+        store_config("expkit", _LOGGING, group="hydra/hydra_logging")
+        for group, choices in loaded.experiment.groups.items():
+            for name, schema in choices.items():
+                store_config(name, schema, group)
+        repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded, callback)
+        yield
 
 
-def _settings(known: ConfigNode, loaded: Loaded, callback: str | None, manual: str | None) -> ConfigNode:
+def _settings(known: ConfigNode, loaded: Loaded, callback: str | None) -> ConfigNode:
     """Hydra's own settings: a run leaves nothing in the working directory; a config.yaml may set others."""
     settings = {
         "output_subdir": None,
@@ -209,7 +205,6 @@ def _settings(known: ConfigNode, loaded: Loaded, callback: str | None, manual: s
         "sweep": {"dir": f"{container(output_dir())}/multirun/${{now:%Y-%m-%d_%H-%M-%S-%f}}"},
         "job": {"chdir": False, "name": loaded.name},
         "callbacks": {"expkit": {"_target_": callback}} if callback else {},
-        "help": {"template": container(manual.replace("$", "$$"))} if manual else {},
     }
     node: Any = OmegaConf.unsafe_merge(known.node.copy(), settings)
     for name, choice in {"job_logging": "none", "hydra_logging": "expkit"}.items():
@@ -229,7 +224,7 @@ def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str] = ()) -> Any
     schema = loaded.experiment.Config
     is_built = OmegaConf.get_type(cfg) is schema
     require(is_built, "config.yaml must begin with 'defaults: [schema, _self_, exp: default]', in this order")
-    try:
+    with readable():
         if cfg.exp.debug:
             parsed = OverridesParser.create().parse_overrides(list(overrides))
             given = {key for override in parsed for key, _ in leaves(override.value(), override.key_or_group)}
@@ -238,8 +233,6 @@ def typed(cfg: DictConfig, loaded: Loaded, overrides: Sequence[str] = ()) -> Any
                     OmegaConf.update(cfg.exp, key, value)
         check_bounds(cfg, schema, "", OmegaConf.get_type)  # before any __post_init__ computes with the values
         made = OmegaConf.to_object(cfg)
-    except Exception as error:
-        raise_readable(error)
     known = flat(made)
     for key in flat(container(cfg)):
         require(key in known, f"there is no key {key}: a new key needs a field in the dataclasses of train.py")
@@ -334,14 +327,11 @@ def from_values(loaded: Loaded, values: dict[str, Any]) -> Any:
     Raises:
         Error: a class of the configuration no longer takes them.
     """
-    try:
-        merged = OmegaConf.structured(loaded.experiment.Config)
+    with readable():
+        merged: Any = OmegaConf.structured(loaded.experiment.Config)
         for group, choice in values.get("choices", {}).items():
             OmegaConf.update(merged.exp, group, OmegaConf.structured(loaded.experiment.groups[group][choice]))
         merged = OmegaConf.merge(merged, {"exp": values["exp"]})
-    except Exception as error:
-        raise_readable(error)
-    assert isinstance(merged, DictConfig)
     return typed(merged, loaded)
 
 
@@ -371,12 +361,16 @@ def as_error(error: BaseException, groups: Groups | None = None) -> BaseExceptio
     return own or _explained(error, groups or {}) or error
 
 
-def raise_readable(error: BaseException, groups: Groups | None = None) -> NoReturn:
+@contextmanager
+def readable(groups: Groups | None = None) -> Iterator[None]:
     """Raise what `as_error` makes of an error; a bug keeps its cause, which `raise ... from` would replace."""
-    found = as_error(error, groups)
-    if found is error or found in chain(error):
-        raise found
-    raise found from error
+    try:
+        yield
+    except Exception as error:
+        found = as_error(error, groups)
+        if found is error or found in chain(error):
+            raise found  # noqa: B904
+        raise found from error
 
 
 def describe(error: BaseException, groups: Groups | None = None) -> str:

@@ -33,7 +33,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from expkit import compose, errors, files
+from expkit import compose, errors, files, schema
 from expkit.code import loaded_sources, own_modules
 from expkit.config import Config, Experiment, Loaded, chosen, container, load_experiment, refuse_shared_name
 from expkit.errors import CAUGHT, Error, Failed, interruption, require
@@ -129,14 +129,15 @@ def _run(experiment: Experiment, names: Mapping[str, Any]) -> None:
         if args.multirun and not only_looks:
             _sweep(loaded, job, parser, args)
             return
-        with compose.registered(loaded, manual=_manual(loaded, args.overrides) if args.help else None):
+        if args.help:
+            print(_manual(loaded, args.overrides))
+            return
+        with compose.registered(loaded):
             compose.run_hydra(loaded.folder, parser, args, job)
         if job.failure is not None:
             raise job.failure
     finally:
         if not only_looks and leads():
-            from expkit import schema
-
             schema.keep(loaded)  # when all else is done: only editors need them
 
 
@@ -147,12 +148,10 @@ def _only_looks(args: argparse.Namespace) -> bool:
 
 
 def _manual(loaded: Loaded, overrides: Sequence[str]) -> str:
-    from expkit.schema import manual
-
     config = compose.composed(loaded, overrides)
     if not issubclass(OmegaConf.get_type(config) or dict, Config):
         compose.typed(config, loaded)  # it says what is wrong
-    return manual(loaded, config)
+    return schema.manual(loaded, config)
 
 
 # A job

@@ -177,16 +177,14 @@ def of_file(loaded: Loaded, name: str) -> Schema:
     """
     is_in_exp = name == PARAMETER_SET
     root = loaded.experiment.Config
-    schema = of_class(plain_type(hints(root)["exp"]) if is_in_exp else root, loaded.experiment.groups)
-    properties = {"defaults": _DEFAULTS, **schema["properties"]}
-    if not is_in_exp:
-        properties["hydra"] = {"description": "The settings of Hydra itself.", "type": "object"}
+    schema = of_class(hints(root)["exp"] if is_in_exp else root, loaded.experiment.groups)
+    hydra = {"hydra": {"description": "The settings of Hydra itself.", "type": "object"}}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "$comment": "Made from train.py by expkit, and made again when its classes change: do not edit.",
         **schema,
         "type": ["object", "null"] if is_in_exp else "object",
-        "properties": properties,
+        "properties": {"defaults": _DEFAULTS, **schema["properties"], **({} if is_in_exp else hydra)},
     }
 
 
@@ -234,9 +232,7 @@ def of_class(cls: type, groups: Groups | None = None) -> Schema:
         if _is_class(one):
             own = type(default) if isinstance(default, one) else one
             classes = [each for each in (groups or {}).get(item.name, {}).values() if issubclass(each, one)] or [own]
-            # below anyOf: beside `type`, an editor that completes the name of the class would write all its defaults
-            schema = _SIMPLE[dict] | {"anyOf": [of_class(each, groups) for each in classes]}
-            schema = {"anyOf": [schema, _SIMPLE[NoneType]]} if NoneType in alternatives(kind) else schema
+            schema = of_type(kind, [of_class(each, groups) for each in classes])
         else:
             text, schema = "\n\n".join(filter(None, [text, type_in_words(kind)])), of_type(kind)
             if default not in (MISSING, OPEN, None):
@@ -245,15 +241,20 @@ def of_class(cls: type, groups: Groups | None = None) -> Schema:
     return {"properties": properties, "additionalProperties": False}
 
 
-def of_type(kind: Any) -> Schema:
-    """What stands for a type; of one that nobody knows here, anything."""
+def of_type(kind: Any, classes: list[Schema] | None = None) -> Schema:
+    """What stands for a type; of one that nobody knows here, anything.
+
+    Args:
+        classes: what a dataclass in it may be; None: itself.
+    """
     some, origin, inner = alternatives(kind), typing.get_origin(kind) or kind, typing.get_args(kind)
     if len(some) > 1:
-        return {"anyOf": [of_type(one) for one in some]}
+        return {"anyOf": [of_type(one, classes) for one in some]}
     if origin is Annotated:
         return of_type(inner[0]) | {one.keyword: one.limit for one in bounds(kind) if math.isfinite(one.limit)}
     if _is_class(kind):
-        return _SIMPLE[dict] | {"anyOf": [of_class(kind)]}
+        # below anyOf: beside `type`, an editor that completes the name of the class would write all its defaults
+        return _SIMPLE[dict] | {"anyOf": classes or [of_class(kind)]}
     if origin in (list, tuple):
         return _SIMPLE[list] | ({"items": of_type(inner[0])} if inner else {})
     if origin is dict:
@@ -278,7 +279,7 @@ def type_in_words(kind: Any) -> str:
 
 
 def _is_class(kind: Any) -> bool:
-    return is_dataclass(kind) and isinstance(kind, type)
+    return is_dataclass(kind)
 
 
 # Comments in the source: at the end of a field, but for those that tools read
