@@ -29,8 +29,8 @@ from sklearn.model_selection import StratifiedKFold  # noqa: E402
 from sklearn.neural_network import MLPClassifier  # noqa: E402
 from sklearn.svm import SVC  # noqa: E402
 
-from expkit.fold import Pruned, Reports  # noqa: E402
-from expkit.study import RunningTrial, Space, Trials, made, opened  # noqa: E402  # noqa: E402
+from expkit.progress import Pruned, Shared  # noqa: E402
+from expkit.study import RunningTrial, Space, Trials, made, opened  # noqa: E402
 from hydra_plugins.expkit_sweeper import PRUNERS, SAMPLERS  # noqa: E402
 
 FOLDS, EPOCHS = 5, 20
@@ -68,7 +68,7 @@ SEARCHES: dict[str, tuple[Fit, list[str], int]] = {
 }
 
 
-def run(train: Fit, parts: int, values: dict[str, Any], reports: Reports) -> tuple[float | None, int]:
+def run(train: Fit, parts: int, values: dict[str, Any], reports: Shared) -> tuple[float | None, int]:
     """One trial: its score, None when it is pruned, and how many parts of folds were trained."""
     scores: list[float] = []
     trained = 0
@@ -99,7 +99,7 @@ def study(folder: Path, search: str, pruner: dict[str, Any], seed: int, n_trials
     with Trials(found) as trials:
         while asked := trials.ask(space.searched, n_trials, 1):
             running = RunningTrial(file, "s", early, asked[0].number)
-            score, count = run(train, parts, asked[0].params, Reports(running, FOLDS))
+            score, count = run(train, parts, asked[0].params, Shared(None, running, FOLDS))
             trained += count
             trials.tell(asked[0], (score, None))
     pruned = sum(trial.state is optuna.trial.TrialState.PRUNED for trial in found.trials)

@@ -73,12 +73,15 @@ import sys, time
 
 import psutil
 
+import expkit
 from expkit import tracking
+from expkit.rundir import RunDir
 
+run_dir = RunDir(expkit.load_experiment("002-light"), expkit.load_config("002-light"), "light", "0a1b", "")
 fine = {"dot.ted": 1, "slash/ed": 1, "text": "x" * 1_000_000, "huge": 2**70, "損失": 0.5}
 begin = time.monotonic()
 for fold in (0, 1):
-    tracker = tracking.start("002-light", "light", fold, "0a1b2c3d", {"seed": 1}, [])
+    tracker = tracking.start(run_dir, fold)
     tracker.log({"epoch": 1, "loss": 0.5} | fine, "epoch")
     if fold == 0 and sys.argv[1] == "killed":
         services = [one for one in psutil.Process().children(recursive=True) if "wandb" in one.name()]

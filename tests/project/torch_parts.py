@@ -214,7 +214,7 @@ def test_a_batch_of_tensors_is_cut(batch: Any) -> None:
     trainer = make(accumulate=2)
     trainer.loss = loss
     trainer.step(batch)
-    assert {type(part) for part in seen} == {tuple if type(batch) is list else type(batch)}
+    assert {type(part) for part in seen} == {type(batch)}
     first, second = (
         [part] if isinstance(part, Tensor) else [*getattr(part, "values", part.__iter__)()] for part in seen
     )
@@ -276,17 +276,21 @@ def test_the_random_generators_of_gpus_are_kept(module: str, tmp_path: Path, mon
 
         def __init__(self, count: int) -> None:
             self.generators = [torch.Generator().manual_seed(number) for number in range(count)]
-            if module == "torch.cuda":  # torch.mps has no such function
+            if module == "torch.cuda":  # torch.mps has no such functions
                 self.is_initialized = lambda: True
+                self.get_rng_state_all = lambda: [each.get_state() for each in self.generators]
+                self.set_rng_state_all = lambda states: [
+                    each.set_state(state) for each, state in zip(self.generators, states, strict=True)
+                ]
 
         def device_count(self) -> int:
             return len(self.generators)
 
-        def get_rng_state(self, number: int) -> Tensor:
-            return self.generators[number].get_state()
+        def get_rng_state(self) -> Tensor:
+            return self.generators[0].get_state()
 
-        def set_rng_state(self, state: Tensor, number: int) -> None:
-            self.generators[number].set_state(state)
+        def set_rng_state(self, state: Tensor) -> None:
+            self.generators[0].set_state(state)
 
         def draw(self) -> list[float]:
             return [float(torch.rand((), generator=generator)) for generator in self.generators]

@@ -24,7 +24,7 @@ from light import LIGHT
 
 import expkit
 from expkit import files, snapshot, store
-from expkit.fold import NoTracker
+from expkit.tracking import Tracker
 
 RUN = f"output/{LIGHT}/light"
 CHANGES = ("open", "os.mkdir", "os.rename", "os.link", "os.remove", "os.rmdir", "os.truncate", "shutil.copyfile")
@@ -255,7 +255,7 @@ def test_a_fold_that_fails_does_not_stop_the_others(root: Path, capsys: pytest.C
 def test_sigterm_is_a_failure_for_wandb_and_the_board(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a library makes of it; the handler is the one of before."""
     closed: list[bool] = []
-    monkeypatch.setattr(NoTracker, "finish", lambda self, failed: closed.append(failed))
+    monkeypatch.setattr(Tracker, "finish", lambda self, failed: closed.append(failed))
 
     def wrapped(fold: expkit.Fold) -> None:
         try:

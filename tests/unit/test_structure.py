@@ -116,4 +116,4 @@ def test_what_a_training_needs_before_its_first_line(root: Path) -> None:
         environment = environment_of(expkit.code_root(), PROJECT_ROOT=str(root))
         done = call(sys.executable, folder / "train.py", "exp.fold=[0]", cwd=root, env=environment)
     found = set(re.findall(r"^expkit\.(\w+)", done.stdout, flags=re.M)) - {"experiments"}
-    assert 5 < len(found) <= 16 and "tracking" not in found, sorted(found)
+    assert 5 < len(found) <= 20 and "\nwandb\n" not in done.stdout, sorted(found)

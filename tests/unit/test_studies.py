@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
+from typing import Any
 
 import optuna
 import pytest
 from conftest import Command, OwnLight
-from experiments import own_experiment
 from helpers import counting, exp, frozen, trials
 from hydra.core.utils import JobStatus
 from light import LIGHT, edited, wait_for
@@ -18,7 +18,7 @@ from light import LIGHT, edited, wait_for
 import expkit
 from expkit import store
 from expkit.board import entries, ordered
-from expkit.fold import Pruned, Reports
+from expkit.progress import Pruned, Shared
 from expkit.show import under_way
 from expkit.study import Search, Space, Trials, made, opened
 from hydra_plugins.expkit_sweeper import PRUNERS, SAMPLERS
@@ -37,10 +37,15 @@ class Heard:
         return step >= self.bad_from
 
 
+def shared(trial: Any, folds: int) -> Shared:
+    run_dir: Any = None
+    return Shared(run_dir, trial, folds)
+
+
 def test_what_is_reported() -> None:
     """The mean of the folds so far, ten steps a fold; parts of a fold in between. A bad trial ends before its end."""
     heard = Heard()
-    reports = Reports(heard, 3)
+    reports = shared(heard, 3)
     reports.during_fold(0.5, 0.05)  # nothing before the first tenth
     reports.during_fold(0.6, 0.1)
     reports.during_fold(0.7, 0.3)
@@ -48,19 +53,10 @@ def test_what_is_reported() -> None:
     reports.during_fold(2.0, 1)  # the last step is that of the fold
     assert not reports.after_folds([1.0, 3.0])
     assert heard.steps == {1: 0.6, 3: 0.7, 10: 1.0, 19: 1.5, 20: 2.0}
-    assert Reports(Heard(10), 2).after_folds([1.0])
-    assert not Reports(Heard(10), 1).after_folds([1.0])
+    assert shared(Heard(10), 2).after_folds([1.0])
+    assert not shared(Heard(10), 1).after_folds([1.0])
     with pytest.raises(Pruned, match="after 40% of its training"):
-        Reports(Heard(4), 2).during_fold(0.5, 0.45)
-
-
-@pytest.mark.parametrize("call", ["fold.report(0.5, 30)", "fold.report('good', 0.5)"])
-def test_a_wrong_report_is_one_line(root: Path, call: str) -> None:
-    with own_experiment(copy_of=LIGHT) as own:
-        train = own / "train.py"
-        train.write_text(train.read_text().replace("    import model\n", f"    import model\n\n    {call}\n"))
-        with pytest.raises(expkit.Error, match="a number, and above 0 and at most 1"):
-            expkit.run(own.name, overrides=["exp.fold=[0]"])
+        shared(Heard(4), 2).during_fold(0.5, 0.45)
 
 
 # Trials at once, and what is killed

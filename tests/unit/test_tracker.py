@@ -138,7 +138,7 @@ def test_the_choice_of_a_model_and_a_training_on_all_rows(opened: list[WandbRun]
 
 def test_a_run_that_wandb_has_ended(opened: list[WandbRun], capsys: pytest.CaptureFixture[str]) -> None:
     """One line, and there is no W&B any more."""
-    tracker = tracking.start("002-light", "light", 0, "0a1b2c3d", {}, [])
+    tracker = tracking.start(command().run_dir, 0)
     tracker.run.finish(0)
     for epoch in (2, 3):
         tracker.log({"epoch": epoch}, "epoch")

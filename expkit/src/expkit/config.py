@@ -257,7 +257,7 @@ class Experiment:
         distributed: whether `train` is prepared for several processes that train one fold together, as torchrun starts
             them: it calls `torch.distributed.init_process_group` once, wraps its network in DistributedDataParallel,
             takes its share of each batch by `fold.rank` and `fold.world_size`, and gathers all predictions in rank 0.
-            Every process calls `fold.log` and `fold.report`, at the same places: a study may end the run there.
+            Every process calls `fold.log` at the same places: a study may end the run there.
         own_split: whether `train` chooses by itself which rows a fold leaves out, without `fold.split`. Then nobody
             checks that every such row is predicted.
 

@@ -12,18 +12,24 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from expkit.errors import Failed, described, interruption, require
+from expkit.fold import Evaluated, Fold
+from expkit.progress import Pruned
 from expkit.project import world_size
+
+if TYPE_CHECKING:
+    from expkit.rundir import RunDir
 
 FAILED = "failed"  # in the store: what the first rank has failed with
 FOREVER = timedelta(days=365)
 PATIENCE = 60  # seconds for the others to leave a run that its study has ended
-ALIKE = "in a study, every rank calls fold.log and fold.report, at the same places"
+ALIKE = "in a study, every rank calls fold.log at the same places"
 _RUNS = itertools.count()  # of this process; the others train the same ones in the same order
 
 
@@ -50,9 +56,9 @@ class Ranks:
         self._store.set(f"left{self.rank}", "")
 
     def verdict(self) -> str:
-        """Of the study, as rank 0 has it from the same call of `fold.log` or `fold.report`: why the run ends, or ""."""
+        """Of the study, as rank 0 has it from the same call of `fold.log`: why the run ends, or ""."""
         task = self._heard()
-        require("pruned" in task, f"rank {self.rank} calls fold.log or fold.report more often than rank 0: {ALIKE}")
+        require("pruned" in task, f"rank {self.rank} calls fold.log more often than rank 0: {ALIKE}")
         return str(task["pruned"])
 
     def _heard(self) -> dict[str, Any]:
@@ -96,6 +102,35 @@ class Ranks:
         failure = Failed(f"rank {rank}: {reason}")
         failure.add_note(trace)
         return failure
+
+
+class FollowedFold(Fold):
+    """The fold of a rank above 0: it has the checkpoint that rank 0 found; what it logs and saves goes nowhere.
+
+    Args:
+        task: what rank 0 tells: "fold", "checkpoint", "found".
+        folder: a temporary one.
+        run_dir: of this rank.
+        in_study: whether rank 0 tells at each call of `log` what the study says.
+    """
+
+    def __init__(self, task: Mapping[str, Any], folder: Path, ranks: Ranks, run_dir: RunDir, in_study: bool) -> None:
+        self._identify(run_dir, task["fold"], folder)
+        self.rank, self.found, self._verdict = ranks.rank, task["found"], ranks.verdict if in_study else str
+        self.checkpoint.save = lambda *_, **__: False  # type: ignore[method-assign]
+        self.checkpoint.file = Path(task["checkpoint"]) if task["checkpoint"] else None
+
+    def save_oof(self, *_: Any, **__: Any) -> None: ...
+
+    save_lockbox = save_test = finish = save_oof
+
+    def log(self, *_: Any, **__: Any) -> None:
+        if reason := self._verdict():
+            raise Pruned(reason)
+
+    def evaluate(self, predict: Callable[[Any], Any], X: Any) -> dict[str, float]:
+        self._predicted_rows(predict, X)  # the other ranks wait for what this one computes
+        return Evaluated()
 
 
 def torchrun(count: int, command: list[str]) -> None:

@@ -7,11 +7,11 @@ import errno
 import io
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -143,6 +143,8 @@ def one_line(error: BaseException) -> str | None:
         return strip_control(f"cannot write {error.filename or 'a file'}: {error.strerror}")
     if isinstance(error, PermissionError):
         return strip_control(f"no access to {error.filename or 'a file'}: {error.strerror}")
+    if type(error).__name__ == "OutOfMemoryError":  # of PyTorch
+        return "out of GPU memory: take smaller batches, or more parts of a batch (accumulate)"
     return None
 
 
@@ -185,7 +187,7 @@ def terminable() -> Iterator[None]:
         _leave_closed_terminal()
         raise Terminated(128 + number)
 
-    known = {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    known = (signal.SIGTERM, signal.SIGHUP)
     free = [each for each in known if is_main and signal.getsignal(each) is signal.SIG_DFL]
     for each in free:
         signal.signal(each, terminate)
@@ -206,59 +208,55 @@ def time_limit(seconds: float | None, reason: str, record: Path) -> Iterator[Non
     Another process watches: where C code hangs with the lock of the interpreter, no thread of this one runs.
 
     Args:
-        seconds: None: there is no limit. Outside the main thread and on Windows, nothing can be told to end, and the
-            process is killed at once.
+        seconds: None: there is no limit.
         reason: what the error says.
         record: a file; when the process is killed, the reason stands there.
 
     Raises:
         Failed: the time is over.
+        Error: this is not the main thread, which alone can be told to end.
     """
     if seconds is None:
         yield
         return
-    can_tell = hasattr(signal, "SIGALRM") and threading.current_thread() is threading.main_thread()
+    require(threading.current_thread() is threading.main_thread(), "exp.time_limit needs the main thread")
     is_over = False
 
     def tell(*_: object) -> None:
         if not is_over:
             raise TimedOut
 
-    before = signal.signal(signal.SIGALRM, tell) if can_tell else None
-    call = f"{_watch.__name__}({os.getpid()}, {seconds}, {GRACE if can_tell else None}, {reason!r}, {str(record)!r})"
+    before = signal.signal(signal.SIGALRM, tell)
+    call = f"{_watch.__name__}({os.getpid()}, {seconds}, {GRACE}, {reason!r}, {str(record)!r})"
     code = f"from {__name__} import {_watch.__name__}; {call}"
-    watcher = subprocess.Popen([sys.executable, "-P", "-c", code], stdin=subprocess.DEVNULL, start_new_session=True)
-    try:
-        yield
-    except BaseException as error:
-        if any(isinstance(cause, TimedOut) for cause in chain(error)):
-            raise Failed(reason) from error
-        raise
-    finally:
-        is_over = True
-        watcher.kill()
-        watcher.wait()
-        if can_tell:
+    command = [sys.executable, "-P", "-c", code]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watcher:
+        try:
+            yield
+        except BaseException as error:
+            if any(isinstance(cause, TimedOut) for cause in chain(error)):
+                raise Failed(reason) from error
+            raise
+        finally:
+            is_over = True
+            watcher.kill()
             signal.signal(signal.SIGALRM, before)
 
 
-def _watch(process: int, seconds: float, grace: float | None, reason: str, record: str) -> None:
+def _watch(process: int, seconds: float, grace: float, reason: str, record: str) -> None:
     """Tell a process to end after `seconds`, and kill it after `grace` more; return when it has ended before."""
 
-    def is_there(seconds: float) -> bool:
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and os.getppid() == process:
-            time.sleep(min(left, 0.2))
-        return os.getppid() == process
+    def is_there_after(seconds: float) -> bool:
+        return not select.select([sys.stdin], [], [], seconds)[0] and os.getppid() == process
 
-    if is_there(seconds) and grace is not None:
+    if is_there_after(seconds):
         os.kill(process, signal.SIGALRM)
-    if is_there(grace or 0):
-        reason += "; it did not end when it was told to, and was killed"
-        with suppress(OSError):
-            Path(record).write_text(f"{reason}\n", encoding="utf-8")
-        print(f"error: {reason}", file=sys.stderr, flush=True)
-        os.kill(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+        if is_there_after(grace):
+            reason += "; it did not end when it was told to, and was killed"
+            with suppress(OSError):
+                Path(record).write_text(f"{reason}\n", encoding="utf-8")
+            print(f"error: {reason}", file=sys.stderr, flush=True)
+            os.kill(process, signal.SIGKILL)
 
 
 def _leave_closed_terminal() -> None:

@@ -1,4 +1,4 @@
-"""The fold: what `train(exp, fold)` gets, and what it reports to a study."""
+"""The fold: what `train(exp, fold)` gets."""
 
 from __future__ import annotations
 
@@ -8,47 +8,30 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit import files, progress, store
+from expkit import files, progress, scores, store, tables, tracking
 from expkit.data import Cache
 from expkit.errors import Error, described, require, warn
 from expkit.files import Broken
-from expkit.progress import Checkpoint, History, Progress, as_number, load_state, save_state, state_parts
+from expkit.progress import Checkpoint, History, Progress, Shared, as_number, load_state, save_state, state_parts
 from expkit.project import world_size
-from expkit.rundir import RunDir
 from expkit.store import axis_of
+from expkit.tracking import Tracker
 
 if TYPE_CHECKING:
     import numpy
 
-    from expkit.distributed import Ranks
+    from expkit.rundir import RunDir
     from expkit.runner import Provenance
     from expkit.scores import Rows
-    from expkit.study import RunningTrial
-    from expkit.tracking import Tracker
+    from expkit.tables import Columns
 
 # What a fold writes when it ends: a training that goes on has not come so far.
 PREDICTIONS = (store.OOF, store.LOCKBOX, store.TEST)
 OF_ITS_END = (*PREDICTIONS, store.SUBMISSION, store.ORIGIN, store.RESULT, store.FAILED, store.STATE)
-
-
-@dataclass
-class Shared:
-    """What the folds of one run have in common."""
-
-    run_dir: RunDir
-    reports: Reports | None
-    warned: set[str] = field(default_factory=set)
-
-    def warn_once(self, what: str, message: str) -> None:
-        """Warn once per run about `what`."""
-        if what not in self.warned:
-            self.warned.add(what)
-            warn(message)
 
 
 class Evaluated(dict[str, float]):
@@ -57,16 +40,6 @@ class Evaluated(dict[str, float]):
     def __missing__(self, name: str) -> float:
         why = f"there is {', '.join(self)}" if self else "exp.mode=sub leaves no row out, and only rank 0 has scores"
         raise Error(f"fold.evaluate(...)[{name!r}]: {why}; to choose by a score, keep back a part of rows.train")
-
-
-class NoTracker:
-    """As `tracking.Tracker`, when W&B is disabled."""
-
-    run = None
-
-    def log(self, *_: Any) -> None: ...
-
-    summarize = finish = log
 
 
 class Fold:
@@ -93,6 +66,8 @@ class Fold:
     """
 
     rank = 0
+    found: dict[str, list[Any]] | str  # everything that `cv` can return; a text: why there is nothing
+    _tracker = Tracker(None)
     _now: tuple[str, int, int] | None = None  # within `epochs` or `steps`: the axis, the number, how many
     _rows: dict[str, numpy.ndarray] | None = None  # by the name of the file that has their predictions
     _known: dict[str, dict[str, Any]]  # their columns
@@ -103,27 +78,27 @@ class Fold:
     _before: float | None = None  # the seconds of what it has begun from
     _final: Callable[[Path], None] | None = None  # writes what this state has learned
 
-    def __init__(
-        self, shared: Shared, number: int | None, provenance: Provenance, track: Callable[[], Tracker | NoTracker]
-    ) -> None:
-        self._exp, self._experiment = shared.run_dir.config.exp, shared.run_dir.loaded.experiment
+    def __init__(self, shared: Shared, number: int | None, provenance: Provenance) -> None:
+        run_dir = shared.run_dir
+        self._identify(run_dir, number, run_dir.version / store.fold_name(number))
+        self._experiment, self._shared, self._provenance = run_dir.loaded.experiment, shared, provenance
         self._metric = next(iter(self._experiment.metrics))
-        self.number, self.name = number, store.fold_name(number)
-        self.title = shared.run_dir.title(number)
-        self.folder = shared.run_dir.version / self.name
-        self.world_size = world_size()
-        self._shared, self._provenance, self._source = shared, provenance, shared.run_dir.source
+        self.found = run_dir.found_by_folds() if number is None and not run_dir.debug else {}
         self._started = datetime.now(UTC)
         self._progress = Progress(self.title)
         self._predicted: dict[str, Any] = {"rows": 0, "left_out": "", "target": None}
-        self.cache = Cache(self.folder, shared.run_dir.debug)
-        self.checkpoint = Checkpoint(self.folder, self._so_far)
         self._history = History(self.folder / store.HISTORY)
         metadata, rows = self._begin()
-        self._tracker = track()
+        self._tracker = tracking.start(run_dir, number)
         self._clock, self._before = time.monotonic() - metadata.get("seconds", 0), metadata.get("before")
         for row in rows:
             self._tracker.log(row, axis_of(row))
+
+    def _identify(self, run_dir: RunDir, number: int | None, folder: Path) -> None:
+        self._run_dir, self._exp, self.world_size = run_dir, run_dir.config.exp, world_size()
+        self.number, self.name, self.title = number, store.fold_name(number), run_dir.title(number)
+        self.folder, self.cache = folder, Cache(folder, run_dir.debug)
+        self.checkpoint = Checkpoint(folder, self._so_far)
 
     def _begin(self) -> tuple[dict[str, Any], list[dict[str, float]]]:
         """Go on from a checkpoint, or begin with an empty folder.
@@ -141,7 +116,7 @@ class Fold:
             for left in self.folder.iterdir():  # by a training without a checkpoint
                 files.remove(left)
             return {}, []
-        changes = self._shared.run_dir.changes_to_mark(self.name, metadata)
+        changes = self._run_dir.changes_to_mark(self.name, metadata)
         rows = self._history.cut(metadata["rows"])
         for name in OF_ITS_END:  # which was not reached
             files.remove(self.folder / name)
@@ -177,7 +152,7 @@ class Fold:
         Raises:
             Error: there is no such run, this fold of it is not done, or it was trained with other rows.
         """
-        source = self._source(self.number)
+        source = self._run_dir.source(self.number)
         if source is None or source.result is None:
             return None
         if self._before is None:
@@ -210,14 +185,14 @@ class Fold:
             Error: what the method needs is missing or does not fit; there are too few rows, classes, groups or times; a
                 target is missing, or text among numbers.
         """
-        from expkit import tables
-        from expkit.scores import BY_CLASS, split_unique
 
         known = tables.columns({"id": id} | ({} if y is None else {"target": y}) | dict(keep or {}), "fold.split(...)")
         tables.require_finite(known, "fold.split(...)")
         self._dataset = tables.dataset(known, "fold.split(...)")
-        classes = known.get("target") if self._exp.split.method in BY_CLASS else None
-        rows, self.lockbox = split_unique(self._exp, self.number, id=known["id"], y=classes, groups=groups, time=time)
+        classes = known.get("target") if self._exp.split.method in scores.BY_CLASS else None
+        rows, self.lockbox = scores.split_unique(
+            self._exp, self.number, id=known["id"], y=classes, groups=groups, time=time
+        )
         self._rows, self._count = {store.OOF: rows.valid, store.LOCKBOX: self.lockbox}, len(known["id"])
         self._known = {file: {name: known[name][some] for name in known} for file, some in self._rows.items()}
         return rows
@@ -306,32 +281,7 @@ class Fold:
         self._history.add(row)
         self._tracker.log(row, axis)
         self._progress.show(axis, row, total)
-        if self._shared.reports is not None:
-            progress = row[axis] / total if axis is not None and total else 0
-            self._shared.reports.during_fold(row.get(f"valid_{self._metric}"), progress)
-
-    def report(self, score: float, progress: float) -> None:
-        """Tell a study how good this fold is so far. If the study has a pruner, it may end a bad trial here.
-
-            fold.report(accuracy(valid), epoch / epochs)
-
-        Without a study, nothing happens. When several processes train the fold together, each calls this and `log` at
-        the same places, and the report of rank 0 counts.
-
-        Args:
-            score: as the metric that decides would give it, for example on the rows that are left out; nan counts as
-                the worst.
-            progress: the part of the fold's training that is done, above 0, at most 1. A study takes one report for
-                each tenth, and compares its trials at the same tenth.
-
-        Raises:
-            Error: `score` is not a number, or `progress` is out of range.
-        """
-        value = as_number(score)
-        if value is None or not 0 < progress <= 1:
-            raise Error(f"{self.title}: fold.report({score!r}, {progress}): a number, and above 0 and at most 1")
-        if self._shared.reports is not None:
-            self._shared.reports.during_fold(value, progress)
+        self._shared.during_fold(row.get(f"valid_{self._metric}"), row[axis] / total if axis and total else 0)
 
     def evaluate(self, predict: Callable[[Any], Any], X: Any) -> dict[str, float]:
         """The scores of the rows that are left out, if the training ended now.
@@ -348,14 +298,12 @@ class Fold:
         Raises:
             Error: `split` was not called, or with another number of rows; a metric fails.
         """
-        from expkit import tables
-        from expkit.scores import scores
 
         experiment = self._experiment
         by_train = "fold.evaluate(...): train() returns the score, and no metric computes it"
         require(not experiment.is_scored_by_train, by_train)
         table = self._predicted_rows(predict, X)
-        found = scores(experiment, tables.columns(table, "fold.evaluate(...)"), {}) if table else {}
+        found = scores.scores(experiment, tables.columns(table, "fold.evaluate(...)"), {}) if table else {}
         return Evaluated(
             (f"valid_{name}", value) for name, value in zip(experiment.metrics, found.values(), strict=False)
         )
@@ -365,12 +313,11 @@ class Fold:
         require(callable(predict), f"{self.title}: what predicts is a function of rows, such as network.predict")
         if self._rows is None:
             raise Error("call fold.split(id=...) in train() first: it says which rows to predict")
-        from expkit.tables import named
 
         count = X.shape[0] if hasattr(X, "shape") else len(X)
         require(count == self._count, f"{self.title}: X has {count} rows, and fold.split(...) was given {self._count}")
         rows = self._rows[file]
-        return self._known[file] | named(predict(_taken(X, rows))) if len(rows) else {}
+        return self._known[file] | tables.named(predict(_taken(X, rows))) if len(rows) else {}
 
     def predict(self, predict: Callable[[Any], Any], X: Any, *, test: Any = None, test_id: Any = None) -> None:
         """Predict the rows that `split` has left out, those of the locked box, and the test set; save them.
@@ -396,9 +343,7 @@ class Fold:
         if table := self._predicted_rows(predict, X, store.LOCKBOX):
             self.save_lockbox(table)
         if test is not None:
-            from expkit.tables import named
-
-            self.save_test({"id": test_id} | named(predict(test)))
+            self.save_test({"id": test_id} | tables.named(predict(test)))
 
     def save_oof(self, columns: Mapping[str, Any]) -> None:
         """Save the out-of-fold predictions of the fold, of every row that `split` has left out, in any order.
@@ -415,22 +360,29 @@ class Fold:
             Error: there is no "id"; an id is there twice, here or in another fold; rows are missing, or others than
                 those left out; lengths differ; a shape such as (n, 1); nan or inf.
         """
-        from expkit import tables
-        from expkit.scores import checked
 
-        what = f"{self.title}, {store.OOF}"
-        table, left_out = checked(columns, what)
-        if self.number is not None:
-            if not self._experiment.own_split:
-                or_say = "or say expkit.Experiment(..., own_split=True) if the experiment splits by itself"
-                unknown = f"{what}: nobody knows which rows must be predicted: call fold.split(id=...) in train()"
-                require(self._rows is not None, f"{unknown}, {or_say}")
-                table = tables.aligned(table, self._known[store.OOF]["id"], what, "fold.split(...)")
-            for number, other in self._shared.run_dir.done_folds().items():
-                twice = tables.common(other.predictions(only="id")["id"], table["id"]) if number != self.number else []
-                require(not twice, f"{what}: {len(twice)} ids are in fold {number} too, such as {twice[:1]}")
+        whose = ""
+        if self.number is not None and not self._experiment.own_split:
+            whose, or_say = (
+                "fold.split(...)",
+                "say expkit.Experiment(..., own_split=True) if the experiment splits by itself",
+            )
+            unknown = f"{self.title}: nobody knows which rows must be predicted: call fold.split(id=...) in train()"
+            require(self._rows is not None, f"{unknown}, or {or_say}")
+        table, left_out = self._checked(columns, store.OOF, whose)
+        for number, other in self._run_dir.done_folds().items() if self.number is not None else ():
+            twice = tables.common(other.predictions(only="id")["id"], table["id"]) if number != self.number else []
+            also = f"{len(twice)} ids are in fold {number} too, such as {twice[:1]}"
+            require(not twice, f"{self.title}, {store.OOF}: {also}")
         self._predicted = {"rows": len(table["id"]), "left_out": left_out, "target": tables.target_hash(table)}
         tables.save(self.folder / store.OOF, table)
+
+    def _checked(self, columns: Mapping[str, Any], file: str, whose: str = "") -> tuple[Columns, str]:
+        """As `scores.checked`; where they are predictions of rows `whose` of `split`, of all these, in their order."""
+        table, ids = scores.checked(columns, f"{self.title}, {file}")
+        if whose:
+            table = tables.aligned(table, self._known[file]["id"], f"{self.title}, {file}", whose)
+        return table, ids
 
     def save_lockbox(self, columns: Mapping[str, Any]) -> None:
         """Save the predictions of the locked box, of the rows `lockbox`; where there are none, nothing.
@@ -444,18 +396,13 @@ class Fold:
             Error: as of `save_oof`.
         """
         if len(self.lockbox):
-            from expkit import tables
-            from expkit.scores import checked
-
-            what = f"{self.title}, {store.LOCKBOX}"
-            table = tables.aligned(checked(columns, what)[0], self._known[store.LOCKBOX]["id"], what, "fold.lockbox")
-            tables.save(self.folder / store.LOCKBOX, table)
+            tables.save(self.folder / store.LOCKBOX, self._checked(columns, store.LOCKBOX, "fold.lockbox")[0])
 
     def save_test(self, columns: Mapping[str, Any]) -> None:
         """Save this fold's predictions of the test set, for `exp submit` and `exp blend`.
 
-        In the first fold, a warning says so when they do not fit the sample submission, or `Experiment.submission`
-        raises.
+        Of a training on all rows, `submission.csv` is made of them, as `exp submit` would. There, and in the first
+        fold, a warning says so when they do not fit the sample submission, or `Experiment.submission` raises.
 
         Args:
             columns: "id" and the predictions, in the same form as for `save_oof`.
@@ -463,41 +410,28 @@ class Fold:
         Raises:
             Error: as of `save_oof`.
         """
-        from expkit import tables
-        from expkit.scores import checked
-        from expkit.submission import alone, as_submission
-
-        what, shared = f"{self.title}, {store.TEST}", self._shared
-        table, _ = checked(columns, what)
-        oof, experiment = self.folder / store.OOF, self._experiment
-        try:
-            is_first = self.number is not None and self.number == (self._exp.fold or [0])[0]
-            if is_first and (experiment.postprocess is None or oof.exists()):
-                as_submission(alone(table, what), experiment, what, lambda: tables.load(oof))
-        except Error as error:
-            shared.warn_once(store.TEST, f"{error}; `exp submit` will refuse these predictions")
-        tables.save(self.folder / store.TEST, table)
-
-    def _write_submission(self) -> None:
-        """On all rows: `submission.csv` from the test predictions, by the rule of `exp submit`."""
-        from expkit import tables
         from expkit.submission import alone, as_submission, fit_rows
 
-        if self.number is None and (self.folder / store.TEST).exists():
-            what, run = f"{self.title}, {store.TEST}", store.read_run(self._shared.run_dir.version)
-            try:
-                mean = alone(tables.load(self.folder / store.TEST), what)
-                table, _, _ = as_submission(mean, self._experiment, what, lambda: fit_rows([run]))
-            except Error as error:
-                warn(f"there is no {store.SUBMISSION}: {error}")
-                return
-            with open(self.folder / store.SUBMISSION, "w", newline="", encoding="utf-8") as stream:
-                tables.write_csv(stream, table)
+        what, is_all, experiment = f"{self.title}, {store.TEST}", self.number is None, self._experiment
+        table, oof = self._checked(columns, store.TEST)[0], self.folder / store.OOF
+        tables.save(self.folder / store.TEST, table)
+        is_first = self.number == (self._exp.fold or [0])[0] and (experiment.postprocess is None or oof.exists())
+        if not is_all and not is_first:
+            return
+        try:
+            rows = (lambda: fit_rows([store.read_run(self._run_dir.version)])) if is_all else (lambda: tables.load(oof))
+            submission, *_ = as_submission(alone(table, what), experiment, what, rows)
+            if is_all:
+                with open(self.folder / store.SUBMISSION, "w", newline="", encoding="utf-8") as stream:
+                    tables.write_csv(stream, submission)
+        except Error as error:
+            later = f"{error}; `exp submit` will refuse these predictions"
+            self._shared.warn_once(store.TEST, f"there is no {store.SUBMISSION}: {error}" if is_all else later)
 
     def _keep_state(self) -> None:
         """Keep what the training has learned, but for a trial of a study. The fold is done without it, too."""
         try:
-            if self._final is not None and self._shared.reports is None:
+            if self._final is not None and self._shared.trial is None:
                 self._final(self.folder / store.STATE)
         except Exception as error:  # of any library
             files.remove(self.folder / store.STATE)
@@ -529,12 +463,6 @@ class Fold:
         require(is_number, f"{what}: train() must return it, a number; the folds have {', '.join(found) or 'nothing'}")
         return round(statistics.fmean(values)) if all(isinstance(v, int) for v in values) else statistics.fmean(values)
 
-    @functools.cached_property
-    def found(self) -> dict[str, list[Any]] | str:
-        """Everything that `cv` can return; a text: why there is nothing."""
-        asks = self.number is None and not self._exp.debug
-        return self._shared.run_dir.found_by_folds() if asks else {}
-
     def uses(self, run: str | Path | store.Run) -> None:
         """Record that this training reads another run where expkit does not see it: in other processes, as files.
 
@@ -562,13 +490,13 @@ class Fold:
         Raises:
             Error: nothing was predicted, a metric fails, or a value is nan, inf, or not possible in JSON.
         """
-        from expkit import tables
-        from expkit.scores import plain_value, scores
 
         experiment = self._experiment
-        kept = {name: plain_value(value, f"{self.title}: train() returns {name}") for name, value in values.items()}
+        kept = {
+            name: scores.plain_value(value, f"{self.title}: train() returns {name}") for name, value in values.items()
+        }
         self._progress.close()
-        self._shared.run_dir.require_current()
+        self._run_dir.require_current()
         found: dict[str, float] = {}
         failure = None
         if self.number is not None:
@@ -579,12 +507,11 @@ class Fold:
             how = "call fold.predict(...), or fold.save_lockbox(...) with the rows fold.lockbox"
             require(has_box, f"{self.title}: train() has not predicted the rows of exp.split.lockbox: {how}")
             try:
-                found = scores(experiment, tables.load(self.folder / store.OOF) if has_oof else {}, kept)
+                found = scores.scores(experiment, tables.load(self.folder / store.OOF) if has_oof else {}, kept)
             except Error as error:  # the training is kept: the same command scores it, when the metric is fixed
                 failure = error
         unused = f"train() has not used exp.start_from={self._exp.start_from}: see fold.start_from"
         require(not self._exp.start_from or self._before is not None, f"{self.title}: {unused}")
-        self._write_submission()
         self._keep_state()
         result = {
             "fold": self.number,
@@ -621,90 +548,3 @@ def _taken(values: Any, rows: numpy.ndarray) -> Any:
     if torch is not None and isinstance(values, torch.utils.data.Dataset):
         return torch.utils.data.Subset(values, rows.tolist())
     return values.iloc[rows] if hasattr(values, "iloc") else values[rows]
-
-
-class FollowedFold(Fold):
-    """The fold of a rank above 0: it has the checkpoint that rank 0 found; what it logs and saves goes nowhere.
-
-    Args:
-        task: what rank 0 tells: "fold", "checkpoint", "found".
-        folder: a temporary one.
-        run_dir: of this rank.
-        in_study: whether rank 0 tells at each call of `log` or `report` what the study says.
-    """
-
-    def __init__(self, task: Mapping[str, Any], folder: Path, ranks: Ranks, run_dir: RunDir, in_study: bool) -> None:
-        exp, self._verdict = run_dir.config.exp, ranks.verdict if in_study else str
-        self.number = number = task["fold"]
-        self.name, self.title = store.fold_name(number), run_dir.title(number)
-        self.folder, self.found = folder, task["found"]
-        self.rank, self.world_size = ranks.rank, ranks.size
-        self._exp, self._metric, self._source = exp, "", run_dir.source
-        self._tracker = NoTracker()
-        self.cache = Cache(folder, exp.debug)
-        self.checkpoint = Checkpoint(folder, dict)
-        self.checkpoint.save = lambda *_, **__: False  # type: ignore[method-assign]
-        self.checkpoint.file = Path(task["checkpoint"]) if task["checkpoint"] else None
-
-    def save_oof(self, *_: Any, **__: Any) -> None: ...
-
-    save_lockbox = save_test = finish = save_oof
-
-    def log(self, *_: Any, **__: Any) -> None:
-        if reason := self._verdict():
-            raise Pruned(reason)
-
-    report = log
-
-    def evaluate(self, predict: Callable[[Any], Any], X: Any) -> dict[str, float]:
-        self._predicted_rows(predict, X)  # the other ranks wait for what this one computes
-        return Evaluated()
-
-
-STEPS = 10  # of a fold: a pruner compares the trials of a study at the same step
-
-
-class Pruned(Exception):
-    """The pruner of the study ends this run. `train` must not catch it."""
-
-
-class Reports:
-    """Reports the scores of a run to its study, and asks whether to prune.
-
-    Args:
-        folds: how many are asked for.
-        tell: the other ranks, at each report within a fold; None: there are none.
-    """
-
-    def __init__(self, trial: RunningTrial, folds: int, tell: Callable[[dict[str, str]], None] | None = None) -> None:
-        self._trial, self._folds, self._tell = trial, folds, tell
-        self._scores: list[float] = []
-
-    def after_folds(self, scores: Sequence[float]) -> bool:
-        """Report the folds that are done, each as the mean so far; whether to prune the run.
-
-        Args:
-            scores: of the folds that are done, in the order in which they are asked for.
-        """
-        is_bad = False
-        for count in range(len(self._scores) + 1, len(scores) + 1):
-            is_bad = self._trial.report(count * STEPS, statistics.fmean(scores[:count]))
-        self._scores = list(scores)
-        return is_bad and len(scores) < self._folds
-
-    def during_fold(self, score: float | None, progress: float) -> None:
-        """Report a score in the middle of a fold; None: there is none, which other ranks have to hear.
-
-        Raises:
-            Pruned: the pruner ends the run.
-        """
-        reason = ""
-        if score is not None and 0 < progress <= 1:
-            part = min(int(progress * STEPS + 1e-9), STEPS - 1)  # the last one is the fold's own
-            mean = statistics.fmean([*self._scores, score])
-            if part > 0 and self._trial.report(len(self._scores) * STEPS + part, mean):
-                reason = f"after {part / STEPS:.0%} of its training"
-        if self._tell is not None:
-            self._tell({"pruned": reason})
-        if reason:
-            raise Pruned(reason)

@@ -1,4 +1,4 @@
-"""What a training keeps and shows while it runs: checkpoints, history.csv, train.log, a line on a terminal."""
+"""What a training keeps, shows and reports while it runs: checkpoints, history.csv, train.log, progress, a trial."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numbers
 import pickle
 import random
 import shutil
+import statistics
 import sys
 import time
 import traceback
@@ -18,15 +19,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import is_dataclass
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
 from types import NoneType
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from expkit import files
 from expkit.errors import CANNOT_WRITE, Error, chain, described, duration, require, warn
 from expkit.files import Broken
 from expkit.project import display_path
 from expkit.store import CHECKPOINT, RESULT, STATE, number_of, read_history
+
+if TYPE_CHECKING:
+    from expkit.rundir import RunDir
+    from expkit.study import RunningTrial
 
 METADATA = "metadata.json"
 POSITION = "position"  # in the state of a training: how far it is, and its random generators
@@ -155,6 +161,28 @@ def _state_of(part: Any) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
     return lambda: vars(part), vars(part).update
 
 
+def _generators(saved: Mapping[str, Any] | None = None) -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
+    """How the states of the random generators that libraries share are taken, and put back.
+
+    Args:
+        saved: by the same names; a library that it names is imported. None: those that are in use.
+    """
+    for name in saved or ():
+        import_module(name.partition(" ")[0])
+    found: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {"random": (random.getstate, random.setstate)}
+    if numpy := sys.modules.get("numpy"):
+        found["numpy"] = numpy.random.get_state, numpy.random.set_state
+    if torch := sys.modules.get("torch"):
+        found["torch"] = torch.get_rng_state, torch.set_rng_state
+        gpu = torch.get_device_module()  # such as torch.cuda and torch.mps; torch.cpu has no generators of its own
+        name = f"{gpu.__name__} {gpu.device_count()}"  # of other GPUs, none is put back
+        is_used = getattr(gpu, "is_initialized", lambda: True) if saved is None else lambda: name in saved
+        if hasattr(gpu, "get_rng_state") and is_used():
+            every = "_all" if hasattr(gpu, "get_rng_state_all") else ""
+            found[name] = getattr(gpu, f"get_rng_state{every}"), getattr(gpu, f"set_rng_state{every}")
+    return found
+
+
 def save_state(
     parts: Mapping[str, Any], done: int, folder: Path, settings: Mapping[str, Mapping[str, Any]] | None = None
 ) -> None:
@@ -163,31 +191,18 @@ def save_state(
     Args:
         parts: of the state, as from `state_parts`; or `learning` of these, with `settings`.
         done: how many epochs or steps are.
-        settings: as from `settings_of`, before the training: what it has learned is written, for `load_learned`.
+        settings: as from `settings_of`, before the training: it is for `load_learned`, which takes what has changed.
     """
     folder.mkdir()
-    generators: dict[str, Any] = {"python": random.getstate()}
-    if numpy := sys.modules.get("numpy"):
-        generators["numpy"] = numpy.random.get_state()
-    if torch := sys.modules.get("torch"):
-        generators["torch"] = torch.get_rng_state()
-        gpu = torch.get_device_module()  # such as torch.cuda and torch.mps; torch.cpu has no generators of its own
-        if hasattr(gpu, "get_rng_state") and getattr(gpu, "is_initialized", lambda: True)():
-            generators[gpu.__name__] = [gpu.get_rng_state(number) for number in range(gpu.device_count())]
     for name, part in parts.items():
-        if hasattr(part, "load_state_dict"):
-            _dump(part.state_dict(), folder / name)
-        elif hasattr(part, "save") and hasattr(part, "load"):
-            part.save(folder / name)
-        elif hasattr(part, "save_weights"):  # of Keras, with those of the optimizer; it asks for this ending
+        if hasattr(part, "save_weights"):  # of Keras, with those of the optimizer; it asks for this ending
             part.save_weights(folder / f"{name}.weights.h5")
-        elif settings is not None and (found := _attributes(part)):
-            same = {key: value for key, value in settings[name].items() if found.get(key) == value}
-            learned = {key: value for key, value in found.items() if key not in same and not _is_random(value)}
-            _dump((learned, same), folder / name)
+        elif _has_files(part):
+            part.save(folder / name)
         else:
             _dump(_state_of(part)[0](), folder / name)
-    _dump({"done": done, "kinds": _kinds(parts), "random": generators}, folder / POSITION)
+    generators = {name: get() for name, (get, _) in _generators().items()}
+    _dump({"done": done, "kinds": _kinds(parts), "settings": settings, "random": generators}, folder / POSITION)
 
 
 def load_state(parts: Mapping[str, Any], folder: Path) -> int:
@@ -197,20 +212,10 @@ def load_state(parts: Mapping[str, Any], folder: Path) -> int:
         Error: `parts` are others than those that were saved, or of another shape.
     """
     position = _load_parts(parts, folder, "the checkpoint does not fit this training, overwrite=true begins again")
-    generators = position["random"]
-    random.setstate(generators["python"])
-    if "numpy" in generators:
-        import numpy
-
-        numpy.random.set_state(generators["numpy"])
-    if "torch" in generators:
-        import torch
-
-        torch.set_rng_state(generators["torch"])
-        gpu = torch.get_device_module()
-        states = generators.get(gpu.__name__, [])
-        for number, state in enumerate(states if len(states) == gpu.device_count() else []):
-            gpu.set_rng_state(state, number)
+    saved = position["random"]
+    for name, (_, put) in _generators(saved).items():
+        if name in saved:
+            put(saved[name])
     return int(position["done"])
 
 
@@ -255,14 +260,20 @@ def _load_parts(parts: Mapping[str, Any], folder: Path, problem: str, begins: bo
         if position["kinds"] != _kinds(parts):
             raise ValueError(f"it is of {position['kinds']}, and the training has {_kinds(parts)}")
         for name, part in parts.items():
-            _load_part(part, folder / name, begins)
+            _load_part(part, folder / name, position["settings"][name] if begins else None)
     except Exception as error:  # whatever a library raises for weights of another shape
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise Error(f"{problem}: {said}") from error
     return position
 
 
-def _load_part(part: Any, file: Path, begins: bool) -> None:
+def _load_part(part: Any, file: Path, settings: Mapping[str, Any] | None) -> None:
+    """Load a part of a state.
+
+    Args:
+        settings: what its attributes were at first, where another training begins from the state; None: it goes on.
+    """
+    begins = settings is not None
     if begins and hasattr(part, "start_from"):
         part.start_from(_load(file))
     elif begins and hasattr(part, "param_groups"):  # an optimizer of PyTorch
@@ -270,32 +281,38 @@ def _load_part(part: Any, file: Path, begins: bool) -> None:
         if [len(group["params"]) for group in own] != [len(group["params"]) for group in found["param_groups"]]:
             raise ValueError(f"{type(part).__name__} has other groups of parameters")
         part.load_state_dict({**found, "param_groups": own})
-    elif hasattr(part, "load_state_dict"):
-        part.load_state_dict(_load(file))
-    elif hasattr(part, "save") and hasattr(part, "load"):
-        part.load(file)
     elif hasattr(part, "save_weights"):
-        kept = []
+        rates = []
         if (optimizer := getattr(part, "optimizer", None)) is not None:
             optimizer.build(part.trainable_variables)  # Keras only warns where its state has no place
             rates = [rate for rate in (optimizer.iterations, optimizer._learning_rate) if hasattr(rate, "assign")]
-            kept = [(rate, rate.numpy()) for rate in rates if begins]
+        kept = [(rate, rate.numpy()) for rate in rates if begins]
         part.load_weights(file.with_name(f"{file.name}.weights.h5"))
         for rate, value in kept:
             rate.assign(value)
-    elif begins and (own := _attributes(part)):
-        learned, settings = _load(file)
-        for key, value in settings.items():
-            if own.get(key) != value and not (isinstance(value, float) or is_dataclass(value) or key in _FREE):
-                raise ValueError(f"{key} is {value}, and here {own.get(key)}")
-        for key, value in learned.items():
-            if (shapes := _shapes(own.get(key))) and shapes != _shapes(value):
-                raise ValueError(f"{key} has the shape {_shapes(value)}, and here {shapes}")
+    elif _has_files(part):
+        part.load(file)
+    elif settings is not None and (own := _attributes(part)):
+        learned = {}
+        for key, value in _load(file).items():
+            if key in settings and not _shapes(value) and settings[key] == value:  # it has not been trained
+                is_free = isinstance(value, float) or is_dataclass(value) or key in _FREE
+                if not is_free and own.get(key) != value:
+                    raise ValueError(f"{key} is {value}, and here {own.get(key)}")
+            elif not _is_random(value):
+                if _shapes(own.get(key)) not in ([], _shapes(value)):
+                    raise ValueError(f"{key} has the shape {_shapes(value)}, and here {_shapes(own.get(key))}")
+                learned[key] = value
         _state_of(part)[1]({**own, **learned})
         if hasattr(part, "learning_rate_init"):  # a network of scikit-learn
             part._optimizer.learning_rate = part._optimizer.learning_rate_init = part.learning_rate_init
     else:
         _state_of(part)[1](_load(file))
+
+
+def _has_files(part: Any) -> bool:
+    """Whether an object writes and reads its state itself."""
+    return not hasattr(part, "load_state_dict") and hasattr(part, "save") and hasattr(part, "load")
 
 
 def _is_random(part: Any) -> bool:
@@ -397,6 +414,69 @@ class History:
 
     def _writer(self, stream: TextIO) -> csv.DictWriter[str]:
         return csv.DictWriter(stream, self.columns, extrasaction="ignore", lineterminator="\n")
+
+
+STEPS = 10  # of a fold: a pruner compares the trials of a study at the same step
+
+
+class Pruned(Exception):
+    """The pruner of the study ends this run. `train` must not catch it."""
+
+
+class Shared:
+    """What the folds of one run have in common: what was warned of, and the trial of a study that hears their scores.
+
+    Args:
+        trial: None: there is no study.
+        folds: how many are asked for.
+        tell: the other ranks, at each row that a fold logs; None: there are none.
+    """
+
+    def __init__(
+        self,
+        run_dir: RunDir,
+        trial: RunningTrial | None,
+        folds: int,
+        tell: Callable[[dict[str, str]], None] | None = None,
+    ) -> None:
+        self.run_dir, self.trial = run_dir, trial
+        self._folds, self._tell, self._scores, self._warned = folds, tell, list[float](), set[str]()
+
+    def warn_once(self, what: str, message: str) -> None:
+        """Warn once per run about `what`."""
+        if what not in self._warned:
+            self._warned.add(what)
+            warn(message)
+
+    def after_folds(self, scores: Sequence[float]) -> bool:
+        """Report the folds that are done, each as the mean so far; whether to prune the run.
+
+        Args:
+            scores: of the folds that are done, in the order in which they are asked for.
+        """
+        is_bad = False
+        for count in range(len(self._scores) + 1, len(scores) + 1):
+            is_bad = self.trial is not None and self.trial.report(count * STEPS, statistics.fmean(scores[:count]))
+        self._scores = list(scores)
+        return is_bad and len(scores) < self._folds
+
+    def during_fold(self, score: float | None, progress: float) -> None:
+        """Report a score in the middle of a fold; None: there is none, which other ranks have to hear.
+
+        Raises:
+            Pruned: the pruner ends the run.
+        """
+        if self.trial is None:
+            return
+        reason, part = "", min(int(progress * STEPS + 1e-9), STEPS - 1)  # the last one is the fold's own
+        if score is not None and part > 0:
+            mean = statistics.fmean([*self._scores, score])
+            if self.trial.report(len(self._scores) * STEPS + part, mean):
+                reason = f"after {part / STEPS:.0%} of its training"
+        if self._tell is not None:
+            self._tell({"pruned": reason})
+        if reason:
+            raise Pruned(reason)
 
 
 def as_number(value: Any) -> float | None:

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from expkit import snapshot, store
+from expkit import scores, snapshot, store
 from expkit.code import code_hash, files_read, loaded_sources, named_plainly, runs_read
-from expkit.config import Config, Loaded, Mode, chosen, container
+from expkit.config import Config, Loaded, Mode, chosen
 from expkit.data import changes_since, hash_inputs, input_files, manifest_hash, write_manifest
 from expkit.errors import (
     CANNOT_WRITE,
@@ -38,8 +38,8 @@ from expkit.errors import (
     time_limit,
     warn,
 )
-from expkit.fold import Fold, FollowedFold, NoTracker, Pruned, Reports, Shared
-from expkit.progress import logged
+from expkit.fold import Fold
+from expkit.progress import Pruned, Shared, logged
 from expkit.project import code_root, display_path, installed_packages, output_dir, world_size
 from expkit.rundir import RunDir, name_source, put_in_place, run_name
 
@@ -50,7 +50,6 @@ if TYPE_CHECKING:
     from expkit.distributed import Ranks
     from expkit.store.records import Git
     from expkit.study import RunningTrial
-    from expkit.tracking import Tracker
 
 
 @dataclass(frozen=True)
@@ -110,8 +109,7 @@ class Runner:
         self.run_dir = RunDir(loaded, config, self.name, command.id, chosen(overrides))
         self._numbers = [None] if self.exp.mode is Mode.sub else list(self.exp.fold or [])
         tell = None if self._ranks is None else self._ranks.tell
-        self._reports = None if command.trial is None else Reports(command.trial, len(self._numbers), tell)
-        self._shared = Shared(self.run_dir, self._reports)
+        self._shared = Shared(self.run_dir, command.trial, len(self._numbers), tell)
         self._metric = loaded.experiment.raw(next(iter(loaded.experiment.metrics)))  # of a fold alone
         self._has_git = True
         self._reader = store.Reader(f"{loaded.name}/{self.name}")
@@ -191,8 +189,6 @@ class Runner:
         if fold is None or self.exp.debug:
             return False
         if fold.unscored is not None:
-            from expkit import scores
-
             # A metric has failed: its predictions are scored now.
             experiment = self.loaded.experiment
             predictions = {} if experiment.is_scored_by_train else fold.predictions()
@@ -216,11 +212,11 @@ class Runner:
 
     def _is_pruned(self) -> bool:
         """Report the folds that are done to the study; whether its pruner ends the run here."""
-        if self._reports is not None and self.pruned is None:
+        if self.command.trial is not None and self.pruned is None:
             results = store.read_run(self.run_dir.version).results
             first = itertools.takewhile(lambda number: number in results, self._numbers)
             found = [next(iter(results[number]["scores"].values())) for number in first if number is not None]
-            if self._reports.after_folds(found):
+            if self._shared.after_folds(found):
                 self.pruned = f"after {len(found)} of {len(self._numbers)} folds"
         return self.pruned is not None
 
@@ -246,8 +242,8 @@ class Runner:
             own_id = self.run_dir.id if self.exp.mode is Mode.sub else ""
             self._reader.begin(own_id, runs_read(self.loaded.name))
             git = self._snapshot()
-            provenance = Provenance(self.loaded, self.run_dir, self.command, self.overrides, git, self._reader)
-            fold = Fold(self._shared, number, provenance, functools.partial(self._track, number))
+            provenance = Provenance(self.run_dir, self.command, self.overrides, git, self._reader)
+            fold = Fold(self._shared, number, provenance)
             if self._ranks is not None:
                 checkpoint = None if fold.checkpoint.file is None else str(fold.checkpoint.file)
                 self._ranks.tell({"fold": number, "checkpoint": checkpoint, "found": fold.found})
@@ -294,16 +290,6 @@ class Runner:
         again = "raise the limit; the same command goes on from the fold's last checkpoint, if it has one"
         return time_limit(seconds_of(limit, "exp.time_limit"), f"{over}: {again}", fold.folder / store.FAILED)
 
-    def _track(self, number: int | None) -> Tracker | NoTracker:
-        """Open the W&B run of a fold."""
-        if self.exp.debug or os.environ.get("WANDB_MODE") == "disabled":
-            return NoTracker()
-        from expkit import tracking
-
-        config = {"choices": self.loaded.experiment.choices(self.run_dir.config)} | container(self.exp)
-        tags = list(self.exp.runtime.tags)
-        return tracking.start(self.loaded.name, self.name, number, self.run_dir.id, config, tags)
-
     def _fail(self, number: int | None, failure: BaseException) -> None:
         """Report the error of a fold; raise it when it ends the run."""
         if stop := interruption(failure):
@@ -324,13 +310,15 @@ class Runner:
 
     def _follow(self, ranks: Ranks) -> None:
         """Train the folds that rank 0 names. Rank 0 prints for all; errors are shown from every rank."""
+        from expkit.distributed import FollowedFold
+
         for task in ranks.tasks():
             with (
                 tempfile.TemporaryDirectory(prefix="expkit-rank-") as folder,
                 open(os.devnull, "w") as nowhere,
                 contextlib.redirect_stdout(nowhere),
             ):
-                fold = FollowedFold(task, Path(folder), ranks, self.run_dir, self._reports is not None)
+                fold = FollowedFold(task, Path(folder), ranks, self.run_dir, self.command.trial is not None)
                 if (failure := self._call(fold)) is not None:
                     raise failure
 
@@ -348,8 +336,6 @@ class Runner:
 
     def _summarize(self) -> float | None:
         """Bring the scores up to date, install a version that replaces another, and print the score."""
-        from expkit import scores
-
         if self.failed:
             old = "; the old results stay until then" if self.run_dir.replaces else ""
             raise Failed(f"failed: {', '.join(self.failed)}; the same command trains what is missing{old}")
@@ -386,35 +372,34 @@ def _with_room(function: Callable[..., Any], *args: Any) -> Any:
 _with_room.__code__ = _with_room.__code__.replace(co_stacksize=9000)
 
 
+@dataclass
 class Provenance:
     """What a fold is trained with: code, packages, device, data; for its checkpoint and its result.
 
     Args:
+        overrides: of the command line.
         git: the snapshot of the code; None: there is none.
         reader: what the training has read of other runs.
     """
 
-    def __init__(
-        self,
-        loaded: Loaded,
-        run_dir: RunDir,
-        command: Command,
-        overrides: list[str],
-        git: Git | None,
-        reader: store.Reader,
-    ) -> None:
-        self._loaded, self._run_dir, self._command, self._overrides = loaded, run_dir, command, overrides
-        self._git, self._reader = git, reader
-        self._resumed = 0
-        self._environments: list[str] = []  # of the processes before this one
-        self._earlier: list[dict[str, Any]] = []  # code and data of those of them that had others
-        self._read_before: list[store.Parent] = []  # by them
+    run_dir: RunDir
+    command: Command
+    overrides: list[str]
+    git: Git | None
+    reader: store.Reader
+    _resumed: int = 0
+    _environments: list[str] = field(default_factory=list)  # of the processes before this one
+    _earlier: list[dict[str, Any]] = field(default_factory=list)  # code and data of those of them that had others
+    _read_before: list[store.Parent] = field(default_factory=list)  # by them
+
+    def __post_init__(self) -> None:
         self._data: str | None = None
         self._manifest: Manifest = {}
-        if run_dir.debug and run_dir.inputs:
-            input_files(run_dir.inputs)  # says what is not there
-        if not run_dir.debug:
-            self._data, self._manifest = hash_inputs(run_dir.inputs)
+        inputs, self._loaded = self.run_dir.inputs, self.run_dir.loaded
+        if self.run_dir.debug and inputs:
+            input_files(inputs)  # says what is not there
+        if not self.run_dir.debug:
+            self._data, self._manifest = hash_inputs(inputs)
             write_manifest(output_dir(), self._data, self._manifest)
 
     def resume(self, checkpoint: Mapping[str, Any], changes: Collection[str]) -> None:
@@ -430,7 +415,7 @@ class Provenance:
 
     def _parents(self) -> list[dict[str, Any]]:
         """The runs that the training has read, as JSON has them."""
-        return [asdict(one) for one in store.merged([*self._read_before, *self._reader.uses], by_read=True)]
+        return [asdict(one) for one in store.merged([*self._read_before, *self.reader.uses], by_read=True)]
 
     def so_far(self) -> dict[str, Any]:
         """The part of the metadata of a checkpoint."""
@@ -452,24 +437,24 @@ class Provenance:
         """
         sources = loaded_sources(self._loaded.name)
         code = self._code(sources)
-        if self._git is not None and not self._command.is_copy:
-            self._git = snapshot.amended(code_root(), self._git, sources)
+        if self.git is not None and not self.command.is_copy:
+            self.git = snapshot.amended(code_root(), self.git, sources)
         if cached:
             self._manifest |= hash_inputs([], cached=cached)[1]
             self._data = manifest_hash(self._manifest)
             write_manifest(output_dir(), self._data, self._manifest)
-        made = origin(self._command.line, self._overrides)
+        made = origin(self.command.line, self.overrides)
         environments = dict.fromkeys([*self._environments, environment_text(made["environment"])])
         known: dict[str, Any] = {
-            "run": self._run_dir.id,
-            "git": self._git,
+            "run": self.run_dir.id,
+            "git": self.git,
             "code": code_hash(code),
             "data": self._data,
             "environment": store.THEN.join(environments),
         }
         known |= {"earlier": self._earlier} if self._earlier else {}
-        known |= {"parents": parents} if (parents := self._parents()) and not self._run_dir.debug else {}
-        made |= {"code": code, "data": self._data, "git": self._git, "resumed": self._resumed}
+        known |= {"parents": parents} if (parents := self._parents()) and not self.run_dir.debug else {}
+        made |= {"code": code, "data": self._data, "git": self.git, "resumed": self._resumed}
         store.write_result(folder, {**result, **known}, made)
 
     def _code(self, sources: Mapping[str, bytes]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ import itertools
 import math
 import os
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, default_collate
 
-from expkit.errors import Error, require
+from expkit.errors import require
 
 
 def find_device(name: str = "auto", world_size: int = 1) -> torch.device:
@@ -270,7 +271,7 @@ class Trainer:
             batch, more: a batch; or its parts, `trainer.step(*parts)`, with equally many rows each.
 
         Raises:
-            Error: the memory of the device is too small; a batch cannot be cut into `accumulate` parts.
+            Error: a batch cannot be cut into `accumulate` parts.
         """
         assert self.loss is not None and self.optimizer is not None, "a Trainer without a loss or an optimizer"
         if not self._is_training or not self.network.training:
@@ -280,21 +281,21 @@ class Trainer:
             torch.manual_seed(self.seed + 1_000_003 * (self.steps * self.world_size + self.rank))
         parts = (batch, *more) if more or self.accumulate == 1 else _cut(batch, self.accumulate)
         losses = []
-        with _out_of_memory:
-            for number, part in enumerate(parts, start=1):
-                part = moved(part, self.device) if self._is_moved else part
-                with self._without_sharing() if number < len(parts) else nullcontext():
-                    with self._autocast:
-                        loss = self.loss(self._forward, part)
-                    loss = loss / len(parts) if len(parts) > 1 else loss
-                    self.scaler.scale(loss).backward()
-                losses.append(loss.detach())
-            self.scaler.unscale_(self.optimizer)
-            if self.clip < math.inf:
-                nn.utils.clip_grad_norm_(self._parameters, self.clip)
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-            self.optimizer.zero_grad()
+        for number, part in enumerate(parts, start=1):
+            part = moved(part, self.device) if self._is_moved else part
+            shares_later = self.world_size > 1 and number < len(parts)  # the gradients, once, with the last part
+            with self._forward.no_sync() if shares_later else nullcontext():
+                with self._autocast:
+                    loss = self.loss(self._forward, part)
+                loss = loss / len(parts) if len(parts) > 1 else loss
+                self.scaler.scale(loss).backward()
+            losses.append(loss.detach())
+        self.scaler.unscale_(self.optimizer)
+        if self.clip < math.inf:
+            nn.utils.clip_grad_norm_(self._parameters, self.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
         if self.schedule is not None:
             self.schedule.step()
         total = sum(losses[1:], losses[0])
@@ -330,9 +331,6 @@ class Trainer:
             size: how many rows the network takes at once.
             workers: processes that read a `Dataset`; 0: none.
             collate: makes a batch of a list of rows.
-
-        Raises:
-            Error: the memory of the device is too small.
         """
         network = self.predicting.eval()
         for buffer in network.buffers() if self.world_size > 1 else ():  # of batch norms, as rank 0 has them
@@ -343,7 +341,7 @@ class Trainer:
             parts: Any = DataLoader(Subset(X, mine), size, num_workers=workers, collate_fn=collate, generator=own)
         else:
             parts = torch.as_tensor(X)[mine.start :: mine.step].split(size)
-        with torch.no_grad(), _out_of_memory:
+        with torch.no_grad():
             found = [network(moved(part, self.device)).float().cpu() for part in parts]
         own_share: Any = torch.cat(found).numpy() if found else None
         if self.world_size == 1:
@@ -395,40 +393,25 @@ class Trainer:
         require(groups[0] == groups[1], "it had another optimizer, or other groups of parameters")
         self.optimizer.load_state_dict({**found, "param_groups": own["param_groups"]})
 
-    def _without_sharing(self) -> Any:
-        """Of the parts of a batch, the processes share the gradients once, with the last."""
-        return self._forward.no_sync() if self.world_size > 1 else nullcontext()
-
 
 def moved(batch: Any, device: torch.device) -> Any:
     """A batch on a device: a tensor, a tuple, list or dict of them; what else is in it stays."""
-    if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
-    if hasattr(batch, "to"):  # the batches of other libraries
-        return batch.to(device)
-    if isinstance(batch, dict):
-        return {name: moved(part, device) for name, part in batch.items()}
-    if isinstance(batch, list | tuple):
-        parts = [moved(part, device) for part in batch]
-        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
-    return batch
+
+    def move(part: Any) -> Any:
+        return part.to(device, non_blocking=True) if hasattr(part, "to") else part  # also of other libraries
+
+    return tree_map(move, batch, is_leaf=lambda part: hasattr(part, "to"))
 
 
 def _cut(batch: Any, count: int) -> list[Any]:
     """A batch in as many parts with equally many rows."""
-    columns = [*batch.values()] if isinstance(batch, Mapping) else [batch] if isinstance(batch, Tensor) else batch
-    columns = columns if isinstance(columns, list | tuple) else []
-    lengths: set[tuple[int, ...]] = {part.shape[:1] if isinstance(part, Tensor) else () for part in columns}
+    columns, shape = tree_flatten(batch, is_leaf=lambda part: part is not batch)
+    lengths: set[tuple[int, ...]] = {column.shape[:1] if isinstance(column, Tensor) else () for column in columns}
     cuts = "cuts a tensor, or a tuple or dict of tensors with one length; others need trainer.step(*parts)"
     require(len(lengths) == 1 and () not in lengths, f"accumulate={count} {cuts}")
     ((rows,),) = lengths
     require(rows % count == 0, f"a batch of {rows} rows cannot be cut into {count} equal parts")
-    parts = zip(*(column.chunk(count) for column in columns), strict=True)
-    if isinstance(batch, Tensor):
-        return [part for (part,) in parts]
-    if isinstance(batch, Mapping):
-        return [dict(zip(batch, part, strict=True)) for part in parts]
-    return [getattr(type(batch), "_make", tuple)(part) for part in parts]
+    return [tree_unflatten(part, shape) for part in zip(*(column.chunk(count) for column in columns), strict=True)]
 
 
 def _shared(network: nn.Module, device: torch.device) -> nn.Module:
@@ -441,19 +424,6 @@ def _shared(network: nn.Module, device: torch.device) -> nn.Module:
     return nn.parallel.DistributedDataParallel(network, device_ids=[device] if device.type == "cuda" else None)
 
 
-class _OutOfMemory:
-    """A device whose memory is too small is one line. A class: a generator costs each step more."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, torch.OutOfMemoryError):
-            raise Error("out of GPU memory: take smaller batches, or more parts of a batch (accumulate)") from error
-
-
-_out_of_memory = _OutOfMemory()
-
-
 @contextmanager
 def probe(kind: str, folder: Path) -> Iterator[None]:
     """A look into a training.
@@ -463,10 +433,8 @@ def probe(kind: str, folder: Path) -> Iterator[None]:
             that a nan comes from; anything else: nothing.
         folder: of the fold.
     """
-    if kind == "profile":
-        with torch.profiler.profile(record_shapes=True) as profiler:
-            yield
+    profiler = torch.profiler.profile(record_shapes=True) if kind == "profile" else None
+    with profiler or torch.autograd.set_detect_anomaly(kind == "anomaly"):
+        yield
+    if profiler is not None:
         profiler.export_chrome_trace(str(folder / "trace.json"))
-    else:
-        with torch.autograd.set_detect_anomaly(kind == "anomaly"):
-            yield

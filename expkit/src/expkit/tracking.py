@@ -9,11 +9,15 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from expkit.config import container
 from expkit.errors import interruption, strip_control, warn
 from expkit.project import display_path, output_dir, settings
 from expkit.store import AXES, fold_name
+
+if TYPE_CHECKING:
+    from expkit.rundir import RunDir
 
 # Seconds to wait for the server: at the start of a fold, and for the uploads at its end. What is not uploaded by then
 # stays on disk, for `wandb sync`.
@@ -21,28 +25,28 @@ INIT_TIMEOUT = 15
 FINISH_TIMEOUT = 120
 
 
-def start(
-    experiment: str, run: str, number: int | None, run_id: str, config: Mapping[str, Any], tags: list[str]
-) -> Tracker:
+def start(run_dir: RunDir, number: int | None) -> Tracker:
     """Open the W&B run of a fold; online becomes offline, with a warning, when the server does not answer.
 
     The W&B runs of a run are one group, `<experiment>/<run>`. The project is WANDB_PROJECT, else `wandb_project` of
     `[tool.expkit]` in pyproject.toml. The mode is WANDB_MODE, else online when an account is configured, else offline.
+    A debug run has none. The id begins with that of the version of the run.
 
     Args:
         number: of the fold; None: all rows.
-        run_id: of the version of the run; the id of the W&B run begins with it.
-        config: of the run; that of the W&B run has `experiment`, `run` and the number of the `fold`, too.
     """
-    fold, directory = fold_name(number), _directory()
-    _set_aside(Path(directory, "wandb"), f"{run_id}-{fold}-")
+    if run_dir.debug or os.environ.get("WANDB_MODE") == "disabled":
+        return Tracker(None)
+    fold, directory, loaded, exp = fold_name(number), _directory(), run_dir.loaded, run_dir.config.exp
+    _set_aside(Path(directory, "wandb"), f"{run_dir.id}-{fold}-")
+    about = {"experiment": loaded.name, "run": run_dir.run, "choices": loaded.experiment.choices(run_dir.config)}
     arguments = {
-        "id": f"{run_id}-{fold}-{secrets.token_hex(2)}",
+        "id": f"{run_dir.id}-{fold}-{secrets.token_hex(2)}",
         "project": os.environ.get("WANDB_PROJECT") or settings().get("wandb_project"),
-        "group": f"{experiment}/{run}",
-        "name": f"{experiment}/{run}/{fold}",
-        "config": {"experiment": experiment, "run": run, **config, "fold": fold if number is None else number},
-        "tags": tags,
+        "group": f"{loaded.name}/{run_dir.run}",
+        "name": f"{loaded.name}/{run_dir.run}/{fold}",
+        "config": {**about, **container(exp), "fold": fold if number is None else number},
+        "tags": list(exp.runtime.tags),
         "dir": directory,
     }
     mode = _mode()
