@@ -41,7 +41,11 @@ def described(name: str) -> str:
         return name + parameters(in_torch(name.removeprefix("torch.")))
     owner, _, member = name.partition(".")
     found = getattr(expkit, owner, None) or getattr(progress, owner)
-    if member and not hasattr(found, member) and re.search(rf"\bself\.{member}(, .*)? =|^    {member}: ", source(found), re.M):
+    if (
+        member
+        and not hasattr(found, member)
+        and re.search(rf"\bself\.{member}(, .*)? =|^    {member}: ", source(found), re.M)
+    ):
         return name  # each object has it
     found = getattr(found, member) if member else found
     has_parameters = found in MADE_BY_USERS if inspect.isclass(found) else callable(found)
