@@ -61,10 +61,6 @@ class Leftover:
     versions: Versions
     bytes: int
 
-    @property
-    def why(self) -> str:
-        return KINDS[self.kind][0]
-
     def remove(self) -> bool:
         """Remove it; False: it has come into use since it was found.
 

@@ -373,7 +373,7 @@ def clean(kinds: tuple[str, ...], yes: bool, as_json: bool) -> None:
         except (OSError, Error) as error:
             warn(f"cannot remove {leftover.folder}: {getattr(error, 'strerror', None) or error}")
             is_whole = False
-        what = {"kind": leftover.kind, "what": str(leftover.folder), "why": leftover.why}
+        what = {"kind": leftover.kind, "what": str(leftover.folder), "why": KINDS[leftover.kind][0]}
         found.append(what | {"bytes": leftover.bytes, "removed": is_removed})
     if as_json:
         print_json(found)

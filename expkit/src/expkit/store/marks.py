@@ -54,7 +54,7 @@ def _mixed_packages(run: Run) -> list[str]:
 def original(run: Run) -> str | None:
     """The run whose folder was copied to make this one; None: it is no copy, but perhaps a folder with a new name."""
     title = f"{run.info['experiment']}/{run.info['run']}" if run.info else run.title
-    there = run._other(title) if title != run.title and title.count("/") == 1 else None
+    there = run.other(title) if title != run.title and title.count("/") == 1 else None
     return title if there and there.id == run.id else None
 
 

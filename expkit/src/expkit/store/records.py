@@ -454,3 +454,11 @@ def changed_file(fold: Path, listed: Mapping[str, tuple[int, int, str | None]]) 
         if not is_same:
             return f"{name} is cut off or changed"
     return None
+
+
+def is_of(cv: CrossValidation, folds: Iterable[FoldRecord]) -> bool:
+    """Whether a `cv.json` was made from just these folds, of those that are done."""
+    made = {name: one if isinstance(one, str) else one["result"]["checksum"] for name, one in cv["folds"].items()}
+    are_whole = all(score["folds"].keys() == made.keys() for score in cv["scores"].values())
+    done = {str(fold.number): fold.checksum for fold in folds if fold.result is not None}
+    return are_whole and cv["metric"] in cv["scores"] and made == done

@@ -78,10 +78,10 @@ class Run:
         Returns:
             the run, None when there is none of its name; and "ok", "gone", "replaced" or "changed".
         """
-        now = self._other(parent.run)
+        now = self.other(parent.run)
         return now, parent_state(parent, now)
 
-    def _other(self, title: str) -> Run | None:
+    def other(self, title: str) -> Run | None:
         """The run of a title, as it is now; None: there is none."""
         if title not in self.known and "" not in self.known:
             folder = folder_of(self.folder.parents[1], title)
@@ -487,17 +487,9 @@ def read_run(folder: Path, known: dict[str, Run | None] | None = None) -> Run:
     full = folds.pop(None, None)
     problems += [fold.problem for fold in folds.values() if fold.problem]
     cv = read_checked(f"{folder}/{CV}", CrossValidation, problems)
-    if cv is not None and not _is_of(cv, folds.values()):
+    if cv is not None and not is_of(cv, folds.values()):
         cv = None
     pruned = files.first_line(folder / PRUNED) if PRUNED in there else ""
     known = {} if known is None else known
     run = Versions.of(folder).run
     return Run(folder, folder.parent.name, run, info, folds, cv, tuple(problems), pruned, full, known)
-
-
-def _is_of(cv: CrossValidation, folds: Iterable[FoldRecord]) -> bool:
-    """Whether a `cv.json` was made from just these folds, of those that are done."""
-    made = {name: one if isinstance(one, str) else one["result"]["checksum"] for name, one in cv["folds"].items()}
-    are_whole = all(score["folds"].keys() == made.keys() for score in cv["scores"].values())
-    done = {str(fold.number): fold.checksum for fold in folds if fold.result is not None}
-    return are_whole and cv["metric"] in cv["scores"] and made == done
