@@ -21,7 +21,7 @@ from several import files as several
 
 import expkit
 from expkit import snapshot
-from expkit.clean import KINDS, leftovers, remove_run
+from expkit.clean import KINDS, leftovers, remove_leftover, remove_run
 from expkit.cli import app
 from expkit.store import Versions
 
@@ -133,10 +133,10 @@ def test_a_run_that_a_process_trains_is_kept(root: Path) -> None:
     for part in ("fold1", "fold4", "full"):
         with held(counting(root), part):
             assert listed() == {}
-    [found] = leftovers("failed", root / "output")
+    [(found, _)] = leftovers("failed", root / "output")
     with held(counting(root), "fold3"):
-        assert not found.remove() and counting(root).is_dir()
-    assert found.remove() and not found.remove() and folders(root) == []
+        assert not remove_leftover("failed", found) and counting(root).is_dir()
+    assert remove_leftover("failed", found) and not remove_leftover("failed", found) and folders(root) == []
 
 
 # Versions
@@ -151,10 +151,10 @@ def test_a_version_that_has_been_replaced(root: Path) -> None:
         assert folders(root) == ["light", "light@2"] and listed() == {}
     [found] = clean("superseded")["superseded"]
     assert (found["what"], found["why"]) == (str(first), "a later version counts")
-    [old] = leftovers("superseded", root / "output")
+    [(old, _)] = leftovers("superseded", root / "output")
     second = root / f"output/{LIGHT}/light@2"
     second.rename(root / "deleted")  # by a person: the old one counts again
-    assert not old.remove() and folders(root) == ["light"]
+    assert not remove_leftover("superseded", old) and folders(root) == ["light"]
     (root / "deleted").rename(second)
     after = tree(second)
     assert len(clean("--yes")["superseded"]) == 1 and folders(root) == ["light@2"]
@@ -174,9 +174,9 @@ def test_a_new_version_that_failed(root: Path) -> None:
     command("exp.fold=[0,1]").train()
     fail(root, "overwrite=true")
     assert folders(root) == ["light", "light@2"] and listed() == {"failed": ["light@2"]}
-    [found] = leftovers("failed", root / "output")
+    [(found, _)] = leftovers("failed", root / "output")
     with held(root / f"output/{LIGHT}/light@2", "fold1"):
-        assert listed() == {} and not found.remove()
+        assert listed() == {} and not remove_leftover("failed", found)
     assert len(clean("--yes")["failed"]) == 1 and folders(root) == ["light"]
     fail_second_fold(root)
     assert folders(root) == ["light", "light@2"] and listed() == {}
@@ -221,7 +221,7 @@ def test_a_blend_that_is_being_made(root: Path, monkeypatch: pytest.MonkeyPatch)
 def test_an_interruption_leaves_no_half_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The name is free at once, and the next one that removes a run of the experiment goes on with the rest."""
     fail(root)
-    [found] = leftovers("failed", root / "output")
+    [(found, _)] = leftovers("failed", root / "output")
 
     def interrupted(path: Path) -> None:
         (path / "run.json").unlink()
@@ -230,7 +230,7 @@ def test_an_interruption_leaves_no_half_run(root: Path, monkeypatch: pytest.Monk
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            found.remove()
+            remove_leftover("failed", found)
     assert folders(root) == [] and expkit.read_board() == []
     [half] = (root / f"output/{LIGHT}").glob(".removed-*")
     assert command("exp.fold=[0,1]").train() == 10.0

@@ -13,11 +13,11 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from expkit import files, store
+from expkit.config import flat
 from expkit.errors import Error, require
 from expkit.project import display_path, output_dir
 from expkit.show import children_metadata
@@ -48,30 +48,18 @@ KINDS: dict[str, tuple[str, Callable[[Versions, Path], bool]]] = {
 }
 
 
-@dataclass(frozen=True)
-class Leftover:
-    """A version of a run that may go; or what lies in `state/` there.
+def remove_leftover(kind: str, version: Path) -> bool:
+    """Remove what `leftovers` has found; False: it has come into use since.
 
-    Attributes:
-        bytes: how much space that frees.
+    Raises:
+        OSError: it cannot be removed.
     """
-
-    kind: str
-    folder: Path
-    versions: Versions
-    bytes: int
-
-    def remove(self) -> bool:
-        """Remove it; False: it has come into use since it was found.
-
-        Raises:
-            OSError: it cannot be removed.
-        """
-        with self.versions.locked(), ExitStack() as stack:
-            if self.versions.take(self.folder, stack) or not KINDS[self.kind][1](self.versions, self.folder):
-                return False
-            _remove(self.versions, _going(self.kind, self.folder))
-        return True
+    versions = Versions.of(version)
+    with versions.locked(), ExitStack() as stack:
+        if versions.take(version, stack) or not KINDS[kind][1](versions, version):
+            return False
+        _remove(versions, _going(kind, version))
+    return True
 
 
 def _remove(versions: Versions, folders: Iterable[Path]) -> None:
@@ -82,10 +70,10 @@ def _remove(versions: Versions, folders: Iterable[Path]) -> None:
         files.remove(removed)
 
 
-def leftovers(kind: str, output: Path) -> Iterator[Leftover]:
-    """The versions of one of the KINDS, the newest of each run first. Changes nothing."""
+def leftovers(kind: str, output: Path) -> Iterator[tuple[Path, int]]:
+    """The versions of one of the KINDS, the newest of each run first, and how many bytes go. Changes nothing."""
     read = map(store.read_run_info, store.run_folders(output) if kind == STATE else [])
-    begun = {str(info["config"].get("exp", {}).get("start_from")) for info in read if info}
+    begun = {str(flat(info["config"]).get("exp.start_from")) for info in read if info}
     for parent in sorted((output / DEBUG if kind == DEBUG else output).glob("[!.]*")):
         is_other = parent.name in NOT_EXPERIMENTS and kind != DEBUG
         for versions, found in [] if is_other else store.runs_of(parent):
@@ -94,7 +82,7 @@ def leftovers(kind: str, output: Path) -> Iterator[Leftover]:
             for version in reversed(found):
                 with suppress(OSError):  # nobody can tell whether it is in use, or it has gone meanwhile
                     if KINDS[kind][1](versions, version) and not versions.held(version):
-                        yield Leftover(kind, version, versions, sum(map(_size, _going(kind, version))))
+                        yield version, sum(map(_size, _going(kind, version)))
 
 
 def _size(folder: Path) -> int:

@@ -59,17 +59,9 @@ def installed_packages() -> dict[str, str]:
 
 
 def settings() -> dict[str, Any]:
-    """What `[tool.expkit]` in the project's pyproject.toml says.
-
-    Raises:
-        Error: it cannot be read.
-    """
-    file = code_root() / "pyproject.toml"
-    try:
-        with open(file, "rb") as stream:
-            return dict(tomllib.load(stream)["tool"]["expkit"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise Error(f"{display_path(file)} cannot be read: {error}") from error
+    """What `[tool.expkit]` in the project's pyproject.toml says."""
+    with open(code_root() / "pyproject.toml", "rb") as stream:
+        return dict(tomllib.load(stream)["tool"]["expkit"])
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from rich.filesize import decimal
 
 from expkit import notes, store
 from expkit.board import MOST_ROWS, board_tables, entries, filtered, is_failed, ranked, read_board, row_keys
-from expkit.clean import KINDS, leftovers, removal, remove_run
+from expkit.clean import KINDS, leftovers, removal, remove_leftover, remove_run
 from expkit.cli import RUN_HELP, all_flag, app, console, json_flag, json_text, print_json, run_argument, seeds_flag
 from expkit.data import fetch_data, run_data
 from expkit.errors import Error, plain_table, print_line, require, strip_control, warn
@@ -366,15 +366,15 @@ def clean(kinds: tuple[str, ...], yes: bool, as_json: bool) -> None:
     found: list[dict[str, Any]] = []
     is_whole = True
     chosen = [kind for kind in KINDS if (kind in kinds if kinds else kind != STATE)]
-    for leftover in (each for kind in chosen for each in list(leftovers(kind, output))):
+    for kind, (folder, size) in ((one, each) for one in chosen for each in list(leftovers(one, output))):
         is_removed = False
         try:
-            is_removed = yes and leftover.remove()
+            is_removed = yes and remove_leftover(kind, folder)
         except (OSError, Error) as error:
-            warn(f"cannot remove {leftover.folder}: {getattr(error, 'strerror', None) or error}")
+            warn(f"cannot remove {folder}: {getattr(error, 'strerror', None) or error}")
             is_whole = False
-        what = {"kind": leftover.kind, "what": str(leftover.folder), "why": KINDS[leftover.kind][0]}
-        found.append(what | {"bytes": leftover.bytes, "removed": is_removed})
+        what = {"kind": kind, "what": str(folder), "why": KINDS[kind][0]}
+        found.append(what | {"bytes": size, "removed": is_removed})
     if as_json:
         print_json(found)
         sys.exit(0 if is_whole else 1)

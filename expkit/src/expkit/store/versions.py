@@ -220,10 +220,10 @@ def find_run(name: str, output: Path | None = None, is_whole: bool = False) -> P
         NotFound: no run has this name; the message has the nearest.
         Error: more than one has; the message lists them.
     """
+    if os.path.isfile(os.path.join(name, RUN)):
+        return Path(name).resolve()
     output = output or output_dir()
     folders = {_title(folder): folder for folder in run_folders(output)}
-    if os.path.isfile(os.path.join(name, "run.json")):
-        return Path(name).resolve()
     matches = [each for each in titles_of(name, folders) if not is_whole or name in (each, each.partition("/")[2])]
     if len(matches) == 1:
         return folders[matches[0]]
