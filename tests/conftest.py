@@ -187,6 +187,7 @@ def clone_of(source: Path, folder: Path) -> Path:
 def pytest_configure(config: pytest.Config) -> None:
     """Let expkit work for the rendered project; hear Ctrl-C, also when a shell has started pytest in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.fsync = lambda fd: None  # in this process: a test cuts no power, and a disk takes its time
     is_worker = hasattr(config, "workerinput")
     if not is_worker:
         os.environ[RUN] = secrets.token_hex(4)

@@ -102,7 +102,6 @@ def moments(request: pytest.FixtureRequest, train: Callable[[], object], restore
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without what takes most of the time of a light training and does not matter to a kill."""
     monkeypatch.setattr(snapshot, "take", lambda folder: None)
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 
 class Old:

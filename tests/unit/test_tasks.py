@@ -110,19 +110,18 @@ def test_a_bandit_is_resumed(quick: Path) -> None:
     whole, scores = EXAMPLES["bandit"], []
     stopped = whole.replace('"dice": dice}', '"dice": dice}, every=0').replace(
         "        if step % 500 == 0:",
-        "        if step == 700 and not (fold.folder / 'stop').exists():\n"
+        "        if step == 70 and not (fold.folder / 'stop').exists():\n"
         "            (fold.folder / 'stop').touch()\n"
         "            raise KeyboardInterrupt\n"
         "        if step % 500 == 0:",
     )
     for text in (whole, stopped):
         with own_experiment({"train.py": text}) as folder:
-            file = folder / "config.yaml"
-            file.write_text(file.read_text() + "  n_folds: 1\n")
+            overrides = ["exp.n_folds=1", "exp.train.pulls=200"]
             if text == stopped:
                 with pytest.raises(KeyboardInterrupt):
-                    expkit.run(folder.name)
-            scores.append(expkit.run(folder.name))
+                    expkit.run(folder.name, overrides=overrides)
+            scores.append(expkit.run(folder.name, overrides=overrides))
     assert scores[0] is not None and scores[0] == scores[1]
 
 

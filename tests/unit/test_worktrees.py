@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import EXP, call, clean_environment
+from conftest import call, clean_environment
 from helpers import environment_of, in_clone
 from light import LIGHT
 
@@ -73,10 +73,11 @@ def test_results_data_and_notes_are_those_of_the_main_worktree(clone: Path, work
     assert [*found.done] == [0, 1, 2, 3, 4] and not found.marks
     assert {result["values"]["secret"] for result in found.results.values()} == {"of the worktree"}
     assert not (worktree / "output").exists() and not (clone / "output/wandb").exists()
-    [(board, _), _] = in_clone(worktree, ["board", "--json", "--all"], ["note", f"{LIGHT}/light", "here"])
+    name = f"{LIGHT}/light"
+    commands = [["board", "--json", "--all"], ["note", name, "here"], ["reproduce", name, "--json"]]
+    [(board, _), _, (reproduced, error)] = in_clone(worktree, *commands)
     assert [each["run"] for each in json.loads(board)] == ["light"]
     assert "here" in (clone / f"notes/{LIGHT}.jsonl").read_text() and not (worktree / "notes").exists()
-    [(reproduced, error)] = in_clone(worktree, ["reproduce", f"{LIGHT}/light", "--json"])
     assert json.loads(reproduced)["identical"], error
     other = tmp_path / "other"
     other.mkdir()
@@ -86,29 +87,41 @@ def test_results_data_and_notes_are_those_of_the_main_worktree(clone: Path, work
 
 def test_a_number_is_taken_once(clone: Path, worktree: Path) -> None:
     """Of experiments and of parameter sets; in its own worktree, a name is free again when its file is gone."""
-    made = [in_clone(folder, ["new", name])[0][0] for folder, name in ((clone, "a"), (worktree, "b"), (clone, "c"))]
-    assert [text.split()[1].rstrip(";") for text in made] == [f"experiments/00{each}" for each in ("3-a", "4-b", "5-c")]
-    [(_, error)] = in_clone(worktree, ["new", "005-mine"])
-    assert f"005-mine: the worktree {clone} has taken the number 5: give another one" in error
-    in_clone(worktree, ["new", f"{LIGHT}/007"])
-    [(_, error)] = in_clone(clone, ["new", f"{LIGHT}/007"])
-    assert f"{LIGHT}/007: the worktree {worktree} has taken this name: give another one" in error
+    [(first, _)] = in_clone(clone, ["new", "a"])
+    [(second, _), _] = in_clone(worktree, ["new", "b"], ["new", f"{LIGHT}/007"])
+    [(third, _), (_, of_set)] = in_clone(clone, ["new", "c"], ["new", f"{LIGHT}/007"])
+    made = [text.split()[1].rstrip(";") for text in (first, second, third)]
+    assert made == [f"experiments/00{each}" for each in ("3-a", "4-b", "5-c")]
+    assert f"{LIGHT}/007: the worktree {worktree} has taken this name: give another one" in of_set
     (worktree / f"experiments/{LIGHT}/exp/007.yaml").unlink()
-    [(again, _)] = in_clone(worktree, ["new", f"{LIGHT}/007"])
+    [(again, _), (_, error)] = in_clone(worktree, ["new", f"{LIGHT}/007"], ["new", "005-mine"])
     assert again.startswith("made ")
+    assert f"005-mine: the worktree {clone} has taken the number 5: give another one" in error
     call("git", "worktree", "remove", "--force", worktree, cwd=clone)
     [(free, _)] = in_clone(clone, ["new", f"{LIGHT}/007"])
     assert free.startswith("made "), "the worktree is gone"
 
 
+TRY = """
+import expkit
+from expkit import tries
+from expkit.cli import main
+
+tries.Training.train = lambda self, *more: expkit.run(self.experiment, overrides=[*self.overrides, *more])
+main()
+"""
+
+
 def test_an_idea_of_another_worktree(clone: Path, worktree: Path) -> None:
     """It is not trained again: what came of it is said, and its parameter set is there to go on from."""
+    (clone / ".env").write_text("WANDB_MODE=disabled\n")
     run(clone, TRAIN)
-    words = ["try", "--from", f"{LIGHT}/light", "train.x=4", "--why", "more"]
-    run(clone, *EXP, *words)
+    attempt = ["-c", TRY, "try", "--from"]  # which trains in its own process: that is quicker
+    words = [*attempt, f"{LIGHT}/light", "train.x=4", "--why", "more"]
+    run(clone, *words)
     (clone / f"experiments/{LIGHT}/model.py").unlink()  # it cannot be trained again
     before = store.read_run(clone / f"output/{LIGHT}/001").id
-    told = run(worktree, *EXP, *words)
+    told = run(worktree, *words)
     assert (
         f"{LIGHT}/exp/001.yaml is copied from the worktree {clone}: do not commit it here, and remove it before" in told
     )
@@ -117,7 +130,7 @@ def test_an_idea_of_another_worktree(clone: Path, worktree: Path) -> None:
     own = Path(f"experiments/{LIGHT}/exp/001.yaml")
     assert (worktree / own).read_text() == (clone / own).read_text()
     (worktree / own).unlink()
-    told = run(worktree, *EXP, "try", "--from", f"{LIGHT}/001", "train.x=8", "--why", "still more")
+    told = run(worktree, *attempt, f"{LIGHT}/001", "train.x=8", "--why", "still more")
     assert f"{LIGHT}/002: train.x=8" in told and (worktree / own).with_name("002.yaml").exists()
 
 
