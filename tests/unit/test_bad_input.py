@@ -13,6 +13,8 @@ from experiments import own_experiment
 from helpers import assert_refused
 from light import LIGHT
 
+import expkit
+
 
 @pytest.mark.parametrize(
     ("argument", "mentions"),
@@ -60,6 +62,18 @@ from light import LIGHT
 )
 def test_command_line(train: Command, root: Path, argument: str, mentions: str) -> None:
     assert_refused(train(argument), mentions, root, 3 if argument.startswith("exp=") else 2)
+
+
+def test_a_setting_of_hydra(root: Path) -> None:
+    """Without one, Hydra's groups are not composed; a wrong one is refused all the same."""
+    wrong = pytest.raises(expkit.Error, match="there is no key hydra.launcher.n_jbos")
+    with own_experiment(copy_of=LIGHT) as folder:
+        with wrong:
+            expkit.load_config(folder.name, ["hydra.launcher.n_jbos=1"])
+        file = folder / "config.yaml"
+        file.write_text(f"{file.read_text()}\nhydra:\n  launcher:\n    n_jbos: 1\n")
+        with wrong:
+            expkit.load_config(folder.name)
 
 
 def test_a_flag_that_is_none_is_no_short_one(train: Command, root: Path) -> None:

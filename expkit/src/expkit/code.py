@@ -78,6 +78,7 @@ def _root() -> str:
     return str(code_root()) + os.sep
 
 
+@functools.cache  # a process has thousands of modules, and asks with each fold
 def own_path(path: str) -> str | None:
     """Where a file or folder of the project's own code lies, links resolved where needed; None: it is not."""
     if "site-packages" in path:

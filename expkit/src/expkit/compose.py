@@ -176,13 +176,14 @@ _LOGGING = {
 
 
 @contextmanager
-def registered(loaded: Loaded, callback: str | None = None) -> Iterator[None]:
+def registered(loaded: Loaded, callback: str | None = None, groups: bool = True) -> Iterator[None]:
     """Hydra knows what the config.yaml of an experiment names: its classes, and the settings that all have.
 
     What one experiment registers, another never sees.
 
     Args:
         callback: the class that Hydra tells of the jobs of a sweep.
+        groups: those of Hydra's settings, which take half of the time; else they are null.
     """
     Plugins.instance().register(PresetsPath)
     with code.own_store(loaded.store) as repository, readable(loaded.experiment.groups):
@@ -192,11 +193,11 @@ def registered(loaded: Loaded, callback: str | None = None) -> Iterator[None]:
         for group, choices in loaded.experiment.groups.items():
             for name, schema in choices.items():
                 store_config(name, schema, group)
-        repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded, callback)
+        repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded, callback, groups)
         yield
 
 
-def _settings(known: ConfigNode, loaded: Loaded, callback: str | None) -> ConfigNode:
+def _settings(known: ConfigNode, loaded: Loaded, callback: str | None, groups: bool) -> ConfigNode:
     """Hydra's own settings: a run leaves nothing in the working directory; a config.yaml may set others."""
     settings = {
         "output_subdir": None,
@@ -209,6 +210,8 @@ def _settings(known: ConfigNode, loaded: Loaded, callback: str | None) -> Config
     node: Any = OmegaConf.unsafe_merge(known.node.copy(), settings)
     for name, choice in {"job_logging": "none", "hydra_logging": "expkit"}.items():
         node.defaults = [{name: choice} if name in entry else entry for entry in node.defaults]
+    if not groups:
+        node.defaults = [entry if entry == "_self_" else dict.fromkeys(entry) for entry in node.defaults]
     return replace(known, node=node)
 
 
@@ -299,13 +302,17 @@ def composed(loaded: Loaded, overrides: Sequence[str]) -> DictConfig:
     Raises:
         Error: it cannot be composed.
     """
-    with composer(loaded) as compose_one:
+    with composer(loaded, overrides) as compose_one:
         return compose_one(overrides)
 
 
 @contextmanager
-def composer(loaded: Loaded) -> Iterator[Callable[[Sequence[str]], DictConfig]]:
-    """A function that composes the config.yaml of an experiment; for many of its parameter sets."""
+def composer(loaded: Loaded, overrides: Sequence[str] = ()) -> Iterator[Callable[[Sequence[str]], DictConfig]]:
+    """A function that composes the config.yaml of an experiment; for many of its parameter sets.
+
+    Args:
+        overrides: which may set something of Hydra's own.
+    """
 
     def compose_one(overrides: Sequence[str]) -> DictConfig:
         return hydra.compose("config", [as_hydra_takes(override, loaded) for override in overrides])
@@ -314,8 +321,10 @@ def composer(loaded: Loaded) -> Iterator[Callable[[Sequence[str]], DictConfig]]:
     GlobalHydra.instance().clear()
     # 1.3 warns without a version_base, 1.4 with one
     base: dict[str, Any] = {"version_base": None} if series() == "1.3" else {}
+    file = loaded.folder / "config.yaml"
+    names_hydra = any("hydra" in each for each in overrides) or (file.exists() and b"hydra" in file.read_bytes())
     try:
-        with registered(loaded), hydra.initialize_config_dir(str(loaded.folder), **base):
+        with registered(loaded, groups=names_hydra), hydra.initialize_config_dir(str(loaded.folder), **base):
             yield compose_one
     finally:
         GlobalHydra.instance().hydra = hydra_of_caller
