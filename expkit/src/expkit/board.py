@@ -115,10 +115,8 @@ class Entry:
 
     @functools.cached_property
     def values(self) -> dict[str, Any]:
-        """What the board knows: `COLUMNS`, "problem", "marks", the other metrics, the configuration."""
-        columns = {name: column(self) for name, column in COLUMNS.items()}
-        columns |= {"problem": self.problem, "marks": ", ".join(self.marks)}
-        return columns | self.other_scores | self.config
+        """What the board knows: `COLUMNS`, the other metrics, the configuration."""
+        return {name: column(self) for name, column in COLUMNS.items()} | self.other_scores | self.config
 
     def value(self, key: str) -> Any:
         """One of `values`, or the score by the name of its metric; None: there is none."""
@@ -154,6 +152,8 @@ COLUMNS: dict[str, Callable[[Entry], Any]] = {
     "failure": lambda entry: entry.run.failure,
     "versus_best": lambda entry: entry.versus_best,
     "versus_runs": lambda entry: entry.versus_runs,
+    "problem": lambda entry: entry.problem,
+    "marks": lambda entry: ", ".join(entry.marks),
 }
 SHORT = "experiment run score std leaderboard verdict tags failure versus_best problem marks".split()
 HEADINGS = {"LB": "leaderboard", "time": "seconds", "folds": "folds_done", "vs best": "versus_best", "why": "failure"}
@@ -485,7 +485,7 @@ def key_of(name: str, entries: list[Entry]) -> str:
     if name in COLUMNS:
         return name
     own = (key for one in entries for key in (str(one.run.metric), *one.other_scores, *one.config))
-    known = dict.fromkeys([*COLUMNS, "problem", "marks", *own])
+    known = dict.fromkeys([*COLUMNS, *own])
     found = [name] if name in known else [key for key in known if key.endswith(f".{name}")]
     if len(found) == 1 or not entries:
         return found[0] if found else name
@@ -578,7 +578,7 @@ def row_keys(entries: list[Entry], chosen: Sequence[str] | None = None) -> list[
 def _heading(key: str, keys: list[str]) -> str:
     """What a key is called: its last part; the whole key where another has the same end, or a column this name."""
     name = key.rpartition(".")[2]
-    is_taken = name in {*COLUMNS, *HEADINGS, "marks"} or [one.rpartition(".")[2] for one in keys].count(name) > 1
+    is_taken = name in {*COLUMNS, *HEADINGS} or [one.rpartition(".")[2] for one in keys].count(name) > 1
     return key if is_taken and key != "exp.seed" else name
 
 

@@ -159,8 +159,7 @@ def runs(output: Path | None = None) -> pandas.DataFrame:
 def frame_of(entries: Sequence[Entry]) -> pandas.DataFrame:
     """Entries of the board as a DataFrame, as from `runs`."""
     pandas = _pandas("expkit.runs")
-    names = None if entries else [*COLUMNS, "problem", "marks"]
-    frame = pandas.DataFrame([entry.values for entry in entries], columns=names)
+    frame = pandas.DataFrame([entry.values for entry in entries], columns=None if entries else [*COLUMNS])
     frame["finished"] = pandas.to_datetime(frame["finished"], utc=True, errors="coerce")
     return frame
 

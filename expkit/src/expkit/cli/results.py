@@ -363,8 +363,7 @@ def clean(kinds: tuple[str, ...], yes: bool, as_json: bool) -> None:
       exp clean debug failed --yes    # remove these kinds alone
     """
     output = Path(os.path.realpath(output_dir()))  # unlike resolve(), it takes a link in a circle
-    found: list[dict[str, Any]] = []
-    is_whole = True
+    found, rows, failed = list[dict[str, Any]](), [], False
     chosen = [kind for kind in KINDS if (kind in kinds if kinds else kind != STATE)]
     for kind, (folder, size) in ((one, each) for one in chosen for each in list(leftovers(one, output))):
         is_removed = False
@@ -372,24 +371,21 @@ def clean(kinds: tuple[str, ...], yes: bool, as_json: bool) -> None:
             is_removed = yes and remove_leftover(kind, folder)
         except (OSError, Error) as error:
             warn(f"cannot remove {folder}: {getattr(error, 'strerror', None) or error}")
-            is_whole = False
+            failed = True
         what = {"kind": kind, "what": str(folder), "why": KINDS[kind][0]}
         found.append(what | {"bytes": size, "removed": is_removed})
+        state = "removed" if is_removed else "kept" if yes else KINDS[kind][0]
+        rows.append([kind, display_path(folder), decimal(size), state])
     if as_json:
         print_json(found)
-        sys.exit(0 if is_whole else 1)
-    if not found:
+    elif not found:
         print_line(console, f"there is nothing to clean: {', '.join(chosen)}")
-        return
-    rows = []
-    for each in found:
-        state = each["why"] if not yes else "removed" if each["removed"] else "kept"
-        rows.append([each["kind"], display_path(Path(each["what"])), decimal(each["bytes"]), state])
-    console.print(plain_table(["kind", "what", "size", ""], rows))
-    if not yes:
-        whole = decimal(sum(each["bytes"] for each in found))
-        print_line(console, f"{whole} can go, nothing is removed yet: --yes removes it")
-    sys.exit(0 if is_whole else 1)
+    else:
+        console.print(plain_table(["kind", "what", "size", ""], rows))
+        if not yes:
+            whole = decimal(sum(each["bytes"] for each in found))
+            print_line(console, f"{whole} can go, nothing is removed yet: --yes removes it")
+    sys.exit(failed)
 
 
 @app.command()
