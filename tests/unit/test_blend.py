@@ -16,6 +16,7 @@ from light import edited
 from several import WIDE, each_kind, files
 
 import expkit
+from expkit import scores, store, tables
 from expkit.config import load_experiment
 from expkit.ensemble import hill
 
@@ -167,6 +168,20 @@ def test_a_blend_is_a_run(market: dict[str, list[str]]) -> None:
     assert lines[0] == "id,prediction" and len(lines) == 41
     assert float(lines[1].partition(",")[2]) == run.test(None)["prediction"][0]
     assert [one["folds"] for one in made["runs"]] == [[None]]
+
+
+@pytest.mark.parametrize("kind", ["price", "species"])
+def test_a_blend_is_scored_and_recorded_as_any_run(market: dict[str, list[str]], kind: str) -> None:
+    """Though its rows are not read again for it: to the last byte, and with the rows and targets of the first run."""
+    run, _ = blend(*market[kind], "--method", "hill", "--name", f"bytes-{kind}")
+    before = (run.folder / store.CV).read_bytes()
+    store.forget_cv(run.folder)
+    scores.update(load_experiment(run.scored_by).experiment, store.Versions.of(run.folder), run.folder)
+    assert (run.folder / store.CV).read_bytes() == before
+    for number, fold in run.done.items():
+        table = fold.predictions()
+        assert run.valid_ids[number] == tables.fingerprint(table["id"]) and run.fold_rows[number] == len(table["id"])
+        assert run.targets[number] == tables.target_hash(table) is not None
 
 
 def test_the_same_command_again_finds_it_done(market: dict[str, list[str]]) -> None:

@@ -209,15 +209,12 @@ def test_ids_are_compared_as_text() -> None:
 
 def test_a_mean_of_labels_is_none() -> None:
     labels = {"id": numpy.arange(3), "prediction": numpy.array([0.0, 1.0, 1.0])}
-    mean = Average()
-    for part in (labels, labels | {"prediction": numpy.array([0.0, 0.0, 1.0])}):
-        mean.add(part, "a part", 0.5)
+    other = labels | {"prediction": numpy.array([0.0, 0.0, 1.0])}
+    mean = Average(("a part", part, 0.5) for part in (labels, other))
     with pytest.raises(expkit.Error, match="prediction holds labels, which have no mean: save columns"):
         mean.column("prediction")
     assert list(mean.table()) == ["id"]
-    same = Average()
-    for _ in range(2):
-        same.add(labels, "a part", 0.5)
+    same = Average([("a part", labels, 0.5)] * 2)
     assert same.column("prediction")[0].tolist() == [0, 1, 1], "labels that all parts agree on"
 
 
@@ -231,19 +228,18 @@ def test_a_mean_of_labels_is_none() -> None:
     ],
 )
 def test_parts_that_have_no_mean(other: dict[str, list[Any]], line: str) -> None:
-    mean = Average()
-    mean.add({"id": numpy.arange(3), "y": numpy.array([0.5, 1.5, 2.5])}, "a", 0.5)
+    one = {"id": numpy.arange(3), "y": numpy.array([0.5, 1.5, 2.5])}
     with pytest.raises(expkit.Error, match=line):
-        mean.add({name: numpy.array(column) for name, column in other.items()}, "b", 0.5)
+        Average([("a", one, 0.5), ("b", {name: numpy.array(column) for name, column in other.items()}, 0.5)])
 
 
 @pytest.mark.parametrize("ids", [["b", "a", "c"], [5, 3, 8]])
 def test_rows_are_found_by_their_ids(ids: list[Any]) -> None:
     """A weight may be that of each row of the first table. A column that only one table has is left out."""
     values = numpy.array([0.5, 1.5, 2.5])
-    mean = Average()
-    mean.add({"id": numpy.array(ids), "y": values, "z": values}, "one", numpy.array([0.5, 0.5, 1.0]))
-    mean.add({"id": numpy.array(ids)[[2, 0, 1]], "y": values[[2, 0, 1]] + 1}, "other", numpy.array([0.5, 0.5, 0.0]))
+    one = {"id": numpy.array(ids), "y": values, "z": values}
+    other = {"id": numpy.array(ids)[[2, 0, 1]], "y": values[[2, 0, 1]] + 1}
+    mean = Average([("one", one, numpy.array([0.5, 0.5, 1.0])), ("other", other, numpy.array([0.5, 0.5, 0.0]))])
     assert mean.first["id"].tolist() == ids and mean.column("y")[0].tolist() == [1, 2, 2.5]
     assert list(mean.table()) == ["id", "y"]
 
@@ -392,9 +388,10 @@ def test_masks_become_text(root: Path) -> None:
 
 def test_labels_that_have_no_mean_are_named() -> None:
     """When a submission asks for them."""
-    mean = Average()
-    for label in ("a", "b"):
-        mean.add({"id": numpy.arange(2), "kind": numpy.array(["x", label]), "y": numpy.array([0.5, 1])}, label, 0.5)
+    mean = Average(
+        (label, {"id": numpy.arange(2), "kind": numpy.array(["x", label]), "y": numpy.array([0.5, 1])}, 0.5)
+        for label in ("a", "b")
+    )
     experiment = expkit.Experiment(print, object, "score", inputs=[], submission=lambda test: test["kind"])
     with pytest.raises(expkit.Error, match="KeyError: 'kind', of the columns id, y; the labels of kind differ"):
         as_submission(mean, experiment, "it", dict)

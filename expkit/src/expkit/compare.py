@@ -6,7 +6,6 @@ import math
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from expkit.config import POSTPROCESS, is_compared, load_experiment, same
 from expkit.data import changed_files, read_manifest
 from expkit.errors import Error, described, plain_table, print_line, require, score_text, text
 from expkit.project import code_root, output_dir
-from expkit.scores import fold_scores, mean_of_folds, postprocess, postprocessed, score
+from expkit.scores import fold_scores, postprocess, postprocessed, score
 from expkit.snapshot import git
 from expkit.store import LOCKBOX, Run, fold_title, has_box
 from expkit.submission import mean_of
@@ -291,16 +290,11 @@ def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> noise.OverRows |
     groups = tables[0].get(GROUP) if all(GROUP in table for table in tables) else None
     is_same = groups is None or all(numpy.array_equal(groups, table[GROUP]) for table in tables)
     require(is_same, f"the column {GROUP} is not the same in all of the runs")
-    name, sign = first.metric or "", 1 if first.greater_is_better else -1
-    if first.score_over == "folds":
-        metric = partial(mean_of_folds, name, metric)
-    else:
-        tables = [{key: column for key, column in table.items() if key != "fold"} for table in tables]
-    matched = list(zip(tables[::2], tables[1::2], strict=True))
+    matched, sign = list(zip(tables[::2], tables[1::2], strict=True)), 1 if first.greater_is_better else -1
     if all(_are_equal(old, new) for old, new in matched):
         return None
     try:
-        return noise.over_rows(name, metric, matched, sign, groups)
+        return noise.over_rows(first.metric or "", metric, matched, sign, groups, first.score_over or "rows")
     except Error as error:
         return str(error)
 

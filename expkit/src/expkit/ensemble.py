@@ -67,26 +67,15 @@ def hill(members: int, loss: Loss) -> numpy.ndarray:
     return numpy.asarray(weights / weights.sum())
 
 
-def average(members: Mapping[str, Columns], weights: Iterable[Any], is_rank: bool = False) -> Average:
-    """The weighted mean of tables, by the titles of their runs; a weight as of `Average.add`."""
-    mean = Average(is_rank)
-    for (title, table), weight in zip(members.items(), weights, strict=True):
-        mean.add(table, title, weight)
-    return mean
-
-
 def fitted(members: Mapping[str, Columns], experiment: Experiment, rows: numpy.ndarray) -> list[float]:
     """The weights that score best over some rows, by `hill`."""
-    some = {title: {name: column[rows] for name, column in table.items()} for title, table in members.items()}
+    some = [{name: column[rows] for name, column in table.items()} for table in members.values()]
     sign = -1.0 if experiment.greater_is_better else 1.0
     name, metric = next(iter(experiment.metrics.items()))
 
     def loss(weights: numpy.ndarray) -> float:
-        table = average(some, weights.tolist()).table()
-        if experiment.score_over == "folds":
-            return sign * scores.mean_of_folds(name, metric, table)
-        del table["fold"]
-        return sign * scores.score(name, metric, table)
+        table = Average(zip(members, some, weights.tolist(), strict=True)).table()
+        return sign * scores.score(name, metric, table, experiment.score_over)
 
     return list(hill(len(some), loss).tolist())
 
@@ -128,66 +117,66 @@ def blend(runs: Sequence[Run], method: str, name: str | None = None) -> tuple[Ru
         is_of_these = old.recipe is not None and old.recipe.parents == tuple(map(_parent, runs))
         if is_of_these and old.is_complete and experiment.has_scored(old.cv):
             return old, None
-    recipe, parts, notes = _computed(runs, method, experiment)
-    return _write(runs, recipe, parts, _boxes(runs, recipe), versions, config), notes
+    recipe, table, parts, notes = _computed(runs, method, experiment)
+    return _write(runs, recipe, parts, scores.summary(experiment, table), versions, config), notes
 
 
 def _computed(
     runs: Sequence[Run], method: str, experiment: Experiment
-) -> tuple[Recipe, dict[int | None, Columns], list[str]]:
-    """A blend before it is written: its recipe; its predictions by fold, None for the test set; what to know of it."""
+) -> tuple[Recipe, Columns, dict[int | None, dict[str, Columns]], list[str]]:
+    """A blend before it is written: its recipe; its out-of-fold predictions, with "fold"; its files by fold, None for
+    the test set; what to know of it."""
     import numpy
 
     titles = [run.title for run in runs]
     first, *others = tables.side_by_side([run.fold_by_fold() for run in runs], titles)
     of_first = {name: first[name] for name in ("id", "fold", *tables.targets(first))}
     members = dict(zip(titles, [first, *(other | of_first for other in others)], strict=True))
-    weights, is_rank = [1 / len(runs)] * len(runs), method == RANK
-    mean = average(members, weights, is_rank)
-    table = mean.table()
-    has = f"save probability_<class> with fold.save_oof; there are {', '.join(mean.first)}"
+
+    def mean(of: Iterable[Columns], weights: Iterable[Any]) -> Average:
+        return Average(zip(titles, of, weights, strict=True), method == RANK)
+
+    weights = [1 / len(runs)] * len(runs)
+    by_row = mean(members.values(), weights)
+    has = f"save probability_<class> with fold.save_oof; there are {', '.join(by_row.first)}"
     require(
-        bool(mean.numbers & mean.differing),
+        bool(by_row.numbers & by_row.differing),
         f"{' and '.join(titles)} have no column of numbers that differs between them: {has}",
     )
-    # fails on a column that a blend has not, before weights are fitted
-    scores.scores(experiment, {name: column for name, column in table.items() if name != "fold"}, {})
-    by_fold: list[list[float]] = []
+    folds, fold_of = numpy.unique(first["fold"], return_inverse=True)
+    by_fold = [weights] * len(folds)
     if method == HILL:
-        folds, fold_of = numpy.unique(table["fold"], return_inverse=True)
         require(len(folds) > 1, f"{HILL} needs two folds or more: it scores each with weights of the others")
         rows = numpy.sort(numpy.random.default_rng(0).permutation(len(fold_of))[:FIT_ROWS])
         weights = fitted(members, experiment, rows)
         by_fold = [fitted(members, experiment, rows[fold_of[rows] != fold]) for fold in range(len(folds))]
-        table = average(members, numpy.array(by_fold)[fold_of].T).table()
-    parts: dict[int | None, Columns] = dict(tables.parts(table, "fold"))
+        by_row = mean(members.values(), numpy.array(by_fold)[fold_of].T)
+    table = by_row.table()
+    parts: dict[int | None, dict[str, Columns]] = {
+        fold: {OOF: part} for fold, part in tables.parts(table, "fold").items()
+    }
+    if all(has_box(run.results) for run in runs):  # with the weights of each fold
+        boxes = [mean_of([run], [list(run.done.values())], LOCKBOX).table() for run in runs]
+        for each, part in zip(by_fold, parts.values(), strict=True):
+            part[LOCKBOX] = mean(boxes, each).table()
     recipe = Recipe(
         method=method,
         scored_by=runs[0].scored_by,
         parents=tuple(map(_parent, runs)),
         weights=tuple(weights),
-        by_part=dict(zip(map(str, parts), by_fold or [weights] * len(parts), strict=True)),
+        by_part=dict(zip(map(str, parts), by_fold, strict=True)),
         made_by=experiment.made_by,
     )
     notes = []
     try:
-        tests = {run.title: mean_of([run], [choose(run)]).table() for run in runs}
-        mean = average(tests, weights, is_rank)
-        require(bool(mean.numbers), f"{runs[0].title} has no number in its test predictions")
-        parts[None] = mean.table()
+        test = mean([mean_of([run], [choose(run)]).table() for run in runs], weights)
+        require(bool(test.numbers), f"{titles[0]} has no number in its test predictions")
+        parts[None] = {TEST: test.table()}
     except Error as error:
         notes.append(f"no test predictions: {error}")
     if differ := [run.title for run in runs if set(run.valid_ids.values()) != set(runs[0].valid_ids.values())]:
-        notes.append(f"{', '.join(differ)}: other folds than {runs[0].title}, whose folds the blend has")
-    return recipe, parts, notes
-
-
-def _boxes(runs: Sequence[Run], recipe: Recipe) -> dict[str, Columns]:
-    """The locked box as runs predict it, by the number of a fold, with the weights of that; {}: there is none."""
-    if not all(has_box(run.results) for run in runs):
-        return {}
-    means = {run.title: mean_of([run], [list(run.done.values())], LOCKBOX).table() for run in runs}
-    return {fold: average(means, each, recipe.method == RANK).table() for fold, each in recipe.by_part.items()}
+        notes.append(f"{', '.join(differ)}: other folds than {titles[0]}, whose folds the blend has")
+    return recipe, table, parts, notes
 
 
 def _require_alike(runs: Sequence[Run]) -> None:
@@ -214,19 +203,19 @@ def _parent(run: Run) -> Parent:
 def _write(
     runs: Sequence[Run],
     recipe: Recipe,
-    parts: dict[int | None, Columns],
-    boxes: Mapping[str, Columns],
+    parts: Mapping[int | None, Mapping[str, Columns]],
+    summary: dict[str, Any],
     versions: Versions,
     config: dict[str, Any],
 ) -> Run:
     """Write a blend as a new version of its run, which counts when it is whole."""
-    experiment = load_experiment(recipe.scored_by).experiment
+    experiment, first = load_experiment(recipe.scored_by).experiment, runs[0]
     about: dict[str, Any] = {
         "experiment": BLENDS,
         "run": versions.run,
         "metric": next(iter(experiment.metrics)),
         "greater_is_better": experiment.greater_is_better,
-        "n_folds": runs[0].n_folds,
+        "n_folds": first.n_folds,
         "config": config,
         "commands": [],
         "blend": asdict(recipe),
@@ -235,27 +224,27 @@ def _write(
     maker = origin(["exp", *sys.argv[1:]], [])
     maker |= {"code": {}, "data": data.pop() if len(data) == 1 else None, "git": snapshot.take(code_root())}
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    scored = {fold: scores.scores(experiment, table, {}) if fold is not None else {} for fold, table in parts.items()}
+    scored = {experiment.raw(name): summary["scores"][experiment.raw(name)]["folds"] for name in experiment.metrics}
     with ExitStack() as stack:
         with versions.locked():
             folder = versions.make(about, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
             stack.enter_context(versions.part(folder, "blend"))  # before `exp clean` can see that it is empty
         run_id = store.read_run(folder).id
-        for number, table in parts.items():
-            is_test, path = number is None, folder / store.fold_name(number)
+        for number, files in parts.items():
+            path = folder / store.fold_name(number)
             path.mkdir()
-            tables.save(path / (TEST if is_test else OOF), table)
-            if box := boxes.get(str(number)):
-                tables.save(path / LOCKBOX, box)
+            for name, table in files.items():
+                tables.save(path / name, table)
+            of_first: Mapping[str, Any] = {} if number is None else first.results[number]  # the same rows
             result = {
                 "run": run_id,
                 "fold": number,
-                "scores": scored[number],
+                "scores": {name: folds[str(number)] for name, folds in scored.items() if of_first},
                 "values": {},
-                "rows": 0 if is_test else len(table["id"]),
-                "left_out": "" if is_test else tables.fingerprint(table["id"]),
-                "target": tables.target_hash(table),
-                "dataset": runs[0].dataset,
+                "rows": of_first.get("rows", 0),
+                "left_out": of_first.get("left_out", ""),
+                "target": of_first.get("target"),
+                "dataset": first.dataset,
                 "started": now,
                 "finished": now,
                 "seconds": 0.0,
@@ -265,8 +254,8 @@ def _write(
                 "data": maker["data"],
             }
             store.write_result(path, result, maker)
-        run = scores.update(experiment, versions, folder)
+        store.write_cv(folder, summary | experiment.scoring, store.read_run(folder).done)
     with versions.locked():
         versions.install(folder)
         versions.clean()
-    return run
+    return store.read_run(folder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,16 +108,18 @@ class LoadedRun(Run):
         self.note_use([], "fold")
         require(bool(self.done), f"{self.title} has no finished fold")
         predict = getattr(code.load_module(self.experiment, "model"), "predict", None)
-        mean = Average()
-        for number in self.done:
-            model, what = self.model(number), f"{self.title}, fold {number}"
-            can = predict is not None or hasattr(model, "predict")
-            require(can, f"{what}: a {type(model).__name__} has no predict(X), and model.py no predict(model, X)")
-            table = columns(named(predict(model, X) if predict is not None else model.predict(X)), what)
-            rows = {"id": numpy.arange(len(next(iter(table.values()))))}
-            mean.add(
-                rows | {name: each for name, each in table.items() if each.dtype != object}, what, 1 / len(self.done)
-            )
+
+        def predicted() -> Iterator[tuple[str, Columns, float]]:
+            for number in self.done:
+                model, what = self.model(number), f"{self.title}, fold {number}"
+                can = predict is not None or hasattr(model, "predict")
+                require(can, f"{what}: a {type(model).__name__} has no predict(X), and model.py no predict(model, X)")
+                table = columns(named(predict(model, X) if predict is not None else model.predict(X)), what)
+                rows = {"id": numpy.arange(len(next(iter(table.values()))))}
+                flat = {name: each for name, each in table.items() if each.dtype != object}
+                yield what, rows | flat, 1 / len(self.done)
+
+        mean = Average(predicted())
         return {name: mean.column(name)[0] for name in mean.first if name != "id"}
 
 

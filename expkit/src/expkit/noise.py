@@ -368,7 +368,12 @@ class OverRows(Interval):
 
 
 def over_rows(
-    name: str, metric: Metric, pairs: Sequence[Sequence[Columns]], sign: int, groups: numpy.ndarray | None = None
+    name: str,
+    metric: Metric,
+    pairs: Sequence[Sequence[Columns]],
+    sign: int,
+    groups: numpy.ndarray | None = None,
+    over: str = "rows",
 ) -> OverRows:
     """By how much the second of each pair is better, from their out-of-fold rows: the delete-a-group jackknife.
 
@@ -387,6 +392,7 @@ def over_rows(
             are seeds, whose differences are averaged. One table alone, with the sign -1: its score, in place of them.
         sign: 1 when a higher score is better, else -1.
         groups: what each row belongs to, (n,): rows of a group are not independent, and are in one part.
+        over: as `Experiment.score_over`.
 
     Raises:
         Error: there are too few rows; or the metric fails, be it without some of the rows.
@@ -401,7 +407,7 @@ def over_rows(
     def difference(is_in: numpy.ndarray | slice) -> float:
         """By how much the second of each pair is better over some rows; the mean over the pairs."""
         some = [{key: column[is_in] for key, column in table.items()} for table in tables]
-        scores = [score(name, metric, table) for table in some]
+        scores = [score(name, metric, table, over) for table in some]
         return sign * (math.fsum(scores[1::2]) - math.fsum(scores[::2])) / len(pairs)
 
     dealt, group = (pairs[0][0]["id"], slice(None)) if groups is None else numpy.unique(groups, return_inverse=True)

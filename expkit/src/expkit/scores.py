@@ -292,14 +292,21 @@ def datasets(runs: Sequence[Run]) -> dict[Path, Dataset | None]:
     return found
 
 
-def score(name: str, metric: Metric, predictions: Columns) -> float:
-    """The value of a metric.
+def score(name: str, metric: Metric, predictions: Columns, over: str = "rows") -> float:
+    """The value of a metric over all rows; or the mean of its values for each fold.
+
+    Args:
+        predictions: may have a column "fold", which no metric sees; over folds, it has one.
+        over: as `Experiment.score_over`.
 
     Raises:
         Error: it raises, or returns what is no finite number.
     """
+    if over == "folds":
+        return statistics.fmean(fold_scores(name, metric, predictions).values())
     hint = "; the predictions are kept: fix it and run the command again"
-    own = {key: column if column.dtype.kind in "US" else column.copy() for key, column in predictions.items()}
+    own = {key: column for key, column in predictions.items() if key != "fold"}
+    own = {key: column if column.dtype.kind in "US" else column.copy() for key, column in own.items()}
     result = called(f"the metric {name}", metric, own, hint)  # it may change what it is given
     value = as_number(result)
     if value is None or not math.isfinite(value):
@@ -310,11 +317,6 @@ def score(name: str, metric: Metric, predictions: Columns) -> float:
 def fold_scores(name: str, metric: Metric, predictions: Columns) -> dict[int, float]:
     """The value of a metric for each fold, of predictions with a column "fold". Errors as of `score`."""
     return {fold: score(name, metric, part) for fold, part in tables.parts(predictions, "fold").items()}
-
-
-def mean_of_folds(name: str, metric: Metric, predictions: Columns) -> float:
-    """The score with `score_over="folds"`. Arguments and errors as of `fold_scores`."""
-    return statistics.fmean(fold_scores(name, metric, predictions).values())
 
 
 def plain_value(value: Any, what: str) -> Any:
@@ -365,37 +367,44 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
         known = before.keys() & now.keys() | {POSTPROCESS}
         changed = [name for name in {**before, **now} if name in known and before.get(name) != now.get(name)]
         try:
-            summary = _summary(experiment, run)
+            found = _summary_of(experiment, run)
         except Error:
             store.forget_cv(folder)  # those of another metric are no longer shown as this one's
             raise
-        store.write_cv(folder, summary | experiment.scoring, run.done)
+        store.write_cv(folder, found | experiment.scoring, run.done)
     if changed:
         names = [name if name == POSTPROCESS else f"the metric {name}" for name in changed]
         print(f"scores computed again: {', '.join(names)} has changed", flush=True)
     return store.read_run(folder)
 
 
-def _summary(experiment: Experiment, run: Run) -> dict[str, Any]:
-    _ = experiment.made_by  # before a metric changes what it holds
-    over_all: dict[str, float] = {}
+def _summary_of(experiment: Experiment, run: Run) -> dict[str, Any]:
     if experiment.is_scored_by_train:
         each = {number: scores(experiment, {}, result["scores"]) for number, result in run.results.items()}
         folds = {name: {number: found[name] for number, found in each.items()} for name in experiment.metrics}
-    else:
-        table = run.fold_by_fold()
-        # Two processes do not see each other's rows.
-        if not tables.is_ascending(table["id"]):
-            tables.require_unique(table["id"], f"{display_path(run.folder)}, the out-of-fold rows of all folds")
-        ways: list[tuple[Callable[[str], str], Columns]] = [(experiment.raw, table)]
-        if experiment.postprocess is not None:
-            ways.insert(0, (str, postprocessed(experiment, table)))
-        folds = {}
-        for named, rows in ways:
-            for name, metric in experiment.metrics.items():
-                folds[named(name)] = fold_scores(name, metric, rows)
-                every = {key: column for key, column in rows.items() if key != "fold"}
-                over_all |= {named(name): score(name, metric, every)} if run.is_complete else {}
+        return _summary(folds, {}, run.rows)
+    table = run.fold_by_fold()
+    # Two processes do not see each other's rows.
+    if not tables.is_ascending(table["id"]):
+        tables.require_unique(table["id"], f"{display_path(run.folder)}, the out-of-fold rows of all folds")
+    return summary(experiment, table, run.is_complete)
+
+
+def summary(experiment: Experiment, table: Columns, is_complete: bool = True) -> dict[str, Any]:
+    """What cv.json has of out-of-fold predictions with a column "fold". Errors as of `score`."""
+    _ = experiment.made_by  # before a metric changes what it holds
+    ways: list[tuple[Callable[[str], str], Columns]] = [(experiment.raw, table)]
+    if experiment.postprocess is not None:
+        ways.insert(0, (str, postprocessed(experiment, table)))
+    folds, over_all = dict[str, dict[int, float]](), dict[str, float]()
+    for named, rows in ways:
+        for name, metric in experiment.metrics.items():
+            folds[named(name)] = fold_scores(name, metric, rows)
+            over_all |= {named(name): score(name, metric, rows)} if is_complete else {}
+    return _summary(folds, over_all, len(table["id"]))
+
+
+def _summary(folds: Mapping[str, Mapping[int, float]], over_all: Mapping[str, float], rows: int) -> dict[str, Any]:
     return {
         "scores": {
             name: {
@@ -406,7 +415,7 @@ def _summary(experiment: Experiment, run: Run) -> dict[str, Any]:
             }
             for name, by_fold in folds.items()
         },
-        "rows": run.rows,
+        "rows": rows,
     }
 
 

@@ -74,7 +74,7 @@ def most_likely(table: Columns, dtype: numpy.dtype[Any], what: str) -> numpy.nda
 
 
 class Average:
-    """The weighted mean of tables of predictions with the same rows, added one at a time; only the sum is kept.
+    """The weighted mean of tables of predictions with the same rows, read one at a time; only the sum is kept.
 
     Numbers are averaged, labels never. A number is a floating-point column; one that holds whole numbers alone, in
     every table, counts as labels, unless it is a probability. What is the same in all tables stays as it is. Where
@@ -82,6 +82,8 @@ class Average:
     columns probability_<class>; other labels must not differ.
 
     Args:
+        weighted: what each table is, for messages; the table, with the column "id"; and its weight: one, or one per row
+            of the first table, (n,). The weights have the sum 1.
         is_rank: average the ranks of numbers, above 0 to 1, in their place. Ranks are no probabilities: no label
             follows.
 
@@ -89,27 +91,23 @@ class Average:
         first: the columns of the first table that every other has, too.
         differing: the columns that are not the same in all tables.
         numbers: the columns that are numbers.
+
+    Raises:
+        Error: a table has other ids than the first, no column that this has, or one with other values: labels and
+            numbers have no mean.
     """
 
-    def __init__(self, is_rank: bool = False) -> None:
+    def __init__(self, weighted: Iterable[tuple[str, Columns, float | numpy.ndarray]], is_rank: bool = False) -> None:
         self.is_rank = is_rank
         self.first: Columns = {}
         self.differing: set[str] = set()
         self.numbers: set[str] = set()
         self._sums: Columns = {}
         self._title = ""
+        for what, table, weight in weighted:
+            self._add(what, table, weight)
 
-    def add(self, table: Columns, what: str, weight: float | numpy.ndarray) -> None:
-        """Add a table with the column "id".
-
-        Args:
-            what: names it in messages.
-            weight: one, or one per row of the first table, (n,). Those of all tables have the sum 1.
-
-        Raises:
-            Error: it has other ids, no column that the first has, or one with other values: labels and numbers have no
-                mean.
-        """
+    def _add(self, what: str, table: Columns, weight: float | numpy.ndarray) -> None:
         import numpy
 
         if not self.first:
@@ -161,10 +159,8 @@ class Average:
 
 
 def alone(table: Columns, what: str) -> Average:
-    """The mean of a single table. Errors as of `Average.add`."""
-    mean = Average()
-    mean.add(table, what, 1.0)
-    return mean
+    """The mean of a single table. Errors as of `Average`."""
+    return Average([(what, table, 1.0)])
 
 
 def ranks(column: numpy.ndarray) -> numpy.ndarray:
@@ -217,11 +213,11 @@ def mean_of(runs: Sequence[Run], parts: Sequence[Sequence[FoldRecord]], name: st
     Raises:
         Error: they do not fit each other.
     """
-    mean = Average()
-    for run, folds in zip(runs, parts, strict=True):
-        for fold in folds:
-            mean.add(fold.predictions(name), f"{run.title}, {fold.title}", 1 / len(runs) / len(folds))
-    return mean
+    return Average(
+        (f"{run.title}, {fold.title}", fold.predictions(name), 1 / len(runs) / len(folds))
+        for run, folds in zip(runs, parts, strict=True)
+        for fold in folds
+    )
 
 
 def fit_rows(runs: Sequence[Run]) -> Columns:
@@ -233,10 +229,9 @@ def fit_rows(runs: Sequence[Run]) -> Columns:
     for run in runs:
         has = f"{run.title} has no out-of-fold predictions, which postprocess is fitted on"
         require(bool(run.done), f"{has}: train its folds (exp.fold=null)")
-    mean, titles = Average(), [run.title for run in runs]
-    for table, title in zip(tables.side_by_side([run.fold_by_fold() for run in runs], titles), titles, strict=True):
-        mean.add({name: column for name, column in table.items() if name != "fold"}, title, 1 / len(runs))
-    return mean.table()
+    each = tables.side_by_side([run.fold_by_fold() for run in runs], [run.title for run in runs])
+    mean = Average((run.title, table, 1 / len(runs)) for run, table in zip(runs, each, strict=True)).table()
+    return {name: column for name, column in mean.items() if name != "fold"}
 
 
 def title_of(runs: Sequence[Run]) -> str:

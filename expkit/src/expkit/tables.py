@@ -336,7 +336,7 @@ def aligned(table: Columns, ids: numpy.ndarray, what: str, other: str) -> Column
 
     own = table["id"]
     require_same_kind(own, ids, what, f"of {other}")
-    if numpy.array_equal(own, ids):
+    if own is ids or numpy.array_equal(own, ids):
         return table
     if len(own) == len(ids):
         order = numpy.empty(len(ids), numpy.intp)
