@@ -6,6 +6,7 @@ import math
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ def compare(pairs: Pairs, code: bool = False) -> dict[str, Any]:
 def _best_of_many(pairs: Pairs) -> dict[str, Any]:
     """Under "best_of", what `best_of_many` says of one of two runs; {}: nothing. A mean over seeds is less lucky."""
     many = noise.best_of_many(ranked(read_board())) if len(pairs) == 1 else {}
-    return next(({"best_of": asdict(many[run.title])} for run in pairs[0] if run.title in many), {})
+    return next(({"best_of": many[run.title]} for run in pairs[0] if run.title in many), {})
 
 
 def _changes(old: Mapping[Any, Any], new: Mapping[Any, Any]) -> dict[Any, dict[str, Any]]:
@@ -224,7 +225,7 @@ def unlock(run: Run) -> dict[str, Any]:
     about |= {"single": fmean(scores[: len(each)]), "rows": len(mean["id"])}
     try:
         require(is_mean, "labels have no mean, the score is that of the scores")
-        interval = noise.over_rows(name, metric, [tables[-1:]], -1, mean.get(GROUP))
+        interval = noise.over_rows(partial(score, name, metric), [tables[-1:]], -1, mean.get(GROUP))
     except Error as error:
         return about | {"reason": str(error)}
     return about | {"low": interval.low, "high": interval.high}
@@ -294,7 +295,8 @@ def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> noise.OverRows |
     if all(_are_equal(old, new) for old, new in matched):
         return None
     try:
-        return noise.over_rows(first.metric or "", metric, matched, sign, groups, first.score_over or "rows")
+        by_metric = partial(score, first.metric or "", metric, over=first.score_over or "rows")
+        return noise.over_rows(by_metric, matched, sign, groups)
     except Error as error:
         return str(error)
 
@@ -403,7 +405,7 @@ def format_verdict(found: dict[str, Any], name: str) -> list[str]:
     repeat = noise.REPEAT_FOLDS if count > 1 else noise.REPEAT
     is_promising = found["verdict"] == noise.PROMISING and count  # else the line above says it
     then = f": the rows say better, the trainings are too few: train {repeat}" if is_promising else ""
-    many = [str(noise.Tried(**found["best_of"]))] if "best_of" in found else []
+    many = [noise.luck_text(**found["best_of"])] if "best_of" in found else []
     return [*lines, *many, f"verdict: {found['verdict']}{then}"]
 
 

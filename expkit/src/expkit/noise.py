@@ -6,10 +6,9 @@ import functools
 import math
 import statistics
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from expkit.board import NOT_COMPARABLE, Entry, grouped, incomparable, rank
 from expkit.config import SplitMethod, flat
@@ -19,7 +18,6 @@ from expkit.store import OOF, Run
 if TYPE_CHECKING:
     import numpy
 
-    from expkit.config import Metric
     from expkit.tables import Columns
 
 CONFIDENCE = 0.95
@@ -32,8 +30,6 @@ ONE_TRAINING = f"one training of each does not say how much scores vary from tra
 MANY = 10  # runs, of which the best is lucky
 WILD = 5  # times the variance that half of the runs stay below
 ENOUGH = 1000  # degrees of freedom: with more, quantiles stay what they are
-TRIALS = 5  # parts, of a metric that may be a mean
-NEGLIGIBLE = 1e-3  # of a standard deviation
 FEWEST, MOST = 20, 100  # parts; fewer rows, or groups of rows, tell too little
 MOST_ROWS = 40_000_000  # that all calls of the metric for one run get: with more than 400,000 there are fewer parts
 
@@ -145,20 +141,6 @@ def over_folds(pairs: Sequence[tuple[Entry, Entry]], runs: Runs = PAIR) -> Inter
     return corrected_t([statistics.fmean(each) for each in found.values()], max(ratios), runs)
 
 
-def of_one_fold(old: Run, new: Run, fold: int) -> tuple[float, float]:
-    """By how much a single training is worse, and by how much two folds of the old run differ, at 95 %.
-
-    A crude look, for a fold of which the rows say nothing: a training that is worse by more has gone wrong. Of ideas
-    that are as good, 1 to 2 % are (benchmarks/README.md).
-
-    Args:
-        old: it has several folds.
-    """
-    scores = [*old.fold_scores.values()]
-    better_by = (1 if old.greater_is_better else -1) * (new.fold_scores[fold] - old.fold_scores[fold])
-    return -better_by, t_quantile(len(scores) - 1) * math.sqrt(2 * _variance(scores))
-
-
 def ratio_of_rows(run: Run) -> float | None:
     """How many rows are left out for each that is trained on, in the mean of the folds; None for a single fold.
 
@@ -207,63 +189,43 @@ def _variance(values: Sequence[float]) -> float:
     return sum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
-@functools.lru_cache(maxsize=1024)
 def t_quantile(freedom: int, confidence: float = CONFIDENCE) -> float:
-    """The t with P(|T| < t) = confidence, T of Student's distribution; by bisection.
+    """The t with P(|T| < t) = confidence, T of Student's distribution."""
+    from scipy.special import stdtrit  # scipy.stats takes thrice as long to import
 
-    Without SciPy, whose import takes longer than the board.
-    """
-    low, high = 0.0, math.pi / 2  # of atan(t / sqrt(freedom))
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
-    return math.tan(low) * math.sqrt(freedom)
-
-
-def _within(angle: float, freedom: int) -> float:
-    """P(|T| < tan(angle) sqrt(freedom)): Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and .4."""
-    odd, cosine = freedom % 2, math.cos(angle)
-    term, total = (cosine if odd else 1.0), 0.0
-    for power in range(1 + odd, freedom, 2):
-        total += term
-        term *= power / (power + 1) * cosine**2
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if odd else total
+    return float(stdtrit(freedom, (1 + confidence) / 2))
 
 
 # Among many runs
 
 
-@dataclass(frozen=True)
-class Tried:
-    """The best of many runs of one problem.
-
-    Attributes:
-        run: its title.
-        tried: how many runs it is the best of.
-        luck: how much worse its score is expected to be on new rows, as it was chosen for its luck with these.
-    """
-
-    run: str
-    tried: int
-    luck: float
-    greater_is_better: bool
-
-    def __str__(self) -> str:
-        less = "less" if self.greater_is_better else "more"
-        luck = float(f"{self.luck:.2g}")
-        return f"{self.run} is the best of {self.tried:,} runs on these folds: expect about {luck:g} {less} on new rows"
-
-
-def best_of_many(entries: list[Entry]) -> dict[str, Tried]:
+def best_of_many(entries: list[Entry]) -> dict[str, dict[str, Any]]:
     """The best run of each problem, as of `against_best`, where at least `MANY` were tried on several folds, by title.
 
     Args:
         entries: as of `against_best`.
+
+    Returns:
+        what `luck_text` takes.
     """
-    best = [one for one in _best_of(entries, entries).values() if one.count >= MANY and one.luck > 0]
-    tried = [Tried(one.run.title, one.count, one.luck, one.run.greater_is_better) for one in best]
-    return {one.run: one for one in tried}
+    found = {}
+    for best in _best_of(entries, entries).values():
+        if best.count >= MANY and best.luck > 0:
+            about = {"tried": best.count, "luck": best.luck, "greater_is_better": best.run.greater_is_better}
+            found[best.run.title] = {"run": best.run.title, **about}
+    return found
+
+
+def luck_text(run: str, tried: int, luck: float, greater_is_better: bool) -> str:
+    """What to know of the best of many runs.
+
+    Args:
+        run: its title.
+        tried: how many runs it is the best of.
+        luck: how much worse its score is expected to be on new rows, as it was chosen for its luck with these.
+    """
+    by = f"{float(f'{luck:.2g}'):g} {'less' if greater_is_better else 'more'}"
+    return f"{run} is the best of {tried:,} runs on these folds: expect about {by} on new rows"
 
 
 def against_best(entries: list[Entry], tried: list[Entry] | None = None) -> list[Entry]:
@@ -332,15 +294,16 @@ class _Best:
 
     def verdict_on(self, entry: Entry) -> str | None:
         """ "best" of itself; else IDENTICAL, WORSE or NOISE; None: the folds say nothing."""
-        if entry is not self.entry and any(same := _oof_hashes(entry)) and same == _oof_hashes(self.entry):
+        if entry is self.entry:
+            return "best"
+        if any(same := _oof_hashes(entry)) and same == _oof_hashes(self.entry):
             return IDENTICAL
         own, other = (self.scatter.get(one.run.title, (0.0, 0)) for one in (self.entry, entry))
         runs = Runs(self.count, own[0] + other[0], own[1])  # it was chosen for its luck, not the other one
         try:
-            is_worse = entry is not self.entry and over_folds([(self.entry, entry)], runs).verdict == WORSE
+            return WORSE if over_folds([(self.entry, entry)], runs).verdict == WORSE else NOISE
         except Error:
             return None
-        return "best" if entry is self.entry else WORSE if is_worse else NOISE
 
 
 def _oof_hashes(entry: Entry) -> list[str | None]:
@@ -368,12 +331,10 @@ class OverRows(Interval):
 
 
 def over_rows(
-    name: str,
-    metric: Metric,
+    score: Callable[[Columns], float],
     pairs: Sequence[Sequence[Columns]],
     sign: int,
     groups: numpy.ndarray | None = None,
-    over: str = "rows",
 ) -> OverRows:
     """By how much the second of each pair is better, from their out-of-fold rows: the delete-a-group jackknife.
 
@@ -383,23 +344,21 @@ def over_rows(
     and van der Leeden: Delete-m jackknife for unequal m, Statistics and Computing 9, 1999. How a score varies with the
     rows that are trained on, `over_folds` tells.
 
-    There is no chance and no clock in it: the same runs give the same bytes on any machine. The metric is called twice
+    There is no chance and no clock in it: the same runs give the same bytes on any machine. `score` is called twice
     per part. A bootstrap calls it thousands of times, and is no nearer to the truth (benchmarks/README.md).
 
     Args:
-        name, metric: of an experiment.
+        score: of a table.
         pairs: the out-of-fold rows of two runs that are compared, all the same rows in the same order; several pairs
             are seeds, whose differences are averaged. One table alone, with the sign -1: its score, in place of them.
         sign: 1 when a higher score is better, else -1.
         groups: what each row belongs to, (n,): rows of a group are not independent, and are in one part.
-        over: as `Experiment.score_over`.
 
     Raises:
-        Error: there are too few rows; or the metric fails, be it without some of the rows.
+        Error: there are too few rows; or `score` fails, be it without some of the rows.
     """
     import numpy
 
-    from expkit.scores import score
     from expkit.tables import digests
 
     rows, tables = len(pairs[0][0]["id"]), [table for pair in pairs for table in pair]
@@ -407,7 +366,7 @@ def over_rows(
     def difference(is_in: numpy.ndarray | slice) -> float:
         """By how much the second of each pair is better over some rows; the mean over the pairs."""
         some = [{key: column[is_in] for key, column in table.items()} for table in tables]
-        scores = [score(name, metric, table, over) for table in some]
+        scores = list(map(score, some))
         return sign * (math.fsum(scores[1::2]) - math.fsum(scores[::2])) / len(pairs)
 
     dealt, group = (pairs[0][0]["id"], slice(None)) if groups is None else numpy.unique(groups, return_inverse=True)
@@ -418,34 +377,15 @@ def over_rows(
     part = (numpy.argsort(order, kind="stable") * parts // len(dealt))[group]
     shares = numpy.bincount(part) / rows
 
-    @functools.cache
-    def pseudo_value(number: int) -> float:
-        """What a part adds to the difference, as if that were a mean over rows."""
-        share = float(shares[number])
-        try:
-            return (better_by - (1 - share) * difference(part != number)) / share
-        except Error as error:  # it had a value for all rows
-            reason = str(error).partition(";")[0]
-            raise Error(f"without {share:.0%} of the rows there is no score: {reason}") from error
-
-    def if_mean() -> list[float]:
-        """The same of a metric that is a mean over rows, which scores all rows once, not once per part; [] of others.
-
-        It is one when the parts that are tried have what they add, and the mean of all is the difference over all rows;
-        both up to what changes no interval.
-        """
-        with suppress(Error):  # a few rows may not be enough for it
-            values = [difference(part == number) for number in range(TRIALS)]
-            errors = [abs(value - pseudo_value(number)) for number, value in enumerate(values)]
-            if max(errors) <= NEGLIGIBLE * numpy.std(values):
-                values += [difference(part == number) for number in range(TRIALS, parts)]
-                error = abs(numpy.average(values, weights=shares) - better_by)
-                return values if error <= NEGLIGIBLE * numpy.std(values) / math.sqrt(parts) else []
-        return []
-
+    values = []  # what each part adds to the difference, as if that were a mean over rows
     with warnings.catch_warnings(action="ignore"):  # a metric may warn of parts, which nobody chose
         better_by = difference(slice(None))
-        values = if_mean() or [pseudo_value(number) for number in range(parts)]
+        for number, share in enumerate(shares.tolist()):
+            try:
+                values.append((better_by - (1 - share) * difference(part != number)) / share)
+            except Error as error:  # it had a value for all rows
+                reason = str(error).partition(";")[0]
+                raise Error(f"without {share:.0%} of the rows there is no score: {reason}") from error
     variance = float(numpy.mean((numpy.array(values) - better_by) ** 2 / (1 / shares - 1)))
     half = t_quantile(parts - 1) * math.sqrt(variance)
     return OverRows(better_by, better_by - half, better_by + half, rows, None if groups is None else len(dealt), parts)

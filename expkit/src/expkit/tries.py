@@ -7,6 +7,7 @@ Each step can be taken by hand: `exp new 001/004 --from RUN`, `exp note`, train.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import re
 import shlex
@@ -25,13 +26,13 @@ from expkit import board, config, noise, notes
 from expkit.compare import compare, format_verdict, verdict
 from expkit.compose import as_hydra_takes, load_config
 from expkit.config import load_experiment
-from expkit.errors import COMMAND, Error, Failed, interruption, plain_table, require, score_text, terminable
+from expkit.errors import COMMAND, Failed, interruption, plain_table, require, score_text, terminable
 from expkit.new import copy_from_worktree, parameter_set_from_run, recorded_values
 from expkit.notes import Notes, read_notes
 from expkit.project import code_root, experiment_dir, full_name, output_dir, reserve
 from expkit.rundir import name_source, run_name
 from expkit.show import changed_since
-from expkit.store import Run, Versions, folder_of, load_run, read_run, short_names
+from expkit.store import Run, and_without_seeds, folder_of, load_run, read_run, short_names
 
 STOP_SECONDS = 2  # for a training that is stopped, to say so
 LONGEST = 48  # characters of a text in a table
@@ -66,14 +67,13 @@ class Training:
             Error: its overrides give another configuration now, or nobody knows them.
         """
         recorded, named = recorded_values(run), set_of(run)
-        if named:
-            copy_from_worktree(run.experiment, named)
         typed_in: list[str] = next((fold.origin().get("overrides", []) for fold in run.done.values()), [])
         if named:
+            copy_from_worktree(run.experiment, named)
             typed_in = [] if named == config.DEFAULT else [f"exp={named}"]
         kept = [each for each in typed_in if each.startswith("exp=") or config.is_compared(each.partition("=")[0])]
         found = cls(run.experiment, (*kept, *settings))
-        lines = config.differences(recorded, found.config, found.values.get("choices", {}))
+        lines = found.differences(recorded)
         require(not lines, f"{run.title} has another configuration now: {'; '.join(lines[:3])}; undo it, or exp new")
         return found
 
@@ -87,9 +87,9 @@ class Training:
         choices = load_experiment(self.experiment).experiment.choices(self.config)
         return {"exp": config.container(self.config.exp)} | ({"choices": choices} if choices else {})
 
-    def has(self, recorded: Mapping[str, Any]) -> bool:
-        """Whether its configuration is that of a run."""
-        return not config.differences(recorded, self.config, self.values.get("choices", {}))
+    def differences(self, recorded: Mapping[str, Any]) -> list[str]:
+        """How the recorded configuration of a run differs from its own; [] when it is the same."""
+        return config.differences(recorded, self.config, self.values.get("choices", {}))
 
     @functools.cached_property
     def title(self) -> str:
@@ -119,7 +119,7 @@ class Training:
             return None
         anew = f"uv run python experiments/{self.experiment}/train.py {shlex.join([*self.overrides, 'overwrite=true'])}"
         how = f"exp new NAME --from {run.title} keeps it and begins another one; {anew} trains it again"
-        lines = config.differences(run.config, self.config, self.values.get("choices", {}))
+        lines = self.differences(run.config)
         require(not lines, f"{run.title} holds another configuration ({'; '.join(lines[:3])}): {how}")
         if not (run.is_complete or fold in run.done):
             return None
@@ -185,26 +185,19 @@ class Idea:
         return {key: one for key, one in new.items() if config.is_compared(key) and not config.same(old.get(key), one)}
 
     def known(self, seeds: int = 1) -> list[str]:
-        """Where it was tried before: the same configuration, or the same change of another run; by whom it is now.
+        """Where it was tried before, with what came of it: the same configuration, or the same change of another run.
 
         Its own run is told of only where this many seeds add nothing to it.
         """
-        noted, title, run, found = read_notes(), self.training.title, self.training.run(), dict[str, str]()
-        if run and self.training.has(run.config):
-            now = Versions(run.folder.parent, run.name).held(run.folder)
-            busy = f"; another process trains {', '.join(now)} now: this one takes the others, and waits" if now else ""
-            if now or (run.is_complete and seeds == 1):
-                found[title] = (
-                    f"{title} has this configuration, {len(run.done)} of {run.n_folds} folds are trained{busy}"
-                )
-        for other, about in noted.items():
-            if self.change and other != title and config.same(about.last("change"), self.change):
-                found[other] = f"the same change of {about.last('origin')} was tried in {other}"
-        lines = []
-        for other, line in found.items():
-            tested, own = (noted.get(other, Notes(other)).last(key) for key in ("tested", "verdict"))
-            came = "{verdict} against {against}".format_map(tested) if tested else "no verdict yet, or in training"
-            lines.append(": ".join(filter(None, [line, came, own])))
+        title, run, lines = self.training.title, self.training.run(), list[str]()
+        is_done = run is not None and run.is_complete and seeds == 1 and not self.training.differences(run.config)
+        for other, about in ({title: Notes(title)} | read_notes()).items():
+            is_same = self.change and other != title and config.same(about.last("change"), self.change)
+            if is_same or (is_done and other == title):
+                what = f"was the same change of {about.last('origin')}" if is_same else "has this configuration"
+                tested = about.last("tested") or {"verdict": "no verdict yet", "against": self.base.title}
+                came = "{verdict} against {against}".format_map(tested)
+                lines.append(": ".join(filter(None, [f"{other} {what}", came, about.last("verdict")])))
         return lines
 
 
@@ -228,15 +221,16 @@ def changed_run(source: str, changes: Sequence[str]) -> Idea:
     for key in [each.partition("=")[0] for each in added if added == settings or each not in settings]:
         require(config.is_compared(key), f"{key} changes no result: an idea changes another key")
     wanted = replace(made, overrides=(*made.overrides, *added))
-    require(not wanted.has(made.values), f"{base.title} has {' '.join(changes)} already")
+    require(bool(wanted.differences(made.values)), f"{base.title} has {' '.join(changes)} already")
     runs = [run for run in board.read_board() if run.experiment == loaded.name and run.info and not run.recipe]
     for run in runs:
-        if run.info and (run.done or set_of(run)) and wanted.has(run.info["config"]):
+        if run.info and (run.done or set_of(run)) and not wanted.differences(run.info["config"]):
             return Idea(Training.of(run, *settings), base, set_of(run))
     for name in sorted({*config.parameter_sets(loaded.folder)[1:]} - {*map(set_of, runs)}):
         with suppress(Exception):  # `exp check` says what is wrong with it
-            if (found := Training(loaded.name, (f"exp={name}",))).has(wanted.values):
-                return Idea(replace(found, overrides=(f"exp={name}", *settings)), base, name)
+            found = Training(loaded.name, (f"exp={name}", *settings))
+            if not found.differences(wanted.values):
+                return Idea(found, base, name)
     name = _new_set(loaded.name, base, wanted.values)
     return Idea(Training(loaded.name, (f"exp={name}", *settings)), base, name)
 
@@ -251,15 +245,10 @@ def _new_set(experiment: str, base: Run, values: Mapping[str, Any]) -> str:
     folder = load_experiment(experiment).folder
     titles = [*read_notes(), *(run.title for run in board.read_board())]
     names = [title.partition("/")[2] for title in titles if title.startswith(f"{experiment}/")]
-    number = max(int(re.split(r"\D", each)[0] or 0) for each in (*names, *config.parameter_sets(folder)))
-    while True:
-        number += 1
-        name = f"{number:03d}"
-        try:
-            return parameter_set_from_run(experiment, name, base, values).stem
-        except Error:
-            if not (folder / f"exp/{name}.yaml").exists() and reserve(experiment, name) is None:
-                raise  # else another command was faster
+    last = max(int(re.split(r"\D", each)[0] or 0) for each in (*names, *config.parameter_sets(folder)))
+    numbered = (f"{number:03d}" for number in itertools.count(last + 1))
+    free = next(name for name in numbered if reserve(experiment, name) is None)  # no other worktree has it
+    return parameter_set_from_run(experiment, free, base, values).stem
 
 
 def edited(name: str, source: str | None = None, settings: Sequence[str] = ()) -> Idea:
@@ -267,33 +256,29 @@ def edited(name: str, source: str | None = None, settings: Sequence[str] = ()) -
 
     Args:
         name: of it, as 003-new, 003 or 003/001; of an experiment with one parameter set, this one is meant.
-        source: the run to hold it against; None: that which it was made from; of an experiment, the run of its origin
-            with the same configuration, else the best one.
+        source: the run to hold it against; None: that which it was made from, else the best one of that experiment.
         settings: `SETTINGS` of the training; "exp." may be missing.
 
     Raises:
         Error: there is no such experiment, parameter set or run.
     """
     experiment, _, named = name.partition("/")
-    experiment, own = full_name(experiment), [_whole(each) for each in settings]
+    experiment, more = full_name(experiment), [_whole(each) for each in settings]
     is_idea = "give either KEY=VALUE with --from RUN, or one experiment or parameter set"
-    require(all(each.startswith(SETTINGS) for each in own), is_idea)
+    require(all(each.startswith(SETTINGS) for each in more), is_idea)
     sets = config.parameter_sets(experiment_dir(experiment))[1:]
     several = f"{name} has several parameter sets: name one, as {name}/{sets[-1] if sets else ''}"
     require(bool(named) or len(sets) < 2, f"{several}, or {name}/{config.DEFAULT} for config.yaml alone")
     named = (named or next(iter(sets), "")).replace(config.DEFAULT, "")
-    training = Training(experiment, (*([f"exp={named}"] if named else []), *own))
+    training = Training(experiment, (*([f"exp={named}"] if named else []), *more))
     if source is not None:
         return Idea(training, load_run(load_run(source).title), named or None)
     titles, noted = (training.title, f"{experiment}/"), read_notes()
     origin = next(filter(None, (noted[title].last("origin") for title in titles if title in noted)), "")
     runs = [run for run in best_first(origin.partition("/")[0]) if run.title != training.title]
     require(bool(runs), f"{name} was made from no run that is trained: say with --from RUN what to hold it against")
-
-    def is_other(run: Run) -> tuple[bool, bool]:
-        return origin not in (run.title, f"{run.experiment}/{set_of(run)}"), not training.has(run.config)
-
-    return Idea(training, min(runs, key=is_other), named or None)
+    own = [run for run in runs if origin in (run.title, f"{run.experiment}/{set_of(run)}")]
+    return Idea(training, (own or runs)[0], named or None)
 
 
 def best_first(experiment: str) -> list[Run]:
@@ -324,7 +309,7 @@ def attempt(idea: Idea, why: str, fold: int | None = None, seeds: int = 1, stops
     idea.training.held((fold or 0) if stops else fold)
     title, said = idea.training.title, {"origin": idea.base.title, "change": idea.change, "hypothesis": why}
     before, own = read_notes().get(title, Notes(title)), idea.parameter_set
-    if any(not config.same(before.last(key), value) for key, value in said.items()):
+    if not all(config.same(before.last(key), said[key]) for key in ("origin", "change")):  # the first reason stays
         notes.add_note(title, said | (notes.set_metadata(idea.training.experiment, own) if own else {}))
     try:
         found, answer = _trained(idea, fold, seeds, stops)
@@ -344,24 +329,11 @@ def _trained(idea: Idea, fold: int | None, seeds: int, stops: bool) -> tuple[dic
         idea.training.train("exp.debug=true")
     look = fold or 0 if stops else fold
     found = _compared(idea, look, 1 if stops else seeds)
-    if look is not None and _is_worse(idea, found["comparison"], look):
+    is_worse = found["comparison"].get("rows", {}).get("high", 0) < 0
+    if look is not None and is_worse and not load_run(idea.training.title).is_complete:
         return found, f"{noise.WORSE} in fold {look}"
     found = _compared(idea, None, seeds) if stops else found
     return found, found["comparison"]["verdict"]
-
-
-def _is_worse(idea: Idea, found: dict[str, Any], fold: int) -> bool:
-    """Whether one fold is enough to say so: its rows say it or, where they say nothing, the folds of the base."""
-    base, mine = (load_run(title) for title in (idea.base.title, idea.training.title))
-    if mine.is_complete:
-        return False
-    if found["verdict"] != noise.UNKNOWN or len(base.fold_scores) < 2:
-        return bool(found.get("rows", {}).get("high", 0) < 0)
-    worse_by, most = noise.of_one_fold(base, mine, fold)
-    if worse_by > most:
-        differ = f"two folds of {base.title} differ by at most {score_text(most)}"
-        found["folds"] = {"reason": f"{score_text(worse_by)} worse in fold {fold}; {differ}"}
-    return worse_by > most
 
 
 def _compared(idea: Idea, fold: int | None, count: int) -> dict[str, Any]:
@@ -372,15 +344,11 @@ def _compared(idea: Idea, fold: int | None, count: int) -> dict[str, Any]:
     """
     base, training, pairs = idea.base, idea.training, []
     settings = [each for each in training.overrides if each.startswith(SETTINGS)]
-    seed, split = (each if isinstance(each, int) else 0 for each in base.seeds)
-    are_other = training.config.exp.n_folds > 1
-    known = [run.seeds for run in board.find_seeds(base.title)] if count > 1 else []
-    known = [seeds for seeds in known if (seeds[1] != base.seeds[1]) == are_other]
-    more = [(seed + step, split + step * are_other) for step in range(1, count)]
-    for seeds in [*dict.fromkeys([base.seeds, *known, *more])][:count]:
-        is_there = seeds == base.seeds and (base.recipe or base.is_complete or fold in base.done)
-        made = None if is_there and count == 1 else Training.of(base, *settings).seeded(seeds)
-        old = made.trained(fold) if made else base
+    seed, of_folds = (int(each or 0) for each in base.seeds)
+    is_there = count == 1 and (base.recipe or base.is_complete or fold in base.done)
+    for step in range(count):
+        seeds = seed + step, of_folds + step * (training.config.exp.n_folds > 1)
+        old = base if is_there else Training.of(base, *settings).seeded(seeds).trained(fold)
         pairs.append((old, (training.seeded(seeds) if count > 1 else training).trained(fold)))
     return compare(pairs)
 
@@ -389,41 +357,40 @@ def _concluded(idea: Idea, why: str, found: Mapping[str, Any], answer: str) -> d
     """Note what came of an idea; as `exp try --json` has it."""
     every = {one.run.title: one for one in board.ranked(board.read_board())}
     mine, base = every[idea.training.title], every[idea.base.title]
-    compared, mean = found["comparison"], (found["scores"] or {}).get("mean", {})
+    title, compared, mean = mine.run.title, found["comparison"], (found["scores"] or {}).get("mean", {})
     folds, rows = compared.get("folds", {}), compared.get("rows", {})
-    seeds, is_whole = max(len(folds.get("seeds", ())), 1), mine.run.is_complete
     tested = {"verdict": answer, "against": base.run.title, "better_by": rows.get("better_by", folds.get("better_by"))}
-    tested |= {"folds": len(folds.get("folds", mine.run.done)), "seeds": seeds}
-    said = [line["tested"] for line in mine.notes.lines if "tested" in line and line.get("id") == mine.run.id]
-    said = [one for one in said if one["against"] == base.run.title]
-    strongest = max([tested, *said], key=itemgetter("seeds", "folds"))  # of equal ones, the last word
-    if strongest is tested and not any(config.same(one, tested) for one in said):
-        notes.add_note(mine.run.title, {"tested": tested} | notes.context_of(mine.run.title, mine))
+    tested |= {"folds": len(folds.get("folds", mine.run.done)), "seeds": max(len(folds.get("seeds", ())), 1)}
+    before = [line["tested"] for line in mine.notes.lines if "tested" in line and line.get("id") == mine.run.id]
+    before = [one for one in before if one["against"] == base.run.title]
+    weight = itemgetter("seeds", "folds")  # a weaker test takes nothing back
+    if not any(weight(one) > weight(tested) or config.same(one, tested) for one in before):
+        notes.add_note(title, {"tested": tested} | notes.context_of(title, mine))
     alike = [one for one in every.values() if one.problem == mine.problem and one.run.is_complete]
     others = [one for one in alike if one.is_comparable and not one.notes.is_dropped]
     best = {"run": others[0].run.title, "score": others[0].score} if others else {}
-    if others and is_whole and others[0] not in (mine, base):
+    if others and mine.run.is_complete and others[0] not in (mine, base):
         best["verdict"] = verdict([(others[0].run, mine.run)])["verdict"]
-    goes_on = [one.run.title for one in (base, *others) if one is not mine and not one.notes.is_dropped]
-    last, seeds = strongest["verdict"], strongest["seeds"]
-    then = "" if strongest is tested else "{folds} folds x {seeds} seeds said {verdict}: ".format_map(strongest)
-    what = DROPPED if mine.notes.is_dropped else last
-    then += NEXT.get(what, NEXT[noise.WORSE])
-    if seeds < 3 and what == noise.NOISE and (strongest["better_by"] or 0) > 0:
-        then += f"; or {AGAIN}"
-    if seeds >= 3 and what == noise.PROMISING:
-        then = then.replace(AGAIN, ENOUGH)
-    if not is_whole:
-        look = "all folds: the same command without --fold and --stop-if-worse"
-        then = f"{NEXT[noise.WORSE]}; or {look}" if answer.startswith(noise.WORSE) else look
-    names = {"run": mine.run.title, "base": base.run.title, "onward": next(iter(goes_on), "another run")}
+    onward = [one.run.title for one in (base, *others) if one is not mine and not one.notes.is_dropped]
+    names = {"run": title, "base": base.run.title, "onward": next(iter(onward), "another run")}
     return {
-        **{"run": mine.run.title, "why": why, "base": base.run.title, "change": idea.change, "verdict": answer},
+        **{"run": title, "why": why, "base": base.run.title, "change": idea.change, "verdict": answer},
         **{"metric": mine.run.metric, "score": mean.get("new", mine.score), "std": None if mean else mine.std},
         "base_score": mean.get("old", _on_folds_of(mine, base)),
         "marks": {one.run.title: [*one.marks, *changed_since(one.run)] for one in (mine, base)},
-        **{"comparison": compared, "best": best, "next": then.format_map(names)},
+        **{"comparison": compared, "best": best, "next": _advice(mine, tested).format_map(names)},
     }
+
+
+def _advice(mine: board.Entry, tested: Mapping[str, Any]) -> str:
+    """What to do next."""
+    if not mine.run.is_complete:
+        look = "all folds: the same command without --fold and --stop-if-worse"
+        return f"{NEXT[noise.WORSE]}; or {look}" if tested["verdict"].startswith(noise.WORSE) else look
+    what = DROPPED if mine.notes.is_dropped else tested["verdict"]
+    if tested["seeds"] >= 3:
+        return ENOUGH if what == noise.PROMISING else NEXT[what]
+    return NEXT[what] + (f"; or {AGAIN}" if what == noise.NOISE and (tested["better_by"] or 0) > 0 else "")
 
 
 def _on_folds_of(mine: board.Entry, base: board.Entry) -> float | None:
@@ -464,26 +431,23 @@ def history() -> list[dict[str, Any]]:
 
     Returns:
         dicts of "run", "time", "why", "origin", "change", "tested", "verdict", "note", "metric", "score", "partial"
-        (whether the score lacks folds), "earlier" (what was tested against other bases, the last one first), and
-        "best": the best run of its problem so far that is not dropped; of an idea that has no score, that of the one
-        before. What is not known is None.
+        (whether the score lacks folds), and "best": the best run of its problem so far that is not dropped; of an idea
+        that has no score, that of the one before. What is not known is None.
     """
     noted, found, best = read_notes(), list[dict[str, Any]](), dict[str | None, board.Entry]()
-    trained = board.grouped_by_seed(board.flag_incomparable(board.entries(board.read_board())))
-    first = {(one.problem, board.without_seed(one.run, *board.SEEDS)): one for one in reversed(trained)}
+    trained = board.flag_incomparable(board.entries(board.read_board()))
+    first = {and_without_seeds([one.run.title])[1]: one for one in reversed(trained)}
     entries = {one.run.title: one for one in first.values()}
     for title in {**dict.fromkeys(title for title in noted if not title.endswith("/")), **entries}:
         about, entry = noted.get(title, Notes(title)), entries.get(title)
         times = [line["time"] for line in about.lines[:1]]
-        times += [run.info["started"] for run in entry.runs if run.info] if entry else []
-        *earlier, last = _by_base(about)
-        said = {"why": last.get("hypothesis", about.last("hypothesis")), "note": about.last("text")}
-        said |= {key: last.get(key) for key in ("origin", "change", "tested")} | {"verdict": about.last("verdict")}
-        tests = [{"why": one.get("hypothesis"), **one["tested"]} for one in reversed(earlier) if "tested" in one]
+        times += [entry.run.info["started"]] if entry and entry.run.info else []
+        said = {key: about.last(key) for key in ("origin", "change", "tested", "verdict")}
+        said |= {"why": about.last("hypothesis"), "note": about.last("text")}
         scores = {entry.run.metric: entry.score} if entry else about.last("scores") or {None: None}
         metric, score = next(iter(scores.items()))
         partial = entry is not None and not entry.run.is_complete
-        said |= {"metric": metric, "score": score, "partial": partial, "earlier": tests}
+        said |= {"metric": metric, "score": score, "partial": partial}
         found.append({"run": title, "time": min(times, default=""), **said})
     found.sort(key=itemgetter("time"))
     so_far = None
@@ -496,47 +460,26 @@ def history() -> list[dict[str, Any]]:
     return found
 
 
-def _by_base(about: Notes) -> list[dict[str, Any]]:
-    """What was said of an idea beside each run that it was held against, the last one last: of each key, the last word;
-    but of a change that is tried again, the first hypothesis: the others know what came of it.
-
-    Before, and when it was held against none, what was said beside none.
-    """
-    found, base = dict[str | None, dict[str, Any]](), None
-    for line in about.lines:
-        base = line.get("tested", {}).get("against", line.get("origin", base))
-        before = found.pop(base, dict[str, Any]())
-        is_again = "change" in line and config.same(line["change"], before.get("change"))
-        found[base] = before | line | ({"hypothesis": before["hypothesis"]} if is_again else {})
-    return [*found.values()] or [{}]
-
-
 def short_history(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """What a program gets by default of `history`: without what is not there; "best" of the last idea alone."""
     rows = []
     for idea in found:
-        tested = {key: one for key, one in (idea["tested"] or {}).items() if key not in ("folds", "seeds")}
+        own = {key: idea[key] for key in ("run", "change", "verdict", "score", "tested")}
         text = {key: (idea[key] or "")[:LONGEST] for key in ("why", "note")}
-        own = {key: idea[key] for key in ("run", "change", "verdict", "score")} | {"partial": idea["partial"] or None}
-        own["earlier"] = [f"{one['verdict']} against {one['against']}" for one in idea["earlier"]]
-        rows.append(
-            notes.present({**own, **text, "tested": tested, "best": idea["best"] if idea is found[-1] else None})
-        )
+        best = idea["best"] if idea is found[-1] else None
+        rows.append(notes.present(own | text | {"partial": idea["partial"] or None, "best": best}))
     return rows
 
 
 def show_history(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     """Print what `history` has found, a line each."""
-    tests = [[*filter(None, [idea["tested"]]), *idea["earlier"]] for idea in found]
-    bases = [test["against"] for each in tests for test in each]
-    names, rows = short_names([*(idea["run"] for idea in found), *bases, *filter(None, map(_waits_for, found))]), []
-    for idea, each in zip(found, tests, strict=True):
-        said = [f"{test['verdict']}{_by(test)} against {names[test['against']]}" for test in each]
+    bases = [idea["tested"]["against"] if idea["tested"] else _waits_for(idea) for idea in found]
+    names, rows = short_names([*(idea["run"] for idea in found), *filter(None, bases)]), []
+    for idea, base in zip(found, bases, strict=True):
         score = f"{score_text(idea['score'])}{' partial' * idea['partial']}{' *' * (idea['best'] == idea['run'])}"
-        base = _waits_for(idea)
-        test = "; ".join(said) or (f"not finished, against {names[base]}" if base else "not finished" * idea["partial"])
-        why = _cut(idea["why"] or idea["note"] or "")
+        test = f"{_test(idea['tested'])} against {names[base]}" if base else ""
         changed = change_text(idea["change"]) or idea["origin"] or ""
+        why = _cut(idea["why"] or idea["note"] or "")
         rows.append([names[idea["run"]], score, test, idea["verdict"] or "", changed, why])
     console.print(plain_table(["run", "score", "test", "you", "changed", "why"], rows))
 
@@ -562,6 +505,8 @@ def _cut(said: str) -> str:
     return said if len(said) <= LONGEST else f"{said[: LONGEST - 3]}..."
 
 
-def _by(test: Mapping[str, Any]) -> str:
-    cause = f" ({_cut(test['cause'])})" if test.get("cause") else ""
-    return cause if test.get("better_by") is None else f" {test['better_by']:+.2g}"
+def _test(tested: Mapping[str, Any] | None) -> str:
+    if not tested:
+        return "not finished"
+    cause = f" ({_cut(tested['cause'])})" if tested.get("cause") else ""
+    return tested["verdict"] + (cause if tested.get("better_by") is None else f" {tested['better_by']:+.2g}")

@@ -20,7 +20,7 @@ from expkit.clean import KINDS, leftovers, removal, remove_leftover, remove_run
 from expkit.cli import RUN_HELP, all_flag, app, console, json_flag, json_text, print_json, run_argument, seeds_flag
 from expkit.data import fetch_data, run_data
 from expkit.errors import Error, plain_table, print_line, require, strip_control, warn
-from expkit.noise import BETTER, best_of_many
+from expkit.noise import BETTER, best_of_many, luck_text
 from expkit.project import display_path, output_dir
 from expkit.show import run_metadata, short_metadata, show_run, under_way
 from expkit.store import STATE, is_called, load_run, number_of
@@ -80,8 +80,8 @@ def board(columns: str | None, everything: bool, as_json: bool, **options: Any) 
         rows = [entry.values if everything else {key: entry.value(key) for key in shown} for entry in first]
         rows = [row if everything or keys else notes.present(row) for row in rows]
         for entry, row in zip(first, rows, strict=True):
-            if entry.run.title in many:
-                row |= {"tried": many[entry.run.title].tried, "luck": many[entry.run.title].luck}
+            if about := many.get(entry.run.title):
+                row |= {"tried": about["tried"], "luck": about["luck"]}
         if not everything:
             ends = accumulate(len(json_text(row)) + 1 for row in rows)
             rows = rows[: max(1, sum(end < MOST_CHARACTERS for end in ends))]
@@ -100,7 +100,7 @@ def board(columns: str | None, everything: bool, as_json: bool, **options: Any) 
         print_line(console, f"no runs yet in {where}: uv run python experiments/001-baseline/train.py")
     for entry in first:
         if entry.run.title in many:
-            print_line(console, str(many[entry.run.title]))
+            print_line(console, luck_text(**many[entry.run.title]))
     for problem, number in {entry.problem: entry.versus_runs for entry in found if entry.versus_runs}.items():
         print_line(console, f"vs best: {number} runs of {problem} taken into account")
     failures = [] if failed else [run for run in runs if is_failed(run)]
