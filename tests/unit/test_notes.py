@@ -81,6 +81,15 @@ def test_what_can_be_noted(root: Path, notes: Path) -> None:
     assert (notes / f"{LIGHT}.jsonl").read_bytes() == before
 
 
+def test_the_same_note_is_added_once(root: Path, notes: Path) -> None:
+    """That is said; after another note, it is added again."""
+    command().train()
+    for text, lines, is_known in (("good", 1, False), ("good", 1, True), ("bad", 2, False), ("good", 3, False)):
+        said = exp("note", "002/light", text, "--kept", "--lb", "0.5")
+        assert len(noted("002/light")[0]["notes"]) == lines
+        assert ("this was noted before, nothing is added" in said) == is_known
+
+
 def test_a_leaderboard_score_is_taken_back(root: Path) -> None:
     exp("note", "002/light", "--lb", "0.81")
     assert "leaderboard: taken back" in exp("note", "002/light", "--no-lb")

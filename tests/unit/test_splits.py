@@ -246,8 +246,12 @@ def test_the_file_is_part_of_the_data(root: Path, capsys: pytest.CaptureFixture[
         (config("stratified"), {}, "exp.split.method=stratified needs fold.split(..., y=...)"),
         (config("stratified_group"), {"groups": GROUPS}, "needs fold.split(..., y=...)"),
         (config("time"), {}, "exp.split.method=time needs fold.split(..., time=...)"),
-        (config("stratified"), {"y": np.where(ID < 4, 9, Y)}, "class 9 has 4 rows, and each of 5 parts needs one"),
-        (config("stratified", 1), {"y": np.where(ID < 1, 9, Y)}, "class 9 has 1 rows, and each of 2 parts needs one"),
+        (
+            config("stratified"),
+            {"y": np.where(ID < 4, 9, Y)},
+            "120 rows: The least populated class in y has only 4 members",
+        ),
+        (config("stratified", 1), {"y": np.where(ID < 1, 9, Y)}, "120 rows: The least populated class"),
         (config("stratified"), {"y": np.where(ID < 3, np.nan, Y)}, "3 of 120 rows of y are nan or inf"),
         (
             config("group"),

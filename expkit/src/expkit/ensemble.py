@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from expkit.tables import Columns
 
     Loss = Callable[[numpy.ndarray], float]  # of weights, (members,); lower is better
+    Parts = dict[int | None, dict[str, Columns]]  # by fold, None for the test set: the tables of its files
 
 ROUNDS = 30  # members that `hill` adds, at most
 STALE = 3  # rounds without a better blend, after which it stops
@@ -109,23 +110,19 @@ def blend(runs: Sequence[Run], method: str, name: str | None = None) -> tuple[Ru
     now = f"{runs[0].scored_by} has the metric {metric} now: repeat the commands that trained them, to score them again"
     require(metric == runs[0].metric, f"{runs[0].title} and the others are scored by {runs[0].metric}, but {now}")
     versions = Versions(output_dir() / BLENDS, name)
-    config = {"blend": {"method": method, "runs": titles}}
     if folder := versions.current():
         old = store.read_run(folder)
-        is_other = old.info is not None and old.info["config"] != config
+        made, parents = (old.recipe.method, old.recipe.parents) if old.recipe else (method, ())
+        is_other = made != method or (parents and [one.run for one in parents] != titles)
         require(not is_other, f"{old.title} is there already, with other runs or another method: give another --name")
-        is_of_these = old.recipe is not None and old.recipe.parents == tuple(map(_parent, runs))
-        if is_of_these and old.is_complete and experiment.has_scored(old.cv):
+        if parents == tuple(map(_parent, runs)) and old.is_complete and experiment.has_scored(old.cv):
             return old, None
     recipe, table, parts, notes = _computed(runs, method, experiment)
-    return _write(runs, recipe, parts, scores.summary(experiment, table), versions, config), notes
+    return _write(runs, recipe, parts, scores.summary(experiment, table), versions), notes
 
 
-def _computed(
-    runs: Sequence[Run], method: str, experiment: Experiment
-) -> tuple[Recipe, Columns, dict[int | None, dict[str, Columns]], list[str]]:
-    """A blend before it is written: its recipe; its out-of-fold predictions, with "fold"; its files by fold, None for
-    the test set; what to know of it."""
+def _computed(runs: Sequence[Run], method: str, experiment: Experiment) -> tuple[Recipe, Columns, Parts, list[str]]:
+    """A blend before it is written: its recipe; its out-of-fold predictions, with "fold"; its files; what to know."""
     import numpy
 
     titles = [run.title for run in runs]
@@ -139,10 +136,8 @@ def _computed(
     weights = [1 / len(runs)] * len(runs)
     by_row = mean(members.values(), weights)
     has = f"save probability_<class> with fold.save_oof; there are {', '.join(by_row.first)}"
-    require(
-        bool(by_row.numbers & by_row.differing),
-        f"{' and '.join(titles)} have no column of numbers that differs between them: {has}",
-    )
+    none = f"{' and '.join(titles)} have no column of numbers that differs between them: {has}"
+    require(bool(by_row.numbers & by_row.differing), none)
     folds, fold_of = numpy.unique(first["fold"], return_inverse=True)
     by_fold = [weights] * len(folds)
     if method == HILL:
@@ -152,21 +147,14 @@ def _computed(
         by_fold = [fitted(members, experiment, rows[fold_of[rows] != fold]) for fold in range(len(folds))]
         by_row = mean(members.values(), numpy.array(by_fold)[fold_of].T)
     table = by_row.table()
-    parts: dict[int | None, dict[str, Columns]] = {
-        fold: {OOF: part} for fold, part in tables.parts(table, "fold").items()
-    }
+    parts: Parts = {fold: {OOF: part} for fold, part in tables.parts(table, "fold").items()}
     if all(has_box(run.results) for run in runs):  # with the weights of each fold
         boxes = [mean_of([run], [list(run.done.values())], LOCKBOX).table() for run in runs]
         for each, part in zip(by_fold, parts.values(), strict=True):
             part[LOCKBOX] = mean(boxes, each).table()
-    recipe = Recipe(
-        method=method,
-        scored_by=runs[0].scored_by,
-        parents=tuple(map(_parent, runs)),
-        weights=tuple(weights),
-        by_part=dict(zip(map(str, parts), by_fold, strict=True)),
-        made_by=experiment.made_by,
-    )
+    by_part = dict(zip(map(str, parts), by_fold, strict=True))
+    parents = tuple(map(_parent, runs))
+    recipe = Recipe(method, runs[0].scored_by, parents, tuple(weights), by_part, experiment.made_by)
     notes = []
     try:
         test = mean([mean_of([run], [choose(run)]).table() for run in runs], weights)
@@ -200,59 +188,35 @@ def _parent(run: Run) -> Parent:
     return Parent(*this, run.checksums, test, left_out=tuple(run.valid_ids.values()), dataset=run.given)
 
 
-def _write(
-    runs: Sequence[Run],
-    recipe: Recipe,
-    parts: Mapping[int | None, Mapping[str, Columns]],
-    summary: dict[str, Any],
-    versions: Versions,
-    config: dict[str, Any],
-) -> Run:
+def _write(runs: Sequence[Run], recipe: Recipe, parts: Parts, summary: dict[str, Any], versions: Versions) -> Run:
     """Write a blend as a new version of its run, which counts when it is whole."""
     experiment, first = load_experiment(recipe.scored_by).experiment, runs[0]
-    about: dict[str, Any] = {
-        "experiment": BLENDS,
-        "run": versions.run,
-        "metric": next(iter(experiment.metrics)),
-        "greater_is_better": experiment.greater_is_better,
-        "n_folds": first.n_folds,
-        "config": config,
-        "commands": [],
-        "blend": asdict(recipe),
-    }
+    config = {"blend": {"method": recipe.method, "runs": [run.title for run in runs]}}
+    scoring = {key: experiment.scoring[key] for key in ("metric", "greater_is_better")}
+    about = {"experiment": BLENDS, "run": versions.run, **scoring, "n_folds": first.n_folds, "config": config}
+    about |= {"commands": [], "blend": asdict(recipe)}
     data = {digest for run in runs for digest in run.data}
-    maker = origin(["exp", *sys.argv[1:]], [])
-    maker |= {"code": {}, "data": data.pop() if len(data) == 1 else None, "git": snapshot.take(code_root())}
+    # What all folds have in common.
+    known: dict[str, Any] = {"data": data.pop() if len(data) == 1 else None, "git": snapshot.take(code_root())}
+    maker = origin(["exp", *sys.argv[1:]], []) | {"code": {}, **known}
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    scored = {experiment.raw(name): summary["scores"][experiment.raw(name)]["folds"] for name in experiment.metrics}
+    known |= {"code": code_hash({}), "environment": environment_text(maker["environment"]), "dataset": first.dataset}
+    known |= {"values": {}, "started": now, "finished": now, "seconds": 0.0}
+    names = list(map(experiment.raw, experiment.metrics))
     with ExitStack() as stack:
         with versions.locked():
             folder = versions.make(about, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
             stack.enter_context(versions.part(folder, "blend"))  # before `exp clean` can see that it is empty
-        run_id = store.read_run(folder).id
+        known["run"] = store.read_run(folder).id
         for number, files in parts.items():
             path = folder / store.fold_name(number)
             path.mkdir()
             for name, table in files.items():
                 tables.save(path / name, table)
-            of_first: Mapping[str, Any] = {} if number is None else first.results[number]  # the same rows
-            result = {
-                "run": run_id,
-                "fold": number,
-                "scores": {name: folds[str(number)] for name, folds in scored.items() if of_first},
-                "values": {},
-                "rows": of_first.get("rows", 0),
-                "left_out": of_first.get("left_out", ""),
-                "target": of_first.get("target"),
-                "dataset": first.dataset,
-                "started": now,
-                "finished": now,
-                "seconds": 0.0,
-                "environment": environment_text(maker["environment"]),
-                "code": code_hash({}),
-                "git": maker["git"],
-                "data": maker["data"],
-            }
+            result: dict[str, Any] = {"fold": number, "scores": {}, "rows": 0, "left_out": "", "target": None, **known}
+            if number is not None:
+                result |= {key: first.results[number][key] for key in ("rows", "left_out", "target")}  # the same rows
+                result["scores"] = {name: summary["scores"][name]["folds"][str(number)] for name in names}
             store.write_result(path, result, maker)
         store.write_cv(folder, summary | experiment.scoring, store.read_run(folder).done)
     with versions.locked():

@@ -26,7 +26,7 @@ from expkit.config import id_of, name_of, parameter_sets
 from expkit.errors import Error, print_line, require, score_text, text, warn
 from expkit.files import listed, make_folder, read_bytes, regular
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, notes_dir, output_dir
-from expkit.store import Run, folder_of, load_run, read_run_info, run_folders, run_names
+from expkit.store import Run, load_run, read_run_info, run_folders, run_names
 from expkit.store.records import Number, RunInfo, fits
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ class Line(TypedDict):
     origin: NotRequired[str]  # what an experiment or a parameter set was made from
     hypothesis: NotRequired[str]
     change: NotRequired[dict[str, Any]]  # the values that differ from those of the origin, by key
-    tested: NotRequired[
-        dict[str, Any]
-    ]  # what `exp try` has found: "verdict", "against", "better_by", "folds", "seeds", "cause"
+    tested: NotRequired[dict[str, Any]]  # by `exp try`: "verdict", "against", "better_by", "folds", "seeds", "cause"
     verdict: NotRequired[Literal["kept", "dropped"]]
     unlocked: NotRequired[str]  # by `exp unlock`: the rows whose locked box was opened, as of `Run.given`
     by: NotRequired[str]  # whom
@@ -76,6 +74,11 @@ class Notes:
     def last(self, key: str) -> Any:
         """What was noted last under "hypothesis", "verdict", "leaderboard", "origin", "text"; None: nothing."""
         return (self.last_line(key) or {}).get(key)
+
+    def says(self, said: Mapping[str, Any]) -> bool:
+        """Whether the last line says just this."""
+        last = self.lines[-1] if self.lines else {}
+        return said == {key: value for key, value in last.items() if key not in ("run", "time")}
 
     @property
     def is_dropped(self) -> bool:
@@ -130,20 +133,16 @@ def _run_of(
 ) -> str:
     """The run that a line is about. The file of a parameter set, and the `name` in it, are changed often: it is the
     first run that was trained with the set since, or the name as it is now."""
-    run, file, set_id = str(line["run"]), line.get("set"), line.get("set_id")
-    there = folder_of(output_dir(), f"{experiment}/{run}") if file is not None else None
-    about = read_run_info(there) if there and set_id else None
-    if file is None or (there and not (about and about.get("set_id", set_id) != set_id)):
+    run, set_id = str(line["run"]), line.get("set_id")
+    if set_id is None:
         return run
-    since = [
-        info
-        for info in trained(experiment)
-        if info["started"] >= line["time"] and (info.get("set_id") == set_id if set_id else info.get("set") == file)
-    ]
+    infos = [info for info in trained(experiment) if info.get("set_id") == set_id]
+    since = [info for info in infos if info["run"] == run or info["started"] >= line["time"]]
     if since:
-        return min(since, key=itemgetter("started"))["run"]
-    files = [each for each, one in ids(experiment).items() if set_id and one == set_id]
-    return name_of(code_root() / "experiments" / experiment, files[0] if len(files) == 1 else file) or run
+        return min(since, key=lambda info: (info["run"] != run, info["started"]))["run"]
+    files = [each for each, one in ids(experiment).items() if one == set_id]
+    file = files[0] if len(files) == 1 else str(line.get("set"))
+    return name_of(code_root() / "experiments" / experiment, file) or run
 
 
 def _set_ids(experiment: str) -> dict[str, str | None]:
@@ -152,9 +151,9 @@ def _set_ids(experiment: str) -> dict[str, str | None]:
 
 
 def _trained(experiment: str) -> list[RunInfo]:
-    """The run.json of each run of an experiment that was trained with a parameter set as it is."""
+    """The run.json of each run of an experiment."""
     folders = (folder for folder in run_folders(output_dir()) if folder.parent.name == experiment)
-    return [info for info in map(read_run_info, folders) if info and info.get("set")]
+    return [info for info in map(read_run_info, folders) if info]
 
 
 def add_note(title: str, said: Mapping[str, Any], folder: Path | None = None) -> None:
@@ -247,7 +246,7 @@ def context_of(title: str, entry: Entry | None) -> dict[str, Any]:
 def set_metadata(experiment: str, parameter_set: str) -> dict[str, str]:
     """What a line keeps of a parameter set that is to be trained."""
     set_id = _set_ids(experiment).get(parameter_set)
-    return {"set": parameter_set} | ({"set_id": set_id} if set_id else {})
+    return {"set": parameter_set, "set_id": set_id} if set_id else {}
 
 
 def _set_names(experiment: str) -> dict[str, str | None]:

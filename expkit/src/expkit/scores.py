@@ -129,12 +129,7 @@ def _by_chance(rule: SplitConfig, n_folds: int, fold: int, table: Columns) -> tu
         return numpy.delete(rows, valid), valid
     from sklearn import model_selection as ways
 
-    what, least = f"{METHOD}={method.name}", max(n_folds, 2)
     y = _needed(table, "y", method) if method in BY_CLASS else None
-    if y is not None:  # scikit-learn only warns
-        classes, counts = numpy.unique(y, return_counts=True)
-        few = f"class {classes[counts.argmin()]} has {counts.min()} rows, and each of {least} parts needs one"
-        require(counts.min() >= least, f"{what}: {few} (exp.n_folds)")
     groups = None
     if method in BY_GROUP:  # numbers that depend on the seed: scikit-learn places groups of equal size in their order
         found, numbers = numpy.unique(_needed(table, "groups", method), return_inverse=True)
@@ -151,10 +146,11 @@ def _by_chance(rule: SplitConfig, n_folds: int, fold: int, table: Columns) -> tu
     else:
         splitter = ways.StratifiedKFold(n_folds, shuffle=True, random_state=seed)
     try:
-        part: tuple[numpy.ndarray, numpy.ndarray] = next(islice(splitter.split(rows, y, groups), fold, None))
+        with warnings.catch_warnings(action="error", category=UserWarning):  # a class with fewer rows than folds
+            part: tuple[numpy.ndarray, numpy.ndarray] = next(islice(splitter.split(rows, y, groups), fold, None))
         return part
-    except (ValueError, TypeError) as error:
-        raise Error(f"{what}, {len(rows)} rows: {' '.join(str(error).split())}") from error
+    except (ValueError, TypeError, UserWarning) as error:
+        raise Error(f"{METHOD}={method.name}, {len(rows)} rows: {' '.join(str(error).split())}") from error
 
 
 def _by_time(rule: SplitConfig, n_folds: int, fold: int, table: Columns) -> tuple[numpy.ndarray, numpy.ndarray]:

@@ -6,7 +6,6 @@ import hashlib
 import io
 import os
 import re
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -62,8 +61,7 @@ def most_likely(table: Columns, dtype: numpy.dtype[Any], what: str) -> numpy.nda
 
     numbers = tables.flat(table)
     names = class_columns(numbers)
-    if not names:
-        raise Error(f"{what} holds labels, which have no mean: save columns {PROBABILITY}_<class>, too")
+    require(bool(names), f"{what} holds labels, which have no mean: save columns {PROBABILITY}_<class>, too")
     texts = [name.removeprefix(f"{PROBABILITY}_") for name in names]
     labels = []
     with suppress(ValueError, OverflowError):
@@ -194,11 +192,8 @@ def choose(run: Run, kind: str | None = None, partial: bool = False) -> list[Fol
     if kind != "full" and tested:
         what = f"{len(tested)} of {run.n_folds} folds have test predictions"
         raise Error(f"{run.title}: {what}: train the others (exp.fold=null), or --partial takes the mean of these")
-    if tested and not (run.full and run.full.result):
-        given: list[str] = tested[0].origin().get("overrides", [])
-        own = [one for one in given if not one.startswith(("exp.fold=", "overwrite="))]
-        command = shlex.join(["uv", "run", "python", f"experiments/{run.experiment}/train.py", *own, "exp.mode=sub"])
-        raise Error(f"{run.title} is not trained on all rows: {command}")
+    is_trained = run.full is not None and run.full.result is not None
+    require(not tested or is_trained, f"{run.title} is not trained on all rows: its command with exp.mode=sub does it")
     how = "give fold.predict(..., test=, test_id=) in train.py"
     raise Error(f"{run.title} has no test predictions: {how}, and train the folds or all rows again (overwrite=true)")
 
@@ -275,9 +270,8 @@ class Sample:
         found, in_order = {}, [f"{LABEL}_{index}" for index in range(len(wanted))]
         is_wide = in_order == [name for name in names if re.fullmatch(rf"{LABEL}_\d+", name)]
         is_wide &= not {each for name in wanted for each in (name, f"{PROBABILITY}_{name}")} & {*names}
-        for index, name in enumerate(wanted):
-            choices = [name, f"{PROBABILITY}_{name}", *([LABEL] if len(wanted) == 1 else [])]
-            choices += [in_order[index]] if is_wide else []
+        for name, wide in zip(wanted, in_order, strict=True):
+            choices = [name, f"{PROBABILITY}_{name}", *([LABEL] if len(wanted) == 1 else [wide] if is_wide else [])]
             own = next((choice for choice in choices if choice in names), None)
             if own is None:
                 has = f"{file} has the column {name}, and the test predictions have {', '.join(names)}"
@@ -396,24 +390,14 @@ def submit(
     content = hashlib.sha256(stream.getvalue().encode()).hexdigest()
     folder = output_dir() / store.SUBMISSIONS
     file = folder / f"{title_of(runs)}_{content[:8]}.csv"
-    about = {
-        "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": sys.argv[1:],
-        "rows": len(next(iter(table.values()))),
-        "columns": made_of,
-        "sample": None if sample is None else sample.file.name,
-        "runs": [
-            {
-                "run": run.title,
-                "id": run.id,
-                "folds": [fold.number for fold in folds],  # [None]: the training on all rows
-                "metric": run.metric,
-                "score": run.score,
-                "marks": known,
-            }
-            for run, folds, known in zip(runs, parts, marks, strict=True)
-        ],
-    }
+    sources = []
+    for run, each, known in zip(runs, parts, marks, strict=True):
+        folds = [fold.number for fold in each]  # [None]: the training on all rows
+        score = {"metric": run.metric, "score": run.score}
+        sources.append({"run": run.title, "id": run.id, "folds": folds, **score, "marks": known})
+    about: dict[str, Any] = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "command": sys.argv[1:]}
+    about |= {"rows": len(next(iter(table.values()))), "columns": made_of}
+    about |= {"sample": None if sample is None else sample.file.name, "runs": sources}
     files.make_folder(folder)
     files.write_text(file, stream.getvalue())
     files.write_json(file.with_suffix(".json"), {"file": file.name, "sha256": content, **about})

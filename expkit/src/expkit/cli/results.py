@@ -278,9 +278,14 @@ def note(run: str | None, no_leaderboard: bool, last: int, everything: bool, as_
     said = notes.present(said) | ({"leaderboard": None} if no_leaderboard else {})
     title = notes.titled(run) if run is not None else None
     trained = {each.run.title: each for each in ranked(read_board())}
-    if said and title:
-        notes.add_note(title, said | notes.context_of(title, trained.get(title)))
     noted = notes.read_notes()
+    if said and title:
+        said |= notes.context_of(title, trained.get(title))
+        if noted.get(title, notes.Notes(title)).says(said):
+            warn(f"{title}: this was noted before, nothing is added")
+        else:
+            notes.add_note(title, said)
+            noted = notes.read_notes()
     tested: dict[str, Any] = {}
     if said.get("verdict") == "kept" and title in trained:
         from expkit.compare import verdict_on_kept
