@@ -6,7 +6,6 @@ import itertools
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,8 @@ from scipy import stats
 from several import files
 
 import expkit
-from expkit import store
 from expkit.board import Entry, entries, ranked, read_board
-from expkit.compare import compare, format_verdict, verdict, verdict_on_kept
+from expkit.compare import compare, format_verdict, verdict
 from expkit.config import load_experiment
 from expkit.noise import (
     Interval,
@@ -39,7 +37,7 @@ from expkit.noise import (
     t_quantile,
     together,
 )
-from expkit.notes import Notes, add_note
+from expkit.notes import add_note
 from expkit.scores import score
 
 Table = dict[str, numpy.ndarray]
@@ -617,33 +615,19 @@ def test_the_best_of_many_on_the_board_and_in_a_diff(quick: Path) -> None:
         assert [row["verdict"] for row in exp_json("board", "--seeds")] == ["dropped"]
 
 
-def test_a_run_is_kept_that_could_be_noise(quick: Path, notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is held against the best one before it, or what `exp try` has said counts."""
-    monkeypatch.setattr(store.Run, "finished", property(lambda run: str(run.seed)))  # these train in the same second
+def test_a_run_is_kept_that_could_be_noise(quick: Path, notes: Path) -> None:
+    """What `exp try` has said of this version counts."""
     with own_experiment(files("price")) as folder:
-
-        def kept(name: str) -> str:
-            return exp("note", f"{folder.name}/{name}", "--kept")
-
-        for seed, (name, noise) in enumerate((("a", 1.0), ("poor", 2.0), ("b", 1.0), ("good", 0.3))):
-            expkit.run(folder.name, overrides=[f"exp.name={name}", f"exp.train.noise={noise}", f"exp.seed={seed}"])
-        a, poor, b, good = [run.name for run in sorted(read_board(), key=lambda run: str(run.seed))]
-        assert "the test says" not in kept(a), "nothing was before"
-        said = f"kept, though the test says could be noise: exp diff {folder.name}/{a} {folder.name}/{b}\n"
-        assert said in kept(b) and "the test says worse" in kept(poor) and "the test says" not in kept(good)
-        about = {"against": f"{folder.name}/{a}", "verdict": "could be noise", "seeds": 1}
-        assert exp_json("note", f"{folder.name}/{b}", "--kept")["test"] == about
-        assert "test" not in exp_json("note", f"{folder.name}/{b}", "--dropped")
-        board = {one.run.name: one for one in ranked(read_board())}
-        for of, said in ((board[b].run.id, "better"), ("an earlier version", "could be noise")):
-            tested = {"tested": about | {"verdict": "better", "seeds": 3}, "id": of}
-            entry = replace(board[b], notes=Notes(board[b].run.title, (tested,)))
-            seeds = 3 if said == "better" else 1
-            assert verdict_on_kept(entry, list(board.values())) == about | {"verdict": said, "seeds": seeds}
-        add_note(board[b].run.title, {"tested": about | {"verdict": "promising", "seeds": 3}, "id": board[b].run.id})
-        assert f"the test says promising: exp diff {folder.name}/{a} {folder.name}/{b} --seeds\n" in kept(b)
-        lines = exp_json("note", f"{folder.name}/{b}", "--all")["runs"][0]["notes"]
-        assert [line["verdict"] for line in lines if "verdict" in line][:2] == ["kept"] * 2
+        expkit.run(folder.name)
+        [run] = read_board()
+        tested = {"against": f"{folder.name}/a", "verdict": "could be noise", "seeds": 3, "folds": 3}
+        assert "test" not in exp_json("note", run.title, "--kept")
+        for id, verdict, is_said in (("other", "worse", False), (run.id, "worse", True), (run.id, "better", False)):
+            add_note(run.title, {"tested": tested | {"verdict": verdict}, "id": id})
+            said = f"kept, though the test says {verdict}: exp diff {folder.name}/a {run.title} --seeds\n"
+            assert (said in exp("note", run.title, "--kept")) == is_said
+        assert exp_json("note", run.title, "--kept")["test"]["against"] == f"{folder.name}/a"
+        assert "test" not in exp_json("note", run.title, "--dropped")
 
 
 def test_a_blend(price: Path) -> None:

@@ -231,25 +231,6 @@ def unlock(run: Run) -> dict[str, Any]:
     return about | {"low": interval.low, "high": interval.high}
 
 
-def verdict_on_kept(kept: Entry, every: list[Entry]) -> dict[str, Any]:
-    """What the test says of a run that a person keeps: "against", "verdict", "seeds"; {}: there is no other run.
-
-    It is held against the run that `exp try` has held it against, else against the best run that was there before it.
-
-    Args:
-        every: as of `ranked`.
-    """
-    line = kept.notes.last_line("tested")
-    if line and line.get("id") == kept.run.id:
-        return {name: line["tested"].get(name) for name in ("against", "verdict", "seeds")}
-    run, before = kept.run, kept.run.finished or ""
-    alike = [one.run for one in every if one.problem == kept.problem and one.is_comparable and one.score is not None]
-    others = [one for one in alike if (one.finished or "") < before and not incomparable(one, run)]
-    if not others:
-        return {}
-    return {"against": others[0].title, "verdict": verdict([(others[0], run)])["verdict"], "seeds": 1}
-
-
 def _require_comparable(pairs: Pairs) -> None:
     """Raise an `Error` that says why the runs cannot be compared, if so: other metric, folds, target, data, ..."""
     for old, new in pairs:
@@ -292,7 +273,7 @@ def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> noise.OverRows |
     is_same = groups is None or all(numpy.array_equal(groups, table[GROUP]) for table in tables)
     require(is_same, f"the column {GROUP} is not the same in all of the runs")
     matched, sign = list(zip(tables[::2], tables[1::2], strict=True)), 1 if first.greater_is_better else -1
-    if all(_are_equal(old, new) for old, new in matched):
+    if all(old.keys() == new.keys() and not differing(old, new).any() for old, new in matched):
         return None
     try:
         by_metric = partial(score, first.metric or "", metric, over=first.score_over or "rows")
@@ -310,10 +291,6 @@ def _rows(run: Run, folds: Sequence[int]) -> Columns:
         table = postprocessed(_experiment(run), table)
     is_in = numpy.isin(table["fold"], folds)
     return table if is_in.all() else {name: column[is_in] for name, column in table.items()}
-
-
-def _are_equal(old: Columns, new: Columns) -> bool:
-    return old.keys() == new.keys() and not differing(old, new).any()
 
 
 def _experiment(run: Run) -> Experiment:

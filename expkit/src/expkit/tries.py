@@ -29,7 +29,7 @@ from expkit.config import load_experiment
 from expkit.errors import COMMAND, Failed, interruption, plain_table, require, score_text, terminable
 from expkit.new import copy_from_worktree, parameter_set_from_run, recorded_values
 from expkit.notes import Notes, read_notes
-from expkit.project import code_root, experiment_dir, full_name, output_dir, reserve
+from expkit.project import experiment_dir, full_name, output_dir, reserve
 from expkit.rundir import name_source, run_name
 from expkit.show import changed_since
 from expkit.store import Run, and_without_seeds, folder_of, load_run, read_run, short_names
@@ -102,11 +102,10 @@ class Training:
         folder = folder_of(output_dir(), self.title)
         return read_run(folder) if folder else None
 
-    def seeded(self, seeds: Sequence[int | str | None]) -> Training:
+    def seeded(self, seed: int, of_folds: int) -> Training:
         """The same with other seeds, of the training and of the folds."""
-        exp, keys = self.config.exp, ("exp.seed", "exp.split.seed")
-        own = zip(keys, seeds, (exp.seed, exp.split.seed), strict=True)
-        more = [f"{key}={seed}" for key, seed, now in own if seed not in (None, now)]
+        own = ("exp.seed", seed, self.config.exp.seed), ("exp.split.seed", of_folds, self.config.exp.split.seed)
+        more = [f"{key}={value}" for key, value, now in own if value != now]
         return replace(self, overrides=(*self.overrides, *more))
 
     def held(self, fold: int | None) -> Run | None:
@@ -348,8 +347,8 @@ def _compared(idea: Idea, fold: int | None, count: int) -> dict[str, Any]:
     is_there = count == 1 and (base.recipe or base.is_complete or fold in base.done)
     for step in range(count):
         seeds = seed + step, of_folds + step * (training.config.exp.n_folds > 1)
-        old = base if is_there else Training.of(base, *settings).seeded(seeds).trained(fold)
-        pairs.append((old, (training.seeded(seeds) if count > 1 else training).trained(fold)))
+        old = base if is_there else Training.of(base, *settings).seeded(*seeds).trained(fold)
+        pairs.append((old, (training.seeded(*seeds) if count > 1 else training).trained(fold)))
     return compare(pairs)
 
 
@@ -482,17 +481,6 @@ def show_history(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
         why = _cut(idea["why"] or idea["note"] or "")
         rows.append([names[idea["run"]], score, test, idea["verdict"] or "", changed, why])
     console.print(plain_table(["run", "score", "test", "you", "changed", "why"], rows))
-
-
-def next_command(found: Sequence[Mapping[str, Any]]) -> str:
-    """What to type after `history`: the last `exp try` that has not ended, else one from the best run."""
-    for idea in reversed(found):
-        if (base := _waits_for(idea)) and idea["verdict"] != DROPPED:
-            experiment, _, name = idea["run"].partition("/")
-            is_set = config.file_of(code_root() / "experiments" / experiment, name).is_file()
-            tried = idea["run"] if is_set else experiment
-            return f"to go on, exp try {tried} --from {base} --why {shlex.quote(idea['why'] or '...')}"
-    return f'exp try --from {(found and found[-1]["best"]) or "RUN"} KEY=VALUE --why "..."'
 
 
 def _waits_for(idea: Mapping[str, Any]) -> str | None:

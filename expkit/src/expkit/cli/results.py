@@ -261,7 +261,7 @@ def note(run: str | None, no_leaderboard: bool, last: int, everything: bool, as_
 
     RUN is the whole name of a run before it is an experiment, and an experiment before it is a part of a name.
     A verdict and a leaderboard score are of one run, not of an experiment.
-    After --kept, it says so if the test does not call the run better than the best one before it.
+    After --kept, it says so if exp try has not called the run better.
 
     Without anything to note, shows what was noted, also on runs that are deleted. With three leaderboard scores or
     more, it also says how well the CV scores agree with them. Notes are kept in notes/, which belongs in git.
@@ -288,10 +288,8 @@ def note(run: str | None, no_leaderboard: bool, last: int, everything: bool, as_
             noted = notes.read_notes()
     tested: dict[str, Any] = {}
     if said.get("verdict") == "kept" and title in trained:
-        from expkit.compare import verdict_on_kept
-
-        with console.status("comparing"):
-            tested = verdict_on_kept(trained[title], list(trained.values()))
+        line = trained[title].notes.last_line("tested") or {}
+        tested = line["tested"] if line.get("id") == trained[title].run.id else {}
     agreements = notes.agreement(noted.values(), trained)
     by_time = sorted(noted.values(), key=lambda each: str(each.lines[-1]["time"]))
     chosen = [noted.get(title, notes.Notes(title))] if title else by_time
@@ -330,7 +328,7 @@ def log(last: int, everything: bool, as_json: bool) -> None:
       exp log
       exp log --last 50
     """
-    from expkit.tries import history, next_command, short_history, show_history
+    from expkit.tries import history, short_history, show_history
 
     every = history()
     if as_json:
@@ -341,9 +339,10 @@ def log(last: int, everything: bool, as_json: bool) -> None:
     opened = notes.openings()
     for rows in dict.fromkeys(line["unlocked"] for line in opened):
         print_line(console, notes.openings_text([line for line in opened if line["unlocked"] == rows]))
-    best = f", best so far: {every[-1]['best']} (*: the best until then)" if every and every[-1]["best"] else ""
-    print_line(console, f"{len(every)} tried{best}{f': --last {len(every)} shows all' if len(every) > last else ''}")
-    print_line(console, f"next: {next_command(every)}")
+    best = (every and every[-1]["best"]) or ""
+    so_far = f", best so far: {best} (*: the best until then)" if best else ""
+    print_line(console, f"{len(every)} tried{so_far}{f': --last {len(every)} shows all' if len(every) > last else ''}")
+    print_line(console, f'next: exp try --from {best or "RUN"} KEY=VALUE --why "..."')
 
 
 @app.command()
