@@ -180,7 +180,8 @@ def test_a_blend_is_scored_and_recorded_as_any_run(market: dict[str, list[str]],
     assert (run.folder / store.CV).read_bytes() == before
     for number, fold in run.done.items():
         table = fold.predictions()
-        assert run.valid_ids[number] == tables.fingerprint(table["id"]) and run.fold_rows[number] == len(table["id"])
+        assert run.valid_ids[number] == tables.fingerprint(table["id"])
+        assert run.results[number]["rows"] == len(table["id"])
         assert run.targets[number] == tables.target_hash(table) is not None
 
 
