@@ -18,7 +18,6 @@ from torch.utils.data import Dataset, TensorDataset
 import expkit
 from expkit import store
 from expkit.progress import (
-    learning,
     load_learned,
     load_state,
     save_state,
@@ -347,14 +346,14 @@ def test_bare_parts_begin_from_others(tmp_path: Path) -> None:
         return {"network": network, "optimizer": own, "schedule": schedule, "random": torch.Generator().manual_seed(0)}
 
     first, new = state_parts(parts(0.1)), state_parts(parts(0.02))
-    settings = settings_of(learning(first))
+    settings = settings_of(first)
     mean_loss(first["state_network"], (X, Y)).backward()
     first["state_optimizer"].step()
     first["state_schedule"].step()
     torch.rand(2, generator=first["state_random"])
     (tmp_path / "fold").mkdir()
-    save_state(learning(first), 0, tmp_path / "fold" / store.STATE, settings)
-    load_learned(learning(new), tmp_path / "fold", "the old one")
+    save_state(first, 0, tmp_path / "fold" / store.STATE, settings)
+    load_learned(new, tmp_path / "fold", "the old one")
     weights = [[*each["state_network"].parameters()] for each in (first, new)]
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
     assert new["state_optimizer"].state[weights[1][0]]["step"] == 1
@@ -362,7 +361,7 @@ def test_bare_parts_begin_from_others(tmp_path: Path) -> None:
     fresh = torch.Generator().manual_seed(0)
     assert torch.equal(torch.rand(2, generator=new["state_random"]), torch.rand(2, generator=fresh))
     with pytest.raises(expkit.Error, match="it is of .*'state_optimizer': 'AdamW'.*, and the training has .*'SGD'"):
-        load_learned(learning(state_parts(parts(0.1, torch.optim.SGD))), tmp_path / "fold", "the old one")
+        load_learned(state_parts(parts(0.1, torch.optim.SGD)), tmp_path / "fold", "the old one")
 
 
 def test_the_schedule_of_any_length() -> None:

@@ -18,7 +18,7 @@ from sklearn.neural_network import MLPClassifier
 
 import expkit
 from expkit import project, store, tries
-from expkit.progress import learning, load_learned, save_state, settings_of, state_parts
+from expkit.progress import load_learned, save_state, settings_of, state_parts
 from expkit.runner import Command, Runner
 from expkit.store import Versions
 
@@ -294,12 +294,12 @@ def test_a_state_that_cannot_be_kept_ends_no_training(net: str, capsys: pytest.C
 
 def begun(old: Any, new: Any, folder: Path, train: Any = lambda part: None) -> Any:
     """`new`, which begins with what `old` has learned in `train`."""
-    parts, state = learning(state_parts(old)), folder / "fold" / store.STATE
+    parts, state = state_parts(old), folder / "fold" / store.STATE
     settings = settings_of(parts)
     train(old)
     state.parent.mkdir()
     save_state(parts, 0, state, settings)
-    load_learned(learning(state_parts(new)), state.parent, "the old one")
+    load_learned(state_parts(new), state.parent, "the old one")
     return new
 
 
@@ -316,7 +316,7 @@ def test_a_network_of_scikit_learn(tmp_path: Path) -> None:
     assert (new.learning_rate_init, new.batch_size) == (0.5, 20) and new._optimizer.learning_rate_init == 0.5
     assert new.random_state is not old.random_state
     with pytest.raises(expkit.Error, match=r"ValueError: hidden_layer_sizes is \(8,\), and here \(9,\)"):
-        load_learned(learning(state_parts(make(hidden_layer_sizes=(9,)))), tmp_path / "fold", "the old one")
+        load_learned(state_parts(make(hidden_layer_sizes=(9,))), tmp_path / "fold", "the old one")
 
 
 def test_arrays_of_another_shape(tmp_path: Path) -> None:
@@ -333,6 +333,11 @@ def test_arrays_of_another_shape(tmp_path: Path) -> None:
 @dataclass
 class Settings:
     rate: float
+
+
+class Schedule(Settings):
+    def get_last_lr(self) -> list[float]:
+        return [self.rate]
 
 
 def test_random_generators_and_schedules_stay(tmp_path: Path) -> None:
@@ -353,7 +358,7 @@ def test_random_generators_and_schedules_stay(tmp_path: Path) -> None:
     def make(seed: int) -> dict[str, Any]:
         inner = SimpleNamespace(random=numpy.random.default_rng(seed), settings=Settings(seed), place=numpy.zeros(2))
         generators = {"python": random.Random(seed), "numpy": numpy.random.RandomState(seed)}
-        schedule = SimpleNamespace(get_last_lr=lambda: [seed], rate=seed)
+        schedule = Schedule(seed)
         return {"inner": inner, "schedule": schedule, "own": Chooses(seed, seed), **generators}
 
     def train(parts: dict[str, Any]) -> None:

@@ -237,13 +237,12 @@ class Fold:
             require(not self._keeps_state, f"{self.title}: {again}")
             self._keeps_state = True
             if self._exp.runtime.keep_state and not self._exp.debug:
-                learning = progress.learning(parts)
-                self._final = functools.partial(save_state, learning, 0, settings=progress.settings_of(learning))
+                self._final = functools.partial(save_state, parts, 0, settings=progress.settings_of(parts))
             if self.checkpoint.file is not None:
                 done = load_state(parts, self.checkpoint.file)
             elif start_from and (source := self.start_from) is not None:
                 source_title = f"{self.title} of exp.start_from={self._exp.start_from}"
-                progress.load_learned(progress.learning(parts), source, source_title)
+                progress.load_learned(parts, source, source_title)
         try:
             for number in range(done + 1, count + 1):
                 self._now = (axis, number, count)
@@ -528,7 +527,11 @@ class Fold:
         self.checkpoint.remove()
         if failure is not None:
             raise failure
-        self._tracker.summarize(({"score": next(iter(found.values()))} if found else {}) | found | kept)
+        metric, score = next(iter(found.items()), ("", None))
+        self._tracker.summarize(({} if score is None else {"score": score}) | found | kept)
+        scored = "trained" if score is None else f"{metric} {score:.4f}"
+        epoch = f"  best epoch {kept['best_epoch']}" if found and "best_epoch" in kept else ""
+        print(f"{self.title}  {scored}{epoch}  {result['seconds']:.1f} s", flush=True)
 
     def close(self, failed: bool) -> None:
         """End the line on the terminal and the W&B run; expkit calls it.

@@ -189,7 +189,7 @@ def save_state(
     """Write the state of a training, and of the random generators, for `load_state`.
 
     Args:
-        parts: of the state, as from `state_parts`; or `learning` of these, with `settings`.
+        parts: of the state, as from `state_parts`.
         done: how many epochs or steps are.
         settings: as from `settings_of`, before the training: it is for `load_learned`, which takes what has changed.
     """
@@ -225,7 +225,6 @@ def load_learned(parts: Mapping[str, Any], fold: Path, title: str) -> None:
     A part with a method `start_from(state)` chooses by itself what it takes of the `state_dict` of the other.
 
     Args:
-        parts: as from `learning`.
         fold: the folder of the other.
         title: of the other.
 
@@ -235,11 +234,6 @@ def load_learned(parts: Mapping[str, Any], fold: Path, title: str) -> None:
     by_hand = "load what you need in train(), from fold.start_from, and say start_from=False beside state=..."
     require((fold / STATE).is_dir(), f"{title} has kept no state: {by_hand}")
     _load_parts(parts, fold / STATE, f"the state of {title} does not fit: {by_hand}", begins=True)
-
-
-def learning(parts: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of a state but for schedules and random generators."""
-    return {name: part for name, part in parts.items() if not (hasattr(part, "get_last_lr") or _is_random(part))}
 
 
 def settings_of(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -260,7 +254,8 @@ def _load_parts(parts: Mapping[str, Any], folder: Path, problem: str, begins: bo
         if position["kinds"] != _kinds(parts):
             raise ValueError(f"it is of {position['kinds']}, and the training has {_kinds(parts)}")
         for name, part in parts.items():
-            _load_part(part, folder / name, position["settings"][name] if begins else None)
+            if not begins or not _stays(part):
+                _load_part(part, folder / name, position["settings"][name] if begins else None)
     except Exception as error:  # whatever a library raises for weights of another shape
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise Error(f"{problem}: {said}") from error
@@ -334,7 +329,12 @@ def _shapes(value: Any) -> list[tuple[int, ...]]:
 
 
 def _kinds(parts: Mapping[str, Any]) -> dict[str, str]:
-    return {name: type(part).__name__ for name, part in parts.items()}
+    return {name: type(part).__name__ for name, part in parts.items() if not _stays(part)}
+
+
+def _stays(part: Any) -> bool:
+    """Whether a training that begins from another has its own: a schedule, a random generator."""
+    return hasattr(part, "get_last_lr") or _is_random(part)
 
 
 def _dump(values: Any, file: Path) -> None:

@@ -110,7 +110,6 @@ class Runner:
         self._numbers = [None] if self.exp.mode is Mode.sub else list(self.exp.fold or [])
         tell = None if self._ranks is None else self._ranks.tell
         self._shared = Shared(self.run_dir, command.trial, len(self._numbers), tell)
-        self._metric = loaded.experiment.raw(next(iter(loaded.experiment.metrics)))  # of a fold alone
         self._has_git = True
         self._reader = store.Reader(f"{loaded.name}/{self.name}")
 
@@ -258,16 +257,6 @@ class Runner:
             self._fail(number, error)
         else:
             fold.close(failed=False)
-            if self.pruned is None:
-                self._print_result(number)
-
-    def _print_result(self, number: int | None) -> None:
-        done = self.run_dir.fold(number)
-        assert done is not None and done.result is not None, done
-        score, best = done.result["scores"].get(self._metric), done.result["values"].get("best_epoch")
-        scored = "trained" if score is None else f"{self._metric} {score:.4f}"
-        epoch = f"  best epoch {best}" if best is not None and number is not None else ""
-        print(f"{self.run_dir.title(number)}  {scored}{epoch}  {done.result['seconds']:.1f} s", flush=True)
 
     def _call(self, fold: Fold) -> BaseException | None:
         """Call the experiment's `train`; return the error, if any."""

@@ -49,13 +49,11 @@ def start(run_dir: RunDir, number: int | None) -> Tracker:
         "tags": list(exp.runtime.tags),
         "dir": directory,
     }
-    mode = _mode()
-    if mode == "online":
-        if (opened := _open(**arguments, mode=mode)) is not None:
-            return Tracker(opened)
+    run = _open(**arguments, mode=_mode())
+    if run is None and Tracker.is_online:
         Tracker.is_online = False
-        mode = _mode()
-    return Tracker(_open(**arguments, mode=mode))
+        run = _open(**arguments, mode=_mode())
+    return Tracker(run)
 
 
 class Tracker:
@@ -66,16 +64,15 @@ class Tracker:
 
     Attributes:
         is_online: whether the server answers; asked once per process. None: not asked yet.
-        said_offline: whether this process has said what to do with offline runs.
         run: the `wandb.Run`; None when W&B has failed.
     """
 
     is_online: ClassVar[bool | None] = None
-    said_offline: ClassVar[bool] = False
 
     def __init__(self, run: Any) -> None:
         self.run = run
-        self._names: dict[tuple[str, str | None], str] = {}
+        self._axes: dict[str, str | None] = {}  # over which a metric was first logged
+        self._defined: set[str] = set()
 
     def log(self, row: Mapping[str, Any], axis: str | None) -> None:
         """Send a row of the history, over `axis`, a name among the row's; None: over the number of the row."""
@@ -101,16 +98,14 @@ class Tracker:
 
     def _name(self, run: Any, name: str, axis: str | None) -> str:
         """The name of a metric in W&B, over `axis`."""
-        if name in AXES:
+        if name in AXES or axis is None:
+            self._axes.setdefault(name, None)
             return name
-        if (name, axis) not in self._names:
-            known = name
-            while axis is not None and known in self._names.values():
-                known = f"{known}_{axis}"
-            self._names[name, axis] = known
-            if axis is not None:
-                run.define_metric(known, step_metric=axis)
-        return self._names[name, axis]
+        known = name if self._axes.setdefault(name, axis) == axis else f"{name}_{axis}"
+        if known not in self._defined:
+            self._defined.add(known)
+            run.define_metric(known, step_metric=axis)
+        return known
 
 
 @cache
@@ -135,15 +130,15 @@ def _mode() -> str:
             Tracker.is_online = False
     if mode == "online" and not Tracker.is_online:
         mode = "offline"
-    if mode == "offline" and not Tracker.said_offline:
-        Tracker.said_offline = True
-        folder = display_path(Path(_directory()) / "wandb")
-        print(
-            f"W&B is offline: look now with `uv run wandb leet {folder}/latest-run`, "
-            f"upload later with `uv run wandb sync {folder}/offline-run-*`",
-            flush=True,
-        )
+    if mode == "offline":
+        _say_offline(display_path(Path(_directory()) / "wandb"))
     return mode
+
+
+@cache
+def _say_offline(folder: str) -> None:
+    look, upload = f"uv run wandb leet {folder}/latest-run", f"uv run wandb sync {folder}/offline-run-*"
+    print(f"W&B is offline: look now with `{look}`, upload later with `{upload}`", flush=True)
 
 
 def _directory() -> str:
