@@ -11,6 +11,7 @@ import ast
 import copyreg
 import functools
 import hashlib
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
@@ -18,7 +19,7 @@ from contextlib import suppress
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-from expkit.code import SOURCE, FileHashes, home, read_code, source_of
+from expkit.code import FileHashes, home, read_code, source_of
 from expkit.errors import require
 from expkit.project import code_root
 from expkit.store.records import same_code
@@ -30,7 +31,7 @@ _DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _ASSIGNMENTS = ast.Assign | ast.AnnAssign | ast.AugAssign
 SCORING = ("metric", "other_metrics", "postprocess", "submission")  # of expkit.Experiment: they train nothing
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
-_COLLECTIONS = (list, tuple, dict, set, frozenset)
+_FIXED = (FunctionType, type, ModuleType, *_PLAIN, list, tuple, dict, set, frozenset)
 
 
 # What trains
@@ -256,12 +257,10 @@ class _Values:
             return []
 
     def _array(self, value: Any) -> list[str]:
-        """Of an array, a tensor, a table of pandas."""
+        """Of an array, or a table of pandas."""
         import numpy
 
         labels = [self.of(numpy.asarray(getattr(value, key))) for key in ("index", "columns") if hasattr(value, key)]
-        for step in ("detach", "cpu"):  # a tensor
-            value = getattr(value, step)() if hasattr(value, step) else value
         array = numpy.asarray(value)
         content = self.of(array.ravel().tolist()) if array.dtype == object else _hash(array.tobytes())
         return [array.dtype.str, str(array.shape), content, *labels]
@@ -291,12 +290,8 @@ class _Values:
             own = {name: value for name, value in vars(function).items() if name != "__wrapped__"}
             yield code.co_name
             yield from map(self.of, (function.__defaults__, function.__kwdefaults__, own))
-            name, nodes = code.co_qualname.partition(".")[0], statements(source)
-            found: Sequence[ast.AST] = _named(nodes, name)
-            if name == "<lambda>":
-                inner = [each for node in nodes for each in ast.walk(node) if isinstance(each, ast.Lambda)]
-                found = [each for each in inner if each.lineno == code.co_firstlineno]
-            yield from [self._source(each, namespace) for each in found or nodes]
+            ends = (node for node in statements(source) if (node.end_lineno or 0) >= code.co_firstlineno)
+            yield from [self._source(node, namespace) for node in itertools.islice(ends, 1)]
 
     def _class(self, kind: type) -> Iterator[str]:
         yield _name(kind)
@@ -306,7 +301,7 @@ class _Values:
             own = [each for each in methods if isinstance(each, FunctionType) and each.__code__.co_filename == file]
             yield from map(self.of, own)
 
-    def _defined(self, namespace: dict[str, Any], name: str = "") -> list[str]:
+    def _defined(self, namespace: Mapping[str, Any], name: str = "") -> list[str]:
         """The statements of a module that define a name; all when none is named."""
         nodes = statements(source_of(namespace) or b"")
         return [self._source(node, namespace) for node in (_named(nodes, name) if name else nodes)]
@@ -319,7 +314,7 @@ class _Values:
             imports = [each for each in ast.walk(node) if isinstance(each, _IMPORTS)]
             yield from self._meanings(_chains(node), {**namespace, **_imported(imports, namespace)})
 
-        return self._once((node, namespace), parts)
+        return self._once((node,), parts)
 
     def _meanings(self, chains: Iterable[str], namespace: Mapping[str, Any]) -> Iterator[str]:
         """What names, and those behind their dots, mean in a module."""
@@ -327,19 +322,13 @@ class _Values:
             names, (first, *rest) = namespace, chain.split(".")
             while rest and isinstance(module := names.get(first), ModuleType) and _is_own(module):
                 names, (first, *rest) = vars(module), rest
-            if first in names:
-                yield f"{chain}: {self._meant(names[first])}"
-
-    def _meant(self, value: Any) -> str:
-        is_path = isinstance(value, str) and str(code_root()) in value  # it is another one on each machine
-        is_known = isinstance(value, (FunctionType, type, ModuleType, *_PLAIN, *_COLLECTIONS)) and not is_path
-        if is_known or hasattr(value, "__array__"):
-            return self.of(value)
-        # it may change while it is used, as a generator of random numbers: what defines it, does not
-        modules = [vars(each) for each in list(sys.modules.values()) if isinstance(each, ModuleType)]
-        homes = [space for space in modules if SOURCE in space]
-        names = [(space, name) for space in homes for name, held in list(space.items()) if held is value]
-        return repr(sorted({each for pair in names for each in self._defined(*pair)}) or self.of(value))
+            if first in names and not first.startswith("__"):  # `__file__` is another one in each experiment
+                value = names[first]
+                is_path = isinstance(value, str) and str(code_root()) in value  # it is another one on each machine
+                is_fixed = isinstance(value, _FIXED) or hasattr(value, "__array__")
+                # another may change while it is used, as a generator of random numbers: what defines it, does not
+                defined = [] if is_fixed and not is_path else self._defined(names, first)
+                yield f"{chain}: {defined or self.of(value)}"
 
 
 def _chains(node: ast.AST) -> set[str]:
