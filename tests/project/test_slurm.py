@@ -194,7 +194,7 @@ def test_short_runs_share_a_job(sweeping: Project, cluster: dict[str, str], root
 
 
 def test_a_job_of_several_runs_goes_back_to_the_queue(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
-    """It goes on with the run that it was in, and those after it."""
+    """It goes on with the run that it was in, and those after it; what was done before is kept."""
     (root / "control/gate1").touch()
     process = start(sweeping, root, "-m", "exp.fold=[0],[1],[2]", *SLURM, "hydra.launcher.runs_per_job=3", **cluster)
     wait_for((root / "control/came1").exists, process)
@@ -208,22 +208,25 @@ def test_a_job_of_several_runs_goes_back_to_the_queue(sweeping: Project, cluster
     assert sorted(before) == [0] and after[0] == before[0] and not (root / "control/came0").exists()
     assert [after[fold]["values"]["environment"]["SLURM_RESTART_COUNT"] for fold in (1, 2)] == ["1", "1"]
     [first] = root.glob("output/multirun/*/0/log.txt")
-    assert "fold 0 is done" not in first.read_text(), "it was not even looked at again"
+    assert first.read_text().count("fold 0 is done") == 1, "it was not trained again"
+
+
+@pytest.mark.parametrize("wrong", ["runs_per_job=0", "tasks_per_node=2", "nodes=2"])
+def test_a_job_is_of_one_process(sweeping: Project, cluster: dict[str, str], root: Path, wrong: str) -> None:
+    """Several tasks would each train the whole run."""
+    typed = ["-m", FOLDS, *SLURM, f"hydra.launcher.{wrong}"]
+    refused = sweeping.train(*typed, experiment=LIGHT, root=root, check=False, **cluster)
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+    assert refused.stderr.startswith("error: hydra.launcher: runs_per_job must be at least 1, nodes and tasks_per_node")
+    assert not job_numbers(cluster)
 
 
 def test_more_jobs_than_an_array_takes(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
-    """Four here: two arrays, both in the queue at once."""
-    node = ask(cluster, "sinfo", "-h", "-o", "%n")
-    ask(cluster, "scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
-    process = start(sweeping, root, "-m", FOLDS, *SLURM, **cluster)
-    wait_for(lambda: len(job_numbers(cluster)) == 5, process)
-    assert len({number.partition("_")[0] for number in job_numbers(cluster)}) == 2
-    ask(cluster, "scontrol", "update", f"nodename={node}", "state=resume")
-    assert " 5/5 " in end(process).splitlines()[-1]
-
-
-def test_several_runs_in_a_job_are_of_one_process_each(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
-    packed = ["hydra.launcher.runs_per_job=2", "hydra.launcher.tasks_per_node=2"]
-    refused = sweeping.train("-m", FOLDS, *SLURM, *packed, experiment=LIGHT, root=root, check=False, **cluster)
-    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
-    assert "hydra.launcher.runs_per_job must be at least 1, and 1 if tasks_per_node is not" in refused.stderr
+    """Four here. The last line says what to do."""
+    typed = ["-m", FOLDS, *SLURM]
+    refused = sweeping.train(*typed, experiment=LIGHT, root=root, check=False, **cluster)
+    last = refused.stderr.splitlines()[-1]
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert last.endswith("Invalid job array specification: put several runs in a job, hydra.launcher.runs_per_job")
+    done = sweeping.train(*typed, "hydra.launcher.runs_per_job=2", experiment=LIGHT, root=root, **cluster)
+    assert " 5/5 " in done.stdout.splitlines()[-1]

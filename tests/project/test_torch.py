@@ -239,19 +239,20 @@ def test_a_sweep_is_not_for_several_processes(network: Project, root: Path) -> N
     assert "error: -m starts torchrun for each run: leave it out, exp.runtime.processes=2" in errors
 
 
-def test_several_tasks_of_slurm(network: Project, root: Path) -> None:
-    """A job of a sweep with two tasks, and srun by hand: one training of two processes, without torchrun."""
+def test_several_processes_on_slurm(network: Project, root: Path) -> None:
+    """A job of a sweep starts torchrun; by hand, srun starts it. The cores of a job are shared."""
     if reason := slurm.why_not():
         pytest.skip(reason)
-    preset = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.tasks_per_node=2"]
+    preset = ["hydra/launcher=slurm", "hydra.launcher.cpus_per_task=2", "exp.runtime.processes=2"]
     script = network.folder / "experiments/001-baseline/train.py"
     with slurm.cluster() as variables:
         environment = network.environment(PROJECT_ROOT=str(root), WANDB_MODE="disabled", **variables)
         jobs = [network.python, script, "-m", *TOGETHER[1:], "exp.fold=[0],[1]", *preset, "hydra.launcher.mem_gb=3"]
         call(*jobs, cwd=root, env=environment)
-        by_hand = ["srun", "-n2", "--mem=3000", network.python, script, "exp.fold=[2]", *TOGETHER[1:]]
+        torchrun = [network.python.with_name("torchrun"), "--standalone", "--nproc_per_node=2", script]
+        by_hand = ["srun", "-n1", "-c2", "--mem=3000", *torchrun, "exp.fold=[2]", *TOGETHER[1:]]
         call(*by_hand, cwd=root, env=environment)
     [row] = read_board()
     assert (len(row.done), row.marks) == (3, ("partial",))
     folds = store.read_run(row.folder).done.values()
-    assert all(fold.result and "world_size 2" in fold.result["environment"] for fold in folds)
+    assert all(fold.result and "threads 1, world_size 2" in fold.result["environment"] for fold in folds)

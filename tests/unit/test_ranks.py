@@ -97,9 +97,9 @@ def test_the_first_failure_is_the_one_to_tell(two: tuple[Ranks, Ranks], later: B
     assert other.failure(first) is first
 
 
-def test_ranks_without_a_meeting_place(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes of srun would each take folds of their own."""
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+def test_an_experiment_that_is_not_prepared(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process would take folds of its own."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(expkit.Error, match="2 processes train together .* is not prepared"):
         expkit.run("002-light", overrides=["exp.fold=[0]"])
     assert not (root / "output").exists()

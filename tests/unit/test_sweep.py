@@ -118,7 +118,7 @@ def test_a_message_names_the_files_of_the_project(tmp_path: Path, monkeypatch: p
 def test_several_processes_for_an_experiment_that_is_not_prepared(own_light: OwnLight, root: Path) -> None:
     """One line before any is started; and without -m, it is torchrun that starts them."""
     sweep = own_light("-m", "exp.runtime.processes=2", code=1).err
-    assert "error: exp.runtime.processes=2: 2 processes train together (torchrun, srun), and this" in sweep
+    assert "error: exp.runtime.processes=2: 2 processes train together (torchrun), and this" in sweep
     with edited(own_light.folder / "train.py", "own_split=True", "own_split=True, distributed=True"):
         alone = own_light("exp.runtime.processes=2", code=2).err
     assert alone == "error: exp.runtime.processes=2 takes -m; without: torchrun --nproc_per_node=2\n"

@@ -220,7 +220,7 @@ def test_no_pandas(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ", from before ",
         "a study needs a parameter to search, as in 'exp.train.x=interval(0,1)'",
         "finished folds are kept, and the same command trains what is missing",
-        " processes train together (torchrun, srun), and this experiment is not prepared for that: ",
+        " processes train together (torchrun), and this experiment is not prepared for that: ",
         "its process has died: ",
         "W&B is offline: look now with ",
         "W&B does not take the key, or does not answer; going on offline ",

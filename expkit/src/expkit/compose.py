@@ -413,7 +413,8 @@ def _explained(error: BaseException, groups: Groups) -> Error | None:
 def _missing(error: MissingConfigException) -> Error | None:
     """A file that `defaults` or a choice on the command line names, and that is not there."""
     missing = error.missing_cfg_file or ""
-    for prefix, extra in {"hydra/launcher/submitit_": "slurm", "hydra/launcher/joblib": "local"}.items():
+    extras = {"hydra/launcher/submitit_": "slurm", "hydra/launcher/joblib": "local", "hydra/sweeper/optuna": "optuna"}
+    for prefix, extra in extras.items():
         if missing.startswith(prefix):
             return Error(f"{missing} is not installed: uv sync --inexact --extra {extra}")
     if error.options is None:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 from expkit.errors import Failed, described, interruption, require
 from expkit.fold import Evaluated, Fold
 from expkit.progress import Pruned
-from expkit.project import world_size
 
 if TYPE_CHECKING:
     from expkit.rundir import RunDir
@@ -37,8 +36,6 @@ class Ranks:
     """The processes of a training, when there are several: this one, and how many there are."""
 
     def __init__(self) -> None:
-        if "WORLD_SIZE" not in os.environ:
-            os.environ |= _as_torchrun_does()
         self.rank, self.size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         self._store: Any = _store(self.rank)
         self._told = 0
@@ -141,19 +138,6 @@ def torchrun(count: int, command: list[str]) -> None:
     logging.disable()
     with suppress(multiprocessing.SignalException, multiprocessing.errors.ChildFailedError):
         main([f"--nproc_per_node={count}", "--standalone", "--no-python", *command])
-
-
-def _as_torchrun_does() -> dict[str, str]:
-    """For a task of srun: the variables with which torchrun lets processes find each other."""
-    require(os.environ.get("SLURM_STEP_NUM_NODES", "1") == "1", "srun on several nodes: start torchrun on each of them")
-    step = int(os.environ.get("SLURM_JOB_ID", "0")) * 16 + int(os.environ.get("SLURM_STEP_ID", "0"))
-    return {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(20_000 + step * 2 % 10_000),  # and the next one: see _store
-        "WORLD_SIZE": str(world_size()),
-        "RANK": os.environ["SLURM_PROCID"],
-        "LOCAL_RANK": os.environ["SLURM_LOCALID"],
-    }
 
 
 def _store(rank: int) -> Any:

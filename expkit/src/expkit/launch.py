@@ -10,6 +10,7 @@ import argparse
 import gc
 import os
 import pickle
+import random
 import re
 import secrets
 import shlex
@@ -36,7 +37,7 @@ from omegaconf import DictConfig, OmegaConf
 from expkit import compose, errors, files, schema
 from expkit.code import loaded_sources, own_modules
 from expkit.config import Config, Experiment, Loaded, chosen, container, load_experiment, refuse_shared_name
-from expkit.errors import CAUGHT, Error, Failed, interruption, require
+from expkit.errors import CAUGHT, Error, Failed, Terminated, interruption, require
 from expkit.project import code_root, display_path, leads, project_root, world_size
 
 if TYPE_CHECKING:
@@ -157,14 +158,6 @@ def _manual(loaded: Loaded, overrides: Sequence[str]) -> str:
 # A job
 
 
-class JobsFailed(Failed):
-    """Jobs of a sweep have ended, some have failed, and have said so; any process can unpickle this."""
-
-
-class Died(JobsFailed):
-    """The process of a job was killed: it may run again."""
-
-
 @dataclass
 class Job:
     """One training of a command: what Hydra calls with a composed configuration. Pickled for other processes.
@@ -177,11 +170,10 @@ class Job:
         git: the snapshot of that copy.
         project: where the code was copied from.
         root: the folder with input/ and output/.
-        launched_by: the process of the command, or the one that waits for this job alone.
-        is_apart: whether such a one waits.
+        launched_by: the process of the command.
+        is_apart: whether this process is of this job alone, and another one waits for it.
         failure: what a command without a sweep ends with; Hydra would wrap it.
-        study: the trial of each job, by its number; such a job returns the score, None when it is pruned, and the code,
-            as the two hashes of `code_hash`.
+        study: the trial of each job, by its number.
     """
 
     experiment: str
@@ -196,58 +188,66 @@ class Job:
     failure: BaseException | None = None
     study: dict[int, RunningTrial] | None = None
 
-    def __call__(self, cfg: DictConfig) -> float | tuple[float | None, list[str] | None] | None:
+    def __call__(self, cfg: DictConfig) -> dict[str, Any]:
+        """Train.
+
+        Returns:
+            a report, which is in the folder of the job as well: "run", its folder; "replaces", whether the run replaces
+            another; "whole", of a job that has ended well: whether no study has pruned the run; "failed", the overrides
+            of one that has not; "died", whether its process was killed, and the job may run again. In a study also
+            "score", None when it is pruned, and "code", the two hashes of `code_hash`.
+        """
         hydra = HydraConfig.get()
         is_sweep = hydra.mode is RunMode.MULTIRUN
         report: dict[str, Any] = {}
         try:
-            takes_more = _is_joblib(hydra.launcher) or _is_packed(hydra.launcher)  # jobs, after this one
-            is_shared = takes_more if self._is_elsewhere else is_sweep and bool(cfg.exp.time_limit)
-            if is_shared and not self.is_apart and cfg.exp.runtime.processes == 1:
-                return self._apart(cfg, report)
-            return self._train(cfg, report)
-        except JobsFailed:
-            raise
+            if self._is_elsewhere:
+                self._settle(cfg)
+            may_be_killed = self._is_elsewhere or (is_sweep and bool(cfg.exp.time_limit))
+            if may_be_killed and not self.is_apart and cfg.exp.runtime.processes == 1:
+                self._train_apart(cfg, report)
+            else:
+                self._train(cfg, report)
         except Exception as error:
             if stop := interruption(error):
                 raise stop from error
             if is_sweep:
-                raise self._reported(error, report) from None
-            self.failure = error
-            return None
+                report["failed"] = self._say(error)
+            else:
+                self.failure = error
         finally:
-            if is_sweep and report and leads():
+            if is_sweep and leads():
                 files.write_json(Path(hydra.runtime.output_dir) / JOB_REPORT, report)
+        return report
 
-    def _apart(self, cfg: DictConfig, report: dict[str, Any]) -> Any:
-        """Train in a process of its own, which may be killed: the jobs after this one need the present one.
-
-        Or in several, which torchrun starts.
-        """
-        if self._is_elsewhere:
-            self._settle(cfg)
+    def _train_apart(self, cfg: DictConfig, report: dict[str, Any]) -> None:
+        """Train in a process of its own, which may be killed, or in several, which torchrun starts."""
+        count, folder = cfg.exp.runtime.processes, Path(HydraConfig.get().runtime.output_dir)
         hydra = OmegaConf.to_container(HydraConfig.instance().cfg)  # plain: nobody can import a plugin's classes
-        known = pickle.dumps((replace(self, is_apart=True, launched_by=os.getpid()), cfg, hydra))
-        file, answer = (Path(HydraConfig.get().runtime.output_dir) / name for name in ("job", "answer"))
-        file.write_bytes(known)
-        call = str(file), str(answer), cfg.exp.runtime.processes
+        file = folder / "job"
+        file.write_bytes(pickle.dumps((replace(self, is_apart=True), cfg, hydra)))
+        (folder / JOB_REPORT).unlink(missing_ok=True)  # of before it went back to the queue
         process: Any
         # other systems have libraries that do not survive a fork
-        if is_forked := self._is_elsewhere and sys.platform == "linux" and cfg.exp.runtime.processes == 1:
+        if is_forked := self._is_elsewhere and sys.platform == "linux" and count == 1:
             from expkit import tracking
 
             tracking.share()
             load_experiment(self.experiment)
             gc.freeze()  # else the garbage collector of the fork copies all memory
-            process = get_context("fork").Process(target=_call_apart, args=call)
+            process = get_context("fork").Process(target=_call_apart, args=(str(file), count))
             process.start()
             wait = process.join
         else:
-            code = f"from {__name__} import {_call_apart.__name__}; {_call_apart.__name__}{call}"
+            code = f"from {__name__} import {_call_apart.__name__}; {_call_apart.__name__}({str(file)!r}, {count})"
             process = subprocess.Popen([sys.executable, "-P", "-c", code], stdin=subprocess.DEVNULL)
             wait = process.wait
         try:
             wait()
+            report |= files.read_if_whole(folder / JOB_REPORT)
+            for name in file.read_text().split() if is_forked and "whole" in report else ():  # libraries, for the next
+                with suppress(Exception):  # it was not imported by its name
+                    import_module(name)
         except BaseException:
             process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -256,28 +256,17 @@ class Job:
             raise
         finally:
             file.unlink()
-        if not answer.exists():
-            report["died"] = is_forked and not cfg.exp.time_limit  # alone, and not for what it did
+        if not report.keys() & {"whole", "failed"}:
+            report["died"] = not cfg.exp.time_limit  # else it is what the job did
             over = "over exp.time_limit, " if cfg.exp.time_limit else ""
             raise Failed(f"its process has died: {over}killed or out of memory; {errors.AGAIN}")
-        result, libraries = pickle.loads(answer.read_bytes())
-        answer.unlink()
-        for name in libraries if is_forked else ():  # the next fork has them, too
-            with suppress(Exception):  # it was not imported by its name
-                import_module(name)
-        if isinstance(result, BaseException):
-            raise result
-        return result
 
-    def _train(self, cfg: DictConfig, report: dict[str, Any]) -> float | tuple[float | None, list[str] | None] | None:
-        if self._is_elsewhere:
-            self._settle(cfg)
+    def _train(self, cfg: DictConfig, report: dict[str, Any]) -> None:
         loaded, overrides = load_experiment(self.experiment), _overrides()
         config = compose.typed(cfg, loaded, overrides)
         if config.show_config:
-            if leads():
-                print(OmegaConf.to_yaml(container(config)), end="")
-            return None
+            report["whole"] = True
+            return print(OmegaConf.to_yaml(container(config)), end="") if leads() else None
         from expkit.runner import Command, Runner  # not needed to show a configuration
 
         hydra = HydraConfig.get()
@@ -288,54 +277,52 @@ class Job:
         run = Runner(loaded, config, overrides, command)
         if (count := config.exp.runtime.processes) > 1 and world_size() == 1:
             require(is_sweep, f"exp.runtime.processes={count} takes -m; without: torchrun --nproc_per_node={count}")
-            return self._apart(cfg, report)
+            return self._train_apart(cfg, report)
         try:
-            score = run.train()
-            return score if self.study is None else (score, run.code)
+            report |= {"score": run.train(), "whole": run.pruned is None}
+            if self.study is not None:
+                report["code"] = run.code
         finally:
             if (folder := run.run_dir.folder) is not None:
-                report |= {"run": str(folder), "replaces": run.run_dir.replaces, "whole": run.pruned is None}
+                report |= {"run": str(folder), "replaces": run.run_dir.replaces}
 
     @property
     def _is_elsewhere(self) -> bool:
         return self.launched_by != os.getpid()
 
     def _settle(self, cfg: DictConfig) -> None:
-        """Make this process one like that of the command; it has been told to import the copy of the code."""
+        """Make this process, which has been told to import the copy of the code, ready for a job."""
         os.environ["PROJECT_ROOT"] = str(self.root)
-        require(
-            self.code in (None, code_root()),
-            "this process does not find the copy of the code that belongs to its sweep: is EXPKIT_ROOT set?",
-        )
-        if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):  # joblib does this by itself
-            os.environ.setdefault("OMP_NUM_THREADS", cpus)
-        hydra = HydraConfig.get()
+        hydra, count = HydraConfig.get(), cfg.exp.runtime.processes
         if _is_joblib(hydra.launcher):
-            if not self.is_apart:
-                _end_with(self.launched_by)
-                _use_gpus(Path(hydra.sweep.dir), cfg.exp.runtime.processes)
             for stream in (sys.stdout, sys.stderr):  # of several jobs: whole lines, and no bars
                 stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore[union-attr]
                 stream.isatty = lambda: False  # type: ignore[method-assign]
-        if self.is_apart and _is_packed(hydra.launcher):
-            with open(_run_log(), "ab") as log:  # on after what it said before its job went back to the queue
-                for stream in (sys.stdout, sys.stderr):
-                    os.dup2(log.fileno(), stream.fileno())
+        if self.is_apart:
+            return
+        require(
+            self.code == code_root(),
+            "this process does not find the copy of the code that belongs to its sweep: is EXPKIT_ROOT set?",
+        )
+        if _is_joblib(hydra.launcher):
+            _end_with(self.launched_by)
+            _use_gpus(Path(hydra.sweep.dir), count)
+            return
+        if cpus := os.environ.get("SLURM_CPUS_PER_TASK"):  # joblib does this by itself
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(int(cpus) // count, 1)))
+        with open(_log(), "ab") as log:  # on after what it said before its job went back to the queue
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+                os.dup2(log.fileno(), stream.fileno())
 
-    def _reported(self, error: Exception, report: dict[str, Any]) -> JobsFailed:
-        """Say on stderr and in the report why a job of a sweep has failed; what to raise for the sweeper."""
-        report["failed"], message = " ".join(_overrides()), errors.one_line(error)
+    def _say(self, error: Exception) -> str:
+        """Say on stderr why a job of a sweep has failed; what the command says of it at its end."""
+        name, message = " ".join(_overrides()), errors.one_line(error)
         if message is not None:
-            message = self.in_project(message)
-            error = Error(f"{report['failed']}: {message}").with_traceback(error.__traceback__)
+            error = Error(f"{name}: {self.in_project(message)}").with_traceback(error.__traceback__)
         errors.report(error)
-        if self._is_elsewhere and "submitit" in sys.modules:
-            import submitit
-
-            log = _run_log() if _is_packed(HydraConfig.get().launcher) else submitit.JobEnvironment().paths.stdout
-            report["failed"] += f" (its log: {display_path(log)})"
-        kind = Died if report.get("died") else JobsFailed
-        return kind(message or f"{type(error).__name__}: {error}")
+        has_log = self._is_elsewhere and not _is_joblib(HydraConfig.get().launcher) and _log().exists()
+        return f"{name} (its log: {display_path(_log())})" if has_log else name
 
     def in_project(self, message: str) -> str:
         """A message with the project's paths in place of those of its copy."""
@@ -344,8 +331,11 @@ class Job:
         return message.replace(display_path(self.code), str(self.project)).replace(str(self.code), str(self.project))
 
 
-def _call_apart(file: str, answer: str, processes: int) -> None:
-    """Call a job that stands pickled in a file; the file `answer` gets what it returns or raises, of rank 0."""
+def _call_apart(file: str, processes: int) -> None:
+    """Call a job that stands pickled in a file; then the names of libraries that the next one needs, too, stand there.
+
+    Only what the job reports says whether it has ended well: any process may be killed.
+    """
     _end_with(os.getppid())
     if processes > world_size():
         from expkit.distributed import torchrun
@@ -355,18 +345,17 @@ def _call_apart(file: str, answer: str, processes: int) -> None:
         if callable(signal.getsignal(number)):  # submitit's, in a fork: it answers for all runs of a job of the cluster
             signal.signal(number, lambda *_: None)
     known = set(sys.modules)
-    if random := sys.modules.get("numpy.random"):
-        random.seed()  # else the random numbers of each fork are the same
+    if numpy_random := sys.modules.get("numpy.random"):
+        numpy_random.seed()  # else the random numbers of each fork are the same
     job, cfg, hydra = pickle.loads(Path(file).read_bytes())
     setup_globals()
     HydraConfig.instance().cfg = OmegaConf.create(hydra)
-    try:
-        result = job(cfg)
-    except BaseException as error:
-        result = error
-    if leads():
-        Path(answer).write_bytes(pickle.dumps((result, _libraries(job.experiment, known))))
-    sys.exit(int(isinstance(result, BaseException)))  # W&B takes no bool; torchrun ends the other ranks
+    report: dict[str, Any] = {}
+    with suppress(KeyboardInterrupt, Terminated):
+        report = job(cfg)
+    if processes == 1:
+        Path(file).write_text("\n".join(_libraries(job.experiment, known)))
+    sys.exit(int("whole" not in report))  # torchrun ends the other ranks
 
 
 def _libraries(experiment: str, known: set[str]) -> list[str]:
@@ -382,8 +371,8 @@ def _libraries(experiment: str, known: set[str]) -> list[str]:
     return [] if not new or sets_variables or gpus() else new
 
 
-def _run_log() -> Path:
-    """What a run prints that shares a job of the cluster with others."""
+def _log() -> Path:
+    """What a run prints in a job of a cluster."""
     return Path(HydraConfig.get().runtime.output_dir) / "log.txt"
 
 
@@ -396,22 +385,8 @@ def _overrides() -> list[str]:
 # A sweep
 
 
-def processes_of(launcher: DictConfig) -> int | None:
-    """How many processes a launcher of Hydra uses; 1: this one; None: it does not say, as on a cluster."""
-    if _is_joblib(launcher):
-        from joblib import effective_n_jobs
-
-        return int(effective_n_jobs(launcher.n_jobs))
-    return 1 if "BasicLauncher" in str(launcher.get("_target_")) else None
-
-
 def _is_joblib(launcher: DictConfig) -> bool:
     return "joblib" in str(launcher.get("_target_"))
-
-
-def _is_packed(launcher: DictConfig) -> bool:
-    """Whether a job of the cluster has several runs."""
-    return bool(launcher.get("runs_per_job", 1) > 1)
 
 
 class Launching(Callback):
@@ -430,7 +405,8 @@ class Launching(Callback):
         from expkit.snapshot import expose
 
         Launching.folder = Path(config.hydra.sweep.dir)
-        if processes_of(config.hydra.launcher) != 1 or config.exp.time_limit or config.exp.runtime.processes > 1:
+        is_here = "BasicLauncher" in str(config.hydra.launcher.get("_target_"))
+        if not is_here or config.exp.time_limit or config.exp.runtime.processes > 1:
             expose(Launching.copy)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **_: Any) -> None:
@@ -439,7 +415,7 @@ class Launching(Callback):
 
 def _sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Launch the jobs of a command with a copy of the code, and print the board rows of their runs."""
-    from expkit.snapshot import copy_code, expose  # git, and much else
+    from expkit.snapshot import copy_code  # git, and much else
 
     require(world_size() == 1, f"-m starts torchrun for each run: leave it out, exp.runtime.processes={world_size()}")
     copy = copy_code()
@@ -452,41 +428,33 @@ def _sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argp
             compose.run_hydra(copy.folder / "experiments" / loaded.name, parser, args, job)
     except CAUGHT as error:
         failure = _readable(error, job)
-    finally:
-        expose(None)
-        copy.leave(jobs_may_wait="submitit" in sys.modules and not _all_ended(failure))
+    copy.leave(jobs_may_wait="submitit" in sys.modules and failure is not None)
     if Launching.folder is not None:
-        failure = _conclude(loaded, Launching.folder, failure)
+        failure = _conclude(loaded, Launching.folder, failure, job.study is not None)
     if failure is not None:
         raise failure
 
 
-def _all_ended(failure: BaseException | None) -> bool:
-    """Whether every job of the sweep has come to its end; some may have failed."""
-    return failure is None or isinstance(failure, JobsFailed)
-
-
 def _readable(error: BaseException, job: Job) -> BaseException:
     """An error of composing or launching as one line."""
-    if type(error).__name__ == "TerminatedWorkerError":  # joblib
-        return Failed(f"a process of the sweep has died, killed or out of memory: {errors.AGAIN}")
-    if type(error).__module__.startswith("submitit"):
+    if type(error).__module__.startswith(("submitit", "joblib")):
         line = str(error).splitlines()[0].rstrip(" .:")
-        return Error(line if line.startswith("sbatch") else f"{line}: {errors.AGAIN}")
+        more = ": put several runs in a job, hydra.launcher.runs_per_job" if "job array" in line else ""
+        return Error(f"{line}{more}") if line.startswith("sbatch") else Failed(f"{line}: {errors.AGAIN}")
     if type(error) is Error:
         return Error(job.in_project(str(error))).with_traceback(error.__traceback__)
     return error
 
 
-def _conclude(loaded: Loaded, folder: Path, failure: BaseException | None) -> BaseException | None:
+def _conclude(loaded: Loaded, folder: Path, failure: BaseException | None, is_study: bool) -> BaseException | None:
     """Let the runs that replace others count, if all their jobs are whole, and print the rows of all runs, best first.
 
     Args:
         folder: of the sweep, with the reports of its jobs.
-        failure: what Hydra raised.
+        failure: what Hydra raised; then some jobs may not have ended.
 
     Returns:
-        What the command fails with. None when all went well; a study lets jobs fail.
+        What the command fails with. None when all went well; a study with a score lets jobs fail.
     """
     from expkit import scores, store
     from expkit.board import board_tables, ranked
@@ -495,23 +463,22 @@ def _conclude(loaded: Loaded, folder: Path, failure: BaseException | None) -> Ba
     found = sorted(folder.glob(f"*/{JOB_REPORT}"), key=lambda file: (len(file.parent.name), file))  # 2 before 10
     reports = [report for file in found if (report := files.read_if_whole(file))]
     runs = dict.fromkeys(Path(report["run"]) for report in reports if "run" in report)
-    has_ended = _all_ended(failure) and not any("died" in report for report in reports)  # in which run, nobody knows
+    has_ended = failure is None and not any("died" in report for report in reports)  # in which run, nobody knows
     for run in runs:
         own = [report for report in reports if report.get("run") == str(run)]
-        is_whole = has_ended and all(report["whole"] and "failed" not in report for report in own)
+        is_whole = has_ended and all(report.get("whole") for report in own)
         if is_whole and any(report["replaces"] for report in own):
             versions = store.Versions(run.parent, store.read_run(run).name)
             put_in_place(versions, run, partial(scores.update, loaded.experiment, versions))
-    known: dict[str, store.Run | None] = {}  # parents that they share are read once
-    rows = ranked(store.read_run(run, known) for run in runs if run.is_dir())
+    rows = ranked(store.read_run(run) for run in runs if run.is_dir())
     if rows:
         console = errors.new_console()
         for part in board_tables(rows, console.width):
             console.print(part)
     failed = ", ".join(report["failed"] for report in reports if "failed" in report)
-    if failed and isinstance(failure, JobsFailed):
-        return Failed(f"failed: {failed}")
     if failed and failure is None:
+        if not is_study or all(report.get("score") is None for report in reports):
+            return Failed(f"failed: {failed}")
         errors.warn(f"failed: {failed}")
     return failure
 
@@ -549,17 +516,16 @@ def _use_gpus(sweep_dir: Path, count: int) -> Any:
     """
     from filelock import FileLock, Timeout
 
-    available, locks = gpus(), dict[str, FileLock]()
+    available, held = gpus(), dict[str, FileLock]()
     for number, gpu in enumerate(available):
         lock = FileLock(sweep_dir / f".gpu{number}")
         with suppress(Timeout):
-            if len(locks) < count and lock.acquire(blocking=False):
-                locks[gpu] = lock
+            if len(held) < count and lock.acquire(blocking=False):
+                held[gpu] = lock
     if available:
-        first = os.getpid() % len(available)
-        chosen = [*dict.fromkeys([*locks, *available[first:], *available[:first]])][:count]
-        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(chosen)
-    return locks
+        others = random.sample(available, len(available))
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join([*dict.fromkeys([*held, *others])][:count])
+    return held
 
 
 @cache  # one thread, however many jobs this process takes

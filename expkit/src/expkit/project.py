@@ -183,10 +183,10 @@ def settle() -> bool:
 
 
 def world_size() -> int:
-    """How many processes train together, as torchrun or srun has told this one; 1 for a single one."""
-    return max(int(os.environ.get(name) or 1) for name in ("WORLD_SIZE", "SLURM_STEP_NUM_TASKS"))
+    """How many processes train together, as torchrun has told this one; 1 for a single one."""
+    return int(os.environ.get("WORLD_SIZE") or 1)
 
 
 def leads() -> bool:
     """Whether this process is rank 0, which prints and writes; the others only train."""
-    return world_size() == 1 or (os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or "0") == "0"
+    return world_size() == 1 or os.environ["RANK"] == "0"

@@ -118,7 +118,7 @@ class Runner:
         count = max(world_size(), self.exp.runtime.processes)
         require(
             count == 1 or self.loaded.experiment.distributed,
-            f"{count} processes train together (torchrun, srun), and this experiment is not prepared for that: "
+            f"{count} processes train together (torchrun), and this experiment is not prepared for that: "
             "say expkit.Experiment(..., distributed=True) when its train() is",
         )
         if world_size() == 1:

@@ -195,8 +195,6 @@ def check_out(project: Path, commit: str, destination: Path) -> Path:
 # The copy of the code for a sweep
 
 LONGEST_WAIT = 90 * 86400  # seconds from the start of a sweep to the end of its last job, at most
-_OWN = {name: os.environ.get(name) for name in (ROOT, "PYTHONPATH")}  # of this process
-_exposed: list[str] = []
 
 
 @dataclass(frozen=True)
@@ -219,21 +217,16 @@ class CodeCopy:
             shutil.rmtree(self.top, ignore_errors=True)
 
 
-def expose(copy: Path | None) -> None:
+def expose(copy: Path) -> None:
     """Let processes that are started from now on import a copy: loky hands on `sys.path`, others the variables.
 
     Args:
-        copy: the project in it; None: what they import is the project again.
+        copy: the project in it.
     """
-    source = [str(copy / "src")] if copy else []
-    sys.path[:] = [*source, *(path for path in sys.path if path not in _exposed)]
-    _exposed[:] = source
-    paths = os.pathsep.join([*source, *filter(None, [_OWN["PYTHONPATH"]])])
-    for name, value in {ROOT: str(copy) if copy else _OWN[ROOT], "PYTHONPATH": paths}.items():
-        if value:
-            os.environ[name] = value
-        else:
-            os.environ.pop(name, None)
+    source = str(copy / "src")
+    sys.path.insert(0, source)
+    paths = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ |= {ROOT: str(copy), "PYTHONPATH": paths}
 
 
 def copy_code() -> CodeCopy:

@@ -11,41 +11,34 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import threading
-import time
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from pydoc import locate
 from typing import Any
 
 import optuna
 from filelock import FileLock
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Transformer
-from hydra.core.utils import JobStatus
 from hydra.plugins.launcher import Launcher
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import Trial, TrialState, create_trial
 
 from expkit.config import Mode, container, load_experiment
-from expkit.errors import Error, require, warn
+from expkit.errors import Error, require
 from expkit.files import is_locked
-from expkit.launch import Died, JobsFailed, processes_of
 from expkit.project import output_dir
 from expkit.store.records import same_code
 
 LONGEST_NAME = 400  # characters; Optuna takes 512
 NOT_NAMED = ("overwrite=", "resume=", "show_config=", "exp.time_limit=", "exp.runtime.")
-DIED = ("TerminatedWorkerError", "UncompletedJobError")  # of joblib and of submitit: a process ended without a word
 COMMAND, DEATHS, CODE = "expkit:command", "expkit:deaths", "expkit:code"  # attributes of a trial
-BEAT, SILENT = 60, 600  # seconds: how often a command says that it lives; when another machine takes it for dead
 MOST_DEATHS = 3  # of the process of a trial; one that needs too much memory would die for ever
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -74,18 +67,17 @@ class Search:
 
         Raises:
             Error: the study cannot be made, or another direction was asked of it.
-            JobsFailed: there is no score.
         """
         params = [f"{key}={value}" for key, value in (self._settings["params"] or {}).items()]
-        space, total = Space([*params, *arguments]), self._settings["n_trials"]
+        space, total, at_once = Space([*params, *arguments]), self._settings["n_trials"], self._settings["n_jobs"]
         require(len(space.searched) > 0, "a study needs a parameter to search, as in 'exp.train.x=interval(0,1)'")
-        require(isinstance(total, int), f"hydra.sweeper.n_trials must be a whole number, not {total}")
+        for name, count in {"n_trials": total, "n_jobs": at_once}.items():
+            require(isinstance(count, int) and count > 0, f"hydra.sweeper.{name} must be at least 1, not {count}")
+        require(not self._config.show_config, "a study has many configurations: leave show_config=true out, or -m")
         require(self._config.exp.mode is Mode.cv, "a study looks for the best CV score: leave exp.mode=sub out")
         study = self._study([*params, *arguments])
         trials = Trials(study, self._settings["storage"])
-        at_once = int(self._settings["n_jobs"] or processes_of(self._config.hydra.launcher) or 1)
         with trials.alive:
-            threading.Thread(target=trials.beat, daemon=True).start()
             while asked := trials.ask(space.searched, total, at_once):
                 self._launch(trials, asked, space)
         self._conclude(study, space)
@@ -94,14 +86,13 @@ class Search:
         experiment = load_experiment(self._job.experiment)
         direction = "maximize" if experiment.experiment.greater_is_better else "minimize"
         name = self._settings["study_name"] or study_name(experiment.name, overrides, container(self._config.exp))
-        study = optuna.create_study(
-            storage=opened(self._settings["storage"]),
-            sampler=made("sampler", self._settings["sampler"]),
-            pruner=made("pruner", self._settings["pruner"]),
-            study_name=name,
-            direction=direction,
-            load_if_exists=True,
-        )
+        made: dict[str, Any] = {}
+        for what in ("sampler", "pruner"):
+            chosen = self._settings[what]
+            require(isinstance(chosen, dict), f"choose a {what} with hydra/sweeper/{what}={chosen}, with slashes")
+            made[what] = instantiate(chosen)
+        storage = opened(self._settings["storage"])
+        study = optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True, **made)
         other = f"the study {name!r} does not {direction} the score: give it another name, hydra.sweeper.study_name=..."
         require(study.direction.name.lower() == direction, other)
         return study
@@ -112,33 +103,23 @@ class Search:
         study, storage = trials.study, self._settings["storage"]
         running = [RunningTrial(storage, study.study_name, study.pruner, trial._trial_id) for trial in asked]
         self._job.study = dict(enumerate(running, first))
-        try:
-            returns = self._launcher.launch([space.overrides(trial.params) for trial in asked], initial_job_idx=first)
-        except Exception as error:
-            if type(error).__name__ not in DIED:
-                raise
-            waiting = sum(trials.lose(trial) for trial in asked)
-            failed = f"{len(asked) - waiting} of its trials have failed, {waiting} run again"
-            warn(f"a process of the study has died, killed or out of memory: {failed}")
-            return
-        for trial, job in zip(asked, returns, strict=True):
-            with suppress(optuna.exceptions.UpdateFinishedTrialError):  # this machine was silent for too long
-                if job.status is not JobStatus.COMPLETED:
-                    if not (isinstance(job._return_value, Died) and trials.lose(trial)):
-                        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
-                    continue
-                score, code = job.return_value
-                trial.set_user_attr(CODE, code)
+        returns = self._launcher.launch([space.overrides(trial.params) for trial in asked], initial_job_idx=first)
+        for trial, report in zip(asked, [job.return_value for job in returns], strict=True):
+            if "failed" not in report:
+                trial.set_user_attr(CODE, report["code"])
+                score = report["score"]
                 study.tell(trial, score, TrialState.PRUNED if score is None else TrialState.COMPLETE)
+            elif not (report.get("died") and trials.repeat(trial)):
+                study.tell(trial, state=TrialState.FAIL)
 
     def _conclude(self, study: optuna.Study, space: Space) -> None:
         """Say what the study has found so far."""
         every = study.get_trials(deepcopy=False)
         states = [trial.state.name for trial in every]
-        words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed"}
+        words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
         counts = ", ".join(f"{states.count(state)} {word}" for state, word in words.items() if state in states)
         if "COMPLETE" not in states:
-            raise JobsFailed(f"no trial of the study has a score: {counts}")
+            return print(f"study: {counts}; no trial has a score", flush=True)
         best = study.best_trial
         values = " ".join(space.overrides(best.params)[: len(best.params)])
         codes = [code for trial in every if (code := trial.user_attrs.get(CODE))]
@@ -180,21 +161,6 @@ def opened(storage: str) -> BaseStorage:
         raise Error(f"hydra.sweeper.storage={storage}: {_line(error)}") from error
 
 
-def made(what: str, settings: Any) -> Any:
-    """The sampler or the pruner that `hydra.sweeper` describes, with `_target_` and the arguments.
-
-    Raises:
-        Error: it cannot be made.
-    """
-    require(isinstance(settings, dict), f"choose a {what} with hydra/sweeper/{what}={settings}, with slashes")
-    target = str(settings.get("_target_"))
-    try:
-        kind: Any = locate(target)
-        return kind(**{key: value for key, value in settings.items() if key != "_target_"})
-    except Exception as error:  # an argument that it does not take, or no such class
-        raise Error(f"hydra.sweeper.{what}: {target}: {_line(error)}") from error
-
-
 def _line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
@@ -231,7 +197,8 @@ class RunningTrial:
 class Trials:
     """The trials of a study, for one command. They are asked for under a lock; one whose command is gone waits again.
 
-    A command that runs trials locks a file of its own; when it is killed, or interrupted, the next one sees that.
+    A command that runs trials locks a file of its own; when it is killed, or interrupted, the next one sees that. On
+    another machine, with which this one shares a database alone, it does not, and leaves these trials as they are.
 
     Attributes:
         alive: this lock, which the command holds while it runs trials.
@@ -240,8 +207,7 @@ class Trials:
     def __init__(self, study: optuna.Study, storage: str) -> None:
         self.study, self._id, file = study, secrets.token_hex(8), storage.removeprefix("sqlite:///")
         self._commands = folder() / (".optuna" if "://" in file else f"{file}.commands")  # beside a file
-        self.alive = FileLock(self._commands / self._id, thread_local=False)
-        study.set_user_attr(f"{COMMAND}:{self._id}", time.time())  # before it signs a trial
+        self.alive = FileLock(self._commands / self._id)
 
     def ask(self, space: Mapping[str, BaseDistribution], total: int, most: int) -> list[Trial]:
         """The next trials to run: first those that wait, then new ones.
@@ -253,47 +219,26 @@ class Trials:
         study, storage = self.study, self.study._storage
         with FileLock(self._commands / ".lock"):
             for running in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-                self._release(running)
+                file = self._commands / str(running.user_attrs.get(COMMAND, "-"))
+                if file.is_file() and not is_locked(file):
+                    storage.set_trial_user_attr(running._trial_id, COMMAND, self._id)  # else two machines could do this
+                    storage.set_trial_state_values(running._trial_id, TrialState.WAITING)
             states = [known.state for known in study.get_trials(deepcopy=False) if known.number < total]
             for _ in range(min(most, total - len(states))):  # signed before anybody can run it
                 study.add_trial(create_trial(state=TrialState.WAITING, user_attrs={COMMAND: self._id}))
             waiting = total - len(states) + states.count(TrialState.WAITING)
             asked = [study.ask(dict(space)) for _ in range(min(most, waiting))]
-            for trial in [*asked]:
+            for trial in asked:
                 trial.set_user_attr(COMMAND, self._id)
-                if trial.number >= total:  # another machine, which does not see this lock, was faster
-                    storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-                    asked.remove(trial)
-            return asked
+        return [trial for trial in asked if trial.number < total]  # more: another machine has asked at once
 
-    def _release(self, trial: FrozenTrial) -> None:
-        """Let a trial wait whose command has ended here; of another machine that is silent, it has failed.
-
-        Two machines may find it at once: only one of them can let it fail, and both could let it wait.
-        """
-        command, storage = str(trial.user_attrs.get(COMMAND, "-")), self.study._storage
-        file, last = self._commands / command, self.study.user_attrs.get(f"{COMMAND}:{command}", 0.0)
-        if file.is_file() and not is_locked(file):
-            storage.set_trial_user_attr(trial._trial_id, COMMAND, self._id)
-            storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-        elif not file.is_file() and time.time() - last > SILENT:
-            with suppress(optuna.exceptions.UpdateFinishedTrialError):
-                storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
-
-    def beat(self) -> None:
-        """Tell other machines that this command lives, as long as it does."""
-        while self.alive.is_locked:
-            with suppress(Exception):  # of any database; it is tried again
-                self.study.set_user_attr(f"{COMMAND}:{self._id}", time.time())
-            time.sleep(BEAT)
-
-    def lose(self, trial: Trial) -> bool:
-        """The process of a trial has died, or that of one beside it; whether it waits again, and has not failed."""
+    def repeat(self, trial: Trial) -> bool:
+        """The process of a trial has died: let it wait again, unless that has happened too often; whether it does."""
         deaths = trial.user_attrs.get(DEATHS, 0) + 1
         trial.set_user_attr(DEATHS, deaths)
-        state = TrialState.WAITING if deaths < MOST_DEATHS else TrialState.FAIL
-        self.study._storage.set_trial_state_values(trial._trial_id, state)
-        return state is TrialState.WAITING
+        if deaths < MOST_DEATHS:
+            self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        return bool(deaths < MOST_DEATHS)
 
 
 class Space:

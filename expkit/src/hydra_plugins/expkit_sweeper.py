@@ -3,8 +3,6 @@ launcher of hydra/launcher=slurm."""
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import make_dataclass
@@ -27,7 +25,7 @@ SWEEPER: dict[str, Any] = {
     "_convert_": "all",
     "defaults": [{"sampler": "tpe"}, {"pruner": "none"}],
     "n_trials": 20,  # in all, however often the command is typed
-    "n_jobs": None,  # trials at once; null: as many as hydra/launcher=local has processes, else one after the other
+    "n_jobs": "${oc.select:hydra.launcher.n_jobs,1}",  # trials at once: as many as hydra/launcher=local has processes
     "storage": "optuna.log",  # a journal in output/multirun/, or the URL of a database
     "study_name": None,  # null: made of the experiment, the overrides and the configuration
     "params": None,  # as overrides: {exp.train.learning_rate: "tag(log,interval(1e-4,1e-1))"}
@@ -58,8 +56,6 @@ class OptunaSweeper(Sweeper):
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """As Hydra calls it, once."""
-        missing = "hydra/sweeper=optuna is not installed: uv sync --inexact --extra optuna"
-        require(find_spec("optuna") is not None, missing)
         from expkit.study import Search
 
         launcher = Plugins.instance().instantiate_launcher(
@@ -72,7 +68,8 @@ class OptunaSweeper(Sweeper):
         self._search.run(arguments)
 
 
-store_config("optuna", SWEEPER, "hydra/sweeper")
+if find_spec("optuna"):  # else `expkit.compose` says what is missing, as for the launchers
+    store_config("optuna", SWEEPER, "hydra/sweeper")
 for group, choices in {"sampler": SAMPLERS, "pruner": PRUNERS}.items():
     for name, settings in choices.items():
         store_config(name, settings, f"hydra/sweeper/{group}")
@@ -83,46 +80,32 @@ with suppress(ImportError):  # without the extra, nothing has the name submitit_
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 
     class PackedLauncher(SlurmLauncher):  # type: ignore[misc]
-        """Runs of a sweep as jobs of Slurm: several in each job, and in as many arrays as the cluster asks for."""
+        """Runs of a sweep as jobs of Slurm, several in each."""
 
         def __init__(self, runs_per_job: int, **params: Any) -> None:
             super().__init__(**params)
             self._size = runs_per_job
-            self._ended: dict[int, JobReturn] = {}  # on a node: pickled with this, when the job goes back to the queue
 
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
             """As Hydra calls it, with the overrides of each run; returns when all have ended."""
             import submitit
 
-            is_right = self._size == 1 or (self._size > 1 and self.params["tasks_per_node"] == 1)
-            require(is_right, "hydra.launcher.runs_per_job must be at least 1, and 1 if tasks_per_node is not")
             params, own = dict(self.params), BaseQueueConf.__dataclass_fields__
+            is_right = self._size > 0 and params["nodes"] == params["tasks_per_node"] == 1
+            numbers = "runs_per_job must be at least 1, nodes and tasks_per_node must be 1"
+            require(is_right, f"hydra.launcher: {numbers}; exp.runtime.processes=2 starts two processes for each fold")
             timeouts, folder = params.pop("max_num_timeout"), params.pop("submitit_folder")
             executor = submitit.AutoExecutor(cluster="slurm", folder=folder, slurm_max_num_timeout=timeouts)
-            packs = _parts([*enumerate(map(list, job_overrides), initial_job_idx)], self._size)
-            arrays, state = _parts(packs, largest_array()), Singleton.get_state()
-            params["array_parallelism"] = max(params["array_parallelism"] // len(arrays), 1)  # of all of them together
             executor.update_parameters(**{key if key in own else f"slurm_{key}": params[key] for key in params})
-            jobs = [job for array in arrays for job in executor.map_array(self, array, [state] * len(array))]
+            runs = [*enumerate(map(list, job_overrides), initial_job_idx)]
+            packs = [runs[start : start + self._size] for start in range(0, len(runs), self._size)]
+            jobs = executor.map_array(self, packs, [Singleton.get_state()] * len(packs))
             return [one for job in jobs for one in job.results()[0]]
 
         def __call__(self, runs: list[tuple[int, list[str]]], state: Any) -> list[JobReturn]:
-            """Train the runs of a job, on a node: those that had not ended when it went back to the queue."""
-            for number, overrides in runs:
-                if number not in self._ended:
-                    self._ended[number] = super().__call__(overrides, "hydra.sweep.dir", number, "", state)
-            return [self._ended[number] for number, _ in runs]
+            """Train the runs of a job, on a node."""
+            train = super().__call__
+            return [train(overrides, "hydra.sweep.dir", number, "", state) for number, overrides in runs]
 
     settings = [("_target_", str, f"{__name__}.PackedLauncher"), ("runs_per_job", int, 1)]
     store_config("submitit_packed", make_dataclass("Packed", settings, bases=(SlurmQueueConf,)), "hydra/launcher")
-
-
-def _parts(items: list[Any], size: int) -> list[Any]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def largest_array() -> int:
-    """How many jobs an array of this Slurm cluster has at most."""
-    shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True).stdout
-    found = re.search(r"^MaxArraySize *= *(\d+)", shown, re.MULTILINE)
-    return max(int(found[1]), 1) if found else 1000
