@@ -144,10 +144,7 @@ def forget(experiment: str) -> None:
 @contextmanager
 def named_plainly(experiment: str) -> Iterator[None]:
     """For a while, names in texts find modules beside train.py, too: `_target_: model.Network`, those in a pickle."""
-    folder = str(experiment_dir(experiment))
-    if folder in sys.path:
-        yield
-        return
+    folder = os.path.join(experiment_dir(experiment), "")  # not the entry of a script, which stays
     sys.path.append(folder)
     try:
         yield

@@ -22,7 +22,6 @@ from hydra.core.config_store import ConfigNode, ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.plugins.sweeper import Sweeper
@@ -108,7 +107,6 @@ def run_hydra(
     for module in (utils, hydra_itself):  # else it prints several lines, and leaves
         module.run_and_report = lambda function: function()  # type: ignore[attr-defined]
     Sweeper.validate_batch_is_legal = _validate  # type: ignore[assignment, method-assign]
-    JobReturn.return_value = property(_returned, JobReturn.return_value.fset)  # type: ignore[assignment, attr-defined]
     mode = None if args.multirun else RunMode.RUN  # None: of a sweep, Hydra tells its jobs
     hydra_itself.Hydra.get_mode = lambda *_, **__: mode  # its own composes everything once more
     allowing: AbstractContextManager[Any] = nullcontext()
@@ -117,13 +115,6 @@ def run_hydra(
         allowing = public.execution_whitelist(public.UNSAFE_DISABLE_EXECUTION_CHECKS)
     with allowing:
         utils._run_hydra(args, parser, task, config_path=str(folder), config_name="config")
-
-
-def _returned(job: JobReturn) -> Any:
-    """What a job has returned, or raised. Hydra prints a line of its own before it raises it."""
-    if job.status is JobStatus.FAILED:
-        raise job._return_value
-    return job._return_value
 
 
 def _validate(sweeper: Any, jobs: Sequence[Sequence[str]]) -> None:

@@ -119,7 +119,6 @@ def _run(experiment: Experiment, names: Mapping[str, Any]) -> None:
         f"{display_path(train)}: an experiment is a train.py in a folder of {display_path(code_root())}/experiments/, "
         "such as experiments/001-baseline, and expkit.main takes the one that it defines",
     )
-    project_root()  # refuses one that is not there, before anything is composed
     loaded = load_experiment(train.parent.name)
     parser, args, unknown = compose.parse_flags([compose.as_hydra_takes(argument, loaded) for argument in sys.argv[1:]])
     if unknown:
@@ -301,8 +300,7 @@ class Job:
         if self.is_apart:
             return
         require(
-            self.code == code_root(),
-            "this process does not find the copy of the code that belongs to its sweep: is EXPKIT_ROOT set?",
+            self.code == code_root(), "this process does not find the sweep's copy of the code: is EXPKIT_ROOT set?"
         )
         if _is_joblib(hydra.launcher):
             _end_with(self.launched_by)
