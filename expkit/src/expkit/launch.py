@@ -299,9 +299,7 @@ class Job:
                 stream.isatty = lambda: False  # type: ignore[method-assign]
         if self.is_apart:
             return
-        require(
-            self.code == code_root(), "this process does not find the sweep's copy of the code: is EXPKIT_ROOT set?"
-        )
+        require(self.code == code_root(), "the sweep's copy of the code is not found here: is EXPKIT_ROOT set?")
         if _is_joblib(hydra.launcher):
             _end_with(self.launched_by)
             _use_gpus(Path(hydra.sweep.dir), count)
@@ -319,8 +317,7 @@ class Job:
         if message is not None:
             error = Error(f"{name}: {self.in_project(message)}").with_traceback(error.__traceback__)
         errors.report(error)
-        has_log = self._is_elsewhere and not _is_joblib(HydraConfig.get().launcher) and _log().exists()
-        return f"{name} (its log: {display_path(_log())})" if has_log else name
+        return f"{name} (its log: {display_path(_log())})" if _log().exists() else name
 
     def in_project(self, message: str) -> str:
         """A message with the project's paths in place of those of its copy."""

@@ -1,6 +1,6 @@
 """Optuna studies: `-m hydra/sweeper=optuna` searches a space of parameters for the best score; a trial is a run.
 
-Search           one command: asks for trials, lets Hydra's launcher run them, tells Optuna what came out
+search           one command: asks for trials, lets Hydra's launcher run them, tells Optuna what came out
 Trials           the trials that commands share, and which outlive a command that is killed
 RunningTrial     a trial in the process that trains it
 Space            what is searched
@@ -30,7 +30,7 @@ from optuna.storages import BaseStorage, JournalStorage, get_storage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState, create_trial
 
-from expkit.config import Mode, container, load_experiment
+from expkit.config import Loaded, Mode, container, load_experiment
 from expkit.errors import Error, require
 from expkit.files import is_locked
 from expkit.project import output_dir
@@ -45,87 +45,71 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
 
 
-class Search:
-    """One command of a study.
+def search(
+    settings: Mapping[str, Any], config: DictConfig, launcher: Launcher, job: Any, arguments: Sequence[str]
+) -> None:
+    """Run the trials that a study lacks, and print what is best.
 
     Args:
         settings: hydra.sweeper, as SWEEPER of hydra_plugins/expkit_sweeper.py.
         config: composed, without the parameters that are searched.
         launcher: runs jobs.
         job: what it runs; its attribute `study` becomes the trial of each job, by the number of the job.
+        arguments: the overrides of the command line.
+
+    Raises:
+        Error: the study cannot be made, or another direction was asked of it.
     """
+    overrides = [*(f"{key}={value}" for key, value in (settings["params"] or {}).items()), *arguments]
+    space, total, at_once = Space(overrides), settings["n_trials"], settings["n_jobs"]
+    require(len(space.searched) > 0, "a study needs a parameter to search, as in 'exp.train.x=interval(0,1)'")
+    for name, count in {"n_trials": total, "n_jobs": at_once}.items():
+        require(isinstance(count, int) and count > 0, f"hydra.sweeper.{name} must be at least 1, not {count}")
+    require(not config.show_config, "a study has many configurations: leave show_config=true out, or -m")
+    require(config.exp.mode is Mode.cv, "a study looks for the best CV score: leave exp.mode=sub out")
+    study, jobs = _study(settings, config, load_experiment(job.experiment), overrides), 0
+    trials = Trials(study, settings["storage"])
+    with trials.alive:
+        while asked := trials.ask(space.searched, total, at_once):
+            ids = [trial._trial_id for trial in asked]
+            running = [RunningTrial(settings["storage"], study.study_name, study.pruner, id) for id in ids]
+            job.study = dict(enumerate(running, jobs))
+            returns = launcher.launch([space.overrides(trial.params) for trial in asked], initial_job_idx=jobs)
+            jobs += len(asked)
+            for trial, report in zip(asked, [one.return_value for one in returns], strict=True):
+                trials.tell(trial, report)
+    _conclude(study, space)
 
-    def __init__(self, settings: Mapping[str, Any], config: DictConfig, launcher: Launcher, job: Any) -> None:
-        self._settings, self._config, self._launcher, self._job = settings, config, launcher, job
-        self._jobs = 0
 
-    def run(self, arguments: Sequence[str]) -> None:
-        """Run the trials that the study lacks, and print what is best.
+def _study(settings: Mapping[str, Any], config: DictConfig, loaded: Loaded, overrides: list[str]) -> optuna.Study:
+    direction = "maximize" if loaded.experiment.greater_is_better else "minimize"
+    name = settings["study_name"] or study_name(loaded.name, overrides, container(config.exp))
+    made: dict[str, Any] = {}
+    for what in ("sampler", "pruner"):
+        chosen = settings[what]
+        require(isinstance(chosen, dict), f"choose a {what} with hydra/sweeper/{what}={chosen}, with slashes")
+        made[what] = instantiate(chosen)
+    storage = opened(settings["storage"])
+    study = optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True, **made)
+    other = f"the study {name!r} does not {direction} the score: give it another name, hydra.sweeper.study_name=..."
+    require(study.direction.name.lower() == direction, other)
+    return study
 
-        Args:
-            arguments: the overrides of the command line.
 
-        Raises:
-            Error: the study cannot be made, or another direction was asked of it.
-        """
-        params = [f"{key}={value}" for key, value in (self._settings["params"] or {}).items()]
-        space, total, at_once = Space([*params, *arguments]), self._settings["n_trials"], self._settings["n_jobs"]
-        require(len(space.searched) > 0, "a study needs a parameter to search, as in 'exp.train.x=interval(0,1)'")
-        for name, count in {"n_trials": total, "n_jobs": at_once}.items():
-            require(isinstance(count, int) and count > 0, f"hydra.sweeper.{name} must be at least 1, not {count}")
-        require(not self._config.show_config, "a study has many configurations: leave show_config=true out, or -m")
-        require(self._config.exp.mode is Mode.cv, "a study looks for the best CV score: leave exp.mode=sub out")
-        study = self._study([*params, *arguments])
-        trials = Trials(study, self._settings["storage"])
-        with trials.alive:
-            while asked := trials.ask(space.searched, total, at_once):
-                self._launch(trials, asked, space)
-        self._conclude(study, space)
-
-    def _study(self, overrides: list[str]) -> optuna.Study:
-        experiment = load_experiment(self._job.experiment)
-        direction = "maximize" if experiment.experiment.greater_is_better else "minimize"
-        name = self._settings["study_name"] or study_name(experiment.name, overrides, container(self._config.exp))
-        made: dict[str, Any] = {}
-        for what in ("sampler", "pruner"):
-            chosen = self._settings[what]
-            require(isinstance(chosen, dict), f"choose a {what} with hydra/sweeper/{what}={chosen}, with slashes")
-            made[what] = instantiate(chosen)
-        storage = opened(self._settings["storage"])
-        study = optuna.create_study(study_name=name, storage=storage, direction=direction, load_if_exists=True, **made)
-        other = f"the study {name!r} does not {direction} the score: give it another name, hydra.sweeper.study_name=..."
-        require(study.direction.name.lower() == direction, other)
-        return study
-
-    def _launch(self, trials: Trials, asked: list[Trial], space: Space) -> None:
-        """Run trials at once, until all have ended."""
-        first, self._jobs = self._jobs, self._jobs + len(asked)
-        study, storage = trials.study, self._settings["storage"]
-        running = [RunningTrial(storage, study.study_name, study.pruner, trial._trial_id) for trial in asked]
-        self._job.study = dict(enumerate(running, first))
-        returns = self._launcher.launch([space.overrides(trial.params) for trial in asked], initial_job_idx=first)
-        for trial, report in zip(asked, [job.return_value for job in returns], strict=True):
-            if "failed" not in report:
-                trial.set_user_attr(CODE, report["code"])
-                score = report["score"]
-                study.tell(trial, score, TrialState.PRUNED if score is None else TrialState.COMPLETE)
-            elif not (report.get("died") and trials.repeat(trial)):
-                study.tell(trial, state=TrialState.FAIL)
-
-    def _conclude(self, study: optuna.Study, space: Space) -> None:
-        """Say what the study has found so far."""
-        every = study.get_trials(deepcopy=False)
-        states = [trial.state.name for trial in every]
-        words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
-        counts = ", ".join(f"{states.count(state)} {word}" for state, word in words.items() if state in states)
-        if "COMPLETE" not in states:
-            return print(f"study: {counts}; no trial has a score", flush=True)
-        best = study.best_trial
-        values = " ".join(space.overrides(best.params)[: len(best.params)])
-        codes = [code for trial in every if (code := trial.user_attrs.get(CODE))]
-        others = sum(not same_code(code, best.user_attrs[CODE]) for code in codes)
-        mixed = f"; mixed code: {others} of the trials were trained with other code than the best" if others else ""
-        print(f"study: {counts}; the best has {best.value:.4f} with {values}{mixed}", flush=True)
+def _conclude(study: optuna.Study, space: Space) -> None:
+    """Say what the study has found so far."""
+    every = study.get_trials(deepcopy=False)
+    states = [trial.state.name for trial in every]
+    words = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running"}
+    counts = ", ".join(f"{states.count(state)} {word}" for state, word in words.items() if state in states)
+    if "COMPLETE" not in states:
+        return print(f"study: {counts}; no trial has a score", flush=True)
+    best = study.best_trial
+    values = " ".join(space.overrides(best.params)[: len(best.params)])
+    codes = [code for trial in every if (code := trial.user_attrs.get(CODE))]
+    others = sum(not same_code(code, best.user_attrs[CODE]) for code in codes)
+    mixed = f"; mixed code: {others} of the trials were trained with other code than the best" if others else ""
+    print(f"study: {counts}; the best has {best.value:.4f} with {values}{mixed}", flush=True)
 
 
 def study_name(experiment: str, overrides: list[str], values: Mapping[str, Any]) -> str:
@@ -232,13 +216,18 @@ class Trials:
                 trial.set_user_attr(COMMAND, self._id)
         return [trial for trial in asked if trial.number < total]  # more: another machine has asked at once
 
-    def repeat(self, trial: Trial) -> bool:
-        """The process of a trial has died: let it wait again, unless that has happened too often; whether it does."""
+    def tell(self, trial: Trial, report: Mapping[str, Any]) -> None:
+        """Keep what the job of a trial has reported. One whose process has died waits again, but not for ever."""
         deaths = trial.user_attrs.get(DEATHS, 0) + 1
-        trial.set_user_attr(DEATHS, deaths)
-        if deaths < MOST_DEATHS:
+        if "failed" not in report:
+            trial.set_user_attr(CODE, report["code"])
+            state = TrialState.PRUNED if report["score"] is None else TrialState.COMPLETE
+            self.study.tell(trial, report["score"], state)
+        elif report.get("died") and deaths < MOST_DEATHS:
+            trial.set_user_attr(DEATHS, deaths)
             self.study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-        return bool(deaths < MOST_DEATHS)
+        else:
+            self.study.tell(trial, state=TrialState.FAIL)
 
 
 class Space:

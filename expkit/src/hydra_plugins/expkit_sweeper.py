@@ -13,8 +13,6 @@ from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 
 from expkit.compose import store_config
 from expkit.errors import require
@@ -54,18 +52,16 @@ class OptunaSweeper(Sweeper):
     def __init__(self, **settings: Any) -> None:
         self._settings = settings
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """As Hydra calls it, once."""
-        from expkit.study import Search
-
-        launcher = Plugins.instance().instantiate_launcher(
-            config=config, hydra_context=hydra_context, task_function=task_function
-        )
-        self._search = Search(self._settings, config, launcher, task_function)
+    def setup(self, **hydra: Any) -> None:
+        """As Hydra calls it, once, with its context, the function that trains, and the configuration."""
+        self._hydra = hydra
 
     def sweep(self, arguments: list[str]) -> Any:
         """As Hydra calls it, with the overrides of the command line."""
-        self._search.run(arguments)
+        from expkit.study import search
+
+        launcher = Plugins.instance().instantiate_launcher(**self._hydra)
+        search(self._settings, self._hydra["config"], launcher, self._hydra["task_function"], arguments)
 
 
 if find_spec("optuna"):  # else `expkit.compose` says what is missing, as for the launchers
