@@ -301,12 +301,12 @@ class _Values:
             own = [each for each in methods if isinstance(each, FunctionType) and each.__code__.co_filename == file]
             yield from map(self.of, own)
 
-    def _defined(self, namespace: Mapping[str, Any], name: str = "") -> list[str]:
+    def _defined(self, namespace: dict[str, Any], name: str = "") -> list[str]:
         """The statements of a module that define a name; all when none is named."""
         nodes = statements(source_of(namespace) or b"")
         return [self._source(node, namespace) for node in (_named(nodes, name) if name else nodes)]
 
-    def _source(self, node: ast.AST, namespace: Mapping[str, Any]) -> str:
+    def _source(self, node: ast.AST, namespace: dict[str, Any]) -> str:
         """Of a piece of code, with what its names mean in the module where it stands."""
 
         def parts() -> Iterator[str]:
@@ -316,7 +316,7 @@ class _Values:
 
         return self._once((node,), parts)
 
-    def _meanings(self, chains: Iterable[str], namespace: Mapping[str, Any]) -> Iterator[str]:
+    def _meanings(self, chains: Iterable[str], namespace: dict[str, Any]) -> Iterator[str]:
         """What names, and those behind their dots, mean in a module."""
         for chain in sorted(chains):
             names, (first, *rest) = namespace, chain.split(".")
@@ -349,7 +349,7 @@ def _is_own(module: ModuleType) -> bool:
     return source_of(space) is not None or ("__path__" in space and space.get("__file__") is None)
 
 
-def _imported(nodes: Sequence[ast.Import | ast.ImportFrom], namespace: Mapping[str, Any]) -> dict[str, Any]:
+def _imported(nodes: Sequence[ast.Import | ast.ImportFrom], namespace: dict[str, Any]) -> dict[str, Any]:
     """What imports give, in a module with this namespace."""
     scope = {name: namespace.get(name) for name in ("__builtins__", "__name__", "__package__")}
     for node in nodes:
