@@ -116,8 +116,8 @@ def test_a_second_version_waits_for_the_first(stand: Stand, run: expkit.Run) -> 
 @pytest.mark.parametrize(
     ("call", "answer", "said"),
     [
-        ("CreateDataset", {"status": "error", "error": "too early"}, "does not take the dataset kim/digits"),
-        ("SaveKernel", {"error": "Maximum sessions"}, "does not take the notebook kim/digits-001-baseline-baseline"),
+        ("CreateDataset", {"status": "error", "error": "too early"}, "does not take the dataset kim/001-baseline"),
+        ("SaveKernel", {"error": "Maximum sessions"}, "does not take the notebook kim/001-baseline-baseline"),
         ("SaveKernel", {"versionNumber": 1, "invalidDatasetSources": [KERNEL]}, f"it has no {KERNEL}"),
         ("SaveKernel", {"versionNumber": 1, "invalidCompetitionSources": ["digits"]}, "it has no digits"),
     ],
@@ -201,7 +201,7 @@ def test_an_account_that_may_not(stand: Stand, run: expkit.Run) -> None:
     push(run)
     stand.failures["CreateCodeSubmission"] = [(403, "Permission denied")]
     line = refused("kaggle", "submit", run.title, "--kernel", "--competition", "digits")
-    assert "submit version 1 in the browser, at https://www.kaggle.com/code/kim/digits" in line
+    assert "submit version 1 in the browser, at https://www.kaggle.com/code/kim/001-baseline" in line
     submit(run)
 
 

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 from commands import Background, command
 from conftest import EXP, background
-from experiments import own_experiment
 from helpers import counting, environment_of, exp, exp_json, load, refused, results, tree
-from light import LIGHT, edited, train_py, wait_for
+from light import LIGHT, edited, wait_for
 from test_kills import killed, look, moments
 
 import expkit
@@ -173,46 +172,30 @@ def test_a_fold_that_is_trained_there_or_here_waits(root: Path, there: Path) -> 
         runs, lines, _ = fetched(there, code=1)
         assert runs == {} and lines == [f"{LIGHT}/light: fold1 is not whole there, or trained here now"]
         training.finish()
-    assert fetched(there)[2] == [f"{LIGHT}/light: fold1 trained here and there, to the same"]
+    [note] = fetched(there)[2]
+    assert note.startswith(f"{LIGHT}/light: fold1 trained here and there; what is here stays: ")
     assert results(root)[1]["values"]["ended"] > results(there)[1]["values"]["ended"]
 
 
 # What does not come
 
-LUCK = """
-def luck(oof):
-    return oof["prediction"].mean()
 
-
-def train(exp, fold):
-    import os
-
-    fold.save_oof({"id": [fold.number], "prediction": [float(os.environ["LUCK"])]})
-"""
-
-
-def test_a_fold_that_both_have_trained_is_said(root: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the same: the one here stays, and the others come. To other predictions: none comes, in one line."""
-    code = train_py("x: float = 0.0", LUCK, "metric=luck, greater_is_better=True, own_split=True")
-    with own_experiment({"train.py": code}) as folder:
-        title = f"{folder.name}/{folder.name.partition('-')[2] or folder.name}"
-        for place, luck, folds in ((root, "1", [0, 1]), (there, "1", [1, 2])):
-            monkeypatch.setenv("LUCK", luck)
-            with machine(place):
-                expkit.run(folder.name, overrides=[f"exp.fold={folds}"])
-        [title] = [f"{each.parent.name}/{each.name}" for each in store.run_folders(root / "output")]
-        before = tree(root / "output" / title)
-        runs, _, notes = fetched(there)
-        assert runs == {title: ["fold2"]} and notes == [f"{title}: fold1 trained here and there, to the same"]
-        assert before.items() - tree(root / "output" / title).items() == {("cv.json", before["cv.json"])}
-        monkeypatch.setenv("LUCK", "2")
-        with machine(there):
-            expkit.run(folder.name, overrides=["exp.fold=[0,3]"])
-        before = tree(root / "output" / title)
-        runs, lines, _ = fetched(there, code=1)
-        assert runs == {} and tree(root / "output" / title) == before
-        assert len(lines) == 1 and lines[0].startswith(f"{title}: fold0 trained here and there, to other predictions")
-        assert f"exp remove {title} --yes" in lines[0]
+def test_a_fold_that_both_have_trained_stays(root: Path, there: Path) -> None:
+    """As it is here, and the others come; the line says what to type for the other one, also after overwrite=true."""
+    on(root, "exp.fold=[0,1]")
+    on(there, "exp.fold=[1,2]")
+    before, title = tree(counting(root)), f"{LIGHT}/light"
+    runs, _, [note] = fetched(there)
+    how = f"what is here stays: exp remove {title} --yes, and fetching again, takes what is there"
+    assert runs == {title: ["fold2"]} and note == f"{title}: fold1 trained here and there; {how}"
+    assert before.items() - tree(counting(root)).items() == {("cv.json", before["cv.json"])}
+    on(there, "exp.fold=[0,1,2]", "overwrite=true")
+    before = tree(counting(root))
+    assert fetched(there) == ({}, [], [f"{title}: fold0, fold1, fold2 trained here and there; {how}"])
+    assert tree(counting(root)) == before
+    exp("remove", title, "--yes")
+    assert fetched(there) == ({title: ["fold0", "fold1", "fold2"]}, [], [])
+    assert results(root)[0]["values"] == results(there)[0]["values"]
 
 
 def test_another_run_of_the_same_name_is_refused(root: Path, there: Path, tmp_path: Path) -> None:

@@ -456,7 +456,7 @@ def test_an_idea_is_tried_with_the_box_of_its_base(name: str, monkeypatch: pytes
 def test_reproduce_compares_the_box_too(name: str) -> None:
     runs = [trained(name), trained(name, "exp.train.of_box=1", run="b")]
     assert list(reproduction._compare(runs[0], runs[0], 0)) == []
-    differs = "fold 0: 30 of 30 rows of the predictions of the locked box differ"
+    differs = "fold 0: 30 of 30 rows of lockbox.npz differ"
     assert list(reproduction._compare(runs[0], runs[1], 0)) == [differs]
 
 

@@ -72,14 +72,9 @@ def _seen(path: str, known: list[Any] | None) -> list[Any]:
 
     A file that changes while it is read has another state afterwards, and is read again the next time.
     """
-    state = _state(path)
+    about = os.stat(path)
+    state = [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]  # ctime: mtime may have been put back
     return known if known and known[:-1] == state else [*state, file_hash(Path(path))]
-
-
-def _state(path: str) -> list[int]:
-    """What is other when the content is: ctime also where somebody has put the old mtime back."""
-    status = os.stat(path)
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def manifest_hash(manifest: Manifest) -> str:
@@ -105,32 +100,36 @@ def changed_files(old: Manifest, new: Manifest) -> list[str]:
 def input_files(named: Sequence[str] | None) -> dict[str, str]:
     """Where the files of the data are, by their names; as in `hash_inputs`."""
     folder, found = input_dir(), dict[str, str]()
-    if named is None:
-        found = {name: path for name, path in _walk(folder, "") if not name.startswith(f"{CACHE}/")}
-        found = {name: path for name, path in found.items() if name not in ("README.md", SOURCES)}
+    if named is None and folder.is_dir():
+        found = dict(_walk(str(folder), "", {os.path.realpath(folder / CACHE)}))
+        for name in {"README.md", SOURCES} & found.keys():
+            del found[name]
     for pattern in named or ():
         matched = sorted(folder / each for each in glob.glob(pattern, root_dir=folder, recursive=True))
         what = f"there is no {display_path(folder / pattern)}, which inputs=[...] in expkit.Experiment names"
         require(bool(matched), what)
         for path in matched:
             name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
-            found |= dict(_walk(path, f"{name}/")) if path.is_dir() else {name: str(path)}
+            found |= dict(_walk(str(path), f"{name}/", set())) if path.is_dir() else {name: str(path)}
     return found
 
 
-def _walk(top: Path, prefix: str) -> Iterator[tuple[str, str]]:
+def _walk(top: str, prefix: str, seen: set[str]) -> Iterator[tuple[str, str]]:
     """The files below a folder, with a prefix before their names; links are followed, once.
 
     Left out is what is hidden, links that lead nowhere, and a folder that nobody may read, as a volume's lost+found.
+
+    Args:
+        seen: the folders that are not followed again, as without links.
     """
-    seen = set[str]()
-    for folder, folders, names in os.walk(top, followlinks=True):
-        is_new = (real := os.path.realpath(folder)) not in seen
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if is_new and not name.startswith("."))
-        for path in (os.path.join(folder, name) for name in sorted(names) if is_new and not name.startswith(".")):
-            if os.path.isfile(path):
-                yield prefix + path.removeprefix(f"{top}/"), path
+    is_new = (real := os.path.realpath(top)) not in seen
+    seen.add(real)
+    for entry in sorted(os.scandir(top), key=lambda entry: entry.name) if is_new else ():
+        with suppress(OSError):  # a folder that may not be read, a link in a circle
+            if not entry.name.startswith(".") and entry.is_file():
+                yield prefix + entry.name, entry.path
+            elif not entry.name.startswith(".") and entry.is_dir():
+                yield from _walk(entry.path, f"{prefix}{entry.name}/", seen)
 
 
 def write_manifest(output: Path, digest: str, manifest: Mapping[str, Any]) -> None:

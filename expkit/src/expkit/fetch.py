@@ -29,7 +29,7 @@ from expkit.data import read_manifest, write_manifest
 from expkit.errors import Error, Failed, described, require
 from expkit.project import code_root, output_dir
 from expkit.snapshot import REFS, git
-from expkit.store import CONFIG, INSTALLED, LOG, OOF, PRUNED, RESULT, RUN, TEST, FoldRecord, Result, RunInfo, Versions
+from expkit.store import CONFIG, INSTALLED, LOG, PRUNED, RESULT, RUN, FoldRecord, Result, RunInfo, Versions
 
 FIND = "find -L . '(' -path ./debug -o -path ./multirun -o -path ./.fetch ')' -prune -o -print"
 SMALL = re.compile(rf"\./([^/]+/.+/({RUN}|{RESULT}|{CONFIG}|{PRUNED}|{INSTALLED})|\.data/[^/]+)")
@@ -100,7 +100,7 @@ class Incoming:
     Attributes:
         results: of the folds that are done there, by their names.
         problems: what is wrong there, a line each.
-        doubles: the folds that were trained here, too, to the same predictions.
+        doubles: the folds that were trained here, too.
     """
 
     def __init__(self, folder: Path, staged: Path) -> None:
@@ -124,10 +124,9 @@ class Incoming:
         parts = here.parts if here else []
         own = {part.folder.name: done for part in parts if (done := part.result or part.unscored)}
         missing = [name for name in self.results if name not in own]
-        both = [(name, own[name], result) for name, result in self.results.items() if name in own]
-        twice = {name: (one, two) for name, one, two in both if one["files"] != two["files"]}  # a copy has their times
-        self.doubles = [name for name, (one, two) in twice.items() if _came_to(one) == _came_to(two)]
-        how = f"give one of the two another name, or remove the run here, exp remove {self.title} --yes"
+        both = [name for name in self.results if name in own]  # a copy has the times of the files, too
+        self.doubles = [name for name in both if own[name]["files"] != self.results[name]["files"]]
+        how = f"give one of the two another name, or remove the run here: exp remove {self.title} --yes"
         if here and self.results and here.id != self.id:
             old, new = flat(dict(here.config)), self.config
             keys = [key for key in {**old, **new} if is_compared(key) and not same(old.get(key), new.get(key))]
@@ -136,8 +135,6 @@ class Incoming:
             other = {"code" for one, two in pairs if not store.same_code(one["code"], two["code"])}
             other |= {"data" for one, two in pairs if one["data"] != two["data"]} | ({"runs"} if here.recipe else set())
             require(not other or not missing, f"of other {' and '.join(sorted(other))} here: {how}")
-        names = ", ".join(name for name in twice if name not in self.doubles)
-        require(not names, f"{names} trained here and there, to other predictions: {how}")
         return missing
 
     def fold(self, name: str) -> FoldRecord:
@@ -189,17 +186,14 @@ class Incoming:
                 scores.update(load_experiment(here.scored_by).experiment, self.versions, here.folder)
         except Exception as error:  # whatever the code of the experiment raises
             notes.append(f"no score: {described(error)}")
-        notes += [f"{name} trained here and there, to the same" for name in self.doubles]
+        if self.doubles:
+            how = f"exp remove {self.title} --yes, and fetching again, takes what is there"
+            notes.append(f"{', '.join(self.doubles)} trained here and there; what is here stays: {how}")
         if here and come:
             found["runs"][self.title] = come
             notes += store.stale(here)
         found["refused"] += [f"{self.title}: {line}" for line in refused]
         found["notes"] += [f"{self.title}: {line}" for line in notes]
-
-
-def _came_to(result: Result) -> list[Any]:
-    """What two trainings have in common that have come to the same."""
-    return [result["scores"], result["left_out"], *(result["files"].get(name, [None])[-1] for name in (OOF, TEST))]
 
 
 def fetch(name: str) -> dict[str, Any]:

@@ -138,24 +138,14 @@ def download(competition: str) -> dict[str, Any]:
     make_folder(scratch)
     ask(partial(api.competition_download_files, competition, str(scratch), quiet=not sys.stderr.isatty()), competition)
     [archive] = [file for file in scratch.iterdir() if file.is_file() and file.suffix != ".kaggle-partial"]
-    found = _unpack(archive, folder)
-    about = {"competition": competition, "address": f"{SITE}/competitions/{competition}"}
-    record = about | {"downloaded": datetime.now(UTC).isoformat(timespec="seconds"), "files": found}
-    write_json(folder / RECORD, record)
-    remove(scratch)
-    return record
-
-
-def _unpack(archive: Path, folder: Path) -> dict[str, list[Any]]:
-    """Unpack a zip beside itself, and move its files to their places; name to bytes and hash."""
-    beside, what = archive.parent / "files", display_path(archive)
+    beside = scratch / "files"
+    remove(beside)
     try:
         with zipfile.ZipFile(archive) as opened:
-            remove(beside)
             opened.extractall(beside)  # nothing leaves this folder, whatever it is called; a link becomes a file
     except (zipfile.BadZipFile, zlib.error) as error:
         remove(archive)
-        raise Failed(f"{what} was damaged ({error}), and is removed: download it again") from None
+        raise Failed(f"{display_path(archive)} was damaged ({error}), and is removed: download it again") from None
     files = {file.relative_to(beside).as_posix(): file for file in sorted(beside.rglob("*")) if file.is_file()}
     found = {name: [file.stat().st_size, file_hash(file)] for name, file in files.items()}
     for name, (_, digest) in found.items():
@@ -165,7 +155,11 @@ def _unpack(archive: Path, folder: Path) -> dict[str, list[Any]]:
     for name, file in files.items():
         make_folder((folder / name).parent)
         os.replace(file, folder / name)
-    return found
+    about = {"competition": competition, "address": f"{SITE}/competitions/{competition}"}
+    record = about | {"downloaded": datetime.now(UTC).isoformat(timespec="seconds"), "files": found}
+    write_json(folder / RECORD, record)
+    remove(scratch)
+    return record
 
 
 # Submissions
@@ -233,9 +227,9 @@ def left_today(api: Any, competition: str) -> int:
     """
     limits = ask(partial(api.competition_get_submission_limits, competition), competition)
     used = f"{limits.num_today} today, {limits.num_total} in all"
-    when = "in this competition" if limits.limited_by_total else "today; the day begins at 0:00 UTC"
     is_new = limits.num_total == 0  # without a team, Kaggle counts 0 of everything
-    require(is_new or limits.num_allowed_now > 0, f"{competition}: {used}: no submission is left {when}")
+    none_left = f"{competition}: {used}: no submission is left; the day begins at 0:00 UTC"
+    require(is_new or limits.num_allowed_now > 0, none_left)
     return int(limits.num_allowed_now)
 
 
@@ -258,15 +252,14 @@ def submit(api: Any, competition: str, made: Mapping[str, Any], message: str | N
     number = next((each.ref for each in signed if each.status.name != "ERROR"), 0)
     if not number:
         left_today(api, competition)
-        text, refused = f"{text[:LONGEST]} {signature}", ""
+        about = (f"{text[:LONGEST]} {signature}", competition)
         if "kernel" in made:
             _wait_for_notebook(api, made, tell)
-            kernel, version = made["kernel"], made["version"]
-            call = partial(api.competition_submit_code, "submission.csv", text, competition, kernel, version)
-            where = f"submit version {version} in the browser, at {made['url']}"
+            where = f"submit version {made['version']} in the browser, at {made['url']}"
             refused = f"Kaggle takes no notebook of this account through its API: {where}"
+            call = partial(api.competition_submit_code, "submission.csv", *about, made["kernel"], made["version"])
         else:
-            call = partial(api.competition_submit, str(made["file"]), text, competition, quiet=True)
+            call, refused = partial(api.competition_submit, str(made["file"]), *about, quiet=True), ""
         answer = ask(call, competition, refused)
         if not (number := answer.ref):
             raise Failed(f"the submission did not arrive ({answer.message}): {GO_ON}")
@@ -429,9 +422,8 @@ def make_bundle(run: Run, competition: str, owner: str, more: Sequence[str], gpu
     metadata |= {"dataset_sources": [named["id"]], "competition_sources": [competition]}
     write_text(folder / NOTEBOOK / "kernel-metadata.json", json.dumps(metadata))
     names = [f"expkit=={installed_packages()['expkit']}", *NEEDS, *more]
-    known = {"title": run.title, "competition": competition, "owner": owner, "slug": folder.name}
-    script = Path(__file__).with_name("notebook.txt").read_text(encoding="utf-8")
-    script = script.format(id=run.id, names=names, **known)
+    known = {"title": run.title, "id": run.id, "competition": competition, "owner": owner, "slug": folder.name}
+    script = Path(__file__).with_name("notebook.txt").read_text(encoding="utf-8").format(names=names, **known)
     cell: dict[str, Any] = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
     notebook = {"cells": [cell | {"source": script}], "metadata": kernel, "nbformat": 4, "nbformat_minor": 4}
@@ -441,11 +433,9 @@ def make_bundle(run: Run, competition: str, owner: str, more: Sequence[str], gpu
 
 def bundle_folder(run: Run, competition: str) -> Path:
     """Where a bundle lies. Its name is that at Kaggle: at most 50 small letters, digits and hyphens."""
-    name = f"{competition}-{run.experiment}-{run.name}".lower()
-    slug = re.sub(r"[^a-z0-9]+", "-", name).strip("-")
-    if len(slug) > 50:
-        slug = f"{slug[:43].rstrip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
-    return output_dir() / store.SUBMISSIONS / FOLDER / slug
+    words = re.sub(r"[^a-z0-9]+", "-", f"{run.experiment}-{run.name}".lower())[:43].strip("-")
+    digest = hashlib.sha256(f"{competition}/{run.title}".encode()).hexdigest()[:6]
+    return output_dir() / store.SUBMISSIONS / FOLDER / f"{words}-{digest}"
 
 
 def _lay_out(run: Run, whole: Path) -> None:
@@ -479,22 +469,23 @@ def _add_wheels(folder: Path, more: Sequence[str]) -> None:
     require(bool(ours), f"vendor/ has no wheel of expkit {own['expkit']}, which runs: uv sync")
     make_folder(folder)
     shutil.copy(ours[0], folder)
-    without_wheel, *others = [f"{name}=={own[name]}" for name in NEEDS]
-    _pip("wheel", without_wheel, f"--wheel-dir={folder}")
-    wanted = [f"--platform={name}" for name in PLATFORMS] + ["--only-binary=:all:", "--implementation=cp"]
-    for python in PYTHONS:
-        _pip("download", *others, *more, *wanted, f"--python-version={python}", f"--dest={folder}")
-
-
-def _pip(what: str, *arguments: str) -> None:
-    """Run a command of pip, which uv brings, with its cache."""
     require(shutil.which("uv") is not None, "there is no command uv, which downloads packages for Kaggle")
-    command = ["uv", "tool", "run", "pip", what, "--no-deps", *arguments]
-    made = {"SOURCE_DATE_EPOCH": "315532800"}  # 1980: a wheel that is built has the same bytes each time
-    done = subprocess.run(command, env=os.environ | made, capture_output=True, text=True, errors="replace")
+    without_wheel, *others = [f"{name}=={own[name]}" for name in NEEDS]
+    wanted = [*(f"--platform={name}" for name in PLATFORMS), "--only-binary=:all:", f"--dest={folder}", *others, *more]
+    commands = [["download", f"--python-version={python}", *wanted] for python in PYTHONS]
+    built = {"SOURCE_DATE_EPOCH": "315532800"}  # 1980: a wheel that is built has the same bytes each time
+    for command in (["wheel", without_wheel, f"--wheel-dir={folder}"], *commands):
+        pip = ["uv", "tool", "run", "pip", "--disable-pip-version-check", *command, "--no-deps"]
+        _run(pip, built, "a package for Kaggle cannot be had")
+
+
+def _run(command: list[str], variables: Mapping[str, str], failed: str) -> None:
+    """Run a command quietly; when it fails, the last line that it prints is part of the error."""
+    environment = os.environ | variables
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
     if done.returncode:
-        why = (re.findall(r"^ERROR: (.*)", done.stderr, re.MULTILINE) or [f"pip ends with {done.returncode}"])[-1]
-        raise Error(f"a package for Kaggle cannot be had: {why}")
+        why = (done.stderr.strip() or f"it ends with {done.returncode}").splitlines()[-1]
+        raise Error(f"{failed}: {why.removeprefix('ERROR: ')}")
 
 
 def _zip(file: Path, files: dict[str, Path]) -> None:
@@ -509,13 +500,11 @@ def _zip(file: Path, files: dict[str, Path]) -> None:
 def _predict_here(run: Run, whole: Path) -> None:
     """Let another process predict the test set that is here, with the code and the models of a bundle."""
     (whole / "input").symlink_to(input_dir())
-    source = f"from expkit.kaggle import write_submission; write_submission({run.title!r}, 'submission.csv')"
+    file = str(whole / "submission.csv")
+    source = f"from expkit.kaggle import write_submission; write_submission({run.title!r}, {file!r})"
     here = {ROOT: str(whole / "code"), "PROJECT_ROOT": str(whole), "PYTHONPATH": str(whole / "code/src")}
-    command = [sys.executable, "-c", source]
-    done = subprocess.run(command, cwd=whole, env=os.environ | here, capture_output=True, text=True, errors="replace")
-    if done.returncode:
-        why = (done.stderr.strip() or "it is killed").splitlines()[-1]
-        raise Error(f"{run.title} cannot predict the test set that is here, with its snapshot's code: {why}")
+    failed = f"{run.title} cannot predict the test set that is here, with its snapshot's code"
+    _run([sys.executable, "-c", source], here, failed)
 
 
 def write_submission(run: str, file: str | Path) -> None:

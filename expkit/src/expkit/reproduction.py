@@ -10,12 +10,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from expkit.data import changed_files, read_manifest
-from expkit.errors import CAUGHT, Error, Failed, report, require, terminable
+from expkit.errors import CAUGHT, Failed, report, require, terminable
 from expkit.project import ROOT, code_root, display_path, installed_packages, output_dir, project_root
 from expkit.snapshot import check_out
 from expkit.store import LOCKBOX, OOF, FoldRecord, Run, load_run, read_run, stale
@@ -65,12 +65,8 @@ def reproduce(run: str | Path) -> Reproduction:
     how = f"{'blend it again' if found.recipe else 'overwrite=true trains it again'}, from what is there then"
     marks = stale(found)
     require(not marks, f"{found.title} cannot be made again from what is there: {', '.join(marks)}: {how}")
-    groups: dict[str, list[FoldRecord]] = {}  # of the same code: one command makes them
-    for number, part in found.done.items():
-        git = found.results[number]["git"]
-        if git is None:
-            raise Error(f"{part.title} of {found.title} was made outside a git repository, without a snapshot: {how}")
-        groups.setdefault(git["snapshot"], []).append(part)
+    snapshots = {number: each["git"]["snapshot"] if each["git"] else "" for number, each in found.results.items()}
+    require("" not in snapshots.values(), f"{found.title} was made outside a git repository, without a snapshot: {how}")
     with tempfile.TemporaryDirectory(prefix="expkit-") as folder:
         scratch = Path(folder)
         (scratch / "output").mkdir()
@@ -79,8 +75,8 @@ def reproduce(run: str | Path) -> Reproduction:
             link = scratch / "output" / parent.experiment / parent.folder.name
             link.parent.mkdir(exist_ok=True)
             link.symlink_to(parent.folder.absolute(), target_is_directory=True)
-        for commit, alike in groups.items():
-            _train_again(found, alike, commit, scratch)
+        for commit in dict.fromkeys(snapshots.values()):
+            _train_again(found, [number for number, each in snapshots.items() if each == commit], commit, scratch)
         again, differences, reasons = read_run(scratch / "output" / found.title), list[str](), list[str]()
         for number in found.done:
             differences += (lines := list(_compare(found, again, number)))
@@ -89,17 +85,16 @@ def reproduce(run: str | Path) -> Reproduction:
 
 
 @terminable()  # ends the training, too
-def _train_again(run: Run, parts: Sequence[FoldRecord], commit: str, scratch: Path) -> None:
-    """Make trainings of a run again in the project `scratch`, with the code of a snapshot."""
+def _train_again(run: Run, folds: list[int], commit: str, scratch: Path) -> None:
+    """Train folds of a run again in the project `scratch`, with the code of a snapshot."""
     assert run.info is not None
     code = check_out(code_root(), commit, Path(tempfile.mkdtemp(dir=scratch)))
     ours = ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONHOME")
     environment = {key: value for key, value in os.environ.items() if key not in ours}
     environment |= {"PROJECT_ROOT": str(scratch), ROOT: str(code), "PYTHONPATH": str(code / "src")}
     environment["WANDB_MODE"] = "disabled"
-    about = {"experiment": run.experiment, "run": run.name, "values": run.info["config"]}
-    asked = json.dumps(about | {"folds": [part.number for part in parts]})
-    command = [*_interpreter(code, run, parts[0]), "-m", "expkit.reproduction"]
+    about = {"experiment": run.experiment, "run": run.name, "values": run.info["config"], "folds": folds}
+    command, asked = [*_interpreter(code, run, run.done[folds[0]]), "-m", "expkit.reproduction"], json.dumps(about)
     done = subprocess.run(command, cwd=code, env=environment, input=asked, capture_output=True, text=True)
     if done.returncode != 0:
         raise Failed(f"{run.title} fails when it is made again:\n{done.stdout}{done.stderr}".rstrip())
@@ -130,8 +125,7 @@ def _compare(old: Run, new: Run, number: int) -> Iterator[str]:
         if shapes[0] != shapes[1]:
             yield f"fold {number}: other columns or rows: {' → '.join(shapes)}"
         elif (differs := differing(one, other)).any():
-            of = "out-of-fold predictions" if name == OOF else "predictions of the locked box"
-            yield f"fold {number}: {differs.sum()} of {len(differs)} rows of the {of} differ"
+            yield f"fold {number}: {differs.sum()} of {len(differs)} rows of {name} differ"
 
 
 def _reasons(old: Run, new: Run, number: int) -> list[str]:
