@@ -205,14 +205,6 @@ def require_unique(ids: numpy.ndarray, what: str) -> numpy.ndarray:
     return numbers
 
 
-def require_same_kind(ids: numpy.ndarray, others: numpy.ndarray, what: str, whose: str) -> None:
-    """Raise an `Error` unless both are whole numbers, or both are of one kind: the id 1 is another than "1"."""
-    require(
-        others.dtype.kind == ids.dtype.kind or {others.dtype.kind, ids.dtype.kind} <= set("iu"),
-        f"{what}: the ids are {ids.dtype}, and those {whose} are {others.dtype}",
-    )
-
-
 def digests(ids: numpy.ndarray) -> numpy.ndarray:
     """A number for each id, (n,), uint64: equal ids have equal ones, others hardly ever (a pair in 2**64).
 
@@ -335,7 +327,9 @@ def aligned(table: Columns, ids: numpy.ndarray, what: str, other: str) -> Column
     import numpy
 
     own = table["id"]
-    require_same_kind(own, ids, what, f"of {other}")
+    kinds = {own.dtype.kind, ids.dtype.kind}  # the id 1 is another than "1"
+    problem = f"{what}: the ids are {own.dtype}, and those of {other} are {ids.dtype}"
+    require(len(kinds) == 1 or kinds <= {*"iu"}, problem)
     if own is ids or numpy.array_equal(own, ids):
         return table
     if len(own) == len(ids):

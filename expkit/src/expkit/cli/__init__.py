@@ -32,6 +32,7 @@ from functools import partial
 from typing import Any
 
 import click
+from rich.table import Table
 
 from expkit.errors import CAUGHT, CONTROL, escape_unprintable, new_console, print_line, report
 from expkit.store import run_names
@@ -85,12 +86,12 @@ def print_json(content: Any, exact: bool = False) -> None:
     print(json_text(content, exact))
 
 
-def print_result(content: Any, as_json: bool, *lines: str) -> None:
-    """Print what a command has done: as JSON, or lines for a person."""
+def print_result(content: Any, as_json: bool, *lines: str | Table) -> None:
+    """Print what a command has done: as JSON, or lines and tables for a person."""
     if as_json:
         return print_json(content)
     for line in lines:
-        print_line(console, line)
+        print_line(console, line) if isinstance(line, str) else console.print(line)
 
 
 def _rounded(value: Any) -> Any:

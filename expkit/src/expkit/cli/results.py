@@ -17,7 +17,7 @@ from rich.filesize import decimal
 from expkit import notes, store
 from expkit.board import MOST_ROWS, board_tables, entries, filtered, is_failed, ranked, read_board, row_keys
 from expkit.clean import KINDS, leftovers, removal, remove_leftover, remove_run
-from expkit.cli import RUN_HELP, all_flag, app, console, json_flag, json_text, print_json, run_argument, seeds_flag
+from expkit.cli import all_flag, app, console, json_flag, json_text, print_json, print_result, run_argument, seeds_flag
 from expkit.data import fetch_data, run_data
 from expkit.errors import Error, plain_table, print_line, require, strip_control, warn
 from expkit.noise import BETTER, best_of_many, luck_text
@@ -131,7 +131,7 @@ def show(run: str, everything: bool, as_json: bool) -> None:
 
 
 @app.command()
-@run_argument("old", help=f"A run: {RUN_HELP}")
+@run_argument("old")
 @run_argument("new", help="The run to compare it with.")
 @seeds_flag
 @click.option("--code", is_flag=True, help="The lines of code that differ, not only the files.")
@@ -231,13 +231,8 @@ def data(run: str, fetch: bool, as_json: bool) -> None:
     if fetch:
         with console.status("fetching"):
             fetch_data(rows)
-    if as_json:
-        print_json(rows)
-    elif rows:
-        table = [[row["file"], decimal(row["bytes"]), row["state"]] for row in rows]
-        console.print(plain_table(["file", "size", ""], table))
-    else:
-        print_line(console, f"{found.title} was trained with no file of input/")
+    table = plain_table(["file", "size", ""], [[row["file"], decimal(row["bytes"]), row["state"]] for row in rows])
+    print_result(rows, as_json, table if rows else f"{found.title} was trained with no file of input/")
     for row in rows:
         if "problem" in row:
             warn(f"{row['file']} has not come: {row['problem']}")
@@ -380,15 +375,10 @@ def clean(kinds: tuple[str, ...], yes: bool, as_json: bool) -> None:
         found.append(what | {"bytes": size, "removed": is_removed})
         state = "removed" if is_removed else "kept" if yes else KINDS[kind][0]
         rows.append([kind, display_path(folder), decimal(size), state])
-    if as_json:
-        print_json(found)
-    elif not found:
-        print_line(console, f"there is nothing to clean: {', '.join(chosen)}")
-    else:
-        console.print(plain_table(["kind", "what", "size", ""], rows))
-        if not yes:
-            whole = decimal(sum(each["bytes"] for each in found))
-            print_line(console, f"{whole} can go, nothing is removed yet: --yes removes it")
+    whole = decimal(sum(each["bytes"] for each in found))
+    last = [] if yes else [f"{whole} can go, nothing is removed yet: --yes removes it"]
+    lines = [plain_table(["kind", "what", "size", ""], rows), *last]
+    print_result(found, as_json, *(lines if found else [f"there is nothing to clean: {', '.join(chosen)}"]))
     sys.exit(failed)
 
 
@@ -412,17 +402,10 @@ def remove(run: str, yes: bool, as_json: bool) -> None:
         is_whole = is_called(found.title, run) or Path(run).resolve() == found.folder
         require(is_whole, f"{run} is part of a name: exp remove {found.title} --yes")
         remove_run(found)
-    if as_json:
-        print_json({**about, "removed": yes})
-        return
     rows = [[display_path(Path(each["folder"])), ", ".join(each["folds"]), each["bytes"]] for each in about["versions"]]
-    console.print(plain_table(["version", "folds", "size"], [[*row, decimal(size)] for *row, size in rows]))
-    for child in about["children"]:
-        print_line(console, f"made from it: {child}")
+    table = plain_table(["version", "folds", "size"], [[*row, decimal(size)] for *row, size in rows])
     whole = decimal(sum(row[-1] for row in rows))
-    if yes:
-        print_line(console, f"{found.title} is removed, {whole}")
-    elif about["children"]:
-        print_line(console, f"{found.title} cannot go before what was made from it")
-    else:
-        print_line(console, f"{whole} can go, nothing is removed yet: --yes removes it")
+    last = f"{found.title} is removed, {whole}" if yes else f"{whole} can go, nothing is removed yet: --yes removes it"
+    if about["children"]:
+        last = f"{found.title} cannot go before what was made from it: {', '.join(about['children'])}"
+    print_result({**about, "removed": yes}, as_json, table, last)
