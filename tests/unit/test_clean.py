@@ -267,16 +267,15 @@ def copies(root: Path) -> list[str]:
 
 def test_copies_of_code(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each sweep has its own, while it is under way; when it was ended before its jobs, until they cannot wait."""
-    one, two = (snapshot.copy_code() for _ in range(2))
+    one, two = (snapshot.copy_code()[0] for _ in range(2))
     assert len(copies(root)) == 2
-    assert one.top is not None and two.top is not None
-    (one.top.with_name("link")).symlink_to(root / "input", target_is_directory=True)
-    one.leave(jobs_may_wait=False)
-    two.leave(jobs_may_wait=True)
+    (root / "output/multirun/.code/link").symlink_to(root / "input", target_is_directory=True)
+    snapshot.remove_copy(one)
+    [waiting] = [name for name in copies(root) if name in two.parts]
     now = time.time()
-    for later, left in ((snapshot.LONGEST_WAIT - 60, [two.top.name]), (snapshot.LONGEST_WAIT + 60, [])):
+    for later, left in ((snapshot.LONGEST_WAIT - 60, [waiting]), (snapshot.LONGEST_WAIT + 60, [])):
         monkeypatch.setattr(time, "time", lambda later=later: now + later)
-        snapshot.copy_code().leave(jobs_may_wait=False)
+        snapshot.remove_copy(snapshot.copy_code()[0])
         assert copies(root) == sorted(["link", *left])
     assert (root / "input").is_dir()
 

@@ -77,31 +77,28 @@ def test_the_old_run_counts_until_every_job_is_done(own_light: OwnLight, root: P
 
 
 def test_a_copy_of_the_code(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it was, and no secret; the files cannot be edited; when jobs may wait, it stays."""
+    """As it was, and no secret; the files cannot be edited."""
     project = tmp_path / "project"
     project.mkdir()
     (project / "model.py").write_text("as submitted")
     (project / ".env").write_text("KEY=secret")
     subprocess.run(["git", "init", "-q"], cwd=project, check=True)
     monkeypatch.setattr(snapshot, "code_root", lambda: project)
-    copy = snapshot.copy_code()
+    copy, git = snapshot.copy_code()
     (project / "model.py").write_text("edited")
-    assert (copy.folder / "model.py").read_text() == "as submitted" and copy.git is not None
-    assert not (copy.folder / ".env").exists() and not (copy.folder / "model.py").stat().st_mode & 0o222
-    copy.leave(jobs_may_wait=True)
-    assert copy.folder.exists()
-    copy.leave(jobs_may_wait=False)
-    assert not copy.folder.exists()
+    assert (copy / "model.py").read_text() == "as submitted" and git is not None
+    assert not (copy / ".env").exists() and not (copy / "model.py").stat().st_mode & 0o222
+    snapshot.remove_copy(copy)
+    assert not copy.exists() and (project / "model.py").exists()
 
 
 def test_without_git_the_jobs_of_a_sweep_import_the_project(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("PATH", str(root))
-    copy = snapshot.copy_code()
-    assert copy.folder == expkit.code_root() and copy.git is None
-    copy.leave(jobs_may_wait=False)
-    assert copy.folder.is_dir() and "warning: no snapshot of the code" in capsys.readouterr().err
+    assert snapshot.copy_code() == (expkit.code_root(), None)
+    snapshot.remove_copy(expkit.code_root())
+    assert expkit.code_root().is_dir() and "warning: no snapshot of the code" in capsys.readouterr().err
 
 
 def test_a_message_names_the_files_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

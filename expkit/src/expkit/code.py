@@ -186,9 +186,8 @@ def _importer(package: str, folder: Path) -> Any:
 def is_beside(folder: Path, name: str) -> bool:
     """Whether a module or package of this name lies in a folder."""
     path = os.path.join(folder, name)
-    if os.path.isfile(f"{path}.py"):
-        return True
-    return os.path.isdir(path) and any(entry.endswith(".py") for entry in os.listdir(path))
+    inside = os.listdir(path) if os.path.isdir(path) else []
+    return os.path.isfile(f"{path}.py") or any(entry.endswith(".py") for entry in inside)
 
 
 def loaded_sources(experiment: str) -> dict[str, bytes]:

@@ -134,10 +134,9 @@ def _statement(node: ast.stmt, ignored: frozenset[str]) -> _Statement:
     """A statement of a file; `ignored` as for `file_hashes`, of this file."""
     call = getattr(node, "value", None)
     if _binds(node) & ignored and isinstance(call, ast.Call):  # experiment = expkit.Experiment(...)
-        metrics = [each.value for each in call.keywords if each.arg in SCORING]
-        if metrics:
-            others = [part for part in (*call.args, *(each.value for each in call.keywords)) if part not in metrics]
-            return _Statement(None, _words(*others), _words(*metrics))
+        metrics = [each for each in call.keywords if each.arg in SCORING]
+        others = [part for part in (*call.args, *call.keywords) if part not in metrics]
+        return _Statement(None, _words(*others), _words(*metrics))
     if isinstance(node, _IMPORTS):  # who uses the name that it gives says which definition is needed
         return _Statement(node, _words(*(alias for alias in node.names if alias.asname)))
     only_binds = isinstance(node, _DEFINITIONS | _ASSIGNMENTS)
@@ -173,8 +172,7 @@ def _text(node: ast.stmt, ignored: frozenset[str]) -> str:
 
 def _member(part: ast.stmt) -> str:
     """The field, or the method, that a part of a class defines."""
-    field = part.target if isinstance(part, ast.AnnAssign) else None
-    return field.id if isinstance(field, ast.Name) else getattr(part, "name", "")
+    return str(getattr(getattr(part, "target", part), "id", getattr(part, "name", "")))
 
 
 def _hash(content: bytes) -> str:

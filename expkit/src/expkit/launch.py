@@ -14,6 +14,7 @@ import random
 import re
 import secrets
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -410,20 +411,20 @@ class Launching(Callback):
 
 def _sweep(loaded: Loaded, job: Job, parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Launch the jobs of a command with a copy of the code, and print the board rows of their runs."""
-    from expkit.snapshot import copy_code  # git, and much else
+    from expkit.snapshot import copy_code, remove_copy  # git, and much else
 
     require(world_size() == 1, f"-m starts torchrun for each run: leave it out, exp.runtime.processes={world_size()}")
-    copy = copy_code()
-    job.code, job.git = copy.folder, copy.git
-    Launching.copy, Launching.folder = copy.folder, None
+    job.code, job.git = copy_code()
+    Launching.copy, Launching.folder = job.code, None
     failure: BaseException | None = None
     compose.register_resolver("expkit.processes", processes)
     try:
         with compose.registered(loaded, callback=f"{Launching.__module__}.{Launching.__name__}"):
-            compose.run_hydra(copy.folder / "experiments" / loaded.name, parser, args, job)
+            compose.run_hydra(job.code / "experiments" / loaded.name, parser, args, job)
     except CAUGHT as error:
         failure = _readable(error, job)
-    copy.leave(jobs_may_wait="submitit" in sys.modules and failure is not None)
+    if failure is None or "submitit" not in sys.modules:  # else some jobs may wait in the queue
+        remove_copy(job.code)
     if Launching.folder is not None:
         failure = _conclude(loaded, Launching.folder, failure, job.study is not None)
     if failure is not None:
@@ -484,13 +485,10 @@ def _conclude(loaded: Loaded, folder: Path, failure: BaseException | None, is_st
 def gpus() -> list[str]:
     """The GPUs of this machine that a process here may use, as CUDA_VISIBLE_DEVICES names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [gpu.strip() for gpu in visible.split(",") if gpu.strip() not in ("", "-1")]
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True)
-    except OSError:  # there is no such program
-        return []
-    return [str(number) for number in range(listed.stdout.count("GPU "))] if listed.returncode == 0 else []
+    if visible is None and shutil.which("nvidia-smi"):
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout
+        visible = ",".join(str(number) for number in range(listed.count("(UUID: GPU-")))
+    return [gpu.strip() for gpu in (visible or "").split(",") if gpu.strip() not in ("", "-1")]
 
 
 def processes(*, _root_: Any = None) -> int:

@@ -24,7 +24,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -142,12 +141,8 @@ def _update(index: str, root: Path, project: Path) -> None:
 def _files(root: Path, name: str) -> list[str]:
     """The files of a submodule, or of another repository inside this one, which take the place of the link to it."""
     inner = root / name
-    if not (inner / ".git").exists():  # not checked out
-        return []
-    try:
-        names = git(inner, "ls-files", "-co", "--exclude-standard", "-z").split("\0")
-    except (OSError, subprocess.CalledProcessError):
-        return []
+    is_there = (inner / ".git").exists()  # else a submodule is not checked out
+    names = git(inner, "ls-files", "-co", "--exclude-standard", "-z").split("\0") if is_there else []
     return [f"{name}/{file}" for file in names if file and not os.path.isdir(inner / file)]
 
 
@@ -197,26 +192,6 @@ def check_out(project: Path, commit: str, destination: Path) -> Path:
 LONGEST_WAIT = 90 * 86400  # seconds from the start of a sweep to the end of its last job, at most
 
 
-@dataclass(frozen=True)
-class CodeCopy:
-    """A copy of the project's code; without git, the project itself.
-
-    Attributes:
-        folder: the project in it.
-        git: the snapshot that it was made from; None: there is no git.
-        top: what goes when the sweep is over; None: nothing.
-    """
-
-    folder: Path
-    git: Git | None
-    top: Path | None
-
-    def leave(self, jobs_may_wait: bool) -> None:
-        """The sweep is over; so are its jobs, or some may still wait in a queue."""
-        if self.top is not None and not jobs_may_wait:
-            shutil.rmtree(self.top, ignore_errors=True)
-
-
 def expose(copy: Path) -> None:
     """Let processes that are started from now on import a copy: loky hands on `sys.path`, others the variables.
 
@@ -229,23 +204,36 @@ def expose(copy: Path) -> None:
     os.environ |= {ROOT: str(copy), "PYTHONPATH": paths}
 
 
-def copy_code() -> CodeCopy:
-    """Copy the project's code for a sweep, until `leave`. The files are read-only. Without git, there is no copy.
+def _copies() -> Path:
+    return (output_dir() / "multirun" / ".code").resolve()
+
+
+def copy_code() -> tuple[Path, Git | None]:
+    """Copy the project's code for a sweep. The files are read-only.
+
+    Returns:
+        the folder of the project in the copy, and the snapshot that it was made from. Without git, there is no copy:
+        the project itself, and None.
 
     Raises:
         Error: something else is in the place of a folder of output/.
     """
     if (taken := take(code_root())) is None:
-        return CodeCopy(code_root(), None, None)
-    copies = (output_dir() / "multirun" / ".code").resolve()
-    make_folder(copies)
-    for old in copies.iterdir():
+        return code_root(), None
+    make_folder(_copies())
+    for old in _copies().iterdir():
         if time.time() - old.lstat().st_mtime > LONGEST_WAIT and not old.is_symlink():
             shutil.rmtree(old, ignore_errors=True)
-    top = copies / secrets.token_hex(8)
+    top = _copies() / secrets.token_hex(8)
     top.mkdir()
     folder = check_out(code_root(), taken["snapshot"], top)
     for file in folder.rglob("*"):
         if file.is_file() and not file.is_symlink():
             file.chmod(file.stat().st_mode & 0o555)
-    return CodeCopy(folder, taken, top)
+    return folder, taken
+
+
+def remove_copy(folder: Path) -> None:
+    """A sweep is over, and so are its jobs: remove its copy of the code, if it has one."""
+    if folder.is_relative_to(_copies()):
+        shutil.rmtree(_copies() / folder.relative_to(_copies()).parts[0], ignore_errors=True)
