@@ -187,22 +187,13 @@ class RunDir:
 
     def _existing(self) -> Path | None:
         """The version to go on with; None: one is to be made."""
-        if self.debug:
+        if self.replaces:
+            return next(filter(self._goes_on, reversed(self.versions.all())), None)
+        current = None if self.debug else self.versions.current()
+        if current is None or self._is_abandoned(current):
             return None
-        if not self.replaces:
-            current = self.versions.current()
-            if current is None or self._is_abandoned(current):
-                return None
-            self._require_same(current)
-            return current
-        for folder in reversed(self.versions.all()):
-            info = store.read_run_info(folder)
-            if info is None or self._differences(info):
-                continue
-            is_mine = store.version_number(folder) > self._base or self.command in info["commands"]
-            if is_mine and self._is_of_this_code(folder):
-                return folder
-        return None
+        self._require_same(current)
+        return current
 
     def _require_same(self, folder: Path) -> None:
         """Raise an `Error` unless a version holds this configuration."""
@@ -217,8 +208,13 @@ class RunDir:
             holds = f"{where} holds another configuration ({'; '.join(changes)})"
             raise Error(f"{holds}: {give}, or replace the old run with overwrite=true{lost}")
 
-    def _is_of_this_code(self, folder: Path) -> bool:
-        """Whether an unfinished version goes on: its folds are of this code, or another process holds a lock."""
+    def _goes_on(self, folder: Path) -> bool:
+        """Whether a version is the one that is to replace what counts, and of this code; or a process trains it now."""
+        info = store.read_run_info(folder)
+        if info is None or not (store.version_number(folder) > self._base or self.command in info["commands"]):
+            return False
+        if self._differences(info):
+            return False
         done = [part for part in store.read_run(folder).parts if part.result]
         is_other = any(changed_code(part.origin().get("code"), self.loaded.ignored) for part in done)
         if not is_other and not self.config.resume:

@@ -162,7 +162,7 @@ class RunInfo(TypedDict):
     metric: Text
     greater_is_better: bool
     n_folds: Annotated[int, Meta(ge=1, le=10_000)]
-    config: dict[str, Any]
+    config: dict[str, dict[str, Any]]
     started: Text
     commands: list[Text]  # the ids of those that work on it
     same_as: NotRequired[Text | None]  # the id of the version before, when that has the same configuration
