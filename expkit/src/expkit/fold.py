@@ -366,7 +366,7 @@ class Fold:
                 "fold.split(...)",
                 "say expkit.Experiment(..., own_split=True) if the experiment splits by itself",
             )
-            unknown = f"{self.title}: nobody knows which rows must be predicted: call fold.split(id=...) in train()"
+            unknown = f"{self.title}, {store.OOF}: nobody knows which rows must be predicted: call fold.split(id=...) in train()"
             require(self._rows is not None, f"{unknown}, or {or_say}")
         table, left_out = self._checked(columns, store.OOF, whose)
         for number, other in self._run_dir.done_folds().items() if self.number is not None else ():

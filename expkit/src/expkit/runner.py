@@ -108,8 +108,7 @@ class Runner:
         self._ranks = self._meet()
         self.run_dir = RunDir(loaded, config, self.name, command.id, chosen(overrides))
         self._numbers = [None] if self.exp.mode is Mode.sub else list(self.exp.fold or [])
-        tell = None if self._ranks is None else self._ranks.tell
-        self._shared = Shared(self.run_dir, command.trial, len(self._numbers), tell)
+        self._shared = Shared(self.run_dir, command.trial, len(self._numbers), self._ranks)
         self._has_git = True
         self._reader = store.Reader(f"{loaded.name}/{self.name}")
 
