@@ -360,15 +360,11 @@ class Fold:
                 those left out; lengths differ; a shape such as (n, 1); nan or inf.
         """
 
-        whose = ""
-        if self.number is not None and not self._experiment.own_split:
-            whose, or_say = (
-                "fold.split(...)",
-                "say expkit.Experiment(..., own_split=True) if the experiment splits by itself",
-            )
-            unknown = f"{self.title}, {store.OOF}: nobody knows which rows must be predicted: call fold.split(id=...) in train()"
-            require(self._rows is not None, f"{unknown}, or {or_say}")
-        table, left_out = self._checked(columns, store.OOF, whose)
+        own_split = self.number is None or self._experiment.own_split
+        how = "call fold.split(id=...) in train(), or say expkit.Experiment(..., own_split=True)"
+        unknown = f"nobody knows which rows must be predicted: {how} if the experiment splits by itself"
+        require(own_split or self._rows is not None, f"{self.title}, {store.OOF}: {unknown}")
+        table, left_out = self._checked(columns, store.OOF, "" if own_split else "fold.split(...)")
         for number, other in self._run_dir.done_folds().items() if self.number is not None else ():
             twice = tables.common(other.predictions(only="id")["id"], table["id"]) if number != self.number else []
             also = f"{len(twice)} ids are in fold {number} too, such as {twice[:1]}"
