@@ -21,6 +21,9 @@
 
 Everything else reads and writes a run through this room. Nothing here raises for what it finds on the disk: what does
 not fit is a problem, and what has a problem does not count. Nothing that is read is executed.
+
+`records` has the names and the types, and a fold; `versions` where runs lie, locks, and what is written; `runs` reads a
+run; `marks` says what to know of its score.
 """
 
 # What the rest of expkit finds here is whatever these four have.
