@@ -21,6 +21,8 @@ import expkit
 from expkit import page, reproduction, store, tracking, tries
 from expkit.board import entries, flag_incomparable, read_board
 from expkit.cli import app
+from expkit.compose import checked
+from expkit.config import Config
 from expkit.notes import read_notes
 from expkit.scores import split_unique
 
@@ -97,9 +99,10 @@ def test_the_rows_set_aside_are_as_the_split_says() -> None:
 
 def test_what_cannot_be_set_aside() -> None:
     with pytest.raises(expkit.Error, match=r"^exp\.split\.lockbox=0\.2: the file of exp\.split\.method=column says"):
-        expkit.ExpConfig(split=expkit.SplitConfig(expkit.SplitMethod.column, file="folds.csv", lockbox=0.2))
+        split = expkit.SplitConfig(expkit.SplitMethod.column, file="folds.csv", lockbox=0.2)
+        checked(Config(expkit.ExpConfig(split=split)))
     with pytest.raises(expkit.Error, match=r"^exp\.split\.lockbox must be at least 0 and at most 0\.5, not 0\.7"):
-        expkit.ExpConfig(split=expkit.SplitConfig(lockbox=0.7))
+        checked(Config(expkit.ExpConfig(split=expkit.SplitConfig(lockbox=0.7))))
     with pytest.raises(expkit.Error, match=r"^exp\.split\.lockbox=0\.005: exp\.split\.method=stratified, 120 rows: "):
         parts("stratified", lockbox=0.005)
 
@@ -285,7 +288,7 @@ def test_a_score_after_postprocess(quick: Path) -> None:
 
 
 def test_who_looked_is_noted_and_counts_for_all_runs_on_these_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOGNAME", "ada")
+    monkeypatch.setenv("USER", "ada")
     runs = [trained(name), trained(name, "exp.seed=1", run="second"), trained(name, run="wider", lockbox=0.3)]
     assert "the locked box was never opened on these rows" in exp("show", runs[0].title)
     assert "locked box" not in exp("log")

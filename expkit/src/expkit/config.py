@@ -121,8 +121,7 @@ def whole(cls: Any) -> Any:
     Raises:
         Error: it is neither.
     """
-    is_known = isinstance(cls, type) and is_dataclass(cls)
-    require(is_known, f"expkit.Experiment(train, TrainConfig, ...) needs a dataclass, not {cls!r}")
+    require(isinstance(cls, type) and is_dataclass(cls), f"Config of expkit.Experiment is a dataclass, not {cls!r}")
     if issubclass(cls, Config):  # an experiment that is loaded once more
         return cls
     exp = cls if issubclass(cls, ExpConfig) else _with(ExpConfig, "train", cls, cls)
@@ -153,12 +152,7 @@ if not TYPE_CHECKING:
         if len(place) != 2:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         made = whole(getattr(importlib.import_module(place[0].replace("/", ".")), place[1]))
-        return made if base == Config.__name__ else class_of_exp(made)
-
-
-def class_of_exp(whole_class: Any) -> Any:
-    """The class of `exp` in that of the whole configuration."""
-    return next(item.default_factory for item in fields(whole_class) if item.name == "exp")
+        return made if base == Config.__name__ else made.__dataclass_fields__["exp"].type
 
 
 def fold_file(config: Mapping[str, Any]) -> str:
@@ -301,9 +295,9 @@ class Experiment:
             object.__setattr__(self, "score_over", "folds")
         require(not isinstance(self.inputs, str), f"inputs in expkit.Experiment is a list: inputs=[{self.inputs!r}]")
         require(self.score_over in ("rows", "folds"), f'score_over must be "rows" or "folds", not {self.score_over!r}')
-        known = {item.name for item in fields(class_of_exp(self.Config))}
+        keys = {item.name for kind in self.classes() for item in fields(kind)}
         for group in self.groups:
-            require(group in known, f"groups in expkit.Experiment: exp.{group} is no field of its configuration")
+            require(group in keys, f"groups in expkit.Experiment: exp.{group} is no field of its configuration")
         if self.greater_is_better is None:
             question = f"is a lower {names[0]} better? Say greater_is_better=False (or True) in expkit.Experiment"
             require(not sounds_like_error(names[0]), question)

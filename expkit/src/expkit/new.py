@@ -136,7 +136,6 @@ def _require_name(name: str, text: str, example: str) -> None:
 
 def _free_folder(name: str) -> Path:
     """The folder of a new experiment, with a number that no other has."""
-    root = code_root() / "experiments"
     folders = ("notes", "experiments")  # notes on one that is deleted would be taken for those of the new one
     taken = [f"{folder}/{other}" for folder in folders for other in files.listed(code_root() / folder)]
     numbers = {int(match[1]): other for other in taken if (match := re.match(r"\w+/(\d+)-", other))}
@@ -146,7 +145,7 @@ def _free_folder(name: str) -> Path:
     while (other := reserve("experiments", f"{number:03d}")) is not None:
         require(not numbered, f"{name}: the worktree {other} has taken the number {number}: give another one")
         number += 1
-    return root / (name if numbered else f"{number:03d}-{name}")
+    return code_root() / "experiments" / (name if numbered else f"{number:03d}-{name}")
 
 
 def missing_packages(framework: str) -> list[str]:
@@ -202,8 +201,6 @@ def new_parameter_set(experiment: str, name: str, source: str | None = None) -> 
         file.write_text(_with_id(text, origin), encoding="utf-8")
         _set(file, ["name"], json.dumps(name))
         load_config(experiment, [f"exp={name}"])
-    if schema.FIRST_LINE in text:
-        schema.write(load_experiment(experiment))
     return file
 
 
@@ -238,6 +235,8 @@ def _new_file(experiment: str, name: str) -> Iterator[Path]:
     file.touch(exist_ok=False)  # nobody else can have it from now on
     try:
         yield file
+        if schema.FIRST_LINE in file.read_text(encoding="utf-8"):
+            schema.write(load_experiment(experiment))
     except BaseException as error:
         file.unlink(missing_ok=True)
         if isinstance(error, Exception):
@@ -274,7 +273,6 @@ def parameter_set_from_run(experiment: str, name: str, run: Run, values: Mapping
         made = load_config(experiment, [f"exp={name}"])
         lines = config.differences(recorded, made, loaded.experiment.choices(made))
         require(not lines, f"it would differ from {run.title}: {'; '.join(map(strip_control, lines[:5]))}")
-    schema.write(loaded)
     return file
 
 

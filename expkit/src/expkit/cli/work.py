@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
+import os
 import sys
 from contextlib import suppress
 from dataclasses import asdict
@@ -355,10 +355,7 @@ def unlock(run: str, yes: bool, as_json: bool) -> None:
     box = score_box(found)
     if yes:
         warned(found)
-        try:
-            by = getpass.getuser()
-        except (OSError, KeyError, ImportError):  # a container whose user has no name
-            by = "unknown"
+        by = os.environ.get("USER", "unknown")  # a container has none
         add_note(found.title, {"unlocked": found.given.ids, "by": by, "id": found.id})
     opened, rows = openings(found), f"the {box['rows']:,} rows of its locked box"
     lines = [f"--yes shows the score on {rows}, and notes that you looked; {openings_text(opened)}"]
