@@ -32,6 +32,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 from expkit import code
 from expkit.config import BY_TIME, METHOD, Groups, Loaded, SplitMethod, container, flat, leaves, load_experiment
 from expkit.errors import Error, NotFound, chain, described, instead, require, seconds_of
+from expkit.files import text_of
 from expkit.project import display_path, output_dir
 from expkit.schema import check_bounds, hints
 
@@ -164,17 +165,23 @@ _LOGGING = {
     "root": {"level": "INFO"},
     "disable_existing_loggers": False,
 }
+# What a single run needs of the groups of Hydra's settings.
+_OF_GROUPS = {
+    "hydra_logging": _LOGGING,
+    "job_logging": {"version": 1, "root": None, "disable_existing_loggers": False},
+    "launcher": {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"},
+}
 
 
 @contextmanager
-def registered(loaded: Loaded, callback: str | None = None, groups: bool = True) -> Iterator[None]:
+def registered(loaded: Loaded, callback: str | None = None, is_whole: bool = True) -> Iterator[None]:
     """Hydra knows what the config.yaml of an experiment names: its classes, and the settings that all have.
 
     What one experiment registers, another never sees.
 
     Args:
         callback: the class that Hydra tells of the jobs of a sweep.
-        groups: those of Hydra's settings, which take half of the time; else they are null.
+        is_whole: with the groups of Hydra's own settings, which take half of the time.
     """
     Plugins.instance().register(PresetsPath)
     with code.own_store(loaded.store) as repository, readable(loaded.experiment.groups):
@@ -184,13 +191,13 @@ def registered(loaded: Loaded, callback: str | None = None, groups: bool = True)
         for group, choices in loaded.experiment.groups.items():
             for name, schema in choices.items():
                 store_config(name, schema, group)
-        repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded, callback, groups)
+        repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded, callback, is_whole)
         yield
 
 
-def _settings(known: ConfigNode, loaded: Loaded, callback: str | None, groups: bool) -> ConfigNode:
+def _settings(known: ConfigNode, loaded: Loaded, callback: str | None, is_whole: bool) -> ConfigNode:
     """Hydra's own settings: a run leaves nothing in the working directory; a config.yaml may set others."""
-    settings = {
+    settings: dict[str, Any] = {
         "output_subdir": None,
         "run": {"dir": "."},
         # %f: two may start in one second
@@ -198,11 +205,12 @@ def _settings(known: ConfigNode, loaded: Loaded, callback: str | None, groups: b
         "job": {"chdir": False, "name": loaded.name},
         "callbacks": {"expkit": {"_target_": callback}} if callback else {},
     }
-    node: Any = OmegaConf.unsafe_merge(known.node.copy(), settings)
-    for name, choice in {"job_logging": "none", "hydra_logging": "expkit"}.items():
-        node.defaults = [{name: choice} if name in entry else entry for entry in node.defaults]
-    if not groups:
-        node.defaults = [entry if entry == "_self_" else dict.fromkeys(entry) for entry in node.defaults]
+    node: Any = OmegaConf.unsafe_merge(known.node.copy(), settings if is_whole else settings | _OF_GROUPS)
+    if is_whole:
+        for name, choice in {"job_logging": "none", "hydra_logging": "expkit"}.items():
+            node.defaults = [{name: choice} if name in entry else entry for entry in node.defaults]
+    else:
+        node.defaults = [dict.fromkeys(entry) for entry in node.defaults]
     return replace(known, node=node)
 
 
@@ -270,6 +278,11 @@ def checked(config: Any) -> Any:
     return config
 
 
+def names_hydra(loaded: Loaded, overrides: Sequence[str]) -> bool:
+    """Whether a command line or config.yaml may set something of Hydra's own."""
+    return any("hydra" in text for text in (*overrides, text_of(loaded.folder / "config.yaml")))
+
+
 def load_config(experiment: str, overrides: Sequence[str] = ()) -> Any:
     """Compose the configuration of an experiment, from any working directory, also in a notebook.
 
@@ -312,10 +325,9 @@ def composer(loaded: Loaded, overrides: Sequence[str] = ()) -> Iterator[Callable
     GlobalHydra.instance().clear()
     # 1.3 warns without a version_base, 1.4 with one
     base: dict[str, Any] = {"version_base": None} if series() == "1.3" else {}
-    file = loaded.folder / "config.yaml"
-    names_hydra = any("hydra" in each for each in overrides) or (file.exists() and b"hydra" in file.read_bytes())
+    is_whole = names_hydra(loaded, overrides)
     try:
-        with registered(loaded, groups=names_hydra), hydra.initialize_config_dir(str(loaded.folder), **base):
+        with registered(loaded, is_whole=is_whole), hydra.initialize_config_dir(str(loaded.folder), **base):
             yield compose_one
     finally:
         GlobalHydra.instance().hydra = hydra_of_caller

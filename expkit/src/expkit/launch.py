@@ -133,7 +133,8 @@ def _run(experiment: Experiment, names: Mapping[str, Any]) -> None:
         if args.help:
             print(_manual(loaded, args.overrides))
             return
-        with compose.registered(loaded):
+        shows_hydra = args.cfg or args.info or args.hydra_help or args.shell_completion
+        with compose.registered(loaded, is_whole=bool(shows_hydra or compose.names_hydra(loaded, args.overrides))):
             compose.run_hydra(loaded.folder, parser, args, job)
         if job.failure is not None:
             raise job.failure
