@@ -112,21 +112,22 @@ def test_results_lie_in_the_project_when_project_root_is_not_set(sweeping: Proje
     disk.mkdir()
     (project / "control").mkdir()
     (project / "control/.gitignore").write_text("*")
-    (project / "conf/hydra/launcher/mine.yaml").write_text("defaults:\n- basic\n")
+    (project / "conf/hydra/launcher/mine.yaml").write_text("defaults:\n- local\n")
     try:
-        for arguments in ("exp.fold=[0]", "-m exp.fold=[1] hydra/launcher=mine", f"-m exp.fold=[2] {LOCAL}"):
+        for arguments in ("exp.fold=[0]", "-m exp.fold=[1] hydra/launcher=mine"):
             sweeping.train(*arguments.split(), experiment=LIGHT, cwd=here, WANDB_MODE="disabled")
         shutil.rmtree(project / "output/multirun")
         (project / "output/multirun").symlink_to(disk)
-        sweeping.train("-m", "exp.fold=[3]", LOCAL, experiment=LIGHT, cwd=here, WANDB_MODE="disabled")
+        sweeping.train("-m", "exp.fold=[2]", LOCAL, experiment=LIGHT, cwd=here, WANDB_MODE="disabled")
         done = results(project)
     finally:
         (project / "conf/hydra/launcher/mine.yaml").unlink()
         shutil.rmtree(project / "control")
         shutil.rmtree(project / "output" / LIGHT)
         (project / "output/multirun").unlink()
-    assert sorted(done) == [0, 1, 2, 3] and files(here) == []
-    assert Path(done[3]["values"]["file"]).is_relative_to(disk / ".code")
+    assert sorted(done) == [0, 1, 2] and files(here) == []
+    assert Path(done[1]["values"]["file"]).is_relative_to(project / "output/multirun/.code")
+    assert Path(done[2]["values"]["file"]).is_relative_to(disk / ".code")
     assert all(result["code"] == done[0]["code"] for result in done.values()), "the board would say: mixed code"
     assert all(result["git"] == done[0]["git"] for result in done.values()), "the board would say: not committed"
 
@@ -207,7 +208,7 @@ def test_a_job_finds_nothing_of_the_one_before(
     top = 'import mailbox\nimport numpy\nLEFT = []\nSECRET = "as'
     new = code.replace('SECRET = "as', f'HAD = "mailbox" in sys.modules\n{top}').replace("    return {\n", LOOK)
     with edited(light / "model.py", code, new if sets_variables else new.replace("os.environ.get(", "os.getenv(")):
-        sweeping.train("-m", FOLDS, LOCAL, TWO, experiment=LIGHT, root=root)
+        sweeping.train("-m", FOLDS, LOCAL, TWO, experiment=LIGHT, root=root, WANDB_MODE="disabled")
     done = [result["values"] for result in results(root).values()]
     assert [values["left"] for values in done] == [[0, str(sweeping.folder), None, False]] * 5
     assert len({values["random"] for values in done}) == len({values["pid"] for values in done}) == 5
