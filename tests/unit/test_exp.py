@@ -294,7 +294,7 @@ def test_a_deleted_experiment_keeps_its_number(clone: Path) -> None:
 
 def test_a_new_experiment_goes_on_from_one_run(clone: Path) -> None:
     """With its parameter set alone: of the best run, or of the one that is named; never with all that was tried."""
-    train, sets = f"experiments/{LIGHT}/train.py", clone / f"experiments/{LIGHT}/exp"
+    sets = clone / f"experiments/{LIGHT}/exp"
     sets.mkdir()
     for number, x in ((1, 0.2), (2, 0.9), (3, 0.5)):
         (sets / f"00{number}.yaml").write_text(f"name: set-{number}\n\ntrain:\n  x: {x}  # why\n")
@@ -302,12 +302,14 @@ def test_a_new_experiment_goes_on_from_one_run(clone: Path) -> None:
     assert [file.name for file in sorted((clone / "experiments/003-untrained/exp").iterdir())] == [
         f"00{number}.yaml" for number in (1, 2, 3)
     ]
-    for arguments in (["exp=001"], ["exp=002"], ["exp=003", "exp.train.x=0.6"]):
-        call(sys.executable, train, *arguments, cwd=clone, env=environment_of(clone))
+    runs = (["exp=001"], ["exp=002"], ["exp=003", "exp.train.x=0.6"])
+    train = f"import expkit; [expkit.run({LIGHT!r}, overrides=each) for each in {runs}]"
+    call(sys.executable, "-c", train, cwd=clone, env=environment_of(clone))
     asked = (["best", "--from", "002"], ["named", "--from", "light/set-1"], ["free", "--from", "train.x=0.6"])
     dropped = ["note", f"{LIGHT}/set-2", "it leaks", "--dropped"]
-    found = in_clone(clone, *(["new", *each] for each in asked), dropped, ["new", "next", "--from", "002"])
-    assert [error for _, error in found] == [""] * 5
+    last = [["new", "next", "--from", "002"], ["new", "x", "--from", "light/nothing"]]
+    *found, (_, none) = in_clone(clone, *(["new", *each] for each in asked), dropped, *last)
+    assert [error for _, error in found] == [""] * 5 and "there is no experiment 'light/nothing'" in none
     assert "experiments/004-best/train.py exp=002 show_config=true" in found[0][0]
     assert found[0][0].endswith('\n  uv run exp try 004-best --why "..."\n')
     texts = {}
@@ -326,7 +328,6 @@ def test_a_new_experiment_goes_on_from_one_run(clone: Path) -> None:
         "005-named": f"{LIGHT}/set-1",
         **dict.fromkeys(["006-free", "007-next"], f"{LIGHT}/set-3,exp.train.x=0.6"),
     }
-    assert "there is no experiment 'light/nothing'" in in_clone(clone, ["new", "x", "--from", "light/nothing"])[0][1]
 
 
 def test_new_parameter_set(root: Path) -> None:

@@ -129,37 +129,36 @@ ALL = (0, 1, 2, 3, 4)
 # What is recorded
 
 
-@pytest.mark.parametrize(
-    ("line", "recorded"),
-    [
-        ("expkit.load_run('{}').oof", {("oof",): ALL}),
-        ("expkit.load_run('{}').fold_by_fold()", {("oof",): ALL}),
-        ("expkit.load_run('{}').fold_by_fold('test.npz')", {("test",): ALL}),
-        ("expkit.oof(['{}'])", {("oof",): ALL}),
-        ("expkit.mistakes('{}')", {("oof",): ALL}),
-        ("expkit.curves(['{}'])", {("history",): ALL}),
-        ("expkit.load_run('{}').test(1)", {("test",): (1,)}),
-        ("expkit.load_run('{}').history(1)", {("history",): (1,)}),
-        ("expkit.load_run('{}').result(1)", {("history",): (1,)}),
-        ("expkit.load_run('{}').fold(1)", {("fold",): (1,)}),
-        ("expkit.load_run('{}').model(1)", {("fold",): (1,)}),
-        ("expkit.load_run('{}').predict(model.Y)", {("fold",): ALL}),
-        ("[run.oof for run in expkit.read_board() if run.title == '{}']", {("oof",): ALL}),
-        ("fold.uses('{}')", {("files",): ALL}),
-        ("expkit.load_run('{}').score", {}),
-        ("expkit.load_run('{}').config.exp.train.noise", {}),
-        ("expkit.runs()", {}),
-    ],
-)
-def test_what_a_training_reads_is_recorded(name: str, line: str, recorded: dict[Any, Any]) -> None:
+RECORDED: dict[str, dict[Any, Any]] = {
+    "expkit.load_run('{}').oof": {("oof",): ALL},
+    "expkit.load_run('{}').fold_by_fold()": {("oof",): ALL},
+    "expkit.load_run('{}').fold_by_fold('test.npz')": {("test",): ALL},
+    "expkit.oof(['{}'])": {("oof",): ALL},
+    "expkit.mistakes('{}')": {("oof",): ALL},
+    "expkit.curves(['{}'])": {("history",): ALL},
+    "expkit.load_run('{}').test(1)": {("test",): (1,)},
+    "expkit.load_run('{}').history(1)": {("history",): (1,)},
+    "expkit.load_run('{}').result(1)": {("history",): (1,)},
+    "expkit.load_run('{}').fold(1)": {("fold",): (1,)},
+    "expkit.load_run('{}').model(1)": {("fold",): (1,)},
+    "expkit.load_run('{}').predict(model.Y)": {("fold",): ALL},
+    "[run.oof for run in expkit.read_board() if run.title == '{}']": {("oof",): ALL},
+    "fold.uses('{}')": {("files",): ALL},
+    "expkit.load_run('{}').score": {},
+    "expkit.load_run('{}').config.exp.train.noise": {},
+    "expkit.runs()": {},
+}
+
+
+def test_what_a_training_reads_is_recorded(name: str) -> None:
     first = trained(name, "first")
-    child = trained(name, "child", line.format(first.title), fold=[0])
-    assert read_by(child) == recorded
-    assert [(one.run, one.id, one.version) for one in child.parents] == (
-        [(first.title, first.id, 1)] if recorded else []
-    )
-    for one in child.parents:
-        assert one.results == tuple(first.fold(number).checksum for number in one.folds)
+    for number, (line, recorded) in enumerate(RECORDED.items()):
+        child = trained(name, f"child{number}", line.format(first.title), fold=[0])
+        assert read_by(child) == recorded, line
+        parents = [(one.run, one.id, one.version) for one in child.parents]
+        assert parents == ([(first.title, first.id, 1)] if recorded else []), line
+        for one in child.parents:
+            assert one.results == tuple(first.fold(number).checksum for number in one.folds), line
 
 
 def test_a_cached_reading_counts_for_later_folds(name: str) -> None:
