@@ -16,7 +16,7 @@ import expkit
 from expkit.config import load_experiment
 from expkit.runner import Command, Runner
 
-SECONDS = 30  # a command that takes longer hangs
+SECONDS = 120  # a command that takes longer hangs
 
 
 def command(

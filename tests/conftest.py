@@ -178,9 +178,9 @@ def share_bytecode(source: Path, folder: Path) -> None:
 
 
 def clone_of(source: Path, folder: Path) -> Path:
-    """A clone of a project."""
+    """A clone of a project. Not by git's copying of its files: another worker may write a snapshot there meanwhile."""
     folder.mkdir(parents=True, exist_ok=True)
-    call("git", "clone", "-q", source, ".", cwd=folder)
+    call("git", "clone", "-q", "--no-local", source, ".", cwd=folder)
     return folder
 
 
@@ -416,9 +416,10 @@ def end_what_was_started() -> Iterator[None]:
 
 
 # What takes longest, and what waits longest, comes first: else one worker has it at the end, and the others are idle.
+# What needs no rendered project is among it: else all workers wait for that.
 FIRST = """
-    torch slurm matrix versions studies_project docs update readme releases guides notebooks tracking
-    launchers page
+    torch slurm matrix versions studies_project tries parents docs update readme releases guides notebooks tracking
+    launchers page exp render day tasks studies time_limit
 """.split()
 
 

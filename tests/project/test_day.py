@@ -155,7 +155,7 @@ def test_nobody_reads(project: Project, tmp_path: Path) -> None:
     process.stdout.close()
     [error] = process.stderr.read().splitlines()
     assert error.startswith("error: stdout, or another pipe, was closed")
-    assert process.wait(20) == 1 and not list(tmp_path.rglob("result.json"))
+    assert process.wait(60) == 1 and not list(tmp_path.rglob("result.json"))
 
 
 LOGS = """

@@ -103,7 +103,7 @@ def test_ctrl_c_and_signals(shared_sweeping: Project, root: Path, how: signal.Si
     process = start(shared_sweeping, root, "exp.fold=[0,1]", *["overwrite=true"] * again)
     wait_for(lambda: (root / "control/came1").exists(), process)
     process.send_signal(how)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=60)
     code, reason = STOPPED[how]
     typed_in = f"uv run python experiments/{LIGHT}/train.py 'exp.fold=[0,1]'{' overwrite=true' * again}"
     assert (process.returncode, errors) == (code, f"{reason} in fold 1 of {LIGHT}/light: {AGAIN}: {typed_in}\n")
@@ -133,7 +133,7 @@ def test_a_closed_terminal(shared_sweeping: Project, root: Path, ignored: bool) 
     if ignored:
         time.sleep(0.2)
         (root / "control/gate1").unlink()
-    assert process.wait(30) == (0 if ignored else 129)
+    assert process.wait(60) == (0 if ignored else 129)
     assert store.read_run(counting(root)).folds[1].failure == ("" if ignored else "stopped by SIGHUP")
 
 
@@ -143,7 +143,7 @@ def test_ctrl_c_stops_scikit_learn(project: Project, tmp_path: Path) -> None:
     process = start(project, tmp_path, "exp.train.epochs=5000", experiment="001-baseline")
     wait_for(lambda: list(tmp_path.glob("output/*/*/fold0/history.csv")), process)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=60)
     assert (process.returncode, len(errors.splitlines())) == (130, 1), errors
     assert not list(tmp_path.rglob("result.json"))
 

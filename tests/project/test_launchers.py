@@ -256,7 +256,7 @@ SLOW = [pytest.param(how, marks=pytest.mark.slow) for how in (signal.SIGTERM, si
 @pytest.mark.parametrize("limit", [[], pytest.param(["exp.time_limit=1h"], marks=pytest.mark.slow)])
 @pytest.mark.parametrize("how", [signal.SIGKILL, *SLOW])
 def test_no_process_outlives_its_command(sweeping: Project, root: Path, how: signal.Signals, limit: list[str]) -> None:
-    """After `kill -9` of the command its workers end within seconds, and after Ctrl-C; finished folds are kept.
+    """After `kill -9` of the command its workers end soon, and after Ctrl-C; finished folds are kept.
     One that has failed has not stopped the others."""
     (root / "control/gate2").touch()
     (root / "control/fail0").touch()
@@ -268,8 +268,8 @@ def test_no_process_outlives_its_command(sweeping: Project, root: Path, how: sig
     for each in (psutil.Process(process.pid), *(children if how is signal.SIGINT else [])):
         if each.is_running() and os.getsid(each.pid) == os.getsid(0):
             each.send_signal(how)  # Ctrl-C reaches all processes of a terminal
-    errors = process.communicate(timeout=30)[1]
-    wait_for(lambda: not any(map(works, children)), seconds=5)
+    errors = process.communicate(timeout=60)[1]
+    wait_for(lambda: not any(map(works, children)), seconds=30)
     assert 1 in results(root) and 2 not in results(root)
     assert errors.count("ValueError: planted") == 1
     if how is signal.SIGKILL:

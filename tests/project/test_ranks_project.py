@@ -227,7 +227,7 @@ def test_no_rank_outlives_its_command(cluster: Project, root: Path, launcher: li
     process = start(cluster, root, "-m", "exp.fold=[0]", TOGETHER, *launcher, experiment=SEARCH)
     wait_for(lambda: len(ranks(root)) == 2, process)
     process.kill()
-    wait_for(lambda: ranks(root) == [], seconds=20)
+    wait_for(lambda: ranks(root) == [])
 
 
 def ranks(root: Path) -> list[int]:
