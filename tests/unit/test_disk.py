@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,13 @@ def test_a_bad_entry_beside_a_run(root: Path, kind: str, capsys: pytest.CaptureF
     assert results(root, "light,exp.train.x=1") == before
     if kind != "other":  # it may have been a run
         assert "run.json" in str(rows["light,exp.train.x=0"].marks)
+
+
+def test_a_file_whose_name_is_no_utf_8(root: Path) -> None:
+    """The record of its fold has half a character, and is read."""
+    command("exp.fold=[0]", during=lambda fold: (fold.folder / os.fsdecode(b"model\xff")).touch()).train()
+    [run] = expkit.read_board()
+    assert "model\udcff" in run.results[0]["files"] and run.marks == ("partial",)
 
 
 @pytest.mark.parametrize("kind", BAD)
