@@ -410,12 +410,15 @@ class Fold:
         what, is_all, experiment = f"{self.title}, {store.TEST}", self.number is None, self._experiment
         table, oof = self._checked(columns, store.TEST)[0], self.folder / store.OOF
         tables.save(self.folder / store.TEST, table)
+
+        def fitted_on() -> Columns:  # what postprocess is fitted on
+            return fit_rows([store.read_run(self._run_dir.version)]) if is_all else tables.load(oof)
+
         is_first = self.number == (self._exp.fold or [0])[0] and (experiment.postprocess is None or oof.exists())
         if not is_all and not is_first:
             return
         try:
-            rows = (lambda: fit_rows([store.read_run(self._run_dir.version)])) if is_all else (lambda: tables.load(oof))
-            submission, *_ = as_submission(alone(table, what), experiment, what, rows)
+            submission, *_ = as_submission(alone(table, what), experiment, what, fitted_on)
             if is_all:
                 with open(self.folder / store.SUBMISSION, "w", newline="", encoding="utf-8") as stream:
                     tables.write_csv(stream, submission)
