@@ -23,6 +23,7 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = "1"
 import numpy  # noqa: E402
 import optuna  # noqa: E402
+from hydra.utils import instantiate  # noqa: E402
 from sklearn.datasets import load_digits  # noqa: E402
 from sklearn.exceptions import ConvergenceWarning  # noqa: E402
 from sklearn.model_selection import StratifiedKFold  # noqa: E402
@@ -30,7 +31,7 @@ from sklearn.neural_network import MLPClassifier  # noqa: E402
 from sklearn.svm import SVC  # noqa: E402
 
 from expkit.progress import Pruned, Shared  # noqa: E402
-from expkit.study import RunningTrial, Space, Trials, made, opened  # noqa: E402
+from expkit.study import RunningTrial, Space, Trials, opened  # noqa: E402
 from hydra_plugins.expkit_sweeper import PRUNERS, SAMPLERS  # noqa: E402
 
 FOLDS, EPOCHS = 5, 20
@@ -91,17 +92,17 @@ def study(folder: Path, search: str, pruner: dict[str, Any], seed: int, n_trials
     """The share that was trained, the best score, and how many trials were pruned."""
     train, overrides, parts = SEARCHES[search]
     space, file = Space(overrides), str(folder / "study.log")
-    early, sampler = made("pruner", pruner), made("sampler", SAMPLERS["tpe"] | {"seed": seed})
+    early, sampler = instantiate(pruner), instantiate(SAMPLERS["tpe"] | {"seed": seed})
     found = optuna.create_study(
         study_name="s", storage=opened(file), sampler=sampler, pruner=early, direction="maximize"
     )
-    trained = 0
-    with Trials(found) as trials:
+    trained, trials = 0, Trials(found, file)
+    with trials.alive:
         while asked := trials.ask(space.searched, n_trials, 1):
             running = RunningTrial(file, "s", early, asked[0].number)
             score, count = run(train, parts, asked[0].params, Shared(None, running, FOLDS))
             trained += count
-            trials.tell(asked[0], (score, None))
+            trials.tell(asked[0], {"score": score, "code": None})
     pruned = sum(trial.state is optuna.trial.TrialState.PRUNED for trial in found.trials)
     return trained / (n_trials * FOLDS * parts), float(found.best_value), pruned
 

@@ -31,7 +31,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import Trial, TrialState, create_trial
 
 from expkit.config import Loaded, Mode, container, load_experiment
-from expkit.errors import Error, require
+from expkit.errors import Error, described, require
 from expkit.files import is_locked
 from expkit.project import output_dir
 from expkit.store.records import same_code
@@ -142,11 +142,7 @@ def opened(storage: str) -> BaseStorage:
         lock: Any = FileLock(f"{file}.lock")  # unlike Optuna's own, it goes with a process that is killed
         return JournalStorage(JournalFileBackend(file, lock))
     except Exception as error:  # of SQLAlchemy's and of databases' many
-        raise Error(f"hydra.sweeper.storage={storage}: {_line(error)}") from error
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise Error(f"hydra.sweeper.storage={storage}: {described(error)}") from error
 
 
 @dataclass

@@ -78,23 +78,19 @@ with suppress(ImportError):  # without the extra, nothing has the name submitit_
     class PackedLauncher(SlurmLauncher):  # type: ignore[misc]
         """Runs of a sweep as jobs of Slurm, several in each."""
 
-        def __init__(self, runs_per_job: int, **params: Any) -> None:
-            super().__init__(**params)
-            self._size = runs_per_job
-
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
             """As Hydra calls it, with the overrides of each run; returns when all have ended."""
             import submitit
 
             params, own = dict(self.params), BaseQueueConf.__dataclass_fields__
-            is_right = self._size > 0 and params["nodes"] == params["tasks_per_node"] == 1
+            size, timeouts, folder = map(params.pop, ("runs_per_job", "max_num_timeout", "submitit_folder"))
+            is_right = size > 0 and params["nodes"] == params["tasks_per_node"] == 1
             numbers = "runs_per_job must be at least 1, nodes and tasks_per_node must be 1"
             require(is_right, f"hydra.launcher: {numbers}; exp.runtime.processes=2 starts two processes for each fold")
-            timeouts, folder = params.pop("max_num_timeout"), params.pop("submitit_folder")
             executor = submitit.AutoExecutor(cluster="slurm", folder=folder, slurm_max_num_timeout=timeouts)
             executor.update_parameters(**{key if key in own else f"slurm_{key}": params[key] for key in params})
             runs = [*enumerate(map(list, job_overrides), initial_job_idx)]
-            packs = [runs[start : start + self._size] for start in range(0, len(runs), self._size)]
+            packs = [runs[start : start + size] for start in range(0, len(runs), size)]
             jobs = executor.map_array(self, packs, [Singleton.get_state()] * len(packs))
             return [one for job in jobs for one in job.results()[0]]
 
