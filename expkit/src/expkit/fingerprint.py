@@ -222,19 +222,18 @@ class _Values:
     """Hashes values, also circular ones: of a function or a class by its code, of an array by its content."""
 
     def __init__(self) -> None:
-        self._known: dict[Any, tuple[Any, str]] = {}  # with the objects, so that no other ones get their ids
+        self._known: dict[int, tuple[Any, str]] = {}  # with the objects, so that no other ones get their ids
 
     def of(self, value: Any) -> str:
         if type(value) in _PLAIN:
             return repr(value)
-        return self._once((value,), lambda: [_name(type(value)), *self._parts(value)])
+        return self._once(value, lambda: [_name(type(value)), *self._parts(value)])
 
-    def _once(self, values: tuple[Any, ...], parts: Callable[[], Iterable[str]]) -> str:
-        key = tuple(map(id, values))
-        if key not in self._known:
-            self._known[key] = values, "a circle"
-            self._known[key] = values, _hash(repr(list(parts())).encode(errors="replace"))
-        return self._known[key][1]
+    def _once(self, value: Any, parts: Callable[[], Iterable[str]]) -> str:
+        if id(value) not in self._known:
+            self._known[id(value)] = value, "a circle"
+            self._known[id(value)] = value, _hash(repr(list(parts())).encode(errors="replace"))
+        return self._known[id(value)][1]
 
     def _parts(self, value: Any) -> Iterable[str]:
         if isinstance(value, FunctionType):
@@ -312,7 +311,7 @@ class _Values:
             imports = [each for each in ast.walk(node) if isinstance(each, _IMPORTS)]
             yield from self._meanings(_chains(node), {**namespace, **_imported(imports, namespace)})
 
-        return self._once((node,), parts)
+        return self._once(node, parts)
 
     def _meanings(self, chains: Iterable[str], namespace: dict[str, Any]) -> Iterator[str]:
         """What names, and those behind their dots, mean in a module."""
