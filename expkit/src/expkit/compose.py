@@ -31,7 +31,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandat
 
 from expkit import code
 from expkit.config import BY_TIME, METHOD, Groups, Loaded, SplitMethod, container, flat, leaves, load_experiment
-from expkit.errors import Error, NotFound, chain, described, instead, require, seconds_of
+from expkit.errors import Error, NotFound, chain, instead, require, seconds_of
 from expkit.files import text_of
 from expkit.project import display_path, output_dir
 from expkit.schema import check_bounds, hints
@@ -383,11 +383,6 @@ def readable(groups: Groups | None = None) -> Iterator[None]:
         if found is error or found in chain(error):
             raise found  # noqa: B904
         raise found from error
-
-
-def describe(error: BaseException, groups: Groups | None = None) -> str:
-    """One line about any error."""
-    return described(as_error(error, groups))
 
 
 def _explained(error: BaseException, groups: Groups) -> Error | None:

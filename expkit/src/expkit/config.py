@@ -453,11 +453,7 @@ def chosen(overrides: Sequence[str]) -> str:
 
 
 def name_of(folder: Path, parameter_set: str) -> str | None:
-    """The `name` that the file of a parameter set gives, as it is written: 003 is no number; None: it gives none.
-
-    Args:
-        folder: of the experiment.
-    """
+    """The `name` that the file of a parameter set gives, as it is written: 003 is no number; None: it gives none."""
     text = text_of(file_of(folder, parameter_set))
     is_whole = parameter_set == DEFAULT or re.match(r"(\s*#.*\n)*\s*#\s*@package\s+_global_", text)
     try:
@@ -480,11 +476,7 @@ ID = re.compile(r"^# From .* by the id ([0-9a-f]{8})\.\n", re.M)  # as `exp new`
 
 
 def id_of(folder: Path, parameter_set: str) -> str | None:
-    """What stays the same when the file of a parameter set and the `name` in it change; None: it has none.
-
-    Args:
-        folder: of the experiment.
-    """
+    """What stays the same when the file of a parameter set and the `name` in it change; None: it has none."""
     match = ID.search(text_of(file_of(folder, parameter_set)))
     return match and match[1]
 

@@ -131,8 +131,7 @@ def _run(experiment: Experiment, names: Mapping[str, Any]) -> None:
             _sweep(loaded, job, parser, args)
             return
         if args.help:
-            print(_manual(loaded, args.overrides))
-            return
+            return _print_manual(loaded, args.overrides)
         shows_hydra = args.cfg or args.info or args.hydra_help or args.shell_completion
         with compose.registered(loaded, is_whole=bool(shows_hydra or compose.names_hydra(loaded, args.overrides))):
             compose.run_hydra(loaded.folder, parser, args, job)
@@ -149,11 +148,11 @@ def _only_looks(args: argparse.Namespace) -> bool:
     return bool(is_flag) or any(override.lower() == "show_config=true" for override in args.overrides)
 
 
-def _manual(loaded: Loaded, overrides: Sequence[str]) -> str:
+def _print_manual(loaded: Loaded, overrides: Sequence[str]) -> None:
     config = compose.composed(loaded, overrides)
     if not issubclass(OmegaConf.get_type(config) or dict, Config):
         compose.typed(config, loaded)  # it says what is wrong
-    return schema.manual(loaded, config)
+    schema.print_manual(loaded, config)
 
 
 # A job

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from packaging.requirements import Requirement
 
 from expkit import config, files, schema
-from expkit.compose import composed, composer, describe, load_config, typed
+from expkit.compose import as_error, composed, composer, load_config, typed
 from expkit.config import DEFAULT, container, load_experiment, parameter_sets, refuse_shared_name
-from expkit.errors import Error, require, strip_control, warn
+from expkit.errors import Error, described, require, strip_control, warn
 from expkit.project import code_root, display_path, experiment_dir, reserve, settings
 from expkit.store import Run
 
@@ -67,12 +68,12 @@ def check_experiment(name: str) -> list[Checked]:
                     made = typed(compose([] if each == DEFAULT else [f"exp={each}"]), loaded)
                     refuse_shared_name(loaded.folder, each, made.exp.name)
                 except Exception as error:
-                    found.append(Checked(name, each, problem=describe(error, loaded.experiment.groups)))
+                    found.append(Checked(name, each, problem=described(as_error(error, loaded.experiment.groups))))
                     continue
                 first = known.setdefault(config.identity(made, loaded.experiment.choices(made)), each)
                 found.append(Checked(name, each, made.exp.name, same_as=None if first == each else first))
     except Exception as error:  # train.py itself
-        return [Checked(name, each, problem=describe(error)) for each in sets]
+        return [Checked(name, each, problem=described(as_error(error))) for each in sets]
     return found
 
 
@@ -114,7 +115,7 @@ def new_experiment(
             _keep_only(folder, start)
     except Exception as error:
         shutil.rmtree(folder)
-        raise Error(f"{display_path(origin)} cannot be copied: {describe(error)}") from error
+        raise Error(f"{display_path(origin)} cannot be copied: {described(as_error(error))}") from error
     return folder
 
 
@@ -151,12 +152,8 @@ def _free_folder(name: str) -> Path:
 def missing_packages(framework: str) -> list[str]:
     """What pyproject.toml has to depend on, and does not, for a framework."""
     pyproject = tomllib.loads((code_root() / "pyproject.toml").read_text(encoding="utf-8"))
-    present = {_package(each) for each in pyproject.get("project", {}).get("dependencies", [])}
-    return [each for each in NEEDS[framework] if _package(each) not in present]
-
-
-def _package(requirement: str) -> str:
-    return re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0].lower()
+    present = {Requirement(each).name.lower() for each in pyproject.get("project", {}).get("dependencies", [])}
+    return [each for each in NEEDS[framework] if Requirement(each).name not in present]
 
 
 def _rename(train: Path, old: str) -> None:
@@ -240,7 +237,7 @@ def _new_file(experiment: str, name: str) -> Iterator[Path]:
     except BaseException as error:
         file.unlink(missing_ok=True)
         if isinstance(error, Exception):
-            raise Error(f"cannot make {display_path(file)}: {describe(error)}") from error
+            raise Error(f"cannot make {display_path(file)}: {described(as_error(error))}") from error
         raise
 
 

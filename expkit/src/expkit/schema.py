@@ -12,8 +12,6 @@ import math
 import operator
 import os
 import re
-import shutil
-import textwrap
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -29,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from expkit import code, config, files
 from expkit.config import Groups, Loaded
-from expkit.errors import Error, described, require, warn
+from expkit.errors import Error, described, new_console, plain_table, require, warn
 
 Schema = dict[str, Any]
 OPEN = "???"  # the default of a field that has none, as OmegaConf writes it
@@ -298,15 +296,14 @@ def comments(cls: type) -> dict[str, str]:
 
 # --help
 
-_FLAGS = [
-    ("-m", "several values of a key, each with each of another: -m exp=001,002 exp.seed=1,2"),
-    ("--hydra-help", "the other flags, which are Hydra's"),
-]
-_MOST = 32  # columns of `key=value`; a longer one has a line of its own
+_FLAGS = {
+    "-m": "several values of a key, each with each of another: -m exp=001,002 exp.seed=1,2",
+    "--hydra-help": "the other flags, which are Hydra's",
+}
 
 
-def manual(loaded: Loaded, composed: DictConfig) -> str:
-    """The text of `--help`: how it is called, and every key with its value, type and comment.
+def print_manual(loaded: Loaded, composed: DictConfig) -> None:
+    """Print what `--help` says: how it is called, and every key with its value, type and comment.
 
     Args:
         composed: the configuration of this command.
@@ -315,9 +312,9 @@ def manual(loaded: Loaded, composed: DictConfig) -> str:
     sets = config.parameter_sets(loaded.folder)[1:]
     some = sets if len(sets) <= 20 else [*sets[:3], "...", sets[-1]]
     rows = [("exp=NAME", f"a parameter set, a file in exp/: {', '.join(some)}")] if sets else []
-    now = "KEY=VALUE sets a key. Their values now, from train.py, config.yaml and this command:"
-    keys = _table([*rows, *_rows(composed, "", loaded.experiment.groups)])
-    return f"{about}\n\n{now}\n\n{keys}\n\n{_table(_FLAGS)}"
+    print(f"{about}\n\nKEY=VALUE sets a key. Their values now, from train.py, config.yaml and this command:\n")
+    rows += [*_rows(composed, "", loaded.experiment.groups), ("", ""), *_FLAGS.items()]
+    new_console().print(plain_table(["key", "meaning"], rows))
 
 
 def _rows(composed: DictConfig, above: str, groups: Groups) -> Iterator[tuple[str, str]]:
@@ -341,11 +338,3 @@ def _flow(value: Any) -> str:
     """A value on one line, as YAML and the command line have it."""
     text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
     return text.removesuffix("\n").removesuffix("\n...")
-
-
-def _table(rows: list[tuple[str, str]]) -> str:
-    """Two columns, the second one wrapped."""
-    left = min(max(len(name) for name, _ in rows), _MOST) + 2
-    wrapper = textwrap.TextWrapper(max(shutil.get_terminal_size((120, 0)).columns, left + 40), break_long_words=False)
-    wrapper.subsequent_indent = " " * left
-    return "\n".join(wrapper.fill(f"{name:{left - 2}}  {text}") for name, text in rows)

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from expkit import store
 
 # The guides, in the wheel; in a working tree of expkit.
-GUIDES = [Path(__file__).parents[1] / "docs", Path(__file__).parents[4] / "docs"]
+_DOCS = [Path(__file__).parents[1] / "docs", Path(__file__).parents[4] / "docs"]
+GUIDES = {file.stem: file for folder in _DOCS for file in sorted(folder.glob("*.md"))}
 FRAMEWORKS = ["sklearn", "torch", "lightgbm"]
 SOURCE_HELP = "An experiment or a run; for a parameter set, another one or a run."
 PART_HELP = "folds, by default if all have some: the mean of test predictions. full: the training on all rows."
@@ -122,7 +123,9 @@ def _parameter_set(experiment: str, name: str, source: str | None) -> tuple[Path
 
 
 @app.command()
-@click.argument("guide", required=False, help="One of those that exp docs lists.")
+@click.argument(
+    "guide", required=False, type=click.Choice(list(GUIDES)), metavar="[GUIDE]", help="One that exp docs lists."
+)
 @json_flag
 def docs(guide: str | None, as_json: bool) -> None:
     """Print a guide of this version; it needs no network.
@@ -131,14 +134,11 @@ def docs(guide: str | None, as_json: bool) -> None:
       exp docs              # the guides, and the folder to search in
       exp docs many-runs    # one of them
     """
-    guides = {file.stem: file for folder in GUIDES for file in sorted(folder.glob("*.md"))}
     if guide:
-        if guide not in guides:
-            raise NotFound(f"there is no guide {guide!r}{instead(guide, guides)}")
-        found = guides[guide].read_text(encoding="utf-8")
-        return print_result({"text": found}, as_json, found.rstrip())
-    titles = {each: first_line(file).removeprefix("# ") for each, file in guides.items()}
-    folder = str(next(iter(guides.values())).parent)
+        found = GUIDES[guide].read_text(encoding="utf-8")
+        return print_result({"text": found}, as_json, *found.splitlines())
+    titles = {each: first_line(file).removeprefix("# ") for each, file in GUIDES.items()}
+    folder = str(next(iter(GUIDES.values())).parent)
     lines = [f"{each:15} {title}" for each, title in titles.items()]
     print_result({"guides": titles, "folder": folder}, as_json, *lines, f"in {folder}")
 
