@@ -360,7 +360,9 @@ def as_hydra_takes(override: str, loaded: Loaded) -> str:
     if group == "exp.fold" and re.fullmatch(r"-?\d+(,-?\d+)*", value):
         return "exp.fold=" + ",".join(f"[{number}]" for number in value.split(","))
     if re.fullmatch(r"exp=[\w.,+-]+", override):
-        return "exp=" + ",".join(f"'{name.removesuffix('.yaml')}'" for name in value.split(","))
+        text = r"0\d+|(?!(true|false|null|nan|inf)$)[a-z_].*"  # without quotes, which messages and records would have
+        names = [name.removesuffix(".yaml") for name in value.split(",")]
+        return "exp=" + ",".join(name if re.fullmatch(text, name, re.I) else f"'{name}'" for name in names)
     return override
 
 
