@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers import exp, exp_json, refused, run_of
+from helpers import exp, exp_json, refused
 from kaggle_server import TOKEN, USER, Competition, Stand, failed, stand
 
 import expkit
@@ -20,7 +20,6 @@ from expkit import kaggle
 
 __all__ = ["stand"]  # a fixture
 NAME = "baseline,exp.n_folds=2,exp.train.epochs=1"
-KERNEL = f"{USER}/{kaggle.bundle_folder(run_of(f'001-baseline/{NAME}'), 'digits').name}"
 PREDICT, ADD_WHEELS = kaggle._predict_here, kaggle._add_wheels  # as they are without the fixture below
 TRAIN = ["exp.name=baseline", "exp.n_folds=2", "exp.fold=null", "exp.train.epochs=1"]
 
@@ -31,9 +30,11 @@ def run(stand: Stand, root: Path, monkeypatch: pytest.MonkeyPatch) -> expkit.Run
     wheel = root / "expkit-0.1.0-py3-none-any.whl"
     wheel.write_bytes(b"a wheel" * 100_000)
 
-    def add_wheels(folder: Path, more: object) -> None:
+    def add_wheels(folder: Path, more: Sequence[str]) -> None:
         folder.mkdir()
         shutil.copy(wheel, folder)
+        for name in more:
+            (folder / name).touch()
 
     monkeypatch.setattr(kaggle, "_add_wheels", add_wheels)
     monkeypatch.setattr(kaggle, "_predict_here", lambda run, whole: None)
@@ -42,8 +43,13 @@ def run(stand: Stand, root: Path, monkeypatch: pytest.MonkeyPatch) -> expkit.Run
     assert run.name == NAME
     ids = run.test(0)["id"]
     stand.competitions["digits"] = Competition({}, {str(id): "3" for id in ids})
-    stand.outputs[KERNEL] = b"id,y\n" + b"".join(f"{id},3\n".encode() for id in ids)
+    stand.outputs[kernel(run)] = b"id,y\n" + b"".join(f"{id},3\n".encode() for id in ids)
     return run
+
+
+def kernel(run: expkit.Run) -> str:
+    """What its notebook and its dataset are called at Kaggle."""
+    return f"{USER}/{kaggle.bundle_folder(run).name}"
 
 
 def push(run: expkit.Run, *arguments: str) -> dict[str, Any]:
@@ -56,8 +62,9 @@ def submit(run: expkit.Run) -> str:
 
 
 def sent(stand: Stand) -> zipfile.ZipFile:
-    """The last version of the dataset."""
-    [content] = stand.datasets[KERNEL]["versions"][-1]
+    """The last version of the only dataset."""
+    [dataset] = stand.datasets.values()
+    [content] = dataset["versions"][-1]
     return zipfile.ZipFile(io.BytesIO(content))
 
 
@@ -67,11 +74,11 @@ def board() -> list[float | None]:
 
 def test_a_notebook_and_its_score(stand: Stand, run: expkit.Run) -> None:
     printed = exp("kaggle", "push", run.title, "--competition", "digits")
-    assert f"version 1 of the notebook runs: https://www.kaggle.com/code/{KERNEL}" in printed
-    about = stand.kernels[KERNEL]["about"]
+    assert f"version 1 of the notebook runs: https://www.kaggle.com/code/{kernel(run)}" in printed
+    about = stand.kernels[kernel(run)]["about"]
     assert about["isPrivate"] and about.get("enableInternet", False) is False and about.get("enableGpu", False) is False
-    assert about["datasetDataSources"] == [KERNEL] and about["competitionDataSources"] == ["digits"]
-    assert stand.datasets[KERNEL]["about"]["isPrivate"]
+    assert about["datasetDataSources"] == [kernel(run)] and about["competitionDataSources"] == ["digits"]
+    assert stand.datasets[kernel(run)]["about"]["isPrivate"]
     names = sent(stand).namelist()
     of_run = [name for name in names if name.startswith("output/")]
     models = [f"output/{run.title}/fold{fold}/{file}" for fold in (0, 1) for file in ("model.joblib", "result.json")]
@@ -96,29 +103,33 @@ def test_what_postprocess_is_fitted_on_is_there(stand: Stand, run: expkit.Run, m
 
 def test_the_same_again_is_not_uploaded_again(stand: Stand, run: expkit.Run) -> None:
     assert [push(run)["version"], push(run, "--gpu")["version"]] == [1, 2]
-    assert len(stand.datasets[KERNEL]["versions"]) == 1 and stand.kernels[KERNEL]["about"]["enableGpu"]
+    assert len(stand.datasets[kernel(run)]["versions"]) == 1 and stand.kernels[kernel(run)]["about"]["enableGpu"]
 
 
 def test_a_second_version_waits_for_the_first(stand: Stand, run: expkit.Run) -> None:
     push(run)
-    stand.datasets[KERNEL]["looks"] = 0  # Kaggle still works on it
+    stand.datasets[kernel(run)]["looks"] = 0  # Kaggle still works on it
+    push(run, "--with", "timm")
+    assert len(stand.datasets[kernel(run)]["versions"]) == 2 and "wheels/timm" in sent(stand).namelist()
+
+
+def test_another_version_of_a_run_is_another_notebook(stand: Stand, run: expkit.Run) -> None:
+    push(run)
     expkit.run("001-baseline", overrides=[*TRAIN, "overwrite=true"])
     [again] = expkit.read_board()
-    assert again.id != run.id
     assert "is not at Kaggle as a notebook: exp kaggle push" in refused(
         "kaggle", "submit", again.title, "--kernel", "--competition", "digits"
     )
     push(again)
-    assert len(stand.datasets[KERNEL]["versions"]) == 2
-    assert json.loads(sent(stand).read("bundle.json"))["id"] == again.id
+    assert {*stand.kernels} == {kernel(run), kernel(again)} and kernel(run) != kernel(again)
 
 
 @pytest.mark.parametrize(
     ("call", "answer", "said"),
     [
         ("CreateDataset", {"status": "error", "error": "too early"}, "does not take the dataset kim/001-baseline"),
-        ("SaveKernel", {"error": "Maximum sessions"}, "does not take the notebook kim/001-baseline-baseline"),
-        ("SaveKernel", {"versionNumber": 1, "invalidDatasetSources": [KERNEL]}, f"it has no {KERNEL}"),
+        ("SaveKernel", {"error": "Maximum sessions"}, "does not take the notebook kim/001-baseline"),
+        ("SaveKernel", {"versionNumber": 1, "invalidDatasetSources": ["kim/one"]}, "it has no kim/one"),
         ("SaveKernel", {"versionNumber": 1, "invalidCompetitionSources": ["digits"]}, "it has no digits"),
     ],
 )
@@ -131,35 +142,33 @@ def test_what_the_client_takes_for_success(
         line = failed("kaggle", "push", run.title, "--competition", "digits")
     assert said in line and "the same command goes on" in line
     push(run)
-    assert len(stand.datasets[KERNEL]["versions"]) == 1
+    assert len(stand.datasets[kernel(run)]["versions"]) == 1
 
 
 def test_a_version_too_early(stand: Stand, run: expkit.Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when Kaggle says that the first is ready, and then refuses the second."""
     push(run)
-    expkit.run("001-baseline", overrides=[*TRAIN, "overwrite=true"])
-    [again] = expkit.read_board()
     with monkeypatch.context() as patched:
         early = {"status": "error", "error": "The previous version is still being processed"}
         patched.setattr(stand, "CreateDatasetVersion", lambda asked: early)
         assert "still being processed: nothing is lost" in failed(
-            "kaggle", "push", again.title, "--competition", "digits"
+            "kaggle", "push", run.title, "--competition", "digits", "--with", "timm"
         )
-    push(again)
-    assert len(stand.datasets[KERNEL]["versions"]) == 2
+    push(run, "--with", "timm")
+    assert len(stand.datasets[kernel(run)]["versions"]) == 2
 
 
 def test_a_dataset_that_cannot_be_processed(stand: Stand, run: expkit.Run) -> None:
     stand.unprocessed = True
     line = failed("kaggle", "push", run.title, "--competition", "digits")
-    assert f"could not process the dataset, failed: see https://www.kaggle.com/datasets/{KERNEL}" in line
+    assert f"could not process the dataset, failed: see https://www.kaggle.com/datasets/{kernel(run)}" in line
     assert not stand.kernels
     failed("kaggle", "push", run.title, "--competition", "digits")
     stand.unprocessed = False
     push(run)
     stand.unprocessed = True  # later
     failed("kaggle", "push", run.title, "--competition", "digits")
-    assert len(stand.datasets[KERNEL]["versions"]) == 3 and stand.kernels[KERNEL]["version"] == 1
+    assert len(stand.datasets[kernel(run)]["versions"]) == 3 and stand.kernels[kernel(run)]["version"] == 1
 
 
 def test_an_upload_goes_on_where_it_stopped(stand: Stand, run: expkit.Run) -> None:
@@ -187,11 +196,11 @@ def test_an_upload_of_something_else_begins_again(stand: Stand, run: expkit.Run,
 
 def test_a_notebook_that_fails(stand: Stand, run: expkit.Run) -> None:
     push(run)
-    stand.broken[KERNEL] = "Your notebook was out of memory"
+    stand.broken[kernel(run)] = "Your notebook was out of memory"
     line = failed("kaggle", "submit", run.title, "--kernel", "--competition", "digits")
     assert "has failed at Kaggle: Your notebook was out of memory" in line and "push again" in line
     assert not stand.submissions
-    del stand.broken[KERNEL]
+    del stand.broken[kernel(run)]
     push(run)
     submit(run)
     assert board() == [1.0]
@@ -256,11 +265,11 @@ def test_no_secret_is_in_a_bundle(stand: Stand, run: expkit.Run, monkeypatch: py
     assert not any(TOKEN.encode() in archive.read(name) for name in archive.namelist())
 
 
-@pytest.mark.parametrize("name", ["A run, x=1", "a" * 80, "b" * 79 + "c", "Ü"])
+@pytest.mark.parametrize("name", ["002-A run, x=1", "a" * 80, "b-" * 40, "Ü"])
 def test_a_name_as_kaggle_takes_it(run: expkit.Run, name: str) -> None:
     from dataclasses import replace
 
-    slug = kaggle.bundle_folder(replace(run, name=name), "digits").name
+    slug = kaggle.bundle_folder(replace(run, experiment=name)).name
     assert 6 <= len(slug) <= 50 and slug.strip("abcdefghijklmnopqrstuvwxyz0123456789-") == ""
     assert slug == slug.strip("-") and "--" not in slug
 

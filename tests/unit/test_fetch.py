@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -299,11 +299,10 @@ def test_what_an_interruption_has_left_is_of_no_other_training(
     """Two interruptions, and a new training of the fold between them, whose weights have as many bytes."""
     bring, last = fetch.Source.bring, ""
 
-    def breaks(self: fetch.Source, names: Iterable[str], folder: Path) -> None:
-        every = list(names)
-        broken = [name for name in every if name.endswith(last)] if folder.name == "folds" else every
+    def breaks(self: fetch.Source, names: list[str], folder: Path) -> None:
+        broken = [name for name in names if name.endswith(last)] if folder.name == "folds" else names
         bring(self, broken, folder)
-        if broken != every:
+        if broken != names:
             raise expkit.Error("the connection is gone")
 
     monkeypatch.setattr(fetch.Source, "bring", breaks)

@@ -144,8 +144,7 @@ def read_manifest(output: Path, digest: str) -> dict[str, list[Any]] | None:
     """The files behind a fingerprint: path to bytes and hash; None when nobody knows them any more."""
     if not re.fullmatch(r"[0-9a-f]{16}", digest):
         return None
-    file = output / ".data" / f"{digest}.json"
-    content = read_checked(file, DataFiles, [])
+    content = read_checked(output / ".data" / f"{digest}.json", DataFiles, [])
     return content["files"] if content else None
 
 
@@ -193,8 +192,7 @@ def fetch_data(rows: Iterable[dict[str, Any]]) -> None:
     sources = _sources()
     for row in rows:
         try:
-            if row["state"] != "here" and (now := _state_of(row, {})) != "here":  # another row may have brought it
-                row["state"] = now
+            if row["state"] != "here":
                 _fetch(row, next((source for name, source in sources.items() if fnmatchcase(row["file"], name)), ""))
             row["state"] = "here"
         except Exception as error:  # the others may come
@@ -217,7 +215,7 @@ def _sources() -> dict[str, str]:
 def _fetch(row: Mapping[str, Any], source: str) -> None:
     name, file = row["file"], input_dir() / row["file"]
     keep = f"another content is here, and is kept: move {display_path(file)} out of input/"
-    require(row["state"] == "missing", keep)
+    require(not os.path.lexists(file), keep)
     require(Path(os.path.normpath(file)).is_relative_to(input_dir()), "it is not below input/: bring it by hand")
     require(bool(source), f"no line of input/{SOURCES} names it")
     make_folder(file.parent)

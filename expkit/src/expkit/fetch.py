@@ -18,7 +18,6 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -44,13 +43,18 @@ class Source:
 
     Attributes:
         url: as git and rsync call it.
+        names: of what is in its output/.
+
+    Raises:
+        Failed: there is no such folder, or the machine does not answer.
     """
 
     def __init__(self, name: str, lock: IO[str]) -> None:
         self._host, colon, path = name.partition(":") if re.match(r"[^-/:][^/:]*:.", name) else ("", "", name)
         self._path = path.removeprefix("~/") if colon else os.path.abspath(path)
         self.url, self._lock = f"{self._host}{colon}{self._path}", lock.fileno()
-        self._has_rsync = False
+        first, *self.names = self._run(self._command(f"(command -v rsync || echo; {FIND}; true)"), [])
+        self._by_rsync = bool(first and shutil.which("rsync")) and shlex.quote(self._path) == self._path
 
     def _command(self, script: str) -> list[str]:
         """What runs a script in output/ there."""
@@ -64,30 +68,20 @@ class Source:
             raise Failed(f"{self.url}: {(os.fsdecode(done.stderr).strip() or command[0]).splitlines()[-1]}")
         return os.fsdecode(done.stdout).splitlines()
 
-    def listed(self) -> set[str]:
-        """The names of what is in output/ there.
-
-        Raises:
-            Failed: there is no such folder, or the machine does not answer.
-        """
-        lines = self._run(self._command(f"(command -v rsync; {FIND}; true)"), [])
-        self._has_rsync = lines[0].endswith("/rsync") and shutil.which("rsync") is not None
-        return set(lines)
-
-    def bring(self, names: Iterable[str], folder: Path) -> None:
+    def bring(self, names: list[str], folder: Path) -> None:
         """Copy files and folders of output/ there into a folder; one may have gone meanwhile.
 
         Raises:
             Failed: the machine, or the disk here, has failed.
         """
         command = ["rsync", "-rtL", "--partial", "--files-from=-", f"{self.url}/output/", f"{folder}/"]
-        if not (self._has_rsync and shlex.quote(self._path) == self._path):
+        if not self._by_rsync:
             pack = shlex.join(self._command("tar -chf - -T -"))
             end, into = shlex.quote(f"{folder}.end"), shlex.quote(str(folder))
             script = f"({pack}; echo $? >{end}) | tar -xof - -C {into} || exit; test $(cat {end}) -le 2"  # as of tar
             command = ["sh", "-c", script]
-        if lines := sorted(names):
-            self._run(command, lines)
+        if names:
+            self._run(command, names)
 
 
 class Incoming:
@@ -160,8 +154,7 @@ class Incoming:
         with self.versions.locked(), ExitStack() as stack:
             come = {name: fold for name in self.missing() if (fold := self.fold(name)).result}
             if come and self.versions.current() is None:
-                about = files.read_if_whole(self.folder / RUN)
-                self.versions.make(about, files.text_of(self.folder / CONFIG))
+                self.versions.make(files.read_if_whole(self.folder / RUN), files.text_of(self.folder / CONFIG))
             if version := self.versions.current():
                 held, run_id = self.versions.take(version, stack, come), store.read_run(version).id or ""
                 come = {name: fold for name, fold in come.items() if name not in held}
@@ -216,8 +209,8 @@ def fetch(name: str) -> dict[str, Any]:
     with open(f"{staging}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         source = Source(name, lock)
-        listed, about = source.listed(), Path(tempfile.mkdtemp(dir=staging))
-        source.bring(filter(SMALL.fullmatch, listed), about)
+        about = Path(tempfile.mkdtemp(dir=staging))
+        source.bring([name for name in source.names if SMALL.fullmatch(name)], about)
         try:
             git(code_root(), "fetch", "--quiet", "--no-tags", source.url, f"{REFS}/*:{REFS}/*")
         except (OSError, subprocess.CalledProcessError) as error:

@@ -10,14 +10,13 @@
 A submission is signed with the id of its run, at the end of its description: so a score finds its run again, and
 nothing is sent twice. Credentials are read by the official package alone, where it looks for them.
 
-In bundle.zip: `code/`, the project as in the run's snapshot; `output/`, the run with its models alone; `wheels/`, the
-packages that Kaggle's image lacks; and bundle.json. The notebook unpacks it, and `write_submission` does there what
-`exp submit` would do here.
+In bundle.zip: `code/`, the project as in the run's snapshot; `output/`, the run with its models alone; and `wheels/`,
+the packages that Kaggle's image lacks. The notebook unpacks it, and `write_submission` does there what `exp submit`
+would do here.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -122,7 +121,7 @@ def download(competition: str) -> dict[str, Any]:
     """Bring the files of a competition into `input/<competition>/`, unless they are there.
 
     Returns:
-        the record: "competition", "address", "downloaded" (when), "files" (name to bytes and hash).
+        the record: "competition", "downloaded" (when), "files" (name to bytes and hash).
 
     Raises:
         Error: as of `connect`, `ask`; a file there is another one. Nothing is unpacked.
@@ -155,8 +154,8 @@ def download(competition: str) -> dict[str, Any]:
     for name, file in files.items():
         make_folder((folder / name).parent)
         os.replace(file, folder / name)
-    about = {"competition": competition, "address": f"{SITE}/competitions/{competition}"}
-    record = about | {"downloaded": datetime.now(UTC).isoformat(timespec="seconds"), "files": found}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    record = {"competition": competition, "downloaded": now, "files": found}
     write_json(folder / RECORD, record)
     remove(scratch)
     return record
@@ -212,10 +211,10 @@ def sent(api: Any, competition: str) -> list[Any]:
     found: dict[int, Any] = {}
     for page in count(1):
         look = partial(api.competition_submissions, competition, page_number=page, page_size=PAGE)
-        more = ask(look, competition) or []
-        if all(each.ref in found for each in more):
+        more = {each.ref: each for each in ask(look, competition) or ()}
+        if more.keys() <= found.keys():
             break
-        found |= {each.ref: each for each in more}
+        found |= more
     return list(found.values())
 
 
@@ -343,15 +342,14 @@ def push(api: Any, run: Run, competition: str, more: Sequence[str], gpu: bool, t
     return pushed
 
 
-def pushed_before(run: Run, competition: str) -> dict[str, Any]:
+def pushed_before(run: Run) -> dict[str, Any]:
     """The notebook of a run, as from `push`, with "what", "mark" and "runs" as of `made_before`.
 
     Raises:
-        Error: it is not at Kaggle, or that of an earlier version of the run.
+        Error: it is not at Kaggle.
     """
-    pushed = read_if_whole(bundle_folder(run, competition) / PUSHED)
-    is_pushed = "version" in pushed and pushed["run"] == run.id
-    require(is_pushed, f"{run.title} is not at Kaggle as a notebook: exp kaggle push {run.title}")
+    pushed = read_if_whole(bundle_folder(run) / PUSHED)
+    require("version" in pushed, f"{run.title} is not at Kaggle as a notebook: exp kaggle push {run.title}")
     about = {"run": run.title, "id": run.id, "metric": run.metric, "score": run.score}
     what = f"version {pushed['version']} of {pushed['kernel']}"
     return pushed | {"what": what, "mark": f"v{pushed['version']}", "runs": [about]}
@@ -404,7 +402,7 @@ def make_bundle(run: Run, competition: str, owner: str, more: Sequence[str], gpu
     others = ", ".join(parent.run for parent in run.parents)
     require(not others, f"{run.title} is made of {others}: a bundle has the models of one run, so push one of these")
     require(run.git is not None, f"{run.title} has no snapshot of its code: train it in a git repository")
-    folder = bundle_folder(run, competition)
+    folder = bundle_folder(run)
     for part in (DATASET, NOTEBOOK):
         make_folder(folder / part)
     with tempfile.TemporaryDirectory() as scratch:
@@ -413,8 +411,7 @@ def make_bundle(run: Run, competition: str, owner: str, more: Sequence[str], gpu
         _add_wheels(whole / "wheels", more)
         files = {file.relative_to(whole).as_posix(): file for file in whole.rglob("*") if file.is_file()}
         _predict_here(run, whole)
-        write_json(whole / "bundle.json", {"run": run.title, "id": run.id})
-        _zip(folder / DATASET / "bundle.zip", files | {"bundle.json": whole / "bundle.json"})
+        _zip(folder / DATASET / "bundle.zip", files)
     named: dict[str, Any] = {"id": f"{owner}/{folder.name}", "title": folder.name}
     write_text(folder / DATASET / "dataset-metadata.json", json.dumps(named | {"licenses": [{"name": "CC0-1.0"}]}))
     metadata = named | {"code_file": "notebook.ipynb", "language": "python", "kernel_type": "notebook"}
@@ -422,7 +419,7 @@ def make_bundle(run: Run, competition: str, owner: str, more: Sequence[str], gpu
     metadata |= {"dataset_sources": [named["id"]], "competition_sources": [competition]}
     write_text(folder / NOTEBOOK / "kernel-metadata.json", json.dumps(metadata))
     names = [f"expkit=={installed_packages()['expkit']}", *NEEDS, *more]
-    known = {"title": run.title, "id": run.id, "competition": competition, "owner": owner, "slug": folder.name}
+    known = {"title": run.title, "competition": competition, "owner": owner, "slug": folder.name}
     script = Path(__file__).with_name("notebook.txt").read_text(encoding="utf-8").format(names=names, **known)
     cell: dict[str, Any] = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
@@ -431,11 +428,10 @@ def make_bundle(run: Run, competition: str, owner: str, more: Sequence[str], gpu
     return folder
 
 
-def bundle_folder(run: Run, competition: str) -> Path:
+def bundle_folder(run: Run) -> Path:
     """Where a bundle lies. Its name is that at Kaggle: at most 50 small letters, digits and hyphens."""
-    words = re.sub(r"[^a-z0-9]+", "-", f"{run.experiment}-{run.name}".lower())[:43].strip("-")
-    digest = hashlib.sha256(f"{competition}/{run.title}".encode()).hexdigest()[:6]
-    return output_dir() / store.SUBMISSIONS / FOLDER / f"{words}-{digest}"
+    words = re.sub(r"[^a-z0-9]+", "-", run.experiment.lower())[:40].strip("-")
+    return output_dir() / store.SUBMISSIONS / FOLDER / f"{words}-{run.id}".removeprefix("-")
 
 
 def _lay_out(run: Run, whole: Path) -> None:
@@ -446,20 +442,17 @@ def _lay_out(run: Run, whole: Path) -> None:
     for file in list((whole / "code").rglob("*")):
         if file.is_symlink() or (file.is_file() and is_secret(file.relative_to(whole / "code").as_posix())):
             file.unlink()
+    require(bool(run.done), f"{run.title} has no finished fold, and so no models")
     here = whole / "output" / run.experiment / run.name
-    make_folder(here)
-    write_json(here / store.RUN, run.info)
     is_fitted = load_experiment(run.experiment).experiment.postprocess is not None
     for number, fold in run.done.items():
         models = sorted(fold.folder.glob("model.*"))
         require(len(models) == 1, f"{display_path(fold.folder)} must have one file model.*, and has {len(models)}")
         make_folder(here / fold.folder.name)
-        kept = [models[0].name, *([store.OOF] if is_fitted else [])]
-        for name in kept:
+        for name in (models[0].name, *([store.OOF] if is_fitted else [])):
             (here / fold.folder.name / name).symlink_to((fold.folder / name).resolve())
-        listed = {name: about for name, about in run.results[number]["files"].items() if name in kept}
-        write_json(here / fold.folder.name / store.RESULT, {**run.results[number], "files": listed})
-    require(bool(run.done), f"{run.title} has no finished fold, and so no models")
+        write_json(here / fold.folder.name / store.RESULT, {**run.results[number], "files": {}})
+    write_json(here / store.RUN, run.info)
 
 
 def _add_wheels(folder: Path, more: Sequence[str]) -> None:

@@ -90,12 +90,11 @@ def _train_again(run: Run, folds: list[int], commit: str, scratch: Path) -> None
     assert run.info is not None
     code = check_out(code_root(), commit, Path(tempfile.mkdtemp(dir=scratch)))
     ours = ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONHOME")
-    environment = {key: value for key, value in os.environ.items() if key not in ours}
-    environment |= {"PROJECT_ROOT": str(scratch), ROOT: str(code), "PYTHONPATH": str(code / "src")}
-    environment["WANDB_MODE"] = "disabled"
+    variables = {key: value for key, value in os.environ.items() if key not in ours} | {"WANDB_MODE": "disabled"}
+    variables |= {"PROJECT_ROOT": str(scratch), ROOT: str(code), "PYTHONPATH": str(code / "src")}
     about = {"experiment": run.experiment, "run": run.name, "values": run.info["config"], "folds": folds}
     command, asked = [*_interpreter(code, run, run.done[folds[0]]), "-m", "expkit.reproduction"], json.dumps(about)
-    done = subprocess.run(command, cwd=code, env=environment, input=asked, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=code, env=variables, input=asked, capture_output=True, text=True)
     if done.returncode != 0:
         raise Failed(f"{run.title} fails when it is made again:\n{done.stdout}{done.stderr}".rstrip())
 
@@ -103,8 +102,7 @@ def _train_again(run: Run, folds: list[int], commit: str, scratch: Path) -> None
 def _interpreter(code: Path, run: Run, part: FoldRecord) -> list[str]:
     """A Python with the recorded packages: this one, when it has them; else what uv makes of the snapshot's uv.lock."""
     version = str(part.origin().get("python"))
-    is_version = re.fullmatch(r"3\.\d+\.\d+\w*", version) is not None
-    require(is_version, f"{part.title}: its version of Python is not recorded")
+    require(bool(re.fullmatch(r"3\.\d+\.\d+\w*", version)), f"{part.title}: its version of Python is not recorded")
     own = installed_packages() if version == platform.python_version() else {}
     recorded = {name: number for name, number in run.packages().items() if not name.endswith("-experiments")}
     if recorded and recorded.items() <= own.items():

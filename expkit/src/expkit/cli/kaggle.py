@@ -73,7 +73,7 @@ def submit(run: str, message: str | None, competition: str | None, kernel: bool,
     if kernel:
         found = load_run(run)
         competition = competition or kaggle.competition_of(found.scored_by)
-        made = kaggle.pushed_before(found, competition)
+        made = kaggle.pushed_before(found)
     else:
         file = Path(run)
         if file.suffix != ".csv":
