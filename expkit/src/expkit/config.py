@@ -113,10 +113,7 @@ class Config:
 
 
 def whole(cls: Any) -> Any:
-    """The class of the whole configuration of an experiment: `Config` with what it has of its own.
-
-    Args:
-        cls: the dataclass of `exp.train`, or one derived from `ExpConfig`.
+    """The class of a whole configuration: `Config` with `cls`, that of `exp.train` or one derived from `ExpConfig`.
 
     Raises:
         Error: it is neither.
@@ -176,13 +173,10 @@ def container(config: object) -> Any:
         return [container(value) for value in config]  # type: ignore[attr-defined]
     if isinstance(config, Enum):
         return config.name
-    if config is None:
-        return None
-    if isinstance(config, float) and not math.isfinite(config):
-        return str(float(config))  # JSON has no nan; OmegaConf reads the text back
-    for kind in (bool, int, float):
-        if isinstance(config, kind):
-            return kind(config)
+    if config is None or isinstance(config, int):
+        return config
+    if isinstance(config, float):  # JSON has no nan; OmegaConf reads the text back
+        return float(config) if math.isfinite(config) else str(float(config))
     text = config.as_posix() if isinstance(config, PurePath) else str(config)
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", text)
 
@@ -377,17 +371,11 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Loaded:
-    """An experiment that is imported from `experiments/<name>/train.py`.
-
-    Attributes:
-        name: of its folder.
-        experiment: as its train.py defines it.
-        store: what its modules have put into Hydra's ConfigStore while they were imported.
-    """
+    """An experiment that is imported from `experiments/<name>/train.py`."""
 
     name: str
     experiment: Experiment
-    store: Mapping[str, Any]
+    store: Mapping[str, Any]  # what its modules have put into Hydra's ConfigStore
 
     @property
     def folder(self) -> Path:
@@ -485,9 +473,7 @@ def refuse_shared_name(folder: Path, parameter_set: str | None, name: str) -> No
     """Two parameter sets with one name would share a folder of results.
 
     Args:
-        folder: of the experiment.
-        parameter_set: whose name it is; None: nobody knows, and it may be that of one.
-        name: `exp.name` of the configuration.
+        parameter_set: whose `name` it is; None: nobody knows, and it may be that of one.
 
     Raises:
         Error: another parameter set has this name.
@@ -518,12 +504,8 @@ _ABSENT = "(not set)"
 def differences(old: Mapping[str, Any], config: object, choices: Mapping[str, str]) -> list[str]:
     """How the recorded values of a run differ from a configuration, as "key: old → new"; [] when they are the same.
 
-    A key that the older one lacks and that has its dataclass default now is no difference.
-
-    Args:
-        old: as from `container`.
-        config: the configuration, as dataclasses.
-        choices: the class of each group; two classes may have the same fields.
+    A key that the older one lacks and that has its dataclass default now is no difference. `choices` has the class of
+    each group, as two classes may have the same fields.
     """
     before, after = flat(dict(old)), flat(config) | flat({"choices": dict(choices)} if choices else {})
     for key, default in _defaults(config):
