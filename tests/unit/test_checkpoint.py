@@ -373,22 +373,14 @@ class WithDict(Numbered):
         self.number = state["number"]
 
 
-class WithFile(Numbered):
-    def save(self, file: Path) -> None:
-        file.write_text(str(self.number))
-
-    def load(self, file: Path) -> None:
-        self.number = int(file.read_text())
-
-
 def test_what_a_state_may_be(tmp_path: Path) -> None:
-    """Objects that save themselves in two ways, or have attributes; the random generators belong to it."""
-    kinds = (WithDict, WithFile, Numbered)
+    """Objects that say what their state is, or have attributes; the random generators belong to it."""
+    kinds = (WithDict, Numbered)
     save_state(state_parts({kind.__name__: kind(1) for kind in kinds}), 7, tmp_path / "state")
     drawn = random.random(), numpy.random.random()
     found = {kind.__name__: kind(0) for kind in kinds}
     assert load_state(state_parts(found), tmp_path / "state") == 7
-    assert [part.number for part in found.values()] == [1, 1, 1]
+    assert [part.number for part in found.values()] == [1, 1]
     assert (random.random(), numpy.random.random()) == drawn
 
 

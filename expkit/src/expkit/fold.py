@@ -210,7 +210,7 @@ class Fold:
         Args:
             count: how many there are.
             state: what the checkpoint keeps: an object, or a dict of several, with `state_dict` and `load_state_dict`,
-                with `save(file)` and `load(file)`, or with attributes that can be pickled. The random generators of
+                or with attributes that can be pickled. The random generators of
                 Python, NumPy and PyTorch are kept, too. None: there is no checkpoint. One loop of a training has it.
             every: seconds between two checkpoints.
             start_from: with exp.start_from, `state` begins with what the fold of that run had learned, but for the

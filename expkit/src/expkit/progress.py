@@ -198,8 +198,6 @@ def save_state(
     for name, part in parts.items():
         if hasattr(part, "save_weights"):  # of Keras, with those of the optimizer; it asks for this ending
             part.save_weights(folder / f"{name}.weights.h5")
-        elif _has_files(part):
-            part.save(folder / name)
         else:
             _dump(_state_of(part)[0](), folder / name)
     generators = {name: get() for name, (get, _) in _generators().items()}
@@ -286,8 +284,6 @@ def _load_part(part: Any, file: Path, settings: Mapping[str, Any] | None) -> Non
         part.load_weights(file.with_name(f"{file.name}.weights.h5"))
         for rate, value in kept:
             rate.assign(value)
-    elif _has_files(part):
-        part.load(file)
     elif settings is not None and (own := _attributes(part)):
         learned = {}
         for key, value in _load(file).items():
@@ -304,11 +300,6 @@ def _load_part(part: Any, file: Path, settings: Mapping[str, Any] | None) -> Non
             part._optimizer.learning_rate = part._optimizer.learning_rate_init = part.learning_rate_init
     else:
         _state_of(part)[1](_load(file))
-
-
-def _has_files(part: Any) -> bool:
-    """Whether an object writes and reads its state itself."""
-    return not hasattr(part, "load_state_dict") and hasattr(part, "save") and hasattr(part, "load")
 
 
 def _is_random(part: Any) -> bool:
