@@ -330,12 +330,11 @@ def _scored_otherwise(old: Run, new: Run) -> dict[str, str]:
         found["other direction"] = f"a higher score is better in {upward.title} alone"
     both, have_others = old.valid_ids.keys() & new.valid_ids.keys(), have_other_folds(old, new)
     one, other = (run.dataset if have_others or not both else None for run in (old, new))
+    differ = not have_others and any(old.targets.get(fold) != new.targets.get(fold) for fold in both)
     if one and other and one.ids != other.ids:
         given = f"in {new.title} ({other.rows:,}) than in {old.title} ({one.rows:,})"
         found["other rows"] = f"fold.split got other rows {given}"
-    elif (one and other and one != other) or any(
-        old.targets.get(fold) != new.targets.get(fold) for fold in both if not have_others
-    ):
+    elif (one and other and one != other) or differ:
         found["other target"] = f"the targets of {new.title} are not those of {old.title}"
     elif have_others:
         found["other folds"] = f"the folds of {new.title} leave out other rows than those of {old.title}"

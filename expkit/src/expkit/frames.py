@@ -77,11 +77,9 @@ class LoadedRun(Run):
         folder, own = self.fold(fold).folder, code.load_module(self.experiment, "model")
         files = sorted(folder.glob("model.*"))
         require(len(files) == 1, f"{display_path(folder)} must have one file model.*, and has {len(files)}")
-        load = getattr(own, "load", None)
-        if not callable(load):
-            raise Error(
-                f"{display_path(Path(str(own.__file__)))} needs a function load(file): it returns a saved model"
-            )
+        load: Any = getattr(own, "load", None)
+        where = display_path(Path(str(own.__file__)))
+        require(callable(load), f"{where} needs a function load(file): it returns a saved model")
         with code.named_plainly(self.experiment):
             return load(files[0])
 

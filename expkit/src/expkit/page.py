@@ -203,20 +203,17 @@ def lineage(ticked: Sequence[str]) -> list[Any]:
     points = alt.Chart(with_color(table, drawn)).encode(*at, tooltip=["name", "score", "marks"])
     shape = alt.condition("datum.marks", alt.value("triangle-up"), alt.value("circle"))
     size = alt.condition(IS_OTHER, alt.value(60), alt.value(120))
+    rules = alt.Chart(lines).mark_rule(color="#8888", strokeWidth=2)
     chart = alt.layer(
-        alt.Chart(lines)
-        .mark_rule(color="#8888", strokeWidth=2)
-        .encode(*at, alt.X2("x2"), alt.Y2("y2"), tooltip="read"),
+        rules.encode(*at, alt.X2("x2"), alt.Y2("y2"), tooltip="read"),
         points.mark_point(filled=True, opacity=1).encode(color_of(drawn), shape=shape, size=size),
         points.mark_text(dy=-13).encode(text="run"),
         points.mark_text(dy=14).encode(text="score"),
         width=240 * (max(x.values()) + 1),
         height=60 * max(Counter(x.values()).values()),
     )
-    note = (
-        "Left of each run stand those that it was made from. Grey are those not ticked, a triangle is one with a mark."
-    )
-    return [note, grid([chart])]
+    note = "Left of each run stand those that it was made from."
+    return [f"{note} Grey are those not ticked, a triangle is one with a mark.", grid([chart])]
 
 
 def grid(charts: Sequence[Any], columns: int = 3) -> Any:

@@ -326,9 +326,7 @@ def sparklines(curve: dict[str, Any] | None, width: int, n_folds: int | None = N
     folds = curve["folds"]
     values = [y for points in folds.values() for _, y in points]
     low, high = min(values), max(values)
-    labels = {
-        fold: f"{fold_title(int(fold), n_folds)}: {_best_and_last(points, curve)}  " for fold, points in folds.items()
-    }
+    labels = {fold: f"{fold_title(int(fold), n_folds)}: {_best_and_last(one, curve)}  " for fold, one in folds.items()}
     margin = max(map(len, labels.values()))
     size = math.ceil(max(map(len, folds.values())) / max(1, min(WIDEST, width - margin)))  # points per character
     lines = [f"{curve['metric']} by {curve['axis']}: {low:#.4g} ({LEVELS[0]}) to {high:#.4g} ({LEVELS[-1]})"]

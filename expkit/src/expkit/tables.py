@@ -414,9 +414,8 @@ def read_csv(file: Path) -> dict[str, list[str]]:
     except (OSError, ValueError, csv.Error) as error:  # also what is no UTF-8
         raise Error(f"{display_path(file)} cannot be read: {error}") from error
     require(bool(header), f"{display_path(file)} is empty")
-    require(
-        all(len(row) >= len(header) for row in rows), f"{display_path(file)}: a line has fewer columns than the first"
-    )
+    is_whole = all(len(row) >= len(header) for row in rows)
+    require(is_whole, f"{display_path(file)}: a line has fewer columns than the first")
     return {name: [row[index] for row in rows] for index, name in enumerate(header)}
 
 
