@@ -25,6 +25,7 @@ from several import WIDE, files
 import expkit
 from expkit.config import flat
 from expkit.ensemble import blend
+from expkit.files import write_json
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")]
@@ -133,7 +134,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict[
         folder = shutil.copytree(root / "output" / names["price"], root / "output" / names["odd"])
         info = json.loads((folder / "run.json").read_text())
         info["config"]["exp"]["train"][ODD] = "<b>"
-        files.write_json(folder / "run.json", info)
+        write_json(folder / "run.json", info)
         yield root, names
 
 
