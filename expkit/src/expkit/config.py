@@ -13,7 +13,6 @@ from enum import Enum
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any
 
-import yaml
 from annotated_types import Ge, Gt, Le, Lt
 
 from expkit import code
@@ -442,6 +441,8 @@ def chosen(overrides: Sequence[str]) -> str:
 
 def name_of(folder: Path, parameter_set: str) -> str | None:
     """The `name` that the file of a parameter set gives, as it is written: 003 is no number; None: it gives none."""
+    import yaml
+
     text = text_of(file_of(folder, parameter_set))
     is_whole = parameter_set == DEFAULT or re.match(r"(\s*#.*\n)*\s*#\s*@package\s+_global_", text)
     try:
@@ -451,8 +452,10 @@ def name_of(folder: Path, parameter_set: str) -> str | None:
     return node.value if isinstance(node, yaml.ScalarNode) else None
 
 
-def node_at(text: str, keys: Sequence[str]) -> yaml.Node | None:
+def node_at(text: str, keys: Sequence[str]) -> Any:
     """What stands in a YAML text at a key, which is that of the mapping at the keys before it; None: nothing does."""
+    import yaml
+
     node = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     for key in keys:
         pairs = node.value if isinstance(node, yaml.MappingNode) else []

@@ -16,7 +16,7 @@ from expkit import files, progress, scores, store, tables, tracking
 from expkit.data import Cache
 from expkit.errors import Error, described, require, warn
 from expkit.files import Broken
-from expkit.progress import Checkpoint, History, Progress, Shared, as_number, load_state, save_state, state_parts
+from expkit.progress import Checkpoint, History, Progress, Shared, load_state, save_state, state_parts
 from expkit.project import world_size
 from expkit.store import axis_of
 from expkit.tracking import Tracker
@@ -269,7 +269,7 @@ class Fold:
             metrics, total = {name: done, **metrics}, count
         row: dict[str, float] = {}
         for name, value in metrics.items():
-            number = as_number(value)
+            number = tables.as_number(value)
             if number is not None:
                 row[name] = number
             if value is not None and (number is None or not math.isfinite(number)):
@@ -457,7 +457,7 @@ class Fold:
         if isinstance(found, str):
             raise Error(f"{what}: {found}")
         values = found.get(name, [])
-        is_number = bool(values) and all(as_number(value) is not None for value in values)
+        is_number = bool(values) and all(tables.as_number(value) is not None for value in values)
         require(is_number, f"{what}: train() must return it, a number; the folds have {', '.join(found) or 'nothing'}")
         return round(statistics.fmean(values)) if all(isinstance(v, int) for v in values) else statistics.fmean(values)
 

@@ -7,7 +7,6 @@ import csv
 import io
 import logging
 import math
-import numbers
 import pickle
 import random
 import shutil
@@ -16,7 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import is_dataclass
 from enum import Enum
 from importlib import import_module
@@ -461,16 +460,6 @@ class Shared:
             self._ranks.tell({"pruned": reason})
         if reason:
             raise Pruned(reason)
-
-
-def as_number(value: Any) -> float | None:
-    """One number of Python, NumPy or a tensor as an int or a float; None for anything else."""
-    if hasattr(value, "item"):
-        with suppress(ValueError, RuntimeError, TypeError):  # it has several
-            value = value.item()
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        return None
-    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from expkit import store, tables
 from expkit.config import BY_TIME, METHOD, POSTPROCESS, ExpConfig, Experiment, SplitConfig, SplitMethod
 from expkit.errors import Error, require, score_text
-from expkit.progress import as_number
 from expkit.project import display_path, input_dir
 from expkit.store import Dataset, FoldRecord, Run
 
@@ -304,7 +303,7 @@ def score(name: str, metric: Metric, predictions: Columns, over: str = "rows") -
     own = {key: column for key, column in predictions.items() if key != "fold"}
     own = {key: column if column.dtype.kind in "US" else column.copy() for key, column in own.items()}
     result = called(f"the metric {name}", metric, own, hint)  # it may change what it is given
-    value = as_number(result)
+    value = tables.as_number(result)
     if value is None or not math.isfinite(value):
         raise Error(f"the metric {name} is {str(result)[:60]}, not a finite number; fix it and run the command again")
     return float(value)
@@ -321,7 +320,7 @@ def plain_value(value: Any, what: str) -> Any:
     Raises:
         Error: nan, inf, or what JSON does not hold.
     """
-    number = as_number(value)
+    number = tables.as_number(value)
     try:
         return json.loads(json.dumps(value if number is None else number, allow_nan=False))
     except (ValueError, TypeError) as error:
@@ -339,7 +338,7 @@ def scores(experiment: Experiment, predictions: Columns, values: Mapping[str, An
         Error: as of `score`; `train` has not returned a number of that name.
     """
     if experiment.is_scored_by_train:
-        found = {name: as_number(values.get(name)) for name in experiment.metrics}
+        found = {name: tables.as_number(values.get(name)) for name in experiment.metrics}
         for name, value in found.items():
             is_number = value is not None and math.isfinite(value)
             require(is_number, f"train() must return {{{name!r}: a finite number}}, which is the score, not {value}")

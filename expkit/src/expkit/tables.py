@@ -10,8 +10,10 @@ import csv
 import hashlib
 import itertools
 import math
+import numbers
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -35,6 +37,16 @@ def named(predicted: Any) -> dict[str, Any]:
     if hasattr(predicted, "keys"):  # a dict, a DataFrame
         return {str(name): predicted[name] for name in predicted.keys()}
     return {"prediction": predicted}
+
+
+def as_number(value: Any) -> float | None:
+    """One number of Python, NumPy or a tensor as an int or a float; None for anything else."""
+    if hasattr(value, "item"):
+        with suppress(ValueError, RuntimeError, TypeError):  # it has several
+            value = value.item()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return None
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def columns(values: Mapping[str, Any], what: str) -> Columns:
