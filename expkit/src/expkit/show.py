@@ -184,7 +184,9 @@ def show_run(console: Console, run: Run) -> None:
         from expkit.scores import submission_summary
 
         print_line(console, submission_summary(run.full))
-    for table in (_origin_texts(metadata["origin"]) if metadata["origin"] else {}, metadata["config"]):
+    is_split = run.rows or not run.done  # else the keys of exp.split mean nothing
+    config = {key: one for key, one in metadata["config"].items() if is_split or not key.startswith("exp.split.")}
+    for table in (_origin_texts(metadata["origin"]) if metadata["origin"] else {}, config):
         width = max(map(len, table), default=0)
         for key, value in table.items():
             console.print(text(f"{key:{width}}  ", "dim"), text(value), sep="", soft_wrap=True)
