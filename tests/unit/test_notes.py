@@ -115,10 +115,8 @@ def test_a_run_that_is_called_like_its_experiment(root: Path) -> None:
         with pytest.raises(Error, match=f"^{LIGHT} is an experiment: name one of its runs, {LIGHT}/light$"):
             exp("note", LIGHT, "good", option)
     command("exp.name='002'").train()
-    with pytest.raises(
-        Error, match=f"^002 may be the experiment {LIGHT} or the run {LIGHT}/002: give more of the name$"
-    ):
-        exp("note", "002", "which?")
+    exp("note", "002", "the run")
+    assert noted(f"{LIGHT}/002")[0]["notes"][0]["text"] == "the run"
 
 
 def test_a_line_that_is_no_note_is_said_and_left_out(notes: Path, capsys: pytest.CaptureFixture[str]) -> None:

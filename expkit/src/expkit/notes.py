@@ -224,8 +224,6 @@ def titled(name: str) -> str:
     names = _set_names(experiment)
     if not run and experiment in experiment_names():
         called = [title for title in run_names("") if title.partition("/")[2] == name]
-        both = f"{name} may be the experiment {experiment} or the run {next(iter(called), '')}: give more of the name"
-        require(not (called and name.isdigit()), both)
         return called[0] if len(called) == 1 and name != experiment else f"{experiment}/"
     if run in names and not (output_dir() / experiment / run).is_dir():
         return f"{experiment}/{names[run] or run}"

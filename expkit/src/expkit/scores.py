@@ -82,7 +82,8 @@ def split_unique(
     if fold is None:
         return Rows(rows, rows[:0]), rows[:0]
     require(0 <= fold < exp.n_folds, f"there is no fold {fold}: exp.n_folds is {exp.n_folds}")
-    by_rule, inside, box = _by_time if method in BY_TIME else _by_chance, rows, rows[:0]
+    by_rule = _by_time if method in BY_TIME else _by_column if method is SplitMethod.column else _by_chance
+    inside, box = rows, rows[:0]
     if exp.split.lockbox:  # whatever the order of the rows, the folds and their seed: seeds do not see other rows
         order = numpy.argsort(tables.digests(table["id"]), kind="stable")
         rule = replace(exp.split, holdout=exp.split.lockbox, seed=0, test_size=None)
@@ -92,15 +93,9 @@ def split_unique(
             raise Error(f"exp.split.lockbox={exp.split.lockbox}: {error}") from error
         inside, box = numpy.sort(order[inside]), numpy.sort(order[box])
         table = {name: column[inside] for name, column in table.items()}
-    if method is SplitMethod.column:
-        numbers = _numbers(exp, table["id"])
-        fit, valid = rows[numbers != fold], rows[numbers == fold]
-    else:
-        fit, valid = by_rule(exp.split, exp.n_folds, fold, table)
-    require(
-        len(fit) > 0 and len(valid) > 0,
-        f"{METHOD}={method.name}: fold {fold} trains on {len(fit)} and leaves out {len(valid)} of {len(rows)} rows",
-    )
+    fit, valid = by_rule(exp.split, exp.n_folds, fold, table)
+    sizes = f"fold {fold} trains on {len(fit)} and leaves out {len(valid)} of {len(rows)} rows"
+    require(len(fit) > 0 and len(valid) > 0, f"{METHOD}={method.name}: {sizes}")
     return Rows(inside[numpy.sort(fit)], inside[numpy.sort(valid)]), box
 
 
@@ -108,10 +103,8 @@ def _needed(table: Columns, name: str, method: SplitMethod) -> numpy.ndarray:
     """A column that the method needs."""
     require(name in table, f"{METHOD}={method.name} needs fold.split(..., {name}=...)")
     column = table[name]
-    require(
-        column.ndim == 1 and column.dtype != object,
-        f"fold.split(...), column {name}: has the shape {column.shape}: one value per row",
-    )
+    shape = f"fold.split(...), column {name}: has the shape {column.shape}: one value per row"
+    require(column.ndim == 1 and column.dtype != object, shape)
     tables.require_finite({name: column}, "fold.split(...)")
     return column
 
@@ -161,11 +154,9 @@ def _by_time(rule: SplitConfig, n_folds: int, fold: int, table: Columns) -> tupl
     room = (count - history) // n_folds  # for each window: none is put where nothing is before it
     part = max(1, round(rule.holdout * count)) if n_folds == 1 else max(1, min(count // (n_folds + 1), room))
     size = rule.test_size or part
-    require(
-        size <= room,
-        f"{METHOD}={rule.method.name}: {count} different times are too few: exp.n_folds={n_folds} x {size} "
-        f"(exp.split.test_size) + {rule.gap} (gap) + {rule.min_train_size} (min_train_size)",
-    )
+    needed = f"exp.n_folds={n_folds} x {size} (exp.split.test_size) + {rule.gap} (gap) + {rule.min_train_size}"
+    few = f"{METHOD}={rule.method.name}: {count} different times are too few: {needed} (min_train_size)"
+    require(size <= room, few)
     first = count - (n_folds - fold) * size
     is_before, is_left_out = moments < first - rule.gap, (moments >= first) & (moments < first + size)
     if rule.method is SplitMethod.time_group:
@@ -188,27 +179,25 @@ def _moments(time: Any) -> Any:
         raise Error(f"fold.split(...), column time: {error}: use numbers, dates, or text as 2026-01-31") from error
 
 
-def _numbers(exp: ExpConfig, ids: numpy.ndarray) -> numpy.ndarray:
-    """The fold number of each row, from the file `exp.split.file`."""
+def _by_column(rule: SplitConfig, n_folds: int, fold: int, table: Columns) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """As the file `exp.split.file` says."""
     import numpy
 
-    file = input_dir() / exp.split.file
+    file = input_dir() / rule.file
     what, columns = display_path(file), tables.read_csv(file)
-    for name in (exp.split.id, exp.split.column):
+    for name in (rule.id, rule.column):
         require(name in columns, f"{what}: there is no column {name}; there are {', '.join(columns)}")
-    keys, texts = columns[exp.split.id], columns[exp.split.column]
-    folds = {*map(str, range(exp.n_folds))}
-    require(
-        folds <= {*texts} <= folds | {"-1"},
-        f"{what}, column {exp.split.column}: with exp.n_folds={exp.n_folds}, each of 0 to {exp.n_folds - 1} must be "
-        f"there, and -1 for rows that are always trained on; not {', '.join(sorted({*texts} ^ folds)[:3])}",
-    )
-    known = dict(zip(keys, map(int, texts), strict=True))
-    require(len(known) == len(keys), f"{what}: {len(keys) - len(known)} ids are there twice")
-    names = ids.astype(str).tolist()
+    texts, folds = columns[rule.column], {*map(str, range(n_folds))}
+    needed = f"with exp.n_folds={n_folds}, each of 0 to {n_folds - 1} must be there, and -1 for rows that are always"
+    wrong = f"{what}, column {rule.column}: {needed} trained on; not {', '.join(sorted({*texts} ^ folds)[:3])}"
+    require(folds <= {*texts} <= folds | {"-1"}, wrong)
+    known = dict(zip(columns[rule.id], texts, strict=True))
+    require(len(known) == len(texts), f"{what}: {len(texts) - len(known)} ids are there twice")
+    names = table["id"].astype(str).tolist()
     missing = [name for name in names if name not in known]
-    require(not missing, f"{what}: {len(missing)} of {len(ids)} ids have no fold, such as {missing[:1]}")
-    return numpy.array([known[name] for name in names])
+    require(not missing, f"{what}: {len(missing)} of {len(names)} ids have no fold, such as {missing[:1]}")
+    is_out = numpy.array([known[name] == str(fold) for name in names])
+    return numpy.flatnonzero(~is_out), numpy.flatnonzero(is_out)
 
 
 def called(what: str, function: Callable[[Columns], Any], table: Columns, hint: str = "") -> Any:
@@ -359,8 +348,7 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
             return run
         now = experiment.made_by
         before = now if run.cv is None else run.cv["made_by"]
-        known = before.keys() & now.keys() | {POSTPROCESS}
-        changed = [name for name in {**before, **now} if name in known and before.get(name) != now.get(name)]
+        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
         try:
             found = _summary_of(experiment, run)
         except Error:
@@ -400,18 +388,12 @@ def summary(experiment: Experiment, table: Columns, is_complete: bool = True) ->
 
 
 def _summary(folds: Mapping[str, Mapping[int, float]], over_all: Mapping[str, float], rows: int) -> dict[str, Any]:
-    return {
-        "scores": {
-            name: {
-                "all": over_all.get(name),
-                "mean": statistics.fmean(by_fold.values()),
-                "std": store.deviation(list(by_fold.values())),
-                "folds": {str(number): value for number, value in by_fold.items()},
-            }
-            for name, by_fold in folds.items()
-        },
-        "rows": rows,
-    }
+    about: dict[str, Any] = {}
+    for name, by_fold in folds.items():
+        values = list(by_fold.values())
+        about[name] = {"all": over_all.get(name), "mean": statistics.fmean(values), "std": store.deviation(values)}
+        about[name]["folds"] = {str(number): value for number, value in by_fold.items()}
+    return {"scores": about, "rows": rows}
 
 
 def checked(columns: Mapping[str, Any], what: str) -> tuple[Columns, str]:

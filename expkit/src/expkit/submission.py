@@ -96,38 +96,34 @@ class Average:
     """
 
     def __init__(self, weighted: Iterable[tuple[str, Columns, float | numpy.ndarray]], is_rank: bool = False) -> None:
-        self.is_rank = is_rank
+        import numpy
+
+        self.is_rank, title = is_rank, ""
         self.first: Columns = {}
         self.differing: set[str] = set()
         self.numbers: set[str] = set()
         self._sums: Columns = {}
-        self._title = ""
-        for what, table, weight in weighted:
-            self._add(what, table, weight)
-
-    def _add(self, what: str, table: Columns, weight: float | numpy.ndarray) -> None:
-        import numpy
-
-        if not self.first:
-            self.first, self._title = dict(table), what
-        table = tables.aligned(table, self.first["id"], what, self._title)
-        for name, column in [(name, column) for name, column in self.first.items() if name != "id"]:
-            own = table.get(name)
-            if own is None or column.dtype == object:  # ragged: there is no mean
-                del self.first[name]
-                continue
-            if (own.dtype.kind, own.shape) != (column.dtype.kind, column.shape):
+        for what, given, weight in weighted:
+            if not self.first:
+                self.first, title = dict(given), what
+            table = tables.aligned(given, self.first["id"], what, title)
+            for name, column in [(name, column) for name, column in self.first.items() if name != "id"]:
+                own = table.get(name)
+                if own is None or column.dtype == object:  # ragged: there is no mean
+                    del self.first[name]
+                    continue
                 mine, others = (f"{one.dtype} of the shape {one.shape}" for one in (own, column))
-                raise Error(f"{what}: {name} holds {mine}, but in {self._title} {others}")
-            if not numpy.array_equal(own, column):
-                self.differing.add(name)
-            if own.dtype.kind == "f":
-                if is_probability(name) or (own != numpy.floor(own)).any():
-                    self.numbers.add(name)
-                values = ranks(own) if self.is_rank else own.astype(float)
-                weights = weight if isinstance(weight, float) else weight.reshape(-1, *[1] * (own.ndim - 1))
-                self._sums[name] = self._sums.get(name, 0.0) + weights * values
-        require(len(self.first) > 1, f"{what} has no column that {self._title} has: {', '.join(table)}")
+                is_alike = (own.dtype.kind, own.shape) == (column.dtype.kind, column.shape)
+                require(is_alike, f"{what}: {name} holds {mine}, but in {title} {others}")
+                if not numpy.array_equal(own, column):
+                    self.differing.add(name)
+                if own.dtype.kind == "f":
+                    if is_probability(name) or (own != numpy.floor(own)).any():
+                        self.numbers.add(name)
+                    values = ranks(own) if is_rank else own.astype(float)
+                    by_row = numpy.reshape(weight, (-1, *[1] * (own.ndim - 1)))
+                    self._sums[name] = self._sums.get(name, 0.0) + by_row * values
+            require(len(self.first) > 1, f"{what} has no column that {title} has: {', '.join(given)}")
 
     def column(self, name: str) -> tuple[numpy.ndarray, str]:
         """A column, and how it was made: a mean, what all tables agree on, or the likeliest class.
