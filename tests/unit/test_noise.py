@@ -335,6 +335,14 @@ def test_a_mean_over_rows(rows: int) -> None:
     assert found.low + found.high == pytest.approx(2 * difference.mean())
     order = numpy.argsort(difference, kind="stable")
     turned = [{name: column[order] for name, column in table.items()} for table in (old, new)]
+    scored: list[int] = []
+
+    def counted(oof: Table) -> Any:
+        scored.append(len(oof["id"]))
+        return accuracy(oof)
+
+    over_rows(partial(score, "accuracy", counted), [(old, new)], 1)
+    assert sum(scored) == 2 * 2 * rows, "all rows, and each part: not all but a part"
     assert vars(over_rows(partial(score, "accuracy", accuracy), [(turned[0], turned[1])], 1)) == pytest.approx(
         vars(found)
     )
@@ -350,7 +358,7 @@ def test_any_metric_is_compared_with_few_calls() -> None:
         return rmse(oof)
 
     found = over_rows(partial(score, "rmse", counted), [(old, new)], 1)
-    assert found.parts == 100 and len(calls) == 2 * (1 + 100)
+    assert found.parts == 100 and len(calls) == 2 * (1 + 100 + 100), "each part alone: it might be a mean"
     assert found.better_by == rmse(new) - rmse(old) and found.low < found.better_by < found.high
     random, resampled = numpy.random.default_rng(0), []
     for _ in range(200):

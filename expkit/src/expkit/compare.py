@@ -148,16 +148,13 @@ def _code(old: Run, new: Run, lines: bool) -> dict[str, Any]:
     before, after = old.git["snapshot"], new.git["snapshot"]
     if before == after and old.experiment == new.experiment:
         return {"same": True}
-    root = code_root()
+    root, how = code_root(), [] if lines else STAT
     try:
         prefix = git(root, "rev-parse", "--show-prefix")
-        sides = ((before, old.experiment), (after, new.experiment))
-        trees = [f"{side}:{prefix}experiments/{name}" for side, name in sides]
-        own = git(
-            root, "diff", "--no-color", *([] if lines else STAT), *trees, "--", ":/", f":(top,exclude,literal){SCHEMAS}"
-        )
+        trees = [f"{side}:{prefix}experiments/{run.experiment}" for side, run in ((before, old), (after, new))]
+        own = git(root, "diff", "--no-color", *how, *trees, "--", ":/", f":(top,exclude,literal){SCHEMAS}")
         left_out = [f":(exclude,literal){name}" for name in ("notes", "experiments")]  # one never imports another
-        rest = git(root, "diff", *(["--stat=100"] if lines else STAT), before, after, "--", ".", *left_out)
+        rest = git(root, "diff", "--no-color", *how, before, after, "--", ".", *left_out)
     except (subprocess.CalledProcessError, OSError) as error:  # a snapshot is gone; there is no git
         return {"same": None, "reason": f"unknown: {str(getattr(error, 'stderr', None) or error).strip()}"}
     return {"same": not (own or rest), "experiment": own, "other_files": rest}

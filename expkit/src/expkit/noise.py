@@ -7,6 +7,7 @@ import math
 import statistics
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,8 @@ MORE = f": train more folds, or {REPEAT}"
 ONE_TRAINING = f"one training of each does not say how much scores vary from training to training{MORE}"
 MANY = 10  # runs, of which the best is lucky
 WILD = 5  # times the variance that half of the runs stay below
-ENOUGH = 1000  # degrees of freedom: with more, quantiles stay what they are
 FEWEST, MOST = 20, 100  # parts; fewer rows, or groups of rows, tell too little
+NEGLIGIBLE = 1e-3  # of the deviation of a mean
 MOST_ROWS = 40_000_000  # that all calls of the metric for one run get: with more than 400,000 there are fewer parts
 
 
@@ -110,7 +111,7 @@ def corrected_t(differences: Sequence[float], ratio: float, runs: Runs = PAIR) -
     require(count > 1, ONE_TRAINING)
     mean, variance = statistics.fmean(differences), _variance(differences)
     confidence = 1 - (1 - CONFIDENCE) / math.comb(max(runs.count, 2), 2)
-    quantile = t_quantile(min(runs.freedom or count - 1, ENOUGH), confidence)
+    quantile = t_quantile(runs.freedom or count - 1, confidence)
     half = quantile * math.sqrt(max(variance, runs.variance) * (1 / count + ratio))
     return Interval(mean, mean - half, mean + half)
 
@@ -344,8 +345,9 @@ def over_rows(
     and van der Leeden: Delete-m jackknife for unequal m, Statistics and Computing 9, 1999. How a score varies with the
     rows that are trained on, `over_folds` tells.
 
-    There is no chance and no clock in it: the same runs give the same bytes on any machine. `score` is called twice
-    per part. A bootstrap calls it thousands of times, and is no nearer to the truth (benchmarks/README.md).
+    There is no chance and no clock in it: the same runs give the same bytes on any machine. `score` is called once
+    or twice per part and run: of a metric that is a mean over rows, which scores each part alone, this is all that is
+    needed. A bootstrap calls it thousands of times, and is no nearer to the truth (benchmarks/README.md).
 
     Args:
         score: of a table.
@@ -377,15 +379,20 @@ def over_rows(
     part = (numpy.argsort(order, kind="stable") * parts // len(dealt))[group]
     shares = numpy.bincount(part) / rows
 
-    values = []  # what each part adds to the difference, as if that were a mean over rows
+    values: list[float] = []  # what each part adds to the difference
     with warnings.catch_warnings(action="ignore"):  # a metric may warn of parts, which nobody chose
         better_by = difference(slice(None))
-        for number, share in enumerate(shares.tolist()):
-            try:
-                values.append((better_by - (1 - share) * difference(part != number)) / share)
-            except Error as error:  # it had a value for all rows
-                reason = str(error).partition(";")[0]
-                raise Error(f"without {share:.0%} of the rows there is no score: {reason}") from error
+        with suppress(Error):  # a few rows may not be enough for a metric
+            values = [difference(part == number) for number in range(parts)]
+        error = abs(numpy.average(values, weights=shares) - better_by) if values else math.inf
+        if error > NEGLIGIBLE * numpy.std(values or [0.0]) / math.sqrt(parts):  # it is no mean over rows
+            values = []
+            for number, share in enumerate(shares.tolist()):
+                try:
+                    values.append((better_by - (1 - share) * difference(part != number)) / share)
+                except Error as failure:  # it had a value for all rows
+                    reason = str(failure).partition(";")[0]
+                    raise Error(f"without {share:.0%} of the rows there is no score: {reason}") from failure
     variance = float(numpy.mean((numpy.array(values) - better_by) ** 2 / (1 / shares - 1)))
     half = t_quantile(parts - 1) * math.sqrt(variance)
     return OverRows(better_by, better_by - half, better_by + half, rows, None if groups is None else len(dealt), parts)

@@ -70,7 +70,7 @@ class Training:
         typed_in: list[str] = next((fold.origin().get("overrides", []) for fold in run.done.values()), [])
         if named:
             copy_from_worktree(run.experiment, named)
-            typed_in = [] if named == config.DEFAULT else [f"exp={named}"]
+            typed_in = [f"exp={named}"]
         kept = [each for each in typed_in if each.startswith("exp=") or config.is_compared(each.partition("=")[0])]
         found = cls(run.experiment, (*kept, *settings))
         lines = found.differences(recorded)
@@ -170,12 +170,10 @@ class Idea:
 
     Attributes:
         base: the run that it is held against.
-        parameter_set: of the training; None: it has none.
     """
 
     training: Training
     base: Run
-    parameter_set: str | None = None
 
     @functools.cached_property
     def change(self) -> dict[str, Any]:
@@ -221,17 +219,17 @@ def changed_run(source: str, changes: Sequence[str]) -> Idea:
         require(config.is_compared(key), f"{key} changes no result: an idea changes another key")
     wanted = replace(made, overrides=(*made.overrides, *added))
     require(bool(wanted.differences(made.values)), f"{base.title} has {' '.join(changes)} already")
-    runs = [run for run in board.read_board() if run.experiment == loaded.name and run.info and not run.recipe]
+    runs = [run for run in board.read_board() if run.experiment == loaded.name and (run.done or set_of(run))]
     for run in runs:
-        if run.info and (run.done or set_of(run)) and not wanted.differences(run.info["config"]):
-            return Idea(Training.of(run, *settings), base, set_of(run))
+        if not wanted.differences(run.config):
+            return Idea(Training.of(run, *settings), base)
     for name in sorted({*config.parameter_sets(loaded.folder)[1:]} - {*map(set_of, runs)}):
         with suppress(Exception):  # `exp check` says what is wrong with it
             found = Training(loaded.name, (f"exp={name}", *settings))
             if not found.differences(wanted.values):
-                return Idea(found, base, name)
+                return Idea(found, base)
     name = _new_set(loaded.name, base, wanted.values)
-    return Idea(Training(loaded.name, (f"exp={name}", *settings)), base, name)
+    return Idea(Training(loaded.name, (f"exp={name}", *settings)), base)
 
 
 def _whole(change: str, groups: Iterable[str] = ()) -> str:
@@ -241,10 +239,10 @@ def _whole(change: str, groups: Iterable[str] = ()) -> str:
 
 def _new_set(experiment: str, base: Run, values: Mapping[str, Any]) -> str:
     """Write a parameter set, with a number that no set, run or note of the experiment has had."""
-    folder = load_experiment(experiment).folder
     titles = [*read_notes(), *(run.title for run in board.read_board())]
     names = [title.partition("/")[2] for title in titles if title.startswith(f"{experiment}/")]
-    last = max(int(re.split(r"\D", each)[0] or 0) for each in (*names, *config.parameter_sets(folder)))
+    sets = config.parameter_sets(experiment_dir(experiment))
+    last = max(int(re.split(r"\D", each)[0] or 0) for each in (*names, *sets))
     numbered = (f"{number:03d}" for number in itertools.count(last + 1))
     free = next(name for name in numbered if reserve(experiment, name) is None)  # no other worktree has it
     return parameter_set_from_run(experiment, free, base, values).stem
@@ -268,16 +266,15 @@ def edited(name: str, source: str | None = None, settings: Sequence[str] = ()) -
     sets = config.parameter_sets(experiment_dir(experiment))[1:]
     several = f"{name} has several parameter sets: name one, as {name}/{sets[-1] if sets else ''}"
     require(bool(named) or len(sets) < 2, f"{several}, or {name}/{config.DEFAULT} for config.yaml alone")
-    named = (named or next(iter(sets), "")).replace(config.DEFAULT, "")
-    training = Training(experiment, (*([f"exp={named}"] if named else []), *more))
+    training = Training(experiment, (f"exp={named or next(iter(sets), config.DEFAULT)}", *more))
     if source is not None:
-        return Idea(training, load_run(load_run(source).title), named or None)
+        return Idea(training, load_run(load_run(source).title))
     titles, noted = (training.title, f"{experiment}/"), read_notes()
     origin = next(filter(None, (noted[title].last("origin") for title in titles if title in noted)), "")
     runs = [run for run in best_first(origin.partition("/")[0]) if run.title != training.title]
     require(bool(runs), f"{name} was made from no run that is trained: say with --from RUN what to hold it against")
     own = [run for run in runs if origin in (run.title, f"{run.experiment}/{set_of(run)}")]
-    return Idea(training, (own or runs)[0], named or None)
+    return Idea(training, (own or runs)[0])
 
 
 def best_first(experiment: str) -> list[Run]:
@@ -307,9 +304,9 @@ def attempt(idea: Idea, why: str, fold: int | None = None, seeds: int = 1, stops
     """
     idea.training.held((fold or 0) if stops else fold)
     title, said = idea.training.title, {"origin": idea.base.title, "change": idea.change, "hypothesis": why}
-    before, own = read_notes().get(title, Notes(title)), idea.parameter_set
+    before = read_notes().get(title, Notes(title))
     if not all(config.same(before.last(key), said[key]) for key in ("origin", "change")):  # the first reason stays
-        notes.add_note(title, said | (notes.set_metadata(idea.training.experiment, own) if own else {}))
+        notes.add_note(title, said | notes.context_of(title, None))
     try:
         found, answer = _trained(idea, fold, seeds, stops)
     except Failed as error:
@@ -445,7 +442,7 @@ def history() -> list[dict[str, Any]]:
         said |= {"why": about.last("hypothesis"), "note": about.last("text")}
         scores = {entry.run.metric: entry.score} if entry else about.last("scores") or {None: None}
         metric, score = next(iter(scores.items()))
-        partial = entry is not None and not entry.run.is_complete
+        partial = True if entry and not entry.run.is_complete else None
         said |= {"metric": metric, "score": score, "partial": partial}
         found.append({"run": title, "time": min(times, default=""), **said})
     found.sort(key=itemgetter("time"))
@@ -460,14 +457,9 @@ def history() -> list[dict[str, Any]]:
 
 
 def short_history(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What a program gets by default of `history`: without what is not there; "best" of the last idea alone."""
-    rows = []
-    for idea in found:
-        own = {key: idea[key] for key in ("run", "change", "verdict", "score", "tested")}
-        text = {key: (idea[key] or "")[:LONGEST] for key in ("why", "note")}
-        best = idea["best"] if idea is found[-1] else None
-        rows.append(notes.present(own | text | {"partial": idea["partial"] or None, "best": best}))
-    return rows
+    """What a program gets by default of `history`: without what is not there."""
+    keys = ("run", "change", "tested", "verdict", "score", "partial", "why", "note", "best")
+    return [notes.present({key: idea[key] for key in keys}) for idea in found]
 
 
 def show_history(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
@@ -475,11 +467,11 @@ def show_history(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
     bases = [idea["tested"]["against"] if idea["tested"] else _waits_for(idea) for idea in found]
     names, rows = short_names([*(idea["run"] for idea in found), *filter(None, bases)]), []
     for idea, base in zip(found, bases, strict=True):
-        score = f"{score_text(idea['score'])}{' partial' * idea['partial']}{' *' * (idea['best'] == idea['run'])}"
+        marks = f"{' partial' if idea['partial'] else ''}{' *' if idea['best'] == idea['run'] else ''}"
         test = f"{_test(idea['tested'])} against {names[base]}" if base else ""
         changed = change_text(idea["change"]) or idea["origin"] or ""
         why = _cut(idea["why"] or idea["note"] or "")
-        rows.append([names[idea["run"]], score, test, idea["verdict"] or "", changed, why])
+        rows.append([names[idea["run"]], score_text(idea["score"]) + marks, test, idea["verdict"] or "", changed, why])
     console.print(plain_table(["run", "score", "test", "you", "changed", "why"], rows))
 
 
