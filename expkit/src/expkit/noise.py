@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from expkit.tables import Columns
 
+    Score = Callable[[Columns], float]
+
 CONFIDENCE = 0.95
 BETTER, WORSE, NOISE, PROMISING, IDENTICAL = "better", "worse", "could be noise", "promising", "identical"
 UNKNOWN = "cannot tell"
@@ -31,7 +33,7 @@ ONE_TRAINING = f"one training of each does not say how much scores vary from tra
 MANY = 10  # runs, of which the best is lucky
 WILD = 5  # times the variance that half of the runs stay below
 FEWEST, MOST = 20, 100  # parts; fewer rows, or groups of rows, tell too little
-NEGLIGIBLE = 1e-3  # of the deviation of a mean
+TRIALS, NEGLIGIBLE = 5, 1e-3  # parts whose mean is that of all rows, up to this share of their deviation
 MOST_ROWS = 40_000_000  # that all calls of the metric for one run get: with more than 400,000 there are fewer parts
 
 
@@ -332,10 +334,7 @@ class OverRows(Interval):
 
 
 def over_rows(
-    score: Callable[[Columns], float],
-    pairs: Sequence[Sequence[Columns]],
-    sign: int,
-    groups: numpy.ndarray | None = None,
+    score: Score, pairs: Sequence[Sequence[Columns]], sign: int, groups: numpy.ndarray | None = None
 ) -> OverRows:
     """By how much the second of each pair is better, from their out-of-fold rows: the delete-a-group jackknife.
 
@@ -345,9 +344,9 @@ def over_rows(
     and van der Leeden: Delete-m jackknife for unequal m, Statistics and Computing 9, 1999. How a score varies with the
     rows that are trained on, `over_folds` tells.
 
-    There is no chance and no clock in it: the same runs give the same bytes on any machine. `score` is called once
-    or twice per part and run: of a metric that is a mean over rows, which scores each part alone, this is all that is
-    needed. A bootstrap calls it thousands of times, and is no nearer to the truth (benchmarks/README.md).
+    There is no chance and no clock in it: the same runs give the same bytes on any machine. `score` is called once per
+    part and run: with all other rows, or, of a metric that is a mean over rows, with the part alone. A bootstrap calls
+    it thousands of times, and is no nearer to the truth (benchmarks/README.md).
 
     Args:
         score: of a table.
@@ -383,16 +382,16 @@ def over_rows(
     with warnings.catch_warnings(action="ignore"):  # a metric may warn of parts, which nobody chose
         better_by = difference(slice(None))
         with suppress(Error):  # a few rows may not be enough for a metric
-            values = [difference(part == number) for number in range(parts)]
-        error = abs(numpy.average(values, weights=shares) - better_by) if values else math.inf
-        if error > NEGLIGIBLE * numpy.std(values or [0.0]) / math.sqrt(parts):  # it is no mean over rows
-            values = []
-            for number, share in enumerate(shares.tolist()):
-                try:
-                    values.append((better_by - (1 - share) * difference(part != number)) / share)
-                except Error as failure:  # it had a value for all rows
-                    reason = str(failure).partition(";")[0]
-                    raise Error(f"without {share:.0%} of the rows there is no score: {reason}") from failure
+            some = [difference(part % TRIALS == number) for number in range(TRIALS)]
+            error = numpy.average(some, weights=numpy.bincount(part % TRIALS)) - better_by
+            if abs(error) <= NEGLIGIBLE * numpy.std(some):  # it is a mean over rows
+                values = [difference(part == number) for number in range(parts)]
+        for number, share in enumerate([] if values else shares.tolist()):
+            try:
+                values.append((better_by - (1 - share) * difference(part != number)) / share)
+            except Error as failure:  # it had a value for all rows
+                reason = str(failure).partition(";")[0]
+                raise Error(f"without {share:.0%} of the rows there is no score: {reason}") from failure
     variance = float(numpy.mean((numpy.array(values) - better_by) ** 2 / (1 / shares - 1)))
     half = t_quantile(parts - 1) * math.sqrt(variance)
     return OverRows(better_by, better_by - half, better_by + half, rows, None if groups is None else len(dealt), parts)
