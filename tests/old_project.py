@@ -1,6 +1,6 @@
 """A small project with runs, as a release writes them: tests/data/ has one for each release that writes something else.
 
-PYTHONPATH=tests uv run python tests/old_project.py tests/data/0.1.0
+uv run tests/old_project.py tests/data/0.1.0
 """
 
 from __future__ import annotations

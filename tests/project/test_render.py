@@ -163,14 +163,15 @@ def test_every_project_has_the_baseline_of_every_framework(
         {name: content for name, content in files_of(folder).items() if not name.startswith(SCHEMAS)}
         for folder in (tmp_path / "theirs/experiments/001-baseline", BASELINES / framework)
     )
+    assert theirs.keys() == ours.keys(), "template/experiments/001-baseline/ has a file that includes each"
     assert theirs == ours and "train.py" in ours
     assert set(dependencies(tmp_path / "theirs")) - set(dependencies(project.folder)) == set(NEEDS[framework])
 
 
 def test_the_wheel_is_that_of_the_source(template_repository: Path) -> None:
-    """To the byte: that of the working tree, and one that is built now. Else: .ci/build-wheel."""
+    """To the byte: that of the working tree, and one that is built now."""
     [built], [there] = ((folder / "template/vendor").glob("*.whl") for folder in (template_repository, ROOT))
-    assert (there.name, there.read_bytes()) == (built.name, built.read_bytes())
+    assert (there.name, there.read_bytes()) == (built.name, built.read_bytes()), "run: .ci/build-wheel"
     tracked = call("git", "ls-files", "-co", "--exclude-standard", "expkit/src", cwd=ROOT).stdout.splitlines()
     packed = {name for name in ZipFile(there).namelist() if ".dist-info/" not in name and name[-1] != "/"}
     sources = {name.removeprefix("expkit/src/") for name in tracked if (ROOT / name).exists()}

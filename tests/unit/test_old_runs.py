@@ -73,4 +73,6 @@ def test_the_same_command_trains_nothing_again(old: Path) -> None:
 def test_what_is_written_today_is_there(tmp_path: Path) -> None:
     """In the newest project. After a change of what is written, make it again; once it is released, beside it."""
     make(tmp_path / "today")
-    assert form(tmp_path / "today") == form(PROJECTS[-1]), f"tests/old_project.py tests/data/{PROJECTS[-1].name}"
+    assert form(tmp_path / "today") == form(PROJECTS[-1]), (
+        f"run: uv run tests/old_project.py tests/data/{PROJECTS[-1].name}"
+    )

@@ -65,7 +65,7 @@ def test_every_key_that_all_experiments_have_is_on_the_page() -> None:
     words = code_of("commands")
     for key, value in flat(Config()).items():
         default = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        assert (f"{key}={default}" if default else key) in words, key
+        assert (f"{key}={default}" if default else key) in words, f"docs/commands.md has no {key} with its default"
 
 
 def test_exit_codes() -> None:
@@ -117,7 +117,7 @@ def test_every_mark_is_in_the_table(file: str) -> None:
         found = [node.value for node in ast.walk(maker) if isinstance(node, ast.Constant)]
         texts = {text for text in found if isinstance(text, str)} - {ast.get_docstring(maker, clean=False)} - NO_MARKS
         for text in [each for each in texts if " " in each or each in ("failed", "partial", "pruned")]:
-            assert text.partition(": the")[0].strip(" ,.;:()") in marks, text
+            assert text.partition(": the")[0].strip(" ,.;:()") in marks, f"docs/results.md has no mark {text}"
 
 
 def test_every_mark_of_runs_that_do_not_compare_is_in_the_table() -> None:

@@ -72,10 +72,11 @@ def refused(folder: Path, name: str, text: str) -> str | None:
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_the_baselines_are_as_their_schemas_say(framework: str) -> None:
-    """The first line of each file names the schema that lies there, made by this expkit (else: .ci/make-schemas)."""
+    """The first line of each file names the schema that lies there, made by this expkit."""
     with baseline(framework) as folder:
         for name in (schema.CONFIG, schema.PARAMETER_SET):
-            assert (folder / ".schema" / name).read_text() == (BASELINES / framework / ".schema" / name).read_text()
+            there = BASELINES / framework / ".schema" / name
+            assert (folder / ".schema" / name).read_text() == there.read_text(), "run: uv run .ci/make-schemas"
         for file in [folder / "config.yaml", *folder.glob("exp/*.yaml")]:
             first, *_ = file.read_text().splitlines()
             assert first.startswith("# yaml-language-server: $schema=")
