@@ -25,7 +25,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from importlib import import_module
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,6 +229,8 @@ class Job:
         process: Any
         # other systems have libraries that do not survive a fork
         if is_forked := self._is_elsewhere and sys.platform == "linux" and count == 1:
+            from multiprocessing import get_context  # what starts no process does not wait for it
+
             from expkit import tracking
 
             tracking.share()
