@@ -159,7 +159,7 @@ def test_which_columns_are_meant(header: str, names: list[str], found: list[str]
         with pytest.raises(expkit.Error, match="sample.csv has the column (a|c), and the test predictions have"):
             asked.columns_of(table, "x")
     else:
-        assert list(asked.columns_of(table, "x").items()) == list(zip(asked.header[1:], found, strict=True))
+        assert list(asked.columns_of(table, "x").items()) == list(zip([*asked.columns][1:], found, strict=True))
 
 
 @pytest.mark.parametrize(

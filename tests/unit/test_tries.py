@@ -246,6 +246,9 @@ def test_seeds_of_both(project: Path, trained: list[str]) -> None:
     attempt(project, "train.noise=0.39", "--seeds", "3")
     assert len(trained) == 3
     assert len(exp_json("log", "--all")) == 2, "seeds are one idea"
+    with edited(project / "exp/002.yaml", "0.39", "0.5"):
+        expkit.run(project.name, overrides=["exp=002", "overwrite=true"])
+        assert len(exp_json("log", "--all")) == 2, "also where the first run has another configuration by now"
 
 
 def test_seeds_of_a_single_fold(project: Path, trained: list[str]) -> None:
@@ -262,6 +265,7 @@ def test_seeds_of_a_single_fold(project: Path, trained: list[str]) -> None:
 
 def test_a_base_gets_the_folds_that_it_lacks(project: Path, trained: list[str]) -> None:
     expkit.run(project.name, overrides=["exp=001", "exp.train.noise=0.5", "exp.fold=[0]"])
+    assert " partial" in (shown := exp("log")) and "not finished" not in shown, "nobody has asked for more"
     exp("try", "--from", "base,exp.train.noise=0.5", "train.noise=0.2", "--why", "x")
     assert trained == ["exp=002 exp.debug=true", "exp=001 exp.train.noise=0.5 exp.fold=null", "exp=002 exp.fold=null"]
 

@@ -245,10 +245,6 @@ class Sample:
     file: Path
     columns: dict[str, list[str]]
 
-    @property
-    def header(self) -> list[str]:
-        return list(self.columns)
-
     def columns_of(self, table: Columns, what: str) -> dict[str, str]:
         """Which column of the test predictions is each column of the sample but the first.
 
@@ -261,7 +257,7 @@ class Sample:
         Raises:
             Error: there is none; or it holds labels, and the sample has numbers between whole ones.
         """
-        wanted, file = self.header[1:], display_path(self.file)
+        (_, *wanted), file = self.columns, display_path(self.file)
         names = [name for name in table if name != "id"]
         found, in_order = {}, [f"{LABEL}_{index}" for index in range(len(wanted))]
         is_wide = in_order == [name for name in names if re.fullmatch(rf"{LABEL}_\d+", name)]
@@ -308,10 +304,10 @@ def fitted(table: Columns, what: str, sample: Sample | None) -> Columns:
     tables.require_finite(table, what)
     if sample is None:
         return table
-    id, *others = sample.header
+    id, *others = sample.columns
     file, ids = display_path(sample.file), numpy.array(sample.columns[id], str)
-    has = f"{what}: the columns are {', '.join(table)}, but {file} has {', '.join(sample.header)}"
-    require({*table} == {*sample.header}, has)
+    has = f"{what}: the columns are {', '.join(table)}, but {file} has {', '.join(sample.columns)}"
+    require({*table} == {*sample.columns}, has)
     rows = {"id": table[id].astype(str), "row": numpy.arange(len(table[id]))}
     order = tables.aligned(rows, ids, what, f"{file} (ids as text)")["row"]
     return {id: ids} | {name: table[name][order] for name in others}
@@ -337,7 +333,7 @@ def as_submission(
         Error: the predictions do not fit each other or the sample; a function of the experiment raises.
     """
     sample, after = find_sample(experiment.inputs, what), ""
-    id = sample.header[0] if sample is not None else "id"
+    id = next(iter(sample.columns)) if sample is not None else "id"
     if experiment.postprocess is not None:
         mean, after = alone(postprocess(experiment, oof(), mean.table(), what), what), ", after postprocess"
     if experiment.submission is not None:
