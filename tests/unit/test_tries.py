@@ -175,8 +175,6 @@ def test_a_failure_is_that_of_the_training(project: Path, root: Path, capfd: pyt
     assert exp_json("log")[-1]["tested"] == exp_json("log", "--all")[-1][
         "tested"
     ] == tested and f"failed ({cause}) against " in exp("log")
-    said = f"warning: {project.name}/002 has failed in its debug run: exp log"
-    assert said in exp("board", "--failed") and said not in exp("board")
     (root / "control/fails").unlink()
     assert "verdict: worse" in attempt(project, "train.noise=99") and sets(project) == ["001", "002"]
 

@@ -68,9 +68,6 @@ def board(columns: str | None, everything: bool, as_json: bool, **options: Any) 
     """
     keys = [name for name in columns.split(",") if name] if columns else None
     runs, conditions, failed = read_board(), options["conditions"], options["failed"]
-    for title, noted in notes.read_notes().items() if failed else ():
-        if (noted.last("tested") or {}).get("verdict") == "failed" and title not in [run.title for run in runs]:
-            warn(f"{title} has failed in its debug run: exp log")
     found = ranked(runs, **options)
     has_all = not (conditions or options["last"] or failed)
     many = best_of_many(found if has_all else ranked(runs, seeds=options["seeds"]))
