@@ -345,10 +345,8 @@ def as_submission(
         table = tables.columns(named, f"{what}, what submission has made")
         return fitted(table, what, sample), {name: "made by submission" for name in table if name != id}, sample
     single = tables.flat(mean.first)
-    if sample is not None:
-        names = sample.columns_of(single, what)
-    else:
-        names = {name: name for name in ([LABEL] if LABEL in single else single) if name != "id"}
+    names = {name: name for name in ([LABEL] if LABEL in single else single) if name != "id"}
+    names = sample.columns_of(single, what) if sample is not None else names
     found = {name: mean.column(own) for name, own in names.items()}
     table = {id: mean.first["id"]} | {name: column for name, (column, _) in found.items()}
     return fitted(table, what, sample), {name: how + after for name, (_, how) in found.items()}, sample

@@ -360,7 +360,7 @@ def _concluded(idea: Idea, why: str, found: Mapping[str, Any], answer: str) -> d
     before = [line["tested"] for line in mine.notes.lines if "tested" in line and line.get("id") == mine.run.id]
     before = [one for one in before if one["against"] == base.run.title]
     weight = itemgetter("seeds", "folds")  # a weaker test takes nothing back
-    if not any(weight(one) > weight(tested) or config.same(one, tested) for one in before):
+    if not any(weight(one) > weight(tested) or config.same(one, tested) for one in before[-1:]):
         notes.add_note(title, {"tested": tested} | notes.context_of(title, mine))
     alike = [one for one in every.values() if one.problem == mine.problem and one.run.is_complete]
     others = [one for one in alike if one.is_comparable and not one.notes.is_dropped]
