@@ -216,7 +216,7 @@ def test_none_left(stand: Stand, species: str) -> None:
     stand.competitions["digits"].allowed = 1
     exp("kaggle", "submit", run.title)
     other = train(species, "exp.seed=1")
-    assert "1 today, 1 in all: no submission is left; the day begins" in refused("kaggle", "submit", other.title)
+    assert "1 submissions today, 1 in all: none is left; the day begins" in refused("kaggle", "submit", other.title)
     assert refused("kaggle", "submit", other.title, "--dry-run") and len(stand.submissions) == 1
     exp("kaggle", "submit", run.title)  # it is there already
     assert len(stand.submissions) == 1

@@ -54,7 +54,8 @@ class Source:
         self._path = path.removeprefix("~/") if colon else os.path.abspath(path)
         self.url, self._lock = f"{self._host}{colon}{self._path}", lock.fileno()
         first, *self.names = self._run(self._command(f"(command -v rsync || echo; {FIND}; true)"), [])
-        self._by_rsync = bool(first and shutil.which("rsync")) and shlex.quote(self._path) == self._path
+        both_have_it = first.endswith("/rsync") and shutil.which("rsync") is not None
+        self._by_rsync = both_have_it and shlex.quote(self._path) == self._path  # not every rsync takes another path
 
     def _command(self, script: str) -> list[str]:
         """What runs a script in output/ there."""

@@ -225,10 +225,9 @@ def left_today(api: Any, competition: str) -> int:
         Error: none is.
     """
     limits = ask(partial(api.competition_get_submission_limits, competition), competition)
-    used = f"{limits.num_today} today, {limits.num_total} in all"
+    used = f"{limits.num_today} submissions today, {limits.num_total} in all"
     is_new = limits.num_total == 0  # without a team, Kaggle counts 0 of everything
-    none_left = f"{competition}: {used}: no submission is left; the day begins at 0:00 UTC"
-    require(is_new or limits.num_allowed_now > 0, none_left)
+    require(is_new or limits.num_allowed_now > 0, f"{competition}: {used}: none is left; the day begins at 0:00 UTC")
     return int(limits.num_allowed_now)
 
 
