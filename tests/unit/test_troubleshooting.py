@@ -168,7 +168,7 @@ def test_hydra_is_initialized_twice(root: Path) -> None:
         ("pass", []),
         ('fold.save_oof({"id": [1, 2], "prediction": [0, 1]})', []),
         ("expkit.split(exp, fold.number, id=[1, 2])", ["exp.split.method=group"]),
-        ("expkit.split(exp, fold.number, id=[1, 2], y=[0.5, 1])", ["exp.split.method=stratified"]),
+        ("expkit.split(exp, fold.number, id=range(20), y=[0.5, *[1] * 19])", ["exp.split.method=stratified"]),
         ('fold.save_test({"id": [1], "price": [1.0]})', ["exp.mode=sub"]),
         (f'if fold.number == 0: raise expkit.Error("x")\n{GOOD}', ["exp.fold=[0,1]"]),
     ],
