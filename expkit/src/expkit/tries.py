@@ -457,9 +457,13 @@ def history() -> list[dict[str, Any]]:
 
 
 def short_history(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What a program gets by default of `history`: without what is not there."""
-    keys = ("run", "change", "tested", "verdict", "score", "partial", "why", "note", "best")
-    return [notes.present({key: idea[key] for key in keys}) for idea in found]
+    """What a program gets by default of `history`: without what is not there; "best" of the last idea alone."""
+    keys = ("run", "change", "tested", "verdict", "score", "partial")
+    rows = [
+        {key: idea[key] for key in keys} | {key: _cut(idea[key] or "") for key in ("why", "note")} for idea in found
+    ]
+    rows[-1:] = [row | {"best": found[-1]["best"]} for row in rows[-1:]]
+    return list(map(notes.present, rows))
 
 
 def show_history(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
