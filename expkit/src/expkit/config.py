@@ -268,8 +268,7 @@ class Experiment:
         """Called when its train.py is loaded.
 
         Raises:
-            Error: there is no dataclass of its parameters, a metric has no name, two have the same name,
-                `greater_is_better` is missing for an error, or no field of exp has the name of a group.
+            Error: an argument is of another kind, two contradict each other, or `greater_is_better` is missing.
         """
         object.__setattr__(self, "Config", whole(self.Config))
         for kind in self.classes():
@@ -473,10 +472,7 @@ def id_of(folder: Path, parameter_set: str) -> str | None:
 
 
 def refuse_shared_name(folder: Path, parameter_set: str | None, name: str) -> None:
-    """Two parameter sets with one name would share a folder of results.
-
-    Args:
-        parameter_set: whose `name` it is; None: nobody knows, and it may be that of one.
+    """Two parameter sets with one name would share a folder of results; None: it may be that of any.
 
     Raises:
         Error: another parameter set has this name.
