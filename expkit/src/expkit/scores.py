@@ -348,7 +348,8 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
             return run
         now = experiment.made_by
         before = now if run.cv is None else run.cv["made_by"]
-        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        known = before.keys() & now.keys() | {POSTPROCESS}
+        changed = [name for name in {**before, **now} if name in known and before.get(name) != now.get(name)]
         try:
             found = _summary_of(experiment, run)
         except Error:
