@@ -318,6 +318,17 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "root"
 
 
+@pytest.fixture(scope="module")
+def module_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for PROJECT_ROOT, with runs that all tests of a module read."""
+    root = tmp_path_factory.mktemp("root")
+    (root / "input").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PROJECT_ROOT", str(root))
+        patch.setenv("WANDB_MODE", "disabled")
+        yield root
+
+
 @pytest.fixture
 def quick(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """As `root`, without git: a snapshot takes longer than a training of a small experiment."""

@@ -24,19 +24,14 @@ NOISES = (0.3, 0.5, 0.9)
 
 
 @pytest.fixture(scope="module")
-def market(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, list[str]]]:
+def market(module_root: Path) -> Iterator[dict[str, list[str]]]:
     """A PROJECT_ROOT with three runs of each kind of experiment: their names, by the kind."""
-    root = tmp_path_factory.mktemp("market")
-    (root / "input").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROJECT_ROOT", str(root))
-        patch.setenv("WANDB_MODE", "disabled")
-        with each_kind() as names:
-            for name in names.values():
-                for seed, noise in enumerate(NOISES):
-                    expkit.run(name, overrides=[f"exp.train.noise={noise}", f"exp.seed={seed}"])
-            board = expkit.read_board()
-            yield {kind: [run.title for run in board if run.experiment == name] for kind, name in names.items()}
+    with each_kind() as names:
+        for name in names.values():
+            for seed, noise in enumerate(NOISES):
+                expkit.run(name, overrides=[f"exp.train.noise={noise}", f"exp.seed={seed}"])
+        board = expkit.read_board()
+        yield {kind: [run.title for run in board if run.experiment == name] for kind, name in names.items()}
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,28 +39,24 @@ BEST, SECOND, SEED, PART = (
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def shop(module_root: Path) -> Path:
     """A PROJECT_ROOT with runs: two parameter sets, two seeds, a partial one, a broken one, a stray folder, debug."""
-    root = tmp_path_factory.mktemp("shop")
-    (root / "input").mkdir()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PROJECT_ROOT", str(root))
-        patch.setenv("WANDB_MODE", "disabled")
-        everything = ["exp.fold=null"]
-        for overrides in (
-            ["exp=001", *everything],
-            ["exp=002", QUICK, *everything],
-            ["exp=002", QUICK, "exp.seed=1", *everything],
-            ["exp=001", QUICK, "exp.fold=[0,1]"],
-            ["exp.debug=true"],
-        ):
-            expkit.run(BASELINE, overrides=overrides)
-        broken = root / f"output/{BASELINE}/broken"
-        shutil.copytree(root / f"output/{BASELINE}/{BEST}", broken)
-        (broken / "cv.json").write_text("{")
-        (broken / "fold1/result.json").write_text("")
-        (root / f"output/{BASELINE}/stray").mkdir()
-        yield root
+    root = module_root
+    everything = ["exp.fold=null"]
+    for overrides in (
+        ["exp=001", *everything],
+        ["exp=002", QUICK, *everything],
+        ["exp=002", QUICK, "exp.seed=1", *everything],
+        ["exp=001", QUICK, "exp.fold=[0,1]"],
+        ["exp.debug=true"],
+    ):
+        expkit.run(BASELINE, overrides=overrides)
+    broken = root / f"output/{BASELINE}/broken"
+    shutil.copytree(root / f"output/{BASELINE}/{BEST}", broken)
+    (broken / "cv.json").write_text("{")
+    (broken / "fold1/result.json").write_text("")
+    (root / f"output/{BASELINE}/stray").mkdir()
+    return root
 
 
 def board(*arguments: str) -> list[dict[str, Any]]:

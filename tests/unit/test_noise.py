@@ -453,14 +453,10 @@ def train("""
 
 
 @pytest.fixture(scope="module")
-def price(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def price(module_root: Path) -> Iterator[Path]:
     """An experiment with rmse and text ids, and its runs in a PROJECT_ROOT: name, and what it is made of."""
-    root = tmp_path_factory.mktemp("shop")
-    (root / "input").mkdir()
     with pytest.MonkeyPatch.context() as patch, own_experiment(files("price")) as folder:
-        patch.setenv("PROJECT_ROOT", str(root))
-        patch.setenv("WANDB_MODE", "disabled")
-        patch.setenv("PATH", str(root))  # no git: snapshots take longer than these trainings
+        patch.setenv("PATH", str(module_root))  # no git: snapshots take longer than these trainings
         for name, *values in (
             ("good", "exp.train.noise=1.0"),
             ("same", "exp.train.noise=1.0", "exp.seed=1"),

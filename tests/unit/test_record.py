@@ -60,16 +60,13 @@ experiment = expkit.Experiment(train, expkit.ExpConfig, metric=accuracy, other_m
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def sample(module_root: Path) -> Iterator[Path]:
     """A PROJECT_ROOT with finished, failed, pruned and replaced runs of two experiments, a blend, and notes."""
-    root = tmp_path_factory.mktemp("sample")
-    (root / "input").mkdir()
+    root = module_root
     (root / "input/train.csv").write_text("1\n")
     (root / "input/sample_submission.csv").write_text("id,prediction\n1,0\n2,0\n")
     with own_experiment({"train.py": ROWS}) as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("WANDB_MODE", "disabled")
         patch.setenv("SECRET", SECRET)
-        patch.setenv("PROJECT_ROOT", str(root))
         patch.setattr("expkit.notes.notes_dir", lambda: root / "notes")
         patch.setattr("expkit.data.STILL", -1)
         for overrides in (["exp.n_folds=3"], ["exp.n_folds=3", "exp.mode=sub"], ["exp.n_folds=3", "exp.seed=1"]):
