@@ -222,11 +222,11 @@ def test_a_job_is_of_one_process(sweeping: Project, cluster: dict[str, str], roo
 
 
 def test_more_jobs_than_an_array_takes(sweeping: Project, cluster: dict[str, str], root: Path) -> None:
-    """Four here. The last line says what to do."""
-    typed = ["-m", FOLDS, *SLURM]
-    refused = sweeping.train(*typed, experiment=LIGHT, root=root, check=False, **cluster)
-    last = refused.stderr.splitlines()[-1]
-    assert refused.returncode == 2 and "Traceback" not in refused.stderr
-    assert last.endswith("Invalid job array specification: put several runs in a job, hydra.launcher.runs_per_job")
-    done = sweeping.train(*typed, "hydra.launcher.runs_per_job=2", experiment=LIGHT, root=root, **cluster)
-    assert " 5/5 " in done.stdout.splitlines()[-1]
+    """Four here: two arrays, both in the queue at once."""
+    node = ask(cluster, "sinfo", "-h", "-o", "%n")
+    ask(cluster, "scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    process = start(sweeping, root, "-m", FOLDS, *SLURM, **cluster)
+    wait_for(lambda: len(job_numbers(cluster)) == 5, process)
+    assert len({number.partition("_")[0] for number in job_numbers(cluster)}) == 2
+    ask(cluster, "scontrol", "update", f"nodename={node}", "state=resume")
+    assert " 5/5 " in end(process).splitlines()[-1]

@@ -436,8 +436,7 @@ def _readable(error: BaseException, job: Job) -> BaseException:
     """An error of composing or launching as one line."""
     if type(error).__module__.startswith(("submitit", "joblib")):
         line = str(error).splitlines()[0].rstrip(" .:")
-        more = ": put several runs in a job, hydra.launcher.runs_per_job" if "job array" in line else ""
-        return Error(f"{line}{more}") if line.startswith("sbatch") else Failed(f"{line}: {errors.AGAIN}")
+        return Error(line) if line.startswith("sbatch") else Failed(f"{line}: {errors.AGAIN}")
     if type(error) is Error:
         return Error(job.in_project(str(error))).with_traceback(error.__traceback__)
     return error

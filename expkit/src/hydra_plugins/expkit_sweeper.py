@@ -3,6 +3,8 @@ launcher of hydra/launcher=slurm."""
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import make_dataclass
@@ -76,7 +78,7 @@ with suppress(ImportError):  # without the extra, nothing has the name submitit_
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import SlurmLauncher
 
     class PackedLauncher(SlurmLauncher):  # type: ignore[misc]
-        """Runs of a sweep as jobs of Slurm, several in each."""
+        """Runs of a sweep as jobs of Slurm: several in each job, and in as many arrays as the cluster asks for."""
 
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
             """As Hydra calls it, with the overrides of each run; returns when all have ended."""
@@ -88,10 +90,11 @@ with suppress(ImportError):  # without the extra, nothing has the name submitit_
             numbers = "runs_per_job must be at least 1, nodes and tasks_per_node must be 1"
             require(is_right, f"hydra.launcher: {numbers}; exp.runtime.processes=2 starts two processes for each fold")
             executor = submitit.AutoExecutor(cluster="slurm", folder=folder, slurm_max_num_timeout=timeouts)
+            packs = _parts([*enumerate(map(list, job_overrides), initial_job_idx)], size)
+            arrays, state = _parts(packs, largest_array()), Singleton.get_state()
+            params["array_parallelism"] = max(params["array_parallelism"] // len(arrays), 1)  # of all of them together
             executor.update_parameters(**{key if key in own else f"slurm_{key}": params[key] for key in params})
-            runs = [*enumerate(map(list, job_overrides), initial_job_idx)]
-            packs = [runs[start : start + size] for start in range(0, len(runs), size)]
-            jobs = executor.map_array(self, packs, [Singleton.get_state()] * len(packs))
+            jobs = [job for array in arrays for job in executor.map_array(self, array, [state] * len(array))]
             return [one for job in jobs for one in job.results()[0]]
 
         def __call__(self, runs: list[tuple[int, list[str]]], state: Any) -> list[JobReturn]:
@@ -101,3 +104,14 @@ with suppress(ImportError):  # without the extra, nothing has the name submitit_
 
     settings = [("_target_", str, f"{__name__}.PackedLauncher"), ("runs_per_job", int, 1)]
     store_config("submitit_packed", make_dataclass("Packed", settings, bases=(SlurmQueueConf,)), "hydra/launcher")
+
+
+def _parts(items: list[Any], size: int) -> list[Any]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def largest_array() -> int:
+    """How many jobs an array of this Slurm cluster has at most."""
+    shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True).stdout
+    found = re.search(r"^MaxArraySize *= *(\d+)", shown, re.MULTILINE)
+    return max(int(found[1]), 1) if found else 1000
