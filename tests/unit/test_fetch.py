@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from commands import Background, command
 from conftest import EXP, background
+from experiments import own_experiment
 from helpers import counting, environment_of, exp, exp_json, load, refused, results, tree
-from light import LIGHT, edited, wait_for
+from light import LIGHT, edited, train_py, wait_for
 from test_kills import killed, look, moments
 
 import expkit
@@ -89,7 +90,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def without_rsync(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for program in ("sh", "tar", "find", "git", "rm", "head", "cat", "sleep"):
+    for program in ("sh", "tar", "find", "wc", "git", "rm", "head", "cat", "sleep"):
         (programs / program).symlink_to(shutil.which(program) or "")
     monkeypatch.setenv("PATH", str(programs))
 
@@ -177,7 +178,39 @@ def test_a_fold_that_is_trained_there_or_here_waits(root: Path, there: Path) -> 
     assert results(root)[1]["values"]["ended"] > results(there)[1]["values"]["ended"]
 
 
+def test_offline_runs_of_wandb_come(root: Path, there: Path) -> None:
+    """Of the folds that are done; once more when they have grown."""
+    on(there, "exp.fold=[0]")
+    run_id = store.read_run(counting(there)).id
+    names = [f"offline-run-20261127_101500-{part}" for part in (f"{run_id}-fold0-ab12", f"{run_id}-fold1-ab12", "x")]
+    for name in names:
+        (there / f"output/wandb/{name}/files").mkdir(parents=True)
+        (there / f"output/wandb/{name}/run-1.wandb").write_text("a row")
+        (there / f"output/wandb/{name}/files/requirements.txt").write_text("expkit")
+    fetched(there)
+    assert sorted(tree(root / "output/wandb")) == [
+        f"{names[0]}/{one}" for one in ("files/requirements.txt", "run-1.wandb")
+    ]
+    (there / f"output/wandb/{names[0]}/run-1.wandb").write_text("two rows")
+    fetched(there)
+    assert (root / f"output/wandb/{names[0]}/run-1.wandb").read_text() == "two rows"
+    before = tree(root / "output/wandb")
+    fetched(there)
+    assert tree(root / "output/wandb") == before
+
+
 # What does not come
+
+LUCK = """
+def luck(oof):
+    return oof["prediction"].mean()
+
+
+def train(exp, fold):
+    import os
+
+    fold.save_oof({"id": [fold.number], "prediction": [float(os.environ["LUCK"])]})
+"""
 
 
 def test_a_fold_that_both_have_trained_stays(root: Path, there: Path) -> None:
@@ -196,6 +229,22 @@ def test_a_fold_that_both_have_trained_stays(root: Path, there: Path) -> None:
     exp("remove", title, "--yes")
     assert fetched(there) == ({title: ["fold0", "fold1", "fold2"]}, [], [])
     assert results(root)[0]["values"] == results(there)[0]["values"]
+
+
+def test_folds_of_other_predictions_are_never_mixed(root: Path, there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a training without a seed: nothing of the run comes, in one line."""
+    code = train_py("x: float = 0.0", LUCK, "metric=luck, greater_is_better=True, own_split=True")
+    with own_experiment({"train.py": code}) as folder:
+        for place, luck, folds in ((root, "1", "[0]"), (there, "2", "[0,1]")):
+            monkeypatch.setenv("LUCK", luck)
+            with machine(place):
+                expkit.run(folder.name, overrides=[f"exp.fold={folds}"])
+        [run] = store.run_folders(root / "output")
+        before, title = tree(run), f"{run.parent.name}/{run.name}"
+        runs, [line], notes = fetched(there, code=1)
+        assert (runs, notes, tree(run)) == ({}, [], before)
+        assert line.startswith(f"{title}: fold0 trained here and there, to other predictions")
+        assert f"exp remove {title} --yes" in line
 
 
 def test_another_run_of_the_same_name_is_refused(root: Path, there: Path, tmp_path: Path) -> None:

@@ -28,9 +28,10 @@ from expkit.data import read_manifest, write_manifest
 from expkit.errors import Error, Failed, described, require
 from expkit.project import code_root, output_dir
 from expkit.snapshot import REFS, git
-from expkit.store import CONFIG, INSTALLED, LOG, PRUNED, RESULT, RUN, FoldRecord, Result, RunInfo, Versions
+from expkit.store import CONFIG, INSTALLED, LOG, OOF, PRUNED, RESULT, RUN, TEST, FoldRecord, Result, RunInfo, Versions
 
 FIND = "find -L . '(' -path ./debug -o -path ./multirun -o -path ./.fetch ')' -prune -o -print"
+FIND_WANDB = "find -L wandb -name '*.wandb' -exec wc -c {} +"  # a W&B run ends after its fold, and grows until then
 SMALL = re.compile(rf"\./([^/]+/.+/({RUN}|{RESULT}|{CONFIG}|{PRUNED}|{INSTALLED})|\.data/[^/]+)")
 
 
@@ -44,6 +45,7 @@ class Source:
     Attributes:
         url: as git and rsync call it.
         names: of what is in its output/.
+        wandb: the bytes of each offline W&B run in its output/.
 
     Raises:
         Failed: there is no such folder, or the machine does not answer.
@@ -53,7 +55,9 @@ class Source:
         self._host, colon, path = name.partition(":") if re.match(r"[^-/:][^/:]*:.", name) else ("", "", name)
         self._path = path.removeprefix("~/") if colon else os.path.abspath(path)
         self.url, self._lock = f"{self._host}{colon}{self._path}", lock.fileno()
-        first, *self.names = self._run(self._command(f"(command -v rsync || echo; {FIND}; true)"), [])
+        first, *self.names = self._run(self._command(f"(command -v rsync || echo; {FIND}; {FIND_WANDB}; true)"), [])
+        sizes = [re.fullmatch(r" *(\d+) (wandb/offline-run-[\w-]+)/[^/]+", line) for line in self.names]
+        self.wandb = {size[2]: int(size[1]) for size in sizes if size}
         both_have_it = first.endswith("/rsync") and shutil.which("rsync") is not None
         self._by_rsync = both_have_it and shlex.quote(self._path) == self._path  # not every rsync takes another path
 
@@ -95,7 +99,7 @@ class Incoming:
     Attributes:
         results: of the folds that are done there, by their names.
         problems: what is wrong there, a line each.
-        doubles: the folds that were trained here, too.
+        doubles: the folds that were trained here, too, to the same predictions.
     """
 
     def __init__(self, folder: Path, staged: Path) -> None:
@@ -120,7 +124,8 @@ class Incoming:
         own = {part.folder.name: done for part in parts if (done := part.result or part.unscored)}
         missing = [name for name in self.results if name not in own]
         both = [name for name in self.results if name in own]  # a copy has the times of the files, too
-        self.doubles = [name for name in both if own[name]["files"] != self.results[name]["files"]]
+        twice = [name for name in both if own[name]["files"] != self.results[name]["files"]]
+        self.doubles = [name for name in twice if _predictions(own[name]) == _predictions(self.results[name])]
         how = f"give one of the two another name, or remove the run here: exp remove {self.title} --yes"
         if here and self.results and here.id != self.id:
             old, new = flat(dict(here.config)), self.config
@@ -130,6 +135,8 @@ class Incoming:
             other = {"code" for one, two in pairs if not store.same_code(one["code"], two["code"])}
             other |= {"data" for one, two in pairs if one["data"] != two["data"]} | ({"runs"} if here.recipe else set())
             require(not other or not missing, f"of other {' and '.join(sorted(other))} here: {how}")
+        names = ", ".join(name for name in twice if name not in self.doubles)
+        require(not names, f"{names} trained here and there, to other predictions: {how}")
         return missing
 
     def fold(self, name: str) -> FoldRecord:
@@ -190,8 +197,12 @@ class Incoming:
         found["notes"] += [f"{self.title}: {line}" for line in notes]
 
 
+def _predictions(result: Result) -> list[str | None]:
+    return [result["files"][name][-1] for name in (OOF, TEST) if name in result["files"]]
+
+
 def fetch(name: str) -> dict[str, Any]:
-    """Bring the folds that are done in another project and missing in this one, with the snapshots of their code.
+    """Bring the folds that are done in another project and missing in this one, with their snapshots and W&B runs.
 
     Args:
         name: of the other project, HOST:PATH, or the path of a folder.
@@ -221,13 +232,21 @@ def fetch(name: str) -> dict[str, Any]:
             if manifest := read_manifest(about, file.stem):
                 write_manifest(output, file.stem, manifest)
         incoming = [Incoming(folder, staged / folder.relative_to(about)) for folder in store.run_folders(about)]
-        wanted = list[str]()
+        wanted, tracked = list[str](), list[str]()
         for run in incoming:
             with suppress(Error):  # it is said below
                 wanted += run.wanted()
+                parts = [f"-{run.id}-{fold}-" for fold in run.results if fold not in run.doubles]
+                tracked += [each for each in source.wandb if any(part in each for part in parts)]
+        here = {one: sum(file.stat().st_size for file in (output / one).glob("*.wandb")) for one in tracked}
+        tracked = [one for one in tracked if here[one] != source.wandb[one]]
         try:
-            source.bring(wanted, staged)
+            source.bring([*wanted, *tracked], staged)
         finally:  # what has come whole stays
+            for folder in filter(Path.is_dir, (staged / each for each in tracked)):
+                files.remove(output / "wandb" / folder.name)
+                files.make_folder(output / "wandb")
+                shutil.move(folder, output / "wandb")
             for run in incoming:
                 run.report(found)
         shutil.rmtree(staging, ignore_errors=True)  # what a kill has left running may write there

@@ -239,9 +239,9 @@ def reproduce(run: str, as_json: bool) -> None:
 def fetch(source: str, as_json: bool) -> None:
     """Bring the results of another machine's project home.
 
-    Brings the folds that are done there and missing here, with the snapshots of their code. It may be interrupted and
-    repeated, also while trainings run there. A run of both machines becomes one when configuration, code and data are
-    the same. Else nothing of it comes, a line says why, and the exit code is 1.
+    Brings the folds that are done there and missing here, with the snapshots of their code and their offline W&B runs.
+    It may be interrupted and repeated, also while trainings run there. A run of both machines becomes one when
+    configuration, code and data are the same. Else nothing of it comes, a line says why, and the exit code is 1.
 
     Examples:
       exp fetch gpu:myproj            # over ssh, from the home folder there
