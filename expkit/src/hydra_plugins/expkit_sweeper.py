@@ -1,5 +1,7 @@
 """What Hydra finds here, and makes of no other package: hydra/sweeper=optuna, whose search is `expkit.study`, and the
-launcher of hydra/launcher=slurm."""
+launcher of hydra/launcher=slurm.
+
+Hydra imports this for each application, also those that have nothing to do with expkit: so it imports no more."""
 
 from __future__ import annotations
 
@@ -11,13 +13,11 @@ from dataclasses import make_dataclass
 from importlib.util import find_spec
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
-
-from expkit.compose import store_config
-from expkit.errors import require
 
 SWEEPER: dict[str, Any] = {
     "_target_": f"{__name__}.OptunaSweeper",
@@ -67,10 +67,10 @@ class OptunaSweeper(Sweeper):
 
 
 if find_spec("optuna"):  # else `expkit.compose` says what is missing, as for the launchers
-    store_config("optuna", SWEEPER, "hydra/sweeper")
+    ConfigStore.instance().store("optuna", SWEEPER, "hydra/sweeper")
 for group, choices in {"sampler": SAMPLERS, "pruner": PRUNERS}.items():
     for name, settings in choices.items():
-        store_config(name, settings, f"hydra/sweeper/{group}")
+        ConfigStore.instance().store(name, settings, f"hydra/sweeper/{group}")
 
 
 with suppress(ImportError):  # without the extra, nothing has the name submitit_packed, and `expkit.compose` says so
@@ -83,6 +83,8 @@ with suppress(ImportError):  # without the extra, nothing has the name submitit_
         def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
             """As Hydra calls it, with the overrides of each run; returns when all have ended."""
             import submitit
+
+            from expkit.errors import require
 
             params, own = dict(self.params), BaseQueueConf.__dataclass_fields__
             size, timeouts, folder = map(params.pop, ("runs_per_job", "max_num_timeout", "submitit_folder"))
@@ -103,7 +105,8 @@ with suppress(ImportError):  # without the extra, nothing has the name submitit_
             return [train(overrides, "hydra.sweep.dir", number, "", state) for number, overrides in runs]
 
     settings = [("_target_", str, f"{__name__}.PackedLauncher"), ("runs_per_job", int, 1)]
-    store_config("submitit_packed", make_dataclass("Packed", settings, bases=(SlurmQueueConf,)), "hydra/launcher")
+    packed = make_dataclass("Packed", settings, bases=(SlurmQueueConf,))
+    ConfigStore.instance().store("submitit_packed", packed, "hydra/launcher")
 
 
 def _parts(items: list[Any], size: int) -> list[Any]:
