@@ -17,24 +17,28 @@ import expkit
 from expkit import store
 from expkit.study import opened
 
-# Each rank adds its number; what comes out is the sum over both. "fail<rank>" in control/: that rank fails in fold 1.
-# On all rows, each rank asks what the folds have found.
-TRAIN = """
-import expkit
-
-
+BEGIN = """
 def total(oof):
     return oof["prediction"].mean()
 
 
 def train(exp, fold):
+    import os
+    import signal
+    import time
+
     import torch
     import torch.distributed as dist
 
     if not dist.is_initialized():
         dist.init_process_group("gloo")
     control = expkit.project_root() / "control"
-    if fold.number is None:
+"""
+# Each rank adds its number; what comes out is the sum over both. "fail<rank>" in control/: that rank fails in fold 1.
+# On all rows, each rank asks what the folds have found.
+TRAIN = (
+    f"import expkit\n\n{BEGIN}"
+    + """    if fold.number is None:
         (control / f"found{fold.rank}").write_text(repr(fold.cv("sum")))
         print("printed by", fold.rank)
         return None
@@ -57,26 +61,12 @@ experiment = expkit.Experiment(train, expkit.ExpConfig, metric=total, distribute
 if __name__ == "__main__":
     expkit.main(experiment)
 """
+)
 # A trial of some x ends badly. "stay" in control/: the ranks wait.
 SEARCHED = train_py(
     "x: float = 0.0",
-    """
-def total(oof):
-    return oof["prediction"].mean()
-
-
-def train(exp, fold):
-    import os
-    import signal
-    import time
-
-    import torch
-    import torch.distributed as dist
-
-    if not dist.is_initialized():
-        dist.init_process_group("gloo")
-    control = expkit.project_root() / "control"
-    (control / str(os.getpid())).touch()
+    BEGIN
+    + """    (control / str(os.getpid())).touch()
     for epoch in fold.epochs(10):
         if exp.train.x in (70, 71) and fold.rank == exp.train.x - 70 and epoch == 2:
             os.kill(os.getpid(), signal.SIGKILL)
