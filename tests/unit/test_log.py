@@ -24,7 +24,10 @@ from expkit.progress import History
 
 
 def log(root: Path, fold: int) -> str:
-    return (counting(root) / f"fold{fold}" / store.LOG).read_text()
+    """What train.log has of a training; the last line is that of the fold."""
+    *lines, last = (counting(root) / f"fold{fold}" / store.LOG).read_text().splitlines(keepends=True)
+    assert last.startswith(f"fold {fold}  quality ")
+    return "".join(lines)
 
 
 def test_what_is_printed_is_kept(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -82,7 +82,11 @@ class Run:
         return now, parent_state(parent, now)
 
     def other(self, title: str) -> Run | None:
-        """The run of a title, as it is now; None: there is none."""
+        """Another run, as it is now; None: there is none.
+
+        Args:
+            title: of it, as in 001-baseline/larger-lr.
+        """
         if title not in self.known and "" not in self.known:
             folder = folder_of(self.folder.parents[1], title)
             self.known[title] = read_run(folder, self.known) if folder is not None else None
