@@ -308,18 +308,19 @@ def test_sources_are_no_data(root: Path) -> None:
     assert data.hash_inputs() == before
 
 
-def test_what_is_missing_comes_and_nothing_is_replaced(root: Path) -> None:
+@pytest.mark.parametrize("is_address", [True, False], ids=["address", "command"])
+def test_what_is_missing_comes_and_nothing_is_replaced(root: Path, is_address: bool) -> None:
     """Held against the record; what comes is whole or not there, and the others come all the same."""
     trained_with(root, **{"a b#.csv": "1", "b.csv": "2", "c.csv": "3", "kept.csv": "4"})
     write(root / "input/part/kept.csv", "mine")
     write(root / "sources/part/b.csv", "x")
-    source = f"cp '{root}/sources/{{path}}' {{file}}"
+    source = f"file://{root}/sources/{{path}}" if is_address else f"cp '{root}/sources/{{path}}' {{file}}"
     (root / "sources/part/c.csv").unlink()
     write(root / "input/sources.toml", f'"part/kept*" = "touch {root}/ran {{file}}"\n"part/*" = """{source}"""')
     found = states("data", "light", "--fetch", code=1)
     assert found.pop("a b#.csv") == "here" and (root / "input/part/a b#.csv").read_text() == "1"
     assert "has another content, 1 bytes and not 1: not kept" in found["b.csv"]
-    assert "cp exits 1, no {file} is whole" in found["c.csv"]
+    assert f"{'curl exits 37' if is_address else 'cp exits 1'}, no {{file}} is whole" in found["c.csv"]
     assert re.fullmatch(r"another content is here, and is kept: move .*/kept.csv out of input/", found["kept.csv"])
     assert files_below(root / "input/part") == ["a b#.csv", "kept.csv"]
     assert (root / "input/part/kept.csv").read_text() == "mine" and not (root / "ran").exists()
@@ -345,10 +346,10 @@ def test_the_record_of_a_stranger_writes_nothing_outside_of_input(root: Path) ->
     ("text", "message"),
     [
         ("a = ", "input/sources.toml cannot be read: Invalid value"),
-        ('train.csv = "curl -o {file} https://x.org/a"', '"train" must be a command, such as "curl -fLo {file} http'),
-        ('"a" = "cp b a"', '"a" must be a command'),
-        ('"a" = "https://example.org/a"', '"a" must be a command'),
-        ("a = 1", '"a" must be a command'),
+        ('train.csv = "https://example.org/a"', '"train" must be an address, such as "https://example.org/{path}", or'),
+        ('"a" = "cp b a"', '"a" must be an address'),
+        ('"a" = "ftp://example.org/a"', '"a" must be an address'),
+        ("a = 1", '"a" must be an address'),
         ("", None),
     ],
 )

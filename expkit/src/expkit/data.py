@@ -17,6 +17,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from expkit.errors import Error, described, require
 from expkit.files import file_hash, make_folder, read_if_whole, to_disk, write_json
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
 CACHE = "cache"  # below input/: what trainings make and share; data of those that have read it
 SOURCES = "sources.toml"  # in input/: where its files come from, for `exp data RUN --fetch`
+ADDRESS = r"(https?|file)://\S+$"
 STILL = 2.0  # seconds: a file that has changed later than this before it was read may change again unseen
 
 
@@ -181,7 +183,7 @@ def _state_of(row: Mapping[str, Any], known: Mapping[str, Any]) -> str:
 
 
 def fetch_data(rows: Iterable[dict[str, Any]]) -> None:
-    """Bring the missing ones of `run_data` by the commands in input/sources.toml.
+    """Bring the missing ones of `run_data` from where input/sources.toml says: an address, or a command, which runs.
 
     Args:
         rows: as from `run_data`; "state" is that afterwards, and "problem" says why a file has not come.
@@ -207,8 +209,9 @@ def _sources() -> dict[str, str]:
     except (OSError, ValueError) as error:
         raise Error(f"input/{SOURCES} cannot be read: {error}") from error
     for name, source in found.items():
-        what = 'a command, such as "curl -fLo {file} https://example.org/{path}"; quote a name that has a dot'
-        require(isinstance(source, str) and "{file}" in source, f'input/{SOURCES}: "{name}" must be {what}')
+        is_source = isinstance(source, str) and ("{file}" in source or re.match(ADDRESS, source))
+        what = 'an address, such as "https://example.org/{path}", or a command that writes {file}'
+        require(bool(is_source), f'input/{SOURCES}: "{name}" must be {what}; quote a name that has a dot')
     return found
 
 
@@ -221,6 +224,8 @@ def _fetch(row: Mapping[str, Any], source: str) -> None:
     make_folder(file.parent)
     with TemporaryDirectory(prefix=".fetching-", dir=file.parent) as scratch:
         made = Path(scratch, file.name)
+        if re.match(ADDRESS, source):
+            source = f"curl -gfsSLo {{file}} {shlex.quote(source.replace('{path}', quote(name)))}"
         words = [word.replace("{path}", name).replace("{file}", str(made)) for word in shlex.split(source)]
         code = subprocess.run(words, cwd=code_root(), stdin=subprocess.DEVNULL, stdout=2).returncode  # 2: beside --json
         require(code == 0 and made.is_file(), f"{words[0]} exits {code}, no {{file}} is whole")
