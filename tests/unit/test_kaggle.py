@@ -331,6 +331,9 @@ def test_all_scores(stand: Stand, species: str) -> None:
         (bad.title, None),
     ]
     assert board() == {good.title: 0.5, bad.title: 0.7}
+    [line] = found["disagreements"]
+    assert "CV accuracy and the leaderboard part about 1 of 1 pairs of runs" in line and good.title in line
+    assert line in " ".join(exp("kaggle", "scores").split())
     assert "its run is replaced or gone" in exp("kaggle", "scores")
 
 

@@ -32,7 +32,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from functools import partial
-from itertools import count
+from itertools import combinations, count
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ from expkit.data import input_files
 from expkit.errors import Error, Failed, require, warn
 from expkit.files import file_hash, make_folder, read_if_whole, remove, write_json, write_text
 from expkit.frames import load_run
-from expkit.notes import add_note, context_of, read_notes
+from expkit.notes import add_note, context_of, read_notes, scored_twice
 from expkit.project import ROOT, code_root, display_path, input_dir, installed_packages, output_dir
 from expkit.snapshot import check_out, is_secret
 from expkit.store import Run
@@ -299,6 +299,17 @@ def note_scores(competition: str, submissions: Iterable[Any]) -> list[dict[str, 
             add_note(title, {"leaderboard": score, "text": text, **context_of(title, entry)})
         found.append({"submission": each.ref, "run": title, "score": score, "is_new": is_new, "problem": problem})
     return found
+
+
+def disagreements() -> list[str]:
+    """Where CV and leaderboard part: a line for each problem, of the pairs of runs that they put in another order."""
+    lines, board = [], {entry.run.title: entry for entry in entries(read_board())}
+    for metric, scores in scored_twice(read_notes().values(), board).items():
+        pairs = list(combinations(scores.items(), 2))
+        if parted := [(a, b) for (a, (x, u)), (b, (y, v)) in pairs if (x - y) * (u - v) < 0]:
+            what = f"CV {metric} and the leaderboard part about {len(parted)} of {len(pairs)} pairs of runs"
+            lines.append(f"{what}, such as {' and '.join(parted[0])}")
+    return lines
 
 
 # Notebooks without internet

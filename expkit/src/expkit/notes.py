@@ -299,28 +299,38 @@ def format_note(line: Mapping[str, Any]) -> str:
     return f"{line['time'][:16].replace('T', ' ')}  {'; '.join(parts)}"
 
 
-def agreement(notes: Iterable[Notes], board: Mapping[str, Entry]) -> dict[str, Any]:
-    """By metric, how well the CV scores say the leaderboard scores: {"accuracy": {"runs": 4, "correlation": 0.98}}.
+def scored_twice(notes: Iterable[Notes], board: Mapping[str, Entry]) -> dict[str, dict[str, tuple[float, float]]]:
+    """By metric and run, the CV score and the leaderboard score: {"accuracy": {"001-baseline/001": (0.98, 0.97)}}.
 
-    A metric that several problems have is there for each, as "accuracy~3f2a1b". One with fewer than three runs is left
-    out, and one of which either score is the same for all. A note that does not say of which problem it is, on a run
-    that is deleted or replaced, counts for the metric alone.
+    A metric that several problems have is there for each, as "accuracy~3f2a1b". A note that does not say of which it
+    is, on a run that is deleted or replaced, counts for the metric alone.
 
     Args:
         board: the runs of now, by title.
     """
-    pairs, found = dict[tuple[str, str], list[tuple[float, float]]](), dict[str, Any]()
+    pairs: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
     for each in notes:
         line, entry = each.last_line("leaderboard"), board.get(each.title)
         if line and line["leaderboard"] is not None:  # it may have been noted before there was a CV score
             line = line if line.get("scores") else line | context_of(each.title, entry)
             problem = entry.problem if entry and entry.run.id == line.get("id") else line.get("problem")
             for metric, score in line.get("scores", {}).items():
-                pairs.setdefault((metric, problem or metric), []).append((score, line["leaderboard"]))
+                pairs.setdefault((metric, problem or metric), {})[each.title] = (score, line["leaderboard"])
     metrics = [metric for metric, _ in pairs]
-    for (metric, problem), scores in pairs.items():
+    return {problem if metrics.count(metric) > 1 else metric: each for (metric, problem), each in pairs.items()}
+
+
+def agreement(notes: Iterable[Notes], board: Mapping[str, Entry]) -> dict[str, Any]:
+    """By metric, how well the CV scores say the leaderboard scores: {"accuracy": {"runs": 4, "correlation": 0.98}}.
+
+    A metric with fewer than three runs is left out, and one of which either score is the same for all.
+
+    Args:
+        notes, board: as of `scored_twice`.
+    """
+    found: dict[str, Any] = {}
+    for metric, scores in scored_twice(notes, board).items():
         with suppress(StatisticsError):
             if len(scores) >= 3:
-                about = {"runs": len(scores), "correlation": correlation(*zip(*scores, strict=True))}
-                found[problem if metrics.count(metric) > 1 else metric] = about
+                found[metric] = {"runs": len(scores), "correlation": correlation(*zip(*scores.values(), strict=True))}
     return found

@@ -18,6 +18,7 @@ from rich.filesize import decimal
 
 from expkit.cli import Group, app, console, json_flag, print_result, run_argument
 from expkit.cli.work import warned
+from expkit.errors import warn
 from expkit.project import display_path, input_dir
 from expkit.store import load_run
 
@@ -126,11 +127,11 @@ def push(run: str, more: tuple[str, ...], gpu: bool, competition: str | None, as
 def scores(competition: str | None, as_json: bool) -> None:
     """Note the public scores of all submissions on their runs.
 
-    A score finds its run by what `exp kaggle submit` wrote into the description. Each is noted once.
+    A score finds its run by what `exp kaggle submit` wrote into the description. Each is noted once. Says when the CV
+    scores and the leaderboard put runs in another order.
 
     Examples:
       exp kaggle scores
-      exp note             # how well the CV scores agree with the leaderboard
     """
     from expkit import kaggle
 
@@ -139,9 +140,14 @@ def scores(competition: str | None, as_json: bool) -> None:
 
 
 def _print_scores(found: list[dict[str, Any]], as_json: bool) -> None:
-    """Print what `note_scores` has done."""
+    """Print what `note_scores` has done, and where CV and leaderboard part."""
+    from expkit.kaggle import disagreements
+
     lines = [] if found else ["no submission there was sent by exp kaggle submit"]
     for each in found:
         state = each["problem"] or ("noted" if each["is_new"] else "noted before")
         lines.append(f"{each['run'] or '?'}: submission {each['submission']} {each['score']}, {state}")
-    print_result({"submissions": found}, as_json, *lines)
+    parted = disagreements()
+    print_result({"submissions": found, "disagreements": parted}, as_json, *lines)
+    for line in parted:
+        warn(line)
