@@ -531,14 +531,16 @@ def test_a_run_is_made_again_from_its_parents(name: str) -> None:
     first = trained(name, "first")
     stack = trained(name, "stack", f"model.oof('{first.title}')", fold=[0, 1])
     above = trained(name, "above", f"expkit.load_run('{stack.title}').model(fold.number)", fold=[0])
-    made = exp_json("reproduce", above.title)
-    assert made == {"identical": True, "folds": [0], "differences": [], "reasons": []}
+    assert exp("reproduce", above.title).strip() == "identical"
+    made = exp_json("reproduce", above.title, "--parents")
+    assert made["identical"] and list(made["parents"]) == [first.title, stack.title]
+    assert made["parents"][first.title] == {"folds": [*ALL], "differences": [], "reasons": [], "parents": {}}
     before = store.load_run(first.title).folder
     shutil.move(before, before.with_name("moved"))
     assert exp("reproduce", above.title).strip() == "identical"
     how = "overwrite=true trains it again, from what is there then"
     line = f"{stack.title} cannot be made again from what is there: {first.title} is gone: {how}"
-    assert refused("reproduce", stack.title) == line
+    assert refused("reproduce", above.title, "--parents") == refused("reproduce", stack.title) == line
     trained(name, "first")
     assert refused("reproduce", stack.title).endswith(f"{first.title} has been replaced: {how}")
 
@@ -553,6 +555,7 @@ def test_a_later_version_is_linked_and_names_stay_apart(name: str, root: Path) -
     expkit.run(name, overrides=["exp.fold=[0,3]", "exp.train.noise=0.5", reads])
     [child] = [run for run in expkit.read_board() if run.title != first.title]
     assert child.parents[0].version == 2 and exp("reproduce", child.title).strip() == "identical"
+    assert exp("reproduce", child.title, "--parents").split("\n")[0] == f"{first.title}: identical"
 
 
 @pytest.mark.usefixtures("in_snapshots")
@@ -561,7 +564,7 @@ def test_a_run_that_began_from_another_is_made_again(name: str) -> None:
     trained(name, "first", mode=expkit.Mode.sub)
     child = trained(name, "longer", fold=[0], start_from=first.title)
     assert read_by(child) == {("state",): (0,)} and child.marks == ("partial", f"{first.title}: partial")
-    assert exp_json("reproduce", child.title)["identical"]
+    assert exp_json("reproduce", child.title, "--parents")["identical"]
 
 
 @pytest.mark.usefixtures("in_snapshots")
@@ -569,25 +572,30 @@ def test_the_training_on_all_rows_of_a_parent_is_made_again(name: str) -> None:
     first = trained(name, "first", fold=[0])
     trained(name, "first", mode=expkit.Mode.sub)
     child = trained(name, "child", f"expkit.load_run('{first.title}').model(None)", fold=[0])
-    assert exp_json("reproduce", child.title)["identical"]
+    assert exp_json("reproduce", child.title, "--parents")["identical"]
 
 
 @pytest.mark.usefixtures("in_snapshots")
-def test_what_differs_is_said(name: str, root: Path) -> None:
+def test_what_differs_is_said_of_each(name: str, root: Path) -> None:
     first = trained(name, "first", fold=[0])
     child = trained(name, "child", "fold.uses('first')", fold=[0], noise=0.2)
     (root / "input/shift").write_text("1")
-    result = CliRunner().invoke(app, ["reproduce", child.title])
+    result = CliRunner().invoke(app, ["reproduce", child.title, "--parents"])
     assert result.exit_code == 1
     why = ["fold 0: rmse 0.", "fold 0: 8 of 8 rows", "the data has changed since: shift is new"]
-    for line, start in zip(result.output.splitlines(), why, strict=True):
+    for line, start in zip(
+        result.output.splitlines(), [*(f"{first.title}: {each}" for each in why), *why], strict=True
+    ):
         assert line.startswith(start)
-    assert not expkit.reproduce(first.title).identical
+    assert not expkit.reproduce(child.title).identical
+    same, other = expkit.Reproduction([0], [], []), expkit.Reproduction([0], ["fold 0: ..."], [])
+    assert same.identical and not expkit.Reproduction([0], [], [], {"first": same, "second": other}).identical
 
 
 @pytest.mark.usefixtures("in_snapshots")
 def test_a_blend_is_made_again(name: str) -> None:
     titles = [trained(name, run, noise=noise).title for run, noise in (("first", 0.1), ("second", 0.4))]
     blend = exp_json("blend", *titles, "--method", "hill", "--name", "both")["run"]
-    made = exp_json("reproduce", blend)
-    assert made["identical"] and made["folds"] == [*ALL]
+    assert exp("reproduce", blend).strip() == "identical"
+    made = exp_json("reproduce", blend, "--parents")
+    assert made["identical"] and list(made["parents"]) == titles and made["folds"] == [*ALL]

@@ -10,8 +10,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from expkit.data import changed_files, read_manifest
@@ -30,22 +31,25 @@ class Reproduction:
         folds: the numbers of the folds that were trained again.
         differences: what differs, one line each; empty if scores and out-of-fold predictions are the same to the byte.
         reasons: what may have caused the differences, the likeliest first.
+        parents: the same of the runs that it was made from, and of theirs, if they were made again, by their titles.
     """
 
     folds: list[int]
     differences: list[str]
     reasons: list[str]
+    parents: dict[str, Reproduction] = field(default_factory=dict)
 
     @property
     def identical(self) -> bool:
-        """Whether nothing differs."""
-        return not self.differences
+        """Whether nothing differs, of the parents either."""
+        return not self.differences and all(each.identical for each in self.parents.values())
 
     def __str__(self) -> str:
-        return "\n".join([*self.differences, *self.reasons] if self.differences else ["identical"])
+        lines = [f"{title}: {line}" for title, each in self.parents.items() for line in str(each).splitlines()]
+        return "\n".join([*lines, *([*self.differences, *self.reasons] if self.differences else ["identical"])])
 
 
-def reproduce(run: str | Path) -> Reproduction:
+def reproduce(run: str | Path, parents: bool = False) -> Reproduction:
     """Train the finished folds of a run again, each from the snapshot of its code, and compare the results.
 
     The snapshot is checked out into a temporary folder, and trains there with the recorded configuration. It uses the
@@ -55,6 +59,7 @@ def reproduce(run: str | Path) -> Reproduction:
 
     Args:
         run: a name or a folder, as for `load_run`.
+        parents: make the runs that it was made from again first, and theirs, and train it from those.
 
     Raises:
         Error: there is no such run, it has no finished fold or no snapshot, a run that it was made from is gone or is
@@ -62,38 +67,55 @@ def reproduce(run: str | Path) -> Reproduction:
     """
     found = load_run(run)
     require(bool(found.done) and found.info is not None, f"{display_path(found.folder)} has no finished fold")
-    how = f"{'blend it again' if found.recipe else 'overwrite=true trains it again'}, from what is there then"
-    marks = stale(found)
-    require(not marks, f"{found.title} cannot be made again from what is there: {', '.join(marks)}: {how}")
-    snapshots = {number: each["git"]["snapshot"] if each["git"] else "" for number, each in found.results.items()}
-    require("" not in snapshots.values(), f"{found.title} was made outside a git repository, without a snapshot: {how}")
+    above = {one.title: one for one in found.ancestors}
+    todo = {found.title: _snapshots(found, list(found.done.values()))}
+    todo |= {title: _snapshots(one, one.parts) for title, one in above.items() if parents}
+    order = TopologicalSorter({title: [each.run for each in one.parents] for title, one in above.items()})
     with tempfile.TemporaryDirectory(prefix="expkit-") as folder:
         scratch = Path(folder)
         (scratch / "output").mkdir()
         (scratch / "input").symlink_to(project_root() / "input", target_is_directory=True)
-        for parent in found.ancestors:
+        for parent in () if parents else found.ancestors:
             link = scratch / "output" / parent.experiment / parent.folder.name
             link.parent.mkdir(exist_ok=True)
             link.symlink_to(parent.folder.absolute(), target_is_directory=True)
-        for commit in dict.fromkeys(snapshots.values()):
-            _train_again(found, [number for number, each in snapshots.items() if each == commit], commit, scratch)
-        again, differences, reasons = read_run(scratch / "output" / found.title), list[str](), list[str]()
-        for number in found.done:
-            differences += (lines := list(_compare(found, again, number)))
-            reasons += _reasons(found, again, number) if lines else []
-    return Reproduction(list(found.done), differences, list(dict.fromkeys(reasons)))
+        made = {title: _made_again(above[title], todo[title], scratch) for title in order.static_order() if parents}
+        return replace(_made_again(found, todo[found.title], scratch), parents=made)
+
+
+def _snapshots(run: Run, parts: Sequence[FoldRecord]) -> dict[str, list[FoldRecord]]:
+    """Those trainings of a run that are done, by the snapshot of their code. Errors as of `reproduce`."""
+    how = f"{'blend it again' if run.recipe else 'overwrite=true trains it again'}, from what is there then"
+    marks, found = stale(run), dict[str, list[FoldRecord]]()
+    require(not marks, f"{run.title} cannot be made again from what is there: {', '.join(marks)}: {how}")
+    for part, result in ((part, part.result) for part in parts if part.result):
+        found.setdefault(result["git"]["snapshot"] if result["git"] else "", []).append(part)
+    require("" not in found, f"{run.title} was made outside a git repository, without a snapshot: {how}")
+    return found
+
+
+def _made_again(run: Run, snapshots: dict[str, list[FoldRecord]], scratch: Path) -> Reproduction:
+    """Make trainings of a run again in the project `scratch`, and compare its folds."""
+    for commit, parts in snapshots.items():
+        _train_again(run, parts, commit, scratch)
+    again, differences, reasons = read_run(scratch / "output" / run.title), list[str](), list[str]()
+    for number in run.done:
+        differences += (lines := list(_compare(run, again, number)))
+        reasons += _reasons(run, again, number) if lines else []
+    return Reproduction(list(run.done), differences, list(dict.fromkeys(reasons)))
 
 
 @terminable()  # ends the training, too
-def _train_again(run: Run, folds: list[int], commit: str, scratch: Path) -> None:
-    """Train folds of a run again in the project `scratch`, with the code of a snapshot."""
+def _train_again(run: Run, parts: list[FoldRecord], commit: str, scratch: Path) -> None:
+    """Make trainings of a run again in the project `scratch`, with the code of a snapshot."""
     assert run.info is not None
     code = check_out(code_root(), commit, Path(tempfile.mkdtemp(dir=scratch)))
     ours = ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONHOME")
     variables = {key: value for key, value in os.environ.items() if key not in ours} | {"WANDB_MODE": "disabled"}
     variables |= {"PROJECT_ROOT": str(scratch), ROOT: str(code), "PYTHONPATH": str(code / "src")}
-    about = {"experiment": run.experiment, "run": run.name, "values": run.info["config"], "folds": folds}
-    command, asked = [*_interpreter(code, run, run.done[folds[0]]), "-m", "expkit.reproduction"], json.dumps(about)
+    about = {"experiment": run.experiment, "run": run.name, "values": run.info["config"]}
+    asked = json.dumps(about | {"folds": [part.number for part in parts]})
+    command = [*_interpreter(code, run, parts[0]), "-m", "expkit.reproduction"]
     done = subprocess.run(command, cwd=code, env=variables, input=asked, capture_output=True, text=True)
     if done.returncode != 0:
         raise Failed(f"{run.title} fails when it is made again:\n{done.stdout}{done.stderr}".rstrip())
@@ -146,8 +168,8 @@ def _reasons(old: Run, new: Run, number: int) -> list[str]:
 def main() -> None:
     """Train a configuration from its recorded values, not from a command line, in this process; or blend runs.
 
-    stdin has {"experiment": ..., "run": ..., "values": {"exp": {...}}, "folds": [0, 1]}. The values of a blend are
-    {"blend": {"method": ..., "runs": [...]}}.
+    stdin has {"experiment": ..., "run": ..., "values": {"exp": {...}}, "folds": [0, 1, null]}, null for all rows. The
+    values of a blend are {"blend": {"method": ..., "runs": [...]}}.
     """
     from expkit.compose import from_values
     from expkit.config import Mode, load_experiment
@@ -161,8 +183,10 @@ def main() -> None:
             return
         loaded = load_experiment(asked["experiment"])
         config = from_values(loaded, asked["values"])
-        config.exp.fold, config.exp.mode, config.exp.debug = asked["folds"], Mode.cv, False
-        Runner(loaded, config, (), Command(is_copy=True), asked["run"]).train()
+        config.exp.fold, config.exp.debug = [number for number in asked["folds"] if number is not None], False
+        for mode in [Mode.cv] * bool(config.exp.fold) + [Mode.sub] * (None in asked["folds"]):
+            config.exp.mode = mode
+            Runner(loaded, config, (), Command(is_copy=True), asked["run"]).train()
     except CAUGHT as error:
         sys.exit(report(error))
 

@@ -212,8 +212,9 @@ def attempt(
 
 @app.command()
 @run_argument("run")
+@click.option("--parents", is_flag=True, help="First the runs that it was made from.")
 @json_flag
-def reproduce(run: str, as_json: bool) -> None:
+def reproduce(run: str, parents: bool, as_json: bool) -> None:
     """Train a run again from its snapshot, and compare.
 
     Trains the finished folds again, with the code of their snapshot and the recorded configuration. Prints "identical",
@@ -222,13 +223,14 @@ def reproduce(run: str, as_json: bool) -> None:
     The runs that it has read must be as they were. A blend is computed again.
 
     Examples:
-      exp reproduce 001-larger-lr    # takes as long as the training did
+      exp reproduce 001-larger-lr              # takes as long as the training did
+      exp reproduce 001-larger-lr --parents    # first the runs that it has read
     """
     from expkit.reproduction import reproduce as train_again
 
     folder = find_run(run)
     with console.status(f"training {folder.parent.name}/{folder.name} again"):
-        again = train_again(folder)
+        again = train_again(folder, parents)
     print_result({"identical": again.identical, **asdict(again)}, as_json, *str(again).splitlines())
     sys.exit(0 if again.identical else 1)
 
