@@ -201,9 +201,9 @@ def ranked(
     Raises:
         Error: no run has a key.
     """
-    every = entries(runs)
+    every = flag_incomparable(entries(runs))
     found = [one for one in every if failed is None or (bool(one.run.failure) if failed else not is_failed(one.run))]
-    found = flag_incomparable(filtered(found, conditions))
+    found = filtered(found, conditions)
     found = grouped_by_seed(found) if seeds else found
     if last is not None:
         found = [one for block in by_problem(ordered(found, "-finished")) for one in block[:last]]

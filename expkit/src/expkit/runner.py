@@ -172,6 +172,10 @@ class Runner:
         if missing:
             self.run_dir.require_startable(missing)
             self.run_dir.prepare()
+            others = [number for number in (*range(self.exp.n_folds), None) if number not in self._numbers]
+            folds = [fold for number in others if (fold := self.run_dir.fold(number)) and fold.result]
+            if folds and not self.exp.debug:
+                self._warn_of_changes(folds[0])
         while missing and not self._is_pruned():
             number, lock = self._free(missing)
             missing.remove(number)
@@ -200,13 +204,18 @@ class Runner:
                 warn(f"{display_path(fold.folder)}: {fold.problem}; it counts as missing")
             return False
         print(f"{self.run_dir.title(number)} is done", flush=True)
+        self._warn_of_changes(fold)
+        return True
+
+    def _warn_of_changes(self, fold: store.FoldRecord) -> None:
+        """Warn once when the code or the data has changed since a fold was trained."""
+        how = "exp.mode=sub" if fold.number is None else "exp.fold=null"
         for what, changed in changes_since(fold.origin(), self.loaded.ignored, self.run_dir.inputs).items():
             self._shared.warn_once(
                 f"{what} changed",
-                f"the {what} has changed since {self.run_dir.title(number)} ({', '.join(changed[:3])}); folds of this "
-                "run that are trained from now on are marked; exp.fold=null overwrite=true trains all of them again",
+                f"the {what} has changed since {fold.title} ({', '.join(changed[:3])}); what this run trains from now "
+                f"on is marked; {how} overwrite=true trains again",
             )
-        return True
 
     def _is_pruned(self) -> bool:
         """Report the folds that are done to the study; whether its pruner ends the run here."""

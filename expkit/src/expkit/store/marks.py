@@ -34,6 +34,9 @@ def own_marks(run: Run) -> tuple[str, ...]:
         marks.append("mixed code")
     if "data" in earlier or len({result["data"] for result in results}) > 1:
         marks.append("mixed data")
+    if run.full and (whole := run.full.result) and results:
+        others = {"code": not same_code(whole["code"], results[0]["code"]), "data": whole["data"] != results[0]["data"]}
+        marks += [f"{run.full.title}: other {what}" for what, is_other in others.items() if is_other]
     environments = {result["environment"] for result in results}
     if len(environments) > 1 or any(THEN in one for one in environments):
         marks.append("mixed devices")
