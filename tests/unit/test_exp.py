@@ -335,7 +335,7 @@ def test_new_parameter_set(root: Path) -> None:
         assert line == f"# From {folder.name}/001. Notes follow this file by the id {id_of(folder, '003')}."
         source = (folder / "exp/001.yaml").read_text()
         assert f"{first}\n{rest}" == source.replace("name: 001-larger-lr", 'name: "003"')
-        exp("new", f"{folder.name}/004", "--from", "003")
+        exp("new", f"{folder.name}/004", "--from", f"{folder.name}/003")
         copied = (folder / "exp/004.yaml").read_text().split("\n", 2)
         assert (copied[0], copied[2]) == (first, rest.replace('"003"', '"004"')), "one line says where it comes from"
         assert id_of(folder, "004") not in (None, id_of(folder, "003"))

@@ -110,6 +110,7 @@ def _parameter_set(experiment: str, name: str, source: str | None) -> tuple[Path
     from expkit.new import new_parameter_set, parameter_set_from_run
 
     known, run = parameter_sets(experiment_dir(experiment))[1:], None
+    source = {f"{experiment}/{each}": each for each in known}.get(source or "", source)
     if source is not None and source not in known:
         try:
             run = load_run(source)
