@@ -459,8 +459,10 @@ def test_nobody_is_sent_to_a_run_that_is_dropped(project: Path, trained: list[st
     lines = attempt(project, "train.noise=0.9")
     assert f"then another idea from {three}" in lines[-1]
     assert lines[2].startswith(f"best: {three} ") and lines[2].endswith("against it: worse")
+    attempt(project, "train.noise=0.2", "--seeds", "2")
     exp("note", three, "--dropped")
-    assert attempt(project, "train.noise=0.9")[-1].endswith("then another idea from another run")
+    assert attempt(project, "train.noise=0.9")[-1].endswith("then another idea from another run"), "nor to a seed of it"
+    assert [run.title for run in tries.best_first(project.name)][0] == f"{project.name}/004"
 
 
 def test_one_advice_and_one_count(project: Path, trained: list[str]) -> None:
@@ -491,6 +493,23 @@ def test_what_seeds_are_for(project: Path, trained: list[str], monkeypatch: pyte
     again = "; or repeat it: the same command with --seeds 3"
     assert attempt(project, "train.noise=0.38")[-1] == dropped(project.name, "003") + again
     assert attempt(project, "train.noise=0.41")[-1] == dropped(project.name, "004")
+
+
+def test_windows_of_time_have_no_other_folds(quick: Path, trained: list[str]) -> None:
+    """Seeds are not what they are elsewhere."""
+    with own_experiment(files("price")) as folder:
+        expkit.run(folder.name, overrides=["exp.split.method=time"])
+        words = [
+            "--from",
+            f"{folder.name}/light,exp.split.method=time",
+            "train.noise=0.1",
+            "--why",
+            "x",
+            "--seeds",
+            "2",
+        ]
+        result = CliRunner().invoke(app, ["try", *words])
+        assert "exp.split.method=time has no other folds" in result.stderr
 
 
 def test_the_reason_is_asked_for_with_an_example(project: Path) -> None:
@@ -552,16 +571,13 @@ def test_an_old_result_is_never_that_of_an_edit(project: Path, trained: list[str
             assert f"{title} holds another configuration (exp.train.noise: 0.1 → 0.9): exp new" in said
             assert again in said
     with edited(project / "model.py", "* 0.7", "* 0.8"):
-        for words in ((title, "--from", base), (title, "--from", base, *seeds), ("--from", base, "train.noise=0.1")):
+        for words in ((title, "--from", base), (title, "--from", base, *seeds)):
             said = refused("try", *words, "--why", "y")
             assert f"{title} is out of date, code changed since" in said and "model.py" in said and again in said
-        said = refused("try", "--from", base, "train.noise=0.3", "--why", "y", *seeds)
-        assert f"{base} is out of date, code changed since" in said, "new seeds of it would be of other code"
-    assert read_notes()[title].lines == before and trained == ["exp=003 exp.debug=true"]
-    attempt(project, "train.noise=0.3", "--fold", "0")
-    with edited(project / "model.py", "* 0.7", "* 0.8"):
-        lines = attempt(project, "train.noise=0.3", why="as train.py does: the missing folds, and a mark")
-        assert "code changed since" in "".join(lines) and trained[-1] == "exp=003 exp.fold=null"
+        for words in (("train.noise=0.1",), ("train.noise=0.3",), ("train.noise=0.3", *seeds)):
+            said = refused("try", "--from", base, *words, "--why", "y")
+            assert f"{base} is out of date, code changed since" in said, "the change would be of the code, too"
+    assert read_notes()[title].lines == before and trained == [] and sets(project) == ["001", "002"]
 
 
 def test_what_was_expected_first_stays(project: Path, trained: list[str]) -> None:

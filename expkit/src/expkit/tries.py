@@ -26,7 +26,7 @@ from expkit import board, config, noise, notes
 from expkit.compare import compare, format_verdict, verdict
 from expkit.compose import as_hydra_takes, load_config
 from expkit.config import load_experiment
-from expkit.errors import COMMAND, Failed, interruption, plain_table, require, score_text, terminable
+from expkit.errors import COMMAND, Failed, interruption, plain_table, require, score_text, terminable, warn
 from expkit.new import copy_from_worktree, parameter_set_from_run, recorded_values
 from expkit.notes import Notes, read_notes
 from expkit.project import experiment_dir, full_name, output_dir, reserve
@@ -122,8 +122,7 @@ class Training:
         require(not lines, f"{run.title} holds another configuration ({'; '.join(lines[:3])}): {how}")
         if not (run.is_complete or fold in run.done):
             return None
-        marks = [mark for mark in changed_since(run) if not mark.startswith("metric")]  # which scores anew, by itself
-        require(not marks, f"{run.title} is out of date, {'; '.join(marks)}: {how}")
+        _require_unedited(run, how)
         return run
 
     def trained(self, fold: int | None) -> Run:
@@ -157,6 +156,12 @@ class Training:
             error = Failed(f"{' '.join([self.title, *more])} failed: {how}")
             error.exit_code = max(process.returncode, 1)
             raise error
+
+
+def _require_unedited(run: Run, how: str) -> None:
+    """Raise an `Error` when the code or the data of a run is another now; a metric scores it again, by itself."""
+    marks = [mark for mark in changed_since(run) if not mark.startswith("metric")]
+    require(not marks, f"{run.title} is out of date, {'; '.join(marks)}: {how}")
 
 
 def set_of(run: Run) -> str | None:
@@ -219,6 +224,7 @@ def changed_run(source: str, changes: Sequence[str]) -> Idea:
         require(config.is_compared(key), f"{key} changes no result: an idea changes another key")
     wanted = replace(made, overrides=(*made.overrides, *added))
     require(bool(wanted.differences(made.values)), f"{base.title} has {' '.join(changes)} already")
+    _require_unedited(base, "undo the edit, or make it an experiment of its own, exp new NAME")
     runs = [run for run in board.read_board() if run.experiment == loaded.name and (run.done or set_of(run))]
     for run in runs:
         if not wanted.differences(run.config):
@@ -279,8 +285,15 @@ def edited(name: str, source: str | None = None, settings: Sequence[str] = ()) -
 
 def best_first(experiment: str) -> list[Run]:
     """The runs of an experiment that have a score; last, those that a person has dropped."""
-    found = [one for one in board.ranked(board.read_board()) if one.run.experiment == experiment]
+    found = [one for one in _without_seeds(board.ranked(board.read_board())) if one.run.experiment == experiment]
     return [one.run for one in sorted(found, key=lambda one: one.notes.is_dropped) if one.score is not None]
+
+
+def _without_seeds(entries: Sequence[board.Entry]) -> list[board.Entry]:
+    """The entries in their order; of runs that differ in their seeds alone, the one with the shortest name."""
+    names = dict(map(and_without_seeds, ([one.run.title] for one in entries)))
+    first = {names[title]: title for title in sorted(names, key=len, reverse=True)}
+    return [one for one in entries if first[names[one.run.title]] == one.run.title]
 
 
 # From the idea to the verdict
@@ -303,6 +316,8 @@ def attempt(idea: Idea, why: str, fold: int | None = None, seeds: int = 1, stops
         Error: a training has failed, or is refused.
     """
     idea.training.held((fold or 0) if stops else fold)
+    if seeds > 1 and (method := idea.training.config.exp.split.method) in config.BY_TIME:
+        warn(f"exp.split.method={method.value} has no other folds: --seeds repeats only the training")
     title, said = idea.training.title, {"origin": idea.base.title, "change": idea.change, "hypothesis": why}
     before = read_notes().get(title, Notes(title))
     if not all(config.same(before.last(key), said[key]) for key in ("origin", "change")):  # the first reason stays
@@ -362,7 +377,7 @@ def _concluded(idea: Idea, why: str, found: Mapping[str, Any], answer: str) -> d
     weight = itemgetter("seeds", "folds")  # a weaker test takes nothing back
     if not any(weight(one) > weight(tested) or config.same(one, tested) for one in before[-1:]):
         notes.add_note(title, {"tested": tested} | notes.context_of(title, mine))
-    alike = [one for one in every.values() if one.problem == mine.problem and one.run.is_complete]
+    alike = [one for one in _without_seeds([*every.values()]) if one.problem == mine.problem and one.run.is_complete]
     others = [one for one in alike if one.is_comparable and not one.notes.is_dropped]
     best = {"run": others[0].run.title, "score": others[0].score} if others else {}
     if others and mine.run.is_complete and others[0] not in (mine, base):
@@ -432,8 +447,7 @@ def history() -> list[dict[str, Any]]:
     """
     noted, found, best = read_notes(), list[dict[str, Any]](), dict[str | None, board.Entry]()
     trained = board.flag_incomparable(board.entries(board.read_board()))
-    first = {and_without_seeds([one.run.title])[1]: one for one in reversed(trained)}
-    entries = {one.run.title: one for one in first.values()}
+    entries = {one.run.title: one for one in _without_seeds(trained)}
     for title in {**dict.fromkeys(title for title in noted if not title.endswith("/")), **entries}:
         about, entry = noted.get(title, Notes(title)), entries.get(title)
         times = [line["time"] for line in about.lines[:1]]

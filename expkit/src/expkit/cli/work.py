@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import getpass
 import sys
 from contextlib import suppress
 from dataclasses import asdict
@@ -176,8 +176,8 @@ def check(experiments: tuple[str, ...], as_json: bool) -> None:
 @click.option("--why", default="", show_default=False, help="What you expect of it; needed.")
 @click.option("--from", "source", metavar="RUN", help=BASE_HELP, shell_complete=complete_runs)
 @click.option("--seeds", default=1, type=click.IntRange(1), metavar="N", help=SEEDS_HELP)
-@click.option("--fold", type=click.IntRange(0), metavar="N", help="Train this fold alone, for a cheap look.")
-@click.option("--stop-if-worse", "stops", is_flag=True, help="All folds, unless the first is worse.")
+@click.option("--fold", type=click.IntRange(0), metavar="N", help="Train this fold alone, for a cheap look; or first.")
+@click.option("--stop-if-worse", "stops", is_flag=True, help="All folds, unless the first, or --fold, is worse.")
 @json_flag
 def attempt(
     idea: tuple[str, ...], why: str, source: str | None, seeds: int, fold: int | None, stops: bool, as_json: bool
@@ -358,7 +358,10 @@ def unlock(run: str, yes: bool, as_json: bool) -> None:
     box = score_box(found)
     if yes:
         warned(found)
-        by = os.environ.get("USER", "unknown")  # a container has none
+        try:
+            by = getpass.getuser()
+        except (KeyError, OSError):  # a container may have none
+            by = "unknown"
         add_note(found.title, {"unlocked": found.given.ids, "by": by, "id": found.id})
     opened, rows = openings(found), f"the {box['rows']:,} rows of its locked box"
     lines = [f"--yes shows the score on {rows}, and notes that you looked; {openings_text(opened)}"]
