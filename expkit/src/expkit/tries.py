@@ -122,7 +122,7 @@ class Training:
         require(not lines, f"{run.title} holds another configuration ({'; '.join(lines[:3])}): {how}")
         if not (run.is_complete or fold in run.done):
             return None
-        _require_unedited(run, how)
+        _require_unedited(run, ("code", "data"), how)
         return run
 
     def trained(self, fold: int | None) -> Run:
@@ -158,9 +158,9 @@ class Training:
             raise error
 
 
-def _require_unedited(run: Run, how: str) -> None:
-    """Raise an `Error` when the code or the data of a run is another now; a metric scores it again, by itself."""
-    marks = [mark for mark in changed_since(run) if not mark.startswith("metric")]
+def _require_unedited(run: Run, what: tuple[str, ...], how: str) -> None:
+    """Raise an `Error` when the "code" or the "data" of a run is another now; a metric scores it again, by itself."""
+    marks = [mark for mark in changed_since(run) if mark.startswith(what)]
     require(not marks, f"{run.title} is out of date, {'; '.join(marks)}: {how}")
 
 
@@ -224,7 +224,7 @@ def changed_run(source: str, changes: Sequence[str]) -> Idea:
         require(config.is_compared(key), f"{key} changes no result: an idea changes another key")
     wanted = replace(made, overrides=(*made.overrides, *added))
     require(bool(wanted.differences(made.values)), f"{base.title} has {' '.join(changes)} already")
-    _require_unedited(base, "undo the edit, or make it an experiment of its own, exp new NAME")
+    _require_unedited(base, ("code",), "undo the edit, or make it an experiment of its own, exp new NAME")
     runs = [run for run in board.read_board() if run.experiment == loaded.name and (run.done or set_of(run))]
     for run in runs:
         if not wanted.differences(run.config):
