@@ -155,7 +155,7 @@ MISTAKES: list[tuple[str, str, Callable[[pandas.DataFrame], pandas.DataFrame], l
     ("holds float, str: one type per column", "kinds", lambda rows: with_value(rows, "kind", None), []),
     ("which CLASSES in model.py does not have", "kinds", lambda rows: with_value(rows, "kind", "tent"), []),
     ("1 ids are there more than once, such as 00007", "houses", lambda rows: with_value(rows, "house", "00007"), []),
-    ("and each of 5 parts needs one", "houses", lambda rows: rows, ["exp.split.method=stratified"]),
+    ("Supported target types are:", "houses", lambda rows: rows, ["exp.split.method=stratified"]),
     ("did you mean exp.train.learning_rate?", "houses", lambda rows: rows, ["learning_rate=1"]),
 ]
 

@@ -10,9 +10,11 @@ import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import make_dataclass
+from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
+import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
@@ -48,6 +50,11 @@ PRUNERS: dict[str, dict[str, Any]] = {
 }
 
 
+# Hydra 1.4 warns without this, as Hydra imports a plugin more than once
+options: dict[str, Any] = {} if hydra.__version__.startswith("1.3") else {"replace": True}
+store = partial(ConfigStore.instance().store, **options)
+
+
 class OptunaSweeper(Sweeper):
     """Searches for the best score. Light, as Hydra imports it for every command."""
 
@@ -67,10 +74,10 @@ class OptunaSweeper(Sweeper):
 
 
 if find_spec("optuna"):  # else `expkit.compose` says what is missing, as for the launchers
-    ConfigStore.instance().store("optuna", SWEEPER, "hydra/sweeper")
+    store("optuna", SWEEPER, "hydra/sweeper")
 for group, choices in {"sampler": SAMPLERS, "pruner": PRUNERS}.items():
     for name, settings in choices.items():
-        ConfigStore.instance().store(name, settings, f"hydra/sweeper/{group}")
+        store(name, settings, f"hydra/sweeper/{group}")
 
 
 with suppress(ImportError):  # without the extra, nothing has the name submitit_packed, and `expkit.compose` says so
@@ -106,7 +113,7 @@ with suppress(ImportError):  # without the extra, nothing has the name submitit_
 
     settings = [("_target_", str, f"{__name__}.PackedLauncher"), ("runs_per_job", int, 1)]
     packed = make_dataclass("Packed", settings, bases=(SlurmQueueConf,))
-    ConfigStore.instance().store("submitit_packed", packed, "hydra/launcher")
+    store("submitit_packed", packed, "hydra/launcher")
 
 
 def _parts(items: list[Any], size: int) -> list[Any]:
