@@ -108,6 +108,8 @@ def test_other_rows(quick: Path) -> None:
     trained("dropped", "exp.train.x=1", rows=3)
     trained("begun", "exp.fold=[0]", rows=3)
     assert marks() == {"a": (), "b": (), "begun": ("partial", "other folds"), "dropped": ("other folds",)}
+    [alone] = ranked(read_board(), ["dropped"])
+    assert alone.flags == ("other folds",), "most runs are those of the problem, not those that a filter leaves"
     found = versus_best()
     assert (found["a"], found["b"], found["dropped"]) == ("best", "worse", "not comparable")
     assert compared("/a", "/dropped")["reason"].startswith("other folds: the folds of ")

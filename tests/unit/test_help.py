@@ -114,3 +114,9 @@ def test_the_commands_start_without_what_is_slow_to_import() -> None:
     slow = {"hydra", "kaggle", "numpy", "omegaconf", "pandas", "pydantic", "requests", "torch"}
     script = f"import sys, expkit.cli; print({slow} & set(sys.modules))"
     assert call(sys.executable, "-c", script, cwd=expkit.code_root()).stdout == "set()\n"
+
+
+def test_other_applications_of_hydra_wait_for_nothing_of_ours() -> None:
+    """Hydra imports the plugin for each of them."""
+    script = "import sys, hydra_plugins.expkit_sweeper; print([each for each in sys.modules if each[:6] == 'expkit'])"
+    assert call(sys.executable, "-c", script, cwd=expkit.code_root()).stdout == "[]\n"
