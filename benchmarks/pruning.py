@@ -30,7 +30,7 @@ from sklearn.model_selection import StratifiedKFold  # noqa: E402
 from sklearn.neural_network import MLPClassifier  # noqa: E402
 from sklearn.svm import SVC  # noqa: E402
 
-from expkit.progress import Pruned, Shared  # noqa: E402
+from expkit.fold import Pruned, Shared  # noqa: E402
 from expkit.study import RunningTrial, Space, Trials, opened  # noqa: E402
 from hydra_plugins.expkit_sweeper import PRUNERS, SAMPLERS  # noqa: E402
 

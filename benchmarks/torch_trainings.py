@@ -58,7 +58,7 @@ def tell(**values: float) -> None:
 
 def ours(clock: Clock, exp: Any, overrides: list[str]) -> None:
     """train.py as a command, with all that expkit does; what is measured are the calls of `fold.log`."""
-    from expkit.progress import Checkpoint
+    from expkit.checkpoint import Checkpoint
 
     log, save = expkit.Fold.log, Checkpoint.save
 

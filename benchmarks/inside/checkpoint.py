@@ -14,7 +14,7 @@ from common import answer, arguments, in_turns
 def main() -> None:
     args = arguments()
     folder = Path(tempfile.mkdtemp(dir="output")).resolve()
-    from expkit.progress import Checkpoint
+    from expkit.checkpoint import Checkpoint
 
     state = numpy.random.default_rng(0).random(100_000_000 // 8)
     kept = Checkpoint(folder, dict)

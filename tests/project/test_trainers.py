@@ -23,7 +23,7 @@ TORCH = "torch==2.13.0+cpu"  # the build that PIP_FIND_LINKS has
 KILL = """
 import itertools, os, signal, sys
 import expkit
-from expkit.progress import Checkpoint
+from expkit.checkpoint import Checkpoint
 
 def log_and_end(fold, **row):
     log(fold, **row)

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 import expkit
 from expkit import store
-from expkit.progress import (
+from expkit.checkpoint import (
     load_learned,
     load_state,
     save_state,

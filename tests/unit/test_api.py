@@ -14,7 +14,7 @@ import re
 from conftest import ROOT, call
 
 import expkit
-from expkit import progress  # its Checkpoint is `fold.checkpoint`
+from expkit import checkpoint  # its Checkpoint is `fold.checkpoint`
 
 LIST = ROOT / "tests/api.txt"
 MADE_BY_USERS = (expkit.Experiment, expkit.ExpConfig, expkit.RuntimeConfig, expkit.SplitConfig)
@@ -40,7 +40,7 @@ def described(name: str) -> str:
     if name.startswith("torch."):
         return name + parameters(in_torch(name.removeprefix("torch.")))
     owner, _, member = name.partition(".")
-    found = getattr(expkit, owner, None) or getattr(progress, owner)
+    found = getattr(expkit, owner, None) or getattr(checkpoint, owner)
     if (
         member
         and not hasattr(found, member)

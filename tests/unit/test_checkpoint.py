@@ -22,8 +22,8 @@ from light import wait_for
 
 import expkit
 from expkit import files, project, runner, store
+from expkit.checkpoint import METADATA, Checkpoint, load_state, save_state, state_parts, unfinished
 from expkit.fold import OF_ITS_END, Fold
-from expkit.progress import METADATA, Checkpoint, load_state, save_state, state_parts, unfinished
 from expkit.store import CHECKPOINT
 
 # A random walk: its end depends on every step, and on the state of its generator. "stop": the epoch before which it is

@@ -16,8 +16,8 @@ import expkit
 from expkit import store
 from expkit.errors import Error
 from expkit.files import write_json
-from expkit.progress import History
 from expkit.show import run_metadata
+from expkit.tracking import History
 
 
 @pytest.fixture

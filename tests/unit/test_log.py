@@ -20,7 +20,7 @@ from helpers import counting
 
 import expkit
 from expkit import store
-from expkit.progress import History
+from expkit.tracking import History
 
 
 def log(root: Path, fold: int) -> str:
@@ -82,7 +82,7 @@ def on_terminal(during: Callable[[expkit.Fold], object], monkeypatch: pytest.Mon
 
 def test_a_terminal_shows_a_line_that_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The log has a line an epoch, the terminal one in all, and what else is printed stands above it."""
-    monkeypatch.setattr("expkit.progress.BLINK", 0)
+    monkeypatch.setattr("expkit.tracking.BLINK", 0)
 
     def train_long(fold: expkit.Fold) -> None:
         for _ in fold.epochs(3):

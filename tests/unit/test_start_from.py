@@ -18,7 +18,7 @@ from sklearn.neural_network import MLPClassifier
 
 import expkit
 from expkit import project, store, tries
-from expkit.progress import load_learned, save_state, settings_of, state_parts
+from expkit.checkpoint import load_learned, save_state, settings_of, state_parts
 from expkit.runner import Command, Runner
 from expkit.store import Versions
 

@@ -35,9 +35,9 @@ FLOOR = {name: floor for floor, _, names in rooms() for name in names} | {"torch
 ROOM = {name: names for _, _, names in rooms() for name in names} | {"torch": {"torch"}}
 LEFT, RIGHT = ({name for _, wing, names in rooms() for name in names if wing == side} for side in ("left", "right"))
 
-WRITERS = {"runner", "fold", "rundir", "progress", "tracking", "distributed", "launch", "study", "clean", "new"}
+WRITERS = {"runner", "fold", "rundir", "checkpoint", "tracking", "distributed", "launch", "study", "clean", "new"}
 # Large packages: who alone imports them. A checkpoint holds the state of PyTorch's random generators.
-LEAVES = {"wandb": {"tracking"}, "optuna": {"study"}, "torch": {"torch", "distributed", "progress"}}
+LEAVES = {"wandb": {"tracking"}, "optuna": {"study"}, "torch": {"torch", "distributed", "checkpoint"}}
 NEVER = dict.fromkeys(["store", "board", "show", "compare", "noise", "page", "frames"], WRITERS)  # they read
 NEVER["fold"] = {"snapshot", "code"}  # it knows no git
 

@@ -16,7 +16,7 @@ from light import LIGHT, edited
 import expkit
 from expkit import store
 from expkit.board import entries, ordered
-from expkit.progress import Pruned, Shared
+from expkit.fold import Pruned, Shared
 from expkit.show import under_way
 from expkit.study import Space, Trials, opened
 from hydra_plugins.expkit_sweeper import PRUNERS, SAMPLERS

@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expkit.errors import Failed, described, interruption, require
-from expkit.fold import Evaluated, Fold
-from expkit.progress import Pruned
+from expkit.fold import Evaluated, Fold, Pruned
 
 if TYPE_CHECKING:
     from expkit.rundir import RunDir

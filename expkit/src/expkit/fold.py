@@ -12,26 +12,85 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from expkit import files, progress, scores, store, tables, tracking
+from expkit import checkpoint, files, scores, store, tables, tracking
+from expkit.checkpoint import Checkpoint, load_state, save_state, state_parts
 from expkit.data import Cache
 from expkit.errors import Error, described, require, warn
 from expkit.files import Broken
-from expkit.progress import Checkpoint, History, Progress, Shared, load_state, save_state, state_parts
 from expkit.project import world_size
 from expkit.store import axis_of
-from expkit.tracking import Tracker
+from expkit.tracking import History, Progress, Tracker
 
 if TYPE_CHECKING:
     import numpy
 
+    from expkit.distributed import Ranks
     from expkit.rundir import RunDir
     from expkit.runner import Provenance
     from expkit.scores import Rows
+    from expkit.study import RunningTrial
     from expkit.tables import Columns
 
 # What a fold writes when it ends: a training that goes on has not come so far.
 PREDICTIONS = (store.OOF, store.LOCKBOX, store.TEST)
 OF_ITS_END = (*PREDICTIONS, store.SUBMISSION, store.ORIGIN, store.RESULT, store.FAILED, store.STATE)
+
+
+STEPS = 10  # of a fold: a pruner compares the trials of a study at the same step
+
+
+class Pruned(Exception):
+    """The pruner of the study ends this run. `train` must not catch it."""
+
+
+class Shared:
+    """What the folds of one run have in common: what was warned of, and the trial of a study that hears their scores.
+
+    Args:
+        trial: None: there is no study.
+        folds: how many are asked for.
+        ranks: hear at each row that a fold logs whether the study ends the run; None: there is one process.
+    """
+
+    def __init__(self, run_dir: RunDir, trial: RunningTrial | None, folds: int, ranks: Ranks | None = None) -> None:
+        self.run_dir, self.trial = run_dir, trial
+        self._folds, self._ranks, self._scores, self._warned = folds, ranks, list[float](), set[str]()
+
+    def warn_once(self, what: str, message: str) -> None:
+        """Warn once per run about `what`."""
+        if what not in self._warned:
+            self._warned.add(what)
+            warn(message)
+
+    def after_folds(self, scores: Sequence[float]) -> bool:
+        """Report the folds that are done, each as the mean so far; whether to prune the run.
+
+        Args:
+            scores: of the folds that are done, in the order in which they are asked for.
+        """
+        is_bad = False
+        for count in range(len(self._scores) + 1, len(scores) + 1):
+            is_bad = self.trial is not None and self.trial.report(count * STEPS, statistics.fmean(scores[:count]))
+        self._scores = list(scores)
+        return is_bad and len(scores) < self._folds
+
+    def during_fold(self, score: float | None, progress: float) -> None:
+        """Report a score in the middle of a fold; None: there is none, which other ranks have to hear.
+
+        Raises:
+            Pruned: the pruner ends the run.
+        """
+        if self.trial is None:
+            return
+        reason, part = "", min(int(progress * STEPS + 1e-9), STEPS - 1)  # the last one is the fold's own
+        if score is not None and part > 0:
+            mean = statistics.fmean([*self._scores, score])
+            if self.trial.report(len(self._scores) * STEPS + part, mean):
+                reason = f"after {part / STEPS:.0%} of its training"
+        if self._ranks is not None:
+            self._ranks.tell({"pruned": reason})
+        if reason:
+            raise Pruned(reason)
 
 
 class Evaluated(dict[str, float]):
@@ -237,12 +296,12 @@ class Fold:
             require(not self._keeps_state, f"{self.title}: {again}")
             self._keeps_state = True
             if self._exp.runtime.keep_state and not self._exp.debug:
-                self._final = functools.partial(save_state, parts, 0, settings=progress.settings_of(parts))
+                self._final = functools.partial(save_state, parts, 0, settings=checkpoint.settings_of(parts))
             if self.checkpoint.file is not None:
                 done = load_state(parts, self.checkpoint.file)
             elif start_from and (source := self.start_from) is not None:
                 source_title = f"{self.title} of exp.start_from={self._exp.start_from}"
-                progress.load_learned(parts, source, source_title)
+                checkpoint.load_learned(parts, source, source_title)
         try:
             for number in range(done + 1, count + 1):
                 self._now = (axis, number, count)

@@ -16,11 +16,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from expkit import files, store
+from expkit.checkpoint import unfinished
 from expkit.config import Config, Loaded, container, differences, flat, fold_file, id_of, is_compared, name_of
 from expkit.data import changed_code, changes_since
 from expkit.errors import Error, require, warn
 from expkit.fingerprint import metric_name
-from expkit.progress import unfinished
 from expkit.project import display_path, output_dir
 from expkit.store import FoldRecord, Run, RunInfo, Versions
 

@@ -38,10 +38,10 @@ from expkit.errors import (
     time_limit,
     warn,
 )
-from expkit.fold import Fold
-from expkit.progress import Pruned, Shared, logged
+from expkit.fold import Fold, Pruned, Shared
 from expkit.project import code_root, display_path, installed_packages, output_dir, world_size
 from expkit.rundir import RunDir, name_source, put_in_place, run_name
+from expkit.tracking import logged
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

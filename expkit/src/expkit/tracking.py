@@ -1,23 +1,37 @@
-"""Weights & Biases: one W&B run per fold, and a training that does not depend on it."""
+"""Where the rows go that a fold logs: Weights & Biases, history.csv, the terminal and train.log."""
 
 from __future__ import annotations
 
+import csv
+import io
+import logging
+import math
 import os
 import secrets
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TextIO
 
+from expkit import files
 from expkit.config import container
-from expkit.errors import interruption, strip_control, warn
+from expkit.errors import duration, interruption, strip_control, warn
 from expkit.project import display_path, output_dir, settings
-from expkit.store import AXES, fold_name
+from expkit.store import AXES, fold_name, number_of, read_history
 
 if TYPE_CHECKING:
     from expkit.rundir import RunDir
+
+LINES = 16  # that a training of known length prints
+BLINK = 0.1  # seconds, at least, that a line on a terminal is shown
+
+# Weights & Biases: one W&B run per fold, and a training that does not depend on it
 
 # Seconds to wait for the server: at the start of a fold, and for the uploads at its end. What is not uploaded by then
 # stays on disk, for `wandb sync`.
@@ -192,3 +206,170 @@ def _fail(error: Exception, run: Any = None) -> None:
 def _brief(error: Exception) -> str:
     """The text of an error on one line; pydantic writes several."""
     return strip_control(" ".join(str(error).split()) or type(error).__name__)[:200]
+
+
+# history.csv
+
+
+class History:
+    """Writes history.csv. Each row has left this process when `add` returns.
+
+    Rows of epochs and of steps stand in one file, in the order of logging; `store.axis_of` says which is which.
+
+    Args:
+        file: is made with the first row.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.rows = file, 0
+        self.columns: list[str] = []
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Add a row."""
+        if new := [name for name in row if name not in self.columns]:
+            _, before = read_history(self.file)
+            self.columns += new
+            self._write(before)
+        line = ",".join(str(row.get(name, "")) for name in self.columns)
+        # Opened for each row: 10 microseconds, and what lies there is cut, renamed or deleted as by any program.
+        with open(self.file, "ab") as stream:
+            stream.write(f"{line}\n".encode())
+        self.rows += 1
+
+    def cut(self, rows: int) -> list[dict[str, float]]:
+        """Keep and return the first `rows` rows that an interrupted training has left."""
+        self.columns, there = read_history(self.file)
+        kept = there[:rows]
+        self.rows = len(kept)
+        if kept:
+            self._write(kept)
+        else:
+            files.remove(self.file)
+            self.columns = []
+        return [{name: number for name in row if (number := number_of(row[name])) is not None} for row in kept]
+
+    def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        files.write_text(self.file, text.getvalue())
+
+
+# train.log, and the terminal
+
+
+@contextmanager
+def logged(file: Path) -> Iterator[None]:
+    """Copy what Python code prints meanwhile, and the traceback of what fails, to the end of a file."""
+    streams = sys.stdout, sys.stderr
+    with open(file, "a", encoding="utf-8", errors="replace", newline="\n") as log:
+        tees = tuple(Tee(stream, log) for stream in streams)
+        with redirect_stdout(tees[0]), redirect_stderr(tees[1]):
+            logging.basicConfig(format="%(message)s")  # loggers without a handler of anybody's; Hydra's level is INFO
+            _move_handlers(streams, tees)
+            try:
+                yield
+            except BaseException:
+                log.write(traceback.format_exc())
+                raise
+            finally:
+                _move_handlers(tees, streams)
+
+
+class Tee:
+    """A stream that also writes into a log, while that is open. On a terminal, its last line may be one that passes."""
+
+    def __init__(self, stream: TextIO, log: TextIO) -> None:
+        self.stream, self.log = stream, log
+        self._passes = False
+
+    def write(self, text: str) -> int:
+        """Write to both."""
+        self.note(text)
+        self.show("")
+        return self.stream.write(text)
+
+    def note(self, text: str) -> None:
+        """Write to the log alone."""
+        if not self.log.closed:
+            self.log.write(text)
+            self.log.flush()
+
+    def show(self, line: str) -> None:
+        """Show a line on the terminal alone, in place of the one before, until something else is written."""
+        if line or self._passes:
+            width = shutil.get_terminal_size().columns
+            self.stream.write(f"\r\x1b[K{line[: width - 1]}")
+            self.stream.flush()
+            self._passes = bool(line)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def _move_handlers(old: Sequence[Any], new: Sequence[Any]) -> None:
+    """Point the handlers of `logging` from some streams to others: libraries keep the stream that they found first."""
+    for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
+        for handler in getattr(logger, "handlers", []):
+            if isinstance(handler, logging.StreamHandler) and handler.stream in old:
+                handler.setStream(new[old.index(handler.stream)])
+
+
+class Progress:
+    """The epochs and steps of one training, as they pass: on a terminal in a line that changes, else line by line.
+
+    Args:
+        title: what is trained, such as "fold 0".
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self._shown = -math.inf  # when the last line on a terminal was, `time.monotonic()`
+        self._began: tuple[float, float] | None = None  # the first epoch or step on a terminal, and its time
+        self._rows, self._next = 0, 0.0  # rows so far, and when to print the next line
+        self._line = ""  # the last line, until it is printed
+
+    def show(self, axis: str | None, row: Mapping[str, float], total: float | None) -> None:
+        """Show that the epoch or step `row[axis]`, of `total`, is done, and its metrics."""
+        values = "  ".join(f"{name} {_format(value)}" for name, value in row.items() if name != axis)
+        where = "" if axis is None else f"  {axis} {row[axis]}{f'/{total}' if total else ''}"
+        self._line = f"{self.title}{where}  {values}"
+        self._rows += 1
+        done = self._rows if axis is None or not total else LINES * row[axis] / total
+        if done >= self._next:  # LINES lines of so many, else fewer and fewer; history.csv has every row
+            self._next = math.floor(done) + 1 if axis is not None and total else 2 * done
+            self._print()
+        now = time.monotonic()
+        if (terminal := _terminal()) and now - self._shown >= BLINK:
+            self._shown, left = now, ""
+            if axis is not None and total:
+                first, since = self._began = self._began or (row[axis], now)
+                passed = row[axis] - first
+                left = f"  {duration((now - since) / passed * (total - row[axis]))} left" if passed > 0 else ""
+            terminal.show(f"{self.title}{where}{left}  {values}")
+
+    def _print(self) -> None:
+        line, self._line = self._line, ""
+        if terminal := _terminal():
+            terminal.note(f"{line}\n")
+        else:
+            print(line, flush=True)
+
+    def close(self) -> None:
+        """Print the last line, where that is to come, and remove the one that changes."""
+        if self._line:
+            self._print()
+        if terminal := _terminal():
+            terminal.show("")
+
+
+def _terminal() -> Tee | None:
+    """Stdout, when it is a terminal, and of a training."""
+    return sys.stdout if isinstance(sys.stdout, Tee) and sys.stdout.isatty() else None
+
+
+def _format(value: float) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.2e}"

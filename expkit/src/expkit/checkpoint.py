@@ -1,44 +1,30 @@
-"""What a training keeps, shows and reports while it runs: checkpoints, history.csv, train.log, progress, a trial."""
+"""The state of a training, on the disk: a checkpoint, from which it goes on; what another training begins with."""
 
 from __future__ import annotations
 
 import copy
-import csv
-import io
-import logging
-import math
 import pickle
 import random
 import shutil
-import statistics
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any
 
 from expkit import files
-from expkit.errors import CANNOT_WRITE, Error, chain, described, duration, require, warn
+from expkit.errors import CANNOT_WRITE, Error, chain, described, require, warn
 from expkit.files import Broken
 from expkit.project import display_path
-from expkit.store import CHECKPOINT, RESULT, STATE, number_of, read_history
-
-if TYPE_CHECKING:
-    from expkit.distributed import Ranks
-    from expkit.rundir import RunDir
-    from expkit.study import RunningTrial
+from expkit.store import CHECKPOINT, RESULT, STATE
 
 METADATA = "metadata.json"
 POSITION = "position"  # in the state of a training: how far it is, and its random generators
 _FREE = ("batch_size", "random_state", "seed")  # beside floats, settings that may differ from those begun from
-LINES = 16  # that a training of known length prints
-BLINK = 0.1  # seconds, at least, that a line on a terminal is shown
 
 
 class Checkpoint:
@@ -358,221 +344,3 @@ def unfinished(version: Path) -> dict[str, dict[str, Any]]:
 def _to_disk(state: Path) -> dict[str, str]:
     """Flush a state to the disk; a hash of each of its files, by its name."""
     return {file.relative_to(state).as_posix(): files.file_hash(file) for file in files.tree_to_disk(state)}
-
-
-class History:
-    """Writes history.csv. Each row has left this process when `add` returns.
-
-    Rows of epochs and of steps stand in one file, in the order of logging; `store.axis_of` says which is which.
-
-    Args:
-        file: is made with the first row.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.file, self.rows = file, 0
-        self.columns: list[str] = []
-
-    def add(self, row: Mapping[str, float]) -> None:
-        """Add a row."""
-        if new := [name for name in row if name not in self.columns]:
-            _, before = read_history(self.file)
-            self.columns += new
-            self._write(before)
-        line = ",".join(str(row.get(name, "")) for name in self.columns)
-        # Opened for each row: 10 microseconds, and what lies there is cut, renamed or deleted as by any program.
-        with open(self.file, "ab") as stream:
-            stream.write(f"{line}\n".encode())
-        self.rows += 1
-
-    def cut(self, rows: int) -> list[dict[str, float]]:
-        """Keep and return the first `rows` rows that an interrupted training has left."""
-        self.columns, there = read_history(self.file)
-        kept = there[:rows]
-        self.rows = len(kept)
-        if kept:
-            self._write(kept)
-        else:
-            files.remove(self.file)
-            self.columns = []
-        return [{name: number for name in row if (number := number_of(row[name])) is not None} for row in kept]
-
-    def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        files.write_text(self.file, text.getvalue())
-
-
-STEPS = 10  # of a fold: a pruner compares the trials of a study at the same step
-
-
-class Pruned(Exception):
-    """The pruner of the study ends this run. `train` must not catch it."""
-
-
-class Shared:
-    """What the folds of one run have in common: what was warned of, and the trial of a study that hears their scores.
-
-    Args:
-        trial: None: there is no study.
-        folds: how many are asked for.
-        ranks: hear at each row that a fold logs whether the study ends the run; None: there is one process.
-    """
-
-    def __init__(self, run_dir: RunDir, trial: RunningTrial | None, folds: int, ranks: Ranks | None = None) -> None:
-        self.run_dir, self.trial = run_dir, trial
-        self._folds, self._ranks, self._scores, self._warned = folds, ranks, list[float](), set[str]()
-
-    def warn_once(self, what: str, message: str) -> None:
-        """Warn once per run about `what`."""
-        if what not in self._warned:
-            self._warned.add(what)
-            warn(message)
-
-    def after_folds(self, scores: Sequence[float]) -> bool:
-        """Report the folds that are done, each as the mean so far; whether to prune the run.
-
-        Args:
-            scores: of the folds that are done, in the order in which they are asked for.
-        """
-        is_bad = False
-        for count in range(len(self._scores) + 1, len(scores) + 1):
-            is_bad = self.trial is not None and self.trial.report(count * STEPS, statistics.fmean(scores[:count]))
-        self._scores = list(scores)
-        return is_bad and len(scores) < self._folds
-
-    def during_fold(self, score: float | None, progress: float) -> None:
-        """Report a score in the middle of a fold; None: there is none, which other ranks have to hear.
-
-        Raises:
-            Pruned: the pruner ends the run.
-        """
-        if self.trial is None:
-            return
-        reason, part = "", min(int(progress * STEPS + 1e-9), STEPS - 1)  # the last one is the fold's own
-        if score is not None and part > 0:
-            mean = statistics.fmean([*self._scores, score])
-            if self.trial.report(len(self._scores) * STEPS + part, mean):
-                reason = f"after {part / STEPS:.0%} of its training"
-        if self._ranks is not None:
-            self._ranks.tell({"pruned": reason})
-        if reason:
-            raise Pruned(reason)
-
-
-@contextmanager
-def logged(file: Path) -> Iterator[None]:
-    """Copy what Python code prints meanwhile, and the traceback of what fails, to the end of a file."""
-    streams = sys.stdout, sys.stderr
-    with open(file, "a", encoding="utf-8", errors="replace", newline="\n") as log:
-        tees = tuple(Tee(stream, log) for stream in streams)
-        with redirect_stdout(tees[0]), redirect_stderr(tees[1]):
-            logging.basicConfig(format="%(message)s")  # loggers without a handler of anybody's; Hydra's level is INFO
-            _move_handlers(streams, tees)
-            try:
-                yield
-            except BaseException:
-                log.write(traceback.format_exc())
-                raise
-            finally:
-                _move_handlers(tees, streams)
-
-
-class Tee:
-    """A stream that also writes into a log, while that is open. On a terminal, its last line may be one that passes."""
-
-    def __init__(self, stream: TextIO, log: TextIO) -> None:
-        self.stream, self.log = stream, log
-        self._passes = False
-
-    def write(self, text: str) -> int:
-        """Write to both."""
-        self.note(text)
-        self.show("")
-        return self.stream.write(text)
-
-    def note(self, text: str) -> None:
-        """Write to the log alone."""
-        if not self.log.closed:
-            self.log.write(text)
-            self.log.flush()
-
-    def show(self, line: str) -> None:
-        """Show a line on the terminal alone, in place of the one before, until something else is written."""
-        if line or self._passes:
-            width = shutil.get_terminal_size().columns
-            self.stream.write(f"\r\x1b[K{line[: width - 1]}")
-            self.stream.flush()
-            self._passes = bool(line)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.stream, name)
-
-
-def _move_handlers(old: Sequence[Any], new: Sequence[Any]) -> None:
-    """Point the handlers of `logging` from some streams to others: libraries keep the stream that they found first."""
-    for logger in [logging.root, *logging.root.manager.loggerDict.values()]:
-        for handler in getattr(logger, "handlers", []):
-            if isinstance(handler, logging.StreamHandler) and handler.stream in old:
-                handler.setStream(new[old.index(handler.stream)])
-
-
-class Progress:
-    """The epochs and steps of one training, as they pass: on a terminal in a line that changes, else line by line.
-
-    Args:
-        title: what is trained, such as "fold 0".
-    """
-
-    def __init__(self, title: str) -> None:
-        self.title = title
-        self._shown = -math.inf  # when the last line on a terminal was, `time.monotonic()`
-        self._began: tuple[float, float] | None = None  # the first epoch or step on a terminal, and its time
-        self._rows, self._next = 0, 0.0  # rows so far, and when to print the next line
-        self._line = ""  # the last line, until it is printed
-
-    def show(self, axis: str | None, row: Mapping[str, float], total: float | None) -> None:
-        """Show that the epoch or step `row[axis]`, of `total`, is done, and its metrics."""
-        values = "  ".join(f"{name} {_format(value)}" for name, value in row.items() if name != axis)
-        where = "" if axis is None else f"  {axis} {row[axis]}{f'/{total}' if total else ''}"
-        self._line = f"{self.title}{where}  {values}"
-        self._rows += 1
-        done = self._rows if axis is None or not total else LINES * row[axis] / total
-        if done >= self._next:  # LINES lines of so many, else fewer and fewer; history.csv has every row
-            self._next = math.floor(done) + 1 if axis is not None and total else 2 * done
-            self._print()
-        now = time.monotonic()
-        if (terminal := _terminal()) and now - self._shown >= BLINK:
-            self._shown, left = now, ""
-            if axis is not None and total:
-                first, since = self._began = self._began or (row[axis], now)
-                passed = row[axis] - first
-                left = f"  {duration((now - since) / passed * (total - row[axis]))} left" if passed > 0 else ""
-            terminal.show(f"{self.title}{where}{left}  {values}")
-
-    def _print(self) -> None:
-        line, self._line = self._line, ""
-        if terminal := _terminal():
-            terminal.note(f"{line}\n")
-        else:
-            print(line, flush=True)
-
-    def close(self) -> None:
-        """Print the last line, where that is to come, and remove the one that changes."""
-        if self._line:
-            self._print()
-        if terminal := _terminal():
-            terminal.show("")
-
-
-def _terminal() -> Tee | None:
-    """Stdout, when it is a terminal, and of a training."""
-    return sys.stdout if isinstance(sys.stdout, Tee) and sys.stdout.isatty() else None
-
-
-def _format(value: float) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    return f"{value:.4f}" if abs(value) >= 0.001 or value == 0 else f"{value:.2e}"
