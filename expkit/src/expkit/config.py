@@ -73,10 +73,10 @@ class SplitConfig:
     seed: Seed = 42  # of the folds alone
     holdout: Annotated[float, Gt(0), Lt(1)] = 0.2  # n_folds=1: the share of the rows (groups, times) that is left out
     lockbox: Annotated[float, Ge(0), Le(0.5)] = 0.0  # the share that no fold trains on or scores, until `exp unlock`
-    test_size: Annotated[int, Ge(1)] | None = None  # by time: how many times a fold leaves out; null: equal parts
-    gap: Annotated[int, Ge(0)] = 0  # by time: how many times just before the rows left out are not trained on
-    min_train_size: Annotated[int, Ge(1)] = 1  # by time: how many times the first fold trains on, at least
-    file: str = ""  # method=column: a CSV file below input/, with the columns that the next two name
+    test_size: Annotated[int, Ge(1)] | None = None  # by time: points in time that a fold leaves out; null: equal parts
+    gap: Annotated[int, Ge(0)] = 0  # by time: points in time that are skipped just before these
+    min_train_size: Annotated[int, Ge(1)] = 1  # by time: points in time that a fold trains on, at least
+    file: str = ""  # method=column: a CSV file below input/; `id` and `column` name its columns
     id: str = "id"
     column: str = "fold"  # whole numbers from 0 on; -1: the row is always trained on
 
@@ -92,7 +92,7 @@ class ExpConfig:
     seed: Seed = 42  # of the training; the folds have one of their own
     debug: bool = False  # a quick try: one fold, no W&B, results in output/debug/
     mode: Mode = Mode.cv  # cv: cross-validation; sub: train on all rows and predict the test set
-    start_from: str = ""  # a run: each fold begins with what its fold of this number had learned; "": from nothing
+    start_from: str = ""  # a run: each fold begins with what the same fold of it has learned; "": from nothing
     time_limit: str | None = None  # for each training of a fold: 90s, 10m, 1.5h; null: none
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 

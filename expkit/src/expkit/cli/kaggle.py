@@ -99,11 +99,11 @@ def submit(run: str, message: str | None, competition: str | None, kernel: bool,
 @competition_option
 @json_flag
 def push(run: str, more: tuple[str, ...], gpu: bool, competition: str | None, as_json: bool) -> None:
-    """Bring a run to Kaggle as a notebook without internet, for a code competition.
+    """Bring a run to Kaggle as a notebook without internet.
 
-    A private dataset holds the models of its folds, the code of its snapshot, and the packages that Kaggle's image
-    lacks. The notebook predicts the test set that it finds there, by load, predict and load_data (or load_test) of the
-    experiment's model.py. Before the upload, the same is done here.
+    For a code competition. A private dataset holds the models of its folds, the code of its snapshot, and the packages
+    that Kaggle's image lacks. The notebook predicts the test set that it finds there, by load, predict and load_data
+    (or load_test) of the experiment's model.py. Before the upload, the same is done here.
 
     Examples:
       exp kaggle push 002-larger-model

@@ -174,7 +174,7 @@ def as_cell(value: Any) -> Any:
 
 @app.command()
 @run_argument("run")
-@click.option("--test", is_flag=True, help="Those of the test set, which fold.save_test has kept.")
+@click.option("--test", is_flag=True, help="The predictions of the test set.")
 @json_flag
 def oof(run: str, test: bool, as_json: bool) -> None:
     """Print the out-of-fold predictions of a run as CSV.
@@ -209,14 +209,14 @@ def oof(run: str, test: bool, as_json: bool) -> None:
 def data(run: str, fetch: bool, as_json: bool) -> None:
     """List the data of a run, and what of it is here.
 
-    A file is here, missing, or other: it has another content. Nothing is changed without --fetch. That brings missing
-    files, and holds them against the hashes in the record. It replaces nothing.
+    A file is here, missing, or other: it has another content. Nothing is changed without --fetch, which brings missing
+    files and checks them against the hashes in the record. It replaces nothing.
 
-    input/sources.toml says where files come from. A name may be a pattern; the first one that fits counts. {path} is
-    the name of the file. A command runs without a shell, and writes {file}.
+    input/sources.toml says where files come from: an address, or a command, which writes {file} and runs without a
+    shell. A name may be a pattern; the first one that fits counts. {path} is the name of the file.
 
     Lines of it:
-      "train.csv" = "curl -fLo {file} https://example.org/train.csv"
+      "train.csv" = "https://example.org/train.csv"
       "images/*" = "aws s3 cp s3://my-bucket/{path} {file}"
 
     Examples:
@@ -251,9 +251,9 @@ def data(run: str, fetch: bool, as_json: bool) -> None:
 def note(run: str | None, no_leaderboard: bool, last: int, everything: bool, as_json: bool, **said: Any) -> None:
     """Note what you expect of a run, and what came of it.
 
-    RUN is the whole name of a run before it is an experiment, and an experiment before it is a part of a name.
-    A verdict and a leaderboard score are of one run, not of an experiment.
-    After --kept, it says so if exp try has not called the run better.
+    RUN is the whole name of a run; if there is none, an experiment; if there is none, a part of a run's name.
+    A verdict and a leaderboard score belong to a run, not to an experiment. --kept warns when exp try has called the
+    run anything but better.
 
     Without anything to note, shows what was noted, also on runs that are deleted. With three leaderboard scores or
     more, it also says how well the CV scores agree with them. Notes are kept in notes/, which belongs in git.

@@ -265,7 +265,7 @@ def fetch(source: str, as_json: bool) -> None:
 @run_argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--from", "part", type=click.Choice(["folds", "full"]), help=PART_HELP)
 @seeds_flag
-@click.option("--partial", is_flag=True, help="Take the folds that are done; others may miss.")
+@click.option("--partial", is_flag=True, help="Take the folds that are done; others may be missing.")
 @json_flag
 def submit(runs: tuple[str, ...], part: str | None, seeds: bool, partial: bool, as_json: bool) -> None:
     """Write a submission from a run, or from the mean of several.
@@ -291,7 +291,7 @@ def submit(runs: tuple[str, ...], part: str | None, seeds: bool, partial: bool, 
         used = "the blend" if run.recipe else ", ".join(fold_title(fold.number, run.n_folds) for fold in folds)
         lines.append(f"{run.title}: test predictions of {used}  {scored}")
     lines += [f"{name}: {how}" for name, how in made["columns"].items()]
-    fits = f"fits {made['sample']}" if made["sample"] else "its data have no sample_submission.csv to hold it against"
+    fits = f"fits {made['sample']}" if made["sample"] else "there is no sample_submission.csv among its data"
     lines += [f"{made['rows']} rows; {fits}", f"wrote {display_path(file)}"]
     print_result({"path": str(file), **made}, as_json, *lines)
 
@@ -340,13 +340,14 @@ def blend(runs: tuple[str, ...], method: str, name: str | None, as_json: bool) -
 @click.option("--yes", is_flag=True, help="Show the score, and note who looked.")
 @json_flag
 def unlock(run: str, yes: bool, as_json: bool) -> None:
-    """Show the score on the rows that exp.split.lockbox has set aside.
+    """Show the score of a run in its locked box.
 
-    No fold was trained on them or scored on them, and no other command shows this score: it is the honest one while
-    nobody chooses by it. Look once, when you have chosen. Each look is noted, and counts for all runs on these rows.
+    exp.split.lockbox has set these rows aside: no fold was trained or scored on them, and no other command shows this
+    score. It is honest as long as nobody chooses by it: choose first, then look once. Each look is noted, and counts
+    for all runs on these rows.
 
-    The score is that of the mean prediction of all folds, as a submission is made. CV is the score of single models:
-    the order of two runs can be another one.
+    The score is that of the mean prediction of all folds, as in a submission. CV scores are of single models, so they
+    may rank two runs differently.
 
     Examples:
       exp unlock 001-larger-lr          # how often was it opened?
