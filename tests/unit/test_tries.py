@@ -111,6 +111,16 @@ def test_the_best_of_the_problem_is_compared_too(project: Path, trained: list[st
     assert "verdict: better" in lines and re.fullmatch(rf"best: {project.name}/002 0\.\d+, against it: worse", lines[2])
 
 
+def test_the_best_is_one_of_the_same_folds(project: Path, trained: list[str]) -> None:
+    """Even where most runs of the problem have others, which a mark of the board tells."""
+    for noise in (0.01, 0.02, 0.03):
+        expkit.run(project.name, overrides=[f"exp.train.noise={noise}", "exp.n_folds=2"])
+    better, worse = attempt(project, "train.noise=0.1"), attempt(project, "train.noise=0.3")
+    best = f"{project.name}/{sets(project)[-2]}"
+    assert better[2].startswith(f"best: {best} ") and worse[2].startswith(f"best: {best} ")
+    assert "other folds" in exp("board") and not any("other folds" in line for line in [*better, *worse])
+
+
 def test_an_interrupted_try_goes_on(project: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever it ends: with the same parameter set, and one note of each kind."""
     whole, title = tries.Training.train, f"{project.name}/002"

@@ -32,7 +32,7 @@ from expkit.notes import Notes, read_notes
 from expkit.project import experiment_dir, full_name, output_dir, reserve
 from expkit.rundir import name_source, run_name
 from expkit.show import changed_since
-from expkit.store import Run, and_without_seeds, folder_of, load_run, read_run, short_names
+from expkit.store import Run, and_without_seeds, folder_of, load_run, original, read_run, short_names
 
 STOP_SECONDS = 2  # for a training that is stopped, to say so
 LONGEST = 48  # characters of a text in a table
@@ -378,7 +378,7 @@ def _concluded(idea: Idea, why: str, found: Mapping[str, Any], answer: str) -> d
     if not any(weight(one) > weight(tested) or config.same(one, tested) for one in before[-1:]):
         notes.add_note(title, {"tested": tested} | notes.context_of(title, mine))
     alike = [one for one in _without_seeds([*every.values()]) if one.problem == mine.problem and one.run.is_complete]
-    others = [one for one in alike if one.is_comparable and not one.notes.is_dropped]
+    others = [one for one in alike if _compares(one, mine) and not one.notes.is_dropped]
     best = {"run": others[0].run.title, "score": others[0].score} if others else {}
     if others and mine.run.is_complete and others[0] not in (mine, base):
         best["verdict"] = verdict([(others[0].run, mine.run)])["verdict"]
@@ -388,9 +388,18 @@ def _concluded(idea: Idea, why: str, found: Mapping[str, Any], answer: str) -> d
         **{"run": title, "why": why, "base": base.run.title, "change": idea.change, "verdict": answer},
         **{"metric": mine.run.metric, "score": mean.get("new", mine.score), "std": None if mean else mine.std},
         "base_score": mean.get("old", _on_folds_of(mine, base)),
-        "marks": {one.run.title: [*one.marks, *changed_since(one.run)] for one in (mine, base)},
+        "marks": {
+            one.run.title: [*(mark for mark in one.marks if mark not in one.flags), *changed_since(one.run)]
+            for one in (mine, base)
+        },
         **{"comparison": compared, "best": best, "next": _advice(mine, tested).format_map(names)},
     }
+
+
+def _compares(one: board.Entry, mine: board.Entry) -> bool:
+    """Whether the scores of two compare, whatever most runs of their problem have."""
+    are_alike = one.run.metric_hash == mine.run.metric_hash and not board.incomparable(mine.run, one.run)
+    return are_alike and not original(one.run)
 
 
 def _advice(mine: board.Entry, tested: Mapping[str, Any]) -> str:
