@@ -49,9 +49,8 @@ def test_a_score(made: str, least: float, most: float) -> None:
     assert score is not None and least < score < most
     [run] = expkit.read_board()
     assert run.is_complete and not run.marks
-    assert (
-        len((expkit.code_root() / "experiments" / made / "train.py").read_text().splitlines()) <= 41
-    )  # one is its name
+    code, main = (expkit.code_root() / "experiments" / made / "train.py").read_text().split("\nif __name__ ==")
+    assert len(code.splitlines()) <= 41 and "expkit.main(experiment)" in main, "whole, and short"
 
 
 @pytest.mark.parametrize("made", EXAMPLES, indirect=True)
