@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import is_dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any
@@ -129,12 +130,6 @@ def _validate(sweeper: Any, jobs: Sequence[Sequence[str]]) -> None:
         loader._apply_overrides_to_config(OverridesParser.create().parse_overrides(values), composed[choices])
 
 
-def store_config(name: str, node: Any, group: str | None = None) -> None:
-    """Give a configuration a name for the defaults of others; in place of an earlier one of that name."""
-    replace: dict[str, Any] = {} if series() == "1.3" else {"replace": True}
-    ConfigStore.instance().store(name=name, node=node, group=group, **replace)
-
-
 def register_resolver(name: str, function: Callable[..., Any]) -> None:
     """Let a configuration say ${name:}; in place of an earlier function of that name."""
     # OmegaConf 2.3, which Hydra 1.3 takes, has another register_resolver, an old one
@@ -185,12 +180,14 @@ def registered(loaded: Loaded, callback: str | None = None, is_whole: bool = Tru
     """
     Plugins.instance().register(PresetsPath)
     with code.own_store(loaded.store) as repository, readable(loaded.experiment.groups):
-        store_config("schema", loaded.experiment.Config)
-        store_config("default", {}, group="exp")
-        store_config("expkit", _LOGGING, group="hydra/hydra_logging")
+        options: dict[str, Any] = {} if series() == "1.3" else {"replace": True}  # of what an outer command has stored
+        store = partial(ConfigStore.instance().store, **options)
+        store("schema", loaded.experiment.Config)
+        store("default", {}, "exp")
+        store("expkit", _LOGGING, "hydra/hydra_logging")
         for group, choices in loaded.experiment.groups.items():
             for name, schema in choices.items():
-                store_config(name, schema, group)
+                store(name, schema, group)
         repository["hydra"]["config.yaml"] = _settings(repository["hydra"]["config.yaml"], loaded, callback, is_whole)
         yield
 

@@ -151,11 +151,6 @@ if not TYPE_CHECKING:
         return made if base == Config.__name__ else made.__dataclass_fields__["exp"].type
 
 
-def fold_file(config: Mapping[str, Any]) -> str:
-    """The file below input/ that says which fold a row is in; "" when none does. `config` is as from `flat`."""
-    return str(config.get("exp.split.file", "")) if config.get(METHOD) == SplitMethod.column.name else ""
-
-
 # Configurations as plain values: to print and to keep
 
 
@@ -317,13 +312,14 @@ class Experiment:
         known = [(group, name, one) for group, classes in self.groups.items() for name, one in classes.items()]
         return {group: name for group, name, one in known if type(getattr(config.exp, group)) is one}
 
-    def data(self, fold_file: str) -> Sequence[str] | None:
-        """What a training reads, in the form of `inputs`.
+    def data(self, config: Mapping[str, Any]) -> Sequence[str] | None:
+        """What a training reads, in the form of `inputs`; with the file that says which fold a row is in.
 
         Args:
-            fold_file: the file that says which fold a row is in, which is read, too; "": there is none.
+            config: of the training, as from `flat`.
         """
-        return [*self.inputs, fold_file] if self.inputs is not None and fold_file else self.inputs
+        is_by_file = self.inputs is not None and config.get(METHOD) == SplitMethod.column.name
+        return [*(self.inputs or ()), str(config["exp.split.file"])] if is_by_file else self.inputs
 
     @property
     def is_scored_by_train(self) -> bool:

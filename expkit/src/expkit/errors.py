@@ -227,7 +227,8 @@ def time_limit(seconds: float | None, reason: str, record: Path) -> Iterator[Non
             raise TimedOut
 
     before = signal.signal(signal.SIGALRM, tell)
-    call = f"{_watch.__name__}({os.getpid()}, {seconds}, {GRACE}, {reason!r}, {str(record)!r})"
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    call = f"{_watch.__name__}({os.getpid()}, {seconds + GRACE}, {reason!r}, {str(record)!r})"
     code = f"from {__name__} import {_watch.__name__}; {call}"
     command = [sys.executable, "-P", "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watcher:
@@ -239,24 +240,19 @@ def time_limit(seconds: float | None, reason: str, record: Path) -> Iterator[Non
             raise
         finally:
             is_over = True
+            signal.setitimer(signal.ITIMER_REAL, 0)
             watcher.kill()
             signal.signal(signal.SIGALRM, before)
 
 
-def _watch(process: int, seconds: float, grace: float, reason: str, record: str) -> None:
-    """Tell a process to end after `seconds`, and kill it after `grace` more; return when it has ended before."""
-
-    def is_there_after(seconds: float) -> bool:
-        return not select.select([sys.stdin], [], [], seconds)[0] and os.getppid() == process
-
-    if is_there_after(seconds):
-        os.kill(process, signal.SIGALRM)
-        if is_there_after(grace):
-            reason += "; it did not end when it was told to, and was killed"
-            with suppress(OSError):
-                Path(record).write_text(f"{reason}\n", encoding="utf-8")
-            print(f"error: {reason}", file=sys.stderr, flush=True)
-            os.kill(process, signal.SIGKILL)
+def _watch(process: int, seconds: float, reason: str, record: str) -> None:
+    """Kill a process that is still there after `seconds`."""
+    if not select.select([sys.stdin], [], [], seconds)[0] and os.getppid() == process:
+        reason += "; it did not end when it was told to, and was killed"
+        with suppress(OSError):
+            Path(record).write_text(f"{reason}\n", encoding="utf-8")
+        print(f"error: {reason}", file=sys.stderr, flush=True)
+        os.kill(process, signal.SIGKILL)
 
 
 def _leave_closed_terminal() -> None:

@@ -123,15 +123,19 @@ def _run(experiment: Experiment, names: Mapping[str, Any]) -> None:
     parser, args, unknown = compose.parse_flags([compose.as_hydra_takes(argument, loaded) for argument in sys.argv[1:]])
     if unknown:
         raise Error(f"there is no flag {unknown[0]}: a value is given as KEY=VALUE without dashes, as in exp.seed=1")
-    only_looks = _only_looks(args)
+    shows_hydra = args.hydra_help or args.cfg or args.info or args.shell_completion
+    is_shown = any(override.lower() == "show_config=true" for override in args.overrides)
+    only_looks = shows_hydra or args.help or is_shown  # and trains nothing
     job = Job(loaded.name, [train.name, *sys.argv[1:]], secrets.token_hex(4))
     try:
         if args.multirun and not only_looks:
             _sweep(loaded, job, parser, args)
             return
         if args.help:
-            return _print_manual(loaded, args.overrides)
-        shows_hydra = args.cfg or args.info or args.hydra_help or args.shell_completion
+            config = compose.composed(loaded, args.overrides)
+            if not issubclass(OmegaConf.get_type(config) or dict, Config):
+                compose.typed(config, loaded)  # it says what is wrong
+            return schema.print_manual(loaded, config)
         with compose.registered(loaded, is_whole=bool(shows_hydra or compose.names_hydra(loaded, args.overrides))):
             compose.run_hydra(loaded.folder, parser, args, job)
         if job.failure is not None:
@@ -139,19 +143,6 @@ def _run(experiment: Experiment, names: Mapping[str, Any]) -> None:
     finally:
         if not only_looks and leads():
             schema.keep(loaded)  # when all else is done: only editors need them
-
-
-def _only_looks(args: argparse.Namespace) -> bool:
-    """Whether the command prints something, and trains nothing."""
-    is_flag = args.help or args.hydra_help or args.cfg or args.info or args.shell_completion
-    return bool(is_flag) or any(override.lower() == "show_config=true" for override in args.overrides)
-
-
-def _print_manual(loaded: Loaded, overrides: Sequence[str]) -> None:
-    config = compose.composed(loaded, overrides)
-    if not issubclass(OmegaConf.get_type(config) or dict, Config):
-        compose.typed(config, loaded)  # it says what is wrong
-    schema.print_manual(loaded, config)
 
 
 # A job

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from expkit import files, store
 from expkit.checkpoint import unfinished
-from expkit.config import Config, Loaded, container, differences, flat, fold_file, id_of, is_compared, name_of
+from expkit.config import Config, Loaded, container, differences, flat, id_of, is_compared, name_of
 from expkit.data import changed_code, changes_since
 from expkit.errors import Error, require, warn
 from expkit.fingerprint import metric_name
@@ -148,7 +148,7 @@ class RunDir:
         require(loaded.name not in (*store.NOT_EXPERIMENTS, store.BLENDS), taken)
         self.debug = config.exp.debug
         self._choices = loaded.experiment.choices(config)
-        self.inputs = loaded.experiment.data(fold_file(flat({"exp": container(config.exp)})))
+        self.inputs = loaded.experiment.data(flat({"exp": container(config.exp)}))
         output = output_dir() / "debug" if self.debug else output_dir()
         self.versions = Versions(output / loaded.name, run)
         base = None if self.debug else self.versions.current()

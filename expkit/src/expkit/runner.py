@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import os
@@ -13,31 +12,18 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import AbstractContextManager, closing, redirect_stdout, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from expkit import scores, snapshot, store
+from expkit import errors, scores, snapshot, store
 from expkit.code import code_hash, files_read, loaded_sources, named_plainly, runs_read
 from expkit.config import Config, Loaded, Mode, chosen
 from expkit.data import changes_since, hash_inputs, input_files, manifest_hash, write_manifest
-from expkit.errors import (
-    CANNOT_WRITE,
-    Circular,
-    Error,
-    Failed,
-    described,
-    interruption,
-    report,
-    require,
-    seconds_of,
-    terminable,
-    time_limit,
-    warn,
-)
+from expkit.errors import Error, Failed, require, warn
 from expkit.fold import Fold, Pruned, Shared
 from expkit.project import code_root, display_path, installed_packages, output_dir, world_size
 from expkit.rundir import RunDir, name_source, put_in_place, run_name
@@ -126,7 +112,7 @@ class Runner:
 
         return Ranks()
 
-    @terminable()
+    @errors.terminable()
     def train(self) -> float | None:
         """Train what is missing, then print and return the score.
 
@@ -149,7 +135,7 @@ class Runner:
                 self._ranks.end(self.pruned is not None)
             return self._summarize()
         except OSError as error:
-            if error.errno in CANNOT_WRITE and error.filename is None:  # a write, unlike an open, names no file
+            if error.errno in errors.CANNOT_WRITE and error.filename is None:  # a write, unlike an open, names no file
                 error.filename = str(self.run_dir.folder)
             raise
 
@@ -260,7 +246,7 @@ class Runner:
         except BaseException as error:
             if fold is not None:
                 with suppress(OSError):  # the disk is full, or somebody has deleted the folder
-                    store.fail_fold(fold.folder, described(error))
+                    store.fail_fold(fold.folder, errors.described(error))
                 fold.close(failed=True)
             self._fail(number, error)
         else:
@@ -285,24 +271,26 @@ class Runner:
         limit = self.exp.time_limit if fold.rank == 0 else None
         over = f"{fold.title} took longer than exp.time_limit={limit}"
         again = "raise the limit; the same command goes on from the fold's last checkpoint, if it has one"
-        return time_limit(seconds_of(limit, "exp.time_limit"), f"{over}: {again}", fold.folder / store.FAILED)
+        seconds = errors.seconds_of(limit, "exp.time_limit")
+        return errors.time_limit(seconds, f"{over}: {again}", fold.folder / store.FAILED)
 
     def _fail(self, number: int | None, failure: BaseException) -> None:
         """Report the error of a fold; raise it when it ends the run."""
-        if stop := interruption(failure):
+        if stop := errors.interruption(failure):
             stop.add_note(f" in {self.run_dir.title(number)} of {self.loaded.name}/{self.name}")
         if not isinstance(failure, Exception) or stop:
             raise failure
         self.run_dir.require_current()  # a folder that somebody has deleted explains any failure
         is_alone = len(self._numbers) == 1 or self._ranks is not None  # other ranks would be in another fold
         is_slow = isinstance(failure, Failed) and not self.run_dir.done_folds()  # at exp.time_limit, where all may be
-        if isinstance(failure, OSError | ImportError | Circular) or is_alone or is_slow:  # the next would fail alike
+        is_general = isinstance(failure, OSError | ImportError | errors.Circular)
+        if is_general or is_alone or is_slow:  # the next would fail alike
             if isinstance(failure, Error):
                 others = "" if is_alone else "; no other fold is begun, as none has ended within it"
                 raise Failed(f"{failure}{others if is_slow else ''}") from failure
             raise failure
         print(f"{self.run_dir.title(number)}  failed", flush=True)
-        report(failure)
+        errors.report(failure)
         self.failed.append(self.run_dir.title(number))
 
     def _follow(self, ranks: Ranks) -> None:
@@ -313,7 +301,7 @@ class Runner:
             with (
                 tempfile.TemporaryDirectory(prefix="expkit-rank-") as folder,
                 open(os.devnull, "w") as nowhere,
-                contextlib.redirect_stdout(nowhere),
+                redirect_stdout(nowhere),
             ):
                 fold = FollowedFold(task, Path(folder), ranks, self.run_dir, self.command.trial is not None)
                 if (failure := self._call(fold)) is not None:

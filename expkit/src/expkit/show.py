@@ -14,7 +14,7 @@ from rich.tree import Tree
 
 from expkit import store
 from expkit.board import COLUMNS, entries, read_board
-from expkit.config import flat, fold_file, is_compared, load_experiment
+from expkit.config import flat, is_compared, load_experiment
 from expkit.data import changes_since
 from expkit.errors import duration, plain_table, print_line, score_text, text
 from expkit.frames import Points, points_of
@@ -139,7 +139,7 @@ def changed_since(run: Run) -> list[str]:
         loaded = None
     marks = []
     if not run.recipe:
-        inputs = loaded.experiment.data(fold_file(flat(run.config))) if loaded else None
+        inputs = loaded.experiment.data(flat(run.config)) if loaded else None
         for what, names in changes_since(done[0].origin(), loaded.ignored if loaded else None, inputs).items():
             marks.append(f"{what} changed since ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
     if loaded and run.cv and not loaded.experiment.has_scored(run.cv):

@@ -241,11 +241,8 @@ class History:
         self.columns, there = read_history(self.file)
         kept = there[:rows]
         self.rows = len(kept)
-        if kept:
+        if there:
             self._write(kept)
-        else:
-            files.remove(self.file)
-            self.columns = []
         return [{name: number for name in row if (number := number_of(row[name])) is not None} for row in kept]
 
     def _write(self, rows: Sequence[Mapping[str, str]]) -> None:
