@@ -68,11 +68,11 @@ def recorded(config: Any, **changes: object) -> dict[str, Any]:
 
 
 def test_every_key_is_compared_but_those_that_change_no_result() -> None:
-    config = expkit.load_config(LIGHT, ["exp.fold=[0]"])
+    config, experiment = expkit.load_config(LIGHT, ["exp.fold=[0]"]), expkit.load_experiment(LIGHT).experiment
     for key in flat(recorded(config)):
         other = OmegaConf.create(recorded(config))
         OmegaConf.update(other, key, "another")
-        changed = differences(OmegaConf.to_container(other), config, {})
+        changed = differences(OmegaConf.to_container(other), config, experiment)
         named = ("exp.name", "exp.fold", "exp.debug", "exp.mode", "exp.time_limit")
         is_free = key in named or key.startswith("exp.runtime.")
         assert bool(changed) != is_free, key
@@ -80,19 +80,20 @@ def test_every_key_is_compared_but_those_that_change_no_result() -> None:
 
 def test_a_parameter_that_is_new_locks_nothing_at_its_default() -> None:
     """The dataclass has a field that the recorded configuration lacks."""
-    config = expkit.load_config(LIGHT)
+    config, experiment = expkit.load_config(LIGHT), expkit.load_experiment(LIGHT).experiment
     old = recorded(config)
     del old["exp"]["train"]["x"]
-    assert differences(old, config, {}) == []
+    assert differences(old, config, experiment) == []
     config.exp.train.x = 10
-    assert differences(old, config, {}) == ["exp.train.x: 0.0 → 10"]
+    assert differences(old, config, experiment) == ["exp.train.x: 0.0 → 10"]
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, 1.0), (1, True), (1, "1"), ({"a.b": 1}, {"a": {"b": 1}})])
 def test_values_of_another_type_are_other_values(one: object, other: object) -> None:
-    config = expkit.load_config(LIGHT)
+    config, experiment = expkit.load_config(LIGHT), expkit.load_experiment(LIGHT).experiment
     config.exp.train.anything = one
-    assert differences(recorded(config), config, {}) == [] != differences(recorded(config, anything=other), config, {})
+    assert differences(recorded(config), config, experiment) == []
+    assert differences(recorded(config, anything=other), config, experiment)
 
 
 # Versions

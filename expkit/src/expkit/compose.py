@@ -181,7 +181,7 @@ def registered(loaded: Loaded, callback: str | None = None, is_whole: bool = Tru
     Plugins.instance().register(PresetsPath)
     with code.own_store(loaded.store) as repository, readable(loaded.experiment.groups):
         options: dict[str, Any] = {} if series() == "1.3" else {"replace": True}  # of what an outer command has stored
-        store = partial(ConfigStore.instance().store, **options)
+        store: Any = partial(ConfigStore.instance().store, **options)
         store("schema", loaded.experiment.Config)
         store("default", {}, "exp")
         store("expkit", _LOGGING, "hydra/hydra_logging")

@@ -312,6 +312,15 @@ class Experiment:
         known = [(group, name, one) for group, classes in self.groups.items() for name, one in classes.items()]
         return {group: name for group, name, one in known if type(getattr(config.exp, group)) is one}
 
+    def values(self, config: Any) -> dict[str, Any]:
+        """A configuration as a run records it, {"exp": {...}, "choices": {...}}; "choices" where it has some.
+
+        Args:
+            config: an object of `Config`.
+        """
+        choices = self.choices(config)
+        return {"exp": container(config.exp)} | ({"choices": choices} if choices else {})
+
     def data(self, config: Mapping[str, Any]) -> Sequence[str] | None:
         """What a training reads, in the form of `inputs`; with the file that says which fold a row is in.
 
@@ -496,22 +505,19 @@ NOT_COMPARED = (*_OF_EXP, "show_config", "overwrite", "resume")
 _ABSENT = "(not set)"
 
 
-def differences(old: Mapping[str, Any], config: object, choices: Mapping[str, str]) -> list[str]:
+def differences(old: Mapping[str, Any], config: Any, experiment: Experiment) -> list[str]:
     """How the recorded values of a run differ from a configuration, as "key: old → new"; [] when they are the same.
 
-    A key that the older one lacks and that has its dataclass default now is no difference. `choices` has the class of
-    each group, as two classes may have the same fields.
+    A key that the older one lacks and that has its dataclass default now is no difference. The class of each group is
+    compared, too, as two classes may have the same fields.
     """
-    before, after = flat(dict(old)), flat(config) | flat({"choices": dict(choices)} if choices else {})
+    before, after = compared(old), compared(experiment.values(config))
     for key, default in _defaults(config):
         if not any(each == key or each.startswith(f"{key}.") or key.startswith(f"{each}.") for each in before):
-            before |= dict(leaves(default, key))
-    pairs = {key: (before.get(key, _ABSENT), after.get(key, _ABSENT)) for key in [*before, *after] if is_compared(key)}
-    return [
-        f"{key}: {str(one) or repr(one)} → {str(other) or repr(other)}"
-        for key, (one, other) in pairs.items()
-        if not same(one, other)
-    ]
+            before |= {each: value for each, value in leaves(default, key) if is_compared(each)}
+    pairs = {key: (before.get(key, _ABSENT), after.get(key, _ABSENT)) for key in {**before, **after}}
+    said = {key: [str(value) or repr(value) for value in pair] for key, pair in pairs.items() if not same(*pair)}
+    return [f"{key}: {' → '.join(pair)}" for key, pair in said.items()]
 
 
 def _defaults(config: Any, above: str = "") -> Iterator[tuple[str, Any]]:
@@ -524,9 +530,9 @@ def _defaults(config: Any, above: str = "") -> Iterator[tuple[str, Any]]:
             yield key, container(default)
 
 
-def identity(config: object, choices: Mapping[str, str]) -> str:
-    """A text that two configurations have in common when they are the same."""
-    return json.dumps([{key: value for key, value in flat(config).items() if is_compared(key)}, choices])
+def compared(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What of recorded values makes another configuration, as of `flat`."""
+    return {key: value for key, value in flat(dict(values)).items() if is_compared(key)}
 
 
 def is_compared(key: str) -> bool:

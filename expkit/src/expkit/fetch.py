@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from expkit import files, scores, store
-from expkit.config import flat, is_compared, load_experiment, same
+from expkit.config import compared, load_experiment, same
 from expkit.data import read_manifest, write_manifest
 from expkit.errors import Error, Failed, described, require
 from expkit.project import code_root, output_dir
@@ -107,7 +107,7 @@ class Incoming:
         self.versions.parent = output_dir() / folder.parent.name
         self.title, self.problems, self.doubles = f"{folder.parent.name}/{self.versions.run}", list[str](), list[str]()
         info = store.read_checked(folder / RUN, RunInfo, self.problems)
-        self.id, self.config = (info["id"], flat(info["config"])) if info else ("", {})
+        self.id, self.config = (info["id"], compared(info["config"])) if info else ("", {})
         self.results: dict[str, Result] = {}
         for file in sorted(folder.glob(f"*/{RESULT}")) if info else ():
             if result := store.read_checked(file, Result, self.problems):
@@ -128,8 +128,8 @@ class Incoming:
         self.doubles = [name for name in twice if _predictions(own[name]) == _predictions(self.results[name])]
         how = f"give one of the two another name, or remove the run here: exp remove {self.title} --yes"
         if here and self.results and here.id != self.id:
-            old, new = flat(dict(here.config)), self.config
-            keys = [key for key in {**old, **new} if is_compared(key) and not same(old.get(key), new.get(key))]
+            old, new = compared(here.config), self.config
+            keys = [key for key in {**old, **new} if not same(old.get(key), new.get(key))]
             require(not keys, f"another configuration here ({', '.join(keys[:3])}): {how}")
             pairs = [(one, self.results[name]) for one in own.values() for name in missing]
             other = {"code" for one, two in pairs if not store.same_code(one["code"], two["code"])}

@@ -70,7 +70,7 @@ def check_experiment(name: str) -> list[Checked]:
                 except Exception as error:
                     found.append(Checked(name, each, problem=described(as_error(error, loaded.experiment.groups))))
                     continue
-                first = known.setdefault(config.identity(made, loaded.experiment.choices(made)), each)
+                first = known.setdefault(json.dumps(config.compared(loaded.experiment.values(made))), each)
                 found.append(Checked(name, each, made.exp.name, same_as=None if first == each else first))
     except Exception as error:  # train.py itself
         return [Checked(name, each, problem=described(as_error(error))) for each in sets]
@@ -268,7 +268,7 @@ def parameter_set_from_run(experiment: str, name: str, run: Run, values: Mapping
         text = f"{_HEAD}{defaults}{OmegaConf.to_yaml({'name': name, **changed})}"
         files.write_text(file, _with_id(text, run.title))
         made = load_config(experiment, [f"exp={name}"])
-        lines = config.differences(recorded, made, loaded.experiment.choices(made))
+        lines = config.differences(recorded, made, loaded.experiment)
         require(not lines, f"it would differ from {run.title}: {'; '.join(map(strip_control, lines[:5]))}")
     return file
 

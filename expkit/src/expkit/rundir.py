@@ -147,7 +147,6 @@ class RunDir:
         taken = f"experiments/{loaded.name}: the name is taken by a folder of output/; rename the experiment"
         require(loaded.name not in (*store.NOT_EXPERIMENTS, store.BLENDS), taken)
         self.debug = config.exp.debug
-        self._choices = loaded.experiment.choices(config)
         self.inputs = loaded.experiment.data(flat({"exp": container(config.exp)}))
         output = output_dir() / "debug" if self.debug else output_dir()
         self.versions = Versions(output / loaded.name, run)
@@ -177,7 +176,7 @@ class RunDir:
 
     def _differences(self, info: RunInfo) -> list[str]:
         """How the configuration differs from that of a version."""
-        return differences(info["config"], self.config, self._choices)
+        return differences(info["config"], self.config, self.loaded.experiment)
 
     def _is_abandoned(self, folder: Path) -> bool:
         """Whether a version of another configuration has nothing to lose: no result, no checkpoint, no lock held."""
@@ -300,7 +299,6 @@ class RunDir:
         base = self.versions.current()
         before = store.read_run_info(base) if base else None
         alike = before is not None and not self._differences(before)
-        values = container(self.config)
         about = {
             "experiment": self.loaded.name,
             "run": self.run,
@@ -309,7 +307,7 @@ class RunDir:
             "metric": metric_name(self.loaded.experiment.metric),
             "greater_is_better": self.loaded.experiment.greater_is_better,
             "n_folds": self.config.exp.n_folds,
-            "config": {"exp": values["exp"]} | ({"choices": self._choices} if self._choices else {}),
+            "config": self.loaded.experiment.values(self.config),
             "commands": [self.command],
             "same_as": before["id"] if before and alike else None,
         }
@@ -317,14 +315,15 @@ class RunDir:
             warn(f"{self.loaded.name}/{twin} has the same configuration: exp board --seeds counts one of the two")
         if base is not None and self.replaces and not alike and (old := store.read_run(base).done):
             warn(f"{len(old)} folds of the old configuration are removed when the new one is done; Ctrl-C keeps them")
-        return self.versions.make(about, OmegaConf.to_yaml(values))
+        return self.versions.make(about, OmegaConf.to_yaml(container(self.config)))
 
     def _twin(self) -> str | None:
         """Another run of the experiment with this configuration and name; None: there is none, or debugging.
 
         The name of such a run has overrides that say what this one has, too: of hundreds in a sweep, no other is read.
         """
-        mine = {f"{key}={_text(value)}" for key, value in (flat(self.config) | self._choices).items()}
+        values = flat(self.config) | self.loaded.experiment.choices(self.config)
+        mine = {f"{key}={_text(value)}" for key, value in values.items()}
         for folder in [] if self.debug else files.listed(self.versions.parent):
             run = folder.partition("@")[0]
             name, *overrides = run.split(",")

@@ -227,7 +227,7 @@ def of_class(cls: type, groups: Groups | None = None) -> Schema:
     for item in fields(cls):
         kind, text = hints(cls)[item.name], texts.get(item.name, "")
         default, one = config.default_of(item), plain_type(kind)
-        if is_dataclass(one):
+        if _is_class(one):
             own = type(default) if isinstance(default, one) else one
             classes = [each for each in (groups or {}).get(item.name, {}).values() if issubclass(each, one)] or [own]
             schema = of_type(kind, [of_class(each, groups) for each in classes])
@@ -250,7 +250,7 @@ def of_type(kind: Any, classes: list[Schema] | None = None) -> Schema:
         return {"anyOf": [of_type(one, classes) for one in some]}
     if origin is Annotated:
         return of_type(inner[0]) | {one.keyword: one.limit for one in bounds(kind) if math.isfinite(one.limit)}
-    if is_dataclass(kind):
+    if _is_class(kind):
         # below anyOf: beside `type`, an editor that completes the name of the class would write all its defaults
         return _SIMPLE[dict] | {"anyOf": classes or [of_class(kind)]}
     if origin in (list, tuple):
@@ -274,6 +274,10 @@ def type_in_words(kind: Any) -> str:
     if origin is not None:
         return f"{origin.__name__}[{', '.join(map(type_in_words, inner))}]"
     return {Any: "anything", str: "text", NoneType: "null"}.get(kind) or getattr(kind, "__name__", str(kind)).lower()
+
+
+def _is_class(kind: Any) -> bool:
+    return is_dataclass(kind)
 
 
 # Comments in the source: at the end of a field, but for those that tools read

@@ -84,12 +84,11 @@ class Training:
     @functools.cached_property
     def values(self) -> dict[str, Any]:
         """The configuration as a run records it."""
-        choices = load_experiment(self.experiment).experiment.choices(self.config)
-        return {"exp": config.container(self.config.exp)} | ({"choices": choices} if choices else {})
+        return load_experiment(self.experiment).experiment.values(self.config)
 
     def differences(self, recorded: Mapping[str, Any]) -> list[str]:
         """How the recorded configuration of a run differs from its own; [] when it is the same."""
-        return config.differences(recorded, self.config, self.values.get("choices", {}))
+        return config.differences(recorded, self.config, load_experiment(self.experiment).experiment)
 
     @functools.cached_property
     def title(self) -> str:
@@ -183,8 +182,8 @@ class Idea:
     @functools.cached_property
     def change(self) -> dict[str, Any]:
         """The values that differ from those of the base, by key."""
-        old, new = config.flat(self.base.config), config.flat(self.training.values)
-        return {key: one for key, one in new.items() if config.is_compared(key) and not config.same(old.get(key), one)}
+        old, new = config.compared(self.base.config), config.compared(self.training.values)
+        return {key: value for key, value in new.items() if not config.same(old.get(key), value)}
 
     def known(self, seeds: int = 1) -> list[str]:
         """Where it was tried before, with what came of it: the same configuration, or the same change of another run.
