@@ -229,8 +229,7 @@ def time_limit(seconds: float | None, reason: str, record: Path) -> Iterator[Non
     before = signal.signal(signal.SIGALRM, tell)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     call = f"{_watch.__name__}({os.getpid()}, {seconds + GRACE}, {reason!r}, {str(record)!r})"
-    code = f"from {__name__} import {_watch.__name__}; {call}"
-    command = [sys.executable, "-P", "-c", code]
+    command = [sys.executable, "-P", "-c", f"from {__name__} import {_watch.__name__}; {call}"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watcher:
         try:
             yield

@@ -300,8 +300,7 @@ class Fold:
             if self.checkpoint.file is not None:
                 done = load_state(parts, self.checkpoint.file)
             elif start_from and (source := self.start_from) is not None:
-                source_title = f"{self.title} of exp.start_from={self._exp.start_from}"
-                checkpoint.load_learned(parts, source, source_title)
+                checkpoint.load_learned(parts, source, f"{self.title} of exp.start_from={self._exp.start_from}")
         try:
             for number in range(done + 1, count + 1):
                 self._now = (axis, number, count)

@@ -484,8 +484,7 @@ def _add_wheels(folder: Path, more: Sequence[str]) -> None:
 
 def _run(command: list[str], variables: Mapping[str, str], failed: str) -> None:
     """Run a command quietly; when it fails, the last line that it prints is part of the error."""
-    environment = os.environ | variables
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
+    done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, errors="replace")
     if done.returncode:
         why = (done.stderr.strip() or f"it ends with {done.returncode}").splitlines()[-1]
         raise Error(f"{failed}: {why.removeprefix('ERROR: ')}")

@@ -356,8 +356,7 @@ class RunDir:
         if run is None or not run.is_complete:
             there = f"{len(run.done)} of {run.n_folds} folds are trained" if run else "no fold is trained"
             return f"{there}: train all of them first, exp.mode=cv exp.fold=null"
-        first = next(iter(run.done.values()))
-        changed = [*chain(*self._changes_since(first.origin()).values())]
+        changed = [*chain(*self._changes_since(next(iter(run.done.values())).origin()).values())]
         marks = [*store.own_marks(run), *store.stale(run)]
         if marks or changed:
             why = ", ".join(marks) or f"changed since: {', '.join(changed[:3])}"

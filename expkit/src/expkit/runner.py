@@ -158,10 +158,9 @@ class Runner:
         if missing:
             self.run_dir.require_startable(missing)
             self.run_dir.prepare()
-            others = [number for number in (*range(self.exp.n_folds), None) if number not in self._numbers]
-            folds = [fold for number in others if (fold := self.run_dir.fold(number)) and fold.result]
-            if folds and not self.exp.debug:
-                self._warn_of_changes(folds[0])
+            done = [fold for fold in store.read_run(self.run_dir.version).parts if fold.result]
+            if done and not self.exp.debug:
+                self._warn_of_changes(done[0])
         while missing and not self._is_pruned():
             number, lock = self._free(missing)
             missing.remove(number)
@@ -234,8 +233,7 @@ class Runner:
         try:
             own_id = self.run_dir.id if self.exp.mode is Mode.sub else ""
             self._reader.begin(own_id, runs_read(self.loaded.name))
-            git = self._snapshot()
-            provenance = Provenance(self.run_dir, self.command, self.overrides, git, self._reader)
+            provenance = Provenance(self.run_dir, self.command, self.overrides, self._snapshot(), self._reader)
             fold = Fold(self._shared, number, provenance)
             if self._ranks is not None:
                 checkpoint = None if fold.checkpoint.file is None else str(fold.checkpoint.file)

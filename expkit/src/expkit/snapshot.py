@@ -134,8 +134,7 @@ def _update(index: str, root: Path, project: Path) -> None:
     for name in large[:3]:
         warn(f"{name} is larger than {LARGEST_FILE // 2**20} MiB and is not in the snapshot: put data into input/")
     stdin = "".join(f"{name}\0" for name in names if name not in large).encode(errors="surrogateescape")
-    flags = ("--add", "--remove", "--replace", "-z", "--stdin")
-    git(root, "update-index", *flags, index=index, stdin=stdin)
+    git(root, "update-index", "--add", "--remove", "--replace", "-z", "--stdin", index=index, stdin=stdin)
 
 
 def _files(root: Path, name: str) -> list[str]:
