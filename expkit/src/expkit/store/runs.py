@@ -430,9 +430,12 @@ class Run:
 
     @functools.cached_property
     def _oof(self) -> Columns:
+        from expkit.tables import is_ascending
+
         table = self.fold_by_fold()
-        order = table["id"].argsort(kind="stable") if table else ()
-        return {name: column[order] for name, column in table.items()}
+        order = table["id"].argsort(kind="stable") if table else None
+        is_sorted = order is None or is_ascending(order)  # a copy of each column takes as long as to read it
+        return table if is_sorted else {name: column[order] for name, column in table.items()}
 
     def fold_by_fold(self, name: str = OOF) -> Columns:
         """As `oof`, fold by fold.
