@@ -352,6 +352,32 @@ def test_a_checkpoint_may_be_a_folder(tmp_path: Path) -> None:
             Checkpoint(copy, dict).find()
 
 
+@pytest.mark.parametrize("place", [0, files.BLOCK, 2 * files.BLOCK])
+def test_damage_anywhere_in_a_large_checkpoint_is_seen(tmp_path: Path, place: int) -> None:
+    state = saved(tmp_path, lambda file: file.write_bytes(bytes(2 * files.BLOCK + 1))).file
+    assert state is not None and Checkpoint(tmp_path, dict).find()
+    with open(state, "rb+") as stream:
+        stream.seek(place)
+        stream.write(b"1")
+    with pytest.raises(files.Broken):
+        Checkpoint(tmp_path, dict).find()
+
+
+def test_a_checkpoint_that_does_not_reach_the_disk_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = saved(tmp_path, lambda file: file.write_bytes(b"one"))
+
+    def refuse(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(files, "to_disk", refuse)
+        assert not first.save(lambda file: file.write_bytes(b"two"))
+    found = Checkpoint(tmp_path, dict)
+    assert found.find() and found.file is not None and found.file.read_bytes() == b"one"
+
+
 def test_a_write_that_leaves_nothing_is_one_line(tmp_path: Path) -> None:
     """numpy.save adds .npy to a name."""
     with pytest.raises(expkit.Error, match=r"write\(file\) has left nothing at .*checkpoint/state1"):

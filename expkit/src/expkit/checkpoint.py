@@ -343,4 +343,5 @@ def unfinished(version: Path) -> dict[str, dict[str, Any]]:
 
 def _to_disk(state: Path) -> dict[str, str]:
     """Flush a state to the disk; a hash of each of its files, by its name."""
-    return {file.relative_to(state).as_posix(): files.file_hash(file) for file in files.tree_to_disk(state)}
+    with files.flushing(state) as there:
+        return {file.relative_to(state).as_posix(): files.hash_of_blocks(file) for file in there}

@@ -321,14 +321,14 @@ def write_result(folder: Path, result: Mapping[str, Any], origin: Mapping[str, A
             added.
     """
     files.write_json(folder / ORIGIN, origin)
-    listed = {}
-    for file in files.tree_to_disk(folder):
-        if file == folder / LOG or folder / CHECKPOINT in file.parents:  # more may be printed; it goes after the result
-            continue
+    hashes, listed = dict[Path, str | None](), {}
+    with files.flushing(folder) as there:
+        for file in there:  # of the log more may be printed; the checkpoint goes after the result
+            if file != folder / LOG and folder / CHECKPOINT not in file.parents:
+                hashes[file] = files.file_hash(file) if file.suffix in (".npz", ".csv", ".json") else None
+    for file, digest in hashes.items():
         about = file.stat()
-        keeps = file.suffix in (".npz", ".csv", ".json")
-        name = file.relative_to(folder).as_posix()
-        listed[name] = [about.st_size, about.st_mtime_ns, files.file_hash(file) if keeps else None]
+        listed[file.relative_to(folder).as_posix()] = [about.st_size, about.st_mtime_ns, digest]
     packages = hashlib.sha256(repr(sorted(origin["packages"].items())).encode()).hexdigest()[:16]
     files.write_json(folder / RESULT, dict(result) | {"packages": packages, "files": listed})
 
@@ -357,7 +357,8 @@ def keep_fold(fold: FoldRecord, version: Path, run_id: str) -> None:
     if fold.result is not None:
         require(changed_file(scratch, fold.result["files"]) is None, f"{fold.title} changes: the same command goes on")
         files.write_json(scratch / RESULT, {**files.read_if_whole(scratch / RESULT), "run": run_id})
-    files.tree_to_disk(scratch)
+    with files.flushing(scratch):
+        pass
     files.remove(target)
     scratch.rename(target)
     files.to_disk(version)
