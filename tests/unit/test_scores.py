@@ -22,7 +22,7 @@ import expkit
 from expkit import files, store, tables
 from expkit.board import Entry
 from expkit.config import load_experiment
-from expkit.scores import checked, fold_scores, score
+from expkit.scores import checked, fold_scores, score, update
 
 TRAIN = """
 import functools
@@ -583,6 +583,25 @@ def test_a_submission_that_does_not_fit_is_not_written(
     assert complaint in printed.err and printed.err.count("sample_submission.csv") == 1
     assert "trained on all rows, without submission.csv" in printed.out
     assert not list(root.rglob("submission.csv"))
+
+
+def test_whoever_comes_last_scores_every_fold(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another command may end a fold while this one waits for the lock of the scores."""
+    name = make()
+    expkit.run(name, overrides=["exp.fold=[0]"])
+    folder = expkit.load_run(f"{name}/light").folder
+    store.forget_cv(folder)
+    locked = store.Versions.locked
+
+    def wait(versions: store.Versions) -> Any:
+        monkeypatch.setattr(store.Versions, "locked", locked)
+        expkit.run(name, overrides=["exp.fold=[1]"])
+        return locked(versions)
+
+    monkeypatch.setattr(store.Versions, "locked", wait)
+    update(load_experiment(name).experiment, store.Versions.of(folder), folder)
+    cv = expkit.load_run(folder).cv
+    assert cv is not None and [*cv["folds"]] == ["0", "1"]
 
 
 def test_a_submission_without_a_sample(make: Make, root: Path, capsys: pytest.CaptureFixture[str]) -> None:

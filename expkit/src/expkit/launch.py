@@ -65,6 +65,7 @@ def main(experiment: Experiment) -> None:
             that does not exist, 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
     errors.escape_unprintable()
+    gc.freeze()  # what is imported is no garbage: to look for some at its end takes a sixth of a short command
     with errors.terminable():
         try:
             _run(experiment, sys._getframe(1).f_globals)

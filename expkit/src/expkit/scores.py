@@ -342,10 +342,11 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
     Raises:
         Error: a metric fails; predictions are missing.
     """
-    with versions.locked():  # whoever comes last sees every fold
-        run = store.read_run(folder)
-        if not run.done or experiment.has_scored(run.cv):
-            return run
+    run = store.read_run(folder)
+    if not run.done or experiment.has_scored(run.cv):
+        return run
+    with versions.locked():
+        run = store.read_run(folder)  # again: whoever comes last sees every fold
         now = experiment.made_by
         before = now if run.cv is None else run.cv["made_by"]
         known = before.keys() & now.keys() | {POSTPROCESS}
