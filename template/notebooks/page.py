@@ -57,7 +57,7 @@ def scores(board, metric, parameters, ticked):
     if not parameters:
         return [f"Runs with a score in {metric}: {len(rows)}. They differ in none of these parameters."]
     rows, color = page.with_color(rows, ticked[:MOST_RUNS]), page.color_of(ticked[:MOST_RUNS])
-    note = f"Runs with a score in {metric}: {len(rows)}. Grey are those not ticked, a triangle is one with a mark."
+    note = f"Runs with a score in {metric}: {len(rows)}. Those not ticked are grey; a triangle has a mark."
     return [note, page.grid([against(rows, parameter, metric, color) for parameter in parameters])]
 
 
@@ -105,7 +105,7 @@ def numbers(rows):
     else:
         x = alt.X("target:Q", scale=alt.Scale(zero=False))
         chart = chart.mark_circle(opacity=0.5).encode(x, alt.Y("error:Q", title="prediction − target"))
-    return f"{about}. Listed are the largest errors.", page.grid([chart]), rows.head(10)
+    return f"{about}. The table lists the largest errors.", page.grid([chart]), rows.head(10)
 
 
 @app.function
@@ -113,8 +113,8 @@ def classes(rows):
     """A note, a confusion matrix and the worst rows, of predicted classes."""
     wrong = rows[rows["target"] != rows["prediction"]]
     worst = wrong.head(10).round({"confidence": 4})
-    listed = "those of which it was most sure" if "confidence" in rows else f"the first {len(worst)}"
-    about = f", {len(wrong)} of them wrong. Listed are {listed}."
+    listed = "those of which the model was most sure" if "confidence" in rows else f"the first {len(worst)}"
+    about = f", {len(wrong)} of them wrong. The table lists {listed}."
     counts = page.confusion(rows)
     if counts[["target", "prediction"]].nunique().max() > MOST_CLASSES:
         about += f" Of many classes, only the {MOST_CLASSES} pairs that are confused most often:"

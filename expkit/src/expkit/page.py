@@ -212,8 +212,8 @@ def lineage(ticked: Sequence[str]) -> list[Any]:
         width=240 * (max(x.values()) + 1),
         height=60 * max(Counter(x.values()).values()),
     )
-    note = "Left of each run stand those that it was made from."
-    return [f"{note} Grey are those not ticked, a triangle is one with a mark.", grid([chart])]
+    note = "To the left of a run are those that it was made from. Those not ticked are grey; a triangle has a mark."
+    return [note, grid([chart])]
 
 
 def grid(charts: Sequence[Any], columns: int = 3) -> Any:
