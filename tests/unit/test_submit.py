@@ -120,6 +120,13 @@ def test_trained_on_all_rows(experiments: dict[str, str], root: Path) -> None:
     assert submit(run.title, "--from", "full")[1]["path"] == made["path"]
 
 
+def test_no_fold_is_done(experiments: dict[str, str], root: Path) -> None:
+    run = train(experiments["price"], "exp.train.noise=0.4")
+    for file in run.folder.glob("*/result.json"):
+        file.unlink()
+    assert f"{run.title}: no fold is done: train it first, with exp.fold=null" in refused(run.title)
+
+
 def test_marks_are_said_and_missing_folds_are_refused(
     experiments: dict[str, str], root: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

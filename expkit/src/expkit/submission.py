@@ -178,6 +178,8 @@ def choose(run: Run, kind: str | None = None, partial: bool = False) -> list[Fol
     Raises:
         Error: there is none; the message says what to do.
     """
+    is_begun = any(part.result is not None for part in run.parts)
+    require(is_begun, f"{run.title}: no fold is done: train it first, with exp.fold=null")
     having = [part for part in run.parts if part.result is not None and TEST in part.result["files"]]
     tested = [part for part in having if part.number is not None]
     full = [part for part in having if part.number is None]
