@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, Completed, Project, call, clean_environment, commit_all, own_copy
 from helpers import counting, scores_and_predictions
 from light import LIGHT, add_light
-
-import expkit
 
 PINS = ROOT / "tests/hydra-1.4.txt"
 BASELINE = "001-baseline"
@@ -82,20 +78,3 @@ def test_what_goes_away_stands_in_one_module() -> None:
     }.items():
         files = [file for file in (ROOT / "expkit").rglob("*.py") if re.search(old, file.read_text())]
         assert {file.name for file in files} == modules
-
-
-def test_an_unknown_hydra_is_one_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], root: Path
-) -> None:
-    monkeypatch.setattr("hydra.__version__", "1.5.0")
-    with pytest.raises(
-        expkit.Error, match=r"hydra-core 1\.5\.0 is installed, but this expkit works only with 1\.3 and 1\.4"
-    ):
-        expkit.load_config(LIGHT)
-    file = expkit.code_root() / "experiments" / BASELINE / "train.py"
-    monkeypatch.setattr(sys, "argv", [str(file)])
-    with pytest.raises(SystemExit) as end:
-        runpy.run_path(str(file), run_name="__main__")
-    printed = capsys.readouterr()
-    assert (end.value.code, printed.out, len(printed.err.splitlines())) == (2, "", 1)
-    assert printed.err.startswith("error: hydra-core 1.5.0 is installed")

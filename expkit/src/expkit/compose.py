@@ -39,20 +39,7 @@ from expkit.schema import check_bounds, hints
 
 # Hydra 1.3 and 1.4: what differs, and what is taken from inside Hydra, where no public name does it
 
-TESTED = ("1.3", "1.4")  # 1.4 keeps the functions of hydra._internal.utils, and their arguments (1.4.0rc3)
-
-
-def series() -> str:
-    """Which Hydra is installed, as "1.3".
-
-    Raises:
-        Error: one that expkit does not know.
-    """
-    found = ".".join(hydra.__version__.split(".")[:2])
-    works = f"this expkit works only with {' and '.join(TESTED)}: `uv sync` installs one of these"
-    require(found in TESTED, f"hydra-core {hydra.__version__} is installed, but {works}")
-    return found
-
+IS_1_3 = hydra.__version__.startswith("1.3.")  # 1.4.0rc3 keeps the functions of hydra._internal.utils
 
 _to_bool, _to_text = BooleanNode._validate_and_convert_impl, StringNode._validate_and_convert_impl
 
@@ -85,11 +72,9 @@ def parse_flags(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse
 
     Raises:
         SystemExit: argparse has refused it, and has said why.
-        Error: an unknown Hydra.
     """
     from hydra._internal import utils
 
-    series()
     # Python 3.14 looks into every help text, and Hydra before 1.4 has one that is no text (hydra issue 3121)
     argparse.ArgumentParser._check_help = lambda parser, action: None  # type: ignore[attr-defined]
     parser = utils.get_args_parser()
@@ -112,7 +97,7 @@ def run_hydra(
     mode = None if args.multirun else RunMode.RUN  # None: of a sweep, Hydra tells its jobs
     hydra_itself.Hydra.get_mode = lambda *_, **__: mode  # its own composes everything once more
     allowing: AbstractContextManager[Any] = nullcontext()
-    if series() != "1.3":  # a config.yaml may name any class (callbacks, logging): it is code, as train.py is
+    if not IS_1_3:  # a config.yaml may name any class (callbacks, logging): it is code, as train.py is
         public: Any = import_module("hydra.utils")
         allowing = public.execution_whitelist(public.UNSAFE_DISABLE_EXECUTION_CHECKS)
     with allowing:
@@ -133,7 +118,7 @@ def _validate(sweeper: Any, jobs: Sequence[Sequence[str]]) -> None:
 def register_resolver(name: str, function: Callable[..., Any]) -> None:
     """Let a configuration say ${name:}; in place of an earlier function of that name."""
     # OmegaConf 2.3, which Hydra 1.3 takes, has another register_resolver, an old one
-    new = "register_new_resolver" if series() == "1.3" else "register_resolver"
+    new = "register_new_resolver" if IS_1_3 else "register_resolver"
     getattr(OmegaConf, new)(name, function, replace=True)
 
 
@@ -180,7 +165,7 @@ def registered(loaded: Loaded, callback: str | None = None, is_whole: bool = Tru
     """
     Plugins.instance().register(PresetsPath)
     with code.own_store(loaded.store) as repository, readable(loaded.experiment.groups):
-        options: dict[str, Any] = {} if series() == "1.3" else {"replace": True}  # of what an outer command has stored
+        options: dict[str, Any] = {} if IS_1_3 else {"replace": True}  # of what an outer command has stored
         store: Any = partial(ConfigStore.instance().store, **options)
         store("schema", loaded.experiment.Config)
         store("default", {}, "exp")
@@ -321,7 +306,7 @@ def composer(loaded: Loaded, overrides: Sequence[str] = ()) -> Iterator[Callable
     hydra_of_caller = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     # 1.3 warns without a version_base, 1.4 with one
-    base: dict[str, Any] = {"version_base": None} if series() == "1.3" else {}
+    base: dict[str, Any] = {"version_base": None} if IS_1_3 else {}
     is_whole = names_hydra(loaded, overrides)
     try:
         with registered(loaded, is_whole=is_whole), hydra.initialize_config_dir(str(loaded.folder), **base):

@@ -22,11 +22,10 @@ from urllib.parse import quote
 from expkit.errors import Error, described, require
 from expkit.files import file_hash, make_folder, read_if_whole, to_disk, write_json
 from expkit.project import code_root, display_path, input_dir, output_dir
-from expkit.store.records import DataFiles, read_checked
+from expkit.store import DataFiles, Run, read_checked
 
 if TYPE_CHECKING:
     from expkit.fingerprint import Ignored
-    from expkit.store import Run
 
 Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
 CACHE = "cache"  # below input/: what trainings make and share; data of those that have read it

@@ -27,9 +27,7 @@ if TYPE_CHECKING:
     from expkit.distributed import Ranks
     from expkit.rundir import RunDir
     from expkit.runner import Provenance
-    from expkit.scores import Rows
     from expkit.study import RunningTrial
-    from expkit.tables import Columns
 
 # What a fold writes when it ends: a training that goes on has not come so far.
 PREDICTIONS = (store.OOF, store.LOCKBOX, store.TEST)
@@ -221,7 +219,7 @@ class Fold:
 
     def split(
         self, id: Any, y: Any = None, groups: Any = None, time: Any = None, keep: Mapping[str, Any] | None = None
-    ) -> Rows:
+    ) -> scores.Rows:
         """Which rows to train on, and which are left out and are to be predicted, as `exp.split` says.
 
             rows = fold.split(id=data.id, y=data.y)
@@ -430,7 +428,7 @@ class Fold:
         self._predicted = {"rows": len(table["id"]), "left_out": left_out, "target": tables.target_hash(table)}
         tables.save(self.folder / store.OOF, table)
 
-    def _checked(self, columns: Mapping[str, Any], file: str, whose: str = "") -> tuple[Columns, str]:
+    def _checked(self, columns: Mapping[str, Any], file: str, whose: str = "") -> tuple[tables.Columns, str]:
         """As `scores.checked`; where they are predictions of rows `whose` of `split`, of all these, in their order."""
         table, ids = scores.checked(columns, f"{self.title}, {file}")
         if whose:
@@ -469,7 +467,7 @@ class Fold:
         table, oof = self._checked(columns, store.TEST)[0], self.folder / store.OOF
         tables.save(self.folder / store.TEST, table)
 
-        def fitted_on() -> Columns:  # what postprocess is fitted on
+        def fitted_on() -> tables.Columns:  # what postprocess is fitted on
             return fit_rows([store.read_run(self._run_dir.version)]) if is_all else tables.load(oof)
 
         is_first = self.number == (self._exp.fold or [0])[0] and (experiment.postprocess is None or oof.exists())

@@ -22,7 +22,7 @@ import msgspec
 from expkit import errors, scores, snapshot, store
 from expkit.code import code_hash, files_read, loaded_sources, named_plainly, runs_read
 from expkit.config import Config, Loaded, Mode, chosen
-from expkit.data import changes_since, hash_inputs, input_files, manifest_hash, write_manifest
+from expkit.data import Manifest, changes_since, hash_inputs, input_files, manifest_hash, write_manifest
 from expkit.errors import Error, Failed, require, warn
 from expkit.fold import Fold, Pruned, Shared
 from expkit.project import code_root, display_path, installed_packages, output_dir, world_size
@@ -32,9 +32,7 @@ from expkit.tracking import logged
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-    from expkit.data import Manifest
     from expkit.distributed import Ranks
-    from expkit.store.records import Git
     from expkit.study import RunningTrial
 
 
@@ -54,7 +52,7 @@ class Command:
     line: list[str] = field(default_factory=list)
     id: str = field(default_factory=lambda: secrets.token_hex(4))
     is_copy: bool = False
-    git: Git | None = None
+    git: store.Git | None = None
     installs: bool = True
     trial: RunningTrial | None = None
 
@@ -305,7 +303,7 @@ class Runner:
                 if (failure := self._call(fold)) is not None:
                     raise failure
 
-    def _snapshot(self) -> Git | None:
+    def _snapshot(self) -> store.Git | None:
         """The snapshot of the code; in a sweep, that of its start. None for debug runs, and without git."""
         if self.exp.debug:
             return None
@@ -368,7 +366,7 @@ class Provenance:
     run_dir: RunDir
     command: Command
     overrides: list[str]
-    git: Git | None
+    git: store.Git | None
     reader: store.Reader
     _resumed: int = 0
     _environments: list[str] = field(default_factory=list)  # of the processes before this one
