@@ -115,11 +115,11 @@ class Fold:
             one, else None; history.csv then ends with the row that was logged before it. Save the state of random
             generators, too.
         rank: the number of this process, when several train the fold together (`torchrun`); 0 for a single one.
-        lockbox: indices of the rows that exp.split.lockbox sets aside, (k,), when `split` has been called: to predict,
-            with `save_lockbox`, and for nothing else. `predict` does it.
         world_size: how many processes train the fold together; 1 for a single one. Each runs `train` for the same
             fold. Only what rank 0 logs and saves counts, and must be of all rows: gather the predictions first. The
             others have a temporary folder.
+        lockbox: indices of the rows that exp.split.lockbox sets aside, (k,), when `split` has been called: to predict,
+            with `save_lockbox`, and for nothing else. `predict` does it.
     """
 
     rank = 0

@@ -168,9 +168,9 @@ class Batches:
         epoch, first = divmod(step - 1, len(self))
         for number in itertools.count(epoch):
             order = numpy.random.default_rng([self.seed, number]).permutation(self.rows)
-            for place in range(first, len(self)):
-                share = order[place * self.size + self.rank : (place + 1) * self.size : self.world_size]
-                yield number * len(self) + place + 1, share
+            for index in range(first, len(self)):
+                share = order[index * self.size + self.rank : (index + 1) * self.size : self.world_size]
+                yield number * len(self) + index + 1, share
             first = 0
 
 

@@ -146,8 +146,8 @@ def shifted(images: Tensor, most: int) -> Tensor:
 
 def save(trainer, exp, file):
     """Write the network that predicts, for `load`."""
-    about = {"network": type(exp.model).__name__, "settings": vars(exp.model)}
-    torch.save(about | {"weights": trainer.predicting.state_dict()}, file)
+    metadata = {"network": type(exp.model).__name__, "settings": vars(exp.model)}
+    torch.save(metadata | {"weights": trainer.predicting.state_dict()}, file)
 
 
 def load(file) -> Classifier:
