@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import sys
@@ -223,9 +222,7 @@ def copy_code() -> tuple[Path, Git | None]:
     for old in _copies().iterdir():
         if time.time() - old.lstat().st_mtime > LONGEST_WAIT and not old.is_symlink():
             shutil.rmtree(old, ignore_errors=True)
-    top = _copies() / secrets.token_hex(8)
-    top.mkdir()
-    folder = check_out(code_root(), taken["snapshot"], top)
+    folder = check_out(code_root(), taken["snapshot"], Path(tempfile.mkdtemp(dir=_copies())))
     for file in folder.rglob("*"):
         if file.is_file() and not file.is_symlink():
             file.chmod(file.stat().st_mode & 0o555)

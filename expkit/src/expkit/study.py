@@ -147,7 +147,7 @@ def opened(storage: str) -> BaseStorage:
 
 @dataclass
 class RunningTrial:
-    """A trial for the job that trains it, perhaps in another process; see `expkit.fold.Trial`.
+    """A trial for the job that trains it, perhaps in another process; see `expkit.fold.Shared`.
 
     Attributes:
         id: of the trial in the storage.
