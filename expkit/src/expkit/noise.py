@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from expkit.board import NOT_COMPARABLE, Entry, grouped, incomparable, rank
 from expkit.config import SplitMethod, flat
 from expkit.errors import Error, require
-from expkit.store import OOF, Run
+from expkit.store import OOF, Run, and_without_seeds
 
 if TYPE_CHECKING:
     import numpy
@@ -251,6 +251,27 @@ def against_best(entries: list[Entry], tried: list[Entry] | None = None) -> list
         return replace(entry, versus_best=first.verdict_on(entry), versus_runs=first.count)
 
     return [entry if entry.score is None else judged(entry) for entry in entries]
+
+
+def against_earlier(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
+    """What the folds of a run alone say of it against the best that was begun before it, other than its seeds.
+
+    Args:
+        entries: the board, best first; what a person has dropped does not count.
+
+    Returns:
+        "verdict", "against" and "seeds", as a note of `exp try` has them; {}: there is no such run.
+    """
+    own = and_without_seeds([entry.run.title])[1]
+    for one in entries:
+        is_other = own not in and_without_seeds([one.run.title]) and not one.notes.is_dropped
+        is_earlier = one.run.info and entry.run.info and one.run.info["started"] < entry.run.info["started"]
+        if is_other and is_earlier and one.problem == entry.problem and not incomparable(one.run, entry.run):
+            found = {"verdict": UNKNOWN, "against": one.run.title, "seeds": 1}
+            with suppress(Error):
+                found["verdict"] = over_folds([(one, entry)]).verdict
+            return found
+    return {}
 
 
 def _best_of(entries: list[Entry], tried: list[Entry]) -> dict[str | None, _Best]:
