@@ -17,8 +17,9 @@ from light import edited, train_py
 
 import expkit
 from expkit import files, store, tables
-from expkit.board import Entry, board_tables, by_problem, entries, grouped_by_seed, headings, ranked, read_board
+from expkit.board import Entry, by_problem, entries, grouped_by_seed, ranked, read_board
 from expkit.config import load_experiment
+from expkit.show import board_tables, headings
 
 CODE = """
 def accuracy(oof):

@@ -10,13 +10,18 @@ from typing import Any
 
 import pytest
 from commands import command
+from experiments import own_experiment
 from helpers import exp, exp_json, run_of
+from light import LIGHT
 from rich.console import Console
 
+import expkit
 from expkit import store
-from expkit.board import Entry, board_table, columns, filtered, find_seeds, grouped_by_seed, hidden_keys
+from expkit.board import Entry, entries, filtered, find_seeds, grouped_by_seed, read_board
+from expkit.config import load_experiment
 from expkit.errors import Failed
 from expkit.notes import Notes
+from expkit.show import board_table, columns
 from expkit.store import short_names
 
 
@@ -32,7 +37,7 @@ def row(name: str, score: float = 0.5, notes: dict[str, Any] | None = None, **va
 
 def printed(rows: list[Entry], width: int, chosen: list[str] | None = None) -> list[str]:
     console = Console(file=io.StringIO(), width=width, highlight=False)
-    console.print(board_table(rows, width, chosen))
+    console.print(board_table(rows, width, chosen)[0])
     lines: list[str] = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert all(len(line) <= width for line in lines)
     return [line.rstrip() for line in lines]
@@ -76,8 +81,8 @@ def test_no_heading_is_that_of_another_column() -> None:
 def test_what_has_no_room_is_said() -> None:
     """What is asked for has room before what is not, and the marks always."""
     rows = [row(f"001-one/{n}", **{f"a_long_parameter_{k}": f"value {n}" for k in range(12)}) for n in range(3)]
-    missing = hidden_keys(rows, 80)
-    assert missing and missing[0].startswith("a_long") and hidden_keys(rows, 300) == []
+    missing = board_table(rows, 80)[1]
+    assert missing and missing[0].startswith("a_long") and board_table(rows, 300)[1] == []
     marked = [replace(one, flags=("other folds",)) for one in rows]
     assert "other folds" in printed(marked, 60, [f"exp.train.a_long_parameter_{k}" for k in range(12)])[-1]
     assert "value 2" in printed(rows, 80, ["exp.train.a_long_parameter_11"])[-1]
@@ -153,6 +158,25 @@ def test_seeds_of_one_name_are_one_row() -> None:
     assert (first.run.title, first.score, first.values["seed"]) == ("a/x", pytest.approx(0.6), "2 seeds")
     assert first.other_scores == {"o": pytest.approx(1.2)}
     assert rest == [seeds[2], *others]
+
+
+def test_a_field_that_is_new_divides_no_seeds(root: Path) -> None:
+    """Its first default is what older runs had; another value is another configuration, be it the default by now."""
+    with own_experiment(copy_of=LIGHT) as folder:
+        text, old = (folder / "train.py").read_text(), "    x: float = 0.0\n"
+
+        def train(field: str, *overrides: str) -> str:
+            (folder / "train.py").write_text(text.replace(old, f"{old}    {field}\n"))
+            load_experiment(folder.name, again=True)
+            expkit.run(folder.name, overrides=["exp.fold=[0]", *overrides])
+            return f"{folder.name}/{','.join(['light', *overrides])}"
+
+        alike = {train(""), train("new: float = 0.5", "exp.seed=1")}
+        others = {train("new: float = 0.5", "exp.seed=2", "exp.train.new=0.7"), train("new: float = 0.7", "exp.seed=3")}
+        alike |= {train("new: float = 0.7", "exp.seed=4", "exp.train.new=0.5")}
+        found = [{run.title for run in entry.runs} for entry in grouped_by_seed(entries(read_board()))]
+        assert len(found) == 2 and alike in found and others in found
+        assert {run.title for run in find_seeds(f"{folder.name}/light")} == alike
 
 
 def test_a_run_whose_name_says_another_configuration_is_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,33 +9,26 @@ import json
 import re
 import statistics
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import eq, ge, gt, le, lt, ne
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
-
-from rich.cells import cell_len
-from rich.table import Table
-from rich.text import Text
+from typing import Any, TypeVar
 
 from expkit import store
-from expkit.config import flat, is_compared
+from expkit.config import compared, flat
 from expkit.data import read_manifest
-from expkit.errors import Error, duration, require, score_text, strip_control, text
+from expkit.errors import Error, require
 from expkit.notes import Notes, read_notes
 from expkit.project import output_dir
 from expkit.scores import datasets
-from expkit.store import Run, deviation, load_run, read_run, run_folders, short_names
+from expkit.store import Run, deviation, load_run, read_run, run_folders
 from expkit.store.versions import and_without_seeds, is_named, titles_of
 
-MOST_ROWS = 25  # unless all are asked for
 NOT_COMPARABLE = "not comparable"
 OPERATORS = {"=": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
-GAP = 2  # between two columns of the table
 SEEDS = ("exp.seed", "exp.split.seed")  # of the training, of the folds
-NARROW = 16  # characters of a cell that may wrap; of a value of the configuration
 Key = TypeVar("Key")
 Item = TypeVar("Item")
 
@@ -155,7 +148,6 @@ COLUMNS: dict[str, Callable[[Entry], Any]] = {
     "problem": lambda entry: entry.problem,
     "marks": lambda entry: ", ".join(entry.marks),
 }
-SHORT = "experiment run score std leaderboard verdict tags failure versus_best problem marks".split()
 HEADINGS = {"LB": "leaderboard", "time": "seconds", "folds": "folds_done", "vs best": "versus_best", "why": "failure"}
 
 
@@ -235,30 +227,6 @@ def by_problem(entries: Sequence[Entry]) -> list[list[Entry]]:
     return [*found[:-1], [*found[-1], *others]] if found else [others] if others else []
 
 
-def headings(blocks: Sequence[Sequence[Entry]]) -> Iterator[str]:
-    """A line about each of several problems, "accuracy~3f2a1b of 1,437 rows: 001, 002".
-
-    Args:
-        blocks: as from `by_problem`.
-    """
-    names = short_names(f"{one.run.experiment}/" for block in blocks for one in block)
-    for block in blocks:
-        first = next((one for one in block if one.problem), block[0])
-        own = sorted({names[f"{one.run.experiment}/"].rstrip("/") for one in block})
-        rows = f" of {first.dataset.rows:,} rows" if first.dataset else ""
-        yield f"{first.problem}{rows}: {', '.join(own[:8])}{f' and {len(own) - 8} more' * (len(own) > 8)}"
-
-
-def _divided(entries: Iterable[Entry]) -> Iterator[str]:
-    """A line about each experiment whose runs are of several problems, with what differs between these."""
-    for experiment, own in grouped((one for one in entries if one.problem), lambda one: one.run.experiment).items():
-        first, *others = {one.problem: one.run for one in own}.values()
-        flags = [_scored_otherwise(first, run) if run.metric == first.metric else ["other metric"] for run in others]
-        if others and experiment != store.BLENDS:
-            what = ", ".join(dict.fromkeys(flag for each in flags for flag in each))
-            yield f"{experiment} has runs of {len(others) + 1} problems: {what}"
-
-
 # Which scores compare
 
 
@@ -279,7 +247,7 @@ def flag_incomparable(entries: list[Entry]) -> list[Entry]:
         run, flags = entry.run, list(entry.flags)
         if entry.score is not None and entry.problem in usual:
             reference = usual[entry.problem]
-            flags += list(_scored_otherwise(reference, run))
+            flags += list(scored_otherwise(reference, run))
             if None not in (reference.metric_hash, run.metric_hash) and reference.metric_hash != run.metric_hash:
                 flags.append("other metric")
             if run.data & rare.get((run.experiment, entry.problem), set()) and "mixed data" not in run.marks:
@@ -316,13 +284,13 @@ def incomparable(old: Run, new: Run) -> dict[str, str]:
     Returns:
         flags of the second run, each with the same in words; and the title of one that leaks, with its marks.
     """
-    found = _scored_otherwise(old, new) | {run.title: "; ".join(run.leaks) for run in (old, new) if run.leaks}
+    found = scored_otherwise(old, new) | {run.title: "; ".join(run.leaks) for run in (old, new) if run.leaks}
     if old.data != new.data and _rare_data([old, new]):  # each may have read files of its own
         found["other data"] = f"a file in input/ has changed between the trainings of {old.title} and {new.title}"
     return found
 
 
-def _scored_otherwise(old: Run, new: Run) -> dict[str, str]:
+def scored_otherwise(old: Run, new: Run) -> dict[str, str]:
     """As `incomparable`, of the direction of the metric and the rows that the two are scored on."""
     found = {}
     if old.greater_is_better != new.greater_is_better:
@@ -371,8 +339,9 @@ def _files(output: Path, digest: str) -> list[tuple[str, str]]:
 
 def grouped_by_seed(entries: Iterable[Entry]) -> list[Entry]:
     """Runs that differ only in their seed as one entry; one without a score stays alone."""
-    found: list[Entry] = []
-    for group in grouped(entries, lambda entry: (entry.problem, without_seed(entry.run, "exp.seed"))).values():
+    every, found = list(entries), list[Entry]()
+    alike = without_seeds([entry.run for entry in every], "exp.seed")
+    for group in grouped(every, lambda entry: (entry.problem, alike(entry.run))).values():
         scored = _one_per_seed([entry for entry in group if entry.score is not None])
         found += [_together(scored)] if len(scored) > 1 else scored
         found += [entry for entry in group if entry.score is None]
@@ -392,12 +361,30 @@ def _together(group: Sequence[Entry]) -> Entry:
     return Entry(runs, min(group, key=lambda one: len(one.run.name)).notes, tuple(flags), dataset=group[0].dataset)
 
 
-def without_seed(run: Run, *seeds: str) -> str:
-    """What is equal in runs that differ only in their seeds, as `SEEDS`; a blend has none."""
-    config = flat(run.config)
-    name = run.name if run.seed is None else config.get("exp.name")
-    values = {key: value for key, value in config.items() if is_compared(key) and key not in seeds}
-    return json.dumps([run.experiment, run.metric, name, values], default=str, sort_keys=True)
+def without_seeds(runs: Iterable[Run], *seeds: str) -> Callable[[Run], str]:
+    """Tells of each of these runs what is equal in those that differ only in their `seeds`; a blend has none.
+
+    A value that is the first default of its field counts as one that is not there: older runs lack the field.
+    """
+    first: dict[tuple[str, str], str] = {}
+    for run in sorted(runs, key=lambda run: run.info["started"] if run.info else ""):
+        changed = run.info.get("changed") if run.info else None
+        for key, value in compared(run.config).items() if changed is not None else ():
+            if key not in changed:
+                first.setdefault((_classes(run), key), repr(value))
+
+    def alike(run: Run) -> str:
+        classes, values = _classes(run), compared(run.config)
+        name = run.name if run.seed is None else run.config.get("exp", {}).get("name")
+        given = {key: one for key, one in values.items() if first.get((classes, key)) != repr(one) and key not in seeds}
+        return json.dumps([classes, run.metric, name, given], default=str, sort_keys=True)
+
+    return alike
+
+
+def _classes(run: Run) -> str:
+    """Of which classes its configuration is."""
+    return json.dumps([run.experiment, run.config.get("choices")])
 
 
 def find_seeds(name: str) -> list[Run]:
@@ -409,7 +396,8 @@ def find_seeds(name: str) -> list[Run]:
     Raises:
         Error: no run, or other runs too.
     """
-    groups = grouped(read_board(), lambda run: without_seed(run, *SEEDS)).values()
+    runs = read_board()
+    groups = grouped(runs, without_seeds(runs, *SEEDS)).values()
     named = [group for group in groups if titles_of(name, and_without_seeds(run.title for run in group))]
     if len(named) != 1:
         run = load_run(name)
@@ -491,156 +479,3 @@ def key_of(name: str, entries: list[Entry]) -> str:
     require(not found, f"{name} may be {' or '.join(found)}: give more of the key")
     near = difflib.get_close_matches(name, [*known, *(key.rpartition(".")[2] for key in known)], n=1)
     raise Error(f"no run has a key {name}" + (f"; did you mean {near[0]}?" if near else ""))
-
-
-# As a table
-
-
-class Column(NamedTuple):
-    """A column of the table.
-
-    Attributes:
-        heading: plain text.
-        cells: one for each entry, plain text.
-        worth: which columns stay when not all fit; the smallest first.
-        wraps: whether its cells may take several lines.
-    """
-
-    heading: str
-    cells: list[str]
-    worth: int
-    wraps: bool = False
-
-    @property
-    def width(self) -> int:
-        widest = max(map(cell_len, [*self.cells, self.heading]))
-        return min(widest, NARROW) if self.wraps else widest
-
-
-def columns(entries: list[Entry], chosen: Sequence[str] | None = None, width: int | None = None) -> list[Column]:
-    """Every column that says something of these entries, of one problem, from left to right.
-
-    Args:
-        chosen: keys of the configuration to show, as from `key_of`; None: those that differ among the entries.
-        width: of the terminal; where the names of the runs would take more than a quarter of it, they are short ones.
-    """
-    runs, values = [entry.run for entry in entries], [entry.values for entry in entries]
-    titles = {run.title: run.title for run in runs}
-    if width is not None and max(map(cell_len, titles), default=0) > width // 4:
-        titles = short_names(titles)
-    scored = next((run.metric for run in runs if run.metric), "score")
-    scored += " ± std" if any(entry.std is not None for entry in entries) else ""
-    others = dict.fromkeys(name for entry in entries for name in entry.other_scores)
-    are_failed = all(run.failure for run in runs)  # only then they are shown for it
-
-    def column(heading: str, cells: Iterable[object], worth: int, wraps: bool = False) -> Column:
-        return Column(strip_control(heading), [strip_control(cell or "") for cell in cells], worth, wraps)
-
-    keys = differing_keys(entries) if chosen is None else list(chosen)
-    if any(len(entry.runs) > 1 for entry in entries):
-        keys = list(dict.fromkeys([*keys, "exp.seed"]))
-    found = [
-        column("run", [titles[run.title] for run in runs], 0),
-        column(scored, [score_text(entry.score, entry.std) for entry in entries], 1),
-        *(column(name, [score_text(entry.other_scores.get(name)) for entry in entries], 4) for name in others),
-        column("LB", [score_text(each["leaderboard"]) for each in values], 3),
-        column("verdict", [each["verdict"] for each in values], 3),
-        column("vs best", [each["versus_best"] for each in values], 2),
-        column("folds", [f"{each['folds_done']}/{each['n_folds'] or '?'}" for each in values], 2),
-        *(column(_heading(key, keys), [_cell(entry, key) for entry in entries], 2 if chosen else 5) for key in keys),
-        column("time", ["" if each["seconds"] is None else duration(each["seconds"]) for each in values], 6),
-        column("finished", [(each["finished"] or "").replace("T", " ")[:16] for each in values], 7),
-        column("commit", [each["commit"] for each in values], 8),
-        column("tags", [" ".join(each["tags"]) for each in values], 5),
-        column("marks", [each["marks"] for each in values], 1, wraps=True),
-        column("why", [run.failure if are_failed else "" for run in runs], 1, wraps=True),
-    ]
-    return [column for column in found if any(column.cells)]
-
-
-def differing_keys(entries: list[Entry]) -> list[str]:
-    """The keys of the configuration that have several values among the entries, in the order of the configuration."""
-    values: dict[str, set[str]] = {}
-    for entry in entries:
-        for key, value in entry.config.items():
-            values.setdefault(key, set()).add(repr(value))
-    return [key for key, each in values.items() if len(each) > 1 and is_compared(key) and key != "exp.n_folds"]
-
-
-def row_keys(entries: list[Entry], chosen: Sequence[str] | None = None) -> list[str]:
-    """What a row of the board has for a program: what is `chosen`, ends of keys; None: what it is by default."""
-    if chosen is not None:
-        return ["experiment", "run", "score", *(key_of(name, entries) for name in chosen)]
-    return [*SHORT, *differing_keys(entries)]
-
-
-def _heading(key: str, keys: list[str]) -> str:
-    """What a key is called: its last part; the whole key where another has the same end, or a column this name."""
-    name = key.rpartition(".")[2]
-    is_taken = name in {*COLUMNS, *HEADINGS} or [one.rpartition(".")[2] for one in keys].count(name) > 1
-    return key if is_taken and key != "exp.seed" else name
-
-
-def _cell(entry: Entry, key: str) -> str:
-    value = entry.value("seed" if key == "exp.seed" else key)  # of several runs, how many
-    if value is None:
-        return "null" if key in entry.config else ""
-    cell = f"{value:.6g}" if isinstance(value, float) else strip_control(value)
-    return cell if len(cell) <= NARROW else f"{cell[: NARROW - 1]}…"
-
-
-def board_tables(
-    entries: list[Entry], width: int, chosen: Sequence[str] | None = None, most: int = MOST_ROWS
-) -> Iterator[Text | Table]:
-    """The table of each problem, under its heading when there are several, with `most` rows in all; which experiments
-    have runs of several; and what has no room.
-
-    Args:
-        width, chosen: as of `board_table`; here a key may be its end alone.
-
-    Raises:
-        Error: as of `key_of`.
-    """
-    keys = None if chosen is None else list(dict.fromkeys(key_of(name, entries) for name in chosen))
-    blocks, left, hidden = by_problem(entries), most, list[str]()
-    for block, heading in zip(blocks, headings(blocks), strict=True):
-        if rows := block[: max(left, 0)]:
-            if block is not blocks[0]:
-                yield text("")
-            if len(blocks) > 1:
-                yield text(heading, "bold")
-            yield board_table(rows, width, keys)
-            hidden += hidden_keys(rows, width) if keys is None else []
-        left -= len(rows)
-    yield from (text(line, "yellow") for line in _divided(entries))
-    if len(entries) > most:
-        yield text(f"{len(entries) - most} more: exp board --all, --last N or --filter")
-    if hidden:
-        yield text(f"no room for {', '.join(dict.fromkeys(hidden))}: --columns {hidden[0]}, or a wider terminal")
-
-
-def board_table(entries: list[Entry], width: int, chosen: Sequence[str] | None = None) -> Table:
-    """Entries of one problem as a table of at most `width` characters; what does not fit goes, the least worth first.
-
-    Args:
-        chosen: as of `columns`.
-    """
-    found, kept, room = columns(entries, chosen, width), list[Column](), width + GAP
-    for column in sorted(found, key=lambda column: column.worth):
-        if column.width + GAP <= room:
-            room -= column.width + GAP
-            kept.append(column)
-    kept.sort(key=found.index)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in kept:
-        style = "yellow" if column.heading == "marks" else ""
-        table.add_column(Text(column.heading), overflow="fold", no_wrap=not column.wraps, style=style)
-    for entry, *cells in zip(entries, *(column.cells for column in kept), strict=True):
-        table.add_row(*map(Text, cells), style="dim" if entry.score is None else "")
-    return table
-
-
-def hidden_keys(entries: list[Entry], width: int) -> list[str]:
-    """Which keys of the configuration differ and have no column in the `board_table`."""
-    shown, keys = {str(column.header) for column in board_table(entries, width).columns}, differing_keys(entries)
-    return [heading for key in keys if (heading := strip_control(_heading(key, keys))) not in shown]

@@ -505,8 +505,8 @@ NOT_COMPARED = (*_OF_EXP, "show_config", "overwrite", "resume")
 _ABSENT = "(not set)"
 
 
-def differences(old: Mapping[str, Any], config: Any, experiment: Experiment) -> list[str]:
-    """How the recorded values of a run differ from a configuration, as "key: old → new"; [] when they are the same.
+def changes(old: Mapping[str, Any], config: Any, experiment: Experiment) -> dict[str, tuple[object, object]]:
+    """The recorded values of a run, and those of a configuration, where they differ.
 
     A key that the older one lacks and that has its dataclass default now is no difference. The class of each group is
     compared, too, as two classes may have the same fields.
@@ -516,8 +516,13 @@ def differences(old: Mapping[str, Any], config: Any, experiment: Experiment) -> 
         if not any(each == key or each.startswith(f"{key}.") or key.startswith(f"{each}.") for each in before):
             before |= {each: value for each, value in leaves(default, key) if is_compared(each)}
     pairs = {key: (before.get(key, _ABSENT), after.get(key, _ABSENT)) for key in {**before, **after}}
-    said = {key: [str(value) or repr(value) for value in pair] for key, pair in pairs.items() if not same(*pair)}
-    return [f"{key}: {' → '.join(pair)}" for key, pair in said.items()]
+    return {key: pair for key, pair in pairs.items() if not same(*pair)}
+
+
+def differences(old: Mapping[str, Any], config: Any, experiment: Experiment) -> list[str]:
+    """The `changes` of a run, as "key: old → new"; [] when there are none."""
+    pairs = changes(old, config, experiment).items()
+    return [f"{key}: {str(one) or repr(one)} → {str(other) or repr(other)}" for key, (one, other) in pairs]
 
 
 def _defaults(config: Any, above: str = "") -> Iterator[tuple[str, Any]]:

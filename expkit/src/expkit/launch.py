@@ -445,8 +445,9 @@ def _conclude(loaded: Loaded, folder: Path, failure: BaseException | None, is_st
         What the command fails with. None when all went well; a study with a score lets jobs fail.
     """
     from expkit import scores, store
-    from expkit.board import board_tables, ranked
+    from expkit.board import ranked
     from expkit.rundir import put_in_place
+    from expkit.show import board_tables
 
     found = sorted(folder.glob(f"*/{JOB_REPORT}"), key=lambda file: (len(file.parent.name), file))  # 2 before 10
     reports = [report for file in found if (report := files.read_if_whole(file))]

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from expkit import files, store
 from expkit.checkpoint import unfinished
-from expkit.config import Config, Loaded, container, differences, flat, id_of, is_compared, name_of
+from expkit.config import Config, Loaded, changes, container, differences, flat, id_of, is_compared, name_of
 from expkit.data import changed_code, changes_since
 from expkit.errors import Error, require, warn
 from expkit.fingerprint import metric_name
@@ -308,6 +308,7 @@ class RunDir:
             "greater_is_better": self.loaded.experiment.greater_is_better,
             "n_folds": self.config.exp.n_folds,
             "config": self.loaded.experiment.values(self.config),
+            "changed": [*changes({}, self.config, self.loaded.experiment)],
             "commands": [self.command],
             "same_as": before["id"] if before and alike else None,
         }

@@ -1,30 +1,215 @@
-"""One run whole: as JSON for a program, and the same printed for a person."""
+"""What a person sees: the board, as wide as the terminal, and one run whole; and what a program gets of each."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
 from expkit import store
-from expkit.board import COLUMNS, entries, read_board
+from expkit.board import COLUMNS, HEADINGS, Entry, by_problem, entries, grouped, key_of, read_board, scored_otherwise
 from expkit.config import flat, is_compared, load_experiment
 from expkit.data import changes_since
-from expkit.errors import duration, plain_table, print_line, score_text, text
+from expkit.errors import duration, plain_table, print_line, score_text, strip_control, text
 from expkit.frames import Points, points_of
 from expkit.notes import format_note, openings, openings_text, present
 from expkit.project import display_path
 from expkit.store import Run, axis_of, fold_title
 
+MOST_ROWS = 25  # of the board, unless all are asked for
+GAP = 2  # between two columns of the board
+NARROW = 16  # characters of a cell that may wrap; of a value of the configuration
+KEY = 5  # what a key of the configuration is worth that nobody has asked for
+SHORT = "experiment run score std leaderboard verdict tags failure versus_best problem marks".split()
 MOST_POINTS = 2000  # of a learning curve
 WIDEST = 60  # characters of a sparkline
 LEVELS = "▁▂▃▄▅▆▇█"
+
+
+# The board
+
+
+def board_tables(
+    entries: list[Entry], width: int, chosen: Sequence[str] | None = None, most: int = MOST_ROWS
+) -> Iterator[Text | Table]:
+    """The table of each problem, under its heading when there are several, with `most` rows in all; which experiments
+    have runs of several; and what has no room.
+
+    Args:
+        width, chosen: as of `board_table`; here a key may be its end alone.
+
+    Raises:
+        Error: as of `key_of`.
+    """
+    keys = None if chosen is None else list(dict.fromkeys(key_of(name, entries) for name in chosen))
+    blocks, left, hidden = by_problem(entries), most, list[str]()
+    for block, heading in zip(blocks, headings(blocks), strict=True):
+        if rows := block[: max(left, 0)]:
+            if block is not blocks[0]:
+                yield text("")
+            if len(blocks) > 1:
+                yield text(heading, "bold")
+            table, without = board_table(rows, width, keys)
+            yield table
+            hidden += without
+        left -= len(rows)
+    yield from (text(line, "yellow") for line in _divided(entries))
+    if len(entries) > most:
+        yield text(f"{len(entries) - most} more: exp board --all, --last N or --filter")
+    if hidden:
+        yield text(f"no room for {', '.join(dict.fromkeys(hidden))}: --columns {hidden[0]}, or a wider terminal")
+
+
+def headings(blocks: Sequence[Sequence[Entry]]) -> Iterator[str]:
+    """A line about each of several problems, "accuracy~3f2a1b of 1,437 rows: 001, 002".
+
+    Args:
+        blocks: as from `by_problem`.
+    """
+    names = store.short_names(f"{one.run.experiment}/" for block in blocks for one in block)
+    for block in blocks:
+        first = next((one for one in block if one.problem), block[0])
+        own = sorted({names[f"{one.run.experiment}/"].rstrip("/") for one in block})
+        rows = f" of {first.dataset.rows:,} rows" if first.dataset else ""
+        yield f"{first.problem}{rows}: {', '.join(own[:8])}{f' and {len(own) - 8} more' * (len(own) > 8)}"
+
+
+def _divided(entries: Iterable[Entry]) -> Iterator[str]:
+    """A line about each experiment whose runs are of several problems, with what differs between these."""
+    for experiment, own in grouped((one for one in entries if one.problem), lambda one: one.run.experiment).items():
+        first, *others = {one.problem: one.run for one in own}.values()
+        flags = [scored_otherwise(first, run) if run.metric == first.metric else ["other metric"] for run in others]
+        if others and experiment != store.BLENDS:
+            what = ", ".join(dict.fromkeys(flag for each in flags for flag in each))
+            yield f"{experiment} has runs of {len(others) + 1} problems: {what}"
+
+
+def board_table(entries: list[Entry], width: int, chosen: Sequence[str] | None = None) -> tuple[Table, list[str]]:
+    """Entries of one problem as a table of at most `width` characters; what does not fit goes, the least worth first.
+
+    Args:
+        chosen: as of `columns`.
+
+    Returns:
+        and the headings of the keys that differ and have no room.
+    """
+    found, kept, room = columns(entries, chosen, width), list[Column](), width + GAP
+    for column in sorted(found, key=lambda column: column.worth):
+        if column.width + GAP <= room:
+            room -= column.width + GAP
+            kept.append(column)
+    kept.sort(key=found.index)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in kept:
+        style = "yellow" if column.heading == "marks" else ""
+        table.add_column(Text(column.heading), overflow="fold", no_wrap=not column.wraps, style=style)
+    for entry, *cells in zip(entries, *(column.cells for column in kept), strict=True):
+        table.add_row(*map(Text, cells), style="dim" if entry.score is None else "")
+    return table, [column.heading for column in found if column.worth == KEY and column not in kept]
+
+
+class Column(NamedTuple):
+    """A column of the table.
+
+    Attributes:
+        heading: plain text.
+        cells: one for each entry, plain text.
+        worth: which columns stay when not all fit; the smallest first.
+        wraps: whether its cells may take several lines.
+    """
+
+    heading: str
+    cells: list[str]
+    worth: int
+    wraps: bool = False
+
+    @property
+    def width(self) -> int:
+        widest = max(map(cell_len, [*self.cells, self.heading]))
+        return min(widest, NARROW) if self.wraps else widest
+
+
+def columns(entries: list[Entry], chosen: Sequence[str] | None = None, width: int | None = None) -> list[Column]:
+    """Every column that says something of these entries, of one problem, from left to right.
+
+    Args:
+        chosen: keys of the configuration to show, as from `key_of`; None: those that differ among the entries.
+        width: of the terminal; where the names of the runs would take more than a quarter of it, they are short ones.
+    """
+    runs, values = [entry.run for entry in entries], [entry.values for entry in entries]
+    titles = {run.title: run.title for run in runs}
+    if width is not None and max(map(cell_len, titles), default=0) > width // 4:
+        titles = store.short_names(titles)
+    scored = next((run.metric for run in runs if run.metric), "score")
+    scored += " ± std" if any(entry.std is not None for entry in entries) else ""
+    others = dict.fromkeys(name for entry in entries for name in entry.other_scores)
+    are_failed = all(run.failure for run in runs)  # only then they are shown for it
+
+    def column(heading: str, cells: Iterable[object], worth: int, wraps: bool = False) -> Column:
+        return Column(strip_control(heading), [strip_control(cell or "") for cell in cells], worth, wraps)
+
+    keys = differing_keys(entries) if chosen is None else list(chosen)
+    if any(len(entry.runs) > 1 for entry in entries):
+        keys = list(dict.fromkeys([*keys, "exp.seed"]))
+    found = [
+        column("run", [titles[run.title] for run in runs], 0),
+        column(scored, [score_text(entry.score, entry.std) for entry in entries], 1),
+        *(column(name, [score_text(entry.other_scores.get(name)) for entry in entries], 4) for name in others),
+        column("LB", [score_text(each["leaderboard"]) for each in values], 3),
+        column("verdict", [each["verdict"] for each in values], 3),
+        column("vs best", [each["versus_best"] for each in values], 2),
+        column("folds", [f"{each['folds_done']}/{each['n_folds'] or '?'}" for each in values], 2),
+        *(column(_heading(key, keys), [_cell(entry, key) for entry in entries], 2 if chosen else KEY) for key in keys),
+        column("time", ["" if each["seconds"] is None else duration(each["seconds"]) for each in values], 7),
+        column("finished", [(each["finished"] or "").replace("T", " ")[:16] for each in values], 8),
+        column("commit", [each["commit"] for each in values], 9),
+        column("tags", [" ".join(each["tags"]) for each in values], 6),
+        column("marks", [each["marks"] for each in values], 1, wraps=True),
+        column("why", [run.failure if are_failed else "" for run in runs], 1, wraps=True),
+    ]
+    return [column for column in found if any(column.cells)]
+
+
+def _heading(key: str, keys: list[str]) -> str:
+    """What a key is called: its last part; the whole key where another has the same end, or a column this name."""
+    name = key.rpartition(".")[2]
+    is_taken = name in {*COLUMNS, *HEADINGS} or [one.rpartition(".")[2] for one in keys].count(name) > 1
+    return key if is_taken and key != "exp.seed" else name
+
+
+def _cell(entry: Entry, key: str) -> str:
+    value = entry.value("seed" if key == "exp.seed" else key)  # of several runs, how many
+    if value is None:
+        return "null" if key in entry.config else ""
+    cell = f"{value:.6g}" if isinstance(value, float) else strip_control(value)
+    return cell if len(cell) <= NARROW else f"{cell[: NARROW - 1]}…"
+
+
+def differing_keys(entries: list[Entry]) -> list[str]:
+    """The keys of the configuration that have several values among the entries, in the order of the configuration."""
+    values: dict[str, set[str]] = {}
+    for entry in entries:
+        for key, value in entry.config.items():
+            values.setdefault(key, set()).add(repr(value))
+    return [key for key, each in values.items() if len(each) > 1 and is_compared(key) and key != "exp.n_folds"]
+
+
+def row_keys(entries: list[Entry], chosen: Sequence[str] | None = None) -> list[str]:
+    """What a row of the board has for a program: what is `chosen`, ends of keys; None: what it is by default."""
+    if chosen is not None:
+        return ["experiment", "run", "score", *(key_of(name, entries) for name in chosen)]
+    return [*SHORT, *differing_keys(entries)]
+
+
+# One run
 
 
 def run_metadata(run: Run) -> dict[str, Any]:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from expkit.board import MOST_ROWS, find_seeds
+from expkit.board import find_seeds
 from expkit.cli import app, complete_runs, console, json_flag, print_json, print_result, run_argument, seeds_flag
 from expkit.config import parameter_sets
 from expkit.errors import Error, NotFound, instead, print_line, require, score_text, warn
 from expkit.files import first_line
 from expkit.notes import add_note, openings, openings_text, set_metadata
 from expkit.project import display_path, experiment_dir, experiment_names, full_name
-from expkit.show import blend_metadata, changed_since, show_blend
+from expkit.show import MOST_ROWS, blend_metadata, changed_since, show_blend
 from expkit.store import find_run, fold_title, load_run, run_names
 
 if TYPE_CHECKING:

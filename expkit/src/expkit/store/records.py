@@ -163,6 +163,7 @@ class RunInfo(TypedDict):
     greater_is_better: bool
     n_folds: Annotated[int, Meta(ge=1, le=10_000)]
     config: dict[str, dict[str, Any]]
+    changed: NotRequired[list[Text]]  # the keys of it that do not have their default
     started: Text
     commands: list[Text]  # the ids of those that work on it
     same_as: NotRequired[Text | None]  # the id of the version before, when that has the same configuration
