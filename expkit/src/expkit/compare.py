@@ -302,11 +302,9 @@ def _require_same_scores(metric: Metric, run: Run, table: Columns) -> None:
     """Raise an `Error` when the metric, as it is now, gives another score than the one that is recorded."""
     for fold, value in fold_scores(run.metric or "", metric, table).items():
         recorded = run.fold_scores[fold]
-        require(
-            math.isclose(value, recorded, rel_tol=1e-6, abs_tol=1e-9),
-            f"{run.metric} now gives {value:.6g} for {fold_title(fold, run.n_folds)} of {run.title}, but "
-            f"{recorded:.6g} is recorded: repeat the command of the run to score it again",
-        )
+        now = f"{run.metric} now gives {value:.6g} for {fold_title(fold, run.n_folds)} of {run.title}"
+        how = f"but {recorded:.6g} is recorded: repeat the command of the run to score it again"
+        require(math.isclose(value, recorded, rel_tol=1e-6, abs_tol=1e-9), f"{now}, {how}")
 
 
 # For a reader

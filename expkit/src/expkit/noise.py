@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from operator import sub
 from typing import TYPE_CHECKING, Any
 
 from expkit.board import NOT_COMPARABLE, Entry, grouped, incomparable, rank
@@ -174,9 +175,7 @@ def scatter(scores: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, int
     if count < 2 or len(parts) < 2:
         return {}
     centre = [statistics.median(part) for part in parts]
-    own = {
-        name: _variance([score - one for score, one in zip(run, centre, strict=True)]) for name, run in scores.items()
-    }
+    own = {name: _variance([*map(sub, run, centre)]) for name, run in scores.items()}
     most = WILD * statistics.median(own.values())
     found: dict[str, tuple[float, int]] = {}
     for is_wild in {variance > most for variance in own.values()}:
@@ -253,8 +252,8 @@ def against_best(entries: list[Entry], tried: list[Entry] | None = None) -> list
     return [entry if entry.score is None else judged(entry) for entry in entries]
 
 
-def against_earlier(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
-    """What the folds of a run alone say of it against the best that was begun before it, other than its seeds.
+def against_another(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
+    """What the folds of a run alone say of it against the best of the others that compare, but for its own seeds.
 
     Args:
         entries: the board, best first; what a person has dropped does not count.
@@ -265,8 +264,7 @@ def against_earlier(entry: Entry, entries: Sequence[Entry]) -> dict[str, Any]:
     own = and_without_seeds([entry.run.title])[1]
     for one in entries:
         is_other = own not in and_without_seeds([one.run.title]) and not one.notes.is_dropped
-        is_earlier = one.run.info and entry.run.info and one.run.info["started"] < entry.run.info["started"]
-        if is_other and is_earlier and one.problem == entry.problem and not incomparable(one.run, entry.run):
+        if is_other and one.problem == entry.problem and not incomparable(one.run, entry.run):
             found = {"verdict": UNKNOWN, "against": one.run.title, "seeds": 1}
             with suppress(Error):
                 found["verdict"] = over_folds([(one, entry)]).verdict

@@ -125,12 +125,7 @@ def _line(text: str) -> dict[str, Any] | None:
     return line if fits(line, Line) else None
 
 
-def _run_of(
-    experiment: str,
-    line: Mapping[str, Any],
-    trained: Callable[[str], list[RunInfo]],
-    ids: Callable[[str], dict[str, str | None]],
-) -> str:
+def _run_of(experiment: str, line: Mapping[str, Any], trained: Callable[..., Any], ids: Callable[..., Any]) -> str:
     """The run that a line is about. The file of a parameter set, and the `name` in it, are changed often: it is the
     first run that was trained with the set since, or the name as it is now."""
     run, set_id = str(line["run"]), line.get("set_id")

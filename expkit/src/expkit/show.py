@@ -487,14 +487,10 @@ def last_curve(run: Run) -> dict[str, Any] | None:
         the direction is known of what has the metric of the run in its name. None: no metric has two points.
     """
     curves = {str(fold): points_of(run.history(fold)) for fold in run.done}
-    drawable = (
-        (axis, name)
-        for by_axis in curves.values()
-        for axis, metrics in by_axis.items()
-        for name in reversed(metrics)
-        if len(metrics[name]) > 1
-    )
-    axis, metric = next(drawable, ("", ""))
+    logged = [
+        (axis, *one) for each in curves.values() for axis, named in each.items() for one in reversed(named.items())
+    ]
+    axis, metric = next(((axis, name) for axis, name, points in logged if len(points) > 1), ("", ""))
     found = {fold: points for fold, each in curves.items() if (points := each.get(axis, {}).get(metric))}
     folds = {fold: points[:: math.ceil(len(points) / MOST_POINTS)] for fold, points in found.items()}
     is_greater = run.greater_is_better if run.metric and run.metric in metric else None

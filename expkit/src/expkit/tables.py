@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy
 
     Columns = dict[str, numpy.ndarray]
+    Change = Callable[[numpy.ndarray], numpy.ndarray]
 
 
 PLAIN = {bool, int, float, str, type(None)}
@@ -63,8 +64,8 @@ def columns(values: Mapping[str, Any], what: str) -> Columns:
     table = {str(name): _column(values[name], f"{what}, column {name}") for name in values}  # a DataFrame, too
     require(bool(table), f"{what}: there is no column")
     lengths = {name: len(column) for name, column in table.items()}
-    if len(set(lengths.values())) > 1:
-        raise Error(f"{what}: the columns differ in length: {', '.join(f'{name} {n}' for name, n in lengths.items())}")
+    every = ", ".join(f"{name} {length}" for name, length in lengths.items())
+    require(len(set(lengths.values())) == 1, f"{what}: the columns differ in length: {every}")
     require(next(iter(lengths.values())) > 0, f"{what}: there is no row")
     return table
 
@@ -85,10 +86,9 @@ def _column(value: Any, what: str) -> numpy.ndarray:
         array = numpy.array(items, dtype=object) if is_plain else _array(value, what) if array is None else array
         array = _from_objects(array.tolist(), what) if array.ndim == 1 and array.dtype.kind in "OT" else array
     kind = array[0].dtype if array.dtype == object and array.ndim and len(array) else array.dtype
-    if kind.kind not in "biufUSM":
-        raise Error(f"{what}: holds {kind}, and not numbers, text or dates")
-    if array.ndim != 1 and math.prod(array.shape[1:]) < 2:
-        raise Error(f"{what}: has the shape {array.shape}: one value per row, ({len(array) if array.ndim else 1},)")
+    require(kind.kind in "biufUSM", f"{what}: holds {kind}, and not numbers, text or dates")
+    has_shape = f"{what}: has the shape {array.shape}: one value per row, ({len(array) if array.ndim else 1},)"
+    require(array.ndim == 1 or math.prod(array.shape[1:]) > 1, has_shape)
     return array
 
 
@@ -168,8 +168,8 @@ def _from_objects(items: list[Any], what: str) -> numpy.ndarray:
         rows = f": {len(empty)} of {len(items)} rows have no value, such as row {empty[0]} (from 0)" if empty else ""
         raise Error(f"{what}: holds {names}: one type per column, and no missing values{rows}")
     column = numpy.array(items, dtype=float if float in kinds else None)
-    if column.dtype == object or (column.dtype.kind == "f" and kinds == {int}):
-        raise Error(f"{what}: an integer is too large; make it text")
+    is_too_large = column.dtype == object or (column.dtype.kind == "f" and kinds == {int})
+    require(not is_too_large, f"{what}: an integer is too large; make it text")
     return column
 
 
@@ -265,9 +265,6 @@ def targets(names: Iterable[str]) -> list[str]:
 
 def comparable(target: numpy.ndarray) -> numpy.ndarray:
     """A target as it is compared: numbers have the digits of float32, for some libraries keep no more."""
-    if target.dtype == object:
-        values, lengths = _end_to_end(target, "target")
-        return _ragged(comparable(values), lengths)
     return target.astype("float32") if target.dtype.kind in "biuf" else target
 
 
@@ -298,7 +295,7 @@ def dataset(table: Columns, what: str) -> tuple[int, str, str | None]:
     return len(numbers), fingerprint(table["id"], numbers), target_hash(own, numbers)
 
 
-def _contents(column: numpy.ndarray, change: Callable[[numpy.ndarray], numpy.ndarray] | None = None) -> numpy.ndarray:
+def _contents(column: numpy.ndarray, change: Change | None = None) -> numpy.ndarray:
     """A column as it is when `is_flat`, else a number for the array in each row, (n,), uint64.
 
     Args:
@@ -363,7 +360,7 @@ def side_by_side(tables: Sequence[Columns], titles: Sequence[str]) -> list[Colum
         for name in targets({**first, **table}):
             for one, columns in ((title, first), (own, table)):
                 require(name in columns, f"{one} has no {name} in its out-of-fold predictions, as others have")
-            differ = differing({name: comparable(table[name])}, {name: comparable(first[name])})
+            differ = differing({name: table[name]}, first, comparable)
             if rows := int(differ.sum()):
                 example = first["id"][differ.argmax()]
                 raise Error(f"{own} has another {name} than {title} in {rows} rows, such as id {example}")
@@ -371,11 +368,15 @@ def side_by_side(tables: Sequence[Columns], titles: Sequence[str]) -> list[Colum
     return found
 
 
-def differing(one: Columns, other: Columns) -> numpy.ndarray:
-    """Which rows of two tables with the same columns, in one order, are not the same, (n,)."""
+def differing(one: Columns, other: Columns, change: Change | None = None) -> numpy.ndarray:
+    """Which rows of two tables with the columns of the first, in one order, are not the same, (n,).
+
+    Args:
+        change: of each column, or of each row where a row is large; is done before.
+    """
     import numpy
 
-    unequal = [_contents(column) != _contents(other[name]) for name, column in one.items()]
+    unequal = [_contents(column, change) != _contents(other[name], change) for name, column in one.items()]
     return numpy.any([each.any(axis=1) if each.ndim == 2 else each for each in unequal], axis=0)
 
 

@@ -20,7 +20,7 @@ from expkit.clean import KINDS, leftovers, removal, remove_leftover, remove_run
 from expkit.cli import all_flag, app, console, json_flag, json_text, print_json, print_result, run_argument, seeds_flag
 from expkit.data import fetch_data, run_data
 from expkit.errors import Error, plain_table, print_line, require, strip_control, warn
-from expkit.noise import BETTER, against_earlier, best_of_many, luck_text
+from expkit.noise import BETTER, against_another, best_of_many, luck_text
 from expkit.project import display_path, output_dir
 from expkit.show import MOST_ROWS, board_tables, row_keys, run_metadata, short_metadata, show_run, under_way
 from expkit.store import STATE, is_called, load_run, number_of
@@ -253,7 +253,7 @@ def note(run: str | None, no_leaderboard: bool, last: int, everything: bool, as_
 
     RUN is the whole name of a run; if there is none, an experiment; if there is none, a part of a run's name.
     A verdict and a leaderboard score belong to a run, not to an experiment. --kept warns when exp try has called the
-    run anything but better. Without exp try, its folds have to be better than those of the best run before it.
+    run anything but better. Without exp try, its folds have to be better than those of the best other run.
 
     Without anything to note, shows what was noted, also on runs that are deleted. With three leaderboard scores or
     more, it also says how well the CV scores agree with them. Notes are kept in notes/, which belongs in git.
@@ -282,7 +282,7 @@ def note(run: str | None, no_leaderboard: bool, last: int, everything: bool, as_
     if said.get("verdict") == "kept" and title in trained:
         line, entry = trained[title].notes.last_line("tested") or {}, trained[title]
         is_tested = line.get("id") == entry.run.id
-        tested = line["tested"] if is_tested else against_earlier(entry, [*trained.values()])
+        tested = line["tested"] if is_tested else against_another(entry, [*trained.values()])
     agreements = notes.agreement(noted.values(), trained)
     by_time = sorted(noted.values(), key=lambda each: str(each.lines[-1]["time"]))
     chosen = [noted.get(title, notes.Notes(title))] if title else by_time
