@@ -366,25 +366,20 @@ def without_seeds(runs: Iterable[Run], *seeds: str) -> Callable[[Run], str]:
 
     A value that is the first default of its field counts as one that is not there: older runs lack the field.
     """
-    first: dict[tuple[str, str], str] = {}
+    first: dict[tuple[str, ...], str] = {}
     for run in sorted(runs, key=lambda run: run.info["started"] if run.info else ""):
-        changed = run.info.get("changed") if run.info else None
-        for key, value in compared(run.config).items() if changed is not None else ():
-            if key not in changed:
-                first.setdefault((_classes(run), key), repr(value))
+        info: Any = run.info or {}
+        for key, value in compared(run.config).items() if "changed" in info else ():
+            if key not in info["changed"]:
+                first.setdefault((run.experiment, str(run.config.get("choices")), key), repr(value))
 
     def alike(run: Run) -> str:
-        classes, values = _classes(run), compared(run.config)
+        kind, values = (run.experiment, str(run.config.get("choices"))), compared(run.config)
         name = run.name if run.seed is None else run.config.get("exp", {}).get("name")
-        given = {key: one for key, one in values.items() if first.get((classes, key)) != repr(one) and key not in seeds}
-        return json.dumps([classes, run.metric, name, given], default=str, sort_keys=True)
+        given = {key: one for key, one in values.items() if first.get((*kind, key)) != repr(one) and key not in seeds}
+        return json.dumps([kind, run.metric, name, given], default=str, sort_keys=True)
 
     return alike
-
-
-def _classes(run: Run) -> str:
-    """Of which classes its configuration is."""
-    return json.dumps([run.experiment, run.config.get("choices")])
 
 
 def find_seeds(name: str) -> list[Run]:

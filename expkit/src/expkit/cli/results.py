@@ -280,9 +280,8 @@ def note(run: str | None, no_leaderboard: bool, last: int, everything: bool, as_
             noted = notes.read_notes()
     tested: dict[str, Any] = {}
     if said.get("verdict") == "kept" and title in trained:
-        line, entry = trained[title].notes.last_line("tested") or {}, trained[title]
-        is_tested = line.get("id") == entry.run.id
-        tested = line["tested"] if is_tested else against_another(entry, [*trained.values()])
+        mine, line = trained[title], trained[title].notes.last_line("tested") or {}
+        tested = line["tested"] if line.get("id") == mine.run.id else against_another(mine, [*trained.values()])
     agreements = notes.agreement(noted.values(), trained)
     by_time = sorted(noted.values(), key=lambda each: str(each.lines[-1]["time"]))
     chosen = [noted.get(title, notes.Notes(title))] if title else by_time
