@@ -17,7 +17,7 @@ import importlib.machinery
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -211,9 +211,14 @@ def source_of(namespace: dict[str, Any]) -> bytes | None:
     return namespace.get(SOURCE)
 
 
-def own_modules() -> Iterator[tuple[ModuleType, str]]:
-    """The modules of the project that this process has imported, but for the script itself, and their files."""
-    for name, module in list(sys.modules.items()):
+def own_modules(names: Iterable[str] | None = None) -> Iterator[tuple[ModuleType, str]]:
+    """The modules of the project that this process has imported, but for the script itself, and their files.
+
+    Args:
+        names: of these modules alone.
+    """
+    for name in list(sys.modules) if names is None else names:
+        module = sys.modules.get(name)
         if isinstance(module, ModuleType) and name not in ("__main__", "__mp_main__"):
             if path := _own_file(vars(module)):
                 yield module, path

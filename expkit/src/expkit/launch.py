@@ -214,9 +214,7 @@ class Job:
     def _train_apart(self, cfg: DictConfig, report: dict[str, Any]) -> None:
         """Train in a process of its own, which may be killed, or in several, which torchrun starts."""
         count, folder = cfg.exp.runtime.processes, Path(HydraConfig.get().runtime.output_dir)
-        hydra = OmegaConf.to_container(HydraConfig.instance().cfg)  # plain: nobody can import a plugin's classes
-        file = folder / "job"
-        file.write_bytes(pickle.dumps((replace(self, is_apart=True), cfg, hydra)))
+        file, job = folder / "job", replace(self, is_apart=True)
         (folder / JOB_REPORT).unlink(missing_ok=True)  # of before it went back to the queue
         process: Any
         # other systems have libraries that do not survive a fork
@@ -228,10 +226,12 @@ class Job:
             tracking.share()
             load_experiment(self.experiment)
             gc.freeze()  # else the garbage collector of the fork copies all memory
-            process = get_context("fork").Process(target=_call_apart, args=(str(file), count))
+            process = get_context("fork").Process(target=_call_apart, args=(str(file), count, (job, cfg)))
             process.start()
             wait = process.join
         else:
+            hydra = OmegaConf.to_container(HydraConfig.instance().cfg)  # plain: nobody can import a plugin's classes
+            file.write_bytes(pickle.dumps((job, cfg, hydra)))
             code = f"from {__name__} import {_call_apart.__name__}; {_call_apart.__name__}({str(file)!r}, {count})"
             process = subprocess.Popen([sys.executable, "-P", "-c", code], stdin=subprocess.DEVNULL)
             wait = process.wait
@@ -248,7 +248,7 @@ class Job:
             process.kill()
             raise
         finally:
-            file.unlink()
+            file.unlink(missing_ok=True)
         if not report.keys() & {"whole", "failed"}:
             report["died"] = not cfg.exp.time_limit  # else it is what the job did
             over = "over exp.time_limit, " if cfg.exp.time_limit else ""
@@ -320,10 +320,13 @@ class Job:
         return message.replace(display_path(self.code), str(self.project)).replace(str(self.code), str(self.project))
 
 
-def _call_apart(file: str, processes: int) -> None:
-    """Call a job that stands pickled in a file; then the names of libraries that the next one needs, too, stand there.
+def _call_apart(file: str, processes: int, forked: tuple[Job, DictConfig] | None = None) -> None:
+    """Call a job; then the names of libraries that the next one needs, too, stand in a file.
 
     Only what the job reports says whether it has ended well: any process may be killed.
+
+    Args:
+        forked: the job and its configuration; None: they stand pickled in the file, with Hydra's settings.
     """
     _end_with(os.getppid())
     if processes > world_size():
@@ -336,9 +339,11 @@ def _call_apart(file: str, processes: int) -> None:
     known = set(sys.modules)
     if numpy_random := sys.modules.get("numpy.random"):
         numpy_random.seed()  # else the random numbers of each fork are the same
-    job, cfg, hydra = pickle.loads(Path(file).read_bytes())
-    setup_globals()
-    HydraConfig.instance().cfg = OmegaConf.create(hydra)
+    if forked is None:
+        *forked, hydra = pickle.loads(Path(file).read_bytes())
+        setup_globals()
+        HydraConfig.instance().cfg = OmegaConf.create(hydra)
+    job, cfg = forked
     report: dict[str, Any] = {}
     with suppress(KeyboardInterrupt, Terminated):
         report = job(cfg)
@@ -353,11 +358,12 @@ def _libraries(experiment: str, known: set[str]) -> list[str]:
     None if the project's code may set a variable, which a library reads when it is imported; or where there are GPUs,
     which a library may open then.
     """
-    known |= {module.__name__ for module, _ in own_modules()}
     new = [name for name in sys.modules if name not in known]
-    code = b"\n".join(loaded_sources(experiment).values())
-    sets_variables = re.search(rb"\b(environb?|putenv|load_dotenv)\b", code)
-    return [] if not new or sets_variables or gpus() else new
+    own = {module.__name__ for module, _ in own_modules(new)}
+    if own.issuperset(new) or gpus():
+        return []
+    sets_variables = re.search(rb"\b(environb?|putenv|load_dotenv)\b", b"\n".join(loaded_sources(experiment).values()))
+    return [] if sets_variables else [name for name in new if name not in own]
 
 
 def _log() -> Path:
