@@ -10,12 +10,15 @@ import pytest
 from commands import command
 from conftest import Command, OwnLight
 from helpers import counting, files, results
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from light import LIGHT, edited
 from omegaconf import OmegaConf
 
 import expkit
-from expkit import launch, snapshot
+from expkit import compose, launch, snapshot
 from expkit.compose import register_resolver
+from expkit.config import load_experiment
 
 
 @pytest.mark.parametrize(
@@ -36,6 +39,22 @@ def test_a_sweep_that_is_refused(own_light: OwnLight, root: Path, arguments: lis
     assert error.format(name=own_light.folder.name) in refused.splitlines()[-1], refused
     assert "Traceback" not in refused and ".code" not in refused
     assert not [file for file in files(root) if "result.json" in file]
+
+
+def test_a_job_has_the_configuration_that_hydra_makes_of_it(own_light: OwnLight) -> None:
+    """Though each choice of files is composed once: the whole of it, with what Hydra knows of the job."""
+    (own_light.folder / "exp").mkdir(exist_ok=True)
+    (own_light.folder / "exp/001.yaml").write_text("name: other\ntrain: {x: 3}\n")
+    seeds = [["exp.seed=1"], ["exp.seed=2"], ["exp.seed=1", "exp.fold=[0]"], ["exp.train.x=7", "exp=001"], ["exp=001"]]
+    jobs = [*seeds, ["exp=001", "overwrite=true", "exp.seed=3"], ["exp.name='a,b=c'"], ["exp.seed=2"]]
+    with compose.composer(load_experiment(own_light.folder.name), ["hydra.sweep.dir=there"]):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        master = hydra.config_loader.load_configuration("config", ["hydra.sweep.dir=there"], RunMode.MULTIRUN)
+        for job in jobs:
+            made = hydra.config_loader.load_sweep_config(master, job)
+            assert made == compose._hydra_composes(hydra.config_loader, master, job), job
+            made.exp.seed = 99  # the next job has its own
 
 
 def test_a_job_that_is_refused_or_fails_does_not_stop_the_others(root: Path, train: Command) -> None:

@@ -10,6 +10,7 @@ import re
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import is_dataclass, replace
 from functools import partial
 from importlib import import_module
@@ -18,14 +19,15 @@ from typing import Any
 
 import hydra
 import yaml
+from hydra._internal import config_loader_impl
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigNode, ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
+from hydra.core.singleton import Singleton
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from hydra.plugins.sweeper import Sweeper
 from hydra.types import RunMode
 from omegaconf import BooleanNode, DictConfig, OmegaConf, StringNode, ValidationError
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
@@ -93,7 +95,6 @@ def run_hydra(
     utils, hydra_itself = (import_module(f"hydra._internal.{name}") for name in ("utils", "hydra"))
     for module in (utils, hydra_itself):  # else it prints several lines, and leaves
         module.run_and_report = lambda function: function()  # type: ignore[attr-defined]
-    Sweeper.validate_batch_is_legal = _validate  # type: ignore[assignment, method-assign]
     mode = None if args.multirun else RunMode.RUN  # None: of a sweep, Hydra tells its jobs
     hydra_itself.Hydra.get_mode = lambda *_, **__: mode  # its own composes everything once more
     allowing: AbstractContextManager[Any] = nullcontext()
@@ -104,15 +105,38 @@ def run_hydra(
         utils._run_hydra(args, parser, task, config_path=str(folder), config_name="config")
 
 
-def _validate(sweeper: Any, jobs: Sequence[Sequence[str]]) -> None:
-    """Refuse a sweep before its first job, as Hydra does, which composes every job for that; here, each choice once."""
-    loader, composed = sweeper.hydra_context.config_loader, {}
-    for job in jobs:
-        values = [override for override in job if re.match(r"exp\.[\w.]+=", override)]
-        choices = tuple(override for override in job if override not in values)
-        if choices not in composed:
-            composed[choices] = loader.load_sweep_config(sweeper.config, list(choices))
-        loader._apply_overrides_to_config(OverridesParser.create().parse_overrides(values), composed[choices])
+_COMPOSED: dict[tuple[str, ...], DictConfig] = {}  # of jobs: by the folder of the sweep, and what chooses files
+_LOADER = config_loader_impl.ConfigLoaderImpl
+_hydra_composes, _hydra_takes_over = _LOADER.load_sweep_config, Singleton.set_state
+
+
+def _load_sweep_config(loader: Any, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+    """What Hydra makes of a job, once to refuse a sweep before it starts, and once for the job; each choice once."""
+    parsed = OverridesParser.create().parse_overrides(sweep_overrides)
+    values = [one for one in parsed if re.match(r"exp\.[\w.]+=", str(one.input_line))]
+    choices = [str(one.input_line) for one in parsed if one not in values]
+    key = (master_config.hydra.sweep.dir, *choices)
+    if key not in _COMPOSED:
+        if len(_COMPOSED) == 20:  # each takes a megabyte
+            _COMPOSED.clear()
+        _COMPOSED[key] = _hydra_composes(loader, master_config, choices)
+    job = deepcopy(_COMPOSED[key])
+    loader._apply_overrides_to_config(values, job)
+    job.hydra.overrides.task = sweep_overrides
+    if IS_1_3:  # 1.4 has a resolver for it
+        own_name: Any = OmegaConf.to_container(job.hydra.job.config.override_dirname)
+        job.hydra.job.override_dirname = config_loader_impl.get_overrides_dirname(parsed, **own_name)
+    return job
+
+
+def _set_state(state: Any) -> None:
+    """Let a process that takes one job after another look for plugins once."""
+    state["instances"].setdefault(Plugins, Plugins.instance())
+    _hydra_takes_over(state)
+
+
+_LOADER.load_sweep_config = _load_sweep_config  # type: ignore[assignment, method-assign]
+Singleton.set_state = staticmethod(_set_state)  # type: ignore[assignment, method-assign]
 
 
 def register_resolver(name: str, function: Callable[..., Any]) -> None:
