@@ -67,6 +67,45 @@ def test_the_rows_that_are_left_out(quick: Path) -> None:
     assert [each["valid_accuracy"] for each in seen] == [score for score in scores for _ in range(3)]
 
 
+class Polars:
+    """What a DataFrame of polars has: the names of its columns, which are Series; but no keys, and it gives Series."""
+
+    def __init__(self, table: dict[str, Any]) -> None:
+        self._table, self.columns = {name: np.asarray(column) for name, column in table.items()}, [*table]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._table.values())
+
+    def __getitem__(self, key: str) -> Any:
+        return self._table[key]
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_predictions_as_a_frame(quick: Path, library: str) -> None:
+    """A DataFrame has its columns, whichever way it is saved; a Series is the prediction, whatever its index is."""
+    pandas = pytest.importorskip("pandas")
+    frame: Any = Polars if library == "polars" else pandas.DataFrame
+
+    def train(fold: expkit.Fold) -> None:
+        rows = fold.split(id=ID, y=Y).valid
+        if fold.number == 0:
+            fold.save_oof(frame({"id": ID[rows], "target": Y[rows], "prediction": zeros(rows), "row": rows}))
+        else:
+            fold.predict(lambda some: frame({"prediction": zeros(some), "row": some[:, 0].astype(int)}), X)
+        fold.save_test(frame({"id": TEST, "prediction": [0.5, 1.5]}))
+
+    assert run(train, "exp.n_folds=3") == 0.5
+    oof = expkit.load_run("light").oof
+    assert oof["row"].tolist() == X[:, 0].tolist() and not oof["prediction"].any()
+
+    def series(fold: expkit.Fold) -> None:
+        fold.split(id=ID, y=Y)
+        fold.predict(lambda some: pandas.Series(some[:, 0], index=range(5, 5 + len(some))), X)
+
+    run(series, "exp.n_folds=3", "overwrite=true")
+    assert expkit.load_run("light").oof["prediction"].tolist() == X[:, 0].tolist()
+
+
 def test_on_all_rows(quick: Path) -> None:
     """No row is left out, and nothing is evaluated; the test predictions are the submission."""
     (quick / "input/sample_submission.csv").write_text("id,digit\n8,0\n7,0\n")

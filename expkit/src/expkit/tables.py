@@ -34,10 +34,10 @@ LENGTHS = ":lengths"  # ends the name of what a file holds beside a ragged colum
 
 
 def named(predicted: Any) -> dict[str, Any]:
-    """Predictions as columns."""
-    if hasattr(predicted, "keys"):  # a dict, a DataFrame
-        return {str(name): predicted[name] for name in predicted.keys()}
-    return {"prediction": predicted}
+    """Predictions as columns: those of a dict or a DataFrame; anything else is the column "prediction"."""
+    has_keys = hasattr(predicted, "keys") and not hasattr(predicted, "dtype")  # those of a Series of pandas are rows
+    names = predicted.keys() if has_keys else getattr(predicted, "columns", None)  # a DataFrame of polars
+    return {"prediction": predicted} if names is None else {str(name): predicted[name] for name in names}
 
 
 def as_number(value: Any) -> float | None:
@@ -61,7 +61,7 @@ def columns(values: Mapping[str, Any], what: str) -> Columns:
     Raises:
         Error: lengths that differ, a shape such as (n, 1), missing values, mixed types, no row.
     """
-    table = {str(name): _column(values[name], f"{what}, column {name}") for name in values}  # a DataFrame, too
+    table = {name: _column(value, f"{what}, column {name}") for name, value in named(values).items()}
     require(bool(table), f"{what}: there is no column")
     lengths = {name: len(column) for name, column in table.items()}
     every = ", ".join(f"{name} {length}" for name, length in lengths.items())
