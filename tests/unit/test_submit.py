@@ -393,6 +393,20 @@ def test_masks_become_text(root: Path) -> None:
         assert [row["rle"] for row in submit(run.title)[0]] == ["1 2", ""], "0.3, 0.5, 0.7, 0.9"
 
 
+def test_what_no_line_of_csv_holds_is_named(root: Path) -> None:
+    """A column that is left out of a submission, of whatever shape; not where the sample has asked for others."""
+    columns = "'count': [3.5, 4.5], 'mask': np.zeros((2, 2, 2)), 'box': [[[1]], [[1], [2]]]"
+    texts = files("price", f"fold.save_test({{'id': [1, 2], {columns}}})")
+    texts["train.py"] = "import numpy as np\n" + texts["train.py"]
+    with own_experiment(texts) as folder:
+        run = train(folder.name, TESTED)
+        assert [*submit(run.title)[0][0]] == ["id", "count"]
+        line = "warning: box, mask: more than a line of CSV can hold"
+        assert line in CliRunner().invoke(app, ["submit", run.title]).stderr
+        sample(root, "id,count", [1, 2])
+        assert "CSV" not in CliRunner().invoke(app, ["submit", run.title]).stderr
+
+
 def test_labels_that_have_no_mean_are_named() -> None:
     """When a submission asks for them."""
     mean = Average(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from expkit import files, store, tables
 from expkit.config import Experiment, load_experiment
 from expkit.data import input_files
-from expkit.errors import Error, require
+from expkit.errors import Error, require, warn
 from expkit.project import display_path, output_dir
 from expkit.scores import called, postprocess
 from expkit.store import TEST, FoldRecord, Run
@@ -89,6 +89,7 @@ class Average:
         first: the columns of the first table that every other has, too.
         differing: the columns that are not the same in all tables.
         numbers: the columns that are numbers.
+        ragged: the columns without a mean, which are in none of these.
 
     Raises:
         Error: a table has other ids than the first, no column that this has, or one with other values: labels and
@@ -102,6 +103,7 @@ class Average:
         self.first: Columns = {}
         self.differing: set[str] = set()
         self.numbers: set[str] = set()
+        self.ragged: list[str] = []
         self._sums: Columns = {}
         for what, given, weight in weighted:
             if not self.first:
@@ -109,7 +111,8 @@ class Average:
             table = tables.aligned(given, self.first["id"], what, title)
             for name, column in [(name, column) for name, column in self.first.items() if name != "id"]:
                 own = table.get(name)
-                if own is None or column.dtype == object:  # ragged: there is no mean
+                if own is None or column.dtype == object:
+                    self.ragged += [name] * (own is not None)
                     del self.first[name]
                     continue
                 mine, others = (f"{one.dtype} of the shape {one.shape}" for one in (own, column))
@@ -376,7 +379,11 @@ def submit(
         Error: the predictions do not fit each other or the sample; nothing is written.
     """
     experiment, rows = load_experiment(runs[0].scored_by).experiment, partial(fit_rows, runs)
-    table, made_of, sample = as_submission(mean_of(runs, parts), experiment, "the submission", rows)
+    mean = mean_of(runs, parts)
+    table, made_of, sample = as_submission(mean, experiment, "the submission", rows)
+    left = [*mean.ragged, *(name for name, column in mean.first.items() if not tables.is_flat(column))]
+    if left and sample is None and experiment.submission is None:
+        warn(f"{', '.join(left)}: more than a line of CSV can hold, and not in the submission: see submission=")
     stream = io.StringIO(newline="")
     tables.write_csv(stream, table)
     content = hashlib.sha256(stream.getvalue().encode()).hexdigest()
