@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -25,6 +26,7 @@ import expkit
 from expkit import data, files
 from expkit.board import ranked
 from expkit.data import Cache
+from expkit.runner import Command, Runner
 
 
 def write(file: Path, text: str, age: float = 100) -> Path:
@@ -161,6 +163,33 @@ def test_a_debug_run_says_what_is_not_there(root: Path) -> None:
     own["train.py"] = own["train.py"].replace("own_split=True", 'own_split=True, inputs=["nothing.csv"]')
     with own_experiment(own) as folder, pytest.raises(expkit.Error, match="there is no .*nothing.csv, which inputs="):
         expkit.run(folder.name, overrides=["exp.debug=true"])
+
+
+def test_a_file_that_is_read_and_not_named_is_said(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Once per run; not what the training looks for in vain, nor the sample, which no training reads."""
+    for name in ("kinds/a.npz", "kinds/b.npz", "kinds/sample_submission.csv", "named.csv", "kinds/.hidden"):
+        write(root / "input" / name, "1")
+
+    def reads(fold: expkit.Fold) -> None:
+        for name in ("kinds/a.npz", "kinds/sample_submission.csv", "named.csv", "kinds/.hidden"):
+            (root / "input" / name).read_text()
+        (root / "input/made.txt").write_text("1")
+        with pytest.raises(FileNotFoundError):
+            (root / "input/missing.csv").read_text()
+
+    def said(inputs: list[str] | None, name: str, during: Callable[[expkit.Fold], object] = reads) -> list[str]:
+        run = command(f"exp.name={name}", during=during)
+        loaded = replace(run.loaded, experiment=replace(run.loaded.experiment, inputs=inputs))
+        config = expkit.load_config(LIGHT, [f"exp.name={name}"])
+        Runner(loaded, config, [f"exp.name={name}"], Command()).train()
+        return [line for line in capsys.readouterr().err.splitlines() if "inputs=" in line]
+
+    [line] = said(["named.csv"], "one")
+    assert "kinds/a.npz: read, and inputs=['named.csv'] in train.py does not name it: " in line
+    [line] = said([], "two", lambda fold: (reads(fold), (root / "input/kinds/b.npz").read_text()))
+    assert "kinds/a.npz and 2 more: read, and inputs=[] in train.py does not name them: " in line
+    assert said(["kinds", "named.csv"], "three") == said(None, "four") == []
+    assert "names no file of input/" in exp("data", "light/two")
 
 
 def test_what_is_no_data(root: Path, tmp_path: Path) -> None:

@@ -36,10 +36,12 @@ SOURCE = "__expkit_source__"  # in the namespace of a module of the project: wha
 READ: dict[str, bytes] = {}  # file beside a train.py, no Python: its content when it was last opened
 USES: dict[str, Reader] = {}  # what the modules of an experiment read of runs while imported; "": those of src/
 NO_CODE = ("config.yaml", "exp", "__pycache__")  # beside train.py: configuration is compared by its values
+MOST_OPENED = 10_000  # files that are remembered below a watched folder
 SCHEMAS = ".schema"  # beside train.py: what editors know of its configuration, made from its classes
 
 _EXPKIT = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _looking = threading.local()
+_watched: tuple[str, set[str]] = ("\0", set())  # a folder, and its files that were opened
 _exec_of_library = importlib.machinery.SourceFileLoader.exec_module
 
 
@@ -60,6 +62,9 @@ def _see(event: str, arguments: tuple[Any, ...]) -> None:
         return
     name, _, flags = arguments
     path = os.path.abspath(name) if isinstance(name, str) and not flags & (os.O_WRONLY | os.O_RDWR) else ""
+    folder, opened = _watched
+    if path.startswith(folder) and len(opened) < MOST_OPENED:
+        opened.add(path.removeprefix(folder).replace(os.sep, "/"))
     if not path.startswith(f"{_root()}experiments{os.sep}") or path.endswith((".py", ".pyc", ".md", ".ipynb")):
         return
     parts = path.removeprefix(_root()).split(os.sep)[2:]
@@ -71,6 +76,16 @@ def _see(event: str, arguments: tuple[Any, ...]) -> None:
             READ[path] = code_bytes(path)
     finally:
         _looking.now = False
+
+
+def watch_folder(folder: Path) -> set[str]:
+    """The names of the files below a folder that Python opens to read: a set that fills, until the next call.
+
+    What a library opens in C is not seen.
+    """
+    global _watched
+    _watched = os.path.join(folder, ""), set()
+    return _watched[1]
 
 
 @functools.cache

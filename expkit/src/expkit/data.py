@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Manifest = dict[str, list[object]]  # path, below input/ or absolute: [bytes, hash of the content]
 CACHE = "cache"  # below input/: what trainings make and share; data of those that have read it
+SAMPLE = "sample_submission.csv"  # what a competition asks for, which trains nothing
 SOURCES = "sources.toml"  # in input/: where its files come from, for `exp data RUN --fetch`
 ADDRESS = r"(https?|file)://\S+$"
 STILL = 2.0  # seconds: a file that has changed later than this before it was read may change again unseen
@@ -113,6 +114,15 @@ def input_files(named: Sequence[str] | None) -> dict[str, str]:
             name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
             found |= dict(_walk(str(path), f"{name}/", set())) if path.is_dir() else {name: str(path)}
     return found
+
+
+def unnamed_files(opened: Iterable[str], named: Sequence[str]) -> list[str]:
+    """Which files of `input/` among these `named` leaves out; as in `hash_inputs`, but for those in the cache."""
+    rest = [name for name in sorted(opened) if not re.search(rf"(^|/)\.|^{CACHE}/|(^|/){SAMPLE}$", name)]
+    with suppress(Error, OSError):  # what is named may be gone by now
+        rest = [name for name in rest if (input_dir() / name).is_file()]
+        return sorted({*rest} - input_files(named).keys()) if rest else []
+    return []
 
 
 def _walk(top: str, prefix: str, seen: set[str]) -> Iterator[tuple[str, str]]:

@@ -578,6 +578,8 @@ class Fold:
             "started": self._started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        if unnamed := self._provenance.unnamed():
+            self._shared.warn_once("inputs", unnamed)
         self._provenance.write(self.folder, result, self.cache.read)
         self.checkpoint.remove()
         if failure is not None:

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from expkit import errors, scores, snapshot, store
-from expkit.code import code_hash, files_read, loaded_sources, named_plainly, runs_read
+from expkit.code import code_hash, files_read, loaded_sources, named_plainly, runs_read, watch_folder
 from expkit.config import Config, Loaded, Mode, chosen
-from expkit.data import Manifest, changes_since, hash_inputs, input_files, manifest_hash, write_manifest
+from expkit.data import Manifest, changes_since, hash_inputs, input_files, manifest_hash, unnamed_files, write_manifest
 from expkit.errors import Error, Failed, require, warn
 from expkit.fold import Fold, Pruned, Shared
-from expkit.project import code_root, display_path, installed_packages, output_dir, world_size
+from expkit.project import code_root, display_path, input_dir, installed_packages, output_dir, world_size
 from expkit.rundir import RunDir, name_source, put_in_place, run_name
 from expkit.tracking import logged
 
@@ -382,6 +382,16 @@ class Provenance:
         if not self.run_dir.debug:
             self._data, self._manifest = hash_inputs(inputs)
             write_manifest(output_dir(), self._data, self._manifest)
+        self._opened = watch_folder(input_dir())
+
+    def unnamed(self) -> str:
+        """A warning of what of `input/` the training has read, and its record lacks; "": nothing that is seen."""
+        inputs = self.run_dir.inputs
+        if inputs is None or not (names := unnamed_files(self._opened - self._manifest.keys(), inputs)):
+            return ""
+        first, more = display_path(input_dir() / names[0]), f" and {len(names) - 1} more" * (len(names) > 1)
+        lacks = f"{first}{more}: read, and inputs={[*inputs]} in train.py does not name {'them' if more else 'it'}"
+        return f"{lacks}: no mark will say when the data changes"
 
     def resume(self, checkpoint: Mapping[str, Any], changes: Collection[str]) -> None:
         """Go on after other processes.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from expkit import files, store, tables
 from expkit.config import Experiment, load_experiment
-from expkit.data import input_files
+from expkit.data import SAMPLE, input_files
 from expkit.errors import Error, require, warn
 from expkit.project import display_path, output_dir
 from expkit.scores import called, postprocess
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from expkit.tables import Columns
 
-SAMPLE = "sample_submission.csv"
 LABEL = "prediction"
 LONGEST = 100  # characters of a name that is made of the names of runs
 PROBABILITY = "probability"

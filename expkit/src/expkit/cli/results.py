@@ -229,7 +229,7 @@ def data(run: str, fetch: bool, as_json: bool) -> None:
         with console.status("fetching"):
             fetch_data(rows)
     table = plain_table(["file", "size", ""], [[row["file"], decimal(row["bytes"]), row["state"]] for row in rows])
-    print_result(rows, as_json, table if rows else f"{found.title} was trained with no file of input/")
+    print_result(rows, as_json, table if rows else f"the record of {found.title} names no file of input/")
     for row in rows:
         if "problem" in row:
             warn(f"{row['file']} has not come: {row['problem']}")
