@@ -305,6 +305,7 @@ def test_who_looked_is_noted_and_counts_for_all_runs_on_these_rows(name: str, mo
     other = trained(name, "exp.train.rows=151", run="other-rows")
     assert "never opened on these rows" in exp("unlock", other.title)
     trained(name, lockbox=0.0, run="open")
+    assert exp_json("unlock", runs[0].title)["no_box"] == [f"{name}/open"], "its folds have seen these rows"
     counts = page.labelled_board().set_index("name")["box opened"].dropna()
     expected = {"first": "3", "second": "3", "wider": "3", "other-rows": "0"}
     assert counts.to_dict() == {f"{name}/{run}": count for run, count in expected.items()}

@@ -307,8 +307,29 @@ def test_a_look_at_few_groups(quick: Path, trained: list[str]) -> None:
         lines = attempt(folder, "train.noise=9", "--fold", "0")
         assert "over rows: 10 groups of rows are too few" in lines[-3]
         assert lines[-2:] == ["verdict: cannot tell", NEXT_FOLDS]
-        attempt(folder, "train.noise=9", "--stop-if-worse")
+        words = ["--from", f"{folder.name}/base", "train.noise=9", "--stop-if-worse", "--why", "x"]
+        told = CliRunner().invoke(app, ["try", *words]).stderr
+        assert "fold 0 cannot tell whether it is worse, 10 groups of rows are too few" in told
         assert trained == ["exp=001 exp.debug=true", "exp=001 exp.fold=0", "exp=001 exp.fold=null"]
+
+
+def test_seeds_of_a_cheap_look(project: Path, trained: list[str]) -> None:
+    """On the rows of that fold: those of other folds would not compare."""
+    lines = attempt(project, "train.noise=0.9", "--fold", "0", "--seeds", "2")
+    assert "exp=002 exp.seed=1 exp.fold=0" in trained and "(1 fold x 2 seeds, 95 %" in "".join(lines)
+
+
+def test_data_that_were_edited(quick: Path, root: Path, trained: list[str]) -> None:
+    """Nothing is trained that would not compare."""
+    texts, data = files("price"), root / "input/rows.csv"
+    texts["train.py"] = texts["train.py"].replace("own_split=True", 'own_split=True, inputs=["rows.csv"]')
+    data.write_text("1\n")
+    with own_experiment(texts) as folder:
+        expkit.run(folder.name, overrides=["exp.name=base"])
+        data.write_text("22\n")
+        told = refused("try", "--from", f"{folder.name}/base", "train.noise=0.1", "--why", "x")
+        assert "is out of date, data changed since (rows.csv: " in told and "overwrite=true" in told
+        assert sets(folder) == [] and trained == []
 
 
 def test_an_edited_experiment_or_parameter_set(project: Path, trained: list[str]) -> None:
@@ -365,6 +386,9 @@ def test_the_base_counts_as_it_is_on_the_board(project: Path, root: Path, traine
         (["train.noise=much"], "exp.train.noise must be a number, not 'much'"),
         (["train.noise=0.4"], "base has train.noise=0.4 already"),
         (["exp.fold=0"], "exp.fold changes no result: an idea changes another key"),
+        (["exp.split.lockbox=0"], "exp.split.lockbox is none of an idea: with other folds, no score compares"),
+        (["n_folds=4"], "exp.n_folds is none of an idea"),
+        (["train.noise=1", "--fold", "3"], "base has the folds 0 to 2"),
         (["003-new", "train.noise=1"], "give either KEY=VALUE with --from RUN, or one experiment or parameter set"),
         (["003", "004"], "003 004: one experiment or parameter set at a time"),
         (["099"], "there is no experiment '099'"),
@@ -446,6 +470,9 @@ def test_a_weaker_test_takes_nothing_back(project: Path, trained: list[str]) -> 
     assert (last["run"], last["origin"], last["why"]) == (f"{project.name}/002", other, "once more")
     assert (last["tested"]["verdict"], last["tested"]["against"]) == ("worse", other)
     assert re.search(r"worse -0\.\d+ against \S+ ", exp("log"))
+    attempt(project, "train.noise=0.39")
+    last = exp_json("log", "--all")[-1]
+    assert (last["origin"], last["tested"]["against"]) == (f"{project.name}/base", f"{project.name}/base")
 
 
 def test_seeds_that_fail_leave_the_verdict(project: Path, root: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -495,7 +522,7 @@ def test_what_seeds_are_for(project: Path, trained: list[str], monkeypatch: pyte
         "verdict: promising",
         "next: repeat it: the same command with --seeds 3",
     ]
-    decide = f'exp note {project.name}/002 "still promising" --kept, or --dropped'
+    decide = f'exp note {project.name}/002 "..." --kept; or the same with --dropped'
     open_still = f"next: decide, as even 12 seeds leave half of such open: {decide}"
     assert attempt(project, "train.noise=0.39", "--seeds", "3")[-1] == open_still
     monkeypatch.setattr("expkit.noise.together", lambda *_: "could be noise")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -29,6 +30,7 @@ GAP = 2  # between two columns of the board
 NARROW = 16  # characters of a cell that may wrap; of a value of the configuration
 KEY = 5  # what a key of the configuration is worth that nobody has asked for
 SHORT = "experiment run score std leaderboard verdict tags failure versus_best problem marks".split()
+NOTES = 3  # that are shown, the last ones
 MOST_POINTS = 2000  # of a learning curve
 WIDEST = 60  # characters of a sparkline
 LEVELS = "▁▂▃▄▅▆▇█"
@@ -288,7 +290,7 @@ def _origin(run: Run) -> dict[str, Any] | None:
     if not environments:
         return None
     origin = next(part for part in run.parts if part.result).origin()
-    command = " ".join(origin.get("command") or [])
+    command = shlex.join(origin.get("command") or [])
     if command and not run.recipe:
         several = re.search(r"world_size ([2-9]|\d\d+)", " ".join(environments))
         program = f"torchrun --standalone --nproc_per_node={several[1]}" if several else "python"
@@ -348,8 +350,10 @@ def show_run(console: Console, run: Run) -> None:
     if metadata["marks"]:
         marks = [f"pruned {run.pruned}" if mark == "pruned" else mark for mark in metadata["marks"]]
         print_line(console, ", ".join(marks), "yellow")
-    for noted in metadata["notes"]:
+    for noted in metadata["notes"][-NOTES:]:
         print_line(console, format_note(noted))
+    if more := len(metadata["notes"][:-NOTES]):
+        print_line(console, f"{more} notes before: exp note {run.title}")
     if metadata["unlocked"] is not None:
         print_line(console, openings_text(metadata["unlocked"]))
     for name, reason in metadata["failed"].items():

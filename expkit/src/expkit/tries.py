@@ -37,9 +37,10 @@ from expkit.store import Run, and_without_seeds, folder_of, load_run, original, 
 STOP_SECONDS = 2  # for a training that is stopped, to say so
 LONGEST = 48  # characters of a text in a table
 SETTINGS = ("exp.time_limit=", "exp.runtime.")  # which change no result, and are in no parameter set
+OF_FOLDS = ("exp.split.", "exp.n_folds")
 DROPPED = "dropped"
 AGAIN = "repeat it: the same command with --seeds 3"
-ENOUGH = 'decide, as even 12 seeds leave half of such open: exp note {run} "still promising" --kept, or --dropped'
+ENOUGH = 'decide, as even 12 seeds leave half of such open: exp note {run} "..." --kept; or the same with --dropped'
 NEXT = {
     noise.BETTER: 'exp note {run} "..." --kept; then exp try --from {run} KEY=VALUE --why "..."',
     noise.WORSE: 'exp note {run} "..." --dropped; then another idea from {onward}',
@@ -181,7 +182,9 @@ class Idea:
 
     @functools.cached_property
     def change(self) -> dict[str, Any]:
-        """The values that differ from those of the base, by key."""
+        """The values that differ from those of the base, by key; a blend has none."""
+        if self.base.recipe:
+            return {}
         old, new = config.compared(self.base.config), config.compared(self.training.values)
         return {key: value for key, value in new.items() if not config.same(old.get(key), value)}
 
@@ -205,12 +208,13 @@ class Idea:
 # What is tried
 
 
-def changed_run(source: str, changes: Sequence[str]) -> Idea:
+def changed_run(source: str, changes: Sequence[str], fold: int | None = None) -> Idea:
     """A run with other values. Writes its parameter set, with the next number, unless there is one.
 
     Args:
         source: the run, as for `load_run`.
         changes: KEY=VALUE; KEY may lack its "exp.". `SETTINGS` are of the training, and in no parameter set.
+        fold: that is to be trained first, or alone.
 
     Raises:
         Error: there is no such run, or it has no parameters; a value is refused, or is the one that it has.
@@ -221,9 +225,13 @@ def changed_run(source: str, changes: Sequence[str]) -> Idea:
     settings = [each for each in added if each.startswith(SETTINGS)]
     for key in [each.partition("=")[0] for each in added if added == settings or each not in settings]:
         require(config.is_compared(key), f"{key} changes no result: an idea changes another key")
+        require(not key.startswith(OF_FOLDS), f"{key} is none of an idea: with other folds, no score compares")
+    n_folds = base.n_folds or 1
+    require(fold is None or fold < n_folds, f"--fold {fold}: {base.title} has the folds 0 to {n_folds - 1}")
     wanted = replace(made, overrides=(*made.overrides, *added))
     require(bool(wanted.differences(made.values)), f"{base.title} has {' '.join(changes)} already")
     _require_unedited(base, ("code",), "undo the edit, or make it an experiment of its own, exp new NAME")
+    _require_unedited(base, ("data",), "no score of now compares; train it again, with overwrite=true")
     runs = [run for run in board.read_board() if run.experiment == loaded.name and (run.done or set_of(run))]
     for run in runs:
         if not wanted.differences(run.config):
@@ -339,7 +347,10 @@ def _trained(idea: Idea, fold: int | None, seeds: int, stops: bool) -> tuple[dic
         idea.training.train("exp.debug=true")
     look = fold or 0 if stops else fold
     found = _compared(idea, look, 1 if stops else seeds)
-    is_worse = found["comparison"].get("rows", {}).get("high", 0) < 0
+    rows = found["comparison"].get("rows", {})
+    is_worse = rows.get("high", 0) < 0
+    if stops and "reason" in rows:
+        warn(f"fold {look} cannot tell whether it is worse, {rows['reason']}: all folds are trained")
     if look is not None and is_worse and not load_run(idea.training.title).is_complete:
         return found, f"{noise.WORSE} in fold {look}"
     found = _compared(idea, None, seeds) if stops else found
@@ -357,7 +368,7 @@ def _compared(idea: Idea, fold: int | None, count: int) -> dict[str, Any]:
     seed, of_folds = (int(each or 0) for each in base.seeds)
     is_there = count == 1 and (base.recipe or base.is_complete or fold in base.done)
     for step in range(count):
-        seeds = seed + step, of_folds + step * (training.config.exp.n_folds > 1)
+        seeds = seed + step, of_folds + step * (fold is None and training.config.exp.n_folds > 1)
         old = base if is_there else Training.of(base, *settings).seeded(*seeds).trained(fold)
         pairs.append((old, (training.seeded(*seeds) if count > 1 else training).trained(fold)))
     return compare(pairs)
@@ -372,10 +383,10 @@ def _concluded(idea: Idea, why: str, found: Mapping[str, Any], answer: str) -> d
     tested = {"verdict": answer, "against": base.run.title, "better_by": rows.get("better_by", folds.get("better_by"))}
     tested |= {"folds": len(folds.get("folds", mine.run.done)), "seeds": max(len(folds.get("seeds", ())), 1)}
     before = [line["tested"] for line in mine.notes.lines if "tested" in line and line.get("id") == mine.run.id]
-    before = [one for one in before if one["against"] == base.run.title]
-    weight = itemgetter("seeds", "folds")  # a weaker test takes nothing back
-    if not any(weight(one) > weight(tested) or config.same(one, tested) for one in before[-1:]):
-        notes.add_note(title, {"tested": tested} | notes.context_of(title, mine))
+    alike = [one for one in before if one["against"] == base.run.title]
+    counts = max([*alike[-1:], tested], key=itemgetter("seeds", "folds"))  # a weaker test takes nothing back
+    if not config.same(before[-1:], [counts]):
+        notes.add_note(title, {"tested": counts} | notes.context_of(title, mine))
     alike = [one for one in _without_seeds([*every.values()]) if one.problem == mine.problem and one.run.is_complete]
     others = [one for one in alike if _compares(one, mine) and not one.notes.is_dropped]
     best = {"run": others[0].run.title, "score": others[0].score} if others else {}
@@ -450,8 +461,8 @@ def history() -> list[dict[str, Any]]:
 
     Returns:
         dicts of "run", "time", "why", "origin", "change", "tested", "verdict", "note", "metric", "score", "partial"
-        (whether the score lacks folds), and "best": the best run of its problem so far that is not dropped; of an idea
-        that has no score, that of the one before. What is not known is None.
+        (whether the score lacks folds), and "best": the best run of its problem so far that is not dropped and no
+        blend; of an idea that has no score, that of the one before. What is not known is None.
     """
     noted, found, best = read_notes(), list[dict[str, Any]](), dict[str | None, board.Entry]()
     trained = board.flag_incomparable(board.entries(board.read_board()))
@@ -471,7 +482,8 @@ def history() -> list[dict[str, Any]]:
     so_far = None
     for idea in found:
         entry = entries.get(idea["run"])
-        if entry and entry.run.is_complete and entry.is_comparable and idea["verdict"] != DROPPED:
+        is_open = entry and entry.run.is_complete and not entry.run.recipe and idea["verdict"] != DROPPED
+        if entry and is_open and entry.is_comparable:
             best[entry.problem] = board.ordered([best.get(entry.problem, entry), entry])[0]
         so_far = best[entry.problem].run.title if entry and entry.problem in best else so_far
         idea["best"] = so_far

@@ -286,6 +286,8 @@ def note(run: str | None, no_leaderboard: bool, last: int, everything: bool, as_
     by_time = sorted(noted.values(), key=lambda each: str(each.lines[-1]["time"]))
     chosen = [noted.get(title, notes.Notes(title))] if title else by_time
     left, chosen = len(chosen[:-last]), chosen[-last:]
+    if said:  # what was said before, `exp note RUN` shows
+        chosen = [replace(each, lines=each.lines[-1:]) for each in chosen]
     found = [notes.notes_metadata(each, one.run if (one := trained.get(each.title)) else None) for each in chosen]
     if as_json:
         found = found if everything else [notes.short_notes(each) for each in found]
@@ -332,8 +334,10 @@ def log(last: int, everything: bool, as_json: bool) -> None:
     for rows in dict.fromkeys(line["unlocked"] for line in opened):
         print_line(console, notes.openings_text([line for line in opened if line["unlocked"] == rows]))
     best = (every and every[-1]["best"]) or ""
-    so_far = f", best so far: {best} (*: the best until then)" if best else ""
-    print_line(console, f"{len(every)} tried{so_far}{f': --last {len(every)} shows all' if len(every) > last else ''}")
+    metrics = list(dict.fromkeys(idea["metric"] for idea in reversed(every) if idea["metric"]))
+    so_far = f", best so far{f' in {metrics[0]}' if len(metrics) > 1 else ''}: {best} (*: the best until then)"
+    shows = f": --last {len(every)} shows all" if len(every) > last else ""
+    print_line(console, f"{len(every)} tried{so_far if best else ''}{shows}")
     print_line(console, f'next: exp try --from {best or "RUN"} KEY=VALUE --why "..."')
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from expkit.board import find_seeds
+from expkit.board import find_seeds, read_board
 from expkit.cli import app, complete_runs, console, json_flag, print_json, print_result, run_argument, seeds_flag
 from expkit.config import parameter_sets
 from expkit.errors import Error, NotFound, instead, print_line, require, score_text, warn
@@ -20,7 +20,7 @@ from expkit.files import first_line
 from expkit.notes import add_note, openings, openings_text, set_metadata
 from expkit.project import display_path, experiment_dir, experiment_names, full_name
 from expkit.show import MOST_ROWS, blend_metadata, changed_since, show_blend
-from expkit.store import find_run, fold_title, load_run, run_names
+from expkit.store import find_run, fold_title, has_box, load_run, run_names
 
 if TYPE_CHECKING:
     from expkit import store
@@ -204,7 +204,7 @@ def attempt(
     names, changes = [word for word in idea if "=" not in word], [word for word in idea if "=" in word]
     require(len(names) < 2, f"{' '.join(names)}: one experiment or parameter set at a time")
     require(bool(names) or source is not None, f"{idea[0]}: say with --from RUN what to change")
-    made = tries.edited(names[0], source, changes) if names else tries.changed_run(source or "", changes)
+    made = tries.edited(names[0], source, changes) if names else tries.changed_run(source or "", changes, fold)
     for line in (known := made.known(seeds)):
         warn(line)
     found = tries.attempt(made, why, fold, seeds, stops)
@@ -343,8 +343,8 @@ def unlock(run: str, yes: bool, as_json: bool) -> None:
     """Show the score of a run in its locked box.
 
     exp.split.lockbox has set these rows aside: no fold was trained or scored on them, and no other command shows this
-    score. It is honest as long as nobody chooses by it: choose first, then look once. Each look is noted, and counts
-    for all runs on these rows.
+    score; a warning names runs without a box, which were. It is honest as long as nobody chooses by it: choose first,
+    then look once. Each look is noted, and counts for all runs on these rows.
 
     The score is that of the mean prediction of all folds, as in a submission. CV scores are of single models, so they
     may rank two runs differently.
@@ -357,6 +357,10 @@ def unlock(run: str, yes: bool, as_json: bool) -> None:
 
     found = load_run(run)
     box = score_box(found)
+    others = [each for each in read_board() if each.done and not each.recipe and not has_box(each.results)]
+    if no_box := [each.title for each in others if each.given.ids == found.given.ids]:
+        more = f" and {len(no_box) - 4} more" * (len(no_box) > 4)
+        warn(f"{', '.join(no_box[:4])}{more}: without a locked box, so trained and scored on these rows")
     if yes:
         warned(found)
         try:
@@ -372,7 +376,11 @@ def unlock(run: str, yes: bool, as_json: bool) -> None:
         single = f"single models: {score_text(box['single'])}, {found.kind} {score_text(found.score, found.std)}"
         lines = [f"{found.title}: {box['metric']} {score_text(box['score'])} ({how}) on {rows}"]
         lines += [f"{single}; {openings_text(opened)}"]
-    about = {"run": found.title, "opened": len(opened)} | (box if yes else {"rows": box["rows"]})
+    about = (
+        {"run": found.title, "opened": len(opened)}
+        | ({"no_box": no_box} if no_box else {})
+        | (box if yes else {"rows": box["rows"]})
+    )
     print_result(about, as_json, *lines)
 
 
