@@ -64,6 +64,11 @@ def test_command_line(train: Command, root: Path, argument: str, mentions: str) 
     assert_refused(train(argument), mentions, root, 3 if argument.startswith("exp=") else 2)
 
 
+@pytest.mark.parametrize("name", ["../../evil", "..", "/evil", "a/b", "'../evil'", "001,../evil"])
+def test_a_parameter_set_elsewhere(train: Command, root: Path, name: str) -> None:
+    assert_refused(train(f"exp={name}"), "a parameter set is a file of exp/, named without its folder", root, 2)
+
+
 def test_a_setting_of_hydra(root: Path) -> None:
     """Without one, Hydra's groups are not composed; a wrong one is refused all the same."""
     wrong = pytest.raises(expkit.Error, match="there is no key hydra.launcher.n_jbos")

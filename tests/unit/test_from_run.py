@@ -191,6 +191,21 @@ def test_the_class_that_was_chosen(kinds: Path) -> None:
     assert expkit.run(kinds.name, overrides=["exp=004"]) == store.read_run(find_run("depth=5")).score
 
 
+@pytest.mark.parametrize(
+    ("config", "mentions"),
+    [
+        ({"choices": {"hydra/callbacks": "../../evil"}}, "there is no key hydra/callbacks"),
+        ({"choices": {"model": "../../evil"}}, "there is no key model in .* that can be '../../evil'"),
+        ({"exp": {"defaults": ["/hydra/callbacks: ../../evil"]}}, "sets exp.defaults, which is no key"),
+    ],
+)
+def test_a_foreign_record_chooses_no_file(kinds: Path, config: dict[str, Any], mentions: str) -> None:
+    run = of(kinds.name, {"exp": {"name": "x"}} | config)
+    with pytest.raises(expkit.Error, match=mentions):
+        parameter_set_from_run(kinds.name, "004", run)
+    assert not (kinds / "exp/004.yaml").exists()
+
+
 def test_an_override_that_would_name_a_parameter_set(kinds: Path) -> None:
     """The existing parameter set is meant; else the run, and neither is one line."""
     (kinds / "exp").mkdir(exist_ok=True)

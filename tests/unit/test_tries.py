@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -24,6 +25,7 @@ import expkit
 from expkit import store, tries
 from expkit.cli import app
 from expkit.errors import AGAIN, Failed, NotFound
+from expkit.files import write_json
 from expkit.notes import add_note, read_notes
 
 NEXT_FOLDS = "next: all folds: the same command without --fold and --stop-if-worse"
@@ -627,3 +629,27 @@ def test_what_was_expected_first_stays(project: Path, trained: list[str]) -> Non
     assert [line["hypothesis"] for line in read_notes()[f"{project.name}/002"].lines if "hypothesis" in line] == [
         "first"
     ]
+
+
+def test_a_foreign_record_runs_nothing(project: Path, root: Path, trained: list[str]) -> None:
+    """What `exp fetch` brings may say anything: of its overrides, those of the experiment alone are typed again."""
+    hydra = "+hydra.callbacks.x={_target_:builtins.print}"
+    expkit.run(project.name, overrides=["exp=001", "exp.train.noise=0.5"])
+    folder = store.folder_of(root / "output", f"{project.name}/base,exp.train.noise=0.5")
+    assert folder is not None
+    for origin in folder.glob("*/origin.json"):
+        own = ["exp.train.noise=0.5", hydra, "exp/../x@hydra.callbacks=y", "hydra/callbacks=z"]
+        write_json(origin, json.loads(origin.read_text()) | {"overrides": ["exp=001", *own]})
+        result = json.loads((origin.parent / store.RESULT).read_text())
+        about = origin.stat()
+        result["files"][origin.name] = [about.st_size, about.st_mtime_ns, None]
+        write_json(origin.parent / store.RESULT, result)
+    run = store.read_run(folder)
+    assert not run.problems and tries.Training.of(run).overrides == ("exp=001", "exp.train.noise=0.5")
+    attempt(project, "train.noise=0.1")
+    for name in ("../../../output/x", "..", "a/b", "${oc.env:HOME}"):
+        info = json.loads((folder / store.RUN).read_text()) | {"set": name}
+        write_json(folder / store.RUN, info)
+        assert store.read_run(folder).problems == ("broken run.json (its values do not fit)",)
+        with pytest.raises(expkit.Error, match=r"exp=.*: a parameter set is a file of exp/, named without its folder"):
+            expkit.load_config(project.name, [f"exp={name}"])

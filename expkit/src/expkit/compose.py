@@ -365,6 +365,8 @@ def as_hydra_takes(override: str, loaded: Loaded) -> str:
         return f"{group}@exp.{group}={value}"
     if group == "exp.fold" and re.fullmatch(r"-?\d+(,-?\d+)*", value):
         return "exp.fold=" + ",".join(f"[{number}]" for number in value.split(","))
+    is_inside = group != "exp" or not re.search(r"\.\.|[/\\${]", value)
+    require(is_inside, f"{override}: a parameter set is a file of exp/, named without its folder, as in exp=001")
     if re.fullmatch(r"exp=[\w.,+-]+", override):
         text = r"0\d+|(?!(true|false|null|nan|inf)$)[a-z_].*"  # without quotes, which messages and records would have
         names = [name.removesuffix(".yaml") for name in value.split(",")]

@@ -255,7 +255,10 @@ def parameter_set_from_run(experiment: str, name: str, run: Run, values: Mapping
     recorded = recorded_values(run) if values is None else values
     with _new_file(experiment, name) as file:
         loaded = load_experiment(experiment)
-        chosen = recorded.get("choices", {})
+        chosen, known = recorded.get("choices", {}), loaded.experiment.groups
+        for group, choice in chosen.items():
+            require(choice in [*known.get(group, ())], f"there is no key {group} in {experiment} that can be {choice!r}")
+        require("defaults" not in recorded["exp"], f"{run.title} sets exp.defaults, which is no key")  # Hydra reads it
         default = composed(loaded, [f"{group}={choice}" for group, choice in chosen.items()])
         try:
             base = container(typed(default, loaded).exp)

@@ -25,7 +25,7 @@ from rich.console import Console
 from expkit import board, config, noise, notes
 from expkit.compare import compare, format_verdict, verdict
 from expkit.compose import as_hydra_takes, load_config
-from expkit.config import load_experiment
+from expkit.config import Groups, load_experiment
 from expkit.errors import COMMAND, Failed, interruption, plain_table, require, score_text, terminable, warn
 from expkit.new import copy_from_worktree, parameter_set_from_run, recorded_values
 from expkit.notes import Notes, read_notes
@@ -72,7 +72,8 @@ class Training:
         if named:
             copy_from_worktree(run.experiment, named)
             typed_in = [f"exp={named}"]
-        kept = [each for each in typed_in if each.startswith("exp=") or config.is_compared(each.partition("=")[0])]
+        groups = load_experiment(run.experiment).experiment.groups
+        kept = [each for each in typed_in if _is_of_training(each, groups)]
         found = cls(run.experiment, (*kept, *settings))
         lines = found.differences(recorded)
         require(not lines, f"{run.title} has another configuration now: {'; '.join(lines[:3])}; undo it, or exp new")
@@ -156,6 +157,15 @@ class Training:
             error = Failed(f"{' '.join([self.title, *more])} failed: {how}")
             error.exit_code = max(process.returncode, 1)
             raise error
+
+
+def _is_of_training(override: str, groups: Groups) -> bool:
+    """Whether an override that is recorded says what is trained: another project's may have any, of Hydra's too."""
+    key, _, value = override.partition("=")
+    group = key.partition("@")[0]
+    if key == "exp" or (key in (group, f"{group}@exp.{group}") and value in groups.get(group, ())):
+        return True
+    return re.fullmatch(r"[+~]*exp\.[^@/:]+", key) is not None and config.is_compared(key.lstrip("+~"))
 
 
 def _require_unedited(run: Run, what: tuple[str, ...], how: str) -> None:

@@ -157,7 +157,7 @@ class RunInfo(TypedDict):
     id: Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z")]
     experiment: Text
     run: Text
-    set: NotRequired[Text | None]  # the file in exp/ that it was trained with, as it is
+    set: NotRequired[Annotated[str, Meta(pattern=r"^(?!.*\.\.)[^/\\${]+\Z", max_length=255)] | None]  # the file in exp/ that it was trained with, as it is
     set_id: NotRequired[Text | None]  # of this file, by which its notes find it
     metric: Text
     greater_is_better: bool
