@@ -17,7 +17,7 @@ from light import edited, train_py
 
 import expkit
 from expkit.config import load_experiment
-from expkit.scores import postprocessed
+from expkit.scores import postprocess, postprocessed
 
 CODE = """
 def mae(oof):
@@ -183,6 +183,25 @@ def test_what_does_not_fit(fit: Any, line: str) -> None:
     with pytest.raises(expkit.Error) as caught, np.errstate(all="ignore"):
         postprocessed(experiment, table)
     assert line in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_fit_that_changes_what_it_is_given() -> None:
+    """One table is fitted on for the box, each fold of it, and the submission."""
+
+    def halved(oof: dict[str, Any]) -> Any:
+        oof["prediction"] /= 2
+        factor = oof["target"].mean() / oof["prediction"].mean()
+
+        def apply(table: dict[str, Any]) -> Any:
+            table["prediction"] *= factor
+            return table["prediction"] / 2
+
+        return apply
+
+    experiment = expkit.Experiment(print, object, "score", postprocess=halved)  # type: ignore[arg-type]
+    oof = {"id": np.arange(4), "target": np.full(4, 3.0), "prediction": np.full(4, 6.0)}
+    made = [postprocess(experiment, oof, {"id": np.arange(4), "prediction": oof["prediction"]}, "x") for _ in range(2)]
+    assert [table["prediction"].tolist() for table in made] == [[3.0] * 4] * 2 and oof["prediction"].tolist() == [6] * 4
 
 
 def test_rows_stay_where_they_are() -> None:

@@ -143,6 +143,21 @@ def test_a_metric_that_changes_what_it_is_given() -> None:
         assert np.array_equal(rows["prediction"], kept)
 
 
+def test_boxes_and_text_that_a_metric_changes() -> None:
+    """Each has its own: the rows of a ragged column, and labels."""
+
+    def area(oof: dict[str, Any]) -> float:
+        for boxes in oof["target"]:
+            boxes[:, 1] *= boxes[:, 0]
+        oof["label"][oof["label"] == "unk"] = "a"
+        return float(sum(boxes[:, 1].sum() for boxes in oof["target"])) + (oof["label"] == "unk").sum()
+
+    boxes = [np.full((1 + row % 3, 2), 2.0) for row in range(6)]
+    table = tables.columns({"id": range(6), "target": boxes, "label": ["unk", "b"] * 3}, "oof")
+    assert [score("area", area, table), score("area", area, table)] == [48, 48]
+    assert table["target"][0].tolist() == [[2, 2]] and table["label"].tolist() == ["unk", "b"] * 3
+
+
 @pytest.mark.parametrize(
     ("returned", "complaint"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import statistics
@@ -201,9 +202,13 @@ def _by_column(rule: SplitConfig, n_folds: int, fold: int, table: Columns) -> tu
 
 
 def called(what: str, function: Callable[[Columns], Any], table: Columns, hint: str = "") -> Any:
-    """What a function of the experiment returns for a table; an `Error` where it raises, with a hint."""
+    """What a function of the experiment returns for a table, of which it may change all that it is given.
+
+    Raises:
+        Error: it raises; with a hint.
+    """
     try:
-        return function(table)
+        return function({name: copy.deepcopy(column) for name, column in table.items()})  # the rows of boxes, too
     except Exception as error:
         of = f"of the columns {', '.join(table)}"
         raise Error(f"{what} raises {type(error).__name__}: {error}, {of}{hint}") from error
@@ -290,8 +295,7 @@ def score(name: str, metric: Metric, predictions: Columns, over: str = "rows") -
         return statistics.fmean(fold_scores(name, metric, predictions).values())
     hint = "; the predictions are kept: fix it and run the command again"
     own = {key: column for key, column in predictions.items() if key != "fold"}
-    own = {key: column if column.dtype.kind in "US" else column.copy() for key, column in own.items()}
-    result = called(f"the metric {name}", metric, own, hint)  # it may change what it is given
+    result = called(f"the metric {name}", metric, own, hint)
     value = tables.as_number(result)
     if value is None or not math.isfinite(value):
         raise Error(f"the metric {name} is {str(result)[:60]}, not a finite number; fix it and run the command again")
