@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import itertools
 import os
@@ -252,7 +253,8 @@ class Runner:
         """Call the experiment's `train`; return the error, if any."""
         try:
             with self._time_limit(fold), named_plainly(self.loaded.name), store.reading(self._reader):
-                values = _with_room(self.loaded.experiment.train, self.exp, fold)
+                exp = copy.deepcopy(self.exp)  # what one fold changes in it, the next must not see
+                values = _with_room(self.loaded.experiment.train, exp, fold)
                 kind = type(values).__name__
                 require(isinstance(values, Mapping | None), f"train() must return a dict or nothing, not {kind}")
                 fold.finish(values or {})
