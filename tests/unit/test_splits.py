@@ -395,11 +395,9 @@ def train_rows(quick: Path) -> Iterator[Callable[..., str]]:
             "save(ids[expkit.split(exp, fold.number, id=ids)[1]])",
             "call fold.split(id=...) in train(), or say expkit.Exp",
         ),
-        ("fold.split(id=ids[:30]); save(ids[fold.split(id=ids).valid])", ""),
-        (
-            "valid = fold.split(id=ids).valid; fold.split(id=n); save(ids[valid])",
-            "and those of fold.split(...) are int64",
-        ),
+        ("fold.split(id=ids); save(ids[fold.split(id=ids, keep={'x': n}).valid])", ""),
+        ("fold.split(id=ids[:30]); save(ids[fold.split(id=ids).valid])", "was called before, with other rows"),
+        ("fold.split(id=ids, y=n); fold.split(id=ids, y=-n)", "was called before, with other rows or targets"),
         ("fold.split(id=n // 2)", "30 ids are there more than once, such as 0"),
         ("fold.split(id=ids, y=n[1:])", "fold.split(...): the columns differ in length: id 60, target 59"),
         ("fold.split(id=ids, keep={'weight': n[1:]})", "differ in length: id 60, weight 59"),
@@ -410,6 +408,44 @@ def test_the_rows_that_are_left_out_are_the_rows_that_are_predicted(
 ) -> None:
     line = train_rows(body)
     assert (mentions in line) if mentions else not line, line
+
+
+TRAINED = "expkit.split(exp, 0, id=ids).train[:3]"
+GIVEN = """
+rows = fold.split(id=ids, y={y}).valid
+fold.{how}
+"""
+
+
+@pytest.mark.parametrize(
+    ("y", "target", "is_same"),
+    [
+        ("n / 3", "(n / 3).astype('float32')", True),
+        ("n", "-n", False),
+        ("n", "np.stack([n, n], 1)", False),
+        ("n % 2", "(n % 2).astype(bool)", True),
+        ("np.char.add('a', ids)", "ids", False),
+        ("[np.ones((1 + i % 3, 4)) for i in n]", "[np.ones((1 + i % 3, 4)) for i in n]", True),
+        ("[np.ones((1 + i % 3, 4)) for i in n]", "[np.zeros((1 + i % 3, 4)) for i in n]", False),
+        (f"[np.ones((2 + (i in {TRAINED}), 4)) for i in n]", "np.ones((60, 2, 4))", True),  # all of one length
+    ],
+)
+def test_the_target_is_that_of_the_split(train_rows: Callable[..., str], y: str, target: str, is_same: bool) -> None:
+    """Whoever gives another one has the score of another problem."""
+    given = f"[({target})[row] for row in rows]"
+    table = f"{{'target': {given}, 'prediction': np.zeros(len(rows))}}"
+    for how in (f"save_oof({{'id': ids[rows]}} | {table})", f"predict(lambda X: {table}, n)"):
+        line = train_rows(GIVEN.format(y=y, how=how))
+        assert ("oof.npz: target is another than fold.split(...) was given" in line) is not is_same, line
+        assert is_same is not bool(line), line
+    assert train_rows(GIVEN.format(y=y, how=how), "exp.name=own", options=", own_split=True") == ""
+
+
+def test_a_fold_sees_nothing_of_what_another_has_changed(train_rows: Callable[..., str]) -> None:
+    body = "rows = fold.split(id=ids).valid\nexp.seed *= 2\nexp.n_folds += 1\nsave(ids[rows])\nreturn {'seed': exp.seed}"
+    assert train_rows(body, "exp.seed=3", "exp.fold=null") == ""
+    [run] = expkit.read_board()
+    assert [(run.result(fold) or {})["values"]["seed"] for fold in range(3)] == [6, 6, 6]
 
 
 @pytest.mark.parametrize("method", [*BY_CHANCE, "time"])

@@ -240,12 +240,15 @@ class Fold:
 
         Raises:
             Error: what the method needs is missing or does not fit; there are too few rows, classes, groups or times; a
-                target is missing, or text among numbers.
+                target is missing, or text among numbers; it was called before in this fold, with other rows or targets.
         """
 
         known = tables.columns({"id": id} | ({} if y is None else {"target": y}) | dict(keep or {}), "fold.split(...)")
         tables.require_finite(known, "fold.split(...)")
-        self._dataset = tables.dataset(known, "fold.split(...)")
+        given = tables.dataset(known, "fold.split(...)")
+        again = "fold.split(...) was called before, with other rows or targets; expkit.split(...) may split them again"
+        require(self._dataset in (None, given) or self._experiment.own_split, f"{self.title}: {again}")
+        self._dataset = given
         classes = known.get("target") if self._exp.split.method in scores.BY_CLASS else None
         rows, self.lockbox = scores.split_unique(
             self._exp, self.number, id=known["id"], y=classes, groups=groups, time=time
@@ -413,7 +416,8 @@ class Fold:
 
         Raises:
             Error: there is no "id"; an id is there twice, here or in another fold; rows are missing, or others than
-                those left out; lengths differ; a shape such as (n, 1); nan or inf.
+                those left out; a target is another than `split` was given; lengths differ; a shape such as (n, 1); nan
+                or inf.
         """
 
         own_split = self.number is None or self._experiment.own_split
@@ -430,9 +434,14 @@ class Fold:
 
     def _checked(self, columns: Mapping[str, Any], file: str, whose: str = "") -> tuple[tables.Columns, str]:
         """As `scores.checked`; where they are predictions of rows `whose` of `split`, of all these, in their order."""
-        table, ids = scores.checked(columns, f"{self.title}, {file}")
+        what = f"{self.title}, {file}"
+        table, ids = scores.checked(columns, what)
         if whose:
-            table = tables.aligned(table, self._known[file]["id"], f"{self.title}, {file}", whose)
+            known = self._known[file]
+            table = tables.aligned(table, known["id"], what, whose)
+            for name in {*tables.targets(known)} & table.keys():
+                other = f"{what}: {name} is another than fold.split(...) was given; give it there, or a name of its own"
+                require(tables.same_target(table[name], known[name]), other)
         return table, ids
 
     def save_lockbox(self, columns: Mapping[str, Any]) -> None:

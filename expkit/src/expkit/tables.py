@@ -268,6 +268,16 @@ def comparable(target: numpy.ndarray) -> numpy.ndarray:
     return target.astype("float32") if target.dtype.kind in "biuf" else target
 
 
+def same_target(one: numpy.ndarray, other: numpy.ndarray) -> bool:
+    """Whether two targets of the same rows, in one order, are the same; ragged or not, as far as they are compared."""
+    import numpy
+
+    one, other = comparable(one), comparable(other)
+    if object in (one.dtype, other.dtype):
+        return all(map(numpy.array_equal, one, other))
+    return numpy.array_equal(one, other)
+
+
 def target_hash(table: Columns, numbers: numpy.ndarray | None = None) -> str | None:
     """A hash of the targets of each id, in whatever order the rows are; None: the table has no target.
 
