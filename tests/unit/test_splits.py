@@ -442,7 +442,7 @@ def test_the_target_is_that_of_the_split(train_rows: Callable[..., str], y: str,
 
 
 def test_a_fold_sees_nothing_of_what_another_has_changed(train_rows: Callable[..., str]) -> None:
-    body = "rows = fold.split(id=ids).valid\nexp.seed *= 2\nexp.n_folds += 1\nsave(ids[rows])\nreturn {'seed': exp.seed}"
+    body = "exp.seed *= 2\nexp.n_folds += 1\nsave(ids[fold.split(id=ids).valid])\nreturn {'seed': exp.seed}"
     assert train_rows(body, "exp.seed=3", "exp.fold=null") == ""
     [run] = expkit.read_board()
     assert [(run.result(fold) or {})["values"]["seed"] for fold in range(3)] == [6, 6, 6]

@@ -257,7 +257,8 @@ def parameter_set_from_run(experiment: str, name: str, run: Run, values: Mapping
         loaded = load_experiment(experiment)
         chosen, known = recorded.get("choices", {}), loaded.experiment.groups
         for group, choice in chosen.items():
-            require(choice in [*known.get(group, ())], f"there is no key {group} in {experiment} that can be {choice!r}")
+            is_known = choice in [*known.get(group, ())]
+            require(is_known, f"there is no key {group} in {experiment} that can be {choice!r}")
         require("defaults" not in recorded["exp"], f"{run.title} sets exp.defaults, which is no key")  # Hydra reads it
         default = composed(loaded, [f"{group}={choice}" for group, choice in chosen.items()])
         try:

@@ -59,6 +59,7 @@ def same_code(one: Sequence[str], other: Sequence[str]) -> bool:
 LARGEST = 1.7e308  # a mean of such numbers is finite, too
 
 Text = Annotated[str, Meta(max_length=4095)]
+FileName = Annotated[str, Meta(pattern=r"^(?!.*\.\.)[^/\\${]+\Z", max_length=255)]  # of no other folder
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Number = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
 Seconds = Annotated[float, Meta(ge=0, le=LARGEST)]
@@ -157,7 +158,7 @@ class RunInfo(TypedDict):
     id: Annotated[str, Meta(pattern=r"^[0-9a-f]{8}\Z")]
     experiment: Text
     run: Text
-    set: NotRequired[Annotated[str, Meta(pattern=r"^(?!.*\.\.)[^/\\${]+\Z", max_length=255)] | None]  # the file in exp/ that it was trained with, as it is
+    set: NotRequired[FileName | None]  # the file in exp/ that it was trained with, as it is
     set_id: NotRequired[Text | None]  # of this file, by which its notes find it
     metric: Text
     greater_is_better: bool
