@@ -13,6 +13,8 @@ import tempfile
 from pathlib import Path
 
 import copier
+from rich.console import Console
+from rich.text import Text
 
 DOCS = Path(__file__).parent
 ALL_FOLDS = "exp.fold=[0,1,2,3,4]"
@@ -24,26 +26,7 @@ RUNS = [
     ["exp=002", "exp.seed=1", "exp.fold=[0,1,2]"],
     [],
 ]
-DRAW = """
-import os
-import sys
-from pathlib import Path
-from rich.console import Console
-from expkit import load_run, read_board
-from expkit.board import board_table, ranked
-from expkit.show import show_run
-
-for name in ("board", "show"):
-    width = 128 if name == "board" else 96
-    console = Console(record=True, width=width, file=open(os.devnull, "w"), force_terminal=True, highlight=False)
-    if name == "board":
-        console.print("$ uv run exp board", style="bold green")
-        console.print(board_table(ranked(read_board()), console.width))
-    else:
-        console.print("$ uv run exp show 002-larger-model", style="bold green")
-        show_run(console, load_run("001-baseline/002-larger-model"))
-    console.save_svg(str(Path(sys.argv[1]) / f"{name}.svg"), title=f"exp {name}", unique_id=f"expkit-{name}")
-"""
+PICTURES = {"board": ("exp board", 128), "show": ("exp show 002-larger-model", 96)}  # columns of the terminal
 
 
 def main() -> None:
@@ -59,7 +42,17 @@ def main() -> None:
         for arguments in RUNS:
             command = ["uv", "run", "-q", "python", "experiments/001-baseline/train.py", *arguments]
             subprocess.run(command, cwd=project, env=environment, check=True)
-        subprocess.run(["uv", "run", "-q", "python", "-c", DRAW, DOCS], cwd=project, env=environment, check=True)
+        for name, (words, width) in PICTURES.items():
+            command = ["script", "-qec", f"stty cols {width}; uv run -q {words}", "/dev/null"]  # in a terminal
+            printed = subprocess.run(command, cwd=project, env=environment, check=True, stdout=subprocess.PIPE)
+            draw(name, words, printed.stdout.decode(), width)
+
+
+def draw(name: str, words: str, printed: str, width: int) -> None:
+    console = Console(record=True, width=width, file=open(os.devnull, "w"), force_terminal=True, highlight=False)
+    console.print(f"$ uv run {words}", style="bold green")
+    console.print(Text.from_ansi(printed.replace("\r\n", "\n").rstrip()))
+    console.save_svg(str(DOCS / f"{name}.svg"), title=f"exp {name}", unique_id=f"expkit-{name}")
 
 
 if __name__ == "__main__":
