@@ -369,7 +369,7 @@ def without_seeds(runs: Iterable[Run], *seeds: str) -> Callable[[Run], str]:
     first: dict[tuple[str, ...], str] = {}
     for run in sorted(runs, key=lambda run: run.info["started"] if run.info else ""):
         info: Any = run.info or {}
-        for key, value in compared(run.config).items() if "changed" in info else ():
+        for key, value in flat(run.config).items() if "changed" in info else ():
             if key not in info["changed"]:
                 first.setdefault((run.experiment, str(run.config.get("choices")), key), repr(value))
 

@@ -317,15 +317,12 @@ def under_way(run: Run) -> list[str]:
 
 def changed_since(run: Run) -> list[str]:
     """What has changed in the project since a run was trained: "code changed since (model.py)", ...; a blend is not."""
-    done = [part for part in run.parts if part.result]
-    if not done:
-        return []
+    done, marks = [part for part in run.parts if part.result], list[str]()
     try:
         loaded = load_experiment(run.scored_by)
     except Exception:  # it is gone or broken: its runs are shown all the same
         loaded = None
-    marks = []
-    if not run.recipe:
+    if done and not run.recipe:
         inputs = loaded.experiment.data(flat(run.config)) if loaded else None
         for what, names in changes_since(done[0].origin(), loaded.ignored if loaded else None, inputs).items():
             marks.append(f"{what} changed since ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})")
