@@ -170,6 +170,24 @@ def test_another_metric(price: Path, old: str, new: str, mark: str) -> None:
     assert compared("/a", "/c")["verdict"] in ("worse", "could be noise")
 
 
+def test_all_runs_are_scored_by_the_metric_of_now(price: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """When the command of one of them is repeated; one that the metric does not take keeps its scores, and a mark."""
+    with edited(price / "train.py", "fold.save_oof(", "(lambda table: fold.save_oof({**table, 'b': table['id']}))("):
+        score(price, "c")
+    old = {run.config.exp.name: run.score for run in read_board()}
+    with edited(price / "train.py", ".mean() ** 0.5", ".mean() ** 0.5 * (2 if 'b' not in oof else 1 / 0)"):
+        score(price, "b")
+        printed = capsys.readouterr()
+        assert "scores computed again: the metric rmse has changed; so are those of 1 other run\n" in printed.out
+        assert "=0.3 keeps its old scores: the metric rmse raises ZeroDivisionError: " in printed.err
+        assert marks() == {"a": (), "b": (), "c": ("other metric",)}
+        for run in read_board():
+            assert run.score == pytest.approx(old[run.config.exp.name] * (1 if run.config.exp.name == "c" else 2))
+            assert run.result(0)["scores"] == {"rmse": run.fold_scores[0]}
+        score(price, "b")
+        assert "computed again" not in capsys.readouterr().out
+
+
 def test_packages_that_differ_between_folds(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another version is; a package that one fold has beside the others is not."""
     versions = ({"numpy": "2.1.0"}, {"numpy": "2.0.1"}, {"numpy": "2.1.0", "torch": "2.9"})

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from expkit import store, tables
 from expkit.config import BY_TIME, METHOD, POSTPROCESS, ExpConfig, Experiment, SplitConfig, SplitMethod
-from expkit.errors import Error, require, score_text
+from expkit.errors import Error, require, score_text, warn
 from expkit.project import display_path, input_dir
 from expkit.store import Dataset, FoldRecord, Run
 
@@ -343,28 +343,40 @@ def scores(experiment: Experiment, predictions: Columns, values: Mapping[str, An
 def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
     """Bring the `cv.json` of a version up to date: with the folds that are done, and with the metrics as they are now.
 
+    Where a metric has changed, so are the other runs of the experiment: their scores would compare with no new one.
+
     Raises:
         Error: a metric fails; predictions are missing.
     """
-    run = store.read_run(folder)
-    if not run.done or experiment.has_scored(run.cv):
-        return run
-    with versions.locked():
-        run = store.read_run(folder)  # again: whoever comes last sees every fold
-        now = experiment.made_by
-        before = now if run.cv is None else run.cv["made_by"]
-        known = before.keys() & now.keys() | {POSTPROCESS}
-        changed = [name for name in {**before, **now} if name in known and before.get(name) != now.get(name)]
+    try:
+        changed, again = _updated(experiment, versions, folder), 0
+    except Error:
+        store.forget_cv(folder)  # those of another metric are no longer shown as this one's
+        raise
+    for other in [store.current_of(each) for _, each in store.runs_of(folder.parent)] if changed else []:
         try:
-            found = _summary_of(experiment, run)
-        except Error:
-            store.forget_cv(folder)  # those of another metric are no longer shown as this one's
-            raise
-        store.write_cv(folder, found | experiment.scoring, run.done)
+            again += other is not None and bool(_updated(experiment, store.Versions.of(other), other))
+        except Error as error:
+            warn(f"{display_path(other or folder)} keeps its old scores: {error}")
     if changed:
         names = [name if name == POSTPROCESS else f"the metric {name}" for name in changed]
-        print(f"scores computed again: {', '.join(names)} has changed", flush=True)
+        others = f"; so are those of {again} other run{'s' if again > 1 else ''}" if again else ""
+        print(f"scores computed again: {', '.join(names)} has changed{others}", flush=True)
     return store.read_run(folder)
+
+
+def _updated(experiment: Experiment, versions: Versions, folder: Path) -> list[str]:
+    """Which metrics, or `postprocess`, have changed since a version was scored, which it is now. Errors as of `update`."""
+    run = store.read_run(folder)
+    if not run.done or experiment.has_scored(run.cv):
+        return []
+    with versions.locked():
+        run = store.read_run(folder)  # again: whoever comes last sees every fold
+        store.write_cv(folder, _summary_of(experiment, run) | experiment.scoring, run.done)
+    now = experiment.made_by
+    before = now if run.cv is None else run.cv["made_by"]
+    known = before.keys() & now.keys() | {POSTPROCESS}
+    return [name for name in {**before, **now} if name in known and before.get(name) != now.get(name)]
 
 
 def _summary_of(experiment: Experiment, run: Run) -> dict[str, Any]:

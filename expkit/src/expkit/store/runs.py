@@ -389,10 +389,14 @@ class Run:
     def result(self, fold: int | None) -> dict[str, Any]:
         """What a fold has recorded: "scores", "values", "seconds", "git", ... Errors as of `fold`.
 
+        The scores are those of `score`, also when a metric has changed since the training.
+
         Args:
             fold: its number; None: the training on all rows.
         """
-        return dict(self.fold(fold, "history").result or {})
+        found = dict(self.fold(fold, "history").result or {})
+        now = self.cv["scores"] if self.cv and fold is not None else {}
+        return found | ({"scores": {name: each["folds"][str(fold)] for name, each in now.items()}} if now else {})
 
     def history(self, fold: int | None) -> dict[str, list[float | None]]:
         """The learning curve of a fold: {"epoch": [1, ...], "train_loss": [...], ...}, one entry per `fold.log`.
