@@ -366,7 +366,7 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
 
 
 def _updated(experiment: Experiment, versions: Versions, folder: Path) -> list[str]:
-    """Which metrics, or `postprocess`, have changed since a version was scored, which it is now. Errors as of `update`."""
+    """Score a version as of now; which metrics, or `postprocess`, have changed since it was. Errors as of `update`."""
     run = store.read_run(folder)
     if not run.done or experiment.has_scored(run.cv):
         return []
