@@ -21,7 +21,7 @@ def start_up(place: Place) -> Iterator[Result]:
     ours = place.calling(*place.train, "show_config=true")
     bare = place.calling(*place.bare, "show_config=true")
     one, other = in_turns((ours, bare), place.repeat)
-    yield Result("start-up", "`train.py show_config=true` over a bare Hydra application", one, other, "≤1.10")
+    yield Result("start-up", "`train.py show_config=true` over a bare Hydra application", one, other, "≤0.90")
 
 
 def first_epoch(place: Place) -> Iterator[Result]:
@@ -42,7 +42,7 @@ def first_epoch(place: Place) -> Iterator[Result]:
     calls = (lambda: until_trained(*place.train, "exp.debug=true"), lambda: until_trained(*bare))
     one, other = in_turns(calls, place.repeat)
     yield Result(
-        "first epoch", "`train.py exp.debug=true` until an epoch is trained, over bare Python", one, other, "≤1.3"
+        "first epoch", "`train.py exp.debug=true` until an epoch is trained, over bare Python", one, other, "≤1.2"
     )
 
 
@@ -51,7 +51,7 @@ def nothing_to_do(place: Place) -> Iterator[Result]:
     place.call(*place.train, ALL_FOLDS, "exp.train.epochs=2", cwd=place.folder)
     again = place.calling(*place.train, ALL_FOLDS, "exp.train.epochs=2")
     one, other = in_turns((again, place.calling(*place.train, "show_config=true")), place.repeat)
-    yield Result("nothing to do", "a finished 5-fold run again, over `show_config=true`", one, other, "≤1.20")
+    yield Result("nothing to do", "a finished 5-fold run again, over `show_config=true`", one, other, "≤1.10")
 
 
 def render(place: Place) -> Iterator[Result]:
