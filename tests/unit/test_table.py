@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from commands import command
-from experiments import own_experiment
+from experiments import NETS, NETS_CONFIG, own_experiment
 from helpers import exp, exp_json, run_of
 from light import LIGHT
 from rich.console import Console
@@ -177,6 +177,24 @@ def test_a_field_that_is_new_divides_no_seeds(root: Path) -> None:
         found = [{run.title for run in entry.runs} for entry in grouped_by_seed(entries(read_board()))]
         assert len(found) == 2 and alike in found and others in found
         assert {run.title for run in find_seeds(f"{folder.name}/light")} == alike
+
+
+def test_each_class_of_a_choice_has_defaults_of_its_own(quick: Path) -> None:
+    with own_experiment({"config.yaml": NETS_CONFIG, "train.py": NETS}) as folder:
+        expkit.run(folder.name, overrides=["exp.fold=[0]", "model=wide"])
+        text = NETS
+        for name, depth in (("Deep", 1), ("Wide", 5)):
+            text = text.replace(
+                f"class {name}(ModelConfig):\n    pass", f"class {name}(ModelConfig):\n    depth: int = {depth}"
+            )
+        (folder / "train.py").write_text(text)
+        load_experiment(folder.name, again=True)
+        for seed, (model, depth) in enumerate((("deep", 1), ("wide", 1), ("wide", 5))):
+            values = [f"model={model}", f"exp.model.depth={depth}", f"exp.seed={seed}"]
+            expkit.run(folder.name, overrides=["exp.fold=[0]", *values])
+        found = grouped_by_seed(entries(read_board()))
+        alike = sorted(sorted(run.config.exp.model.get("depth", 0) for run in entry.runs) for entry in found)
+        assert alike == [[0, 5], [1], [1]]
 
 
 def test_a_run_whose_name_says_another_configuration_is_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
