@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from experiments import own_experiment
 from helpers import exp, exp_json, short
-from light import edited
+from light import edited, train_py
 from several import each_kind, files
 
 import expkit
@@ -483,3 +483,84 @@ def test_several_seeds_are_one_submission(experiments: dict[str, str], root: Pat
     with pytest.raises(expkit.Error, match="no run is called nothing"):
         exp("submit", "nothing", "--seeds")
     assert submit("noise=0.4", "--seeds")[1]["runs"][0]["run"].endswith("noise=0.4")
+
+
+# A class that a fold has not seen
+
+RARE = train_py(
+    "x: float = 0.5",
+    """
+def brier(oof):
+    classes = [name for name in oof if name.startswith("probability_")]
+    return sum(((oof["target"] == name.removeprefix("probability_")) - oof[name]) ** 2 for name in classes).mean()
+
+
+def train(exp, fold):
+    import numpy as np
+
+    kinds = np.array(["flat", "hut"] * 10 + ["castle"])  # one castle: the fold that leaves it out has not seen any
+    rows = fold.split(id=np.arange(21), y=kinds)
+
+    def predict(X):
+        classes = np.unique(kinds[rows.train])
+        weights = np.random.default_rng(0).random((len(X), len(classes))) + (classes == "castle") * exp.train.x
+        table = dict(zip([f"probability_{each}" for each in classes], (weights / weights.sum(1, keepdims=True)).T))
+        return table | {"prediction": classes[weights.argmax(1)]} | ({} if "castle" in classes else {"extra": X / 7})
+
+    fold.predict(predict, np.arange(21), test=np.arange(5), test_id=np.arange(5))
+""",
+    "metric=brier, greater_is_better=False",
+)
+
+
+@pytest.fixture
+def rare(root: Path) -> Iterator[str]:
+    with own_experiment({"train.py": RARE}) as folder:
+        yield folder.name
+
+
+def test_a_class_that_one_fold_has_not_seen(rare: str, root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is 0 there, said by every command that needs it, and a fold has the score that its training has printed."""
+    name, others = "probability_castle", ("probability_flat", "probability_hut")
+    run = train(rare, "exp.train.x=4")
+    printed, said = capfd.readouterr()
+    [blind] = [number for number, fold in run.done.items() if name not in fold.predictions()]
+    assert f"{name} is not in fold {blind}, and counts as 0 there" in said
+    assert f"extra is not in {', '.join(f'fold {n}' for n in run.done if n != blind)}, and is left out" in said
+    assert {*run.oof} == {"id", "target", "prediction", "fold", name, *others}
+    assert not run.oof[name][run.oof["fold"] == blind].any() and run.oof[name][run.oof["fold"] != blind].all()
+    shown = exp_json("show", run.title, "--all")["folds"]
+    for number, fold in run.done.items():
+        assert fold.result is not None
+        trained = fold.result["scores"]["brier"]
+        assert run.fold_scores[number] == trained and f"fold {number}  brier {trained:.4f}" in printed
+        assert shown[str(number)]["scores"] == short({"brier": trained})
+    other = train(rare, "exp.train.x=0.4")
+    assert helpers.compared(run.title, other.title)["verdict"] != "not comparable", "its scores are as recorded"
+    (run.folder / store.CV).unlink()
+    assert train(rare, "exp.train.x=4").fold_scores == run.fold_scores, "scored again"
+
+    rows, _ = submit(run.title)
+    assert {row["prediction"] for row in rows} == {"castle"}
+    assert f"the mean: {name} is not in {run.title}, fold {blind}, and counts as 0 there" in exp("submit", run.title)
+    sample(root, "id,castle,flat,hut", range(5), "0.5,0.5,0.5")
+    means = numpy.mean([fold.predictions(store.TEST).get(name, numpy.zeros(5)) for fold in run.done.values()], axis=0)
+    assert [float(row["castle"]) for row in submit(run.title)[0]] == pytest.approx(means)
+
+
+def test_what_a_table_lacks_is_only_0_where_nothing_is_left(root: Path) -> None:
+    """The probability of one of two classes says nothing of a third."""
+    ids, half = numpy.arange(2), numpy.array([0.5, 0.4])
+    two = {"id": ids, "probability_a": half, "probability_b": 1 - half}
+    whole = two | {"probability_c": half * 0, "prediction": numpy.array(["a", "b"])}
+    for parts in ((two, whole), (whole, two)):
+        mean = Average((f"part {number}", part, 0.5) for number, part in enumerate(parts))
+        assert {*mean.first} == {*whole} - {"prediction"}
+        alone = {"id": ids, "probability_a": half}
+        assert {*Average(("a part", part, 1 / 3) for part in (*parts, alone)).first} == {"id", "probability_a"}
+    castle = {"id": ids, "probability_a": half, "probability_b": half, "probability_c": 1 - 2 * half}
+    made = Average([("a", two, 0.5), ("b", castle, 0.5)]).table()
+    assert made["probability_c"] == pytest.approx((1 - 2 * half) / 2)
+    for first, second in ((two, castle), (castle, two)):
+        ranks = Average([("a", first, 0.5), ("b", second, 0.5)], is_rank=True).table()["probability_c"]
+        assert ranks == pytest.approx([0.75 / 2 + 0.25, 0.75 / 2 + 0.5])

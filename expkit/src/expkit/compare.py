@@ -259,12 +259,10 @@ def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> noise.OverRows |
     first, runs = pairs[0][0], [run for pair in pairs for run in pair]
     if not any(run.rows for run in runs):
         return "the experiment returns its score, without rows"
-    tables = [_rows(run, each) for pair, each in zip(pairs, folds, strict=True) for run in pair]
     metrics = _experiment(first).metrics
     require(first.metric in metrics, f"{first.scored_by} has no metric {first.metric} any more")
     metric = metrics[first.metric or ""]
-    for run, table in zip(runs, tables, strict=True):
-        _require_same_scores(metric, run, table)
+    tables = [_rows(run, each, metric) for pair, each in zip(pairs, folds, strict=True) for run in pair]
     tables = side_by_side(tables, [run.title for run in runs])
     groups = tables[0].get(GROUP) if all(GROUP in table for table in tables) else None
     is_same = groups is None or all(numpy.array_equal(groups, table[GROUP]) for table in tables)
@@ -279,15 +277,25 @@ def _over_rows(pairs: Pairs, folds: Sequence[Sequence[int]]) -> noise.OverRows |
         return str(error)
 
 
-def _rows(run: Run, folds: Sequence[int]) -> Columns:
-    """The out-of-fold predictions of some folds, as they are scored."""
+def _rows(run: Run, folds: Sequence[int], metric: Metric) -> Columns:
+    """The out-of-fold predictions of some folds, as they are scored.
+
+    Raises:
+        Error: the metric, as it is now, gives another score than the one that is recorded.
+    """
     import numpy
 
-    table = run.fold_by_fold()
+    table, lacking = run.joined()
     if run.cv is not None and POSTPROCESS in run.cv["made_by"]:
-        table = postprocessed(_experiment(run), table)
+        table, lacking = postprocessed(_experiment(run), table), {}
     is_in = numpy.isin(table["fold"], folds)
-    return table if is_in.all() else {name: column[is_in] for name, column in table.items()}
+    table = table if is_in.all() else {name: column[is_in] for name, column in table.items()}
+    for fold, value in fold_scores(run.metric or "", metric, table, lacking).items():
+        recorded = run.fold_scores[fold]
+        now = f"{run.metric} now gives {value:.6g} for {fold_title(fold, run.n_folds)} of {run.title}"
+        how = f"but {recorded:.6g} is recorded: repeat the command of the run to score it again"
+        require(math.isclose(value, recorded, rel_tol=1e-6, abs_tol=1e-9), f"{now}, {how}")
+    return table
 
 
 def _experiment(run: Run) -> Experiment:
@@ -296,15 +304,6 @@ def _experiment(run: Run) -> Experiment:
         return load_experiment(run.scored_by).experiment
     except Exception as error:
         raise Error(f"{run.scored_by} cannot be loaded: {described(error)}") from error
-
-
-def _require_same_scores(metric: Metric, run: Run, table: Columns) -> None:
-    """Raise an `Error` when the metric, as it is now, gives another score than the one that is recorded."""
-    for fold, value in fold_scores(run.metric or "", metric, table).items():
-        recorded = run.fold_scores[fold]
-        now = f"{run.metric} now gives {value:.6g} for {fold_title(fold, run.n_folds)} of {run.title}"
-        how = f"but {recorded:.6g} is recorded: repeat the command of the run to score it again"
-        require(math.isclose(value, recorded, rel_tol=1e-6, abs_tol=1e-9), f"{now}, {how}")
 
 
 # For a reader

@@ -15,7 +15,7 @@ from expkit.errors import Error, require
 from expkit.project import display_path
 from expkit.store import AXES, LOCKBOX, Run, axis_of, has_box
 from expkit.submission import Average, is_probability, mean_of
-from expkit.tables import aligned, columns, concatenated, flat, named, side_by_side, targets
+from expkit.tables import aligned, columns, concatenated, flat, named, side_by_side, targets, warn_of_lacking
 
 if TYPE_CHECKING:
     import numpy
@@ -118,6 +118,7 @@ class LoadedRun(Run):
                 yield what, rows | flat, 1 / len(self.done)
 
         mean = Average(predicted())
+        warn_of_lacking(mean.lacking, mean.first, "predict")
         return {name: mean.column(name)[0] for name in mean.first if name != "id"}
 
 

@@ -302,9 +302,19 @@ def score(name: str, metric: Metric, predictions: Columns, over: str = "rows") -
     return float(value)
 
 
-def fold_scores(name: str, metric: Metric, predictions: Columns) -> dict[int, float]:
-    """The value of a metric for each fold, of predictions with a column "fold". Errors as of `score`."""
-    return {fold: score(name, metric, part) for fold, part in tables.parts(predictions, "fold").items()}
+def fold_scores(
+    name: str, metric: Metric, predictions: Columns, lacking: Mapping[str, Sequence[int]] | None = None
+) -> dict[int, float]:
+    """The value of a metric for each fold, of predictions with a column "fold". Errors as of `score`.
+
+    Args:
+        lacking: columns that folds have not saved: in these, the metric does not see them.
+    """
+    lacking, found = lacking or {}, {}
+    for fold, part in tables.parts(predictions, "fold").items():
+        own = {key: column for key, column in part.items() if fold not in lacking.get(key, ())}
+        found[fold] = score(name, metric, own)
+    return found
 
 
 def plain_value(value: Any, what: str) -> Any:
@@ -384,23 +394,29 @@ def _summary_of(experiment: Experiment, run: Run) -> dict[str, Any]:
         each = {number: scores(experiment, {}, result["scores"]) for number, result in run.results.items()}
         folds = {name: {number: found[name] for number, found in each.items()} for name in experiment.metrics}
         return _summary(folds, {}, run.rows)
-    table = run.fold_by_fold()
+    table, lacking = run.joined()
     # Two processes do not see each other's rows.
     if not tables.is_ascending(table["id"]):
         tables.require_unique(table["id"], f"{display_path(run.folder)}, the out-of-fold rows of all folds")
-    return summary(experiment, table, run.is_complete)
+    return summary(experiment, table, run.is_complete, lacking)
 
 
-def summary(experiment: Experiment, table: Columns, is_complete: bool = True) -> dict[str, Any]:
-    """What cv.json has of out-of-fold predictions with a column "fold". Errors as of `score`."""
+def summary(
+    experiment: Experiment, table: Columns, is_complete: bool = True, lacking: Mapping[str, Sequence[int]] | None = None
+) -> dict[str, Any]:
+    """What cv.json has of out-of-fold predictions with a column "fold". Errors as of `score`.
+
+    Args:
+        lacking: as of `fold_scores`: a fold has the score that it had when it was trained.
+    """
     _ = experiment.made_by  # before a metric changes what it holds
-    ways: list[tuple[Callable[[str], str], Columns]] = [(experiment.raw, table)]
+    ways: list[tuple[Callable[[str], str], Columns, Any]] = [(experiment.raw, table, lacking)]
     if experiment.postprocess is not None:
-        ways.insert(0, (str, postprocessed(experiment, table)))
+        ways.insert(0, (str, postprocessed(experiment, table), None))
     folds, over_all = dict[str, dict[int, float]](), dict[str, float]()
-    for named, rows in ways:
+    for named, rows, without in ways:
         for name, metric in experiment.metrics.items():
-            folds[named(name)] = fold_scores(name, metric, rows)
+            folds[named(name)] = fold_scores(name, metric, rows, without)
             over_all |= {named(name): score(name, metric, rows)} if is_complete else {}
     return _summary(folds, over_all, len(table["id"]))
 

@@ -85,7 +85,8 @@ class Average:
             follows.
 
     Attributes:
-        first: the columns of the first table that every other has, too.
+        first: the columns of the first table that every other has, too, or is `tables.unseen` there.
+        lacking: columns that tables lack, with what these are.
         differing: the columns that are not the same in all tables.
         numbers: the columns that are numbers.
         ragged: the columns without a mean, which are in none of these.
@@ -98,25 +99,34 @@ class Average:
     def __init__(self, weighted: Iterable[tuple[str, Columns, float | numpy.ndarray]], is_rank: bool = False) -> None:
         import numpy
 
-        self.is_rank, title = is_rank, ""
+        self.is_rank, titles, dropped = is_rank, list[str](), {"id"}
         self.first: Columns = {}
+        self.lacking: dict[str, list[str]] = {}
+        whole: float | numpy.ndarray = 0.0  # the weights so far
         self.differing: set[str] = set()
         self.numbers: set[str] = set()
         self.ragged: list[str] = []
         self._sums: Columns = {}
         for what, given, weight in weighted:
-            if not self.first:
-                self.first, title = dict(given), what
-            table = tables.aligned(given, self.first["id"], what, title)
-            for name, column in [(name, column) for name, column in self.first.items() if name != "id"]:
-                own = table.get(name)
-                if own is None or column.dtype == object:
-                    self.ragged += [name] * (own is not None)
-                    del self.first[name]
+            self.first = self.first or dict(given)
+            titles.append(what)
+            table = tables.aligned(given, self.first["id"], what, titles[0])
+            for name in [name for name in {**self.first, **table} if name not in dropped]:
+                is_new = name not in self.first
+                if is_new or name not in table:
+                    self.lacking[name] = self.lacking.get(name, []) + (titles[:-1] if is_new else [what])
+                own, column = (
+                    each[name] if name in each else tables.unseen(each, name) for each in (table, self.first)
+                )
+                if own is None or column is None or column.dtype == object:
+                    self.ragged += [name] * (own is not None and column is not None)
+                    dropped.add(name)
+                    self.first.pop(name, None)
                     continue
+                self.first[name] = column
                 mine, others = (f"{one.dtype} of the shape {one.shape}" for one in (own, column))
                 is_alike = (own.dtype.kind, own.shape) == (column.dtype.kind, column.shape)
-                require(is_alike, f"{what}: {name} holds {mine}, but in {title} {others}")
+                require(is_alike, f"{what}: {name} holds {mine}, but in {titles[0]} {others}")
                 if not numpy.array_equal(own, column):
                     self.differing.add(name)
                 if own.dtype.kind == "f":
@@ -124,8 +134,10 @@ class Average:
                         self.numbers.add(name)
                     values = ranks(own) if is_rank else own.astype(float)
                     by_row = numpy.reshape(weight, (-1, *[1] * (own.ndim - 1)))
-                    self._sums[name] = self._sums.get(name, 0.0) + by_row * values
-            require(len(self.first) > 1, f"{what} has no column that {title} has: {', '.join(given)}")
+                    before = whole * ranks(column) if is_new and is_rank else self._sums.get(name, 0.0)
+                    self._sums[name] = before + by_row * values
+            whole = whole + weight
+            require(len(self.first) > 1, f"{what} has no column that {titles[0]} has: {', '.join(given)}")
 
     def column(self, name: str) -> tuple[numpy.ndarray, str]:
         """A column, and how it was made: a mean, what all tables agree on, or the likeliest class.
@@ -199,7 +211,7 @@ def choose(run: Run, kind: str | None = None, partial: bool = False) -> list[Fol
 
 
 def mean_of(runs: Sequence[Run], parts: Sequence[Sequence[FoldRecord]], name: str = TEST) -> Average:
-    """The mean of the test predictions of the parts of each run, and then of the runs.
+    """The mean of the test predictions of the parts of each run, and then of the runs; a warning says what some lack.
 
     Args:
         parts: of each run, as from `choose`.
@@ -208,11 +220,13 @@ def mean_of(runs: Sequence[Run], parts: Sequence[Sequence[FoldRecord]], name: st
     Raises:
         Error: they do not fit each other.
     """
-    return Average(
+    mean = Average(
         (f"{run.title}, {fold.title}", fold.predictions(name), 1 / len(runs) / len(folds))
         for run, folds in zip(runs, parts, strict=True)
         for fold in folds
     )
+    tables.warn_of_lacking(mean.lacking, mean.first, "the mean")
+    return mean
 
 
 def fit_rows(runs: Sequence[Run]) -> Columns:

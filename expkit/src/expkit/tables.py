@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from expkit.errors import Error, require
+from expkit.errors import Error, require, warn
 from expkit.files import Broken, regular
 from expkit.project import display_path
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 PLAIN = {bool, int, float, str, type(None)}
 MISSING = ("None", "nan", "<NA>", "NaT")  # as text, of a value that is none
+CLASS = "probability_"  # begins the name of the column with the probability of a class
 LENGTHS = ":lengths"  # ends the name of what a file holds beside a ragged column: the k of each row, (n,)
 
 
@@ -138,6 +139,48 @@ def concatenated(parts: Sequence[numpy.ndarray]) -> numpy.ndarray:
     if len({part.shape[1:] for part in parts}) > 1:  # in a part, each row may be as long as the others
         return _ragged(*_end_to_end((row for part in parts for row in part), "the folds"))
     return numpy.concatenate(parts)
+
+
+def unseen(table: Columns, name: str) -> numpy.ndarray | None:
+    """The probability of a class whose column a table lacks, (n,): 0, as that of the other classes adds up to 1.
+
+    None: the column is none of a class, or nobody knows what it would be.
+    """
+    import numpy
+
+    known = [column for other, column in table.items() if other.startswith(CLASS) and column.dtype.kind == "f"]
+    is_known = name.startswith(CLASS) and known and {column.ndim for column in known} == {1}
+    return numpy.zeros_like(known[0]) if is_known and numpy.allclose(sum(known), 1, atol=1e-3) else None
+
+
+def joined(folds: Mapping[int, Columns], what: str) -> tuple[Columns, dict[str, list[int]]]:
+    """The tables of folds as one, with a column "fold"; and which folds lack which column, with a warning.
+
+    There, a column is as `unseen` says; one that is not known is left out.
+
+    Args:
+        what: they are of, for the warning.
+    """
+    import numpy
+
+    table: Columns = {}
+    lacking: dict[str, list[int]] = {}
+    for name in dict.fromkeys(name for fold in folds.values() for name in fold):
+        each = [fold[name] if name in fold else unseen(fold, name) for fold in folds.values()]
+        if without := [number for number, fold in folds.items() if name not in fold]:
+            lacking[name] = without
+        known = [column for column in each if column is not None]
+        table |= {name: concatenated(known)} if len(known) == len(folds) else {}
+    table["fold"] = numpy.repeat(list(folds), [len(fold["id"]) for fold in folds.values()])
+    warn_of_lacking({name: [f"fold {number}" for number in each] for name, each in lacking.items()}, table, what)
+    return table, lacking
+
+
+def warn_of_lacking(lacking: Mapping[str, Iterable[str]], table: Columns, what: str) -> None:
+    """Warn of each column that parts of a table lack: whether it is in the table, as `unseen`, or left out."""
+    for name, titles in lacking.items():
+        then = "counts as 0 there: the others add up to 1" if name in table else "is left out"
+        warn(f"{what}: {name} is not in {', '.join(titles)}, and {then}")
 
 
 def parts(table: Columns, by: str) -> dict[Any, Columns]:

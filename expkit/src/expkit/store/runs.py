@@ -424,7 +424,7 @@ class Run:
         """Out-of-fold predictions of all folds that are done: a dict of NumPy arrays, in the order of the ids.
 
         The columns that every fold has saved ("id", "target", "prediction", ...), each (n,) or (n, k), and "fold",
-        (n,). {} while no fold is done.
+        (n,). probability_<class> is 0 in a fold that lacks it, when the others add up to 1. {} while no fold is done.
 
         Raises:
             Error: they cannot be read.
@@ -447,18 +447,15 @@ class Run:
         Args:
             name: OOF; or TEST, the predictions of the test set.
         """
-        import numpy
+        return self.joined(name)[0]
 
-        from expkit.tables import concatenated
+    def joined(self, name: str = OOF) -> tuple[Columns, dict[str, list[int]]]:
+        """As `fold_by_fold`; and which folds lack which column."""
+        from expkit import tables
 
         self.note_use(self.done.values(), "oof" if name == OOF else "test")
         parts = {number: fold.predictions(name) for number, fold in self.done.items()}
-        if not parts:
-            return {}
-        names = [name for name in next(iter(parts.values())) if all(name in part for part in parts.values())]
-        table = {name: concatenated([part[name] for part in parts.values()]) for name in names}
-        table["fold"] = numpy.repeat(list(parts), [len(part["id"]) for part in parts.values()])
-        return table
+        return tables.joined(parts, self.title) if parts else ({}, {})
 
 
 def deviation(scores: list[float]) -> float | None:
