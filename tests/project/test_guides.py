@@ -89,6 +89,13 @@ def submitted(shop: Project, pattern: str, count: int) -> None:
     assert all(rows["house"].tolist() == expected for rows in found)
 
 
+def printed_by(shop: Project, experiment: str, code: str, before: str = "pass") -> str:
+    """What code prints beside the model.py of an experiment."""
+    there = shop.environment(PYTHONPATH=str(shop.folder / "experiments" / experiment))
+    source = f"{before}; import model; {code}"
+    return call(shop.python, "-W", "ignore", "-c", source, cwd=shop.folder, env=there).stdout.strip()
+
+
 def test_one_file(shop: Project) -> None:
     """From one file to the board."""
     sample, test = (shop.folder / "input/houses" / name for name in ("sample_submission.csv", "test.csv"))
@@ -96,9 +103,7 @@ def test_one_file(shop: Project) -> None:
     printed = follow_part("One file", shop, shop.python)
     assert score_in(printed) < 25_000, "the mean of the prices alone gives about 52,000"
     assert "002-houses/houses,exp.train.learning_rate=0.05" in printed
-    source = "import model; print(model.load_data().X.sold.dtype)"
-    there = shop.environment(PYTHONPATH=str(shop.folder / "experiments/002-houses"))
-    assert call(shop.python, "-c", source, cwd=shop.folder, env=there).stdout == "int32\n", "a year is a number"
+    assert printed_by(shop, "002-houses", "print(model.load_data().X.sold.dtype)") == "int32", "a year is a number"
     for file in kept:
         file.rename(shop.folder / "input/houses" / file.name)
 
@@ -113,6 +118,11 @@ def predicted_as_at_kaggle(shop: Project, run: str) -> None:
 
 def test_a_test_set(shop: Project) -> None:
     follow_part("A test set", shop, shop.python)
+    for is_new in (True, False):  # texts as pandas 3 has them, and as pandas 2
+        option = f"import pandas; pandas.options.future.infer_string = {is_new}"
+        code = "d = model.load_data(); X = d.X; print(*[each.note.isna().mean() for each in (X, d.test_X)]"
+        code += ", *X.note.cat.categories)"
+        assert printed_by(shop, "002-houses", code, option) == "0.5 1.0 sunny", "what is missing stays missing"
     submitted(shop, "output/submissions/*.csv", 1)
     predicted_as_at_kaggle(shop, "002-houses/houses")
     submitted(shop, "output/002-houses/*/full/submission.csv", 1)
@@ -123,6 +133,10 @@ def test_several_classes(shop: Project) -> None:
     submitted(shop, "output/submissions/*kinds*.csv", 1)
     assert "method: stratified" in (shop.folder / "output/003-kinds/kinds/config.yaml").read_text()
     predicted_as_at_kaggle(shop, "003-kinds/kinds")
+    fit = "data = model.load_data(); two = data.y != 'castle'; trees = model.Trees().fit(data.X[two], data.y[two])"
+    show = "found = model.predict(trees, data.X[:9]); print(list(found), found['probability_castle'].tolist())"
+    names = ["prediction", "probability_castle", "probability_flat", "probability_hut"]
+    assert printed_by(shop, "003-kinds", f"{fit}; {show}") == f"{names} {[0.0] * 9}", "a class that it has not seen"
 
 
 def test_lightgbm(shop: Project) -> None:
