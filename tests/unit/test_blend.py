@@ -128,6 +128,16 @@ def test_weights_of_a_fold_do_not_know_its_targets(market: dict[str, list[str]],
     assert made["by_part"]["1"][2] > made["by_part"]["0"][2], "fitted with fold 0, and without it"
 
 
+def test_a_higher_score_is_no_verdict(market: dict[str, list[str]]) -> None:
+    """By how much is said, and which command tests it."""
+    run, made = blend(*market["price"], "--method", "hill")
+    best = expkit.load_run(made["best_run"])
+    assert run.score is not None and best.score is not None and run.score < best.score
+    printed = exp("blend", *market["price"], "--method", "hill")
+    assert f"lower by {best.score - run.score:.4f} than the best of its runs, {best.title}: {best.score:.4f}" in printed
+    assert f"; or noise? exp diff {best.title} {run.title}" in printed and "better" not in printed
+
+
 def test_hill_climbing() -> None:
     """Of three members with known errors, the best weights are the inverse variances."""
     random = numpy.random.default_rng(0)

@@ -125,6 +125,31 @@ def test_a_submission_has_what_all_folds_gave(centred: Path, root: Path) -> None
     assert rows == pytest.approx(shifted(full.test(None)["prediction"], one))
 
 
+def test_the_rules_of_two_experiments(centred: Path, root: Path) -> None:
+    """Where they differ, the first run's count, and both commands say so."""
+    text = (centred / "train.py").read_text()
+    other = text.replace(").mean()\n\n    def", ").mean() - 1\n\n    def")
+    with own_experiment({"train.py": text}) as alike, own_experiment({"train.py": other}) as differing:
+        for seed, folder in enumerate((centred, alike, differing)):
+            expkit.run(folder.name, overrides=[f"exp.seed={seed}"])
+        ours, same, theirs = (
+            f"{each.name}/light,exp.seed={seed}" for seed, each in enumerate((centred, alike, differing))
+        )
+        for runs in ((ours, same), (ours, theirs), (theirs, ours)):
+            names = [run.partition("/")[0] for run in runs]
+            line = (
+                f"{names[0]} and {names[1]} differ in postprocess: that of {names[0]} counts, as its run is named first"
+            )
+            for command in (["submit"], ["blend", "--name", f"of-{names[0]}"]):
+                made, printed = exp_json(*command, *runs), exp(*command, *runs)
+                assert ("rules" in made) == (line in printed) == (theirs in runs), (made, printed)
+                assert made.get("rules", line).startswith(line)
+                assert made.get("rules", "").endswith(f"to take that of {names[1]}, name a run of it first") == (
+                    "rules" in made
+                )
+            exp("remove", f"blends/of-{names[0]}", "--yes")
+
+
 def test_without_folds_there_is_nothing_to_fit_on(centred: Path, capsys: Printed) -> None:
     expkit.run(centred.name, overrides=["exp.mode=sub"])
     line = "has no out-of-fold predictions, which postprocess is fitted on: train its folds (exp.fold=null)"

@@ -19,6 +19,7 @@ from expkit import files, store, tables
 from expkit.config import Experiment, load_experiment
 from expkit.data import SAMPLE, input_files
 from expkit.errors import Error, require, warn
+from expkit.fingerprint import metric_hash
 from expkit.project import display_path, output_dir
 from expkit.scores import called, postprocess
 from expkit.store import TEST, FoldRecord, Run
@@ -243,6 +244,23 @@ def fit_rows(runs: Sequence[Run]) -> Columns:
     return {name: column for name, column in mean.items() if name != "fold"}
 
 
+def rules_of(runs: Sequence[Run]) -> str:
+    """A line that says whose `postprocess` and `submission` count, where other runs have others; "": they are alike."""
+    found: dict[str, list[str]] = {}
+    for name in dict.fromkeys(run.scored_by for run in runs):
+        found[name] = ["unknown", "unknown"]
+        with suppress(Exception):  # of the code of an experiment, any; it may be gone
+            experiment = load_experiment(name).experiment
+            found[name] = [metric_hash(each) for each in (experiment.postprocess, experiment.submission)]
+    first, *others = found
+    pairs = zip(("postprocess", "submission"), zip(*found.values(), strict=True), strict=True)
+    if not (differing := [what for what, hashes in pairs if len(set(hashes)) > 1]):
+        return ""
+    other = next(name for name in others if found[name] != found[first])
+    takes = f"that of {first} counts, as its run is named first; to take that of {other}, name a run of it first"
+    return f"{first} and {', '.join(others)} differ in {' and '.join(differing)}: {takes}"
+
+
 def title_of(runs: Sequence[Run]) -> str:
     """Runs in the name of a file or a folder, cut off when it is long; their experiment once, if it is the same."""
     first, *others = [run.title.replace("/", "_") for run in runs]
@@ -410,6 +428,7 @@ def submit(
     about: dict[str, Any] = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "command": sys.argv[1:]}
     about |= {"rows": len(next(iter(table.values()))), "columns": made_of}
     about |= {"sample": None if sample is None else sample.file.name, "runs": sources}
+    about |= {"rules": rules} if (rules := rules_of(runs)) else {}
     files.make_folder(folder)
     files.write_text(file, stream.getvalue())
     files.write_json(file.with_suffix(".json"), {"file": file.name, "sha256": content, **about})

@@ -293,6 +293,8 @@ def submit(runs: tuple[str, ...], part: str | None, seeds: bool, partial: bool, 
     lines += [f"{name}: {how}" for name, how in made["columns"].items()]
     fits = f"fits {made['sample']}" if made["sample"] else "there is no sample_submission.csv among its data"
     lines += [f"{made['rows']} rows; {fits}", f"wrote {display_path(file)}"]
+    if "rules" in made:
+        warn(made["rules"])
     print_result({"path": str(file), **made}, as_json, *lines)
 
 
@@ -314,6 +316,7 @@ def blend(runs: tuple[str, ...], method: str, name: str | None, as_json: bool) -
       exp submit best-two    # a blend is a run like any other
     """
     from expkit.ensemble import blend as make
+    from expkit.submission import rules_of
 
     found = list(map(load_run, runs))
     for run in found:
@@ -321,17 +324,25 @@ def blend(runs: tuple[str, ...], method: str, name: str | None, as_json: bool) -
     made, notes = make(found, method, name)
     best_of = partial(max if made.greater_is_better else min, key=lambda run: run.score)  # each has one
     best = best_of(found)
-    for note in notes or ():
+    rules = rules_of(found)
+    for note in (*(notes or ()), *([rules] if rules else [])):
         warn(note)
     if as_json:
         about = {"run": made.title, "folder": made.folder, "metric": made.metric, "score": made.score}
-        print_json(about | {"best_run": best.title, "best_score": best.score} | blend_metadata(made))
+        about |= {"best_run": best.title, "best_score": best.score} | ({"rules": rules} if rules else {})
+        print_json(about | blend_metadata(made))
         return
     if notes is None:
         print_line(console, f"{made.title} is done")
     show_blend(console, made)
-    word = "better" if best_of([best, made]) is made else "no better"
-    print_line(console, f"{word} than the best of its runs, {best.title}: {score_text(best.score, best.std)}")
+    word, test = "no better", ""
+    if best_of([best, made]) is made:
+        by = abs((made.score or 0) - (best.score or 0))
+        word = f"{'higher' if made.greater_is_better else 'lower'} by {score_text(by)}"
+        test = f"; or noise? exp diff {best.title} {made.title}"
+    known = "".join(f" ({mark})" for mark in best.leaks)
+    scored = f"{score_text(best.score, best.std)}{known}"
+    print_line(console, f"{word} than the best of its runs, {best.title}: {scored}{test}")
     print_line(console, f"results: {display_path(made.folder)}")
 
 
