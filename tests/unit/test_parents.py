@@ -349,12 +349,6 @@ def test_out_of_fold_predictions_with_other_folds_are_marked(name: str, capfd: p
     assert trained(name, "ten", line, n_folds=10, fold=list(range(10))).marks == (mark,)
 
 
-def test_other_rows_know_no_targets(name: str) -> None:
-    first = trained(name, "first", rows=39)
-    lines = (f"expkit.load_run('{first.title}').{what}" for what in ("oof", "model(0)"))
-    assert trained(name, "child", *lines).marks == ()
-
-
 def test_other_folds_of_an_experiment_that_splits_by_itself(root: Path) -> None:
     """Its rows are those that it predicts."""
     with own_experiment(files("price", "exp.seed and expkit.load_run('light,exp.n_folds=2').oof")) as folder:
@@ -400,6 +394,21 @@ def test_the_model_of_another_fold_is_marked(name: str) -> None:
     assert found == dict.fromkeys(found, mark) | honest
     files = trained(name, "files", f"fold.uses('{first.title}')")
     assert files.marks == () and read_by(files) == {("files",): (*ALL, None)}
+
+
+def test_a_row_less_hides_no_leak(name: str) -> None:
+    """What counts are the rows that both have: the same id, and the same target."""
+    first = trained(name, "first")
+    trained(name, "first", mode=expkit.Mode.sub)
+    load = f"expkit.load_run('{first.title}')."
+    for what, line in (("all", "model(None)"), ("fold", "model(fold.number)"), ("mean", "predict(model.Y)")):
+        child = trained(name, what, load + line, rows=39)
+        assert child.marks == (f"{first.title} was trained on rows that are scored here",), what
+    child = trained(name, "oof", f"{load}oof", rows=39)
+    assert child.marks == (f"other folds than {first.title}, whose out-of-fold predictions it reads",)
+    with own_experiment({"train.py": TRAIN, "model.py": MODEL.replace("% 7", "% 7 + 9")}) as other:
+        lines = (f"{load}model(None)", f"{load}oof")
+        assert trained(other.name, "first", *lines, rows=39).marks == (), "other data, numbered alike"
 
 
 def test_a_leak_is_never_the_best(name: str) -> None:

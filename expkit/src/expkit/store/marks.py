@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from expkit.errors import Circular
-from expkit.store.records import OF_A_FOLD, THEN, Parent, same_code
+from expkit.errors import Circular, Error
+from expkit.store.records import OF_A_FOLD, THEN, FoldRecord, Parent, same_code
 
 if TYPE_CHECKING:
     from expkit.store.runs import Run
@@ -101,14 +101,33 @@ def leaks_of(run: Run) -> tuple[str, ...]:
     fitted = run.recipe.parents if run.recipe and run.recipe.method == "hill" else ()
     for number, result in run.results.items():
         for parent in (*fitted, *result.get("parents", [])) if result["rows"] else ():
-            if parent.dataset is None or not run.given.is_like(parent.dataset):
+            if parent.dataset is None:
                 continue
             own, rows, is_fold_read = result["left_out"], {*parent.left_out}, number in (parent.folds or (number,))
-            if "oof" in parent.read and own not in rows and is_fold_read:
+            has_others, knows = own not in rows, bool(rows - {own})
+            if not run.given.is_like(parent.dataset):  # a row more or less, or data of another kind
+                shared = _folds_with_rows_of(run, number, parent)
+                has_others, knows = len(shared) > 1, any(shared - {fold} for fold in parent.folds or (None,))
+            if "oof" in parent.read and has_others and is_fold_read:
                 marks.append(f"other folds than {parent.run}, whose out-of-fold predictions it reads")
-            if OF_A_FOLD & {*parent.read} and rows - {own}:
+            if OF_A_FOLD & {*parent.read} and knows:
                 marks.append(f"{parent.run} was trained on rows that are scored here")
     return tuple(dict.fromkeys(marks))
+
+
+def _folds_with_rows_of(run: Run, number: int, parent: Parent) -> set[int | None]:
+    """The folds of a parent that leave out rows, by id and target, which a fold of `run` is scored on."""
+    now = run.parent_now(parent)[0]
+
+    def rows_of(fold: FoldRecord) -> set[str]:
+        table = fold.predictions()
+        names = [name for name in table if name == "id" or name.startswith("target")]
+        return {*map(repr, zip(*(table[name].tolist() for name in names), strict=True))}
+
+    with suppress(Error):  # who cannot read them knows nothing
+        own = rows_of(run.done[number])
+        return {fold for fold, there in (now.done if now else {}).items() if not own.isdisjoint(rows_of(there))}
+    return set()
 
 
 # Who reads runs now
