@@ -427,6 +427,7 @@ fold.{how}
         ("np.char.add('a', ids)", "ids", False),
         ("[np.ones((1 + i % 3, 4)) for i in n]", "[np.ones((1 + i % 3, 4)) for i in n]", True),
         ("[np.ones((1 + i % 3, 4)) for i in n]", "[np.zeros((1 + i % 3, 4)) for i in n]", False),
+        ("[np.full(1 + i % 3, 0.1) for i in n]", "[np.full(1 + i % 3, 0.1, 'float32') for i in n]", True),
         (f"[np.ones((2 + (i in {TRAINED}), 4)) for i in n]", "np.ones((60, 2, 4))", True),  # all of one length
     ],
 )

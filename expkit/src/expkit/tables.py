@@ -307,7 +307,7 @@ def targets(names: Iterable[str]) -> list[str]:
 
 
 def comparable(target: numpy.ndarray) -> numpy.ndarray:
-    """A target as it is compared: numbers have the digits of float32, for some libraries keep no more."""
+    """A target, or a row of a ragged one, as it is compared: with the digits of float32; some libraries keep those."""
     return target.astype("float32") if target.dtype.kind in "biuf" else target
 
 
@@ -315,10 +315,8 @@ def same_target(one: numpy.ndarray, other: numpy.ndarray) -> bool:
     """Whether two targets of the same rows, in one order, are the same; ragged or not, as far as they are compared."""
     import numpy
 
-    one, other = comparable(one), comparable(other)
-    if object in (one.dtype, other.dtype):
-        return all(map(numpy.array_equal, one, other))
-    return numpy.array_equal(one, other)
+    pairs = zip(one, other, strict=True) if object in (one.dtype, other.dtype) else [(one, other)]
+    return all(numpy.array_equal(comparable(mine), comparable(its)) for mine, its in pairs)
 
 
 def target_hash(table: Columns, numbers: numpy.ndarray | None = None) -> str | None:
