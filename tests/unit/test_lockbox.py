@@ -103,8 +103,19 @@ def test_what_cannot_be_set_aside() -> None:
         checked(Config(expkit.ExpConfig(split=split)))
     with pytest.raises(expkit.Error, match=r"^exp\.split\.lockbox must be at least 0 and at most 0\.5, not 0\.7"):
         checked(Config(expkit.ExpConfig(split=expkit.SplitConfig(lockbox=0.7))))
-    with pytest.raises(expkit.Error, match=r"^exp\.split\.lockbox=0\.005: exp\.split\.method=stratified, 120 rows: "):
-        parts("stratified", lockbox=0.005)
+    said = r"^exp\.split\.lockbox=0\.2: exp\.split\.method=(\w+): one (row of a class|row|group) is too few$"
+    for method in ("stratified", "kfold", "group"):
+        with pytest.raises(expkit.Error, match=said):
+            parts(method, order=[0])
+
+
+@pytest.mark.parametrize("method", ["kfold", "stratified", "group"])
+def test_the_box_hardly_changes_with_the_rows(method: str) -> None:
+    """Else rows that were set aside are trained on once somebody drops an outlier."""
+    box = {*parts(method)[1]}
+    for left_out in (0, 60, 119):
+        changed = {*parts(method, order=np.delete(np.arange(N), left_out))[1]} ^ (box - {left_out})
+        assert len(changed) <= 2, "the next row, or that of another"
 
 
 # A training

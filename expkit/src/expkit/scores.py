@@ -86,18 +86,45 @@ def split_unique(
     by_rule = _by_time if method in BY_TIME else _by_column if method is SplitMethod.column else _by_chance
     inside, box = rows, rows[:0]
     if exp.split.lockbox:  # whatever the order of the rows, the folds and their seed: seeds do not see other rows
-        order = numpy.argsort(tables.digests(table["id"]), kind="stable")
-        rule = replace(exp.split, holdout=exp.split.lockbox, seed=0, test_size=None)
         try:
-            inside, box = by_rule(rule, 1, 0, {name: column[order] for name, column in table.items()})
+            inside, box = _boxed(exp.split, table)
         except Error as error:
             raise Error(f"exp.split.lockbox={exp.split.lockbox}: {error}") from error
-        inside, box = numpy.sort(order[inside]), numpy.sort(order[box])
         table = {name: column[inside] for name, column in table.items()}
     fit, valid = by_rule(exp.split, exp.n_folds, fold, table)
     sizes = f"fold {fold} trains on {len(fit)} and leaves out {len(valid)} of {len(rows)} rows"
     require(len(fit) > 0 and len(valid) > 0, f"{METHOD}={method.name}: {sizes}")
     return Rows(inside[numpy.sort(fit)], inside[numpy.sort(valid)]), box
+
+
+def _boxed(rule: SplitConfig, table: Columns) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """The rows that are not in the locked box, and those that are, sorted.
+
+    By time, the last ones. Else the digest of its id, or of its group, tells where a row is, of its class: without a
+    row, or with more rows, hardly any other one changes its place.
+    """
+    import numpy
+
+    method, share = rule.method, rule.lockbox
+    order = numpy.argsort(tables.digests(table["id"]), kind="stable")
+    if method in BY_TIME or method is SplitMethod.stratified_group:
+        whole = replace(rule, holdout=share, seed=0, test_size=None)
+        by_rule = _by_time if method in BY_TIME else _by_chance
+        inside, box = by_rule(whole, 1, 0, {name: column[order] for name, column in table.items()})
+        return numpy.sort(order[inside]), numpy.sort(order[box])
+    parts = [numpy.arange(len(order))]
+    if method in BY_CLASS:
+        _, classes = numpy.unique(_needed(table, "y", method), return_inverse=True)
+        parts = [numpy.flatnonzero(classes == one) for one in range(classes.max() + 1)]
+    names = _needed(table, "groups", method) if method in BY_GROUP else table["id"]
+    box = numpy.zeros(len(order), bool)
+    for part in parts:
+        units, numbers = numpy.unique(names[part], return_inverse=True)
+        what = "group" if method in BY_GROUP else f"row{' of a class' * (method in BY_CLASS)}"
+        require(len(units) > 1, f"{METHOD}={method.name}: one {what} is too few")
+        first = numpy.argsort(tables.digests(units), kind="stable")[: math.ceil(share * len(units))]
+        box[part] = numpy.isin(numbers, first)
+    return numpy.flatnonzero(~box), numpy.flatnonzero(box)
 
 
 def _needed(table: Columns, name: str, method: SplitMethod) -> numpy.ndarray:
