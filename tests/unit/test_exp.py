@@ -22,7 +22,7 @@ from helpers import HEAVY, counting, environment_of, exp, exp_json, imported, in
 from light import LIGHT, edited
 
 import expkit
-from expkit import store
+from expkit import files, store
 from expkit.cli import app
 from expkit.cli.work import FRAMEWORKS
 from expkit.config import id_of
@@ -227,6 +227,28 @@ def test_reproduce_says_what_differs_and_why(root: Path) -> None:
     first, _, reason = result.output.strip().splitlines()
     assert first == "fold 0: quality 4.0 → 16.0"
     assert reason == "the data has changed since: x.txt: 1 → 2 bytes"
+
+
+def test_what_has_changed_is_the_reason(root: Path) -> None:
+    """A fold for which nothing has changed does not say so after another one's; one that went on says that."""
+    (root / "input/x.txt").write_text("4")
+    with own_experiment(copy_of=LIGHT) as folder:
+        (folder / ".gitignore").unlink()
+        (folder / "shape.py").write_text("import os\n\ndef of(x):\n    return float(os.getpid())\n")
+        expkit.run(folder.name, overrides=["exp.fold=[0]"])
+        (root / "input/x.txt").write_text("16")
+        expkit.run(folder.name, overrides=["exp.fold=[1]"])
+    reasons = expkit.reproduce("light").reasons
+    assert reasons == ["the data has changed since: x.txt: 1 → 2 bytes"]
+    file = expkit.load_run("light").folder / "fold1/result.json"
+    files.write_json(file, files.read_if_whole(file) | {"earlier": [{"data": "a"}, {"code": ["b", "c"]}]})
+    went_on = "fold 1 went on (resume=true) after its code and data had changed"
+    assert expkit.reproduce("light").reasons == [*reasons, went_on]
+    (root / "input/x.txt").write_text("4")
+    shutil.rmtree(file.parent)
+    assert expkit.reproduce("light").reasons == [
+        "nothing that is recorded differs: the training itself is not deterministic"
+    ]
 
 
 def test_oof_as_csv(shop: Path) -> None:

@@ -102,7 +102,8 @@ def _made_again(run: Run, snapshots: dict[str, list[FoldRecord]], scratch: Path)
     for number in run.done:
         differences += (lines := list(_compare(run, again, number)))
         reasons += _reasons(run, again, number) if lines else []
-    return Reproduction(list(run.done), differences, list(dict.fromkeys(reasons)))
+    unknown = ["nothing that is recorded differs: the training itself is not deterministic"] * bool(differences)
+    return Reproduction(list(run.done), differences, list(dict.fromkeys(reasons)) or unknown)
 
 
 @terminable()  # ends the training, too
@@ -162,7 +163,8 @@ def _reasons(old: Run, new: Run, number: int) -> list[str]:
         facts.append(own | {"platform": origin.get("platform")} | run.packages())
     differ = {what: one for what, one in facts[0].items() if facts[1].get(what, one) != one}
     reasons += [f"another {what}: {one} → {facts[1][what]}" for what, one in differ.items()]
-    return reasons or ["nothing that is recorded differs: the training itself is not deterministic"]
+    earlier = sorted({what for one in old.results[number].get("earlier", []) for what in one})
+    return reasons + [f"fold {number} went on (resume=true) after its {' and '.join(earlier)} had changed"] * bool(earlier)
 
 
 def main() -> None:
