@@ -115,6 +115,20 @@ def test_diff_gives_a_program_what_it_shows(run: Path, root: Path) -> None:
     assert alike["scores"]["CV"] == dict.fromkeys(["old", "new"], exp_json("show", "a,exp", "--all")["score"])
 
 
+def test_mixed_data(run: Path, root: Path) -> None:
+    """A diff names the file, whichever of the two is mixed; the data of a run say which folds had which."""
+    (root / "input/train.csv").write_text("1,2\n3,4\n")
+    command("exp.fold=[1]", "exp.name=a", "exp.train.x=2").train()
+    (root / "input/train.csv").write_text("1,2\n")
+    command("exp.fold=[0]", "exp.name=c").train()
+    for pair in (("a,exp", f"{LIGHT}/c"), (f"{LIGHT}/c", "a,exp")):
+        found = exp_json("diff", *pair)["data"]
+        assert found["same"] is False and [line.partition(":")[0] for line in found["changes"]] == ["train.csv"]
+    rows = [(row["file"], row["state"], row["folds"]) for row in exp_json("data", "a,exp")]
+    assert rows == [("train.csv", "here", [0, 2]), ("train.csv", "other", [1])]
+    assert re.search(r"train.csv +8 bytes +other +fold 1\n", exp("data", "a,exp"))
+
+
 def test_a_diff_says_what_nobody_knows(run: Path, root: Path) -> None:
     """The files of the data are not known: null, and not an empty list."""
     (root / "input/train.csv").write_text("1,2\n3,4\n")

@@ -132,8 +132,10 @@ def _data(old: Run, new: Run) -> dict[str, Any]:
     digests = [sorted(filter(None, run.data)) for run in (old, new)]
     if not (old.done and new.done) or digests[0] == digests[1]:
         return {"same": True if old.done and new.done else None, "changes": []}
-    before, after = (read_manifest(output_dir(), side[0]) if side else None for side in digests)
-    return {"same": False, "changes": None if before is None or after is None else changed_files(before, after)}
+    before, after = ([read_manifest(output_dir(), digest) for digest in side] for side in digests)
+    known = [(one, other) for one in before for other in after if one is not None and other is not None]
+    lines = dict.fromkeys(line for pair in known for line in changed_files(*pair))  # of mixed data, each against each
+    return {"same": False, "changes": [*lines] if known and len(known) == len(before) * len(after) else None}
 
 
 def _code(old: Run, new: Run, lines: bool) -> dict[str, Any]:

@@ -166,18 +166,25 @@ def run_data(run: Run) -> list[dict[str, Any]]:
     """The files that a run was trained with, and what of them is here. Writes nothing.
 
     Returns:
-        of each its "file", as in the record, "bytes" and "hash", and its "state": "here", "missing", or "other", which
-        is another content under this name. Where folds have had two contents of a file, it is there twice.
+        of each its "file", as in the record, "bytes" and "hash"; its "state": "here", "missing", or "other", which is
+        another content under this name; and "folds", the numbers of those that had it, None for that on all rows. Where
+        folds have had two contents of a file, it is there twice.
 
     Raises:
         Error: nobody knows them.
     """
-    digests = {part.result["data"] or "" for part in run.parts if part.result}
-    found = [read_manifest(output_dir(), digest) for digest in digests]
-    require(bool(found) and None not in found, f"nobody knows which files {run.title} was trained with")
-    wanted = sorted({(name, *content) for manifest in found for name, content in (manifest or {}).items()})
+    folds: dict[str, list[int | None]] = {}
+    for part, result in ((part, part.result) for part in run.parts if part.result):
+        folds.setdefault(result["data"] or "", []).append(part.number)
+    found = {digest: read_manifest(output_dir(), digest) for digest in folds}
+    require(bool(found) and None not in found.values(), f"nobody knows which files {run.title} was trained with")
+    wanted: dict[tuple[Any, ...], list[int | None]] = {}
+    for digest, manifest in found.items():
+        for name, content in (manifest or {}).items():
+            wanted.setdefault((name, *content), []).extend(folds[digest])
     known = read_if_whole(output_dir() / ".cache" / "inputs.json").get("files", {})
-    rows = [{"file": name, "bytes": size, "hash": digest} for name, size, digest in wanted]
+    keys = ("file", "bytes", "hash")
+    rows = [dict(zip(keys, file, strict=True)) | {"folds": folds} for file, folds in sorted(wanted.items())]
     return [row | {"state": _state_of(row, known)} for row in rows]
 
 

@@ -163,8 +163,9 @@ def _reasons(old: Run, new: Run, number: int) -> list[str]:
         facts.append(own | {"platform": origin.get("platform")} | run.packages())
     differ = {what: one for what, one in facts[0].items() if facts[1].get(what, one) != one}
     reasons += [f"another {what}: {one} → {facts[1][what]}" for what, one in differ.items()]
-    earlier = sorted({what for one in old.results[number].get("earlier", []) for what in one})
-    return reasons + [f"fold {number} went on (resume=true) after its {' and '.join(earlier)} had changed"] * bool(earlier)
+    if earlier := {what for one in old.results[number].get("earlier", []) for what in one}:
+        reasons.append(f"fold {number} went on (resume=true) after its {' and '.join(sorted(earlier))} had changed")
+    return reasons
 
 
 def main() -> None:

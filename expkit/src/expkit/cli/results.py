@@ -23,7 +23,7 @@ from expkit.errors import Error, plain_table, print_line, require, strip_control
 from expkit.noise import BETTER, against_another, best_of_many, luck_text
 from expkit.project import display_path, output_dir
 from expkit.show import MOST_ROWS, board_tables, row_keys, run_metadata, short_metadata, show_run, under_way
-from expkit.store import STATE, is_called, load_run, number_of
+from expkit.store import STATE, fold_title, is_called, load_run, number_of
 
 MOST_CHARACTERS = 6000  # of the JSON of a board, unless all is asked for
 FILTER_HELP = "KEY=VALUE (or !=, <, <=, >, >=), or a part of the name. May be given repeatedly."
@@ -228,7 +228,11 @@ def data(run: str, fetch: bool, as_json: bool) -> None:
     if fetch:
         with console.status("fetching"):
             fetch_data(rows)
-    table = plain_table(["file", "size", ""], [[row["file"], decimal(row["bytes"]), row["state"]] for row in rows])
+    is_mixed = len({row["file"] for row in rows}) < len(rows)
+    cells = [[row["file"], decimal(row["bytes"]), row["state"]] for row in rows]
+    for cell, row in zip(cells, rows if is_mixed else [], strict=False):
+        cell.append(", ".join(fold_title(number, found.n_folds) for number in row["folds"]))
+    table = plain_table(["file", "size", "", *["of"] * is_mixed], cells)
     print_result(rows, as_json, table if rows else f"the record of {found.title} names no file of input/")
     for row in rows:
         if "problem" in row:
