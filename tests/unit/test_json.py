@@ -84,7 +84,12 @@ def test_show_and_diff_of_a_blend(root: Path) -> None:
     blend = exp_json("show", "both", "--all")["blend"]
     assert blend["weights"] == made["weights"] == dict.fromkeys(blend["weights"], 0.5)
     assert [["0.5000", name] in words(exp("show", "both")) for name in blend["weights"]] == [True, True]
-    difference = exp_json("diff", "a,exp", "both")
+    difference, shown = exp_json("diff", "a,exp", "both"), exp("diff", "a,exp", "both")
+    alone = {
+        side: [key for key, sides in difference["config"].items() if sides.keys() == {side}] for side in ("old", "new")
+    }
+    assert f"configuration, of the old one alone: {alone['old'][0]}=" in shown and len(alone["old"]) > 2
+    assert all(f" {key}=" in shown for keys in alone.values() for key in keys)
     assert difference["code"] == {"same": None, "reason": "a blend has none of its own, but that of its runs"}
 
 

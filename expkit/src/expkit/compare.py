@@ -342,12 +342,14 @@ def show_diff(console: Console, found: dict[str, Any]) -> None:
 
 
 def _show_changes(console: Console, title: str, changes: dict[str, dict[str, Any]]) -> None:
-    rows = []
-    for key, sides in changes.items():
-        old, new = (sides.get(name, "(not there)") for name in ("old", "new"))
-        rows.append([key, text(old, "red"), "→", text(new, "green")])
-    if rows:
+    both = {key: sides for key, sides in changes.items() if len(sides) == 2}
+    if both:
+        rows = [[key, text(sides["old"], "red"), "→", text(sides["new"], "green")] for key, sides in both.items()]
         console.print(plain_table([title, "", "", ""], rows))
+    for side, style in (("old", "red"), ("new", "green")):
+        alone = [f"{key}={sides[side]}" for key, sides in changes.items() if sides.keys() == {side}]
+        if alone:
+            print_line(console, f"{title}, of the {side} one alone: {', '.join(alone)}", style)
 
 
 def _show_scores(console: Console, found: dict[str, Any]) -> None:
