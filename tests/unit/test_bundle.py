@@ -240,6 +240,16 @@ def test_what_is_no_bundle(stand: Stand, run: expkit.Run, root: Path) -> None:
     assert not stand.datasets
 
 
+def test_a_run_that_was_trained_from_another(stand: Stand, run: expkit.Run) -> None:
+    """To predict, it needs its own models alone."""
+    expkit.run("001-baseline", overrides=[*TRAIN, "exp.name=longer", f"exp.start_from='{run.title}'"])
+    [longer] = [each for each in expkit.read_board() if each.name.startswith("longer")]
+    assert {parent.run for parent in longer.parents} == {run.title}
+    push(longer)
+    of_runs = [name for name in sent(stand).namelist() if name.startswith("output/")]
+    assert of_runs and all(name.startswith(f"output/{longer.title}/") for name in of_runs)
+
+
 def test_without_a_snapshot(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("expkit.snapshot.take", lambda folder: None)
     expkit.run("001-baseline", overrides=[*TRAIN, "exp.name=bare"])
@@ -276,20 +286,25 @@ def test_a_name_as_kaggle_takes_it(run: expkit.Run, name: str) -> None:
 
 @pytest.mark.slow
 def test_what_cannot_predict_is_not_sent(stand: Stand, run: expkit.Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the code of the snapshot: here, one without a function that gives the test set."""
+    """By the code of the snapshot: here, one without a function that gives the test set, and one that reads a run."""
     check_out = kaggle.check_out
 
-    def without_data(project: Path, commit: str, destination: Path) -> Path:
-        folder = check_out(project, commit, destination)
-        model = folder / "experiments/001-baseline/model.py"
-        model.write_text(model.read_text().replace("def load_data", "def load_other"))
-        return folder
-
     monkeypatch.setattr(kaggle, "_predict_here", PREDICT)
-    with monkeypatch.context() as patched:
-        patched.setattr(kaggle, "check_out", without_data)
-        line = refused("kaggle", "push", run.title, "--competition", "digits")
-    assert "cannot predict the test set that is here" in line and "needs load_test()" in line
+    for new, why in (
+        ("def load_other", "needs load_test()"),
+        ("import expkit\nexpkit.load_run('002-other')\n\n\ndef load_data", "002-other"),
+    ):
+
+        def changed(project: Path, commit: str, destination: Path, new: str = new) -> Path:
+            folder = check_out(project, commit, destination)
+            model = folder / "experiments/001-baseline/model.py"
+            model.write_text(model.read_text().replace("def load_data", new))
+            return folder
+
+        with monkeypatch.context() as patched:
+            patched.setattr(kaggle, "check_out", changed)
+            line = refused("kaggle", "push", run.title, "--competition", "digits")
+        assert "with its snapshot's code and models alone: " in line and why in line, line
     assert not stand.datasets
     push(run)
 

@@ -211,6 +211,34 @@ def test_a_dry_run_sends_nothing(stand: Stand, species: str) -> None:
     assert not stand.submissions and not stand.uploads
 
 
+def test_a_dry_run_without_credentials(stand: Stand, species: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is made and held against the sample all the same."""
+    run = train(species)
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "")
+    printed = exp("kaggle", "submit", run.title, "--dry-run")
+    [file] = (expkit.output_dir() / "submissions").glob("*.csv")
+    assert f"{file.name} is made and checked; Kaggle was not asked: there are no Kaggle credentials" in printed
+    assert exp_json("kaggle", "submit", run.title, "--dry-run")["left"] is None
+    assert "there are no Kaggle credentials" in refused("kaggle", "submit", run.title)
+
+
+def test_the_same_bytes_are_not_sent_twice(stand: Stand, species: str) -> None:
+    """Of another run, of the same blend made again."""
+    run = train(species)
+    copy = train(species, "exp.name=copy")
+    exp("kaggle", "submit", run.title)
+    line = refused("kaggle", "submit", copy.title)
+    assert (
+        f"is the same file as submission 1000, score {board()[run.title]:.5f}: not sent; exp note {copy.title} --lb"
+        in line
+    )
+    other = train(species, "exp.seed=5", "exp.train.noise=0.7")
+    names = [exp_json("blend", run.title, other.title, "--name", name)["run"] for name in ("one", "two")]
+    exp("kaggle", "submit", names[0])
+    assert "is the same file as submission 1001" in refused("kaggle", "submit", names[1])
+    assert len(stand.submissions) == 2
+
+
 def test_none_left(stand: Stand, species: str) -> None:
     run = train(species)
     stand.competitions["digits"].allowed = 1

@@ -43,7 +43,7 @@ from expkit.data import input_files
 from expkit.errors import Error, Failed, require, warn
 from expkit.files import file_hash, make_folder, read_if_whole, remove, write_json, write_text
 from expkit.frames import load_run
-from expkit.notes import add_note, context_of, read_notes, scored_twice
+from expkit.notes import KAGGLE, add_note, context_of, read_notes, scored_twice
 from expkit.project import ROOT, code_root, display_path, input_dir, installed_packages, output_dir
 from expkit.snapshot import check_out, is_secret
 from expkit.store import Run
@@ -163,7 +163,7 @@ def download(competition: str) -> dict[str, Any]:
 
 # Submissions
 
-SIGNED = re.compile(r"\[expkit ([0-9a-f]{8}(?:\+[0-9a-f]{8})*) \w+\]")
+SIGNED = re.compile(r"\[expkit ([0-9a-f]{8}(?:\+[0-9a-f]{8})*) (\w+)\]")
 PAGE, LONGEST = 200, 400  # submissions of one answer; characters of a description, before the signature
 PAUSE = 10.0  # seconds between two looks at what Kaggle works on
 Tell = Callable[[str], object]  # is given a line of progress
@@ -241,14 +241,17 @@ def submit(api: Any, competition: str, made: Mapping[str, Any], message: str | N
         the submission, as the client has it.
 
     Raises:
-        Error, Failed: as of `ask`, `left_today`; it did not arrive; the notebook fails, or has no score.
+        Error, Failed: as of `ask`, `left_today`; the same file is there, of other runs; it did not arrive; the notebook
+            fails, or has no score.
     """
     runs = made["runs"]
     text = message or f"{' + '.join(each['run'] for each in runs)}, CV {runs[0]['metric']} {runs[0]['score']}"
     signature = f"[expkit {'+'.join(each['id'] for each in runs)} {made['mark']}]"
-    signed = [each for each in sent(api, competition) if signature in (each.description or "")]
-    number = next((each.ref for each in signed if each.status.name != "ERROR"), 0)
+    there = [each for each in sent(api, competition) if each.status.name != "ERROR"]
+    number = next((each.ref for each in there if signature in (each.description or "")), 0)
     if not number:
+        if "kernel" not in made:
+            _require_new(made, there)
         left_today(api, competition)
         about = (f"{text[:LONGEST]} {signature}", competition)
         if "kernel" in made:
@@ -267,6 +270,15 @@ def submit(api: Any, competition: str, made: Mapping[str, Any], message: str | N
         why, where = done[number].error_description, f"{SITE}/competitions/{competition}/submissions"
         raise Failed(f"submission {number} has failed at Kaggle: {why or 'error'}: see {where}")
     return done[number]
+
+
+def _require_new(made: Mapping[str, Any], there: Iterable[Any]) -> None:
+    """Raise an `Error` when a file with the same content is at Kaggle, of whichever runs."""
+    for each in there:
+        if (signed := SIGNED.search(each.description or "")) and signed[2] == made["mark"]:
+            scored = f"score {each.public_score}" if each.public_score else each.status.name.lower()
+            note = f"exp note {made['runs'][0]['run']} --lb SCORE notes it on this run"
+            raise Error(f"{made['what']} is the same file as submission {each.ref}, {scored}: not sent; {note}")
 
 
 def _pause(what: str, status: str, tell: Tell) -> None:
@@ -288,7 +300,7 @@ def note_scores(competition: str, submissions: Iterable[Any]) -> list[dict[str, 
     for each in sorted(submissions, key=lambda each: int(each.ref)):
         if not (signed := SIGNED.search(each.description or "")):
             continue
-        entry, text = board.get(signed[1]), f"Kaggle {competition}, submission {each.ref}"
+        entry, text = board.get(signed[1]), f"{KAGGLE} {competition}, submission {each.ref}"
         score = float(each.public_score) if each.public_score else None
         problem = "" if score is not None else f"no public score, {each.status.name.lower()}"
         if entry is None:
@@ -410,7 +422,8 @@ def make_bundle(run: Run, competition: str, owner: str, more: Sequence[str], gpu
         Error: the run has no models of its own, or no snapshot; a package cannot be had; it does not predict.
     """
     others = ", ".join(parent.run for parent in run.parents)
-    require(not others, f"{run.title} is made of {others}: a bundle has the models of one run, so push one of these")
+    one = f"{run.title} is made of {others}: a bundle has the models of one run, so push one of these"
+    require(run.recipe is None, one)  # others have read them, and may not need them to predict: `_predict_here` knows
     require(run.git is not None, f"{run.title} has no snapshot of its code: train it in a git repository")
     folder = bundle_folder(run)
     for part in (DATASET, NOTEBOOK):
@@ -461,7 +474,8 @@ def _lay_out(run: Run, whole: Path) -> None:
         make_folder(here / fold.folder.name)
         for name in (models[0].name, *([store.OOF] if is_fitted else [])):
             (here / fold.folder.name / name).symlink_to((fold.folder / name).resolve())
-        write_json(here / fold.folder.name / store.RESULT, {**run.results[number], "files": {}})
+        result = {key: value for key, value in run.results[number].items() if key != "parents"}  # these stay here
+        write_json(here / fold.folder.name / store.RESULT, result | {"files": {}})
     write_json(here / store.RUN, run.info)
 
 
@@ -505,7 +519,7 @@ def _predict_here(run: Run, whole: Path) -> None:
     file = str(whole / "submission.csv")
     source = f"from expkit.kaggle import write_submission; write_submission({run.title!r}, {file!r})"
     here = {ROOT: str(whole / "code"), "PROJECT_ROOT": str(whole), "PYTHONPATH": str(whole / "code/src")}
-    failed = f"{run.title} cannot predict the test set that is here, with its snapshot's code"
+    failed = f"{run.title} cannot predict the test set that is here, with its snapshot's code and models alone"
     _run([sys.executable, "-c", source], here, failed)
 
 

@@ -18,7 +18,7 @@ from rich.filesize import decimal
 
 from expkit.cli import Group, app, console, json_flag, print_result, run_argument
 from expkit.cli.work import warned
-from expkit.errors import warn
+from expkit.errors import Error, warn
 from expkit.project import display_path, input_dir
 from expkit.store import load_run
 
@@ -82,11 +82,18 @@ def submit(run: str, message: str | None, competition: str | None, kernel: bool,
             file, _ = submission.submit([found], [submission.choose(found)], [warned(found)])
         made = kaggle.made_before(file)
         competition = competition or kaggle.competition_of(load_run(made["runs"][0]["run"]).scored_by)
-    api, what = kaggle.connect(), made["what"]
+    what = made["what"]
+    about = {"competition": competition, "what": what, "left": None}
+    try:
+        api = kaggle.connect()
+    except Error as error:
+        if not dry_run:
+            raise
+        return print_result(about, as_json, f"{what} is made and checked; Kaggle was not asked: {error}")
     if dry_run:
         left = kaggle.left_today(api, competition)
         said = f"{what} can be sent to {competition}: {left} are left today"
-        return print_result({"competition": competition, "what": what, "left": left}, as_json, said)
+        return print_result(about | {"left": left}, as_json, said)
     with console.status(f"sending {what}") as status:
         scored = kaggle.submit(api, competition, made, message, status.update)
     _print_scores(kaggle.note_scores(competition, [scored]), as_json)
