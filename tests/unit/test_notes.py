@@ -19,7 +19,7 @@ from light import LIGHT
 import expkit
 from expkit.board import entries
 from expkit.errors import Error, NotFound
-from expkit.notes import Notes, add_note, agreement, read_notes
+from expkit.notes import KAGGLE, Notes, add_note, agreement, read_notes
 
 
 def noted(*arguments: str) -> list[dict[str, Any]]:
@@ -97,6 +97,21 @@ def test_a_leaderboard_score_is_taken_back(root: Path) -> None:
     assert about["leaderboard"] is None and len(about["notes"]) == 2
     every = [Notes(f"001-one/{number}", (line,)) for number, line in enumerate(about["notes"])]
     assert agreement([*every, *every], {}) == {}
+
+
+def test_the_score_of_kaggle_is_there_again(root: Path) -> None:
+    """When a score that was written over it is taken back; then it can be taken back itself."""
+    command().train()
+    for score in (0.70, 0.72709):
+        add_note("002-light/light", {"leaderboard": score, "text": f"{KAGGLE} digits, submission 1000"})
+    exp("note", "002/light", "--lb", "0.5")
+    exp("note", "002/light", "--lb", "0.6")
+    for expected in (0.72709, None, None):
+        exp("note", "002/light", "--no-lb")
+        assert noted("002/light")[0]["leaderboard"] == expected
+    exp("note", "002/light", "--lb", "0.5")
+    exp("note", "002/light", "--no-lb")
+    assert noted("002/light")[0]["leaderboard"] is None, "it was taken back before"
 
 
 def test_a_run_that_is_called_like_its_experiment(root: Path) -> None:

@@ -593,8 +593,11 @@ def test_a_submission_that_does_not_fit_is_not_written(
     """It costs no training: one line says so."""
     (root / "input/data").mkdir()
     (root / "input/data/sample_submission.csv").write_text("id,y\n01,0\n02,0\n03,0\n")
-    expkit.run(submitted(make, columns), overrides=["exp.mode=sub"])
+    name = submitted(make, columns)
+    expkit.run(name, overrides=["exp.mode=sub"])
     printed = capsys.readouterr()
+    expkit.run(name, overrides=["exp.mode=sub"])
+    assert f"; exp submit {name}/light --from full makes a submission" in capsys.readouterr().out
     assert complaint in printed.err and printed.err.count("sample_submission.csv") == 1
     assert "trained on all rows, without submission.csv" in printed.out
     assert not list(root.rglob("submission.csv"))

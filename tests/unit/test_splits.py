@@ -201,7 +201,7 @@ def test_a_column_of_a_file(root: Path) -> None:
     ("text", "mentions"),
     [
         ("id,fold\n1,0\n2,1\n9,2\n", "1 of 3 ids have no fold, such as ['3']"),
-        ("id,fold\n1,0\n2,1\n3,2\n2,1\n", "1 ids are there twice"),
+        ("id,fold\n1,0\n2,1\n3,2\n2,1\n", "1 ids are there more than once, such as 2"),
         ("id,fold\n1,0\n2,1\n3,1\n", "0 to 2 must be there, and -1 for rows that are always trained on; not 2"),
         ("id,fold\n1,0\n2,1\n3,2\n4,-2\n", "not -2"),
         ("id,part\n1,0\n", "there is no column fold; there are id, part"),
@@ -228,6 +228,14 @@ def test_the_file_is_part_of_the_data(root: Path, capsys: pytest.CaptureFixture[
     assert len(oof["id"]) > 600 and set(oof["id"] % 2) == {0}
     trained_with = results(root, run.name, "001-baseline")[0]["data"]
     assert list(read_manifest(root / "output", trained_with) or {}) == ["folds.csv"]
+
+    (root / "input/folds.csv").rename(root / "folds.csv")
+    with pytest.raises(expkit.Error, match="^exp.split.file=folds.csv: there is no .*input/folds.csv$"):
+        expkit.run("001-baseline", overrides=[*options, "exp.fold=[1]"])
+    with pytest.raises(expkit.Error, match="^exp.split.file=folds.csv: there is no .*input/folds.csv$"):
+        expkit.run("001-baseline", overrides=[*options, "exp.fold=[1]", "exp.seed=1"])
+    assert len(expkit.read_board()) == 1, "no run stays that nobody can explain"
+    (root / "folds.csv").rename(root / "input/folds.csv")
 
     assert "changed since" not in exp("show", run.name)
     fold_file(root, "id,fold\n" + "".join(f"{each},{(each + 1) % 2}\n" for each in ids))

@@ -200,6 +200,14 @@ def test_the_sample_lies_beside_the_data(root: Path) -> None:
     assert find_sample([], "x") is None
 
 
+@pytest.mark.parametrize("content", ["id,価格\n1,0\n".encode("cp932"), b"id;price\n1;0\n"])
+def test_a_sample_that_another_program_has_saved(root: Path, content: bytes) -> None:
+    """The line says how to save it."""
+    (root / "input/sample_submission.csv").write_bytes(content)
+    with pytest.raises(expkit.Error, match="sample_submission.csv .*: save it as UTF-8 with commas between "):
+        find_sample(None, "it")
+
+
 def test_ids_are_compared_as_text() -> None:
     asked = Sample(Path("sample.csv"), {"date": ["2020-01-01", "2020-02-01"], "y": ["0"] * 2})
     days = numpy.array(["2020-02-01", "2020-01-01"], "datetime64[D]")
@@ -232,6 +240,7 @@ def test_a_mean_of_labels_is_none() -> None:
         ({"id": ["0", "1", "2"], "y": [0.5] * 3}, "b: the ids are <U1, and those of a are int64"),
         ({"id": [0, 1, 2], "y": [1, 2, 3]}, r"b: y holds int64 of the shape \(3,\), but in a float64 of"),
         ({"id": [0, 1, 2], "z": [0.5] * 3}, "b has no column that a has: id, z"),
+        ({"id": [0, 1, 1], "y": [0.5] * 3}, "^b: 1 ids are there more than once, such as 1$"),
     ],
 )
 def test_parts_that_have_no_mean(other: dict[str, list[Any]], line: str) -> None:

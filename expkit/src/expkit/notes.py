@@ -9,8 +9,10 @@ A line is written whole or not at all, and is never changed; what is said later 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -31,6 +33,9 @@ from expkit.store.records import Number, RunInfo, fits
 
 if TYPE_CHECKING:
     from expkit.board import Entry
+
+
+KAGGLE = "Kaggle"  # begins the text of a line with the score of a submission, as "Kaggle digits, submission 1000"
 
 
 class Line(TypedDict):
@@ -80,6 +85,13 @@ class Notes:
         last = self.lines[-1] if self.lines else {}
         return said == {key: value for key, value in last.items() if key not in ("run", "time")}
 
+    def without_leaderboard(self) -> dict[str, Any]:
+        """What a line says that takes the leaderboard score back. That of Kaggle counts again, if written over."""
+        said = (line for line in reversed(self.lines) if "leaderboard" in line)
+        last, *before = [*itertools.takewhile(lambda line: line["leaderboard"] is not None, said)] or [{}]
+        known = [] if is_of_kaggle(last) else filter(is_of_kaggle, before)
+        return next(({key: line[key] for key in ("leaderboard", "text")} for line in known), {"leaderboard": None})
+
     @property
     def is_dropped(self) -> bool:
         """Whether a person has said so last."""
@@ -88,6 +100,11 @@ class Notes:
     @functools.cached_property
     def tags(self) -> list[str]:
         return list(dict.fromkeys(tag for line in self.lines for tag in line.get("tags", ())))
+
+
+def is_of_kaggle(line: Mapping[str, Any]) -> bool:
+    """Whether `exp kaggle` has noted a line, with the score of a submission."""
+    return bool(re.match(rf"{KAGGLE} \S+, submission \d+$", line.get("text", "")))
 
 
 # The files

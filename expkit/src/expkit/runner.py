@@ -22,7 +22,7 @@ import msgspec
 
 from expkit import errors, scores, snapshot, store
 from expkit.code import code_hash, files_read, loaded_sources, named_plainly, runs_read, watch_folder
-from expkit.config import Config, Loaded, Mode, chosen
+from expkit.config import Config, Loaded, Mode, SplitMethod, chosen
 from expkit.data import Manifest, changes_since, hash_inputs, input_files, manifest_hash, unnamed_files, write_manifest
 from expkit.errors import Error, Failed, require, warn
 from expkit.fold import Fold, Pruned, Shared
@@ -155,6 +155,9 @@ class Runner:
         missing = [number for number in self._numbers if not self._is_done(number)]
         missing.sort(key=lambda number: (fold := self.run_dir.fold(number)) is not None and bool(fold.failure))
         if missing:
+            file = input_dir() / self.exp.split.file
+            is_there = self.exp.split.method is not SplitMethod.column or file.is_file()
+            require(is_there, f"exp.split.file={self.exp.split.file}: there is no {display_path(file)}")
             self.run_dir.require_startable(missing)
             self.run_dir.prepare()
             done = [fold for fold in store.read_run(self.run_dir.version).parts if fold.result]
@@ -334,8 +337,7 @@ class Runner:
         if self.pruned is not None:
             print(f"pruned {self.pruned}: other trials of the study were better so far", flush=True)
         elif self.exp.mode is Mode.sub:
-            assert run.full is not None and run.full.result is not None
-            print(scores.submission_summary(run.full))
+            print(scores.submission_summary(run))
         elif score is not None:
             print(scores.run_summary(run))
         print(f"results: {display_path(self.run_dir.version)}", flush=True)

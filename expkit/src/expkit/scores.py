@@ -17,7 +17,7 @@ from expkit import store, tables
 from expkit.config import BY_TIME, METHOD, POSTPROCESS, ExpConfig, Experiment, SplitConfig, SplitMethod
 from expkit.errors import Error, require, score_text, warn
 from expkit.project import display_path, input_dir
-from expkit.store import Dataset, FoldRecord, Run
+from expkit.store import Dataset, Run
 
 if TYPE_CHECKING:
     import numpy
@@ -219,8 +219,8 @@ def _by_column(rule: SplitConfig, n_folds: int, fold: int, table: Columns) -> tu
     needed = f"with exp.n_folds={n_folds}, each of 0 to {n_folds - 1} must be there, and -1 for rows that are always"
     wrong = f"{what}, column {rule.column}: {needed} trained on; not {', '.join(sorted({*texts} ^ folds)[:3])}"
     require(folds <= {*texts} <= folds | {"-1"}, wrong)
+    tables.require_unique(numpy.array(columns[rule.id]), what)
     known = dict(zip(columns[rule.id], texts, strict=True))
-    require(len(known) == len(texts), f"{what}: {len(texts) - len(known)} ids are there twice")
     names = table["id"].astype(str).tolist()
     missing = [name for name in names if name not in known]
     require(not missing, f"{what}: {len(missing)} of {len(names)} ids have no fold, such as {missing[:1]}")
@@ -474,12 +474,14 @@ def checked(columns: Mapping[str, Any], what: str) -> tuple[Columns, str]:
     return table, tables.fingerprint(table["id"], tables.require_unique(table["id"], what))
 
 
-def submission_summary(fold: FoldRecord) -> str:
-    """One line about what exp.mode=sub has made."""
-    assert fold.result is not None
-    if store.SUBMISSION in fold.result["files"]:
-        return f"predictions of the test set: {display_path(fold.folder / store.SUBMISSION)}"
-    return f"trained on all rows, without {store.SUBMISSION}: {display_path(fold.folder)}"
+def submission_summary(run: Run) -> str:
+    """One line about what exp.mode=sub has made, and how a submission is made of it now."""
+    assert run.full is not None and run.full.result is not None
+    folder, made = run.full.folder, run.full.result["files"]
+    if store.SUBMISSION in made:
+        return f"predictions of the test set: {display_path(folder / store.SUBMISSION)}"
+    how = f"; exp submit {run.title} --from full makes a submission of its test predictions" * (store.TEST in made)
+    return f"trained on all rows, without {store.SUBMISSION}: {display_path(folder)}{how}"
 
 
 def run_summary(run: Run) -> str:

@@ -369,7 +369,7 @@ def show_run(console: Console, run: Run) -> None:
     if metadata["full"] and run.full:
         from expkit.scores import submission_summary
 
-        print_line(console, submission_summary(run.full))
+        print_line(console, submission_summary(run))
     is_split = run.rows or not run.done  # else the keys of exp.split mean nothing
     config = {key: one for key, one in metadata["config"].items() if is_split or not key.startswith("exp.split.")}
     for table in (_origin_texts(metadata["origin"]) if metadata["origin"] else {}, config):

@@ -397,8 +397,10 @@ def aligned(table: Columns, ids: numpy.ndarray, what: str, other: str) -> Column
         order[numpy.argsort(digests(ids), kind="stable")] = numpy.argsort(digests(own), kind="stable")
         if numpy.array_equal(own[order], ids):
             return {name: column[order] for name, column in table.items()}
+    for each, whose in ((own, what), (ids, other)):
+        require_unique(each, whose)
     fewer, more = numpy.setdiff1d(ids, own), numpy.setdiff1d(own, ids)
-    example = f", such as {[*fewer, *more][0]}" if len(fewer) + len(more) else ": an id is there twice"
+    example = f", such as {[*fewer, *more][0]}"
     raise Error(f"{what} has other rows than {other}: {len(fewer)} fewer and {len(more)} more{example}")
 
 
@@ -476,8 +478,11 @@ def read_csv(file: Path) -> dict[str, list[str]]:
         with open(file, newline="", encoding="utf-8-sig", opener=regular) as stream:
             header, *rows = [row for row in csv.reader(stream) if row] or [[]]
     except (OSError, ValueError, csv.Error) as error:  # also what is no UTF-8
-        raise Error(f"{display_path(file)} cannot be read: {error}") from error
+        how = "" if isinstance(error, OSError) else ": save it as UTF-8 with commas between its columns"
+        raise Error(f"{display_path(file)} cannot be read: {error}{how}") from error
     require(bool(header), f"{display_path(file)} is empty")
+    alone = f"{display_path(file)} has one column, {header[0]}: save it as UTF-8 with commas between its columns"
+    require(len(header) > 1, alone)
     is_whole = all(len(row) >= len(header) for row in rows)
     require(is_whole, f"{display_path(file)}: a line has fewer columns than the first")
     return {name: [row[index] for row in rows] for index, name in enumerate(header)}

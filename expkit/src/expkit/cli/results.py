@@ -271,10 +271,11 @@ def note(run: str | None, no_leaderboard: bool, last: int, everything: bool, as_
     """
     for word in said["tags"]:
         require(not re.search(r"[\s#,]|^$", word), f"--tag must be one word, without # and comma, not {word!r}")
-    said = notes.present(said) | ({"leaderboard": None} if no_leaderboard else {})
     title = notes.titled(run) if run is not None else None
     trained = {each.run.title: each for each in ranked(read_board())}
     noted = notes.read_notes()
+    back = noted.get(title or "", notes.Notes("")).without_leaderboard() if no_leaderboard else {}
+    said = back | notes.present(said)
     if said and title:
         said |= notes.context_of(title, trained.get(title))
         if noted.get(title, notes.Notes(title)).says(said):
