@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import socket
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -460,3 +462,95 @@ def test_two_processes_know_the_same(tmp_path: Path) -> None:
     network.load_state_dict(state)
     for rows, *found in zip((X, X[:1]), outputs, other[2], strict=True):
         assert all(np.allclose(each, Trainer(network, device=CPU).outputs(rows), atol=1e-6) for each in found)
+
+
+class Averaged:
+    """As many have it: it holds the network, and replaces the tensors of its dict."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+        self.shadow = {name: one.detach().clone() for name, one in network.named_parameters()}
+
+    def update(self) -> None:
+        for name, one in self.network.named_parameters():
+            self.shadow[name] = 0.5 * self.shadow[name] + 0.5 * one.detach()
+
+
+class Scheduled:
+    """An optimizer with a schedule of its own; it holds the groups, too."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer, self.groups, self.count = optimizer, optimizer.param_groups, 0
+
+    def step(self) -> None:
+        self.count += 1
+        for group in self.groups:
+            group["lr"] = 0.1 / self.count
+        self.optimizer.step()
+
+
+@pytest.mark.parametrize("only", ["", "average", "scheduled"])
+def test_what_others_hold_goes_on(tmp_path: Path, only: str) -> None:
+    """The network that a name in train() has is the one that is trained, whatever of its holders is restored."""
+
+    def make_all() -> dict[str, Any]:
+        network = make().network
+        parts = {"average": Averaged(network), "scheduled": Scheduled(torch.optim.Adam(network.parameters(), 0.1))}
+        parts["average"].parameters = [*network.parameters()]
+        return {**parts, "network": network}
+
+    def state(parts: dict[str, Any]) -> Any:
+        return {only: parts[only], "network": parts["network"]} if only else parts
+
+    def step(parts: dict[str, Any], count: int = 2) -> Any:
+        for _ in range(count):
+            parts["network"].zero_grad()
+            mean_loss(parts["network"], (X, Y)).backward()
+            parts["scheduled"].step()
+            parts["average"].update()
+        parts["average"].best = copy.deepcopy(parts["network"])
+        return parts["network"](torch.as_tensor(X)).tolist()
+
+    whole, old, new = make_all(), make_all(), make_all()
+    parts, fresh = state_parts(state(old)), state_parts(state(new))
+    step(old)
+    save_state(parts, 2, tmp_path / "state")
+    load_state(fresh, tmp_path / "state")
+    network = new["network"]
+    assert new["average"].network is network and new["scheduled"].optimizer.param_groups is new["scheduled"].groups
+    assert all(one is other for one, other in zip(new["average"].parameters, network.parameters(), strict=True))
+    step(whole)
+    for one, other in zip(network.parameters(), whole["network"].parameters(), strict=True):
+        assert torch.equal(one, other)
+    if only != "scheduled":
+        assert all(torch.equal(one, old["average"].shadow[name]) for name, one in new["average"].shadow.items())
+        best = new["average"].best
+        assert torch.equal(best(torch.as_tensor(X)), network(torch.as_tensor(X))) and best is not network
+    if only != "average":
+        assert step(new) == step(whole)
+
+
+def test_an_optimizer_of_the_first_step(tmp_path: Path) -> None:
+    """It is made again, around the parameters that are there."""
+
+    def lazy() -> SimpleNamespace:
+        return SimpleNamespace(network=make().network, optimizer=None)
+
+    def step(one: SimpleNamespace) -> None:
+        one.optimizer = one.optimizer or torch.optim.Adam(one.network.parameters(), 0.1)
+        mean_loss(one.network, (X, Y)).backward()
+        one.optimizer.step()
+
+    old, new = lazy(), lazy()
+    parts, fresh = state_parts(old), state_parts(new)
+    step(old)
+    save_state(parts, 1, tmp_path / "state")
+    load_state(fresh, tmp_path / "state")
+    [first, *_] = new.network.parameters()
+    assert new.optimizer.param_groups[0]["params"][0] is first and first in new.optimizer.state
+    for one in old, new:
+        one.network.zero_grad()
+        step(one)
+    assert all(
+        torch.equal(one, other) for one, other in zip(old.network.parameters(), new.network.parameters(), strict=True)
+    )

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+import copyreg
 import pickle
 import random
 import shutil
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import is_dataclass
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, is_dataclass
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
-from types import NoneType
+from types import FunctionType, ModuleType, NoneType
 from typing import Any
 
 from expkit import files
@@ -113,38 +117,286 @@ class Checkpoint:
         self.file = None
 
 
-def state_parts(state: Any) -> dict[str, Any]:
-    """The state of a training, as `Fold.epochs` takes it, by the names of its files.
+# What cannot change, and is saved as it is.
+_PLAIN = (NoneType, bool, int, float, complex, str, bytes, range, slice)
+_UNPICKLED = (TypeError, AttributeError, pickle.PicklingError)  # what Python raises for what cannot be pickled
+
+
+@dataclass(eq=False)
+class _Saved:
+    """An object of a state, as it lies in a checkpoint.
+
+    Attributes:
+        path: where it was when the training began; "": it has been made since.
+        kind: the name of its class.
+        how: "loads" its `state` by load_state_dict; "draws" on from it, a random generator; has "weights" in a file of
+            Keras, or "values", as an array; "holds" others; is "pickled"; "stays" as it is.
+        state: of what holds others: its attributes, or what else its __reduce_ex__ gives.
+        items: of a list, a set or a deque; the pairs of a dict.
+        make: what makes it again, with its arguments; of a tensor, the kind of its device.
+    """
+
+    path: str
+    kind: str
+    how: str = "holds"
+    state: Any = None
+    items: list[Any] | None = None
+    make: tuple[Any, ...] = ()
+
+    @property
+    def is_mutable(self) -> bool:
+        """Whether it can be restored in place."""
+        is_empty = len(self.make) < 3 and self.make[:1] in ((), (copyreg.__newobj__,))  # an object without attributes
+        return (
+            self.how not in ("holds", "pickled")
+            or self.how == "holds"
+            and (self.items is not None or self.state is not None or is_empty)
+        )
+
+
+class State(dict[str, Any]):
+    """The parts of the state of a training, by name, to be saved and restored.
+
+    What was there when the training began stays the same object, whoever holds it: a name in train(), a part, an
+    attribute, a list, a bound method. It is restored in place, once: what has `load_state_dict` by it, at any depth;
+    other objects attribute by attribute; lists, dicts, sets and deques item by item; arrays and tensors by their
+    values; random generators by their states. Functions and what is `given` stay as they are. What has been made since
+    is made again, as by pickle, and holds the objects that are still there. What cannot change is set.
+
+    Args:
+        parts: by name.
+        given: what is no state, although parts may hold it, by name: exp, fold.
 
     Raises:
-        Error: a part has no state that can be saved and loaded.
+        Error: something in it cannot be kept.
     """
+
+    def __init__(self, parts: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        super().__init__(parts)
+        self._begun: dict[int, tuple[Callable[[], Any], str]] = {}  # by id: what is there, and its path
+        self._fixed: set[int] = set()  # the ids of what another object saves, or nobody
+        for path, one in given.items():
+            self._know(one, path, is_fixed=True)
+        for name, saved in self.taken(begins=True).items():
+            what = "state=..." if name == "state" else f"state[{_title(name)!r}]"
+            for one in saved if isinstance(saved, tuple) else [saved]:
+                is_kept = one is None or isinstance(one, _Saved) and one.is_mutable
+                kind = one.kind if isinstance(one, _Saved) else type(one).__name__
+                require(is_kept, f"{what}: a {kind} cannot be kept: give the object, list or dict that has it")
+
+    def _know(self, value: Any, path: str, is_fixed: bool = False) -> None:
+        if id(value) not in self._begun:
+            self._begun[id(value)] = _reference(value), path
+            if is_fixed:
+                self._fixed.add(id(value))
+
+    def taken(self, begins: bool = False) -> dict[str, Any]:
+        """The parts as they are now, as `restorer` takes them.
+
+        Args:
+            begins: whether the training begins now.
+        """
+        found: dict[int, tuple[Any, _Saved]] = {}
+        todo: list[tuple[Any, _Saved, str]] = []
+
+        def take(value: Any, path: str) -> Any:
+            if type(value) in _PLAIN:
+                return value
+            if type(value) is tuple:
+                return tuple(take(one, f"{path}[{index}]") for index, one in enumerate(value))
+            if id(value) not in found:
+                if begins:
+                    self._know(value, path)
+                reference, known = self._begun.get(id(value), (type, ""))
+                found[id(value)] = value, _Saved(known if known and reference() is value else "", type(value).__name__)
+                todo.append((*found[id(value)], path))
+            return found[id(value)][1]
+
+        parts = {name: take(part, _title(name)) for name, part in self.items()}
+        for value, saved, path in todo:  # it grows meanwhile: the parts come first
+            try:
+                self._fill(saved, value, path, take, begins)
+            except _UNPICKLED as error:
+                how = "leave it out of the state, or give the class that has it state_dict and load_state_dict"
+                raise Error(f"state=...: {path}, a {saved.kind}, cannot be kept ({error}): {how}") from error
+        return parts
+
+    def _fill(self, saved: _Saved, value: Any, path: str, take: Callable[[Any, str], Any], begins: bool) -> None:
+        """Say how an object is restored, and from what."""
+        library = type(value).__module__.partition(".")[0]
+        if saved.path and id(value) in self._fixed:
+            saved.how = "stays"
+        elif isinstance(value, type | FunctionType | ModuleType | weakref.ref):
+            try:
+                pickle.dumps(value)  # by its name
+                saved.how, saved.state = "pickled", value
+            except _UNPICKLED:
+                if not saved.path:
+                    raise
+                saved.how = "stays"
+        elif hasattr(value, "save_weights"):
+            saved.how, saved.state = "weights", next((name for name, part in self.items() if part is value), None)
+            require(saved.state is not None, f"state=...: {path}, a model of Keras, must be a part of the state itself")
+        elif saved.path and hasattr(value, "load_state_dict"):
+            saved.how, saved.state = "loads", None if begins else value.state_dict()
+            for every in ("named_modules", "named_parameters", "named_buffers") if begins else ():  # of PyTorch
+                for name, one in getattr(value, every, dict[str, Any]().items)():
+                    self._know(one, f"{path}.{name}", is_fixed=True)
+        elif _is_random(value):
+            saved.how, saved.state = ("draws", _generator(value)[0]()) if saved.path else ("pickled", value)
+        elif hasattr(value, "untyped_storage"):
+            saved.how, saved.state, saved.make = "values", value, (value.device.type,)
+        elif library == "numpy":
+            saved.how, saved.state = "values" if hasattr(value, "__setitem__") else "pickled", value
+        else:
+            self._reduce(saved, value, path, take)
+
+    def _reduce(self, saved: _Saved, value: Any, path: str, take: Callable[[Any, str], Any]) -> None:
+        """Take an object apart, as pickle does."""
+
+        def attributes(state: Any) -> Any:
+            if isinstance(state, dict):
+                return {key: take(one, f"{path}.{key}") for key, one in state.items()}
+            return tuple(map(attributes, state)) if isinstance(state, tuple) else take(state, path)
+
+        reduce = copyreg.dispatch_table.get(type(value))
+        reduced = reduce(value) if reduce else value.__reduce_ex__(4)
+        if isinstance(reduced, str):  # its name
+            saved.how, saved.state = "pickled", value
+            return
+        make, arguments, state = (*reduced, None)[:3]
+        if isinstance(value, dict):
+            saved.items = [(take(key, f"{path} key"), take(one, f"{path}[{key!r}]")) for key, one in value.items()]
+        elif isinstance(value, list | set | deque):
+            saved.items = [take(one, f"{path}[{index}]") for index, one in enumerate(value)]
+            arguments = () if isinstance(value, set) else arguments  # its items
+        saved.state = attributes(state)
+        if not saved.path or "<locals>" not in type(value).__qualname__:  # of which pickle knows no class
+            saved.make = make, *(take(one, f"{path} argument") for one in arguments)
+
+    def restorer(self, folder: Path, begins: bool = False, copies: bool = False) -> Callable[[Any], Any]:
+        """A function that puts a part, as it was saved, back; it returns the part.
+
+        Args:
+            folder: has the weights of Keras.
+            begins: whether another training begins with it: rates, schedules and random generators stay.
+            copies: whether nothing that is there is touched.
+        """
+        there = {} if copies else {path: reference() for reference, path in self._begun.values()}
+        gpus = [one.device for one in there.values() if hasattr(one, "untyped_storage") and one.device.type != "cpu"]
+        done: dict[int, Any] = {}
+
+        def put(saved: Any) -> Any:
+            if isinstance(saved, dict):
+                return {key: put(one) for key, one in saved.items()}
+            if isinstance(saved, tuple):
+                return tuple(map(put, saved))
+            if not isinstance(saved, _Saved) or id(saved) in done:
+                return done.get(id(saved), saved)
+            live = there.get(saved.path)
+            if type(live).__name__ != saved.kind:
+                live = None
+            if live is None and not copies and saved.is_mutable and not saved.make and saved.how != "values":
+                raise ValueError(f"there is no {saved.kind} at {saved.path}")
+            is_made = live is None or not saved.is_mutable
+            if is_made and saved.how == "holds":
+                live = saved.make[0](*map(put, saved.make[1:]))
+            elif is_made:
+                live = saved.state
+                if saved.make and gpus and saved.make != ("cpu",):  # a tensor: where those that are there are
+                    live.data = live.data.to(gpus[0])
+            done[id(saved)] = live  # before what it holds, which may hold it
+            if not (begins and _stays(live)):
+                if saved.how == "holds":
+                    _put_into(live, put(saved.state), saved.items, put, begins)
+                elif not is_made:
+                    _restore(live, saved, folder, begins)
+            return live
+
+        return put
+
+
+def _title(name: str) -> str:
+    return name.removeprefix("state_")
+
+
+def _reference(value: Any) -> Callable[[], Any]:
+    """What a training replaces need not stay in memory."""
+    try:
+        return weakref.ref(value)
+    except TypeError:
+        return lambda: value
+
+
+def _put_into(part: Any, state: Any, items: list[Any] | None, put: Callable[[Any], Any], begins: bool) -> None:
+    """Give an object its attributes, and its items."""
+    if items is not None:
+        part.clear()
+        if isinstance(part, dict):
+            for key, one in items:
+                part[put(key)] = put(one)
+        else:
+            (part.update if isinstance(part, set) else part.extend)(map(put, items))
     if state is None:
-        return {}
-    parts = {f"state_{name}": part for name, part in state.items()} if isinstance(state, dict) else {"state": state}
-    for part in parts.values():
-        has_state = any(hasattr(part, name) for name in ("__dict__", "bit_generator", *(put for _, put in _STATES[:3])))
-        is_kept = has_state and not hasattr(part, "untyped_storage")  # which a tensor has
-        require(is_kept, f"state=...: a {type(part).__name__} cannot be kept: give the object that has it")
-    return parts
+        return
+    if hasattr(part, "__setstate__"):
+        part.__setstate__({**_attributes(part), **state} if begins and isinstance(state, dict) else state)
+        return
+    attributes, slots = state if isinstance(state, tuple) else (state, None)
+    if attributes:
+        vars(part).update(attributes)
+    for name, one in (slots or {}).items():
+        object.__setattr__(part, name, one)
 
 
-_STATES = [  # how the state of an object is taken, and put back: of PyTorch; its random generators; Python's; a pickle
-    ("state_dict", "load_state_dict"),
-    ("get_state", "set_state"),
-    ("getstate", "setstate"),
-    ("__getstate__", "__setstate__"),
-]
+def _restore(part: Any, saved: _Saved, folder: Path, begins: bool) -> None:
+    """Restore an object by what it has for that."""
+    state = saved.state
+    if saved.how == "draws":
+        _generator(part)[1](state)
+    elif saved.how == "weights":
+        _load_weights(part, folder / f"{state}.weights.h5", begins)
+    elif saved.how == "values":
+        if (part.shape, part.dtype) != (state.shape, state.dtype):
+            found, here = (f"{one.dtype} {tuple(one.shape)}" for one in (state, part))
+            raise ValueError(f"{saved.path} is {found}, and here {here}")
+        if hasattr(part, "untyped_storage"):
+            part.detach().copy_(state)
+        elif part.flags.writeable:  # another cannot have changed
+            part[...] = state
+    elif saved.how == "loads" and begins and hasattr(part, "start_from"):
+        part.start_from(state)
+    elif saved.how == "loads":
+        own = getattr(part, "__dict__", {}).get("param_groups")
+        if own and begins:  # an optimizer of PyTorch
+            groups = part.state_dict()["param_groups"]
+            if [len(group["params"]) for group in groups] != [len(group["params"]) for group in state["param_groups"]]:
+                raise ValueError(f"{type(part).__name__} has other groups of parameters")
+            state = {**state, "param_groups": groups}
+        part.load_state_dict(state)
+        if own:  # it makes others, and who holds these, such as a schedule, sees them no more
+            for group, new in zip(own, part.param_groups, strict=True):
+                group.update(new)
+            part.param_groups = own
 
 
-def _state_of(part: Any) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
-    """What gives the state of an object, and what takes it back, in place."""
-    if hasattr(part, "bit_generator"):  # a random generator of NumPy
+def state_parts(state: Any, given: Mapping[str, Any] | None = None) -> State:
+    """The state of a training, as `Fold.epochs` takes it, by the names of its parts; {}: there is none.
+
+    Raises:
+        Error: a part has no state that can be saved and restored.
+    """
+    if isinstance(state, dict):
+        require(bool(state), "state={} keeps nothing: name its parts, or leave it out")
+        return State({f"state_{name}": part for name, part in state.items()}, given or {})
+    return State({} if state is None else {"state": state}, given or {})
+
+
+def _generator(part: Any) -> tuple[Callable[[], Any], Callable[[Any], Any]]:
+    """What gives the state of a random generator, and what takes it back, in place."""
+    if hasattr(part, "bit_generator"):
         return lambda: part.bit_generator.state, lambda state: setattr(part.bit_generator, "state", state)
-    for get, put in _STATES:
-        if hasattr(part, put):
-            return getattr(part, get), getattr(part, put)
-    return lambda: vars(part), vars(part).update
+    return (part.getstate, part.setstate) if isinstance(part, random.Random) else (part.get_state, part.set_state)
 
 
 def _generators(saved: Mapping[str, Any] | None = None) -> dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]:
@@ -169,9 +421,7 @@ def _generators(saved: Mapping[str, Any] | None = None) -> dict[str, tuple[Calla
     return found
 
 
-def save_state(
-    parts: Mapping[str, Any], done: int, folder: Path, settings: Mapping[str, Mapping[str, Any]] | None = None
-) -> None:
+def save_state(parts: State, done: int, folder: Path, settings: Mapping[str, Mapping[str, Any]] | None = None) -> None:
     """Write the state of a training, and of the random generators, for `load_state`.
 
     Args:
@@ -180,30 +430,40 @@ def save_state(
         settings: as from `settings_of`, before the training: it is for `load_learned`, which takes what has changed.
     """
     folder.mkdir()
+    _dump(parts.taken(), folder / "state")
     for name, part in parts.items():
         if hasattr(part, "save_weights"):  # of Keras, with those of the optimizer; it asks for this ending
             part.save_weights(folder / f"{name}.weights.h5")
-        else:
-            _dump(_state_of(part)[0](), folder / name)
+    same, shapes = dict[str, Any](), dict[str, Any]()
+    for name, known in (settings or {}).items():
+        now = _attributes(parts[name])
+        shapes[name] = {key: _shapes(value) for key, value in now.items()}
+        same[name] = {
+            key: one for key, one in known.items() if key in now and not shapes[name][key] and now[key] == one
+        }
     generators = {name: get() for name, (get, _) in _generators().items()}
-    _dump({"done": done, "kinds": _kinds(parts), "settings": settings, "random": generators}, folder / POSITION)
+    position = {"done": done, "kinds": _kinds(parts), "settings": same, "shapes": shapes, "random": generators}
+    _dump(position, folder / POSITION)
 
 
-def load_state(parts: Mapping[str, Any], folder: Path) -> int:
+def load_state(parts: State, folder: Path) -> int:
     """Put a training where `save_state` found it, and the random generators; returns how many epochs are done.
 
     Raises:
         Error: `parts` are others than those that were saved, or of another shape.
     """
-    position = _load_parts(parts, folder, "the checkpoint does not fit this training, overwrite=true begins again")
+    with _fits(parts, folder, "the checkpoint does not fit this training, overwrite=true begins again") as position:
+        put, found = parts.restorer(folder), _load(folder / "state")
+        for name in parts:
+            put(found[name])
     saved = position["random"]
-    for name, (_, put) in _generators(saved).items():
+    for name, (_, give) in _generators(saved).items():
         if name in saved:
-            put(saved[name])
+            give(saved[name])
     return int(position["done"])
 
 
-def load_learned(parts: Mapping[str, Any], fold: Path, title: str) -> None:
+def load_learned(parts: State, fold: Path, title: str) -> None:
     """Begin a training with what another one has learned; its settings stay its own.
 
     A part with a method `start_from(state)` chooses by itself what it takes of the `state_dict` of the other.
@@ -217,7 +477,62 @@ def load_learned(parts: Mapping[str, Any], fold: Path, title: str) -> None:
     """
     by_hand = "load what you need in train(), from fold.start_from, and say start_from=False beside state=..."
     require((fold / STATE).is_dir(), f"{title} has kept no state: {by_hand}")
-    _load_parts(parts, fold / STATE, f"the state of {title} does not fit: {by_hand}", begins=True)
+    with _fits(parts, fold / STATE, f"the state of {title} does not fit: {by_hand}") as position:
+        put, found = parts.restorer(fold / STATE, begins=True), _load(fold / STATE / "state")
+        for name in position["kinds"]:
+            part, saved = parts[name], found[name]
+            if isinstance(saved, _Saved) and saved.how == "holds" and isinstance(saved.state, dict):
+                if hasattr(part, "start_from"):
+                    part.start_from(parts.restorer(fold / STATE, copies=True)(saved.state))
+                    continue
+                _keep_settings(part, saved.state, position["settings"][name], position["shapes"][name])
+            put(saved)
+            if hasattr(part, "learning_rate_init"):  # a network of scikit-learn
+                part._optimizer.learning_rate = part._optimizer.learning_rate_init = part.learning_rate_init
+
+
+@contextmanager
+def _fits(parts: State, folder: Path, problem: str) -> Iterator[dict[str, Any]]:
+    """What lies beside the parts of a state, which must be of the same classes."""
+    try:
+        position: dict[str, Any] = _load(folder / POSITION)
+        if position["kinds"] != _kinds(parts):
+            raise ValueError(f"it is of {position['kinds']}, and the training has {_kinds(parts)}")
+        yield position
+    except Exception as error:  # whatever a library raises for weights of another shape
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise Error(f"{problem}: {said}") from error
+
+
+def _keep_settings(part: Any, state: dict[str, Any], settings: dict[str, Any], shapes: dict[str, Any]) -> None:
+    """Take away from the attributes of another training those that it has not trained.
+
+    Args:
+        settings: what these attributes are there.
+        shapes: of the arrays in each attribute there.
+    """
+    own = _attributes(part)
+    for key in own and [*state]:
+        if key in settings:
+            value = settings[key]
+            is_free = isinstance(value, float) or is_dataclass(value) or key in _FREE
+            if not is_free and own.get(key) != value:
+                raise ValueError(f"{key} is {value}, and here {own.get(key)}")
+            del state[key]
+        elif _shapes(own.get(key)) not in ([], shapes[key]):
+            raise ValueError(f"{key} has the shape {shapes[key]}, and here {_shapes(own.get(key))}")
+
+
+def _load_weights(part: Any, file: Path, begins: bool) -> None:
+    """Load those of a Keras model, and its optimizer; when a training begins with them, it keeps its rate and count."""
+    rates = []
+    if (optimizer := getattr(part, "optimizer", None)) is not None:
+        optimizer.build(part.trainable_variables)  # Keras only warns where its state has no place
+        rates = [rate for rate in (optimizer.iterations, optimizer._learning_rate) if hasattr(rate, "assign")]
+    kept = [(rate, rate.numpy()) for rate in rates if begins]
+    part.load_weights(file)
+    for rate, value in kept:
+        rate.assign(value)
 
 
 def settings_of(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -231,62 +546,6 @@ def settings_of(parts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _load_parts(parts: Mapping[str, Any], folder: Path, problem: str, begins: bool = False) -> dict[str, Any]:
-    """Load the parts of a state, which must be of the same classes; what it has beside them."""
-    try:
-        position: dict[str, Any] = _load(folder / POSITION)
-        if position["kinds"] != _kinds(parts):
-            raise ValueError(f"it is of {position['kinds']}, and the training has {_kinds(parts)}")
-        for name, part in parts.items():
-            if not begins or not _stays(part):
-                _load_part(part, folder / name, position["settings"][name] if begins else None)
-    except Exception as error:  # whatever a library raises for weights of another shape
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise Error(f"{problem}: {said}") from error
-    return position
-
-
-def _load_part(part: Any, file: Path, settings: Mapping[str, Any] | None) -> None:
-    """Load a part of a state.
-
-    Args:
-        settings: what its attributes were at first, where another training begins from the state; None: it goes on.
-    """
-    begins = settings is not None
-    if begins and hasattr(part, "start_from"):
-        part.start_from(_load(file))
-    elif begins and hasattr(part, "param_groups"):  # an optimizer of PyTorch
-        own, found = part.state_dict()["param_groups"], _load(file)
-        if [len(group["params"]) for group in own] != [len(group["params"]) for group in found["param_groups"]]:
-            raise ValueError(f"{type(part).__name__} has other groups of parameters")
-        part.load_state_dict({**found, "param_groups": own})
-    elif hasattr(part, "save_weights"):
-        rates = []
-        if (optimizer := getattr(part, "optimizer", None)) is not None:
-            optimizer.build(part.trainable_variables)  # Keras only warns where its state has no place
-            rates = [rate for rate in (optimizer.iterations, optimizer._learning_rate) if hasattr(rate, "assign")]
-        kept = [(rate, rate.numpy()) for rate in rates if begins]
-        part.load_weights(file.with_name(f"{file.name}.weights.h5"))
-        for rate, value in kept:
-            rate.assign(value)
-    elif settings is not None and (own := _attributes(part)):
-        learned = {}
-        for key, value in _load(file).items():
-            if key in settings and not _shapes(value) and settings[key] == value:  # it has not been trained
-                is_free = isinstance(value, float) or is_dataclass(value) or key in _FREE
-                if not is_free and own.get(key) != value:
-                    raise ValueError(f"{key} is {value}, and here {own.get(key)}")
-            elif not _is_random(value):
-                if _shapes(own.get(key)) not in ([], _shapes(value)):
-                    raise ValueError(f"{key} has the shape {_shapes(value)}, and here {_shapes(own.get(key))}")
-                learned[key] = value
-        _state_of(part)[1]({**own, **learned})
-        if hasattr(part, "learning_rate_init"):  # a network of scikit-learn
-            part._optimizer.learning_rate = part._optimizer.learning_rate_init = part.learning_rate_init
-    else:
-        _state_of(part)[1](_load(file))
-
-
 def _is_random(part: Any) -> bool:
     is_library = type(part).__module__.partition(".")[0] in ("numpy", "torch") and hasattr(part, "set_state")
     return is_library or isinstance(part, random.Random) or hasattr(part, "bit_generator")
@@ -294,7 +553,9 @@ def _is_random(part: Any) -> bool:
 
 def _attributes(part: Any) -> dict[str, Any]:
     """The attributes of an object whose state they are, or are taken for; {}: its state is another."""
-    state = {} if hasattr(part, "load_state_dict") else _state_of(part)[0]()
+    if hasattr(part, "load_state_dict") or _is_random(part):
+        return {}
+    state = part.__getstate__() if hasattr(part, "__setstate__") else getattr(part, "__dict__", {})
     return state if isinstance(state, dict) else {}
 
 

@@ -8,6 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -291,7 +292,8 @@ class Fold:
         return self._loop("step", count, state, every, start_from)
 
     def _loop(self, axis: str, count: int, state: Any, every: float, start_from: bool) -> Iterator[int]:
-        outer, done, parts = self._now, 0, state_parts(state)
+        settings = {f"exp.{name}": part for name, part in vars(self._exp).items() if is_dataclass(part)}
+        outer, done, parts = self._now, 0, state_parts(state, {"fold": self, "exp": self._exp, **settings})
         if parts:
             again = "two loops of a training with state=...: give it to one, the outer one if one is in the other"
             require(not self._keeps_state, f"{self.title}: {again}")
