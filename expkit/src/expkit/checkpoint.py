@@ -146,7 +146,9 @@ class _Saved:
     @property
     def is_mutable(self) -> bool:
         """Whether it can be restored in place."""
-        is_empty = len(self.make) < 3 and self.make[:1] in ((), (copyreg.__newobj__,))  # an object without attributes
+        is_empty = len(self.make) < 3 and (
+            not self.make or self.make[0].__name__ == "__newobj__"
+        )  # an object without attributes
         return (
             self.how not in ("holds", "pickled")
             or self.how == "holds"
@@ -207,8 +209,8 @@ class State(dict[str, Any]):
             if id(value) not in found:
                 if begins:
                     self._know(value, path)
-                reference, known = self._begun.get(id(value), (type, ""))
-                found[id(value)] = value, _Saved(known if known and reference() is value else "", type(value).__name__)
+                reference, known = self._begun.get(id(value), (lambda: None, ""))
+                found[id(value)] = value, _Saved(known if reference() is value else "", type(value).__name__)
                 todo.append((*found[id(value)], path))
             return found[id(value)][1]
 
