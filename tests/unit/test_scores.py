@@ -119,6 +119,8 @@ def not_done() -> None:
         ("0.5", "is 0.5, not a finite number"),
         (np.array([0.5, 0.6]), "is .0.5 0.6., not"),
         (np.True_, "is True, not"),
+        (np.ma.masked, "is --, not"),
+        (np.ma.array(0.5, mask=True), "is --, not"),
     ],
 )
 def test_a_metric_that_is_no_number(returned: Any, complaint: str) -> None:
@@ -443,6 +445,9 @@ def test_what_a_metric_uses(make: Make, metric: str, file: str, old: str, new: s
         ),
         ({"target": {"a", "b"}}, "column target: holds object, and not numbers, text or dates"),
         ({"target": ["a"]}, "differ in length: id 2, target 1"),
+        ({"prediction": np.ma.array([0.5, 9.0], mask=[False, True])}, "column prediction: some values are masked"),
+        ({"id": np.ma.array([0, 1], mask=[True, False])}, "column id: some values are masked"),
+        ({"target": [np.ma.array([[1.0], [2]], mask=True), np.ones((3, 1))]}, "column target: some values are masked"),
     ],
 )
 def test_predictions_that_cannot_be_scored(columns: dict[str, Any], complaint: str) -> None:

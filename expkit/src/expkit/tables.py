@@ -12,6 +12,7 @@ import itertools
 import math
 import numbers
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -45,10 +46,15 @@ def as_number(value: Any) -> float | None:
     """One number of Python, NumPy or a tensor as an int or a float; None for anything else."""
     if hasattr(value, "item"):
         with suppress(ValueError, RuntimeError, TypeError):  # it has several
-            value = value.item()
+            value = None if _is_masked(value) else value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
     return int(value) if isinstance(value, numbers.Integral) else float(value)
+
+
+def _is_masked(value: Any) -> bool:
+    """Whether some values are masked, by the module of NumPy that whoever has masked them has imported."""
+    return "numpy.ma" in sys.modules and bool(sys.modules["numpy.ma"].is_masked(value))
 
 
 def columns(values: Mapping[str, Any], what: str) -> Columns:
@@ -96,6 +102,7 @@ def _column(value: Any, what: str) -> numpy.ndarray:
 def _array(value: Any, what: str) -> numpy.ndarray:
     import numpy
 
+    require(not _is_masked(value), f"{what}: some values are masked: fill them, or leave their rows out")
     for step in ("detach", "cpu"):  # a tensor
         value = getattr(value, step)() if callable(getattr(value, step, None)) else value
     value = value.float() if str(getattr(value, "dtype", "")) == "torch.bfloat16" else value  # NumPy has none
