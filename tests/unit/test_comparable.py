@@ -95,7 +95,12 @@ def test_what_a_target_is() -> None:
     one_changed = numpy.where(ids == 7, target[7] + 1e-5, target)
     others = [target, target / 10, target[order], one_changed, two, two[::-1], two[:, ::-1], (ids % 3).astype(str)]
     found = [of(target=one) for one in others] + [of(target_b=target), tables.target_hash({"id": order})]
-    assert len(set(found)) == len(found) and found[-1] is None
+    found += [of(target=ids + shift) for shift in (1_700_000_000, 1_700_000_001, 2**60, 2**60 + 1, -(2**63), -(2**25))]
+    assert len(set(found)) == len(found) and found[-7] is None
+    assert of(target=(ids + 2**30).astype("uint32")) == of(target=ids + 2**30)
+    assert of(target=ids + 2**24 - 99) == of(target=(ids + 2**24 - 99).astype("float32")), "which holds them all"
+    boxes = [tables.columns({"x": [[row] * (1 + row % 3) for row in ids + more]}, "x")["x"] for more in (2**31, 2**32)]
+    assert tables.same_target(boxes[0], boxes[0]) and not tables.same_target(*boxes)
     assert tables.targets(["id", "target", "prediction", "weight"]) == ["target"]
     assert tables.targets(["id", "truth", "prediction", "probability_a", "fold", "event"]) == ["event", "truth"]
     assert tables.targets(["id", "time", "risk"]) == [], "which of them is predicted, nobody knows"

@@ -314,8 +314,14 @@ def targets(names: Iterable[str]) -> list[str]:
 
 
 def comparable(target: numpy.ndarray) -> numpy.ndarray:
-    """A target, or a row of a ragged one, as it is compared: with the digits of float32; some libraries keep those."""
-    return target.astype("float32") if target.dtype.kind in "biuf" else target
+    """A target, or a row of a ragged one, as it is compared: with the digits of float32; some libraries keep those.
+
+    But integers that float32 does not hold, such as the numbers of users, have all their digits.
+    """
+    import numpy
+
+    is_large = target.dtype.kind in "iu" and numpy.abs(target.astype(float)).max(initial=0) > 2**24
+    return target.astype("float32") if target.dtype.kind in "biuf" and not is_large else target
 
 
 def same_target(one: numpy.ndarray, other: numpy.ndarray) -> bool:
