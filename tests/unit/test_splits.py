@@ -457,6 +457,21 @@ def test_a_fold_sees_nothing_of_what_another_has_changed(train_rows: Callable[..
     assert [(run.result(fold) or {})["values"]["seed"] for fold in range(3)] == [6, 6, 6]
 
 
+@pytest.mark.parametrize(
+    ("given", "marks"),
+    [
+        ("id=ids, time=n", ()),
+        ("id=ids[fold.number:], time=n[fold.number:]", ("mixed rows",)),
+        ("id=ids, time=n, y=n + fold.number", ("mixed rows",)),
+    ],
+)
+def test_folds_of_other_rows_are_marked(train_rows: Callable[..., str], given: str, marks: tuple[str, ...]) -> None:
+    by_time = ["exp.split.method=time", "exp.split.test_size=10", "exp.fold=null"]
+    body = f"valid = fold.split({given}).valid\nsave(ids[{'fold.number:' if 'ids[' in given else ':'}][valid])"
+    assert train_rows(body, *by_time) == ""
+    assert [run.marks for run in expkit.read_board()] == [marks]
+
+
 @pytest.mark.parametrize("method", [*BY_CHANCE, "time"])
 def test_a_fold_splits_by_every_method(train_rows: Callable[..., str], method: str) -> None:
     columns = f"y=n % 2{', groups=n // 4' if 'group' in method else ', time=n' if method == 'time' else ''}"

@@ -34,6 +34,8 @@ def own_marks(run: Run) -> tuple[str, ...]:
         marks.append("mixed code")
     if "data" in earlier or len({result["data"] for result in results}) > 1:
         marks.append("mixed data")
+    if len({result.get("dataset") for result in results} - {None}) > 1:
+        marks.append("mixed rows")
     if run.full and (whole := run.full.result) and results:
         others = {"code": not same_code(whole["code"], results[0]["code"]), "data": whole["data"] != results[0]["data"]}
         marks += [f"{run.full.title}: other {what}" for what, is_other in others.items() if is_other]
