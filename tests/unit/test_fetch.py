@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -322,6 +325,21 @@ def test_a_connection_that_breaks(
     assert copy == 1 or way == "rsync" or 0 < len(done) < 4
     assert fetched(f"gpu:{there}")[0] == {f"{LIGHT}/light": [f"fold{one}" for one in range(4) if one not in done]}
     assert look(counting(root)).checksums == look(counting(there)).checksums
+
+
+def test_two_at_once(root: Path, there: Path) -> None:
+    """The second one waits for the first, which removes what it has used."""
+    on(there, "exp.fold=[0,1,2,3]")
+    fetched(there)
+    shutil.rmtree(root / "output" / LIGHT)
+    [lock] = root.glob("output/.fetch/*.lock")
+    with open(lock) as held, ThreadPoolExecutor() as pool:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        both = [pool.submit(fetched, there) for _ in range(2)]
+        time.sleep(0.5)
+        assert not any(one.done() for one in both)
+        fcntl.flock(held, fcntl.LOCK_UN)
+        assert sorted(len(one.result()[0]) for one in both) == [0, 1]
 
 
 def test_killed_while_files_come(root: Path, there: Path, ssh: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -217,9 +217,10 @@ def fetch(name: str) -> dict[str, Any]:
     output, found = output_dir(), dict[str, Any](runs={}, refused=[], notes=[])
     staging = output / ".fetch" / hashlib.sha256(name.encode()).hexdigest()[:16]
     staged = staging / "folds"
-    files.make_folder(staged)
+    files.make_folder(staging.parent)
     with open(f"{staging}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        files.make_folder(staged)  # only now: who had the lock has removed it
         source = Source(name, lock)
         about = Path(tempfile.mkdtemp(dir=staging))
         source.bring([name for name in source.names if SMALL.fullmatch(name)], about)
