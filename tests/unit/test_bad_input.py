@@ -119,6 +119,16 @@ def test_parameter_file(train: Command, root: Path, parameter_file: Path, text: 
     assert_refused(train("exp=666", experiment=parameter_file.parents[1].name), mentions, root)
 
 
+def test_a_file_that_is_no_utf_8(train: Command, root: Path, parameter_file: Path) -> None:
+    parameter_file.write_bytes("name: é\n".encode("latin-1"))
+    name, config = parameter_file.parents[1].name, parameter_file.parents[1] / "config.yaml"
+    assert_refused(train("exp=666", experiment=name), "exp/666.yaml is no UTF-8", root)
+    before = config.read_bytes()
+    config.write_bytes(before + "# é\n".encode("latin-1"))
+    assert_refused(train(experiment=name), "config.yaml is no UTF-8", root)
+    config.write_bytes(before)
+
+
 @pytest.mark.parametrize("text", ["name: [x", "- a list", "train: {epochs: many}", "\0"])
 def test_a_broken_parameter_file_is_in_nobody_elses_way(
     train: Command, root: Path, parameter_file: Path, text: str

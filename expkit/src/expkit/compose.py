@@ -402,6 +402,10 @@ def _explained(error: BaseException, groups: Groups) -> Error | None:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         where = f"{display_path(Path(error.problem_mark.name))}, line {error.problem_mark.line + 1}"
         text = f"{where}: {error.problem} (is the indentation right, with spaces, and a space after each colon?)"
+    elif isinstance(error, UnicodeDecodeError):  # it does not know of what file; Hydra does
+        known = [frame.f_locals.get("config_path") for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if named := list(filter(None, known)):
+            text = f"{PurePath(named[-1]).with_suffix('.yaml')} is no UTF-8 ({error.reason}): save it as UTF-8"
     elif isinstance(error, MissingConfigException) and (missing := _missing(error)):
         return missing
     elif isinstance(error, OverrideParseException):
