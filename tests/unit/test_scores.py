@@ -22,6 +22,7 @@ import expkit
 from expkit import files, store, tables
 from expkit.board import Entry
 from expkit.config import load_experiment
+from expkit.errors import Terminated
 from expkit.scores import checked, fold_scores, score, update
 
 TRAIN = """
@@ -119,6 +120,8 @@ def not_done() -> None:
         ("0.5", "is 0.5, not a finite number"),
         (np.array([0.5, 0.6]), "is .0.5 0.6., not"),
         (np.True_, "is True, not"),
+        pytest.param(10**400, "is 1000000000.*, not a finite number of at most 1e.150; fix it", id="large"),
+        (1.75e308, r"is 1.75e.308, not a finite number of at most 1e.150"),
         (np.ma.masked, "is --, not"),
         (np.ma.array(0.5, mask=True), "is --, not"),
     ],
@@ -143,6 +146,30 @@ def test_a_metric_that_changes_what_it_is_given() -> None:
         by_fold = {0: 4, 1: 7} if rows is table else {0: 2, 1: 4}
         assert fold_scores("spread", spread, rows) == by_fold == fold_scores("spread", spread, rows)
         assert np.array_equal(rows["prediction"], kept)
+
+
+def raised(error: BaseException) -> float:
+    raise error
+
+
+def test_a_metric_that_ends_the_process() -> None:
+    """By sys.exit, which is its own doing; what comes from outside still ends it."""
+    for code, line in ((0, "raises SystemExit: 0, of the columns id"), ("bad", "raises SystemExit: bad")):
+        with pytest.raises(expkit.Error, match=line):
+            score("accuracy", lambda _, code=code: sys.exit(code), {"id": np.arange(2)})
+    for stop in (Terminated(143), KeyboardInterrupt(), SystemExit(-1)):
+        with pytest.raises(type(stop)):
+            score("accuracy", lambda _, stop=stop: raised(stop), {"id": np.arange(2)})
+
+
+def test_a_training_that_ends_the_process(make: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    name = make(body="import sys\nsys.exit(n)")
+    with pytest.raises(expkit.Error, match="failed: fold 0, fold 1; the same command"):
+        expkit.run(name)
+    lines = capsys.readouterr().err
+    assert all(f"error: train() calls sys.exit({number}): to end a training, return" in lines for number in (0, 1))
+    [run] = expkit.read_board()
+    assert run.failure.startswith("train() calls sys.exit(")
 
 
 def test_boxes_and_text_that_a_metric_changes() -> None:
@@ -445,6 +472,7 @@ def test_what_a_metric_uses(make: Make, metric: str, file: str, old: str, new: s
         ),
         ({"target": {"a", "b"}}, "column target: holds object, and not numbers, text or dates"),
         ({"target": ["a"]}, "differ in length: id 2, target 1"),
+        ({"x:lengths": [1, 1]}, "fold 0, oof.npz: no column may have a name with :lengths"),
         ({"prediction": np.ma.array([0.5, 9.0], mask=[False, True])}, "column prediction: some values are masked"),
         ({"id": np.ma.array([0, 1], mask=[True, False])}, "column id: some values are masked"),
         ({"target": [np.ma.array([[1.0], [2]], mask=True), np.ones((3, 1))]}, "column target: some values are masked"),
@@ -501,6 +529,14 @@ def test_a_training_without_predictions(make: Make) -> None:
     assert "there is no column id" in refused(make(body="fold.save_oof({'target': [0, 1], 'prediction': [0, 1]})"))
     assert "call fold.split(id=...) in train() first" in refused(make(body="fold.predict(lambda X: X, [1])"))
     not_done()
+
+
+def test_a_column_may_have_any_name(tmp_path: Path) -> None:
+    """Also that of an argument of numpy.savez."""
+    table = {name: np.arange(3) + number for number, name in enumerate(("id", "file", "allow_pickle", "kwds", "arr_0"))}
+    tables.save(tmp_path / "t.npz", table)
+    read = tables.load(tmp_path / "t.npz")
+    assert list(read) == list(table) and not tables.differing(table, read).any()
 
 
 def test_equal_predictions_make_equal_bytes(make: Make, root: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -110,6 +111,11 @@ def test_where_no_fold_has_ended_in_time_none_is_begun(quick: Path, experiment: 
     assert [each.name for each in version.glob("f*[0-9]")] == ["fold0"] and not results(quick, RUN, experiment)
     (quick / "control/fold0-2").unlink()
     assert train("exp.n_folds=3", "exp.time_limit=20m", experiment=experiment).code == 0
+
+
+def test_a_limit_in_another_thread_is_refused(quick: Path, experiment: str) -> None:
+    with ThreadPoolExecutor() as pool, pytest.raises(Failed, match="exp.time_limit needs the main thread"):
+        pool.submit(expkit.run, experiment, overrides=["exp.fold=[0]", "exp.time_limit=9s"]).result()
 
 
 def test_nothing_is_left_of_a_limit(quick: Path, experiment: str) -> None:

@@ -169,6 +169,11 @@ def interruption(error: BaseException) -> BaseException | None:
     return next((cause for cause in chain(error) if isinstance(cause, KeyboardInterrupt | Terminated)), None)
 
 
+def is_exit(error: BaseException) -> bool:
+    """Whether it is a sys.exit that nothing from outside has asked for; with -1, submitit ends a job that is cut."""
+    return isinstance(error, SystemExit) and error.code != -1 and interruption(error) is None
+
+
 @contextmanager
 def terminable() -> Iterator[None]:
     """Meanwhile, SIGTERM and SIGHUP (a closed terminal) raise `Terminated`, once.
@@ -218,6 +223,8 @@ def time_limit(seconds: float | None, reason: str, record: Path) -> Iterator[Non
     if seconds is None:
         yield
         return
+    is_main = threading.current_thread() is threading.main_thread()
+    require(is_main, "exp.time_limit needs the main thread, which gets the signal: train there, or set it to null")
     is_over = False
 
     def tell(*_: object) -> None:

@@ -264,6 +264,8 @@ class Runner:
         except Pruned as pruned:
             self.pruned = f"in {fold.title}, {pruned}"
         except BaseException as error:
+            if errors.is_exit(error):
+                error = Error(f"train() calls sys.exit({error}): to end a training, return, or raise an exception")
             return error if self._ranks is None else self._ranks.failure(error)
         return None
 

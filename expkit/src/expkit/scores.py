@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from expkit import store, tables
 from expkit.config import BY_TIME, METHOD, POSTPROCESS, ExpConfig, Experiment, SplitConfig, SplitMethod
-from expkit.errors import Error, require, score_text, warn
+from expkit.errors import Error, is_exit, require, score_text, warn
 from expkit.project import display_path, input_dir
 from expkit.store import Dataset, Run
 
@@ -236,7 +236,9 @@ def called(what: str, function: Callable[[Columns], Any], table: Columns, hint: 
     """
     try:
         return function({name: copy.deepcopy(column) for name, column in table.items()})  # the rows of boxes, too
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and not is_exit(error):
+            raise
         of = f"of the columns {', '.join(table)}"
         raise Error(f"{what} raises {type(error).__name__}: {error}, {of}{hint}") from error
 
@@ -324,8 +326,9 @@ def score(name: str, metric: Metric, predictions: Columns, over: str = "rows") -
     own = {key: column for key, column in predictions.items() if key != "fold"}
     result = called(f"the metric {name}", metric, own, hint)
     value = tables.as_number(result)
-    if value is None or not math.isfinite(value):
-        raise Error(f"the metric {name} is {str(result)[:60]}, not a finite number; fix it and run the command again")
+    if value is None or not abs(value) <= store.LARGEST:
+        limit = f"not a finite number of at most {store.LARGEST:g}"
+        raise Error(f"the metric {name} is {str(result)[:60]}, {limit}; fix it and run the command again")
     return float(value)
 
 
@@ -370,7 +373,7 @@ def scores(experiment: Experiment, predictions: Columns, values: Mapping[str, An
     if experiment.is_scored_by_train:
         found = {name: tables.as_number(values.get(name)) for name in experiment.metrics}
         for name, value in found.items():
-            is_number = value is not None and math.isfinite(value)
+            is_number = value is not None and abs(value) <= store.LARGEST
             require(is_number, f"train() must return {{{name!r}: a finite number}}, which is the score, not {value}")
         return {name: float(value) for name, value in found.items() if value is not None}
     _ = experiment.made_by  # before one of them changes what it holds

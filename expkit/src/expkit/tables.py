@@ -13,6 +13,7 @@ import math
 import numbers
 import re
 import sys
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -49,7 +50,10 @@ def as_number(value: Any) -> float | None:
             value = None if _is_masked(value) else value.item()
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         return None
-    return int(value) if isinstance(value, numbers.Integral) else float(value)
+    with suppress(OverflowError):
+        number = float(value)
+        return int(value) if isinstance(value, numbers.Integral) else number
+    return None
 
 
 def _is_masked(value: Any) -> bool:
@@ -70,6 +74,7 @@ def columns(values: Mapping[str, Any], what: str) -> Columns:
     """
     table = {name: _column(value, f"{what}, column {name}") for name, value in named(values).items()}
     require(bool(table), f"{what}: there is no column")
+    require(not any(name.endswith(LENGTHS) for name in table), f"{what}: no column may have a name with {LENGTHS}")
     lengths = {name: len(column) for name, column in table.items()}
     every = ", ".join(f"{name} {length}" for name, length in lengths.items())
     require(len(set(lengths.values())) == 1, f"{what}: the columns differ in length: {every}")
@@ -454,7 +459,10 @@ def save(file: Path, table: Columns) -> None:
     for name, column in table.items():
         if column.dtype == object:
             stored[name], stored[name + LENGTHS] = _end_to_end(column, name)
-    numpy.savez(file, **stored)  # type: ignore[arg-type]
+    with zipfile.ZipFile(file, "w") as archive:  # numpy.savez takes no column with the name of one of its arguments
+        for name, column in stored.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as stream:
+                numpy.lib.format.write_array(stream, column, allow_pickle=False)
 
 
 def load(file: Path, only: str | None = None) -> Columns:

@@ -56,7 +56,7 @@ def same_code(one: Sequence[str], other: Sequence[str]) -> bool:
     return one[0] == other[0] or one[1] == other[1]
 
 
-LARGEST = 1.7e308  # a mean of such numbers is finite, too
+LARGEST = 1e150  # the square of such a number is finite, too
 
 Text = Annotated[str, Meta(max_length=4095)]
 FileName = Annotated[str, Meta(pattern=r"^(?!.*\.\.)[^/\\${]+\Z", max_length=255)]  # of no other folder
