@@ -69,6 +69,12 @@ def test_a_parameter_set_elsewhere(train: Command, root: Path, name: str) -> Non
     assert_refused(train(f"exp={name}"), "a parameter set is a file of exp/, named without its folder", root, 2)
 
 
+@pytest.mark.parametrize("choice", ["exp=001", "exp=001,002"])
+def test_a_sweep_is_not_shown(train: Command, root: Path, choice: str) -> None:
+    line = "-m has many configurations: leave show_config=true out, or -m, and give each key one value\n"
+    assert_refused(train("-m", choice, "show_config=true"), line, root)
+
+
 def test_a_setting_of_hydra(root: Path) -> None:
     """Without one, Hydra's groups are not composed; a wrong one is refused all the same."""
     wrong = pytest.raises(expkit.Error, match="there is no key hydra.launcher.n_jbos")

@@ -255,7 +255,7 @@ def test_a_failed_trial_is_recorded_and_the_study_goes_on(own_light: OwnLight, r
         (["exp.train.x=1"], "a study needs a parameter to search"),
         ([SEARCH, "hydra/sweeper/pruner=medain"], "did you mean median?"),
         ([SEARCH, "exp.mode=sub"], "a study looks for the best CV score: leave exp.mode=sub out"),
-        ([SEARCH, "show_config=true"], "a study has many configurations: leave show_config=true out, or -m"),
+        ([SEARCH, "show_config=true"], "-m has many configurations: leave show_config=true out, or -m"),
         ([SEARCH, "hydra.sweeper.n_jobs=-1"], "hydra.sweeper.n_jobs must be at least 1, not -1"),
         ([SEARCH, "hydra.sweeper.pruner=median"], "choose a pruner with hydra/sweeper/pruner=median"),
         ([SEARCH, "+hydra.sweeper.sampler.sede=1"], "sede"),

@@ -126,6 +126,8 @@ def _run(experiment: Experiment, names: Mapping[str, Any]) -> None:
         raise Error(f"there is no flag {unknown[0]}: a value is given as KEY=VALUE without dashes, as in exp.seed=1")
     shows_hydra = args.hydra_help or args.cfg or args.info or args.shell_completion
     is_shown = any(override.lower() == "show_config=true" for override in args.overrides)
+    many = "-m has many configurations: leave show_config=true out, or -m, and give each key one value"
+    require(not (args.multirun and is_shown), many)
     only_looks = shows_hydra or args.help or is_shown  # and trains nothing
     job = Job(loaded.name, [train.name, *sys.argv[1:]], secrets.token_hex(4))
     try:
