@@ -285,7 +285,11 @@ def test_the_file_is_part_of_the_data(root: Path, capsys: pytest.CaptureFixture[
         ),
         (config(), {"id": ID // 2}, "60 ids are there more than once, such as 0"),
         (config(), {"y": Y[1:]}, "the columns differ in length: id 120, y 119"),
-        (config("stratified"), {"y": np.ones((N, 2))}, "column y: has the shape (120, 2)"),
+        (
+            config("stratified"),
+            {"y": np.ones((N, 2))},
+            "stratified needs fold.split(..., y=...) with one value per row, and it has the shape (120, 2)",
+        ),
         (config(), {"y": ["a"] * (N - 1)}, "the columns differ in length: id 120, y 119"),
         (
             config("stratified"),

@@ -416,7 +416,9 @@ def _explained(error: BaseException, groups: Groups) -> Error | None:
     elif isinstance(error, AssertionError) and is_of_hydra and "cfg.hydra.mode" in (frames[-1].line or ""):
         text = "a sweep begins with -m, and nothing else does: leave hydra.mode out"
     elif isinstance(error, AssertionError | AttributeError) and "_apply_overrides" in str(frames):
-        text = "a key that is null has no sub-keys: set them in exp/NNN.yaml, not on the command line"
+        tried = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if "_apply_over" in frame.f_code.co_name]
+        key = tried[0].f_locals["key"]  # which the error does not name
+        text = f"{key}: a key that is null has no sub-keys: set them in exp/NNN.yaml, not on the command line"
     elif type(error) is ValueError and is_of_hydra:
         text = f"{error}: quote a name such as '001'" if "in defaults" in str(error) else str(error)
     return Error(text) if text else None

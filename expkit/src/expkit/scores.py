@@ -129,10 +129,11 @@ def _boxed(rule: SplitConfig, table: Columns) -> tuple[numpy.ndarray, numpy.ndar
 
 def _needed(table: Columns, name: str, method: SplitMethod) -> numpy.ndarray:
     """A column that the method needs."""
-    require(name in table, f"{METHOD}={method.name} needs fold.split(..., {name}=...)")
+    needed = f"{METHOD}={method.name} needs fold.split(..., {name}=...)"
+    require(name in table, needed)
     column = table[name]
-    shape = f"fold.split(...), column {name}: has the shape {column.shape}: one value per row"
-    require(column.ndim == 1 and column.dtype != object, shape)
+    is_flat = column.ndim == 1 and column.dtype != object
+    require(is_flat, f"{needed} with one value per row, and it has the shape {column.shape}")
     tables.require_finite({name: column}, "fold.split(...)")
     return column
 
