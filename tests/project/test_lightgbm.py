@@ -50,6 +50,8 @@ def test_five_folds_in_one_process_and_in_two(boosting: Project, root: Path) -> 
     assert fold.predictions()["id"].dtype.kind == "U" and len(fold.predictions("test.npz")["id"]) == 68
     assert (fold.folder / "importance.png").read_bytes().startswith(b"\x89PNG")
     assert fold.result["values"]["rounds"] > 10
+    [groups] = re.findall(r"rows in (\d+) groups", exp(boosting, root, "diff", "one", "baseline"))
+    assert int(groups) == len({*store.read_run(one).oof["group"].tolist()}) < store.read_run(one).rows
 
 
 def test_the_training_on_all_rows_has_as_many_rounds_as_the_folds(boosting: Project, root: Path) -> None:

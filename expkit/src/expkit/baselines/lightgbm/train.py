@@ -39,7 +39,8 @@ def train(exp: "expkit.ExpConfig[TrainConfig]", fold: "expkit.Fold"):
     import model  # heavy imports wait until there is something to train
 
     data, test = model.load_data()
-    rows = fold.split(id=data[model.ID], y=data[model.TARGET], groups=data[model.GROUP])  # by exp.split
+    groups = data[model.GROUP]  # kept: rows of one group are no independent evidence for exp diff
+    rows = fold.split(id=data[model.ID], y=data[model.TARGET], groups=groups, keep={"group": groups})  # by exp.split
     rounds = fold.cv("rounds")  # None: early stopping chooses; on all rows, the mean of what it chose in the folds
     trees = model.fit(exp.train, data.iloc[rows.train], exp.seed, rounds, fold.log)
 
