@@ -106,6 +106,9 @@ def test_the_score_of_kaggle_is_there_again(root: Path) -> None:
         add_note("002-light/light", {"leaderboard": score, "text": f"{KAGGLE} digits, submission 1000"})
     exp("note", "002/light", "--lb", "0.5")
     exp("note", "002/light", "--lb", "0.6")
+    for name in ("lb", "LB"):
+        shown = [exp("board", "--filter", f"{name}<{most}", "--json") for most in (0.55, 0.65)]
+        assert [json.loads(each) == [] for each in shown] == [True, False]
     for expected in (0.72709, None, None):
         exp("note", "002/light", "--no-lb")
         assert noted("002/light")[0]["leaderboard"] == expected

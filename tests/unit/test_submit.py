@@ -218,7 +218,7 @@ def test_ids_are_compared_as_text() -> None:
         fitted({"id": numpy.array([1, 2]), "y": numpy.arange(2)}, "x", asked)
     twice = Sample(Path("sample.csv"), {"id": ["1", "1", "2"], "y": ["0"] * 3})
     assert fitted({"id": numpy.array([1, 1, 2]), "y": numpy.arange(3)}, "x", twice)["y"].tolist() == [0, 1, 2]
-    with pytest.raises(expkit.Error, match="an id is there twice"):
+    with pytest.raises(expkit.Error, match="sample.csv .ids as text.: 1 ids are there more than once, such as 1"):
         fitted({"id": numpy.array([2, 1]), "y": numpy.arange(2)}, "x", twice)
 
 

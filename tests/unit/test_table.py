@@ -76,6 +76,8 @@ def test_no_heading_is_that_of_another_column() -> None:
     keys = ["exp.seed", "exp.train.time", "exp.train.a.depth", "exp.train.b.depth"]
     headings = {column.heading for column in columns(rows, keys)}
     assert {"seed", *keys[1:]} <= headings
+    both = [replace(one, runs=(one.run, one.run)) for one in rows]  # as with --seeds
+    assert [column.heading for column in columns(both, ["seed"])].count("seed") == 1
 
 
 def test_what_has_no_room_is_said() -> None:

@@ -463,7 +463,7 @@ def key_of(name: str, entries: list[Entry]) -> str:
     Raises:
         Error: no run has it, or it may be several.
     """
-    name = HEADINGS.get(name, name)
+    name = HEADINGS.get("LB" if name == "lb" else name, name)
     if name in COLUMNS:
         return name
     own = (key for one in entries for key in (str(one.run.metric), *one.other_scores, *one.config))

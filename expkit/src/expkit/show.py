@@ -158,7 +158,7 @@ def columns(entries: list[Entry], chosen: Sequence[str] | None = None, width: in
     def column(heading: str, cells: Iterable[object], worth: int, wraps: bool = False) -> Column:
         return Column(strip_control(heading), [strip_control(cell or "") for cell in cells], worth, wraps)
 
-    keys = differing_keys(entries) if chosen is None else list(chosen)
+    keys = ["exp.seed" if key == "seed" else key for key in (differing_keys(entries) if chosen is None else chosen)]
     if any(len(entry.runs) > 1 for entry in entries):
         keys = list(dict.fromkeys([*keys, "exp.seed"]))
     found = [
