@@ -55,7 +55,7 @@ def scores(board, metric, parameters, ticked):
     rows = board[board["metric"] == metric].dropna(subset="score")
     parameters = page.differing(rows, parameters)
     if not parameters:
-        return [f"Runs with a score in {metric}: {len(rows)}. They differ in none of these parameters."]
+        return [f"Runs with a score in {metric}: {len(rows)}. They differ in no parameter that is drawn."]
     rows, color = page.with_color(rows, ticked[:MOST_RUNS]), page.color_of(ticked[:MOST_RUNS])
     note = f"Runs with a score in {metric}: {len(rows)}. Those not ticked are grey; a triangle has a mark."
     return [note, page.grid([against(rows, parameter, metric, color) for parameter in parameters])]
@@ -133,7 +133,7 @@ def _():
     best = board["name"][board["score"].notna() & (board["metric"] == board["metric"].iloc[0])].head(3).tolist()
     table = page.board_table(board, named or best)
     parameters = [column for column in board if column.startswith("exp.")]
-    axes = mo.ui.multiselect(parameters, value=parameters[:6], full_width=True)
+    axes = mo.ui.multiselect(parameters, value=page.first_axes(board, named or best), full_width=True)
     facts = f"{len(board)} runs, {board['score'].isna().sum()} of them without a score. "
     facts += "↑: higher is better, ↓: lower is better. The charts show the ticked runs."
     page.section("Runs", [facts, table])

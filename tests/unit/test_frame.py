@@ -47,6 +47,23 @@ def test_curves(root: Path) -> None:
         expkit.curves(light)
 
 
+def test_the_parameters_that_are_drawn_at_first() -> None:
+    """Of each metric, and not of the first one alone; those in which the ticked runs differ come before the others."""
+    values = numpy.arange(4)
+    of_a = pandas.DataFrame(
+        {"name": [f"a/{i}" for i in values], "metric": "rmse"} | {f"exp.a{i}": values for i in range(9)}
+    )
+    of_b = pandas.DataFrame(
+        {"name": [f"b/{i}" for i in values], "metric": "auc", "exp.b0": "x", "exp.b1": ["x", "y"] * 2}
+    )
+    board = pandas.concat([of_a, of_b.assign(**{"exp.b2": ["x"] * 3 + ["y"]})], ignore_index=True)
+    drawn = [f"exp.a{i}" for i in range(6)]
+    assert page.first_axes(board, ["a/0", "a/1"]) == [*drawn, "exp.b1", "exp.b2"]
+    assert page.first_axes(board, ["b/0", "b/2", "b/3"], 1) == ["exp.a0", "exp.b1"]
+    assert page.first_axes(board, ["b/2", "b/3"], 1) == ["exp.a0", "exp.b1"]
+    assert page.first_axes(board, ["b/1", "b/3"], 1) == ["exp.a0", "exp.b2"]
+
+
 def test_mistakes(root: Path) -> None:
     """Numbers by the size of their error; classes: the wrong rows first, of these the most sure; each output alone."""
     wide = files("price")

@@ -81,6 +81,21 @@ def differing(board: pandas.DataFrame, columns: Iterable[str]) -> list[str]:
     return [name for name in columns if board[name].nunique() > 1 or (own[name].nunique(dropna=False) > 1).any()]
 
 
+def first_axes(board: pandas.DataFrame, ticked: Sequence[str], most: int = 6) -> list[str]:
+    """The parameters to draw at first: of each metric, those in which its runs differ, the ticked before the others.
+
+    Args:
+        board: as from `labelled_board`.
+        ticked: the names of the runs that are ticked at first.
+        most: how many for each metric.
+    """
+    keys, found = [column for column in board if column.startswith("exp.")], set[str]()
+    for _, rows in board.groupby("metric"):
+        both = [*differing(rows[rows["name"].isin(ticked)], keys), *differing(rows, keys)]
+        found |= {*[*dict.fromkeys(both)][:most]}
+    return [key for key in keys if key in found]
+
+
 def is_number(values: pandas.Series[Any]) -> bool:
     """Whether a column holds numbers; True and False are none."""
     return values.dtype.kind in "iuf"
