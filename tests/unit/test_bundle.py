@@ -240,12 +240,16 @@ def test_what_is_no_bundle(stand: Stand, run: expkit.Run, root: Path) -> None:
     assert not stand.datasets
 
 
-def test_a_run_that_was_trained_from_another(stand: Stand, run: expkit.Run) -> None:
-    """To predict, it needs its own models alone."""
+def trained_from(run: expkit.Run) -> expkit.Run:
     expkit.run("001-baseline", overrides=[*TRAIN, "exp.name=longer", f"exp.start_from='{run.title}'"])
     [longer] = [each for each in expkit.read_board() if each.name.startswith("longer")]
     assert {parent.run for parent in longer.parents} == {run.title}
-    push(longer)
+    return longer
+
+
+def test_a_run_that_was_trained_from_another(stand: Stand, run: expkit.Run) -> None:
+    """To predict, it needs its own models alone."""
+    push(longer := trained_from(run))
     of_runs = [name for name in sent(stand).namelist() if name.startswith("output/")]
     assert of_runs and all(name.startswith(f"output/{longer.title}/") for name in of_runs)
 
@@ -307,6 +311,18 @@ def test_what_cannot_predict_is_not_sent(stand: Stand, run: expkit.Run, monkeypa
         assert "with its snapshot's code and models alone: " in line and why in line, line
     assert not stand.datasets
     push(run)
+    longer = trained_from(run)
+    push(longer)
+
+    def otherwise(project: Path, commit: str, destination: Path) -> Path:
+        model = (folder := check_out(project, commit, destination)) / "experiments/001-baseline/model.py"
+        text = model.read_text().replace("def predict(", "def forwards(")
+        model.write_text(f"{text}\n\ndef predict(network, X):\n    return forwards(network, X[::-1])\n")
+        return folder
+
+    monkeypatch.setattr(kaggle, "check_out", otherwise)
+    line = refused("kaggle", "push", longer.title, "--competition", "digits")
+    assert f"with its own models alone: it needs {run.title}, as a stack does: push one of these" in line
 
 
 def test_packages_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:

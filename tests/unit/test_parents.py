@@ -430,6 +430,8 @@ def test_a_leak_is_never_the_best(name: str) -> None:
     refusal = f"{leaky.title}: {mark}: hill would choose it for that, leave it out"
     assert refused("blend", first.title, leaky.title, "--method", "hill").split("\n")[-1] == refusal
     blend = exp_json("blend", first.title, leaky.title)["run"]
+    printed = " ".join(exp("blend", first.title, leaky.title).split())
+    assert f"than the best of its runs, {leaky.title}: " in printed and f" ({mark})" in printed
     assert expkit.load_run(blend).leaks == (f"{leaky.title}: {mark}",)
 
 

@@ -47,8 +47,8 @@ from expkit.notes import KAGGLE, add_note, context_of, read_notes, scored_twice
 from expkit.project import ROOT, code_root, display_path, input_dir, installed_packages, output_dir
 from expkit.snapshot import check_out, is_secret
 from expkit.store import Run
-from expkit.submission import alone, as_submission, fit_rows
-from expkit.tables import columns, write_csv
+from expkit.submission import alone, as_submission, choose, fit_rows, mean_of
+from expkit.tables import columns, read_csv, write_csv
 
 SITE = "https://www.kaggle.com"
 RECORD, UNDER_WAY = ".download.json", ".download"
@@ -521,6 +521,23 @@ def _predict_here(run: Run, whole: Path) -> None:
     here = {ROOT: str(whole / "code"), "PROJECT_ROOT": str(whole), "PYTHONPATH": str(whole / "code/src")}
     failed = f"{run.title} cannot predict the test set that is here, with its snapshot's code and models alone"
     _run([sys.executable, "-c", source], here, failed)
+    if run.parents:
+        _require_as_trained(run, Path(file))
+
+
+def _require_as_trained(run: Run, file: Path) -> None:
+    """Raise an `Error` unless a submission by the models alone is that of the test predictions of the training."""
+    import numpy
+
+    experiment, rows = load_experiment(run.experiment).experiment, partial(fit_rows, [run])
+    table, *_ = as_submission(mean_of([run], [choose(run, "folds")]), experiment, run.title, rows)
+    found, others = read_csv(file), ", ".join(sorted({parent.run for parent in run.parents}))
+    for name, column in table.items():
+        is_text = column.dtype.kind != "f"
+        texts, numbers = (found[name], []) if is_text else ([], [float(text) for text in found[name]])
+        is_same = column.astype(str).tolist() == texts if is_text else numpy.allclose(column, numbers, rtol=1e-3)
+        alone = f"{run.title} predicts another {name} with its own models alone: it needs {others}, as a stack does"
+        require(bool(is_same), f"{alone}: push one of these")
 
 
 def write_submission(run: str, file: str | Path) -> None:
