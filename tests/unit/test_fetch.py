@@ -229,8 +229,13 @@ def test_a_fold_that_both_have_trained_stays(root: Path, there: Path) -> None:
     before = tree(counting(root))
     assert fetched(there) == ({}, [], [f"{title}: fold0, fold1, fold2 trained here and there; {how}"])
     assert tree(counting(root)) == before
+    for place in (root, there):
+        on(place, "exp.fold=[3]", "exp.train.x=2")
+    note = f"{title}: fold0, fold1, fold2 (and folds of other runs: 1) trained here and there; {how}"
+    assert fetched(there) == ({}, [], [note]), "one line for all"
+    exp("remove", f"{title},exp.train.x=2", "--yes")
     exp("remove", title, "--yes")
-    assert fetched(there) == ({title: ["fold0", "fold1", "fold2"]}, [], [])
+    assert fetched(there)[0][title] == ["fold0", "fold1", "fold2"] and fetched(there) == ({}, [], [])
     assert results(root)[0]["values"] == results(there)[0]["values"]
 
 

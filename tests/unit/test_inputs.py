@@ -185,9 +185,9 @@ def test_a_file_that_is_read_and_not_named_is_said(root: Path, capsys: pytest.Ca
         return [line for line in capsys.readouterr().err.splitlines() if "inputs=" in line]
 
     [line] = said(["named.csv"], "one")
-    assert "kinds/a.npz: read, and inputs=['named.csv'] in train.py does not name it: " in line
+    assert "kinds/a.npz was read, and inputs=['named.csv'] in train.py does not name it: " in line
     [line] = said([], "two", lambda fold: (reads(fold), (root / "input/kinds/b.npz").read_text()))
-    assert "kinds/a.npz and 2 more: read, and inputs=[] in train.py does not name them: " in line
+    assert "kinds/a.npz and 2 more were read, and inputs=[] in train.py does not name them: " in line
     assert said(["kinds", "named.csv"], "three") == said(None, "four") == []
     assert "names no file of input/" in exp("data", "light/two")
 

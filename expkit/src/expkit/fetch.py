@@ -187,9 +187,6 @@ class Incoming:
                 scores.update(load_experiment(here.scored_by).experiment, self.versions, here.folder)
         except Exception as error:  # whatever the code of the experiment raises
             notes.append(f"no score: {described(error)}")
-        if self.doubles:
-            how = f"exp remove {self.title} --yes, and fetching again, takes what is there"
-            notes.append(f"{', '.join(self.doubles)} trained here and there; what is here stays: {how}")
         if here and come:
             found["runs"][self.title] = come
             notes += store.stale(here)
@@ -250,5 +247,9 @@ def fetch(name: str) -> dict[str, Any]:
                 shutil.move(folder, output / "wandb")
             for run in incoming:
                 run.report(found)
+            if doubled := [run for run in incoming if run.doubles]:
+                title, more = doubled[0].title, f" (and folds of other runs: {len(doubled) - 1})" * (len(doubled) > 1)
+                how = f"what is here stays: exp remove {title} --yes, and fetching again, takes what is there"
+                found["notes"].append(f"{title}: {', '.join(doubled[0].doubles)}{more} trained here and there; {how}")
         shutil.rmtree(staging, ignore_errors=True)  # what a kill has left running may write there
     return found

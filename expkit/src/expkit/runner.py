@@ -396,7 +396,8 @@ class Provenance:
         if inputs is None or not (names := unnamed_files(self._opened - self._manifest.keys(), inputs)):
             return ""
         first, more = display_path(input_dir() / names[0]), f" and {len(names) - 1} more" * (len(names) > 1)
-        lacks = f"{first}{more}: read, and inputs={[*inputs]} in train.py does not name {'them' if more else 'it'}"
+        was, them = ("were", "them") if more else ("was", "it")
+        lacks = f"{first}{more} {was} read, and inputs={[*inputs]} in train.py does not name {them}"
         return f"{lacks}: no mark will say when the data changes"
 
     def resume(self, checkpoint: Mapping[str, Any], changes: Collection[str]) -> None:
