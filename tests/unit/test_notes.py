@@ -157,6 +157,20 @@ def _add(number: int, folder: Path) -> None:
         add_note("001-one/a", {"text": f"{number} {count} " + "x" * 5000}, folder)
 
 
+def test_after_a_clock_that_was_ahead(notes: Path) -> None:
+    """What is said later counts; a time that is none is in nobody's way."""
+    notes.mkdir(exist_ok=True)
+    ahead = {"run": "a", "time": "2099-01-01T00:00:00.999+00:00", "verdict": "kept", "text": "ahead"}
+    (notes / "001-one.jsonl").write_text(json.dumps(ahead) + "\n")
+    for text in ("later", "last"):
+        add_note("001-one/a", {"verdict": "dropped", "text": text})
+    assert texts() == ["ahead", "later", "last"] and read_notes()["001-one/a"].is_dropped
+    for wrong in ("soon", "2099-01-01T00:00:00", "9999-12-31T23:59:59.999+00:00"):
+        (notes / "001-one.jsonl").write_text(json.dumps(ahead | {"time": wrong}) + "\n")
+        add_note("001-one/a", {"text": "now"})
+        assert min(line["time"] for line in read_notes()["001-one/a"].lines) < "2099"
+
+
 def test_processes_that_note_at_the_same_time(tmp_path: Path) -> None:
     """No line is lost or mixed with another."""
     with multiprocessing.get_context("fork").Pool(4) as pool:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from pathlib import Path
 from statistics import StatisticsError, correlation
@@ -26,7 +26,7 @@ from rich.console import Console
 
 from expkit.config import id_of, name_of, parameter_sets
 from expkit.errors import Error, print_line, require, score_text, text, warn
-from expkit.files import listed, make_folder, read_bytes, regular
+from expkit.files import listed, make_folder, read_bytes, regular, text_of
 from expkit.project import code_root, display_path, experiment_dir, experiment_names, full_name, notes_dir, output_dir
 from expkit.store import Run, load_run, read_run_info, run_folders, run_names
 from expkit.store.records import Number, RunInfo, fits
@@ -168,6 +168,14 @@ def _trained(experiment: str) -> list[RunInfo]:
     return [info for info in map(read_run_info, folders) if info]
 
 
+def _time_after(file: Path) -> str:
+    """Now; or just after the last line of a file, which a clock that was ahead has written: what is said later counts."""
+    now, known = datetime.now(UTC), [line["time"] for line in map(_line, text_of(file).split("\n")) if line]
+    with suppress(ValueError, TypeError, OverflowError):  # somebody has edited it
+        now = max(now, datetime.fromisoformat(max(known, default="")) + timedelta(milliseconds=1))
+    return now.isoformat(timespec="milliseconds")
+
+
 def add_note(title: str, said: Mapping[str, Any], folder: Path | None = None) -> None:
     """Add a line about a run, or, where `title` ends in "/", about an experiment.
 
@@ -181,9 +189,9 @@ def add_note(title: str, said: Mapping[str, Any], folder: Path | None = None) ->
     experiment, _, run = title.partition("/")
     if not run and {"verdict", "leaderboard"} & said.keys():
         raise Error(f"{experiment} is an experiment: name one of its runs, {', '.join(run_names(title)) or 'none yet'}")
-    line = {"run": run, "time": datetime.now(UTC).isoformat(timespec="milliseconds"), **said}
-    require(fits(line, Line), f"{title}: this cannot be noted: {dict(said)}")
     file = (folder or notes_dir()) / f"{experiment}.jsonl"
+    line = {"run": run, "time": _time_after(file), **said}
+    require(fits(line, Line), f"{title}: this cannot be noted: {dict(said)}")
     make_folder(file.parent)
     text = json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
     try:
