@@ -169,7 +169,7 @@ def _trained(experiment: str) -> list[RunInfo]:
 
 
 def _time_after(file: Path) -> str:
-    """Now; or just after the last line of a file, which a clock that was ahead has written: what is said later counts."""
+    """Now; or just after the last line of a file, by a clock that was ahead: what is said later counts."""
     now, known = datetime.now(UTC), [line["time"] for line in map(_line, text_of(file).split("\n")) if line]
     with suppress(ValueError, TypeError, OverflowError):  # somebody has edited it
         now = max(now, datetime.fromisoformat(max(known, default="")) + timedelta(milliseconds=1))
