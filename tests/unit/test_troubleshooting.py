@@ -222,7 +222,7 @@ def test_no_pandas(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "finished folds are kept, and the same command trains what is missing",
         " processes train together (torchrun), and this experiment is not prepared for that: ",
         "its process has died: ",
-        ": read, and inputs=",
+        " read, and inputs=",
         "W&B is offline: look now with ",
         "W&B does not take the key, or does not answer; going on offline ",
     ],
