@@ -239,6 +239,31 @@ def test_the_checkpoint_goes_after_the_result(
     assert "fold 0 is done" in capsys.readouterr().out
 
 
+def test_a_variable_of_a_loop_that_was_done(walk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed after its last epoch: there is nothing to do, and the error says so. With a value before it, it ends."""
+    train = project.code_root() / "experiments" / walk / "train.py"
+    code = WALK.replace("    stop =", "    # first\n    stop =")
+    last = '"prediction": walk.place})\n'
+    assert last in code
+    code = code.replace(last, last + '    return {"last": epoch}\n')
+    train.write_text(code)
+    expkit.load_experiment(walk, again=True)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Fold, "save_oof", interrupt)
+        expkit.run(walk, overrides=["exp.fold=[0]"])
+    said = "^fold 0: cannot access local variable 'epoch' .*: its loop was done, and began no epoch: give"
+    with pytest.raises(expkit.Error, match=said):
+        expkit.run(walk, overrides=["exp.fold=[0]"])
+    train.write_text(code.replace("# first", "epoch = exp.train.epochs"))
+    expkit.load_experiment(walk, again=True)
+    expkit.run(walk, overrides=["exp.fold=[0]", "resume=true"])
+    assert store.load_run(f"{walk}/light").result(0)["values"] == {"last": 12}
+
+
+def interrupt(*arguments: Any) -> None:
+    raise KeyboardInterrupt
+
+
 # What is saved
 
 

@@ -110,7 +110,9 @@ def test_where_no_fold_has_ended_in_time_none_is_begun(quick: Path, experiment: 
     version = counting(quick, RUN, experiment)
     assert [each.name for each in version.glob("f*[0-9]")] == ["fold0"] and not results(quick, RUN, experiment)
     (quick / "control/fold0-2").unlink()
-    assert train("exp.n_folds=3", "exp.time_limit=20m", experiment=experiment).code == 0
+    done = train("exp.n_folds=3", "exp.time_limit=20m", experiment=experiment)
+    assert done.code == 0 and done.out.index("fold 0 goes on after") < done.out.index("fold 0  epochs 3.0000")
+    assert done.out.index("fold 0  epochs 3.0000") < done.out.index("fold 1  epochs 3.0000"), "before others begin"
 
 
 def test_a_limit_in_another_thread_is_refused(quick: Path, experiment: str) -> None:

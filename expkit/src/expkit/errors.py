@@ -204,6 +204,7 @@ def terminable() -> Iterator[None]:
 
 
 GRACE = 10.0  # seconds for a training that is told to end
+KILLED = "; it did not end when it was told to, and was killed"
 
 
 @contextmanager
@@ -252,7 +253,7 @@ def time_limit(seconds: float | None, reason: str, record: Path) -> Iterator[Non
 def _watch(process: int, seconds: float, reason: str, record: str) -> None:
     """Kill a process that is still there after `seconds`."""
     if not select.select([sys.stdin], [], [], seconds)[0] and os.getppid() == process:
-        reason += "; it did not end when it was told to, and was killed"
+        reason += KILLED
         with suppress(OSError):
             Path(record).write_text(f"{reason}\n", encoding="utf-8")
         print(f"error: {reason}", file=sys.stderr, flush=True)

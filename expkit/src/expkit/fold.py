@@ -133,6 +133,7 @@ class Fold:
     _count: int  # of the rows that `split` was given
     _dataset: Any = None  # these rows, as of `tables.dataset`
     _keeps_state = False  # whether `epochs` or `steps` has begun with a state
+    had_no_loop = False  # whether its loop with a state was done when it went on
     _before: float | None = None  # the seconds of what it has begun from
     _final: Callable[[Path], None] | None = None  # writes what this state has learned
 
@@ -271,14 +272,15 @@ class Fold:
         Args:
             count: how many there are.
             state: what the checkpoint keeps: an object, or a dict of several, with `state_dict` and `load_state_dict`,
-                or with attributes that can be pickled. The random generators of
-                Python, NumPy and PyTorch are kept, too. None: there is no checkpoint. One loop of a training has it.
+                or with attributes, at any depth; lists, dicts and arrays, too. All of it is restored in place: what
+                an attribute shares with another part, or with a name in train(), stays shared. The random generators
+                of Python, NumPy and PyTorch are kept, too. None: there is no checkpoint. One loop of a training has it.
             every: seconds between two checkpoints.
             start_from: with exp.start_from, `state` begins with what the fold of that run had learned, but for the
                 learning rate, the schedule, the count and the random generators; False: train() has loaded it.
 
         Raises:
-            Error: a part of `state` is nothing of these; the checkpoint, or what exp.start_from names, is of another
+            Error: something in `state` cannot be kept; the checkpoint, or what exp.start_from names, is of another
                 state; a second loop has one.
         """
         return self._loop("epoch", count, state, every, start_from)
@@ -302,6 +304,7 @@ class Fold:
                 self._final = functools.partial(save_state, parts, 0, settings=checkpoint.settings_of(parts))
             if self.checkpoint.file is not None:
                 done = load_state(parts, self.checkpoint.file)
+                self.had_no_loop = done >= count
             elif start_from and (source := self.start_from) is not None:
                 checkpoint.load_learned(parts, source, f"{self.title} of exp.start_from={self._exp.start_from}")
         try:

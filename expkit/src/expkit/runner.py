@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from expkit.study import RunningTrial
 
 
+OVER = "took longer than exp.time_limit="
+
+
 @dataclass(frozen=True)
 class Command:
     """What a run is trained for: a command line, a job of a sweep, a call from Python.
@@ -149,11 +152,20 @@ class Runner:
     def _missing(self) -> Generator[int | None]:
         """The folds that are asked for and not done, each locked while the caller trains it.
 
-        Prints which are done. One that has failed comes last: its failure may end the process. A fold that another
-        process trains is left to it; when no other is free, this waits.
+        Prints which are done. One that has failed comes last: its failure may end the process. But one that has come
+        to exp.time_limit goes on from its checkpoint before others begin, which may not end within it either. A fold
+        that another process trains is left to it; when no other is free, this waits.
         """
+
+        def comes_last(number: int | None) -> bool:
+            fold = self.run_dir.fold(number)
+            if fold is None or not fold.failure:
+                return False
+            is_slow = OVER in fold.failure and not fold.failure.endswith(errors.KILLED)
+            return not (is_slow and (fold.folder / store.CHECKPOINT).exists())
+
         missing = [number for number in self._numbers if not self._is_done(number)]
-        missing.sort(key=lambda number: (fold := self.run_dir.fold(number)) is not None and bool(fold.failure))
+        missing.sort(key=comes_last)
         if missing:
             file = input_dir() / self.exp.split.file
             is_there = self.exp.split.method is not SplitMethod.column or file.is_file()
@@ -266,13 +278,16 @@ class Runner:
         except BaseException as error:
             if errors.is_exit(error):
                 error = Error(f"train() calls sys.exit({error}): to end a training, return, or raise an exception")
+            elif isinstance(error, UnboundLocalError) and fold.had_no_loop:
+                why = "its loop was done, and began no epoch: give the variable a value before the loop"
+                error = Error(f"{fold.title}: {error}: {why}")
             return error if self._ranks is None else self._ranks.failure(error)
         return None
 
     def _time_limit(self, fold: Fold) -> AbstractContextManager[None]:
         """Rank 0 stands for the others: `torchrun` ends them with it."""
         limit = self.exp.time_limit if fold.rank == 0 else None
-        over = f"{fold.title} took longer than exp.time_limit={limit}"
+        over = f"{fold.title} {OVER}{limit}"
         again = "raise the limit; the same command goes on from the fold's last checkpoint, if it has one"
         seconds = errors.seconds_of(limit, "exp.time_limit")
         return errors.time_limit(seconds, f"{over}: {again}", fold.folder / store.FAILED)
