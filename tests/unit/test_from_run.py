@@ -16,6 +16,7 @@ from light import LIGHT, edited, train_py
 
 import expkit
 from expkit import schema, store
+from expkit.compose import from_values
 from expkit.config import container, id_of, load_experiment, same
 from expkit.new import parameter_set_from_run
 from expkit.project import code_root
@@ -204,6 +205,9 @@ def test_a_foreign_record_chooses_no_file(kinds: Path, config: dict[str, Any], m
     with pytest.raises(expkit.Error, match=mentions):
         parameter_set_from_run(kinds.name, "004", run)
     assert not (kinds / "exp/004.yaml").exists()
+    if "choices" in config:
+        with pytest.raises(expkit.Error, match=mentions):  # exp reproduce
+            from_values(load_experiment(kinds.name), {"exp": {"name": "x"}} | config)
 
 
 def test_an_override_that_would_name_a_parameter_set(kinds: Path) -> None:

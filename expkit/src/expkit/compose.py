@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import is_dataclass, replace
@@ -347,10 +347,22 @@ def from_values(loaded: Loaded, values: dict[str, Any]) -> Any:
     """
     with readable():
         merged: Any = OmegaConf.structured(loaded.experiment.Config)
-        for group, choice in values.get("choices", {}).items():
+        for group, choice in recorded_choices(loaded, values).items():
             OmegaConf.update(merged.exp, group, OmegaConf.structured(loaded.experiment.groups[group][choice]))
         merged = OmegaConf.merge(merged, {"exp": values["exp"]})
     return typed(merged, loaded)
+
+
+def recorded_choices(loaded: Loaded, values: Mapping[str, Any]) -> dict[str, str]:
+    """The choices between classes that a run has recorded, perhaps in another project.
+
+    Raises:
+        Error: the experiment has no such choice.
+    """
+    for group, choice in (choices := values.get("choices", {})).items():
+        is_known = choice in [*loaded.experiment.groups.get(group, ())]
+        require(is_known, f"there is no key {group} in {loaded.name} that can be {choice!r}")
+    return choices
 
 
 def as_hydra_takes(override: str, loaded: Loaded) -> str:

@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from packaging.requirements import Requirement
 
 from expkit import config, files, schema
-from expkit.compose import as_error, composed, composer, load_config, typed
+from expkit.compose import as_error, composed, composer, load_config, recorded_choices, typed
 from expkit.config import DEFAULT, container, load_experiment, parameter_sets, refuse_shared_name
 from expkit.errors import Error, described, require, strip_control, warn
 from expkit.project import code_root, display_path, experiment_dir, reserve, settings
@@ -255,10 +255,7 @@ def parameter_set_from_run(experiment: str, name: str, run: Run, values: Mapping
     recorded = recorded_values(run) if values is None else values
     with _new_file(experiment, name) as file:
         loaded = load_experiment(experiment)
-        chosen, known = recorded.get("choices", {}), loaded.experiment.groups
-        for group, choice in chosen.items():
-            is_known = choice in [*known.get(group, ())]
-            require(is_known, f"there is no key {group} in {experiment} that can be {choice!r}")
+        chosen = recorded_choices(loaded, recorded)
         require("defaults" not in recorded["exp"], f"{run.title} sets exp.defaults, which is no key")  # Hydra reads it
         default = composed(loaded, [f"{group}={choice}" for group, choice in chosen.items()])
         try:
