@@ -493,7 +493,7 @@ class Fold:
                 with open(self.folder / store.SUBMISSION, "w", newline="", encoding="utf-8") as stream:
                     tables.write_csv(stream, submission)
         except Error as error:
-            later = f"{error}; `exp submit` will refuse these predictions"
+            later = f"{error}; `exp submit` will refuse these predictions, unless other folds differ"
             self._shared.warn_once(store.TEST, f"there is no {store.SUBMISSION}: {error}" if is_all else later)
 
     def _keep_state(self) -> None:
