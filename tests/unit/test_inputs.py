@@ -154,7 +154,7 @@ def test_data_outside_of_input(root: Path, tmp_path: Path) -> None:
     write(elsewhere, "4", age=10)
     assert data.hash_inputs(named)[0] != digest
     assert data.hash_inputs([]) == (data.manifest_hash({}), {})
-    with pytest.raises(expkit.Error, match="there is no .*nothing.csv, which inputs=.* in expkit.Experiment names"):
+    with pytest.raises(expkit.Error, match="there is no .*nothing.csv, which inputs=.* or exp.split.file names"):
         data.hash_inputs(["nothing.csv"])
 
 

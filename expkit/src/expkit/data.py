@@ -108,7 +108,7 @@ def input_files(named: Sequence[str] | None) -> dict[str, str]:
             del found[name]
     for pattern in named or ():
         matched = sorted(folder / each for each in glob.glob(pattern, root_dir=folder, recursive=True))
-        what = f"there is no {display_path(folder / pattern)}, which inputs=[...] in expkit.Experiment names"
+        what = f"there is no {display_path(folder / pattern)}, which inputs=[...] in train.py or exp.split.file names"
         require(bool(matched), what)
         for path in matched:
             name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()
