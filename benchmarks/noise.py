@@ -157,6 +157,9 @@ def boards(kind: str, count: int, repetitions: int) -> tuple[float, float]:
             scores = math.sqrt(0.8) * scores + math.sqrt(0.2) * random.normal(size=(count, 1))
         if "noisy" in kind:
             scores[: 1 if kind == "one is noisy" else count // 5] *= 5
+        if "families" in kind:  # whose folds differ, not their means
+            families = 3 * random.normal(size=(2, 5))
+            scores += (families - families.mean(axis=1, keepdims=True))[random.integers(2, size=count)]
         worse = {0: 4} if "worse" in kind else {}
         if "wild" in kind:
             worse[1] = 60
@@ -447,6 +450,7 @@ def main() -> None:
         "a fifth is noisy",
         "one is worse",
         "one is worse, one is wild",
+        "one is worse, two families",
     ):
         for count in (2, 10, 49, 200):
             if count > 2 or "," not in kind:

@@ -6,10 +6,11 @@ import functools
 import math
 import statistics
 import warnings
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from operator import sub
+from operator import mul
 from typing import TYPE_CHECKING, Any
 
 from expkit.board import NOT_COMPARABLE, Entry, grouped, incomparable, rank
@@ -32,7 +33,8 @@ REPEAT_FOLDS = REPEAT.replace("exp.seed", "exp.split.seed")  # which tells more
 MORE = f": train more folds, or {REPEAT}"
 ONE_TRAINING = f"one training of each does not say how much scores vary from training to training{MORE}"
 MANY = 10  # runs, of which the best is lucky
-WILD = 5  # times the variance that half of the runs stay below
+NEAR = 2.5  # standard errors below the best, from which on a run counts less as its rival
+STEP, FLAT = 0.5, 0.125  # of a grid of variances, in standard errors; how many runs lie on each step, over sqrt(K)
 FEWEST, MOST = 20, 100  # parts; fewer rows, or groups of rows, tell too little
 TRIALS, NEGLIGIBLE = 5, 1e-3  # parts whose mean is that of all rows, up to this share of their deviation
 MOST_ROWS = 40_000_000  # that all calls of the metric for one run get: with more than 400,000 there are fewer parts
@@ -78,13 +80,13 @@ class Runs:
 
     Attributes:
         count: how many there are, with the two.
-        variance: of the difference of the two in a fold, as all runs tell it; 0.0 when nothing is known.
+        variance: of the difference of the two from fold to fold, as of `scatter`; 0.0: they alone tell it.
         freedom: the degrees of freedom of that.
     """
 
     count: int = 2
     variance: float = 0.0
-    freedom: int = 0
+    freedom: float = 0.0
 
 
 PAIR = Runs()
@@ -100,7 +102,7 @@ def corrected_t(differences: Sequence[float], ratio: float, runs: Runs = PAIR) -
 
     Of many runs, the best is partly lucky. All K(K - 1)/2 pairs can be the one that is looked at, so that each is
     tested at 5 % of that (Bonferroni; Hsu: Multiple Comparisons, 1996, chapter 5, on all pairs). J - 1 degrees of
-    freedom are too few for such a level, so the variance is that of all runs, or of the pair when that is larger.
+    freedom are too few for such a level, so the variance is what `scatter` makes of that of all runs.
 
     Args:
         differences: of the scores, a positive one is better; one for each set of rows that is left out, (J,).
@@ -112,10 +114,10 @@ def corrected_t(differences: Sequence[float], ratio: float, runs: Runs = PAIR) -
     """
     count = len(differences)
     require(count > 1, ONE_TRAINING)
-    mean, variance = statistics.fmean(differences), _variance(differences)
+    mean, variance = statistics.fmean(differences), runs.variance or statistics.variance(differences)
     confidence = 1 - (1 - CONFIDENCE) / math.comb(max(runs.count, 2), 2)
     quantile = t_quantile(runs.freedom or count - 1, confidence)
-    half = quantile * math.sqrt(max(variance, runs.variance) * (1 / count + ratio))
+    half = quantile * math.sqrt(variance * (1 / count + ratio))
     return Interval(mean, mean - half, mean + half)
 
 
@@ -161,37 +163,66 @@ def ratio_of_rows(run: Run) -> float | None:
     return statistics.fmean(number / (whole - number) for number in rows.values())
 
 
-def scatter(scores: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, int]]:
-    """How far the score of each run in a fold is from what its run and its fold give it: variance, degrees of freedom.
+def scatter(scores: Mapping[Any, Sequence[float]], best: Any) -> dict[Any, tuple[float, float]]:
+    """How the difference of each run and the best one varies from fold to fold: variance, degrees of freedom.
 
-    A two-way layout, run by fold: all K runs have the variance in common, with (K - 1)(J - 1) degrees of freedom, but
-    for wild ones, which have a larger one among themselves. So no run is called worse for the luck of a wild one, and
-    a wild one does not hide what the others differ in. For the same reason the score of a fold is the median.
+    Under the best: how it varies itself. Of each run, that is the variance of what is left without the mean of all
+    runs, in which one counts less the less its scores rise and fall with those of the best. It has J - 1 degrees of
+    freedom, and is moderated by all others: its posterior under the distribution of variances that all but the two
+    have. So runs that are alike share their degrees of freedom, families of models and wild runs keep variances of
+    their own, and one run more changes little. Smyth: Linear models and empirical Bayes methods, Statistical
+    Applications in Genetics and Molecular Biology 3, 2004; with a distribution of any shape (Kiefer and Wolfowitz,
+    Annals of Mathematical Statistics 27, 1956), Ignatiadis and Sen: Empirical partially Bayes multiple testing and
+    compound chi-square decisions, Annals of Statistics 53, 2025. The posterior is taken as the scaled inverse
+    chi-square with the same mean and variance of 1/variance; two of them are added by Satterthwaite's rule (Biometrics
+    Bulletin 2, 1946). Of two runs alone, it is the variance of their difference.
 
     Args:
         scores: of each run, those of the same J folds.
+        best: the key of that run.
     """
-    count, parts = len(scores), [*zip(*scores.values(), strict=True)]
-    if count < 2 or len(parts) < 2:
+    freedom = len(scores[best]) - 1
+    moves = {name: [score - statistics.fmean(run) for score in run] for name, run in scores.items()}
+    far = {name: math.dist(run, moves[best]) for name, run in moves.items()}
+    if not (nearest := min(filter(None, far.values()), default=0.0)):
         return {}
-    centre = [statistics.median(part) for part in parts]
-    own = {name: _variance([*map(sub, run, centre)]) for name, run in scores.items()}
-    most = WILD * statistics.median(own.values())
-    found: dict[str, tuple[float, int]] = {}
-    for is_wild in {variance > most for variance in own.values()}:
-        names = [name for name, variance in own.items() if (variance > most) == is_wild]
-        freedom = max(1, len(names) - (not is_wild)) * (len(parts) - 1)
-        variance = statistics.fmean(own[name] for name in names) * count / (count - 1)
-        found |= dict.fromkeys(names, (variance, freedom))
-    return found
+    weights = {name: 1 / max(one, nearest) for name, one in far.items()}
+    centre = [statistics.fmean(fold, weights.values()) for fold in zip(*moves.values(), strict=True)]
+    scale = len(scores) / (len(scores) - 1) / freedom
+    own = {name: scale * math.dist(run, centre) ** 2 for name, run in moves.items()}
+    typical = statistics.median(filter(None, own.values()))
+    step = STEP * math.sqrt(2 / freedom)  # of the logarithm of a variance
+    seen = {name: round(math.log(min(max(one / typical, 1e-9), 1e60)) / step) for name, one in own.items()}
+    counts, grid = Counter(seen.values()), range(min(seen.values()) - int(4 / step), max(seen.values()) + int(8 / step))
+    precision = {one: [math.exp(step * (one - value)) for value in grid] for one in counts}
+    likelihood = {one: [(each * math.exp(1 - each)) ** (freedom / 2) for each in precision[one]] for one in counts}
+    columns, flat = [*zip(*likelihood.values(), strict=True)], FLAT / math.sqrt(len(scores))
+    prior = [flat] * len(grid)
+    for _ in range(30):  # of EM
+        shares = [count / sum(map(mul, prior, likelihood[one])) for one, count in counts.items()]
+        prior = [flat + old * sum(map(mul, shares, column)) for old, column in zip(prior, columns, strict=True)]
+
+    def moderated(one: int, *others: int) -> tuple[float, float]:
+        """Variance and degrees of freedom of a run, from its own and from all runs but these."""
+        left = prior
+        for other in others:
+            share = 1 / sum(map(mul, prior, likelihood[other]))
+            left = [max(a - share * b * c, flat) for a, b, c in zip(left, prior, likelihood[other], strict=True)]
+        posterior = [*map(mul, left, likelihood[one])]
+        mean = statistics.fmean(precision[one], posterior)
+        spread = statistics.fmean([(each - mean) ** 2 for each in precision[one]], posterior)
+        return typical * math.exp(step * one) / mean, 2 * mean**2 / max(spread, 1e-6 * mean**2)
+
+    @functools.cache
+    def difference(other: int) -> tuple[float, float]:
+        (one, its), (two, theirs) = (moderated(each, seen[best], other) for each in (seen[best], other))
+        common = 2 * one * two / math.sqrt(its * theirs * (len(scores) - 1))  # of two runs alone, both say the same
+        return one + two, (one + two) ** 2 / (one**2 / its + two**2 / theirs + common)
+
+    return {name: difference(one) for name, one in seen.items()} | {best: moderated(seen[best], seen[best])}
 
 
-def _variance(values: Sequence[float]) -> float:
-    mean = statistics.fmean(values)
-    return sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-
-
-def t_quantile(freedom: int, confidence: float = CONFIDENCE) -> float:
+def t_quantile(freedom: float, confidence: float = CONFIDENCE) -> float:
     """The t with P(|T| < t) = confidence, T of Student's distribution."""
     from scipy.special import stdtrit  # scipy.stats takes thrice as long to import
 
@@ -283,55 +314,59 @@ class _Best:
     """The best run of a problem.
 
     Args:
-        entries: the runs that it was chosen from, and others, which do not count.
+        entries: the runs that it was chosen from, and others, which do not count. Those with identical out-of-fold
+            predictions count as one.
     """
 
     def __init__(self, entry: Entry, entries: list[Entry]) -> None:
         alike = [one for one in entries if one.fold_scores and one.problem == entry.problem and one.is_comparable]
-        tried = [one for one in alike if not incomparable(entry.run, one.run)]
-        whole = [one for one in tried if one.fold_scores.keys() == entry.fold_scores.keys()]
+        tried = {_key(one): one for one in alike if not incomparable(entry.run, one.run)} | {_key(entry): entry}
         self.entry, self.run, self.count = entry, entry.run, len(tried)
-        self.scores = {one.run.title: [one.fold_scores[fold] for fold in entry.fold_scores] for one in whole}
-        self.scatter = scatter(self.scores)
+        whole = {key: one for key, one in tried.items() if one.fold_scores.keys() == entry.fold_scores.keys()}
+        self.scores = {key: [one.fold_scores[fold] for fold in entry.fold_scores] for key, one in whole.items()}
+        self.scatter = scatter(self.scores, _key(entry))
 
     @functools.cached_property
     def luck(self) -> float:
         """How far the best of many is expected to be lucky: with its rows, not with those that all runs share.
 
-        By Tweedie's formula for a normal prior: of its distance from a typical run, the share that the variance of luck
-        has of the variance of the scores. Efron: Tweedie's formula and selection bias, Journal of the American
-        Statistical Association 106, 2011. The typical run is the median, and the variance that of the better half, as
-        runs that have gone wrong say nothing of those near the top. That of luck is `scatter` over the folds, without
-        what the folds share through their training rows: a lucky model is as good on new rows. A loop that goes on from
-        each run that is higher piles up half as much again (benchmarks/README.md).
+        By Tweedie's formula: the variance of luck times the slope of the logarithm of the density of the scores. Efron:
+        Tweedie's formula and selection bias, Journal of the American Statistical Association 106, 2011. The density is
+        the normal one that fits best near the best score, with weights that fall with the distance from it, so that
+        runs far below do not count; Loader: Local likelihood density estimation, Annals of Statistics 24, 1996. The
+        error of the best score is the mean of what `scatter` says of it, without what the folds share through their
+        training rows: a lucky model is as good on new rows. A loop that goes on from each run that is higher piles up
+        half as much again (benchmarks/README.md).
         """
-        sign = 1 if self.run.greater_is_better else -1
-        means = {title: sign * statistics.fmean(scores) for title, scores in self.scores.items()}
-        own, (variance, _) = means.get(self.run.title), self.scatter.get(self.run.title, (0.0, 0))
-        if own is None or not variance:
+        variance, freedom = self.scatter.get(_key(self.entry), (0.0, 0.0))
+        if not variance:
             return 0.0
-        centre = statistics.median(means.values())
-        spread = statistics.fmean((mean - centre) ** 2 for mean in means.values() if mean >= centre)
-        return (own - centre) * min(variance / len(self.entry.fold_scores) / spread, 1.0) if own > centre else 0.0
+        error = math.sqrt(variance * freedom / max(freedom - 1.5, 1) / len(self.entry.fold_scores))
+        own = statistics.fmean(self.scores[_key(self.entry)])
+        below = [abs(own - statistics.fmean(scores)) / error for scores in self.scores.values()]
+        weights = [math.exp(-((one / NEAR) ** 2) / 2) for one in below]
+        centre = statistics.fmean(below, weights)
+        spread = statistics.fmean([(one - centre) ** 2 for one in below], weights)
+        return error * centre / max(spread, 1 / (1 + 1 / NEAR**2))  # no less than luck alone gives
 
     def verdict_on(self, entry: Entry) -> str | None:
         """ "best" of itself; else IDENTICAL, WORSE or NOISE; None: the folds say nothing."""
         if entry is self.entry:
             return "best"
-        if any(same := _oof_hashes(entry)) and same == _oof_hashes(self.entry):
+        if _key(entry) == _key(self.entry):
             return IDENTICAL
-        own, other = (self.scatter.get(one.run.title, (0.0, 0)) for one in (self.entry, entry))
-        runs = Runs(self.count, own[0] + other[0], own[1])  # it was chosen for its luck, not the other one
+        runs = Runs(self.count, *self.scatter.get(_key(entry), ()))
         try:
             return WORSE if over_folds([(self.entry, entry)], runs).verdict == WORSE else NOISE
         except Error:
             return None
 
 
-def _oof_hashes(entry: Entry) -> list[str | None]:
-    """Of each fold, a hash of its out-of-fold predictions; None: it has none."""
+def _key(entry: Entry) -> Any:
+    """What a run is counted by: of each fold, a hash of its out-of-fold predictions; its title where it has none."""
     results = [result for run in entry.runs for result in run.results.values()]
-    return [result["files"].get(OOF, (0, 0, None))[2] for result in results]
+    hashes = [result["files"].get(OOF, (0, 0, None))[2] for result in results]
+    return tuple(hashes) if any(hashes) else entry.run.title
 
 
 # Over rows
