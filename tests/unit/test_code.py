@@ -17,6 +17,7 @@ from helpers import environment_of, results
 
 import expkit
 from expkit import code
+from expkit.board import entries, flag_incomparable, read_board
 from expkit.config import load_experiment
 from expkit.fingerprint import changed_since, file_hashes
 
@@ -119,16 +120,40 @@ def test_a_file_that_is_no_python_is_kept_as_a_hash() -> None:
         assert changed_since(digests) == [path]
 
 
-def test_a_constant_of_a_metric_that_is_read_from_a_file(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Another value is another metric: the same command scores again."""
-    with imported(f"{READS}K = json.loads((HERE / 'k.json').read_text())") as (name, folder):
+READ = "json.loads((HERE / 'k.json').read_text())"
+A_CLASS = "from dataclasses import dataclass\n\n@dataclass\nclass S:\n    k: float\n\n\n"
+
+
+@pytest.mark.parametrize(
+    ("above", "k"),
+    [
+        (f"K = {READ}", "K"),
+        (f"from types import SimpleNamespace\n\nS = SimpleNamespace(k={READ})", "S.k"),
+        (f"{A_CLASS}S = S({READ})", "S.k"),
+        ("", READ),
+        ("K = []", f"(K or K.append({READ}) or K)[0]"),
+    ],
+)
+def test_a_constant_of_a_metric_that_is_read_from_a_file(
+    quick: Path, capsys: pytest.CaptureFixture[str], above: str, k: str
+) -> None:
+    """Another value is another metric, and no other code: the same command scores all runs of the experiment again."""
+    with imported(f"{READS}{above}") as (name, folder):
         train = folder / "train.py"
-        train.write_text(train.read_text().replace('oof["prediction"].mean()', 'K * oof["prediction"].mean()'))
-        for k in (1, 9):
-            (folder / "k.json").write_text(str(k))
+        train.write_text(train.read_text().replace('oof["prediction"].mean()', f'{k} * oof["prediction"].mean()'))
+
+        def run(seed: int) -> float | None:
             load_experiment(name, again=True)
-            assert expkit.run(name) == k
-        assert "scores computed again" in "".join(capsys.readouterr())
+            return expkit.run(name, overrides=[f"exp.seed={seed}"])
+
+        (folder / "k.json").write_text("1")
+        assert [run(1), run(2), run(1)] == [1, 1, 1]
+        assert "computed again" not in capsys.readouterr().out
+        (folder / "k.json").write_text("9")
+        assert run(1) == 9
+        assert "has changed; so are those of 1 other run\n" in capsys.readouterr().out
+        assert run(3) == 9
+        assert [(entry.run.score, entry.marks) for entry in flag_incomparable(entries(read_board()))] == [(9, ())] * 3
 
 
 def test_a_package_that_is_imported_above_expkit(root: Path) -> None:

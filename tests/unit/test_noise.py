@@ -753,6 +753,17 @@ def test_other_metrics(quick: Path) -> None:
             )
             expkit.run(price.name, overrides=["exp.name=new", "exp.seed=9"])
             assert compared("/p", "/new")["reason"].startswith("rmse now gives")
+        with edited(train, ".mean() ** 0.5", ".mean() ** 0.5 * float((expkit.project_root() / 'input/k').read_text())"):
+            for k in (1, 9):  # a file that is no code: nothing sees that it changes the metric
+                (quick / "input/k").write_text(str(k))
+                load_experiment(price.name, again=True)
+                expkit.run(price.name, overrides=["exp.name=p", "exp.seed=0"])
+            assert re.search(
+                r" is recorded: delete .*/p,.*/cv.json and repeat the command", compared("/p", "/q")["reason"]
+            )
+            expkit.load_run("/p").folder.joinpath("cv.json").unlink()
+            expkit.run(price.name, overrides=["exp.name=p", "exp.seed=0"])
+            assert re.search(" is recorded: delete .*/q,.*/cv.json and ", compared("/p", "/q")["reason"])
         with edited(train, "import expkit", "import expkit, no_such_module"):
             with pytest.raises(ModuleNotFoundError):
                 load_experiment(price.name, again=True)

@@ -36,11 +36,13 @@ SOURCE = "__expkit_source__"  # in the namespace of a module of the project: wha
 READ: dict[str, bytes] = {}  # file beside a train.py, no Python: its content when it was last opened
 USES: dict[str, Reader] = {}  # what the modules of an experiment read of runs while imported; "": those of src/
 NO_CODE = ("config.yaml", "exp", "__pycache__")  # beside train.py: configuration is compared by its values
+NO_METRIC = ("", "input", "output")  # what a metric opens there is data, or of a library
 MOST_OPENED = 10_000  # files that are remembered below a watched folder
 SCHEMAS = ".schema"  # beside train.py: what editors know of its configuration, made from its classes
 
 _EXPKIT = os.path.dirname(os.path.abspath(__file__)) + os.sep
 _looking = threading.local()
+_for_metric: dict[str, str] | None = None  # path of a file of the project: hash of its content; None: no metric runs
 _watched: tuple[str, set[str]] = ("\0", set())  # a folder, and its files that were opened
 _exec_of_library = importlib.machinery.SourceFileLoader.exec_module
 
@@ -65,17 +67,37 @@ def _see(event: str, arguments: tuple[Any, ...]) -> None:
     folder, opened = _watched
     if path.startswith(folder) and len(opened) < MOST_OPENED:
         opened.add(path.removeprefix(folder).replace(os.sep, "/"))
-    if not path.startswith(f"{_root()}experiments{os.sep}") or path.endswith((".py", ".pyc", ".md", ".ipynb")):
-        return
-    parts = path.removeprefix(_root()).split(os.sep)[2:]
-    if not parts or parts[0] in NO_CODE or any(part.startswith(".") for part in parts):
+    first, *parts = path.removeprefix(_root()).split(os.sep) if path.startswith(_root()) else [""]
+    is_hidden = path.endswith((".py", ".pyc", ".md", ".ipynb")) or any(part.startswith(".") for part in (first, *parts))
+    is_beside = first == "experiments" and len(parts) > 1 and parts[1] not in NO_CODE
+    if is_hidden or not (is_beside if _for_metric is None else first not in NO_METRIC):
         return
     _looking.now = True
     try:
         with suppress(OSError):  # there may be no such file, as a name may be below an open folder
-            READ[path] = code_bytes(path)
+            if _for_metric is None:
+                READ[path] = code_bytes(path)
+            else:
+                _for_metric.setdefault(_from_root(path), content_hash(path))
     finally:
         _looking.now = False
+
+
+@contextmanager
+def watch_metric(files: dict[str, str]) -> Iterator[None]:
+    """While a metric runs, add the project's files that it opens: the path from the root, a hash of the content."""
+    global _for_metric
+    _for_metric = files
+    try:
+        yield
+    finally:
+        _for_metric = None
+
+
+def content_hash(file: str) -> str:
+    """Of a file of the project, by its path, from the root or whole; "": it is gone."""
+    content = read_code(os.path.join(_root(), file))
+    return "" if content is None else hashlib.sha256(content).hexdigest()[:16]
 
 
 def watch_folder(folder: Path) -> set[str]:

@@ -18,10 +18,10 @@ from expkit.code import SCHEMAS
 from expkit.config import POSTPROCESS, is_compared, load_experiment, same
 from expkit.data import changed_files, read_manifest
 from expkit.errors import Error, described, plain_table, print_line, require, score_text, text
-from expkit.project import code_root, output_dir
+from expkit.project import code_root, display_path, output_dir
 from expkit.scores import fold_scores, postprocess, postprocessed, score
 from expkit.snapshot import git
-from expkit.store import LOCKBOX, Run, fold_title, has_box
+from expkit.store import CV, LOCKBOX, Run, fold_title, has_box
 from expkit.submission import mean_of
 from expkit.tables import differing, side_by_side
 
@@ -295,8 +295,10 @@ def _rows(run: Run, folds: Sequence[int], metric: Metric) -> Columns:
     for fold, value in fold_scores(run.metric or "", metric, table, lacking).items():
         recorded = run.fold_scores[fold]
         now = f"{run.metric} now gives {value:.6g} for {fold_title(fold, run.n_folds)} of {run.title}"
-        how = f"but {recorded:.6g} is recorded: repeat the command of the run to score it again"
-        require(math.isclose(value, recorded, rel_tol=1e-6, abs_tol=1e-9), f"{now}, {how}")
+        if math.isclose(value, recorded, rel_tol=1e-6, abs_tol=1e-9):
+            continue
+        unseen = f"delete {display_path(run.folder / CV)} and " if _experiment(run).has_scored(run.cv) else ""
+        raise Error(f"{now}, but {recorded:.6g} is recorded: {unseen}repeat the command of the run to score it again")
     return table
 
 

@@ -354,11 +354,24 @@ class Experiment:
         known = (self.metrics | ({POSTPROCESS: self.postprocess} if self.postprocess else {})).items()
         return {name: metric if isinstance(metric, str) else metric_hash(metric) for name, metric in known}
 
+    @functools.cached_property
+    def opened(self) -> dict[str, dict[str, str]]:
+        """The project's files that the metrics and `postprocess` have opened: by name, the path and a hash of each."""
+        return {name: {} for name in (*self.metrics, POSTPROCESS)}
+
     @property
     def scoring(self) -> dict[str, Any]:
-        """How it scores its runs, as cv.json has it."""
-        own = {key: getattr(self, key) for key in ("greater_is_better", "made_by", "score_over")}
-        return {"metric": next(iter(self.metrics)), **own}
+        """How it has scored its runs, as cv.json has it."""
+        return self._scoring(self.opened)
+
+    def _scoring(self, opened: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+        made_by = dict(self.made_by)
+        for name in made_by:
+            if found := opened.get(name):  # the same in two experiments
+                made_by[name] += "".join(f" {digest}" for _, digest in sorted(found.items()))
+        opens = {name: sorted(found) for name, found in opened.items() if found}
+        own = {"greater_is_better": self.greater_is_better, "score_over": self.score_over}
+        return {"metric": next(iter(self.metrics)), **own, "made_by": made_by, **({"opens": opens} if opens else {})}
 
     def has_scored(self, cv: Mapping[str, Any] | None) -> bool:
         """Whether it would compute the scores of a run in the same way now.
@@ -366,7 +379,12 @@ class Experiment:
         Args:
             cv: the content of its cv.json; None: there is none.
         """
-        return cv is not None and {**cv, **self.scoring} == cv
+        if cv is None:
+            return False
+        opened = {
+            name: {file: code.content_hash(file) for file in found} for name, found in cv.get("opens", {}).items()
+        }
+        return {**cv, **self._scoring(opened)} == cv
 
 
 # Importing an experiment

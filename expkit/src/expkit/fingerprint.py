@@ -16,7 +16,8 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from types import FunctionType, ModuleType
+from dataclasses import is_dataclass
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 from expkit.code import FileHashes, home, read_code, source_of
@@ -31,7 +32,7 @@ _DEFINITIONS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 _ASSIGNMENTS = ast.Assign | ast.AnnAssign | ast.AugAssign
 SCORING = ("metric", "other_metrics", "postprocess", "submission")  # of expkit.Experiment: they train nothing
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
-_FIXED = (FunctionType, type, ModuleType, *_PLAIN, list, tuple, dict, set, frozenset)
+_FIXED = (FunctionType, type, ModuleType, *_PLAIN, list, tuple, dict, set, frozenset, SimpleNamespace)
 
 
 # What trains
@@ -322,7 +323,7 @@ class _Values:
             if first in names and not first.startswith("__"):  # `__file__` is another one in each experiment
                 value = names[first]
                 is_path = isinstance(value, str) and str(code_root()) in value  # it is another one on each machine
-                is_fixed = isinstance(value, _FIXED) or hasattr(value, "__array__")
+                is_fixed = isinstance(value, _FIXED) or hasattr(value, "__array__") or is_dataclass(value)
                 # another may change while it is used, as a generator of random numbers: what defines it, does not
                 defined = [] if is_fixed and not is_path else self._defined(names, first)
                 yield f"{chain}: {defined or self.of(value)}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from expkit import store, tables
+from expkit.code import watch_metric
 from expkit.config import BY_TIME, METHOD, POSTPROCESS, ExpConfig, Experiment, SplitConfig, SplitMethod
 from expkit.errors import Error, is_exit, require, score_text, warn
 from expkit.project import display_path, input_dir
@@ -378,7 +379,11 @@ def scores(experiment: Experiment, predictions: Columns, values: Mapping[str, An
             require(is_number, f"train() must return {{{name!r}: a finite number}}, which is the score, not {value}")
         return {name: float(value) for name, value in found.items() if value is not None}
     _ = experiment.made_by  # before one of them changes what it holds
-    return {experiment.raw(name): score(name, metric, predictions) for name, metric in experiment.metrics.items()}
+    by_name: dict[str, float] = {}
+    for name, metric in experiment.metrics.items():
+        with watch_metric(experiment.opened[name]):
+            by_name[experiment.raw(name)] = score(name, metric, predictions)
+    return by_name
 
 
 def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
@@ -414,7 +419,7 @@ def _updated(experiment: Experiment, versions: Versions, folder: Path) -> list[s
     with versions.locked():
         run = store.read_run(folder)  # again: whoever comes last sees every fold
         store.write_cv(folder, _summary_of(experiment, run) | experiment.scoring, run.done)
-    now = experiment.made_by
+    now = experiment.scoring["made_by"]
     before = now if run.cv is None else run.cv["made_by"]
     known = before.keys() & now.keys() | {POSTPROCESS}
     return [name for name in {**before, **now} if name in known and before.get(name) != now.get(name)]
@@ -443,12 +448,14 @@ def summary(
     _ = experiment.made_by  # before a metric changes what it holds
     ways: list[tuple[Callable[[str], str], Columns, Any]] = [(experiment.raw, table, lacking)]
     if experiment.postprocess is not None:
-        ways.insert(0, (str, postprocessed(experiment, table), None))
+        with watch_metric(experiment.opened[POSTPROCESS]):
+            ways.insert(0, (str, postprocessed(experiment, table), None))
     folds, over_all = dict[str, dict[int, float]](), dict[str, float]()
     for named, rows, without in ways:
         for name, metric in experiment.metrics.items():
-            folds[named(name)] = fold_scores(name, metric, rows, without)
-            over_all |= {named(name): score(name, metric, rows)} if is_complete else {}
+            with watch_metric(experiment.opened[name]):
+                folds[named(name)] = fold_scores(name, metric, rows, without)
+                over_all |= {named(name): score(name, metric, rows)} if is_complete else {}
     return _summary(folds, over_all, len(table["id"]))
 
 

@@ -238,6 +238,7 @@ class CrossValidation(TypedDict):
     score_over: Literal["rows", "folds"]
     scores: dict[str, MetricScores]
     made_by: dict[str, Text]
+    opens: NotRequired[dict[str, list[Text]]]  # files of the project that a metric opens
     folds: dict[str, str | Copy]  # the checksums of the results
     rows: Count
 
