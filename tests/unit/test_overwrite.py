@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from commands import Background, command
+from experiments import own_experiment
 from helpers import counting, folders, results, tree
 from light import LIGHT, wait_for
 from omegaconf import OmegaConf
 
 import expkit
 from expkit import store
-from expkit.config import container, differences, flat
+from expkit.config import changes, container, differences, flat
 
 RUN = f"output/{LIGHT}/light"
 
@@ -78,14 +79,18 @@ def test_every_key_is_compared_but_those_that_change_no_result() -> None:
         assert bool(changed) != is_free, key
 
 
-def test_a_parameter_that_is_new_locks_nothing_at_its_default() -> None:
+@pytest.mark.parametrize("default", ["0.0", "0"])  # a whole number is a default of a float, too
+def test_a_parameter_that_is_new_locks_nothing_at_its_default(default: str) -> None:
     """The dataclass has a field that the recorded configuration lacks."""
-    config, experiment = expkit.load_config(LIGHT), expkit.load_experiment(LIGHT).experiment
-    old = recorded(config)
-    del old["exp"]["train"]["x"]
-    assert differences(old, config, experiment) == []
-    config.exp.train.x = 10
-    assert differences(old, config, experiment) == ["exp.train.x: 0.0 → 10"]
+    with own_experiment(copy_of=LIGHT) as folder:
+        text = (folder / "train.py").read_text()
+        (folder / "train.py").write_text(text.replace("x: float = 0.0", f"x: float = {default}"))
+        config, experiment = expkit.load_config(folder.name), expkit.load_experiment(folder.name).experiment
+        old = recorded(config)
+        del old["exp"]["train"]["x"]
+        assert differences(old, config, experiment) == [] and changes({}, config, experiment) == {}
+        config.exp.train.x = 10
+        assert differences(old, config, experiment) == [f"exp.train.x: {default} → 10"]
 
 
 @pytest.mark.parametrize(("one", "other"), [(1, 1.0), (1, True), (1, "1"), ({"a.b": 1}, {"a": {"b": 1}})])

@@ -47,6 +47,7 @@ def test_a_job_has_the_configuration_that_hydra_makes_of_it(own_light: OwnLight)
     (own_light.folder / "exp/001.yaml").write_text("name: other\ntrain: {x: 3}\n")
     seeds = [["exp.seed=1"], ["exp.seed=2"], ["exp.seed=1", "exp.fold=[0]"], ["exp.train.x=7", "exp=001"], ["exp=001"]]
     jobs = [*seeds, ["exp=001", "overwrite=true", "exp.seed=3"], ["exp.name='a,b=c'"], ["exp.seed=2"]]
+    jobs += [["exp.train.x=7", "++exp.train.x=8"]]  # the last one counts
     with compose.composer(load_experiment(own_light.folder.name), ["hydra.sweep.dir=there"]):
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None

@@ -113,7 +113,7 @@ _hydra_composes, _hydra_takes_over = _LOADER.load_sweep_config, Singleton.set_st
 def _load_sweep_config(loader: Any, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
     """What Hydra makes of a job, once to refuse a sweep before it starts, and once for the job; each choice once."""
     parsed = OverridesParser.create().parse_overrides(sweep_overrides)
-    values = [one for one in parsed if re.match(r"exp\.[\w.]+=", str(one.input_line))]
+    values = [one for one in parsed if re.match(r"[+~]*exp\.[\w.]+(=|$)", str(one.input_line))]
     choices = [str(one.input_line) for one in parsed if one not in values]
     key = (master_config.hydra.sweep.dir, *choices)
     if key not in _COMPOSED:

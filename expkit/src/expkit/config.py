@@ -550,7 +550,8 @@ def _defaults(config: Any, above: str = "") -> Iterator[tuple[str, Any]]:
         if is_dataclass(value):
             yield from _defaults(value, f"{key}.")
         elif default is not MISSING:
-            yield key, container(default)
+            plain, own = container(default), container(value)
+            yield key, own if own == plain else plain  # `rate: float = 0` is recorded as 0.0
 
 
 def compared(values: Mapping[str, Any]) -> dict[str, Any]:
