@@ -336,7 +336,7 @@ class _Best:
         runs far below do not count; Loader: Local likelihood density estimation, Annals of Statistics 24, 1996. The
         error of the best score is the mean of what `scatter` says of it, without what the folds share through their
         training rows: a lucky model is as good on new rows. A loop that goes on from each run that is higher piles up
-        half as much again (benchmarks/README.md).
+        two thirds more (benchmarks/README.md).
         """
         variance, freedom = self.scatter.get(_key(self.entry), (0.0, 0.0))
         if not variance:
