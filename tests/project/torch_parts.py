@@ -349,20 +349,20 @@ def test_bare_parts_begin_from_others(tmp_path: Path) -> None:
 
     first, new = state_parts(parts(0.1)), state_parts(parts(0.02))
     settings = settings_of(first)
-    mean_loss(first["state_network"], (X, Y)).backward()
-    first["state_optimizer"].step()
-    first["state_schedule"].step()
-    torch.rand(2, generator=first["state_random"])
+    mean_loss(first["network"], (X, Y)).backward()
+    first["optimizer"].step()
+    first["schedule"].step()
+    torch.rand(2, generator=first["random"])
     (tmp_path / "fold").mkdir()
     save_state(first, 0, tmp_path / "fold" / store.STATE, settings)
     load_learned(new, tmp_path / "fold", "the old one")
-    weights = [[*each["state_network"].parameters()] for each in (first, new)]
+    weights = [[*each["network"].parameters()] for each in (first, new)]
     assert all(torch.equal(one, other) for one, other in zip(*weights, strict=True))
-    assert new["state_optimizer"].state[weights[1][0]]["step"] == 1
-    assert new["state_optimizer"].param_groups[0]["lr"] == 0.02 and new["state_schedule"].last_epoch == 0
+    assert new["optimizer"].state[weights[1][0]]["step"] == 1
+    assert new["optimizer"].param_groups[0]["lr"] == 0.02 and new["schedule"].last_epoch == 0
     fresh = torch.Generator().manual_seed(0)
-    assert torch.equal(torch.rand(2, generator=new["state_random"]), torch.rand(2, generator=fresh))
-    with pytest.raises(expkit.Error, match="it is of .*'state_optimizer': 'AdamW'.*, and the training has .*'SGD'"):
+    assert torch.equal(torch.rand(2, generator=new["random"]), torch.rand(2, generator=fresh))
+    with pytest.raises(expkit.Error, match="it is of .*'optimizer': 'AdamW'.*, and the training has .*'SGD'"):
         load_learned(state_parts(parts(0.1, torch.optim.SGD)), tmp_path / "fold", "the old one")
 
 

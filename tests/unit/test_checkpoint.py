@@ -448,10 +448,10 @@ class OfThree(Numbered):
 @pytest.mark.parametrize(
     ("after", "says"),
     [
-        ({"network": WithDict(0)}, "{'state_network': 'OfThree'}, and the training has {'state_network': 'WithDict'}"),
+        ({"network": WithDict(0)}, "{'network': 'OfThree'}, and the training has {'network': 'WithDict'}"),
         (
             {"network": OfThree(0), "optimizer": Numbered(0)},
-            "and the training has {'state_network': 'OfThree', 'state_op",
+            "and the training has {'network': 'OfThree', 'op",
         ),
         (OfThree(0), "and the training has {'state': 'OfThree'}"),
         ({"network": OfThree(0)}, "RuntimeError: size mismatch: 3, 2"),

@@ -238,8 +238,7 @@ BY_HAND = "load what you need in train(), from fold.start_from, and say start_fr
 UNFIT = f"the state of fold 0 of exp.start_from={{}}/first does not fit: {BY_HAND}: ValueError: "
 MISFITS = {
     "exp.train.width=5": UNFIT + "width is 4, and here 5",
-    "exp.train.other=true": UNFIT
-    + "it is of {{'state': 'Net'}}, and the training has {{'state_net': 'Net', 'state_other': ",
+    "exp.train.other=true": UNFIT + "it is of {{'state': 'Net'}}, and the training has {{'net': 'Net', 'other': ",
     "exp.train.loop=false": "fold 0: train() has not used exp.start_from={}/first: see fold.start_from",
 }
 

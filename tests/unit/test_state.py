@@ -291,7 +291,7 @@ def test_functions_stay(tmp_path: Path) -> None:
     net = goes_on(tmp_path, hooked, lambda parts: parts["net"].net.weights.fill(2))["net"]
     assert net.hook() == 6 and net.kind is Net and net.reference() is net.net
     parts = state_parts(hooked())
-    parts["state_net"].inner = [lambda: 0]
+    parts["net"].inner = [lambda: 0]
     with pytest.raises(expkit.Error, match=r"^state=...: net.inner\[0\], a function, cannot be kept \(.*state_dict$"):
         save_state(parts, 1, tmp_path / "other")
 
@@ -337,7 +337,7 @@ def test_a_class_of_a_function(tmp_path: Path) -> None:
 
     assert goes_on(tmp_path, lambda: {"a": Local()}, lambda parts: vars(parts["a"]).update(number=2))["a"].number == 2
     parts = state_parts({"a": Wrapped(one=Local())})
-    parts["state_a"].one = Local()
+    parts["a"].one = Local()
     with pytest.raises(expkit.Error, match="^state=...: a.one argument, a type, cannot be kept"):
         save_state(parts, 1, tmp_path / "other")
 

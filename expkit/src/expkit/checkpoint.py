@@ -130,7 +130,7 @@ class _Saved:
         path: where it was when the training began; "": it has been made since.
         kind: the name of its class.
         how: "loads" its `state` by load_state_dict; "draws" on from it, a random generator; has "weights" in a file of
-            Keras, or "values", as an array; "holds" others; is "pickled"; "stays" as it is.
+            Keras, or "values", as an array; "holds" others; is "made" of others, or "pickled"; "stays" as it is.
         state: of what holds others: its attributes, or what else its __reduce_ex__ gives.
         items: of a list, a set or a deque; the pairs of a dict.
         make: what makes it again, with its arguments; of a tensor, the kind of its device.
@@ -146,14 +146,7 @@ class _Saved:
     @property
     def is_mutable(self) -> bool:
         """Whether it can be restored in place."""
-        is_empty = len(self.make) < 3 and (
-            not self.make or self.make[0].__name__ == "__newobj__"
-        )  # an object without attributes
-        return (
-            self.how not in ("holds", "pickled")
-            or self.how == "holds"
-            and (self.items is not None or self.state is not None or is_empty)
-        )
+        return self.how not in ("made", "pickled")
 
 
 class State(dict[str, Any]):
@@ -180,7 +173,7 @@ class State(dict[str, Any]):
         for path, one in given.items():
             self._know(one, path, is_fixed=True)
         for name, saved in self.taken(begins=True).items():
-            what = "state=..." if name == "state" else f"state[{_title(name)!r}]"
+            what = "state=..." if name == "state" else f"state[{name!r}]"
             for one in saved if isinstance(saved, tuple) else [saved]:
                 is_kept = one is None or isinstance(one, _Saved) and one.is_mutable
                 kind = one.kind if isinstance(one, _Saved) else type(one).__name__
@@ -214,7 +207,7 @@ class State(dict[str, Any]):
                 todo.append((*found[id(value)], path))
             return found[id(value)][1]
 
-        parts = {name: take(part, _title(name)) for name, part in self.items()}
+        parts = {name: take(part, name) for name, part in self.items()}
         for value, saved, path in todo:  # it grows meanwhile: the parts come first
             try:
                 self._fill(saved, value, path, take, begins)
@@ -275,6 +268,8 @@ class State(dict[str, Any]):
         saved.state = attributes(state)
         if not saved.path or "<locals>" not in type(value).__qualname__:  # of which pickle knows no class
             saved.make = make, *(take(one, f"{path} argument") for one in arguments)
+        if saved.state is saved.items is None and (make.__name__ != "__newobj__" or len(arguments) > 1):
+            saved.how = "made"
 
     def restorer(self, folder: Path, begins: bool = False, copies: bool = False) -> Callable[[Any], Any]:
         """A function that puts a part, as it was saved, back; it returns the part.
@@ -301,7 +296,7 @@ class State(dict[str, Any]):
             if live is None and not copies and saved.is_mutable and not saved.make and saved.how != "values":
                 raise ValueError(f"there is no {saved.kind} at {saved.path}")
             is_made = live is None or not saved.is_mutable
-            if is_made and saved.how == "holds":
+            if is_made and saved.how in ("holds", "made"):
                 live = saved.make[0](*map(put, saved.make[1:]))
             elif is_made:
                 live = saved.state
@@ -309,17 +304,13 @@ class State(dict[str, Any]):
                     live.data = live.data.to(gpus[0])
             done[id(saved)] = live  # before what it holds, which may hold it
             if not (begins and _stays(live)):
-                if saved.how == "holds":
+                if saved.how in ("holds", "made"):
                     _put_into(live, put(saved.state), saved.items, put, begins)
                 elif not is_made:
                     _restore(live, saved, folder, begins)
             return live
 
         return put
-
-
-def _title(name: str) -> str:
-    return name.removeprefix("state_")
 
 
 def _reference(value: Any) -> Callable[[], Any]:
@@ -339,16 +330,13 @@ def _put_into(part: Any, state: Any, items: list[Any] | None, put: Callable[[Any
                 part[put(key)] = put(one)
         else:
             (part.update if isinstance(part, set) else part.extend)(map(put, items))
-    if state is None:
-        return
-    if hasattr(part, "__setstate__"):
+    if state is not None and hasattr(part, "__setstate__"):
         part.__setstate__({**_attributes(part), **state} if begins and isinstance(state, dict) else state)
-        return
-    attributes, slots = state if isinstance(state, tuple) else (state, None)
-    if attributes:
-        vars(part).update(attributes)
-    for name, one in (slots or {}).items():
-        object.__setattr__(part, name, one)
+    elif state is not None:
+        attributes, slots = state if isinstance(state, tuple) else (state, {})
+        getattr(part, "__dict__", {}).update(attributes or {})
+        for name, one in slots.items():
+            object.__setattr__(part, name, one)
 
 
 def _restore(part: Any, saved: _Saved, folder: Path, begins: bool) -> None:
@@ -390,7 +378,7 @@ def state_parts(state: Any, given: Mapping[str, Any] | None = None) -> State:
     """
     if isinstance(state, dict):
         require(bool(state), "state={} keeps nothing: name its parts, or leave it out")
-        return State({f"state_{name}": part for name, part in state.items()}, given or {})
+        return State({str(name): part for name, part in state.items()}, given or {})
     return State({} if state is None else {"state": state}, given or {})
 
 
