@@ -499,6 +499,25 @@ def test_a_state_that_cannot_be_kept_is_one_line(root: Path, state: Any, said: s
     assert str(refused.value).startswith(said) and "\n" not in str(refused.value) and trained == []
 
 
+def test_a_state_may_hold_the_fold_and_the_settings(root: Path) -> None:
+    """They are no part of it."""
+
+    def during(fold: Fold) -> None:
+        net = SimpleNamespace(fold=fold, exp=fold._exp, runtime=fold._exp.runtime, epochs=0)
+        for epoch in fold.epochs(2, state={"net": net}, every=0):
+            net.epochs = epoch
+        assert fold.checkpoint.file is not None
+        load_state(
+            state_parts({"net": net}, {"fold": fold, "exp": fold._exp, "exp.runtime": net.runtime}),
+            fold.checkpoint.file,
+        )
+        assert (net.fold, net.exp, net.epochs) == (fold, fold._exp, 2)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        command("exp.fold=[0]", during=during).train()
+
+
 def test_another_device_is_marked(walk: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A training that goes on elsewhere: the bytes of one device are not to be had any more."""
     interrupted(walk, 4)

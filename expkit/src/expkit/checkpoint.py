@@ -203,7 +203,11 @@ class State(dict[str, Any]):
                 if begins:
                     self._know(value, path)
                 reference, known = self._begun.get(id(value), (lambda: None, ""))
-                found[id(value)] = value, _Saved(known if reference() is value else "", type(value).__name__)
+                if reference() is not value:
+                    known = ""
+                if not known and type(value).__module__ == "numpy":
+                    return value  # there may be many, as in a replay buffer
+                found[id(value)] = value, _Saved(known, type(value).__name__)
                 todo.append((*found[id(value)], path))
             return found[id(value)][1]
 
