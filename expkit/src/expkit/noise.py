@@ -188,16 +188,14 @@ def scatter(scores: Mapping[Any, Sequence[float]], best: Any) -> dict[Any, tuple
         return {}
     weights = {name: 1 / max(one, nearest) for name, one in far.items()}
     centre = [statistics.fmean(fold, weights.values()) for fold in zip(*moves.values(), strict=True)]
-    scale = len(scores) / (len(scores) - 1) / freedom
-    own = {name: scale * math.dist(run, centre) ** 2 for name, run in moves.items()}
+    own = {name: math.dist(run, centre) ** 2 / freedom / (1 - 1 / len(scores)) for name, run in moves.items()}
     typical = statistics.median(filter(None, own.values()))
-    step = STEP * math.sqrt(2 / freedom)  # of the logarithm of a variance
+    step, flat = STEP * math.sqrt(2 / freedom), FLAT / math.sqrt(len(scores))  # of the logarithm of a variance
     seen = {name: round(math.log(min(max(one / typical, 1e-9), 1e60)) / step) for name, one in own.items()}
     counts, grid = Counter(seen.values()), range(min(seen.values()) - int(4 / step), max(seen.values()) + int(8 / step))
     precision = {one: [math.exp(step * (one - value)) for value in grid] for one in counts}
     likelihood = {one: [(each * math.exp(1 - each)) ** (freedom / 2) for each in precision[one]] for one in counts}
-    columns, flat = [*zip(*likelihood.values(), strict=True)], FLAT / math.sqrt(len(scores))
-    prior = [flat] * len(grid)
+    columns, prior = [*zip(*likelihood.values(), strict=True)], [flat] * len(grid)
     for _ in range(30):  # of EM
         shares = [count / sum(map(mul, prior, likelihood[one])) for one, count in counts.items()]
         prior = [flat + old * sum(map(mul, shares, column)) for old, column in zip(prior, columns, strict=True)]
