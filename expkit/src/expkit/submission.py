@@ -427,8 +427,7 @@ def submit(
         sources.append({"run": run.title, "id": run.id, "folds": folds, **score, "marks": known})
     about: dict[str, Any] = {"made": datetime.now(UTC).isoformat(timespec="seconds"), "command": sys.argv[1:]}
     about |= {"rows": len(next(iter(table.values()))), "columns": made_of}
-    about |= {"sample": None if sample is None else sample.file.name, "runs": sources}
-    about |= {"rules": rules} if (rules := rules_of(runs)) else {}
+    about |= {"sample": None if sample is None else sample.file.name, "runs": sources, "rules": rules_of(runs)}
     files.make_folder(folder)
     files.write_text(file, stream.getvalue())
     files.write_json(file.with_suffix(".json"), {"file": file.name, "sha256": content, **about})

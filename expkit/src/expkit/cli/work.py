@@ -293,7 +293,7 @@ def submit(runs: tuple[str, ...], part: str | None, seeds: bool, partial: bool, 
     lines += [f"{name}: {how}" for name, how in made["columns"].items()]
     fits = f"fits {made['sample']}" if made["sample"] else "there is no sample_submission.csv among its data"
     lines += [f"{made['rows']} rows; {fits}", f"wrote {display_path(file)}"]
-    if "rules" in made:
+    if made["rules"]:
         warn(made["rules"])
     print_result({"path": str(file), **made}, as_json, *lines)
 
@@ -329,8 +329,7 @@ def blend(runs: tuple[str, ...], method: str, name: str | None, as_json: bool) -
         warn(note)
     if as_json:
         about = {"run": made.title, "folder": made.folder, "metric": made.metric, "score": made.score}
-        about |= {"best_run": best.title, "best_score": best.score} | ({"rules": rules} if rules else {})
-        print_json(about | blend_metadata(made))
+        print_json(about | {"best_run": best.title, "best_score": best.score, "rules": rules} | blend_metadata(made))
         return
     if notes is None:
         print_line(console, f"{made.title} is done")
