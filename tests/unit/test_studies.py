@@ -236,6 +236,14 @@ def test_a_study_that_goes_on_with_other_code(own_light: OwnLight, root: Path) -
     assert "mixed code: 2 of the trials were trained with other code than the best" in done.out
 
 
+def test_a_study_that_goes_on_with_another_metric(own_light: OwnLight, root: Path) -> None:
+    """It says so: the scores of its trials do not compare."""
+    own_light(*STUDY, up_to(2))
+    with edited(own_light.folder / "train.py", 'return oof["prediction"]', 'return 100 + oof["prediction"]'):
+        done = own_light(*STUDY, up_to(3))
+    assert "; mixed metrics: 2 of the trials were scored by another metric than the best\n" in done.out
+
+
 def test_a_failed_trial_is_recorded_and_the_study_goes_on(own_light: OwnLight, root: Path) -> None:
     """Without any score, the command fails."""
     search = [argument.replace("0.01,40", "10,200") for argument in STUDY]

@@ -276,7 +276,7 @@ class Job:
         try:
             report |= {"score": run.train(), "whole": run.pruned is None}
             if self.study is not None:
-                report["code"] = run.code
+                report |= {"code": run.code, "metric": run.metric_hash}
         finally:
             if (folder := run.run_dir.folder) is not None:
                 report |= {"run": str(folder), "replaces": run.run_dir.replaces}

@@ -147,6 +147,11 @@ class Runner:
         done = self.run_dir.done_folds().values()
         return next((list(fold.result["code"]) for fold in done if fold.result), None)
 
+    @property
+    def metric_hash(self) -> str | None:
+        """What scores it, as `Run.metric_hash`."""
+        return store.read_run(self.run_dir.version).metric_hash
+
     # Which folds
 
     def _missing(self) -> Generator[int | None]:
@@ -474,7 +479,7 @@ class Provenance:
         """Hashes of the code that this process has loaded or read, by path."""
         from expkit.fingerprint import file_hashes
 
-        return file_hashes({**sources, **files_read(self._loaded.name)}, self._loaded.ignored)
+        return file_hashes({**files_read(self._loaded.name), **sources}, self._loaded.ignored)
 
 
 def origin(command: list[str], overrides: list[str]) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from expkit.store.records import same_code
 LONGEST_NAME = 400  # characters; Optuna takes 512
 NOT_NAMED = ("overwrite=", "resume=", "show_config=", "exp.time_limit=", "exp.runtime.")
 COMMAND, DEATHS, CODE = "expkit:command", "expkit:deaths", "expkit:code"  # attributes of a trial
+METRIC = "expkit:metric"  # another one
 MOST_DEATHS = 3  # of the process of a trial; one that needs too much memory would die for ever
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -109,6 +110,9 @@ def _conclude(study: optuna.Study, space: Space) -> None:
     codes = [code for trial in every if (code := trial.user_attrs.get(CODE))]
     others = sum(not same_code(code, best.user_attrs[CODE]) for code in codes)
     mixed = f"; mixed code: {others} of the trials were trained with other code than the best" if others else ""
+    metrics = [trial.user_attrs.get(METRIC) for trial in every if trial.state is TrialState.COMPLETE]
+    if others := sum(metric != best.user_attrs.get(METRIC) for metric in metrics):
+        mixed += f"; mixed metrics: {others} of the trials were scored by another metric than the best"
     print(f"study: {counts}; the best has {best.value:.4f} with {values}{mixed}", flush=True)
 
 
@@ -216,7 +220,8 @@ class Trials:
         """Keep what the job of a trial has reported. One whose process has died waits again, but not for ever."""
         deaths = trial.user_attrs.get(DEATHS, 0) + 1
         if "failed" not in report:
-            trial.set_user_attr(CODE, report["code"])
+            for name, key in ((CODE, "code"), (METRIC, "metric")):
+                trial.set_user_attr(name, report[key])
             state = TrialState.PRUNED if report["score"] is None else TrialState.COMPLETE
             self.study.tell(trial, report["score"], state)
         elif report.get("died") and deaths < MOST_DEATHS:
