@@ -106,6 +106,36 @@ def test_a_file_beside_train_py_is_what_was_read_of_it(root: Path) -> None:
         assert row.fold_scores == {0: 1.0, 1: 1.0, 2: 500.0} and "mixed code" in row.marks
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "prediction"),
+    [
+        ("prompt.md", "1", "float((HERE / 'prompt.md').read_text())"),
+        (
+            "rule.py",
+            "def of(): return 1",
+            "[space := {}, exec((HERE / 'rule.py').read_text(), space), space['of']()][2]",
+        ),
+        ("rows.bin", "1", "float(__import__('numpy').memmap(HERE / 'rows.bin')[0])"),
+        ("../{}-b/own.py", "VALUE = 1", "expkit.load_module(HERE.name + '-b', 'own').VALUE"),
+    ],
+)
+def test_what_a_training_reads_is_code(quick: Path, name: str, content: str, prediction: str) -> None:
+    """Text, Python that it executes, a file that it maps, a module of another experiment: an edit is marked."""
+    with imported(READS, prediction) as (experiment, folder):
+        file = folder / name.format(experiment)
+        for number, text in enumerate((content, content.replace("1", "5"))):
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text)
+            (file.parent / "train.py").touch()
+            code.forget(file.parent.name)
+            load_experiment(experiment, again=True)
+            expkit.run(experiment, overrides=[f"exp.fold=[{number}]"])
+        [row] = expkit.read_board()
+        assert row.fold_scores[1] == pytest.approx(row.fold_scores[0] + 4) and "mixed code" in row.marks
+        if file.parent != folder:
+            shutil.rmtree(file.parent)
+
+
 def test_a_file_that_is_no_python_is_kept_as_a_hash() -> None:
     """Weights beside train.py take no memory, and an edit is seen."""
     with imported("") as (name, folder):

@@ -138,6 +138,21 @@ def test_what_the_training_uses_too(name: str, old: str, new: str) -> None:
     assert not is_same(using.replace(old, new), before=using)
 
 
+def test_what_is_given_to_the_training_and_what_a_check_derives() -> None:
+    """`__post_init__` counts unless it only checks, or sets fields: these are compared by their values."""
+    given = SOURCE.replace("Experiment(train, ", "Experiment(partial(train, k=5.0), ")
+    assert is_same(given.replace("metric=score)", "metric=score, score_over='folds')"), before=given)
+    assert not is_same(given.replace("5.0", "9.0"), before=given)
+    check = "expkit.require(self.rate > 0, "
+    for line, is_field in (
+        ("self.rate *= 2", True),
+        ("self.a = 2", False),
+        ("object.__setattr__(self, 'a', 2)", False),
+    ):
+        derived = SOURCE.replace(check, f"{line}\n        {check}")
+        assert is_same(derived.replace("2\n", "3\n").replace("2)\n", "3)\n"), before=derived) == is_field
+
+
 def test_a_file_that_only_metrics_use() -> None:
     """And a helper in it that another file uses."""
     assert is_same(SOURCE, clip=CLIP.replace("1)", "2)"))

@@ -18,7 +18,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,8 @@ FileHashes = dict[str, list[str]]  # path from the project's root: hash of the b
 
 PACKAGE = "expkit.experiments"
 SOURCE = "__expkit_source__"  # in the namespace of a module of the project: what it was executed from
-READ: dict[str, bytes] = {}  # file beside a train.py, no Python: its content when it was last opened
+READ: dict[str, bytes] = {}  # file beside a train.py, also Python that is not imported: as it was when last opened
+OTHERS: dict[str, set[str]] = {}  # the experiments whose modules those of an experiment have loaded
 USES: dict[str, Reader] = {}  # what the modules of an experiment read of runs while imported; "": those of src/
 NO_CODE = ("config.yaml", "exp", "__pycache__")  # beside train.py: configuration is compared by its values
 NO_METRIC = ("", "input", "output")  # what a metric opens there is data, or of a library
@@ -63,24 +64,21 @@ def _see(event: str, arguments: tuple[Any, ...]) -> None:
     if event != "open" or getattr(_looking, "now", False):
         return
     name, _, flags = arguments
-    path = os.path.abspath(name) if isinstance(name, str) and not flags & (os.O_WRONLY | os.O_RDWR) else ""
+    is_read = isinstance(name, str) and not flags & (os.O_WRONLY | os.O_CREAT | os.O_TRUNC)  # as numpy.memmap, "r+"
+    path = os.path.abspath(name) if is_read else ""
     folder, opened = _watched
     if path.startswith(folder) and len(opened) < MOST_OPENED:
         opened.add(path.removeprefix(folder).replace(os.sep, "/"))
     first, *parts = path.removeprefix(_root()).split(os.sep) if path.startswith(_root()) else [""]
-    is_hidden = path.endswith((".py", ".pyc", ".md", ".ipynb")) or any(part.startswith(".") for part in (first, *parts))
+    ends = (".pyc", ".ipynb") if _for_metric is None else (".py", ".pyc", ".ipynb")  # what a metric imports is known
+    is_hidden = path.endswith(ends) or any(part.startswith(".") for part in (first, *parts))
     is_beside = first == "experiments" and len(parts) > 1 and parts[1] not in NO_CODE
     if is_hidden or not (is_beside if _for_metric is None else first not in NO_METRIC):
         return
-    _looking.now = True
-    try:
-        with suppress(OSError):  # there may be no such file, as a name may be below an open folder
-            if _for_metric is None:
-                READ[path] = code_bytes(path)
-            else:
-                _for_metric.setdefault(_from_root(path), content_hash(path))
-    finally:
-        _looking.now = False
+    if _for_metric is not None:
+        _for_metric.setdefault(_from_root(path), content_hash(path))
+    elif (content := read_code(path)) is not None:  # there may be no such file, as a name may be below an open folder
+        READ[path] = content
 
 
 @contextmanager
@@ -141,6 +139,9 @@ def load_module(experiment: str, name: str = "train") -> ModuleType:
         ModuleNotFoundError: it has no such module.
     """
     experiment_dir(experiment)
+    caller = str(sys._getframe(1).f_globals.get("__name__")).split(".")
+    if caller[:2] == PACKAGE.split(".") and len(caller) > 2:
+        OTHERS.setdefault(caller[2], {caller[2]}).add(experiment)
     return importlib.import_module(f"{PACKAGE}.{experiment}.{name}")
 
 
@@ -174,7 +175,8 @@ def forget(experiment: str) -> None:
     for known, start in tables:
         for name in [name for name in known if name.startswith(start)]:
             del known[name]
-    USES.pop(experiment, None)
+    for uses in (USES, OTHERS):
+        uses.pop(experiment, None)
     importlib.invalidate_caches()
 
 
@@ -230,9 +232,10 @@ def is_beside(folder: Path, name: str) -> bool:
 def loaded_sources(experiment: str) -> dict[str, bytes]:
     """The project's own files that this process has imported, as they were executed, by their path from its root.
 
-    Not those of other experiments, and not expkit: a run does not change with an update of the template.
+    Of other experiments, those whose modules it loads; not expkit: a run does not change when the template does.
     """
-    experiments, own = (os.path.join(_root(), "experiments", name) for name in ("", f"{experiment}{os.sep}"))
+    experiments = os.path.join(_root(), "experiments", "")
+    own = tuple(os.path.join(experiments, name, "") for name in OTHERS.get(experiment, {experiment}))
     sources: dict[str, bytes] = {}
     for module, path in own_modules():
         if path.startswith(experiments) and not path.startswith(own):
@@ -267,7 +270,7 @@ def _own_file(namespace: dict[str, Any]) -> str | None:
 
 
 def files_read(experiment: str) -> dict[str, bytes]:
-    """The files beside train.py that are no Python and that this process has read, by their path from the root.
+    """The files beside train.py that this process has read, and not imported, by their path from the root.
 
     What a training writes there, or a library, is no code.
     """
@@ -291,10 +294,14 @@ def _from_root(path: str) -> str:
 
 
 def read_code(file: str) -> bytes | None:
+    """As `code_bytes`, without being seen as a training that reads; None: it cannot be read."""
+    _looking.now = True
     try:
         return code_bytes(file)
     except OSError:
         return None
+    finally:
+        _looking.now = False
 
 
 def home(kind: type) -> str | None:

@@ -137,7 +137,9 @@ def _statement(node: ast.stmt, ignored: frozenset[str]) -> _Statement:
     if _binds(node) & ignored and isinstance(call, ast.Call):  # experiment = expkit.Experiment(...)
         metrics = [each for each in call.keywords if each.arg in SCORING]
         others = [part for part in (*call.args, *call.keywords) if part not in metrics]
-        return _Statement(None, _words(*others), _words(*metrics))
+        trains = [*call.args, *(each.value for each in call.keywords if each.arg == "train")][0]
+        is_name = isinstance(trains, ast.Name)  # of a function, which has the code; not partial(train, k=5)
+        return _Statement(None if is_name else ast.Expr(trains), _words(*others), _words(*metrics))
     if isinstance(node, _IMPORTS):  # who uses the name that it gives says which definition is needed
         return _Statement(node, _words(*(alias for alias in node.names if alias.asname)))
     only_binds = isinstance(node, _DEFINITIONS | _ASSIGNMENTS)
@@ -166,9 +168,17 @@ def _meaning(file: Sequence[_Statement], ignored: frozenset[str], metrics: Set[s
 def _text(node: ast.stmt, ignored: frozenset[str]) -> str:
     """A statement as text; of a class of the configuration, without its fields."""
     if isinstance(node, ast.ClassDef):
-        body = [part for part in node.body if f"{node.name}.{_member(part)}" not in ignored]
+        own = {name.partition(".")[2] for name in ignored if name.startswith(f"{node.name}.")}
+        body = [part for part in node.body if _member(part) not in own or not _assigned(part) <= own]
         node = ast.ClassDef(**{name: value for name, value in ast.iter_fields(node)} | {"body": body})
     return ast.unparse(node)
+
+
+def _assigned(method: ast.stmt) -> set[str]:
+    """The attributes that a `__post_init__` sets; those of the configuration are compared by their values."""
+    inner = list(ast.walk(method)) if isinstance(method, ast.FunctionDef) else []
+    found = {each.attr for each in inner if isinstance(each, ast.Attribute) and isinstance(each.ctx, ast.Store)}
+    return found | {"setattr" for each in inner if _words(each) & {"setattr", "__setattr__"}}
 
 
 def _member(part: ast.stmt) -> str:
