@@ -51,6 +51,8 @@ def test_a_hypothesis_before_and_a_verdict_after(root: Path, notes: Path) -> Non
 
     exp("note", "light", "--dropped")
     assert noted("light")[0]["verdict"] == "dropped", "what is said last counts"
+    [about] = exp_json("note", "light", "again", "--all")["runs"]  # the last line, and what the run has by then
+    assert (about["verdict"], about["leaderboard"], len(about["notes"])) == ("dropped", 0.81, 1)
 
 
 def test_notes_outlive_their_run(root: Path, notes: Path) -> None:

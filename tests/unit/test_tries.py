@@ -364,6 +364,8 @@ def test_another_choice_between_classes(quick: Path, trained: list[str]) -> None
         found = exp_json("try", "--from", base, "model=wide", "exp.model.units=5", "--why", "x")
         assert found["change"] == {"exp.model.units": 5, "choices.model": "wide"}
         assert found["score"] == 50.0 and "model: wide" in (nets / "exp/001.yaml").read_text()
+        lines = printed("--from", base, "model=wide", "exp.model.units=5", "--why", "x")
+        assert lines[0].endswith("/001: model.units=5 model=wide")  # as one types it
 
 
 def test_the_base_counts_as_it_is_on_the_board(project: Path, root: Path, trained: list[str]) -> None:
@@ -400,6 +402,14 @@ def test_what_is_refused(project: Path, words: list[str], message: str) -> None:
     """Before anything is written."""
     assert message in refused("try", *words, "--from", f"{project.name}/base", "--why", "x")
     assert sets(project) == ["001"] and read_notes() == {}
+
+
+def test_a_fold_that_is_not_there(project: Path, trained: list[str]) -> None:
+    """Of a parameter set of a hand, too: nothing is noted or trained."""
+    (project / "exp/002.yaml").write_text("name: hand\n\ntrain:\n  noise: 0.1\n")
+    idea = (f"{project.name}/002", "--from", f"{project.name}/base", "--why", "x")
+    assert "hand has the folds 0 to 2" in refused("try", *idea, "--fold", "3")
+    assert trained == [] and read_notes() == {}
 
 
 def test_a_change_needs_a_run(project: Path) -> None:

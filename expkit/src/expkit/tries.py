@@ -103,6 +103,11 @@ class Training:
         folder = folder_of(output_dir(), self.title)
         return read_run(folder) if folder else None
 
+    def require_fold(self, fold: int | None) -> None:
+        """Raise an `Error` when it has no such fold."""
+        last = self.config.exp.n_folds - 1
+        require(fold is None or fold <= last, f"--fold {fold}: {self.title} has the folds 0 to {last}")
+
     def seeded(self, seed: int, of_folds: int) -> Training:
         """The same with other seeds, of the training and of the folds."""
         own = ("exp.seed", seed, self.config.exp.seed), ("exp.split.seed", of_folds, self.config.exp.split.seed)
@@ -236,12 +241,12 @@ def changed_run(source: str, changes: Sequence[str], fold: int | None = None) ->
     for key in [each.partition("=")[0] for each in added if added == settings or each not in settings]:
         require(config.is_compared(key), f"{key} changes no result: an idea changes another key")
         require(not key.startswith(OF_FOLDS), f"{key} is none of an idea: with other folds, no score compares")
-    n_folds = base.n_folds or 1
-    require(fold is None or fold < n_folds, f"--fold {fold}: {base.title} has the folds 0 to {n_folds - 1}")
+    made.require_fold(fold)
     wanted = replace(made, overrides=(*made.overrides, *added))
     require(bool(wanted.differences(made.values)), f"{base.title} has {' '.join(changes)} already")
     _require_unedited(base, ("code",), "undo the edit, or make it an experiment of its own, exp new NAME")
-    _require_unedited(base, ("data",), "no score of now compares; train it again, with overwrite=true")
+    how = "no score of now compares; train it again, with overwrite=true, or leave out of inputs=[...] what it never reads"
+    _require_unedited(base, ("data",), how)
     runs = [run for run in board.read_board() if run.experiment == loaded.name and (run.done or set_of(run))]
     for run in runs:
         if not wanted.differences(run.config):
@@ -332,6 +337,7 @@ def attempt(idea: Idea, why: str, fold: int | None = None, seeds: int = 1, stops
     Raises:
         Error: a training has failed, or is refused.
     """
+    idea.training.require_fold(fold)
     idea.training.held((fold or 0) if stops else fold)
     if seeds > 1 and (method := idea.training.config.exp.split.method) in config.BY_TIME:
         warn(f"exp.split.method={method.value} has no other folds: --seeds repeats only the training")
@@ -460,7 +466,7 @@ def format_attempt(found: Mapping[str, Any]) -> list[str]:
 
 def change_text(change: Mapping[str, Any] | None) -> str:
     """The values that an idea changes, as one types them."""
-    return " ".join(f"{key.removeprefix('exp.')}={value}" for key, value in (change or {}).items())
+    return " ".join(f"{re.sub('^(exp|choices)[.]', '', key)}={value}" for key, value in (change or {}).items())
 
 
 # What was tried

@@ -291,9 +291,9 @@ def note(run: str | None, no_leaderboard: bool, last: int, everything: bool, as_
     by_time = sorted(noted.values(), key=lambda each: str(each.lines[-1]["time"]))
     chosen = [noted.get(title, notes.Notes(title))] if title else by_time
     left, chosen = len(chosen[:-last]), chosen[-last:]
-    if said:  # what was said before, `exp note RUN` shows
-        chosen = [replace(each, lines=each.lines[-1:]) for each in chosen]
     found = [notes.notes_metadata(each, one.run if (one := trained.get(each.title)) else None) for each in chosen]
+    if said:  # what was said before, `exp note RUN` shows
+        found = [each | {"notes": each["notes"][-1:]} for each in found]
     if as_json:
         found = found if everything else [notes.short_notes(each) for each in found]
         more = ({"test": tested} if tested else {}) | ({"more": left} if left else {})
