@@ -245,7 +245,7 @@ def changed_run(source: str, changes: Sequence[str], fold: int | None = None) ->
     wanted = replace(made, overrides=(*made.overrides, *added))
     require(bool(wanted.differences(made.values)), f"{base.title} has {' '.join(changes)} already")
     _require_unedited(base, ("code",), "undo the edit, or make it an experiment of its own, exp new NAME")
-    how = "no score of now compares; train it again, with overwrite=true, or leave out of inputs=[...] what it never reads"
+    how = "no score of now compares; train it again, overwrite=true, or leave out of inputs=[...] what it never reads"
     _require_unedited(base, ("data",), how)
     runs = [run for run in board.read_board() if run.experiment == loaded.name and (run.done or set_of(run))]
     for run in runs:
