@@ -18,7 +18,7 @@ from light import edited, train_py
 from several import each_kind, files
 
 import expkit
-from expkit import store
+from expkit import store, tables
 from expkit.cli import app
 from expkit.config import load_experiment
 from expkit.submission import Average, Sample, as_submission, find_sample, fitted, most_likely
@@ -567,6 +567,11 @@ def test_what_a_table_lacks_is_only_0_where_nothing_is_left(root: Path) -> None:
         assert {*mean.first} == {*whole} - {"prediction"}
         alone = {"id": ids, "probability_a": half}
         assert {*Average(("a part", part, 1 / 3) for part in (*parts, alone)).first} == {"id", "probability_a"}
+    ends = {"id": ids, "probability_a": half, "probability_c": 1 - half, "extra": half}
+    for parts in ((ends, two, whole), (whole, ends), (ends, whole)):  # as a metric, such as the log loss, takes them
+        order = ["id", "probability_a", "probability_b", "probability_c"]
+        assert list(Average((f"part {number}", part, 0.5) for number, part in enumerate(parts)).first) == order
+        assert list(tables.joined(dict(enumerate(parts)), "a run")[0]) == [*order, "fold"]
     castle = {"id": ids, "probability_a": half, "probability_b": half, "probability_c": 1 - 2 * half}
     made = Average([("a", two, 0.5), ("b", castle, 0.5)]).table()
     assert made["probability_c"] == pytest.approx((1 - 2 * half) / 2)

@@ -112,7 +112,8 @@ class Average:
             self.first = self.first or dict(given)
             titles.append(what)
             table = tables.aligned(given, self.first["id"], what, titles[0])
-            for name in [name for name in {**self.first, **table} if name not in dropped]:
+            names = [name for name in tables.in_order([self.first, table]) if name not in dropped]
+            for name in names:
                 is_new = name not in self.first
                 if is_new or name not in table:
                     self.lacking[name] = self.lacking.get(name, []) + (titles[:-1] if is_new else [what])
@@ -137,6 +138,7 @@ class Average:
                     by_row = numpy.reshape(weight, (-1, *[1] * (own.ndim - 1)))
                     before = whole * ranks(column) if is_new and is_rank else self._sums.get(name, 0.0)
                     self._sums[name] = before + by_row * values
+            self.first = {name: self.first[name] for name in ("id", *names) if name in self.first}
             whole = whole + weight
             require(len(self.first) > 1, f"{what} has no column that {titles[0]} has: {', '.join(given)}")
 

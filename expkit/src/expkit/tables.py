@@ -165,6 +165,18 @@ def unseen(table: Columns, name: str) -> numpy.ndarray | None:
     return numpy.zeros_like(known[0]) if is_known and numpy.allclose(sum(known), 1, atol=1e-3) else None
 
 
+def in_order(tables: Iterable[Iterable[str]]) -> list[str]:
+    """The columns of all tables, each after that which it follows in its own: metrics need the order of classes."""
+    names: list[str] = []
+    for table in tables:
+        place = 0
+        for name in table:
+            if name not in names:
+                names.insert(place, name)
+            place = names.index(name) + 1
+    return names
+
+
 def joined(folds: Mapping[int, Columns], what: str) -> tuple[Columns, dict[str, list[int]]]:
     """The tables of folds as one, with a column "fold"; and which folds lack which column, with a warning.
 
@@ -177,7 +189,7 @@ def joined(folds: Mapping[int, Columns], what: str) -> tuple[Columns, dict[str, 
 
     table: Columns = {}
     lacking: dict[str, list[int]] = {}
-    for name in dict.fromkeys(name for fold in folds.values() for name in fold):
+    for name in in_order(sorted(folds.values(), key=len, reverse=True)):
         each = [fold[name] if name in fold else unseen(fold, name) for fold in folds.values()]
         if without := [number for number, fold in folds.items() if name not in fold]:
             lacking[name] = without
