@@ -193,6 +193,31 @@ def test_all_runs_are_scored_by_the_metric_of_now(price: Path, capsys: pytest.Ca
         assert "computed again" not in capsys.readouterr().out
 
 
+def test_two_commands_score_a_run_once(
+    price: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that waits for the lock of the other finds the scores; what it may not write, it leaves, with a warning."""
+    write, locked, written = store.write_cv, store.Versions.locked, list[str]()
+
+    def write_cv(folder: Path, *content: Any) -> None:
+        written.append(folder.name)
+        if folder.name.startswith("a,"):
+            raise PermissionError(13, "Permission denied", "cv.json")
+        write(folder, *content)
+
+    def after_another(versions: store.Versions) -> Any:
+        monkeypatch.setattr(store.Versions, "locked", locked)
+        score(price, "b")
+        return locked(versions)
+
+    monkeypatch.setattr(store, "write_cv", write_cv)
+    with edited(price / "train.py", ".mean() ** 0.5", ".mean() ** 0.5 * 2"):
+        monkeypatch.setattr(store.Versions, "locked", after_another)
+        score(price, "b")
+    assert sorted(written) == sorted({*written}) and len(written) == 2, "each of them once"
+    assert "=0.2 keeps its old scores: [Errno 13] Permission denied: 'cv.json'" in capsys.readouterr().err
+
+
 def test_packages_that_differ_between_folds(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another version is; a package that one fold has beside the others is not."""
     versions = ({"numpy": "2.1.0"}, {"numpy": "2.0.1"}, {"numpy": "2.1.0", "torch": "2.9"})

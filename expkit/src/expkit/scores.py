@@ -107,24 +107,24 @@ def _boxed(rule: SplitConfig, table: Columns) -> tuple[numpy.ndarray, numpy.ndar
     import numpy
 
     method, share = rule.method, rule.lockbox
-    order = numpy.argsort(tables.digests(table["id"]), kind="stable")
     if method in BY_TIME or method is SplitMethod.stratified_group:
+        order = numpy.argsort(tables.digests(table["id"]), kind="stable")
         whole = replace(rule, holdout=share, seed=0, test_size=None)
         by_rule = _by_time if method in BY_TIME else _by_chance
         inside, box = by_rule(whole, 1, 0, {name: column[order] for name, column in table.items()})
         return numpy.sort(order[inside]), numpy.sort(order[box])
-    parts = [numpy.arange(len(order))]
-    if method in BY_CLASS:
-        _, classes = numpy.unique(_needed(table, "y", method), return_inverse=True)
-        parts = [numpy.flatnonzero(classes == one) for one in range(classes.max() + 1)]
     names = _needed(table, "groups", method) if method in BY_GROUP else table["id"]
-    box = numpy.zeros(len(order), bool)
-    for part in parts:
-        units, numbers = numpy.unique(names[part], return_inverse=True)
-        what = "group" if method in BY_GROUP else f"row{' of a class' * (method in BY_CLASS)}"
-        require(len(units) > 1, f"{METHOD}={method.name}: one {what} is too few")
-        first = numpy.argsort(tables.digests(units), kind="stable")[: math.ceil(share * len(units))]
-        box[part] = numpy.isin(numbers, first)
+    units, numbers = numpy.unique(names, return_inverse=True)
+    classes = numpy.zeros(len(units), int)
+    if method in BY_CLASS:
+        classes[numbers] = numpy.unique(_needed(table, "y", method), return_inverse=True)[1]
+    counts = numpy.bincount(classes)
+    what = "group" if method in BY_GROUP else f"row{' of a class' * (method in BY_CLASS)}"
+    require(counts.min() > 1, f"{METHOD}={method.name}: one {what} is too few")
+    order = numpy.lexsort((tables.digests(units), classes))
+    place = numpy.arange(len(units)) - numpy.repeat(counts.cumsum() - counts, counts)  # among those of its class
+    first = order[place < numpy.ceil(share * counts)[classes[order]]]
+    box = numpy.isin(numbers, first)
     return numpy.flatnonzero(~box), numpy.flatnonzero(box)
 
 
@@ -402,7 +402,7 @@ def update(experiment: Experiment, versions: Versions, folder: Path) -> Run:
     for other in [store.current_of(each) for _, each in store.runs_of(folder.parent)] if changed else []:
         try:
             again += other is not None and bool(_updated(experiment, store.Versions.of(other), other))
-        except Error as error:
+        except (Error, OSError) as error:  # it may be somebody else's
             warn(f"{display_path(other or folder)} keeps its old scores: {error}")
     if changed:
         names = [name if name == POSTPROCESS else f"the metric {name}" for name in changed]
@@ -418,6 +418,8 @@ def _updated(experiment: Experiment, versions: Versions, folder: Path) -> list[s
         return []
     with versions.locked():
         run = store.read_run(folder)  # again: whoever comes last sees every fold
+        if not run.done or experiment.has_scored(run.cv):  # another has scored it
+            return []
         store.write_cv(folder, _summary_of(experiment, run) | experiment.scoring, run.done)
     now = experiment.scoring["made_by"]
     before = now if run.cv is None else run.cv["made_by"]
