@@ -165,7 +165,7 @@ def unseen(table: Columns, name: str) -> numpy.ndarray | None:
     return numpy.zeros_like(known[0]) if is_known and numpy.allclose(sum(known), 1, atol=1e-3) else None
 
 
-def in_order(tables: Iterable[Iterable[str]]) -> list[str]:
+def in_order(tables: Iterable[Columns]) -> list[str]:
     """The columns of all tables, each after that which it follows in its own: metrics need the order of classes."""
     names: list[str] = []
     for table in tables:
