@@ -363,3 +363,25 @@ def test_a_training_begins_with_what_another_has_learned_in_place(tmp_path: Path
     load_learned(state_parts(new), tmp_path / "fold", "the old one")
     assert new["ema"].net is new["net"] is new["slots"].net and new["optimizer"].inner is not old["optimizer"].inner
     assert train(new) == train(old)
+
+
+def test_a_model_of_keras_is_a_part(tmp_path: Path) -> None:
+    """Others may hold it; it has a file of its own."""
+
+    class Model:
+        number = 0
+
+        def save_weights(self, file: Path) -> None:
+            file.write_text(str(self.number))
+
+        def load_weights(self, file: Path) -> None:
+            self.number = int(file.read_text())
+
+    def held() -> dict[str, Any]:
+        model = Model()
+        return {"trainer": Wrapped(model=model), "model": model}
+
+    new = goes_on(tmp_path, held, lambda parts: setattr(parts["model"], "number", 3))
+    assert new["trainer"].model is new["model"] and new["model"].number == 3
+    with pytest.raises(expkit.Error, match="^state=...: trainer.model, a model of Keras, must be a part of the state"):
+        state_parts({"trainer": held()["trainer"]})
