@@ -409,6 +409,8 @@ def test_a_row_less_hides_no_leak(name: str) -> None:
     with own_experiment({"train.py": TRAIN, "model.py": MODEL.replace("% 7", "% 7 + 9")}) as other:
         lines = (f"{load}model(None)", f"{load}oof")
         assert trained(other.name, "first", *lines, rows=39).marks == (), "other data, numbered alike"
+    with own_experiment({"train.py": TRAIN, "model.py": MODEL.replace("% 7", "% 7 * 1.0")}) as other:
+        assert len(trained(other.name, "first", *lines, rows=39).marks) == 2, "the same numbers, as another type"
 
 
 def test_a_leak_is_never_the_best(name: str) -> None:

@@ -278,6 +278,12 @@ def _reference(runs: Sequence[Run]) -> Run:
     return max(runs, key=agreement)
 
 
+def _other_columns(old: Run, new: Run, folds: Iterable[int]) -> list[str]:
+    """Which columns that both runs were given as `keep` differ in folds with the same rows, such as weights."""
+    pairs = [(old.results[fold].get("kept", {}), new.results[fold].get("kept", {})) for fold in folds]
+    return sorted({name for one, other in pairs for name in one.keys() & other.keys() if one[name] != other[name]})
+
+
 def incomparable(old: Run, new: Run) -> dict[str, str]:
     """Why the scores of two runs of one metric do not compare; {} when they do.
 
@@ -304,6 +310,8 @@ def scored_otherwise(old: Run, new: Run) -> dict[str, str]:
         found["other rows"] = f"fold.split got other rows {given}"
     elif (one and other and one != other) or differ:
         found["other target"] = f"the targets of {new.title} are not those of {old.title}"
+    elif names := _other_columns(old, new, both) if not have_others else []:
+        found["other target"] = f"the column {names[0]} of {new.title} is not that of {old.title}"
     elif have_others:
         found["other folds"] = f"the folds of {new.title} leave out other rows than those of {old.title}"
     elif not both:

@@ -435,6 +435,10 @@ class Fold:
             also = f"{len(twice)} ids are in fold {number} too, such as {twice[:1]}"
             require(not twice, f"{self.title}, {store.OOF}: {also}")
         self._predicted = {"rows": len(table["id"]), "left_out": left_out, "target": tables.target_hash(table)}
+        known = {} if self._rows is None else self._known[store.OOF]
+        if names := known.keys() - {"id", *tables.targets(known)}:
+            kept = {name: tables.target_hash({"id": known["id"], "target": known[name]}) for name in sorted(names)}
+            self._predicted["kept"] = kept
         tables.save(self.folder / store.OOF, table)
 
     def _checked(self, columns: Mapping[str, Any], file: str, whose: str = "") -> tuple[tables.Columns, str]:

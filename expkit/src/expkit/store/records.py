@@ -202,6 +202,7 @@ class Result(TypedDict):
     earlier: NotRequired[list[dict[str, Any]]]  # code and data, of processes before that had others
     parents: NotRequired[list[Parent]]  # the runs that the training has read
     dataset: NotRequired[Dataset | None]
+    kept: NotRequired[dict[str, Text]]  # hashes of the other columns of the left-out rows that fold.split was given
     checksum: str
 
 
