@@ -199,6 +199,18 @@ def test_each_class_of_a_choice_has_defaults_of_its_own(quick: Path) -> None:
         assert alike == [[0, 5], [1], [1]]
 
 
+def test_a_key_that_is_taken_out_divides_seeds(root: Path) -> None:
+    """Though all that is left of the dict has its default."""
+    with own_experiment(copy_of=LIGHT) as folder:
+        text, old = (folder / "train.py").read_text(), "    x: float = 0.0\n"
+        new = '    new: dict[str, int] = field(default_factory=lambda: {"a": 1, "b": 2})\n'
+        (folder / "train.py").write_text(text.replace(old, old + new))
+        for more in (["~exp.train.new.b"], ["exp.name=other"], ["exp.seed=2", "exp.name=other"]):
+            expkit.run(folder.name, overrides=["exp.name=other", "exp.fold=[0]", "exp.seed=1", *more])
+        found = [len(entry.runs) for entry in grouped_by_seed(entries(read_board()))]
+        assert sorted(found) == [1, 2]
+
+
 def test_a_run_whose_name_says_another_configuration_is_not_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of the hundreds of a sweep begins so."""
     for x in (1, 2):

@@ -385,6 +385,8 @@ def without_seeds(runs: Iterable[Run], *seeds: str) -> Callable[[Run], str]:
         kind, values = (run.experiment, str(run.config.get("choices"))), compared(run.config)
         name = run.name if run.seed is None else run.config.get("exp", {}).get("name")
         given = {key: one for key, one in values.items() if first.get((*kind, key)) != repr(one) and key not in seeds}
+        changed: Sequence[str] = run.info.get("changed", ()) if run.info else ()
+        given |= {key: "taken out" for key in changed if key not in values and (*kind, key) in first}
         return json.dumps([kind, run.metric, name, given], default=str, sort_keys=True)
 
     return alike

@@ -233,11 +233,11 @@ def time_limit(seconds: float | None, reason: str, record: Path) -> Iterator[Non
             raise TimedOut
 
     before = signal.signal(signal.SIGALRM, tell)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     call = f"{_watch.__name__}({os.getpid()}, {seconds + GRACE}, {reason!r}, {str(record)!r})"
     command = [sys.executable, "-P", "-c", f"from {__name__} import {_watch.__name__}; {call}"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as watcher:
         try:
+            signal.setitimer(signal.ITIMER_REAL, seconds)
             yield
         except BaseException as error:
             if any(isinstance(cause, TimedOut) for cause in chain(error)):
