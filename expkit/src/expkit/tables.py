@@ -338,7 +338,11 @@ def comparable(target: numpy.ndarray) -> numpy.ndarray:
     import numpy
 
     is_large = target.dtype.kind in "iu" and numpy.abs(target.astype(float)).max(initial=0) > 2**24
-    return target.astype("float32") if target.dtype.kind in "biuf" and not is_large else target
+    return target if is_large else _single(target)
+
+
+def _single(target: numpy.ndarray) -> numpy.ndarray:
+    return target.astype("float32") if target.dtype.kind in "biuf" else target
 
 
 def same_target(one: numpy.ndarray, other: numpy.ndarray) -> bool:
@@ -355,15 +359,27 @@ def target_hash(table: Columns, numbers: numpy.ndarray | None = None) -> str | N
     Args:
         numbers: the `digests` of the ids, if they are known.
     """
-    import numpy
-
     if not (names := targets(table)):
         return None
+    numbers = row_numbers(table, names, comparable, numbers)
+    return hashlib.sha256(f"{names} {fingerprint(numbers, numbers)}".encode()).hexdigest()[:16]
+
+
+def row_numbers(
+    table: Columns, names: Iterable[str], change: Change = _single, numbers: numpy.ndarray | None = None
+) -> numpy.ndarray:
+    """A number for each row, (n,), uint64, of its id and of the columns `names`, after `change`.
+
+    Args:
+        numbers: the `digests` of the ids, if they are known.
+    """
+    import numpy
+
     numbers = digests(table["id"]) if numbers is None else numbers
     for name in names:
-        for column in numpy.atleast_2d(_contents(table[name], comparable).T):
+        for column in numpy.atleast_2d(_contents(table[name], change).T):
             numbers = digests(numbers * numpy.uint64(0x9E3779B97F4A7C15) ^ digests(column))
-    return hashlib.sha256(f"{names} {fingerprint(numbers, numbers)}".encode()).hexdigest()[:16]
+    return numbers
 
 
 def dataset(table: Columns, what: str) -> tuple[int, str, str | None]:

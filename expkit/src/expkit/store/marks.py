@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from expkit.errors import Circular, Error
-from expkit.store.records import OF_A_FOLD, THEN, FoldRecord, Parent, same_code
+from expkit.store.records import OF_A_FOLD, THEN, Parent, same_code
 
 if TYPE_CHECKING:
     from expkit.store.runs import Run
@@ -119,16 +119,12 @@ def leaks_of(run: Run) -> tuple[str, ...]:
 
 def _folds_with_rows_of(run: Run, number: int, parent: Parent) -> set[int | None]:
     """The folds of a parent that leave out rows, by id and target, which a fold of `run` is scored on."""
+    import numpy
+
     now = run.parent_now(parent)[0]
-
-    def rows_of(fold: FoldRecord) -> set[str]:
-        table = fold.predictions()
-        names = [name for name in table if name == "id" or name.startswith("target")]
-        return {*map(repr, zip(*(table[name].tolist() for name in names), strict=True))}
-
     with suppress(Error):  # who cannot read them knows nothing
-        own = rows_of(run.done[number])
-        return {fold for fold, there in (now.done if now else {}).items() if not own.isdisjoint(rows_of(there))}
+        own = run.done[number].row_numbers
+        return {fold for fold, there in (now.done if now else {}).items() if numpy.isin(own, there.row_numbers).any()}
     return set()
 
 

@@ -6,6 +6,7 @@ A file that does not fit is a problem, and never an exception. msgspec checks it
 from __future__ import annotations
 
 import csv
+import functools
 import os
 import stat
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,8 @@ from expkit.files import Broken
 from expkit.project import display_path
 
 if TYPE_CHECKING:
+    import numpy
+
     from expkit.tables import Columns
 
 CONFIG, RUN, CV = "config.yaml", "run.json", "cv.json"
@@ -390,6 +393,14 @@ class FoldRecord:
             return tables.load(self.folder / name, only)
         except (Broken, FileNotFoundError) as error:
             raise Error(f"the predictions of {self.title} of {run} cannot be read: {error}") from error
+
+    @functools.cached_property
+    def row_numbers(self) -> numpy.ndarray:
+        """A number for each row that it is scored on, (n,), of its id and its target. Errors as of `predictions`."""
+        from expkit.tables import row_numbers
+
+        table = self.predictions()
+        return row_numbers(table, sorted(name for name in table if name.startswith("target")))
 
     def history(self) -> dict[str, list[float | None]]:
         """The columns of its history.csv; {} when there is none, or it is broken."""
