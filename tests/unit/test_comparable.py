@@ -15,7 +15,7 @@ import pytest
 from commands import command
 from experiments import own_experiment
 from helpers import compared, exp, exp_json, run_of, short
-from light import LIGHT, edited
+from light import LIGHT, edited, train_py
 from several import files
 
 import expkit
@@ -77,6 +77,31 @@ def test_another_target(quick: Path) -> None:
 
 def run(name: str) -> str:
     return next(run.name for run in read_board() if run.config.exp.name == name)
+
+
+WEIGHTED = """
+def error(oof):
+    return (oof.get("weight", 1.0) * (oof["prediction"] != oof["target"])).mean()
+
+
+def train(exp, fold):
+    ids = list(range(40))
+    weights = {} if exp.train.kept is None else {"weight": [float(id % exp.train.kept > 0) for id in ids]}
+    fold.split(id=ids, y=ids, keep=weights)
+    fold.predict(lambda X: [x + (x % 2 == 0) for x in X], ids)
+"""
+
+
+def test_a_column_that_the_metric_is_given(quick: Path) -> None:
+    """Weights that leave the hard rows out are another problem; a run that has no such column is held against none."""
+    light = train_py("kept: int | None = 50", WEIGHTED, "metric=error, greater_is_better=False")
+    with own_experiment({"train.py": light}) as folder:
+        for name, kept in (("a", 50), ("b", 50), ("easy", 2), ("none", None)):
+            expkit.run(folder.name, overrides=[f"exp.name={name}", f"exp.train.kept={kept or 'null'}"])
+        assert marks() == {"a": (), "b": (), "easy": ("other target",), "none": ()}
+        assert re.match(
+            "other target: the column weight of .*/easy,.* is not that of", compared("/a", "/easy")["reason"]
+        )
 
 
 def test_what_a_target_is() -> None:
