@@ -280,8 +280,12 @@ def _reference(runs: Sequence[Run]) -> Run:
 
 def _other_columns(old: Run, new: Run, folds: Iterable[int]) -> list[str]:
     """Which columns that both runs were given as `keep` differ in folds with the same rows, such as weights."""
-    pairs = [(old.results[fold].get("kept", {}), new.results[fold].get("kept", {})) for fold in folds]
+    pairs = [(_kept(old, fold), _kept(new, fold)) for fold in folds]
     return sorted({name for one, other in pairs for name in one.keys() & other.keys() if one[name] != other[name]})
+
+
+def _kept(run: Run, fold: int) -> Mapping[str, str]:
+    return run.results[fold].get("kept", {}) if fold in run.results else {}
 
 
 def incomparable(old: Run, new: Run) -> dict[str, str]:
