@@ -24,6 +24,7 @@ from several import files
 import expkit
 from expkit import store, tries
 from expkit.cli import app
+from expkit.config import load_experiment
 from expkit.errors import AGAIN, Failed, NotFound
 from expkit.files import write_json
 from expkit.notes import add_note, read_notes
@@ -485,6 +486,18 @@ def test_a_weaker_test_takes_nothing_back(project: Path, trained: list[str]) -> 
     attempt(project, "train.noise=0.39")
     last = exp_json("log", "--all")[-1]
     assert (last["origin"], last["tested"]["against"]) == (f"{project.name}/base", f"{project.name}/base")
+
+
+def test_a_test_of_the_same_weight_counts(project: Path, trained: list[str]) -> None:
+    """After an edit of the metric, the log has what was said last."""
+    attempt(project, "train.noise=0.1")
+    said = exp_json("log", "--all")[-1]["tested"]
+    with edited(project / "train.py", "** 0.5)", "** 0.5 * 2)"):
+        load_experiment(project.name, again=True)
+        for overrides in (["exp=001"], ["exp=002"]):
+            expkit.run(project.name, overrides=overrides)  # scores it again
+        attempt(project, "train.noise=0.1")
+        assert exp_json("log", "--all")[-1]["tested"]["better_by"] == pytest.approx(2 * said["better_by"])
 
 
 def test_seeds_that_fail_leave_the_verdict(project: Path, root: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -188,7 +188,7 @@ class Job:
             a report, which is in the folder of the job as well: "run", its folder; "replaces", whether the run replaces
             another; "whole", of a job that has ended well: whether no study has pruned the run; "failed", the overrides
             of one that has not; "died", whether its process was killed, and the job may run again. In a study also
-            "score", None when it is pruned, and "code", the two hashes of `code_hash`.
+            "score", None when it is pruned; "code", the two hashes of `code_hash`; and "metric", a hash of the metric.
         """
         hydra = HydraConfig.get()
         is_sweep = hydra.mode is RunMode.MULTIRUN

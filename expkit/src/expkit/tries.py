@@ -400,7 +400,7 @@ def _concluded(idea: Idea, why: str, found: Mapping[str, Any], answer: str) -> d
     tested |= {"folds": len(folds.get("folds", mine.run.done)), "seeds": max(len(folds.get("seeds", ())), 1)}
     before = [line["tested"] for line in mine.notes.lines if "tested" in line and line.get("id") == mine.run.id]
     alike = [one for one in before if one["against"] == base.run.title]
-    counts = max([*alike[-1:], tested], key=itemgetter("seeds", "folds"))  # a weaker test takes nothing back
+    counts = max([tested, *alike[-1:]], key=itemgetter("seeds", "folds"))  # a weaker test takes nothing back
     if not config.same(before[-1:], [counts]):
         notes.add_note(title, {"tested": counts} | notes.context_of(title, mine))
     alike = [one for one in _without_seeds([*every.values()]) if one.problem == mine.problem and one.run.is_complete]
