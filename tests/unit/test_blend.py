@@ -138,6 +138,19 @@ def test_a_higher_score_is_no_verdict(market: dict[str, list[str]]) -> None:
     assert f"; or noise? exp diff {best.title} {run.title}" in printed and "better" not in printed
 
 
+def test_a_file_that_the_metric_keeps_in_memory(root: Path) -> None:
+    """It is opened once, while hill looks for weights: the blend has the metric of its runs."""
+    reads = "\n\n@functools.cache\ndef factor():\n    return float((Path(__file__).parent / 'k').read_text())\n"
+    code = files("price")["train.py"].replace(".mean() ** 0.5", ".mean() ** 0.5 * factor()", 1)
+    head, rest = code.split("import expkit\n", 1)
+    texts = files("price") | {"k": "2"}
+    texts["train.py"] = f"{head}import functools\nfrom pathlib import Path\n\nimport expkit\n{reads}{rest}"
+    with two_seeds(texts) as names:
+        load_experiment(names[0].partition("/")[0], again=True)
+        run, _ = blend(*names, "--method", "hill")
+        assert run.metric_hash == expkit.load_run(names[0]).metric_hash
+
+
 def test_hill_climbing() -> None:
     """Of three members with known errors, the best weights are the inverse variances."""
     random = numpy.random.default_rng(0)

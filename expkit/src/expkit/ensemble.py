@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from expkit import scores, snapshot, store, tables
-from expkit.code import code_hash
+from expkit.code import code_hash, watch_metric
 from expkit.config import Experiment, load_experiment
 from expkit.errors import Error, require
 from expkit.project import code_root, output_dir
@@ -78,7 +78,8 @@ def fitted(members: Mapping[str, Columns], experiment: Experiment, rows: numpy.n
         table = Average(zip(members, some, weights.tolist(), strict=True)).table()
         return sign * scores.score(name, metric, table, experiment.score_over)
 
-    return list(hill(len(some), loss).tolist())
+    with watch_metric(experiment.opened[name]):
+        return list(hill(len(some), loss).tolist())
 
 
 def blend(runs: Sequence[Run], method: str, name: str | None = None) -> tuple[Run, list[str] | None]:
