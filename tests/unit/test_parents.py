@@ -174,6 +174,12 @@ def test_a_cached_reading_counts_for_later_folds(name: str) -> None:
     assert [read_by(trained(name, run, line, fold=[0])) for run in ("kept", "again")] == [{("oof",): ALL}] * 2
 
 
+def test_a_cached_reading_counts_for_later_runs(name: str) -> None:
+    """In one process, as the jobs of a sweep: each reads by itself what a cache of the one before has held."""
+    line = f"model.oof('{trained(name, 'first').title}')"
+    assert [read_by(trained(name, run, line, fold=[0])) for run in ("one", "two")] == [{("oof",): ALL}] * 2
+
+
 def test_a_run_that_is_read_at_import_is_a_parent_of_every_later_run(name: str) -> None:
     first = trained(name, "first")
     file = expkit.code_root() / f"experiments/{name}/model.py"

@@ -180,6 +180,14 @@ def forget(experiment: str) -> None:
     importlib.invalidate_caches()
 
 
+def clear_caches() -> None:
+    """Empty the caches of the project's functions (functools.cache), which may hold what one run has read of others."""
+    for module, _ in own_modules():
+        for value in vars(module).values():
+            if isinstance(value, type(_root)):
+                value.cache_clear()
+
+
 @contextmanager
 def named_plainly(experiment: str) -> Iterator[None]:
     """For a while, names in texts find modules beside train.py, too: `_target_: model.Network`, those in a pickle."""

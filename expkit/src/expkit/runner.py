@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from expkit import errors, scores, snapshot, store
-from expkit.code import code_hash, files_read, loaded_sources, named_plainly, runs_read, watch_folder
+from expkit.code import clear_caches, code_hash, files_read, loaded_sources, named_plainly, runs_read, watch_folder
 from expkit.config import Config, Loaded, Mode, SplitMethod, chosen
 from expkit.data import Manifest, changes_since, hash_inputs, input_files, manifest_hash, unnamed_files, write_manifest
 from expkit.errors import Error, Failed, require, warn
@@ -140,6 +140,9 @@ class Runner:
             if error.errno in errors.CANNOT_WRITE and error.filename is None:  # a write, unlike an open, names no file
                 error.filename = str(self.run_dir.folder)
             raise
+        finally:
+            if self._reader.uses:  # the next run in this process has to read by itself
+                clear_caches()
 
     @property
     def code(self) -> list[str] | None:
