@@ -52,7 +52,8 @@ class LoadedRun(Run):
             id: of the rows, (n,): all that the run was given, in any order.
 
         Returns:
-            the columns of `oof`, in the order of `id`; rows of a locked box have the mean of the folds.
+            the columns of `oof`, in the order of `id`; rows of a locked box have the mean of the folds, and then there
+            are no targets: only `exp unlock` scores them.
 
         Raises:
             Error: the run has predicted other rows.
@@ -60,7 +61,8 @@ class LoadedRun(Run):
         table, rows = self.oof, columns({"id": id}, "run.oof_of(id)")["id"]
         if has_box(self.results):
             box = mean_of([self], [list(self.done.values())], LOCKBOX).table()
-            table = {name: concatenated([table[name], box[name]]) for name in table if name in box}
+            names = [name for name in table if name in box and name not in targets(box)]
+            table = {name: concatenated([table[name], box[name]]) for name in names}
         return aligned(table, rows, f"{self.title}, out of fold,", "run.oof_of(id)")
 
     def model(self, fold: int | None) -> Any:
