@@ -405,6 +405,12 @@ def test_what_is_refused(project: Path, words: list[str], message: str) -> None:
     assert sets(project) == ["001"] and read_notes() == {}
 
 
+def test_a_field_that_is_new_is_no_change(project: Path, trained: list[str]) -> None:
+    with edited(project / "train.py", "noise: float = 0.2", "noise: float = 0.2\n    decay: float = 0"):
+        load_experiment(project.name, again=True)
+        assert attempt(project, "train.noise=0.1")[0] == f"{project.name}/002: train.noise=0.1"
+
+
 def test_a_fold_that_is_not_there(project: Path, trained: list[str]) -> None:
     """Of a parameter set of a hand, too: nothing is noted or trained."""
     (project / "exp/002.yaml").write_text("name: hand\n\ntrain:\n  noise: 0.1\n")

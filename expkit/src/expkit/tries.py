@@ -200,8 +200,9 @@ class Idea:
         """The values that differ from those of the base, by key; a blend has none."""
         if self.base.recipe:
             return {}
-        old, new = config.compared(self.base.config), config.compared(self.training.values)
-        return {key: value for key, value in new.items() if not config.same(old.get(key), value)}
+        new, experiment = config.compared(self.training.values), load_experiment(self.training.experiment).experiment
+        changes = config.changes(self.base.config, self.training.config, experiment)
+        return {key: new[key] for key in changes if key in new}
 
     def known(self, seeds: int = 1) -> list[str]:
         """Where it was tried before, with what came of it: the same configuration, or the same change of another run.
