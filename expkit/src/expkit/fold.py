@@ -133,7 +133,7 @@ class Fold:
     _count: int  # of the rows that `split` was given
     _dataset: Any = None  # these rows, as of `tables.dataset`
     _keeps_state = False  # whether `epochs` or `steps` has begun with a state
-    had_no_loop = False  # whether its loop with a state was done when it went on
+    _had_no_loop = False  # whether its loop with a state was done when it went on
     _before: float | None = None  # the seconds of what it has begun from
     _final: Callable[[Path], None] | None = None  # writes what this state has learned
 
@@ -304,7 +304,7 @@ class Fold:
                 self._final = functools.partial(save_state, parts, 0, settings=checkpoint.settings_of(parts))
             if self.checkpoint.file is not None:
                 done = load_state(parts, self.checkpoint.file)
-                self.had_no_loop = done >= count
+                self._had_no_loop = done >= count
             elif start_from and (source := self.start_from) is not None:
                 checkpoint.load_learned(parts, source, f"{self.title} of exp.start_from={self._exp.start_from}")
         try:

@@ -286,7 +286,7 @@ class Runner:
         except BaseException as error:
             if errors.is_exit(error):
                 error = Error(f"train() calls sys.exit({error}): to end a training, return, or raise an exception")
-            elif isinstance(error, UnboundLocalError) and fold.had_no_loop:
+            elif isinstance(error, UnboundLocalError) and fold._had_no_loop:
                 why = "its loop was done, and began no epoch: give the variable a value before the loop"
                 error = Error(f"{fold.title}: {error}: {why}")
             return error if self._ranks is None else self._ranks.failure(error)

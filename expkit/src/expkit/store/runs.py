@@ -450,7 +450,11 @@ class Run:
         return self.joined(name)[0]
 
     def joined(self, name: str = OOF) -> tuple[Columns, dict[str, list[int]]]:
-        """As `fold_by_fold`; and which folds lack which column."""
+        """As `fold_by_fold`; and which folds lack which column, by its name.
+
+        Args:
+            name: as of `fold_by_fold`.
+        """
         from expkit import tables
 
         self.note_use(self.done.values(), "oof" if name == OOF else "test")
