@@ -65,8 +65,8 @@ def _strictly_text(node: StringNode, value: Any) -> str:
     return _to_text(node, value)
 
 
-BooleanNode._validate_and_convert_impl = _strictly_bool  # type: ignore[method-assign]
-StringNode._validate_and_convert_impl = _strictly_text  # type: ignore[method-assign]
+BooleanNode._validate_and_convert_impl = _strictly_bool  # type: ignore[assignment, method-assign]
+StringNode._validate_and_convert_impl = _strictly_text  # type: ignore[assignment, method-assign]
 
 
 def parse_flags(arguments: list[str]) -> tuple[argparse.ArgumentParser, argparse.Namespace, list[str]]:
@@ -135,7 +135,7 @@ def _set_state(state: Any) -> None:
     _hydra_takes_over(state)
 
 
-_LOADER.load_sweep_config = _load_sweep_config  # type: ignore[method-assign]
+_LOADER.load_sweep_config = _load_sweep_config  # type: ignore[assignment, method-assign]
 Singleton.set_state = staticmethod(_set_state)  # type: ignore[method-assign]
 
 
