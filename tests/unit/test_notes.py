@@ -67,6 +67,12 @@ def test_notes_outlive_their_run(root: Path, notes: Path) -> None:
     assert "no run" in exp("note")
 
 
+def test_a_note_on_a_run_whose_record_is_broken(root: Path, notes: Path) -> None:
+    command(x=1.0).train()
+    (counting(root) / "run.json").write_text("{")
+    assert "verdict: kept" in exp("note", "light", "all the same", "--kept")
+
+
 def test_what_can_be_noted(root: Path, notes: Path) -> None:
     exp("note", "002", "all of this is about light")
     assert noted()[0]["run"] == f"{LIGHT}/"

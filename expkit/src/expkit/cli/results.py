@@ -286,7 +286,8 @@ def note(run: str | None, no_leaderboard: bool, last: int, everything: bool, as_
     tested: dict[str, Any] = {}
     if said.get("verdict") == "kept" and title in trained:
         mine, line = trained[title], trained[title].notes.last_line("tested") or {}
-        tested = line["tested"] if line.get("id") == mine.run.id else against_another(mine, [*trained.values()])
+        is_own = "tested" in line and line.get("id") == mine.run.id
+        tested = line["tested"] if is_own else against_another(mine, [*trained.values()])
     agreements = notes.agreement(noted.values(), trained)
     by_time = sorted(noted.values(), key=lambda each: str(each.lines[-1]["time"]))
     chosen = [noted.get(title, notes.Notes(title))] if title else by_time
