@@ -37,7 +37,7 @@ READ: dict[str, bytes] = {}  # file beside a train.py, also Python that is not i
 OTHERS: dict[str, set[str]] = {}  # the experiments whose modules those of an experiment have loaded
 USES: dict[str, Reader] = {}  # what the modules of an experiment read of runs while imported; "": those of src/
 NO_CODE = ("config.yaml", "exp", "__pycache__")  # beside train.py: configuration is compared by its values
-NO_METRIC = ("", "input", "output")  # what a metric opens there is data, or of a library
+NO_METRIC = ("input", "output")  # what a metric opens there is data
 MOST_OPENED = 10_000  # files that are remembered below a watched folder
 SCHEMAS = ".schema"  # beside train.py: what editors know of its configuration, made from its classes
 
@@ -60,7 +60,7 @@ def watch() -> None:
 
 
 def _see(event: str, arguments: tuple[Any, ...]) -> None:
-    """Keep what is read of a file beside a train.py that is no Python, such as a table of constants, as it is then."""
+    """Keep what is read of a file beside a train.py, such as a table of constants, as it is then."""
     if event != "open" or getattr(_looking, "now", False):
         return
     name, _, flags = arguments
@@ -69,11 +69,13 @@ def _see(event: str, arguments: tuple[Any, ...]) -> None:
     folder, opened = _watched
     if path.startswith(folder) and len(opened) < MOST_OPENED:
         opened.add(path.removeprefix(folder).replace(os.sep, "/"))
-    first, *parts = path.removeprefix(_root()).split(os.sep) if path.startswith(_root()) else [""]
+    if not path.startswith(f"{_root()}experiments{os.sep}" if _for_metric is None else _root()):
+        return
+    first, *parts = path.removeprefix(_root()).split(os.sep)
     ends = (".pyc", ".ipynb") if _for_metric is None else (".py", ".pyc", ".ipynb")  # what a metric imports is known
     is_hidden = path.endswith(ends) or any(part.startswith(".") for part in (first, *parts))
-    is_beside = first == "experiments" and len(parts) > 1 and parts[1] not in NO_CODE
-    if is_hidden or not (is_beside if _for_metric is None else first not in NO_METRIC):
+    is_other = first in NO_METRIC if _for_metric is not None else len(parts) < 2 or parts[1] in NO_CODE
+    if is_hidden or is_other or "site-packages" in parts:
         return
     if _for_metric is not None:
         _for_metric.setdefault(_from_root(path), content_hash(path))
