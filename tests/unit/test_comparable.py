@@ -124,6 +124,9 @@ def test_what_a_target_is() -> None:
     assert len(set(found)) == len(found) and found[-7] is None
     assert of(target=(ids + 2**30).astype("uint32")) == of(target=ids + 2**30)
     assert of(target=ids + 2**24 - 99) == of(target=(ids + 2**24 - 99).astype("float32")), "which holds them all"
+    yen = ids + 25_000_001
+    assert of(target=yen) == of(target=yen.astype(float)) != of(target=yen + 1.0)
+    assert all(tables.same_target(yen, yen.astype(kind)) for kind in ("float64", "float32", "int32")), "as libraries do"
     boxes = [tables.columns({"x": [[row] * (1 + row % 3) for row in ids + more]}, "x")["x"] for more in (2**31, 2**32)]
     assert tables.same_target(boxes[0], boxes[0]) and not tables.same_target(*boxes)
     assert tables.targets(["id", "target", "prediction", "weight"]) == ["target"]

@@ -333,12 +333,18 @@ def targets(names: Iterable[str]) -> list[str]:
 def comparable(target: numpy.ndarray) -> numpy.ndarray:
     """A target, or a row of a ragged one, as it is compared: with the digits of float32; some libraries keep those.
 
-    But integers that float32 does not hold, such as the numbers of users, have all their digits.
+    But whole numbers that float32 does not hold, such as prices in yen, have all their digits, be they saved as
+    integers or not.
     """
     import numpy
 
-    is_large = target.dtype.kind in "iu" and numpy.abs(target.astype(float)).max(initial=0) > 2**24
-    return target if is_large else _single(target)
+    if target.dtype.kind not in "iuf" or target.dtype == numpy.float32:
+        return _single(target)
+    most = numpy.abs(target.astype(float)).max(initial=0)
+    is_whole = target.dtype.kind in "iu" or (most < 2**63 and numpy.array_equal(target, numpy.rint(target)))
+    if most <= 2**24 or not is_whole:
+        return _single(target)
+    return target.astype("int64") if target.dtype.kind == "f" else target
 
 
 def _single(target: numpy.ndarray) -> numpy.ndarray:
@@ -346,11 +352,16 @@ def _single(target: numpy.ndarray) -> numpy.ndarray:
 
 
 def same_target(one: numpy.ndarray, other: numpy.ndarray) -> bool:
-    """Whether two targets of the same rows, in one order, are the same; ragged or not, as far as they are compared."""
+    """Whether two targets of the same rows, in one order, are the same, ragged or not: integers with all their digits,
+    other numbers with those of float32."""
     import numpy
 
     pairs = zip(one, other, strict=True) if object in (one.dtype, other.dtype) else [(one, other)]
-    return all(numpy.array_equal(comparable(mine), comparable(its)) for mine, its in pairs)
+    return all(numpy.array_equal(*(map(comparable, two) if _are_whole(*two) else map(_single, two))) for two in pairs)
+
+
+def _are_whole(*targets: numpy.ndarray) -> bool:
+    return all(target.dtype.kind in "iu" for target in targets)
 
 
 def target_hash(table: Columns, numbers: numpy.ndarray | None = None) -> str | None:
