@@ -357,11 +357,12 @@ def same_target(one: numpy.ndarray, other: numpy.ndarray) -> bool:
     import numpy
 
     pairs = zip(one, other, strict=True) if object in (one.dtype, other.dtype) else [(one, other)]
-    return all(numpy.array_equal(*(map(comparable, two) if _are_whole(*two) else map(_single, two))) for two in pairs)
 
+    def are_same(mine: numpy.ndarray, its: numpy.ndarray) -> bool:
+        are_whole = mine.dtype.kind in "iu" and its.dtype.kind in "iu"
+        return numpy.array_equal(mine, its) if are_whole else numpy.array_equal(_single(mine), _single(its))
 
-def _are_whole(*targets: numpy.ndarray) -> bool:
-    return all(target.dtype.kind in "iu" for target in targets)
+    return all(are_same(mine, its) for mine, its in pairs)
 
 
 def target_hash(table: Columns, numbers: numpy.ndarray | None = None) -> str | None:
